@@ -12,7 +12,7 @@ import torch
 import model
 from indexer.building import staging
 from model.decoding import Decoders
-from tests.indexer.galleries import save_photos
+from tests.indexer.galleries import Collection, save_photos
 from tests.networks import tiny_checkpoint
 
 
@@ -53,6 +53,23 @@ def shared_decoders(decoders: Decoders, request: pytest.FixtureRequest, monkeypa
         monkeypatch.setattr(staging, "Decoders", lambda most: nullcontext(decoders))
 
 
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher, decoders: Decoders) -> Collection:
+    """A collection with an index of three clusters, for all tests: no test may change the photos or this index."""
+    folder = tmp_path_factory.mktemp("built")
+    collection = Collection(save_photos(folder / "photos", 12), folder / "index", matcher)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(staging, "Decoders", lambda most: nullcontext(decoders))
+        collection.build()
+    return collection
+
+
+@pytest.fixture
+def copied(built_once: Collection, tmp_path: Path) -> Collection:
+    """The photos of all tests, which stay as they are, and an index of them for this test to change."""
+    return built_once.copied(tmp_path)
+
+
 @pytest.fixture
 def gallery(tmp_path: Path) -> Path:
     """Twelve photos in two folders."""
@@ -62,3 +79,16 @@ def gallery(tmp_path: Path) -> Path:
 @pytest.fixture
 def index_path(tmp_path: Path) -> Path:
     return tmp_path / "index"
+
+
+@pytest.fixture
+def collection(gallery: Path, index_path: Path, matcher: model.Matcher) -> Collection:
+    """Photos of which nothing is indexed yet."""
+    return Collection(gallery, index_path, matcher)
+
+
+@pytest.fixture
+def built(collection: Collection) -> Collection:
+    """Photos of the test's own, and their index of three clusters."""
+    collection.build()
+    return collection

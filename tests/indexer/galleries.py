@@ -2,25 +2,64 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from indexer import Index
+from indexer import BuildReport, Index, build, open_index
 from indexer.building.writer import new_clusters
 from indexer.store.catalog import read_catalog
 from indexer.store.clusters import assign
 from indexer.store.location import IndexFolder
 from indexer.store.rows import RowArrays, Rows, SegmentRow
-from model import Tokens
-from tests.pictures import SHAPES, photo
+from model import Matcher, Tokens
+from tests.pictures import SHAPES, encoded, photo
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Twelve photos in two folders, and the index that a network makes of them.
+
+    Attributes:
+        photos: the folder of the photos. index: where the index is, once it is built.
+    """
+
+    photos: Path
+    index: Path
+    matcher: Matcher
+
+    def build(self, network: Any = None, **options: Any) -> BuildReport:
+        """Build the index, or bring it up to date, by naming the folder; network: another one than its own."""
+        return build([self.photos], self.index, network or self.matcher, **options)
+
+    def update(self, **options: Any) -> BuildReport:
+        """Bring the index up to date without naming a folder."""
+        return build([], self.index, self.matcher, **options)
+
+    def open(self) -> Index:
+        """The index as a search opens it."""
+        return open_index(self.index, self.matcher)
+
+    def copied(self, folder: Path) -> Collection:
+        """The same with a copy of the index in a folder, to be changed there."""
+        return replace(self, index=Path(shutil.copytree(self.index, folder / "index")))
+
+
+@cache
+def photo_file(number: int) -> bytes:
+    """Photo ``number`` as a PNG file, always the same picture."""
+    return encoded(photo(SHAPES[number % len(SHAPES)], size=48, seed=number))
 
 
 def save_photo(path: Path, number: int) -> Path:
-    """Photo ``number``, always the same picture."""
+    """Write photo ``number``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    photo(SHAPES[number % len(SHAPES)], size=48, seed=number).save(path)
+    path.write_bytes(photo_file(number))
     return path
 
 

@@ -11,18 +11,16 @@ import model
 from indexer import BadInvocation, build, open_index, verify
 from indexer.building.staging import PhotoEncoder
 from indexer.store.location import IndexFolder
-from tests.indexer.galleries import catalog, index_bytes, save_photo, tokens_of
+from tests.indexer.galleries import Collection, catalog, index_bytes, save_photo, tokens_of
 from tests.indexer.strange_networks import GlobalVector
 from tests.networks import tiny_checkpoint
 from tests.pictures import photo
 
 
-def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_it(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    report = build([gallery], index_path, matcher, embedder="ret")
+def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_it(collection: Collection) -> None:
+    report = collection.build(embedder="ret")
     assert (report.photos, report.encoded, report.clusters, report.bad) == (12, 12, 3, ())
-    with open_index(index_path, matcher) as index:
+    with collection.open() as index:
         assert index.cluster_sizes.sum() == index.photo_count == 12
         ret = index.vectors.of()
         seen: list[int] = []
@@ -32,8 +30,8 @@ def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_
             for place, photo in enumerate(ids.tolist()):
                 entry = index.photo(photo)
                 assert entry.cluster == number
-                image = matcher.open(index.open_photo(photo), "photo")
-                own = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
+                image = collection.matcher.open(index.open_photo(photo), "photo")
+                own = collection.matcher.encode(collection.matcher.prepare(image, "photo")[None], "photo")
                 # Half a step of int8, and what rounding to float16 before it may add.
                 bound = own.features[0].abs().amax(dim=-1, keepdim=True) / 127 / 2 + 2e-3
                 assert bool(((tokens.features[place] - own.features[0]).abs() <= bound).all())
@@ -42,8 +40,9 @@ def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_
                 torch.testing.assert_close(ret[len(seen)], unit, atol=1e-3, rtol=1e-3)
                 seen.append(photo)
         assert seen == index.ids.tolist()
-        assert sorted(seen) == list(range(1, 13))
-    assert verify(index_path) == []
+    # Ids are given in the order of the paths.
+    assert [entry[0] for _, entry in sorted(catalog(collection.index).items())] == list(range(1, 13))
+    assert verify(collection.index) == []
 
 
 def test_a_large_jpeg_is_indexed_as_its_photo_is_looked_at_later(tmp_path: Path, matcher: model.Matcher) -> None:
@@ -78,12 +77,6 @@ def test_chunks_encoded_side_by_side_are_what_the_network_gives_and_threads_are_
     torch.testing.assert_close(tokens.features, own.features)
 
 
-def test_ids_are_given_in_sorted_path_order(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
-    build([gallery], index_path, matcher)
-    found = catalog(index_path)
-    assert [found[path][0] for path in sorted(found)] == list(range(1, 13))
-
-
 def test_the_size_of_the_batch_does_not_change_the_index(gallery: Path, tmp_path: Path, matcher: model.Matcher) -> None:
     build([gallery], tmp_path / "small", matcher, batch=1)
     build([gallery], tmp_path / "large", matcher, batch=64)
@@ -97,24 +90,22 @@ def test_an_index_inside_the_gallery_is_not_searched_for_photos(gallery: Path, m
     assert not build([gallery], index, matcher).changed
 
 
-def test_a_network_with_a_global_vector_only_keeps_no_patch_tokens(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    single = GlobalVector(matcher)
-    build([gallery], index_path, single, clusters=2)  # type: ignore[arg-type]
-    assert not list(index_path.rglob("*tokens.npy")) + list(index_path.rglob("*positions.npy"))
-    assert verify(index_path) == []
-    with open_index(index_path, single) as index:  # type: ignore[arg-type]
+def test_a_network_with_a_global_vector_only_keeps_no_patch_tokens(collection: Collection) -> None:
+    single = GlobalVector(collection.matcher)
+    collection.build(single, clusters=2)
+    assert not list(collection.index.rglob("*tokens.npy")) + list(collection.index.rglob("*positions.npy"))
+    assert verify(collection.index) == []
+    with open_index(collection.index, single) as index:  # type: ignore[arg-type]
         assert index.centroids.features.shape == (2, 1, 32)
         tokens, ids = tokens_of(index, 0), index.cluster_ids(0)
         assert tokens.features.shape == (len(ids), 1, 32)
-        assert matcher.scores(tokens, index.centroids, "ret").shape == (len(ids), 2)
+        assert collection.matcher.scores(tokens, index.centroids, "ret").shape == (len(ids), 2)
 
 
-def test_more_clusters_than_distinct_photos_is_refused(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
-    shutil.copy(gallery / "Ännchen 001.png", gallery / "a copy.png")
+def test_more_clusters_than_distinct_photos_is_refused(collection: Collection) -> None:
+    shutil.copy(collection.photos / "Ännchen 001.png", collection.photos / "a copy.png")
     with pytest.raises(BadInvocation, match="13 clusters are more than the 12 photos"):
-        build([gallery], index_path, matcher, clusters=13)
+        collection.build(clusters=13)
 
 
 def test_a_folder_that_holds_other_things_is_not_taken_for_an_index(
@@ -127,10 +118,8 @@ def test_a_folder_that_holds_other_things_is_not_taken_for_an_index(
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["letter.txt"]
 
 
-def test_a_journal_of_other_settings_is_dropped(
-    gallery: Path, index_path: Path, matcher: model.Matcher, weights: Path, tmp_path: Path
-) -> None:
-    IndexFolder(index_path).create()
-    (index_path / ".building-0123456789abcdef").mkdir()
-    build([gallery], index_path, model.load(tiny_checkpoint(tmp_path / "w.safetensors"), dtype=torch.float32))
-    assert not list(index_path.glob(".building-*"))
+def test_a_journal_of_other_settings_is_dropped(collection: Collection, tmp_path: Path) -> None:
+    IndexFolder(collection.index).create()
+    (collection.index / ".building-0123456789abcdef").mkdir()
+    collection.build(model.load(tiny_checkpoint(tmp_path / "w.safetensors"), dtype=torch.float32))
+    assert not list(collection.index.glob(".building-*"))

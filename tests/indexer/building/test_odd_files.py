@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import BadInvocation, build, open_index, read_summary, remove, verify
+from indexer import BadInvocation, build, read_summary, remove, verify
 from indexer.store.catalog import read_catalog
 from model.decoding import Decoders
 from model.errors import DecodingUnavailable, EndedDecoding
 from model.images import OpenedImage
 from model.images.files import IMAGE_SUFFIXES
 from tests.bombs import BOMBS
-from tests.indexer.galleries import catalog, save_photo
+from tests.indexer.galleries import Collection, catalog, save_photo
 from tests.indexer.strange_networks import Overflowing, ShortOfMemory
 from tests.pictures import ODD_FILES, OddFile
 
@@ -51,94 +51,87 @@ def test_bombs_are_reported_with_their_reason(tmp_path: Path, matcher: model.Mat
     assert all("far more than a picture needs" in bad.reason for bad in report.bad)
 
 
-def test_names_that_are_not_unicode_are_indexed_and_told_from_their_escapes(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    raw, literal = Path(os.fsdecode(os.fsencode(gallery) + b"/caf\xe9.png")), gallery / "caf\\udce9.png"
+def test_names_that_are_not_unicode_are_indexed_and_told_from_their_escapes(collection: Collection) -> None:
+    raw = Path(os.fsdecode(os.fsencode(collection.photos) + b"/caf\xe9.png"))
+    literal = collection.photos / "caf\\udce9.png"
     try:
-        save_photo(gallery / "plain.png", 60).rename(raw)
+        save_photo(collection.photos / "plain.png", 60).rename(raw)
     except OSError:
         pytest.skip("this file system takes no such names")
     save_photo(literal, 61)
-    assert build([gallery], index_path, matcher).bad == ()
-    entries = catalog(index_path)
-    with open_index(index_path, matcher) as index:
+    assert collection.build().bad == ()
+    entries = catalog(collection.index)
+    with collection.open() as index:
         for shown, file in (("caf\\udce9.png", raw), ("caf\\\\udce9.png", literal)):
             assert index.open_photo(entries[shown][0]) == file.read_bytes()
-    assert not build([gallery], index_path, matcher).changed
-    remove([raw], index_path)
-    assert {path for path, entry in catalog(index_path).items() if entry[1] == "gone"} == {"caf\\udce9.png"}
+    assert not collection.build().changed
+    remove([raw], collection.index)
+    assert {path for path, entry in catalog(collection.index).items() if entry[1] == "gone"} == {"caf\\udce9.png"}
 
 
-def test_a_file_too_large_for_a_photo_is_reported_without_being_read(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    with (gallery / "film.png").open("wb") as file:
+def test_a_file_too_large_for_a_photo_is_reported_without_being_read(collection: Collection) -> None:
+    with (collection.photos / "film.png").open("wb") as file:
         file.truncate(600 * 2**20)
-    report = build([gallery], index_path, matcher)
+    report = collection.build()
     assert [(bad.path, bad.reason) for bad in report.bad] == [("film.png", "it cannot be read: larger than 512 MiB")]
-    assert not build([gallery], index_path, matcher).changed
+    assert not collection.build().changed
 
 
 @pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="root reads everything")
-def test_an_unreadable_file_is_reported_and_tried_again(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    (gallery / "Ännchen 001.png").chmod(0)
-    assert len(build([gallery], index_path, matcher).bad) == 1
-    (gallery / "Ännchen 001.png").chmod(0o600)
-    assert build([gallery], index_path, matcher).bad == ()
+def test_an_unreadable_file_is_reported_and_tried_again(collection: Collection) -> None:
+    (collection.photos / "Ännchen 001.png").chmod(0)
+    assert len(collection.build().bad) == 1
+    (collection.photos / "Ännchen 001.png").chmod(0o600)
+    assert collection.build().bad == ()
 
 
 @pytest.mark.usefixtures("own_decoders")
 def test_a_heic_file_is_tried_again_once_its_decoder_is_installed(
-    gallery: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pillow_heif")
     # Photos are decoded in other processes, which look for modules where this one does.
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "pillow_heif.py").write_text("raise ImportError")
     (heic,) = (odd for odd in ODD_FILES if odd.name == "plain.heic")
-    (gallery / heic.name).write_bytes(heic.data)
-    (gallery / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (collection.photos / heic.name).write_bytes(heic.data)
+    (collection.photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     with monkeypatch.context() as without:
         without.syspath_prepend(tmp_path / "modules")
-        report = build([gallery], index_path, matcher)
+        report = collection.build()
         assert [bad.path for bad in report.bad] == ["broken.jpg", heic.name]
         assert "sketch-search[heic]" in report.bad[1].reason
-        assert not build([gallery], index_path, matcher).changed
+        assert not collection.build().changed
     # The broken file is known by its size and time; only the other is read again.
-    stamps = {file.path: file.stamp for file in read_catalog(index_path / "g000001" / "photos.sqlite")}
+    stamps = {file.path: file.stamp for file in read_catalog(collection.index / "g000001" / "photos.sqlite")}
     assert (stamps["broken.jpg"] is not None, stamps[heic.name]) == (True, None)
-    report = build([gallery], index_path, matcher)
+    report = collection.build()
     assert (report.encoded, report.photos, [bad.path for bad in report.bad]) == (1, 13, ["broken.jpg"])
-    assert not build([gallery], index_path, matcher).changed
+    assert not collection.build().changed
 
 
-def test_a_photo_that_memory_did_not_suffice_for_is_tried_again(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    report = build([gallery], index_path, ShortOfMemory(matcher))  # type: ignore[arg-type]
+def test_a_photo_that_memory_did_not_suffice_for_is_tried_again(collection: Collection) -> None:
+    report = collection.build(ShortOfMemory(collection.matcher))
     assert {bad.reason for bad in report.bad} == {"there was not enough memory to decode it"}
     assert report.photos + len(report.bad) == 12
-    assert build([gallery], index_path, matcher).photos == 12
+    assert collection.build().photos == 12
 
 
 @pytest.mark.usefixtures("own_decoders")
 @pytest.mark.parametrize("program", ["/nowhere/python", "/bin/false"])
 def test_a_build_ends_where_no_decoder_can_be_started_and_no_photo_is_bad_for_that(
-    program: str, gallery: Path, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
+    program: str, collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", program)
         with pytest.raises(DecodingUnavailable):
-            build([gallery], index_path, matcher)
-    report = build([gallery], index_path, matcher)
+            collection.build()
+    report = collection.build()
     assert (report.photos, report.bad) == (12, ())
 
 
 def test_a_photo_whose_decoding_the_system_has_ended_is_tried_again(
-    gallery: Path, index_path: Path, matcher: model.Matcher, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+    collection: Collection, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(*_: object, **__: object) -> OpenedImage:
         raise EndedDecoding("the system ended its decoding twice")
@@ -146,15 +139,13 @@ def test_a_photo_whose_decoding_the_system_has_ended_is_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(decoders, "open_dated", ended)
         with pytest.raises(BadInvocation, match="the system ended its decoding twice"):
-            build([gallery], index_path, matcher)
-    assert build([gallery], index_path, matcher).photos == 12
+            collection.build()
+    assert collection.build().photos == 12
 
 
-def test_values_that_are_not_finite_are_reported_and_not_stored(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    broken = Overflowing(matcher)
-    report = build([gallery], index_path, broken, batch=4)  # type: ignore[arg-type]
+def test_values_that_are_not_finite_are_reported_and_not_stored(collection: Collection) -> None:
+    broken = Overflowing(collection.matcher)
+    report = collection.build(broken, batch=4)
     assert report.photos == 9
     assert {bad.reason for bad in report.bad} == {"the network gives no finite values for it"}
-    assert verify(index_path) == []
+    assert verify(collection.index) == []

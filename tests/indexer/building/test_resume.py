@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import model
-from indexer import IndexUnwritable, build, open_index, verify
+from indexer import IndexUnwritable, build, verify
 from indexer.building.staging import Journal
-from indexer.store.catalog import GalleryFile, read_catalog
+from indexer.store.catalog import GalleryFile
 from indexer.store.files import FileStamp
 from indexer.store.rows import RowArrays
 from tests.benchmarks.results import soak
-from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos
+from tests.indexer.galleries import Collection, catalog, index_bytes, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.patience import SOAK_TIMEOUT
 from tests.programs import LONG, run_python
@@ -26,7 +26,7 @@ SOAKED = (
     "their writes. Run again, each ends with the index that an undisturbed run makes"
 )
 
-POINTS = 6
+POINTS = 4
 UPKEEP = ("remove", "compact", "repair")
 
 
@@ -51,17 +51,13 @@ def killed(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
 
 
 @needs_fork
-@pytest.mark.parametrize("point", range(POINTS))
-def test_a_build_killed_at_any_point_ends_in_the_same_index_byte_for_byte(point: int, killed: Path) -> None:
-    assert index_bytes(killed / f"killed-{point}") == index_bytes(killed / "undisturbed")
-    assert verify(killed / f"killed-{point}") == []
-
-
-@needs_fork
-@pytest.mark.parametrize("point", range(POINTS))
-def test_an_update_killed_at_any_point_ends_in_the_same_index_byte_for_byte(point: int, killed: Path) -> None:
-    assert index_bytes(killed / f"killed-update-{point}") == index_bytes(killed / "updated")
-    assert verify(killed / f"killed-update-{point}") == []
+@pytest.mark.parametrize(("name", "undisturbed"), [("killed", "undisturbed"), ("killed-update", "updated")])
+def test_a_build_killed_at_any_point_ends_in_the_same_index_byte_for_byte(
+    name: str, undisturbed: str, killed: Path
+) -> None:
+    for point in range(POINTS):
+        assert index_bytes(killed / f"{name}-{point}") == index_bytes(killed / undisturbed)
+        assert verify(killed / f"{name}-{point}") == []
 
 
 @needs_fork
@@ -81,9 +77,9 @@ def test_builds_and_updates_killed_at_200_moments_end_in_the_same_index_byte_for
 
 
 @needs_fork
-@pytest.mark.parametrize("work", UPKEEP)
-def test_upkeep_that_was_killed_is_done_by_running_it_again(work: str, killed: Path) -> None:
-    check_upkeep(work, killed)
+def test_upkeep_that_was_killed_is_done_by_running_it_again(killed: Path) -> None:
+    for work in UPKEEP:
+        check_upkeep(work, killed)
 
 
 def check_upkeep(work: str, killed: Path) -> int:
@@ -99,59 +95,46 @@ def check_upkeep(work: str, killed: Path) -> int:
     return len(indexes)
 
 
-def test_an_update_that_was_killed_had_photos_to_add_to_change_and_to_drop(killed: Path) -> None:
-    before = {photo.path: photo for photo in read_catalog(killed / "undisturbed" / "g000001" / "photos.sqlite")}
-    after = {photo.path: photo for photo in read_catalog(killed / "updated" / "g000002" / "photos.sqlite")}
-    assert len(after.keys() - before.keys()) == 8
-    assert sum(photo.status == "gone" for photo in after.values()) == 2
-    changed = [path for path in before if after[path].content_hash != before[path].content_hash]
-    assert [after[path].status for path in changed] == ["indexed"]
-
-
-def test_a_file_that_changed_since_it_was_staged_is_computed_again(
-    gallery: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path
-) -> None:
+def test_a_file_that_changed_since_it_was_staged_is_computed_again(collection: Collection, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
-        build([gallery], index_path, matcher, batch=4, progress=StopAfter(8))
-    first = min(gallery.rglob("*.png"), key=lambda path: path.relative_to(gallery).as_posix())
+        collection.build(batch=4, progress=StopAfter(8))
+    first = min(collection.photos.rglob("*.png"), key=lambda path: path.relative_to(collection.photos).as_posix())
     save_photo(first, 55)
     os.utime(first, ns=(1, 1))
-    assert build([gallery], index_path, matcher, batch=4).encoded == 5
-    build([gallery], tmp_path / "undisturbed", matcher, batch=4)
-    assert index_bytes(index_path) == index_bytes(tmp_path / "undisturbed")
+    assert collection.build(batch=4).encoded == 5
+    build([collection.photos], tmp_path / "undisturbed", collection.matcher, batch=4)
+    assert index_bytes(collection.index) == index_bytes(tmp_path / "undisturbed")
 
 
 def test_what_was_staged_is_used_whatever_the_precision_of_scores(
-    gallery: Path, index_path: Path, matcher: model.Matcher, weights: Path, tmp_path: Path
+    collection: Collection, weights: Path, tmp_path: Path
 ) -> None:
     reduced = model.load(weights, dtype=torch.bfloat16)
     with pytest.raises(Stopped):
-        build([gallery], index_path, reduced, batch=4, progress=StopAfter(8))
-    assert build([gallery], index_path, matcher, batch=4).encoded == 4
-    build([gallery], tmp_path / "at once", reduced)
-    assert index_bytes(index_path) == index_bytes(tmp_path / "at once")
+        collection.build(reduced, batch=4, progress=StopAfter(8))
+    assert collection.build(batch=4).encoded == 4
+    build([collection.photos], tmp_path / "at once", reduced)
+    assert index_bytes(collection.index) == index_bytes(tmp_path / "at once")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 @pytest.mark.parametrize("limit", [4096, 30_000], ids=["of the journal", "of the rows"])
-def test_a_full_disk_is_a_sentence_and_the_build_goes_on_when_there_is_room(
-    limit: int, gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
+def test_a_full_disk_is_a_sentence_and_the_build_goes_on_when_there_is_room(limit: int, collection: Collection) -> None:
     import resource
 
-    build([gallery], index_path, matcher)
-    save_photos(gallery, 60, start=20)
+    collection.build()
+    save_photos(collection.photos, 60, start=20)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
         with pytest.raises(IndexUnwritable, match=r"cannot be written: .*; make room .* what was live still is"):
-            build([gallery], index_path, matcher, batch=8)
+            collection.build(batch=8)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    with open_index(index_path, matcher) as index:
+    with collection.open() as index:
         assert (index.generation, index.photo_count) == ("g000001", 12)
-    assert build([gallery], index_path, matcher, batch=8).photos == 72
-    assert verify(index_path) == []
+    assert collection.build(batch=8).photos == 72
+    assert verify(collection.index) == []
 
 
 def test_rows_written_but_not_committed_are_overwritten(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tests.indexer.distributed.same import check_same, held, read_shards
 from tests.indexer.distributed.workers import KILLS
 from tests.indexer.galleries import index_bytes, save_photo, save_photos
 from tests.indexer.killed_builds import change
+from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.patience import join
 from tests.programs import family, run_python
 
@@ -91,21 +92,26 @@ def test_a_photo_that_kills_its_workers_is_named_and_costs_no_other_photo(
     assert all(verify(shards / entry.folder) == [] for entry in report.shards)
 
 
-def test_a_build_whose_driver_was_killed_goes_on_from_the_slices_that_are_there_and_ends_in_the_same_bytes(
-    tmp_path: Path, photos: Path, shards: Path, ray_cluster: Cluster, sharded: BuildShards, weights: Path
+@pytest.mark.parametrize("end", ["stopped", pytest.param("killed", marks=pytest.mark.soak)])
+def test_a_build_whose_driver_has_ended_goes_on_from_the_slices_that_are_there_and_ends_in_the_same_bytes(
+    end: str, tmp_path: Path, photos: Path, shards: Path, ray_cluster: Cluster, sharded: BuildShards, weights: Path
 ) -> None:
-    killed = tmp_path / "shards"
-    arguments = (ray_cluster.address, str(photos), str(killed), str(weights))
-    done = run_python("-m", "tests.indexer.distributed.builds", *arguments)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert not list(killed.glob("shard*"))
-    (slices,) = killed.glob(".slices-*")
+    ended = tmp_path / "shards"
+    if end == "killed":
+        arguments = (ray_cluster.address, str(photos), str(ended), str(weights))
+        done = run_python("-m", "tests.indexer.distributed.builds", *arguments)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    else:
+        with pytest.raises(Stopped):
+            sharded(photos, ended, 3, StopAfter(1))
+    assert not list(ended.glob("shard*"))
+    (slices,) = ended.glob(".slices-*")
     there = list(slices.glob("slice-*"))
-    report = sharded(photos, killed, 3)
+    report = sharded(photos, ended, 3)
     assert report.encoded <= 25 - SLICE * len(there) + 1
     assert not slices.exists()
     for entry in read_shards(shards).shards:
-        assert index_bytes(killed / entry.folder) == index_bytes(shards / entry.folder)
+        assert index_bytes(ended / entry.folder) == index_bytes(shards / entry.folder)
 
 
 @pytest.mark.soak

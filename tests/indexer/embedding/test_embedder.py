@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-import model
-from indexer import EmbedderUnavailable, build, open_index, verify
+from indexer import EmbedderUnavailable, verify
 from indexer.commands import main
 from indexer.embedding.embedders import choose_embedder
 from tests.indexer.clip_models import saved_clip
+from tests.indexer.galleries import Collection
 from tests.pictures import SHAPES, photo
 
 CPU = torch.device("cpu")
@@ -22,23 +22,21 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved_clip(tmp_path_factory.mktemp("clip") / "small-clip")
 
 
-def test_an_index_is_built_by_a_local_clip_model(
-    clip_folder: Path, gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    report = build([gallery], index_path, matcher, embedder=f"clip:{clip_folder}")
+def test_an_index_is_built_by_a_local_clip_model(clip_folder: Path, collection: Collection) -> None:
+    report = collection.build(embedder=f"clip:{clip_folder}")
     assert report.embedder == f"image vectors of CLIP from {clip_folder.name}, by open_clip"
-    with open_index(index_path, matcher) as index:
+    with collection.open() as index:
         assert index.manifest.embedder.kind == "clip"
         assert index.manifest.embedder.sha256 is not None
         assert index.photo_count == 12
-    (path,) = index_path.glob("g000001/embeddings.npy")
+    (path,) = collection.index.glob("g000001/embeddings.npy")
     stored = np.load(path)
     assert stored.shape == (12, 16)
     np.testing.assert_allclose(np.linalg.norm(stored.astype(np.float32), axis=1), 1, atol=1e-3)
-    assert verify(index_path) == []
+    assert verify(collection.index) == []
     # What the live index was made by is kept without being named again, and not loaded where nothing is new.
-    assert not build([gallery], index_path, matcher).changed
-    assert build([gallery], index_path, matcher, embedder="ret").encoded == 12
+    assert not collection.build().changed
+    assert collection.build(embedder="ret").encoded == 12
 
 
 def test_a_photos_vector_is_what_open_clip_gives_whatever_comes_with_it(clip_folder: Path) -> None:

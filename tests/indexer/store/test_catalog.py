@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-import model
-from indexer import IndexRefused, build, open_index, read_summary, remove, verify
+from indexer import IndexRefused, read_summary, remove, verify
 from indexer.store.catalog import Catalog
 from tests.indexer.damages import sign, sql
+from tests.indexer.galleries import Collection
 
 
 @pytest.mark.parametrize(
@@ -29,39 +28,34 @@ from tests.indexer.damages import sign, sql
     ],
 )
 def test_a_catalog_with_values_out_of_place_is_refused_by_what_changes_the_index(
-    change: str, gallery: Path, index_path: Path, matcher: model.Matcher
+    change: str, copied: Collection
 ) -> None:
-    build([gallery], index_path, matcher)
-    sql(f"UPDATE {change}" + (" WHERE id = 3" if "photos SET" in change else ""))(index_path)
-    sign(index_path)
-    for change_it in (lambda: build([gallery], index_path, matcher), lambda: remove(["in here"], index_path)):
+    sql(f"UPDATE {change}" + (" WHERE id = 3" if "photos SET" in change else ""))(copied.index)
+    sign(copied.index)
+    for change_it in (lambda: copied.build(), lambda: remove(["in here"], copied.index)):
         with pytest.raises(IndexRefused, match=r"photos\.sqlite is damaged .*verify --repair"):
             change_it()
 
 
 def test_a_root_that_the_manifest_does_not_have_is_refused_by_all_who_look_into_the_catalog(
-    gallery: Path, index_path: Path, matcher: model.Matcher
+    copied: Collection,
 ) -> None:
-    build([gallery], index_path, matcher)
-    sql("UPDATE photos SET root = 7, status = 'bad', reason = 'x' WHERE id = 3")(index_path)
-    sql("UPDATE photos SET root = 7 WHERE id = 4")(index_path)
-    sign(index_path)
+    sql("UPDATE photos SET root = 7, status = 'bad', reason = 'x' WHERE id = 3")(copied.index)
+    sql("UPDATE photos SET root = 7 WHERE id = 4")(copied.index)
+    sign(copied.index)
     sentence = "there is no root 7"
-    assert sentence in verify(index_path)[0]
+    assert sentence in verify(copied.index)[0]
     with pytest.raises(IndexRefused, match=sentence):
-        read_summary(index_path)
-    with open_index(index_path, matcher) as index, pytest.raises(IndexRefused, match=sentence):
+        read_summary(copied.index)
+    with copied.open() as index, pytest.raises(IndexRefused, match=sentence):
         index.photo(4)
 
 
-def test_a_removal_of_a_root_that_is_not_there_is_refused(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    build([gallery], index_path, matcher)
-    sql("INSERT INTO removals VALUES (5, 'x', 1)")(index_path)
-    sign(index_path)
+def test_a_removal_of_a_root_that_is_not_there_is_refused(copied: Collection) -> None:
+    sql("INSERT INTO removals VALUES (5, 'x', 1)")(copied.index)
+    sign(copied.index)
     with pytest.raises(IndexRefused, match="there is no root 5"):
-        build([gallery], index_path, matcher)
+        copied.build()
 
 
 ENDLESS = (
@@ -81,21 +75,19 @@ ENDLESS = (
     ],
 )
 def test_a_catalog_with_other_tables_or_views_than_a_build_makes_is_refused_before_it_is_read(
-    statements: tuple[str, ...], gallery: Path, index_path: Path, matcher: model.Matcher
+    statements: tuple[str, ...], copied: Collection
 ) -> None:
-    build([gallery], index_path, matcher)
     for statement in statements:
-        sql(statement)(index_path)
-    sign(index_path)
-    for look in (lambda: open_index(index_path, matcher), lambda: read_summary(index_path)):
+        sql(statement)(copied.index)
+    sign(copied.index)
+    for look in (lambda: copied.open(), lambda: read_summary(copied.index)):
         with pytest.raises(IndexRefused, match=r"photos\.sqlite is no catalog"):
             look()
-    assert "is no catalog" in verify(index_path)[0]
+    assert "is no catalog" in verify(copied.index)[0]
 
 
-def test_a_query_that_goes_in_circles_is_stopped(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
-    build([gallery], index_path, matcher)
-    catalog = Catalog(index_path / "g000001" / "photos.sqlite")
+def test_a_query_that_goes_in_circles_is_stopped(copied: Collection) -> None:
+    catalog = Catalog(copied.index / "g000001" / "photos.sqlite")
     with closing(catalog), pytest.raises(IndexRefused, match=r"is damaged .interrupted"):
         catalog._rows(
             "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM endless) SELECT n FROM endless"

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from indexer.errors import IndexRefused
 from indexer.store.clusters import (
-    Centroids,
     assign,
     default_clusters,
     mean_tokens,
@@ -65,18 +64,6 @@ def test_a_centroid_of_pruned_tokens_is_the_mean_by_cell_where_most_photos_kept_
     np.testing.assert_allclose(means[1:], expected, atol=1e-5)
 
 
-def test_without_pruning_a_centroid_is_the_plain_mean() -> None:
-    rows, refs, arrays = photos(3, 7, CELLS)
-    centroids = Centroids.empty(2, rows)
-    centroids.compute(1, rows, refs)
-    assert centroids.features is not None
-    assert centroids.positions is not None
-    means = arrays.features(slice(None)).mean(0)
-    np.testing.assert_allclose(centroids.features[1], means, atol=2e-3, rtol=1e-3)
-    np.testing.assert_allclose(centroids.ret[1], arrays.vectors(slice(None)).mean(0), atol=1e-6)
-    assert centroids.positions[1].tolist() == list(range(CELLS))
-
-
 def embeddings(count: int, seed: int = 0) -> npt.NDArray[np.float32]:
     return normalised(np.random.default_rng(seed).normal(size=(count, 8)))
 
@@ -92,13 +79,6 @@ def test_every_photo_is_in_one_cluster_and_no_cluster_is_empty(count: int, data:
     assert len(assignment) == count
     assert len(centroids) <= wanted
     assert np.array_equal(assign(points, centroids), assignment)
-
-
-def test_clear_groups_become_the_clusters() -> None:
-    centres = np.eye(8, dtype=np.float32)[:2]
-    points = normalised(np.repeat(centres, 20, axis=0) + 0.01 * embeddings(40))
-    _, assignment = clustered(points, 2)
-    assert {tuple(assignment[:20].tolist()), tuple(assignment[20:].tolist())} == {(0,) * 20, (1,) * 20}
 
 
 def test_joining_a_cluster_does_not_depend_on_company() -> None:

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-import model
-from indexer import build, read_summary, remove
+from indexer import read_summary, remove
 from indexer.store import Drift
-from tests.indexer.galleries import save_photos
+from tests.indexer.galleries import Collection, save_photos
 
 
 @pytest.mark.parametrize(
@@ -60,29 +57,26 @@ def test_drift_is_told_in_a_plain_sentence(drift: Drift, sentence: str) -> None:
     assert drift.describe() == sentence
 
 
-def test_a_gallery_that_grows_drifts_until_it_is_clustered_anew(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    first = build([gallery], index_path, matcher).drift
+def test_a_gallery_that_grows_drifts_until_it_is_clustered_anew(collection: Collection) -> None:
+    first = collection.build().drift
     assert first is not None
     assert (first.clustered, first.photos, first.automatic, first.excessive) == (12, 12, True, False)
     assert first.distance == first.distance_now > 0
-    save_photos(gallery, 18, start=20)
-    grown = build([gallery], index_path, matcher).drift
+    save_photos(collection.photos, 18, start=20)
+    grown = collection.build().drift
     assert grown is not None
     assert (grown.clustered, grown.distance, grown.photos, grown.excessive) == (12, first.distance, 30, True)
     assert grown.distance_now != grown.distance
-    assert read_summary(index_path).drift == grown
-    report = build([gallery], index_path, matcher, recluster=True)
+    assert read_summary(collection.index).drift == grown
+    report = collection.build(recluster=True)
     assert (report.encoded, report.clusters) == (0, 5)
     assert report.drift is not None
     assert (report.drift.clustered, report.drift.excessive) == (30, False)
 
 
-def test_removing_photos_is_measured_too(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
-    build([gallery], index_path, matcher)
-    remove([], index_path, ids=[1, 2])
-    drift = read_summary(index_path).drift
+def test_removing_photos_is_measured_too(built: Collection) -> None:
+    remove([], built.index, ids=[1, 2])
+    drift = read_summary(built.index).drift
     assert drift is not None
     assert (drift.clustered, drift.photos) == (12, 10)
     assert drift.distance_now != drift.distance

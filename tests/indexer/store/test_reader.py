@@ -30,21 +30,8 @@ from indexer.place import default_index_path
 from indexer.store.catalog import read_catalog
 from indexer.store.location import IndexFolder
 from tests.indexer.damages import shorten
-from tests.indexer.galleries import save_photos, tokens_of
+from tests.indexer.galleries import Collection, save_photos, tokens_of
 from tests.indexer.stopped_builds import StopAfter, Stopped
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) -> Path:
-    folder = tmp_path_factory.mktemp("built")
-    build([save_photos(folder / "photos", 12)], folder / "index", matcher)
-    return folder
-
-
-@pytest.fixture
-def copy(built: Path, tmp_path: Path) -> Path:
-    """An index to damage."""
-    return Path(shutil.copytree(built / "index", tmp_path / "index"))
 
 
 def edit_manifest(index: Path, **changes: object) -> None:
@@ -65,42 +52,42 @@ FORMATS = {
 
 @pytest.mark.parametrize(("version", "sentence"), FORMATS.items())
 def test_an_index_of_another_format_is_refused_by_everything_that_would_read_or_write_it(
-    version: int, sentence: str, copy: Path, matcher: model.Matcher
+    version: int, sentence: str, copied: Collection
 ) -> None:
-    edit_manifest(copy, format_version=version, something_else=True)
-    before = {path.name for path in copy.iterdir()}
+    edit_manifest(copied.index, format_version=version, something_else=True)
+    before = {path.name for path in copied.index.iterdir()}
     for work in (
-        lambda: open_index(copy, matcher),
-        lambda: read_summary(copy),
-        lambda: build([], copy, matcher),
-        lambda: remove([], copy, ids=[1]),
-        lambda: compact(copy),
-        lambda: repair(copy, matcher),
+        lambda: copied.open(),
+        lambda: read_summary(copied.index),
+        lambda: copied.update(),
+        lambda: remove([], copied.index, ids=[1]),
+        lambda: compact(copied.index),
+        lambda: repair(copied.index, copied.matcher),
     ):
         with pytest.raises(IndexRefused, match=sentence):
             work()
-    assert [f"has index format {version}" in problem for problem in verify(copy)] == [True]
-    assert {path.name for path in copy.iterdir()} == before
+    assert [f"has index format {version}" in problem for problem in verify(copied.index)] == [True]
+    assert {path.name for path in copied.index.iterdir()} == before
 
 
-def test_a_newer_catalog_is_refused(copy: Path, matcher: model.Matcher) -> None:
-    path = copy / "g000001" / "photos.sqlite"
+def test_a_newer_catalog_is_refused(copied: Collection) -> None:
+    path = copied.index / "g000001" / "photos.sqlite"
     data = bytearray(path.read_bytes())
     data[60:64] = (9).to_bytes(4, "big")
     path.write_bytes(data)
     with pytest.raises(IndexRefused, match="catalog version 9"):
-        open_index(copy, matcher)
+        copied.open()
 
 
-def test_another_checkpoint_is_refused(built: Path, other_matcher: model.Matcher) -> None:
+def test_another_checkpoint_is_refused(built_once: Collection, other_matcher: model.Matcher) -> None:
     with pytest.raises(IndexRefused, match=r"other photo weights .* --weights, or run"):
-        open_index(built / "index", other_matcher)
+        open_index(built_once.index, other_matcher)
 
 
-def test_other_preprocessing_is_refused(copy: Path, matcher: model.Matcher) -> None:
-    edit_manifest(copy, preprocessing_fingerprint="0" * 64)
+def test_other_preprocessing_is_refused(copied: Collection) -> None:
+    edit_manifest(copied.index, preprocessing_fingerprint="0" * 64)
     with pytest.raises(IndexRefused, match="other image preprocessing"):
-        open_index(copy, matcher)
+        copied.open()
 
 
 FILES = [
@@ -120,43 +107,39 @@ FILES = [
 @pytest.mark.parametrize(("damage", "word"), [(Path.unlink, "is missing"), (shorten, "bytes instead of")])
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_or_short_file_is_refused(
-    name: str, damage: Callable[[Path], None], word: str, copy: Path, matcher: model.Matcher
+    name: str, damage: Callable[[Path], None], word: str, copied: Collection
 ) -> None:
-    (path,) = copy.glob(name)
+    (path,) = copied.index.glob(name)
     damage(path)
     with pytest.raises(IndexRefused, match=f"{path.name} .*{word}.* build again"):
-        open_index(copy, matcher)
-    assert len(verify(copy)) == 1
+        copied.open()
+    assert len(verify(copied.index)) == 1
 
 
-def test_a_catalog_with_damaged_pages_is_refused_wherever_the_damage_is(copy: Path, matcher: model.Matcher) -> None:
-    path = copy / "g000001" / "photos.sqlite"
+def test_a_catalog_with_damaged_pages_is_refused_wherever_the_damage_is(copied: Collection) -> None:
+    path = copied.index / "g000001" / "photos.sqlite"
     sound = path.read_bytes()
     refusals: list[str] = []
-    for noise in (b"\xff", b"\0", b"\x41"):
-        for start in range(0, len(sound), 256):
-            path.write_bytes(sound[:start] + noise * 256 + sound[start + 256 :])
-            if path.read_bytes() == sound:
-                continue
-            assert verify(copy)
-            try:
-                with open_index(copy, matcher) as index:
-                    for photo in range(1, 13):
-                        with suppress(UnknownPhoto, PhotoUnavailable):
-                            index.photo(photo)
-                            index.open_photo(photo)
-                read_summary(copy)
-            except IndexRefused as error:
-                refusals.append(str(error))
+    for start in range(0, len(sound), 512):
+        path.write_bytes(sound[:start] + b"\xff" * 512 + sound[start + 512 :])
+        assert verify(copied.index)
+        try:
+            with copied.open() as index:
+                for photo in range(1, 13):
+                    with suppress(UnknownPhoto, PhotoUnavailable):
+                        index.open_photo(photo)
+            read_summary(copied.index)
+        except IndexRefused as error:
+            refusals.append(str(error))
     assert all("build" in refusal for refusal in refusals)
     assert any("malformed" in refusal for refusal in refusals)
 
 
 @pytest.mark.parametrize("text", ["", "g1", "../elsewhere", "g000009"])
-def test_a_damaged_current_file_is_refused(text: str, copy: Path, matcher: model.Matcher) -> None:
-    (copy / "CURRENT").write_text(text)
+def test_a_damaged_current_file_is_refused(text: str, copied: Collection) -> None:
+    (copied.index / "CURRENT").write_text(text)
     with pytest.raises(IndexRefused, match="build again"):
-        open_index(copy, matcher)
+        copied.open()
 
 
 @pytest.mark.parametrize(
@@ -164,10 +147,10 @@ def test_a_damaged_current_file_is_refused(text: str, copy: Path, matcher: model
     ["", "[]", '{"format_version": 8}', "\udcff", "[" * 100_000],
     ids=["empty", "list", "short", "bytes", "deep"],
 )
-def test_a_damaged_manifest_is_refused(text: str, copy: Path, matcher: model.Matcher) -> None:
-    (copy / "g000001" / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+def test_a_damaged_manifest_is_refused(text: str, copied: Collection) -> None:
+    (copied.index / "g000001" / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(IndexRefused, match="build again"):
-        open_index(copy, matcher)
+        copied.open()
 
 
 @pytest.mark.parametrize(
@@ -175,69 +158,63 @@ def test_a_damaged_manifest_is_refused(text: str, copy: Path, matcher: model.Mat
     [{"photos": 0}, {"clusters": 0}, {"clusters": 10**12}, {"clusters": 10**9}, {"rows": -1}, {"files": 10**30}],
     ids=str,
 )
-def test_a_manifest_with_impossible_numbers_is_refused(
-    counts: dict[str, int], copy: Path, matcher: model.Matcher
-) -> None:
-    before = json.loads((copy / "g000001" / "manifest.json").read_text())["counts"]
-    edit_manifest(copy, counts={**before, **counts})
+def test_a_manifest_with_impossible_numbers_is_refused(counts: dict[str, int], copied: Collection) -> None:
+    before = json.loads((copied.index / "g000001" / "manifest.json").read_text())["counts"]
+    edit_manifest(copied.index, counts={**before, **counts})
     works: tuple[Callable[[], object], ...] = (
-        lambda: open_index(copy, matcher),
-        lambda: read_summary(copy),
-        lambda: compact(copy),
+        lambda: copied.open(),
+        lambda: read_summary(copied.index),
+        lambda: compact(copied.index),
     )
     for work in works:
         with pytest.raises(IndexRefused, match=r"manifest\.json is damaged \(counts"):
             work()
 
 
-def test_a_manifest_cannot_name_files_outside_of_its_index(copy: Path) -> None:
-    edit_manifest(copy, files=[{"name": "../../x", "size": 1, "sha256": ""}])
+def test_a_manifest_cannot_name_files_outside_of_its_index(copied: Collection) -> None:
+    edit_manifest(copied.index, files=[{"name": "../../x", "size": 1, "sha256": ""}])
     with pytest.raises(IndexRefused, match=r"damaged \(files\.0\.name"):
-        read_summary(copy)
+        read_summary(copied.index)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "clusters.faiss", "photos.sqlite"])
-def test_what_is_there_and_cannot_be_read_is_not_called_missing(name: str, copy: Path, matcher: model.Matcher) -> None:
-    path = copy / "g000001" / name
+def test_what_is_there_and_cannot_be_read_is_not_called_missing(name: str, copied: Collection) -> None:
+    path = copied.index / "g000001" / name
     path.unlink()
     path.symlink_to(path)  # opening it fails for the administrator, too, whom no permission stops
     with pytest.raises(
         IndexRefused, match=rf"{name} cannot be read: Too many levels .*; check its permissions"
     ) as told:
-        open_index(copy, matcher)
+        copied.open()
     assert "missing" not in str(told.value)
     assert "delete" not in str(told.value)
 
 
-def test_a_catalog_without_permission_is_no_damage(copy: Path) -> None:
-    catalog = copy / "g000001" / "photos.sqlite"
+def test_a_catalog_without_permission_is_no_damage(copied: Collection) -> None:
+    catalog = copied.index / "g000001" / "photos.sqlite"
     catalog.rename(catalog.with_suffix(".elsewhere"))
     with pytest.raises(IndexRefused, match=r"photos\.sqlite cannot be opened \(.*\); check its permissions"):
         read_catalog(catalog)
 
 
 @pytest.mark.parametrize("name", ["g000099", ".building-x", "segments/s000001-deadbeef", "holiday"])
-def test_a_stray_link_in_the_folder_of_an_index_is_left_alone(
-    name: str, built: Path, copy: Path, tmp_path: Path, matcher: model.Matcher
-) -> None:
+def test_a_stray_link_in_the_folder_of_an_index_is_left_alone(name: str, copied: Collection, tmp_path: Path) -> None:
     kept = save_photos(tmp_path / "kept", 3)
-    (copy / name).symlink_to(kept)
-    remove([built / "photos" / "Ännchen 001.png"], copy)
-    compact(copy)
-    assert build([], copy, matcher).photos == 11
-    assert (copy / name).is_symlink()
+    (copied.index / name).symlink_to(kept)
+    remove([copied.photos / "Ännchen 001.png"], copied.index)
+    compact(copied.index)
+    assert copied.update().photos == 11
+    assert (copied.index / name).is_symlink()
     assert len(list(kept.rglob("*.png"))) == 3
-    assert verify(copy) == []
+    assert verify(copied.index) == []
 
 
 @pytest.mark.parametrize("name", [".CURRENT.partial", ".progress.json.partial"])
-def test_a_build_writes_through_no_link_to_a_file(
-    name: str, copy: Path, tmp_path: Path, matcher: model.Matcher
-) -> None:
+def test_a_build_writes_through_no_link_to_a_file(name: str, copied: Collection, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.write_text("mine")
-    (copy / name).symlink_to(mine)
-    assert build([], copy, matcher, recluster=True).generation == "g000002"
+    (copied.index / name).symlink_to(mine)
+    assert copied.update(recluster=True).generation == "g000002"
     assert mine.read_text() == "mine"
 
 
@@ -259,25 +236,21 @@ def test_a_build_writes_through_no_link_that_a_stopped_build_seems_to_have_left(
     assert {file: file.read_bytes() for file in mine.iterdir()} == before
 
 
-def test_segments_of_another_index_are_not_deleted_through_a_link(
-    copy: Path, tmp_path: Path, matcher: model.Matcher
-) -> None:
-    mine = Path(shutil.copytree(copy, tmp_path / "mine"))
-    add([save_photos(tmp_path / "more", 2, start=50)], mine, matcher)
-    shutil.rmtree(copy / "segments")
-    (copy / "segments").symlink_to(mine / "segments")
+def test_segments_of_another_index_are_not_deleted_through_a_link(copied: Collection, tmp_path: Path) -> None:
+    mine = Path(shutil.copytree(copied.index, tmp_path / "mine"))
+    add([save_photos(tmp_path / "more", 2, start=50)], mine, copied.matcher)
+    shutil.rmtree(copied.index / "segments")
+    (copied.index / "segments").symlink_to(mine / "segments")
     with pytest.raises(IndexUnwritable, match="move away what lies there"):
-        build([], copy, matcher, recluster=True)
+        copied.update(recluster=True)
     assert verify(mine) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the signal that ends who reads what is gone is to end a fork")
-def test_a_small_index_that_is_cut_short_while_it_is_open_is_searched_as_before(
-    copy: Path, matcher: model.Matcher
-) -> None:
-    with open_index(copy, matcher) as index:
+def test_a_small_index_that_is_cut_short_while_it_is_open_is_searched_as_before(copied: Collection) -> None:
+    with copied.open() as index:
         before = tokens_of(index, 0).features
-        for file in copy.rglob("*.npy"):
+        for file in copied.index.rglob("*.npy"):
             os.truncate(file, 0)
         child = os.fork()
         if not child:
@@ -285,8 +258,8 @@ def test_a_small_index_that_is_cut_short_while_it_is_open_is_searched_as_before(
         assert os.waitpid(child, 0)[1] == 0
 
 
-def test_an_unknown_photo_and_an_unknown_cluster_are_errors(built: Path, matcher: model.Matcher) -> None:
-    with open_index(built / "index", matcher) as index:
+def test_an_unknown_photo_and_an_unknown_cluster_are_errors(built_once: Collection) -> None:
+    with built_once.open() as index:
         for photo in (0, -1, 13):
             with pytest.raises(UnknownPhoto):
                 index.photo(photo)
@@ -297,18 +270,18 @@ def test_an_unknown_photo_and_an_unknown_cluster_are_errors(built: Path, matcher
                 index.cluster_ids(cluster)
 
 
-def test_roots_can_be_mapped_to_where_they_are_now(built: Path, tmp_path: Path, matcher: model.Matcher) -> None:
-    moved = Path(shutil.copytree(built / "photos", tmp_path / "moved"))
+def test_roots_can_be_mapped_to_where_they_are_now(built_once: Collection, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(built_once.photos, tmp_path / "moved"))
     content = (moved / "Ännchen 001.png").read_bytes()
     shutil.rmtree(moved / "in here")
-    with open_index(built / "index", matcher, gallery_roots=[moved]) as index:
+    with open_index(built_once.index, built_once.matcher, gallery_roots=[moved]) as index:
         photo = photo_at(index, "Ännchen 001.png")
         assert index.open_photo(photo) == content
         assert Path(index.address_of("Ännchen 001.png")).read_bytes() == content
         with pytest.raises(PhotoUnavailable, match=r"cannot be read any more \(No such file"):
             index.open_photo(photo_at(index, "in here/Ännchen 000.png"))
     with pytest.raises(IndexRefused, match="1 gallery root"):
-        open_index(built / "index", matcher, gallery_roots=[moved, moved])
+        open_index(built_once.index, built_once.matcher, gallery_roots=[moved, moved])
 
 
 def photo_at(index: Index, path: str) -> int:
@@ -332,13 +305,13 @@ def test_a_photo_is_opened_from_whichever_of_its_files_is_still_what_was_indexed
             index.open_photo(photo)
 
 
-def test_an_original_is_never_read_through_a_link(built: Path, tmp_path: Path, matcher: model.Matcher) -> None:
-    moved = Path(shutil.copytree(built / "photos", tmp_path / "moved"))
+def test_an_original_is_never_read_through_a_link(built_once: Collection, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(built_once.photos, tmp_path / "moved"))
     shutil.move(moved / "in here", tmp_path / "secret")
     (moved / "in here").symlink_to(tmp_path / "secret")
     (moved / "Ännchen 001.png").rename(tmp_path / "secret.png")
     (moved / "Ännchen 001.png").symlink_to(tmp_path / "secret.png")
-    with open_index(built / "index", matcher, gallery_roots=[moved]) as index:
+    with open_index(built_once.index, built_once.matcher, gallery_roots=[moved]) as index:
         refused = 0
         for photo in range(1, 13):
             linked = index.photo(photo).paths[0].startswith("in here/") or index.photo(photo).paths[0].endswith(

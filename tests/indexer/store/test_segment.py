@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from indexer.store.rows import Picked, RowArrays, Rows, SegmentRow, open_tokens, quantised, write_segment
+from indexer.store.rows import RowArrays, Rows, SegmentRow, open_tokens, quantised, write_segment
 
 Floats = npt.NDArray[np.float32]
 # What float16 holds, which is all that is kept.
@@ -71,12 +71,3 @@ def test_a_segment_of_photos_without_tokens_has_no_file(tmp_path: Path) -> None:
     assert open_tokens(tmp_path / "s", 2, 2, 1) is None
     assert "tokens" not in rows.names
     assert rows.clustered_by(refs).tolist() == [[2, 3], [0, 1]]
-
-
-def test_rows_that_are_picked_out_of_an_array_are_read_as_an_array() -> None:
-    array = np.arange(10, dtype=np.float16).reshape(5, 2)
-    picked = Picked(array, np.array([4, 0, 2]))
-    assert (len(picked), picked.shape, picked.dtype) == (3, (3, 2), array.dtype)
-    assert picked[[2, 0]].tolist() == [[4, 5], [8, 9]]
-    assert picked[1:].tolist() == [[0, 1], [4, 5]]
-    assert picked[[]].shape == (0, 2)

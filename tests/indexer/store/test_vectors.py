@@ -58,17 +58,6 @@ def test_with_every_cell_opened_the_best_are_found_whatever_is_left_out(
         assert found.tolist() == sorted(found.tolist())
 
 
-def test_half_of_the_cells_hold_most_of_the_best() -> None:
-    vectors = vectors_of(photos(900))
-    directions = photos(30, seed=1)
-    shares = []
-    for one in directions:
-        best = np.argsort(-(normalised(vectors.centroids) @ one))[:15]
-        found = vectors.near(one[None], 20, None, np.sort(best))
-        shares.append(len(exact(vectors, one, 20) & set(found.tolist())) / 20)
-    assert np.mean(shares) > 0.95
-
-
 def test_several_directions_find_the_best_of_each_together() -> None:
     vectors = vectors_of(photos(200))
     directions = photos(3, seed=1)

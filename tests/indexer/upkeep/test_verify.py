@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import model
-from indexer import IndexRefused, build, open_index, verify
+from indexer import IndexRefused, verify
 from tests.indexer.damages import not_finite, number, sign, sql
+from tests.indexer.galleries import Collection
 
 
 @pytest.mark.parametrize(
@@ -32,37 +32,30 @@ from tests.indexer.damages import not_finite, number, sign, sql
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_verify_finds_contents_that_contradict_each_other(
-    damage: Callable[[Path], None], sentence: str, gallery: Path, index_path: Path, matcher: model.Matcher
+    damage: Callable[[Path], None], sentence: str, copied: Collection
 ) -> None:
-    build([gallery], index_path, matcher)
-    damage(index_path)
-    assert len(verify(index_path)) == 1
-    sign(index_path)
-    assert any(sentence in problem for problem in verify(index_path))
+    damage(copied.index)
+    assert len(verify(copied.index)) == 1
+    sign(copied.index)
+    assert any(sentence in problem for problem in verify(copied.index))
 
 
-def test_an_index_with_tokens_beyond_the_grid_is_refused_when_they_are_read(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    build([gallery], index_path, matcher)
+def test_an_index_with_tokens_beyond_the_grid_is_refused_when_they_are_read(copied: Collection) -> None:
     beyond = r"beyond the \d+ cells of the network's patch grid; .* build again"
-    number("segments/*/positions.npy", matcher.config.grid**2)(index_path)
-    sign(index_path)
-    with open_index(index_path, matcher) as index, pytest.raises(IndexRefused, match=beyond):
+    number("segments/*/positions.npy", copied.matcher.config.grid**2)(copied.index)
+    sign(copied.index)
+    with copied.open() as index, pytest.raises(IndexRefused, match=beyond):
         index.photo_tokens(np.arange(3))
-    number("g000001/centroid_positions.npy", matcher.config.grid**2)(index_path)
-    sign(index_path)
+    number("g000001/centroid_positions.npy", copied.matcher.config.grid**2)(copied.index)
+    sign(copied.index)
     with pytest.raises(IndexRefused, match=beyond):
-        open_index(index_path, matcher)
+        copied.open()
 
 
 @pytest.mark.parametrize(("column", "value"), [(1, 99), (2, 1), (3, 12), (3, -1), (3, 0)])
-def test_places_that_are_nowhere_or_taken_are_refused(
-    column: int, value: int, gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    build([gallery], index_path, matcher)
-    places = np.load(index_path / "g000001" / "places.npy")
+def test_places_that_are_nowhere_or_taken_are_refused(column: int, value: int, copied: Collection) -> None:
+    places = np.load(copied.index / "g000001" / "places.npy")
     places[-1 if places[-1, column] != value else 0, column] = value
-    np.save(index_path / "g000001" / "places.npy", places)
+    np.save(copied.index / "g000001" / "places.npy", places)
     with pytest.raises(IndexRefused, match=r"past the end of a segment.*verify --repair"):
-        open_index(index_path, matcher)
+        copied.open()

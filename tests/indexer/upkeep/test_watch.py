@@ -8,37 +8,30 @@ from pathlib import Path
 
 import pytest
 
-import model
-from indexer import IndexRefused, add, build, read_summary
+from indexer import IndexRefused, add, read_summary
 from indexer.upkeep import summary
 from indexer.upkeep.summary import gallery_state, watch
-from tests.indexer.galleries import save_photo, save_photos
+from tests.indexer.galleries import Collection, save_photo, save_photos
 from tests.patience import PATIENCE
 from tests.programs import started_python
 
 
-class Scene:
-    """A gallery that is a string, and what happens to it at each pause."""
+def updates_of(states: str, failures: int) -> list[str]:
+    """What a gallery is when it is updated: at each pause it is the next of the states; the first updates fail."""
+    now, made = "", list[str]()
 
-    def __init__(self, *states: str, failures: int = 0) -> None:
-        self.states = states
-        self.now = ""
-        self.failures = failures
-        self.updates: list[str] = []
-
-    def pauses(self) -> Iterator[None]:
-        for state in self.states:
-            self.now = state
+    def pauses() -> Iterator[None]:
+        nonlocal now
+        for state in states:
+            now = state
             yield
 
-    def update(self) -> bool:
-        self.updates.append(self.now)
-        self.failures -= 1
-        return self.failures < 0
+    def update() -> bool:
+        made.append(now)
+        return len(made) > failures
 
-    def run(self) -> list[str]:
-        watch(lambda: self.now, self.update, self.pauses())
-        return self.updates
+    watch(lambda: now, update, pauses())
+    return made
 
 
 EVER_CHANGING = "abcdefghijklmnopqrstuvwxyz"
@@ -56,29 +49,27 @@ EVER_CHANGING = "abcdefghijklmnopqrstuvwxyz"
     ],
 )
 def test_a_gallery_is_updated_when_a_change_has_rested(states: str, failures: int, updates: str | int) -> None:
-    found = Scene(*states, failures=failures).run()
+    found = updates_of(states, failures)
     assert found == list(updates) if isinstance(updates, str) else len(found) == updates
 
 
-def test_the_state_of_a_gallery_changes_with_any_of_its_photos(
-    gallery: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path
-) -> None:
+def test_the_state_of_a_gallery_changes_with_any_of_its_photos(collection: Collection, tmp_path: Path) -> None:
     with pytest.raises(IndexRefused, match="there is no index"):
-        gallery_state(index_path)
-    build([gallery], index_path, matcher)
-    seen = [gallery_state(index_path)]
-    (gallery / "letter.txt").write_text("dear")
-    assert gallery_state(index_path) == seen[0]
-    save_photo(gallery / "new.png", 40)
-    seen.append(gallery_state(index_path))
-    os.utime(gallery / "new.png", ns=(1, 1))
-    seen.append(gallery_state(index_path))
-    (gallery / "new.png").rename(gallery / "newer.png")
-    seen.append(gallery_state(index_path))
-    (gallery / "newer.png").unlink()
-    assert gallery_state(index_path) == seen[0]
-    add([save_photos(tmp_path / "more", 2, start=20)], index_path, matcher)
-    seen.append(gallery_state(index_path))
+        gallery_state(collection.index)
+    collection.build()
+    seen = [gallery_state(collection.index)]
+    (collection.photos / "letter.txt").write_text("dear")
+    assert gallery_state(collection.index) == seen[0]
+    save_photo(collection.photos / "new.png", 40)
+    seen.append(gallery_state(collection.index))
+    os.utime(collection.photos / "new.png", ns=(1, 1))
+    seen.append(gallery_state(collection.index))
+    (collection.photos / "new.png").rename(collection.photos / "newer.png")
+    seen.append(gallery_state(collection.index))
+    (collection.photos / "newer.png").unlink()
+    assert gallery_state(collection.index) == seen[0]
+    add([save_photos(tmp_path / "more", 2, start=20)], collection.index, collection.matcher)
+    seen.append(gallery_state(collection.index))
     assert len(set(seen)) == len(seen)
 
 
