@@ -11,12 +11,11 @@ import pytest
 
 import model
 from indexer import PhotoFilter, compact, remove
-from indexer.building.staging import Stager
-from indexer.store.catalog import GalleryFile, read_catalog
+from indexer.store.catalog import read_catalog
 from indexer.store.location import IndexFolder
-from model.decoding import Decoders
 from tests.indexer.clip_models import saved_clip
 from tests.indexer.galleries import Collection, save_photo
+from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.pictures import SHAPES, dated, photo
 
 TAKEN = date(2019, 8, 7)
@@ -111,27 +110,10 @@ def test_removing_compacting_and_coming_back_change_no_day(collection: Collectio
     assert days(collection)["camera.jpg"] == TAKEN
 
 
-def test_a_build_that_was_killed_goes_on_with_the_days_that_it_has_read(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[str] = []
-    begun, commit = Stager._read, Stager._commit
-
-    def killed(self: Stager, *args: object) -> object:
-        raise KeyboardInterrupt
-
-    def noted(self: Stager, decoders: Decoders, file: GalleryFile) -> object:
-        read.append(file.path)
-        return begun(self, decoders, file)
-
-    with monkeypatch.context() as patch:
-        commits = iter((commit, commit))
-        patch.setattr(Stager, "_commit", lambda self, *args: next(commits, killed)(self, *args))
-        with pytest.raises(KeyboardInterrupt):
-            collection.build(clusters=2, batch=3)
-    monkeypatch.setattr(Stager, "_read", noted)
-    collection.build(clusters=2, batch=3)
-    assert len(read) == len(DAYS) - 6
+def test_a_build_that_was_stopped_goes_on_with_the_days_that_it_has_read(collection: Collection) -> None:
+    with pytest.raises(Stopped):
+        collection.build(clusters=2, batch=3, progress=StopAfter(6))
+    assert collection.build(clusters=2, batch=3).encoded == len(DAYS) - 6
     assert days(collection) == DAYS
 
 

@@ -112,16 +112,6 @@ def test_a_cluster_that_lost_all_its_photos_stays_in_its_place(collection: Colle
         assert torch.equal(index.centroids.features[smallest], kept)
 
 
-def test_a_changed_file_keeps_its_id_and_gets_new_tokens(built: Collection) -> None:
-    before = catalog(built.index)["Ännchen 002.png"]
-    save_photo(built.photos / "Ännchen 002.png", 77)
-    os.utime(built.photos / "Ännchen 002.png", ns=(1, 1))
-    assert built.build().encoded == 1
-    after = catalog(built.index)["Ännchen 002.png"]
-    assert after[0] == before[0]
-    assert after[3:] != before[3:]
-
-
 def test_a_touched_or_renamed_file_is_read_again_but_not_computed(built: Collection) -> None:
     os.utime(built.photos / "Ännchen 002.png", ns=(1, 1))
     (built.photos / "Ännchen 004.png").rename(built.photos / "another name.png")

@@ -55,13 +55,6 @@ def test_info_is_there_for_people_and_for_machines(gallery: Path, capsys: pytest
     assert f" in 1 segment, {info['bytes_on_disk'] / 1024 / 12:.1f} KiB a photo\n" in told
 
 
-def test_a_repeated_build_says_that_nothing_has_changed(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["build", str(gallery)]) == 0
-    assert "now live" in capsys.readouterr().out
-    assert main(["build", str(gallery)]) == 0
-    assert "nothing has changed" in capsys.readouterr().out
-
-
 def test_a_build_says_what_it_passes_over(gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (gallery / "notes.txt").touch()
     (gallery / "linked").symlink_to(tmp_path)
@@ -69,17 +62,6 @@ def test_a_build_says_what_it_passes_over(gallery: Path, tmp_path: Path, capsys:
     out = capsys.readouterr().out
     assert "skipped:     1 symbolic link, not followed; name the folders instead\n" in out
     assert "skipped:     1 file of other types: 1 .txt\n" in out
-
-
-def test_verify_exits_with_one_where_there_are_problems(
-    gallery: Path, index_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["build", str(gallery), "--quiet"]) == 0
-    assert main(["verify"]) == 0
-    assert "is sound" in capsys.readouterr().out
-    (index_path / "g000001" / "clusters.faiss").unlink()
-    assert main(["verify"]) == 1
-    assert "clusters.faiss is missing" in capsys.readouterr().out
 
 
 def test_verify_says_which_files_are_no_longer_what_was_indexed(
@@ -110,17 +92,18 @@ def test_verify_says_which_files_are_no_longer_what_was_indexed(
     assert capsys.readouterr().err == f"error: {more} is not there: its 2 files were not compared.\n"
 
 
-def test_verify_repairs_what_it_finds_when_told(
+def test_verify_exits_with_one_where_there_are_problems_and_repairs_them_when_told(
     gallery: Path, index_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert main(["verify", "--repair"]) == 0
     assert "is sound" in capsys.readouterr().out
     next(index_path.glob("segments/*/tokens.npy")).unlink()
+    assert main(["verify"]) == 1
+    assert "tokens.npy is missing" in capsys.readouterr().out
     assert main(["verify", "--repair"]) == 0
     out = capsys.readouterr().out
     assert "was damaged: " in out
-    assert "tokens.npy is missing" in out
     assert "encoded now: 12" in out
     assert "is sound" in out
     assert main(["verify"]) == 0
@@ -143,9 +126,6 @@ def test_photos_are_added_and_removed_and_segments_merged(
     out = capsys.readouterr().out
     assert "photos:      11" in out
     assert "nothing has changed" in out
-    assert main(["add", str(gallery), "--quiet"]) == 0
-    assert main(["remove", "--id", "3"]) == 0
-    assert "removed:     1 file; " in capsys.readouterr().out
     assert main(["add", str(gallery), "--quiet"]) == 0
     assert main(["remove", "--id", "3", "--quiet"]) == 0
     assert main(["compact", "--quiet"]) == 0

@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.distributed.builds import partition, place_cells
-from indexer.store import GalleryFile
+from indexer.distributed.builds import place_cells
 
 
 @settings(max_examples=60, deadline=None)
@@ -37,15 +36,3 @@ def test_neighbours_are_in_one_shard() -> None:
     assert [set(placed[start : start + 10].tolist()) for start in range(0, 40, 10)] == [
         {shard} for shard in placed[::10].tolist()
     ]
-
-
-def test_files_of_a_photo_are_together_and_others_are_dealt_out() -> None:
-    files = [
-        GalleryFile(0, "a.png", None, "x", id=1),
-        GalleryFile(0, "broken.png", None, None, "it is broken", id=2),
-        GalleryFile(0, "b.png", None, "y", id=3),
-        GalleryFile(0, "copy of a.png", None, "x", id=4),
-        GalleryFile(0, "gone.png", None, "z", id=5, gone=True),
-    ]
-    parts = partition(files, {"x": 1, "y": 0}, 2)
-    assert [[file.id for file in part] for part in parts] == [[2, 3], [1, 4, 5]]

@@ -3,14 +3,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer import BadInvocation, IndexRefused
 from indexer.store.catalog import read_catalog
-from indexer.store.files import ArrayWriter, FileChanging, FileStamp, hash_file, read_below, read_regular, write_array
+from indexer.store.files import FileChanging, FileStamp, hash_file, read_below, read_regular
 from indexer.store.generation import read_manifest
 from indexer.store.location import IndexFolder
 from indexer.store.roots import resolve_roots, shown_path
@@ -83,24 +82,6 @@ def test_pipes_and_large_files_are_refused(root: Path) -> None:
         read_below(root, "pipe.png")
     with pytest.raises(OSError, match="larger than"):
         read_below(root, "inner/photo.png", max_bytes=3)
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.uint8])
-def test_an_array_written_in_blocks_is_the_array(dtype: type[np.generic], tmp_path: Path) -> None:
-    array = np.arange(60).reshape(5, 3, 4).astype(dtype)
-    with ArrayWriter(tmp_path / "a.npy", array.shape, dtype) as writer:
-        writer.write(array[:2])
-        writer.write(array[2:])
-    assert np.array_equal(np.load(tmp_path / "a.npy"), array)
-    write_array(tmp_path / "b.npy", array)
-    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
-
-
-def test_an_array_with_rows_missing_or_of_another_kind_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="1 rows were written where 2"), ArrayWriter(tmp_path / "a", (2, 3), "f4") as w:
-        w.write(np.zeros((1, 3), np.float32))
-    with pytest.raises(ValueError, match="expected rows"), ArrayWriter(tmp_path / "b", (1, 3), "f4") as w:
-        w.write(np.zeros((1, 3), np.float64))
 
 
 def test_roots_of_equal_names_get_names_of_their_own(tmp_path: Path) -> None:

@@ -61,13 +61,3 @@ def test_rows_of_a_segment_and_a_journal_become_one_segment(tmp_path: Path) -> N
     assert np.array_equal(tokens.features([1, 2]), (steps * scales[..., None])[order][1:3])
     assert tokens.cells([1, 2]).tolist() == [[0, 1], [6, 7]]
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["positions.npy", "scales.npy", "tokens.npy"]
-
-
-def test_a_segment_of_photos_without_tokens_has_no_file(tmp_path: Path) -> None:
-    rows = Rows({"journal": RowArrays({"vectors": np.arange(6, dtype=np.float16).reshape(3, 2)})})
-    refs = [SegmentRow("journal", 1), SegmentRow("journal", 0)]
-    write_segment(tmp_path / "s", rows, refs)
-    assert list((tmp_path / "s").iterdir()) == []
-    assert open_tokens(tmp_path / "s", 2, 2, 1) is None
-    assert "tokens" not in rows.names
-    assert rows.clustered_by(refs).tolist() == [[2, 3], [0, 1]]
