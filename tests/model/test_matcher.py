@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import model
 from model.errors import ModelError
-from model.matcher import Matcher, fixed_chunks
+from model.matcher import Matcher
 from model.network.config import METHODS
 from model.network.tokens import Tokens
 from tests.networks import tiny_checkpoint, tiny_network
@@ -125,15 +125,6 @@ def test_no_method_named_means_the_checkpoints_best(matcher: Matcher, sketches: 
     assert torch.equal(matcher.scores(sketches, photos), matcher.scores(sketches, photos, matcher.best_method))
 
 
-def test_tokens_stored_in_half_precision_score_nearly_the_same(
-    matcher: Matcher, sketches: Tokens, photos: Tokens
-) -> None:
-    stored = photos.to(dtype=torch.float16)
-    torch.testing.assert_close(
-        matcher.scores(sketches, stored, "rn"), matcher.scores(sketches, photos, "rn"), atol=5e-3, rtol=0
-    )
-
-
 def test_a_method_that_was_not_trained_is_refused_by_name(tmp_path: Path) -> None:
     matcher = model.load(tiny_checkpoint(tmp_path / "ret.safetensors", methods=("ret",), best_method="ret"))
     tokens = matcher.encode(matcher.prepare(drawing("star"), "sketch")[None], "sketch")
@@ -162,29 +153,3 @@ def test_the_precision_chosen_by_itself_keeps_scores_within_a_hundredth(tmp_path
         p = matcher.encode(torch.stack([matcher.prepare(image, "photo") for image in gallery]), "photo")
         scores.append(torch.stack([matcher.scores(s, p, "rn"), matcher.scores(s, p, "ret")]))
     torch.testing.assert_close(*scores, atol=1e-2, rtol=0)
-
-
-@given(count=st.integers(1, 50), size=st.integers(1, 20))
-def test_chunks_have_one_size_and_cover_every_row_once(count: int, size: int) -> None:
-    rows = torch.arange(count)
-    seen = []
-    for index, real in fixed_chunks(count, size):
-        assert len(rows[index]) == size
-        seen += rows[index][:real].tolist()
-    assert seen == list(range(count))
-
-
-def test_an_explanation_shows_what_the_network_computed(matcher: Matcher) -> None:
-    sketch, picture = drawing("star"), photo("star")
-    explanation = matcher.explain(sketch, picture)
-    s = matcher.encode(matcher.prepare(sketch, "sketch")[None], "sketch")
-    p = matcher.encode(matcher.prepare(picture, "photo")[None], "photo")
-    assert explanation.relation_score == pytest.approx(float(matcher.scores(s, p, "rn")), abs=1e-5)
-    assert explanation.ret_distance == pytest.approx(-float(matcher.scores(s, p, "ret")), abs=1e-5)
-    assert explanation.sketch_cells.tolist() == s.positions[0].tolist()
-    assert explanation.sketch.kept[-1].sum() == s.positions.shape[1]
-    assert explanation.sketch_to_photo is not None
-    assert explanation.sketch_to_photo.shape == (2, s.positions.shape[1], p.positions.shape[1])
-    cosines = [cosine for _, _, cosine in explanation.matches()]
-    assert cosines == sorted(cosines, reverse=True)
-    assert len(cosines) == s.positions.shape[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import subprocess
 import sys
@@ -12,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from indexer.commands import parser as indexer_parser
-from model import terminal
 from model.commands.command_line import parser as model_parser
-from model.terminal import HomeUnknown, Refusal, a_path, expanded, importing, printable, run_program
+from model.terminal import HomeUnknown, Refusal, a_path, expanded, printable, run_program
 from service.commands.command_line import build_parser
 from tests.patience import PATIENCE
 from tests.programs import run_python
@@ -89,14 +87,6 @@ def test_every_error_becomes_one_sentence_and_an_exit_code(
     assert err.count("\n") == bool(told)
 
 
-def test_ctrl_c_while_a_sentence_is_written_ends_the_program_as_at_any_other_moment(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(terminal, "as_called", lambda sentence, _: _raising(KeyboardInterrupt()))
-    assert run_program(lambda: _raising(Refusal("do this instead."))) == 130
-    assert capsys.readouterr() == ("", "stopped.\n")
-
-
 def test_the_end_of_whoever_reads_the_output_is_no_error() -> None:
     code = (
         "import sys; from model.terminal import run_program; sys.exit(run_program(lambda: print('x' * 200_000) or 0))"
@@ -136,9 +126,3 @@ def test_files_do_not_get_the_numbers_of_closed_streams() -> None:
         ["sh", "-c", f'exec "{sys.executable}" -c "$0" <&- 2>&-', code], stdout=subprocess.PIPE, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "True \n")
-
-
-def test_garbage_is_collected_again_after_imports() -> None:
-    with importing():
-        assert not gc.isenabled()
-    assert gc.isenabled()

@@ -16,7 +16,7 @@ from model.errors import ModelError
 from model.network import RetNetwork
 from model.papers.recipe import ZseOptimiser, ZseRecipe
 from model.papers.runs import Trainer
-from model.training import digest, warmed_cosine
+from model.training import warmed_cosine
 
 
 class Fitting(Trainer[nn.Linear]):
@@ -91,14 +91,6 @@ def test_a_signal_ends_the_step_saves_the_state_and_acts_as_usual(number: int, t
     assert all(torch.equal(one, other) for one, other in zip(values(whole), values(rest), strict=True))
 
 
-def test_figures_of_the_validation_are_in_the_log(tmp_path: Path) -> None:
-    loop = Fitting(tmp_path, RECIPE)
-    loop.run(lambda: {"val": loop.step / 10})
-    entries = [json.loads(line) for line in loop.log_path.read_text().splitlines()]
-    assert {entry["step"]: entry["val"] for entry in entries if "val" in entry} == {3: 0.3, 6: 0.6, 7: 0.7}
-    assert all({"step", "of", "fit", "size", "seconds"} <= set(entry) for entry in entries)
-
-
 def test_a_state_of_another_origin_is_not_gone_on_with(tmp_path: Path) -> None:
     Fitting(tmp_path, RECIPE).run(until=1)
     with pytest.raises(ModelError, match="belongs to another recipe, backbone or data; name another folder with --run"):
@@ -126,10 +118,3 @@ def test_a_rate_rises_linearly_and_falls_by_a_cosine() -> None:
     assert rates[825] == pytest.approx(3e-6)
     assert rates[1499] == pytest.approx(1e-6, rel=1e-3)
     assert warmed_cosine(90, 100, 2, 1.0, 1.0) == 1
-
-
-def test_a_digest_depends_on_words_names_and_values() -> None:
-    weights = {"a": torch.ones(2), "b": torch.zeros(2)}
-    assert digest("x", weights) == digest("x", dict(reversed(weights.items())))
-    others = (("y", weights), ("x", {"a": torch.ones(2), "c": torch.zeros(2)}), ("x", {**weights, "b": torch.ones(2)}))
-    assert len({digest("x", weights), *(digest(*other) for other in others)}) == 4

@@ -16,7 +16,7 @@ import model
 from model.checkpoint.file import default_checkpoint, load_network, read_metadata
 from model.commands import main
 from model.errors import ModelError
-from model.network.config import Calibration, ModelConfig, preset
+from model.network.config import preset
 from model.network.encoder import Encoder
 from model.network.zse import from_backbone
 from tests.networks import TINY, TINY_CALIBRATION, tiny_calibration, tiny_checkpoint, tiny_config
@@ -32,13 +32,6 @@ def rewrite(
     if spoil:
         tensors[spoil] = torch.full_like(tensors[spoil], float("nan"))
     save_file(tensors, path, metadata=notes | (metadata or {}))
-
-
-def test_configuration_and_calibration_survive_their_journey_through_the_metadata() -> None:
-    for config in (TINY, preset("zse-b16"), preset("zse-ti16")):
-        assert ModelConfig.from_json(config.to_json()) == config
-    calibration = Calibration(("rn", "ret", "fused"), "fused", fusion=2.0, diffusion=0.3)
-    assert Calibration.from_json(calibration.to_json()) == calibration
 
 
 @pytest.mark.parametrize(
@@ -74,11 +67,6 @@ def test_an_impossible_configuration_is_refused_with_a_sentence(overrides: dict[
 def test_an_impossible_calibration_is_refused_with_a_sentence(overrides: dict[str, object], sentence: str) -> None:
     with pytest.raises(ModelError, match=sentence):
         tiny_calibration(**overrides)
-
-
-def test_an_unknown_preset_names_the_known_ones() -> None:
-    with pytest.raises(ModelError, match="zse-b16, zse-s16, zse-ti16"):
-        preset("vgg")
 
 
 def test_a_checkpoint_gives_back_the_network_it_was_made_from(tmp_path: Path) -> None:
@@ -194,16 +182,6 @@ def test_a_new_network_encodes_exactly_as_the_vit_it_starts_from(backbone: dict[
     assert isinstance(network.encoder, Encoder)
     assert network.encoder.tokenizer.learnable is not None
     assert not network.encoder.tokenizer.learnable.last.weight.any()
-
-
-def test_the_tokenizers_last_layer_can_learn_from_its_start_at_zero(backbone: dict[str, torch.Tensor]) -> None:
-    network = from_backbone(preset("zse-ti16"), backbone)
-    torch.autograd.backward(network.encode(torch.rand(1, 3, 224, 224), "sketch").features.square().sum())
-    assert isinstance(network.encoder, Encoder)
-    assert network.encoder.tokenizer.learnable is not None
-    gradient = network.encoder.tokenizer.learnable.last.weight.grad
-    assert isinstance(gradient, torch.Tensor)
-    assert gradient.abs().max() > 0
 
 
 def test_init_writes_a_checkpoint_that_says_its_relation_network_is_untrained(

@@ -143,12 +143,6 @@ def test_what_is_fresh_depends_on_class_and_name_alone() -> None:
     assert is_fresh("ant", "N0001", 0.5) == is_fresh("ant", "n0001", 0.5), "whatever the case of its letters"
 
 
-def test_numbered_names_that_belong_to_no_photo_are_told_apart() -> None:
-    sketches = pictures("sketch", "quickdraw", "cat", [f"cat_{i}.png" for i in range(400)])
-    fresh = split_fresh(Corpus(sketches, photos("sketchy", "cat", 5)))[1].sketches
-    assert 10 < len(fresh) < 80
-
-
 CROSS = [[[0, 255], [0, 255]], [[255, 0], [0, 255]]]
 
 

@@ -23,7 +23,6 @@ from model.datasets.tasks import (
     TRAINED,
     UNSEEN,
     Task,
-    answerable,
     class_key,
     classes_named,
     cross_data_set,
@@ -61,15 +60,6 @@ def test_a_fifth_of_each_class_is_held_out_of_training() -> None:
     assert {label: sum(p.label == label for p in held) for label in ("ant", "bee")} == {"ant": 5, "bee": 6}
     assert not set(kept.photos) & set(held)
     assert set(kept.photos) | set(held) == set(corpus.photos)
-
-
-def test_what_is_held_out_depends_on_names_alone() -> None:
-    corpus = Corpus((), photos("sketchy", "ant", 25) + photos("sketchy", "bee", 25))
-    elsewhere = tuple(Picture(Path("/other") / p.path.name, p.label, p.source) for p in corpus.photos[::-1])
-    held = hold_out(corpus)[1]
-    assert set(names(hold_out(Corpus((), elsewhere))[1])) == set(names(held))
-    assert hold_out(corpus.of(["bee"]))[1] == tuple(p for p in held if p.label == "bee")
-    assert names(held[:5]) != names(held[5:]), "each class has its own choice"
 
 
 def test_thumbnails_are_not_held_out_but_a_held_photo_leaves_with_its_thumbnail() -> None:
@@ -112,14 +102,6 @@ def test_data_sets_are_crossed_without_a_photo_or_sketch_of_the_training() -> No
         assert not set(training.photos) & set(test.photos)
     with pytest.raises(ModelError, match="choose one of sketchy"):
         cross_data_set(corpus, "caltech101")
-
-
-def test_sketches_without_a_photo_of_their_class_can_be_left_out() -> None:
-    corpus = Corpus(
-        pictures("sketch", "a", "ant", "1.png") + pictures("sketch", "a", "bee", "2.png"), photos("b", "bee", 1)
-    )
-    assert names(answerable(corpus).sketches) == ["2.png"]
-    assert answerable(corpus).photos == corpus.photos
 
 
 def pairs() -> Corpus:
@@ -239,13 +221,6 @@ def test_ordinary_photos_are_right_where_a_box_that_is_not_difficult_is_in_them(
     assert task.sizes["below 5%"][of_dogs, 0].all()
     assert task.sizes["above 20%"][~of_dogs, 0].all()
     assert sum(int(right[:, 1].sum()) for right in task.sizes.values()) == 0
-
-
-def test_every_n_th_sketch_and_photo_keeps_groups_and_sizes(folder: Path) -> None:
-    task = read_task("everyday")
-    part = task.subsampled(2, 2)
-    assert part.corpus.sketches == task.corpus.sketches[::2]
-    assert part.sizes["below 5%"].shape == (len(part.corpus.sketches), 1)
 
 
 def test_what_does_not_go_together_is_refused(folder: Path) -> None:

@@ -244,16 +244,12 @@ def test_nor_does_one_that_decodes(slow: bytes, tmp_path: Path) -> None:
         assert program.stdout is not None
         assert program.stdin is not None
         pid = int(program.stdout.readline())
-        before = os.sysconf("SC_CLK_TCK") // 2 + _ticks(pid)
+        before = os.sysconf("SC_CLK_TCK") // 2 + ticks(pid)
         program.stdin.write("\n")
         program.stdin.flush()
-        wait_until(lambda: _ticks(pid) > before, "it does not decode")
+        wait_until(lambda: ticks(pid) > before, "it does not decode")
         os.kill(program.pid, signal.SIGKILL)
         wait_until(lambda: not alive(pid), "the decoding process is still there")
-
-
-def _ticks(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs pipes that tell when they are broken")

@@ -14,13 +14,11 @@ import torch
 
 from model.commands import main
 from model.commands.program import clip_matcher
-from model.datasets import corpus as corpora
 from model.datasets import read_class_folders
 from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
 from model.datasets.tasks import SUBSET, Task, read_task
 from model.errors import ModelError
 from model.evaluation import measure
-from model.metrics import category_metrics
 from model.network import Modality
 from tests.archives import pack
 from tests.indexer.clip_models import READING, saved_clip
@@ -53,22 +51,6 @@ def test_a_known_ranking_has_its_known_figures() -> None:
     )
     assert [p.label for p in result.queries] == ["ant", "bee"]
     assert result.per_query["rn"]["map_all"] == pytest.approx([ant, bee])
-
-
-def test_parts_are_measured_as_if_their_queries_were_alone() -> None:
-    chance = np.random.default_rng(0)
-    labels = [str(n) for n in chance.integers(0, 3, 30)]
-    corpus = Corpus(
-        tuple(Picture(Path(f"{i}.png"), label, "ab"[i % 2]) for i, label in enumerate(labels)),
-        labelled("photo", *(str(n) for n in chance.integers(0, 3, 80))),
-    )
-    scores = chance.uniform(size=(30, 80))
-    relevant = np.array([[s.label == p.label for p in corpus.photos] for s in corpus.sketches])
-    found = measure(Task(corpus, groups={SUBSET: frozenset("02")}), {"rn": scores}).figures["rn"]
-    assert found["all"] == category_metrics(scores, relevant)
-    assert found["b"] == category_metrics(scores[1::2], relevant[1::2])
-    rows = [i for i, label in enumerate(labels) if label != "1"]
-    assert found["without namesake"] == category_metrics(scores[rows], relevant[rows])
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
@@ -235,24 +217,6 @@ def test_the_protocols_of_the_optional_data(tmp_path: Path, monkeypatch: pytest.
         read_task("generalised", "train")
     with pytest.raises(ModelError, match="leave out --split or --trained-on"):
         read_task("fine-grained", "unseen", "train")
-
-
-def test_fresh_sketches_of_trained_classes_are_asked_for_the_photos_they_were_drawn_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_optional_data(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
-    # A tenth of so few pictures may be none.
-    for share in ("FRESH_SKETCHES", "FRESH_PHOTOS"):
-        monkeypatch.setattr(corpora, share, 0.5)
-    task = read_task("fine-grained", None, "train+unseen")
-    names = [(p.label, p.path.stem.removesuffix("-1")) for p in task.corpus.sketches]
-    both = [(label, f"sketchy{seed}") for label in ("ant", "bat") for seed in range(10)]
-    assert names == [name for name in both if corpora.is_fresh(*name, 0.5)]
-    assert 0 < len(names) < len(both)
-    assert len(task.corpus.photos) == 40
-    assert "most photos of the gallery are no fresh ones" in task.about[0]
 
 
 @needs_shared_data

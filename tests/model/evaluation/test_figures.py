@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -101,14 +100,6 @@ def test_classes_are_drawn_with_all_their_queries() -> None:
         means.append(values[rows].mean())
     (found,) = bootstrap(values, groups, resamples=200, seed=5)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
-
-
-def test_large_sets_are_resampled_in_chunks_to_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = draws(6, 50, 3)
-    whole = bootstrap(values, resamples=100)
-    monkeypatch.setattr("model.evaluation.figures._CHUNK_ELEMENTS", 700)
-    for chunked, once in zip(bootstrap(values, resamples=100), whole, strict=True):
-        assert dataclasses.astuple(chunked) == pytest.approx(dataclasses.astuple(once))
 
 
 @pytest.mark.parametrize(("shape", "groups"), [((0, 2), None), ((3,), None), ((3, 1), ["a", "b"])])

@@ -24,7 +24,6 @@ from model.evaluation.answers import (
     measure_composites,
     measure_guesses,
     pointed_at,
-    quarters_of,
 )
 from model.evaluation.scoring import WORD, word_matrices
 from model.explanation import Observed, SelfAttention, compare
@@ -137,11 +136,6 @@ def test_the_things_photo_is_in_its_quarter_and_the_others_are_of_three_other_cl
     assert {c.sketch.label for c in composites} == set(corpus.labels)
 
 
-def test_the_choice_depends_on_the_seed_alone(corpus: Corpus) -> None:
-    assert choose_composites(corpus, 10) == choose_composites(corpus, 10)
-    assert choose_composites(corpus, 10) != choose_composites(corpus, 10, seed=1)
-
-
 def test_too_few_classes_are_refused(corpus: Corpus) -> None:
     with pytest.raises(ModelError, match="photos of 4 classes"):
         choose_composites(corpus.of(corpus.labels[:3]))
@@ -156,11 +150,6 @@ def test_each_photo_fills_its_quarter() -> None:
     corners = (canvas[:32, :32], canvas[:32, 32:], canvas[32:, :32], canvas[32:, 32:])
     for corner, colour in zip(corners, colours, strict=True):
         assert (corner == colour).all()
-
-
-def test_cells_belong_to_the_quarter_of_their_centre() -> None:
-    assert quarters_of(torch.arange(16), 4).reshape(4, 4).tolist() == [[0, 0, 1, 1]] * 2 + [[2, 2, 3, 3]] * 2
-    assert quarters_of(torch.tensor([6, 7, 97, 98, 104, 105]), 14).tolist() == [0, 1, 1, 2, 2, 3]
 
 
 def test_best_matches_are_counted_where_they_lie() -> None:
@@ -178,8 +167,8 @@ def test_best_matches_are_counted_where_they_lie() -> None:
 def test_the_default_network_points_at_the_thing_drawn_and_a_random_one_does_not(
     corpus: Corpus, default: Matcher
 ) -> None:
-    found = measure_composites(default, corpus, 40)
-    assert (found.composites, found.classes) == (40, 9)
+    found = measure_composites(default, corpus, 18)
+    assert (found.composites, found.classes) == (18, 9)
     assert found.right.low > CHANCE
     assert found.right.low <= found.right.value <= found.right.high
     senseless = measure_composites(Matcher(tiny_network(), "0" * 64), corpus, 80)

@@ -12,7 +12,6 @@ from model.explanation import (
     Patch,
     Replacement,
     SelfAttention,
-    assembled,
     closest_patches,
     compare,
     cut,
@@ -84,13 +83,6 @@ def test_a_cut_patch_is_the_cell_of_the_grid_counted_by_rows() -> None:
     assert np.array_equal(cut(pixels, 13, GRID), pixels[48:, 16:32])
 
 
-def test_several_patches_are_averaged() -> None:
-    pixels = {Patch(7, 0): np.full((SIDE, SIDE, 3), 10, np.uint8), Patch(8, 3): np.full((SIDE, SIDE, 3), 241, np.uint8)}
-    image = assembled([Replacement(5, (Patch(7, 0), Patch(8, 3)))], pixels, GRID, SIDE)
-    assert (piece(image, 5) == 126).all()  # 125.5, rounded to even
-    assert (piece(image, 4) == 255).all()
-
-
 def test_the_nearest_patches_do_not_depend_on_the_chunks_they_come_in() -> None:
     sketch = Tokens(randn(1, 6, WIDTH, seed=0), torch.tensor([[0, 1, 2, 3, 4]]))
     photos = Tokens(randn(20, 8, WIDTH, seed=1), torch.arange(7).expand(20, -1) * 2)
@@ -105,15 +97,6 @@ def test_the_nearest_patches_do_not_depend_on_the_chunks_they_come_in() -> None:
         for start in range(0, 20, size):
             nearest.add(ids[start : start + size], photos[start : start + size])
         assert nearest.found() == wanted
-
-
-def test_fewer_patches_than_wanted_are_all_there_are() -> None:
-    nearest = NearestPatches(Tokens(randn(1, 2, WIDTH, seed=0), torch.tensor([[9]])), 50)
-    assert nearest.found() == [(9, ())]
-    nearest.add(np.array([4]), Tokens(randn(1, 4, WIDTH, seed=1), torch.tensor([[1, 2, 3]])))
-    ((cell, patches),) = nearest.found()
-    assert cell == 9
-    assert sorted(patch.cell for patch in patches) == [1, 2, 3]
 
 
 def test_patches_of_photos_that_are_gone_are_taken_from_the_reserve_and_no_photo_is_opened_twice() -> None:

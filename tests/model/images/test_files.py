@@ -205,11 +205,6 @@ def test_what_holds_for_pictures_holds_for_the_preview_of_a_raw_file() -> None:
         assert decoders.run(dng(plain), Job()) == open_image(dng(plain))
 
 
-def test_opening_heic_does_not_change_pillow() -> None:
-    open_image(odd_file("plain.heic"))
-    assert "HEIF" not in Image.OPEN
-
-
 def test_the_media_type_is_told_by_the_bytes() -> None:
     for kind in ("jpeg", "png", "webp", "gif", "bmp", "tiff"):
         assert media_type(encoded(drawing("star"), kind.upper())) == f"image/{kind}"

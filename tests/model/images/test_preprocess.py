@@ -14,7 +14,6 @@ from PIL import Image, ImageDraw, ImageOps
 from model.errors import BlankSketch, ModelError
 from model.images import ink, preprocess
 from model.images.files import open_image
-from model.images.ink import find_ink
 from model.images.preprocess import Preprocessing, prepare_photo, prepare_released_sketch, prepare_sketch
 from tests.pictures import ODD_FILES, SHAPES, OddFile, drawing, encoded, odd_file, photo
 
@@ -213,16 +212,6 @@ def test_odd_files_become_sketches_or_are_blank(preprocessing: Preprocessing, od
             preprocessing.prepare(image, "sketch")
     else:
         assert preprocessing.prepare(image, "sketch").std() > 0.05
-
-
-@pytest.mark.parametrize("odd", [odd for odd in ODD_FILES if odd.opens], ids=lambda odd: odd.name)
-def test_a_sketch_with_ink_on_white_is_opened_as_a_photo_is(odd: OddFile) -> None:
-    image = open_image(odd.data)
-    try:
-        find_ink(image)
-    except BlankSketch:
-        return
-    assert open_image(odd.data, sketch=True) == image
 
 
 @pytest.mark.parametrize("name", ["white on nothing.png", "white on nothing.webp", "white on nothing, 16 bits.png"])

@@ -21,8 +21,6 @@ from model.network import (
     VitLayout,
     clip_at_network_from,
     read_clip,
-    vit_layout,
-    with_learned,
 )
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import small_backbone
@@ -110,23 +108,6 @@ def test_a_vit_of_timm_without_prompts_gives_its_class_token() -> None:
         torch.testing.assert_close(network.encode(images, "photo").ret, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_the_layout_of_a_vit_builds_it_again() -> None:
-    for name in ("vit_tiny_patch16_224", "vit_base_patch32_clip_quickgelu_224"):
-        layout = vit_layout(name, 224)
-        with torch.device("meta"):
-            vit = timm.create_model(name, pretrained=False, num_classes=0)
-            again = layout.build(224)
-        assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in vit.state_dict().items()}
-    assert (layout.width, layout.norm_eps, layout.clip, layout.quick_gelu) == (768, 1e-5, True, True)
-
-
-@pytest.mark.parametrize("width", [1408, 1280, 192])
-def test_the_width_of_an_mlp_is_kept_exactly(width: int) -> None:
-    with torch.device("meta"):
-        vit: Any = VitLayout(patch_size=14, width=width, depth=1, heads=2, mlp_width=6144).build(28)
-    assert vit.blocks[0].mlp.fc1.out_features == 6144
-
-
 def test_sketches_and_photos_have_prompts_and_layer_norms_of_their_own_and_one_frozen_encoder() -> None:
     network = disturbed(clip_at_network_from(CONFIG, small_backbone()))
     images = randn(2, 3, 64, 64)
@@ -138,25 +119,6 @@ def test_sketches_and_photos_have_prompts_and_layer_norms_of_their_own_and_one_f
     frozen = sum(tensor.numel() for name, tensor in network.state_dict().items() if not name.startswith("learned."))
     norms, head = 9 * 2 * 32, 10 * 32 + 10
     assert frozen == sum(tensor.numel() for tensor in small_backbone().values()) - norms - head
-
-
-def test_a_shared_encoder_gives_both_the_same() -> None:
-    shared = dataclasses.replace(CONFIG, shared_prompts=True, shared_norms=True)
-    network = disturbed(clip_at_network_from(shared, small_backbone()))
-    images = randn(2, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.equal(network.encode(images, "sketch").ret, network.encode(images, "photo").ret)
-    assert set(network.learned.prompts) == set(network.learned.norms) == {"both"}
-
-
-def test_other_learned_parts_use_the_same_encoder() -> None:
-    network = clip_at_network_from(CONFIG, small_backbone()).eval()
-    other = disturbed(clip_at_network_from(CONFIG, small_backbone(), seed=1))
-    images = randn(1, 3, 64, 64)
-    with torch.no_grad():
-        found = with_learned(network, other.learned)
-        assert torch.equal(found.encode(images, "sketch").ret, other.encode(images, "sketch").ret)
-    assert found.encoder is network.encoder
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -95,14 +95,6 @@ def test_equation_1_is_the_log_share_of_each_sketchs_own_photo() -> None:
     assert float(info_nce(sketches, photos, 0.1)) == pytest.approx(expected, abs=1e-5)
 
 
-def test_equation_2_has_the_cosines_of_all_pairs_of_anchors() -> None:
-    anchors = randn(4, 6)
-    found = similarities(anchors)
-    for i in range(4):
-        for j in range(4):
-            assert float(found[i, j]) == pytest.approx(cosine(anchors[i], anchors[j]), abs=1e-6)
-
-
 @pytest.mark.parametrize("sharpness", [1.0, 10.0])
 def test_equation_3_compares_each_vector_with_every_anchor(sharpness: float) -> None:
     vectors, anchors, labels = randn(3, 6), randn(5, 6, seed=1), [4, 0, 4]
@@ -207,12 +199,6 @@ def test_a_class_is_found_in_any_spelling_by_its_parts_or_by_the_names_that_were
     assert not (found.neighbours == torch.eye(6)[4]).all(dim=2).any(), "a word that the training may not know"
     for number, own in enumerate(([0], [1, 2], [3])):
         assert not any((found.neighbours[number] == torch.eye(6)[row]).all(dim=1).any() for row in own)
-
-
-def test_word_vectors_that_lack_a_class_are_refused_with_what_to_do() -> None:
-    words = WordVectors("few.txt", ("dog", "cat"), torch.eye(2))
-    with pytest.raises(ModelError, match=r"few\.txt lack zebra; say by which words they go, in the recipe's table"):
-        word_anchors(words, ("dog", "zebra"), {}, neighbours=1)
 
 
 def test_word2vec_files_are_read_in_all_forms(tmp_path: Path) -> None:

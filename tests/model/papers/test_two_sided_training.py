@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 
 from indexer import open_index
 from indexer.commands import main as indexer
-from model.checkpoint import load_network, save_checkpoint
+from model.checkpoint import load_network
 from model.commands import main
 from model.errors import ModelError
 from model.matcher import load
@@ -51,31 +52,45 @@ def photo_side_of(network: Network) -> PhotoSide:
     return network.encoder.photo_side
 
 
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with pictures of four classes, a recipe, a photo side, and a network on it to start from."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("SKETCH_SEARCH_DATA", raising=False)
-    write_class_folders(tmp_path / "mine", seeds=range(3), shapes=SHAPES[:4])
+COMMAND = ["train", "my.toml", "--data", "mine", "--backbone", "photo-side.safetensors", "--start", "start.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with pictures of four classes, a recipe, a photo side, a network to start from, and a whole training."""
+    folder = tmp_path_factory.mktemp("work")
+    write_class_folders(folder / "mine", seeds=range(3), shapes=SHAPES[:4])
     lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in NETWORK.items())
-    (tmp_path / "my.toml").write_text(
+    (folder / "my.toml").write_text(
         'base = "two-sided/own"\nbf16 = false\nsteps = 4\nclasses = 3\npair_classes = 3\n'
         # Rates that are seen in half precision after two steps.
         "save_every = 1\n[optimiser]\nwarmup = 1\ntuning_rate = 0.05\npair_rate = 0.05\n"
         f"[network]\n{lines}"
     )
-    written(tmp_path, two_sided(SMALL), "start.safetensors")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    written(folder, two_sided(SMALL), "start.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.delenv("SKETCH_SEARCH_DATA", raising=False)
+        patch.chdir(folder)
+        assert main([*COMMAND, "--run", "whole"]) == 0
+        yield folder
 
 
-COMMAND = ["train", "my.toml", "--data", "mine", "--backbone", "photo-side.safetensors", "--start", "start.safetensors"]
+def trained(work: Path, run: str) -> Network:
+    """What a training has made."""
+    network = load_network(work / run / "final.safetensors")
+    assert isinstance(network, Network)
+    return network
+
+
+def by_another_recipe(work: Path, name: str, setting: str) -> list[str]:
+    """The command of a training by the same recipe with one more setting."""
+    (work / name).write_text((work / "my.toml").read_text().replace("steps = 4", f"steps = 4\n{setting}"))
+    return ["train", name, *COMMAND[2:]]
 
 
 def test_a_training_changes_the_sketch_side_and_one_index_serves_what_it_began_with_and_its_result(work: Path) -> None:
-    assert indexer(["build", "mine/photo", "--weights", "start.safetensors", "--index", "index", "--quiet"]) == 0
-    assert main(COMMAND) == 0
-    before, after = load_network(work / "start.safetensors"), load_network(work / "runs/my/final.safetensors")
+    before, after = load_network(work / "start.safetensors"), trained(work, "whole")
     # Checkpoints are kept in half precision.
     moved = {
         name
@@ -86,16 +101,15 @@ def test_a_training_changes_the_sketch_side_and_one_index_serves_what_it_began_w
     assert any(name.startswith("cross.") for name in moved)
     assert not any("photo_side" in name for name in moved)
     assert after.calibration == before.calibration
-    matcher = load(work / "runs/my/final.safetensors")
-    open_index(work / "index", matcher).close()
+    assert indexer(["build", "mine/photo", "--weights", "start.safetensors", "--index", "index", "--quiet"]) == 0
+    open_index(work / "index", load(work / "whole" / "final.safetensors")).close()
 
 
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(work: Path) -> None:
-    assert main([*COMMAND, "--run", "whole"]) == 0
     for until in ("1", "3"):
         assert main([*COMMAND, "--run", "parts", "--until", until]) == 0
     assert main([*COMMAND, "--run", "parts"]) == 0
-    whole, parts = (load_network(work / name / "final.safetensors").state_dict() for name in ("whole", "parts"))
+    whole, parts = (trained(work, name).state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
@@ -107,59 +121,30 @@ def test_a_start_on_another_photo_side_is_refused(work: Path, capsys: pytest.Cap
     assert "was trained against another photo side" in capsys.readouterr().err
 
 
-def timm_weights(shape: VitShape, seed: int, scaled: bool) -> dict[str, torch.Tensor]:
-    """Random weights of a ViT under timm's names."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def some(*size: int) -> torch.Tensor:
-        return torch.randn(*size, generator=generator) * 0.1
-
-    width, hidden, patch = shape.width, shape.hidden, shape.patch_size
-    found = {
-        "cls_token": some(1, 1, width),
-        "pos_embed": some(1, 1 + shape.grid**2, width),
-        "patch_embed.proj.weight": some(width, 3, patch, patch),
-        "patch_embed.proj.bias": some(width),
-        "norm.weight": 1 + some(width),
-        "norm.bias": some(width),
-    }
-    for block in range(shape.depth):
-        sizes = {
-            "norm1.weight": (width,),
-            "norm1.bias": (width,),
-            "attn.qkv.weight": (3 * width, width),
-            "attn.qkv.bias": (3 * width,),
-            "attn.proj.weight": (width, width),
-            "attn.proj.bias": (width,),
-            "norm2.weight": (width,),
-            "norm2.bias": (width,),
-            "mlp.fc1.weight": (hidden, width),
-            "mlp.fc1.bias": (hidden,),
-            "mlp.fc2.weight": (width, hidden),
-            "mlp.fc2.bias": (width,),
-        } | ({"ls1.gamma": (width,), "ls2.gamma": (width,)} if scaled else {})
-        found |= {f"blocks.{block}.{name}": some(*size) for name, size in sizes.items()}
-    return found
+def timm_vit(shape: VitShape, scaled: bool) -> Any:
+    """A ViT of timm of this shape with random weights; scaled: with LayerScale."""
+    torch.manual_seed(1)
+    vit: Any = timm.create_model(
+        "vit_small_patch14_dinov2" if scaled else "vit_tiny_patch16_224",
+        pretrained=False,
+        img_size=shape.grid * shape.patch_size,
+        num_classes=0,
+        patch_size=shape.patch_size,
+        embed_dim=shape.width,
+        depth=shape.depth,
+        num_heads=shape.heads,
+    )
+    vit.load_state_dict({name: value + 0.1 * torch.randn_like(value) for name, value in vit.state_dict().items()})
+    return vit.eval()
 
 
 @pytest.mark.parametrize("scaled", [True, False], ids=["with LayerScale", "without"])
 def test_a_vit_from_timm_gives_the_tokens_that_timm_gives(scaled: bool) -> None:
-    shape = VitShape.main(dataclasses.replace(SMALL, image_size=56, sketch_size=56))
-    weights = timm_weights(shape, 1, scaled)
-    vit: Any = timm.create_model(
-        "vit_small_patch14_dinov2" if scaled else "vit_tiny_patch16_224",
-        pretrained=False,
-        img_size=56,
-        num_classes=0,
-        patch_size=14,
-        embed_dim=shape.width,
-        depth=shape.depth,
-        num_heads=shape.heads,
-    ).eval()
-    vit.load_state_dict(weights)
-    network = Network(dataclasses.replace(SMALL, image_size=56, sketch_size=56, second_width=8), Calibration())
-    side = photo_side_of(network)
-    side.load_state_dict(vit_tensors(weights, shape), strict=False)
+    config = dataclasses.replace(SMALL, image_size=56, sketch_size=56, second_width=8)
+    shape = VitShape.main(config)
+    vit = timm_vit(shape, scaled)
+    side = photo_side_of(Network(config, Calibration()))
+    side.load_state_dict(vit_tensors(vit.state_dict(), shape), strict=False)
     images = torch.randn(2, 3, 56, 56)
     with torch.inference_mode():
         ours, _ = side.vit(images, side.tuning)
@@ -168,21 +153,20 @@ def test_a_vit_from_timm_gives_the_tokens_that_timm_gives(scaled: bool) -> None:
 
 def test_the_second_vit_sees_the_pixels_that_it_was_trained_with() -> None:
     shape = VitShape.second(SMALL)
-    tensors = vit_tensors(timm_weights(shape, 2, scaled=False), shape, "second_")
+    tensors = vit_tensors(timm_vit(shape, scaled=False).state_dict(), shape, "second_")
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (SMALL.mean, SMALL.std))
     pixels = torch.rand(1, 3, 224, 224)
     changed = renormalised(tensors, "second_", SMALL.mean, SMALL.std)
     kernel, bias = "second_vit.patch_kernel", "second_tuning.patch_bias"
-    own = torch.nn.functional.conv2d((pixels - 0.5) / 0.5, tensors[kernel], tensors[bias], stride=16)
-    other = torch.nn.functional.conv2d((pixels - mean) / std, changed[kernel], changed[bias], stride=16)
+    own = F.conv2d((pixels - 0.5) / 0.5, tensors[kernel], tensors[bias], stride=16)
+    other = F.conv2d((pixels - mean) / std, changed[kernel], changed[bias], stride=16)
     assert torch.allclose(own, other, atol=1e-4)
 
 
 def test_weights_of_another_shape_are_refused() -> None:
     shape = VitShape.second(SMALL)
-    weights = timm_weights(shape, 2, scaled=False)
     with pytest.raises(ModelError, match="not the weights of a ViT with 3 blocks"):
-        vit_tensors(weights, dataclasses.replace(shape, depth=3))
+        vit_tensors(timm_vit(shape, scaled=False).state_dict(), dataclasses.replace(shape, depth=3))
 
 
 def test_the_projection_of_photos_keeps_who_is_like_whom() -> None:
@@ -201,14 +185,6 @@ def test_the_projection_of_photos_keeps_who_is_like_whom() -> None:
     cosines = ret @ ret.T
     same = labels[:, None] == labels[None]
     assert float(cosines[same].mean()) > float(cosines[~same].mean()) + 0.5
-
-
-def test_a_checkpoint_takes_a_fraction_of_its_photo_side(work: Path) -> None:
-    path = work / "start.safetensors"
-    network = load_network(path)
-    save_checkpoint(network.half(), path)
-    shared = (work / "photo-side.safetensors").stat().st_size
-    assert path.stat().st_size < shared
 
 
 def test_a_class_without_photos_lies_where_photos_of_what_its_word_means_lie() -> None:
@@ -230,11 +206,8 @@ def test_each_data_set_of_a_class_is_drawn_from_as_often() -> None:
 
 
 def test_a_recipe_may_keep_a_part_of_what_was_learned(work: Path) -> None:
-    assert main([*COMMAND, "--run", "whole"]) == 0
-    text = (work / "my.toml").read_text()
-    (work / "my.toml").write_text(text.replace("steps = 4", "steps = 4\nkept = 0.5"))
-    assert main([*COMMAND, "--run", "half"]) == 0
-    whole, half = (load_network(work / name / "final.safetensors").state_dict() for name in ("whole", "half"))
+    assert main(by_another_recipe(work, "half.toml", "kept = 0.5")) == 0
+    whole, half = (trained(work, run).state_dict() for run in ("whole", "runs/half"))
     name = "tuning.qkv_bias"
     photos = whole[f"encoder.photo_side.{name}"]
     expected = photos + 0.5 * (whole[f"encoder.{name}"] - photos)
@@ -243,16 +216,15 @@ def test_a_recipe_may_keep_a_part_of_what_was_learned(work: Path) -> None:
 
 
 def test_a_training_anew_takes_nothing_but_the_calibration_of_its_start(work: Path) -> None:
-    text = (work / "my.toml").read_text()
-    (work / "my.toml").write_text(text.replace("steps = 4", "steps = 4\nanew = true"))
+    command = by_another_recipe(work, "anew.toml", "anew = true")
     other = two_sided(SMALL, seed=9)
     other.calibration = dataclasses.replace(other.calibration, fusion=7.0)
     # Both starts stand on one photo side.
     state = two_sided(SMALL).state_dict()
     other.load_state_dict(other.state_dict() | {key: value for key, value in state.items() if "photo_side" in key})
     written(work, other, "other.safetensors")
-    assert main([*COMMAND, "--run", "one"]) == 0
-    assert main([*COMMAND[:-1], "other.safetensors", "--run", "two"]) == 0
-    one, two = (load_network(work / name / "final.safetensors") for name in ("one", "two"))
+    assert main([*command, "--run", "one"]) == 0
+    assert main([*command[:-1], "other.safetensors", "--run", "two"]) == 0
+    one, two = trained(work, "one"), trained(work, "two")
     assert two.calibration.fusion == 7.0
     assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())

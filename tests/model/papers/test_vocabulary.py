@@ -9,8 +9,6 @@ from safetensors.torch import save_file
 
 from model.checkpoint.file import load_network, save_checkpoint
 from model.commands import main
-from model.datasets import rows_of_each
-from model.datasets.corpus import Picture
 from model.errors import ModelError
 from model.matcher import Matcher, load
 from model.network.tokens import Tokens
@@ -27,7 +25,7 @@ from model.papers.zse.words import (
     word_list,
 )
 from tests.learning import small_backbone, write_class_folders
-from tests.networks import randn, tiny_network, with_words
+from tests.networks import tiny_network, with_words
 from tests.pictures import SHAPES
 
 
@@ -114,15 +112,6 @@ def test_words_point_to_the_photos_that_show_them() -> None:
     assert torch.equal(logits[~labelled, 2:].argmax(dim=1) + 2, kinds[~labelled])
 
 
-def test_without_a_classifier_the_classes_alone_are_words() -> None:
-    seen, kinds = shown()
-    labels = tuple(("dog", "hen", "cat", "cow")[kind] for kind in kinds.tolist())
-    entries = tuple(Entry((label,), (label,)) for label in ("dog", "hen", "cat", "cow"))
-    directions, biases = fit_words(Shown(seen.ret, labels, torch.zeros(80, 0)), entries)
-    logits = torch.nn.functional.normalize(seen.ret, dim=1) @ directions.T + biases
-    assert torch.equal(logits.argmax(dim=1), kinds)
-
-
 def test_things_lie_at_the_mean_of_their_photos_or_where_their_word_says_or_nowhere() -> None:
     photos = ("dog", "dog", "hen", "7_cow")
     ret = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]])
@@ -146,20 +135,6 @@ def test_guesses_are_as_sure_as_they_are_often_right() -> None:
     known = fit_guesses(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 1]))
     assert 0 < known[0] <= 100
     assert -MOST_NONE <= known[1] <= MOST_NONE
-
-
-def test_some_photos_of_each_class_are_spread_over_it() -> None:
-    photos = [Picture(Path(f"{n}.png"), label, "") for label, count in (("a", 50), ("b", 2)) for n in range(count)]
-    rows = rows_of_each(photos, 10)
-    assert rows == [*range(0, 50, 5), 50, 51]
-
-
-def test_a_networks_vocabulary_can_be_given_to_another() -> None:
-    first = with_words(tiny_network(), (("dog",), ("cat",)))
-    second = tiny_network(seed=4).vocabulary_replaced(first.vocabulary, first.config.words)
-    photos = Tokens.of_ret(randn(3, 32, seed=1))
-    assert torch.equal(*(Matcher(network, "0").word_scores(photos, [0, 1]) for network in (first, second)))
-    assert second.vocabulary_replaced(None, ()).vocabulary is None
 
 
 def test_a_vocabulary_finds_the_photos_of_a_class_and_is_made_anew(tmp_path: Path) -> None:

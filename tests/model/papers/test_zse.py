@@ -21,7 +21,7 @@ from model.metrics import category_metrics
 from model.network import Method
 from model.network.tokens import Tokens
 from model.network.zse import Network
-from model.papers.pictures import SIDE, Augmentation, TrainingSet, training_set
+from model.papers.pictures import TrainingSet, training_set
 from model.papers.recipe import Quadruplets, ZseOptimiser, ZseRecipe
 from model.papers.zse.trainer import MATCH, NO_MATCH, ZseTrainer
 from model.papers.zse.two_sided import listwise_loss
@@ -57,15 +57,6 @@ def test_a_stopped_training_goes_on_exactly_where_it_was(
 ) -> None:
     recipe = dataclasses.replace(small_recipe(6), save_every=2)
     assert_goes_on(partial(ZseTrainer, recipe, data, backbone), tmp_path)
-
-
-def test_a_state_of_another_recipe_or_backbone_is_not_gone_on_with(
-    data: TrainingSet, backbone: dict[str, torch.Tensor], tmp_path: Path
-) -> None:
-    ZseTrainer(small_recipe(1), data, backbone, tmp_path).run()
-    for recipe, weights in ((small_recipe(2), backbone), (small_recipe(1), small_backbone(seed=1))):
-        with pytest.raises(ModelError, match="belongs to another recipe, backbone or data"):
-            ZseTrainer(recipe, data, weights, tmp_path)
 
 
 def test_a_class_without_photos_cannot_be_trained_on(corpus: Corpus, tmp_path: Path) -> None:
@@ -138,15 +129,6 @@ def test_the_listwise_loss_reads_rows_and_columns_and_ignores_a_constant() -> No
     columns = -(torch.log_softmax(logits, 0).diagonal().mean())
     torch.testing.assert_close(listwise_loss(logits), (rows + columns) / 2)
     torch.testing.assert_close(listwise_loss(logits + 7), listwise_loss(logits))
-
-
-def test_variations_stay_in_range_and_follow_from_their_seed(data: TrainingSet) -> None:
-    ink = 1 - data.sketches[:5].float() / 255
-    one, same, other = (Augmentation(seed).sketches(ink) for seed in (1, 1, 2))
-    assert one.shape[-2:] == (SIDE, SIDE)
-    assert 0 <= float(one.min()) < float(one.max()) <= 1.0001
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
 
 
 WITHOUT_SELECTION = {"keep_sketch": 1.0, "keep_photo": 1.0}

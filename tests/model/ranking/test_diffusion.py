@@ -87,14 +87,6 @@ def test_scores_stay_between_the_lowest_and_the_highest_and_follow_their_photos(
     torch.testing.assert_close(turned, after[:, order], atol=1e-5, rtol=1e-5)
 
 
-def test_what_all_photos_share_makes_none_the_like_of_another() -> None:
-    ret = torch.tensor([[1.0, 0.1, 0.0], [1.0, -0.1, 0.0], [1.0, 0.0, 0.1], [1.0, 0.0, -0.1]])
-    scores = torch.tensor([[0.1, 0.4, 0.6, 0.9]])
-    torch.testing.assert_close(diffused(scores, ret, THRESHOLD, "rn"), scores)
-    apart = torch.eye(4)[:, :3] + 0.0
-    assert torch.isfinite(diffused(scores, apart, THRESHOLD, "rn")).all()
-
-
 def test_only_the_shortlist_is_diffused_and_the_rest_follow_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model.ranking.diffusion, "SHORTLIST", 6)
     scores, ret = gallery(seed=3, photos=20, sketches=1)

@@ -82,25 +82,6 @@ def test_a_photo_joins_the_first_kind_whose_first_photo_it_looks_like(seed: int,
     assert found.tolist() == walked(ret, mean, threshold)
 
 
-def test_what_all_photos_of_the_gallery_share_makes_none_the_kind_of_another() -> None:
-    ret = torch.tensor([[1.0, 0.1, 0.0], [1.0, -0.1, 0.0], [1.0, 0.0, 0.1], [1.0, 0.0, -0.1]])
-    assert kinds_of(ret, mean_direction(ret)).tolist() == [0, 1, 2, 3]
-    assert kinds_of(ret, torch.zeros(3)).tolist() == [0, 0, 0, 0]
-
-
-def test_what_only_the_photos_of_the_ranking_share_makes_them_a_kind() -> None:
-    gallery = torch.tensor([[1.0, 0.05], [1.0, -0.05], [-1.0, 0.05], [-1.0, -0.05]])
-    mean = mean_direction(gallery)
-    assert kinds_of(gallery[:2], mean).tolist() == [0, 0]
-    assert kinds_of(gallery[:2], mean_direction(gallery[:2])).tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("photos", [1, 5])
-def test_photos_that_are_exactly_the_mean_are_each_of_a_kind(photos: int) -> None:
-    ret = gallery(seed=2, photos=1).expand(photos, -1)
-    assert kinds_of(ret, mean_direction(ret)).tolist() == list(range(photos))
-
-
 GRID = 4
 
 
