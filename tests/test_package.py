@@ -111,8 +111,8 @@ def test_the_wheel_indexes_searches_and_serves_beside_modules_with_the_packages_
     plain = replace(there, extras=False)
     assert plain.run([there.command, "--version"], folder).startswith("sketch-search 0.")
     plain.run([there.command, "index", "samples", "demo"], folder)
-    photos = [f"demo/photos/{kind}" for kind in ("cat", "house")]
-    told = plain.run([there.python, "-m", "sketch_search.indexer", "build", *photos, "--index", "index"], folder)
+    photos = "demo/photos/cat"
+    told = plain.run([there.python, "-m", "sketch_search.indexer", "build", photos, "--index", "index"], folder)
     assert "now live" in told
     sketch = next((folder / "demo").rglob("cat.png"))
     found = json.loads(plain.run([there.command, "search", str(sketch), "--index", "index", "--json"], folder))

@@ -77,7 +77,7 @@ def test_a_text_that_can_be_no_word_is_refused(text: str, problem: str) -> None:
     assert not isinstance(caught.value, UnknownWord)
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.text(max_size=LONGEST + 20))
 def test_any_text_is_a_word_or_refused(text: str) -> None:
     refused: ModelError | None = None

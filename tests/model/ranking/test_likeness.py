@@ -157,7 +157,7 @@ def saved(picture: Image.Image, quality: int = 85) -> bytes:
 
 def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart() -> None:
     matcher = model.load("default", dtype=torch.float32)
-    originals = [photo(shape, 512, seed=number) for number, shape in enumerate(SHAPES[:4])]
+    originals = [photo(shape, 512, seed=number) for number, shape in enumerate(SHAPES[:2])]
     copies = []
     for original in originals:
         width, height = original.size
@@ -166,7 +166,7 @@ def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart(
             saved(original.resize((width // 2, height // 2), Image.Resampling.LANCZOS)),
             saved(original.crop((6, 6, width - 6, height - 4))),
         ]
-    others = [photo(shape, 512, seed=number) for number, shape in enumerate(SHAPES[4:8], 4)]
+    others = [photo(shape, 512, seed=number) for number, shape in enumerate(SHAPES[2:4], 2)]
     # Drawings of one thing, in styles that are alike.
     others += [draw_photo("star", 1), draw_photo("star", 3), draw_photo("star", 4)]
     others += [draw_photo("bicycle", 1), draw_photo("bicycle", 4)]
@@ -176,4 +176,4 @@ def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart(
     pairs = pairs_to_compare(tokens.ret)
     same = pairs[sameness(tokens, pairs, grid) > SAME].tolist()
     firsts = first_of_same(len(opened), [(photo, earlier) for photo, earlier in same]).tolist()
-    assert firsts == [*range(4), *(number for number in range(4) for _ in range(3)), *range(16, len(opened))]
+    assert firsts == [0, 1, 0, 0, 0, 1, 1, 1, *range(8, len(opened))]
