@@ -92,13 +92,13 @@ class Explanation:
     photo: SelfAttention
     sketch_cells: torch.Tensor
     photo_cells: torch.Tensor
-    sketch_to_photo: torch.Tensor | None
-    photo_to_sketch: torch.Tensor | None
-    ret_to_photo: torch.Tensor | None
-    ret_to_sketch: torch.Tensor | None
     correspondence: torch.Tensor
-    relation_score: float | None
     ret_distance: float
+    relation_score: float | None = None
+    sketch_to_photo: torch.Tensor | None = None
+    photo_to_sketch: torch.Tensor | None = None
+    ret_to_photo: torch.Tensor | None = None
+    ret_to_sketch: torch.Tensor | None = None
 
     def best(self) -> tuple[torch.Tensor, torch.Tensor]:
         """For each sketch patch the cosine of its best photo patch, (n_s,) float32, and that one's place, (n_s,) int64.
@@ -191,12 +191,7 @@ def compare_photos(liked: Observed, photo: Observed) -> Explanation:
         photo=photo.attention,
         sketch_cells=liked.tokens.positions[0, here].cpu(),
         photo_cells=photo.tokens.positions[0, there].cpu(),
-        sketch_to_photo=None,
-        photo_to_sketch=None,
-        ret_to_photo=None,
-        ret_to_sketch=None,
         correspondence=cosines[here][:, there].cpu(),
-        relation_score=None,
         ret_distance=float((first - second).norm()),
     )
 

@@ -111,7 +111,8 @@ def read_released(path: Path) -> dict[str, torch.Tensor]:
 def convert(source: Path, target: Path) -> None:
     """Writes the released file ``source`` as the checkpoint ``target``. Raises ModelError with what does not fit."""
     state = read_released(source)
-    if is_released_clip_at(state):
+    # The weights of a model of CLIP-AT's public code.
+    if set(PROMPTS.values()) <= set(state):
         origin = "converted from a released CLIP-AT checkpoint"
         save_checkpoint(released_clip_at(state, source), target, {"origin": origin})
         return
@@ -145,11 +146,6 @@ PROMPTS = {"sketch": "sk_prompt", "photo": "img_prompt"}
 _ENCODER = "clip.visual."
 # The public code normalises as ImageNet's networks do, not as CLIP does.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def is_released_clip_at(state: Mapping[str, torch.Tensor]) -> bool:
-    """True if these are the weights of a model of the public code."""
-    return set(PROMPTS.values()) <= set(state)
 
 
 def released_clip_at(state: Mapping[str, torch.Tensor], source: Path) -> ClipAtNetwork:

@@ -76,7 +76,9 @@ def fetch(entry: KnownCheckpoint, folder: Path | None = None) -> tuple[Path, str
     path = _download(entry, entry.repository, folder)
     digest = file_sha256(path)
     if entry.sha256 not in (None, digest):
-        _delete(path)
+        # In the cache, the name is a symbolic link to the file with the bytes.
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
         raise ModelError(
             f"{entry.repository}/{path.name} has the SHA-256 {digest} and should have {entry.sha256}, so it was "
             "deleted: it was changed on its way or at its source; try again"
@@ -111,9 +113,3 @@ def _download(entry: KnownCheckpoint, repository: str, folder: Path | None) -> P
         f"{repository} has no file {' or '.join(entry.files)} any more; install a newer sketch-search, or look for its "
         "weights on the Hugging Face Hub by hand"
     )
-
-
-def _delete(path: Path) -> None:
-    # In the cache, the name is a symbolic link to the file with the bytes.
-    path.resolve().unlink()
-    path.unlink(missing_ok=True)

@@ -23,7 +23,6 @@ from model.datasets.tasks import (
     hold_out,
     one_data_set,
     read_task,
-    rows_by_class,
     rows_by_label,
     rows_of_each,
     some_of_each,

@@ -204,21 +204,14 @@ def in_class_folders(folder: Path, source: str) -> Iterable[Picture]:
 _OF_PHOTO = re.compile(r"(.+)[-_]\d+")
 
 
-def photo_name(sketch: Path) -> str | None:
-    """The name of the photo, without suffix, that a sketch's file name contains; None where it contains none."""
-    name = _OF_PHOTO.fullmatch(sketch.stem)
-    return None if name is None else name[1]
-
-
 def drawn_from(corpus: Corpus) -> NDArray[np.int64]:
     """(sketches,) int64: the index of the photo that each sketch was drawn from, or -1 for none.
 
     The two have the same class and source, and the sketch's name is the photo's, followed by a number as "-3" or "_3".
     """
     photos = {(p.source, p.label, p.path.stem): number for number, p in enumerate(corpus.photos)}
-
-    numbers = [photos.get((p.source, p.label, photo_name(p.path) or ""), -1) for p in corpus.sketches]
-    return np.array(numbers, np.int64)
+    named = [(p, _OF_PHOTO.fullmatch(p.path.stem)) for p in corpus.sketches]
+    return np.array([photos.get((p.source, p.label, name[1]), -1) if name else -1 for p, name in named], np.int64)
 
 
 def with_pairs(corpus: Corpus) -> Corpus:

@@ -365,11 +365,6 @@ def classes_named(corpus: Corpus, names: Collection[str], *, exclude: bool = Fal
     return corpus.of(labels)
 
 
-def rows_by_class(pictures: Sequence[Picture]) -> dict[str, list[int]]:
-    """The places of each class's pictures; classes are in the order of their first pictures."""
-    return rows_by_label(picture.label for picture in pictures)
-
-
 def rows_by_label(labels: Iterable[str]) -> dict[str, list[int]]:
     """Finds the places of each label; labels are in the order in which they first occur."""
     rows: dict[str, list[int]] = {}
@@ -380,7 +375,9 @@ def rows_by_label(labels: Iterable[str]) -> dict[str, list[int]]:
 
 def rows_of_each(pictures: Sequence[Picture], most: int) -> list[int]:
     """The places of ``most`` pictures at most of each class, evenly spaced over their order; ascending."""
-    return sorted(row for rows in rows_by_class(pictures).values() for row in rows[:: -(-len(rows) // most)])
+    return sorted(
+        row for rows in rows_by_label(p.label for p in pictures).values() for row in rows[:: -(-len(rows) // most)]
+    )
 
 
 def some_of_each(pictures: Sequence[Picture], most: int) -> tuple[Picture, ...]:

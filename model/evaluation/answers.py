@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from model.datasets import Corpus, Picture, Task, rows_by_class
+from model.datasets import Corpus, Picture, Task, rows_by_label
 from model.errors import ModelError
 from model.evaluation.figures import Interval, bootstrap
 from model.evaluation.scoring import encode_pictures
@@ -109,8 +109,8 @@ def choose_composites(corpus: Corpus, count: int = COMPOSITES, seed: int = 0) ->
 
     Raises ModelError where there are fewer than four classes with photos, or none of them has a sketch.
     """
-    photos = rows_by_class(corpus.photos)
-    sketches = {label: rows for label, rows in rows_by_class(corpus.sketches).items() if label in photos}
+    photos, sketches = (rows_by_label(p.label for p in pictures) for pictures in (corpus.photos, corpus.sketches))
+    sketches = {label: rows for label, rows in sketches.items() if label in photos}
     if len(photos) < QUARTERS or not sketches:
         raise ModelError(
             f"composites need photos of {QUARTERS} classes and a sketch of one of them; "

@@ -197,7 +197,7 @@ def to_rgb(image: Image.Image, *, sketch: bool = False) -> Image.Image:
     """
     rgb = _on_paper(image, _WHITE)
     # A sketch without ink on white would only be refused as blank; the pixels of all other sketches stay as they are.
-    if sketch and image.has_transparency_data and _least(rgb) > _WHITE - LEAST_CONTRAST:
+    if sketch and image.has_transparency_data and np.asarray(rgb).min() > _WHITE - LEAST_CONTRAST:
         on_black = _on_paper(image, 0)
         rgb = on_black if _black_share(on_black) >= _LEAST_SHEET else rgb
     # A CMYK profile or an orientation left behind would be wrong for these pixels once somebody saves them.
@@ -217,11 +217,6 @@ def _on_paper(image: Image.Image, paper: int) -> Image.Image:
         rgb.paste(layer, mask=layer.getchannel("A"))
         return rgb
     return image.convert("RGB")
-
-
-def _least(rgb: Image.Image) -> int:
-    """The lowest value that any channel has."""
-    return int(np.asarray(rgb).min())
 
 
 def _black_share(rgb: Image.Image) -> float:

@@ -12,6 +12,7 @@ from model.network.clip import Clip, ClipSource, clip_encoder, clip_source, read
 from model.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from, with_learned
 from model.network.config import (
     METHODS,
+    MOST_NAMES,
     PRESETS,
     UNCALIBRATED,
     Calibration,
@@ -24,7 +25,7 @@ from model.network.config import (
 )
 from model.network.encoder import Encoder, EncoderTrace
 from model.network.relation import BestMatchRelation, CrossAttention, CrossSide, KernelRelation, Side, kernel_matrix
-from model.network.ret_network import Prior, RetNetwork, Vocabulary, guess_log_probabilities, guessed_from
+from model.network.ret_network import Prior, RetNetwork, Vocabulary, guess_log_probabilities
 from model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, Representations, anchor_network_from
 from model.network.tokens import MOST_VARIANTS, Tokens, seen_together, sketch_variants
 from model.network.two_sided import BLOCK_PARAMETERS, PhotoSide, TwoSidedEncoder, VitShape

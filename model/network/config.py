@@ -26,7 +26,7 @@ METHODS: tuple[Method, ...] = ("rn", "ret", "fused")
 Bounds = dict[str, tuple[float, float]]
 # Of a vocabulary: ten times as many words as the largest one has, and what its names have at most.
 _MOST_WORDS = 20_000
-_MOST_NAMES = 16
+MOST_NAMES = 16
 # Fields that earlier versions wrote, with the only value that this one can still do.
 _GONE: dict[str, object] = {"pooling": "token", "keep_cross": 1.0, "average": "projected"}
 
@@ -379,8 +379,8 @@ def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | 
         return f"words must be at most {_MOST_WORDS:,}, not {most:,}"
     shown: set[str] = set()
     for names in words:
-        if not 1 <= len(names) <= _MOST_NAMES:
-            return f"a word must have 1 to {_MOST_NAMES} names, not {len(names)}"
+        if not 1 <= len(names) <= MOST_NAMES:
+            return f"a word must have 1 to {MOST_NAMES} names, not {len(names)}"
         if problem := next(filter(None, map(why_no_name, names)), None):
             return f"the name of a word {problem}"
         shown.add(spelling(names[0]))

@@ -47,10 +47,6 @@ class LearnableTokenizer(nn.Module):
         assert isinstance(layer, nn.Conv2d)
         return layer
 
-    def start_at_zero(self) -> None:
-        """Zeroes the last convolution, so that a pretrained patch projection starts undisturbed."""
-        nn.init.zeros_(self.last.weight)
-
 
 class Tokenizer(nn.Module):
     """X = Tokenizer(S) + S': the learnable tokenizer's output plus the patch projection's."""
@@ -72,7 +68,7 @@ class Tokenizer(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm block; dropout follows both projections and the perceptron's hidden layer."""
+    """A pre-norm block in two halves; dropout follows both projections and the perceptron's hidden layer."""
 
     def __init__(self, width: int, heads: int, *, mlp_ratio: float, dropout: float, norm_eps: float) -> None:
         super().__init__()
@@ -81,17 +77,13 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = Perceptron(width, int(width * mlp_ratio), dropout)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(b, n, d) -> (b, n, d)."""
-        return self.transformed(x + self.attn(self.norm1(x)))
-
     def attended(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The first half of the block, and the attention weights of [Ret] in it: see `SelfAttention.with_ret_row`."""
-        output, ret_row = self.attn.with_ret_row(self.norm1(x))
+        """The first half, (b, n, d) -> (b, n, d), and the attention weights of [Ret] in it: see `SelfAttention`."""
+        output, ret_row = self.attn(self.norm1(x))
         return x + output, ret_row
 
     def transformed(self, x: torch.Tensor) -> torch.Tensor:
-        """The second half of the block, (b, n, d) -> (b, n, d)."""
+        """The second half, (b, n, d) -> (b, n, d)."""
         hidden: torch.Tensor = x + self.mlp(self.norm2(x))
         return hidden
 
@@ -107,31 +99,18 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.proj_drop = nn.Dropout(dropout)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(b, n, d) -> (b, n, d)."""
-        return self._output(*self._split(x))
-
-    def with_ret_row(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The output, and the attention weights of [Ret] (eq. 7).
 
         x (b, n, d) -> output (b, n, d) and weights (b, heads, n-1) of [Ret] for each patch token; the softmax is over
         all n keys. The fused kernel computes the output but does not return weights, so the one row of [Ret] is
         computed again.
         """
-        q, k, v = self._split(x)
-        ret_row = (q[:, :, :1].float() @ k.float().transpose(-2, -1) * self.scale).softmax(dim=-1)
-        return self._output(q, k, v), ret_row[:, :, 0, 1:]
-
-    def _split(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Queries, keys and values, each (b, heads, n, d / heads)."""
         b, n, _ = x.shape
         q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        return q, k, v
-
-    def _output(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        ret_row = (q[:, :, :1].float() @ k.float().transpose(-2, -1) * self.scale).softmax(dim=-1)
         mixed = F.scaled_dot_product_attention(q, k, v)
-        output: torch.Tensor = self.proj_drop(self.proj(mixed.transpose(1, 2).flatten(2)))
-        return output
+        return self.proj_drop(self.proj(mixed.transpose(1, 2).flatten(2))), ret_row[:, :, 0, 1:]
 
 
 class Perceptron(nn.Module):
@@ -199,15 +178,11 @@ class Encoder(nn.Module):
         rate = self.config.keep_rate(modality)
         block: Any
         for index, block in enumerate(self.blocks):
-            selects = rate < 1 and index in self.config.select_after
-            if not selects and trace is None:
-                x = block(x)
-                continue
             x, attention = block.attended(x)
             if trace is not None:
                 trace.attention.append(attention)
                 trace.positions.append(positions)
-            if selects:
+            if rate < 1 and index in self.config.select_after:
                 chosen = select_tokens(attention.mean(dim=1), rate)
                 x = torch.cat([x[:, :1], gather(x[:, 1:], chosen)], dim=1)
                 positions = positions.gather(1, chosen)

@@ -22,7 +22,7 @@ for each pair::
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -47,22 +47,22 @@ class Side:
         features: (b, n, d), as in ``Tokens``, in the precision of the cross-attention.
         positions: (b, n-1) int64, as in ``Tokens``.
         ret: (b, d), the retrieval token as it left the encoder, in float32 where a ``Matcher`` made it.
-        summary: (b, e), as in ``Tokens``.
+        guessed: (b, k) float32, how probably each sketch shows each thing that the vocabulary knows in sketches; None
+            where guesses do not lead, and for photos.
     """
 
     features: torch.Tensor
     positions: torch.Tensor
     ret: torch.Tensor
-    summary: torch.Tensor | None
+    guessed: torch.Tensor | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return self.features.shape[0]
 
     def rows(self, index: slice | torch.Tensor) -> Self:
         """The images at ``index``; an index may occur several times."""
-        parts: list[Any] = [getattr(self, name.name) for name in fields(self)]
-        chosen: list[Any] = [None if part is None else part[index] for part in parts]
-        return type(self)(*chosen)
+        chosen: dict[str, Any] = {name: None if part is None else part[index] for name, part in vars(self).items()}
+        return type(self)(**chosen)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class CrossAttention(nn.Module):
         x = tokens.features.to(own.query.weight.dtype)
         value = own.value if self.value_from_query else other.value
         q, k, v = (self._split(layer(x)) for layer in (own.query, other.key, value))
-        return CrossSide(x, tokens.positions, tokens.ret, tokens.summary, q, k, v)
+        return CrossSide(x, tokens.positions, tokens.ret, q, k, v)
 
     def forward(self, sketch: CrossSide, photo: CrossSide) -> tuple[Tokens, Tokens]:
         """b sketches, or one for all of them, with b photos -> the b tokens of each, informed by the other."""

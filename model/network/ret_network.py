@@ -118,19 +118,19 @@ class Vocabulary(nn.Module):
         chosen = slice(None) if words is None else words
         return _logits(ret, self.directions[chosen], self.biases[chosen])
 
-    def things(self, sketches: Tokens | Side) -> torch.Tensor:
+    def things(self, sketches: Tokens) -> torch.Tensor:
         """(n, k) float32: the logits of the things that n sketches may show, y."""
         if not self.drawn:
             logits: torch.Tensor = self(sketches.ret)
             return logits
-        return _logits(guessed_from(sketches), self.sketch_directions, self.sketch_biases)
+        return _logits(sketches.guessed_from, self.sketch_directions, self.sketch_biases)
 
     def levels(self, ret: torch.Tensor) -> torch.Tensor:
         """[Ret] of photos (n, d) -> (n,) float32, what is subtracted from their logits for scores."""
         logits: torch.Tensor = self(ret)
         return SHARE * logits.logsumexp(dim=-1)
 
-    def guess(self, sketches: Tokens | Side) -> torch.Tensor:
+    def guess(self, sketches: Tokens) -> torch.Tensor:
         """(n, w) float32: how probably n sketches show what each word names; the rest to 1 is that of no word."""
         found = self.guessed(sketches)
         if not self.drawn:
@@ -139,28 +139,23 @@ class Vocabulary(nn.Module):
         words = torch.zeros(len(found), len(self.biases), device=found.device)
         return words.index_add_(1, numbers[numbers >= 0], found[:, numbers >= 0])
 
-    def agreement(self, sketch: Tokens | Side, photo: torch.Tensor) -> torch.Tensor:
-        """A sketch, or n of them, and [Ret] of n photos (n, d), any scale -> (n,) float32 in [0, 1]."""
-        return (self.guessed(sketch) * self.shown(photo)).sum(dim=-1)
+    def agreement(self, guessed: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
+        """Guesses for n sketches (n, k), or for one, and [Ret] of n photos (n, d) -> (n,) float32 in [0, 1]."""
+        return (guessed * self.shown(photo)).sum(dim=-1)
 
     def shown(self, ret: torch.Tensor) -> torch.Tensor:
         """[Ret] of photos (n, d), any scale -> (n, k) float32, how probably each shows each thing, Q."""
         logits = NEARNESS * (F.normalize(ret.float(), dim=-1) @ self.places.float().T)
         return logits.masked_fill(~self.places.any(dim=1), torch.finfo(torch.float32).min).softmax(dim=-1)
 
-    def guessed(self, sketches: Tokens | Side) -> torch.Tensor:
+    def guessed(self, sketches: Tokens) -> torch.Tensor:
         """(n, k) float32: how probably n sketches show each thing, P.
 
         Where summaries are read, a photo in a sketch's place, which has none, is guessed to show nothing.
         """
-        if self.drawn and guessed_from(sketches).shape[1] != self.sketch_directions.shape[1]:
+        if self.drawn and sketches.guessed_from.shape[1] != self.sketch_directions.shape[1]:
             return torch.zeros(len(sketches), len(self.drawn), device=sketches.ret.device)
         return guess_log_probabilities(self.things(sketches), self.guess_scale, self.guess_none)[:, :-1].exp()
-
-
-def guessed_from(sketches: Tokens | Side) -> torch.Tensor:
-    """(n, e): the summaries of sketches, or their [Ret] where the encoder gives no summary."""
-    return sketches.ret if sketches.summary is None else sketches.summary
 
 
 def _logits(ret: torch.Tensor, directions: torch.Tensor, biases: torch.Tensor) -> torch.Tensor:
@@ -210,7 +205,7 @@ class RetNetwork(nn.Module, ABC):
 
     def project(self, tokens: Tokens, modality: Modality) -> Side:
         """Computes the part of a pair's score that depends on one image alone; once for each image."""
-        return Side(tokens.features, tokens.positions, tokens.ret, tokens.summary)
+        return Side(tokens.features, tokens.positions, tokens.ret)
 
     def relate(self, sketch: Side, photo: Side) -> torch.Tensor:
         """b sketches, or one for all of them, with b photos -> (b,) float32 logits of the relation scores."""
@@ -222,19 +217,11 @@ class RetNetwork(nn.Module, ABC):
         other.load_state_dict(self.state_dict())
         return other.requires_grad_(False).eval()
 
-    def without_prior(self) -> Self:
-        """Returns the network if it has no prior, else a copy without it."""
-        return self if self.prior is None else self.prior_replaced(None)
-
     def prior_replaced(self, prior: Prior | None) -> Self:
         """A copy with the state of this prior in the place of its own, if it has one; None for no prior."""
         return self._part_replaced("prior", prior, prototypes=0 if prior is None else len(prior.prototypes))
 
-    def without_vocabulary(self) -> Self:
-        """Returns the network if it has no vocabulary, else a copy without it."""
-        return self if self.vocabulary is None else self.vocabulary_replaced(None, ())
-
-    def vocabulary_replaced(self, vocabulary: Vocabulary | None, words: tuple[Names, ...]) -> Self:
+    def vocabulary_replaced(self, vocabulary: Vocabulary | None, words: tuple[Names, ...] = ()) -> Self:
         """A copy with the state of this vocabulary in the place of its own, if it has one; None for no vocabulary.
 
         words: the names of each of its words, as in ``ModelConfig.words``.

@@ -46,6 +46,11 @@ class Tokens:
         return self.features[:, 0]
 
     @property
+    def guessed_from(self) -> torch.Tensor:
+        """(b, e): the summaries, or [Ret] where the encoder gives none."""
+        return self.ret if self.summary is None else self.summary
+
+    @property
     def patches(self) -> torch.Tensor:
         """(b, n-1, d): the patch tokens."""
         return self.features[:, 1:]

@@ -6,6 +6,7 @@ timm is imported where it is used. That takes seconds, and programs that only se
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import time
 from functools import cache
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from model.errors import ModelError
 from model.network.config import UNCALIBRATED, Calibration, Modality, ModelConfig
@@ -67,7 +69,11 @@ class Network(RetNetwork):
         return tokens
 
     def project(self, tokens: Tokens, modality: Modality) -> Side:
-        return super().project(tokens, modality) if self.cross is None else self.cross.project(tokens, modality)
+        side = super().project(tokens, modality) if self.cross is None else self.cross.project(tokens, modality)
+        known = self.vocabulary
+        if modality == "photo" or known is None or not known.drawn or not known.relation_gain:
+            return side
+        return dataclasses.replace(side, guessed=known.guessed(tokens))
 
     def align(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
         """b sketches, or one for all of them, with b photos -> their tokens after cross-attention."""
@@ -88,9 +94,9 @@ class Network(RetNetwork):
                 logits = logits + self.ret_term(sketch.ret, photo.ret)
             if self.prior is not None:
                 logits = logits - self.prior.relation_weight * self.prior(photo.ret)
-            known = self.vocabulary
-            if known is not None and known.drawn and known.relation_gain:
-                logits = logits + known.relation_gain * known.agreement(sketch, photo.ret)
+            if self.vocabulary is not None and sketch.guessed is not None:
+                agreement = self.vocabulary.agreement(sketch.guessed, photo.ret)
+                logits = logits + self.vocabulary.relation_gain * agreement
         return logits
 
     @property
@@ -164,7 +170,7 @@ def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: i
     if not isinstance(encoder, Encoder):
         return network
     if encoder.tokenizer.learnable is not None:
-        encoder.tokenizer.learnable.start_at_zero()
+        nn.init.zeros_(encoder.tokenizer.learnable.last.weight)
     state = encoder.state_dict()
     given = {_RENAMED.get(name, name): tensor.float() for name, tensor in weights.items()}
     if "position" in given and given["position"].ndim == 3 and given["position"].shape != state["position"].shape:

@@ -149,21 +149,12 @@ class Trained(nn.Module):
         super().__init__()
         self.learned, self.to_text = learned, to_text
 
-    def beside_texts(self, vectors: torch.Tensor) -> torch.Tensor:
-        """The vectors (n, width) of pictures, as they are compared with text vectors."""
-        compared: torch.Tensor = vectors if self.to_text is None else self.to_text(vectors)
-        return compared
-
 
 class ClipAtTrainer(Trainer[Trained]):
     """A training of a network of CLIP-AT. Its state holds what is learned, not the frozen encoder.
 
-    Args:
-        recipe: how to train.
-        data: the training pictures.
-        texts: (c, d) L2-normalised, the text vectors of their classes.
-        vit: the pretrained ViT.
-        folder: of the training's state, as for ``Trainer``.
+    texts: (c, d) L2-normalised, the text vectors of the pictures' classes. vit: the pretrained ViT. The other arguments
+    are those of ``Trainer``.
 
     Raises ModelError: the pictures are of one class only, or do not fit the recipe otherwise; so does the ViT.
     """
@@ -290,11 +281,13 @@ class ClipAtTrainer(Trainer[Trained]):
         self, sketch: torch.Tensor, photo: torch.Tensor, labels: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """The classification losses of sketches and of photos, weighted; nothing where they are switched off."""
-        chosen = self.recipe.losses
+        chosen, to_text = self.recipe.losses, self.network.to_text
         if not chosen.classes:
             return {}
         losses = [
-            classification_loss(self.network.beside_texts(vectors), labels, self.texts, chosen.temperature)
+            classification_loss(
+                vectors if to_text is None else to_text(vectors), labels, self.texts, chosen.temperature
+            )
             for vectors in (sketch, photo)
         ]
         return {"classes": chosen.classes * torch.stack(losses).sum()}

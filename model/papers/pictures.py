@@ -30,7 +30,7 @@ from model.datasets import (
     read_imagenet,
     read_more,
     read_split,
-    rows_by_class,
+    rows_by_label,
     split_fresh,
     thin_classes,
     too_near,
@@ -172,17 +172,17 @@ def training_set(corpus: Corpus, cache: Path | None = None, further: Corpus | No
     labels = corpus.labels
     rows = []
     for what, pictures in (("sketches", corpus.sketches), ("photos", corpus.photos)):
-        found = [torch.tensor([i for i, p in enumerate(pictures) if p.label == label]) for label in labels]
-        if lacking := [label for label, r in zip(labels, found, strict=True) if not len(r)]:
+        found = rows_by_label(picture.label for picture in pictures)
+        if lacking := [label for label in labels if label not in found]:
             raise ModelError(
                 f"there are no {what} of {', '.join(lacking)}; every class that is trained on needs sketches and "
                 "photos, in folders of the same name"
             )
-        rows.append(tuple(found))
+        rows.append(tuple(torch.tensor(found[label]) for label in labels))
     preprocessing = Preprocessing()
     targets = torch.from_numpy(drawn_from(corpus))
     sketches, photos = corpus.sketches + further.sketches, corpus.photos + further.photos
-    beside = rows_by_class(further.sketches)
+    beside = rows_by_label(sketch.label for sketch in further.sketches)
     return TrainingSet(
         sketches=prepared_pixels(sketches, "sketch", preprocessing, cache),
         photos=prepared_pixels(photos, "photo", preprocessing, cache),

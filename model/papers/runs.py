@@ -9,12 +9,11 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -74,7 +73,8 @@ class Trainer(ABC, Generic[Trained]):
     Args:
         recipe: how to train.
         network: this is trained; it is moved to the device.
-        folder: keeps state.safetensors and log.jsonl; a training found there is continued.
+        folder: keeps state.safetensors, all that is needed to continue, and log.jsonl, which has a JSON object for each
+            step: losses, seconds and, at times, validation figures. A training found there is continued.
         origin: a digest of everything that determines the state of the training.
         device: where it computes.
     """
@@ -87,6 +87,7 @@ class Trainer(ABC, Generic[Trained]):
         self.recipe, self.folder, self.origin = recipe, folder, origin
         self.device, self.dtype = torch.device(device), recipe.dtype
         folder.mkdir(parents=True, exist_ok=True)
+        self.state_path, self.log_path = folder / "state.safetensors", folder / "log.jsonl"
         self.network: Trained = network.to(self.device).train()
         self.average: Trained = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser: torch.optim.Optimizer = self.make_optimiser()
@@ -129,19 +130,7 @@ class Trainer(ABC, Generic[Trained]):
         """
         if self.state_path.exists():
             self._restore()
-        elif self.log_path.exists():
-            # The training was stopped before its first saved state.
-            self._cut_log()
-
-    @property
-    def state_path(self) -> Path:
-        """This file holds everything that is needed to continue."""
-        return self.folder / "state.safetensors"
-
-    @property
-    def log_path(self) -> Path:
-        """This file has one JSON object for each step: losses, seconds and, at times, validation figures."""
-        return self.folder / "log.jsonl"
+        self._cut_log()
 
     def run(self, validate: Callable[[], Mapping[str, float]] | None = None, until: int | None = None) -> None:
         """Trains to the end, or to step ``until``.
@@ -152,8 +141,8 @@ class Trainer(ABC, Generic[Trained]):
         recipe = self.recipe
         last = min(until or recipe.steps, recipe.steps)
         bar = tqdm(total=recipe.steps, initial=self.step, desc="training", unit="step", disable=None)
-        with bar, _Signals() as signals:
-            while self.step < last and signals.noted is None:
+        with bar, noted_signals() as noted:
+            while self.step < last and not noted:
                 began = time.monotonic()
                 losses = self.train_step()
                 entry: dict[str, float | int] = {"step": self.step, "of": recipe.steps, **losses}
@@ -164,10 +153,10 @@ class Trainer(ABC, Generic[Trained]):
                     entry |= validate()
                 with self.log_path.open("a") as log:
                     log.write(json.dumps(entry) + "\n")
-                if self.step % recipe.save_every == 0 or self.step == last or signals.noted is not None:
+                if self.step % recipe.save_every == 0 or self.step == last or noted:
                     self.save()
-        if signals.noted is not None:
-            signal.raise_signal(signals.noted)
+        for number in noted:
+            signal.raise_signal(number)
 
     def train_step(self) -> dict[str, float]:
         """Makes one optimiser step and returns the losses by name. Raises ModelError where they are not finite."""
@@ -220,7 +209,6 @@ class Trainer(ABC, Generic[Trained]):
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         self.step = int(metadata["step"])
-        self._cut_log()
         for part, network in (("network.", self.network), ("average.", self.average)):
             network.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
         parameters = dict(self.network.named_parameters())
@@ -240,30 +228,29 @@ class Trainer(ABC, Generic[Trained]):
         self.log_path.write_text("".join(lines))
 
 
-class _Signals:
-    """While this is entered, the first SIGINT or SIGTERM is only noted; a second one acts as before."""
+@contextmanager
+def noted_signals() -> Iterator[list[int]]:
+    """While the block runs, the first SIGINT or SIGTERM is only put into this list; a second one acts as before."""
+    noted: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Only the main thread may set handlers, and signals that are ignored stay so.
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: handler for number, handler in before.items() if main and handler not in (None, signal.SIG_IGN)}
 
-    def __init__(self) -> None:
-        self.noted: int | None = None
-        self._handlers: dict[int, Callable[[int, FrameType | None], object] | int] = {}
-
-    def __enter__(self) -> Self:
-        # Only the main thread may set handlers, and signals that are ignored stay so.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                handler = signal.getsignal(number)
-                if handler is not None and handler != signal.SIG_IGN:
-                    self._handlers[number] = handler
-                    signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
+    def restore() -> None:
+        for number, handler in before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self.noted = number
-        self.__exit__()
+    def note(number: int, _: object) -> None:
+        noted.append(number)
+        restore()
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield noted
+    finally:
+        restore()
 
 
 def check_target(target: Path, folder: Path | None = None) -> None:

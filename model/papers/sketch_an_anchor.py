@@ -273,12 +273,8 @@ class AnchoredNetwork(nn.Module):
 class AnchorTrainer(Trainer[AnchoredNetwork]):
     """A training of a network of Sketch-an-Anchor.
 
-    Args:
-        recipe: how to train.
-        data: the training pictures.
-        anchors: of the same classes; those that the recipe's network has.
-        backbone: weights of the pretrained ViT, under timm's key names.
-        folder: of the training's state, as for ``Trainer``.
+    anchors: of the pictures' classes; those that the recipe's network has. backbone: weights of the pretrained ViT,
+    under timm's key names. The other arguments are those of ``Trainer``.
 
     Raises ModelError: the pictures are of one class only, or the backbone is not the recipe's.
     """
@@ -360,7 +356,9 @@ def train_anchors(recipe: AnchorRecipe, run: Run) -> None:
             print(f"word anchors from {vectors.name}")
             notes["words"] = vectors.name
             neighbours = recipe.anchoring.neighbours if recipe.anchoring.randomised else 0
-            kept_out = _untrained(run.data, validation)
+            # Classes whose names the training may not know.
+            unseen = read_split(data_folder(), "unseen") if run.data is None else ()
+            kept_out = (*validation.labels, *unseen)
             words = word_anchors(vectors, training.labels, recipe.names, neighbours=neighbours, kept_out=kept_out)
         if "visual" in recipe.config.anchors:
             features = pretrained_features(recipe.config, backbone, data.photos, data.key, cache_folder() / "features")
@@ -368,8 +366,3 @@ def train_anchors(recipe: AnchorRecipe, run: Run) -> None:
         return AnchorTrainer(recipe, data, SemanticAnchors(words, visual), backbone, run.folder), notes
 
     train_from_backbone(recipe, run, begin)
-
-
-def _untrained(folder: Path | None, validation: Corpus) -> tuple[str, ...]:
-    """Classes whose names the training may not know: those of validation and, of the optional data, the unseen ones."""
-    return validation.labels if folder is not None else (*validation.labels, *read_split(data_folder(), "unseen"))

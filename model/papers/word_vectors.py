@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,13 +33,6 @@ class WordVectors:
     name: str
     words: tuple[str, ...]
     vectors: torch.Tensor
-
-    @property
-    def key(self) -> str:
-        """Digest that changes with the words and their vectors."""
-        found = hashlib.sha256("\n".join(self.words).encode())
-        found.update(self.vectors.contiguous().numpy().tobytes())
-        return found.hexdigest()
 
 
 def read_word_vectors(path: Path | None) -> WordVectors:

@@ -36,7 +36,7 @@ def with_prior(
 
     The prototypes are the centres of clusters, by k-means, of the [Ret] of some sketches of every class.
     """
-    plain = network.without_prior()
+    plain = network.prior_replaced(None)
     matcher = trained_matcher(plain, methods=("ret",))
     some = some_of_each(training.sketches + further.sketches, SKETCHES_PER_CLASS)
     sketches = encode_pictures(matcher, some, "sketch")

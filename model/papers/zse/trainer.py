@@ -27,11 +27,7 @@ class ZseTrainer(Trainer[Network]):
     those pairs have targets (eq. 11); the triplet loss (eq. 10) is on [Ret] as it leaves the cross-attention: first
     sketch, its photo, the other photo.
 
-    Args:
-        recipe: how to train.
-        data: the training pictures.
-        backbone: pretrained weights to start from, under timm's key names.
-        folder: of the training's state, as for ``Trainer``.
+    backbone: pretrained weights to start from, under timm's key names; the other arguments are those of ``Trainer``.
 
     Raises ModelError: the pictures are of one class only, or the backbone is another ViT's.
     """

@@ -106,10 +106,8 @@ class TwoSidedTrainer(Trainer[SketchSide]):
     """A training of the sketch side.
 
     Args:
-        recipe: how to train.
-        data: the training pictures.
         network: a new or trained network; its photo side stays as it is.
-        folder: of the training's state, as for ``Trainer``; the photos' tokens are kept there, too.
+        folder: of the training's state; the photos' tokens are kept there, too.
         vectors: of words; None where classes without photos have to find their places by themselves.
     """
 
@@ -278,7 +276,8 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     )
     vectors = read_word_vectors(run.words) if run.data is None and further.sketches else None
     data = training_set(training, further=further)
-    trainer = TwoSidedTrainer(recipe, data, network.without_prior().without_vocabulary(), run.folder, vectors)
+    plain = network.prior_replaced(None).vocabulary_replaced(None)
+    trainer = TwoSidedTrainer(recipe, data, plain, run.folder, vectors)
     if not run_steps(trainer, run, validation):
         return
     trained, notes = trainer.trained, {"origin": run.origin}

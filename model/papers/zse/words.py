@@ -23,11 +23,11 @@ from model.errors import ModelError
 from model.evaluation import encode_pictures
 from model.images import Preprocessing
 from model.network import (
+    MOST_NAMES,
     Network,
     VitLayout,
     Vocabulary,
     guess_log_probabilities,
-    guessed_from,
     read_backbone,
 )
 from model.papers.pictures import class_tokens, prepared_pixels, training_corpora
@@ -167,7 +167,7 @@ def with_vocabulary(
 
     Raises ModelError where there is no word.
     """
-    plain = network.without_vocabulary()
+    plain = network.vocabulary_replaced(None)
     matcher = trained_matcher(plain, methods=("ret",))
     # The classes of these photos are known by number only, and the classifier's beliefs have them.
     labels = tuple(None if photo.source == IMAGENET_PART else photo.label for photo in photos)
@@ -189,7 +189,7 @@ def with_vocabulary(
     vocabulary.guess_none.fill_(MOST_NONE)
     if things:
         numbers = torch.tensor([things[sketch.label] for sketch in drawn])
-        directions, biases = fit_things(guessed_from(encode_pictures(matcher, drawn, "sketch")), numbers)
+        directions, biases = fit_things(encode_pictures(matcher, drawn, "sketch").guessed_from, numbers)
         vocabulary.sketch_directions.copy_(directions)
         vocabulary.sketch_biases.copy_(biases)
         vocabulary.places.copy_(class_places(labels_drawn, [photo.label for photo in photos], shown.ret, vectors))
@@ -354,10 +354,6 @@ class Entry:
     classes: tuple[int, ...] = ()
 
 
-# Names of one word, at most: as many as a checkpoint takes.
-_MOST_NAMES = 16
-
-
 def word_list(labels: Iterable[str], classes: Sequence[Names], synonyms: Iterable[Names] = ()) -> tuple[Entry, ...]:
     """The words of the data's classes, and then of the classifier's.
 
@@ -414,7 +410,7 @@ def _with_synonyms(entries: Sequence[Entry], synonyms: Iterable[Names]) -> tuple
         if len(found) == 1:
             added.setdefault(found[0], []).append(spelt[key])
     return tuple(
-        replace(entry, names=(*entry.names, *added.get(number, ()))[:_MOST_NAMES])
+        replace(entry, names=(*entry.names, *added.get(number, ()))[:MOST_NAMES])
         for number, entry in enumerate(entries)
     )
 
