@@ -1,19 +1,8 @@
 """Photos in, an index on disk out; and the index opened for searching.
 
-``build`` and ``add`` make an index, ``open_index`` opens it for searching, and the rest looks after it. The rooms, each
-of which uses those below it:
-
-    commands    the program python -m indexer
-    upkeep      what is done to an index that is there: watch, remove, compact, verify, repair
-    distributed the same build on many machines, by Ray, into shards; nothing but the commands uses it
-    building    from folders of photos to the next generation of an index
-    embedding   the vectors that photos are clustered by; a second kind of embedding would be here
-    store       the index on disk, and its reader
-    samples     the sample gallery
-    place       where the index is that nobody names
-
-The names below are imported when they are first used, because a command line that only shows its help imports this
-package, too, and should not wait for PyTorch.
+``build`` and ``add`` make an index, ``open_index`` opens it for searching, and the rest looks after it.
+docs/architecture.md lists the rooms. The names below are imported when they are first used, because a command line that
+only shows its help imports this package, too, and should not wait for PyTorch.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -155,21 +155,14 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
     removals = live.removals
     for path in request.added:
         if (location := locate(path, roots)) is not None:
-            removals = removals.readmitting(*location)
+            removals = removals.changed(*location, removed=False)
     anew = recluster or start.repairing
     return Decision(request, start, live, roots, removals, origin, embedder, recluster, clusters, anew=anew)
 
 
-@dataclass(frozen=True)
-class Staged:
-    """Holds what was computed so far, by this build and by stopped builds with the same key.
-
-    Attributes:
-        records: what became of the files that were read, by their place. rows: where rows are, by content hash.
-    """
-
-    records: Mapping[FileKey, GalleryFile]
-    rows: Mapping[str, SegmentRow]
+# What was computed so far, by this build and by stopped builds with the same key: what became of the files that were
+# read, by their place; and where rows are, by content hash.
+Staged: TypeAlias = tuple[Mapping[FileKey, GalleryFile], Mapping[str, SegmentRow]]
 
 
 @dataclass(frozen=True)
@@ -269,7 +262,7 @@ class LocalSite:
 
     def staged(self) -> Staged:
         rows = {content: SegmentRow(_JOURNAL, row) for content, row in self._journal.rows().items()}
-        return Staged(self._journal.records(), rows)
+        return self._journal.records(), rows
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
         """Compute the rows of these files, and put them into the journal."""
@@ -324,14 +317,14 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     live, roots = decision.live, decision.roots
     progress.start("reading")
     listing = FolderListing(roots, site.path, decision.removals, {file.root for file in live.files if not file.gone})
-    staged = site.staged()
-    changes = Changes(live, staged.records, live.contents.keys() | staged.rows.keys(), decision.request.checksum)
+    records, rows = site.staged()
+    changes = Changes(live, records, live.contents.keys() | rows.keys(), decision.request.checksum)
     encoded = site.encode(_to_read(changes, listing, decision))
     progress.advance(0, changes.bad)
-    staged = site.staged()
-    entries, rows, waiting = changes.entries(staged.records, listing), staged.rows, changes.waiting
+    records, rows = site.staged()
+    entries, waiting = changes.entries(records, listing), changes.waiting
     # They keep as much of each file as all that follows.
-    del changes, staged
+    del changes, records
     ids = usable_ids(entries, roots)
     check_counts(decision, len(ids))
     changed = decision.anew or not live.holds(entries, roots, decision.removals)

@@ -13,11 +13,11 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ class Journal:
     def __init__(self, folder: Path, *, complete: bool = False) -> None:
         self._folder = folder
         with told_if_unwritable(folder):
-            self._database = _opened_to_read(folder) if complete else _opened(folder)
+            self._database = _opened(folder, complete)
             self._count: int = self._database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
 
     def close(self) -> None:
@@ -155,14 +155,11 @@ class Journal:
         return RowArrays(found)
 
 
-def _opened_to_read(folder: Path) -> sqlite3.Connection:
+def _opened(folder: Path, complete: bool) -> sqlite3.Connection:
     path = folder / "journal.sqlite"
-    return sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
-
-
-def _opened(folder: Path) -> sqlite3.Connection:
+    if complete:
+        return sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
     make_folder(folder, to_work_in=True)
-    path = folder / "journal.sqlite"
     database = sqlite3.connect(path)
     if not has_schema(database, _SCHEMA):
         database.close()
@@ -172,47 +169,31 @@ def _opened(folder: Path) -> sqlite3.Connection:
     return database
 
 
-class PhotoEncoder:
-    """Encodes photos with a matcher. On the CPU it encodes several chunks side by side, each in a thread of its own.
+@contextmanager
+def photo_encoder(matcher: Matcher, at_once: int) -> Iterator[Callable[[Sequence[torch.Tensor]], Tokens]]:
+    """Gives what encodes photos, (3, H, W) each and at least one, as ``Matcher.encode`` does.
 
-    PyTorch's own threads would share one chunk, and wait for each other after each step of the network. Where anything
-    else needs a core, such as decoding the next photos, that takes several times as long. Chunks that are computed side
-    by side do not wait for each other.
+    On the CPU several chunks are encoded side by side, each in a thread of its own. PyTorch's own threads would share
+    one chunk, and wait for each other after each step of the network. Where anything else needs a core, such as
+    decoding the next photos, that takes several times as long. Chunks that are computed side by side do not wait.
 
-    It is a context manager. While it is entered, threads that are started compute on fewer cores.
-
-    Args:
-        at_once: the most photos that ``encode`` is given.
+    While it is entered, threads that are started compute on fewer cores. at_once: the most photos that it is given.
     """
+    chunk, threads = ENCODE_CHUNK["photo"], torch.get_num_threads()
+    workers = min(threads, -(-at_once // chunk)) if matcher.device.type == "cpu" else 1
+    pool = ThreadPoolExecutor(workers, "encode", torch.set_num_threads, (threads // workers,))
 
-    def __init__(self, matcher: Matcher, at_once: int) -> None:
-        self._matcher = matcher
-        self._chunk = ENCODE_CHUNK["photo"]
-        self._threads = torch.get_num_threads()
-        workers = min(self._threads, -(-at_once // self._chunk)) if matcher.device.type == "cpu" else 1
-        self._pool = ThreadPoolExecutor(workers, "encode", torch.set_num_threads, (self._threads // workers,))
+    def encoded(pixels: Sequence[torch.Tensor]) -> Tokens:
+        return matcher.encode(torch.stack(list(pixels)), "photo")
 
-    def __enter__(self) -> PhotoEncoder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+    try:
+        yield lambda pixels: Tokens.cat(
+            list(pool.map(encoded, [pixels[start : start + chunk] for start in range(0, len(pixels), chunk)]))
+        )
+    finally:
+        pool.shutdown(cancel_futures=True)
         # The pool's threads set the number of cores for themselves and so for all threads that start later.
-        torch.set_num_threads(self._threads)
-
-    def encode(self, pixels: Sequence[torch.Tensor]) -> Tokens:
-        """Encodes photos as ``Matcher.encode`` does.
-
-        Args:
-            pixels: (3, H, W) for each photo, at least one photo.
-        """
-        chunks = [pixels[start : start + self._chunk] for start in range(0, len(pixels), self._chunk)]
-        return Tokens.cat(list(self._pool.map(self._encode, chunks)))
-
-    def _encode(self, pixels: Sequence[torch.Tensor]) -> Tokens:
-        return self._matcher.encode(torch.stack(list(pixels)), "photo")
+        torch.set_num_threads(threads)
 
 
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
@@ -275,12 +256,12 @@ class Stager:
         with (
             Decoders(workers) as decoders,
             ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool,
-            PhotoEncoder(self._matcher, batch) as encoder,
+            photo_encoder(self._matcher, batch) as encode,
         ):
             ready = _read_ahead(pool, partial(self._read, decoders), files, window=batch + 2 * readers)
             for start in range(0, len(files), batch):
                 group = [next(ready) for _ in range(min(batch, len(files) - start))]
-                bad = self._commit(group, encoder)
+                bad = self._commit(group, encode)
                 progress.advance(len(group), bad)
 
     def _read(self, decoders: Decoders, file: GalleryFile) -> _ReadFile:
@@ -316,7 +297,7 @@ class Stager:
         small = decoders.open_dated(data, Job.preparing(preprocessing, "photo"))
         return preprocessing.to_tensor(np.asarray(small.image)), None, small.taken
 
-    def _commit(self, group: Sequence[_ReadFile], encoder: PhotoEncoder) -> int:
+    def _commit(self, group: Sequence[_ReadFile], encode: Callable[[Sequence[torch.Tensor]], Tokens]) -> int:
         """Compute and commit the rows of new photos. Returns how many of the files cannot be indexed."""
         records, days = [file.record for file in group], dict[str, date | None]()
         pixels, inputs = list[torch.Tensor](), list[torch.Tensor]()
@@ -326,7 +307,7 @@ class Stager:
                 days[content] = file.record.taken
                 pixels.append(file.pixels)
                 inputs += [] if file.for_embedder is None else [file.for_embedder]
-        arrays = self._compute(pixels, inputs, encoder) if pixels else None
+        arrays = self._compute(encode(pixels), inputs) if pixels else None
         if arrays is not None:
             finite = np.all([_finite(np.asarray(array)) for array in arrays.arrays.values()], axis=0)
             broken = {content for content, fine in zip(days, finite, strict=True) if not fine}
@@ -340,11 +321,8 @@ class Stager:
         self.encoded += len(days)
         return sum(record.reason is not None for record in records)
 
-    def _compute(
-        self, pixels: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], encoder: PhotoEncoder
-    ) -> RowArrays:
+    def _compute(self, tokens: Tokens, inputs: Sequence[torch.Tensor]) -> RowArrays:
         """Computes the rows of photos. inputs: what ``ClipEmbedder.prepare`` gave of each."""
-        tokens = encoder.encode(pixels)
         arrays: dict[str, Array | Picked] = {"vectors": normalised(tokens.ret.float().cpu().numpy()).astype(np.float16)}
         if self._embedder is not None:
             arrays["embeddings"] = self._embedder.embed(inputs).astype(np.float16)

@@ -22,7 +22,7 @@ from indexer.building import BuildReport, Progress, Request, find_replacement, r
 from indexer.distributed import Machines, build_shards
 from indexer.errors import BadInvocation, IndexerError
 from indexer.place import default_index_path
-from indexer.samples import Samples, write_samples
+from indexer.samples import write_samples
 from indexer.store import IndexFolder
 from indexer.upkeep import (
     IndexSummary,
@@ -84,13 +84,6 @@ def print_unless_quiet(options: argparse.Namespace, lines: Sequence[str]) -> Non
 
 # The exit code of a build that had to leave out folders.
 SOME_UNREAD = 3
-
-
-def tell_unlisted(report: BuildReport) -> int:
-    """Say on standard error which folders could not be read. Returns the exit code."""
-    for line in unlisted_lines(report):
-        print(printable(f"error: {line}"), file=sys.stderr, flush=True)
-    return SOME_UNREAD if report.unlisted else 0
 
 
 # What takes more than one in so many files out of the index is asked about.
@@ -165,9 +158,11 @@ def _build_shards(options: argparse.Namespace, request: Request) -> int:
 
 
 def _tell_build(options: argparse.Namespace, report: BuildReport) -> int:
-    """Print the report of a build. Returns the exit code."""
+    """Print the report of a build, and on standard error which folders could not be read. Returns the exit code."""
     print_unless_quiet(options, build_lines(report))
-    return tell_unlisted(report)
+    for line in unlisted_lines(report):
+        print(printable(f"error: {line}"), file=sys.stderr, flush=True)
+    return SOME_UNREAD if report.unlisted else 0
 
 
 def _confirmed(request: Request, options: argparse.Namespace) -> Request:
@@ -260,7 +255,11 @@ class _Watcher:
         else:
             self.last_error = None
         if report.changed:
-            print_unless_quiet(self.options, [f"{time.strftime('%Y-%m-%d %H:%M:%S')} {update_line(report)}"])
+            done = f"{report.photos} photos, {report.encoded} encoded now, {report.gone} gone"
+            told = f"generation {report.generation}: {done}, {len(report.bad)} not indexed"
+            if report.drift is not None and report.drift.excessive:
+                told += f"; {report.drift.describe()}"
+            print_unless_quiet(self.options, [f"{time.strftime('%Y-%m-%d %H:%M:%S')} {told}"])
         return True
 
     def _print_error(self, error: IndexerError | OSError | str) -> None:
@@ -290,13 +289,20 @@ def run_remove(options: argparse.Namespace) -> int:
         alone = f"{sentence}; look at what that is with --dry-run, and repeat it with --yes."
         if not ask(f"{sentence}. Go on?", plan_lines(plan), alone):
             raise BadInvocation("nothing was removed.")
-    print_unless_quiet(options, remove_lines(plan, remove(options.targets, index, ids=options.ids)))
+    report = remove(options.targets, index, ids=options.ids)
+    removed = f"{_count(report.files, 'file')}; on disk as before, and out of the index until added again"
+    lines = [_line("removed", removed), _line("photos", f"{report.photos}")]
+    print_unless_quiet(options, [*plan_lines(plan), *lines, _state_line(report)])
     return 0
 
 
 def run_compact(options: argparse.Namespace) -> int:
     """compact"""
-    print_unless_quiet(options, compact_lines(compact(index_of(options))))
+    report = compact(index_of(options))
+    left = f"{_count(report.rows, 'row')} in {_count(report.segments, 'segment')} left"
+    dropped = _line("dropped", f"{_count(report.dropped, 'row')} no longer shown")
+    freed = _line("freed", f"{report.freed / 2**20:.1f} MiB, {left}")
+    print_unless_quiet(options, [dropped, freed, _state_line(report)])
     return 0
 
 
@@ -363,7 +369,10 @@ def _compare(options: argparse.Namespace, index: Path) -> int:
 
 def run_samples(options: argparse.Namespace) -> int:
     """samples DIR"""
-    print(*map(printable, sample_lines(write_samples(options.folder))), sep="\n")
+    samples = write_samples(options.folder)
+    drawn = f"{samples.photos}: {samples.drawn} drawn of {samples.things} things"
+    print(printable(_line("photos", f"{drawn}, and {samples.copied} photos from scikit-learn")))
+    print(printable(_line("sketches", f"{samples.sketches}: {samples.sketched}")))
     return 0
 
 
@@ -389,7 +398,7 @@ def build_lines(report: BuildReport) -> list[str]:
         lines.append(_line("time", f"{report.seconds:.1f} s, {_count(report.workers, 'worker')}"))
         return [*lines, _line("shards", f"{len(report.shards)} in {report.index}, {state}")]
     lines.append(_line("time", f"{report.seconds:.1f} s"))
-    return [*lines, _line("index", f"{report.index}, {_state(report.generation, report.changed)}")]
+    return [*lines, _state_line(report, f"{report.index}, ")]
 
 
 def unlisted_lines(report: BuildReport) -> list[str]:
@@ -397,39 +406,14 @@ def unlisted_lines(report: BuildReport) -> list[str]:
     return [f"{folder.path}: {folder.reason}; what was known of it stays." for folder in report.unlisted]
 
 
-def update_line(report: BuildReport) -> str:
-    advice = f"; {report.drift.describe()}" if report.drift is not None and report.drift.excessive else ""
-    return (
-        f"generation {report.generation}: {report.photos} photos, {report.encoded} encoded now, {report.gone} gone, "
-        f"{len(report.bad)} not indexed{advice}"
-    )
-
-
 def plan_lines(plan: RemovalPlan) -> list[str]:
     """Name the files and folders that leave the index."""
     return [_line("leaves", f"{path} ({_count(files, 'file')})") for path, files in plan.leaving]
 
 
-def remove_lines(plan: RemovalPlan, report: UpkeepReport) -> list[str]:
-    return [
-        *plan_lines(plan),
-        _line("removed", f"{_count(report.files, 'file')}; on disk as before, and out of the index until added again"),
-        _line("photos", f"{report.photos}"),
-        _line("index", _state(report.generation, report.changed)),
-    ]
-
-
-def compact_lines(report: UpkeepReport) -> list[str]:
-    left = f"{_count(report.rows, 'row')} in {_count(report.segments, 'segment')} left"
-    return [
-        _line("dropped", f"{_count(report.dropped, 'row')} no longer shown"),
-        _line("freed", f"{report.freed / 2**20:.1f} MiB, {left}"),
-        _line("index", _state(report.generation, report.changed)),
-    ]
-
-
 def summary_lines(summary: IndexSummary) -> list[str]:
     manifest, counts = summary.manifest, summary.manifest.counts
+    kept = "one vector" if manifest.tokens == 1 else f"{manifest.tokens} tokens"
     lines = [
         _line("index", f"{summary.path}, generation {summary.generation}, format {manifest.format_version}"),
         _line("built", f"{manifest.created:%Y-%m-%d %H:%M:%S} UTC by version {manifest.software}"),
@@ -437,7 +421,7 @@ def summary_lines(summary: IndexSummary) -> list[str]:
         _line("bad files", f"{counts.bad}"),
         _line("clusters", f"{counts.clusters}, by {manifest.embedder.description}"),
         _line("drift", summary.drift.describe()),
-        _line("network", f"{manifest.network}, {_of_a_photo(manifest.tokens, manifest.width)}"),
+        _line("network", f"{manifest.network}, {kept} of {manifest.width} numbers"),
         _line("photo weights", manifest.photo_sha256),
         _line(
             "on disk",
@@ -451,25 +435,13 @@ def summary_lines(summary: IndexSummary) -> list[str]:
     return lines
 
 
-def sample_lines(samples: Samples) -> list[str]:
-    drawn = f"{samples.photos}: {samples.drawn} drawn of {samples.things} things"
-    return [
-        _line("photos", f"{drawn}, and {samples.copied} photos from scikit-learn"),
-        _line("sketches", f"{samples.sketches}: {samples.sketched}"),
-    ]
-
-
-def _state(generation: str, changed: bool) -> str:
-    return f"generation {generation}, {'now live' if changed else 'nothing has changed; it stays as it is'}"
+def _state_line(report: BuildReport | UpkeepReport, index: str = "") -> str:
+    state = "now live" if report.changed else "nothing has changed; it stays as it is"
+    return _line("index", f"{index}generation {report.generation}, {state}")
 
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _of_a_photo(tokens: int, width: int) -> str:
-    """Tells the size of one photo's row."""
-    return f"one vector of {width} numbers" if tokens == 1 else f"{tokens} tokens of {width} numbers"
 
 
 def _line(name: str, value: str) -> str:

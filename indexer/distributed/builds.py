@@ -39,12 +39,7 @@ from indexer.distributed.connection import Workers, check_address, connected
 from indexer.distributed.slices import Sources
 from indexer.distributed.workers import (
     TOKEN,
-    Assigned,
-    AssignWork,
     Setup,
-    ShardWork,
-    SliceDone,
-    SliceWork,
     assign_rows,
     encode_slice,
     look,
@@ -285,7 +280,7 @@ class RaySite:
                 records |= journal.records()
                 for content, row in journal.rows().items():
                     rows.setdefault(content, SegmentRow(name, row))
-        return Staged(records, rows)
+        return records, rows
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
         """Have the files encoded in slices, while the folders are still being listed."""
@@ -293,20 +288,21 @@ class RaySite:
         self._progress.start("encoding")
         encoded = 0
 
-        def done(part: SliceDone) -> None:
+        def done(part: tuple[int, int, int]) -> None:
             nonlocal encoded
-            encoded += part.rows
-            self._progress.advance(part.files, part.bad)
+            files, bad, rows = part
+            encoded += rows
+            self._progress.advance(files, bad)
 
         self._ray.each(encode_slice, self._cut(files), done, retries=-1, on_gpu=True)
         return encoded
 
-    def _cut(self, files: Iterator[GalleryFile]) -> Iterator[SliceWork]:
+    def _cut(self, files: Iterator[GalleryFile]) -> Iterator[tuple[Setup, int, Sequence[GalleryFile]]]:
         for number in count(self._slices.next_number()):
             if not (part := tuple(islice(files, self._slice_files))):
                 return
             self._progress.expect(len(part))
-            yield SliceWork(self._setup, number, part)
+            yield self._setup, number, part
 
     def sources(self, refs: Iterable[SegmentRow]) -> Mapping[str, RowArrays]:
         """Names the slices and the shards that have these rows."""
@@ -320,12 +316,13 @@ class RaySite:
         self._progress.start("clustering", len(refs))
         found = np.empty(len(refs), np.int64)
 
-        def done(part: Assigned) -> None:
-            found[part.first : part.first + len(part.nearest)] = part.nearest
-            self._progress.advance(len(part.nearest))
+        def done(part: tuple[int, npt.NDArray[np.int32]]) -> None:
+            first, nearest = part
+            found[first : first + len(nearest)] = nearest
+            self._progress.advance(len(nearest))
 
         works = (
-            AssignWork(self._setup, first, tuple(refs[first : first + _ROWS]), path, len(centroids))
+            (self._setup, first, tuple(refs[first : first + _ROWS]), path, len(centroids))
             for first in range(0, len(refs), _ROWS)
         )
         self._ray.each(assign_rows, works, done, retries=_RETRIES)
@@ -366,13 +363,13 @@ class RaySite:
         shard_of = {content: shard_of_cell[cell] for content, cell in clustering.cluster_of.items()}
         generations = () if self._live is None else self._live.generations
 
-        def works() -> Iterator[ShardWork]:
+        def works() -> Iterator[tuple[object, ...]]:
             for number, files in enumerate(partition(contents.entries, shard_of, decision.shards)):
                 plan = self._slices.folder / f"plan-{number:04d}.sqlite"
                 with told_if_unwritable(plan):
                     _write_plan(plan, files, contents)
                 live = generations[number].name if number < len(generations) else None
-                yield ShardWork(self._setup, number, plan, live, path, cells, next_id)
+                yield self._setup, number, plan, live, path, cells, next_id
 
         self._ray.each(write_shard, works(), done, retries=_RETRIES)
         return ShardsManifest(

@@ -23,7 +23,6 @@ from typing import Any, TypeVar
 from indexer.errors import BadInvocation
 from model.terminal import Refusal
 
-Work = TypeVar("Work")
 Result = TypeVar("Result")
 # Seconds for a machine to answer at all.
 _PATIENCE = 10
@@ -180,8 +179,8 @@ class Workers:
         # Those beyond wait for the first that is free, so that it is not idle while this process looks at results.
         self._at_once = most or _AHEAD * self.resources.workers
 
-    def everywhere(self, function: Callable[[Work], object], work: Work) -> None:
-        """Do the work once on each machine that can have workers, to find out whether it can be done there.
+    def everywhere(self, function: Callable[..., object], *work: object) -> None:
+        """Call the function once on each machine that can have workers, to find out whether it can be done there.
 
         Raises:
             Refusal: what ``function`` raises. BadInvocation: the cluster cannot do it.
@@ -197,14 +196,14 @@ class Workers:
                 # served may have all of them, for as long as they are.
                 place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
                 remote = self._remote(function, retries=3, on_gpu=True).options(num_cpus=0, scheduling_strategy=place)
-                waiting.append(remote.remote(work))
+                waiting.append(remote.remote(*work))
         with _told():
             ray.get(waiting)
 
     def each(
         self,
-        function: Callable[[Work], Result],
-        works: Iterable[Work],
+        function: Callable[..., Result],
+        works: Iterable[tuple[object, ...]],
         done: Callable[[Result], None],
         *,
         retries: int,
@@ -213,7 +212,8 @@ class Workers:
         """Have every work done by a worker, and hand over what comes of it, in any order.
 
         Args:
-            function: of a module, which the workers import, too. works: small; arrays go through files.
+            function: of a module, which the workers import, too.
+            works: its arguments each time; small, as arrays go through files.
             retries: how often a work is done again whose worker has ended; -1: always.
             on_gpu: whether the work computes by the network, where that computes.
 
@@ -229,7 +229,7 @@ class Workers:
                 while True:
                     # One after another: where no further work can be had, those that were sent are cancelled.
                     for work in islice(left, self._at_once - len(waiting)):
-                        waiting.append(remote.remote(work))
+                        waiting.append(remote.remote(*work))
                     if not waiting:
                         return
                     ended, waiting = ray.wait(waiting, num_returns=1)
@@ -239,7 +239,7 @@ class Workers:
             for reference in waiting:
                 ray.cancel(reference, force=True)
 
-    def _remote(self, function: Callable[[Work], object], retries: int, *, on_gpu: bool) -> Any:
+    def _remote(self, function: Callable[..., object], retries: int, *, on_gpu: bool) -> Any:
         import ray
 
         options: dict[str, int] = {"num_cpus": 1}

@@ -6,6 +6,7 @@ Before that, each has to have the storage that all share, and the same networks.
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -136,46 +137,32 @@ def _check_storage(setup: Setup, here: str) -> None:
             raise BadInvocation(f"{here} does not see {root}; {advice}")
 
 
-@dataclass(frozen=True)
-class SliceWork:
-    """The files of a slice, to be encoded."""
+def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tuple[int, int, int]:
+    """Encode the files of a slice, and write it to the storage that all share.
 
-    setup: Setup
-    number: int
-    files: tuple[GalleryFile, ...]
-
-
-@dataclass(frozen=True)
-class SliceDone:
-    """Counts the files of a slice, those that cannot be indexed, and the rows that were made."""
-
-    files: int
-    bad: int
-    rows: int
-
-
-def encode_slice(work: SliceWork) -> SliceDone:
-    """Encode a slice, and write it to the storage that all share. Raises BadInvocation, as ``opened`` does."""
-    setup, slices = work.setup, work.setup.slices
+    Returns how many files it has, how many of them cannot be indexed, and how many rows were made. Raises
+    BadInvocation, as ``opened`` does.
+    """
+    slices = setup.slices
     # A worker may end after it has written its slice and before it has said so.
-    if not slices.is_done(work.number):
+    if not slices.is_done(number):
         networks = opened(setup)
         # From here on, an end of this process counts as one with this slice.
-        attempt = slices.begin(work.number)
+        attempt = slices.begin(number)
         with closing(Journal(attempt.folder)) as journal:
             roots, keeps_tokens = [root.folder for root in setup.roots], setup.origin.tokens > 1
             stager = Stager(roots, *networks, journal, {}, keeps_tokens)
             if attempt.deaths < _MOST_DEATHS:
-                stager.stage(work.files, setup.batch, Progress())
+                stager.stage(files, setup.batch, Progress())
             else:
-                _one_by_one(work.files, stager, journal, attempt)
+                _one_by_one(files, stager, journal, attempt)
         attempt.complete()
-    with closing(slices.journal(slices.name(work.number))) as journal:
+    with closing(slices.journal(slices.name(number))) as journal:
         records = journal.records().values()
-        return SliceDone(len(records), sum(file.reason is not None for file in records), len(journal))
+        return len(records), sum(file.reason is not None for file in records), len(journal)
 
 
-def _one_by_one(files: tuple[GalleryFile, ...], stager: Stager, journal: Journal, attempt: Attempt) -> None:
+def _one_by_one(files: Sequence[GalleryFile], stager: Stager, journal: Journal, attempt: Attempt) -> None:
     deaths = attempt.deaths_at()
     for number, file in enumerate(files):
         if deaths.get(number, 0) >= _MOST_DEATHS:
@@ -185,34 +172,17 @@ def _one_by_one(files: tuple[GalleryFile, ...], stager: Stager, journal: Journal
             stager.stage([file], 1, Progress())
 
 
-@dataclass(frozen=True)
-class AssignWork:
-    """Rows whose nearest centroids are wanted.
+def assign_rows(
+    setup: Setup, first: int, rows: Sequence[SegmentRow], path: Path, count: int
+) -> tuple[int, npt.NDArray[np.int32]]:
+    """Finds the nearest centroid of each row, (m,) int32.
 
-    Attributes:
-        first: the number of the first of them among all. centroids: the file of the centroids. count: how many.
+    Args:
+        first: the number of the first row among all, which is returned, too. path, count: of the file of centroids.
     """
-
-    setup: Setup
-    first: int
-    rows: tuple[SegmentRow, ...]
-    centroids: Path
-    count: int
-
-
-@dataclass(frozen=True)
-class Assigned:
-    """The numbers of the nearest centroids of rows from the first on, (m,) int32."""
-
-    first: int
-    nearest: npt.NDArray[np.int32]
-
-
-def assign_rows(work: AssignWork) -> Assigned:
-    """Finds the nearest centroid of each row."""
-    centroids = _centroids(work.centroids, work.count, work.setup.token)
-    sources = Sources(work.setup.shards, work.setup.slices, (row.segment for row in work.rows))
-    return Assigned(work.first, assign(Rows(sources).clustered_by(work.rows), centroids).astype(np.int32))
+    centroids = _centroids(path, count, setup.token)
+    sources = Sources(setup.shards, setup.slices, (row.segment for row in rows))
+    return first, assign(Rows(sources).clustered_by(rows), centroids).astype(np.int32)
 
 
 @lru_cache(maxsize=1)
@@ -221,36 +191,23 @@ def _centroids(path: Path, count: int, build: str) -> npt.NDArray[np.float32]:
     return read_centroids(path, count)
 
 
-@dataclass(frozen=True)
-class ShardWork:
-    """A shard to be written.
-
-    Attributes:
-        number: of the shard, from 0. plan: the file of its plan.
-        live: the name of its generation that is committed; None where it has none.
-        centroids: the file of all centroids. clusters: how many they are.
-        next_id: the lowest id that no file in any shard has ever had.
-    """
-
-    setup: Setup
-    number: int
-    plan: Path
-    live: str | None
-    centroids: Path
-    clusters: int
-    next_id: int
-
-
-def write_shard(work: ShardWork) -> ShardEntry:
+def write_shard(
+    setup: Setup, number: int, plan: Path, committed: str | None, centroids: Path, clusters: int, next_id: int
+) -> ShardEntry:
     """Write the next generation of a shard: an ordinary index of its part of the photos.
 
     Readers go on with the one that is live.
+
+    Args:
+        number: of the shard, from 0. plan: the file of its plan.
+        committed: the name of its generation that is live; None where it has none.
+        centroids: the file of all centroids. clusters: how many they are.
+        next_id: the lowest id that no file in any shard has ever had.
     """
-    setup = work.setup
-    with ShardsFolder(setup.shards).writing_shard(work.number, _WAIT) as folder:
-        live = _clean(folder, work.live)
-        with closing(Catalog(work.plan)) as plan:
-            planned, removals = plan.files(), plan.removals()
+    with ShardsFolder(setup.shards).writing_shard(number, _WAIT) as folder:
+        live = _clean(folder, committed)
+        with closing(Catalog(plan)) as catalog:
+            planned, removals = catalog.files(), catalog.removals()
         placed = {
             file.shown_content: file.indexed
             for file in planned
@@ -259,10 +216,10 @@ def write_shard(work: ShardWork) -> ShardEntry:
         sources = Sources(setup.shards, setup.slices, (indexed.row.segment for indexed in placed.values()))
         # Only the shard's own clusters, in the order of all.
         present = sorted({indexed.cluster for indexed in placed.values()})
-        number = {cluster: position for position, cluster in enumerate(present)}
+        own = {cluster: position for position, cluster in enumerate(present)}
         clustering = Clustering(
-            read_centroids(work.centroids, work.clusters)[np.array(present)],
-            {content: number[indexed.cluster] for content, indexed in placed.items()},
+            read_centroids(centroids, clusters)[np.array(present)],
+            {content: own[indexed.cluster] for content, indexed in placed.items()},
             setup.clusters,
         )
         contents = Contents(
@@ -276,11 +233,11 @@ def write_shard(work: ShardWork) -> ShardEntry:
             to_write=placed.keys(),
             clustering=clustering,
         )
-        state = LiveState(live, removals=removals, next_id=work.next_id)
+        state = LiveState(live, removals=removals, next_id=next_id)
         written = GenerationWriter(folder, setup.key, contents, state).write(make_live=False)
     counts = written.manifest.counts
     return ShardEntry(
-        folder=shard_name(work.number),
+        folder=shard_name(number),
         generation=written.name,
         photos=counts.photos,
         files=counts.files,

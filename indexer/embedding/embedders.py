@@ -208,14 +208,11 @@ def _load(model: str, weights: Path, device: torch.device, **options: object) ->
         )
     # For weights that do not fit, open_clip raises whatever error its code happens to run into.
     except Exception as error:
-        raise _unloadable(weights, error) from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise EmbedderUnavailable(
+            f"{weights} cannot be loaded as CLIP ({reason}); name other weights, or --embedder ret."
+        ) from error
     return ClipEmbedder(network, transform, device, model)
-
-
-def _unloadable(weights: Path, error: Exception) -> EmbedderUnavailable:
-    lines = str(error).strip().splitlines()
-    reason = lines[0][:200] if lines else type(error).__name__
-    return EmbedderUnavailable(f"{weights} cannot be loaded as CLIP ({reason}); name other weights, or --embedder ret.")
 
 
 @dataclass(frozen=True)

@@ -109,15 +109,8 @@ class Removals:
         around = ((root, folder) for folder in reversed(with_folders(path)))
         return next((self.rules[key] for key in around if key in self.rules), False)
 
-    def removing(self, root: int, path: str) -> Removals:
-        """These rules, changed so that ``path`` and all below it are removed."""
-        return self._changed(root, path, True)
-
-    def readmitting(self, root: int, path: str) -> Removals:
-        """These rules, changed so that ``path`` and all below it are shown."""
-        return self._changed(root, path, False)
-
-    def _changed(self, root: int, path: str, removed: bool) -> Removals:
+    def changed(self, root: int, path: str, *, removed: bool) -> Removals:
+        """These rules, changed so that ``path`` and all below it are removed, or shown."""
         kept = {key: rule for key, rule in self.rules.items() if key[0] != root or path not in with_folders(key[1])}
         others = Removals(kept)
         return others if others.hides(root, path) == removed else Removals({**kept, (root, path): removed})

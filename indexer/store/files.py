@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -53,7 +54,6 @@ def is_unicode(name: str) -> bool:
 
 # Larger files are not photos, and reading one would take the memory that everything else needs.
 MAX_FILE_BYTES = 512 * 2**20
-_HASH_BLOCK = 2**20
 # SQLite keeps integers of eight bytes. A time in ns outside of them, from 2262 on, is none that a photo can have.
 LEAST_TIME, MOST_TIME = -(2**63), 2**63 - 1
 
@@ -132,7 +132,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file of an index to read it. Raises OSError, also for a pipe or a device, which might never end."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -153,11 +153,8 @@ def read_regular(path: Path, most: int) -> bytes:
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file, as hex. Raises OSError, also for a pipe or a device."""
-    digest = hashlib.sha256()
     with open_regular(path) as file:
-        while block := file.read(_HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class ArrayWriter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -301,16 +302,6 @@ def open_generation(folder: IndexFolder, name: str) -> Generation:
     return Generation(name, path, manifest)
 
 
-def previous_generation(folder: IndexFolder, generation: Generation | None) -> Generation | None:
-    """Opens the generation before this one, which readers may still use; None where it is gone or incomplete."""
-    if generation is None or generation.manifest.previous is None:
-        return None
-    try:
-        return open_generation(folder, generation.manifest.previous)
-    except IndexRefused:
-        return None
-
-
 def keep_only(
     folder: IndexFolder, live: Generation | None, *, previous: bool = True, building: set[str] | None = None
 ) -> None:
@@ -320,8 +311,11 @@ def keep_only(
         previous: whether the generation before the live one stays, too, which readers may still be opening.
         building: keys of the building folders that stay; None: all of them.
     """
-    kept = [live, previous_generation(folder, live) if previous else None]
-    stay = [generation for generation in kept if generation is not None]
+    stay = [] if live is None else [live]
+    if previous and live is not None and live.manifest.previous is not None:
+        # It may be gone, or incomplete.
+        with suppress(IndexRefused):
+            stay.append(open_generation(folder, live.manifest.previous))
     segments = {segment.id for generation in stay for segment in generation.manifest.segments}
     folder.clean({generation.name for generation in stay}, segments, building)
 

@@ -153,11 +153,14 @@ class RemoteFolder(Folder):
         if len(data) != stamp.size:
             raise FileChanging(errno.EAGAIN, "it changed while it was read, or only a part of it came", path)
         if listed is None:
-            _kept.keep((self.url, path), data)
+            with _keeping, suppress(ValueError):
+                # A file that is larger than all that may be kept is not.
+                _kept[self.url, path] = data
         return FileContent(data, stamp)
 
     def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
-        data = _kept.find((self.url, path))
+        with _keeping:
+            data = _kept.get((self.url, path))
         if data is None or size not in (None, len(data)):
             data = self.read(path).data
         if size not in (None, len(data)):
@@ -231,25 +234,6 @@ def _listed(info: Mapping[str, Any], name: str) -> ListedFile:
     return ListedFile(name, info.get("size") or 0, nanoseconds, number, kind)
 
 
-class _Kept:
-    """The files that were read last, up to a number of bytes. Threads may share it."""
-
-    def __init__(self, most: int) -> None:
-        self._files: LRUCache[tuple[str, str], bytes] = LRUCache(most, getsizeof=len)
-        self._lock = threading.Lock()
-
-    def find(self, key: tuple[str, str]) -> bytes | None:
-        """Returns what is kept of a file; None where nothing is."""
-        with self._lock:
-            return self._files.get(key)
-
-    def keep(self, key: tuple[str, str], data: bytes) -> None:
-        """Keep a file, unless it is larger than all that may be kept."""
-        with self._lock:
-            if len(data) <= self._files.maxsize:
-                self._files[key] = data
-
-
 class _Connections:
     """The file systems of fsspec, one for each server, which all threads share."""
 
@@ -272,7 +256,10 @@ class _Connections:
                 self._open.pop((kind, place), None)
 
 
-_kept, _connections = _Kept(_KEPT), _Connections()
+_connections = _Connections()
+# The files that were read last, by their folder's URL and their path in it.
+_kept: LRUCache[tuple[str, str], bytes] = LRUCache(_KEPT, getsizeof=len)
+_keeping = threading.Lock()
 
 
 def _connected(kind: str, place: str) -> Any:

@@ -187,7 +187,7 @@ def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[in
     leaving = {root for root, path in found if not path}
     for root, path in found:
         if path:
-            removals = removals.removing(root, path)
+            removals = removals.changed(root, path, removed=True)
     staying = [root for number, root in enumerate(roots) if number not in leaving]
     removals = removals.renumbered(
         [None if number in leaving else staying.index(root) for number, root in enumerate(roots)]

@@ -25,7 +25,7 @@ from torch import nn
 
 from indexer import build
 from indexer.building.request import DEFAULT_BATCH
-from indexer.building.staging import PhotoEncoder
+from indexer.building.staging import photo_encoder
 from model.datasets.corpus import DATA_VARIABLE, THUMBNAIL_SETS, data_folder, read_data
 from model.images.files import open_image
 from model.images.preprocess import Preprocessing
@@ -140,9 +140,9 @@ def prepared(paths: Sequence[Path], prepare: Prepare) -> list[torch.Tensor]:
 
 def encode(pixels: Iterator[torch.Tensor], count: int, matcher: Matcher) -> None:
     """Encode ``count`` prepared photos in batches, as a build does."""
-    with PhotoEncoder(matcher, DEFAULT_BATCH) as encoder:
+    with photo_encoder(matcher, DEFAULT_BATCH) as encoder:
         for start in range(0, count, DEFAULT_BATCH):
-            encoder.encode([next(pixels) for _ in range(start, min(start + DEFAULT_BATCH, count))])
+            encoder([next(pixels) for _ in range(start, min(start + DEFAULT_BATCH, count))])
 
 
 def prepare_and_encode(paths: Sequence[Path], prepare: Prepare, matcher: Matcher) -> None:

@@ -9,7 +9,7 @@ import torch
 
 import model
 from indexer import BadInvocation, build, open_index, verify
-from indexer.building.staging import PhotoEncoder
+from indexer.building.staging import photo_encoder
 from indexer.store.location import IndexFolder
 from tests.indexer.galleries import Collection, catalog, index_bytes, save_photo, tokens_of
 from tests.indexer.strange_networks import GlobalVector
@@ -65,8 +65,8 @@ def test_chunks_encoded_side_by_side_are_what_the_network_gives_and_threads_are_
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with PhotoEncoder(matcher, len(pixels)) as encoder:
-            tokens = encoder.encode(list(pixels))
+        with photo_encoder(matcher, len(pixels)) as encode:
+            tokens = encode(list(pixels))
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
         torch.set_num_threads(1)

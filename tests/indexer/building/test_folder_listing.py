@@ -51,7 +51,7 @@ def test_a_folder_is_looked_into_when_the_listing_has_come_to_it(tmp_path: Path)
 
 
 def test_what_was_removed_is_not_listed(tmp_path: Path) -> None:
-    removals = Removals().removing(0, "in here").removing(1, "c.webp")
+    removals = Removals().changed(0, "in here", removed=True).changed(1, "c.webp", removed=True)
     assert [file.path for file in FolderListing(roots(tmp_path), tmp_path / "index", removals)] == ["z.png"]
 
 

@@ -32,7 +32,7 @@ class Unread:
 
     def staged(self) -> Staged:
         rows = {content: SegmentRow("journal", row) for content, row in self._journal.rows().items()}
-        return Staged(self._journal.records(), rows)
+        return self._journal.records(), rows
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
         while part := list(islice(files, 100)):
