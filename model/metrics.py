@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -12,16 +10,6 @@ _TOP = 200
 _SHORT_TOP = 100
 # Numbers of a chunk of rows that are ranked at once; memory holds about ten arrays of this size.
 _CHUNK_ELEMENTS = 1 << 21
-
-
-@dataclass(frozen=True)
-class ListMetrics:
-    """The figures of the first k results of one search, each in 0..1; see `list_metrics`."""
-
-    average_precision: float
-    average_precision_of_found: float
-    precision: float
-    recall: float
 
 
 def category_metrics(scores: ArrayLike, relevant: ArrayLike) -> dict[str, float]:
@@ -60,26 +48,6 @@ def first_page(scores: ArrayLike, relevant: ArrayLike, k: int = 10) -> tuple[NDA
         chunk = queries[start : start + rows]
         found[start : start + rows] = _ranked(scores[chunk], relevant[chunk])[0][:, :k].sum(axis=1)
     return found / np.minimum(k, relevant[queries].sum(axis=1)), (found > 0).astype(np.float64)
-
-
-def list_metrics(hits: ArrayLike, relevant: int, k: int) -> ListMetrics:
-    """The figures of one search's results: hits (n,) bool by rank, of which the first k count; missing are no hits.
-
-    With R = ``relevant`` photos in the gallery: average precision is interpolated as in `query_metrics` and divided by
-    min(k, R), or, as in the paper of the two-stage system, by the relevant photos among the k, which hides lost ones;
-    precision is over k, recall over R.
-
-    Raises ValueError where there are more hits than relevant photos, or k is below 1.
-    """
-    first = np.asarray(hits, dtype=np.bool_)[:k]
-    found = int(first.sum())
-    if k < 1 or found > relevant:
-        raise ValueError(f"{found} of {relevant} relevant photos among the first {k}: counts do not fit")
-    if not found:
-        return ListMetrics(0.0, 0.0, 0.0, 0.0)
-    precision = first.cumsum() / np.arange(1, len(first) + 1)
-    area = float((_interpolated(precision[None])[0] * first).sum())
-    return ListMetrics(area / min(k, relevant), area / found, found / k, found / relevant)
 
 
 def target_ranks(

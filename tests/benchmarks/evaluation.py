@@ -25,10 +25,10 @@ import numpy as np
 from tqdm import tqdm
 
 from model.datasets import Picture, read_class_folders, read_protocol
-from model.metrics import list_metrics
 from service.client import Client
 from service.errors import BadSearch
 from service.schemas import Kind, Photo, SearchQuery, SearchResponse
+from tests.benchmarks.lists import list_metrics
 
 WARM_UP = 3
 # Results over which average precision and recall are taken where somebody clicks.

@@ -23,12 +23,12 @@ from tqdm import tqdm
 import model
 from indexer import Index, open_index
 from model.evaluation import bootstrap
-from model.metrics import list_metrics
 from service.schemas import SearchQuery, SearchResponse
 from service.search import Defaults
 from service.search.plan import RERANK
 from tests.benchmarks.command import Command, by_matcher, named, peak_said
 from tests.benchmarks.galleries import PER_CLASS, Query, prepare
+from tests.benchmarks.lists import list_metrics
 from tests.benchmarks.results import Row
 from tests.searching import Searcher
 

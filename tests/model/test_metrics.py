@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.metrics import FIGURES, ListMetrics, category_metrics, list_metrics, query_metrics, target_ranks
+from model.metrics import FIGURES, category_metrics, query_metrics, target_ranks
+from tests.benchmarks.lists import ListMetrics, list_metrics
 from tests.requirements import needs_shared_data
 from tests.shared_data import golden
 
