@@ -1,6 +1,7 @@
 """Labelled sketches and photos: files on disk, classes and splits, pairs, and which are queries and gallery."""
 
 from model.datasets.corpus import (
+    IMAGENET_PART,
     Corpus,
     Picture,
     cache_folder,
@@ -8,14 +9,16 @@ from model.datasets.corpus import (
     drawn_from,
     read_class_folders,
     read_data,
+    read_drawings,
+    read_imagenet,
     read_more,
     read_protocol,
     read_split,
     split_fresh,
     thin_classes,
+    too_near,
     with_pairs,
 )
-from model.datasets.optional import IMAGENET_PART, read_drawings, read_imagenet, too_near
 from model.datasets.tasks import (
     LARGE_PROTOCOLS,
     Task,

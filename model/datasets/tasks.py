@@ -23,12 +23,12 @@ from model.datasets.corpus import (
     read_class_folders,
     read_data,
     read_more,
+    read_scenes,
     read_split,
     split_fresh,
     thin_classes,
     with_pairs,
 )
-from model.datasets.optional import read_scenes
 from model.errors import ModelError
 
 Protocol = Literal["zero-shot", "generalised", "cross-data-set", "fine-grained", "fresh", "everything", "everyday"]

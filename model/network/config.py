@@ -77,7 +77,7 @@ class Calibration:
             "fused" by both.
         best_method: the one with the highest mAP@all on the validation classes; "auto" means it.
         fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance; None without it.
-        diffusion: cosine in [-1, 1) from which two photos lend each other their scores (``model.ranking.diffusion``);
+        diffusion: cosine in [-1, 1) from which two photos lend each other their scores (``model.ranking``);
             None where none was chosen, so that rankings cannot be diffused.
         variants: how many variants of a sketch are encoded unless the caller says otherwise, 1 to MOST_VARIANTS.
 

@@ -23,11 +23,11 @@ from model.datasets.corpus import (
     is_fresh,
     read_class_folders,
     read_data,
+    read_drawings,
     read_split,
     split_fresh,
     unpacked,
 )
-from model.datasets.optional import read_drawings
 from model.errors import ModelError
 from model.evaluation import score_matrices
 from tests.archives import pack

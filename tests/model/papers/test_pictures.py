@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.datasets.corpus import DATA_VARIABLE, FRESH_PHOTOS, Corpus, Picture, is_fresh, split_fresh
-from model.datasets.optional import too_near
+from model.datasets.corpus import DATA_VARIABLE, FRESH_PHOTOS, Corpus, Picture, is_fresh, split_fresh, too_near
 from model.datasets.tasks import Task, hold_out
 from model.errors import ModelError
 from model.papers.pictures import training_corpora, training_set

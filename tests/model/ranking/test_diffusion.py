@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import model
-import model.ranking.diffusion
+import model.ranking
 from model.errors import ModelError
 from model.network.config import Method
-from model.ranking.diffusion import PRIOR_WEIGHT, diffused, estimated
+from model.ranking import PRIOR_WEIGHT, diffused, estimated
 from tests.networks import tiny_calibration, tiny_checkpoint
 
 THRESHOLD = 0.4
@@ -88,7 +88,7 @@ def test_scores_stay_between_the_lowest_and_the_highest_and_follow_their_photos(
 
 
 def test_only_the_shortlist_is_diffused_and_the_rest_follow_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.ranking.diffusion, "SHORTLIST", 6)
+    monkeypatch.setattr(model.ranking, "SHORTLIST", 6)
     scores, ret = gallery(seed=3, photos=20, sketches=1)
     before, after = scores["rn"], diffused(scores["rn"], ret, THRESHOLD, "rn")
     order = before[0].argsort(descending=True)

@@ -13,10 +13,21 @@ from PIL import Image
 
 import model
 from indexer.samples import draw_photo
+from model import ranking
 from model.network import Tokens
-from model.ranking import SAME, first_of_same, likeness, pairs_to_compare, sameness
-from model.ranking.diffusion import centred
-from model.ranking.likeness import ALIKE, LOOK, LOOKED_AT, SAME_BY_RET, kinds_of, likeness_to
+from model.ranking import (
+    ALIKE,
+    LOOK,
+    LOOKED_AT,
+    SAME,
+    SAME_BY_RET,
+    centred,
+    first_of_same,
+    kinds_of,
+    likeness_to,
+    pairs_to_compare,
+    sameness,
+)
 from tests.pictures import SHAPES, photo
 
 
@@ -127,7 +138,7 @@ def test_sameness_is_what_the_best_matches_nearby_say(seed: int, count: int, bat
     tokens = pictures(seed, count)
     pairs = torch.tensor([(one, other) for one in range(count) for other in range(count)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(likeness, "_PAIRS", batch)
+        patch.setattr(ranking, "_PAIRS", batch)
         found = sameness(tokens, pairs, GRID)
     expected = torch.tensor([plain_sameness(tokens, one, other) for one, other in pairs.tolist()])
     torch.testing.assert_close(found, expected)

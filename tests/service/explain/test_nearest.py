@@ -9,7 +9,7 @@ import torch
 from indexer import Index
 from model import Matcher
 from model.images import Pixels
-from model.ranking.diffusion import centred
+from model.ranking import centred
 from service.explain.response import explain
 from service.schemas.explain import ExplainParams, ExplainResponse
 from service.schemas.query import SearchQuery

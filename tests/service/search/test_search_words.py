@@ -15,8 +15,7 @@ from PIL import Image
 
 from model import Tokens
 from model.network import Method
-from model.ranking import EXAMPLES, fits, led_by_word, support_of
-from model.ranking.leading import WORD_LEAD
+from model.ranking import EXAMPLES, WORD_LEAD, fits, led_by_word, support_of
 from service.errors import BadSearch
 from service.schemas import SearchResponse
 from tests.searching import Searcher
