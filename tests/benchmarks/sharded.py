@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import cycle, islice
@@ -24,9 +24,9 @@ from typing import Any, TypeVar
 import httpx
 import numpy as np
 
-from indexer import build, open_index
+from indexer import build
 from model import Matcher
-from service.gallery import Call, Computed, Pending, Shard
+from service.gallery import Call, Computed, Pending
 from service.schemas import SearchQuery
 from service.settings import Settings
 from tests.benchmarks.command import Command, by_server
@@ -36,8 +36,8 @@ from tests.benchmarks.large_index import write_large_shards
 from tests.benchmarks.results import Row
 from tests.ray_cluster import ray_cluster_of, set_environment
 from tests.service.server_process import address, running
-from tests.service.sharding.parts_of_index import LocalLink, searcher_of
 from tests.service.sharding.served_on_ray import served_on_ray
+from tests.service.sharding.shards_here import LocalLink, searcher_of
 
 T = TypeVar("T")
 
@@ -174,12 +174,10 @@ class Weighed(LocalLink):
 
 def sent(folders: Sequence[Path], matcher: Matcher, drawn: Sequence[bytes]) -> Row:
     """Measures, without Ray, what a query sends to shards and gets back, and how many shards it asks: the means."""
-    with ExitStack() as opened:
-        shards = [Shard(opened.enter_context(open_index(folder, matcher)), matcher) for folder in folders]
-        links = [Weighed(f"shard-{number}", shard) for number, shard in enumerate(shards)]
-        searcher = searcher_of(links, matcher)
-        for sketch in drawn:
-            searcher.search(matcher.open(sketch, "sketch"), SearchQuery())
+    links = [Weighed(f"shard-{number}", folder, matcher) for number, folder in enumerate(folders)]
+    searcher = searcher_of(links, matcher)
+    for sketch in drawn:
+        searcher.search(matcher.open(sketch, "sketch"), SearchQuery())
     calls = sum(call.name == "find" for link in links for call in link.asked)
     sizes = {"sent (KiB)": sum(link.out for link in links), "answered (KiB)": sum(link.back for link in links)}
     return {"shards asked": calls / len(drawn), **{name: size / 1024 / len(drawn) for name, size in sizes.items()}}
@@ -232,7 +230,7 @@ def measure(command: Command, folder: Path, source: Path, counts: Sequence[int])
             # Room for one copy of each shard and one of the encoder.
             with (
                 ray_cluster_of((count + 1) * threads) as cluster,
-                served_on_ray(plain, folders, cluster, log, SBIR_THREADS=str(threads)) as on_ray,
+                served_on_ray(plain, folders, cluster.address, log, SBIR_THREADS=str(threads)) as on_ray,
             ):
                 urls = {f"one index beside {count}": url, f"{count} by Ray": str(on_ray.http.base_url)}
                 (alone, by_ray), difference = compare(urls, drawn, plan)

@@ -1,16 +1,17 @@
-"""What keeps a server busy, and waiting until it is or no longer is."""
+"""Jobs for the one thread that searches, what else keeps a server busy, and waiting until it is or no longer is."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
 from service.errors import QueueFull
+from service.serving.worker import Worker
 from tests.patience import PATIENCE, wait_for
-from tests.service.jobs import Gate, never
 from tests.service.served import Served
 from tests.service.talk import connect
 
@@ -62,3 +63,38 @@ def wait_until_room_is(server: Served, there: bool) -> None:
                 await asyncio.sleep(0)
 
     asyncio.run_coroutine_threadsafe(waiting(), server.loop).result(PATIENCE)
+
+
+class Gate:
+    """A job that says when it has begun and ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self) -> str:
+        self.begun.set()
+        wait_for(self.opened, "the gate was not opened")
+        return "through"
+
+
+async def never() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def at_once() -> None:
+    return
+
+
+async def until(condition: threading.Event) -> None:
+    await asyncio.to_thread(wait_for, condition, "it did not happen")
+
+
+async def room(worker: Worker) -> None:
+    """Until one more job may wait."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                return worker.check_room()
+            except QueueFull:
+                await asyncio.sleep(0)

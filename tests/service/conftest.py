@@ -65,12 +65,16 @@ def opened() -> Iterator[Browser]:
 
 @pytest.fixture
 def desk(opened: Browser) -> Iterator[Browser]:
-    """The same, once it has forgotten the test before; pages show photos until something else is chosen."""
+    """The same, once it has forgotten the test before; pages show photos until something else is chosen.
+
+    After the test, `check_quiet` has to hold.
+    """
     from tests.browser import before_pages
-    from tests.service.looking import forgetful
+    from tests.service.looking import check_quiet, forgetful
 
     with before_pages(opened, "show_photos"):
         yield forgetful(opened)
+        check_quiet(opened)
 
 
 @pytest.fixture(scope="session")

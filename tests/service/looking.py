@@ -12,14 +12,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from numpy.typing import NDArray
 from PIL import Image
 from selenium.webdriver.common.by import By
 
+from service.settings import Settings
 from tests import browser
-from tests.browser import DESKTOP, Browser, Screen, draw, run, wait, wait_for_photos
+from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
-from tests.service.served import Served
+from tests.service.served import Served, served
 
 
 def forgetful(driver: Browser) -> Browser:
@@ -33,12 +35,24 @@ def forgetful(driver: Browser) -> Browser:
 
 @contextmanager
 def on_screen(opened: Browser, screen: Screen, *, dark: bool = False) -> Iterator[Browser]:
-    """The browser of all tests, forgetful and on this screen until the block ends: to start another takes seconds."""
+    """The browser of all tests, forgetful and on this screen until the block ends: to start another takes seconds.
+
+    Then `check_quiet` has to hold.
+    """
     browser.emulate(opened, screen, dark=dark)
     try:
         yield forgetful(opened)
+        check_quiet(opened)
     finally:
         browser.emulate(opened, DESKTOP)
+
+
+@contextmanager
+def served_to(driver: Browser, settings: Settings, app: FastAPI | None = None, **changes: object) -> Iterator[Served]:
+    """Serve as `served` does; the page is left before the server ends, so that it does not complain of that."""
+    with served(settings, app, **changes) as server:
+        yield server
+        driver.get("about:blank")
 
 
 def find(driver: Browser, server: Served, shape: str = "star", screen: Screen = DESKTOP) -> None:
@@ -78,10 +92,17 @@ def last_search(driver: Browser) -> bytes:
     return base64.b64decode(url.partition(",")[2])
 
 
-def check_quiet(driver: Browser, server: Served) -> None:
-    """The console is empty, and the page has asked this server and no other host."""
+def check_quiet(driver: Browser) -> None:
+    """The console is empty, and the page has asked no other host than servers of the tests."""
     assert browser.complaints(driver) == []
-    assert {urlsplit(url).netloc for url in browser.requested(driver)} == {urlsplit(server.url).netloc}
+    assert {urlsplit(url).hostname for url in browser.requested(driver)} <= {"127.0.0.1"}
+
+
+def expect_complaints(driver: Browser, words: str) -> None:
+    """The console complains, each time in these words, which are forgotten."""
+    told = browser.complaints(driver)
+    assert told
+    assert [one for one in told if words not in one] == []
 
 
 def axe_complaints(driver: Browser) -> list[str]:
@@ -93,6 +114,12 @@ def axe_complaints(driver: Browser) -> list[str]:
         driver.execute_script(resources.files(axe).joinpath("axe.min.js").read_text(encoding="utf-8"))
     found: list[str] = run(driver, "axe_complaints")
     return found
+
+
+def check_suits_everybody(driver: Browser, screen: Screen = PHONE) -> None:
+    """Axe finds nothing wrong, and nothing is wider than the screen."""
+    assert axe_complaints(driver) == []
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
 
 
 def parts(driver: Browser) -> dict[str, Any]:

@@ -8,17 +8,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
+import model
+from indexer import build
 from service.http.app import create_app
 from service.http.routes import Context
 from service.serving.connection import server_config
 from service.settings import Settings
+from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE, join, wait_for
+from tests.service.small_gallery import CLUSTERS
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,17 @@ class Served:
         context: Context = self.app.state.context
         return context
 
+    @property
+    def metrics_url(self) -> str:
+        """Where its metrics are, if the settings give them a port of their own."""
+        return f"http://127.0.0.1:{self.app.state.metrics_port}/metrics"
+
 
 @contextmanager
 def served(settings: Settings, app: FastAPI | None = None, **changes: object) -> Iterator[Served]:
     """Serve with uvicorn in a thread until the block ends, by the settings with these changes."""
-    app = app or create_app(settings.model_copy(update=changes))
+    settings = settings.model_copy(update=changes)
+    app = app or create_app(settings)
     loops: list[asyncio.AbstractEventLoop] = []
     started = threading.Event()
 
@@ -51,9 +62,13 @@ def served(settings: Settings, app: FastAPI | None = None, **changes: object) ->
 
         await app(scope, receive, send_on)
 
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener, *others = listeners = [
+        socket.create_server(("127.0.0.1", 0)) for _ in range(1 if settings.metrics_port is None else 2)
+    ]
+    if others:
+        app.state.metrics_port = others[0].getsockname()[1]
     server = uvicorn.Server(server_config(noticing, timeout_graceful_shutdown=5))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": listeners}, daemon=True)
     thread.start()
     try:
         wait_for(started, "the server has not started")
@@ -61,7 +76,8 @@ def served(settings: Settings, app: FastAPI | None = None, **changes: object) ->
     finally:
         server.should_exit = True
         join(thread)
-        listener.close()
+        for one in listeners:
+            one.close()
 
 
 @contextmanager
@@ -72,3 +88,12 @@ def asked(settings: Settings, **changes: object) -> Iterator[httpx.Client]:
         httpx.Client(base_url=server.url, timeout=PATIENCE) as connection,
     ):
         yield connection
+
+
+def wordy(
+    settings: Settings, photos: Path, folder: Path, words: tuple[tuple[str, ...], ...], embedder: str = "ret"
+) -> Settings:
+    """Those of a server of such an index, which is made in ``folder``: of these photos, clustered by this embedder."""
+    weights = tiny_checkpoint(folder / "tiny.safetensors", words=words, diffusion=0.2)
+    build([photos], folder / "index", model.load(weights), clusters=CLUSTERS, embedder=embedder)
+    return settings.model_copy(update={"index": folder / "index", "weights": weights})

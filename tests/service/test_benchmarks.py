@@ -149,6 +149,7 @@ def test_without_a_browser_the_reason_is_told(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not find_spec("locust"), reason="locust is not installed")
 def test_a_server_under_load_answers_or_says_when_to_come_back(gallery: Path, weights: Path, tmp_path: Path) -> None:
     place = ["--output", str(tmp_path), "--photos", str(gallery), "--weights", str(weights)]

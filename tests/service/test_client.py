@@ -19,7 +19,6 @@ from service.schemas.query import SearchQuery
 from service.schemas.search import SearchResponse
 from service.settings import Settings
 from tests.pictures import encoded
-from tests.programs import run_python
 from tests.service.served import served
 from tests.service.small_gallery import PHOTOS, draw_sketch
 
@@ -278,10 +277,3 @@ def test_a_port_in_use_is_a_sentence_and_exit_code_2(options: list[str], capsys:
         port = taken.getsockname()[1]
         assert main(["--port", str(port), *options]) == 2
     assert f"port {port}" in capsys.readouterr().err
-
-
-def test_the_client_loads_no_networks() -> None:
-    heavy = {"torch", "faiss", "fastapi", "model.matcher", "model.network"}
-    code = f"import sys, service.client; print(sorted({heavy} & set(sys.modules)))"
-    done = run_python("-c", code)
-    assert (done.stdout.strip(), done.stderr) == ("[]", "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,20 +26,33 @@ from tests.networks import tiny_checkpoint
 from tests.service.served import served
 
 
-def labelled(folder: Path, seeds: int, *shapes: str) -> tuple[Corpus, Settings]:
-    """Make labelled pictures of these shapes, ``seeds`` of each, and an index of the photos; and its settings."""
-    corpus = write_class_folders(folder / "data", seeds=range(seeds), shapes=shapes)
+@dataclass(frozen=True)
+class Labelled:
+    """A server of an index of labelled photos, which wants a key. data: the folder of the photos and their sketches."""
+
+    data: Path
+    corpus: Corpus
+    weights: Path
+    url: str
+    client: Client
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labelled]:
+    folder = tmp_path_factory.mktemp("labelled")
+    corpus = write_class_folders(folder / "data", seeds=range(6), shapes=("star", "house", "circle"))
     weights = tiny_checkpoint(folder / "tiny.safetensors", variants=1)
     matcher = model.load(weights, dtype=torch.float32)
     build([folder / "data" / "photo"], folder / "index", matcher, clusters=4, embedder="ret")
-    return corpus, Settings(index=folder / "index", weights=weights, dtype="float32")
+    settings = Settings(index=folder / "index", weights=weights, dtype="float32", api_key=SecretStr("secret"))
+    with served(settings) as server, Client(server.url, "secret") as client:
+        yield Labelled(folder / "data", corpus, weights, server.url, client)
 
 
-def test_the_evaluation_of_a_server_agrees_with_scoring_every_pair(tmp_path: Path) -> None:
-    corpus, settings = labelled(tmp_path, 6, "star", "house", "circle")
-    matcher, queries = model.load(str(settings.weights), dtype=torch.float32), corpus.sketches[::3]
-    with served(settings) as server, Client(server.url) as client:
-        result = evaluate_server(client, queries, k=4, nprobes=[1, None])
+def test_the_evaluation_of_a_server_agrees_with_scoring_every_pair(labelled: Labelled) -> None:
+    corpus, queries = labelled.corpus, labelled.corpus.sketches[::3]
+    matcher = model.load(labelled.weights, dtype=torch.float32)
+    result = evaluate_server(labelled.client, queries, k=4, nprobes=[1, None])
     assert (result.queries, result.photos, result.clusters) == (len(queries), 18, 4)
     assert list(result.searches) == ["auto", "rn", "ret"]
 
@@ -66,26 +81,12 @@ def test_an_evaluation_needs_sketches_and_a_server_that_is_ready(tmp_path: Path)
             evaluate_server(client, corpus.sketches)
 
 
-def test_sketches_of_classes_that_the_gallery_lacks_are_left_out(tmp_path: Path) -> None:
-    corpus, settings = labelled(tmp_path, 2, "star", "house")
-    fewer = [sketch for sketch in corpus.sketches if sketch.label == "house"]
-    with served(settings) as server, Client(server.url) as client:
-        renamed = [dataclasses.replace(sketch, label="castle") for sketch in fewer]
-        assert evaluate_server(client, [*fewer, *renamed], k=2, methods=["ret"]).queries == len(fewer)
-        with pytest.raises(BadSearch, match="none can be right"):
-            evaluate_server(client, renamed)
-
-
-def test_the_command_measures_a_server_and_takes_sources_in_turns(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, settings = labelled(tmp_path, 4, "star", "house")
-    command = ["--data", str(tmp_path / "data"), "--per-class", "2", "--k", "3", "--json"]
-    with served(settings, api_key=SecretStr("secret")) as server:
-        assert main([*command, "--url", server.url, "--api-key", "secret"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["queries"] == 4
-    assert set(result["searches"]) == {"auto", "rn", "ret"}
+def test_sketches_of_classes_that_the_gallery_lacks_are_left_out(labelled: Labelled) -> None:
+    known = [sketch for sketch in labelled.corpus.sketches if sketch.label == "house"]
+    unknown = [dataclasses.replace(sketch, label="castle") for sketch in known]
+    assert evaluate_server(labelled.client, [*known, *unknown], k=2, methods=["ret"]).queries == len(known)
+    with pytest.raises(BadSearch, match="none can be right"):
+        evaluate_server(labelled.client, unknown)
 
 
 def found(number: int, label: str) -> SearchResult:
@@ -116,14 +117,13 @@ def test_a_person_dislikes_the_first_kinds_of_a_page_without_a_right_photo() -> 
     assert (person.like, person.unlike) == ([], [1, 2, 3])
 
 
-def test_the_command_tells_what_each_click_helped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, settings = labelled(tmp_path, 6, "star", "house", "circle")
-    command = ["--data", str(tmp_path / "data"), "--per-class", "2", "--k", "4", "--feedback"]
-    with served(settings) as server:
-        assert main([*command, "2", "--json", "--method", "ret", "--url", server.url]) == 0
-        result = json.loads(capsys.readouterr().out)
-        assert main([*command, "0", "--url", server.url]) == 0
-        table = capsys.readouterr().out
+def test_the_command_tells_what_each_click_helped(labelled: Labelled, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--url", labelled.url, "--api-key", "secret", "--data", str(labelled.data)]
+    command = [*asked, "--per-class", "2", "--k", "4", "--feedback"]
+    assert main([*command, "2", "--json", "--method", "ret"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert main([*command, "0"]) == 0
+    table = capsys.readouterr().out
     assert (result["queries"], result["photos"], result["k"]) == (6, 18, 4)
     before, once, twice = result["searches"]["ret"].values()
     assert all(0 <= value <= 1 for row in (before, once, twice) for value in row.values())

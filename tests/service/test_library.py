@@ -1,8 +1,8 @@
-"""The library for programs: it answers what the server answers, and shows what it found."""
+"""The library for programs: it answers what the server answers, shows what it found, and does what its docs say."""
 
 from __future__ import annotations
 
-import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,6 @@ from service.settings import Settings
 from sketch_search import Gallery, Refusal, Remote, encode, rank
 from sketch_search.answers import Picture
 from tests.pictures import encoded
-from tests.programs import run_python
 from tests.service.served import Served
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 from tests.service.test_client import timeless
@@ -221,16 +220,35 @@ def test_one_photo_and_one_folder_need_no_list(opened: Gallery, sketch: bytes) -
     assert alone == listed
 
 
-def test_a_program_that_asks_a_server_loads_no_network() -> None:
-    found = run_python(
-        "-c", "import sys, json, sketch_search; sketch_search.Remote; print(json.dumps(sorted(sys.modules)))"
-    )
-    loaded = set(json.loads(found.stdout))
-    assert "sketch_search.remote" in loaded
-    assert not loaded & {"torch", "faiss", "timm", "scipy"}
-
-
 def test_every_public_name_is_there() -> None:
     assert all(getattr(sketch_search, name) is not None for name in sketch_search.__all__)
     with pytest.raises(AttributeError, match="Galery"):
         getattr(sketch_search, "Galery")  # noqa: B009
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "python.md"
+BLOCK = re.compile(r"(<!-- not run: [^>]*-->\n)?```python\n(.*?)```", re.DOTALL)
+
+
+def test_each_block_of_the_tutorial_runs_after_those_before_it(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "Pictures"
+    pictures.mkdir()
+    for seed in range(12):
+        draw_photo(seed).save(pictures / f"{seed}.png")
+    draw_sketch().save(tmp_path / "cat.png")
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"HOME": tmp_path, "SBIR_WEIGHTS": weights, "SBIR_INDEX": tmp_path / "index"}.items():
+        monkeypatch.setenv(name, str(value))
+    blocks = BLOCK.findall(DOCS.read_text(encoding="utf-8"))
+    assert sum(1 for left_out, _ in blocks if left_out) == 1
+    known: dict[str, Any] = {}
+    for left_out, code in blocks:
+        if left_out:
+            compile(code, str(DOCS), "exec")
+        else:
+            exec(compile(code, str(DOCS), "exec"), known)
+    shown = capsys.readouterr().out
+    assert str(pictures) in shown
+    assert "is most like cell" in shown

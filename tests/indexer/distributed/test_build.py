@@ -15,6 +15,7 @@ import pytest
 import model
 from indexer import build, read_progress, verify
 from indexer.commands import main
+from service.commands import main as serve
 from tests.benchmarks.results import soak
 from tests.indexer.distributed.builds import SLICE, BuildShards
 from tests.indexer.distributed.same import check_same, held, read_shards
@@ -160,3 +161,12 @@ def test_the_command_prints_what_became_of_the_photos_and_the_shards(
     entry = read_shards(shards).shards[2]
     assert f"shard-0002:  {entry.photos} photos, {entry.clusters} cluster" in printed
     assert f"shards:      3 in {shards}, nothing has changed; they stay as they are" in printed
+
+
+@pytest.mark.usefixtures("sharded")
+def test_more_copies_of_shards_than_a_cluster_has_room_for_are_not_served(
+    shards: Path, ray_cluster: Cluster, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--ray", ray_cluster.address, "--weights", str(weights), "--replicas", "40", "--shards", str(shards)]
+    assert serve(["serve", *options]) == 2
+    assert "and 121 copies of shards and the encoder need 121" in capsys.readouterr().err

@@ -1,14 +1,18 @@
-"""What may be written on the command line, and how it is told apart."""
+"""What may be written on the command line, how it is told apart, and the commands that serve."""
 
 from __future__ import annotations
 
 import os
+import signal
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import indexer.commands
 from indexer import build, read_summary
+from indexer.samples import THINGS
 from model import Matcher
 from model.terminal import installed_version
 from service.client import Client
@@ -21,8 +25,8 @@ from service.commands.command_line import (
     with_command,
     with_index_command,
 )
+from service.commands.demo import RESULTS, describe_samples
 from tests.pictures import encoded
-from tests.programs import run_python
 from tests.service.commands.stopped import SERVICE, run_until
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 
@@ -92,38 +96,6 @@ def test_help_fits_a_screen_and_shows_examples(
     assert "examples:" in printed
 
 
-# Runs a command line, and fails where it loads what takes seconds.
-QUICKLY = (
-    "import sys\n"
-    "from service.commands import main\n"
-    "try:\n    sys.exit(main(sys.argv[1:]))\n"
-    "finally:\n    assert not {'torch', 'faiss', 'fastapi', 'model.matcher'} & set(sys.modules)"
-)
-
-
-def test_a_sketch_that_is_not_there_is_told_before_anything_slow_is_loaded(tmp_path: Path) -> None:
-    done = run_python("-c", QUICKLY, "search", str(tmp_path / "cat.png"))
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"sketch-search: {tmp_path / 'cat.png'}: No such file or directory")
-
-
-def test_help_and_version_need_no_networks() -> None:
-    for asked in (
-        ["--help"],
-        ["search", "--help"],
-        ["--version"],
-        ["index", "--help"],
-        ["index", "build", "--help"],
-        ["index", "--version"],
-        ["model", "--help"],
-        ["model", "train", "--help"],
-        ["model", "evaluate", "--help"],
-        ["model", "--version"],
-    ):
-        done = run_python("-c", QUICKLY, *asked)
-        assert (done.returncode, done.stderr) == (0, "")
-
-
 @pytest.mark.parametrize("program", ["", *PROGRAMS])
 def test_every_program_says_its_version(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -191,53 +163,124 @@ def test_an_index_of_other_folders_is_not_replaced_by_serving(
     assert [root.path for root in read_summary(index).manifest.roots] == [str(photos)]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
+@pytest.fixture
+def served_until(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs a command that serves, in this process, until the browser is told of its page.
+
+    Then the browser asks the server, which is stopped as by Ctrl-C. Returns the exit code.
+    """
+
+    def serve(asked: Callable[[Client], object], *command: str) -> int:
+        def opened(url: str) -> bool:
+            with Client(url) as client:
+                asked(client)
+            assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+            os.kill(os.getpid(), signal.SIGINT)
+            return True
+
+        monkeypatch.setattr("webbrowser.open", opened)
+        return main([*command, "--port", "0", "--open"])
+
+    return serve
+
+
+on_posix = pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
+
+
+@on_posix
 def test_a_known_folder_that_is_not_mounted_is_served_as_it_was_last_known(
-    one_photo: tuple[Path, Path], tmp_path: Path, weights: Path
+    one_photo: tuple[Path, Path],
+    tmp_path: Path,
+    weights: Path,
+    served_until: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     photos, index = one_photo
     photos.rename(tmp_path / "elsewhere")
     found: list[int] = []
 
-    def searched(line: str) -> bool:
-        if not line.startswith("sketch-search at http://"):
-            return False
-        with Client(line.split()[-1]) as client:
-            found.append(len(client.search(draw_sketch(), k=2).results))
-        return True
+    def search(client: Client) -> None:
+        found.append(len(client.search(draw_sketch(), k=2).results))
 
-    options = ["--index", str(index), "--weights", str(weights), "--port", "0"]
-    code, printed = run_until([*SERVICE, str(photos), *options], searched)
-    assert (code, found) == (0, [1])
+    assert served_until(search, str(photos), "--index", str(index), "--weights", str(weights)) == 0
+    assert found == [1]
     told = f"sketch-search: {photos}: the folder cannot be read: No such file or directory; what was known of it stays."
-    assert told in printed
+    assert told in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
-def test_a_folder_is_indexed_served_and_opened(tmp_path: Path, gallery: Path, weights: Path) -> None:
+@on_posix
+def test_a_folder_is_indexed_served_and_opened(
+    tmp_path: Path,
+    gallery: Path,
+    weights: Path,
+    served_until: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     found: list[int] = []
-    opened: list[str] = []
 
-    def searched(line: str) -> bool:
-        # The browser is a program that prints what it was to open.
-        if not line.startswith("opened http://"):
-            return False
-        opened.append(line.split()[1])
-        with Client(opened[0]) as client:
-            found.append(len(client.search(draw_sketch(), k=PHOTOS).results))
-        return True
+    def search(client: Client) -> None:
+        found.append(len(client.search(draw_sketch(), k=PHOTOS).results))
 
-    options = ["--index", str(tmp_path / "index"), "--weights", str(weights), "--port", "0", "--open"]
-    code, printed = run_until([*SERVICE, str(gallery), *options], searched, environment={"BROWSER": "echo opened %s"})
-    assert code == 0, printed
-    assert f"{gallery}: {PHOTOS} photos\n{PHOTOS} of them encoded now" in printed
-    assert f"sketch-search at {opened[0]}\n" in printed
+    assert served_until(search, str(gallery), "--index", str(tmp_path / "index"), "--weights", str(weights)) == 0
     assert found == [PHOTOS]
+    printed = capsys.readouterr().out
+    assert f"{gallery}: {PHOTOS} photos\n{PHOTOS} of them encoded now" in printed
+    assert "sketch-search at http://127.0.0.1:" in printed
 
 
-@pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
-def test_without_an_index_it_serves_and_says_how_to_make_one(tmp_path: Path, weights: Path) -> None:
-    options = ["--index", str(tmp_path / "none"), "--weights", str(weights), "--port", "0"]
-    code, printed = run_until([*SERVICE, *options], lambda line: "startup complete" in line)
+@on_posix
+def test_without_an_index_it_serves_and_says_how_to_make_one(
+    tmp_path: Path, weights: Path, served_until: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ready: list[bool] = []
+
+    def look(client: Client) -> None:
+        ready.append(client.info().ready)
+
+    assert served_until(look, "--index", str(tmp_path / "none"), "--weights", str(weights)) == 0
+    assert ready == [False]
+    told = "There is no index yet: the page asks for a folder of photos, or `sketch-search FOLDER` makes one"
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("photos", "said"),
+    [
+        (2, "6 pictures: 4 drawn of 2 things, 2 photos from scikit-learn"),
+        (0, "4 pictures: 4 drawn of 2 things"),
+    ],
+)
+def test_drawn_pictures_and_photos_are_told_apart(tmp_path: Path, photos: int, said: str) -> None:
+    for name, count in [*((name, 2) for name in list(THINGS)[:2]), ("scikit-learn", photos)]:
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            (tmp_path / name / f"{number}.jpg").touch()
+    assert describe_samples(tmp_path) == said
+
+
+@on_posix
+def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path, gallery: Path, weights: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = str(held.getsockname()[1])
+    command = [*SERVICE, "demo", str(tmp_path / "demo"), "--photos", str(gallery), "--weights", str(weights)]
+    code, printed = run_until([*command, "--port", port], lambda line: "Ctrl-C ends" in line or "failed" in line)
     assert code == 0, printed
-    assert "There is no index yet: the page asks for a folder of photos, or `sketch-search FOLDER` makes one" in printed
+    assert "Traceback" not in printed
+    assert f"{gallery}: 23 photos\n" in printed
+    assert "23 of them encoded now" in printed
+    assert f"Draw your own at http://127.0.0.1:{port}" in printed
+    rows = [line.split() for line in printed.splitlines() if line.strip()[:1].isdigit() and ".png" in line]
+    ranks = [row[0] for row in rows if len(row) == 3]
+    assert ranks == [str(rank) for rank in range(1, RESULTS + 1)]
+
+
+def test_a_missing_checkpoint_is_a_sentence_and_nothing_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Whether its port is free does not matter then.
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        options = ["--weights", str(tmp_path / "none"), "--port", str(taken.getsockname()[1])]
+        for command in (["demo", str(tmp_path / "demo")], [str(tmp_path), "--index", str(tmp_path / "index")]):
+            assert main([*command, *options]) == 2
+            assert "there is no checkpoint" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

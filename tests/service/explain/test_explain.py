@@ -1,4 +1,4 @@
-"""Explanations of photos of an index, against what the network says of the same files."""
+"""Explanations of photos of an index, against what the network says of their files and what searches find."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ import pytest
 import torch
 from PIL import Image
 
-from indexer import Index, PhotoUnavailable, UnknownPhoto
+from indexer import Index, PhotoUnavailable
 from model import Matcher
 from model.decoding import Job
 from model.explanation import cut
+from model.images import Pixels
 from model.images.files import open_image
-from model.images.ink import Pixels
+from model.ranking import centred
 from service.errors import ClientGone
 from service.explain import nearest
 from service.explain.nearest import rebuild_from_gallery
 from service.explain.response import explain
 from service.schemas.explain import ExplainParams, ExplainResponse
-from tests.pictures import encoded, photo
+from service.schemas.query import SearchQuery
+from tests.pictures import encoded
 from tests.searching import Searcher, searching
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 
@@ -46,6 +48,11 @@ def decoded(url: str) -> Image.Image:
     assert image.format is not None
     assert kind == f"data:image/{image.format.lower()}"
     return image
+
+
+@pytest.fixture(scope="module")
+def searcher(index: Index, matcher: Matcher) -> Searcher:
+    return Searcher(index, matcher)
 
 
 @pytest.fixture(scope="module")
@@ -93,39 +100,12 @@ def test_the_pictures_shown_are_the_squares_the_network_saw(
         assert np.abs(np.asarray(image).astype(int) - square).mean() < 12  # JPEG is not exact, but no other photo
 
 
-def test_influence_is_of_compared_cells_strongest_first(response: ExplainResponse) -> None:
-    for explained in response.photos:
-        drops = [pair.drop for pair in explained.influence]
-        assert drops
-        assert drops == sorted(drops, reverse=True)
-        assert all(0 < drop <= 1 for drop in drops)
-        assert len(drops) <= 10
-        for pair in explained.influence:
-            assert pair.sketch_cell in explained.sketch_cells
-            assert pair.photo_cell in explained.photo_cells
-
-
 def test_the_answer_says_what_it_was_made_with(response: ExplainResponse, index: Index, matcher: Matcher) -> None:
     assert (response.grid, response.method) == (GRID, matcher.best_method)
     assert (response.generation, response.model) == (index.generation, matcher.config.name)
     assert response.rebuilt == []
     stages = response.timings_ms
     assert stages.total == pytest.approx(sum(stages.model_dump(exclude={"total"}).values()), abs=0.01)
-
-
-def test_a_copy_is_explained_under_the_id_it_is_shown_by(index: Index, matcher: Matcher, sketch: bytes) -> None:
-    paths = {path: number for number in range(60) for path in _paths(index, number)}
-    shown = index.photo(paths["again.png"]).id
-    copies = [number for number in range(60) if "again.png" in _paths(index, number)]
-    assert len(copies) > 1
-    assert [p.id for p in answer(index, matcher, sketch, *copies).photos] == [shown] * len(copies)
-
-
-def _paths(index: Index, number: int) -> tuple[str, ...]:
-    try:
-        return index.photo(number).paths
-    except UnknownPhoto:
-        return ()
 
 
 def liking(index: Index, matcher: Matcher, liked: int, *photos: int, **more: object) -> ExplainResponse:
@@ -195,20 +175,13 @@ def test_rebuilding_from_photos_gives_each_by_itself_and_the_first_three_togethe
     assert [(r.source, r.photo) for r in rebuilt] == [("photo", n) for n in (5, 12, 9, 7)] + [("photos", None)]
     alone = answer(index, matcher, sketch, 5, rebuild="photos").rebuilt
     assert alone == rebuilt[:1]
-    squares = {
-        n: matcher.preprocessing.pixels(open_image(gallery / index.photo(n).paths[0]), "photo") for n in (5, 12, 9)
-    }
+    square = matcher.preprocessing.pixels(open_image(gallery / index.photo(5).paths[0]), "photo")
     image = np.asarray(decoded(rebuilt[0].image))
     explained = response.photos[0]
     for match in explained.matches:
-        assert np.array_equal(cut(image, match.sketch_cell, GRID), cut(squares[5], match.photo_cell, GRID))
+        assert np.array_equal(cut(image, match.sketch_cell, GRID), cut(square, match.photo_cell, GRID))
     for cell in set(range(GRID**2)) - set(explained.sketch_cells):
         assert (cut(image, cell, GRID) == 255).all()
-    together = np.asarray(decoded(rebuilt[-1].image))
-    first = {p.id: {m.sketch_cell: m for m in p.matches} for p in response.photos}
-    for cell in explained.sketch_cells:
-        pieces = [cut(squares[n], first[n][cell].photo_cell, GRID) for n in squares]
-        assert any(np.array_equal(cut(together, cell, GRID), piece) for piece in pieces)
 
 
 def nearest_by_hand(index: Index, matcher: Matcher, root: Path, k: int, gone: frozenset[int] = frozenset()) -> Pixels:
@@ -277,14 +250,55 @@ def test_rebuilding_from_the_gallery_passes_over_photos_that_are_gone(own: tuple
     assert (np.asarray(blank) == 255).all()
 
 
-def test_a_network_without_cross_attention_or_relation_network_is_explained_as_far_as_it_goes(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "a.png").write_bytes(encoded(photo("star", 96)))
-    with searching(
-        tmp_path / "photos", tmp_path, clusters=1, cross_attention=False, methods=("ret",), best_method="ret"
-    ) as searcher:
-        response = answer(searcher.index, searcher.matcher, encoded(draw_sketch()), 1, rebuild="photos")
-    (explained,) = response.photos
-    assert (explained.cross_attention, explained.relation_score, explained.influence) == (None, None, [])
-    assert len(explained.matches) == len(explained.sketch_cells)
-    assert len(response.rebuilt) == 1
+def test_the_photos_nearest_to_a_sketch_are_the_first_of_a_search_by_ret_before_diffusion(
+    searcher: Searcher, response: ExplainResponse, sketch: bytes
+) -> None:
+    query = SearchQuery(k=PHOTOS, method="ret", diffuse=False)
+    hits = searcher.search(prepared(searcher.matcher, sketch), query).results
+    found = {hit.id: (hit.rank, hit.raw_score) for hit in hits}
+    assert [one.id for one in response.nearest] == list(found)[:6]
+    for one in response.nearest:
+        rank, score = found[one.id]
+        assert one.rank == rank
+        assert one.cosine == pytest.approx(1 - score**2 / 2, abs=6e-4)
+        assert one.paths == searcher.index.photo(one.id).paths
+        assert one.thumbnail_url == f"/thumbnails/{one.id}"
+    for explained in response.photos:
+        assert explained.ret_rank == found[explained.id][0]
+        assert [near.rank for near in explained.nearest] == [found[near.id][0] for near in explained.nearest]
+
+
+def by_hand(index: Index, photo: int) -> dict[int, float]:
+    """How much each photo is like one of the index: the cosine of their [Ret] without the mean; the nearest first."""
+    directions = centred(index.vectors.of())
+    cosines = directions @ directions[index.ids.tolist().index(photo)]
+    order = cosines.argsort(descending=True)
+    return dict(zip(index.ids[order.numpy()].tolist(), cosines[order].tolist(), strict=True))
+
+
+def test_the_photos_nearest_to_a_photo_are_those_that_diffusion_would_take_scores_from(
+    index: Index, response: ExplainResponse
+) -> None:
+    for explained in response.photos:
+        own, *others = by_hand(index, explained.id).items()
+        assert own[0] == explained.id
+        assert [near.id for near in explained.nearest] == [photo for photo, _ in others[:6]]
+        np.testing.assert_allclose([near.cosine for near in explained.nearest], [c for _, c in others[:6]], atol=2e-3)
+
+
+def test_around_a_liked_photo_are_those_like_it_and_it_is_not_said_to_be_like_itself(searcher: Searcher) -> None:
+    liked = explain(searcher, None, ExplainParams(photo=[7, 12], like=7, nearest=3), originals=False)
+    found = list(by_hand(searcher.index, 7))
+    assert [one.id for one in liked.nearest] == found[1:4]
+    # As in a search, where the liked photo is the first result.
+    assert [one.ret_rank for one in liked.photos] == [1, 1 + found.index(12)]
+    assert liked.photos[0].nearest == liked.nearest
+    assert all(one.photo_url is None for one in liked.nearest)
+
+
+def test_no_nearest_photos_are_named_where_none_are_wanted(searcher: Searcher) -> None:
+    bare = explain(searcher, None, ExplainParams(photo=[1], like=7, nearest=0), originals=True)
+    assert (bare.nearest, bare.photos[0].nearest) == ([], [])
+    everything = explain(searcher, None, ExplainParams(photo=[1], like=7, nearest=20), originals=True)
+    assert len(everything.photos[0].nearest) == 20
+    assert torch.tensor([one.cosine for one in everything.nearest]).diff().le(0).all()

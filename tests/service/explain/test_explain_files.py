@@ -1,31 +1,40 @@
-"""Explanations as files, made from a small index."""
+"""POST /explain over HTTP, and explanations as files, which the command writes."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import httpx
 import pytest
-from PIL import Image
 
 import model
 from indexer import build, open_index
+from model import Matcher
+from model.errors import ImageTooLarge
 from model.terminal import Refusal
+from service.commands import main
 from service.commands.explain import explain
-from service.errors import BadSearch
+from service.engine import Engine
+from service.errors import BadSearch, ClientGone
 from service.explain.files import ExplainedFiles, best_of_index, write_explanation, write_file
 from service.schemas import SearchQuery
+from service.schemas.explain import ExplainParams, ExplainResponse
 from service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, Browser, wait
-from tests.pictures import drawing, photo
+from tests.patience import PATIENCE, wait_for
+from tests.pictures import drawing, encoded, photo
 from tests.requirements import needs_browser
 from tests.searching import Searcher
 from tests.service.looking import axe_complaints
+from tests.service.served import Served
 from tests.service.small_gallery import draw_sketch
+from tests.service.talk import connect
 
 SHAPES = ("circle", "star")
 
@@ -152,15 +161,6 @@ def test_a_file_is_replaced_whatever_it_held(tmp_path: Path) -> None:
         assert file.read_bytes() == data
 
 
-def test_the_best_photos_are_those_a_search_finds(place: Place) -> None:
-    hits = place.searcher.search(draw_sketch(), SearchQuery(k=3)).results
-    found = best_of_index(place.searcher, draw_sketch(), 3)
-    assert [photo.name for photo in found] == [hit.paths[0] for hit in hits]
-    with Image.open(place.photos / found[0].name) as image:
-        assert np.array_equal(np.asarray(found[0].image), np.asarray(image))
-    assert len(best_of_index(place.searcher, draw_sketch(), 50)) == place.searcher.index.photo_count
-
-
 def test_photos_that_are_gone_make_room_for_the_next_best(tmp_path: Path, weights: Path) -> None:
     root = tmp_path / "photos"
     root.mkdir()
@@ -181,3 +181,121 @@ def test_photos_that_are_gone_make_room_for_the_next_best(tmp_path: Path, weight
         settings = Settings(index=tmp_path / "index", weights=weights)
         with pytest.raises(BadSearch, match="no photo to explain"):
             explain(settings, tmp_path / "sketch.png", [], tmp_path / "out", like=None, kind="sketch")
+
+
+@pytest.fixture
+def by_clusters(settings: Settings, matcher: Matcher) -> Iterator[Engine]:
+    engine = Engine(settings.model_copy(update={"nprobe": 1}), matcher)
+    yield engine
+    engine.close()
+
+
+def best_paths(engine: Engine, sketch: Path) -> list[str]:
+    return [result.paths[0] for result in engine.search(engine.prepare(sketch.read_bytes()), SearchQuery(k=3)).results]
+
+
+def test_the_photos_explained_are_those_that_a_search_finds_by_the_same_settings(
+    by_clusters: Engine, settings: Settings, matcher: Matcher, tmp_path: Path
+) -> None:
+    by_ret = Engine(settings, matcher)
+    sketches = [tmp_path / f"{seed}.png" for seed in range(6)]
+    for seed, sketch in enumerate(sketches):
+        sketch.write_bytes(encoded(draw_sketch(seed)))
+    # A sketch whose best photos are not all in the clusters that its search opens.
+    sketch = next(sketch for sketch in sketches if best_paths(by_clusters, sketch) != best_paths(by_ret, sketch))
+    for engine, chosen in ((by_clusters, {"nprobe": 1}), (by_ret, {})):
+        own = settings.model_copy(update=chosen)
+        assert explain(own, sketch, [], tmp_path / "explained", like=None, kind="sketch") == 0
+        explained = json.loads((tmp_path / "explained" / "explanation.json").read_bytes())["photos"]
+        assert [photo["path"] for photo in explained] == best_paths(engine, sketch)
+    by_ret.close()
+
+
+def test_sketches_with_too_many_pixels_are_not_explained(settings: Settings, matcher: Matcher, tmp_path: Path) -> None:
+    sketch = tmp_path / "sketch.png"
+    sketch.write_bytes(encoded(draw_sketch()))
+    small = settings.model_copy(update={"max_pixels": 100})
+    engine = Engine(small, matcher)
+    with pytest.raises(ImageTooLarge):
+        engine.prepare(sketch.read_bytes())
+    with pytest.raises(ImageTooLarge):
+        explain(small, sketch, [], tmp_path / "explained", like=None, kind="sketch")
+    engine.close()
+
+
+def test_photos_that_a_search_found_are_explained_in_the_order_asked_for(http: httpx.Client, sketch: bytes) -> None:
+    found = [result["id"] for result in http.post("/search", content=sketch, params={"k": 3}).json()["results"]]
+    answer = http.post("/explain", content=sketch, params={"photo": found})
+    assert answer.status_code == 200, answer.text
+    explained = ExplainResponse.model_validate_json(answer.content)
+    assert [p.id for p in explained.photos] == found
+    alone = http.post("/explain", files={"file": ("a.png", sketch, "image/png")}, params={"photo": found[0]})
+    assert alone.json()["photos"][0] == answer.json()["photos"][0]
+
+
+def test_photos_are_explained_by_a_liked_photo_or_by_one_that_is_sent(http: httpx.Client) -> None:
+    liked = http.post("/explain", params={"photo": [3, 4], "like": 7})
+    assert liked.status_code == 200, liked.text
+    sent = http.post("/explain", params={"photo": [3, 4], "kind": "photo"}, content=http.get("/photos/7").content)
+    assert sent.json()["photos"] == liked.json()["photos"]
+
+
+def test_what_cannot_be_compared_is_refused_with_its_reason(http: httpx.Client, sketch: bytes) -> None:
+    blank = encoded(drawing("star", 64).point(lambda _: 255), "PNG")
+    for query, body, status, words in (
+        ("photo=1", blank, 422, "blank"),
+        ("photo=999999", sketch, 404, "999999"),
+        ("photo=1", b"", 422, "like"),
+        ("photo=1&like=2", sketch, 422, "like"),
+        ("photo=1&like=2&like=3", b"", 422, "like"),
+        ("photo=1&like=99999", b"", 404, "99999"),
+    ):
+        answer = http.post(f"/explain?{query}", content=body)
+        assert (answer.status_code, words in answer.json()["error"]["message"]) == (status, True), answer.text
+
+
+def test_an_explanation_is_told_when_its_client_has_gone(
+    server: Served, sketch: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, told = threading.Event(), threading.Event()
+
+    def explain(_: Engine, __: bytes, ___: ExplainParams, gone: Callable[[], bool]) -> ExplainResponse:
+        begun.set()
+        while not gone():
+            begun.wait(PATIENCE)
+        told.set()
+        raise ClientGone("Whoever asked has hung up.")
+
+    monkeypatch.setattr(Engine, "explain", explain)
+    with connect(server) as connection:
+        head = f"POST /explain?photo=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sketch)}\r\n\r\n"
+        connection.sendall(head.encode() + sketch)
+        wait_for(begun, "the explanation has not begun")
+    wait_for(told, "the explanation was not told")
+
+
+def test_the_command_writes_an_explanation(
+    tmp_path: Path, settings: Settings, gallery: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawing("star", 96).save(tmp_path / "sketch.png")
+    common = ["--index", str(settings.index), "--weights", str(settings.weights)]
+    assert main(["explain", *common, str(tmp_path / "sketch.png"), "-o", str(tmp_path / "why")]) == 0
+    assert str(tmp_path / "why" / "explanation.html") in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "why" / "explanation.json").read_text())["photos"]) == 3
+    one = ["explain", *common, str(tmp_path / "sketch.png"), str(gallery / "p01.png")]
+    assert main([*one, "-o", str(tmp_path / "one")]) == 0
+    assert len(json.loads((tmp_path / "one" / "explanation.json").read_text())["photos"]) == 1
+    assert main(["explain", *common, str(tmp_path / "none.png"), "-o", str(tmp_path / "why")]) == 2
+    assert "none.png" in capsys.readouterr().err
+
+
+def test_a_file_is_no_folder_for_files_and_that_is_said_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "why"
+    file.touch()
+    for output in (file, file / "below"):
+        assert main(["explain", "no sketch.png", "-o", str(output)]) == 2
+        assert capsys.readouterr().err == (
+            f"sketch-search: --output {output}: {file} is a file; name a folder for the files.\n"
+        )

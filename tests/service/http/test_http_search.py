@@ -9,15 +9,17 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+from starlette.datastructures import QueryParams
 
 import model
 from indexer import Index
 from model.network import MOST_VARIANTS
+from service.http.middleware import MOST_BYTES, MOST_PARAMETERS
 from service.settings import Settings
 from tests.patience import PATIENCE
 from tests.pictures import encoded
 from tests.service.served import Served, served
-from tests.service.small_gallery import PHOTOS, draw_sketch
+from tests.service.small_gallery import draw_sketch
 from tests.service.talk import error, without_timings
 
 
@@ -130,12 +132,6 @@ def test_a_parameter_given_twice_is_refused(http: httpx.Client, sketch: bytes) -
     assert error(http.get("/thumbnails/1?size=20&size=30")) == (422, "bad_parameter")
 
 
-def test_the_view_that_was_taken_is_told_where_it_was_left_open(http: httpx.Client, sketch: bytes) -> None:
-    found = without_timings(http.post("/search", content=sketch, params={"view": "auto", "k": 5}))
-    taken = found.pop("view")
-    assert found == without_timings(http.post("/search", content=sketch, params={"view": taken, "k": 5}))
-
-
 @pytest.mark.parametrize(
     ("query", "expected", "sentence"),
     [
@@ -185,22 +181,6 @@ def test_a_photo_as_query_finds_itself_also_if_it_is_blank_for_a_sketch(http: ht
     assert error(http.post("/search", params={"kind": "photo"})) == (422, "bad_parameter")
 
 
-def test_filters_leave_photos_of_some_folders_and_days(http: httpx.Client, sketch: bytes) -> None:
-    every = http.post("/search", content=sketch, params={"k": PHOTOS}).json()["results"]
-    inside = {photo["id"] for photo in every if any(path.startswith("größe/") for path in photo["paths"])}
-    assert 0 < len(inside) < PHOTOS
-    for body, further in ((sketch, {}), (sketch, {"view": "kinds"}), (b"", {"like": 2})):
-        params: dict[str, Any] = {"k": PHOTOS, "folder": ["größe/", "nowhere"], "after": "1970-01-02", **further}
-        answer = http.post("/search", content=body, params=params).json()
-        shown = [photo for kind in answer.get("kinds", []) for photo in (kind["best"], *kind["more"])]
-        assert {photo["id"] for photo in shown or answer["results"]} <= inside
-        assert answer["candidates"] == len(inside)
-    # The gallery was written today.
-    for nothing in ({"folder": "p00.png"}, {"before": "2000-01-01"}, {"after": "2200-12-31"}):
-        answer = http.post("/search", content=sketch, params=nothing)
-        assert (answer.status_code, answer.json()["results"], answer.json()["candidates"]) == (200, [], 0)
-
-
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
@@ -223,14 +203,6 @@ def test_bad_filters_are_refused(http: httpx.Client, sketch: bytes, query: str, 
     assert answer.json()["error"]["message"].startswith(sentence)
 
 
-def test_equal_files_are_one_photo_under_each_of_their_ids(http: httpx.Client, index: Index) -> None:
-    shared = index.photo_at("again.png").id
-    answer = http.post("/search", content=encoded(draw_sketch()), params={"k": PHOTOS, "nprobe": "all"})
-    found = [result for result in answer.json()["results"] if "again.png" in result["paths"]]
-    assert [result["id"] for result in found] == [shared]
-    assert sorted(found[0]["paths"]) == ["again.png", "größe/p00.png", "once more.png"]
-
-
 def test_parallel_searches_answer_like_sequential_ones(server: Served) -> None:
     def search(seed: int) -> dict[str, Any]:
         content = encoded(draw_sketch(seed))
@@ -242,10 +214,43 @@ def test_parallel_searches_answer_like_sequential_ones(server: Served) -> None:
         assert list(pool.map(search, seeds)) == [in_turn[seed] for seed in seeds]
 
 
-def test_a_failing_request_leaves_the_others_alone(server: Served, sketch: bytes) -> None:
-    def post(body: bytes) -> int:
-        return httpx.post(f"{server.url}/search", content=body, timeout=PATIENCE).status_code
+PATHS = [
+    "/thumbnails/1",
+    "/clusters/1",
+    "/photos",
+    "/photos/1",
+    "/info",
+    "/healthz",
+    "/openapi.json",
+    "/",
+    "/page/main.js",
+    "/no/such",
+]
 
-    bodies = [sketch, b"", sketch, b"text", sketch, encoded(Image.new("RGB", (9, 9), "white"))] * 2
-    with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(post, bodies)) == [200, 422, 200, 415, 200, 422] * 2
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_query_of_many_names_is_refused_before_it_is_read(
+    http: httpx.Client, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("the query was read")
+
+    monkeypatch.setattr(QueryParams, "__init__", read)
+    for query in (
+        "&".join(f"{number:x}" for number in range(MOST_PARAMETERS + 1)),
+        "&" * MOST_PARAMETERS,
+        "&".join(f"{number:x}" for number in range(12_000)),
+        "size=" + "1" * MOST_BYTES,
+    ):
+        answer = http.get(f"{path}?{query}")
+        assert error(answer) == (422, "bad_parameter")
+        assert "at most" in answer.json()["error"]["message"]
+
+
+def test_a_query_at_the_limit_is_read(http: httpx.Client, sketch: bytes) -> None:
+    names = [f"{number:x}" for number in range(MOST_PARAMETERS)]
+    answer = http.post("/search?" + "&".join(names), content=sketch)
+    assert answer.json()["error"]["message"].startswith("There is no parameter '0'")
+    assert http.get("/healthz?" + "x" * MOST_BYTES).status_code == 200
+    doubled = http.get("/thumbnails/1?" + "&".join([*names[1:], names[-1]]))
+    assert doubled.json()["error"]["message"] == f"The parameter {names[-1]} is given 2 times; give it once."

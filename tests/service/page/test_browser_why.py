@@ -29,8 +29,16 @@ from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import axe_complaints, check_quiet, find, on_screen, text
-from tests.service.served import Served, served
+from tests.service.looking import (
+    axe_complaints,
+    check_suits_everybody,
+    expect_complaints,
+    find,
+    on_screen,
+    served_to,
+    text,
+)
+from tests.service.served import Served
 
 pytestmark = needs_browser
 
@@ -87,7 +95,6 @@ def test_pointing_at_a_part_lights_it_up_in_the_photos(desk: Browser, server: Se
     ActionChains(desk).click().perform()
     assert text(desk, "why-said").endswith("is kept as A.")
     assert [chip.get_attribute("data-letter") for chip in chips].count("A") == 1
-    check_quiet(desk, server)
 
 
 def test_photos_are_compared_with_the_liked_photo_that_is_chosen(desk: Browser, server: Served) -> None:
@@ -108,7 +115,6 @@ def test_photos_are_compared_with_the_liked_photo_that_is_chosen(desk: Browser, 
     asked = [url for url in browser.requested(desk) if "/explain?" in url]
     assert all("like=9" in url for url in asked[1:])
     assert "like=4" in asked[0]
-    assert browser.complaints(desk) == []
 
 
 def test_every_view_of_an_explanation_shows_something_else(desk: Browser, server: Served) -> None:
@@ -126,7 +132,6 @@ def test_every_view_of_an_explanation_shows_something_else(desk: Browser, server
     desk.find_element(By.XPATH, "//input[@name='why-view'][@value='rebuilt']/..").click()
     wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#why-rebuilt img"))
     assert "From all photos there are" in text(desk, "why-rebuilt")
-    check_quiet(desk, server)
 
 
 def test_look_alikes_of_the_drawing_and_of_a_photo_that_are_the_same_are_framed(desk: Browser, server: Served) -> None:
@@ -149,7 +154,6 @@ def test_look_alikes_of_the_drawing_and_of_a_photo_that_are_the_same_are_framed(
     assert framed[0] == [title for title in yours if any(title in row for row in photos)]
     assert any(framed)
     assert "by its look alone" in text(desk, "why-nearest")
-    check_quiet(desk, server)
 
 
 def test_where_no_patches_are_compared_the_views_of_patches_are_not_offered(
@@ -158,7 +162,7 @@ def test_where_no_patches_are_compared_the_views_of_patches_are_not_offered(
     config = AnchorConfig(name="one-vector", vit=VitLayout(16, 16, 1, 2, 32), image_size=64, units=24)
     save_checkpoint(AnchorNetwork(config), tmp_path / "one.safetensors")
     build([gallery], tmp_path / "index", model.load(tmp_path / "one.safetensors"), clusters=2, embedder="ret")
-    with served(Settings(index=tmp_path / "index", weights=tmp_path / "one.safetensors")) as server:
+    with served_to(desk, Settings(index=tmp_path / "index", weights=tmp_path / "one.safetensors")) as server:
         open_why(desk, server)
         views = desk.find_elements(By.CSS_SELECTOR, "#why-views label")
         assert [view.text for view in views if view.is_displayed()] == ["Look-alikes", "Where it looks"]
@@ -166,7 +170,6 @@ def test_where_no_patches_are_compared_the_views_of_patches_are_not_offered(
         views[2].click()
         wait(desk).until(lambda d: d.find_element(By.ID, "why-photos").is_displayed())
         assert len(set(overlays(desk))) > 1
-        check_quiet(desk, server)
 
 
 def test_what_was_put_aside_is_grey_within_a_line_that_is_seen_on_any_photo(desk: Browser, server: Served) -> None:
@@ -207,7 +210,6 @@ def test_one_photo_is_explained_from_its_own_dialog(desk: Browser, server: Serve
     assert len(desk.find_elements(By.CSS_SELECTOR, "#why-photos li")) == 1
     desk.find_element(By.ID, "why-close").click()
     assert desk.find_element(By.ID, "viewer").is_displayed()
-    check_quiet(desk, server)
 
 
 def test_without_explanations_the_page_stops_offering_them(desk: Browser, settings: Settings) -> None:
@@ -217,7 +219,7 @@ def test_without_explanations_the_page_stops_offering_them(desk: Browser, settin
     async def without(request: Request, ask: RequestResponseEndpoint) -> Response:
         return Response(status_code=405) if request.url.path == "/explain" else await ask(request)
 
-    with served(settings, app) as server:
+    with served_to(desk, settings, app) as server:
         find(desk, server, "house")
         desk.find_element(By.ID, "why-open").click()
         wait(desk).until(lambda d: d.find_element(By.ID, "why-again").is_displayed())
@@ -225,35 +227,7 @@ def test_without_explanations_the_page_stops_offering_them(desk: Browser, settin
         assert not desk.find_element(By.ID, "why-open").is_displayed()
         desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
         assert not desk.find_element(By.ID, "viewer-why").is_displayed()
-
-
-def test_the_line_runs_around_the_fewest_cells_with_the_share_wanted(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    values = [0.1, 0.5, 0.2, 0.0, 0.2]
-    for share, cells in [(0.5, [1]), (0.6, [1, 2]), (0.9, [1, 2, 4]), (1.0, [0, 1, 2, 4])]:
-        assert run(desk, "heaviest", values, share) == cells
-
-
-def test_the_best_matches_of_a_part_are_those_of_its_tokens(desk: Browser, server: Served) -> None:
-    photo = {"sketch_cells": [0, 3, 5], "photo_cells": [2, 7], "correspondence": [[0.1, 0.9], [0.8, 0.2], [0.3, 0.6]]}
-    desk.get(server.url)
-    assert run(desk, "best_matches", photo, [0, 5, 9]) == [[7, 0.9]]
-
-
-def test_a_stroke_lights_the_cells_that_it_crosses_where_the_network_saw_it(desk: Browser, server: Served) -> None:
-    """Two lines in a corner of the sheet are, cropped to the ink, the upper and the left edge of the picture."""
-    desk.get(server.url)
-    assert run(desk, "stroke_cells") == [[0, 1, 2, 3], [0, 4, 8, 12]]
-
-
-def test_of_an_image_only_what_is_drawn_is_a_part(desk: Browser, server: Served) -> None:
-    """A stroke from the middle to the right and a dot on bare paper, as an image: three of its ninths."""
-    desk.get(server.url)
-    assert run(desk, "image_parts") == [
-        ["The top left", [0], True],
-        ["The middle", [14, 15, 20, 21], True],
-        ["The right", [16, 17, 22, 23], True],
-    ]
+        expect_complaints(desk, "405")
 
 
 def test_an_answer_that_comes_after_its_dialog_was_closed_is_not_shown(desk: Browser, server: Served) -> None:
@@ -271,7 +245,6 @@ def test_an_answer_that_comes_after_its_dialog_was_closed_is_not_shown(desk: Bro
             run(desk, "release_decoding", number)
             assert desk.find_element(By.ID, "why-body").is_displayed()
             assert len(desk.find_elements(By.CSS_SELECTOR, "#why-photos li")) == 6
-    check_quiet(desk, server)
 
 
 def test_a_drawing_that_could_not_be_put_together_can_be_tried_again(desk: Browser, settings: Settings) -> None:
@@ -286,11 +259,12 @@ def test_a_drawing_that_could_not_be_put_together_can_be_tried_again(desk: Brows
             return Response(status_code=502)
         return await ask(request)
 
-    with served(settings, app) as server:
+    with served_to(desk, settings, app) as server:
         open_why(desk, server)
         desk.find_element(By.XPATH, "//input[@name='why-view'][@value='rebuilt']/..").click()
         wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#why-rebuilt button"))
         assert "The server answered 502." in text(desk, "why-rebuilt")
+        expect_complaints(desk, "502")
         desk.find_element(By.CSS_SELECTOR, "#why-rebuilt button").click()
         wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#why-rebuilt img"))
         assert "From all photos there are" in text(desk, "why-rebuilt")
@@ -325,5 +299,4 @@ def test_axe_finds_nothing_to_complain_about(opened: Browser, server: Served, sc
             driver.find_element(By.ID, f"{opener.split('-')[0]}-close").click()
         driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
         wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
-        assert axe_complaints(driver) == []
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
+        check_suits_everybody(driver, screen)

@@ -20,10 +20,11 @@ from service.client import Client
 from service.engine import Engine
 from service.http import routes
 from service.http.app import READERS
+from service.photos import ThumbnailCache, thumbnail
 from service.schemas import Photo
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_for, wait_until
-from tests.pictures import encoded
+from tests.pictures import drawing, encoded, oriented
 from tests.service.served import Served, asked, served
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo
 from tests.service.talk import error, plain_http
@@ -166,30 +167,13 @@ def test_a_page_of_a_cluster_comes_with_an_etag_and_is_not_sent_twice(http: http
 @pytest.mark.parametrize(
     "path",
     [
-        "/photos/0",
-        "/photos/1000",
-        "/thumbnails/1000",
-        f"/clusters/{CLUSTERS}",
-        "/photos/-1",
-        "/clusters/-1",
-        "/photos/abc",
-        *(f"/photos/{id}" for id in ("+1", "1_0", "1.0", "%201", "1%20", "1%0a", "%D9%A1", "%EF%BC%91", "1e0", "")),
-        "/thumbnails/+1",
-        "/clusters/+1",
-        "/photos/" + "9" * 20,
-        "/photos/" + "9" * 5000,
-        "/thumbnails",
-        "/photos/../../etc/passwd",
-        "/photos/%2e%2e/%2e%2e/etc/passwd",
+        *(f"/photos/{id}" for id in ("0", "1000", "-1", "abc", "+1", "1_0", "1.0", "1e0", "", "9" * 20, "9" * 5000)),
+        *(f"/photos/{id}" for id in ("%201", "1%20", "1%0a", "%D9%A1", "%EF%BC%91", "1%00.png", "..%5c..%5cetc")),
+        *(f"/photos/{path}/etc/passwd" for path in ("", "../..", "%2e%2e/%2e%2e", "1/../..")),
         "/photos/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
-        "/photos/1/../../etc/passwd",
-        "/photos/..%5c..%5cetc",
-        "/photos/1%00.png",
-        "/photos//etc/passwd",
-        "/thumbnails/p00.png",
-        "/search/",
-        "/docs",
-        "/no/such/path",
+        *(f"/thumbnails/{id}" for id in ("1000", "+1", "p00.png")),
+        *(f"/clusters/{id}" for id in (str(CLUSTERS), "-1", "+1")),
+        *("/thumbnails", "/search/", "/docs", "/no/such/path"),
     ],
 )
 def test_what_is_not_there_is_not_found(server: Served, path: str) -> None:
@@ -261,3 +245,25 @@ def test_originals_are_kept_back_where_the_settings_say_so(settings: Settings, s
         results = http.post("/search", content=sketch).json()["results"]
         assert {result["photo_url"] for result in results} == {None}
         assert http.post("/explain?photo=1", content=sketch).json()["photos"][0]["photo_url"] is None
+
+
+def test_a_thumbnail_keeps_the_shape_and_is_upright() -> None:
+    wide = drawing("house", size=64).resize((128, 64))
+    with Image.open(io.BytesIO(thumbnail(oriented(wide, 6), 32))) as small:
+        assert (small.format, small.mode, small.size) == ("JPEG", "RGB", (32, 16))
+        assert not small.getexif()
+
+
+def test_the_cache_keeps_what_was_asked_for_last_up_to_its_size() -> None:
+    cache = ThumbnailCache(capacity=10)
+    for key in ("a", "b"):
+        cache.keep(key, key.encode() * 4)
+    assert cache.find("a") == b"aaaa"
+    cache.keep("c", b"cccc")  # b has not been asked for longest
+    assert [cache.find(key) for key in ("a", "b", "c")] == [b"aaaa", None, b"cccc"]
+
+
+def test_what_is_larger_than_the_cache_is_not_kept() -> None:
+    cache = ThumbnailCache(capacity=3)
+    cache.keep("key", b"long")
+    assert cache.find("key") is None

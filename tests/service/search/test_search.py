@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import model
 from indexer import Index, build, open_index, remove
@@ -18,12 +15,12 @@ from indexer.store.rows import quantised
 from model import Matcher, Tokens
 from model.images.files import open_image
 from model.network.config import Method
-from service.errors import BadSearch
+from service.gallery import Cells, Shard, best_first
 from service.schemas import SearchQuery
 from service.search import plan
-from service.search.plan import RERANK_PLAIN, Defaults
-from tests.searching import Searcher, searching
-from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch, save_copy
+from service.search.plan import Defaults, Stopwatch
+from tests.searching import Searcher
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +89,6 @@ def test_clusters_are_opened_until_there_are_enough_photos(searcher: Searcher) -
     assert sum(without_the_last) < PHOTOS - 1 <= outcome.candidates
 
 
-def test_unless_told_otherwise_the_checkpoints_best_method_scores_the_best_by_vector(
-    searcher: Searcher, matcher: Matcher
-) -> None:
-    outcome = searcher.search(draw_sketch(), SearchQuery(k=1))
-    told = searcher.search(draw_sketch(), SearchQuery(k=1, method=matcher.best_method, rerank=RERANK_PLAIN))
-    assert (outcome.method, outcome.quality, outcome.rerank) == (matcher.best_method, "good", RERANK_PLAIN)
-    assert (outcome.results, outcome.clusters) == (told.results, told.clusters)
-
-
 def test_a_searcher_may_open_fewer_cells_or_score_more_by_default(
     searcher: Searcher, index: Index, matcher: Matcher
 ) -> None:
@@ -123,13 +111,6 @@ def test_scores_that_people_see_are_from_0_to_1_in_the_order_of_those_by_the_met
         assert (scores[0], min(scores) >= 0) == (1, True)
         assert scores == sorted(scores, reverse=True)
         assert [hit.raw_score for hit in results] == sorted((hit.raw_score for hit in results), reverse=True)
-
-
-def test_more_clusters_than_there_are_means_all(searcher: Searcher) -> None:
-    assert (
-        searcher.search(draw_sketch(), SearchQuery(nprobe=1000)).results
-        == searcher.search(draw_sketch(), SearchQuery(nprobe="all")).results
-    )
 
 
 def test_pages_continue_the_ranking(searcher: Searcher) -> None:
@@ -192,57 +173,6 @@ def test_no_budget_is_too_small_for_all_distances_of_ret(searcher: Searcher) -> 
     assert (len(hurried.results), hurried.budget_spent) == (PHOTOS, False)
 
 
-def test_equal_scores_are_ordered_by_id(tmp_path: Path) -> None:
-    for number in range(6):
-        save_copy(tmp_path / "photos" / f"{number}.png", seed=3, number=number)
-    with searching(tmp_path / "photos", tmp_path, clusters=1) as searcher:
-        outcome = searcher.find_sketch(nprobe="all")
-    assert len({hit.raw_score for hit in outcome.results}) == 1
-    assert [hit.id for hit in outcome.results] == sorted(hit.id for hit in outcome.results)
-    assert len(outcome.results) == 6
-
-
-def test_a_checkpoint_with_only_a_global_vector_searches_by_it(gallery: Path, tmp_path: Path) -> None:
-    with searching(gallery, tmp_path, methods=("ret",), best_method="ret") as searcher:
-        outcome = searcher.find_sketch(nprobe="all")
-        assert (outcome.method, len(outcome.results)) == ("ret", PHOTOS)
-        with pytest.raises(BadSearch, match="auto, ret"):
-            searcher.find_sketch(method="rn")
-
-
-@pytest.fixture(scope="module")
-def candidates(index: Index) -> Tokens:
-    return index.photo_tokens(np.arange(index.photo_count))
-
-
-@pytest.fixture(scope="module")
-def exact(weights: Path) -> dict[int, Matcher]:
-    return {chunk: model.load(weights, dtype=torch.float32, chunk=chunk) for chunk in (1, 3, 8, 64)}
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    chunk=st.sampled_from([1, 3, 8, 64]),
-    method=st.sampled_from(["rn", "ret"]),
-    order=st.permutations(range(PHOTOS)),
-    cuts=st.sets(st.integers(1, PHOTOS - 1), max_size=4),
-)
-def test_scores_do_not_depend_on_what_is_scored_together(
-    exact: dict[int, Matcher], candidates: Tokens, chunk: int, method: Method, order: list[int], cuts: set[int]
-) -> None:
-    matcher = exact[chunk]
-    sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
-    whole = matcher.scores(sketch, candidates, method)[0].numpy()
-    edges = [0, *sorted(cuts), PHOTOS]
-    parts = [
-        matcher.scores(sketch, candidates[order[first:last]], method)[0].numpy()
-        for first, last in itertools.pairwise(edges)
-    ]
-    assert np.array_equal(np.concatenate(parts), whole[order])
-    other = exact[64].scores(sketch, candidates, method)[0].numpy()
-    assert np.allclose(whole, other, rtol=0, atol=1e-5)
-
-
 def test_where_a_removal_has_emptied_the_best_cell_the_next_ones_are_opened(
     gallery: Path, matcher: Matcher, tmp_path: Path
 ) -> None:
@@ -256,3 +186,77 @@ def test_where_a_removal_has_emptied_the_best_cell_the_next_ones_are_opened(
         found = Searcher(index, matcher).find_sketch(nprobe=1, k=1)
     assert [cluster.id for cluster in found.clusters] == [second]
     assert len(found.results) == 1
+
+
+CPU = torch.device("cpu")
+
+
+def test_photos_that_are_compared_in_blocks_have_the_scores_that_they_have_together(
+    index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = Searcher(index, matcher).find_sketch(method="ret").results
+    monkeypatch.setattr("service.gallery.shard.BLOCK", 4)
+    assert Searcher(index, matcher).find_sketch(method="ret").results == together
+
+
+@pytest.mark.parametrize("count", [None, 0, 1, 7, 30, 31])
+def test_the_best_few_are_the_first_of_all(count: int | None) -> None:
+    generator = np.random.default_rng(3)
+    ids, scores = generator.permutation(30), generator.integers(0, 9, 30).astype(np.float32)
+    by_hand = sorted(range(30), key=lambda place: (-scores[place], ids[place]))
+    assert best_first(ids, scores, count).tolist() == by_hand[:count]
+
+
+def test_a_gallery_kept_on_the_device_answers_as_one_that_is_read(
+    index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Searcher(index, matcher)
+    monkeypatch.setattr("service.gallery.shard.BATCH", 4)
+    monkeypatch.setattr(Shard, "_fits", lambda _: True)
+    kept = Searcher(index, matcher)
+    # From now on nothing may be read.
+    monkeypatch.setattr(index, "photo_tokens", None)
+    found = kept.search(draw_sketch(0), SearchQuery(nprobe="all", method="rn", k=50))
+    monkeypatch.undo()
+    assert found.results == read.search(draw_sketch(0), SearchQuery(nprobe="all", method="rn", k=50)).results
+    assert len(found.results) == index.photo_count
+
+
+def test_all_time_until_the_last_lap_belongs_to_a_stage() -> None:
+    watch = Stopwatch(CPU)
+    for stage in ("prepare", "encode", "photos", "diffusion", "photos"):
+        watch.lap(stage)
+    timings = watch.timings()
+    assert timings.clusters == 0
+    parts = timings.prepare + timings.encode + timings.photos + timings.diffusion
+    assert parts == pytest.approx(timings.total)
+    assert timings.total <= watch.passed() < 1e9
+
+
+def test_a_second_level_finds_nearly_all_of_the_cells_that_are_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.gallery.table.MANY_CELLS", 1)
+    monkeypatch.setattr("service.gallery.table.NEAR_CELLS", 256)
+    random, count, opened = np.random.default_rng(0), 20_000, 64
+    # Cells of real photos lie in groups, as photos do.
+    groups = random.normal(size=(200, 32))
+    vectors = groups[random.integers(200, size=count)] + 0.8 * random.normal(size=(count, 32))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    tokens = np.empty((count, 1, 32), np.float16), np.empty((count, 0), np.uint8)
+    cells = Cells(np.ones(count, np.int64), vectors, *tokens)
+    queries = (vectors[random.integers(count, size=50)] + 0.1 * random.normal(size=(50, 32))).astype(np.float32)
+    shares = [np.isin(np.argsort(-(vectors @ query))[:opened], cells.near(query[None])).mean() for query in queries]
+    assert np.mean(shares) > 0.98
+    assert len(cells.near(queries[:1])) == 256
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"quality": "fast"}, {"like": [1]}, {"nprobe": 2}, {"nprobe": "all"}, {"folder": ["red"]}]
+)
+def test_a_search_by_a_second_level_of_cells_answers_as_one_without(
+    index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    searcher = Searcher(index, matcher)
+    plain = searcher.find_sketch(**asked)
+    monkeypatch.setattr("service.gallery.table.MANY_CELLS", 1)
+    found = searcher.find_sketch(**asked)
+    assert (found.results, found.clusters) == (plain.results, plain.clusters)

@@ -14,13 +14,13 @@ import model
 from indexer import IndexRefused, build, open_index, open_towers
 from model import Matcher
 from model.ranking import scores_of, support_of
-from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery, SearchResponse
 from service.towers import ClipVectors, TextVector, Towers
 from tests.indexer.clip_models import READING, saved_clip
 from tests.networks import tiny_checkpoint
 from tests.searching import Searcher
+from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 CPU = torch.device("cpu")
@@ -135,6 +135,15 @@ def test_a_text_needs_no_sketch(by_clip: ByClip, asked: dict[str, Any]) -> None:
     assert found.results or found.kinds
 
 
+def test_shards_answer_as_one_index_does(by_clip: ByClip, clip_index: tuple[Path, Matcher], tmp_path: Path) -> None:
+    index, matcher = clip_index
+    links = links_to(cut(index, matcher, tmp_path, [photo % 3 for photo in range(PHOTOS)]), matcher)
+    for asked in ({"method": "clip"}, {"method": "clip", "text": TEXT}, {"method": "rn", "text": TEXT, "rerank": 4}):
+        query = SearchQuery.model_validate({"k": PHOTOS, **asked})
+        found = searcher_of(links, matcher).search(by_clip.drawing, query, by_clip.vectors(True, **asked))
+        assert_same(found, by_clip.find(**asked))
+
+
 def test_a_text_lifts_the_photo_that_shows_it_most(by_clip: ByClip) -> None:
     for text in (TEXT, "שלום"):
         vector = by_clip.vectors(False, text=text).text
@@ -166,18 +175,6 @@ def test_what_does_not_go_with_clip_is_refused(
         by_clip.find(drawn, **asked)
 
 
-def test_where_clip_cannot_be_loaded_words_are_those_of_the_vocabulary(by_clip: ByClip) -> None:
-    refused = ClipVectors(refusal="its weights are gone; put them back.")
-    search, drawing = by_clip.searcher.search, by_clip.drawing
-    assert search(drawing, SearchQuery(text="hounds"), refused).words == "vocabulary"
-    with pytest.raises(
-        UnknownWord, match=r"have 'dogs on'; .* dog. CLIP cannot read other words: its weights are gone"
-    ):
-        search(drawing, SearchQuery(text="dogs on"), refused)
-    with pytest.raises(BadSearch, match="compares what CLIP makes of the photos, and its weights are gone; put them"):
-        search(drawing, SearchQuery(method="clip"), refused)
-
-
 def test_an_index_by_ret_has_no_method_clip(index: Any, matcher: Matcher) -> None:
     searcher = Searcher(index, matcher)
     with pytest.raises(BadSearch, match="this index was not clustered by CLIP; build it with --embedder clip, or use"):
@@ -187,11 +184,10 @@ def test_an_index_by_ret_has_no_method_clip(index: Any, matcher: Matcher) -> Non
         searcher.search(draw_sketch(), SearchQuery(text="dog"), refused)
 
 
-def test_vectors_of_another_model_or_damaged_ones_are_refused(by_clip: ByClip) -> None:
-    with pytest.raises(IndexRefused, match="another length than its model gives"):
-        by_clip.searcher.shard._by_clip(np.ones(3, np.float32), np.arange(PHOTOS))
+def test_scores_that_are_no_numbers_are_refused(by_clip: ByClip) -> None:
+    damaged = ClipVectors(sketch=np.full(16, np.nan, np.float32))
     with pytest.raises(IndexRefused, match="are damaged; run `sketch-search index verify"):
-        by_clip.searcher.shard._by_clip(np.full(16, np.nan, np.float32), np.arange(PHOTOS))
+        by_clip.searcher.search(by_clip.drawing, SearchQuery(method="clip"), damaged)
 
 
 @pytest.mark.parametrize("kind", ["clip", "fused"])

@@ -1,7 +1,8 @@
-"""Searches for kinds: what a search for photos ranks, grouped by look."""
+"""Searches for kinds, which group by look what a search for photos ranks; and near duplicates as one result."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from indexer import build, open_index
 from model.ranking import kinds_of
 from service.gallery import Floats
 from service.schemas import Kind, SearchQuery, SearchResult, View
-from service.search import searcher as searching
+from service.search import searcher as searcher_module
+from service.search import shown
 from service.search.plan import GROUPED
 from service.search.searcher import MORE
 from service.search.shown import Groups, group_kinds, is_far_ahead
-from tests.searching import Searcher, mean_direction
+from tests.searching import Searcher, mean_direction, searching
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch, save_copy
 
 
@@ -41,7 +43,7 @@ def ranking(searcher: Searcher, **asked: Any) -> tuple[SearchResult, ...]:
 
 
 def with_all_photos(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "MORE", PHOTOS)
+    monkeypatch.setattr(searcher_module, "MORE", PHOTOS)
 
 
 # Every way in which photos can be chosen, scored and ranked.
@@ -63,7 +65,7 @@ ways = st.builds(lambda *parts: {name: value for part in parts for name, value i
 ways = st.builds(lambda way, limits: {**way, **limits}, ways, _LIMITS)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 @given(way=ways)
 def test_every_ranked_photo_is_in_exactly_one_kind_and_undiffused_kinds_are_in_the_order_of_the_ranking(
     searcher: Searcher, way: dict[str, Any]
@@ -83,7 +85,7 @@ def test_every_ranked_photo_is_in_exactly_one_kind_and_undiffused_kinds_are_in_t
     assert [kind.rank for kind in found] == list(range(1, len(found) + 1))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10)
 @given(way=ways, k=st.integers(1, 9))
 def test_pages_continue_the_kinds(searcher: Searcher, way: dict[str, Any], k: int) -> None:
     whole = kinds(searcher, k=GROUPED, **way)
@@ -132,7 +134,7 @@ def test_beside_its_best_photo_a_kind_shows_only_a_few_more(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert all(len(kind.more) == min(MORE, kind.size - 1) for kind in kinds(searcher))
-    monkeypatch.setattr(searching, "MORE", 1)
+    monkeypatch.setattr(searcher_module, "MORE", 1)
     few = kinds(searcher, k=GROUPED)
     with_all_photos(monkeypatch)
     whole = kinds(searcher, k=GROUPED)
@@ -177,26 +179,6 @@ def test_photos_with_equal_scores_are_grouped_in_the_order_of_their_ids(searcher
     assert [hit.id for hit in (six.best, *six.more)] == same[: 1 + MORE]
 
 
-def test_one_photo_is_one_kind(searcher: Searcher, tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    draw_photo(3).save(tmp_path / "photos" / "one.png")
-    build([tmp_path / "photos"], tmp_path / "index", searcher.matcher, clusters=1, embedder="ret")
-    with open_index(tmp_path / "index", searcher.matcher) as index:
-        (one,) = kinds(Searcher(index, searcher.matcher))
-    assert (one.rank, one.size, one.best.paths, one.more) == (1, 1, ("one.png",), ())
-
-
-def test_rows_are_grouped_by_their_places_in_the_order_given(searcher: Searcher) -> None:
-    vectors = searcher.gallery.vectors(np.random.default_rng(1).permutation(PHOTOS))
-    mean = searcher.gallery.cells.mean
-    groups = group_kinds(vectors, mean)
-    assert sorted(place for group in groups for place in group.tolist()) == list(range(PHOTOS))
-    assert all((np.diff(group) > 0).all() for group in groups)
-    assert [int(group[0]) for group in groups] == sorted(int(group[0]) for group in groups)
-    # No index is empty, but a grouping of nothing is nothing.
-    assert group_kinds(vectors[:0], mean) == ()
-
-
 def test_a_kind_is_far_ahead_if_it_holds_much_of_the_support() -> None:
     groups = (np.array([0, 2]), np.array([1]), np.array([3, 4]))
     scores = np.array([0.9, 0.5, 0.3, 0.2, 0.1], np.float32)
@@ -229,7 +211,7 @@ def test_whether_a_kind_is_far_ahead_is_decided_by_the_kinds_that_are_shown(
         grouped.append(vectors.tolist())
         return group_kinds(vectors, mean)
 
-    monkeypatch.setattr(searching, "group_kinds", noted)
+    monkeypatch.setattr(searcher_module, "group_kinds", noted)
     monkeypatch.setattr("service.search.shown.FAR_AHEAD", 1.1)
     for view in ("kinds", "auto"):
         assert searcher.search(draw_sketch(), SearchQuery(view=view)).kinds
@@ -239,3 +221,121 @@ def test_whether_a_kind_is_far_ahead_is_decided_by_the_kinds_that_are_shown(
     photos = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS)).results
     rows = searcher.gallery.rows_of_ids([photo.id for photo in photos])
     assert shown != searcher.gallery.vectors(rows).tolist()
+
+
+# So many files of each picture: the same pixels in files that differ, so that each is a photo.
+FILES = [1, 4, 1, 2, 3, 1, 1, 5, 2, 1]
+ALL_FILES = sum(FILES)
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
+    folder = tmp_path_factory.mktemp("fold")
+    for picture, count in enumerate(FILES):
+        for number in range(count):
+            save_copy(folder / "photos" / str(number) / f"{picture}.png", picture, number)
+    with (
+        searching(folder / "photos", folder, clusters=3, diffusion=0.2) as opened,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        # To a network with random weights, all pictures are much the same.
+        patch.setattr(shown, "SAME", 0.9999)
+        yield opened
+
+
+def picture(copied: Searcher, photo: int) -> str:
+    """Which picture a photo is of."""
+    return copied.index.photo(photo).paths[0].split("/")[1]
+
+
+def copies(hit: SearchResult) -> tuple[int, ...]:
+    assert hit.copies is not None
+    return hit.copies
+
+
+WAYS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [
+        {},
+        {"method": "ret"},
+        {"method": "rn", "diffuse": False},
+        {"nprobe": 2},
+        {"nprobe": 1},
+        {"nprobe": "all"},
+        {"rerank": 3},
+        {"nprobe": 1, "rerank": 2, "method": "rn"},
+        {"budget_ms": 1e-6},
+        {"folder": ["0", "2"]},
+    ]
+)
+
+
+@settings(max_examples=20)
+@given(way=WAYS, k=st.integers(1, ALL_FILES), offset=st.integers(0, 12), liked=st.none() | st.integers(1, ALL_FILES))
+def test_every_picture_is_one_result_with_its_copies_in_the_order_of_the_ranking(
+    copied: Searcher, way: dict[str, Any], k: int, offset: int, liked: int | None
+) -> None:
+    if liked is not None and ("rerank" in way or way.get("method") == "rn"):
+        way = {}
+    like = [] if liked is None else [liked]
+    folded = copied.find_sketch(fold=True, k=k, offset=offset, like=like, **way)
+    ids = [photo for hit in folded.results for photo in (hit.id, *copies(hit))]
+    assert len(ids) == len(set(ids))
+    shown = [picture(copied, hit.id) for hit in folded.results]
+    assert len(set(shown)) == len(shown)
+    assert [hit.rank for hit in folded.results] == list(range(offset + 1, offset + 1 + len(shown)))
+    for hit in folded.results:
+        assert {picture(copied, copy) for copy in copies(hit)} <= {picture(copied, hit.id)}
+    if "rerank" not in way and "budget_ms" not in way and "folder" not in way:
+        # A page is as full as it can be.
+        assert len(shown) == max(0, min(k, len(FILES) - offset))
+    if like and offset == 0 and "folder" not in way:
+        assert folded.results[0].id == like[0]
+
+
+@pytest.mark.parametrize("way", [{}, {"method": "rn", "diffuse": False}, {"nprobe": "all"}])
+def test_what_is_folded_is_what_is_ranked_without(copied: Searcher, way: dict[str, Any]) -> None:
+    ranked, folded = copied.find_sketch(**way), copied.find_sketch(fold=True, **way)
+    assert not any("copies" in hit for hit in ranked.model_dump()["results"])
+    first: dict[str, list[int]] = {}
+    for hit in ranked.results:
+        first.setdefault(picture(copied, hit.id), []).append(hit.id)
+    assert [[hit.id, *copies(hit)] for hit in folded.results] == list(first.values())
+    scores = {hit.id: hit.raw_score for hit in ranked.results}
+    assert [hit.raw_score for hit in folded.results] == [scores[hit.id] for hit in folded.results]
+
+
+def test_pages_continue_the_folded_results(copied: Searcher) -> None:
+    whole = copied.find_sketch(fold=True).results
+    pages = [copied.find_sketch(fold=True, k=3, offset=offset).results for offset in range(0, len(FILES) + 3, 3)]
+    assert tuple(hit for page in pages for hit in page) == whole
+
+
+def test_a_page_is_full_where_few_photos_would_have_been_ranked_for_it(
+    copied: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"k": 4, "nprobe": 1, "diffuse": False, "method": "rn"}
+    short = copied.find_sketch(**asked)
+    assert short.candidates < ALL_FILES
+    assert len(copied.find_sketch(fold=True, **{**asked, "k": len(FILES)}).results) == len(FILES)
+    # Beyond the photos that are folded, each is a result of its own.
+    monkeypatch.setattr(shown, "FOLDED", 3)
+    results = copied.find_sketch(fold=True).results
+    assert len(results) > len(FILES)
+    assert all(hit.copies == () for hit in results[3:])
+
+
+def test_liked_photos_are_results_of_their_own_even_if_they_are_copies(copied: Searcher) -> None:
+    same = [hit for hit in copied.find_sketch(fold=True).results if hit.copies]
+    one = same[0]
+    first, second, *others = sorted((one.id, *copies(one)))
+    found = copied.find_sketch(False, fold=True, like=[second, first]).results
+    assert [hit.id for hit in found[:2]] == [first, second]
+    assert sorted(photo for hit in found[:2] for photo in copies(hit)) == others
+
+
+def test_kinds_are_made_of_folded_results(copied: Searcher) -> None:
+    found = copied.find_sketch(fold=True, view="kinds", k=GROUPED).kinds or ()
+    assert sum(kind.size for kind in found) == len(FILES)
+    shown = [hit for kind in found for hit in (kind.best, *kind.more)]
+    assert sum(1 + len(copies(hit)) for hit in shown) <= ALL_FILES
+    assert any(hit.copies for hit in shown)

@@ -79,7 +79,7 @@ _DRAWN: st.SearchStrategy[dict[str, Any]] = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30)
 @given(
     picture=st.sampled_from(["sketch", "photo", None]),
     word=st.none() | st.sampled_from(NAMES),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import select
@@ -24,7 +23,7 @@ from service.serving.connection import FREE_CHUNKS, Connection, Framing, Refused
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied, wait_until_room_is
-from tests.service.served import Served, asked, served
+from tests.service.served import Served, served
 from tests.service.small_gallery import MAX_UPLOAD
 from tests.service.talk import connect, plain_http, rest
 
@@ -99,22 +98,6 @@ def test_a_connection_is_kept_while_it_is_answered(server: Served, sketch: bytes
             answer.begin()
             assert (answer.status, len(answer.read()) > 0) == (200, True)
             used.sendall(search)
-
-
-def test_the_parts_of_an_answer_do_not_wait_for_each_other(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, sketch: bytes
-) -> None:
-    made: list[socket.socket] = []
-    connection_made = Connection.connection_made
-
-    def noted(self: Connection, transport: asyncio.Transport) -> None:
-        connection_made(self, transport)
-        made.append(transport.get_extra_info("socket"))
-
-    monkeypatch.setattr(Connection, "connection_made", noted)
-    with asked(settings) as http:
-        assert http.post("/search", content=sketch).status_code == 200
-        assert [connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0 for connection in made] == [True]
 
 
 @pytest.mark.parametrize("form", [False, True], ids=["raw", "form"])
@@ -245,15 +228,6 @@ def test_answers_that_nobody_takes_are_held_up_to_a_limit(
         assert len(ended.poll(0)) < 8
 
 
-def test_too_many_bytes_in_chunks_are_refused_before_they_end(server: Served) -> None:
-    with connect(server) as connection:
-        connection.sendall(SEARCH + CLOSE + b"Transfer-Encoding: chunked\r\n\r\n")
-        piece = b"%x\r\n%b\r\n" % (50_000, bytes(50_000))
-        for _ in range(MAX_UPLOAD // 50_000 + 1):
-            connection.sendall(piece)
-        assert status(connection.recv(65536)) == 413
-
-
 @pytest.mark.parametrize(
     ("head", "expected"),
     [
@@ -335,14 +309,6 @@ def test_requests_in_a_row_are_answered_in_a_row(server: Served) -> None:
     one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
     answer = plain_http(server, (one + b"\r\n") * 4 + one + CLOSE + b"\r\n")
     assert answer.count(b"HTTP/1.1 200 ") == 5
-
-
-def test_a_body_may_wait_for_a_word_of_the_server(server: Served, sketch: bytes) -> None:
-    with connect(server) as connection:
-        connection.sendall(SEARCH + CLOSE + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(sketch))
-        assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
-        connection.sendall(sketch)
-        assert status(rest(connection)) == 200
 
 
 def test_a_websocket_is_not_opened(server: Served) -> None:

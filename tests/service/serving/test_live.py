@@ -26,7 +26,7 @@ from service.settings import Settings
 from tests.benchmarks.results import Soak, soak
 from tests.patience import PATIENCE, join, wait_for, wait_until
 from tests.pictures import encoded
-from tests.service.jobs import Gate, never
+from tests.service.busy_server import Gate, never
 from tests.service.served import Served, served
 from tests.service.small_gallery import draw_photo, draw_sketch
 from tests.service.talk import error
@@ -141,7 +141,7 @@ def load(url: str) -> Iterator[Counter[str]]:
 
 
 def test_generations_swap_under_load_without_a_failed_request(growing: Growing, server: Served) -> None:
-    swap_under_load(growing, server, Soak(), builds=4)
+    swap_under_load(growing, server, Soak(), builds=2)
 
 
 @pytest.mark.soak

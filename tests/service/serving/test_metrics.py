@@ -1,19 +1,26 @@
-"""What /metrics tells, and whom."""
+"""What /metrics tells, and whom; and the server as a program of its own, which is told to stop."""
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
 
 from indexer import Index
+from service.client import Client
+from service.commands import main
+from service.schemas.search import SearchResponse
 from service.settings import Settings
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied, wait_until_room_is
-from tests.service.served import Served, asked, served
+from tests.service.served import asked, served
 from tests.service.server_process import address, running
 from tests.service.small_gallery import CLUSTERS, PHOTOS
 from tests.service.talk import connect, error
@@ -101,15 +108,17 @@ def test_the_queue_can_be_watched(settings: Settings, sketch: bytes) -> None:
             assert busy[sample("sbir_http_requests_in_flight")] == 2
 
 
-def test_a_port_of_their_own_has_nothing_else_and_the_same_limits(settings: Settings, tmp_path: Path) -> None:
-    with running(settings, tmp_path / "log", SBIR_METRICS_PORT="0", SBIR_API_KEY="secret") as process:
-        metrics, url = address(process), address(process)
-        with httpx.Client(timeout=PATIENCE) as http:
-            assert "sbir_ready" in http.get(metrics).text
-            assert error(http.get(f"{url}/metrics", headers={"x-api-key": "secret"})) == (404, "not_found")
-            for path in ("/", "/info", "/healthz", "/metrics/"):
-                assert error(http.get(metrics.replace("/metrics", path))) == (404, "not_found")
-            assert error(http.get(metrics, headers={"host": "attacker.example"})) == (400, "bad_host")
+def test_a_port_of_their_own_has_nothing_else_and_the_same_limits(settings: Settings) -> None:
+    with (
+        served(settings, metrics_port=0, api_key=SecretStr("secret")) as server,
+        httpx.Client(timeout=PATIENCE) as http,
+    ):
+        metrics = server.metrics_url
+        assert "sbir_ready" in http.get(metrics).text
+        assert error(http.get(f"{server.url}/metrics", headers={"x-api-key": "secret"})) == (404, "not_found")
+        for path in ("/", "/info", "/healthz", "/metrics/"):
+            assert error(http.get(metrics.replace("/metrics", path))) == (404, "not_found")
+        assert error(http.get(metrics, headers={"host": "attacker.example"})) == (400, "bad_host")
 
 
 @pytest.mark.parametrize(
@@ -119,17 +128,62 @@ def test_any_accept_header_is_answered(http: httpx.Client, accept: str) -> None:
     assert http.get("/metrics", headers={"accept": accept}).headers["content-type"].startswith("text/plain; version=")
 
 
-def test_two_applications_count_apart(server: Served, http: httpx.Client, settings: Settings, sketch: bytes) -> None:
-    name = sample("sbir_search_stage_seconds_count", stage="total")
-    http.post("/search", content=sketch)
-    with served(settings) as other, httpx.Client(base_url=other.url, timeout=PATIENCE) as others:
-        assert scraped(others)[name] == 0
-        assert scraped(http)[name] >= 1
-
-
 def test_a_server_that_is_not_ready_says_so(settings: Settings, tmp_path: object) -> None:
     missing = settings.model_copy(update={"index": settings.index / "none" if settings.index else None})
     with asked(missing) as http:
         told = scraped(http)
         assert told[sample("sbir_ready")] == 0
         assert sample("sbir_index_photos") not in told
+
+
+SEARCHES = 8
+
+
+def test_told_to_stop_it_finishes_what_runs_and_what_waits(settings: Settings, sketch: bytes, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with running(settings, log, SBIR_METRICS_PORT="0", SBIR_LOG_FORMAT="json", SBIR_API_KEY="sesame") as process:
+        metrics, url = address(process), address(process)
+        # Metrics need no key on a port of their own, and are not on the main one.
+        with Client(url, api_key="sesame", timeout=PATIENCE) as client, ThreadPoolExecutor(SEARCHES) as pool:
+            assert client.info().ready
+            assert httpx.get(f"{url}/metrics", headers={"x-api-key": "sesame"}, timeout=PATIENCE).status_code == 404
+
+            def search(_: int) -> SearchResponse:
+                return client.search(sketch, nprobe="all")
+
+            begun = [pool.submit(search, number) for number in range(SEARCHES)]
+            wait_for_searches(metrics)
+            process.terminate()
+            assert {len(answer.result().results) for answer in begun} == {20}
+        assert process.wait(PATIENCE) in (0, -15)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    searches = [line for line in lines if line.get("route") == "/search"]
+    assert [line["status"] for line in searches] == [200] * SEARCHES
+    assert all(line["nprobe"] == "all" and line["generation"] for line in searches)
+    assert "sesame" not in log.read_text()
+    assert not [line for line in lines if line["level"] in ("warning", "error")]
+
+
+def wait_for_searches(metrics: str) -> None:
+    """Until all the searches have arrived: those over, and those with a place in the queue."""
+
+    def arrived() -> bool:
+        told = httpx.get(metrics, timeout=PATIENCE).text.splitlines()
+        values = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in told if line[0] != "#")}
+        over = values.get('sbir_http_requests_total{route="/search",status="200",verb="POST"}', 0)
+        return over + values["sbir_queue_places_taken"] >= SEARCHES
+
+    wait_until(arrived, "the searches do not arrive")
+
+
+def test_a_taken_port_for_metrics_is_a_sentence(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("SBIR_METRICS_PORT", str(port))
+        assert main(["--port", "0", "--index", str(settings.index), "--weights", str(settings.weights)]) == 2
+    assert capsys.readouterr().err == (
+        f"sketch-search: cannot listen on 127.0.0.1, port {port}: Address already in use; "
+        "name another with SBIR_METRICS_PORT\n"
+    )

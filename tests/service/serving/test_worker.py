@@ -17,7 +17,7 @@ from model.errors import CostlyImage, SlowImage
 from service.errors import ClientGone, QueueFull
 from service.serving import worker as worker_module
 from service.serving.worker import ALWAYS, Shared, Worker
-from tests.service.jobs import Gate, at_once, never, room, until
+from tests.service.busy_server import Gate, at_once, never, room, until
 
 
 def test_jobs_run_one_at_a_time_in_the_order_of_arrival() -> None:
@@ -56,23 +56,6 @@ def test_who_would_wait_too_long_is_refused_but_a_few_may_always_wait() -> None:
 
     assert asyncio.run(scenario(seconds=1e-9)) == ALWAYS
     assert asyncio.run(scenario(seconds=1e9)) == 3 * ALWAYS
-
-
-def test_a_job_nobody_waits_for_leaves_the_queue_without_running() -> None:
-    async def scenario() -> None:
-        worker, gate, ran = Worker(queue=1), Gate(), threading.Event()
-        running = asyncio.create_task(worker.run(gate, never()))
-        await until(gate.begun)
-        with pytest.raises(ClientGone):
-            await worker.run(ran.set, at_once())
-        await room(worker)
-        gate.opened.set()
-        await running
-        assert await worker.run(lambda: "next", never()) == "next"
-        assert not ran.is_set()
-        worker.close()
-
-    asyncio.run(scenario())
 
 
 def test_a_job_that_nobody_waits_for_any_more_keeps_its_place_until_it_ends() -> None:

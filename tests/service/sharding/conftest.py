@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from model import Matcher
-from tests.service.sharding.cut_indexes import cut
+from tests.service.sharding.shards_here import cut
+from tests.service.small_gallery import PHOTOS
+
+HALVES = [2 * photo // PHOTOS for photo in range(PHOTOS)]
 
 
 @pytest.fixture(scope="module")
 def shard_folders(index_path: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return cut(index_path, matcher, tmp_path_factory.mktemp("shards"))
+    """Two shards, the photos with the lower ids in the first."""
+    return cut(index_path, matcher, tmp_path_factory.mktemp("shards"), HALVES)

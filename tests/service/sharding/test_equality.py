@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,24 @@ import model
 from indexer import Index, build, open_index
 from model import Matcher
 from service.explain.nearest import Surroundings
+from service.gallery import Find
 from service.schemas import SearchQuery, SearchResponse
-from service.towers import ClipVectors, TextVector
+from service.search.plan import Stopwatch, encode_picture
+from tests.benchmarks import scale
 from tests.networks import tiny_checkpoint
 from tests.searching import Searcher
-from tests.service.sharding.parts_of_index import gallery_of, searcher_of, shards_of
+from tests.service.sharding.shards_here import (
+    NEARLY,
+    LocalLink,
+    assert_same,
+    cut,
+    gallery_of,
+    links_to,
+    searcher_of,
+)
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
 
-# Sums over all photos, as the mean [Ret], and over matrices of other shapes may differ in their last bits.
-NEARLY = 2e-6
+Divide = Callable[[Sequence[int]], list[LocalLink]]
 
 QUERIES: dict[str, dict[str, Any]] = {
     "a sketch": {},
@@ -54,11 +63,6 @@ WITHOUT_SKETCH: dict[str, dict[str, Any]] = {
     "a liked photo": {"like": (4, 6)},
     "a word and a liked photo": {"text": "cat", "like": (11,)},
 }
-BY_CLIP: tuple[dict[str, Any], ...] = (
-    {"method": "clip"},
-    {"method": "clip", "text": "any text"},
-    {"method": "rn", "text": "any text", "rerank": 4},
-)
 BY_CLUSTERS: tuple[dict[str, Any], ...] = (
     {"nprobe": 2},
     {"nprobe": 2, "rerank": 4},
@@ -74,13 +78,23 @@ def matcher(tmp_path_factory: pytest.TempPathFactory) -> Matcher:
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory, gallery: Path, matcher: Matcher) -> Iterator[Index]:
+def place(tmp_path_factory: pytest.TempPathFactory, gallery: Path, matcher: Matcher) -> Path:
+    """The folder of the one index."""
     folder = tmp_path_factory.mktemp("whole") / "index"
     build([gallery], folder, matcher, clusters=CLUSTERS, embedder="ret")
-    with open_index(folder, matcher) as opened:
-        # As if CLIP had made these vectors.
-        opened.embeddings = opened.vectors
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(place: Path, matcher: Matcher) -> Iterator[Index]:
+    with open_index(place, matcher) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def divide(place: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory) -> Divide:
+    """Divides the photos into shards: by the shard of each, in the order of their ids."""
+    return lambda parts: links_to(cut(place, matcher, tmp_path_factory.mktemp("shards"), parts), matcher)
 
 
 @pytest.fixture(scope="module")
@@ -102,27 +116,10 @@ def partitions() -> st.SearchStrategy[list[int]]:
     return st.lists(st.integers(0, 3), min_size=PHOTOS, max_size=PHOTOS)
 
 
-def parts(shards: list[int]) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
-    return [np.flatnonzero(np.array(shards) == shard) for shard in range(max(shards) + 1)]
-
-
-def assert_same(found: SearchResponse, expected: SearchResponse) -> None:
-    """Ids and ranking are equal, and scores up to the last bits of sums; clusters are counted shard by shard."""
-    assert [hit.id for hit in found.results] == [hit.id for hit in expected.results]
-    # Squares, because a distance is a root: next to 0 it changes far more than what is under it.
-    squares = [[hit.raw_score**2 for hit in outcome.results] for outcome in (found, expected)]
-    assert squares[0] == pytest.approx(squares[1], abs=NEARLY)
-    assert [(hit.rank, hit.paths, hit.copies) for hit in found.results] == [
-        (hit.rank, hit.paths, hit.copies) for hit in expected.results
-    ]
-    kinds = [
-        [(kind.best.id, kind.size, [hit.id for hit in kind.more]) for kind in outcome.kinds or ()]
-        for outcome in (found, expected)
-    ]
-    assert kinds[0] == kinds[1]
-    own: dict[str, Any] = {"results": (), "kinds": None, "clusters": (), "pairs_scored": 0}
-    own |= {"timings_ms": expected.timings_ms, "generation": expected.generation}
-    assert found.model_copy(update=own) == expected.model_copy(update=own)
+def clusters_of(index: Index) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The cluster of each photo, in the order of their ids."""
+    clusters = np.searchsorted(np.cumsum(index.cluster_sizes), np.arange(PHOTOS), side="right")
+    return clusters[index.ids.argsort()]
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +131,9 @@ def answers(whole: Searcher) -> dict[str, SearchResponse]:
 @settings(max_examples=3)
 @given(shards=partitions())
 def test_every_query_gets_the_answer_of_one_index_whatever_shards_the_photos_are_in(
-    index: Index, matcher: Matcher, answers: dict[str, SearchResponse], shards: list[int]
+    divide: Divide, matcher: Matcher, answers: dict[str, SearchResponse], shards: list[int]
 ) -> None:
-    links = shards_of(index, matcher, parts(shards))
+    links = divide(shards)
     for name, asked in QUERIES.items():
         found = searcher_of(links, matcher).search(draw_sketch(), SearchQuery(**{"k": PHOTOS, **asked}))
         assert_same(found, answers[name])
@@ -144,31 +141,23 @@ def test_every_query_gets_the_answer_of_one_index_whatever_shards_the_photos_are
 
 @settings(max_examples=2)
 @given(shards=partitions(), seed=st.integers(0, 20))
-def test_queries_without_a_sketch_or_by_clip_or_by_a_photo_do_too(
-    index: Index, matcher: Matcher, whole: Searcher, shards: list[int], seed: int
+def test_queries_without_a_sketch_or_by_a_photo_do_too(
+    divide: Divide, matcher: Matcher, whole: Searcher, shards: list[int], seed: int
 ) -> None:
-    links = shards_of(index, matcher, parts(shards))
+    links = divide(shards)
     for asked in WITHOUT_SKETCH.values():
         query = SearchQuery(**{"k": PHOTOS, **asked})
         assert_same(searcher_of(links, matcher).search(None, query), whole.search(None, query))
     photo = SearchQuery(k=PHOTOS, kind="photo")
     assert_same(searcher_of(links, matcher).search(draw_photo(seed), photo), whole.search(draw_photo(seed), photo))
-    generator = np.random.default_rng(seed)
-    text, drawn = (generator.normal(size=matcher.config.width).astype(np.float32) for _ in range(2))
-    by_clip = ClipVectors(TextVector(text), drawn / np.linalg.norm(drawn))
-    for asked in BY_CLIP:
-        query = SearchQuery.model_validate({"k": PHOTOS, **asked})
-        found = searcher_of(links, matcher).search(draw_sketch(), query, by_clip)
-        assert_same(found, whole.search(draw_sketch(), query, by_clip))
 
 
 @settings(max_examples=2)
 @given(shards=st.lists(st.integers(0, 2), min_size=CLUSTERS, max_size=CLUSTERS))
 def test_clusters_choose_the_same_photos_where_each_is_in_one_shard(
-    index: Index, matcher: Matcher, whole: Searcher, shards: list[int]
+    index: Index, divide: Divide, matcher: Matcher, whole: Searcher, shards: list[int]
 ) -> None:
-    clusters = np.searchsorted(np.cumsum(index.cluster_sizes), np.arange(PHOTOS), side="right")
-    links = shards_of(index, matcher, parts(np.array(shards)[clusters].tolist()))
+    links = divide(np.array(shards)[clusters_of(index)].tolist())
     for asked in BY_CLUSTERS:
         query = SearchQuery.model_validate({"k": 4, **asked})
         found, expected = searcher_of(links, matcher).search(draw_sketch(), query), whole.search(draw_sketch(), query)
@@ -178,13 +167,40 @@ def test_clusters_choose_the_same_photos_where_each_is_in_one_shard(
         )
 
 
-def test_the_photos_around_a_picture_are_those_of_one_index(index: Index, matcher: Matcher, whole: Searcher) -> None:
-    links = shards_of(index, matcher, parts([0, 1, 2, 1] * 5 + [0, 1, 2]))
+def test_the_photos_around_a_picture_are_those_of_one_index(
+    index: Index, divide: Divide, matcher: Matcher, whole: Searcher
+) -> None:
+    gallery = gallery_of(divide([0, 1, 2, 1] * 5 + [0, 1, 2]))
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
     photo = matcher.encode(matcher.prepare(draw_photo(3), "photo")[None], "photo")
-    gallery = gallery_of(links)
     around, expected = (Surroundings(one, sketch, "sketch") for one in (gallery, whole.gallery))
     assert [near.id for near in around.of_given(6)] == [near.id for near in expected.of_given(6)]
     assert [near.id for near in around.of_photo(photo, 6)] == [near.id for near in expected.of_photo(photo, 6)]
     assert [around.rank(gallery.photo(n)) for n in (1, 5, 9)] == [expected.rank(index.photo(n)) for n in (1, 5, 9)]
     assert gallery.open_photo(5) == index.open_photo(5)
+
+
+def test_the_sizes_that_docs_compute_are_those_of_what_is_kept_and_sent(
+    index: Index, divide: Divide, matcher: Matcher
+) -> None:
+    gallery = gallery_of(divide([photo % 2 for photo in range(PHOTOS)]))
+    width, tokens = matcher.config.width, matcher.token_count("photo")
+    kept = sum(array.nbytes for array in vars(gallery.cells).values() if array is not None)
+    assert kept == 2 * index.cluster_count * scale.cell_bytes(width, tokens)
+    sketch = encode_picture(draw_sketch(), "sketch", matcher, Stopwatch(matcher.device), matcher.encode)
+    every = np.arange(gallery.cluster_count)
+    found = gallery.find(Find("rn", gallery.cells.mean, cells=every, count=4, rerank=2).of_tokens(sketch))
+    sent = sum(column.nbytes for column in vars(found).values() if isinstance(column, np.ndarray))
+    assert sent == 4 * scale.row_bytes(width)
+
+
+def test_only_shards_with_an_opened_cell_are_asked_and_in_one_round(
+    index: Index, divide: Divide, matcher: Matcher
+) -> None:
+    links = divide(clusters_of(index).tolist())
+    gallery = gallery_of(links)
+    sketch = encode_picture(draw_sketch(), "sketch", matcher, Stopwatch(matcher.device), matcher.encode)
+    # Shard n has all photos of cluster n, and the other clusters without photos.
+    cells = np.array([0, 3]) * index.cluster_count + np.array([0, 3])
+    gallery.find(Find("rn", gallery.cells.mean, cells=cells).of_tokens(sketch))
+    assert [len(link.asked) for link in links] == [1, 0, 0, 1, 0]

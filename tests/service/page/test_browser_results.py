@@ -1,21 +1,28 @@
-"""The page in a real browser: kinds of photos, as stacks that open in place."""
+"""The page in a real browser: what is found: kinds as stacks, near duplicates, and parts that do not answer."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from indexer import build
+from model import Matcher
+from service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import axe_complaints, check_quiet, ends_with, find, on_screen, parts, text
-from tests.service.served import Served
-from tests.service.small_gallery import PHOTOS
+from tests.service.looking import axe_complaints, check_suits_everybody, ends_with, find, names, on_screen, parts, text
+from tests.service.served import Served, served
+from tests.service.sharding.shards_here import Sharded, cut, sharded
+from tests.service.small_gallery import CLUSTERS, PHOTOS, save_copy
 
 pytestmark = needs_browser
 
@@ -81,7 +88,6 @@ def test_each_kind_is_a_stack_that_opens_in_place(desk: Browser, server: Served)
     assert len(opened[place]["more"]) == min(4, shown[place]["size"] - 1)
     assert [kind["best"] for kind in opened] == [kind["best"] for kind in shown]
     wait_for_photos(desk)
-    check_quiet(desk, server)
 
 
 def test_a_kind_is_closed_by_its_button_and_by_escape(desk: Browser, server: Served) -> None:
@@ -114,7 +120,6 @@ def test_the_photos_of_an_open_kind_open_the_viewer_and_can_be_explained(desk: B
     assert text(desk, "viewer-paths").split("\n") == kind["best"].split("\n")
     desk.find_element(By.ID, "viewer-why").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
-    check_quiet(desk, server)
 
 
 def test_why_numbers_photos_as_the_kinds_that_are_shown(desk: Browser, server: Served) -> None:
@@ -131,7 +136,6 @@ def test_why_numbers_photos_as_the_kinds_that_are_shown(desk: Browser, server: S
     best = [kind["best"].split("\n")[0].rpartition("/")[2] for kind in shown]
     assert numbered == [f"{number}: {name}" for number, name in enumerate(best[:6], 1)]
     assert beside == numbered
-    check_quiet(desk, server)
 
 
 def test_scrolling_brings_every_kind_once(desk: Browser, server: Served) -> None:
@@ -140,7 +144,6 @@ def test_scrolling_brings_every_kind_once(desk: Browser, server: Served) -> None
     wait(desk).until(lambda d: len(kinds_shown(d)) == 10)
     wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "These are all kinds of the best photos.")
     assert kinds_shown(desk) == shown
-    check_quiet(desk, server)
 
 
 def test_what_to_show_is_remembered(desk: Browser, server: Served) -> None:
@@ -165,7 +168,6 @@ def test_a_page_shows_what_the_server_chooses_until_the_person_does(opened: Brow
         for view in ("photos", "kinds"):
             choose(driver, view)
             wait(driver).until(partial(ends_with, name="status", end=f" {view}, best first"))
-        check_quiet(driver, server)
 
 
 def test_kinds_that_stay_keep_their_places_while_one_draws(desk: Browser, server: Served) -> None:
@@ -185,7 +187,6 @@ def test_kinds_that_stay_keep_their_places_while_one_draws(desk: Browser, server
     ranks = [kind["rank"] for kind in kinds_shown(desk)]
     assert ranks == list(range(1, len(after) + 1))
     assert not desk.find_element(By.ID, "order").is_displayed()
-    check_quiet(desk, server)
 
 
 def test_where_the_drawing_is_cleared_the_kinds_for_the_rest_are_in_their_own_order(
@@ -203,29 +204,6 @@ def test_where_the_drawing_is_cleared_the_kinds_for_the_rest_are_in_their_own_or
     wait(desk).until(lambda d: len(parts(d)["parts"]) == 1)
     wait(desk).until(partial(ends_with, name="status", end=" kinds, best first"))
     assert [kind["rank"] for kind in wait_for_kinds(desk)] == list(range(1, len(kinds_shown(desk)) + 1))
-    check_quiet(desk, server)
-
-
-PLACES: list[tuple[list[list[int]], list[list[int]], bool, list[list[int]]]] = [
-    # Without anything before: in their own order.
-    ([], [[1, 10], [2, 20]], True, [[1, -1], [2, -1]]),
-    # Both stay where they were, whatever their order is now; a new one comes into the free place.
-    ([[1, 10], [2, 20], [3, 30]], [[1, 30], [2, 40], [3, 10]], True, [[3, 0], [2, -1], [1, 2]]),
-    ([[1, 10], [2, 20], [3, 30]], [[1, 30], [2, 40], [3, 10]], False, [[1, 2], [2, -1], [3, 0]]),
-    # It is the same kind if its best photo was or is one of the others.
-    ([[1, 10, 11], [2, 20]], [[1, 50], [2, 11, 10]], True, [[2, 0], [1, -1]]),
-    ([[1, 10], [2, 20]], [[1, 50], [2, 51, 10]], True, [[2, 0], [1, -1]]),
-    # One that fell apart goes on as the part with its best photo.
-    ([[1, 10, 11]], [[1, 11], [2, 10]], True, [[2, 0], [1, -1]]),
-    # A place that is not there any more is not kept.
-    ([[1, 10], [2, 20], [3, 30]], [[1, 30]], True, [[1, 2]]),
-]
-
-
-def test_kinds_have_places(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    for before, after, stay, places in PLACES:
-        assert run(desk, "places", before, after, stay) == places, (before, after, stay)
 
 
 def test_everybody_can_use_kinds(opened: Browser, server: Served) -> None:
@@ -235,5 +213,190 @@ def test_everybody_can_use_kinds(opened: Browser, server: Served) -> None:
         driver.find_elements(By.CSS_SELECTOR, "#results .toggle")[0].click()
         wait(driver).until(lambda d: kinds_shown(d)[place]["open"])
         wait_for_photos(driver)
-        assert axe_complaints(driver) == []
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= PHONE.width
+        check_suits_everybody(driver)
+
+
+pytestmark = needs_browser
+
+# So many files of each picture: the same pixels in files that differ, so that each is a photo.
+FILES = [1, 4, 1, 2, 3, 1, 1, 5, 2, 1, 1, 1]
+ALL_FILES = sum(FILES)
+
+
+@pytest.fixture(scope="module")
+def doubled(tmp_path_factory: pytest.TempPathFactory, settings: Settings, matcher: Matcher) -> Iterator[Served]:
+    """A server whose gallery has near duplicates."""
+    folder = tmp_path_factory.mktemp("doubled")
+    for picture, files in enumerate(FILES):
+        for number in range(files):
+            save_copy(folder / "photos" / f"{picture}-{number}.png", picture, number)
+    build([folder / "photos"], folder / "index", matcher, clusters=CLUSTERS, embedder="ret")
+    with served(settings, index=folder / "index") as running:
+        yield running
+
+
+def folded(driver: Browser) -> list[dict[str, Any]]:
+    """The photos that stand for several; see ``scripts/copies_shown.js``."""
+    shown: list[dict[str, Any]] = run(driver, "copies_shown")
+    return shown
+
+
+def press_first(driver: Browser) -> None:
+    """Press the button of the first photo that stands for several, by the keyboard."""
+    driver.execute_script("document.querySelector('#results .times:not([hidden])').focus()")
+    ActionChains(driver).send_keys(Keys.ENTER).perform()
+
+
+def wait_for_copies(driver: Browser) -> dict[str, Any]:
+    """Wait until the copies of the first photo that has some are shown; what is shown then."""
+    wait(driver).until(lambda d: folded(d)[0]["copies"])
+    return folded(driver)[0]
+
+
+def picture(name: str) -> str:
+    return name.split("-")[0]
+
+
+def test_each_picture_is_shown_once_and_says_how_many_photos_it_stands_for(desk: Browser, doubled: Served) -> None:
+    find(desk, doubled)
+    shown = names(desk)
+    assert text(desk, "status") == f"{len(FILES)} photos, best first"
+    assert sorted(int(picture(name)) for name in shown) == list(range(len(FILES)))
+    several = [f"\u00d7{FILES[int(picture(name))]}" for name in shown if FILES[int(picture(name))] > 1]
+    assert [one["stands"] for one in folded(desk)] == several
+    assert not any(one["open"] or one["copies"] for one in folded(desk))
+
+
+def test_a_picture_opens_in_place_and_is_closed_by_its_button_and_by_escape(desk: Browser, doubled: Served) -> None:
+    find(desk, doubled)
+    press_first(desk)
+    first = wait_for_copies(desk)
+    count = FILES[int(picture(first["photo"]))]
+    assert first["open"]
+    assert first["says"] == f"{count - 1} near duplicate{'s' if count > 2 else ''} of {first['photo']}"
+    assert len({first["photo"], *first["copies"]}) == count
+    assert {picture(copy) for copy in first["copies"]} == {picture(first["photo"])}
+    wait_for_photos(desk)
+    press_first(desk)
+    assert not folded(desk)[0]["open"]
+    press_first(desk)
+    wait_for_copies(desk)
+    ActionChains(desk).send_keys(Keys.ESCAPE).perform()
+    assert not folded(desk)[0]["open"]
+    assert desk.execute_script("return document.activeElement.matches('.times')")
+
+
+def test_a_copy_can_be_looked_at_and_liked(desk: Browser, doubled: Served) -> None:
+    find(desk, doubled)
+    press_first(desk)
+    first = wait_for_copies(desk)
+    desk.execute_script("document.querySelector('.copies .photo').click()")
+    wait(desk).until(lambda d: text(d, "viewer-paths") == first["copies"][0])
+    assert not desk.find_element(By.ID, "viewer-rank").is_displayed()
+    desk.find_element(By.ID, "viewer").send_keys(Keys.ARROW_LEFT)
+    assert text(desk, "viewer-paths") == first["photo"]
+    desk.find_element(By.ID, "viewer").send_keys(Keys.ARROW_RIGHT)
+    desk.find_element(By.ID, "viewer-like").click()
+    wait(desk).until(lambda d: names(d)[0] == first["copies"][0])
+    # The others fold into the one that was named.
+    assert first["photo"] not in names(desk)
+
+
+def test_folding_can_be_turned_off_which_is_remembered(desk: Browser, doubled: Served) -> None:
+    find(desk, doubled)
+    desk.find_element(By.CSS_SELECTOR, "#count option[value='50']").click()
+    desk.find_element(By.CSS_SELECTOR, "#filter summary").click()
+    desk.find_element(By.ID, "fold").click()
+    wait(desk).until(lambda d: text(d, "status") == f"{ALL_FILES} photos, best first")
+    assert folded(desk) == []
+    desk.refresh()
+    wait(desk).until(lambda d: text(d, "status") == "20 photos, best first")
+    assert folded(desk) == []
+
+
+def test_a_server_that_does_not_tell_the_copies_says_why(desk: Browser, doubled: Served) -> None:
+    find(desk, doubled)
+    desk.execute_script("window.fetch = async () => { throw new TypeError('away'); }")
+    press_first(desk)
+    wait(desk).until(
+        lambda d: (
+            "does not answer" in d.execute_script("return document.querySelector('.copies:not([hidden])').textContent")
+        )
+    )
+
+
+def test_everybody_can_use_copies(opened: Browser, doubled: Served) -> None:
+    with on_screen(opened, PHONE, dark=True) as driver:
+        find(driver, doubled, screen=PHONE)
+        driver.execute_script("document.querySelector('#results .times:not([hidden])').scrollIntoView()")
+        driver.find_element(By.CSS_SELECTOR, "#results .times:not([hidden])").click()
+        wait_for_copies(driver)
+        wait_for_photos(driver)
+        check_suits_everybody(driver)
+
+
+pytestmark = needs_browser
+
+SHARDS = 3
+ONE = "1 of 3 parts of this collection did not answer; photos there are missing."
+
+
+@pytest.fixture(scope="module")
+def running(
+    settings: Settings, index_path: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sharded]:
+    parts = [photo % SHARDS for photo in range(PHOTOS)]
+    with sharded(settings, matcher, cut(index_path, matcher, tmp_path_factory.mktemp("shards"), parts)) as server:
+        yield server
+
+
+@pytest.fixture
+def many(running: Sharded) -> Iterator[Sharded]:
+    running.answers(SHARDS)
+    yield running
+    for link in running.links:
+        link.broken = False
+
+
+def search_again(driver: Browser, told: str) -> None:
+    """Search once more, and wait until this is told of the answer; the photos of the one before stay until then."""
+    driver.find_element(By.ID, "search").click()
+    wait(driver).until(lambda d: text(d, "missing") == told)
+    wait_for_photos(driver)
+    # Of a picture that a broken part has not sent.
+    browser.complaints(driver)
+
+
+def test_the_page_says_how_many_parts_did_not_answer_until_all_do_again(desk: Browser, many: Sharded) -> None:
+    find(desk, many.served)
+    assert text(desk, "missing") == ""
+    many.links[1].broken = True
+    search_again(desk, ONE)
+    assert names(desk)
+    many.links[2].broken = True
+    search_again(desk, "2 of 3 parts of this collection did not answer; photos there are missing.")
+    for link in many.links:
+        link.broken = False
+    many.answers(SHARDS)
+    search_again(desk, "")
+
+
+def test_the_page_says_so_of_a_later_page_of_photos_too(desk: Browser, many: Sharded) -> None:
+    find(desk, many.served)
+    many.links[0].broken = True
+    wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "These are all the photos.")
+    wait(desk).until(lambda d: text(d, "missing") == ONE)
+    desk.find_element(By.ID, "clear").click()
+    wait(desk).until(lambda d: text(d, "missing") == "")
+    browser.complaints(desk)
+
+
+def test_everybody_can_read_it(opened: Browser, many: Sharded) -> None:
+    with on_screen(opened, PHONE, dark=True) as driver:
+        find(driver, many.served, screen=PHONE)
+        many.links[1].broken = True
+        search_again(driver, ONE)
+        line = driver.find_element(By.ID, "missing")
+        assert line.is_displayed()
+        assert line.rect["y"] < driver.find_element(By.ID, "results").rect["y"]
+        check_suits_everybody(driver)

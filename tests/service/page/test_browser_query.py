@@ -1,0 +1,459 @@
+"""The page in a real browser: the parts of a query beside the drawing: photos, filters and words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+import model
+from indexer import build
+from service.settings import Settings
+from tests.browser import DESKTOP, PHONE, Browser, draw, wait, wait_for_photos
+from tests.indexer.clip_models import READING, saved_clip
+from tests.pictures import encoded, strokes
+from tests.requirements import needs_browser
+from tests.service.looking import (
+    axe_complaints,
+    check_suits_everybody,
+    expect_complaints,
+    find,
+    names,
+    on_screen,
+    paper,
+    parts,
+    searches,
+    served_to,
+    text,
+    wait_for_notice,
+    wait_for_search,
+)
+from tests.service.served import Served, served, wordy
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
+
+pytestmark = needs_browser
+
+
+def photo(driver: Browser, place: int) -> tuple[str, str]:
+    """Name and id of the photo in this place of the grid."""
+    name, source = driver.execute_script(
+        "const tile = document.querySelectorAll('#results .tile')[arguments[0]];"
+        "return [tile.querySelector('.name').textContent, tile.querySelector('img').dataset.path];",
+        place,
+    )
+    return name, source.split("?")[0].split("/")[-1]
+
+
+def press(driver: Browser, deed: str, place: int) -> None:
+    """Press "like" or "unlike" of the photo in this place, by the keyboard."""
+    driver.execute_script(
+        "document.querySelectorAll('#results .tile')[arguments[0]].querySelector(`.small.${arguments[1]}`).focus()",
+        place,
+        deed,
+    )
+    ActionChains(driver).send_keys(Keys.ENTER).perform()
+
+
+def test_a_liked_photo_leads_and_an_unliked_one_leaves(desk: Browser, server: Served) -> None:
+    find(desk, server)
+    assert not parts(desk)["shown"]
+    liked, liked_id = photo(desk, 5)
+    press(desk, "like", 5)
+    wait_for_search(desk, f"#like={liked_id}")
+    wait(desk).until(lambda d: names(d)[0] == liked)
+    assert parts(desk)["parts"] == ["Remove the drawing", f"Remove: More like {liked}"]
+    pressed = desk.execute_script("return document.querySelector('#results .small.like').ariaPressed")
+    assert pressed == "true"
+
+    unliked, unliked_id = photo(desk, 3)
+    press(desk, "unlike", 3)
+    wait_for_search(desk, f"#like={liked_id}&unlike={unliked_id}")
+    wait(desk).until(lambda d: unliked not in names(d))
+    assert parts(desk)["parts"][1:] == [f"Remove: More like {liked}", f"Remove: Not {unliked}"]
+    last = searches(desk)[-1]
+    assert (last["like"], last["unlike"]) == ([liked_id], [unliked_id])
+
+
+def test_each_part_can_be_removed_and_undone(desk: Browser, server: Served) -> None:
+    find(desk, server)
+    before = names(desk)
+    _, photo_id = photo(desk, 2)
+    press(desk, "like", 2)
+    wait_for_search(desk, f"#like={photo_id}")
+    desk.find_element(By.CSS_SELECTOR, "#parts .like").click()
+    wait_for_search(desk, "")
+    wait(desk).until(lambda d: names(d) == before)
+    desk.find_element(By.ID, "parts-undo").click()
+    wait_for_search(desk, f"#like={photo_id}")
+    desk.find_element(By.ID, "parts-undo").click()
+    wait_for_search(desk, "")
+    assert not parts(desk)["undo"]
+
+
+def test_without_a_drawing_liked_photos_are_enough(desk: Browser, server: Served) -> None:
+    find(desk, server)
+    liked, photo_id = photo(desk, 4)
+    press(desk, "like", 4)
+    wait_for_search(desk, f"#like={photo_id}")
+    desk.find_element(By.ID, "parts-drawing").click()
+    wait(desk).until(lambda d: parts(d)["parts"] == [f"Remove: More like {liked}"])
+    wait_for_photos(desk)
+    assert names(desk)[0] == liked
+    # Neither drawing nor photo: nothing is left to search with. The line may be drawn anew at any time.
+    desk.execute_script("document.querySelector('#parts .like').click()")
+    wait_for_notice(desk, "What are you looking for?")
+
+
+def test_where_no_photo_is_left_the_page_says_so(desk: Browser, server: Served) -> None:
+    find(desk, server)
+    desk.find_element(By.CSS_SELECTOR, "#count option[value='50']").click()
+    wait(desk).until(lambda d: len(names(d)) == PHOTOS)
+    ids = [photo(desk, place)[1] for place in range(PHOTOS)]
+    desk.execute_script("location.hash = arguments[0]", f"unlike={','.join(ids)}")
+    wait_for_notice(desk, "No photos left")
+    assert names(desk) == []
+    desk.back()
+    wait(desk).until(lambda d: len(names(d)) == PHOTOS)
+
+
+def test_a_photo_of_an_address_that_is_gone_is_told_and_can_be_taken_out(desk: Browser, server: Served) -> None:
+    desk.get(f"{server.url}/#like=4,987654")
+    wait_for_notice(desk, "A photo is gone")
+    assert "987654" in text(desk, "notice-text")
+    expect_complaints(desk, "404")
+    # Its name stands in place of the thumbnail that it does not have.
+    wait(desk).until(lambda d: text(d, "parts-list").count("photo 987654") == 1)
+    desk.execute_script("document.querySelectorAll('#parts .like')[1].click()")
+    wait_for_search(desk, "#like=4")
+    wait(desk).until(lambda d: len(names(d)) > 1)
+    # The line may be drawn anew at any time.
+    desk.execute_script("document.querySelector('#parts .like').click()")
+    wait_for_notice(desk, "What are you looking for?")
+
+
+def test_back_leaves_the_photo_first_and_then_takes_the_like_back(desk: Browser, server: Served) -> None:
+    find(desk, server)
+    before = names(desk)
+    liked, photo_id = photo(desk, 1)
+    desk.find_elements(By.CSS_SELECTOR, "#results .photo")[1].click()
+    desk.find_element(By.ID, "viewer-like").click()
+    wait_for_search(desk, f"#like={photo_id}")
+    assert not desk.find_element(By.ID, "viewer").is_displayed()
+    wait(desk).until(lambda d: names(d)[0] == liked)
+    desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
+    wait(desk).until(lambda d: d.find_element(By.ID, "viewer").is_displayed())
+    assert desk.find_element(By.ID, "viewer-like").get_attribute("aria-pressed") == "true"
+    desk.back()
+    wait(desk).until(lambda d: not d.find_element(By.ID, "viewer").is_displayed())
+    assert parts(desk)["hash"] == f"#like={photo_id}"
+    desk.back()
+    wait_for_search(desk, "")
+    wait(desk).until(lambda d: names(d) == before)
+    desk.forward()
+    wait_for_search(desk, f"#like={photo_id}")
+
+
+def test_everybody_can_use_photos_as_parts(opened: Browser, server: Served) -> None:
+    with on_screen(opened, PHONE, dark=True) as driver:
+        find(driver, server, screen=PHONE)
+        _, liked = photo(driver, 1)
+        driver.find_elements(By.CSS_SELECTOR, "#results .small.like")[1].click()
+        wait_for_search(driver, f"#like={liked}")
+        _, unliked = photo(driver, 2)
+        driver.find_elements(By.CSS_SELECTOR, "#results .small.unlike")[2].click()
+        wait_for_search(driver, f"#like={liked}&unlike={unliked}")
+        check_suits_everybody(driver)
+        driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
+        wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
+        assert axe_complaints(driver) == []
+
+
+pytestmark = needs_browser
+
+# The first photo is there three times, and goes by the first of its names.
+IN_FOLDER = ["again.png", *(f"p{seed:02}.png" for seed in range(3, PHOTOS, 3))]
+FOLDER_HASH = "#folder=gr%C3%B6%C3%9Fe"
+
+
+def choose_file(driver: Browser, file: Path) -> None:
+    driver.find_element(By.ID, "file").send_keys(str(file))
+
+
+def kind(driver: Browser) -> str | None:
+    """What the image is searched with as; None where nobody is asked."""
+    chosen: str | None = driver.execute_script(
+        "const asked = document.getElementById('as');"
+        "return asked.checkVisibility() ? asked.querySelector(':checked').value : null;"
+    )
+    return chosen
+
+
+def filter_by(driver: Browser, **fields: str) -> None:
+    """Open the form of filters and write this into it, as a keyboard would; then apply it."""
+    driver.find_element(By.CSS_SELECTOR, "#filter summary").click()
+    wait(driver).until(lambda d: d.find_element(By.ID, "filter-folder").is_displayed())
+    # How a day is typed depends on the browser's language.
+    driver.execute_script(
+        "for (const [name, value] of Object.entries(arguments[0])) {"
+        "  const field = document.getElementById(`filter-${name}`);"
+        "  field.value = value;"
+        "  field.dispatchEvent(new Event('input'));"
+        "  field.focus();"
+        "}",
+        fields,
+    )
+    ActionChains(driver).send_keys(Keys.ENTER).perform()
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A photo of one's own."""
+    file = tmp_path / "mine.png"
+    file.write_bytes(encoded(draw_photo(5)))
+    return file
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Path:
+    """An image of a drawing."""
+    file = tmp_path / "drawn.png"
+    file.write_bytes(encoded(draw_sketch()))
+    return file
+
+
+def test_a_photo_of_ones_own_is_searched_with_as_a_photo(desk: Browser, server: Served, mine: Path) -> None:
+    desk.get(server.url)
+    choose_file(desk, mine)
+    wait(desk).until(lambda d: names(d)[:1] == ["p05.png"])
+    wait_for_photos(desk)
+    assert kind(desk) == "photo"
+    assert searches(desk)[-1]["kind"] == ["photo"]
+    # Photos of the gallery beside it are further parts of the query.
+    desk.find_elements(By.CSS_SELECTOR, "#results .small.like")[1].click()
+    wait(desk).until(lambda d: len(parts(d)["parts"]) == 2)
+    wait_for_photos(desk)
+    assert parts(desk)["parts"][0] == "Remove the photo"
+    assert {"kind", "like"} <= searches(desk)[-1].keys()
+    desk.find_element(By.ID, "parts-drawing").click()
+    wait(desk).until(lambda d: len(parts(d)["parts"]) == 1)
+    assert kind(desk) is None
+    asked = wait(desk).until(searches)
+    wait_for_photos(desk)
+    assert asked[-1].keys() & {"kind", "like"} == {"like"}
+
+
+def test_what_an_image_is_searched_with_as_can_be_chosen_and_undone(desk: Browser, server: Served, mine: Path) -> None:
+    desk.get(server.url)
+    choose_file(desk, mine)
+    wait(desk).until(lambda d: kind(d) == "photo")
+    desk.find_element(By.XPATH, "//input[@name='as'][@value='sketch']/..").click()
+    wait(desk).until(lambda d: kind(d) == "sketch")
+    wait_for_photos(desk)
+    wait(desk).until(lambda d: d.find_element(By.ID, "why-open").is_displayed())
+    desk.refresh()
+    wait_for_photos(desk)
+    assert kind(desk) == "sketch"
+    desk.find_element(By.XPATH, "//input[@name='as'][@value='photo']/..").click()
+    wait(desk).until(lambda d: names(d)[:1] == ["p05.png"])
+    desk.refresh()
+    wait(desk).until(lambda d: names(d)[:1] == ["p05.png"])
+    assert kind(desk) == "photo"
+
+
+def test_an_image_of_a_drawing_is_searched_with_as_a_drawing_and_drawn_over(
+    desk: Browser, server: Served, drawn: Path
+) -> None:
+    desk.get(server.url)
+    choose_file(desk, drawn)
+    wait_for_photos(desk)
+    assert kind(desk) == "sketch"
+    assert "kind" not in searches(desk)[-1]
+    # Drawn over, it can be nothing else.
+    draw(desk, DESKTOP, [[(-0.9, -0.95), (0.9, -0.95)]])
+    wait(desk).until(lambda d: kind(d) is None)
+    wait_for_photos(desk)
+    shown = paper(desk)
+    desk.refresh()
+    wait_for_photos(desk)
+    assert np.array_equal(paper(desk), shown)
+    desk.find_element(By.ID, "undo").click()
+    wait(desk).until(lambda d: kind(d) == "sketch")
+    wait_for_photos(desk)
+
+
+def test_a_filter_is_a_part_that_can_be_removed_undone_and_shared(desk: Browser, server: Served) -> None:
+    find(desk, server)
+    everything = names(desk)
+    filter_by(desk, folder="/größe/")
+    wait_for_search(desk, FOLDER_HASH)
+    wait(desk).until(lambda d: sorted(names(d)) == IN_FOLDER)
+    assert parts(desk)["parts"] == ["Remove the drawing", "Remove: In größe"]
+    assert not desk.find_element(By.ID, "filter-form").is_displayed()
+    desk.refresh()
+    wait(desk).until(lambda d: sorted(names(d)) == IN_FOLDER)
+    desk.find_element(By.CSS_SELECTOR, "#parts .filter").click()
+    wait_for_search(desk, "")
+    wait(desk).until(lambda d: names(d) == everything)
+    desk.find_element(By.ID, "parts-undo").click()
+    wait_for_search(desk, FOLDER_HASH)
+    wait(desk).until(lambda d: sorted(names(d)) == IN_FOLDER)
+
+
+def test_photos_are_filtered_by_days_and_liked_ones_lead(desk: Browser, server: Served) -> None:
+    desk.get(f"{server.url}/#like=4")
+    wait_for_photos(desk)
+    found = names(desk)
+    filter_by(desk, after="2001-02-03")
+    wait_for_search(desk, "#like=4&after=2001-02-03")
+    assert parts(desk)["parts"][1:] == ["Remove: From 2001-02-03"]
+    assert names(desk) == found
+    filter_by(desk, before="2001-02-04")
+    wait_for_notice(desk, "No photos left")
+    assert "filter" in text(desk, "notice-text")
+    assert parts(desk)["hash"] == "#like=4&after=2001-02-03&before=2001-02-04"
+    assert parts(desk)["parts"][1:] == ["Remove: From 2001-02-03", "Remove: Until 2001-02-04"]
+    desk.find_elements(By.CSS_SELECTOR, "#parts .filter")[1].click()
+    wait_for_search(desk, "#like=4&after=2001-02-03")
+    wait(desk).until(lambda d: names(d) == found)
+
+
+def test_a_filter_alone_is_nothing_to_search_with(desk: Browser, server: Served) -> None:
+    desk.get(f"{server.url}/{FOLDER_HASH}")
+    wait_for_notice(desk, "What are you looking for?")
+    # Without a vocabulary there is no field for words.
+    assert not desk.find_element(By.ID, "word").is_displayed()
+    assert parts(desk)["parts"] == ["Remove: In größe"]
+    draw(desk, DESKTOP, strokes("star"))
+    wait(desk).until(lambda d: sorted(names(d)) == IN_FOLDER)
+
+
+def test_everybody_can_use_photos_of_their_own_and_filters(opened: Browser, server: Served, mine: Path) -> None:
+    with on_screen(opened, PHONE, dark=True) as driver:
+        driver.get(f"{server.url}/{FOLDER_HASH}&after=2001-02-03")
+        choose_file(driver, mine)
+        wait_for_photos(driver)
+        assert kind(driver) == "photo"
+        driver.find_element(By.CSS_SELECTOR, "#filter summary").click()
+        wait(driver).until(lambda d: d.find_element(By.ID, "filter-folder").is_displayed())
+        check_suits_everybody(driver)
+
+
+pytestmark = needs_browser
+
+WORDS = (("sofa", "couch"), ("dog", "hound"), ("cat",), ("sea lion",), ("dogsled",), ("tuba",))
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory, gallery: Path, settings: Settings) -> Iterator[Served]:
+    """A server whose network has a vocabulary."""
+    with served(wordy(settings, gallery, tmp_path_factory.mktemp("words"), WORDS)) as running:
+        yield running
+
+
+def guessed(driver: Browser) -> list[str]:
+    """The words that the page offers for the drawing."""
+    shown: list[str] = driver.execute_script(
+        "return [...document.querySelectorAll('#guesses button')].map((button) => button.firstChild.textContent)"
+    )
+    return shown
+
+
+def completions(driver: Browser) -> list[str]:
+    found: list[str] = driver.execute_script(
+        "return [...document.querySelectorAll('#words option')].map((option) => option.value)"
+    )
+    return found
+
+
+def test_a_word_is_completed_and_enough_to_search_with(desk: Browser, known: Served) -> None:
+    desk.get(known.url)
+    wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
+    desk.find_element(By.ID, "word").send_keys("do")
+    wait(desk).until(lambda d: completions(d) == ["dog", "dogsled"])
+    desk.find_element(By.ID, "word").send_keys("g", Keys.ENTER)
+    wait_for_search(desk, "#text=dog")
+    assert parts(desk)["parts"] == ["Remove: The word dog"]
+    assert searches(desk)[-1]["text"] == ["dog"]
+    assert not desk.find_element(By.ID, "why-open").is_displayed()
+    desk.refresh()
+    wait_for_photos(desk)
+    assert parts(desk)["parts"] == ["Remove: The word dog"]
+    desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
+    wait_for_notice(desk, "What are you looking for?")
+    desk.find_element(By.ID, "parts-undo").click()
+    wait_for_search(desk, "#text=dog")
+
+
+def test_where_clip_reads_words_the_field_takes_any_text(
+    desk: Browser, tmp_path: Path, gallery: Path, settings: Settings, weights: Path
+) -> None:
+    clip = saved_clip(tmp_path / "reading-clip", READING)
+    build([gallery], tmp_path / "index", model.load(weights), clusters=CLUSTERS, embedder=f"clip:{clip}")
+    with served_to(desk, settings, index=tmp_path / "index") as server:
+        desk.get(server.url)
+        wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
+        desk.find_element(By.ID, "word").send_keys("a dog on a beach", Keys.ENTER)
+        wait_for_search(desk, "#text=a%20dog%20on%20a%20beach")
+        wait_for_photos(desk)
+        assert parts(desk)["parts"] == ["Remove: The word a dog on a beach"]
+
+
+def test_a_word_that_is_not_known_is_told_with_those_that_are_near(desk: Browser, known: Served) -> None:
+    desk.get(known.url)
+    wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
+    desk.find_element(By.ID, "word").send_keys("dogg", Keys.ENTER)
+    wait_for_notice(desk, "Not a word that it knows")
+    expect_complaints(desk, "422")
+    assert "dog" in text(desk, "notice-text")
+    assert text(desk, "notice-text").endswith("To go on without a word, remove it above.")
+    desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
+    wait_for_notice(desk, "What are you looking for?")
+
+
+def test_a_word_that_nothing_looks_like_is_told_above_the_photos_that_come_nearest(
+    desk: Browser, known: Served
+) -> None:
+    desk.get(f"{known.url}/#text=tuba")
+    wait(desk).until(lambda d: text(d, "word-remark") == "Nothing here looks much like “tuba”. These come nearest.")
+    wait_for_photos(desk)
+    assert names(desk)
+    desk.find_element(By.ID, "word").send_keys("cat", Keys.ENTER)
+    wait_for_search(desk, "#text=cat")
+    wait(desk).until(lambda d: text(d, "word-remark") == "")
+    desk.back()
+    wait(desk).until(lambda d: "tuba" in text(d, "word-remark"))
+    desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
+    wait_for_notice(desk, "What are you looking for?")
+    assert text(desk, "word-remark") == ""
+
+
+def test_a_word_guessed_for_a_drawing_is_added_by_a_press(desk: Browser, known: Served, drawn: Path) -> None:
+    desk.get(known.url)
+    choose_file(desk, drawn)
+    wait(desk).until(guessed)
+    wait_for_photos(desk)
+    word = guessed(desk)[0]
+    desk.execute_script("document.querySelector('#guesses button').click()")
+    wait(desk).until(lambda d: parts(d)["parts"] == ["Remove the drawing", f"Remove: The word {word}"])
+    wait(desk).until(lambda d: word not in guessed(d))
+    wait_for_photos(desk)
+    desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
+    wait(desk).until(lambda d: guessed(d)[:1] == [word])
+    desk.find_element(By.ID, "clear").click()
+    wait_for_notice(desk, "What are you looking for?")
+    assert guessed(desk) == []
+
+
+def test_everybody_can_use_words(opened: Browser, known: Served, drawn: Path) -> None:
+    with on_screen(opened, PHONE, dark=False) as driver:
+        driver.get(f"{known.url}/#text=sofa")
+        wait_for_photos(driver)
+        choose_file(driver, drawn)
+        wait(driver).until(guessed)
+        wait_for_photos(driver)
+        check_suits_everybody(driver)

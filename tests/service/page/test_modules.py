@@ -1,0 +1,83 @@
+"""The page's own modules in a real browser, asked by themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.browser import Browser, run
+from tests.requirements import needs_browser
+from tests.service.looking import forgetful
+from tests.service.served import Served
+
+pytestmark = needs_browser
+
+TITLES = {
+    "queue_full": "Many are searching",
+    "rate_limited": "A little too fast",
+    "blank_sketch": "Nothing to see yet",
+    "not_ready": "Not ready yet",
+    "anything else": "That did not work",
+}
+VALUES = [0.1, 0.5, 0.2, 0.0, 0.2]
+COMPARED = {"sketch_cells": [0, 3, 5], "photo_cells": [2, 7], "correspondence": [[0.1, 0.9], [0.8, 0.2], [0.3, 0.6]]}
+# The kinds before and after, whether they stay in their places, and those: each with the one it was before, or -1.
+PLACES: list[tuple[list[list[int]], list[list[int]], bool, list[list[int]]]] = [
+    # Without anything before: in their own order.
+    ([], [[1, 10], [2, 20]], True, [[1, -1], [2, -1]]),
+    # Both stay where they were, whatever their order is now; a new one comes into the free place.
+    ([[1, 10], [2, 20], [3, 30]], [[1, 30], [2, 40], [3, 10]], True, [[3, 0], [2, -1], [1, 2]]),
+    ([[1, 10], [2, 20], [3, 30]], [[1, 30], [2, 40], [3, 10]], False, [[1, 2], [2, -1], [3, 0]]),
+    # It is the same kind if its best photo was or is one of the others.
+    ([[1, 10, 11], [2, 20]], [[1, 50], [2, 11, 10]], True, [[2, 0], [1, -1]]),
+    ([[1, 10], [2, 20]], [[1, 50], [2, 51, 10]], True, [[2, 0], [1, -1]]),
+    # One that fell apart goes on as the part with its best photo.
+    ([[1, 10, 11]], [[1, 11], [2, 10]], True, [[2, 0], [1, -1]]),
+    # A place that is not there any more is not kept.
+    ([[1, 10], [2, 20], [3, 30]], [[1, 30]], True, [[1, 2]]),
+]
+# By what is promised: the script, and calls of its function with what they return.
+PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
+    "every refusal has a title of its own": ("trouble_title", [([code], title) for code, title in TITLES.items()]),
+    "an older search is given up and never shown": ("older_search", [([], [[True, True, False], ["third"]])]),
+    "a busy server is asked again when it said": ("busy_server", [([], ["busy", "found"])]),
+    "kinds have places": ("places", [([before, after, stay], places) for before, after, stay, places in PLACES]),
+    "the line runs around the fewest cells with the share wanted": (
+        "heaviest",
+        [([VALUES, 0.5], [1]), ([VALUES, 0.6], [1, 2]), ([VALUES, 0.9], [1, 2, 4]), ([VALUES, 1.0], [0, 1, 2, 4])],
+    ),
+    "the best matches of a part are those of its tokens": ("best_matches", [([COMPARED, [0, 5, 9]], [[7, 0.9]])]),
+    # Two lines in a corner of the sheet are, cropped to the ink, the upper and the left edge of the picture.
+    "a stroke lights the cells that it crosses where the network saw it": (
+        "stroke_cells",
+        [([], [[0, 1, 2, 3], [0, 4, 8, 12]])],
+    ),
+    # A stroke from the middle to the right and a dot on bare paper, as an image: three of its ninths.
+    "of an image only what is drawn is a part": (
+        "image_parts",
+        [
+            (
+                [],
+                [
+                    ["The top left", [0], True],
+                    ["The middle", [14, 15, 20, 21], True],
+                    ["The right", [16, 17, 22, 23], True],
+                ],
+            )
+        ],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def page(opened: Browser, server: Served) -> Browser:
+    """The page, which no test here changes."""
+    forgetful(opened).get(server.url)
+    return opened
+
+
+@pytest.mark.parametrize(("script", "calls"), PROMISES.values(), ids=PROMISES.keys())
+def test_modules_do_what_is_promised_of_them(page: Browser, script: str, calls: list[tuple[list[Any], Any]]) -> None:
+    for arguments, returned in calls:
+        assert run(page, script, *arguments) == returned, arguments

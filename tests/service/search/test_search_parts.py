@@ -1,0 +1,259 @@
+"""Searches with photos as part of the query, which lead or leave with their kind; and with filters."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import unicodedata
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import model
+from indexer import Index, UnknownPhoto, build, open_index, remove
+from model.ranking import likeness_to
+from service.errors import BadSearch
+from service.schemas import SearchResponse, SearchResult
+from tests.networks import tiny_checkpoint
+from tests.pictures import encoded
+from tests.searching import Searcher, mean_direction, searching
+from tests.service.small_gallery import PHOTOS, draw_photo
+
+
+@pytest.fixture
+def searcher(either: Searcher) -> Searcher:
+    return either
+
+
+def ids(hits: tuple[SearchResult, ...]) -> list[int]:
+    return [hit.id for hit in hits]
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_photos_that_look_like_a_liked_one_come_before_the_others(searcher: Searcher, drawn: bool) -> None:
+    first, *_, last = ids(searcher.find_sketch().results)
+    index = searcher.index
+    vectors = index.vectors.of()
+    likeness = likeness_to(vectors[index.ids == last], vectors, mean_direction(vectors))
+    nearest = int(index.ids[int(likeness.argsort(descending=True)[1])])
+    before = ids(searcher.find_sketch().results).index(nearest)
+    after = ids(searcher.find_sketch(drawn, like=[last]).results)
+    assert after[0] == last
+    assert after.index(nearest) < max(before, 6)
+    assert first in after
+
+
+def test_the_order_and_number_of_times_in_which_photos_are_named_changes_nothing(searcher: Searcher) -> None:
+    a, b, c, d = searcher.index.ids.tolist()[:4]
+    one = searcher.find_sketch(like=[a, b], unlike=[c, d])
+    other = searcher.find_sketch(like=[b, a, b], unlike=[d, c, d, d])
+    assert (one.results, one.candidates) == (other.results, other.candidates)
+
+
+def copies(index: Index) -> tuple[int, int]:
+    """Two ids of one photo: those of files with the same bytes."""
+    shown = set(index.ids.tolist())
+    for photo in range(1, max(shown) + 3):
+        if photo not in shown and (entry := index.photo(photo)):
+            return entry.id, photo
+    raise AssertionError("no photo has two files")
+
+
+def test_a_photo_goes_by_each_of_its_ids(searcher: Searcher) -> None:
+    shown, copy = copies(searcher.index)
+    assert searcher.find_sketch(like=[copy]).results == searcher.find_sketch(like=[shown]).results
+    assert searcher.find_sketch(like=[copy, shown]).results == searcher.find_sketch(like=[shown]).results
+    with pytest.raises(BadSearch, match=f"the same photo, {shown}"):
+        searcher.find_sketch(like=[copy], unlike=[shown])
+
+
+def test_the_liked_photos_alone_are_a_query(searcher: Searcher) -> None:
+    liked = searcher.index.ids.tolist()[7]
+    found = searcher.find_sketch(False, like=[liked])
+    assert (found.method, found.quality, found.rerank) == ("ret", "good", None)
+    assert len(found.results) == PHOTOS
+    assert found.results == searcher.find_sketch(False, like=[liked], method="ret", diffuse=found.diffused).results
+
+
+@pytest.mark.parametrize(
+    ("drawn", "asked", "sentence"),
+    [
+        (False, {"unlike": [1]}, "nothing to search by"),
+        (True, {"like": [1], "method": "rn"}, "not by method 'rn'"),
+        (True, {"like": [1], "rerank": 4}, "rerank counts photos for the relation network"),
+        (False, {"kind": "photo"}, "nothing to search by"),
+        (True, {"kind": "photo", "method": "rn"}, r"^Photos are compared by \[Ret\], not by method 'rn'"),
+        (True, {"kind": "photo", "rerank": 3}, "rerank counts photos for the relation network"),
+    ],
+)
+def test_what_liked_photos_and_uploaded_ones_cannot_have_is_refused(
+    searcher: Searcher, drawn: bool, asked: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(BadSearch, match=sentence):
+        searcher.find_sketch(drawn, **asked)
+
+
+def test_a_photo_that_was_taken_out_is_no_part_of_a_query(tmp_path: Path, gallery: Path) -> None:
+    photos = Path(shutil.copytree(gallery, tmp_path / "photos"))
+    with searching(photos, tmp_path) as before:
+        removed = before.index.photo_at("p01.png").id
+    remove(["p01.png"], tmp_path / "index")
+    with open_index(tmp_path / "index", before.matcher) as index:
+        searcher = Searcher(index, before.matcher)
+        for like, unlike in (([removed], []), ([], [removed])):
+            with pytest.raises(UnknownPhoto):
+                searcher.find_sketch(like=like, unlike=unlike)
+
+
+@pytest.mark.parametrize("way", [{}, {"nprobe": 1}, {"method": "ret"}, {"view": "kinds"}])
+def test_an_uploaded_photo_finds_what_the_same_photo_finds_if_it_is_liked(
+    searcher: Searcher, way: dict[str, Any]
+) -> None:
+    for photo in searcher.index.ids.tolist()[:3]:
+        image = Image.open(io.BytesIO(searcher.index.open_photo(photo)))
+        uploaded, liked = searcher.find(image, kind="photo", **way), searcher.find_sketch(False, like=[photo], **way)
+        best = uploaded.results if uploaded.kinds is None else tuple(kind.best for kind in uploaded.kinds)
+        assert best[0].id == photo
+        assert (uploaded.method, uploaded.candidates) == ("ret", liked.candidates)
+        assert set(ids(uploaded.results)) == set(ids(liked.results))
+
+
+FIRST = date(2023, 12, 30)
+# Photos by path; two of equal number have equal bytes, and each was changed so many days after the first. None of them
+# says when it was taken.
+FILES = {
+    "a.png": (0, 0),
+    "2023/b.png": (1, 0),
+    "2023/summer/c.png": (2, 1),
+    "2023/summer/a again.png": (0, 3),
+    "2023 more/d.png": (3, 1),
+    "2023.png/e.png": (4, 2),
+    "größe_%/f.png": (5, 2),
+    "größe_%/g.png": (6, 3),
+}
+FOLDERS = ("2023", "2023/summer", "2023 more", "größe_%", "2023.png", "202", "nowhere", "a.png", "2023/sum*", "' OR 1")
+FILTERED = len({number for number, _ in FILES.values()})
+
+
+def write_gallery(root: Path) -> Path:
+    for path, (number, days) in FILES.items():
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(draw_photo(number)))
+        # The last second of one day, or the first of another.
+        at = time(23, 59, 59) if number % 2 else time(0)
+        changed = datetime.combine(FIRST + timedelta(days), at).timestamp()
+        os.utime(file, (changed, changed))
+    return root
+
+
+@pytest.fixture(scope="module")
+def filtered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
+    folder = tmp_path_factory.mktemp("filters")
+    with searching(write_gallery(folder / "photos"), folder, clusters=3, diffusion=0.2) as opened:
+        yield opened
+
+
+def found(outcome: SearchResponse) -> set[int]:
+    return {hit.id for hit in outcome.results}
+
+
+def expected(index: Index, folders: tuple[str, ...], after: date | None, before: date | None) -> set[int]:
+    """The ids of the photos that pass, by what this module knows of their files."""
+    passing = set()
+    for path, (_, days) in FILES.items():
+        day = FIRST + timedelta(days)
+        below = not folders or any(path.startswith(f"{folder}/") for folder in folders)
+        if below and (after is None or day >= after) and (before is None or day <= before):
+            passing.add(index.photo_at(path).id)
+    return passing
+
+
+_DAYS = st.none() | st.integers(-1, 4).map(lambda days: FIRST + timedelta(days))
+_WAYS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [{}, {"method": "ret"}, {"nprobe": 2}, {"nprobe": 1}, {"nprobe": "all"}, {"budget_ms": 1e-6}]
+)
+
+
+@settings(max_examples=30)
+@given(
+    folders=st.lists(st.sampled_from(FOLDERS), max_size=2).map(tuple),
+    days=st.tuples(_DAYS, _DAYS),
+    way=_WAYS,
+    liked=st.none() | st.sampled_from(list(FILES)),
+    drawn=st.booleans(),
+)
+def test_only_photos_that_pass_are_found_however_they_are_ranked(
+    filtered: Searcher,
+    folders: tuple[str, ...],
+    days: tuple[date | None, date | None],
+    way: dict[str, Any],
+    liked: str | None,
+    drawn: bool,
+) -> None:
+    after, before = days
+    if after is not None and before is not None and after > before:
+        after, before = before, after
+    wanted = expected(filtered.index, folders, after, before)
+    like = [] if liked is None else [filtered.index.photo_at(liked).id]
+    outcome = filtered.find_sketch(drawn or liked is None, folder=folders, after=after, before=before, like=like, **way)
+    assert found(outcome) <= wanted
+    assert len(outcome.results) == outcome.candidates
+    assert sum(cluster.size for cluster in outcome.clusters) <= max(len(wanted), FILTERED)
+    if like and like[0] in wanted:
+        assert outcome.results[0].id == like[0]
+    if way.get("budget_ms") is None:
+        assert found(outcome) == wanted
+
+
+@pytest.mark.parametrize("way", [{}, {"view": "kinds"}, {"view": "auto"}, {"nprobe": 2}, {"diffuse": False}])
+def test_a_filter_that_leaves_nothing_gives_no_results(filtered: Searcher, way: dict[str, Any]) -> None:
+    for drawn, liked in ((True, []), (True, [1]), (False, [1])):
+        outcome = filtered.find_sketch(drawn, folder=["nowhere"], like=liked, **way)
+        assert (outcome.results, outcome.kinds or (), outcome.clusters, outcome.candidates) == ((), (), (), 0)
+
+
+def test_one_file_has_to_pass_all_filters(filtered: Searcher) -> None:
+    # The photo is in this folder, and a file of it was changed on this day: two different ones.
+    assert filtered.index.photo_at("2023/summer/a again.png").id not in found(
+        filtered.find_sketch(folder=["2023/summer"], before=FIRST)
+    )
+
+
+def test_a_folder_is_found_whether_its_accents_are_composed_or_not(tmp_path: Path) -> None:
+    composed, decomposed = "größe/ä.png", unicodedata.normalize("NFD", "zürich/ö.png")
+    for number, path in enumerate((composed, decomposed)):
+        (tmp_path / "photos" / path).parent.mkdir(parents=True)
+        (tmp_path / "photos" / path).write_bytes(encoded(draw_photo(number)))
+    with searching(tmp_path / "photos", tmp_path, clusters=1) as searcher:
+        for form in ("NFC", "NFD"):
+            for folder, path in (("größe", composed), ("zürich", decomposed)):
+                outcome = searcher.find_sketch(folder=[unicodedata.normalize(form, folder)])
+                assert [hit.paths for hit in outcome.results] == [(path,)]
+
+
+def test_folders_of_several_roots_begin_with_the_name_of_theirs(tmp_path: Path) -> None:
+    matcher = model.load(tiny_checkpoint(tmp_path / "tiny.safetensors"), dtype=torch.float32)
+    for name, numbers in (("one", (0, 1)), ("two", (1, 2))):
+        for number in numbers:
+            file = tmp_path / name / "inside" / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(encoded(draw_photo(number)))
+    build([tmp_path / "one", tmp_path / "two"], tmp_path / "index", matcher, clusters=1, embedder="ret")
+    with open_index(tmp_path / "index", matcher) as index:
+        searcher = Searcher(index, matcher)
+        for folders, paths in (
+            (["one"], {"one/inside/0.png", "one/inside/1.png"}),
+            (["two/inside/"], {"one/inside/1.png", "two/inside/2.png"}),
+            (["inside"], set()),
+            (["two", "one/inside"], {"one/inside/0.png", "one/inside/1.png", "two/inside/2.png"}),
+        ):
+            assert {hit.paths[0] for hit in searcher.find_sketch(folder=folders).results} == paths

@@ -1,0 +1,147 @@
+"""Shards in this process, without Ray: an index cut into parts, links to these that can be broken, and their server."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+
+from indexer import open_index, remove
+from model import Matcher
+from service.gallery import Call, Computed, Gallery, Ids, Layout, Pending, Round, ShardUnavailable, State
+from service.http.app import create_app
+from service.schemas import SearchResponse
+from service.search import Searcher
+from service.serving import Live
+from service.settings import Settings
+from service.sharding import ShardHere, Shards, ShardServer
+from tests.patience import PATIENCE, wait_until
+from tests.service.served import Served, served
+
+T = TypeVar("T")
+
+# Sums over all photos, as the mean [Ret], and over matrices of other shapes may differ in their last bits.
+NEARLY = 2e-6
+
+
+def cut(index: Path, matcher: Matcher, folder: Path, parts: Sequence[int]) -> list[Path]:
+    """Copies of an index below a folder, each of which has lost all photos but those of its part.
+
+    parts: the number of the part that each photo goes into, the photos in the order of their ids.
+    """
+    with open_index(index, matcher) as opened:
+        ids = sorted(opened.ids.tolist())
+    places = []
+    for part in sorted(set(parts)):
+        places.append(folder / f"shard-{part:04}")
+        shutil.copytree(index, places[-1])
+        if others := [photo for photo, its in zip(ids, parts, strict=True) if its != part]:
+            remove([], places[-1], ids=others)
+    return places
+
+
+class LocalLink(ShardHere):
+    """A link to a shard in this process.
+
+    Attributes:
+        asked: the questions so far. broken: whether it answers no more.
+    """
+
+    def __init__(self, name: str, folder: Path, matcher: Matcher) -> None:
+        super().__init__(ShardServer(folder, lambda: matcher))
+        self.name = name
+        self.asked: list[Call[Any]] = []
+        self.broken = False
+
+    def state(self) -> Pending[State]:
+        return self._unless_broken(super().state())
+
+    def ask(self, made: str, question: Call[T]) -> Pending[T]:
+        self.asked.append(question)
+        return self._unless_broken(super().ask(made, question))
+
+    def _unless_broken(self, answer: Pending[T]) -> Pending[T]:
+        def answered() -> T:
+            if self.broken:
+                raise ShardUnavailable("it is broken")
+            return answer.result(0)
+
+        return Computed(answered)
+
+    def ids(self) -> set[int]:
+        """The ids of its photos."""
+        return set(self.ask(self.state().result(0).made, Call[Ids]("all_ids")).result(0).tolist())
+
+
+def links_to(folders: Sequence[Path], matcher: Matcher) -> list[LocalLink]:
+    """A link to the shard in each folder."""
+    return [LocalLink(f"shard-{number}", folder, matcher) for number, folder in enumerate(folders)]
+
+
+def gallery_of(links: Sequence[LocalLink]) -> Gallery:
+    """The gallery of these shards, for one search."""
+    overviews = [link.overview(link.state().result(0).made).result(0) for link in links]
+    return Gallery(Layout(overviews, frozenset()), Round(links, [one.made for one in overviews], seconds=0))
+
+
+def searcher_of(links: Sequence[LocalLink], matcher: Matcher) -> Searcher:
+    """A searcher for one search of these shards."""
+    return Searcher(gallery_of(links), matcher)
+
+
+def assert_same(found: SearchResponse, expected: SearchResponse) -> None:
+    """Ids and ranking are equal, and scores up to the last bits of sums; clusters are counted shard by shard."""
+    assert [hit.id for hit in found.results] == [hit.id for hit in expected.results]
+    # Squares, because a distance is a root: next to 0 it changes far more than what is under it.
+    squares = [[hit.raw_score**2 for hit in outcome.results] for outcome in (found, expected)]
+    assert squares[0] == pytest.approx(squares[1], abs=NEARLY)
+    assert [(hit.rank, hit.paths, hit.copies) for hit in found.results] == [
+        (hit.rank, hit.paths, hit.copies) for hit in expected.results
+    ]
+    kinds = [
+        [(kind.best.id, kind.size, [hit.id for hit in kind.more]) for kind in outcome.kinds or ()]
+        for outcome in (found, expected)
+    ]
+    assert kinds[0] == kinds[1]
+    own: dict[str, Any] = {"results": (), "kinds": None, "clusters": (), "pairs_scored": 0}
+    own |= {"timings_ms": expected.timings_ms, "generation": expected.generation}
+    assert found.model_copy(update=own) == expected.model_copy(update=own)
+
+
+@dataclass(frozen=True)
+class Sharded:
+    """A running server over shards in this process.
+
+    Attributes:
+        served: the server. http: a connection to it. links: to its shards.
+    """
+
+    served: Served
+    http: httpx.Client
+    links: list[LocalLink]
+
+    def answers(self, count: int) -> None:
+        """Wait until so many shards answer."""
+        wait_until(lambda: sum(shard["answers"] for shard in self.info()["shards"]) == count, "shards are not as asked")
+
+    def info(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.http.get("/info").json()
+        return found
+
+
+@contextmanager
+def sharded(settings: Settings, matcher: Matcher, folders: Sequence[Path]) -> Iterator[Sharded]:
+    """Serve the shards in these folders."""
+    links = links_to(folders, matcher)
+    shards = Shards(links, settings.shard_seconds)
+    # The command waits for the shards before it serves them.
+    shards.refresh(strict=True)
+    app = create_app(settings, lambda run: Live(settings, run, matcher=lambda: matcher, shards=shards), at_once=4)
+    with served(settings, app) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+        yield Sharded(server, http, links)
