@@ -164,6 +164,8 @@ def test_the_command_prints_what_became_of_the_photos_and_the_shards(
 
 
 @pytest.mark.usefixtures("sharded")
+# Of how Ray uses pydantic.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_more_copies_of_shards_than_a_cluster_has_room_for_are_not_served(
     shards: Path, ray_cluster: Cluster, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
