@@ -195,7 +195,9 @@ def test_opening_a_folder_indexes_it_once_and_again_what_is_new(
         assert default.engine._settings.index == tmp_path / "data" / "index"
 
 
-def test_what_cannot_be_done_is_a_refusal_with_a_sentence(opened: Gallery, remote: Remote, tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
+    opened: Gallery, remote: Remote, weights: Path, tmp_path: Path
+) -> None:
     for gallery in (opened, remote):
         with pytest.raises(Refusal, match="image"):
             gallery.search(b"no picture")
@@ -210,7 +212,7 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(opened: Gallery, remot
     with pytest.raises(TypeError, match="pixels must be uint8"):
         opened.search(np.ones((99, 99)))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="give a list"):
-        encode("cat.png")
+        encode("cat.png", weights=str(weights))
 
 
 def test_one_photo_and_one_folder_need_no_list(opened: Gallery, sketch: bytes) -> None:
