@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import pickle
+import json
 import struct
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from types import ModuleType
 from typing import BinaryIO
@@ -128,6 +128,8 @@ def _lower(resource: ModuleType, name: str, soft: int) -> None:
         resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
+# Bytes of what is asked for, as JSON, and of the file.
+_REQUEST = struct.Struct("<IQ")
 # Number of the error or 0, width, height, day taken or 0, counted from 1, the first one of the year 1; then the pixels.
 # Width is the length of the error's text, where there is one.
 _REPLY = struct.Struct("<BIII")
@@ -160,21 +162,25 @@ class Request:
 
 def send_request(stream: BinaryIO, request: Request) -> None:
     """Raises OSError where nobody reads."""
-    pickle.dump(request, stream)
+    asked = json.dumps({"job": asdict(request.job), "limits": asdict(request.limits)}).encode()
+    stream.write(_REQUEST.pack(len(asked), len(request.data)) + asked)
+    stream.write(request.data)
     stream.flush()
 
 
 def receive_request(stream: BinaryIO) -> Request | None:
-    """Waits for a request. Returns None if the other process is gone.
-
-    It is unpickled, since only the program that started this process can send it. Replies come from a process that an
-    evil picture may have taken over, so that they are never unpickled.
-    """
-    try:
-        request: Request = pickle.load(stream)
-    except (EOFError, pickle.UnpicklingError):
+    """Waits for a request. Returns None if the other process is gone."""
+    head = stream.read(_REQUEST.size)
+    if len(head) < _REQUEST.size:
         return None
-    return request
+    asked_size, size = _REQUEST.unpack(head)
+    asked, data = stream.read(asked_size), stream.read(size)
+    if len(data) < size:
+        return None
+    request = json.loads(asked)
+    if (preprocessing := request["job"]["preprocessing"]) is not None:
+        request["job"]["preprocessing"] = Preprocessing(**preprocessing)
+    return Request(Job(**request["job"]), Limits(**request["limits"]), data)
 
 
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
