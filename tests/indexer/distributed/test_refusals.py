@@ -17,7 +17,7 @@ from indexer.distributed.connection import Resources, connected
 from indexer.store import ShardsFolder
 from tests.indexer.distributed.builds import BuildShards
 from tests.indexer.distributed.same import read_shards
-from tests.indexer.galleries import save_photos
+from tests.indexer.galleries import Collection, save_photos
 from tests.networks import tiny_checkpoint
 from tests.requirements import need_ray
 
@@ -84,9 +84,8 @@ def test_ids_that_do_not_fit_are_refused() -> None:
         check_ids(2**31 + 1)
 
 
-def test_an_ordinary_index_is_not_built_over(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
-    build([gallery], index_path, matcher, embedder="ret")
-    assert "holds an ordinary index; name another folder" in refused(gallery, index_path, "local")
+def test_an_ordinary_index_is_not_built_over(built_once: Collection) -> None:
+    assert "holds an ordinary index; name another folder" in refused(built_once.photos, built_once.index, "local")
 
 
 def test_a_folder_with_other_files_is_not_built_into(gallery: Path, tmp_path: Path) -> None:

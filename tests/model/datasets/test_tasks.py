@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,6 +204,21 @@ def test_queries_of_trained_classes_are_fresh_and_those_of_unseen_ones_are_the_p
     trained = [p.path.stem for p in task.corpus.sketches if p.label == TRAINING]
     assert trained == [f"{i:03}" for i in range(60) if is_fresh(TRAINING, f"{i:03}", FRESH_SKETCHES)]
     assert [p.path.stem for p in task.corpus.sketches if p.label == NEW] == [f"{i:03}" for i in range(10)]
+
+
+def test_protocols_of_unseen_classes_have_ten_sketches_of_each_and_the_photos_that_they_name(folder: Path) -> None:
+    def sizes(*arguments: Any) -> tuple[int, int]:
+        corpus = read_task(*arguments).corpus
+        return len(corpus.sketches), len(corpus.photos)
+
+    assert sizes("zero-shot", "unseen") == (10, 40)
+    # A fifth of the photos of the trained class is held out.
+    assert sizes("generalised", "unseen") == (10, 40 + 8)
+    assert sizes("cross-data-set", "unseen", "sketchy") == (10, 40)
+    with pytest.raises(ModelError, match="train has classes of train"):
+        read_task("generalised", "train")
+    with pytest.raises(ModelError, match="leave out --split or --trained-on"):
+        read_task("fine-grained", "unseen", "train")
 
 
 def test_the_fresh_protocol_has_trained_classes_alone(folder: Path) -> None:

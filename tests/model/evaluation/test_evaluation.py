@@ -17,14 +17,12 @@ from model.commands.program import clip_matcher
 from model.datasets import read_class_folders
 from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
 from model.datasets.tasks import SUBSET, Task, read_task
-from model.errors import ModelError
 from model.evaluation import measure
 from model.network import Modality
-from tests.archives import pack
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint
-from tests.pictures import SHAPES, drawing, encoded, photo
+from tests.pictures import SHAPES, drawing, photo
 from tests.requirements import needs_shared_data
 
 FOUR = SHAPES[:4]
@@ -163,20 +161,6 @@ def test_a_standard_split_and_a_training_s_classes_choose_among_a_folder_s(tmp_p
     assert crossed.about == ("classes outside the training classes of sketchy_100_25",)
 
 
-def write_optional_data(folder: Path) -> None:
-    """Archives of three sets as SKETCH_SEARCH_DATA has them, of the train class ant and the unseen class bat."""
-    for source, halves in (("sketchy", ("sketch", "photo")), ("tuberlin", ("sketch",)), ("caltech101", ("photo",))):
-        files: dict[str, bytes] = {}
-        for half in halves:
-            name, make = (f"{source}{{}}-1.png", drawing) if half == "sketch" else (f"{source}{{}}.png", photo)
-            made = [encoded(make("star", 64, seed)) for seed in range(10)]
-            for label in ("ant", "bat"):
-                files |= {f"{source}/{half}/{label}/{name.format(seed)}": made[seed] for seed in range(10)}
-        pack(folder / "data" / f"{source}.tar.gz", files)
-    split = {"train": ["ant"], "val": [], "unseen": ["bat"]}
-    (folder / "data" / "split.json").write_text(json.dumps(split))
-
-
 def test_a_sketch_is_encoded_in_as_many_variants_as_the_checkpoint_says_or_the_command(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,27 +180,6 @@ def test_figures_by_class_are_for_category_protocols(folder: Path, capsys: pytes
     assert all(f"{shape} (3)" in table for shape in FOUR)
     assert main([*command, "--protocol", "fine-grained"]) == 2
     assert "--by-class is for category protocols" in capsys.readouterr().err
-
-
-def test_the_protocols_of_the_optional_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_optional_data(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
-
-    def sizes(*arguments: Any) -> tuple[int, int]:
-        corpus = read_task(*arguments).corpus
-        return len(corpus.sketches), len(corpus.photos)
-
-    assert sizes("zero-shot", "unseen") == (20, 20)
-    assert sizes("generalised", "unseen") == (20, 20 + 4)
-    assert sizes("cross-data-set", "unseen", "sketchy") == (10, 10)
-    assert sizes("fine-grained", "unseen") == (10, 20)
-    assert sizes("zero-shot", "sketchy_104_21") == (20, 20)
-    assert {p.source for p in read_task("cross-data-set", "unseen").corpus.sketches} == {"tuberlin"}
-    with pytest.raises(ModelError, match="train has classes of train"):
-        read_task("generalised", "train")
-    with pytest.raises(ModelError, match="leave out --split or --trained-on"):
-        read_task("fine-grained", "unseen", "train")
 
 
 @needs_shared_data

@@ -184,9 +184,9 @@ def test_the_papers_losses_are_a_triplet_of_tokens_and_the_squared_error_of_rela
 
 def test_training_by_quadruplets_finds_pictures_it_never_saw_better(tmp_path: Path) -> None:
     data = training_set(write_patterns(tmp_path / "seen", seeds=range(12)), tmp_path / "pixels")
-    fresh = write_patterns(tmp_path / "fresh", seeds=range(100, 106))
+    fresh = write_patterns(tmp_path / "fresh", seeds=range(100, 104))
     how = Quadruplets(samples=8)
-    recipe = quadruplets(small_recipe(60), how, relation="kernel-mlp", relation_ret=False, **WITHOUT_SELECTION)
+    recipe = quadruplets(small_recipe(40), how, relation="kernel-mlp", relation_ret=False, **WITHOUT_SELECTION)
     recipe = dataclasses.replace(
         recipe, optimiser=ZseOptimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=5, average=0.0, last=1.0)
     )
