@@ -7,7 +7,6 @@ import shlex
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from model import Matcher
 from model.checkpoint.conversion import released_config
 from model.datasets.corpus import DATA_VARIABLE
 from model.network.zse import Network
-from tests.benchmarks import indexing, large, pen_up, scoring, two_stage
+from tests.benchmarks import indexing, large, pen_up, two_stage
 from tests.benchmarks.large_index import write_large_index
 from tests.benchmarks.results import Result
 from tests.benchmarks.scale import number
@@ -92,21 +91,6 @@ def test_shards_of_a_made_gallery_have_whole_cells_of_it_and_what_a_query_sends_
     assert number(row, "answered (KiB)") > number(row, "sent (KiB)") > 0
 
 
-@pytest.mark.parametrize("benchmark", [scoring, two_stage])
-def test_a_checkpoint_or_a_device_that_is_not_there_is_told(
-    benchmark: Any, tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    cases = [(str(tmp_path / "none"), "cpu", "none")]
-    if not torch.cuda.is_available():
-        cases.append((str(weights), "cuda", "use cpu"))
-    for path, device, said in cases:
-        with pytest.raises(SystemExit) as ended:
-            benchmark.main(["--output", str(tmp_path), "--weights", path, "--device", device])
-        assert ended.value.code == 2
-        assert said in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_indexing_is_measured_whole_and_in_parts(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,15 +122,6 @@ def test_a_stroke_is_measured_from_its_end_to_the_photos(server: Served) -> None
     assert all(min(lift.pause_ms, lift.request_ms, lift.show_ms) > 0 for lift in lifts)
     (*_, whole) = pen_up.rows(lifts)
     assert whole["kinds: median (ms)"] == lifts[1].total_ms
-
-
-def test_without_a_browser_the_reason_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    assert pen_up.main(["--output", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.startswith("pen-up to photos: not measured: ")
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.soak
