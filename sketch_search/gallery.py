@@ -113,7 +113,7 @@ def encode(
     Returns:
         (n, d) float32, each row of length 1.
     """
-    matcher = _matcher(weights, device)
+    matcher = _matcher(_settings(weights, device))
     if not len(pictures):
         return np.empty((0, matcher.config.width), np.float32)
     ret = torch.nn.functional.normalize(_tokens(matcher, pictures, kind).ret, dim=1)
@@ -128,7 +128,7 @@ def rank(
     Returns:
         Best first: the place of the photo in ``photos``, and its score by the checkpoint's best method.
     """
-    matcher = _matcher(weights, device)
+    matcher = _matcher(_settings(weights, device))
     if not len(photos):
         return []
     scores = matcher.scores(_tokens(matcher, [sketch], "sketch"), _tokens(matcher, photos, "photo"))[0]
@@ -136,9 +136,7 @@ def rank(
     return [(place, float(scores[place])) for place in order]
 
 
-@lru_cache(maxsize=2)
-def _matcher(weights: str | None, device: str) -> Matcher:
-    return open_matcher(_settings(weights, device))
+_matcher = lru_cache(maxsize=2)(open_matcher)
 
 
 def _settings(weights: str | os.PathLike[str] | None, device: str, **given: Path) -> Settings:

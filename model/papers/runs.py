@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
@@ -71,7 +73,7 @@ class Trainer(ABC, Generic[Trained]):
     Args:
         recipe: how to train.
         network: this is trained; it is moved to the device.
-        folder: keeps state.pt, all that is needed to continue, and log.jsonl, which has a JSON object for each
+        folder: keeps state.safetensors, all that is needed to continue, and log.jsonl, which has a JSON object for each
             step: losses, seconds and, at times, validation figures. A training found there is continued.
         origin: a digest of everything that determines the state of the training.
         device: where it computes.
@@ -85,7 +87,7 @@ class Trainer(ABC, Generic[Trained]):
         self.recipe, self.folder, self.origin = recipe, folder, origin
         self.device, self.dtype = torch.device(device), recipe.dtype
         folder.mkdir(parents=True, exist_ok=True)
-        self.state_path, self.log_path = folder / "state.pt", folder / "log.jsonl"
+        self.state_path, self.log_path = folder / "state.safetensors", folder / "log.jsonl"
         self.network: Trained = network.to(self.device).train()
         self.average: Trained = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser: torch.optim.Optimizer = self.make_optimiser()
@@ -186,25 +188,35 @@ class Trainer(ABC, Generic[Trained]):
 
     def save(self) -> None:
         """Writes the state of the training, atomically."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            for key, value in self.optimiser.state.get(parameter, {}).items():
+                if value is not None:
+                    tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
         partial = self.state_path.with_suffix(".partial")
-        parts = {name: part.state_dict() for name, part in self._parts.items()}
-        torch.save({"step": self.step, "origin": self.origin, **parts}, partial)
+        metadata = {"step": str(self.step), "origin": self.origin}
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, partial, metadata=metadata)
         os.replace(partial, self.state_path)
 
-    @property
-    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        return {"network": self.network, "average": self.average, "optimiser": self.optimiser}
-
     def _restore(self) -> None:
-        state: dict[str, Any] = torch.load(self.state_path, map_location="cpu", weights_only=True)
-        if state["origin"] != self.origin:
-            raise ModelError(
-                f"{self.state_path} belongs to another recipe, backbone or data; "
-                "name another folder with --run, or remove this one to start again"
-            )
-        self.step = state["step"]
-        for name, part in self._parts.items():
-            part.load_state_dict(state[name])
+        with safe_open(self.state_path, framework="pt") as file:
+            metadata = file.metadata()
+            if metadata.get("origin") != self.origin:
+                raise ModelError(
+                    f"{self.state_path} belongs to another recipe, backbone or data; "
+                    "name another folder with --run, or remove this one to start again"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        self.step = int(metadata["step"])
+        for part, network in (("network.", self.network), ("average.", self.average)):
+            network.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
+        parameters = dict(self.network.named_parameters())
+        for full, tensor in tensors.items():
+            if full.startswith("optimiser."):
+                _, key, name = full.split(".", 2)
+                # Optimisers count their steps on the CPU.
+                self.optimiser.state[parameters[name]][key] = tensor if key == "step" else tensor.to(self.device)
 
     def _cut_log(self) -> None:
         """Drops log lines of steps after the saved state, which will be repeated, and a line that is incomplete."""

@@ -20,6 +20,7 @@ import sketch_search
 from service.settings import Settings
 from sketch_search import Gallery, Refusal, Remote, encode, rank
 from sketch_search.answers import Picture
+from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.service.served import Served
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
@@ -220,6 +221,17 @@ def test_one_photo_and_one_folder_need_no_list(opened: Gallery, sketch: bytes) -
     assert opened.search(like=best, k=3)[0] == opened.search(like=[best], k=3)[0]
     alone, listed = (opened.search(sketch, folder=folder).answer.results for folder in ("größe", ["größe"]))
     assert alone == listed
+
+
+def test_vectors_are_made_by_the_checkpoint_that_is_named_now(
+    sketch: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = []
+    for seed in (0, 1, 0):
+        monkeypatch.setenv("SBIR_WEIGHTS", str(tiny_checkpoint(tmp_path / f"{seed}.safetensors", seed=seed)))
+        vectors.append(encode([sketch], "sketch"))
+    assert np.array_equal(vectors[0], vectors[2])
+    assert not np.array_equal(vectors[0], vectors[1])
 
 
 def test_every_public_name_is_there() -> None:
