@@ -102,9 +102,16 @@ class Round:
             raise ShardsLost(lost)
 
     def ask(self, questions: Mapping[int, Call[T]]) -> dict[int, T]:
-        """The answers to questions, by the number of their shard. All are asked at the same time.
+        """The answers to questions, by the number of their shard. Raises ShardsLost where a shard does not answer."""
+        answers, lost = self.gather(questions)
+        if lost:
+            raise ShardsLost(lost)
+        return answers
 
-        Raises ShardsLost where a shard does not answer.
+    def gather(self, questions: Mapping[int, Call[T]]) -> tuple[dict[int, T], list[str]]:
+        """The answers of the shards that answer, by their numbers, and the names of the others.
+
+        All questions are asked at the same time.
         """
         until = time.monotonic() + self._seconds
         pending: dict[int, Pending[T]] = {}
@@ -121,9 +128,7 @@ class Round:
                 answers[shard] = one.result(max(0.0, until - time.monotonic()))
             except ShardUnavailable:
                 lost.append(self._links[shard].name)
-        if lost:
-            raise ShardsLost(lost)
-        return answers
+        return answers, lost
 
 
 class Alone(Round):
@@ -133,9 +138,9 @@ class Alone(Round):
         super().__init__((), (), 0.0)
         self._shard = shard
 
-    def ask(self, questions: Mapping[int, Call[T]]) -> dict[int, T]:
+    def gather(self, questions: Mapping[int, Call[T]]) -> tuple[dict[int, T], list[str]]:
         """The answers, however long they take."""
-        return {number: question.answer(self._shard) for number, question in questions.items()}
+        return {number: question.answer(self._shard) for number, question in questions.items()}, []
 
 
 class Layout:
@@ -243,12 +248,16 @@ class Gallery:
         return parts[0] if len(parts) == 1 else Table.joined([*parts, _nothing(find)]).best(find)
 
     def rows_of_ids(self, ids: Sequence[int]) -> Rows:
-        """(m,): where photos are. One that no shard has may be in one that is missing: then ShardsLost is raised."""
+        """(m,): where photos are. One that no shard has may be in one that does not answer: that raises ShardsLost."""
         wanted = tuple(ids)
         found = np.full(len(wanted), -1, np.int64)
-        for shard, rows in self._ask_all("rows_of_ids", wanted).items() if wanted else ():
+        calls: dict[int, Call[Rows]] = {shard: Call("rows_of_ids", wanted) for shard in self._layout.asked if wanted}
+        answers, lost = self._ask.gather(calls)
+        for shard, rows in answers.items():
             found[rows >= 0] = rows[rows >= 0] + self._layout.row_starts[shard]
         if (found < 0).any():
+            if lost:
+                raise ShardsLost(lost)
             self._ask.check_complete()
             raise UnknownPhoto(f"no photo has the id {wanted[int(np.argmin(found))]}.")
         return found

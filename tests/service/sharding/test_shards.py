@@ -17,6 +17,7 @@ from indexer import shard_folders as folders_of
 from model import Matcher
 from model.terminal import BAD_INPUT
 from service.commands import main
+from service.errors import ShardsLost
 from service.gallery import Call, Computed, GenerationGone, Overview, ShardRefuses, State
 from service.settings import Settings
 from service.sharding import Shards, ShardServer, ShardsRefused
@@ -27,7 +28,7 @@ from tests.patience import wait_until
 from tests.requirements import need_ray
 from tests.service.served import Served
 from tests.service.sharding.conftest import HALVES
-from tests.service.sharding.shards_here import Sharded, cut, sharded
+from tests.service.sharding.shards_here import Sharded, cut, gallery_of, links_to, sharded
 from tests.service.small_gallery import PHOTOS
 
 
@@ -260,6 +261,18 @@ def test_a_shard_that_does_not_answer_is_left_out_and_told_and_comes_back(many: 
     assert many.http.get("/readyz").json() == {"status": "ready"}
     assert 'sbir_shard_up{shard="shard-1"} 1.0' in many.http.get("/metrics").text
     assert "sbir_searches_incomplete_total 1.0" in many.http.get("/metrics").text
+
+
+def test_photos_of_the_other_shards_are_found_as_soon_as_one_is_lost(
+    shard_folders: list[Path], matcher: Matcher
+) -> None:
+    links = links_to(shard_folders, matcher)
+    gallery = gallery_of(links)
+    there, lost = (min(link.ids()) for link in links[:2])
+    links[1].broken = True
+    assert gallery.photo(there).id == there
+    with pytest.raises(ShardsLost, match="shard-1"):
+        gallery.photo(lost)
 
 
 def test_without_any_shard_the_service_is_not_ready(many: Sharded, sketch: bytes) -> None:
