@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         open_index,
         shard_folders,
     )
-    from indexer.upkeep import compact, read_summary, remove, repair, verify
+    from indexer.upkeep import compact, indexed_folders, read_summary, remove, repair, verify
 
 # From the lowest on, so that a name of a low one loads none of the others.
 _ROOMS = ("errors", "place", "store", "embedding", "building", "upkeep")

@@ -45,7 +45,8 @@ class UnknownWord(ModelError):
 
     def __init__(self, text: str, size: int, nearest: tuple[str, ...], reason: str = "") -> None:
         """``reason``: why there are no words but those of the vocabulary, as a sentence."""
-        instead = f"; the nearest are {', '.join(nearest)}" if nearest else "; try another name for it, or draw it"
+        verb = "is" if len(nearest) == 1 else "are"
+        instead = f"; the nearest {verb} {', '.join(nearest)}" if nearest else "; try another name for it, or draw it"
         more = f". {reason}" if reason else ""
         super().__init__(f"the vocabulary of {size:,} words does not have {text!r}{instead}{more}")
         self.nearest = nearest

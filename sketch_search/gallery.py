@@ -13,8 +13,9 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
-from indexer import Folder, IndexRefused, Progress, build, default_index_path, folder_at, folder_of, read_summary
+from indexer import BadInvocation, Folder, IndexRefused, Progress, build, default_index_path, folder_of, indexed_folders
 from model import Matcher
 from model.network import Modality, Tokens, seen_together
 from service.engine import Engine, open_matcher
@@ -54,9 +55,16 @@ class Gallery(Searches):
             progress: whether to draw a bar on standard error, where that is a terminal.
             weights: the checkpoint; None for the one that SBIR_WEIGHTS names, or the default.
             device: "cpu", "cuda", or "auto", which takes the GPU where there is one.
+
+        Raises Refusal, in a sentence: a folder does not exist or has no photos, or the index has others, which it would
+        lose.
         """
         places = [folder_of(folder) for folder in folders]
         place = Path(index).expanduser() if index is not None else _index_of(places)
+        if places and (others := [str(known) for known in indexed_folders(place) if known not in places]):
+            raise BadInvocation(
+                f"the index {place} has other folders: {', '.join(others)}. Name these, too, or another index."
+            )
         settings = _settings(weights, device, index=place)
         matcher = open_matcher(settings)
         if (update and places) or not (place / "CURRENT").exists():
@@ -113,6 +121,7 @@ def encode(
     Returns:
         (n, d) float32, each row of length 1.
     """
+    _check_list(pictures)
     matcher = _matcher(_settings(weights, device))
     if not len(pictures):
         return np.empty((0, matcher.config.width), np.float32)
@@ -128,6 +137,7 @@ def rank(
     Returns:
         Best first: the place of the photo in ``photos``, and its score by the checkpoint's best method.
     """
+    _check_list(photos)
     matcher = _matcher(_settings(weights, device))
     if not len(photos):
         return []
@@ -146,9 +156,12 @@ def _settings(weights: str | os.PathLike[str] | None, device: str, **given: Path
     return Settings.model_validate({"device": device, **given})
 
 
-def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> Tokens:
-    if isinstance(pictures, str | bytes):
+def _check_list(pictures: object) -> None:
+    if isinstance(pictures, str | bytes | os.PathLike | Image.Image):
         raise TypeError("give a list of pictures, also where it is a single one")
+
+
+def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> Tokens:
     parts = []
     for picture in pictures:
         image = matcher.open(io.BytesIO(picture_bytes(picture)), kind)
@@ -164,7 +177,7 @@ def _index_of(folders: Sequence[Folder]) -> Path:
     if not folders:
         return default
     try:
-        known = {folder_at(root.path) for root in read_summary(default).manifest.roots}
+        known = set(indexed_folders(default))
     except IndexRefused:
         known = set()
     if known == set(folders):

@@ -1,5 +1,5 @@
 """Care of an index that is there: watch its photos, remove, compact, verify, repair, and say what it holds."""
 
 from indexer.upkeep.rewriting import RemovalPlan, UpkeepReport, compact, plan_removal, remove
-from indexer.upkeep.summary import IndexSummary, gallery_state, read_summary, watch
+from indexer.upkeep.summary import IndexSummary, gallery_state, indexed_folders, read_summary, watch
 from indexer.upkeep.verification import compare, repair, verify

@@ -10,7 +10,18 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from indexer.building import BadFile, FolderListing, live_roots
-from indexer.store import Catalog, Drift, IndexFolder, Manifest, generation_files, live_generation, shown_path
+from indexer.store import (
+    Catalog,
+    Drift,
+    Folder,
+    IndexFolder,
+    Manifest,
+    folder_at,
+    generation_files,
+    live_generation,
+    live_stamp,
+    shown_path,
+)
 
 
 class IndexSummary(BaseModel):
@@ -32,6 +43,11 @@ class IndexSummary(BaseModel):
     bad: tuple[BadFile, ...]
     removed: tuple[str, ...]
     drift: Drift
+
+
+def indexed_folders(path: Path) -> list[Folder]:
+    """Lists the folders that an index has; none where there is no index. Raises as ``read_summary`` does."""
+    return [] if live_stamp(path) is None else [folder_at(root.path) for root in read_summary(path).manifest.roots]
 
 
 def read_summary(path: Path) -> IndexSummary:

@@ -24,10 +24,9 @@ from indexer import (
     Folder,
     Progress,
     build,
-    folder_at,
     folder_of,
+    indexed_folders,
     live_stamp,
-    read_summary,
     shard_folders,
 )
 from indexer.distributed import check_address
@@ -114,7 +113,7 @@ def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
         PortTaken: the port to serve at cannot be listened on.
     """
     index = index_path(settings)
-    known = _known_roots(index)
+    known = indexed_folders(index)
     for folder in folders:
         # One that the index has may be on a disk that is not there today. The build says so, and its photos stay.
         if (found := folder_of(folder)) not in known and found.problem() is not None:
@@ -152,11 +151,6 @@ def print_build(report: BuildReport) -> None:
     for folder in report.unlisted:
         print(printable(f"{PROGRAM}: {folder.path}: {folder.reason}; what was known of it stays."), file=sys.stderr)
     sys.stdout.flush()
-
-
-def _known_roots(index: Path) -> list[Folder]:
-    """The folders that the index has; none where there is no index."""
-    return [] if live_stamp(index) is None else [folder_at(root.path) for root in read_summary(index).manifest.roots]
 
 
 def _check_nothing_is_lost(index: Path, known: Sequence[Folder], folders: Sequence[Address]) -> None:

@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 import torch
 from pydantic import BaseModel
 
-from indexer import BadInvocation, IndexRefused, Request, build_growing, live_stamp, read_progress, read_summary
+from indexer import BadInvocation, IndexRefused, Request, build_growing, indexed_folders, read_progress
 from model.terminal import Refusal, expanded, resolved
 from service.engine import open_matcher
 from service.errors import BuildRefused, NotReady
@@ -61,7 +61,7 @@ class Builder:
         folders = () if folder is None else (expanded(folder),)
         try:
             Request(folders).check(index)
-            known = [] if live_stamp(index) is None else [root.path for root in read_summary(index).manifest.roots]
+            known = [*map(str, indexed_folders(index))]
         except IndexRefused as error:
             raise NotReady(str(error)) from error
         for place in folders:

@@ -196,6 +196,21 @@ def test_opening_a_folder_indexes_it_once_and_again_what_is_new(
         assert default.engine._settings.index == tmp_path / "data" / "index"
 
 
+def test_an_index_of_other_folders_is_neither_replaced_nor_searched(
+    weights: Path, tmp_path: Path, sketch: bytes
+) -> None:
+    for seed, name in enumerate(("one", "other")):
+        (tmp_path / name).mkdir()
+        draw_photo(seed).save(tmp_path / name / "photo.png")
+    opening: dict[str, Any] = {"index": tmp_path / "index", "weights": weights, "progress": False}
+    Gallery.open(tmp_path / "one", **opening).close()
+    for update in (True, False):
+        with pytest.raises(Refusal, match=rf"has other folders: {re.escape(str(tmp_path / 'one'))}\."):
+            Gallery.open(tmp_path / "other", update=update, **opening)
+    with Gallery.open(tmp_path / "one", tmp_path / "other", **opening) as both:
+        assert len(both) == 2
+
+
 def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
     opened: Gallery, remote: Remote, weights: Path, tmp_path: Path
 ) -> None:
@@ -214,6 +229,8 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
         opened.search(np.ones((99, 99)))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="give a list"):
         encode("cat.png", weights=str(weights))
+    with pytest.raises(TypeError, match="give a list"):
+        rank("cat.png", draw_photo(0))  # type: ignore[arg-type]
 
 
 def test_one_photo_and_one_folder_need_no_list(opened: Gallery, sketch: bytes) -> None:

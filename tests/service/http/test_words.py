@@ -117,7 +117,7 @@ def test_a_word_that_no_photo_fits_is_told_and_the_nearest_photos_are_found(
 @pytest.mark.parametrize(
     ("text", "expected", "sentence"),
     [
-        ("my dogs", (422, "unknown_word"), "The vocabulary of 6 words does not have 'my dogs'; the nearest are dog"),
+        ("my dogs", (422, "unknown_word"), "The vocabulary of 6 words does not have 'my dogs'; the nearest is dog"),
         (
             "quaternion",
             (422, "unknown_word"),
@@ -186,7 +186,7 @@ def test_server_client_and_command_line_agree_on_words(
         with pytest.raises(ValueError, match="text must have letters"):
             client.search(text="")
     assert main(["search", "--text", "dogg", *options]) == BAD_INPUT
-    assert "the vocabulary of 6 words does not have 'dogg'; the nearest are dog" in capsys.readouterr().err
+    assert "the vocabulary of 6 words does not have 'dogg'; the nearest is dog" in capsys.readouterr().err
 
 
 def test_searches_with_a_word_are_timed_where_there_is_a_vocabulary(http_words: httpx.Client, sketch: bytes) -> None:
