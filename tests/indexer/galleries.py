@@ -46,7 +46,7 @@ class Collection:
         return open_index(self.index, self.matcher)
 
     def copied(self, folder: Path) -> Collection:
-        """The same with a copy of the index in a folder, to be changed there."""
+        """Returns the collection with a copy of its index in a folder, to be changed there."""
         return replace(self, index=Path(shutil.copytree(self.index, folder / "index")))
 
 

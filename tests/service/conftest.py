@@ -65,7 +65,7 @@ def opened() -> Iterator[Browser]:
 
 @pytest.fixture
 def desk(opened: Browser) -> Iterator[Browser]:
-    """The same, once it has forgotten the test before; pages show photos until something else is chosen.
+    """Gives the browser once it has forgotten the test before; pages show photos until something else is chosen.
 
     After the test, `check_quiet` has to hold.
     """

@@ -93,7 +93,7 @@ def asked(settings: Settings, **changes: object) -> Iterator[httpx.Client]:
 def wordy(
     settings: Settings, photos: Path, folder: Path, words: tuple[tuple[str, ...], ...], embedder: str = "ret"
 ) -> Settings:
-    """Those of a server of such an index, which is made in ``folder``: of these photos, clustered by this embedder."""
+    """Returns the settings to serve an index of these photos, which it makes in ``folder`` by this embedder."""
     weights = tiny_checkpoint(folder / "tiny.safetensors", words=words, diffusion=0.2)
     build([photos], folder / "index", model.load(weights), clusters=CLUSTERS, embedder=embedder)
     return settings.model_copy(update={"index": folder / "index", "weights": weights})

@@ -17,7 +17,7 @@ from tests.programs import started_python
 
 
 def updates_of(states: str, failures: int) -> list[str]:
-    """What a gallery is when it is updated: at each pause it is the next of the states; the first updates fail."""
+    """Stands for a gallery that changes: at each pause it is the next of the states; the first updates fail."""
     now, made = "", list[str]()
 
     def pauses() -> Iterator[None]:

@@ -77,7 +77,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def trained(work: Path, run: str) -> Network:
-    """What a training has made."""
+    """Holds what a training has made."""
     network = load_network(work / run / "final.safetensors")
     assert isinstance(network, Network)
     return network

@@ -106,7 +106,7 @@ def closed(settings: Settings) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Soak]:
-    """What becomes of the requests to all paths."""
+    """Returns how the requests to all paths were answered."""
     with soak("Requests generated from the contract, and against it. Each answer is as documented") as made:
         yield made
 

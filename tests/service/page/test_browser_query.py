@@ -178,7 +178,7 @@ def choose_file(driver: Browser, file: Path) -> None:
 
 
 def kind(driver: Browser) -> str | None:
-    """What the image is searched with as; None where nobody is asked."""
+    """Returns as what the image is searched with; None where nobody is asked."""
     chosen: str | None = driver.execute_script(
         "const asked = document.getElementById('as');"
         "return asked.checkVisibility() ? asked.querySelector(':checked').value : null;"
