@@ -1,4 +1,4 @@
-"""What may be written on the command line, how it is told apart, and the commands that serve."""
+"""The command line tells its commands and options apart, and its commands serve."""
 
 from __future__ import annotations
 

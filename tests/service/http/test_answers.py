@@ -1,4 +1,4 @@
-"""What every answer has in common: its id, the shape of errors, who may ask, and how often."""
+"""Every answer has an id, and errors one shape; and the server says who may ask, and how often."""
 
 from __future__ import annotations
 

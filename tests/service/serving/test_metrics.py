@@ -1,4 +1,4 @@
-"""What /metrics tells, and whom; and the server as a program of its own, which is told to stop."""
+"""The route /metrics tells counts to those who may read them; the server runs as a program, and stops when told to."""
 
 from __future__ import annotations
 
