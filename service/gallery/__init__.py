@@ -12,5 +12,5 @@ from service.gallery.gallery import (
     ShardUnavailable,
     State,
 )
-from service.gallery.shard import Call, Overview, SentTokens, Shard, to_tensor
-from service.gallery.table import Cells, Find, Floats, Ids, Rows, Scores, Table, Word, best_first
+from service.gallery.shard import Call, Overview, Shard
+from service.gallery.table import Cells, Find, Floats, Ids, Rows, Scores, SentTokens, Table, Word, best_first, to_tensor

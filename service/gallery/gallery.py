@@ -21,8 +21,8 @@ from model import Tokens
 from model.network import Modality
 from model.terminal import Refusal
 from service.errors import BadSearch, ShardsLost
-from service.gallery.shard import Call, Overview, SentTokens, Shard
-from service.gallery.table import Cells, Find, Floats, Ids, Rows, Scores, Table
+from service.gallery.shard import Call, Overview, Shard
+from service.gallery.table import Cells, Find, Floats, Ids, Rows, Scores, SentTokens, Table
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -16,7 +16,7 @@ from indexer import EmbedderEntry, Index, IndexRefused, Origin, PhotoEntry, Phot
 from model import Matcher, Tokens
 from model.network import Method, Modality
 from model.ranking import ALIKE, likeness_to
-from service.gallery.table import Cells, Find, Floats, Ids, Mask, Rows, Scores, Table
+from service.gallery.table import Cells, Find, Floats, Ids, Mask, Rows, Scores, SentTokens, Table
 from service.towers import TextVector
 
 T_co = TypeVar("T_co", covariant=True)
@@ -38,31 +38,6 @@ RESIDENT_SHARE = 0.4
 # Filters whose photos are kept, a byte for each photo of the gallery: while somebody draws, one is asked for again.
 FILTERS_KEPT = 16
 _BUILD_AGAIN = "run `sketch-search index verify --repair`."
-
-
-@dataclass(frozen=True)
-class SentTokens:
-    """Tokens of a batch of pictures: ``model.Tokens`` as arrays."""
-
-    features: NDArray[Any]
-    positions: NDArray[np.int64]
-    summary: NDArray[Any] | None = None
-
-    @staticmethod
-    def of(tokens: Tokens) -> SentTokens:
-        """These tokens, from whatever device they are on."""
-        summary = None if tokens.summary is None else tokens.summary.cpu().numpy()
-        return SentTokens(tokens.features.cpu().numpy(), tokens.positions.cpu().numpy(), summary)
-
-    def tokens(self, device: torch.device) -> Tokens:
-        """The tokens on a device."""
-        summary = None if self.summary is None else to_tensor(self.summary, device)
-        return Tokens(to_tensor(self.features, device), to_tensor(self.positions, device), summary)
-
-
-def to_tensor(array: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """A copy as a tensor: what came from elsewhere may lie in memory that is not to be written."""
-    return torch.from_numpy(np.array(array)).to(device)
 
 
 @dataclass(frozen=True)
@@ -168,8 +143,8 @@ class Shard:
         found = [np.empty(0, np.int64)]
         if find.clip is not None:
             found.append(self._embeddings.near(find.clip[None], wanted, mask, cells))
-        elif find.features.size:
-            found.append(vectors.near(find.features[:, 0], wanted, mask, cells))
+        elif find.sketch is not None:
+            found.append(vectors.near(find.sketch.features[:, 0], wanted, mask, cells))
         if find.liked is not None:
             found.append(vectors.near(find.liked - find.mean, wanted, mask, cells))
             kept = np.flatnonzero(np.isin(self.index.ids, find.kept))
@@ -192,9 +167,9 @@ class Shard:
         ret = Tokens.of_ret(values.to(matcher.device))
         if find.clip is not None:
             by_vector = self._by_clip(find.clip, rows)
-        elif find.features.size:
+        elif find.sketch is not None:
             priors = self._known(self._priors, rows, ret, matcher.priors)
-            by_vector = matcher.scores(find.tokens(matcher.device), ret, "ret", priors)[0].numpy()
+            by_vector = matcher.scores(find.sketch.tokens(matcher.device), ret, "ret", priors)[0].numpy()
         if isinstance(find.word, TextVector):
             by_word = self._by_clip(find.word.values, rows)
         elif find.word is not None:
@@ -234,7 +209,9 @@ class Shard:
         With a limit they are scored in portions, of which the first is always scored.
         """
         wanted = table.to_score(find)
-        sketch, scores = find.tokens(self._matcher.device), table.scores.copy()
+        # Only queries by vectors alone may have no tokens.
+        assert find.sketch is not None
+        sketch, scores = find.sketch.tokens(self._matcher.device), table.scores.copy()
         if find.budget_ms is None:
             scores[wanted] = self._pairs(sketch, table.rows[wanted], method)
             return replace(table, scores=scores)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import faiss
 import numpy as np
@@ -52,15 +52,39 @@ def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np
 
 
 @dataclass(frozen=True)
+class SentTokens:
+    """Tokens of a batch of pictures: ``model.Tokens`` as arrays."""
+
+    features: NDArray[Any]
+    positions: NDArray[np.int64]
+    summary: NDArray[Any] | None = None
+
+    @staticmethod
+    def of(tokens: Tokens) -> SentTokens:
+        """These tokens, from whatever device they are on."""
+        summary = None if tokens.summary is None else tokens.summary.cpu().numpy()
+        return SentTokens(tokens.features.cpu().numpy(), tokens.positions.cpu().numpy(), summary)
+
+    def tokens(self, device: torch.device) -> Tokens:
+        """The tokens on a device."""
+        summary = None if self.summary is None else to_tensor(self.summary, device)
+        return Tokens(to_tensor(self.features, device), to_tensor(self.positions, device), summary)
+
+
+def to_tensor(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """A copy as a tensor: what came from elsewhere may lie in memory that is not to be written."""
+    return torch.from_numpy(np.array(array)).to(device)
+
+
+@dataclass(frozen=True)
 class Find:
     """A query that is encoded: what is looked for in some cells of a gallery, and how much of it.
 
     Attributes:
         method: what scores photos; "ret" and "clip" compare vectors alone.
         mean: (d,) the mean of all vectors of the gallery.
-        features, positions: of the query's tokens, (1, n, d) and (1, n-1). The tokens are the sketch's, or where photos
-            are liked one [Ret] near theirs. With no token nothing is compared with the sketch: (1, 0, d).
-        summary: (1, e), as in ``Tokens``.
+        sketch: the query's tokens, a batch of one: the sketch's, or where photos are liked one [Ret] near theirs. None
+            where nothing is compared with them.
         clip: (e,) the sketch by CLIP, where that is the method.
         word: the query's word. wanted: the filter that photos have to pass. None for none.
         liked, unliked: (l, d) and (u, d) vectors of photos. kept: ids of liked photos of the gallery.
@@ -74,9 +98,7 @@ class Find:
 
     method: ScoredBy
     mean: Floats
-    features: Floats = field(default_factory=lambda: np.empty((1, 0, 0), np.float32))
-    positions: Rows = field(default_factory=lambda: np.empty((1, 0), np.int64))
-    summary: Floats | None = None
+    sketch: SentTokens | None = None
     clip: Floats | None = None
     word: Word | None = None
     wanted: PhotoFilter | None = None
@@ -91,14 +113,7 @@ class Find:
 
     def of_tokens(self, tokens: Tokens) -> Find:
         """This query with the tokens of a batch of one."""
-        features, positions = tokens.features.float().cpu().numpy(), tokens.positions.cpu().numpy()
-        summary = None if tokens.summary is None else tokens.summary.float().cpu().numpy()
-        return replace(self, features=features, positions=positions, summary=summary)
-
-    def tokens(self, device: torch.device) -> Tokens:
-        """The query's tokens on a device."""
-        summary = None if self.summary is None else torch.tensor(self.summary, device=device)
-        return Tokens(torch.tensor(self.features, device=device), torch.tensor(self.positions, device=device), summary)
+        return replace(self, sketch=SentTokens.of(tokens.to(dtype=torch.float32)))
 
     @property
     def parts(self) -> int:
@@ -170,7 +185,7 @@ class Table:
         """Keeps the photos that were looked for, and scores only of those that are wanted."""
         table = self
         if find.count is not None:
-            chosen = [best_first(self.ids, self.by_vector, find.count)] if find.features.size else []
+            chosen = [best_first(self.ids, self.by_vector, find.count)] if find.sketch is not None else []
             if find.liked is not None:
                 # The liked ones are the nearest to themselves, but others may be as near.
                 chosen += [best_first(self.ids, self.likeness, NEAREST), np.flatnonzero(np.isin(self.ids, find.kept))]

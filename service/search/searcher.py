@@ -222,7 +222,9 @@ class Searcher:
         compared has no number as its score.
         """
         cells, method, find = self.gallery.cells, plan.method, encoded.find
-        sketch = find.tokens(self.matcher.device)
+        # Encoding a query gives it tokens, whatever it asks for.
+        assert find.sketch is not None
+        sketch = find.sketch.tokens(self.matcher.device)
         compared = np.arange(len(cells.sizes)) if plan.nprobe == "all" else self._compared(encoded)
         if find.clip is not None and cells.embeddings is not None:
             by_vector = (cells.embeddings @ find.clip).astype(np.float32)
@@ -251,7 +253,7 @@ class Searcher:
         cells, find = self.gallery.cells, encoded.find
         if find.wanted is not None or find.clip is not None or isinstance(find.word, TextVector):
             return np.arange(len(cells.sizes))
-        drawn = [find.features[:, 0]] if find.features.size else []
+        drawn = [] if find.sketch is None else [find.sketch.features[:, 0]]
         return np.union1d(cells.near(np.concatenate([*drawn, self._directions(find)])), encoded.homes)
 
     def _directions(self, find: Find) -> NDArray[np.float32]:
