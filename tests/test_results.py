@@ -155,15 +155,15 @@ def test_what_large_galleries_take_is_computed_from_what_the_benches_have_measur
         "| machines that search | 1 | 101 | 1,001 |",
         "| index on disk | 15 GiB | 1.5 TiB | 15 TiB |",
         "| memory of the ingress, beside the network | none | 905 MiB | 7.0 GiB |",
-        "| building, small photos, by one machine (h) | 2.78 | 278 | 2,778 |",
-        "| by as many machines as shards (h) | 2.78 | 2.78 | 2.78 |",
+        "| their rent for a month (dollars) | 40.0 | 4,040 | 40,040 |",
+        "| building on as many machines as shards, small photos (h) | 2.78 | 2.78 | 2.78 |",
         # Encode, choose, score, diffuse and HTTP; then also Ray, three milliseconds a shard asked, and the network.
         "| of them asked by a query, at most | 1 | 64 | 64 |",
         "| a query alone (ms) | 68.0 | 289 | 289 |",
         "| - what further shards that are asked add to the gather (ms) | none | 189 | 189 |",
         "| queries a second | 14.7 | 4.83 | 4.83 |",
         "| what limits them: the next wall | the machine | the ingress | the ingress |",
-        "| gather: what shards send the ingress for a query | none | 26 MiB | 26 MiB |",
+        "| what shards send the ingress for a query | none | 26 MiB | 26 MiB |",
         "| ids given, of those there are | 0.05% | 4.66% | 46.57% |",
     ):
         assert f"\n{line}\n" in text, line

@@ -166,12 +166,13 @@ def share_found(searcher: Searcher, drawn: Sequence[Image.Image]) -> float:
     """The share of the exact best RERANK photos by [Ret] that a search chooses, the mean over the queries."""
     matcher, index = searcher.matcher, searcher.index
     chosen = [{hit.id for hit in searcher.search(one, SearchQuery(k=RERANK, method="ret")).results} for one in drawn]
-    sketches = [matcher.encode(matcher.prepare(one, "sketch")[None], "sketch") for one in drawn]
+    # With the summary of each sketch, whose guesses lead a search, too.
+    sketches = Tokens.cat([matcher.encode(matcher.prepare(one, "sketch")[None], "sketch") for one in drawn])
     scores = np.empty((len(drawn), index.photo_count), np.float32)
     for start in range(0, index.photo_count, _BLOCK):
         places = np.arange(start, min(start + _BLOCK, index.photo_count))
         photos = Tokens.of_ret(index.vectors.of(places))
-        scores[:, places] = matcher.scores(Tokens.of_ret(Tokens.cat(sketches).ret), photos, "ret").numpy()
+        scores[:, places] = matcher.scores(sketches.without_patches, photos, "ret").numpy()
     exact = [index.ids[best_first(index.ids, of_one, RERANK)] for of_one in scores]
     return float(np.mean([np.isin(best, list(ids)).mean() for best, ids in zip(exact, chosen, strict=True)]))
 

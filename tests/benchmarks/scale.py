@@ -1,7 +1,7 @@
-"""The tables of docs/scale.md: what galleries take that nobody has tried, computed from what the benches have measured.
+"""Computes the table of docs/scale.md: what galleries take that nobody has tried, from what the benches have measured.
 
 A shard is as large as the largest gallery that was measured, on such a machine as it was measured on. So nothing is
-said of larger shards; what grows is how many there are. `make bench` writes the tables as its last step.
+said of larger shards; what grows is how many there are. `make bench` writes the table as its last step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from tests.benchmarks import results
 from tests.benchmarks.results import Result, ResultError, Row, table
 
 GALLERIES = {"a million": 10**6, "a hundred million": 10**8, "a billion": 10**9}
-GIGABITS = 10.0
+# Assumed, not measured: the network between machines, and the rent of one with two cores, 8 GiB and a disk.
+GIGABITS, DOLLARS = 10.0, 40.0
 # Bytes of a number, of a score, and of a number of a vector.
 NUMBER, FLOAT, HALF = 8, 4, 2
 # Bytes that the driver of a build keeps of each file; docs/many-machines.md says so, and no bench measures it.
@@ -30,11 +31,14 @@ TIMES_ON_DISK = 3
 MIB = 2**20
 
 
-def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS) -> dict[str, str]:
-    """The blocks Scale and Walls. Raises ResultError where a result that they need, or a row of one, is missing.
+def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: float = DOLLARS) -> dict[str, str]:
+    """Returns the block Scale. Raises ResultError where a result that it needs, or a row of one, is missing.
 
-    gigabits: a second, of the network between shards and ingress. Scoring takes as long as if all photos that are
-    scored were in one shard; in many shards it takes less. What Ray takes counts as work of the ingress.
+    Scoring takes as long as if all photos that are scored were in one shard; in many shards it takes less. What Ray
+    takes counts as work of the ingress.
+
+    Args:
+        gigabits: a second, of the network between shards and ingress. dollars: the rent of a machine for a month.
     """
     if missing := {"Large galleries", "Shards", "Indexing"} - measured.keys():
         raise ResultError(f"no bench has measured {', '.join(sorted(missing))}")
@@ -49,14 +53,13 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS) -> dict[s
     photo = grown * MIB / (per_shard - number(smaller, "photos"))
     network = load()
     width = network.config.width
-    vector = width * HALF
     # A photo in the table of a search, and a cell as the ingress keeps it.
     found, cell = row_bytes(width), cell_bytes(width, network.token_count("photo"))
     # Encoding and diffusion take longer with more shards only because processes share the cores of the bench.
     between = [number(row, alone) - number(row, "encode (ms)") - number(row, "diffuse (ms)") for row in (one, many)]
     further_ms = (between[1] - between[0]) / (int(str(many["gallery"]).split()[0]) - 1)
 
-    def gallery(photos: int) -> tuple[Row, Row]:
+    def gallery(photos: int) -> Row:
         shards = -(-photos // round(per_shard))
         parts = {name: number(largest, f"{name} (ms)") for name in ("encode", "choose", "score", "diffuse")}
         parts["HTTP"] = number(plain, alone) - number(plain, "all stages (ms)")
@@ -82,48 +85,38 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS) -> dict[s
         def of_shards(size: float) -> str:
             return in_bytes(size) if shards > 1 else "none"
 
-        hours = {way: photos / number(row, "photos a second") / 3600 for way, row in (("s", whole), ("p", phones))}
-        wall = min(rates, key=rates.__getitem__)
-        scale: Row = {
+        hours = [photos / shards / number(row, "photos a second") / 3600 for row in (whole, phones)]
+        wall, machines = min(rates, key=rates.__getitem__), shards + (shards > 1)
+        return {
             "shards": shards,
             "of them asked by a query, at most": asked,
-            "machines that search": shards + (shards > 1),
+            "machines that search": machines,
+            "their rent for a month (dollars)": machines * dollars,
             "index on disk": in_bytes(photos * photo),
-            "of it on each machine": in_bytes(photos * photo / shards),
             "on each machine, while it is built again": in_bytes(TIMES_ON_DISK * photos * photo / shards),
             "memory of the process of a shard": in_bytes(number(largest, "whole process (MiB)") * MIB),
             "memory of the ingress, beside the network": of_shards(cells + tables),
-            "memory of a worker that builds": in_bytes(number(whole, "memory (MiB)") * MIB),
+            "- of that, cells": of_shards(cells),
             "memory of the driver of a build": in_bytes(photos * LISTED),
-            "building, small photos, by one machine (h)": hours["s"],
-            "by as many machines as shards (h)": hours["s"] / shards,
-            "building, photos of 12 megapixels, by one machine (h)": hours["p"],
-            "the same, by as many machines as shards (h)": hours["p"] / shards,
+            "building on as many machines as shards, small photos (h)": hours[0],
+            "the same, photos of 12 megapixels (h)": hours[1],
             "a query alone (ms)": sum(parts.values()),
             **{f"- {name} (ms)": taken for name, taken in parts.items()},
+            "what shards send the ingress for a query": of_shards(gathered),
+            "token reads of a query, over all shards, at most": f"{in_bytes(RERANK * photo)} in {RERANK} places",
             "queries a second": rates[wall],
             "what limits them: the next wall": wall,
-        }
-        walls: Row = {
-            "gather: what shards send the ingress for a query": of_shards(gathered),
-            "the same without vectors": of_shards(asked * SHORTLIST * (found - vector)),
-            "token reads of a query, over all shards, at most": f"{in_bytes(RERANK * photo)} in {RERANK} places",
-            "cells that the ingress keeps": of_shards(cells),
-            f"tables of {SEARCHES_AT_ONCE} searches at once": of_shards(tables),
-            "records of files that the driver of a build keeps": in_bytes(photos * LISTED),
             "ids given, of those there are": f"{photos / MOST_ID:.2%}",
         }
-        return scale, walls
 
-    columns = {name: gallery(photos) for name, photos in GALLERIES.items()}
-    scale, walls = (transposed({name: both[which] for name, both in columns.items()}) for which in (0, 1))
+    scale = transposed({name: gallery(photos) for name, photos in GALLERIES.items()})
     said = f"A shard has {per_shard:,.0f} photos, as the largest gallery that was measured. Each photo takes "
     said += f"{in_bytes(photo)} on the disk."
     sources = "\n".join(
         f"- {name}: {measured[name].machine}; {measured[name].date}: `{measured[name].command}`"
         for name in ("Large galleries", "Shards", "Indexing")
     )
-    return {"Scale": f"{said}\n\n{table(scale)}\n\nComputed from:\n\n{sources}", "Walls": table(walls)}
+    return {"Scale": f"{said}\n\n{table(scale)}\n\nComputed from:\n\n{sources}"}
 
 
 def row_bytes(width: int) -> int:
@@ -160,16 +153,17 @@ def in_bytes(count: float) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Returns the command line."""
     made = results.parser("scale", __doc__)
     made.add_argument("--gigabits", type=float, default=GIGABITS, metavar="N", help="a second, of the network (10)")
+    made.add_argument("--dollars", type=float, default=DOLLARS, metavar="N", help="a month, for a machine (40)")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables, and write them into the page; 2 with a sentence where that cannot be done."""
+    """Print the table, and write it into the page; 2 with a sentence where that cannot be done."""
     options = parser().parse_args(arguments)
-    return results.publish(options, lambda measured: tables(measured, options.gigabits))
+    return results.publish(options, lambda measured: tables(measured, options.gigabits, options.dollars))
 
 
 if __name__ == "__main__":
