@@ -37,8 +37,8 @@ from model.words import WordBook
 CHUNK = 32
 # A GPU needs more pairs at once to be busy.
 GPU_CHUNK = 256
-# Photos whose prior, or whose words, are computed at once.
-RET_CHUNK = 64
+# Photos whose prior, or words, or agreement with guesses, are computed at once. A search compares some 4,000 by vector.
+RET_CHUNK = 512
 # Images encoded at once: a query is one sketch, of which ``Matcher._encoded`` makes the variants; photos come many at a
 # time.
 ENCODE_CHUNK = {"sketch": 1, "photo": 16}
@@ -275,7 +275,8 @@ class Matcher:
         known = self.priors(photos) if priors is None else priors
         agreements = None
         if self.network.ret_gain:
-            agreements = self._in_chunks(photos, lambda ret: self.network.agreements(s, ret).T).T
+            guessed = self.network.guessed(s)
+            agreements = self._in_chunks(photos, lambda ret: self.network.agreements(guessed, ret).T).T
         return self.network.ret_distances(s, p, known, agreements).cpu()
 
     @torch.inference_mode()

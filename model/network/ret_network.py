@@ -258,16 +258,26 @@ class RetNetwork(nn.Module, ABC):
         if self.prior is not None:
             squares += 2 * self.prior.ret_weight * (self.prior(photo.ret) if priors is None else priors)
         if gain:
-            squares += 2 * gain * (1 - (self.agreements(sketch, photo.ret) if agreements is None else agreements))
+            if agreements is None:
+                agreements = self.agreements(self.guessed(sketch), photo.ret)
+            squares += 2 * gain * (1 - agreements)
         return squares.clamp(0, 4 + 2 * gain).sqrt()
 
-    def agreements(self, sketch: Tokens, photo_ret: torch.Tensor) -> torch.Tensor:
-        """s sketches, [Ret] of p photos (p, d) -> (s, p) float32: how far what they show agrees; 0 without guesses."""
-        if self.vocabulary is None or not self.vocabulary.drawn:
-            return torch.zeros(len(sketch), len(photo_ret), device=photo_ret.device)
-        shown = self.vocabulary.shown(photo_ret)
+    def guessed(self, sketch: Tokens) -> torch.Tensor:
+        """s sketches -> (s, k) float32: how probably each shows each thing; k is 0 where guesses do not lead."""
+        if not self.ret_gain or self.vocabulary is None:
+            return torch.zeros(len(sketch), 0, device=sketch.ret.device)
         # One by one, so that no sketch depends on the others.
-        guessed = (self.vocabulary.guessed(sketch[row : row + 1]) for row in range(len(sketch)))
+        return torch.cat([self.vocabulary.guessed(sketch[row : row + 1]) for row in range(len(sketch))])
+
+    def agreements(self, guessed: torch.Tensor, photo_ret: torch.Tensor) -> torch.Tensor:
+        """What s sketches show, as ``guessed`` says, and [Ret] of p photos (p, d) -> (s, p) float32: how far it agrees.
+
+        It is 0 where guesses do not lead.
+        """
+        if not guessed.shape[1] or self.vocabulary is None:
+            return torch.zeros(len(guessed), len(photo_ret), device=photo_ret.device)
+        shown = self.vocabulary.shown(photo_ret)
         return torch.stack([(one * shown).sum(dim=-1) for one in guessed])
 
     @property
