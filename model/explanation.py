@@ -20,8 +20,8 @@ from model.network import (
     Network,
     RetNetwork,
     Tokens,
+    averaged_variants,
     kernel_matrix,
-    seen_together,
 )
 
 # A token that is as similar to another one of its own photo as this says nothing of its place. Networks keep a few such
@@ -128,7 +128,7 @@ def observe(network: RetNetwork, variants: torch.Tensor, modality: Modality) -> 
     (``sketch_variants``), which have a part in [Ret] alone.
     """
     trace = EncoderTrace()
-    tokens = seen_together(network.encode(variants, modality, trace))
+    tokens = averaged_variants(network.encode(variants, modality, trace))
     area = network.config.grid**2
     blocks = torch.zeros(len(trace.attention), trace.attention[0].shape[1], area)
     for block, attention, positions in zip(blocks, trace.attention, trace.positions, strict=True):

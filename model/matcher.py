@@ -25,8 +25,8 @@ from model.network import (
     Side,
     Tokens,
     Vocabulary,
+    averaged_variants,
     fastest_dtype,
-    seen_together,
     sketch_variants,
 )
 from model.ranking import ScoredBy, diffused, estimated
@@ -368,7 +368,7 @@ class Matcher:
         """A chunk of images (n, 3, H, W) -> their tokens. A chunk of sketches is one sketch."""
         if modality == "photo":
             return self.network.encode(images, modality)
-        return seen_together(self.network.encode(sketch_variants(images, self.variants), modality))
+        return averaged_variants(self.network.encode(sketch_variants(images, self.variants), modality))
 
     def _in_chunks(self, photos: Tokens, compute: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """Applies ``compute`` to the [Ret] of photos (n, d), in chunks of one size: (p, ...) float32 on this device."""

@@ -221,10 +221,14 @@ def led_by_word(scores: torch.Tensor, words: torch.Tensor, method: ScoredBy) -> 
 def _led(scores: torch.Tensor, other: torch.Tensor, lead: float, method: ScoredBy) -> torch.Tensor:
     """Mixes support: with s_i that of photo i, divided by the highest one, the new one is (1 - lead) s_i + lead o_i."""
     best = scores.max()
-    support = support_of(scores, best, method)
-    support = support / support.max().clamp(min=torch.finfo(torch.float32).tiny)
     # + 0.0 makes 0 of -0.
-    return scores_of((1 - lead) * support + lead * other, best, method) + 0.0
+    return scores_of((1 - lead) * shares_of(scores, method) + lead * other, best, method) + 0.0
+
+
+def shares_of(scores: torch.Tensor, method: ScoredBy) -> torch.Tensor:
+    """(m,) in 0..1: the support of each score as a share of the highest support. m is at least 1."""
+    support = support_of(scores, scores.max(), method)
+    return support / support.max().clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def named(scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from indexer import BadInvocation, Folder, IndexRefused, Progress, build, default_index_path, folder_of, indexed_folders
 from model import Matcher
-from model.network import Modality, Tokens, seen_together
+from model.network import Modality, Tokens
 from service.engine import Engine, open_matcher
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
 from service.settings import Settings
@@ -165,9 +165,7 @@ def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> To
     parts = []
     for picture in pictures:
         image = matcher.open(io.BytesIO(picture_bytes(picture)), kind)
-        # As a search does it: several variants of a sketch are seen together.
-        variants = matcher.variants_of(matcher.prepare(image, kind), kind)
-        parts.append(seen_together(matcher.encode(variants, kind)))
+        parts.append(matcher.encode(matcher.prepare(image, kind)[None], kind))
     return Tokens.cat(parts)
 
 

@@ -21,7 +21,7 @@ from indexer.building.writer import Contents, GenerationWriter, joined_clusters,
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.errors import BadInvocation
 from indexer.store import (
-    MOST_CELLS,
+    MOST_PATCHES,
     Address,
     Drift,
     FileKey,
@@ -392,7 +392,7 @@ def _contents(
 
 def check_network(matcher: Matcher) -> None:
     """Raises BadInvocation where an index cannot hold what a network makes."""
-    if matcher.token_count("photo") > 1 and matcher.config.grid**2 > MOST_CELLS:
+    if matcher.token_count("photo") > 1 and matcher.config.grid**2 > MOST_PATCHES:
         raise BadInvocation("an index holds patch grids up to 16 by 16; use a checkpoint with fewer patches.")
 
 

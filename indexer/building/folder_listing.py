@@ -187,8 +187,8 @@ class FolderListing:
         """Whether another machine has a root."""
         return self._roots[root].folder.remote
 
-    def keep(self, file: GalleryFile) -> None:
-        """Say of a file that was listed and could not be read that what was known of it stays."""
+    def note_unread(self, file: GalleryFile) -> None:
+        """Reports a file that was listed and could not be read. What was known of it stays."""
         reason = file.reason or "it cannot be read"
         self._unlisted[file.key] = BadFile(shown_path(self._names, *file.key), reason)
 

@@ -213,7 +213,7 @@ class Changes:
                 continue
             now = read[key] if record is None else record
             if self._is_kept(now, listing):
-                listing.keep(now)
+                listing.note_unread(now)
                 continue
             before = old.pop(key, None)
             if before is None:

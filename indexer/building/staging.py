@@ -177,7 +177,7 @@ def photo_encoder(matcher: Matcher, at_once: int) -> Iterator[Callable[[Sequence
     one chunk, and wait for each other after each step of the network. Where anything else needs a core, such as
     decoding the next photos, that takes several times as long. Chunks that are computed side by side do not wait.
 
-    While it is entered, threads that are started compute on fewer cores. at_once: the most photos that it is given.
+    PyTorch gives each of these threads its share of the cores. at_once: the most photos that are given at a time.
     """
     chunk, threads = ENCODE_CHUNK["photo"], torch.get_num_threads()
     workers = min(threads, -(-at_once // chunk)) if matcher.device.type == "cpu" else 1

@@ -168,8 +168,8 @@ class GenerationWriter:
     def _with_row(self, file: GalleryFile) -> GalleryFile:
         if (content := file.shown_content) is not None:
             return replace(file, indexed=self._indexed[content])
-        # A file that is gone keeps its row while its segment stays. New clusters say nothing of it: when it comes back
-        # it is computed again.
+        # A file that is gone keeps its row while its segment stays. Once clusters are made anew, its cluster is not
+        # known, and it is computed again when it comes back.
         kept = file.gone and file.indexed is not None and self._clustering.kept is not None
         if kept and file.indexed is not None and file.indexed.row.segment in self._used:
             return file

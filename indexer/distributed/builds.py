@@ -1,6 +1,6 @@
-"""A build on many machines: connect, decide, and do the steps of a build by workers, with a shard for every place.
+"""A build on many machines, whose steps workers of a Ray cluster do. It writes shards of whole clusters.
 
-A shard holds whole clusters, those near each other together, so that a search asks few shards.
+Clusters that lie near each other come into one shard, so that a search asks few shards.
 """
 
 from __future__ import annotations

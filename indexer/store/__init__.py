@@ -17,7 +17,7 @@ from indexer.store.catalog import (
     write_catalog,
 )
 from indexer.store.clusters import (
-    MOST_CELLS,
+    MOST_PATCHES,
     Centroids,
     Drift,
     assign,

@@ -196,7 +196,8 @@ CREATE TABLE drift (
 _COLUMNS = "id, root, path, hash, size, mtime, ctime, taken, status, reason, cluster, segment, row"
 # The place of the status among the columns.
 _STATUS = 8
-# A query is looked at after so many of SQLite's steps. It may take a hundred steps for each byte of the file.
+# SQLite asks after every 100,000 steps of a query whether it may go on. It may take about a hundred steps for each byte
+# of the file, since a query of a damaged file may never end.
 _STEPS = 100_000
 _BYTES_A_BUDGET = 1000
 _LEAST_BUDGET = 100

@@ -20,9 +20,9 @@ from indexer.store.rows import BLOCK, TOKEN_FILES, Rows, SegmentRow, map_array
 Floats = npt.NDArray[np.float32]
 SEED = 1234
 ITERATIONS = 25
-# The most cells of a patch grid: a position is kept in one byte. Cells that a smaller grid does not have are in no
-# photo, and so never chosen.
-MOST_CELLS = 256
+# The most patches of a grid: a position is kept in one byte. Patches that a smaller grid does not have are in no photo,
+# and so never chosen.
+MOST_PATCHES = 256
 # How FAISS writes a flat index: its kind, the width of a vector, how many; further fields, and then the vectors.
 _FLAT = struct.Struct("<4siq")
 _FLAT_HEADER = 45
@@ -51,8 +51,9 @@ def training_points(points: int, count: int) -> npt.NDArray[np.int64]:
 
 
 def trained(points: Floats, count: int) -> Floats:
-    """The centroids (count, e) that k-means finds for the points (m, e) of unit length that ``training_points`` names.
+    """The centroids (count, e) that k-means finds for points (m, e) of unit length.
 
+    The points are the rows that ``training_points`` chooses.
     The seed is fixed, so every run gives the same clusters.
     """
     width = points.shape[1]
@@ -193,21 +194,21 @@ def mean_tokens(rows: Rows, refs: Sequence[SegmentRow]) -> tuple[npt.NDArray[np.
         refs: the rows of the cluster's photos.
 
     Returns:
-        the cells (k,) int64, ascending, and the features (1 + k, d) float32 of the mean [Ret] and of the tokens there.
+        The patches (k,) int64, ascending, and features (1 + k, d) float32: the mean [Ret], and the mean tokens there.
     """
     if "tokens" not in rows.names:
         return None
     none = rows.take([], TOKEN_FILES).arrays
     width, patches_kept = none["tokens"].shape[2], none["positions"].shape[1]
     ret = np.zeros(width, np.float64)
-    sums = np.zeros((MOST_CELLS, width), np.float32)
-    counts = np.zeros(MOST_CELLS, np.int64)
+    sums = np.zeros((MOST_PATCHES, width), np.float32)
+    counts = np.zeros(MOST_PATCHES, np.int64)
     for start in range(0, len(refs), BLOCK):
         block = rows.take(refs[start : start + BLOCK], TOKEN_FILES)
         features = block.features(slice(None))
         ret += features[:, 0].sum(axis=0, dtype=np.float64)
-        for photo, kept in zip(features[:, 1:], block.cells(slice(None)), strict=True):
-            # A photo's cells are all different, so this adds the token of each of its patches once.
+        for photo, kept in zip(features[:, 1:], block.patches(slice(None)), strict=True):
+            # A photo's patches are all different, so this adds the token of each once.
             sums[kept] += photo
             counts[kept] += 1
     chosen = np.sort(np.argsort(-counts, kind="stable")[:patches_kept])
@@ -223,7 +224,8 @@ def normalised(vectors: npt.NDArray[Any]) -> Floats:
     return np.asarray(vectors / np.maximum(length, 1e-12), np.float32)
 
 
-# Beyond so much of the distance at first, a search opens too many clusters that have nothing for it.
+# New clusters are advised once photos are 10% farther from their centroids than at first: from there on a search opens
+# too many clusters that have nothing for it.
 MOST_WIDENING = 1.1
 # At twice the photos there should be 1.4 times the clusters, as their number is about the square root of the photos.
 MOST_GROWTH = 2.0

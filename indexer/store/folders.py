@@ -35,7 +35,7 @@ _NS = 10**9
 
 
 class Entry(Protocol):
-    """Stands for what a folder holds by one name. ``os.DirEntry`` is such a class.
+    """Describes one entry of a folder: a file, a folder or anything else. ``os.DirEntry`` has these methods.
 
     Attributes:
         name: in its folder. path: on this machine; "" where it has none.

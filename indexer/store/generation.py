@@ -31,7 +31,7 @@ _Size = Annotated[int, Field(ge=0, le=2**50)]
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
 # A centroid has at least one number of four bytes.
 _CENTROID_BYTES = 4
-# One of a million photos has less than a hundredth.
+# A manifest larger than this is refused. That of a million photos has less than a hundredth of it.
 _MOST_BYTES = 1 << 28
 
 
@@ -123,7 +123,7 @@ class Origin(_Frozen):
         photo_sha256: hex digest of what decides the tokens of photos (``Matcher.photo_sha256``).
         preprocessing_fingerprint: of how it prepares images.
         network: its name. width: d, numbers in a token. tokens: n, tokens of one photo.
-        cells: how many its patch grid has.
+        cells: how many patches its grid has.
     """
 
     photo_sha256: str

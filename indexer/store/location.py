@@ -25,7 +25,7 @@ SHARDS_FILE = "shards.json"
 SLICES = ".slices-"
 #: In the folder of each of its shards.
 SHARD_MARK = "SHARD"
-# Bytes of the name of a generation, and some more; and the errors of what is no such file.
+# CURRENT holds the name of a generation: a longer file is refused, as is what cannot be read as text.
 _MOST_NAME = 1024
 _NO_TEXT = {errno.EINVAL, errno.EFBIG}
 # Something lies where a file or folder of the index is to be: a file instead of a folder, or a link.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,22 +61,22 @@ class Index:
         embeddings: what CLIP made of them; None where they were clustered by their vectors.
     """
 
-    def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Root], cells: int) -> None:
-        """roots: where the folders of photos are. cells: how many the network's patch grid has."""
+    def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Root], patches: int) -> None:
+        """roots: where the folders of photos are. patches: how many the network's grid has."""
         manifest, counts, path = generation.manifest, generation.manifest.counts, generation.path
-        self.generation, self.manifest, self._roots, self._cells = generation.name, manifest, tuple(roots), cells
+        self.generation, self.manifest, self._roots, self._patches = generation.name, manifest, tuple(roots), patches
         self.photo_count, self.cluster_count = counts.photos, counts.clusters
         self._segments = [
             open_tokens(folder.segment(segment.id), segment.rows, manifest.width, manifest.tokens)
             for segment in manifest.segments
         ]
-        self._numbers = {segment.id: number for number, segment in enumerate(manifest.segments)}
+        self._segment_numbers = {segment.id: number for number, segment in enumerate(manifest.segments)}
         places = Places.open(path, counts.rows)
         sizes = np.array([segment.rows for segment in manifest.segments], np.int64)
         if counts.photos > counts.rows or not places.fit(sizes, counts.clusters, counts.photos):
             raise IndexRefused(f"{path / 'places.npy'} points past the end of a segment; {REPAIR}.")
         shown = slice(0, self.photo_count)
-        self.ids, self._segment, self._number = places.ids[shown], places.segments[shown], places.rows[shown]
+        self.ids, self._segment, self._row_of_segment = places.ids[shown], places.segments[shown], places.rows[shown]
         self.cluster_sizes: Numbers = np.bincount(places.clusters[shown], minlength=counts.clusters).astype(np.int64)
         opened = Centroids.open(path, counts.clusters, manifest.width, manifest.tokens)
         values = open_vectors(path, counts.rows, manifest.width)
@@ -89,22 +89,22 @@ class Index:
         self.centroids = Tokens.of_ret(torch.from_numpy(self.vectors.centroids))
         if opened.features is not None and opened.positions is not None:
             positions = np.array(opened.positions, np.int64)
-            self._check_cells(positions)
+            self._check_positions(positions)
             self.centroids = Tokens(torch.from_numpy(np.array(opened.features)), torch.from_numpy(positions))
         self._lock = threading.Lock()
         # Last, since it has to be closed.
         self._catalog = Catalog(path / "photos.sqlite", roots=len(manifest.roots))
 
-    def _check_cells(self, positions: Array) -> None:
-        """Raises IndexRefused where a token is at no cell of the patch grid."""
-        if positions.size and positions.max() >= self._cells:
+    def _check_positions(self, positions: Array) -> None:
+        """Raises IndexRefused where a token is at no patch of the grid."""
+        if positions.size and positions.max() >= self._patches:
             raise IndexRefused(
-                f"the index has tokens beyond the {self._cells} cells of the network's patch grid; {REPAIR}."
+                f"the index has tokens beyond the {self._patches} patches of the network's grid; {REPAIR}."
             )
 
     @cached_property
     def made(self) -> str:
-        """Tells generations of different indexes apart, too.
+        """A name that no generation of any other index has: the generation's own, and the hash of its manifest.
 
         Every index numbers its generations from 1, and the shards of one build may be written within one second. The
         manifest has the hash of every file.
@@ -116,11 +116,6 @@ class Index:
         """The embedder that the photos were clustered by."""
         return self.manifest.embedder
 
-    @property
-    def tokens_kept(self) -> int:
-        """How many tokens of each photo are kept, [Ret] included."""
-        return self.manifest.tokens
-
     def cluster_ids(self, number: int) -> Numbers:
         """Returns the ids of a cluster's photos, (m,) int64, ascending. IndexError where there is no such cluster."""
         if not 0 <= number < self.cluster_count:
@@ -131,14 +126,14 @@ class Index:
         """Reads the tokens of the photos in these rows alone: features (m, n, d) float32 on the CPU."""
         if self.manifest.tokens == 1:
             return Tokens.of_ret(self.vectors.of(rows))
-        features, positions = self._read(rows, RowArrays.features), self._read(rows, RowArrays.cells)
-        self._check_cells(positions)
+        features, positions = self._read(rows, RowArrays.features), self._read(rows, RowArrays.patches)
+        self._check_positions(positions)
         return Tokens(torch.from_numpy(features), torch.from_numpy(positions))
 
     def _read(self, rows: Numbers, read: Callable[[RowArrays, Choice], Array]) -> Array:
         """Returns what ``read`` gives of the photos in these rows, in their order: (m, ...) in memory."""
         arrays = [tokens for tokens in self._segments if tokens is not None]
-        segments, numbers = self._segment[rows], self._number[rows]
+        segments, numbers = self._segment[rows], self._row_of_segment[rows]
         if not len(numbers):
             return read(arrays[0], slice(0))
         used = np.unique(segments)
@@ -153,7 +148,7 @@ class Index:
 
     def reading_order(self, rows: Numbers) -> Numbers:
         """Returns the indices (m,) of these rows in the order in which their tokens lie in the files."""
-        return np.lexsort((self._number[rows], self._segment[rows]))
+        return np.lexsort((self._row_of_segment[rows], self._segment[rows]))
 
     def photo(self, photo: int) -> PhotoEntry:
         """Finds the photo that a file's id belongs to.
@@ -167,10 +162,6 @@ class Index:
             raise UnknownPhoto(f"no photo has the id {photo}.")
         paths = tuple(shown_path(names, file.root, file.path) for file in files)
         return PhotoEntry(first.id, paths, first.indexed.cluster, first.content_hash)
-
-    def photos(self, photos: Iterable[int]) -> tuple[PhotoEntry, ...]:
-        """Finds several photos as ``photo`` does, in the order of the ids."""
-        return tuple(self.photo(photo) for photo in photos)
 
     def photo_at(self, target: str) -> PhotoEntry:
         """Finds the photo of a file, named by its path as results show it, or on disk.
@@ -208,8 +199,8 @@ class Index:
         with self._lock:
             found = self._catalog.rows_of(wanted, self.manifest.root_names)
         longest = max(segment.rows for segment in self.manifest.segments)
-        rows = np.array([self._numbers[segment] * longest + row for segment, row in found], np.int64)
-        return np.isin(self._segment * longest + self._number, rows)
+        rows = np.array([self._segment_numbers[segment] * longest + row for segment, row in found], np.int64)
+        return np.isin(self._segment * longest + self._row_of_segment, rows)
 
     def _id_at(self, place: FileKey) -> int | None:
         with self._lock:

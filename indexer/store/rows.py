@@ -78,8 +78,8 @@ class RowArrays:
         features *= self.arrays["scales"][rows][..., None]
         return features
 
-    def cells(self, rows: Choice) -> npt.NDArray[np.int64]:
-        """Reads the cells of the patch grid of these photos' patch tokens: (m, n-1) int64."""
+    def patches(self, rows: Choice) -> npt.NDArray[np.int64]:
+        """Reads where on the patch grid the tokens of these photos are: (m, n-1) int64, numbers of patches."""
         return np.array(self.arrays["positions"][rows], np.int64)
 
 

@@ -31,7 +31,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Places:
-    """Where all r rows of a generation's segments are. Vectors lie in this order.
+    """Says of each of the r rows of ``vectors.npy`` which photo, cluster and row of a segment it is.
 
     The p photos that are shown come first: one cluster after the other, and by id in each. Rows that are not shown any
     more follow, in the order of the segments.
@@ -123,7 +123,7 @@ def open_vectors(folder: Path, rows: int, width: int | None, name: str = VECTORS
 class Vectors:
     """Vectors of unit length of the photos of a generation, one cell after the other. Threads may share it.
 
-    A photo is known by its row, its number in this order.
+    A photo's row here is its number in this order, not its number in a segment.
 
     Attributes:
         count, width: p and d.

@@ -27,7 +27,7 @@ from model.network.encoder import Encoder, EncoderTrace
 from model.network.relation import BestMatchRelation, CrossAttention, CrossSide, KernelRelation, Side, kernel_matrix
 from model.network.ret_network import Prior, RetNetwork, Vocabulary, guess_log_probabilities
 from model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, Representations, anchor_network_from
-from model.network.tokens import MOST_VARIANTS, Tokens, seen_together, sketch_variants
+from model.network.tokens import MOST_VARIANTS, Tokens, averaged_variants, sketch_variants
 from model.network.two_sided import BLOCK_PARAMETERS, PhotoSide, TwoSidedEncoder, VitShape
 from model.network.vit import PretrainedVit, VitLayout, load_vit, vit_layout
 from model.network.zse import Network, as_zse, fastest_dtype, from_backbone, multiplies_bf16, read_backbone

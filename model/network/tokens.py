@@ -92,8 +92,7 @@ def sketch_variants(sketch: torch.Tensor, count: int) -> torch.Tensor:
     """A prepared sketch (1, 3, H, W) -> its first ``count`` variants (count, 3, H, W), of 1 to MOST_VARIANTS.
 
     The first is the sketch itself; the second is larger by 15%, and what is outside then, some 2% of a long sketch at
-    each end, is cut off; the third is mirrored, drawn with a thicker pen and
-    turned by 10 degrees.
+    each end, is cut off; the third is mirrored, drawn with a thicker pen and turned by 10 degrees.
     """
     # Sampling gives zeros outside: so paper, the greatest value of each channel, is zero meanwhile.
     paper = sketch.amax(dim=(2, 3), keepdim=True)
@@ -108,11 +107,11 @@ def sketch_variants(sketch: torch.Tensor, count: int) -> torch.Tensor:
     return torch.cat(variants)
 
 
-def seen_together(variants: Tokens) -> Tokens:
-    """The tokens of all variants of one sketch -> those of the first, whose [Ret] has the mean of all directions.
+def averaged_variants(variants: Tokens) -> Tokens:
+    """The tokens of all variants of one sketch -> a batch of one: those of the first, with the mean [Ret] of all.
 
-    So has its summary. Returns a batch of one. Both keep their lengths. A sketch without further variants stays as it
-    is, bit for bit.
+    Directions are averaged, of [Ret] and of the summary; both keep the length of the first. A sketch without further
+    variants stays as it is, bit for bit.
     """
     if len(variants) == 1:
         return variants

@@ -13,4 +13,17 @@ from service.gallery.gallery import (
     State,
 )
 from service.gallery.shard import Call, Overview, Shard
-from service.gallery.table import Cells, Find, Floats, Ids, Rows, Scores, SentTokens, Table, Word, best_first, to_tensor
+from service.gallery.table import (
+    Cells,
+    Find,
+    Floats,
+    Ids,
+    Rows,
+    Scores,
+    SentTokens,
+    Table,
+    Word,
+    best_first,
+    interleaved,
+    to_tensor,
+)

@@ -60,7 +60,12 @@ class Computed(Generic[T]):
 
 @dataclass(frozen=True)
 class State:
-    """The state of a shard. made: of the generation in use. refusal: why what is newer is not used; None if none is."""
+    """The state of a shard.
+
+    Attributes:
+        made: names the generation that is in use.
+        refusal: why a newer generation on the disk could not be opened; None if there is none.
+    """
 
     made: str
     refusal: str | None = None

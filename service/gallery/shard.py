@@ -37,7 +37,7 @@ GPU_CHUNKS = 4
 RESIDENT_SHARE = 0.4
 # Filters whose photos are kept, a byte for each photo of the gallery: while somebody draws, one is asked for again.
 FILTERS_KEPT = 16
-_BUILD_AGAIN = "run `sketch-search index verify --repair`."
+_REPAIR = "run `sketch-search index verify --repair`."
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Shard:
         self._resident = self._all_tokens() if self._fits() else None
 
     def overview(self) -> Overview:
-        """Its summary, which does not keep it open."""
+        """Summarises the shard. The summary refers to no open file, so the shard may close."""
         index = self.index
         origin, embedder = index.manifest.origin, index.embedder
         return Overview(index.made, index.generation, index.photo_count, self.cells, origin, embedder)
@@ -238,18 +238,18 @@ class Shard:
     @property
     def _embeddings(self) -> Vectors:
         if self.index.embeddings is None:
-            raise IndexRefused(f"the index has no CLIP vectors; {_BUILD_AGAIN}")
+            raise IndexRefused(f"the index has no CLIP vectors; {_REPAIR}")
         return self.index.embeddings
 
     def _by_clip(self, vector: Floats, rows: Rows) -> Scores:
         """(m,) float32: a vector (e,) times what CLIP made of these photos. Raises IndexRefused: that is damaged."""
         embeddings = self._embeddings
         if (embeddings.width,) != vector.shape:
-            raise IndexRefused(f"the index has CLIP vectors of another length than its model gives; {_BUILD_AGAIN}")
+            raise IndexRefused(f"the index has CLIP vectors of another length than its model gives; {_REPAIR}")
         # Not by BLAS, whose sums depend on how many photos are compared at once.
         scores: Scores = (embeddings.of(rows) * torch.tensor(vector)).sum(dim=1).numpy()
         if not np.isfinite(scores).all():
-            raise IndexRefused(f"the CLIP vectors of the index are damaged; {_BUILD_AGAIN}")
+            raise IndexRefused(f"the CLIP vectors of the index are damaged; {_REPAIR}")
         return scores
 
     def tokens(self, rows: Rows) -> Tokens:
@@ -324,7 +324,7 @@ class Call(Generic[T_co]):
     """A call of a method of a shard, or of its index: it goes to where the shard is, and is answered there.
 
     Attributes:
-        name: of the method. arguments: arrays of numpy, and what holds them.
+        name: of the method. arguments: numbers, strings, arrays of numpy, and records of them.
     """
 
     def __init__(self, name: str, *arguments: Any) -> None:

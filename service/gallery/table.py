@@ -51,6 +51,14 @@ def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np
     return chosen[np.lexsort((ids[chosen], -scores[chosen]))][:count]
 
 
+def interleaved(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """The members of several rankings of equal length by turns, each member once. Those of ``first`` come before."""
+    turns = np.stack(orders, axis=1).ravel()
+    every = turns if first is None else np.concatenate([first, turns])
+    _, places = np.unique(every, return_index=True)
+    return every[np.sort(places)]
+
+
 @dataclass(frozen=True)
 class SentTokens:
     """Tokens of a batch of pictures: ``model.Tokens`` as arrays."""
@@ -78,7 +86,7 @@ def to_tensor(array: NDArray[Any], device: torch.device) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Find:
-    """A query that is encoded: what is looked for in some cells of a gallery, and how much of it.
+    """The question that each shard is asked: the encoded query, the cells to open, and how many photos to return.
 
     Attributes:
         method: what scores photos; "ret" and "clip" compare vectors alone.
@@ -133,8 +141,8 @@ class Table:
         likeness: (m,) how much each looks like the most similar liked photo, -1 to 1; -1 without one.
         scores: (m,) by the method; not a number where it was not scored. Diffusion, likes and words change them.
         before: (m,) the scores before diffusion; None where a ranking is not changed by diffusion alone.
-        firsts: (m,) where in the ranking the photo is that stands for this near duplicate, or the photo itself; None
-            where nothing was to be folded.
+        firsts: (m,) the row of the photo that stands for this one: its own, unless it is a near duplicate of an earlier
+            one. None where nothing was to be folded.
         complete: whether all were scored that were to be: the time may have been over before.
     """
 
@@ -182,7 +190,7 @@ class Table:
         return None if self.firsts is None else tuple(self.ids[self.firsts == row][1:].tolist())
 
     def best(self, find: Find) -> Table:
-        """Keeps the photos that were looked for, and scores only of those that are wanted."""
+        """Keeps the best ``count`` photos. Scores of all but the best ``rerank`` of them become no number."""
         table = self
         if find.count is not None:
             chosen = [best_first(self.ids, self.by_vector, find.count)] if find.sketch is not None else []

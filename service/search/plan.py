@@ -21,9 +21,9 @@ from service.errors import BadSearch
 from service.schemas import Quality, SearchQuery, StageTimings
 from service.towers import ClipVectors
 
-# Photos that the second stage scores where the query does not say how many. On validation queries,
-# scoring all of 11,761 photos instead changed mAP@100 by less than chance in either case. Where nothing is diffused,
-# nothing is estimated either, and 96 lost 0.015. Both are whole chunks of a matcher on a CPU.
+# Photos that the second stage scores where the query does not say how many: with diffusion, which estimates the others,
+# and without. On validation queries scoring all of 11,761 photos changed mAP@100 by less than chance; without diffusion
+# 96 lost 0.015. Both are multiples of the matcher's chunk on a CPU, 32.
 RERANK = 96
 RERANK_PLAIN = 192
 # Cells that are opened at least. There are about as many cells as the square root of the photos, so that these hold

@@ -8,9 +8,9 @@
     order      liked photos first, then by score; near duplicates fold into one                        ``_ordered``
     page       the photos, or the kinds of photos, that were asked for                                 ``_page``
 
-All stages work on one ``Table``: a row for each photo, a column for each kind of score. The score of a photo does not
-depend on what is scored beside it. So, before diffusion, all ways to search agree on every photo that they share, and
-with ``nprobe="all"``, the exhaustive search, the order is that of scoring every photo.
+From stage 2 on, all work on one ``Table``: a row for each photo, a column for each kind of score. The score of a photo
+does not depend on what is scored beside it. So, before diffusion, all ways to search agree on every photo that they
+share, and with ``nprobe="all"``, the exhaustive search, the order is that of scoring every photo.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from indexer import PhotoFilter
 from model import Matcher, Tokens
 from model.network import Method
-from model.ranking import EXAMPLES, ScoredBy, fits, led, led_by_word, named, pulled, support_of
+from model.ranking import EXAMPLES, fits, led, led_by_word, named, pulled, shares_of
 from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
-from service.gallery import Find, Gallery, Scores, Table, Word, best_first
+from service.gallery import Find, Gallery, Scores, Table, Word, best_first, interleaved
 from service.schemas import Cluster, Guessed, Kind, SearchQuery, SearchResponse, SearchResult, View, addresses
 from service.search.plan import GROUPED, NO_CLIP, Defaults, Encode, Plan, Sketch, Stopwatch, encode_picture, plan_search
 from service.search.shown import FOLDED, fold, group_kinds, grouped_places, is_far_ahead
@@ -44,10 +44,10 @@ MORE = 4
 
 @dataclass(frozen=True)
 class _Encoded:
-    """A query that is encoded.
+    """An encoded query: the question for shards, and what the searcher alone needs.
 
     Attributes:
-        find: what is looked for, in no cell yet.
+        find: the question, without cells yet.
         homes: the cells that the liked photos are in. sizes: (c,) how many photos of each cell may be found.
         guesses: what the sketch may show.
     """
@@ -266,7 +266,7 @@ class Searcher:
         return np.concatenate(parts)
 
     def _order(self, encoded: _Encoded, compared: NDArray[np.int64], columns: Sequence[Scores]) -> NDArray[np.int64]:
-        """Orders the compared cells that have photos which may be found: by turns the best by each part of the query.
+        """Interleaves the rankings of the compared cells by sketch, word and each liked photo, without empty cells.
 
         columns: the scores of the compared cells by the sketch; none without one.
         """
@@ -274,10 +274,7 @@ class Searcher:
         columns = [*columns, *(cells.vectors_of(compared) @ self._directions(encoded.find).T).T]
         if isinstance(word, TextVector) and cells.embeddings is not None:
             columns.append(cells.embeddings @ word.values)
-        turns = np.stack([compared[best_first(compared, column)] for column in columns], axis=1).ravel()
-        every = np.concatenate([encoded.homes, turns])
-        _, first = np.unique(every, return_index=True)
-        order: NDArray[np.int64] = every[np.sort(first)]
+        order = interleaved([compared[best_first(compared, column)] for column in columns], encoded.homes)
         return order[encoded.sizes[order] > 0]
 
     # Stage 2: photos.
@@ -343,7 +340,7 @@ class Searcher:
     def _ordered(self, table: Table, find: Find, *, fold_too: bool) -> Table:
         """The table in the order of the ranking: liked photos by id, then the others by score; duplicates folded."""
         liked = np.isin(table.ids, find.kept)
-        # A liked photo is the query itself. Photos are liked where distances are compared.
+        # A liked photo gets the best score there is. With liked photos that is a distance of 0, or 1 by CLIP.
         scores = np.where(liked, np.float32(0 if find.method == "ret" else 1), table.scores)
         table = replace(table, scores=scores)[np.lexsort((table.ids, -scores, ~liked))]
         if not fold_too:
@@ -376,7 +373,9 @@ class Searcher:
     def _results(self, table: Table, plan: Plan, places: Iterable[int]) -> tuple[SearchResult, ...]:
         """The results at these places of the ranking, counted from 0."""
         shown = list(places)
-        chosen, support = table.results[shown], _support(table.scores, plan.method)
+        chosen = table.results[shown]
+        # Nothing is shown of an empty table.
+        support = shares_of(torch.from_numpy(table.scores), plan.method).numpy() if shown else table.scores
         entries = self.gallery.entries(table.rows[chosen])
         return tuple(
             SearchResult(
@@ -391,16 +390,6 @@ class Searcher:
             )
             for place, n, photo in zip(shown, chosen.tolist(), entries, strict=True)
         )
-
-
-def _support(scores: Scores, method: ScoredBy) -> Scores:
-    """(m,) in 0..1: the support of each score (``model.ranking.support``), as a share of that of the best."""
-    if not len(scores):
-        return scores
-    raw = torch.from_numpy(scores)
-    support = support_of(raw, raw.max(), method)
-    shares: Scores = (support / support.max().clamp(min=torch.finfo(torch.float32).tiny)).numpy()
-    return shares
 
 
 def _clusters(table: Table, sizes: NDArray[np.int64], scores: Scores) -> tuple[Cluster, ...]:

@@ -17,7 +17,7 @@ from model.ranking import (
     sameness,
     support_of,
 )
-from service.gallery import Floats, Gallery, Ids, Scores, Table, best_first
+from service.gallery import Floats, Gallery, Ids, Scores, Table, best_first, interleaved
 
 # How many of the best photos are folded. All pages are cut out of this one folding, so that what a result stands for
 # does not change from page to page; beyond them every photo is a result of its own. It takes some milliseconds.
@@ -76,9 +76,7 @@ def grouped_places(ids: Ids, undiffused: Scores | None, count: int) -> NDArray[n
     ranking = np.arange(min(len(ids), count))
     if undiffused is None:
         return ranking
-    turns = np.stack([best_first(ids, undiffused, count)[: len(ranking)], ranking], axis=1).ravel()
-    _, first = np.unique(turns, return_index=True)
-    return turns[np.sort(first)][:count]
+    return interleaved([best_first(ids, undiffused, count)[: len(ranking)], ranking])[:count]
 
 
 def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:

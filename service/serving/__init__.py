@@ -1,4 +1,4 @@
-"""This room runs what is below the HTTP API: engine, searches, builds, connections, ports, metrics, and Ray."""
+"""This package runs a server: it keeps the newest engine open, queues searches, runs builds, and listens on ports."""
 
 from service.serving.builder import Builder
 from service.serving.connection import server_config

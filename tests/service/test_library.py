@@ -11,11 +11,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import model
 import sketch_search
 from service.settings import Settings
 from sketch_search import Gallery, Refusal, Remote, encode, rank
@@ -154,6 +156,10 @@ def test_vectors_of_sketches_and_photos_rank_as_the_search_by_ret_does(opened: G
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert encode([], weights=weights).shape == (0, drawn.shape[1])
+    matcher = model.load(weights)
+    prepared = matcher.prepare(matcher.open(sketch, "sketch"), "sketch")
+    searched = matcher.encode(prepared[None], "sketch").ret
+    np.testing.assert_allclose(drawn, torch.nn.functional.normalize(searched, dim=1).numpy(), atol=1e-6)
     order = np.argsort(-(vectors @ drawn[0]), kind="stable")
     best = opened.search(sketch, k=1, method="ret", nprobe="all")[0]
     assert encoded(pictures[order[0]]) == best.read()

@@ -20,7 +20,7 @@ def test_an_index_without_tokens_has_the_vectors_of_one_with_them_and_no_more(
     assert (report.photos, report.clusters, verify(none.index)) == (12, 3, [])
     with built.open() as whole, none.open() as small:
         assert np.array_equal(whole.vectors.of(), small.vectors.of())
-        assert (whole.ids.tolist(), small.tokens_kept) == (small.ids.tolist(), 1)
+        assert (whole.ids.tolist(), small.manifest.tokens) == (small.ids.tolist(), 1)
         assert small.photo_tokens(np.arange(3)).features.shape == (3, 1, built.matcher.config.width)
     assert list((none.index / "segments").rglob("*.npy")) == []
     assert not (none.index / "g000001" / "centroid_tokens.npy").exists()

@@ -43,7 +43,7 @@ def plain_mean(arrays: RowArrays, kept: int) -> tuple[list[int], list[npt.NDArra
     """The definition, cell by cell."""
     found: dict[int, list[npt.NDArray[np.float64]]] = {}
     everything = slice(None)
-    for photo, cells in zip(arrays.features(everything), arrays.cells(everything), strict=True):
+    for photo, cells in zip(arrays.features(everything), arrays.patches(everything), strict=True):
         for token, cell in zip(photo[1:], cells.tolist(), strict=True):
             found.setdefault(cell, []).append(token.astype(np.float64))
     most = sorted(found, key=lambda cell: (-len(found[cell]), cell))[:kept]

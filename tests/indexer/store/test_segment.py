@@ -59,5 +59,5 @@ def test_rows_of_a_segment_and_a_journal_become_one_segment(tmp_path: Path) -> N
         assert np.array_equal(tokens.arrays[name][:], array[order])
         assert tokens.arrays[name].dtype == array.dtype
     assert np.array_equal(tokens.features([1, 2]), (steps * scales[..., None])[order][1:3])
-    assert tokens.cells([1, 2]).tolist() == [[0, 1], [6, 7]]
+    assert tokens.patches([1, 2]).tolist() == [[0, 1], [6, 7]]
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["positions.npy", "scales.npy", "tokens.npy"]

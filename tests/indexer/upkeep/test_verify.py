@@ -41,7 +41,7 @@ def test_verify_finds_contents_that_contradict_each_other(
 
 
 def test_an_index_with_tokens_beyond_the_grid_is_refused_when_they_are_read(copied: Collection) -> None:
-    beyond = r"beyond the \d+ cells of the network's patch grid; .* build again"
+    beyond = r"beyond the \d+ patches of the network's grid; .* build again"
     number("segments/*/positions.npy", copied.matcher.config.grid**2)(copied.index)
     sign(copied.index)
     with copied.open() as index, pytest.raises(IndexRefused, match=beyond):
