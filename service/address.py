@@ -1,4 +1,4 @@
-"""Where the server of an index is: a file beside the index tells it to commands of the same user on the same machine.
+"""Tells commands of the same user, by a file beside the index, at which address the index's server answers.
 
 The server holds the lock of the file for as long as it runs. So the system itself says whether it still does. A file
 that a killed server has left is worth nothing, even where its port is somebody else's by now.
@@ -24,7 +24,7 @@ from service.settings import Settings, index_path
 
 NAME = "server.json"
 _MOST_BYTES = 1 << 16
-# How often an index that is not there is looked for.
+# Seconds after which an index that was not there is looked for again.
 _AGAIN_SECONDS = 0.5
 # The settings that an answer depends on, besides the index.
 _ANSWERED_BY = {
@@ -34,7 +34,7 @@ _ANSWERED_BY = {
 
 
 class Address(BaseModel):
-    """What a server says of itself.
+    """The content of that file: what a server says of itself.
 
     Attributes:
         url: on a loopback address. machine: its name, since several may share a disk.
@@ -52,7 +52,7 @@ class Address(BaseModel):
 
     @classmethod
     def of(cls, settings: Settings, url: str, *, protected: bool) -> Self:
-        """The address of a server with these settings."""
+        """Returns the address of a server with these settings."""
         weights = None if settings.weights is None else settings.weights.expanduser().absolute()
         return cls(
             url=url,
@@ -95,7 +95,7 @@ def told(settings: Settings, url: str) -> Iterator[None]:
 
 
 def find_server(settings: Settings) -> Address | None:
-    """The running server of this user, on this machine, that answers as a search with these settings would.
+    """Returns the running server of this user, on this machine, that answers as a search with these settings would.
 
     None where there is none; and where it wants a key and the settings have none.
     """
@@ -136,7 +136,7 @@ def _written(address: Address, folder: Path) -> Iterator[None]:
 
 
 def _is_ours(file: BinaryIO) -> bool:
-    """Whether it is a plain file that nobody but this user can have written."""
+    """Returns True for a plain file that only this user can have written."""
     status = os.fstat(file.fileno())
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 

@@ -56,7 +56,7 @@ class Client:
     def __init__(
         self, base_url: str = "http://127.0.0.1:8000", api_key: str | None = None, timeout: float = 60.0
     ) -> None:
-        """Send nothing yet.
+        """Sends nothing yet.
 
         Args:
             base_url: of the server.
@@ -74,7 +74,7 @@ class Client:
         query: SearchQuery | None = None,
         **options: Any,
     ) -> SearchResponse:
-        """The photos that match a sketch best, look like liked ones, and show what a word names.
+        """Returns the photos that match a sketch best, look like liked ones, and show what a word names.
 
         Args:
             sketch: a path, the bytes of an image file, or a picture; None for a search by liked photos or a word alone.
@@ -96,7 +96,7 @@ class Client:
     def explain(
         self, sketch: str | os.PathLike[str] | bytes | Image.Image | None = None, **options: Any
     ) -> ExplainResponse:
-        """Why photos match a sketch, or are like a photo.
+        """Explains why photos match a sketch, or are like a photo.
 
         Args:
             sketch: as in ``search``, or with ``kind="photo"`` a photo; None with ``like``, the id of a photo.
@@ -114,20 +114,20 @@ class Client:
         return self._model(PhotosResponse, self._http.get("/photos", params={"id": list(ids)}))
 
     def photo(self, photo_id: int) -> bytes:
-        """The original file of a photo."""
+        """Returns the original file of a photo."""
         return _succeeded(self._http.get(f"/photos/{photo_id}")).content
 
     def thumbnail(self, photo_id: int, size: int = 256) -> bytes:
-        """A JPEG of a photo, its longest side at most ``size`` pixels."""
+        """Returns a JPEG of a photo, its longest side at most ``size`` pixels."""
         return _succeeded(self._http.get(f"/thumbnails/{photo_id}", params={"size": size})).content
 
     def cluster(self, cluster_id: int, *, k: int | None = None, offset: int = 0) -> ClusterResponse:
-        """Some of a cluster's photos, by id."""
+        """Returns some of a cluster's photos, by id."""
         params = {"offset": offset} if k is None else {"k": k, "offset": offset}
         return self._model(ClusterResponse, self._http.get(f"/clusters/{cluster_id}", params=params))
 
     def words(self, prefix: str = "", limit: int = 20) -> WordsResponse:
-        """Words that photos can be found by and that begin with ``prefix``, at most ``limit`` of them."""
+        """Returns words that photos can be found by and that begin with ``prefix``, at most ``limit`` of them."""
         return self._model(WordsResponse, self._http.get("/words", params={"prefix": prefix, "limit": limit}))
 
     def info(self) -> InfoResponse:

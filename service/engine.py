@@ -46,7 +46,7 @@ from service.towers import ClipVectors, Towers
 
 
 def open_matcher(settings: Settings) -> Matcher:
-    """The checkpoint that the settings name. Raises ModelError with what to do."""
+    """Returns the checkpoint that the settings name. Raises ModelError with what to do."""
     return load(
         settings.weights or "default",
         device=settings.device,
@@ -56,7 +56,7 @@ def open_matcher(settings: Settings) -> Matcher:
 
 
 def one_index(settings: Settings, matcher: Callable[[], Matcher]) -> Shards:
-    """The index that the settings name as the one shard of a gallery. It is opened when it is first asked what it has.
+    """Makes the index that the settings name the one shard of a gallery. It is opened when it is first asked.
 
     matcher: opens the checkpoint that made the index.
     """
@@ -145,7 +145,7 @@ class Engine:
 
     @property
     def photo_count(self) -> int:
-        """Photos shown."""
+        """The number of photos that are shown."""
         return self._gallery.photo_count
 
     @property
@@ -154,7 +154,7 @@ class Engine:
         return f"{self._matcher.config.name} by {self._best_method}"
 
     def prepare(self, sketch: bytes, *, kind: PictureKind = "sketch", quick: bool = False) -> PreparedSketch:
-        """A sketch, or a photo where ``kind`` says so, given as an image file, for ``search`` and ``explain``.
+        """Returns a sketch, or a photo where ``kind`` says so, given as an image file, for ``search`` and ``explain``.
 
         Raises ImageError; with ``quick``, SlowImage where decoding takes longer than that of ordinary pictures.
 
@@ -176,14 +176,14 @@ class Engine:
         return self._towers.vectors(self._gallery.embedder, query.text, _pixels_for_clip(sketch, query))
 
     def is_by_clip_at_once(self, sketch: PreparedSketch | None, query: SearchQuery) -> bool:
-        """Whether ``by_clip`` takes no time."""
+        """Returns True if ``by_clip`` would answer from what it keeps, without loading or computing anything."""
         pixels = _pixels_for_clip(sketch, query)
         return not self._has_clip or self._towers.is_at_once(self._gallery.embedder, query.text, pixels)
 
     def search(
         self, sketch: PreparedSketch | None, query: SearchQuery, clip: ClipVectors | None = None
     ) -> SearchResponse:
-        """The answer to a sketch, or without one to the photos and the word of the query.
+        """Returns the answer to a sketch, or without one to the photos and the word of the query.
 
         Where a shard is lost meanwhile, the search begins anew without that shard, and the answer says so.
 
@@ -210,7 +210,7 @@ class Engine:
     def explain(
         self, sketch: PreparedSketch | None, params: ExplainParams, gone: Callable[[], bool] = lambda: False
     ) -> ExplainResponse:
-        """Why photos match a sketch, or are like a photo.
+        """Explains why photos match a sketch, or are like a photo.
 
         Raises BadSearch, UnknownPhoto, PhotoUnavailable; ClientGone where ``gone``; ShardsLost where a shard is
         missing, since ranks among all photos would be wrong.
@@ -248,7 +248,7 @@ class Engine:
         reveal(next((place for place in places if place.is_file()), places[0]))
 
     def original(self, entry: PhotoEntry) -> tuple[int, str]:
-        """The size of the photo's file, in bytes, and its media type, once it is sure that it is what was indexed.
+        """Returns the bytes and the media type of the photo's file, once it is sure that it is what was indexed.
 
         Raises PhotoUnavailable: it is gone, is another one now, or is no image.
         """
@@ -271,7 +271,7 @@ class Engine:
         return self._thumbnails.find(f"{entry.content_hash}-{size}")
 
     def thumbnail(self, entry: PhotoEntry, size: int) -> bytes:
-        """A JPEG of the photo, its longest side at most ``size`` pixels. Raises PhotoUnavailable, like ``original``."""
+        """Makes a JPEG of the photo, at most ``size`` pixels a side. Raises PhotoUnavailable."""
         kept = self.kept_thumbnail(entry, size)
         if kept is not None:
             return kept
@@ -281,7 +281,7 @@ class Engine:
         return made
 
     def cluster(self, cluster_id: int, page: PageParams) -> ClusterResponse:
-        """Some of a cluster's photos, by id. Raises NotFound and BadSearch."""
+        """Returns some of a cluster's photos, by id. Raises NotFound and BadSearch."""
         self._check_cluster(cluster_id)
         k, index = self._page_size(page.k), self._gallery
         ids = index.cluster_ids(cluster_id)
@@ -294,7 +294,7 @@ class Engine:
         )
 
     def cluster_tag(self, cluster_id: int, page: PageParams) -> str:
-        """An ETag for what ``cluster`` answers: another answer has another tag. Raises like ``cluster``."""
+        """Returns an ETag for what ``cluster`` answers: another answer has another tag. Raises like ``cluster``."""
         self._check_cluster(cluster_id)
         shown = f"{page.offset}-{self._page_size(page.k)}-{self._settings.serve_originals:d}"
         return f"{self._gallery.made}-{cluster_id}-{shown}"
@@ -317,7 +317,7 @@ class Engine:
             ),
             IndexInfo(
                 generation=index.generation,
-                # Of many shards the whole name is long.
+                # The name of many shards is long.
                 made=hashlib.sha256(index.made.encode()).hexdigest()[:16],
                 photos=index.photo_count,
                 clusters=index.cluster_count,
@@ -330,7 +330,7 @@ class Engine:
         )
 
     def words(self, params: WordsParams) -> WordsResponse:
-        """Words of the checkpoint's vocabulary that begin as asked; and whether any other text can be read."""
+        """Returns words of the vocabulary that begin as asked, and whether any other text can be read."""
         book = self._matcher.book
         found = book.complete(params.prefix, params.limit)
         return WordsResponse(vocabulary=len(book.words), words=found, text_tower=self._text_tower)
@@ -371,7 +371,7 @@ class Engine:
         return self._settings.default_k if k is None else k
 
     def photo_at(self, path: str) -> PhotoEntry:
-        """The photo with a file at this path, as results show it or on disk. Raises BadInvocation."""
+        """Returns the photo with a file at this path, as results show it or on disk. Raises BadInvocation."""
         return self._gallery.photo_at(path)
 
     def address_of(self, shown: str) -> str:
@@ -379,7 +379,7 @@ class Engine:
         return self._gallery.address_of(shown)
 
     def entry_of(self, file: Path) -> PhotoEntry | None:
-        """The photo of a file on disk; None if it is none of the index's photos."""
+        """Returns the photo of a file on disk; None if it is none of the index's photos."""
         try:
             return self._gallery.photo_at(str(file.absolute()))
         except BadInvocation:
@@ -387,5 +387,5 @@ class Engine:
 
 
 def _pixels_for_clip(sketch: PreparedSketch | None, query: SearchQuery) -> Pixels | None:
-    """The sketch, where CLIP is to look at it."""
+    """Returns the sketch, where CLIP is to look at it."""
     return sketch.pixels if sketch is not None and query.kind == "sketch" and query.method == "clip" else None

@@ -1,4 +1,4 @@
-"""What the service refuses, as typed errors, and the one table that says how HTTP answers each of them."""
+"""The typed errors of the service, and the one table that says how HTTP answers each of them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ClientGone(ServiceFault):
 
 
 class QueueFull(ServiceFault):
-    """As many searches wait as may wait.
+    """The queue is full: no further search may wait.
 
     Attributes:
         retry_after: whole seconds after which there is likely to be room.
@@ -93,7 +93,7 @@ class BrokenOff(ServiceFault):
 
 @dataclass(frozen=True)
 class Verdict:
-    """How an error is told over HTTP: status and the ``code`` that programs read."""
+    """The HTTP answer to an error: its status, and the ``code`` that programs read."""
 
     status: int
     code: str

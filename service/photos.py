@@ -56,7 +56,7 @@ class PhotoFiles(Protocol):
     """Opens the files of photos, as an index does."""
 
     def open_photo(self, photo: int) -> bytes:
-        """The bytes that were indexed as this photo. Raises UnknownPhoto and PhotoUnavailable."""
+        """Returns the bytes that were indexed as this photo. Raises UnknownPhoto and PhotoUnavailable."""
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def still_opening(entry: PhotoEntry) -> Iterator[None]:
 
 
 def picture(index: PhotoFiles, matcher: Matcher, entry: PhotoEntry) -> Image.Image:
-    """A photo, upright, opened as it was to be indexed.
+    """Returns a photo, upright, opened as it was to be indexed.
 
     Raises PhotoUnavailable: none of its files is still what was indexed, or it no longer opens.
     """
@@ -78,13 +78,13 @@ def picture(index: PhotoFiles, matcher: Matcher, entry: PhotoEntry) -> Image.Ima
 
 
 def prepared(index: PhotoFiles, matcher: Matcher, entry: PhotoEntry, run: RunJob = run_here) -> Pixels:
-    """A photo as ``Preprocessing.pixels`` prepares it, (H, W, 3) uint8. Raises PhotoUnavailable, like ``picture``."""
+    """Prepares a photo by ``Preprocessing.pixels``: (H, W, 3) uint8. Raises PhotoUnavailable, like ``picture``."""
     with still_opening(entry):
         return np.asarray(run(index.open_photo(entry.id), Job.preparing(matcher.preprocessing, "photo")))
 
 
 def thumbnail(original: bytes, size: int, run: RunJob = run_here) -> bytes:
-    """A JPEG of an image file, upright, its longest side at most ``size`` pixels. Raises ImageError."""
+    """Returns a JPEG of an image file, upright, its longest side at most ``size`` pixels. Raises ImageError."""
     image = run(original, Job(longest_side=size))
     out = io.BytesIO()
     image.save(out, "JPEG", quality=85)

@@ -17,9 +17,9 @@ from indexer import default_index_path
 MIB = 1024 * 1024
 # More of them than cores only wait for each other, and with thousands of them a search never ends.
 MOST_THREADS = 512
-# As many kinds of variants as the model has; a test compares them.
+# The number of variants that the model has; a test compares them. Importing the model here would be slow.
 MOST_VARIANTS = 3
-# What separators of paths stand between. A URL has ':' behind its scheme, and before a password and a port.
+# Matches one path of a list with separators. A URL has ':' behind its scheme, and before a password and a port.
 _ADDRESS = re.compile(rf"(?:\w+://(?:[^/@]*@)?[^/:]*(?::\d+(?=/))?)?[^{os.pathsep}]*")
 _NAME = re.compile("[^,]+")
 _HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
@@ -134,7 +134,7 @@ class Settings(BaseSettings):
 
     @property
     def known_hosts(self) -> tuple[str, ...]:
-        """What the Host header of a request may name: ``allowed_hosts``, or what suits the address listened on."""
+        """The names that a Host header may have: ``allowed_hosts``, or those that fit the address listened on."""
         if self.allowed_hosts:
             return self.allowed_hosts
         if not is_loopback(self.host):
@@ -149,7 +149,7 @@ class Settings(BaseSettings):
     @field_validator("host")
     @classmethod
     def _check_host(cls, value: str) -> str:
-        """An empty host would be every address of this machine, and others break inside of the socket library."""
+        """Refuses an empty host, which means every address, and hosts that break inside of the socket library."""
         try:
             ipaddress.ip_address(value)
         except ValueError:
@@ -178,12 +178,12 @@ class Settings(BaseSettings):
 
 
 def index_path(settings: Settings) -> Path:
-    """The folder of the index: the one named, or the default one."""
+    """Returns the folder of the index: the one named, or the default one."""
     return settings.index if settings.index is not None else default_index_path()
 
 
 def _is_host_name(text: str) -> bool:
-    """Whether a network could know a machine by this name."""
+    """Returns True if a machine could have this name in a network."""
     try:
         return bool(re.fullmatch(r"\w[\w.-]*", text) and text.encode("idna"))
     except UnicodeError:  # a part is empty or too long
@@ -199,7 +199,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _split(value: Any, part: re.Pattern[str]) -> Any:
-    """A list written as text, as a list; anything else as it is. A ValueError becomes pydantic's sentence."""
+    """Returns a list written as text, as a list; anything else as it is. A ValueError becomes pydantic's sentence."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):

@@ -27,7 +27,7 @@ _Key: TypeAlias = tuple[str | None, str]
 
 # Texts whose vectors are kept, some 2 KB each.
 TEXTS_KEPT = 256
-# What could not be loaded may be put in its place while the service runs.
+# Towers that could not be loaded are tried again after this time: their files may have been put in place.
 RETRY_SECONDS = 10.0
 
 
@@ -95,13 +95,13 @@ class Towers:
         return last.refusal if last is not None and last.entry == entry and last.towers is None else None
 
     def is_at_once(self, entry: EmbedderEntry, text: str | None, pixels: Pixels | None) -> bool:
-        """Whether ``vectors`` answers without computing anything."""
+        """Returns True if ``vectors`` would answer without computing anything."""
         if self._is_refused(entry):
             return True
         return pixels is None and (text is None or self._known(_key(entry, text)) is not None)
 
     def vectors(self, entry: EmbedderEntry, text: str | None, pixels: Pixels | None) -> ClipVectors:
-        """A text and a sketch by the CLIP model of an index. It may load that first.
+        """Returns a text and a sketch by the CLIP model of an index. It may load that first.
 
         Args:
             entry: the embedder of the index. pixels: (H, W, 3) uint8; None without a sketch.
@@ -131,11 +131,11 @@ class Towers:
             self._texts[key] = vector
 
     def _attempt(self, entry: EmbedderEntry) -> _Attempt:
-        """The towers of this index, loaded where they are not; or why they cannot be."""
+        """Returns the towers of this index, loaded where they are not; or why they cannot be."""
         last = self._last
         if last is not None and last.entry == entry and (last.towers is not None or self._is_refused(entry)):
             return last
-        # What was loaded for another index goes first, or there would be two of them in memory.
+        # The towers of another index go first, or two would be in memory.
         self._last = None
         try:
             self._last = _Attempt(entry, self._now(), self._load(entry, self._device))
@@ -144,7 +144,7 @@ class Towers:
         return self._last
 
     def _is_refused(self, entry: EmbedderEntry) -> bool:
-        """Whether the towers of this index could not be loaded, and it is too early to try again."""
+        """Returns True if the towers of this index could not be loaded, and it is too early to try again."""
         last = self._last
         if last is None or last.entry != entry or last.towers is not None:
             return False

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 
-# As in typing, whose import would take longer than all else here.
+# This stands for the constant of typing, whose import would take longer than all else here.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

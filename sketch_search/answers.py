@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
 # Side of the thumbnails that a notebook shows, in pixels.
 _SHOWN = 160
-# How many matches of a photo a notebook draws.
+# The number of a photo's matches that a notebook draws.
 _DRAWN = 5
 _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4")
 
@@ -65,11 +65,11 @@ class Photo:
     _source: Searches = field(repr=False, compare=False)
 
     def read(self) -> bytes:
-        """The file. Raises Refusal where it is gone or has changed since it was indexed."""
+        """Returns the file. Raises Refusal where it is gone or has changed since it was indexed."""
         return self._source._original(self.id)
 
     def image(self) -> Image.Image:
-        """The picture, upright."""
+        """Returns the picture, upright."""
         from PIL import ImageOps
 
         return ImageOps.exif_transpose(Image.open(io.BytesIO(self.read())))
@@ -175,7 +175,7 @@ class Searches(ABC):
         unlike: Liked = (),
         **options: Any,
     ) -> Results:
-        """The photos that match a sketch best, look like liked ones, and show what a word names.
+        """Returns the photos that match a sketch best, look like liked ones, and show what a word names.
 
         Args:
             sketch: what was drawn; with ``kind="photo"`` a photo whose look-alikes are wanted; None for a search by
@@ -193,7 +193,7 @@ class Searches(ABC):
         return Results(map(self._photo, answer.results), answer)
 
     def kinds(self, sketch: Picture | None = None, **options: Any) -> list[Kind]:
-        """The best photos, grouped by look. The arguments are those of ``search``; ``k`` counts kinds."""
+        """Returns the best photos, grouped by look. The arguments are those of ``search``; ``k`` counts kinds."""
         answer = self._answered(sketch, **options, view="kinds")
         return [
             Kind(self._photo(kind.best), tuple(map(self._photo, kind.more)), kind.size) for kind in answer.kinds or ()
@@ -293,7 +293,7 @@ def _of_data_url(url: str) -> Image.Image:
 
 
 def _outlined(image: Image.Image, grid: int, cells: Sequence[int]) -> str:
-    """The picture as HTML, with a coloured frame around some cells."""
+    """Returns the picture as HTML, with a coloured frame around some cells."""
     out = io.BytesIO()
     image.save(out, "JPEG")
     frames = "".join(

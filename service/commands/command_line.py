@@ -1,4 +1,4 @@
-"""What may be written on the command line. Nothing slow is imported before `--help` and `--version` are answered."""
+"""Defines the command line. Nothing slow is imported before `--help` and `--version` are answered."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _run(given: list[str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of one command, whose name is ``command``. Where they are wrong, the program ends with code 2."""
+    """Reads the options of one command, whose name is ``command``. If they are wrong, the program ends with code 2."""
     parser = build_parser()
     if (word := _first_word(arguments)) in PROGRAMS:
         parser.error(f"{word} is a program of its own: write its options behind its name")
@@ -93,7 +93,7 @@ def with_command(arguments: Sequence[str]) -> list[str]:
 
 
 def with_index_command(arguments: Sequence[str]) -> list[str]:
-    """The arguments of the indexer, with "build" in front where they name none of its commands."""
+    """Returns the arguments of the indexer, with "build" in front where they name none of its commands."""
     if arguments and arguments[0] in (*INDEX_COMMANDS, *ANSWERED_AT_ONCE):
         return list(arguments)
     return ["build", *arguments]
@@ -110,7 +110,7 @@ def _first_word(arguments: Sequence[str]) -> str | None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line, but for those of the indexer and the model, which are programs of their own."""
+    """Returns the command line, but for those of the indexer and the model, which are programs of their own."""
     parser = Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} [FOLDER ...] [--open] [OPTION ...]\n       {PROGRAM} COMMAND ...",

@@ -81,7 +81,7 @@ def _call(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace, **further: Any) -> Settings:
-    """The settings of the environment, but for those that the command line names; None: it does not name it."""
+    """Returns the settings of the environment, but for those that the command line names; None: it does not name it."""
     named = {"index": options.index, "weights": options.weights, "device": options.device, **further}
     settings = Settings(**{name: value for name, value in named.items() if value is not None})
     if settings.threads is not None:

@@ -81,7 +81,7 @@ def search(
 
 
 def _asked(settings: Settings, source: bytes | Path | None, query: SearchQuery) -> SearchResponse | None:
-    """The answer of the server of this index; None where there is none, or it cannot answer this.
+    """Returns the answer of the server of this index; None where there is none, or it cannot answer this.
 
     What it refuses is searched here, which says why in the words of this command line.
     """
@@ -115,7 +115,7 @@ def _asked(settings: Settings, source: bytes | Path | None, query: SearchQuery) 
 def _searched(
     settings: Settings, source: bytes | Path | None, query: SearchQuery, like: Sequence[str], unlike: Sequence[str]
 ) -> SearchResponse:
-    """The answer of this process."""
+    """Returns the answer of this process."""
     # One search is soon over. Threads that wait for work at full speed would take more time than it does.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with importing():
@@ -137,7 +137,7 @@ def with_photos(query: SearchQuery, like: Sequence[str], unlike: Sequence[str]) 
 
 
 def search_query(options: argparse.Namespace) -> SearchQuery:
-    """The query on the command line but for its photos, which only an index can tell by their paths.
+    """Returns the query on the command line but for its photos, which only an index can tell by their paths.
 
     It is checked like that of an HTTP request. Raises pydantic's ValidationError.
     """
@@ -151,12 +151,12 @@ def photo_id(engine: Engine, photo: str) -> str:
 
 
 def results_table(answer: SearchResponse) -> str:
-    """Rank, score and path, and how many near duplicates; further paths of the same photo on lines of their own."""
+    """Writes rank, score, path and the number of near duplicates; further paths of a photo on lines of their own."""
     return "\n".join([_HEADING, *(line for result in answer.results for line in _result_lines(result))])
 
 
 def kinds_table(kinds: Iterable[Kind]) -> str:
-    """The kinds, each with how many photos it has, and the best of these on lines as in ``results_table``."""
+    """Returns the kinds, each with how many photos it has, and the best of these on lines as in ``results_table``."""
     lines = [f"{'kind':>4}  {'photos':>6}  {_HEADING}"]
     for kind in kinds:
         shown = [line for result in (kind.best, *kind.more) for line in _result_lines(result)]

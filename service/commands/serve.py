@@ -200,7 +200,7 @@ def serve_shards(settings: Settings, run: Callable[[FastAPI], int]) -> int:
 
 
 def _wait_for(shards: Shards) -> None:
-    """Until all shards answer, or it has taken too long. Raises ShardsRefused, also where none answers."""
+    """Waits until all shards answer, or it has taken too long. Raises ShardsRefused, also where none answers."""
     until = time.monotonic() + START_SECONDS
     while shards.missing and time.monotonic() < until:
         shards.refresh(strict=True)

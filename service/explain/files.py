@@ -60,7 +60,7 @@ class NamedPhoto:
 def best_of_index(
     searcher: Searcher, sketch: Image.Image | None, count: int, query: SearchQuery | None = None
 ) -> list[NamedPhoto]:
-    """At most ``count`` photos, best first, as ``searcher`` finds them, without those that are gone or have changed.
+    """Returns at most ``count`` photos, best first, as ``searcher`` finds them, without those that cannot be read.
 
     Args:
         sketch: the picture that is searched with; None where the query likes a photo.
@@ -181,7 +181,7 @@ def _explained(
 
 
 def _near(searcher: Searcher, near: Iterable[Near]) -> list[NearPhoto]:
-    """The photos with small pictures of them, but for those that cannot be read any more."""
+    """Returns the photos with small pictures of them, but for those that cannot be read any more."""
     shown = []
     for photo in near_photos(searcher.gallery, near, originals=False):
         try:
@@ -193,7 +193,7 @@ def _near(searcher: Searcher, near: Iterable[Near]) -> list[NearPhoto]:
 
 
 def _page(document: str) -> str:
-    """The page of an explanation, whose data are ``document``."""
+    """Returns the page of an explanation, whose data are ``document``."""
     index = (_PAGE / "index.html").read_text(encoding="utf-8")
     icons, dialog = re.findall(r'<svg class="sprite".*?</svg>\n|<dialog id="why".*?</dialog>', index, re.DOTALL)
     styles = "\n".join((_PAGE / f"styles/{name}.css").read_text(encoding="utf-8") for name in _STYLES)
@@ -221,7 +221,7 @@ def _page(document: str) -> str:
 
 
 def _modules(name: str, found: dict[str, str]) -> dict[str, str]:
-    """A script of the page and all that it imports, by their paths, as data URLs. ``found``: those found before.
+    """Reads a script of the page and all that it imports, as data URLs by path. found: those found before.
 
     A data URL is no place that a relative path could start from, so that all paths in them start at the page's folder.
     """

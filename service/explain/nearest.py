@@ -1,4 +1,4 @@
-"""What of a whole index lies near a picture: the photos that are most like it by [Ret], and the nearest patches.
+"""Finds what of a whole index lies near a picture: the photos most like it by [Ret], and the nearest patches.
 
 A network with one vector for each picture matches no patches. What can be said of it is where it looked, and which
 photos its vectors lie near. The same is true of every network: photos lend each other scores by these vectors.
@@ -67,18 +67,18 @@ class Surroundings:
         return self._gallery.nearness(sent, modality, self._gallery.cells.mean)
 
     def rank(self, photo: PhotoEntry) -> int:
-        """The place of a photo of the gallery among all by how near they are to what was given, from 1."""
+        """Returns the place of a photo of the gallery among all by how near they are to what was given, from 1."""
         return int(self._ranks[self._ids == photo.id][0])
 
     def of_given(self, count: int, own: PhotoEntry | None = None) -> tuple[Near, ...]:
-        """The photos nearest to what was given, nearest first.
+        """Returns the photos nearest to what was given, nearest first.
 
         count: at most so many. own: what was given, if it is a photo of the gallery; it is left out.
         """
         return self._first(self._order[: count + 1], self._cosines, count, own)
 
     def of_photo(self, photo: Tokens, count: int, own: PhotoEntry | None = None) -> tuple[Near, ...]:
-        """The photos nearest to another photo, a batch of one; ``count`` and ``own`` as in ``of_given``."""
+        """Returns the photos nearest to another photo, a batch of one; ``count`` and ``own`` as in ``of_given``."""
         ids, cosines = self._nearness(photo, "photo")
         return self._first(best_first(ids, cosines, count + 1), cosines, count, own)
 

@@ -90,7 +90,7 @@ def explain(
     gone: Callable[[], bool] = lambda: False,
     run: RunJob = run_here,
 ) -> ExplainResponse:
-    """Why the photos asked for match a sketch, or are like a photo that was sent or that ``like`` names.
+    """Explains why the photos asked for match a sketch, or are like a photo that was sent or that ``like`` names.
 
     The photos are read and encoded anew, in full precision, so scores may differ from a search's in the third digit.
 
@@ -166,7 +166,7 @@ def explain(
 
 
 def near_photos(index: Gallery, near: Iterable[Near], originals: bool) -> list[NearPhoto]:
-    """Photos of the index around a picture, as they are answered."""
+    """Finds photos of the index around a picture, as they are answered."""
     found = list(near)
     entries = index.photos(one.id for one in found)
     return [
@@ -182,7 +182,7 @@ def near_photos(index: Gallery, near: Iterable[Near], originals: bool) -> list[N
 
 
 def explain_pair(matcher: Matcher, sketch: EncodedPicture, photo: EncodedPicture) -> Pair:
-    """One photo, of an index or not, beside a sketch."""
+    """Explains one photo, of an index or not, beside a sketch."""
     return Pair(_compared(matcher, sketch, photo), _influence(matcher, sketch, photo))
 
 
@@ -224,7 +224,7 @@ def explained_image(seen: EncodedPicture) -> ExplainedImage:
 
 
 def explained_pair(photo: EncodedPicture, pair: Pair) -> ExplainedPair:
-    """A photo beside the sketch, as it is answered."""
+    """Returns a photo beside the sketch, as it is answered."""
     explanation = pair.explanation
     crossed = None
     if explanation.ret_to_photo is not None and explanation.ret_to_sketch is not None:
@@ -252,14 +252,14 @@ def explained_pair(photo: EncodedPicture, pair: Pair) -> ExplainedPair:
 
 
 def data_url(image: Image.Image, kind: str) -> str:
-    """A picture as a data URL; kind: "PNG" or "JPEG"."""
+    """Returns a picture as a data URL; kind: "PNG" or "JPEG"."""
     out = io.BytesIO()
     image.save(out, kind, **({"quality": _JPEG_QUALITY} if kind == "JPEG" else {}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def rebuilt_from(ids: Sequence[int], explanations: list[Explanation], squares: list[Pixels]) -> list[Rebuilt]:
-    """The sketch put together from each photo by itself, and from the first three together where there are several."""
+    """Puts the sketch together from each photo by itself, and from the first three together if there are several."""
     found = [
         Rebuilt(source="photo", photo=photo, image=data_url(from_photos([explanation], [square]), "PNG"))
         for photo, explanation, square in zip(ids, explanations, squares, strict=True)

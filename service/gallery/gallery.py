@@ -44,7 +44,7 @@ class Pending(Protocol[T_co]):
     """An answer that is on its way."""
 
     def result(self, seconds: float) -> T_co:
-        """The answer. Raises ShardUnavailable where it is not there in time, and whatever the question raises."""
+        """Waits for the answer. Raises ShardUnavailable if it does not come in time, and what the question raises."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Computed(Generic[T]):
     compute: Callable[[], T]
 
     def result(self, seconds: float) -> T:
-        """The answer, however long it takes."""
+        """Returns the answer, however long it takes."""
         return self.compute()
 
 
@@ -84,10 +84,10 @@ class ShardLink(Protocol):
         """Returns what the shard has now. Raises ShardRefuses if there is no generation."""
 
     def overview(self, made: str) -> Pending[Overview]:
-        """The summary of a generation."""
+        """Returns the summary of a generation."""
 
     def ask(self, made: str, question: Call[T]) -> Pending[T]:
-        """Ask a generation."""
+        """Asks a generation."""
 
 
 class Round:
@@ -107,14 +107,14 @@ class Round:
             raise ShardsLost(lost)
 
     def ask(self, questions: Mapping[int, Call[T]]) -> dict[int, T]:
-        """The answers to questions, by the number of their shard. Raises ShardsLost where a shard does not answer."""
+        """Returns the answers to questions, by the shard's number. Raises ShardsLost if a shard does not answer."""
         answers, lost = self.gather(questions)
         if lost:
             raise ShardsLost(lost)
         return answers
 
     def gather(self, questions: Mapping[int, Call[T]]) -> tuple[dict[int, T], list[str]]:
-        """The answers of the shards that answer, by their numbers, and the names of the others.
+        """Returns the answers of the shards that answer, by their numbers, and the names of the others.
 
         All questions are asked at the same time.
         """
@@ -144,7 +144,7 @@ class Alone(Round):
         self._shard = shard
 
     def gather(self, questions: Mapping[int, Call[T]]) -> tuple[dict[int, T], list[str]]:
-        """The answers, however long they take."""
+        """Returns the answers, however long they take."""
         return {number: question.answer(self._shard) for number, question in questions.items()}, []
 
 
@@ -249,7 +249,7 @@ class Gallery:
         for shard, found in self._ask.ask(calls).items():
             rows, cells = found.rows + self._layout.row_starts[shard], found.cells + self._layout.cell_starts[shard]
             parts.append(replace(found, rows=rows, cells=cells))
-        # What one shard has found it has chosen, too.
+        # A single shard has chosen the best already.
         return parts[0] if len(parts) == 1 else Table.joined([*parts, _nothing(find)]).best(find)
 
     def rows_of_ids(self, ids: Sequence[int]) -> Rows:
@@ -275,7 +275,7 @@ class Gallery:
         return found
 
     def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
-        """The entries of these photos, in their order."""
+        """Returns the entries of these photos, in their order."""
         found: dict[int, PhotoEntry] = {}
         for places, shard, entries in self._ask_of("entries", rows):
             first = self._layout.cell_starts[shard]
@@ -284,14 +284,14 @@ class Gallery:
         return tuple(found[place] for place in range(len(rows)))
 
     def tokens(self, rows: Rows) -> Tokens:
-        """The tokens of these photos, on the CPU. A search compares near duplicates by them, at most 1,000 photos."""
+        """Returns the tokens of these photos, on the CPU. A search compares at most 1,000 near duplicates by them."""
         parts = list(self._ask_of("sent_tokens", rows))
         together = Tokens.cat([tokens.tokens(torch.device("cpu")) for _, _, tokens in parts])
         order = np.concatenate([places for places, _, _ in parts])
         return together[torch.from_numpy(np.argsort(order))]
 
     def nearness(self, given: SentTokens, modality: Modality, mean: Floats) -> tuple[Ids, Scores]:
-        """The ids of all photos, and how near each is to a picture, a batch of one."""
+        """Returns the ids of all photos, and how near each is to a picture, a batch of one."""
         answers = self._ask_all("nearness", given, modality, mean)
         ids, near = zip(*(answers[shard] for shard in self._layout.asked), strict=True)
         return np.concatenate(ids), np.concatenate(near)
@@ -314,15 +314,15 @@ class Gallery:
         return np.concatenate([np.empty(0, np.int64), *(answers[shard] for shard in self._layout.asked)])
 
     def photo(self, photo: int) -> PhotoEntry:
-        """The photo of an id. Raises UnknownPhoto; ShardsLost where a shard that is missing may have it."""
+        """Returns the photo of an id. Raises UnknownPhoto; ShardsLost where a shard that is missing may have it."""
         return self.photos([photo])[0]
 
     def photos(self, photos: Iterable[int]) -> tuple[PhotoEntry, ...]:
-        """The photos of several ids, in their order, in two rounds."""
+        """Returns the photos of several ids, in their order, in two rounds."""
         return self.entries(self.rows_of_ids(list(photos)))
 
     def photo_at(self, target: str) -> PhotoEntry:
-        """The photo of a file of one index, named by its path as results show it, or on disk. Raises BadInvocation."""
+        """Finds the photo of a file of one index by its path, as results show it or on disk. Raises BadInvocation."""
         found: PhotoEntry = self._ask_alone("photo_at", target)
         return found
 
@@ -337,11 +337,11 @@ class Gallery:
         return self._ask.ask({0: Call[Any](name, path)})[0]
 
     def open_photo(self, photo: int) -> bytes:
-        """The bytes that were indexed as a photo, read on a machine of its shard."""
+        """Returns the bytes that were indexed as a photo, read on a machine of its shard."""
         return self._ask_home("open_photo", photo)
 
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
-        """Some of the same bytes, so that no more of them has to be held here."""
+        """Returns some of the same bytes, so that no more of them has to be held here."""
         return self._ask_home("part_of_photo", photo, size, start, count)
 
     def _ask_home(self, name: str, photo: int, *arguments: int) -> bytes:
@@ -375,7 +375,7 @@ class Gallery:
 
 
 def _nothing(find: Find) -> Table:
-    """A table without photos."""
+    """Returns a table without photos."""
     none, numbers = np.empty(0, np.float32), np.empty(0, np.int64)
     vectors = np.empty((0, len(find.mean)), np.float16)
     return Table(numbers, numbers, numbers, vectors, none, none, none, none)

@@ -81,7 +81,7 @@ class Shard:
         )
         self._matcher = matcher
         self._passing: Callable[[PhotoFilter], Mask] = lru_cache(maxsize=FILTERS_KEPT)(index.passing)
-        # What depends on a photo alone is computed when it is first asked for: four bytes each.
+        # Both depend on a photo alone. They are computed when they are first needed, and take four bytes a photo.
         self._priors, self._levels = (np.full(index.photo_count, np.nan, np.float32) for _ in range(2))
         self._resident = self._all_tokens() if self._fits() else None
 
@@ -91,7 +91,7 @@ class Shard:
         origin, embedder = index.manifest.origin, index.embedder
         return Overview(index.made, index.generation, index.photo_count, self.cells, origin, embedder)
 
-    # What may be asked from elsewhere.
+    # Questions that may come from another process.
 
     def passing(self, wanted: PhotoFilter) -> NDArray[np.int64]:
         """(c,): how many photos of each cell pass a filter."""
@@ -115,11 +115,11 @@ class Shard:
         return found
 
     def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
-        """The entries of these photos, in their order."""
+        """Returns the entries of these photos, in their order."""
         return tuple(self.index.photo(photo) for photo in self.index.ids[rows].tolist())
 
     def find(self, find: Find) -> Table:
-        """The photos of the opened cells that are looked for, best by vector, by the word and by likeness; and scores.
+        """Finds photos of the opened cells, the best by vector, by the word and by likeness, and scores them.
 
         Raises IndexRefused where what CLIP made of the photos is damaged.
         """
@@ -157,7 +157,7 @@ class Shard:
         return np.unique(np.concatenate(found))
 
     def _compared(self, rows: Rows, find: Find) -> Table:
-        """The table of these photos, before any is scored by more than vectors."""
+        """Returns the table of these photos, before any is scored by more than vectors."""
         return Table.joined([self._compared_block(block, find) for block in _blocks(rows)])
 
     def _compared_block(self, rows: Rows, find: Find) -> Table:
@@ -204,7 +204,7 @@ class Shard:
         return leaving
 
     def _scored(self, table: Table, find: Find, method: Method, begun: float) -> Table:
-        """The table with the scores of the photos that the method is to score, as far as the time allows.
+        """Returns the table with the scores of the photos that the method is to score, as far as the time allows.
 
         With a limit they are scored in portions, of which the first is always scored.
         """
@@ -253,7 +253,7 @@ class Shard:
         return scores
 
     def tokens(self, rows: Rows) -> Tokens:
-        """The tokens of these photos, where they are kept: on the matcher's device or in memory."""
+        """Returns the tokens of these photos, where they are kept: on the matcher's device or in memory."""
         if self._resident is not None:
             return self._resident[torch.from_numpy(rows).to(self._matcher.device)]
         return self.index.photo_tokens(rows)
@@ -267,7 +267,7 @@ class Shard:
         return self.index.ids
 
     def nearness(self, given: SentTokens, modality: Modality, mean: Floats) -> tuple[Ids, Scores]:
-        """The ids of all photos, and how near each is to a picture, a batch of one.
+        """Returns the ids of all photos, and how near each is to a picture, a batch of one.
 
         It is minus the distance to a sketch, and the likeness to a photo. mean: (d,) that of the whole gallery.
         """
@@ -282,19 +282,19 @@ class Shard:
         return self.index.ids, np.concatenate(near)
 
     def _fits(self) -> bool:
-        """Whether the matcher's device is a GPU with room for the tokens of all photos, and a method needs them."""
+        """Returns True on a GPU with room for the tokens of all photos, if a method needs them."""
         device = self._matcher.device
         if device.type != "cuda" or not self.index.photo_count or not self._matcher.calibration.relation_trained:
             return False
         one = self.index.photo_tokens(np.arange(1))
         size = one.features.nbytes + one.positions.nbytes
         free, _ = torch.cuda.mem_get_info(device)
-        # What PyTorch has taken, such as the live generation's tokens, counts as free: the answer must be the same for
-        # the first generation and for later ones.
+        # Memory that PyTorch has taken counts as free, such as that of the live tokens: the answer must be the
+        # same for the first generation and for later ones.
         return self.index.photo_count * size <= RESIDENT_SHARE * (free + torch.cuda.memory_reserved(device))
 
     def _all_tokens(self) -> Tokens:
-        """The tokens of all photos, on the matcher's device, with the values that the index reads."""
+        """Returns the tokens of all photos, on the matcher's device, with the values that the index reads."""
         device, count = self._matcher.device, self.index.photo_count
         parts = [np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
         like = self.index.photo_tokens(parts[0][:1])
@@ -331,6 +331,6 @@ class Call(Generic[T_co]):
         self.name, self.arguments = name, arguments
 
     def answer(self, shard: Shard) -> T_co:
-        """The answer, computed where the shard's files are."""
+        """Returns the answer, computed where the shard's files are."""
         found: T_co = getattr(shard if hasattr(shard, self.name) else shard.index, self.name)(*self.arguments)
         return found

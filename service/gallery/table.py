@@ -1,4 +1,4 @@
-"""What a search asks of a gallery, ``Find``, and what it finds there, ``Table``, a row for each photo.
+"""The question of a search to a gallery, ``Find``, and its answer, ``Table``, with a row for each photo.
 
 Both are arrays of numpy, since a gallery may be on other machines: what each shard finds is joined, and ``Table.best``
 takes of all what one index would have found.
@@ -34,15 +34,15 @@ Word: TypeAlias = int | TextVector
 
 # Photos that come into the ranking because they are the most similar ones to liked photos.
 NEAREST = 300
-# From so many cells on, a second level of cells above them finds those that a query is compared with: sorting all of
-# them would take longer than scoring photos.
+# A gallery with this many cells has a second level of cells above them, which finds those that a query is compared
+# with: sorting all of them would take longer than scoring photos.
 MANY_CELLS = 100_000
 # So many are found for each part of a query, 64 times as many as are opened, in so many of the cells above.
 NEAR_CELLS, OPENED_ABOVE = 4096, 64
 
 
 def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np.int64]:
-    """The indices in the order of falling score, the first ``count`` of them; equal scores by id."""
+    """Returns the indices in the order of falling score, the first ``count`` of them; equal scores by id."""
     if count is None or count >= len(scores):
         return np.lexsort((ids, -scores))
     # Sorting all of a large gallery would cost more than comparing its vectors.
@@ -52,7 +52,7 @@ def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np
 
 
 def interleaved(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-    """The members of several rankings of equal length by turns, each member once. Those of ``first`` come before."""
+    """Returns the members of rankings of equal length by turns, each once. Those of ``first`` come before them."""
     turns = np.stack(orders, axis=1).ravel()
     every = turns if first is None else np.concatenate([first, turns])
     _, places = np.unique(every, return_index=True)
@@ -74,13 +74,13 @@ class SentTokens:
         return SentTokens(tokens.features.cpu().numpy(), tokens.positions.cpu().numpy(), summary)
 
     def tokens(self, device: torch.device) -> Tokens:
-        """The tokens on a device."""
+        """Returns the tokens on a device."""
         summary = None if self.summary is None else to_tensor(self.summary, device)
         return Tokens(to_tensor(self.features, device), to_tensor(self.positions, device), summary)
 
 
 def to_tensor(array: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """A copy as a tensor: what came from elsewhere may lie in memory that is not to be written."""
+    """Returns a copy as a tensor: what came from elsewhere may lie in memory that is not to be written."""
     return torch.from_numpy(np.array(array)).to(device)
 
 
@@ -125,7 +125,7 @@ class Find:
 
     @property
     def parts(self) -> int:
-        """How many parts of the query choose cells: the sketch, the word, and each liked photo."""
+        """Counts the parts of the query that choose cells: the sketch, the word, and each liked photo."""
         return 1 + (self.word is not None) + (0 if self.liked is None else len(self.liked))
 
 
@@ -167,7 +167,7 @@ class Table:
 
     @staticmethod
     def joined(parts: Sequence[Table]) -> Table:
-        """The photos of several tables, by row."""
+        """Returns the photos of several tables, by row."""
         found = [name for name in _COLUMNS if getattr(parts[0], name) is not None]
         columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in found}
         every = replace(parts[0], **columns, complete=all(part.complete for part in parts))
@@ -186,7 +186,7 @@ class Table:
         return every if self.firsts is None else np.flatnonzero(self.firsts == every)
 
     def copies(self, row: int) -> tuple[int, ...] | None:
-        """The ids of the near duplicates for which a row of the table stands; None where nothing was to be folded."""
+        """Returns the ids of the near duplicates for which a row stands; None if nothing was to be folded."""
         return None if self.firsts is None else tuple(self.ids[self.firsts == row][1:].tolist())
 
     def best(self, find: Find) -> Table:
@@ -205,7 +205,7 @@ class Table:
         return replace(table, scores=np.where(scored, table.scores, np.float32(np.nan)))
 
     def to_score(self, find: Find) -> NDArray[np.int64]:
-        """The indices of the photos that the method is to score, the most promising first.
+        """Returns the indices of the photos that the method is to score, the most promising first.
 
         With a word, half of them are the best by the word.
         """
@@ -262,9 +262,9 @@ class Cells:
         return found[found >= 0]
 
     def vectors_of(self, cells: NDArray[np.int64]) -> Floats:
-        """The mean vectors of these cells, ascending: not copied where they are all."""
+        """Returns the mean vectors of these cells, ascending: not copied where they are all."""
         return self.vectors if len(cells) == len(self.sizes) else self.vectors[cells]
 
     def tokens(self, cells: NDArray[np.int64]) -> Tokens:
-        """The tokens of these cells."""
+        """Returns the tokens of these cells."""
         return Tokens(torch.tensor(self.features[cells]), torch.tensor(self.positions[cells].astype(np.int64)))

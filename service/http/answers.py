@@ -15,13 +15,13 @@ from service.schemas import ErrorDetail, ErrorResponse, describe_problems
 def error_answer(
     status: int, code: str, message: str, request_id: str, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    """The one shape that errors have."""
+    """Returns the one shape that errors have."""
     body = ErrorResponse(error=ErrorDetail(code=code, message=message, request_id=request_id))
     return JSONResponse(body.model_dump(), status, headers)
 
 
 def is_known(etag: str, known: str | None) -> bool:
-    """Whether an If-None-Match header, ``known``, names ``etag``. A proxy may have made it weak."""
+    """Returns True if the If-None-Match header ``known`` names ``etag``, also where a proxy has made it weak."""
     return known is not None and (
         known.strip() == "*" or etag in {part.strip().removeprefix("W/") for part in known.split(",")}
     )
@@ -61,7 +61,7 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
         error.status_code, str(error.detail)
     )
     headers = dict(error.headers or {})
-    # What answers GET answers HEAD (see ``service.http.middleware.Inner``).
+    # A path that answers GET answers HEAD, too (see ``service.http.middleware.Inner``).
     if headers.get("Allow") == "GET":
         headers["Allow"] = "GET, HEAD"
     return error_answer(error.status_code, code, message, request.state.request_id, headers)

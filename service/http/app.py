@@ -19,7 +19,7 @@ from service.http.upload import Uploads
 from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metrics, Shared, Worker
 from service.settings import Settings
 
-# Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
+# The version of the HTTP API. The OpenAPI document has it, and each change of the document changes it.
 API_VERSION = "3.3.0"
 # Short questions that are answered at once, beside searches.
 LOOKUPS = 4
@@ -47,7 +47,7 @@ def create_app(
         decoders.start()
         live = Live(chosen, decoders.run) if open_live is None else open_live(decoders.run)
         worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds, at_once=at_once)
-        # As many as may run and wait, so that sketches take at most twice their memory.
+        # No more sketches are received than searches may run and wait, so that they take at most twice their memory.
         uploads = Uploads(chosen.max_upload_bytes, chosen.queue + at_once, chosen.upload_seconds)
         thumbnails: Shared[bytes] = Shared(READERS)
         originals: Shared[tuple[int, str]] = Shared(READERS)

@@ -11,7 +11,7 @@ from typing import IO, cast
 
 from indexer import PhotoEntry, PhotoUnavailable
 
-# What one of the systems does not take in a name, or takes for something else.
+# Characters that one of the systems does not allow in a name, or reads as something else.
 _UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]')
 _MISSING = "not in this file.txt"
 

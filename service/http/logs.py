@@ -1,4 +1,4 @@
-"""How the server's log is written: lines for people, or one JSON object a line for machines."""
+"""Writes the server's log: lines for people, or one JSON object a line for machines."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Repeated(logging.Filter):
         self._seen: LRUCache[tuple[object, ...], tuple[float, int]] = LRUCache(_CAUSES)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is written; it may get an addition."""
+        """Returns True for a record that is to be written. It may add to the record."""
         if hasattr(record, "access"):
             return True
         kind = record.exc_info[0] if record.exc_info else None
@@ -73,7 +73,7 @@ class TextLines(logging.Formatter):
     default_msec_format = "%s.%03dZ"
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record, and its indented trace. No name of a photo or a network can bring in a further line."""
+        """Returns the line of a record, and its indented trace. No name of a photo can bring in a further line."""
         line = printable(f"{self.formatTime(record)} {record.levelname} {record.getMessage()}")
         trace = self.formatException(record.exc_info).splitlines() if record.exc_info else ()
         return "\n".join([line, *(f"  {printable(part)}" for part in trace)])

@@ -1,4 +1,4 @@
-"""What every request passes through: an outer and an inner layer of ASGI middleware, with CORS between them."""
+"""The two layers of ASGI middleware that every request passes through, with CORS between them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MOST_BYTES = 8 * 1024
 CLIENTS = 10_000
 # Whoever watches over the service must not be kept from it by whoever strains it.
 _FREE = frozenset({"/healthz", "/readyz"})
-# What others may send to origins that CORS lists; what else is sent would change something.
+# Paths to which pages of the origins that CORS lists may POST. All others change something.
 _READING = frozenset({"/search", "/explain"})
 # The page's own files and its small pictures come by the dozen for each thing that a person does: they have a bucket of
 # their own, in which each request of the limit counts for so many.
@@ -76,7 +76,7 @@ class Access:
     search: SearchNote | None
 
     def fields(self) -> dict[str, Any]:
-        """All in one dictionary, in order; a search's fields only where there was one."""
+        """Returns all in one dictionary, in order; a search's fields only where there was one."""
         flat = asdict(self)
         search = flat.pop("search")
         return flat if search is None else {**flat, **search}
@@ -179,7 +179,7 @@ class Outer:
     def _is_of_another_page(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        # Its img elements name no origin. To have something done is for the service's own page alone.
+        # Its img elements name no origin. Only the service's own page may change something.
         reads = scope["method"] != "POST" or scope["path"] in _READING
         if reads and self._origins and ("*" in self._origins or origin in (None, *self._origins)):
             return False
@@ -192,7 +192,7 @@ class Outer:
         return site in ("cross-site", "same-site") and not clicked
 
     def _is_foreign(self, origin: str, host: str) -> bool:
-        """Whether a page of this origin is not the service's own, which was asked for under this host and port.
+        """Returns True for the origin of another page than the service's own, which has this host and port.
 
         Browsers say ``Sec-Fetch-Site`` only to servers with TLS or on their own machine; others have the origin alone.
         A proxy may have put another host into the place of the one that the browser knows, which is listed then.
@@ -282,7 +282,7 @@ class Inner:
             if wait:
                 message = f"You ask more often than this server allows. Try again in {wait} s."
                 return error_answer(429, "rate_limited", message, request_id, {"Retry-After": str(wait)})
-        # What reads a query looks at each name several times: 60 KB of names would keep all others waiting.
+        # The parser looks at each name several times: 60 KB of names would keep everybody else waiting.
         if len(query) > MOST_BYTES:
             message = f"The query has {len(query)} bytes; at most {MOST_BYTES} are taken. A sketch is sent as the body."
             return error_answer(422, "bad_parameter", message, request_id)

@@ -138,7 +138,7 @@ def image_answers(*kinds: str) -> dict[int | str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Context:
-    """What the handlers of one application share.
+    """The objects that all handlers of one application share.
 
     Attributes:
         lookups: limits how many short questions to the index are answered at once.
@@ -182,7 +182,7 @@ async def require_key(
 
 
 def refuse_doubles(params: type[Params]) -> Callable[[Request], Awaitable[None]]:
-    """What raises BadSearch where a query parameter is given twice, because one would be ignored.
+    """Makes a dependency that raises BadSearch for a query parameter given twice, since one would be ignored.
 
     params: what the path takes; those of them that are lists may be repeated.
     """
@@ -196,7 +196,7 @@ def refuse_doubles(params: type[Params]) -> Callable[[Request], Awaitable[None]]
     return refuse
 
 
-# What a proxy says of the client that it asks for.
+# Headers by which a proxy tells of the client that it asks for.
 _PROXIED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 
 
@@ -224,7 +224,7 @@ def _may_build(request: Request, ctx: Context) -> bool:
 
 health = APIRouter(tags=["health"], responses=error_answers(400))
 api = APIRouter(tags=["search"], dependencies=[Depends(require_key)], responses=error_answers(400, 401, 429))
-# Whether it needs the key depends on its port.
+# The port decides whether the key is needed.
 monitoring = APIRouter(tags=["health"], responses=error_answers(400, 401, 429))
 
 PathId = Annotated[Id, Path()]
@@ -281,7 +281,7 @@ async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Q
 
 async def _received(request: Request, ctx: Context) -> bytes:
     """The sketch of a request; empty where its body is empty."""
-    # Where the queue is full, the sketch need not be sent at all.
+    # If the queue is full, the sketch need not be sent at all.
     ctx.worker.check_room()
     return await ctx.uploads.read(request)
 
@@ -468,7 +468,7 @@ async def info(request: Request, ctx: Ctx) -> InfoResponse:
         refused=ctx.live.refused,
         shards=shards,
         build=build,
-        # Where there is an index that cannot be opened, to build another over it would be no help.
+        # Building over an index that cannot be opened would be no help.
         allows=Allowed(
             reveal=_may_reveal(request, ctx) and file_manager() is not None,
             build=_may_build(request, ctx) and (reason is None or live_stamp(index_path(settings)) is None),
@@ -513,12 +513,12 @@ async def _look_up(ctx: Context, job: Callable[[], T]) -> T:
 
 
 def _unchanged(etag: str) -> Response:
-    """What the client has is still right."""
+    """Answers that the client's copy is still right."""
     return Response(status_code=304, headers=_headers(etag))
 
 
 def _headers(etag: str) -> dict[str, str]:
-    """Of an answer that browsers may keep, but must ask about before they use it again."""
+    """Makes the headers of an answer that browsers may keep, but must ask about before they use it again."""
     return {"ETag": etag, "Cache-Control": "private, no-cache"}
 
 

@@ -14,7 +14,7 @@ from service.errors import BadUpload, BrokenUpload, QueueFull, UploadTooLarge
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
-# Of a content type, and of the headers of a part, in bytes: what takes them apart may look at each byte many times.
+# The most bytes of a content type, and of the headers of a part: their parser may look at each byte many times.
 MOST_HEADER = 1024
 # RFC 2046 allows 70; some clients take more.
 MOST_BOUNDARY = 256
@@ -60,7 +60,7 @@ class Uploads:
         self.held = 0
 
     async def read(self, request: Request) -> bytes:
-        """The image in the request: the raw body, whatever its content type says, or the multipart field ``file``.
+        """Reads the image of a request: the raw body, whatever its content type says, or the form's field ``file``.
 
         It is empty where nothing was sent, and where the file is empty.
 
@@ -137,7 +137,7 @@ class Form:
         if not isinstance(boundary, str) or not 0 < len(boundary) <= MOST_BOUNDARY:
             raise BrokenUpload("The form has no boundary that could be its parts'.")
         self._delimiter = b"\r\n--" + boundary.encode("latin-1", "replace")
-        # As if a line came before the first delimiter, too.
+        # The parser expects the end of a line before each delimiter, so the first one gets one, too.
         self._bytes = bytearray(b"\r\n")
         self._found: list[int] = []
         self._searched = 0
@@ -154,7 +154,7 @@ class Form:
         self._searched = max(self._searched, len(self._bytes) - len(self._delimiter) + 1)
 
     def file(self) -> bytes:
-        """The file, once all of the body is here.
+        """Returns the file, once all of the body is here.
 
         Raises:
             BrokenUpload: the form is cut short, or does not parse.
@@ -174,7 +174,7 @@ class Form:
         return files[0]
 
     def _part(self, number: int) -> bytes:
-        """The content of a part. Raises BrokenUpload, and BadUpload where it is no file in the field ``file``."""
+        """Returns the content of a part. Raises BrokenUpload; BadUpload if it is no file in the field ``file``."""
         start = self._found[number] + len(self._delimiter) + 2
         blank = self._bytes.find(b"\r\n\r\n", start - 2, start + MOST_HEADER)
         if not 0 <= blank <= self._found[number + 1]:
@@ -190,7 +190,7 @@ class Form:
 
 
 def _parameters(head: str) -> Message:
-    """Some header lines, taken apart. Raises BrokenUpload where they are too long to be what they should be."""
+    """Returns some header lines, taken apart. Raises BrokenUpload where they are too long to be what they should be."""
     if len(head) > MOST_HEADER:
         raise BrokenUpload("The form has a header that is too long.")
     return HeaderParser().parsestr(head)

@@ -1,6 +1,6 @@
-"""How a query is searched for: what it asks, with the service's defaults and what the checkpoint can do filled in.
+"""Plans a search: the query, with the service's defaults and what the checkpoint can do filled in.
 
-Beside it what comes before any stage: the picture of the query, encoded, and the stopwatch.
+It also encodes the picture of a query, and has the stopwatch of the stages.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RERANK_PLAIN = 192
 # and 100,000 photos, 26 cells held 0.98 of the exact first 96 photos of real sketches, and 57 held 0.995.
 NPROBE = 64
 
-# How many of the best photos are grouped into kinds. All pages of kinds are cut out of this one grouping, so that no
+# The number of best photos that are grouped into kinds. All pages of kinds are cut out of this one grouping, so that no
 # kind changes its place or its size from page to page.
 GROUPED = 200
 
@@ -39,7 +39,7 @@ NO_CLIP = ClipVectors()
 
 
 def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
-    """The methods by which photos can be scored: without tokens, by vectors alone. tokens_kept: of each photo."""
+    """Returns the methods that can score photos: without tokens, vectors alone. tokens_kept: of each photo."""
     return matcher.methods if tokens_kept > 1 else tuple(one for one in matcher.methods if one == "ret")
 
 
@@ -96,7 +96,7 @@ def plan_search(
     at_least: int = 0,
     clip: ClipVectors = NO_CLIP,
 ) -> Plan:
-    """The plan for a query.
+    """Returns the plan for a query.
 
     Args:
         tokens_kept: how many the gallery keeps of each photo, [Ret] included.
@@ -141,9 +141,9 @@ def plan_search(
 
 
 def default_rerank(results: int, *, diffuse: bool) -> int:
-    """How many photos to score: enough to rank so many."""
+    """Returns how many photos are scored for a ranking of ``results`` photos."""
     if diffuse:
-        # Of the photos that are diffused, those that are not scored are estimated.
+        # Diffusion estimates the photos that are not scored.
         return RERANK if results <= SHORTLIST else results
     return max(RERANK_PLAIN, results)
 
@@ -213,7 +213,7 @@ class Stopwatch:
         self._last = now
 
     def passed(self) -> float:
-        """The milliseconds since the start."""
+        """Returns the milliseconds since the start."""
         return (self._now() - self._start) * 1000
 
     def timings(self) -> StageTimings:

@@ -80,7 +80,7 @@ class Searcher:
     def search(
         self, sketch: Sketch | None, query: SearchQuery, clip: ClipVectors = NO_CLIP, prepare_ms: float = 0.0
     ) -> SearchResponse:
-        """The photos that match a sketch best, look most like the photos that the query likes, and show its word.
+        """Finds the photos that match a sketch best, look most like the liked photos, and show the word.
 
         Args:
             sketch: the picture that came with the query, None if none did. It is a photo, which counts as liked, where
@@ -182,14 +182,14 @@ class Searcher:
         )
         if drawn is not None and find.liked is None:
             return encoded
-        # What is liked, or the best photos by a word alone, leads the sketch.
+        # Liked photos lead the sketch, or else the best photos by the word alone.
         leading = self._examples(encoded) if find.liked is None else torch.tensor(find.liked)
         ret = pulled(None if drawn is None else drawn.ret.cpu(), leading)
         summary = None if drawn is None else drawn.summary
         return replace(encoded, find=find.of_tokens(replace(Tokens.of_ret(ret), summary=summary)))
 
     def _word(self, query: SearchQuery, clip: ClipVectors) -> Word | None:
-        """The query's word, by CLIP where that can be had, else of the vocabulary; None where it has no word.
+        """Returns the query's word, by CLIP where that can be had, else of the vocabulary; None where it has no word.
 
         Raises BadSearch where the checkpoint has no vocabulary either, and UnknownWord where that does not have it.
         """
@@ -216,7 +216,7 @@ class Searcher:
     # Stage 1: cells.
 
     def _cells(self, encoded: _Encoded, plan: Plan) -> tuple[NDArray[np.int64], Scores, int]:
-        """The cells that have photos which may be found, best first; each cell's score; and how many pairs it took.
+        """Returns the cells with photos that may be found, best first; all cells' scores; and how many pairs it took.
 
         Where the plan says so, the RELATED best by vector are scored by the method, and come first. A cell that is not
         compared has no number as its score.
@@ -249,7 +249,7 @@ class Searcher:
         return scores
 
     def _compared(self, encoded: _Encoded) -> NDArray[np.int64]:
-        """The cells that the query is compared with, ascending: where they are very many, those near a part of it."""
+        """Returns the cells that the query is compared with, ascending: of very many, those near a part of it."""
         cells, find = self.gallery.cells, encoded.find
         if find.wanted is not None or find.clip is not None or isinstance(find.word, TextVector):
             return np.arange(len(cells.sizes))
@@ -280,7 +280,7 @@ class Searcher:
     # Stage 2: photos.
 
     def _photos(self, encoded: _Encoded, plan: Plan, order: NDArray[np.int64], watch: Stopwatch) -> Table:
-        """The photos of the best cells, the most promising of them scored.
+        """Returns the photos of the best cells, the most promising of them scored.
 
         At least ``nprobe`` cells are opened for each part of the query, and more where these do not fill the page: also
         where what may not be found has emptied them.
@@ -307,7 +307,7 @@ class Searcher:
     # Further columns.
 
     def _diffused(self, table: Table, plan: Plan) -> Table:
-        """The table after diffusion, for which unscored photos are estimated; without it, the scored photos alone."""
+        """Estimates the missing scores, and diffuses all. Without diffusion it drops the unscored photos."""
         if not plan.diffuse:
             return table[table.scored]
         if not len(table):
@@ -324,7 +324,7 @@ class Searcher:
         return replace(table, scores=after[back].numpy(), before=before[back].numpy())
 
     def _led(self, table: Table, find: Find) -> Table:
-        """The table led by likeness to liked photos, and by what the word names (``model.ranking``)."""
+        """Returns the table led by likeness to liked photos, and by what the word names (``model.ranking``)."""
         drawn_alone = find.liked is None and find.unliked is None and find.word is None
         if drawn_alone or not len(table):
             return table
@@ -338,7 +338,7 @@ class Searcher:
         return replace(table, scores=scores.numpy(), before=None)
 
     def _ordered(self, table: Table, find: Find, *, fold_too: bool) -> Table:
-        """The table in the order of the ranking: liked photos by id, then the others by score; duplicates folded."""
+        """Puts the table into the order of the ranking: liked photos by id, then others by score; folds duplicates."""
         liked = np.isin(table.ids, find.kept)
         # A liked photo gets the best score there is. With liked photos that is a distance of 0, or 1 by CLIP.
         scores = np.where(liked, np.float32(0 if find.method == "ret" else 1), table.scores)
@@ -350,10 +350,10 @@ class Searcher:
     # The page.
 
     def _page(self, table: Table, plan: Plan) -> tuple[tuple[SearchResult, ...], tuple[Kind, ...] | None, View]:
-        """The photos, or the kinds, that were asked for; and which of both."""
+        """Returns the photos, or the kinds, that were asked for; and which of both."""
         page, view = slice(plan.query.offset, plan.query.offset + plan.k), plan.query.view
         if view != "photos":
-            # What is decided and what is shown go by one grouping.
+            # The view is chosen by the grouping that is shown.
             shown = table[table.results]
             grouped = grouped_places(shown.ids, shown.before, GROUPED)
             groups = group_kinds(shown.vectors[grouped], self.gallery.cells.mean)
@@ -371,7 +371,7 @@ class Searcher:
         return (), tuple(kinds), view
 
     def _results(self, table: Table, plan: Plan, places: Iterable[int]) -> tuple[SearchResult, ...]:
-        """The results at these places of the ranking, counted from 0."""
+        """Returns the results at these places of the ranking, counted from 0."""
         shown = list(places)
         chosen = table.results[shown]
         # Nothing is shown of an empty table.
@@ -393,7 +393,7 @@ class Searcher:
 
 
 def _clusters(table: Table, sizes: NDArray[np.int64], scores: Scores) -> tuple[Cluster, ...]:
-    """The cells of the photos that were scored, best first, ties by number, with how many photos may be found there."""
+    """Describes the cells of the photos that were scored, best first, with how many photos may be found there."""
     there = np.unique(table.cells[table.scored])
     order = there[best_first(there, scores[there])].tolist()
     return tuple(Cluster(id=cell, score=float(scores[cell]), size=int(sizes[cell])) for cell in order)

@@ -19,7 +19,7 @@ from model.ranking import (
 )
 from service.gallery import Floats, Gallery, Ids, Scores, Table, best_first, interleaved
 
-# How many of the best photos are folded. All pages are cut out of this one folding, so that what a result stands for
+# The number of best photos that are folded. All pages are cut out of this one folding, so that what a result stands for
 # does not change from page to page; beyond them every photo is a result of its own. It takes some milliseconds.
 FOLDED = 1000
 
@@ -51,7 +51,7 @@ def fold(gallery: Gallery, table: Table, liked: int, grid: int) -> NDArray[np.in
 
 
 def _duplicates(gallery: Gallery, table: Table, grid: int) -> list[tuple[int, int]]:
-    """The pairs of these photos that are near duplicates, as places among them."""
+    """Returns the pairs of these photos that are near duplicates, as places among them."""
     pairs = pairs_to_compare(torch.from_numpy(table.vectors))
     # Tokens are read once, by row.
     needed, numbers = np.unique(table.rows[pairs.numpy()], return_inverse=True)
@@ -62,9 +62,9 @@ def _duplicates(gallery: Gallery, table: Table, grid: int) -> list[tuple[int, in
 
 
 def grouped_places(ids: Ids, undiffused: Scores | None, count: int) -> NDArray[np.int64]:
-    """Which photos of a ranking are grouped into kinds, and in which order: (m,) their places, from 0, at most count.
+    """Chooses the photos of a ranking that are grouped into kinds: (m,) their places, from 0, at most ``count``.
 
-    By turns one by its score before diffusion and one of the ranking. Diffusion gathers photos of one kind: it makes
+    They interleave the ranking before diffusion with the final one. Diffusion gathers photos of one kind: it makes
     a page of photos better, but kinds that few photos are of fall behind. Of 50 sketches of validation classes in a
     gallery of everything, the right kind was among the first 20 for 0.80 by the ranking, 0.88 by the scores before
     diffusion, 0.86 by turns; of 146 sketches of trained classes for 0.83, 0.85, 0.87.
@@ -80,7 +80,7 @@ def grouped_places(ids: Ids, undiffused: Scores | None, count: int) -> NDArray[n
 
 
 def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
-    """Whether the kind of the best photo is far ahead of the others.
+    """Returns True if the kind of the best photo is far ahead of the others.
 
     It is if at least FAR_AHEAD of the support (``model.ranking.support``) of all grouped photos is its photos'. Both
     count: how many of them there are, and how much better they are. Nothing is ahead where there are no photos.
@@ -97,7 +97,7 @@ def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
 
 
 def group_kinds(vectors: NDArray[np.floating], mean: Floats) -> Groups:
-    """The kinds of photos with these vectors, (m, d), in a gallery whose vectors have this mean, (d,).
+    """Returns the kinds of photos with these vectors, (m, d), in a gallery whose vectors have this mean, (d,).
 
     Each kind is an array of indices of photos, ascending: the first is its best photo. Kinds are in the order of
     their first photos, and every photo is in exactly one.

@@ -104,7 +104,7 @@ class Builder:
             state = read_progress(index_path(self._settings))
             if state is None and not running and self._failed is None:
                 return None
-            # Of a build that runs, the last state may be that of the generation before, or of another build.
+            # While a build runs, the last state may still be that of an earlier build.
             known = {} if state is None or (running and state.phase in ("done", "stopped")) else state.model_dump()
             return BuildInfo.model_validate({**known, "running": running, "failed": self._failed})
 
@@ -126,7 +126,7 @@ class Builder:
 
 
 def _meant(pasted: str) -> str:
-    """The folder that somebody pastes as a file manager gives it: in quotes, or as a file:// URL."""
+    """Returns the folder that somebody pastes as a file manager gives it: in quotes, or as a file:// URL."""
     folder = pasted.strip()
     if len(folder) > 1 and folder[0] == folder[-1] and folder[0] in "'\"":
         folder = folder[1:-1]

@@ -26,7 +26,7 @@ from service.serving.ports import most_connections
 # So long a client may keep the server waiting: for the head of a request, or by taking nothing of an answer. A browser
 # keeps connections open for later, too; it opens them again.
 HEAD_SECONDS = 20.0
-# What a client must take of an answer in that time, in bytes.
+# Bytes of an answer that a client must take in that time.
 LEAST_TAKEN = 16 * 1024
 # All answers together that clients have not taken, in bytes.
 MOST_HELD = 64 * 1024 * 1024
@@ -44,7 +44,7 @@ log = logging.getLogger("sketch_search")
 
 
 def server_config(app: ASGIApp, **other: Any) -> uvicorn.Config:
-    """How ``app`` is served. ``other``: uvicorn's settings."""
+    """Makes uvicorn's configuration for ``app``. other: further settings of uvicorn."""
 
     async def noted(scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection | None = scope.get("state", {}).pop("connection", None)
@@ -75,7 +75,7 @@ def server_config(app: ASGIApp, **other: Any) -> uvicorn.Config:
 
 
 class Refused(Exception):
-    """What a client sends is not taken. status: of the answer; the message is a sentence."""
+    """A client's bytes are refused. status: of the HTTP answer; the message is a sentence."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -83,7 +83,7 @@ class Refused(Exception):
 
 
 class Framing:
-    """Where the requests in a client's bytes begin and end; what costs more to take apart than it should is refused.
+    """Follows where requests begin and end in a client's bytes, and refuses those that cost too much to parse.
 
     Attributes:
         heads: how many requests have begun, their heads being complete. bodies: how many are complete.
@@ -177,12 +177,12 @@ class Connection(asyncio.Protocol):
     def __init__(self, crowd: set[Connection], **given: Any) -> None:
         """``crowd``: all connections of the server. ``given``: what uvicorn gives to a protocol."""
         self._crowd = crowd
-        # What it has in its state each request has in its scope.
+        # The protocol copies its state into the scope of each request.
         self._inner = HttpToolsProtocol(**{**given, "app_state": {**given["app_state"], "connection": self}})
         self._framing = Framing()
         self._loop = asyncio.get_running_loop()
         self._deadline: asyncio.TimerHandle | None = None
-        # What is left of an answer, in bytes, since the deadline was set.
+        # Bytes of the answer that were left when the deadline was set.
         self._left = 0
         self._paused = self.sending = False
         # When the server began to wait for this client, or to answer it, by the clock of the event loop.

@@ -18,8 +18,8 @@ from service.settings import Settings
 from service.sharding import Shards
 from service.towers import Towers
 
-# How often shards are asked what they have, which for one index is a look at a file's date. A person hardly waits this
-# long for a new index. So long a shard that comes back may be left out.
+# Seconds between two looks at what the shards have; for one index, at a file's date. A person hardly waits this long
+# for a new index. A shard that comes back may be left out for this long.
 POLL_SECONDS = 0.5
 THUMBNAIL_BYTES = 32 * 1024 * 1024
 
@@ -63,7 +63,7 @@ class Live:
         self.swaps = 0
 
     def engine(self) -> Engine:
-        """The engine in use. Raises NotReady, saying why, where there is none, or no shard answers."""
+        """Returns the engine in use. Raises NotReady, saying why, where there is none, or no shard answers."""
         if self._stopped:
             raise NotReady("The service has been stopped.")
         self._shards.check_any()
@@ -105,7 +105,7 @@ class Live:
                 log.warning("shard %s %s", shard.name, "answers" if shard.answers else f"is missing: {shard.reason}")
 
     def _open(self) -> Engine:
-        """The engine over the generations that are known now."""
+        """Returns the engine over the generations that are known now."""
         matcher = self._matcher()
         if self._towers is None:
             self._towers = Towers(matcher.device)

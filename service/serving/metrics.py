@@ -1,4 +1,4 @@
-"""What the service counts and times, for Prometheus."""
+"""Counts and times the service's work, for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.schemas import ShardInfo, StageTimings
 from service.serving.live import Live
 from service.serving.worker import Worker
 
-# From one stage of a small network on a fast machine to an exhaustive search on a slow one.
+# The buckets reach from one stage of a small network on a fast machine to an exhaustive search on a slow one.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 # Other verbs are counted as "other": a client could make up any number of them, each a series of its own.
 VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -118,7 +118,7 @@ class _State(Collector):
 
 
 def _of_shards(shards: Sequence[ShardInfo]) -> Iterator[GaugeMetricFamily]:
-    """Nothing where the gallery has no shards."""
+    """Yields nothing if the gallery has no shards."""
     if not shards:
         return
     up = GaugeMetricFamily("sbir_shard_up", "1 while a shard answers.", labels=["shard"])

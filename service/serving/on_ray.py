@@ -30,7 +30,7 @@ from service.sharding import ShardServer, ShardsRefused
 T = TypeVar("T")
 
 APPLICATION = "sketch-search"
-# How often a copy of a shard looks for a new generation.
+# Seconds between two looks of a copy of a shard for a new generation.
 POLL_SECONDS = 0.5
 # The generation in use and the one before: a search that began with that one still ends with it.
 KEPT = 2
@@ -51,7 +51,7 @@ class _Told(Generic[T]):
     error: Refusal | None = None
 
     def get(self) -> T:
-        """The answer. Raises the error."""
+        """Returns the answer. Raises the error."""
         if self.error is not None:
             raise self.error
         return self.value  # type: ignore[return-value]
@@ -94,15 +94,15 @@ class ShardReplica:
             time.sleep(POLL_SECONDS)
 
     def state(self) -> _Told[State]:
-        """The answer of ``ShardServer.state``."""
+        """Returns the answer of ``ShardServer.state``."""
         return _told(self._server.state)
 
     def overview(self, made: str) -> _Told[Overview]:
-        """The answer of ``ShardServer.overview``."""
+        """Returns the answer of ``ShardServer.overview``."""
         return _told(lambda: self._server.overview(made))
 
     def answer(self, made: str, question: Call[T]) -> _Told[T]:
-        """The answer of ``ShardServer.answer``."""
+        """Returns the answer of ``ShardServer.answer``."""
         with self._turn:
             return _told(lambda: self._server.answer(made, question))
 
@@ -116,7 +116,7 @@ class EncoderReplica:
         self._turn = threading.Lock()
 
     def encode(self, images: Any, modality: Modality) -> _Told[SentTokens]:
-        """As ``Matcher.encode``. images: (b, 3, H, W) float32, as an array."""
+        """Does what ``Matcher.encode`` does. images: (b, 3, H, W) float32, as an array."""
         pixels = to_tensor(images, torch.device("cpu"))
         with self._turn:
             return _told(lambda: SentTokens.of(self._matcher.encode(pixels, modality)))
@@ -129,7 +129,7 @@ class _Response(Generic[T]):
         self._send, self._sent = send, send()
 
     def result(self, seconds: float) -> T:
-        """The answer; see ``Pending``."""
+        """Returns the answer; see ``Pending``."""
         from ray.exceptions import RayActorError, RayError
         from ray.serve.exceptions import BackPressureError, RayServeException
 
@@ -163,15 +163,15 @@ class RayShard:
         self.name, self._handle = name, handle
 
     def state(self) -> Pending[State]:
-        """What it has now."""
+        """Asks for the answer of ``ShardServer.state``."""
         return _Response(self._handle.state.remote)
 
     def overview(self, made: str) -> Pending[Overview]:
-        """The summary of a generation."""
+        """Returns the summary of a generation."""
         return _Response(lambda: self._handle.overview.remote(made))
 
     def ask(self, made: str, question: Call[T]) -> Pending[T]:
-        """The answer of a generation to a call."""
+        """Returns the answer of a generation to a call."""
         return _Response(lambda: self._handle.answer.remote(made, question))
 
 
@@ -243,7 +243,7 @@ def deployed(settings: Settings, folders: Sequence[Path], names: Sequence[str]) 
 
 
 def _resources(settings: Settings) -> dict[str, float]:
-    """What a copy of a shard, or of the encoder, has for itself."""
+    """Returns the resources that each copy of a shard, and of the encoder, reserves."""
     cpus = {"num_cpus": float(settings.threads or 1)}
     return {**cpus, "num_gpus": 1.0} if settings.device == "cuda" else cpus
 
@@ -263,7 +263,7 @@ def _check_room(each: dict[str, float], copies: int) -> None:
 
 
 def _encoded(handle: Any, seconds: float, images: torch.Tensor, modality: Modality) -> Tokens:
-    """As ``Matcher.encode``, by a copy of the encoder. Raises NotReady where none answers."""
+    """Does what ``Matcher.encode`` does by a copy of the encoder. Raises NotReady if none answers."""
     sent: _Response[SentTokens] = _Response(lambda: handle.encode.remote(images.numpy(), modality))
     try:
         return sent.result(seconds).tokens(torch.device("cpu"))

@@ -12,9 +12,9 @@ from model.terminal import Refusal
 
 # Files that the program itself may have open: the index and the next one, photos being read, libraries.
 RESERVE = 32
-# With more of them, their buffers would fill the memory of a small machine.
+# The most connections: the buffers of more would fill the memory of a small machine.
 MOST = 1000
-# Where descriptors are short in spite of the reserve, nothing is accepted for so long.
+# Seconds without accepting anything, once descriptors are short in spite of the reserve.
 PAUSE_SECONDS = 0.5
 # Accepted in a row; then those that are open have a turn.
 AT_ONCE = 8
@@ -48,7 +48,7 @@ class Listener(socket.socket):
     reason it is told after every AT_ONCE connections that no other waits: it looks at those it has, and asks again.
     """
 
-    # Of all listeners: they share the descriptors of the process.
+    # All listeners share this list, as they share the descriptors of the process.
     _accepted: ClassVar[list[socket.socket]] = []
 
     def __init__(self, listening: socket.socket, most: int) -> None:
@@ -59,7 +59,7 @@ class Listener(socket.socket):
         self._in_a_row = 0
 
     def accept(self) -> tuple[socket.socket, object]:
-        """The next connection. Raises BlockingIOError, as if none waited, where as many are open as may be."""
+        """Returns the next connection. Raises BlockingIOError, as if none waited, where as many are open as may be."""
         self._in_a_row = (self._in_a_row + 1) % (AT_ONCE + 1)
         if not self._in_a_row:
             raise BlockingIOError
@@ -81,7 +81,7 @@ class Listener(socket.socket):
 
 
 def listening(host: str, port: int, setting: str = "--port or SBIR_PORT") -> Listener:
-    """A socket that listens; port 0 takes any free one.
+    """Returns a socket that listens; port 0 takes any free one.
 
     Raises PortTaken, which names ``setting`` as what to change.
     """
@@ -93,5 +93,5 @@ def listening(host: str, port: int, setting: str = "--port or SBIR_PORT") -> Lis
 
 
 def address(host: str, port: int) -> str:
-    """As browsers take it."""
+    """Returns the address as browsers take it."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

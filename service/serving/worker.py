@@ -18,15 +18,15 @@ from service.errors import ClientGone, QueueFull
 
 T = TypeVar("T")
 
-# Sketches that are opened at once: a second one need not wait for one that takes seconds.
+# Threads that open sketches: a second sketch need not wait for one that takes seconds.
 PREPARED_AT_ONCE = 2
-# Of those that took too long there: they wait for each other, and nobody else waits for them.
+# Slow sketches share one extra thread, so they delay only each other.
 SLOW_AT_ONCE = 1
-# Jobs that may wait however long that takes: else a slow machine would refuse almost everybody.
+# This many jobs may wait for any time, or a slow machine would refuse almost everybody.
 ALWAYS = 4
-# What the last job counts in the mean time of jobs.
+# Weight of the newest job in the running mean of job durations.
 _LAST = 0.2
-# Things that are made for others than searches, or wait for that: a page of results asks for some dozens.
+# The most thumbnails and originals that are read at a time, or wait for it: a page of results asks for some dozens.
 MOST_MADE = 256
 
 
@@ -71,14 +71,14 @@ class Worker:
         self._mean_seconds = 0.0
 
     def check_room(self) -> None:
-        """Raise QueueFull if ``run`` would."""
+        """Raises QueueFull if ``run`` would."""
         expected = self.held * self._mean_seconds / self.at_once
         waits_long = self.held >= ALWAYS + self.at_once and expected > self.seconds
         if self.held >= self.queue + self.at_once or waits_long:
             raise QueueFull(max(1, math.ceil(expected)))
 
     async def run(self, job: Callable[[], T], hung_up: Coroutine[Any, Any, None]) -> T:
-        """The job's result, or whatever it raises; other jobs notice neither. Otherwise as ``run_prepared``."""
+        """Runs a job that needs no preparation; see ``run_prepared``."""
 
         async def ready() -> Callable[[], T]:
             return job
@@ -88,7 +88,7 @@ class Worker:
     async def run_prepared(
         self, prepare: Callable[[bool], Callable[[], T] | Unready[T]], hung_up: Coroutine[Any, Any, None]
     ) -> T:
-        """The result of the job that ``prepare`` gives, or whatever one of the two raises; other jobs notice neither.
+        """Runs the job that ``prepare`` gives, and returns its result. An error of either disturbs no other job.
 
         Preparing needs no turn, so it may take long and holds no running or waiting job up. ``prepare`` is called with
         True and may raise SlowImage then; it is called with False after that, when all that were slow before are done.
@@ -154,7 +154,7 @@ class Worker:
         self.held -= 1
 
     def close(self) -> None:
-        """Wait for the running job, and for those that are prepared; start no other."""
+        """Waits for the running job and for those that are prepared, and starts no other."""
         self._preparing.shutdown(wait=True, cancel_futures=True)
         self._preparing_slow.shutdown(wait=True, cancel_futures=True)
         self._asking_clip.shutdown(wait=True, cancel_futures=True)
@@ -182,7 +182,7 @@ class Shared(Generic[T]):
         self._making: dict[Hashable, _Making[T]] = {}
 
     async def get(self, key: Hashable, make: Callable[[], T], hung_up: Coroutine[Any, Any, None]) -> T:
-        """The thing that ``make`` gives, or the one that is being made under the same ``key``; or what that raises.
+        """Returns what ``make`` gives, or what is being made under the same ``key``. Raises what that raises.
 
         ``hung_up`` ends when this client is gone.
 
@@ -223,5 +223,5 @@ class Shared(Generic[T]):
         return thing
 
     def close(self) -> None:
-        """Wait for what is being made; begin nothing more."""
+        """Waits for what is being made, and begins nothing more."""
         self._executor.shutdown(wait=True, cancel_futures=True)

@@ -25,14 +25,14 @@ T = TypeVar("T")
 
 # Results of each search of the trial.
 RESULTS = 5
-# What was refused may be cured without a new generation: a disk mounted again, a checkpoint put in its place.
+# A refused generation is tried again after this time: a disk may be mounted again, or a checkpoint put in its place.
 RETRY_SECONDS = 10.0
 # Errors whose message is written for whoever runs the server; of any other the log needs the trace.
 _FORESEEN = (ModelError, IndexerError, OSError)
 
 log = logging.getLogger("sketch_search")
 
-# What tells generations on the disk apart (``indexer.live_stamp``); None where there is none.
+# Tells generations on the disk apart (``indexer.live_stamp``); None if there is no index.
 Stamp = tuple[int, ...] | None
 
 
@@ -111,7 +111,7 @@ class ShardServer:
                         return
 
     def _is_worth_an_attempt(self, stamp: Stamp) -> bool:
-        """Whether this generation was never tried, or was refused long enough ago."""
+        """Returns True for a generation that was never tried, or was refused RETRY_SECONDS ago."""
         if self._last is None or self._last.stamp != stamp:
             return True
         return self._last.refusal is not None and time.monotonic() - self._last.ended >= RETRY_SECONDS
@@ -119,7 +119,7 @@ class ShardServer:
     def _refuse(self, error: Exception, stamp: Stamp) -> None:
         foreseen = isinstance(error, _FORESEEN)
         reason = str(error) if foreseen else f"it cannot be opened ({type(error).__name__}); the log has more."
-        # The same refusal again is no news.
+        # The same refusal is logged once.
         if self._last is None or (reason, stamp) != (self._last.refusal, self._last.stamp):
             kept = f"generation {self._newest[-1].index.generation} stays live" if self._newest else "not ready"
             unforeseen = error.__cause__ if foreseen else error
@@ -127,7 +127,7 @@ class ShardServer:
         self._last = _Attempt(stamp, time.monotonic(), reason)
 
     def state(self) -> State:
-        """The generation in use. Raises ShardRefuses where there is none."""
+        """Returns the generation in use. Raises ShardRefuses where there is none."""
         if not self._newest:
             self.refresh()
         refusal = None if self._last is None else self._last.refusal
@@ -136,11 +136,11 @@ class ShardServer:
         return State(self._newest[-1].index.made, refusal)
 
     def overview(self, made: str) -> Overview:
-        """Of one of its generations, which does not keep it open. Raises GenerationGone and ShardRefuses."""
+        """Summarises a generation, without keeping it open. Raises GenerationGone and ShardRefuses."""
         return self.shard(made).overview()
 
     def answer(self, made: str, question: Call[T]) -> T:
-        """The answer by a generation, and by no other.
+        """Returns the answer by a generation, and by no other.
 
         Raises:
             GenerationGone: it is not open here any more, and not live either.
@@ -170,7 +170,7 @@ class ShardHere:
         self._server = server
 
     def state(self) -> Pending[State]:
-        """What it has, once it has looked at the disk."""
+        """Looks at the disk, and returns what the shard has then."""
 
         def looked() -> State:
             self._server.refresh()
@@ -179,7 +179,7 @@ class ShardHere:
         return Computed(looked)
 
     def overview(self, made: str) -> Pending[Overview]:
-        """The summary of a generation, which stays open for as long as that is kept."""
+        """Returns the summary of a generation, which stays open for as long as that is kept."""
 
         def keeping() -> Overview:
             shard = self._server.shard(made)
@@ -188,7 +188,7 @@ class ShardHere:
         return Computed(keeping)
 
     def ask(self, made: str, question: Call[T]) -> Pending[T]:
-        """The answer of a generation."""
+        """Returns the answer of a generation."""
         return Computed(lambda: self._server.answer(made, question))
 
 

@@ -108,7 +108,7 @@ class Shards:
             raise NotReady(f"No shard of the gallery answers ({reasons})." if self.links[0].name else reasons)
 
     def infos(self) -> tuple[ShardInfo, ...]:
-        """As they are told to users; none where the gallery is one index."""
+        """Describes the shards to users. A gallery that is one index has none."""
         if not self.links[0].name:
             return ()
         with self._lock:
@@ -123,7 +123,7 @@ class Shards:
                     self._known[number] = lost
 
     def gallery(self, generations: Generations, without: Collection[str] = ()) -> Gallery:
-        """The photos of these generations, as far as their shards answer. Raises NotReady where none does.
+        """Returns the photos of these generations, as far as their shards answer. Raises NotReady where none does.
 
         without: names of shards that have not answered this search.
         """
@@ -176,13 +176,13 @@ class Shards:
         return bool(fresh)
 
     def _misfit(self, fresh: Mapping[int, Overview]) -> tuple[int, str] | None:
-        """The number of a shard whose new generation does not go with the others, and why; None where all fit.
+        """Returns the number of a shard whose new generation does not go with the others, and why; None where all fit.
 
         A build may move photos from shard to shard. So those that come together are looked at together.
         """
         known = {number: one for number, one in enumerate(self.generations.overviews) if one is not None}
         together = {**known, **fresh}
-        # Of two that do not go together, the first stays.
+        # The first of two that do not fit together stays.
         for number in sorted(fresh, reverse=True):
             for place, other in together.items():
                 if fresh[number].origin != other.origin:
@@ -193,7 +193,7 @@ class Shards:
         return self._shared_id(together, fresh) if fresh and len(together) > 1 else None
 
     def _shared_id(self, together: Mapping[int, Overview], fresh: Collection[int]) -> tuple[int, str] | None:
-        """The same for a shard with a photo whose id a shard before it has, as far as the shards answer.
+        """Finds a shard with a photo whose id an earlier shard has, among the shards that answer.
 
         The ids are not kept: nothing in this process grows with the photos but the cells.
         """
@@ -247,6 +247,6 @@ def check_folders(folders: Sequence[Path]) -> None:
 
 
 def shard_names(folders: Sequence[Path]) -> list[str]:
-    """The names of shards, as users are told them: those of their folders, numbered where two are the same."""
+    """Returns the names of shards, as users are told them: those of their folders, numbered where two are the same."""
     names = [folder.name or "shard" for folder in folders]
     return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names)]
