@@ -440,7 +440,7 @@ async def words(ctx: Ctx, params: Annotated[WordsParams, Query()]) -> WordsRespo
 
 @api.get("/info")
 async def info(request: Request, ctx: Ctx) -> InfoResponse:
-    """What is loaded, and what this server takes."""
+    """The network and the index that are loaded, and the limits of this server."""
     settings = ctx.settings
     limits = Limits(
         max_upload_bytes=settings.max_upload_bytes,
@@ -504,7 +504,7 @@ async def ready(ctx: Ctx) -> HealthResponse:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "For Prometheus."}},
 )
 async def metrics(ctx: Ctx) -> Response:
-    """What this server has counted and timed."""
+    """The counters and times of this server, for Prometheus."""
     return Response(generate_latest(ctx.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

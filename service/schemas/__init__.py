@@ -1,4 +1,4 @@
-"""What is asked of the service and what it answers, as pydantic models: server, client and command line share them."""
+"""The pydantic models of requests and answers, which server, client and command line share."""
 
 from service.schemas.errors import ErrorDetail, ErrorResponse, describe_problems
 from service.schemas.explain import (

@@ -15,7 +15,7 @@ _LONGEST_NAME = 64
 _LONGEST_VALUE = 40
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
-# What a parameter must be, by the type of pydantic's error. {limits} are what pydantic tells of the error.
+# Says what a parameter must be, by the type of pydantic's error. Its details fill the braces.
 _MUST_BE = {
     "int_parsing": "a whole number",
     "int_parsing_size": "a smaller number",
@@ -39,7 +39,7 @@ _MUST_BE = {
     "string_unicode": "Unicode",
     "digits": "a number of digits only",
 }
-# The same for a list, which is a parameter that may be given several times. A list is not shown.
+# Says the same of a parameter that may be given several times. Such a list is not shown.
 _MUST_BE_GIVEN = {
     "missing": "given",
     "too_short": "given at least {min_length} times",
@@ -48,7 +48,7 @@ _MUST_BE_GIVEN = {
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong, for programs (code), for people (message), and to find it in the log (request_id)."""
+    """An error for programs (code), for people (message), and to be found in the log (request_id)."""
 
     code: str
     message: str
@@ -62,7 +62,7 @@ class ErrorResponse(BaseModel):
 
 
 def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
-    """What is wrong, in one line without a full stop: "k must be at least 1, not 0".
+    """Describes problems in one line without a full stop: "k must be at least 1, not 0".
 
     problems: as ``ValidationError.errors`` gives them; the ``loc`` of each begins with the parameter's name. Only the
     first few are told.

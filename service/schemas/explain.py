@@ -1,4 +1,4 @@
-"""What /explain takes and answers, as pydantic models. A cell is row * grid + column, from the top left."""
+"""The parameters and the answer of /explain, as pydantic models. A cell is row * grid + column, from the top left."""
 
 from __future__ import annotations
 

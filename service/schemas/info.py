@@ -1,4 +1,4 @@
-"""What GET /info and the health checks answer."""
+"""The answers of GET /info and of the health checks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class IndexInfo(BaseModel):
 
 
 class BuildInfo(BaseModel):
-    """What the running build of the index, or else the last one, said last."""
+    """The last report of the build that runs, or else of the last one."""
 
     phase: str = Field(
         default="reading", description="reading, encoding, clustering, writing; done or stopped once it is over."
@@ -71,7 +71,7 @@ class Allowed(BaseModel):
 
 
 class Limits(BaseModel):
-    """What this server takes."""
+    """The limits of this server."""
 
     max_upload_bytes: int
     max_pixels: int
@@ -82,7 +82,7 @@ class Limits(BaseModel):
 
 
 class SearchDefaults(BaseModel):
-    """What a search does that does not say."""
+    """The settings of a search that names none."""
 
     k: int = Field(description="Results.")
     quality: Quality = Field(description="How much is scored.")
@@ -101,7 +101,7 @@ class ShardInfo(BaseModel):
 
 
 class InfoResponse(BaseModel):
-    """What is loaded. ``model`` and ``index`` are null, and ``reason`` says why, while the service is not ready."""
+    """The loaded network and index. Both are null, and ``reason`` says why, while the service is not ready."""
 
     ready: bool
     reason: str | None
@@ -134,7 +134,7 @@ class HealthResponse(BaseModel):
 
 
 class WordsResponse(BaseModel):
-    """What can be given as text: any text where there is a text tower, else words of the checkpoint's vocabulary."""
+    """The words to search by: any text where there is a text tower, else those of the checkpoint's vocabulary."""
 
     vocabulary: int = Field(description="How many words the vocabulary has; 0 where there is none.")
     words: tuple[str, ...] = Field(

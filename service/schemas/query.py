@@ -1,4 +1,4 @@
-"""What a search is asked: one object from HTTP, the command line and the client to the searcher."""
+"""The query of a search: one object from HTTP, the command line and the client to the searcher."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from model.words import why_no_name
 
-# How much is scored: nothing but vectors, the best photos by these, or every photo.
+# The photos that are scored by more than vectors: none, the best by vector, or every photo.
 Quality = Literal["fast", "good", "best"]
-# How what was found is shown: photo by photo, or grouped by look.
+# Photos are shown one by one, or grouped by look.
 View = Literal["photos", "kinds"]
-# The same as it is asked for: auto leaves the choice to the search.
+# A query may leave the choice of the view to the search.
 AskedView = Literal["photos", "kinds", "auto"]
-# What the picture that comes with a query is.
+# The picture that comes with a query is a drawing or a photo.
 PictureKind = Literal["sketch", "photo"]
-# How many photos may be part of a query, liked and unliked together.
+# The most photos that a query may like and dislike, together.
 MOST_PHOTOS = 32
-# How many photos may be named at once: a query has no more parameters.
+# The most photos that may be named at once.
 MOST_NAMED = 64
 # The type of the validation errors whose message is a whole sentence and names the parameters itself.
 SENTENCE: Final = "sentence"
@@ -110,7 +110,7 @@ class BuildParams(Params):
 
 
 class SearchQuery(Params):
-    """What is asked of a search, beside the sketch if there is one; its ranges are checked once, when it is made.
+    """A search's question, beside the sketch if there is one. Its ranges are checked once, when it is made.
 
     It is the one list of a search's options. The HTTP API's query parameters, the command line's options and the
     client's arguments are its fields, and the searcher takes it as it is. What depends on the checkpoint, such as

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from service.schemas.query import Quality, View
 
-# What a word of a query was looked up by.
+# The source that knew the query's word.
 Words = Literal["clip", "vocabulary"]
 
 
@@ -27,14 +27,14 @@ class Photo(BaseModel):
 
 
 class Addresses(TypedDict):
-    """Where the files of a photo are, as ``Photo`` has it."""
+    """The addresses of a photo's files, as fields of ``Photo``."""
 
     photo_url: str | None
     thumbnail_url: str
 
 
 def addresses(photo_id: int, originals: bool) -> Addresses:
-    """Where the files of a photo are. originals: whether originals are served."""
+    """Returns the addresses of a photo's files. originals: whether originals are served."""
     return {"photo_url": f"/photos/{photo_id}" if originals else None, "thumbnail_url": f"/thumbnails/{photo_id}"}
 
 
