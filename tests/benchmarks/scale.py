@@ -96,7 +96,6 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
             "on each machine, while it is built again": in_bytes(TIMES_ON_DISK * photos * photo / shards),
             "memory of the process of a shard": in_bytes(number(largest, "whole process (MiB)") * MIB),
             "memory of the ingress, beside the network": of_shards(cells + tables),
-            "- of that, cells": of_shards(cells),
             "memory of the driver of a build": in_bytes(photos * LISTED),
             "building on as many machines as shards, small photos (h)": hours[0],
             "the same, photos of 12 megapixels (h)": hours[1],
