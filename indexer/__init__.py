@@ -1,6 +1,6 @@
 """Photos in, an index on disk out; and the index opened for searching.
 
-``build`` and ``add`` make an index, ``open_index`` opens it for searching, and the rest looks after it.
+``build`` makes an index, ``open_index`` opens it for searching, and the rest looks after it.
 docs/architecture.md lists the rooms. The names below are imported when they are first used, because a command line that
 only shows its help imports this package, too, and should not wait for PyTorch.
 """
@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from indexer.building import BuildReport, Progress, Request, add, build, build_growing, read_progress
+    from indexer.building import BuildReport, Progress, Request, build, build_growing, read_progress
     from indexer.embedding import ClipTowers, open_towers
     from indexer.errors import (
         BadInvocation,

@@ -15,7 +15,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer import BadInvocation, Folder, IndexRefused, Progress, build, default_index_path, folder_of, indexed_folders
+from indexer import (
+    BadInvocation,
+    Folder,
+    IndexRefused,
+    Progress,
+    Request,
+    build,
+    default_index_path,
+    folder_of,
+    indexed_folders,
+)
 from model import Matcher
 from model.network import Modality, Tokens
 from service.engine import Engine, open_matcher
@@ -68,7 +78,7 @@ class Gallery(Searches):
         settings = _settings(weights, device, index=place)
         matcher = open_matcher(settings)
         if (update and places) or not (place / "CURRENT").exists():
-            build([*map(str, places)], place, matcher, progress=Progress(bar=progress))
+            build(place, Request([*map(str, places)]), matcher, Progress(bar=progress))
         return cls(settings, matcher)
 
     def __len__(self) -> int:

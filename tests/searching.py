@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import model
-from indexer import Index, build, open_index
+from indexer import Index, Request, build, open_index
 from model import Matcher
 from model.ranking import ALIKE, likeness_to
 from service import search
@@ -67,6 +67,6 @@ class Searcher(search.Searcher):
 def searching(photos: Path, folder: Path, *, clusters: int = CLUSTERS, **checkpoint: Any) -> Iterator[Searcher]:
     """Make an index of photos in a folder, and search it. checkpoint: of the network, as `tiny_checkpoint` takes it."""
     matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", **checkpoint), dtype=torch.float32)
-    build([photos], folder / "index", matcher, clusters=clusters, embedder="ret")
+    build(folder / "index", Request([photos], clusters=clusters, embedder="ret"), matcher)
     with open_index(folder / "index", matcher) as index:
         yield Searcher(index, matcher)

@@ -30,7 +30,7 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 import model
-from indexer import IndexRefused, build, compact, open_index, read_summary, remove, repair, verify
+from indexer import IndexRefused, Request, build, compact, open_index, read_summary, remove, repair, verify
 from indexer.commands import main as index_main
 from indexer.commands import parser as index_parser
 from model.commands.command_line import main as model_main
@@ -129,7 +129,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
     drawing(SHAPES[0], 96).save(folder / "sketch.png")
     weights = tiny_checkpoint(folder / "tiny.safetensors")
     matcher = model.load(weights, dtype=torch.float32)
-    build([photos], folder / "index", matcher, clusters=3, embedder="ret")
+    build(folder / "index", Request([photos], clusters=3, embedder="ret"), matcher)
     return Samples(photos, folder / "index", weights, folder / "sketch.png", matcher)
 
 
@@ -214,7 +214,7 @@ def test_a_damaged_checkpoint_is_refused_or_works_and_has_no_index_of_another(
             same = matcher.photo_sha256 == samples.matcher.photo_sha256
             with pytest.raises(IndexRefused) if not same else contextlib.nullcontext():
                 open_index(samples.index, matcher).close()
-            build([samples.photos], Path(name, "index"), matcher, embedder="ret")
+            build(Path(name, "index"), Request([samples.photos], embedder="ret"), matcher)
             answers(Path(name, "index"), path, samples, matcher)
 
 
@@ -241,8 +241,8 @@ def tried(work: Callable[[], T]) -> T | None:
 
 
 UPKEEP: dict[str, Callable[[Path, Samples], object]] = {
-    "build": lambda index, samples: build([samples.photos], index, samples.matcher, embedder="ret"),
-    "build all": lambda index, samples: build([], index, samples.matcher, embedder="ret"),
+    "build": lambda index, samples: build(index, Request([samples.photos], embedder="ret"), samples.matcher),
+    "build all": lambda index, samples: build(index, Request(embedder="ret"), samples.matcher),
     "compact": lambda index, samples: compact(index),
     "remove": lambda index, samples: remove(["in here"], index),
     "repair": lambda index, samples: repair(index, samples.matcher),

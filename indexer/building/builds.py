@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -15,14 +15,13 @@ import numpy.typing as npt
 from indexer.building.folder_listing import BadFile, FolderListing, Skipped, bad_files
 from indexer.building.plan import Changes, LiveState, usable_ids
 from indexer.building.progress import Progress
-from indexer.building.request import DEFAULT_BATCH, Request, TokensKept
+from indexer.building.request import Request
 from indexer.building.staging import Journal, Stager, build_key
 from indexer.building.writer import Contents, GenerationWriter, joined_clusters, new_clusters
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.errors import BadInvocation
 from indexer.store import (
     MOST_PATCHES,
-    Address,
     Drift,
     FileKey,
     GalleryFile,
@@ -409,90 +408,23 @@ def check_shards(shards: int, most: int, what: str) -> None:
         raise BadInvocation(f"{shards} shards are more than the {most} {what}; give --shards fewer.")
 
 
-def build(
-    folders: Sequence[Address],
-    index: Path,
-    matcher: Matcher,
-    *,
-    clusters: int | None = None,
-    embedder: str = "auto",
-    tokens: TokensKept = "auto",
-    recluster: bool = False,
-    checksum: bool = False,
-    progress: Progress | None = None,
-    batch: int = DEFAULT_BATCH,
-) -> BuildReport:
-    """Index all photos below ``folders``, or bring their index up to date. A build that was killed is continued.
-
-    Args:
-        folders: all folders of the gallery, by path or URL; none for those that the index has.
-        clusters: how many; None for about sqrt(photos), or for those that the live index has. Another number than the
-            live index has makes the clusters anew.
-        embedder: "ret", "clip", "clip:..."; or "auto": the live index's, else "ret".
-        tokens: "none" for an index that is searched by vectors alone and a fraction as large; "all"; or "auto": as the
-            live index, else "all".
-        recluster: make the clusters anew even if their number stays. Photos that are known are not computed again.
-        checksum: read every file, also those whose size and times are as they were. Only photos that have changed are
-            computed.
-        batch: files between two commits of the journal.
-
-    Raises:
-        BadInvocation: what is asked for cannot be done; EmbedderUnavailable and IndexUnwritable are such errors.
-        IndexBusy: another build is writing this index.
-        IndexRefused: the index that is there has another format or is damaged.
-    """
-    request = Request(
-        folders=tuple(folders),
-        clusters=clusters,
-        embedder=embedder,
-        tokens=tokens,
-        recluster=recluster,
-        checksum=checksum,
-        batch=batch,
-    )
-    return run(index, request, matcher, progress)
-
-
-def build_growing(folders: Sequence[Path], index: Path, matcher: Matcher) -> BuildReport:
-    """Indexes all photos below ``folders``, and lets those found so far be searched meanwhile.
-
-    It ends as ``build`` does, by way of generations of which each has at most twice the photos of the one before. The
-    clusters of each are made anew. Arguments and errors are those of ``build``.
-    """
-    most = FIRST_GENERATION
-    while True:
-        report = run(index, Request(tuple(folders), recluster=True, most=most), matcher)
-        if not report.waiting:
-            return report
-        most = max(FIRST_GENERATION, report.photos)
-
-
-def add(
-    paths: Sequence[Address],
-    index: Path,
-    matcher: Matcher,
-    *,
-    progress: Progress | None = None,
-    batch: int = DEFAULT_BATCH,
-) -> BuildReport:
-    """Add folders to the gallery, and bring its index up to date.
-
-    A path inside the gallery is shown again with all below it, where ``remove`` took it out.
-
-    Raises:
-        BadInvocation, IndexBusy, IndexRefused: as ``build`` does.
-    """
-    return run(index, Request(added=tuple(paths), batch=batch), matcher, progress)
-
-
 def run_here(folder: IndexFolder, decision: Decision, matcher: Matcher, progress: Progress) -> BuildReport:
     """Do what was decided on this machine, in an index whose lock the caller holds."""
     with progress.of_build(folder.progress), closing(LocalSite(folder, decision, matcher, progress)) as site:
         return run_decided(decision, site, progress)
 
 
-def run(index: Path, request: Request, matcher: Matcher, progress: Progress | None = None) -> BuildReport:
-    """Do what is asked for. Raises what ``build`` does."""
+def build(index: Path, request: Request, matcher: Matcher, progress: Progress | None = None) -> BuildReport:
+    """Makes an index of the photos that are asked for, or brings it up to date. A build that was killed is continued.
+
+    Args:
+        index: the index's folder. progress: is told how far the build is.
+
+    Raises:
+        BadInvocation: what is asked for cannot be done; EmbedderUnavailable and IndexUnwritable are such errors.
+        IndexBusy: another build is writing this index.
+        IndexRefused: the index that is there has another format or is damaged.
+    """
     folder = IndexFolder(index)
     request.check(folder.path)
     check_network(matcher)
@@ -513,3 +445,16 @@ def run(index: Path, request: Request, matcher: Matcher, progress: Progress | No
                 return run_here(folder, decision, matcher, progress or Progress())
         # Another build ended before the lock was taken, and the index has another embedder now.
         wanted = wanted_now
+
+
+def build_growing(index: Path, request: Request, matcher: Matcher) -> BuildReport:
+    """Builds as ``build`` does, and lets the photos that are indexed so far be searched meanwhile.
+
+    Each generation on the way has at most twice the photos of the one before, and clusters of its own.
+    """
+    most = FIRST_GENERATION
+    while True:
+        report = build(index, replace(request, recluster=True, most=most), matcher)
+        if not report.waiting:
+            return report
+        most = max(FIRST_GENERATION, report.photos)

@@ -35,17 +35,19 @@ TokensKept = Literal["auto", "all", "none"]
 
 @dataclass(frozen=True)
 class Request:
-    """One build.
+    """What is asked of a build.
 
     Attributes:
-        folders: all folders of the gallery; none for those that the index has.
-        added: folders to add to the gallery, and files or folders in it to show again.
-        clusters: how many; None for about sqrt(photos), or for those that the index has.
-        embedder: "ret", "clip", "clip:..." or "auto".
-        tokens: whether tokens are kept, by which the relation network scores: "all", "none", or "auto" for what the
-            index has, else all.
-        recluster: whether to make the clusters anew even if their number stays.
-        checksum: whether to read every file, also those whose size and times are as they were.
+        folders: all folders of the gallery, by path or URL; none for those that the index has.
+        added: folders to add to the gallery, and files or folders in it to show again that were removed.
+        clusters: how many; None for about sqrt(photos), or for those that the index has. Another number than the index
+            has makes the clusters anew.
+        embedder: "ret", "clip" or "clip:..."; or "auto" for the embedder that the index has, else "ret".
+        tokens: whether tokens are kept, by which the relation network scores: "all"; "none" for an index that is
+            searched by vectors alone and a fraction as large; or "auto" for what the index has, else "all".
+        recluster: whether to make the clusters anew even if their number stays. Known photos are not computed again.
+        checksum: whether to read every file, also those whose size and times are as they were. Only photos that have
+            changed are computed.
         moved: folders of the index that were renamed, old and new. Their files keep their ids.
         batch: files between two commits of the journal.
         shards: how many, of a build on many machines; None for as many as there are, or one.
@@ -54,14 +56,14 @@ class Request:
             wait for the next build.
     """
 
-    folders: tuple[Address, ...] = ()
-    added: tuple[Address, ...] = ()
+    folders: Sequence[Address] = ()
+    added: Sequence[Address] = ()
     clusters: int | None = None
     embedder: str = "auto"
     tokens: TokensKept = "auto"
     recluster: bool = False
     checksum: bool = False
-    moved: tuple[tuple[Path, Path], ...] = ()
+    moved: Sequence[tuple[Path, Path]] = ()
     batch: int = DEFAULT_BATCH
     shards: int | None = None
     leave: bool = False

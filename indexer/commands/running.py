@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 import model
-from indexer.building import BuildReport, Progress, Request, find_replacement, run
+from indexer.building import BuildReport, Progress, Request, build, find_replacement
 from indexer.distributed import Machines, build_shards
 from indexer.errors import BadInvocation, IndexerError
 from indexer.place import default_index_path
@@ -112,7 +112,7 @@ _LONGEST_INTERVAL = 7 * 24 * 3600
 def run_build(options: argparse.Namespace) -> int:
     """build [FOLDER...]"""
     request = Request(
-        folders=tuple(options.folders),
+        folders=options.folders,
         clusters=options.clusters,
         embedder=options.embedder,
         tokens=options.tokens,
@@ -136,7 +136,7 @@ def run_build(options: argparse.Namespace) -> int:
     # nothing.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _tell_build(options, run(index, request, matcher, progress_of(options)))
+        _tell_build(options, build(index, request, matcher, progress_of(options)))
         watcher = _Watcher(options, index, matcher)
         watch(watcher.read_state, watcher.update, _pauses(options.interval))
     except KeyboardInterrupt:
@@ -208,7 +208,7 @@ def _confirmed(request: Request, options: argparse.Namespace) -> Request:
 
 def run_add(options: argparse.Namespace) -> int:
     """add PATH..."""
-    return _build(options, Request(added=tuple(options.added), batch=options.batch))
+    return _build(options, Request(added=options.added, batch=options.batch))
 
 
 def _build(options: argparse.Namespace, request: Request) -> int:
@@ -217,7 +217,7 @@ def _build(options: argparse.Namespace, request: Request) -> int:
     request.check(index)
     progress = progress_of(options)
     matcher = open_matcher(options)
-    return _tell_build(options, run(index, request, matcher, progress))
+    return _tell_build(options, build(index, request, matcher, progress))
 
 
 @dataclass
@@ -246,7 +246,7 @@ class _Watcher:
         try:
             # Without folders, for those that the index has by now: ``add`` and ``remove`` may have changed them.
             request = Request(batch=self.options.batch)
-            report = run(self.index, request, self.matcher, progress_of(self.options))
+            report = build(self.index, request, self.matcher, progress_of(self.options))
         except (IndexerError, OSError) as error:
             self._print_error(error)
             return False

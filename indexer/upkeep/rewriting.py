@@ -153,7 +153,7 @@ def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[in
 
 
 def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> UpkeepReport:
-    """Take photos out of the index. Later builds leave them out too, until ``add`` names them.
+    """Take photos out of the index. Later builds leave them out too, until a build adds them again.
 
     Args:
         targets: paths of files and folders, as results show them or on disk. A folder stands for all below it, now and

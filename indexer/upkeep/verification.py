@@ -362,7 +362,7 @@ def _request(folder: IndexFolder, diagnosis: Diagnosis, matcher: Matcher, batch:
             # Its photos would be lost where their rows are damaged.
             raise BadInvocation(f"{root.folder} is not there; mount its disk, and run the same again.")
     return Request(
-        folders=tuple(str(root.folder) for root in roots),
+        folders=[str(root.folder) for root in roots],
         # "auto" is the embedder of the generation to go on from. Without any, the manifest still names it.
         embedder="auto" if diagnosis.start.generation is not None else manifest.embedder.spec,
         recluster=diagnosis.recluster,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from indexer import Progress, build
+from indexer import Progress, Request, build
 from indexer.samples import THINGS, draw_sketch, write_samples
 from model.terminal import printable
 from service import PROGRAM
@@ -47,7 +47,7 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     # One index for the samples and one for the user's photos, so that neither replaces the other.
     index = folder / ("samples-index" if photos is None else "photos-index")
     bar = sys.stderr.isatty()
-    report = build([gallery], index, matcher, clusters=None, embedder="auto", progress=Progress(bar=bar))
+    report = build(index, Request([gallery]), matcher, Progress(bar=bar))
     sketch = folder / f"{SKETCHED}.png"
     draw_sketch(SKETCHED).save(sketch)
     contents = describe_samples(gallery) if photos is None else f"{report.photos} photos"

@@ -23,6 +23,7 @@ from indexer import (
     BuildReport,
     Folder,
     Progress,
+    Request,
     build,
     folder_of,
     indexed_folders,
@@ -121,14 +122,7 @@ def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
     _check_nothing_is_lost(index, known, folders)
     matcher = open_matcher(settings)
     check_port(settings)
-    report = build(
-        folders,
-        index,
-        matcher,
-        clusters=None,
-        embedder="auto",
-        progress=Progress(bar=sys.stderr.isatty()),
-    )
+    report = build(index, Request(folders), matcher, Progress(bar=sys.stderr.isatty()))
     print(printable(f"{', '.join(map(str, folders))}: {report.photos} photos"))
     print_build(report)
     # The photos lie where they were indexed just now, wherever SBIR_GALLERY has them.

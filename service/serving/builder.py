@@ -151,7 +151,7 @@ def main() -> None:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     try:
-        build_growing(asked.folders, index_path(settings), open_matcher(settings))
+        build_growing(index_path(settings), Request(asked.folders), open_matcher(settings))
     except Refusal as error:
         text = str(error)
         print(text[:1].upper() + text[1:])

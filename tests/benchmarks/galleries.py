@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from indexer import build
+from indexer import Request, build
 from indexer.samples import SKETCHED, THINGS, draw_photo, draw_sketch
 from model import Matcher
 from model.datasets.corpus import DATA_VARIABLE, Corpus, data_folder, read_data
@@ -53,11 +53,11 @@ def prepare(place: Path, matcher: Matcher, drawn: int | None, per_class: Mapping
     """
     if drawn is None and os.environ.get(DATA_VARIABLE):
         corpus = read_data(data_folder())
-        build(sorted({photo.path.parents[1] for photo in corpus.photos}), place, matcher, embedder="ret")
+        build(place, Request(sorted({photo.path.parents[1] for photo in corpus.photos}), embedder="ret"), matcher)
         return _sketches(corpus, per_class)
     folder = place.with_name(f"{place.name}-photos")
     draw_gallery(folder, drawn or 500)
-    build([folder], place, matcher, embedder="ret")
+    build(place, Request([folder], embedder="ret"), matcher)
     return [Query(name, name, False, draw_sketch(name)) for name in SKETCHED]
 
 

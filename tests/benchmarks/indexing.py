@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from indexer import build
+from indexer import Request, build
 from indexer.building.request import DEFAULT_BATCH
 from indexer.building.staging import photo_encoder
 from model.datasets.corpus import DATA_VARIABLE, THUMBNAIL_SETS, data_folder, read_data
@@ -129,7 +129,7 @@ def pictures(folder: Path) -> list[Path]:
 def build_anew(folder: Path, matcher: Matcher) -> None:
     """Build an index of ``folder`` from nothing until it is live, and throw it away."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
-        build([folder], Path(place) / "index", matcher, embedder="ret")
+        build(Path(place) / "index", Request([folder], embedder="ret"), matcher)
 
 
 def prepared(paths: Sequence[Path], prepare: Prepare) -> list[torch.Tensor]:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel
 
-from indexer import build, open_index
+from indexer import Request, build, open_index
 from indexer.samples import SKETCHED, draw_sketch
 from model import Matcher, Tokens, load
 from model.datasets.corpus import DATA_VARIABLE, data_folder, read_data
@@ -92,7 +92,7 @@ def source_of(options: Namespace, matcher: Matcher) -> Path:
         return place
     place = options.output / f"drawn-large-{matcher.checkpoint_sha256[:8]}"
     draw_gallery(place.with_name(f"{place.name}-photos"), DRAWN_QUICKLY if options.quick else DRAWN)
-    build([place.with_name(f"{place.name}-photos")], place, matcher, embedder="ret")
+    build(place, Request([place.with_name(f"{place.name}-photos")], embedder="ret"), matcher)
     return place
 
 

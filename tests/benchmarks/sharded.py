@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import httpx
 import numpy as np
 
-from indexer import build
+from indexer import Request, build
 from model import Matcher
 from service.gallery import Call, Computed, Pending
 from service.schemas import SearchQuery
@@ -206,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if source is None:
             source = folder / "source"
             draw_gallery(folder / "photos", DRAWN // 10 if options.quick else DRAWN)
-            build([folder / "photos"], source, command.load(), embedder="ret")
+            build(source, Request([folder / "photos"], embedder="ret"), command.load())
         measure(command, folder, source, options.shards or (QUICK_SHARDS if options.quick else SHARDS))
     return 0
 

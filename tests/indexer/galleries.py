@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer import BuildReport, Index, build, open_index
+from indexer import BuildReport, Index, Progress, Request, build, open_index
 from indexer.building.writer import new_clusters
 from indexer.store.catalog import read_catalog
 from indexer.store.clusters import assign
@@ -33,13 +33,13 @@ class Collection:
     index: Path
     matcher: Matcher
 
-    def build(self, network: Any = None, **options: Any) -> BuildReport:
+    def build(self, network: Any = None, progress: Progress | None = None, **options: Any) -> BuildReport:
         """Build the index, or bring it up to date, by naming the folder; network: another one than its own."""
-        return build([self.photos], self.index, network or self.matcher, **options)
+        return build(self.index, Request([self.photos], **options), network or self.matcher, progress)
 
     def update(self, **options: Any) -> BuildReport:
         """Bring the index up to date without naming a folder."""
-        return build([], self.index, self.matcher, **options)
+        return build(self.index, Request(**options), self.matcher)
 
     def open(self) -> Index:
         """The index as a search opens it."""

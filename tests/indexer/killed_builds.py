@@ -30,7 +30,7 @@ import pytest
 import torch
 
 import model
-from indexer import BadInvocation, build, compact, remove, repair, verify
+from indexer import BadInvocation, Request, build, compact, remove, repair, verify
 from indexer.building import staging
 from indexer.building.progress import Progress
 from model.decoding import Decoders, Job
@@ -119,7 +119,7 @@ def disturb_builds(photos: Path, matcher: model.Matcher, out: Path, count: int) 
     def run(index: Path, moment: Moment = NEVER, log: Path | None = None) -> int:
         def work() -> None:
             # The clock stands still, or a slow machine would write its progress more often.
-            build([photos], index, matcher, embedder="ret", batch=3, progress=Progress(clock=lambda: 0.0))
+            build(index, Request([photos], embedder="ret", batch=3), matcher, Progress(clock=lambda: 0.0))
 
         return in_child(work, moment, log)
 

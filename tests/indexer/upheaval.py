@@ -18,7 +18,7 @@ from random import Random
 import torch
 
 import model
-from indexer import build, compact, read_summary, remove, repair, verify
+from indexer import Request, build, compact, read_summary, remove, repair, verify
 from model.terminal import Refusal
 from tests.indexer.galleries import save_photo, save_photos
 
@@ -48,8 +48,8 @@ def main(photos: Path, index: Path, weights: Path, seed: int, count: int) -> Non
         return random.choice(sorted(photos.rglob("*.png"))).relative_to(photos).as_posix()
 
     works: list[Callable[[], object]] = [
-        lambda: build([photos], index, matcher, embedder="ret", batch=3),
-        lambda: build([], index, matcher, embedder="ret", recluster=True),
+        lambda: build(index, Request([photos], embedder="ret", batch=3), matcher),
+        lambda: build(index, Request(embedder="ret", recluster=True), matcher),
         lambda: remove([some_photo()], index),
         lambda: compact(index),
         lambda: repair(index, matcher),

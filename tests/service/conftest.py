@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 import model
-from indexer import Index, build, open_index
+from indexer import Index, Request, build, open_index
 from indexer.building import staging
 from model import Matcher
 from model.decoding import Decoders
@@ -104,7 +104,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def index_path(tmp_path_factory: pytest.TempPathFactory, gallery: Path, matcher: Matcher) -> Path:
     path = tmp_path_factory.mktemp("index") / "index"
-    build([gallery], path, matcher, clusters=CLUSTERS, embedder="ret")
+    build(path, Request([gallery], clusters=CLUSTERS, embedder="ret"), matcher)
     return path
 
 

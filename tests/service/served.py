@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 import model
-from indexer import build
+from indexer import Request, build
 from service.http.app import create_app
 from service.http.routes import Context
 from service.serving.connection import server_config
@@ -95,5 +95,5 @@ def wordy(
 ) -> Settings:
     """Returns the settings to serve an index of these photos, which it makes in ``folder`` by this embedder."""
     weights = tiny_checkpoint(folder / "tiny.safetensors", words=words, diffusion=0.2)
-    build([photos], folder / "index", model.load(weights), clusters=CLUSTERS, embedder=embedder)
+    build(folder / "index", Request([photos], clusters=CLUSTERS, embedder=embedder), model.load(weights))
     return settings.model_copy(update={"index": folder / "index", "weights": weights})

@@ -13,7 +13,7 @@ import torch
 from pydantic import SecretStr
 
 import model
-from indexer import build
+from indexer import Request, build
 from model.datasets import Corpus
 from model.evaluation.scoring import encode_pictures
 from service.client import Client
@@ -43,7 +43,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labelled]:
     corpus = write_class_folders(folder / "data", seeds=range(6), shapes=("star", "house", "circle"))
     weights = tiny_checkpoint(folder / "tiny.safetensors", variants=1)
     matcher = model.load(weights, dtype=torch.float32)
-    build([folder / "data" / "photo"], folder / "index", matcher, clusters=4, embedder="ret")
+    build(folder / "index", Request([folder / "data" / "photo"], clusters=4, embedder="ret"), matcher)
     settings = Settings(index=folder / "index", weights=weights, dtype="float32", api_key=SecretStr("secret"))
     with served(settings) as server, Client(server.url, "secret") as client:
         yield Labelled(folder / "data", corpus, weights, server.url, client)

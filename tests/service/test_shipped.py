@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 import model
-from indexer import build, open_index
+from indexer import Request, build, open_index
 from indexer.commands import main
 from indexer.samples import SKETCHED
 from service.schemas import SearchQuery
@@ -17,7 +17,7 @@ from tests.searching import Searcher
 def test_at_least_eleven_of_twelve_sample_sketches_find_a_photo_of_their_thing_first(tmp_path: Path) -> None:
     assert main(["samples", str(tmp_path)]) == 0
     matcher = model.load("default")
-    build([tmp_path / "photos"], tmp_path / "index", matcher, embedder="ret")
+    build(tmp_path / "index", Request([tmp_path / "photos"], embedder="ret"), matcher)
     found: dict[str, str] = {}
     with open_index(tmp_path / "index", matcher) as index:
         searcher = Searcher(index, matcher)

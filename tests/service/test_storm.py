@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from indexer import add, build, verify
+from indexer import Request, build, verify
 from model import Matcher
 from service.settings import Settings
 from tests.benchmarks.results import SOAKS, soak
@@ -37,7 +37,7 @@ def test_an_index_that_is_changed_by_many_at_once_answers_and_stays_whole(
     changes: int, settings: Settings, matcher: Matcher, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     photos, index = save_photos(tmp_path / "photos", 30), tmp_path / "index"
-    build([photos], index, matcher, embedder="ret")
+    build(index, Request([photos], embedder="ret"), matcher)
     place, weights = (str(photos), str(index)), str(settings.weights)
     watching = ("build", place[0], "--index", place[1], "--weights", weights, "--watch", "--interval", "0.2")
     told: Counter[object] = Counter()
@@ -66,9 +66,9 @@ def test_an_index_that_is_changed_by_many_at_once_answers_and_stays_whole(
             line for line in (tmp_path / "watching").read_text().splitlines() if "another build" not in line
         } == set()
         # What was removed is shown again: then it is what a build that nobody disturbs finds.
-        add([photos], index, matcher)
+        build(index, Request(added=[photos]), matcher)
         assert verify(index) == []
-        build([photos], tmp_path / "undisturbed", matcher, embedder="ret")
+        build(tmp_path / "undisturbed", Request([photos], embedder="ret"), matcher)
         assert statuses(index) == statuses(tmp_path / "undisturbed")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import BadInvocation, add, build, remove
+from indexer import BadInvocation, Request, build, remove
 from indexer.building.folder_listing import FolderListing
 from indexer.store.files import FileChanging
 from indexer.store.folders import Album
@@ -39,7 +39,7 @@ def collection(album: Path, index_path: Path, matcher: model.Matcher) -> Collect
 def test_an_album_is_indexed_like_the_folder_that_it_was_made_of(
     album: Path, built: Collection, gallery: Path, tmp_path: Path
 ) -> None:
-    build([gallery], tmp_path / "of folder", built.matcher)
+    build(tmp_path / "of folder", Request([gallery]), built.matcher)
     assert catalog(built.index) == catalog(tmp_path / "of folder")
     with built.open() as index:
         photo = index.photo_at(f"{album}/Ännchen 001.png")
@@ -113,12 +113,12 @@ def test_a_damaged_photo_of_an_album_is_reported_and_the_others_are_indexed(
 
 def test_an_album_may_lie_in_a_folder_of_the_gallery(album: Path, collection: Collection, gallery: Path) -> None:
     inner = album.rename(gallery / "takeout.zip")
-    report = build([gallery, inner], collection.index, collection.matcher)
+    report = build(collection.index, Request([gallery, inner]), collection.matcher)
     assert (report.photos, report.files, report.skipped.endings) == (12, 24, ((".zip", 1),))
     remove([f"{inner}/Ännchen 001.png"], collection.index)
     with collection.open() as index:
         assert index.photo_at(str(gallery / "Ännchen 001.png")).paths == ("photos/Ännchen 001.png",)
-    assert add([f"{inner}/Ännchen 001.png"], collection.index, collection.matcher).files == 24
+    assert build(collection.index, Request(added=[f"{inner}/Ännchen 001.png"]), collection.matcher).files == 24
 
 
 def test_a_part_of_a_photo_that_has_another_size_by_now_is_not_read(album: Path) -> None:

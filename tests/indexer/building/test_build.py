@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import model
-from indexer import BadInvocation, build, open_index, verify
+from indexer import BadInvocation, Request, build, open_index, verify
 from indexer.building.staging import photo_encoder
 from indexer.store.location import IndexFolder
 from tests.indexer.galleries import Collection, catalog, index_bytes, save_photo, tokens_of
@@ -49,7 +49,7 @@ def test_a_large_jpeg_is_indexed_as_its_photo_is_looked_at_later(tmp_path: Path,
     photos = tmp_path / "photos"
     photos.mkdir()
     photo("house", 640).save(photos / "large.jpg")
-    build([photos], tmp_path / "index", matcher, embedder="ret")
+    build(tmp_path / "index", Request([photos], embedder="ret"), matcher)
     with open_index(tmp_path / "index", matcher) as index:
         row = index.vectors.of()[0]
         image = matcher.open(index.open_photo(1), "photo")
@@ -78,16 +78,16 @@ def test_chunks_encoded_side_by_side_are_what_the_network_gives_and_threads_are_
 
 
 def test_the_size_of_the_batch_does_not_change_the_index(gallery: Path, tmp_path: Path, matcher: model.Matcher) -> None:
-    build([gallery], tmp_path / "small", matcher, batch=1)
-    build([gallery], tmp_path / "large", matcher, batch=64)
+    build(tmp_path / "small", Request([gallery], batch=1), matcher)
+    build(tmp_path / "large", Request([gallery], batch=64), matcher)
     assert index_bytes(tmp_path / "small") == index_bytes(tmp_path / "large")
 
 
 def test_an_index_inside_the_gallery_is_not_searched_for_photos(gallery: Path, matcher: model.Matcher) -> None:
     index = gallery / "index"
-    build([gallery], index, matcher)
+    build(index, Request([gallery]), matcher)
     save_photo(index / "photo.png", 50)
-    assert not build([gallery], index, matcher).changed
+    assert not build(index, Request([gallery]), matcher).changed
 
 
 def test_a_network_with_a_global_vector_only_keeps_no_patch_tokens(collection: Collection) -> None:
@@ -114,7 +114,7 @@ def test_a_folder_that_holds_other_things_is_not_taken_for_an_index(
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
     with pytest.raises(BadInvocation, match="holds files that are no index"):
-        build([gallery], tmp_path / "home", matcher)
+        build(tmp_path / "home", Request([gallery]), matcher)
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["letter.txt"]
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import model
-from indexer import IndexBusy, IndexUnwritable, add, compact, read_summary, remove, repair, verify
+from indexer import IndexBusy, IndexUnwritable, Request, build, compact, read_summary, remove, repair, verify
 from indexer.store.location import IndexFolder
 from model.network.config import Modality
 from model.network.tokens import Tokens
@@ -35,7 +35,7 @@ def writers(collection: Collection) -> dict[str, Callable[[], object]]:
     """All that writes an index."""
     return {
         "build": collection.build,
-        "add": lambda: add([collection.photos], collection.index, collection.matcher),
+        "add": lambda: build(collection.index, Request(added=[collection.photos]), collection.matcher),
         "remove": lambda: remove([], collection.index, ids=[1]),
         "compact": lambda: compact(collection.index),
         "repair": lambda: repair(collection.index, collection.matcher),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from indexer import EmbedderUnavailable, IndexBusy, add, remove, repair
+from indexer import EmbedderUnavailable, IndexBusy, Request, build, remove, repair
 from indexer.embedding.embedders import ChosenEmbedder, WantedEmbedder
 from indexer.store.location import IndexFolder
 from tests.indexer.clip_models import saved_clip
@@ -58,7 +58,7 @@ def test_an_index_that_gets_another_embedder_meanwhile_keeps_that_one(
 ) -> None:
     save_photos(built.photos, 2, start=20)
     noted = before_one_is_found(monkeypatch, lambda: built.build(embedder=clip))
-    report = add([built.photos], built.index, built.matcher)
+    report = build(built.index, Request(added=[built.photos]), built.matcher)
     assert noted == ["ret", clip, clip]
     assert not report.changed
     with built.open() as index:

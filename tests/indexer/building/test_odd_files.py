@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import BadInvocation, build, read_summary, remove, verify
+from indexer import BadInvocation, Request, build, read_summary, remove, verify
 from indexer.store.catalog import read_catalog
 from model.decoding import Decoders
 from model.errors import DecodingUnavailable, EndedDecoding
@@ -27,7 +27,7 @@ def odd_index(tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) 
     save_photo(folder / "photos" / "good.png", 0)
     for odd in ODD_FILES:
         (folder / "photos" / odd.name).write_bytes(odd.data)
-    build([folder / "photos"], folder / "index", matcher, clusters=2)
+    build(folder / "index", Request([folder / "photos"], clusters=2), matcher)
     return folder / "index"
 
 
@@ -46,7 +46,7 @@ def test_bombs_are_reported_with_their_reason(tmp_path: Path, matcher: model.Mat
     save_photo(tmp_path / "photos" / "good.png", 0)
     for bomb in BOMBS:
         (tmp_path / "photos" / bomb.name).write_bytes(bomb.make())
-    report = build([tmp_path / "photos"], tmp_path / "index", matcher)
+    report = build(tmp_path / "index", Request([tmp_path / "photos"]), matcher)
     assert (report.photos, {bad.path for bad in report.bad}) == (1, {bomb.name for bomb in BOMBS})
     assert all("far more than a picture needs" in bad.reason for bad in report.bad)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import model
-from indexer import IndexUnwritable, build, verify
+from indexer import IndexUnwritable, Request, build, verify
 from indexer.building.staging import Journal
 from indexer.store.catalog import GalleryFile
 from indexer.store.files import FileStamp
@@ -102,7 +102,7 @@ def test_a_file_that_changed_since_it_was_staged_is_computed_again(collection: C
     save_photo(first, 55)
     os.utime(first, ns=(1, 1))
     assert collection.build(batch=4).encoded == 5
-    build([collection.photos], tmp_path / "undisturbed", collection.matcher, batch=4)
+    build(tmp_path / "undisturbed", Request([collection.photos], batch=4), collection.matcher)
     assert index_bytes(collection.index) == index_bytes(tmp_path / "undisturbed")
 
 
@@ -113,7 +113,7 @@ def test_what_was_staged_is_used_whatever_the_precision_of_scores(
     with pytest.raises(Stopped):
         collection.build(reduced, batch=4, progress=StopAfter(8))
     assert collection.build(batch=4).encoded == 4
-    build([collection.photos], tmp_path / "at once", reduced)
+    build(tmp_path / "at once", Request([collection.photos]), reduced)
     assert index_bytes(collection.index) == index_bytes(tmp_path / "at once")
 
 

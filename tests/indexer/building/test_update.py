@@ -10,7 +10,6 @@ import torch
 
 import model
 from indexer import Request, UnknownPhoto, build, build_growing, open_index, verify
-from indexer.building import run
 from indexer.store.files import FileStamp
 from tests.indexer.galleries import Collection, catalog, index_bytes, save_photo, save_photos, tokens_of
 
@@ -48,14 +47,14 @@ def test_a_build_that_grows_lets_the_first_photos_be_searched_and_ends_as_any_ot
     for number in range(3):
         (collection.photos / f"! {number}.jpg").write_bytes(b"\xff\xd8\xff")
     # The first files are bad, so that one more step is read before there is a generation.
-    first = run(collection.index, Request((collection.photos,), most=3), collection.matcher)
+    first = build(collection.index, Request((collection.photos,), most=3), collection.matcher)
     assert (first.photos, first.waiting, len(first.bad)) == (3, 9, 3)
     with collection.open() as index:
         assert index.photo_count == 3
     monkeypatch.setattr("indexer.building.builds.FIRST_GENERATION", 3)
-    report = build_growing([collection.photos], collection.index, collection.matcher)
+    report = build_growing(collection.index, Request([collection.photos]), collection.matcher)
     assert (report.generation, report.photos, report.waiting, report.encoded) == ("g000003", 12, 0, 6)
-    whole = build([collection.photos], tmp_path / "at once", collection.matcher)
+    whole = build(tmp_path / "at once", Request([collection.photos]), collection.matcher)
     assert (report.clusters, report.bad) == (whole.clusters, whole.bad)
     after, plain = catalog(collection.index), catalog(tmp_path / "at once")
     assert [entry[0] for entry in after.values()] == [entry[0] for entry in plain.values()]
@@ -64,7 +63,7 @@ def test_a_build_that_grows_lets_the_first_photos_be_searched_and_ends_as_any_ot
 
 def test_a_changed_file_that_waits_for_the_next_build_stays_as_it_was(built: Collection) -> None:
     changed = [save_photo(built.photos / "in here" / f"Ännchen 00{number}.png", 50 + number) for number in range(3)]
-    report = run(built.index, Request(most=1), built.matcher)
+    report = build(built.index, Request(most=1), built.matcher)
     assert (report.photos, report.waiting, report.gone) == (12, len(changed) - 1, 0)
 
 
@@ -168,7 +167,7 @@ def test_files_of_equal_content_are_shown_once_with_all_their_paths(collection: 
 def test_several_roots_prefix_their_names_and_keep_ids_when_one_is_added(built: Collection, tmp_path: Path) -> None:
     before = catalog(built.index)
     second = save_photos(tmp_path / "more" / "photos", 4, start=20)
-    report = build([built.photos, second], built.index, built.matcher)
+    report = build(built.index, Request([built.photos, second]), built.matcher)
     assert (report.encoded, report.photos) == (4, 16)
     after = catalog(built.index)
     assert {path: after[path][0] for path in before} == {path: entry[0] for path, entry in before.items()}
@@ -177,8 +176,8 @@ def test_several_roots_prefix_their_names_and_keep_ids_when_one_is_added(built: 
         tops = [path.split("/")[0] for photo in range(1, 17) for path in index.photo(photo).paths]
         assert tops == ["photos"] * 12 + ["photos-2"] * 4
         assert index.open_photo(16)
-    assert not build([second, built.photos], built.index, built.matcher).changed
-    report = build([second], built.index, built.matcher)
+    assert not build(built.index, Request([second, built.photos]), built.matcher).changed
+    report = build(built.index, Request([second]), built.matcher)
     assert (report.encoded, report.photos) == (0, 4)
     with built.open() as index:
         assert [index.photo(photo).id for photo in range(13, 17)] == [13, 14, 15, 16]
@@ -190,7 +189,7 @@ def test_another_number_of_clusters_clusters_anew_without_computing(built: Colle
     assert not built.build(clusters=5).changed
     assert not built.build().changed
     assert built.build(recluster=True).clusters == 5, "the number that was asked for first"
-    build([built.photos], tmp_path / "at once", built.matcher, clusters=5)
+    build(tmp_path / "at once", Request([built.photos], clusters=5), built.matcher)
     with built.open() as index, open_index(tmp_path / "at once", built.matcher) as other:
         assert torch.equal(index.centroids.features, other.centroids.features)
         for number in range(5):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import model
-from indexer import Address, build
-from indexer.building import BuildReport, Progress, Request
+from indexer import Address, Request, build
+from indexer.building import BuildReport, Progress
 from indexer.distributed import Machines, build_shards
 from tests.indexer.distributed.builds import SLICE, BuildShards
 from tests.indexer.distributed.workers import connection
@@ -51,7 +51,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(photos: Path, tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) -> Path:
     """One index of them."""
     index = tmp_path_factory.mktemp("plain") / "index"
-    build([photos], index, matcher, embedder="ret")
+    build(index, Request([photos], embedder="ret"), matcher)
     return index
 
 

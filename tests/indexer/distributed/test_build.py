@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import model
-from indexer import build, read_progress, verify
+from indexer import Request, build, read_progress, verify
 from indexer.commands import main
 from service.commands import main as serve
 from tests.benchmarks.results import soak
@@ -63,11 +63,11 @@ def test_an_update_computes_what_is_new_and_equals_an_update_of_one_index(
 ) -> None:
     photos = save_photos(tmp_path / "photos", 14)
     sharded(photos, tmp_path / "shards", 3)
-    build([photos], tmp_path / "index", matcher, embedder="ret")
+    build(tmp_path / "index", Request([photos], embedder="ret"), matcher)
     change(photos)
     # Fewer shards than before, so that photos come from another.
     report = sharded(photos, tmp_path / "shards", 2)
-    build([photos], tmp_path / "index", matcher, recluster=True)
+    build(tmp_path / "index", Request([photos], recluster=True), matcher)
     # The seven new ones, and one that changed. One that was renamed has another name and time only.
     assert (report.encoded, report.gone, len(report.shards)) == (9, 2, 2)
     check_same(tmp_path / "shards", tmp_path / "index")
@@ -86,7 +86,7 @@ def test_a_photo_that_kills_its_workers_is_named_and_costs_no_other_photo(
     assert "the worker that read it ended" in bad.reason
     # One machine that finds a damaged file in its place.
     (photos / f"{KILLS}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    build([photos], tmp_path / "index", matcher, embedder="ret")
+    build(tmp_path / "index", Request([photos], embedder="ret"), matcher)
     shards, index = tmp_path / "shards", tmp_path / "index"
     together = [held(shards / entry.folder) for entry in report.shards]
     assert {photo: kept for part in together for photo, kept in part.photos.items()} == held(index).photos

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import BadInvocation, IndexBusy, IndexRefused, build, compact, open_index, remove
-from indexer.building import Request
+from indexer import BadInvocation, IndexBusy, IndexRefused, Request, build, compact, open_index, remove
 from indexer.commands import main
 from indexer.distributed import Machines, build_shards
 from indexer.distributed.builds import check_ids
@@ -125,14 +124,14 @@ def test_what_writes_one_index_refuses_shards_and_their_folder(
     shard = shards / "shard-0000"
     before = read_shards(shards)
     for work in (
-        lambda: build([photos], shard, matcher),
+        lambda: build(shard, Request([photos]), matcher),
         lambda: remove(["Ännchen 001.png"], shard),
         lambda: compact(shard),
     ):
         with pytest.raises(BadInvocation, match=f"{shard} is a shard, and holds a part of the photos only"):
             work()
     with pytest.raises(BadInvocation, match=f"{shards} holds an index in shards; bring it up to date with --ray"):
-        build([photos], shards, matcher)
+        build(shards, Request([photos]), matcher)
     with pytest.raises(IndexRefused, match="holds an index in shards; name one of its shards"):
         open_index(shards, matcher)
     assert read_shards(shards) == before

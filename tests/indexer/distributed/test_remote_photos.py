@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import build
+from indexer import Request, build
 from tests.indexer.distributed.builds import BuildShards
 from tests.indexer.distributed.same import check_same
 from tests.indexer.remote.servers import webdav
@@ -25,7 +25,7 @@ def test_workers_read_photos_by_url_and_write_what_one_machine_writes(
     (tmp_path / "served").mkdir()
     with webdav(tmp_path / "served", home=None) as server:
         server.fill(photos)
-        build([server.url], tmp_path / "plain", matcher, embedder="ret")
+        build(tmp_path / "plain", Request([server.url], embedder="ret"), matcher)
         asked = server.requests
         report = sharded(server.url, tmp_path / "shards", 2)
         assert (report.photos, report.unlisted) == (24, ())

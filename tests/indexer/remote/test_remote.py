@@ -10,7 +10,7 @@ import pytest
 from moto.s3.models import s3_backends
 
 import model
-from indexer import BadInvocation, PhotoUnavailable, add, build, open_index
+from indexer import BadInvocation, PhotoUnavailable, Request, build, open_index
 from indexer.building.folder_listing import FolderListing
 from indexer.store import remote
 from indexer.store.roots import Root, folder_of
@@ -39,8 +39,8 @@ def filled(server: Server, gallery: Path) -> Server:
 def test_a_folder_on_a_server_is_indexed_like_one_on_this_machine(
     filled: Server, gallery: Path, index_path: Path, tmp_path: Path, matcher: model.Matcher
 ) -> None:
-    build([filled.url], index_path, matcher)
-    build([gallery], tmp_path / "local", matcher)
+    build(index_path, Request([filled.url]), matcher)
+    build(tmp_path / "local", Request([gallery]), matcher)
     assert catalog(index_path) == catalog(tmp_path / "local")
     assert compare(index_path).problems == ()
     content = (gallery / FIRST).read_bytes()
@@ -62,10 +62,10 @@ def test_a_folder_on_a_server_is_indexed_like_one_on_this_machine(
 def test_only_what_has_changed_on_a_server_is_read_again(
     filled: Server, gallery: Path, index_path: Path, matcher: model.Matcher
 ) -> None:
-    first = build([filled.url], index_path, matcher)
+    first = build(index_path, Request([filled.url]), matcher)
     asked = filled.requests
     state = gallery_state(index_path)
-    assert not build([], index_path, matcher).changed
+    assert not build(index_path, Request(), matcher).changed
     assert gallery_state(index_path) == state
     # Three listings, none of which reads.
     listings = filled.requests - asked
@@ -76,7 +76,7 @@ def test_only_what_has_changed_on_a_server_is_read_again(
     filled.remove("Ännchen 002.png")
     assert gallery_state(index_path) != state
     asked = filled.requests
-    report = build([], index_path, matcher)
+    report = build(index_path, Request(), matcher)
     assert (report.files, report.photos, report.gone, report.encoded) == (12, 11, 1, 1)
     assert filled.requests - asked == listings // 3 + 2
 
@@ -85,9 +85,9 @@ def test_no_credential_is_in_an_index_or_in_what_is_said_of_a_server(
     filled: Server, index_path: Path, matcher: model.Matcher, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    build([filled.url], index_path, matcher)
+    build(index_path, Request([filled.url]), matcher)
     filled.fails("gone", everywhere=True)
-    report = build([], index_path, matcher)
+    report = build(index_path, Request(), matcher)
     assert SECRET not in str(report)
     assert SECRET not in caplog.text
     for file in index_path.rglob("*"):
@@ -100,18 +100,18 @@ def test_a_server_that_cannot_be_listed_is_told_and_the_index_stays(
 ) -> None:
     filled.fails(fault, everywhere=True)
     with pytest.raises(BadInvocation, match="the folder cannot be read: "):
-        build([filled.url], index_path, matcher)
+        build(index_path, Request([filled.url]), matcher)
     filled.fails("")
-    before = build([filled.url], index_path, matcher)
+    before = build(index_path, Request([filled.url]), matcher)
     filled.fails(fault, everywhere=True)
-    report = build([], index_path, matcher)
+    report = build(index_path, Request(), matcher)
     assert (report.generation, report.photos, report.gone) == (before.generation, 12, 0)
     assert [folder.path for folder in report.unlisted] == [filled.url]
     advice = "cannot be read any more .* index build" if fault == "gone" else "cannot be read now: the server"
     with open_index(index_path, matcher) as index, pytest.raises(PhotoUnavailable, match=advice):
         index.open_photo(1)
     filled.fails("")
-    assert build([], index_path, matcher).unlisted == ()
+    assert build(index_path, Request(), matcher).unlisted == ()
 
 
 @pytest.mark.soak
@@ -140,25 +140,25 @@ def test_a_watching_build_follows_a_bucket_that_goes_and_comes_back(
 def test_photos_that_a_server_does_not_give_stay_and_are_read_by_the_next_build(
     fault: Fault, filled: Server, gallery: Path, index_path: Path, matcher: model.Matcher
 ) -> None:
-    before = build([filled.url], index_path, matcher)
+    before = build(index_path, Request([filled.url]), matcher)
     new = save_photo(gallery / "new.png", 40).read_bytes()
     filled.write(FIRST, new)
     filled.write("new.png", (gallery / "Ännchen 002.png").read_bytes())
     filled.fails(fault)
-    report = build([], index_path, matcher)
+    report = build(index_path, Request(), matcher)
     assert (report.photos, report.gone) == (before.photos, 0)
     assert [file.path for file in report.unlisted] == [FIRST]
     assert [file.path for file in report.bad] == ["new.png"]
     filled.fails("")
     filled.write(FIRST, new)
     filled.write("new.png", (gallery / "Ännchen 002.png").read_bytes())
-    report = build([], index_path, matcher)
+    report = build(index_path, Request(), matcher)
     assert (report.files, report.photos, report.bad, report.unlisted) == (13, 12, (), ())
 
 
 def test_what_fails_once_is_asked_for_again(filled: Server, index_path: Path, matcher: model.Matcher) -> None:
     filled.fails("busy", times=1)
-    assert build([filled.url], index_path, matcher).bad == ()
+    assert build(index_path, Request([filled.url]), matcher).bad == ()
 
 
 def test_a_listing_of_thousands_of_names_asks_once_for_each_thousand(bucket: Bucket, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_listing_of_thousands_of_names_asks_once_for_each_thousand(bucket: Buc
 def test_keys_that_lead_out_of_a_bucket_are_told(bucket: Bucket, index_path: Path, matcher: model.Matcher) -> None:
     bucket.write("good.png", save_photo(index_path.parent / "good.png", 1).read_bytes())
     bucket.write("../../x.png", b"outside")
-    report = build([bucket.url], index_path, matcher)
+    report = build(index_path, Request([bucket.url]), matcher)
     assert [bad.path for bad in report.bad] == ["../../x.png"]
     assert report.photos == 1
 
@@ -186,7 +186,7 @@ def test_links_on_a_server_are_not_followed(
     nas.fill(gallery)
     (nas.folder / "linked.png").symlink_to(nas.folder / FIRST)
     (nas.folder / "round").symlink_to(nas.folder)
-    report = build([nas.url], index_path, matcher)
+    report = build(index_path, Request([nas.url]), matcher)
     assert (report.files, report.skipped.links) == (12, 2)
 
 
@@ -195,7 +195,7 @@ def test_a_server_whose_key_is_not_known_is_not_spoken_to(
 ) -> None:
     (home / ".ssh" / "known_hosts").unlink()
     with pytest.raises(BadInvocation, match="the server's key is not known; connect once by ssh"):
-        build([nas.url], index_path, matcher)
+        build(index_path, Request([nas.url]), matcher)
 
 
 @pytest.mark.parametrize("file", [".netrc", ".ssh/id_ed25519", ".aws/credentials"])
@@ -206,7 +206,7 @@ def test_a_server_that_does_not_let_in_is_told_with_the_remedy(
     url = request.getfixturevalue(kind).url
     (home / file).unlink()
     with pytest.raises(BadInvocation, match="access is denied; look for the credentials"):
-        build([url], index_path, matcher)
+        build(index_path, Request([url]), matcher)
 
 
 def test_a_bucket_that_does_not_take_the_keys_is_told_with_the_remedy(
@@ -215,7 +215,7 @@ def test_a_bucket_that_does_not_take_the_keys_is_told_with_the_remedy(
     # From now on the server looks at the keys, and knows nobody.
     monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0.0)
     with pytest.raises(BadInvocation, match="access is denied; look for the credentials") as told:
-        build([bucket.url], index_path, matcher)
+        build(index_path, Request([bucket.url]), matcher)
     assert SECRET not in str(told.value)
 
 
@@ -239,12 +239,12 @@ def test_an_address_with_a_password_is_refused_and_not_repeated(
     address: str, gallery: Path, index_path: Path, matcher: model.Matcher
 ) -> None:
     with pytest.raises(BadInvocation) as refused:
-        build([address], index_path, matcher)
+        build(index_path, Request([address]), matcher)
     assert SECRET not in str(refused.value)
     assert not index_path.exists()
-    build([gallery], index_path, matcher)
+    build(index_path, Request([gallery]), matcher)
     with pytest.raises(BadInvocation):
-        add([address], index_path, matcher)
+        build(index_path, Request(added=[address]), matcher)
 
 
 def test_without_the_extra_a_url_is_refused_with_the_command_that_installs_it(
@@ -252,7 +252,7 @@ def test_without_the_extra_a_url_is_refused_with_the_command_that_installs_it(
 ) -> None:
     monkeypatch.setitem(remote._LIBRARIES, "s3", "no_such_library")
     with pytest.raises(BadInvocation, match=r"bucket needs no_such_library.*pip install 'sketch-search\[remote\]'"):
-        build(["s3://bucket"], index_path, matcher)
+        build(index_path, Request(["s3://bucket"]), matcher)
 
 
 def test_the_libraries_of_servers_are_not_loaded_without_a_url() -> None:

@@ -16,8 +16,8 @@ from indexer import (
     IndexRefused,
     IndexUnwritable,
     PhotoUnavailable,
+    Request,
     UnknownPhoto,
-    add,
     build,
     compact,
     open_index,
@@ -222,23 +222,23 @@ def test_a_build_writes_through_no_link_that_a_stopped_build_seems_to_have_left(
     gallery: Path, index_path: Path, tmp_path: Path, matcher: model.Matcher
 ) -> None:
     with pytest.raises(Stopped):
-        build([gallery], index_path, matcher, batch=4, progress=StopAfter(8))
+        build(index_path, Request([gallery], batch=4), matcher, StopAfter(8))
     (left,) = index_path.glob(".building-*")
     mine = Path(shutil.copytree(left, tmp_path / "mine"))
     for file in left.iterdir():
         file.unlink()
         file.symlink_to(mine / file.name)
     before = {file: file.read_bytes() for file in mine.iterdir()}
-    assert build([gallery], index_path, matcher).encoded == 12
+    assert build(index_path, Request([gallery]), matcher).encoded == 12
     left.symlink_to(mine)
     with pytest.raises(IndexUnwritable, match="move away what lies there"):
-        build([gallery], index_path, matcher, recluster=True)
+        build(index_path, Request([gallery], recluster=True), matcher)
     assert {file: file.read_bytes() for file in mine.iterdir()} == before
 
 
 def test_segments_of_another_index_are_not_deleted_through_a_link(copied: Collection, tmp_path: Path) -> None:
     mine = Path(shutil.copytree(copied.index, tmp_path / "mine"))
-    add([save_photos(tmp_path / "more", 2, start=50)], mine, copied.matcher)
+    build(mine, Request(added=[save_photos(tmp_path / "more", 2, start=50)]), copied.matcher)
     shutil.rmtree(copied.index / "segments")
     (copied.index / "segments").symlink_to(mine / "segments")
     with pytest.raises(IndexUnwritable, match="move away what lies there"):
@@ -295,7 +295,7 @@ def test_a_photo_is_opened_from_whichever_of_its_files_is_still_what_was_indexed
     first, second = gallery / "Ännchen 001.png", gallery / "Ännchen 001b.png"
     content = first.read_bytes()
     second.write_bytes(content)
-    build([gallery], tmp_path / "index", matcher)
+    build(tmp_path / "index", Request([gallery]), matcher)
     with open_index(tmp_path / "index", matcher) as index:
         photo = photo_at(index, first.name)
         first.write_bytes(b"another")

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 
 import model
-from indexer import BuildReport, add, build, compact, open_index, remove, verify
+from indexer import BuildReport, Request, build, compact, open_index, remove, verify
 from tests.benchmarks.results import soak
 from tests.indexer.galleries import catalog, save_photo
 
@@ -66,7 +66,7 @@ class Store(RuleBasedStateMachine):
     @initialize(content=st.sampled_from(CONTENTS))
     def first_build(self, content: int) -> None:
         self.write("a.png", content)
-        build([self.photos], self.index, self.matcher)
+        build(self.index, Request([self.photos]), self.matcher)
         self.built()
 
     @rule(path=st.sampled_from(PATHS), content=st.sampled_from(CONTENTS))
@@ -114,7 +114,7 @@ class Store(RuleBasedStateMachine):
     @rule(recluster=st.booleans())
     def build(self, recluster: bool) -> None:
         new = set(self.expected().values()) - self.computed
-        report = build([self.photos], self.index, self.matcher, recluster=recluster)
+        report = build(self.index, Request([self.photos], recluster=recluster), self.matcher)
         # Nothing that has a row is computed, and nothing twice.
         assert report.encoded <= len(set(self.expected().values()))
         assert report.encoded >= len(new)
@@ -123,9 +123,9 @@ class Store(RuleBasedStateMachine):
     @precondition(lambda self: self.expected())
     @rule()
     def build_twice(self) -> None:
-        build([self.photos], self.index, self.matcher)
+        build(self.index, Request([self.photos]), self.matcher)
         self.built()
-        report = build([], self.index, self.matcher)
+        report = build(self.index, Request(), self.matcher)
         assert (report.changed, report.encoded) == (False, 0)
 
     @rule(data=st.data())
@@ -153,7 +153,7 @@ class Store(RuleBasedStateMachine):
         before = self.hidden
         self.show(path)
         if self.expected():
-            self.built(add([self.photos / path], self.index, self.matcher))
+            self.built(build(self.index, Request(added=[self.photos / path]), self.matcher))
         else:
             self.hidden = before
 

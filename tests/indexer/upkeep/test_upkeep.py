@@ -10,8 +10,8 @@ import model
 from indexer import (
     BadInvocation,
     Index,
+    Request,
     UnknownPhoto,
-    add,
     build,
     compact,
     live_stamp,
@@ -61,7 +61,7 @@ def test_what_was_removed_stays_out_of_updates_until_it_is_added_and_keeps_id_an
     os.utime(built.photos / path, ns=(1, 1))
     assert built.build().encoded == 1
     assert shown(built) == (before.keys() | {"another.png"}) - {path}
-    report = add([built.photos / path], built.index, built.matcher)
+    report = build(built.index, Request(added=[built.photos / path]), built.matcher)
     assert (report.encoded, report.photos) == (0, 13)
     assert catalog(built.index)[path] == before[path]
     assert read_summary(built.index).removed == ()
@@ -143,7 +143,7 @@ def test_photos_of_a_folder_that_cannot_be_read_stay(
     hidden: str, built: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_photo(built.photos / "in here" / "broken.png", 30).write_bytes(b"")
-    add([save_photos(tmp_path / "more", 4, start=20)], built.index, built.matcher)
+    build(built.index, Request(added=[save_photos(tmp_path / "more", 4, start=20)]), built.matcher)
     before = catalog(built.index)
     (built.photos / "Ännchen 001.png").unlink()
     save_photo(tmp_path / "more" / "new.png", 40)
@@ -166,10 +166,10 @@ def test_a_root_that_is_added_changes_no_other_photo_and_leaves_the_gallery_when
     built: Collection, tmp_path: Path
 ) -> None:
     before, more = catalog(built.index), save_photos(tmp_path / "more", 4, start=20)
-    report = add([more], built.index, built.matcher)
+    report = build(built.index, Request(added=[more]), built.matcher)
     assert (report.encoded, report.photos, report.clusters) == (4, 16, 3)
     assert catalog(built.index).items() >= before.items()
-    assert not add([more], built.index, built.matcher).changed
+    assert not build(built.index, Request(added=[more]), built.matcher).changed
     remove(["more/Ännchen 020.png"], built.index)
     assert remove([str(built.photos)], built.index).photos == 3
     info = read_summary(built.index)
@@ -192,7 +192,7 @@ def test_a_root_that_is_added_changes_no_other_photo_and_leaves_the_gallery_when
 def test_what_cannot_be_added_is_refused(name: str, match: str, built: Collection, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInvocation, match=match):
-        add([tmp_path / name], built.index, built.matcher)
+        build(built.index, Request(added=[tmp_path / name]), built.matcher)
 
 
 def test_compact_merges_segments_and_drops_dead_rows_and_answers_stay(built: Collection) -> None:
@@ -251,4 +251,4 @@ def test_a_link_to_itself_is_a_path_that_leads_nowhere(name: str, built: Collect
     with pytest.raises(BadInvocation, match="no photo at"):
         remove([path], built.index)
     with pytest.raises(BadInvocation, match="does not exist"):
-        build([path], built.index, built.matcher)
+        build(built.index, Request([path]), built.matcher)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer import IndexRefused, add, read_summary
+from indexer import IndexRefused, Request, build, read_summary
 from indexer.upkeep import summary
 from indexer.upkeep.summary import gallery_state, watch
 from tests.indexer.galleries import Collection, save_photo, save_photos
@@ -68,7 +68,7 @@ def test_the_state_of_a_gallery_changes_with_any_of_its_photos(collection: Colle
     seen.append(gallery_state(collection.index))
     (collection.photos / "newer.png").unlink()
     assert gallery_state(collection.index) == seen[0]
-    add([save_photos(tmp_path / "more", 2, start=20)], collection.index, collection.matcher)
+    build(collection.index, Request(added=[save_photos(tmp_path / "more", 2, start=20)]), collection.matcher)
     seen.append(gallery_state(collection.index))
     assert len(set(seen)) == len(seen)
 

@@ -16,7 +16,7 @@ import torch
 from gensim.models import KeyedVectors
 from safetensors.torch import save_file
 
-from indexer import build, open_index
+from indexer import Request, build, open_index
 from model.checkpoint.file import load_network, read_metadata
 from model.commands import main
 from model.datasets.corpus import data_folder, read_split
@@ -345,7 +345,7 @@ def test_one_command_trains_a_network_that_is_measured_indexed_and_searched(
 
     matcher = load(file)
     assert (matcher.methods, matcher.best_method, matcher.token_count("photo")) == (("ret",), "ret", 1)
-    build([tmp_path / "mine" / "photo"], tmp_path / "index", matcher)
+    build(tmp_path / "index", Request([tmp_path / "mine" / "photo"]), matcher)
     assert open_index(tmp_path / "index", matcher).photo_count == 2 * len(SHAPES)
     explained = matcher.explain(drawing("star", 96, 1), drawing("star", 96, 2))
     assert explained.sketch.blocks.shape == (4, 2, 4, 4)

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from indexer import build, open_index
+from indexer import Request, build, open_index
 from model.checkpoint.file import load_network, read_metadata
 from model.commands import main
 from model.datasets.corpus import Corpus, data_folder, read_class_folders, read_split
@@ -284,7 +284,7 @@ def test_one_command_trains_on_clip_what_is_measured_indexed_and_searched(
 
     matcher = load(file)
     assert (matcher.methods, matcher.config.width, matcher.config.image_size) == (("ret",), 16, 32)
-    build([tmp_path / "mine" / "photo"], tmp_path / "index", matcher)
+    build(tmp_path / "index", Request([tmp_path / "mine" / "photo"]), matcher)
     assert open_index(tmp_path / "index", matcher).photo_count == 2 * len(SHAPES)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import indexer.commands
-from indexer import build, read_summary
+from indexer import Request, build, read_summary
 from indexer.samples import THINGS
 from model import Matcher
 from model.terminal import installed_version
@@ -149,7 +149,7 @@ def one_photo(tmp_path: Path, matcher: Matcher) -> tuple[Path, Path]:
     photos, index = tmp_path / "photos", tmp_path / "index"
     photos.mkdir()
     (photos / "one.png").write_bytes(encoded(draw_photo(1)))
-    build([photos], index, matcher, embedder="ret")
+    build(index, Request([photos], embedder="ret"), matcher)
     return photos, index
 
 

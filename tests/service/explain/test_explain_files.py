@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 import model
-from indexer import build, open_index
+from indexer import Request, build, open_index
 from model import Matcher
 from model.errors import ImageTooLarge
 from model.terminal import Refusal
@@ -61,7 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[P
         sketches.append(root / "sketches" / shape / "0.png")
         drawing(shape, 128).save(sketches[-1])
     matcher = model.load(weights)
-    build([root / "photos"], root / "index", matcher, clusters=2, embedder="ret")
+    build(root / "index", Request([root / "photos"], clusters=2, embedder="ret"), matcher)
     settings = Settings(index=root / "index", weights=weights)
     with open_index(root / "index", matcher) as index:
         yield Place(Searcher(index, matcher), root / "photos", settings, tuple(sketches))
@@ -167,7 +167,7 @@ def test_photos_that_are_gone_make_room_for_the_next_best(tmp_path: Path, weight
     for seed in range(6):
         photo("star", 96, seed).save(root / f"{seed}.png")
     matcher = model.load(weights)
-    build([root], tmp_path / "index", matcher, clusters=2, embedder="ret")
+    build(tmp_path / "index", Request([root], clusters=2, embedder="ret"), matcher)
     with open_index(tmp_path / "index", matcher) as index:
         searcher = Searcher(index, matcher)
         names = [p.name for p in best_of_index(searcher, draw_sketch(), 6)]

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import model
-from indexer import build
+from indexer import Request, build
 from model.checkpoint.file import save_checkpoint
 from model.explanation import cut
 from model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
@@ -40,7 +40,7 @@ def engine(request: pytest.FixtureRequest, gallery: Path, tmp_path_factory: pyte
     network = network.with_calibration(dataclasses.replace(network.calibration, diffusion=0.3))
     save_checkpoint(network, folder / "weights.safetensors")
     matcher = model.load(folder / "weights.safetensors")
-    build([gallery], folder / "index", matcher, clusters=3)
+    build(folder / "index", Request([gallery], clusters=3), matcher)
     opened = Engine(Settings(index=folder / "index", weights=folder / "weights.safetensors"), matcher)
     yield opened
     opened.close()

@@ -16,8 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from starlette.types import Message
 
+import indexer
 import model
-from indexer import Index, build
+from indexer import Index
 from service.errors import BrokenUpload
 from service.http.upload import Uploads
 from service.settings import Settings
@@ -189,6 +190,6 @@ def test_a_checkpoint_whose_scores_are_no_numbers_is_told_and_no_failure(
     huge = tmp_path / "huge.safetensors"
     save_file(tensors, huge, metadata)
     index = tmp_path / "index"
-    build([gallery], index, model.load(huge), clusters=CLUSTERS, embedder="ret")
+    indexer.build(index, indexer.Request([gallery], clusters=CLUSTERS, embedder="ret"), model.load(huge))
     with asked(settings, index=index, weights=huge) as http:
         assert error(http.post("/search", content=sketch)) == (503, "not_ready")

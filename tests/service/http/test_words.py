@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import model
-from indexer import ClipTowers, EmbedderEntry, build, open_towers
+from indexer import ClipTowers, EmbedderEntry, Request, build, open_towers
 from model.terminal import BAD_INPUT
 from service.client import Client, ServiceError
 from service.commands import main
@@ -280,7 +280,7 @@ def test_towers_outlive_a_generation(by_clip: Settings, tmp_path: Path, monkeypa
     with asked(settings) as http:
         assert http.post("/search", params={"text": TEXT}).json()["words"] == "clip"
         (photos / "one more.png").write_bytes(encoded(draw_photo(99)))
-        newest = build([photos], settings.index, model.load(settings.weights)).generation
+        newest = build(settings.index, Request([photos]), model.load(settings.weights)).generation
         wait_until(lambda: http.get("/info").json()["index"]["generation"] == newest, "the new index is not in use")
         found = http.post("/search", params={"text": "another text", "k": 50}).json()
         assert (found["words"], found["candidates"]) == ("clip", PHOTOS + 1)

@@ -15,7 +15,7 @@ from selenium.webdriver.common.actions.interaction import POINTER_PEN
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from indexer import build
+from indexer import Request, build
 from model import Matcher
 from service.settings import Settings
 from tests import browser
@@ -159,7 +159,7 @@ def test_the_start_page_shows_what_three_drawings_find_once_for_each_index(
     for seed in range(5):
         save_copy(photos / f"{seed}.png", seed, 0)
     index = tmp_path / "index"
-    build([photos], index, matcher)
+    build(index, Request([photos]), matcher)
 
     def faces() -> list[int]:
         counts: list[int] = desk.execute_script(
@@ -185,7 +185,7 @@ def test_the_start_page_shows_what_three_drawings_find_once_for_each_index(
         with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
             before = http.get("/info").json()["index"]["made"]
             shutil.rmtree(index)
-            build([photos], index, matcher)
+            build(index, Request([photos]), matcher)
             wait_until(lambda: http.get("/info").json()["index"]["made"] != before, "the new index is not used")
         desk.refresh()
         wait(desk).until(lambda _: faces() == [3] * 3)

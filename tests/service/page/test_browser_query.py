@@ -12,7 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 import model
-from indexer import build
+from indexer import Request, build
 from service.settings import Settings
 from tests.browser import DESKTOP, PHONE, Browser, draw, wait, wait_for_photos
 from tests.indexer.clip_models import READING, saved_clip
@@ -386,7 +386,7 @@ def test_where_clip_reads_words_the_field_takes_any_text(
     desk: Browser, tmp_path: Path, gallery: Path, settings: Settings, weights: Path
 ) -> None:
     clip = saved_clip(tmp_path / "reading-clip", READING)
-    build([gallery], tmp_path / "index", model.load(weights), clusters=CLUSTERS, embedder=f"clip:{clip}")
+    build(tmp_path / "index", Request([gallery], clusters=CLUSTERS, embedder=f"clip:{clip}"), model.load(weights))
     with served_to(desk, settings, index=tmp_path / "index") as server:
         desk.get(server.url)
         wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())

@@ -12,7 +12,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from indexer import build
+from indexer import Request, build
 from model import Matcher
 from service.settings import Settings
 from tests import browser
@@ -230,7 +230,7 @@ def doubled(tmp_path_factory: pytest.TempPathFactory, settings: Settings, matche
     for picture, files in enumerate(FILES):
         for number in range(files):
             save_copy(folder / "photos" / f"{picture}-{number}.png", picture, number)
-    build([folder / "photos"], folder / "index", matcher, clusters=CLUSTERS, embedder="ret")
+    build(folder / "index", Request([folder / "photos"], clusters=CLUSTERS, embedder="ret"), matcher)
     with served(settings, index=folder / "index") as running:
         yield running
 

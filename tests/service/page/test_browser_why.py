@@ -19,8 +19,8 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
 
+import indexer
 import model
-from indexer import build
 from model.checkpoint import save_checkpoint
 from model.network import AnchorConfig, AnchorNetwork, VitLayout
 from service.http.app import create_app
@@ -161,7 +161,11 @@ def test_where_no_patches_are_compared_the_views_of_patches_are_not_offered(
 ) -> None:
     config = AnchorConfig(name="one-vector", vit=VitLayout(16, 16, 1, 2, 32), image_size=64, units=24)
     save_checkpoint(AnchorNetwork(config), tmp_path / "one.safetensors")
-    build([gallery], tmp_path / "index", model.load(tmp_path / "one.safetensors"), clusters=2, embedder="ret")
+    indexer.build(
+        tmp_path / "index",
+        indexer.Request([gallery], clusters=2, embedder="ret"),
+        model.load(tmp_path / "one.safetensors"),
+    )
     with served_to(desk, Settings(index=tmp_path / "index", weights=tmp_path / "one.safetensors")) as server:
         open_why(desk, server)
         views = desk.find_elements(By.CSS_SELECTOR, "#why-views label")

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from indexer import Index, build
+from indexer import Index, Request, build
 from model import Matcher
 from service import photos
 from service.http import routes
@@ -52,7 +52,7 @@ def test_a_photo_that_is_gone_is_told_in_the_file(
     settings: Settings, gallery: Path, tmp_path: Path, matcher: Matcher
 ) -> None:
     copy = shutil.copytree(gallery, tmp_path / "gallery")
-    build([copy], tmp_path / "index", matcher, embedder="ret")
+    build(tmp_path / "index", Request([copy], embedder="ret"), matcher)
     with asked(settings, index=tmp_path / "index") as http:
         first, second = (http.get("/photos", params={"id": n}).json()["photos"][0]["paths"][0] for n in (7, 9))
         (copy / first).unlink()

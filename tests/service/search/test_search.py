@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import model
-from indexer import Index, build, open_index, remove
+from indexer import Index, Request, build, open_index, remove
 from indexer.store.rows import quantised
 from model import Matcher, Tokens
 from model.images.files import open_image
@@ -176,7 +176,7 @@ def test_no_budget_is_too_small_for_all_distances_of_ret(searcher: Searcher) -> 
 def test_where_a_removal_has_emptied_the_best_cell_the_next_ones_are_opened(
     gallery: Path, matcher: Matcher, tmp_path: Path
 ) -> None:
-    build([gallery], tmp_path / "index", matcher, clusters=CLUSTERS, embedder="ret")
+    build(tmp_path / "index", Request([gallery], clusters=CLUSTERS, embedder="ret"), matcher)
     with open_index(tmp_path / "index", matcher) as index:
         first, second = (cluster.id for cluster in Searcher(index, matcher).find_sketch(nprobe=2, k=1).clusters[:2])
         ids = index.cluster_ids(first).tolist()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import model
-from indexer import IndexRefused, build, open_index, open_towers
+from indexer import IndexRefused, Request, build, open_index, open_towers
 from model import Matcher
 from model.ranking import scores_of, support_of
 from service.errors import BadSearch
@@ -61,7 +61,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clip_index(tmp_path_factory: pytest.TempPathFactory, gallery: Path, clip: Path) -> tuple[Path, Matcher]:
     folder = tmp_path_factory.mktemp("by-clip")
     matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", words=WORDS, diffusion=0.2), dtype=torch.float32)
-    build([gallery], folder / "index", matcher, clusters=CLUSTERS, embedder=f"clip:{clip}")
+    build(folder / "index", Request([gallery], clusters=CLUSTERS, embedder=f"clip:{clip}"), matcher)
     return folder / "index", matcher
 
 

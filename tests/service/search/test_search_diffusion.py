@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from indexer import build, open_index
+from indexer import Request, build, open_index
 from model import Matcher, Tokens
 from service.engine import Engine
 from service.errors import BadSearch
@@ -96,7 +96,7 @@ Both = tuple[Searcher, Searcher]
 @pytest.fixture(scope="module")
 def without(tmp_path_factory: pytest.TempPathFactory, gallery: Path, diffusing: Searcher) -> Path:
     folder = tmp_path_factory.mktemp("without") / "index"
-    build([gallery], folder, diffusing.matcher, clusters=CLUSTERS, embedder="ret", tokens="none")
+    build(folder, Request([gallery], clusters=CLUSTERS, embedder="ret", tokens="none"), diffusing.matcher)
     return folder
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer import build, open_index
+from indexer import Request, build, open_index
 from model.ranking import kinds_of
 from service.gallery import Floats
 from service.schemas import Kind, SearchQuery, SearchResult, View
@@ -167,7 +167,7 @@ def test_photos_with_equal_scores_are_grouped_in_the_order_of_their_ids(searcher
     for number in range(6):
         save_copy(tmp_path / "photos" / f"{number}.png", seed=3, number=number)
     draw_photo(4).save(tmp_path / "photos" / "6.png")
-    build([tmp_path / "photos"], tmp_path / "index", searcher.matcher, clusters=1, embedder="ret")
+    build(tmp_path / "index", Request([tmp_path / "photos"], clusters=1, embedder="ret"), searcher.matcher)
     with open_index(tmp_path / "index", searcher.matcher) as index:
         small = Searcher(index, searcher.matcher)
         photos = ranking(small, method="rn")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import model
-from indexer import Index, UnknownPhoto, build, open_index, remove
+from indexer import Index, Request, UnknownPhoto, build, open_index, remove
 from model.ranking import likeness_to
 from service.errors import BadSearch
 from service.schemas import SearchResponse, SearchResult
@@ -247,7 +247,7 @@ def test_folders_of_several_roots_begin_with_the_name_of_theirs(tmp_path: Path) 
             file = tmp_path / name / "inside" / f"{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(encoded(draw_photo(number)))
-    build([tmp_path / "one", tmp_path / "two"], tmp_path / "index", matcher, clusters=1, embedder="ret")
+    build(tmp_path / "index", Request([tmp_path / "one", tmp_path / "two"], clusters=1, embedder="ret"), matcher)
     with open_index(tmp_path / "index", matcher) as index:
         searcher = Searcher(index, matcher)
         for folders, paths in (

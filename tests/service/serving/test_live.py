@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from indexer import build
+from indexer import Request, build
 from model import Matcher
 from service.settings import Settings
 from tests.benchmarks.results import Soak, soak
@@ -53,7 +53,7 @@ class Growing:
 
     def build(self, index: Path | None = None) -> str:
         """The generation that is live now."""
-        return build([self.gallery], index or self.index, self._matcher, clusters=2, embedder="ret").generation
+        return build(index or self.index, Request([self.gallery], clusters=2, embedder="ret"), self._matcher).generation
 
     def grow(self) -> str:
         """The same, after another photo has come."""

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import model
-from indexer import Index, build, open_index
+from indexer import Index, Request, build, open_index
 from model import Matcher
 from service.explain.nearest import Surroundings
 from service.gallery import Find
@@ -81,7 +81,7 @@ def matcher(tmp_path_factory: pytest.TempPathFactory) -> Matcher:
 def place(tmp_path_factory: pytest.TempPathFactory, gallery: Path, matcher: Matcher) -> Path:
     """The folder of the one index."""
     folder = tmp_path_factory.mktemp("whole") / "index"
-    build([gallery], folder, matcher, clusters=CLUSTERS, embedder="ret")
+    build(folder, Request([gallery], clusters=CLUSTERS, embedder="ret"), matcher)
     return folder
 
 
