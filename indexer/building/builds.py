@@ -41,7 +41,6 @@ from indexer.store import (
     live_generation_if_any,
     locate,
     open_rows,
-    read_drift,
 )
 from model import Matcher
 
@@ -303,8 +302,9 @@ class LocalSite:
             raise ValueError("the first build has contents")
         self.close()
         keep_only(self._folder, written, building=set())
-        counts, drift = written.manifest.counts, read_drift(written.path / "photos.sqlite")
-        return Written(written.name, counts.photos, counts.files, counts.clusters, drift)
+        counts = written.manifest.counts
+        with written.open_catalog() as catalog:
+            return Written(written.name, counts.photos, counts.files, counts.clusters, catalog.drift())
 
     def close(self) -> None:
         self._journal.close()
@@ -370,12 +370,12 @@ def _contents(
     new = ids.keys() - live.contents.keys()
     refs = {content: staged[content] if content in new else live.contents[content].row for content in ids}
     rows = Rows(site.sources(refs.values()))
-    if decision.recluster or live.clusters is None:
+    if decision.recluster or live.generation is None:
         # A shard holds whole clusters, at least one.
         count = max(default_clusters(len(ids)), decision.shards) if decision.clusters is None else decision.clusters
         clustering = new_clusters(ids, refs, rows, count, decision.clusters, site.nearest)
     else:
-        clustering = joined_clusters(ids, refs, rows, live.clusters, live.contents, site.nearest)
+        clustering = joined_clusters(ids, refs, rows, live.generation, live.contents, site.nearest)
     return Contents(
         origin=decision.origin,
         embedder=decision.embedder.entry,

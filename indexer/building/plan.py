@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
 from indexer.building.folder_listing import FolderListing
 from indexer.building.request import live_roots
-from indexer.errors import REPAIR, BadInvocation, IndexRefused
-from indexer.store import Catalog, Drift, FileKey, GalleryFile, Generation, IndexedContent, Places, Removals, Root
-
-
-@dataclass(frozen=True)
-class LiveClusters:
-    """The clusters of the live generation.
-
-    Attributes:
-        folder: the generation's, where the centroids are.
-        members: the content hashes of each cluster's photos, in id order.
-        drift: how well the clusters fit the photos.
-        asked: how many clusters the user asked for; None for about sqrt(photos).
-    """
-
-    folder: Path
-    members: Sequence[Sequence[str]]
-    drift: Drift
-    asked: int | None
+from indexer.errors import BadInvocation
+from indexer.store import Drift, FileKey, GalleryFile, Generation, IndexedContent, Places, Removals, Root
 
 
 @dataclass(frozen=True)
@@ -42,7 +24,8 @@ class LiveState:
         reusable: whether the same checkpoint, preprocessing and embedder computed its rows.
         contents: where each content is in it, by content hash; empty unless ``reusable``.
         days: on which these were taken, by content hash; None for one that says none.
-        clusters: None before the first build.
+        members: the content hashes of each cluster's photos, in id order.
+        drift: how well the clusters fit the photos; None before the first build, and for shards.
         removals: what the user removed.
         next_id: the lowest id that no file has ever had.
         places: where its vectors are; None before the first build, and for shards.
@@ -54,7 +37,8 @@ class LiveState:
     reusable: bool = False
     contents: Mapping[str, IndexedContent] = field(default_factory=dict)
     days: Mapping[str, date | None] = field(default_factory=dict)
-    clusters: LiveClusters | None = None
+    members: Sequence[Sequence[str]] = ()
+    drift: Drift | None = None
     removals: Removals = field(default_factory=Removals)
     next_id: int = 1
     places: Places | None = None
@@ -89,38 +73,32 @@ class LiveState:
         new_numbers = {str(root.folder): number for number, root in enumerate(roots)}
         now = {str(old): str(new) for old, new in moved}
         numbers = [new_numbers.get(now.get(root.path, root.path)) for root in generation.manifest.roots]
-        manifest, path = generation.manifest, generation.path / "photos.sqlite"
-        with closing(Catalog(path, roots=len(manifest.roots), clusters=manifest.counts.clusters)) as catalog:
+        manifest = generation.manifest
+        with generation.open_catalog() as catalog:
             before, removals, drift = catalog.files(), catalog.removals(), catalog.drift()
-        rows = {segment.id: segment.rows for segment in manifest.segments}
         files: list[GalleryFile] = []
         contents: dict[str, IndexedContent] = {}
         days: dict[str, date | None] = {}
         for file in before:
             content, indexed = file.content_hash, file.indexed
-            if indexed is not None and not 0 <= indexed.row.number < rows.get(indexed.row.segment, 0):
-                raise IndexRefused(f"{path} is damaged (photo {file.id} points at a row that is not there); {REPAIR}.")
             if reusable and content is not None and indexed is not None and indexed.row.segment not in damaged:
                 contents[content], days[content] = indexed, file.taken
             if (number := numbers[file.root]) is not None:
                 files.append(replace(file, root=number))
         ids = {content: number for content, number in shown_ids(before).items() if content in contents}
         cluster_of = {content: indexed.cluster for content, indexed in contents.items()}
-        members = members_by_cluster(ids, cluster_of, manifest.counts.clusters)
-        clusters = LiveClusters(generation.path, members, drift, manifest.clusters_asked)
-        next_id = max(next_id, manifest.next_id)
-        places = Places.of_files(before, list(rows.items()), manifest.counts.clusters)
         return LiveState(
-            generation,
-            tuple(files),
-            reusable,
-            contents,
-            days,
-            clusters,
-            removals.renumbered(numbers),
-            next_id,
-            places,
-            live_roots(manifest),
+            generation=generation,
+            files=tuple(files),
+            reusable=reusable,
+            contents=contents,
+            days=days,
+            members=members_by_cluster(ids, cluster_of, manifest.counts.clusters),
+            drift=drift,
+            removals=removals.renumbered(numbers),
+            next_id=max(next_id, manifest.next_id),
+            places=Places.of_files(before, manifest.segment_rows, manifest.counts.clusters),
+            roots=live_roots(manifest),
         )
 
 

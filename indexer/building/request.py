@@ -23,7 +23,6 @@ from indexer.store import (
     live_generation_if_any,
     locate,
     name_of_text,
-    read_catalog,
     resolve_roots,
 )
 
@@ -160,7 +159,8 @@ def find_replacement(request: Request, index: Path) -> Replacement:
         return Replacement((), 0, ())
     before = live_roots(live.manifest, request.moved)
     after = {root.folder for root in request.roots(index, live.manifest)}
-    there = [file for file in read_catalog(live.path / "photos.sqlite") if not file.gone]
+    with live.open_catalog() as catalog:
+        there = [file for file in catalog.files() if not file.gone]
     files = [[file for file in there if file.root == number] for number in range(len(before))]
     absent = [number for number, root in enumerate(before) if root.folder not in after]
     new = sorted(Path(str(folder)) for folder in after - {root.folder for root in before} if _may_move(folder))

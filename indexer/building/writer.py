@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from indexer.building.plan import LiveClusters, LiveState, members_by_cluster, shown_ids
+from indexer.building.plan import LiveState, members_by_cluster, shown_ids
 from indexer.store import (
     PRECISION,
     Centroids,
@@ -38,7 +38,6 @@ from indexer.store import (
     generation_number,
     make_folder,
     mean_distance,
-    read_centroids,
     sync_folder,
     told_if_unwritable,
     trained,
@@ -61,13 +60,13 @@ class Clustering:
     Attributes:
         centroids: (c, e) float32. cluster_of: each photo's cluster, by content hash.
         asked: how many clusters the user asked for; None for about sqrt(photos).
-        kept: the live generation's clusters, where they stay; None where all clusters are new.
+        kept: whether the live generation's clusters stay, in their order; else all clusters are new.
     """
 
     centroids: npt.NDArray[np.float32]
     cluster_of: Mapping[str, int]
     asked: int | None
-    kept: LiveClusters | None = None
+    kept: bool = False
 
 
 def new_clusters(
@@ -97,23 +96,23 @@ def joined_clusters(
     ids: Mapping[str, int],
     refs: Mapping[str, SegmentRow],
     rows: Rows,
-    kept: LiveClusters,
+    live: Generation,
     contents: Mapping[str, IndexedContent],
     nearest: Nearest,
 ) -> Clustering:
     """Keeps the live clusters; photos that are new join the nearest one.
 
     Args:
-        ids, refs, rows, nearest: as for ``new_clusters``. kept: the live clusters. contents: where the live index has
-            each content.
+        ids, refs, rows, nearest: as for ``new_clusters``. live: the generation whose clusters they are. contents: where
+            it has each content.
     """
-    centroids = read_centroids(kept.folder / "clusters.faiss", len(kept.members), rows.clustered_by([]).shape[1])
+    centroids = live.read_means(rows.clustered_by([]).shape[1])
     cluster_of = {content: contents[content].cluster for content in ids if content in contents}
     new = sorted(ids.keys() - cluster_of.keys(), key=ids.__getitem__)
     if new:
         found = nearest([refs[content] for content in new], centroids)
         cluster_of |= dict(zip(new, found.tolist(), strict=True))
-    return Clustering(centroids, cluster_of, kept.asked, kept)
+    return Clustering(centroids, cluster_of, live.manifest.clusters_asked, kept=True)
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ class GenerationWriter:
             return replace(file, indexed=self._indexed[content])
         # A file that is gone keeps its row while its segment stays. Once clusters are made anew, its cluster is not
         # known, and it is computed again when it comes back.
-        kept = file.gone and file.indexed is not None and self._clustering.kept is not None
+        kept = self._clustering.kept and file.gone and file.indexed is not None
         if kept and file.indexed is not None and file.indexed.row.segment in self._used:
             return file
         return replace(file, indexed=None)
@@ -243,11 +242,11 @@ class GenerationWriter:
 
     def _write_vectors(self, working: Path) -> None:
         """Writes the places of all rows of the generation, and their vectors in that order."""
-        contents, sizes = self._contents, [(entry.id, entry.rows) for entry in self._segments]
+        contents, sizes = self._contents, {entry.id: entry.rows for entry in self._segments}
         places = Places.of_files(self._files, sizes, len(self._clustering.centroids))
-        refs: list[SegmentRow] = []
+        names, refs = [*sizes], list[SegmentRow]()
         for segment, row in zip(places.segments.tolist(), places.rows.tolist(), strict=True):
-            name = sizes[segment][0]
+            name = names[segment]
             new = name == self._new_segment
             refs.append(contents.refs[self._to_write[row]] if new else SegmentRow(name, row))
         places.write(working)
@@ -258,12 +257,11 @@ class GenerationWriter:
 
         A cluster that lost all of its photos keeps what it had.
         """
-        contents, kept, count = self._contents, self._clustering.kept, len(self._clustering.centroids)
+        contents, live, count = self._contents, self._live, len(self._clustering.centroids)
         centroids = Centroids.empty(count, contents.rows)
-        origin = contents.origin
-        old = None if kept is None else Centroids.open(kept.folder, len(kept.members), origin.width, origin.tokens)
+        old = live.generation.open_centroids() if self._clustering.kept and live.generation is not None else None
         for number, photos in enumerate(members_by_cluster(self._ids, self._clustering.cluster_of, count)):
-            if kept is not None and old is not None and (not photos or photos == kept.members[number]):
+            if old is not None and (not photos or photos == live.members[number]):
                 centroids.copy(number, old)
             else:
                 centroids.compute(number, contents.rows, [contents.refs[content] for content in photos])
@@ -274,6 +272,6 @@ class GenerationWriter:
         refs = [self._contents.refs[content] for content in photos]
         clusters = [self._clustering.cluster_of[content] for content in photos]
         now = mean_distance(self._contents.rows, refs, clusters, self._clustering.centroids)
-        if self._clustering.kept is None:
-            return Drift(len(photos), now, len(photos), now, automatic=self._clustering.asked is None)
-        return replace(self._clustering.kept.drift, photos=len(photos), distance_now=now)
+        if self._clustering.kept and self._live.drift is not None:
+            return replace(self._live.drift, photos=len(photos), distance_now=now)
+        return Drift(len(photos), now, len(photos), now, automatic=self._clustering.asked is None)

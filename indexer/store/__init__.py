@@ -13,7 +13,6 @@ from indexer.store.catalog import (
     file_of_columns,
     has_schema,
     read_catalog,
-    read_drift,
     write_catalog,
 )
 from indexer.store.clusters import (
@@ -105,6 +104,5 @@ from indexer.store.vectors import (
     VECTORS_FILE,
     Places,
     Vectors,
-    open_vectors,
     write_vectors,
 )

@@ -277,19 +277,32 @@ def _objects(schema: str) -> set[tuple[Any, ...]]:
         return set(database.execute("SELECT type, name, sql FROM sqlite_master"))
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """The numbers of a manifest, which its catalog has to keep to.
+
+    Attributes:
+        roots, clusters: how many there are. rows: how many each segment has, by its name.
+    """
+
+    roots: int
+    clusters: int
+    rows: Mapping[str, int]
+
+
 class Catalog:
-    """A catalog opened for reading.
+    """A catalog opened for reading. It closes as a context manager does, too.
 
     Args:
-        roots, clusters: how many the manifest has, where that is known: a file of others is damage.
+        bounds: where they are given, a file of another root, cluster or row is damage.
 
     Raises:
         IndexRefused: it cannot be opened, is no catalog, or has another schema. Every method raises it too where the
             file is damaged, since pages are read when they are needed.
     """
 
-    def __init__(self, path: Path, *, roots: int | None = None, clusters: int | None = None) -> None:
-        self._path, self._roots, self._clusters = path, roots, clusters
+    def __init__(self, path: Path, bounds: Bounds | None = None) -> None:
+        self._path, self._bounds = path, bounds
         self._budget = self._allowed = _LEAST_BUDGET
         try:
             # SQLite would wait for ever for a pipe.
@@ -327,6 +340,12 @@ class Catalog:
 
     def close(self) -> None:
         self._database.close()
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def files(self) -> list[GalleryFile]:
         """Every entry, by id."""
@@ -392,12 +411,12 @@ class Catalog:
             raise IndexRefused(f"{self._path} is damaged (a file is bad without a reason); {REPAIR}.")
         for file in files:
             self._check_root(file.root)
-            if self._clusters is not None and file.indexed is not None and file.indexed.cluster >= self._clusters:
-                raise IndexRefused(f"{self._path} is damaged (photo {file.id} is in no cluster); {REPAIR}.")
+            if self._bounds is not None and (problem := _problem(file, self._bounds)) is not None:
+                raise IndexRefused(f"{self._path} is damaged (photo {file.id} {problem}); {REPAIR}.")
         return files
 
     def _check_root(self, root: int) -> None:
-        if self._roots is not None and root >= self._roots:
+        if self._bounds is not None and root >= self._bounds.roots:
             raise IndexRefused(f"{self._path} is damaged (there is no root {root}); {REPAIR}.")
 
     def _checked(self, kind: TypeAdapter[list[Row]], rows: list[tuple[Any, ...]]) -> list[Row]:
@@ -423,24 +442,21 @@ class Catalog:
             raise IndexRefused(f"{self._path} is damaged ({error}); {REPAIR}.") from error
 
 
-def read_catalog(path: Path, *, roots: int | None = None) -> list[GalleryFile]:
-    """Every entry of a catalog, by id.
+def _problem(file: GalleryFile, bounds: Bounds) -> str | None:
+    """Says why a file cannot be where the catalog has it; None where it can."""
+    if file.indexed is None:
+        return "is indexed and has no row" if file.status == "indexed" else None
+    row, cluster = file.indexed.row, file.indexed.cluster
+    if not row.number < bounds.rows.get(row.segment, 0):
+        return f"points at row {row.number} of {row.segment}, which is not there"
+    return None if cluster < bounds.clusters else f"is in cluster {cluster} of {bounds.clusters}"
 
-    Args:
-        roots: how many the manifest has, where that is known.
+
+def read_catalog(path: Path) -> list[GalleryFile]:
+    """Every entry of a catalog whose manifest is not known, by id.
 
     Raises:
         IndexRefused: it is no catalog, has another schema, or is damaged.
     """
-    with closing(Catalog(path, roots=roots)) as catalog:
+    with Catalog(path) as catalog:
         return catalog.files()
-
-
-def read_drift(path: Path) -> Drift:
-    """How well the clusters of a generation fit its photos, by its catalog.
-
-    Raises:
-        IndexRefused: as ``read_catalog`` does.
-    """
-    with closing(Catalog(path)) as catalog:
-        return catalog.drift()

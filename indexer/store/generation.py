@@ -10,13 +10,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from indexer.errors import REPAIR, IndexRefused, OtherFormat, no_index, unreadable
+from indexer.store.catalog import Bounds, Catalog
+from indexer.store.clusters import Centroids, read_centroids
 from indexer.store.files import hash_file, read_regular
 from indexer.store.location import IndexFolder
-from indexer.store.rows import Array, Picked, RowArrays, open_tokens
-from indexer.store.vectors import EMBEDDINGS_FILE, Places, open_vectors
+from indexer.store.rows import Array, Picked, RowArrays, map_array, open_tokens
+from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, Places
 from model import Matcher
 
 # Counted up with every change that a program of another version could not read.
@@ -191,6 +195,11 @@ class Manifest(Origin):
         return self.embedder.kind == "clip"
 
     @property
+    def segment_rows(self) -> dict[str, int]:
+        """How many rows each segment has, by its name, in the order of the segments."""
+        return {segment.id: segment.rows for segment in self.segments}
+
+    @property
     def root_names(self) -> tuple[str, ...]:
         return tuple(root.name for root in self.roots)
 
@@ -246,11 +255,45 @@ def validated(kind: type[Document], document: object, path: Path, advice: str) -
 
 @dataclass(frozen=True)
 class Generation:
-    """A generation on disk: its name, its folder, and its manifest."""
+    """A generation on disk: its name, its folder, and its manifest.
+
+    Its methods open its files. Each raises IndexRefused where a file is missing or damaged, or is not what the manifest
+    says.
+    """
 
     name: str
     path: Path
     manifest: Manifest
+
+    def open_catalog(self) -> Catalog:
+        """Opens the catalog. To be closed."""
+        manifest = self.manifest
+        bounds = Bounds(len(manifest.roots), manifest.counts.clusters, manifest.segment_rows)
+        return Catalog(self.path / "photos.sqlite", bounds)
+
+    def open_places(self) -> Places:
+        """Maps the places of all rows into memory."""
+        return Places.open(self.path, self.manifest.counts.rows)
+
+    def open_vectors(self) -> dict[str, Array]:
+        """Maps what lies in the order of the places into memory, (r, ...) float16 each.
+
+        There are always "vectors", and "embeddings" where the photos were clustered by what CLIP made of them.
+        """
+        manifest, rows = self.manifest, self.manifest.counts.rows
+        found = {"vectors": map_array(self.path / VECTORS_FILE, (rows, manifest.width), np.float16)}
+        if manifest.has_embeddings:
+            found["embeddings"] = map_array(self.path / EMBEDDINGS_FILE, (rows, None), np.float16)
+        return found
+
+    def open_centroids(self) -> Centroids:
+        """Maps what stands for the clusters in a search into memory."""
+        manifest = self.manifest
+        return Centroids.open(self.path, manifest.counts.clusters, manifest.width, manifest.tokens)
+
+    def read_means(self, width: int | None = None) -> npt.NDArray[np.float32]:
+        """Reads the centroids that k-means found, (c, e) float32. width: e, where the caller knows it."""
+        return read_centroids(self.path / "clusters.faiss", self.manifest.counts.clusters, width)
 
 
 def live_generation(folder: IndexFolder) -> Generation:
@@ -340,19 +383,16 @@ def open_rows(
     Raises:
         IndexRefused: a file is missing, or is not the array that the manifest says.
     """
-    manifest, path = generation.manifest, generation.path
-    rows, width = manifest.counts.rows, manifest.width
+    manifest = generation.manifest
     kept = [(number, segment) for number, segment in enumerate(manifest.segments) if segment.id not in skipped]
     if not kept:
         return {}
-    arrays = {"vectors": open_vectors(path, rows, width)}
-    if manifest.has_embeddings:
-        arrays["embeddings"] = open_vectors(path, rows, None, EMBEDDINGS_FILE)
-    places = Places.open(path, rows) if places is None else places
+    arrays = generation.open_vectors()
+    places = generation.open_places() if places is None else places
     found: dict[str, RowArrays] = {}
     for number, segment in kept:
         numbers = places.of_segment(number)
         picked: dict[str, Array | Picked] = {name: Picked(array, numbers) for name, array in arrays.items()}
-        tokens = open_tokens(folder.segment(segment.id), segment.rows, width, manifest.tokens)
+        tokens = open_tokens(folder.segment(segment.id), segment.rows, manifest.width, manifest.tokens)
         found[segment.id] = RowArrays({**picked, **(tokens.arrays if tokens is not None else {})})
     return found

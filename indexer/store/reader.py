@@ -17,14 +17,13 @@ import numpy as np
 import torch
 
 from indexer.errors import REPAIR, BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
-from indexer.store.catalog import Catalog, GalleryFile, PhotoFilter
-from indexer.store.clusters import Centroids, read_centroids
+from indexer.store.catalog import GalleryFile, PhotoFilter
 from indexer.store.folders import Address
 from indexer.store.generation import EmbedderEntry, Generation, live_generation
 from indexer.store.location import IndexFolder
 from indexer.store.roots import FileKey, Root, folder_at, folder_of, place_meant, place_shown, shown_path
 from indexer.store.rows import Array, Choice, RowArrays, open_tokens
-from indexer.store.vectors import EMBEDDINGS_FILE, Mask, Numbers, Places, Vectors, open_vectors
+from indexer.store.vectors import PLACES_FILE, Mask, Numbers, Vectors
 from model import Matcher, Tokens
 
 _BUILD = "run `sketch-search index build` to bring the index up to date"
@@ -63,7 +62,7 @@ class Index:
 
     def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Root], patches: int) -> None:
         """roots: where the folders of photos are. patches: how many the network's grid has."""
-        manifest, counts, path = generation.manifest, generation.manifest.counts, generation.path
+        manifest, counts = generation.manifest, generation.manifest.counts
         self.generation, self.manifest, self._roots, self._patches = generation.name, manifest, tuple(roots), patches
         self.photo_count, self.cluster_count = counts.photos, counts.clusters
         self._segments = [
@@ -71,21 +70,18 @@ class Index:
             for segment in manifest.segments
         ]
         self._segment_numbers = {segment.id: number for number, segment in enumerate(manifest.segments)}
-        places = Places.open(path, counts.rows)
-        sizes = np.array([segment.rows for segment in manifest.segments], np.int64)
+        places = generation.open_places()
+        sizes = np.array([*manifest.segment_rows.values()], np.int64)
         if counts.photos > counts.rows or not places.fit(sizes, counts.clusters, counts.photos):
-            raise IndexRefused(f"{path / 'places.npy'} points past the end of a segment; {REPAIR}.")
+            raise IndexRefused(f"{generation.path / PLACES_FILE} points past the end of a segment; {REPAIR}.")
         shown = slice(0, self.photo_count)
         self.ids, self._segment, self._row_of_segment = places.ids[shown], places.segments[shown], places.rows[shown]
         self.cluster_sizes: Numbers = np.bincount(places.clusters[shown], minlength=counts.clusters).astype(np.int64)
-        opened = Centroids.open(path, counts.clusters, manifest.width, manifest.tokens)
-        values = open_vectors(path, counts.rows, manifest.width)
-        self.vectors = Vectors(values, self.cluster_sizes, np.array(opened.ret))
+        opened, arrays = generation.open_centroids(), generation.open_vectors()
+        self.vectors = Vectors(arrays["vectors"], self.cluster_sizes, np.array(opened.ret))
         self.embeddings: Vectors | None = None
-        if manifest.has_embeddings:
-            values = open_vectors(path, counts.rows, None, EMBEDDINGS_FILE)
-            means = read_centroids(path / "clusters.faiss", counts.clusters, values.shape[1])
-            self.embeddings = Vectors(values, self.cluster_sizes, means)
+        if (values := arrays.get("embeddings")) is not None:
+            self.embeddings = Vectors(values, self.cluster_sizes, generation.read_means(values.shape[1]))
         self.centroids = Tokens.of_ret(torch.from_numpy(self.vectors.centroids))
         if opened.features is not None and opened.positions is not None:
             positions = np.array(opened.positions, np.int64)
@@ -93,7 +89,7 @@ class Index:
             self.centroids = Tokens(torch.from_numpy(np.array(opened.features)), torch.from_numpy(positions))
         self._lock = threading.Lock()
         # Last, since it has to be closed.
-        self._catalog = Catalog(path / "photos.sqlite", roots=len(manifest.roots))
+        self._catalog = generation.open_catalog()
 
     def _check_positions(self, positions: Array) -> None:
         """Raises IndexRefused where a token is at no patch of the grid."""

@@ -7,7 +7,7 @@ every cell is opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,15 +54,15 @@ class Places:
         return Places(ids, clusters, segments, rows)
 
     @staticmethod
-    def of_files(files: Iterable[GalleryFile], segments: Sequence[tuple[str, int]], clusters: int) -> Places:
+    def of_files(files: Iterable[GalleryFile], segments: Mapping[str, int], clusters: int) -> Places:
         """Computes the places of the rows that a catalog names.
 
         Args:
             files: the catalog's, by id, every row in one of the segments.
-            segments: the name of each segment, and how many rows it has. clusters: how many there are.
+            segments: how many rows each segment has, by its name, in order. clusters: how many there are.
         """
-        numbers = {name: number for number, (name, _) in enumerate(segments)}
-        hidden = [np.ones(rows, np.bool_) for _, rows in segments]
+        numbers = {name: number for number, name in enumerate(segments)}
+        hidden = [np.ones(rows, np.bool_) for rows in segments.values()]
         first: dict[SegmentRow, tuple[int, int]] = {}
         for file in files:
             if file.status == "indexed" and file.indexed is not None:
@@ -113,11 +113,6 @@ def write_vectors(folder: Path, rows: Rows, refs: Sequence[SegmentRow]) -> None:
             with ArrayWriter(folder / file, (len(refs), width), np.float16) as writer:
                 for start in range(0, len(refs), _BLOCK):
                     writer.write(rows.take(refs[start : start + _BLOCK], (name,)).arrays[name][:])
-
-
-def open_vectors(folder: Path, rows: int, width: int | None, name: str = VECTORS_FILE) -> Array:
-    """Maps the vectors of a generation into memory, (rows, width) float16. Raises IndexRefused: it has no such file."""
-    return map_array(folder / name, (rows, width), np.float16)
 
 
 class Vectors:

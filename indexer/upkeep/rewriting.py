@@ -21,7 +21,6 @@ from indexer.store import (
     live_generation,
     open_rows,
     place_meant,
-    read_centroids,
     shown_path,
     with_folders,
 )
@@ -85,7 +84,7 @@ def write_next(
         return before
     manifest, ids = before.manifest, shown_ids(entries)
     rows = Rows(open_rows(folder, before))
-    centroids = read_centroids(before.path / "clusters.faiss", manifest.counts.clusters, rows.clustered_by([]).shape[1])
+    centroids = before.read_means(rows.clustered_by([]).shape[1])
     cluster_of = {content: live.contents[content].cluster for content in ids}
     contents = Contents(
         origin=manifest.origin,
@@ -96,7 +95,7 @@ def write_next(
         rows=rows,
         refs={content: live.contents[content].row for content in ids},
         to_write=to_write,
-        clustering=Clustering(centroids, cluster_of, manifest.clusters_asked, live.clusters),
+        clustering=Clustering(centroids, cluster_of, manifest.clusters_asked, kept=True),
     )
     written = GenerationWriter(folder, _KEY, contents, live).write()
     shutil.rmtree(folder.building(_KEY), ignore_errors=True)

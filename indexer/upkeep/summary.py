@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from indexer.building import BadFile, FolderListing, live_roots
 from indexer.store import (
-    Catalog,
     Drift,
     Folder,
     IndexFolder,
@@ -59,7 +57,7 @@ def read_summary(path: Path) -> IndexSummary:
     folder = IndexFolder(path)
     live = live_generation(folder)
     names = live.manifest.root_names
-    with closing(Catalog(live.path / "photos.sqlite", roots=len(names))) as catalog:
+    with live.open_catalog() as catalog:
         bad = [BadFile(shown_path(names, file.root, file.path), file.reason or "") for file in catalog.bad()]
         removed = [shown_path(names, *place) for place, removed in sorted(catalog.removals().rules.items()) if removed]
         drift = catalog.drift()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from indexer.building import (
     DEFAULT_BATCH,
@@ -31,7 +32,6 @@ from indexer.store import (
     PLACES_FILE,
     VECTORS_FILE,
     Array,
-    Centroids,
     FileChanging,
     GalleryFile,
     Generation,
@@ -47,9 +47,7 @@ from indexer.store import (
     live_generation,
     live_generation_if_any,
     open_tokens,
-    open_vectors,
     read_catalog,
-    read_centroids,
     read_manifest,
     shown_path,
 )
@@ -115,19 +113,20 @@ def _files(folder: IndexFolder, generation: Generation) -> Iterator[Problem]:
 
 
 def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
+    """Checks files that are sound: as their readers do, and for what these do not look at."""
     for entry in live.manifest.segments:
-        yield from _refused("segment", _of_segment(folder, live.manifest, entry), entry.id)
-    yield from _refused("vectors", _of_vectors(live))
+        yield from _told("segment", _of_segment(folder, live.manifest, entry), entry.id)
+    yield from _told("vectors", _of_vectors(live))
     files: list[GalleryFile] = []
-    damaged = list(_refused("catalog", _of_catalog(live, files)))
+    damaged = list(_told("catalog", _of_catalog(live, files)))
     yield from damaged
-    yield from _refused("clusters", _of_clusters(live))
+    yield from _told("clusters", _of_clusters(live))
     # What a damaged catalog says is compared with nothing.
-    yield from _refused("places", _of_places(live, None if damaged else files))
+    yield from _told("places", _of_places(live, None if damaged else files))
 
 
-def _refused(part: Part, sentences: Iterator[str], segment: str | None = None) -> Iterator[Problem]:
-    """Yields the problems of a part: what is said of it, until it is refused, and why."""
+def _told(part: Part, sentences: Iterator[str], segment: str | None = None) -> Iterator[Problem]:
+    """Yields the problems of a part: what is said of it, until its reader refuses it, and why."""
     try:
         for sentence in sentences:
             yield Problem(part, sentence, segment)
@@ -148,76 +147,60 @@ def _part(name: str) -> Part:
 
 def _of_segment(folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> Iterator[str]:
     tokens = open_tokens(folder.segment(entry.id), entry.rows, manifest.width, manifest.tokens)
-    if tokens is not None and not _finite(tokens.arrays["scales"]):
-        yield f"segment {entry.id} holds values in scales.npy that are not finite."
-    if tokens is not None and not _on_grid(tokens.arrays["positions"], manifest):
-        yield f"segment {entry.id} names cells in positions.npy that the patch grid does not have, or one cell twice."
+    if tokens is not None:
+        yield from _of_arrays({f"segments/{entry.id}/{name}": array for name, array in tokens.arrays.items()}, manifest)
 
 
 def _of_vectors(live: Generation) -> Iterator[str]:
-    manifest = live.manifest
-    for name in (VECTORS_FILE, *([EMBEDDINGS_FILE] if manifest.has_embeddings else [])):
-        width = manifest.width if name == VECTORS_FILE else None
-        if not _finite(open_vectors(live.path, manifest.counts.rows, width, name)):
-            yield f"{name} holds values that are not finite."
+    yield from _of_arrays(live.open_vectors(), live.manifest)
 
 
 def _of_clusters(live: Generation) -> Iterator[str]:
-    manifest, clusters = live.manifest, live.manifest.counts.clusters
-    read_centroids(live.path / "clusters.faiss", clusters)
-    for name, array in Centroids.open(live.path, clusters, manifest.width, manifest.tokens).named().items():
-        if not _finite(array):
-            yield f"{name}.npy does not have finite values only."
-        if name == "centroid_positions" and not _on_grid(array, manifest):
-            yield f"{name}.npy names cells that the patch grid does not have."
+    live.read_means()
+    yield from _of_arrays(live.open_centroids().named(), live.manifest)
+
+
+def _of_arrays(arrays: Mapping[str, Array | Picked], manifest: Manifest) -> Iterator[str]:
+    """Says which of these arrays, by their names, hold values that no build writes."""
+    for name, array in arrays.items():
+        blocks = (array[start : start + BLOCK] for start in range(0, len(array), BLOCK))
+        if name.endswith("positions"):
+            if not all(_on_grid(block.astype(np.int64), manifest.cells) for block in blocks):
+                yield f"{name}.npy names cells that the patch grid does not have, or one cell twice."
+        elif array.dtype.kind == "f" and not all(np.isfinite(block).all() for block in blocks):
+            yield f"{name}.npy holds values that are not finite."
+
+
+def _on_grid(cells: npt.NDArray[np.int64], count: int) -> bool:
+    """Whether each row has some of the cells 0..count, ascending."""
+    return bool((cells < count).all() and (np.diff(cells, axis=-1) > 0).all())
 
 
 def _of_places(live: Generation, files: list[GalleryFile] | None) -> Iterator[str]:
     """files: what the catalog holds; None where that is damaged."""
-    manifest = live.manifest
-    places = Places.open(live.path, manifest.counts.rows)
-    sizes = [(entry.id, entry.rows) for entry in manifest.segments]
-    known = None if files is None else Places.of_files(files, sizes, manifest.counts.clusters)
+    places, manifest = live.open_places(), live.manifest
+    known = None if files is None else Places.of_files(files, manifest.segment_rows, manifest.counts.clusters)
     if known is not None and not np.array_equal(places.table(), known.table()):
         yield f"{PLACES_FILE} does not say what the catalog says."
 
 
 def _of_catalog(live: Generation, found: list[GalleryFile]) -> Iterator[str]:
     """Fills in ``found`` with what the catalog holds."""
-    found += read_catalog(live.path / "photos.sqlite", roots=len(live.manifest.roots))
-    counts = live.manifest.counts
-    rows = {entry.id: entry.rows for entry in live.manifest.segments}
+    with live.open_catalog() as catalog:
+        found += catalog.files()
+    indexed = [file for file in found if file.status == "indexed"]
     content_of: dict[SegmentRow, str | None] = {}
     for file in found:
         if file.indexed is None:
-            if file.status == "indexed":
-                yield f"photo {file.id} is indexed and has no row."
             continue
-        row, cluster = file.indexed.row, file.indexed.cluster
-        if row.segment not in rows or not 0 <= row.number < rows[row.segment]:
-            yield f"photo {file.id} points at row {row.number} of {row.segment}, which is not there."
-        elif not 0 <= cluster < counts.clusters:
-            yield f"photo {file.id} is in cluster {cluster} of {counts.clusters}."
-        elif content_of.setdefault(row, file.content_hash) != file.content_hash:
+        if content_of.setdefault(file.indexed.row, file.content_hash) != file.content_hash:
             yield f"photo {file.id} shares a row with a photo of other content."
-    indexed = [file for file in found if file.status == "indexed"]
+    counts = live.manifest.counts
     held = (len({file.content_hash for file in indexed}), len(indexed), sum(file.status == "bad" for file in found))
     if held != (counts.photos, counts.files, counts.bad):
         yield "the catalog does not hold as many photos, files and bad files as the manifest says."
     if any(file.id >= live.manifest.next_id for file in found):
         yield "the catalog holds an id that the manifest has not given yet."
-
-
-def _on_grid(positions: Array | Picked, manifest: Manifest) -> bool:
-    """Whether each row has cells of the network's patch grid, ascending."""
-    blocks = (positions[start : start + BLOCK].astype(np.int64) for start in range(0, len(positions), BLOCK))
-    return all(bool((block < manifest.cells).all() and (np.diff(block, axis=-1) > 0).all()) for block in blocks)
-
-
-def _finite(array: Array | Picked) -> bool:
-    if array.dtype.kind != "f":
-        return True
-    return all(bool(np.isfinite(array[start : start + BLOCK]).all()) for start in range(0, len(array), BLOCK))
 
 
 @dataclass(frozen=True)
@@ -397,11 +380,8 @@ def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: N
     roots = live_roots(live.manifest)
     names = [root.name for root in roots]
     there = [root.folder.is_there() for root in roots]
-    files = [
-        file
-        for file in read_catalog(live.path / "photos.sqlite", roots=len(live.manifest.roots))
-        if file.status == "indexed"
-    ]
+    with live.open_catalog() as catalog:
+        files = [file for file in catalog.files() if file.status == "indexed"]
     problems: list[str] = []
     for number, file in enumerate(files, 1):
         if there[file.root] and (problem := _difference(file, roots)) is not None:

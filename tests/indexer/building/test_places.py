@@ -18,9 +18,8 @@ def check(built: Collection, photos: int) -> None:
     """The places say what the catalog says, and every photo is the nearest to itself."""
     with built.open() as opened:
         manifest, folder = opened.manifest, built.index / opened.generation
-        sizes = [(entry.id, entry.rows) for entry in manifest.segments]
         places = Places.open(folder, manifest.counts.rows)
-        known = Places.of_files(read_catalog(folder / "photos.sqlite"), sizes, opened.cluster_count)
+        known = Places.of_files(read_catalog(folder / "photos.sqlite"), manifest.segment_rows, opened.cluster_count)
         assert np.array_equal(places.table(), known.table())
         assert (opened.photo_count, len(opened.ids)) == (photos, photos)
         rows = np.arange(photos)

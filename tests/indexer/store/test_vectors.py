@@ -94,7 +94,7 @@ def test_places_of_a_catalog_have_the_photos_that_are_shown_first_and_every_row_
 
     # Two files of one photo, one that is gone, and a row that nobody knows.
     files = [file(1, 4, 1), file(2, 0, 0), file(3, 4, 1), file(4, 1, 0, gone=True), file(5, 3, 0)]
-    sizes = [("s1", 3), ("s2", 2)]
+    sizes = {"s1": 3, "s2": 2}
     places = Places.of_files(files, sizes, clusters=2)
     assert places.table().tolist() == [[2, 0, 0, 0], [5, 0, 1, 0], [1, 1, 1, 1], [0, 2, 0, 1], [0, 2, 0, 2]]
     assert places.of_segment(0).tolist() == [0, 3, 4]
