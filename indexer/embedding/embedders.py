@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from PIL import Image
 
 from indexer.errors import EmbedderUnavailable
 from indexer.store import EmbedderEntry, hash_file, normalised
-from model.network import ClipSource, clip_source
-from model.terminal import expanded, resolved
+from model.errors import ModelError
+from model.network import DEFAULT_CLIP, find_clip
 
 Floats = npt.NDArray[np.float32]
 
@@ -38,9 +39,7 @@ class ChosenEmbedder:
     load: Callable[[], ClipEmbedder | None]
 
 
-DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
-WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-# The forms of ``--embedder``, for sentences about one that is in none of them.
+# The forms of ``--embedder``, for the sentence about one that is in none of them.
 FORMS = "ret, clip, clip:MODEL/PRETRAINED, clip:MODEL@FILE or clip:FOLDER"
 _CHUNK = 16
 
@@ -56,7 +55,7 @@ class ClipEmbedder:
     def __init__(
         self, model: Any, transform: Callable[[Image.Image], torch.Tensor], device: torch.device, source: str
     ) -> None:
-        self.model = model.eval()
+        self.model = model
         self.transform = transform
         self.device = device
         self.source = source
@@ -82,139 +81,6 @@ class ClipEmbedder:
         return normalised(torch.cat(out).numpy())
 
 
-def cached_file(repository: str, names: Sequence[str]) -> Path | None:
-    """Finds the first of these files of a model repository that was downloaded before; None where none was."""
-    try:
-        from huggingface_hub import try_to_load_from_cache
-    except ModuleNotFoundError:  # Then nothing can have been downloaded for this program.
-        return None
-
-    for name in names:
-        if isinstance(found := try_to_load_from_cache(repository, name), str):
-            return Path(found)
-    return None
-
-
-def _open_clip() -> Any:
-    try:
-        import open_clip
-    except ImportError as error:
-        raise EmbedderUnavailable(
-            "open_clip is not installed; run `pip install 'sketch-search[clip]'`, or use --embedder ret."
-        ) from error
-    return open_clip
-
-
-def clip_by_tag(named: ClipSource, device: torch.device, download: bool) -> ChosenEmbedder:
-    """Finds a model by the tag of its published weights, which are downloaded where they are not on this disk.
-
-    Raises:
-        EmbedderUnavailable: open_clip does not know it; or its weights are not on this disk, and ``download`` is False
-            or the download failed.
-    """
-    open_clip = _open_clip()
-    source = f"{named.model}/{named.tag}" if named.model else named.tag
-    settings = named.published()
-    if not settings:
-        raise EmbedderUnavailable(
-            f"clip:{source} is neither a file nor an open_clip model with weights; use {FORMS}, "
-            f"for instance clip:{DEFAULT_CLIP}."
-        )
-    repository, name = str(settings.get("hf_hub", "")).rpartition("/")[::2]
-    path = cached_file(repository, (name,) if name else WEIGHT_FILES) if repository else None
-    if path is None:
-        if not download:
-            raise EmbedderUnavailable(
-                f"this index was made by clip:{source}, whose weights are not on this disk any more; name it with "
-                "--embedder to download them, or use --embedder ret."
-            )
-        try:
-            path = Path(open_clip.download_pretrained(settings))
-        except (OSError, RuntimeError, ValueError) as error:
-            raise EmbedderUnavailable(
-                f"the weights of clip:{source} are not on this disk and could not be downloaded; "
-                "connect to the network, name a local file with clip:MODEL@FILE, or use --embedder ret."
-            ) from error
-    return _chosen(
-        f"clip:{source}",
-        f"CLIP {source}",
-        [path],
-        lambda: _load(
-            named.model,
-            path,
-            device,
-            force_quick_gelu=bool(settings.get("quick_gelu", False)),
-            image_mean=settings.get("mean"),
-            image_std=settings.get("std"),
-            image_interpolation=settings.get("interpolation"),
-            image_resize_mode=settings.get("resize_mode"),
-        ),
-    )
-
-
-def clip_from_file(named: ClipSource, path: Path, device: torch.device) -> ChosenEmbedder:
-    """Finds a model by the name of its architecture, and its weights in the file at ``path``.
-
-    Raises:
-        EmbedderUnavailable: open_clip does not know the model, or there is no such file.
-    """
-    _open_clip()
-    model = named.model
-    if not named.is_known():
-        raise EmbedderUnavailable(f"open_clip knows no model {model!r}; use a name such as ViT-B-32.")
-    if not path.is_file():
-        raise EmbedderUnavailable(f"there are no CLIP weights at {path}; name an existing file.")
-    return _chosen(f"clip:{model}@{path}", f"CLIP {model} ({path.name})", [path], lambda: _load(model, path, device))
-
-
-def clip_from_folder(folder: Path, device: torch.device) -> ChosenEmbedder:
-    """Finds a model that open_clip saved in a folder, with its configuration.
-
-    Raises:
-        EmbedderUnavailable: the folder holds no such model.
-    """
-    config = folder / "open_clip_config.json"
-    # The order in which open_clip looks for them, so that the file that is hashed is the file that is loaded.
-    names = (WEIGHT_FILES[0], "open_clip_pytorch_model.safetensors", WEIGHT_FILES[1])
-    weights = next((folder / name for name in names if (folder / name).is_file()), None)
-    if not config.is_file() or weights is None:
-        raise EmbedderUnavailable(
-            f"{folder} is no saved open_clip model; it needs open_clip_config.json and {' or '.join(WEIGHT_FILES)}."
-        )
-    return _chosen(
-        f"clip:{folder}",
-        f"CLIP from {folder.name}",
-        [weights, config],
-        lambda: _load(f"local-dir:{folder}", weights, device),
-    )
-
-
-def _chosen(spec: str, name: str, files: Sequence[Path], load: Callable[[], ClipEmbedder]) -> ChosenEmbedder:
-    digest = hashlib.sha256("".join(hash_file(path) for path in files).encode()).hexdigest()
-    entry = EmbedderEntry(
-        kind="clip", name=name, description=f"image vectors of {name}, by open_clip", spec=spec, sha256=digest
-    )
-    return ChosenEmbedder(entry, load)
-
-
-def _load(model: str, weights: Path, device: torch.device, **options: object) -> ClipEmbedder:
-    # open_clip reads these as safetensors or with ``weights_only``. Files of other names could run code.
-    if weights.suffix not in {".safetensors", ".bin", ".pt", ".pth"}:
-        raise EmbedderUnavailable(f"{weights} is no weights file; name a .safetensors, .bin, .pt or .pth file.")
-    pretrained = None if model.startswith("local-dir:") else str(weights)
-    try:
-        network, transform = _open_clip().create_model_from_pretrained(
-            model, pretrained=pretrained, device=device, weights_only=True, **options
-        )
-    # For weights that do not fit, open_clip raises whatever error its code happens to run into.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise EmbedderUnavailable(
-            f"{weights} cannot be loaded as CLIP ({reason}); name other weights, or --embedder ret."
-        ) from error
-    return ClipEmbedder(network, transform, device, model)
-
-
 @dataclass(frozen=True)
 class WantedEmbedder:
     """An embedder that a build wants.
@@ -224,45 +90,54 @@ class WantedEmbedder:
     """
 
     spec: str
-    download: bool
+    download: bool = True
 
     def find(self, device: torch.device) -> ChosenEmbedder:
-        """Find it. Raises what ``choose_embedder`` does."""
-        return choose_embedder(self.spec, device, download=self.download)
+        """Finds it. "auto" is [Ret]: that CLIP's weights are on this disk may be the doing of any other program.
 
+        Args:
+            device: where it is to compute.
 
-def choose_embedder(spec: str, device: torch.device, *, download: bool = True) -> ChosenEmbedder:
-    """Find an embedder by its ``--embedder`` value.
-
-    "auto" is [Ret]: that CLIP's weights are on this disk may be the doing of any other program.
-
-    Args:
-        device: where it is to compute. download: whether weights that are not on this disk may be downloaded.
-
-    Raises:
-        EmbedderUnavailable: there is no such embedder, or its weights are not on this disk and cannot be downloaded.
-    """
-    if spec in ("auto", "ret"):
+        Raises:
+            EmbedderUnavailable: there is no such embedder, or its weights are not on this disk and cannot be
+                downloaded.
+        """
+        if self.spec in ("auto", "ret"):
+            entry = EmbedderEntry(
+                kind="ret", name="[Ret]", description="the checkpoint's own retrieval token, L2-normalised", spec="ret"
+            )
+            return ChosenEmbedder(entry, lambda: None)
+        kind, _, source = (f"clip:{DEFAULT_CLIP}" if self.spec == "clip" else self.spec).partition(":")
+        if kind != "clip" or not source:
+            raise EmbedderUnavailable(f"there is no embedder {self.spec!r}; use {FORMS}, or auto.")
+        with _told():
+            found = find_clip(source, download=self.download)
         entry = EmbedderEntry(
-            kind="ret", name="[Ret]", description="the checkpoint's own retrieval token, L2-normalised", spec="ret"
+            kind="clip",
+            name=found.name,
+            description=f"image vectors of {found.name}, by open_clip",
+            spec=f"clip:{found.source}",
+            sha256=hashlib.sha256("".join(map(hash_file, found.files)).encode()).hexdigest(),
         )
-        return ChosenEmbedder(entry, lambda: None)
-    if spec == "clip":
-        spec = f"clip:{DEFAULT_CLIP}"
-    kind, _, source = spec.partition(":")
-    if kind != "clip" or not source:
-        raise EmbedderUnavailable(f"there is no embedder {spec!r}; use {FORMS}, or auto.")
-    named = clip_source(source)
-    if named.folder is not None:
-        return clip_from_folder(resolved(named.folder), device)
-    if named.file is not None:
-        return clip_from_file(named, resolved(named.file), device)
-    if expanded(source).is_file():
-        path = resolved(expanded(source))
+
+        def load() -> ClipEmbedder:
+            with _told():
+                return ClipEmbedder(*found.open(device), device, found.model)
+
+        return ChosenEmbedder(entry, load)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raises EmbedderUnavailable where the block cannot find or open a CLIP."""
+    try:
+        yield
+    except ImportError as error:
         raise EmbedderUnavailable(
-            f"{path} does not say which network it is for; name it with clip:MODEL@{path}, as in clip:ViT-B-32@{path}."
-        )
-    return clip_by_tag(named, device, download)
+            "open_clip is not installed; run `pip install 'sketch-search[clip]'`, or use --embedder ret."
+        ) from error
+    except ModelError as error:
+        raise EmbedderUnavailable(f"{error}, or use --embedder ret.") from error
 
 
 # As CLIP was trained: a larger scale would have made its training unstable.
@@ -310,7 +185,7 @@ def open_towers(entry: EmbedderEntry, device: torch.device) -> ClipTowers:
         EmbedderUnavailable: the index was not clustered by CLIP; the model is not on this disk, or is another one by
             now; or it has no text tower that can be used here.
     """
-    chosen = choose_embedder(entry.spec, device, download=False)
+    chosen = WantedEmbedder(entry.spec, download=False).find(device)
     if not chosen.entry.same(entry):
         raise EmbedderUnavailable(
             f"{entry.spec} is another model by now than the one that this index was clustered by; put that one back, "

@@ -134,6 +134,8 @@ class Rows:
         for source, numbers in wanted.items():
             rows, arrays = [refs[number].number for number in numbers], self._sources[source].arrays
             for name, array in found.items():
+                if arrays[name].shape[1:] != array.shape[1:]:
+                    raise IndexRefused(f"{name} of {source} have another length than the others; {REPAIR}.")
                 array[numbers] = arrays[name][rows]
         return RowArrays(found)
 

@@ -1,69 +1,30 @@
-"""CLIP by open_clip: its image encoder as a ViT of timm, and the vectors that its text encoder gives to sentences.
+"""CLIP by open_clip: found and opened, its image encoder as a ViT of timm, and the vectors of sentences.
 
 open_clip is imported where it is used. Programs that search do not need it, and other networks never do.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isqrt
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from model.errors import ModelError
 from model.network.vit import PretrainedVit, VitLayout
-from model.terminal import expanded
-
-
-@dataclass(frozen=True)
-class ClipSource:
-    """A CLIP that was named. Whether there is one of that name, is not said by this.
-
-    Attributes:
-        model: as open_clip calls it: the name of an architecture, or "local-dir:FOLDER"; empty where none was named.
-        folder: where open_clip saved it; None if it is not in a folder.
-        file: of its weights, for MODEL@FILE; else None.
-        tag: of its published weights, for MODEL/PRETRAINED; else empty.
-    """
-
-    model: str
-    folder: Path | None = None
-    file: Path | None = None
-    tag: str = ""
-
-    def published(self) -> Mapping[str, Any]:
-        """The settings of published weights of that name; empty where open_clip knows none."""
-        import open_clip
-
-        known: Mapping[str, Any] = open_clip.get_pretrained_cfg(self.model, self.tag) if self.model else {}
-        return known
-
-    def is_known(self) -> bool:
-        """True if open_clip knows the architecture."""
-        import open_clip
-
-        return self.model in open_clip.list_models()
-
-
-def clip_source(source: str) -> ClipSource:
-    """Reads MODEL/PRETRAINED, MODEL@FILE, or a folder that is there; ``~`` is a home folder."""
-    path = expanded(source)
-    if path.is_dir():
-        return ClipSource(f"local-dir:{path}", folder=path)
-    model, at, file = source.partition("@")
-    if at:
-        return ClipSource(model, file=expanded(file))
-    model, _, tag = source.rpartition("/")
-    return ClipSource(model, tag=tag)
-
+from model.terminal import expanded, resolved
 
 FORMS = "MODEL/PRETRAINED as open_clip names them, MODEL@FILE, or a folder that open_clip saved"
+DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
+# The order in which open_clip looks for them, so that the file that is hashed is the file that is loaded.
+WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+CONFIG_FILE = "open_clip_config.json"
 # The names of CLIP's image encoder, and those of timm's ViT.
 _RENAMED = (
     (r"^class_embedding$", "cls_token"),
@@ -83,6 +44,119 @@ _HEAD = 64
 _NORM_EPS = 1e-5
 # Sentences whose vectors are computed at once.
 _AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class FoundClip:
+    """A CLIP whose files are on this disk.
+
+    Attributes:
+        source: names it from everywhere, as one of FORMS with whole paths. name: a short one, for people.
+        model: as open_clip calls it: the name of an architecture, or "local-dir:FOLDER".
+        files: what decides its vectors: its weights, and its configuration where it has one of its own.
+        options: of open_clip, for these weights.
+    """
+
+    source: str
+    name: str
+    model: str
+    files: tuple[Path, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def open(self, device: torch.device) -> tuple[Any, Callable[[Image.Image], torch.Tensor]]:
+        """Reads the model of open_clip, in float32, and what prepares an RGB picture for it: (3, H, W).
+
+        Raises ModelError where the weights do not fit.
+        """
+        import open_clip
+
+        weights = self.files[0]
+        # open_clip reads these as safetensors or with ``weights_only``. Files of other names could run code.
+        if weights.suffix not in {".safetensors", ".bin", ".pt", ".pth"}:
+            raise ModelError(f"{weights} is no weights file; name a .safetensors, .bin, .pt or .pth file")
+        pretrained = None if self.model.startswith("local-dir:") else str(weights)
+        try:
+            network, transform = open_clip.create_model_from_pretrained(
+                self.model, pretrained, device=device, weights_only=True, **self.options
+            )
+        # For weights that do not fit, open_clip raises whatever error its code happens to run into.
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ModelError(f"{weights} cannot be loaded as CLIP ({reason}); name other weights") from error
+        return network.eval(), transform
+
+
+def find_clip(source: str, *, download: bool = True) -> FoundClip:
+    """Finds the files of a CLIP.
+
+    Args:
+        source: see FORMS; ``~`` is a home folder. download: whether published weights that are not on this disk are
+            downloaded.
+
+    Raises:
+        ModelError: there is no such CLIP, or it cannot be had.
+    """
+    import open_clip
+
+    path = expanded(source)
+    if path.is_dir():
+        path = resolved(path)
+        weights = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
+        if weights is None or not (path / CONFIG_FILE).is_file():
+            raise ModelError(f"{path} is no saved open_clip model; it needs {CONFIG_FILE} and {WEIGHT_FILES[0]}")
+        return FoundClip(str(path), f"CLIP from {path.name}", f"local-dir:{path}", (weights, path / CONFIG_FILE))
+    model, at, file = source.partition("@")
+    if at:
+        if model not in open_clip.list_models():
+            raise ModelError(f"open_clip knows no model {model!r}; use a name such as ViT-B-32")
+        path = expanded(file)
+        if not path.is_file():
+            raise ModelError(f"there are no CLIP weights at {path}; name an existing file")
+        path = resolved(path)
+        return FoundClip(f"{model}@{path}", f"CLIP {model} ({path.name})", model, (path,))
+    if path.is_file():
+        raise ModelError(f"{path} does not say which network it is for; name it with MODEL@{path}, as ViT-B-32@{path}")
+    model, _, tag = source.rpartition("/")
+    known: Mapping[str, Any] = open_clip.get_pretrained_cfg(model, tag) if model else {}
+    if not known:
+        raise ModelError(
+            f"{source} is neither a file nor an open_clip model with weights; name {FORMS}, such as {DEFAULT_CLIP}"
+        )
+    weights = _published(source, known, download)
+    options = {f"image_{name}": known.get(name) for name in ("mean", "std", "interpolation", "resize_mode")}
+    options["force_quick_gelu"] = bool(known.get("quick_gelu", False))
+    return FoundClip(source, f"CLIP {source}", model, (weights,), options)
+
+
+def _published(source: str, known: Mapping[str, Any], download: bool) -> Path:
+    """Finds published weights where they were downloaded before, or downloads them."""
+    import open_clip
+
+    repository, name = str(known.get("hf_hub", "")).rpartition("/")[::2]
+    if repository and (path := cached_file(repository, (name,) if name else WEIGHT_FILES)) is not None:
+        return path
+    if not download:
+        raise ModelError(
+            f"the weights of {source} are not on this disk any more; name that model anew to have them downloaded"
+        )
+    try:
+        return Path(open_clip.download_pretrained(dict(known)))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"the weights of {source} are not on this disk and could not be downloaded; connect to the network, or "
+            "name a local file with MODEL@FILE"
+        ) from error
+
+
+def cached_file(repository: str, names: Sequence[str]) -> Path | None:
+    """Finds the first of these files of a model repository that was downloaded before; None where none was."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ModuleNotFoundError:  # Then nothing can have been downloaded for this program.
+        return None
+
+    found = (try_to_load_from_cache(repository, name) for name in names)
+    return next((Path(path) for path in found if isinstance(path, str)), None)
 
 
 @dataclass(frozen=True)
@@ -106,30 +180,17 @@ def read_clip(source: str) -> Clip:
     """
     import open_clip
 
-    named = clip_source(source)
-    settings: Mapping[str, Any] = {}
-    wanted: str | None = None
-    if named.folder is not None:
-        _check_folder(named.folder)
-    elif named.file is not None:
-        wanted = str(named.file)
-        if not named.file.is_file() or not named.is_known():
-            raise ModelError(f"{source} needs a model that open_clip knows, such as ViT-B-32, and an existing file")
-    else:
-        wanted, settings = named.tag, named.published()
-        if not settings:
-            raise ModelError(f"{source} is no CLIP; name {FORMS}, such as ViT-B-32/laion2b_s34b_b79k")
+    found = find_clip(source)
     try:
-        model = open_clip.create_model(
-            named.model, wanted, require_pretrained=True, force_quick_gelu=bool(settings.get("quick_gelu", False))
-        ).eval()
-        tokens = open_clip.get_tokenizer(named.model)
-    # For weights that do not fit or cannot be fetched, open_clip raises whatever error its code runs into.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        if "token_embedding" in str(error) or "text_projection" in str(error):
-            raise _without_text(source) from error
-        raise ModelError(f"{source} cannot be loaded as CLIP ({reason}); name {FORMS}") from error
+        model, _ = found.open(torch.device("cpu"))
+        tokens = open_clip.get_tokenizer(found.model)
+    except ModelError as error:
+        if any(part in str(error.__cause__) for part in ("text_cfg", "token_embedding", "text_projection")):
+            raise ModelError(
+                f"{source} has no text encoder, which CLIP-AT needs for the names of classes; name a whole CLIP, or a "
+                "recipe for a ViT of timm, such as clip-at/category"
+            ) from error
+        raise
 
     # Not inference mode, whose tensors no training can use.
     @torch.no_grad()
@@ -200,23 +261,6 @@ def _encoder(visual: Any, source: str) -> PretrainedVit:
         quick_gelu=isinstance(first.mlp.gelu, QuickGELU),
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
-    )
-
-
-def _check_folder(folder: Path) -> None:
-    try:
-        settings = json.loads((folder / "open_clip_config.json").read_text("utf-8"))["model_cfg"]
-        found = "text_cfg" in settings
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder} is no saved open_clip model; it needs a readable open_clip_config.json") from error
-    if not found:
-        raise _without_text(str(folder))
-
-
-def _without_text(source: str) -> ModelError:
-    return ModelError(
-        f"{source} has no text encoder, which CLIP-AT needs for the names of classes; name a whole CLIP, or a recipe "
-        "for a ViT of timm, such as clip-at/category"
     )
 
 

@@ -16,7 +16,7 @@ from indexer import EmbedderEntry, Index, IndexRefused, Origin, PhotoEntry, Phot
 from model import Matcher, Tokens
 from model.network import Method, Modality
 from model.ranking import ALIKE, likeness_to
-from service.gallery.table import Cells, Find, Floats, Ids, Mask, Rows, Scores, SentTokens, Table
+from service.gallery.table import Cells, Find, Floats, Ids, Mask, Rows, Scores, SentTokens, Table, check_length
 from service.towers import TextVector
 
 T_co = TypeVar("T_co", covariant=True)
@@ -244,8 +244,7 @@ class Shard:
     def _by_clip(self, vector: Floats, rows: Rows) -> Scores:
         """(m,) float32: a vector (e,) times what CLIP made of these photos. Raises IndexRefused: that is damaged."""
         embeddings = self._embeddings
-        if (embeddings.width,) != vector.shape:
-            raise IndexRefused(f"the index has CLIP vectors of another length than its model gives; {_REPAIR}")
+        check_length(vector, embeddings.width)
         # Not by BLAS, whose sums depend on how many photos are compared at once.
         scores: Scores = (embeddings.of(rows) * torch.tensor(vector)).sum(dim=1).numpy()
         if not np.isfinite(scores).all():

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from indexer import PhotoFilter
+from indexer import IndexRefused, PhotoFilter
 from model import Tokens
 from model.ranking import ScoredBy
 from service.towers import TextVector
@@ -220,6 +220,15 @@ class Table:
 _COLUMNS = [column.name for column in fields(Table) if column.name != "complete"]
 
 
+def check_length(vector: Floats, length: int) -> None:
+    """Raises IndexRefused where the index has CLIP vectors of another length than its model gives, (e,)."""
+    if vector.shape != (length,):
+        raise IndexRefused(
+            f"the index has CLIP vectors of length {length}, and its model gives {len(vector)}; delete the index "
+            "folder and build again."
+        )
+
+
 @dataclass(frozen=True)
 class Cells:
     """The cells of a gallery: what a query is compared with first.
@@ -260,6 +269,12 @@ class Cells:
             return np.arange(len(self.sizes))
         found = np.unique(self._above.search(np.ascontiguousarray(directions, np.float32), NEAR_CELLS)[1])
         return found[found >= 0]
+
+    def by_clip(self, vector: Floats) -> Scores:
+        """(c,): a vector of CLIP (e,) times the centroids by CLIP. Raises IndexRefused: these have another length."""
+        assert self.embeddings is not None
+        check_length(vector, self.embeddings.shape[1])
+        return (self.embeddings @ vector).astype(np.float32)
 
     def vectors_of(self, cells: NDArray[np.int64]) -> Floats:
         """Returns the mean vectors of these cells, ascending: not copied where they are all."""

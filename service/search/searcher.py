@@ -227,7 +227,7 @@ class Searcher:
         sketch = find.sketch.tokens(self.matcher.device)
         compared = np.arange(len(cells.sizes)) if plan.nprobe == "all" else self._compared(encoded)
         if find.clip is not None and cells.embeddings is not None:
-            by_vector = (cells.embeddings @ find.clip).astype(np.float32)
+            by_vector = cells.by_clip(find.clip)
         else:
             centroids = Tokens.of_ret(torch.from_numpy(cells.vectors_of(compared)))
             by_vector = self._scores(sketch.without_patches, centroids, "ret")
@@ -273,7 +273,7 @@ class Searcher:
         cells, word = self.gallery.cells, encoded.find.word
         columns = [*columns, *(cells.vectors_of(compared) @ self._directions(encoded.find).T).T]
         if isinstance(word, TextVector) and cells.embeddings is not None:
-            columns.append(cells.embeddings @ word.values)
+            columns.append(cells.by_clip(word.values))
         order = interleaved([compared[best_first(compared, column)] for column in columns], encoded.homes)
         return order[encoded.sizes[order] > 0]
 

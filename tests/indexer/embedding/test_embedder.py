@@ -9,7 +9,7 @@ import torch
 
 from indexer import EmbedderUnavailable, verify
 from indexer.commands import main
-from indexer.embedding.embedders import choose_embedder
+from indexer.embedding.embedders import WantedEmbedder
 from tests.indexer.clip_models import saved_clip
 from tests.indexer.galleries import Collection
 from tests.pictures import SHAPES, photo
@@ -43,7 +43,7 @@ def test_a_photos_vector_is_what_open_clip_gives_whatever_comes_with_it(clip_fol
     import open_clip
 
     network, transform = open_clip.create_model_from_pretrained(f"local-dir:{clip_folder}")
-    embedder = choose_embedder(f"clip:{clip_folder}", CPU).load()
+    embedder = WantedEmbedder(f"clip:{clip_folder}").find(CPU).load()
     assert embedder is not None
     pictures = [photo(SHAPES[number % len(SHAPES)], 64, number) for number in range(20)]
     inputs = [embedder.prepare(picture) for picture in pictures]
@@ -55,12 +55,12 @@ def test_a_photos_vector_is_what_open_clip_gives_whatever_comes_with_it(clip_fol
 
 
 def test_a_weights_file_needs_the_name_of_its_network(clip_folder: Path) -> None:
-    with pytest.raises(EmbedderUnavailable, match=r"name it with clip:MODEL@"):
-        choose_embedder(f"clip:{clip_folder / 'open_clip_model.safetensors'}", CPU)
+    with pytest.raises(EmbedderUnavailable, match=r"name it with MODEL@"):
+        WantedEmbedder(f"clip:{clip_folder / 'open_clip_model.safetensors'}").find(CPU)
 
 
 def test_weights_of_another_network_are_refused_with_a_sentence(clip_folder: Path) -> None:
-    chosen = choose_embedder(f"clip:ViT-S-32-alt@{clip_folder / 'open_clip_model.safetensors'}", CPU)
+    chosen = WantedEmbedder(f"clip:ViT-S-32-alt@{clip_folder / 'open_clip_model.safetensors'}").find(CPU)
     with pytest.raises(EmbedderUnavailable, match="cannot be loaded as CLIP"):
         chosen.load()
 
@@ -68,13 +68,13 @@ def test_weights_of_another_network_are_refused_with_a_sentence(clip_folder: Pat
 def test_pickles_that_could_run_code_are_refused(clip_folder: Path, tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": _Evil(tmp_path / "ran")}}, tmp_path / "evil.pt")
     with pytest.raises(EmbedderUnavailable, match="cannot be loaded as CLIP"):
-        choose_embedder(f"clip:ViT-S-32-alt@{tmp_path / 'evil.pt'}", CPU).load()
+        WantedEmbedder(f"clip:ViT-S-32-alt@{tmp_path / 'evil.pt'}").find(CPU).load()
     assert not (tmp_path / "ran").exists()
     torch.load(tmp_path / "evil.pt", weights_only=False)
     assert (tmp_path / "ran").exists()
     (tmp_path / "weights.npz").write_bytes(b"")
     with pytest.raises(EmbedderUnavailable, match="is no weights file"):
-        choose_embedder(f"clip:ViT-S-32-alt@{tmp_path / 'weights.npz'}", CPU).load()
+        WantedEmbedder(f"clip:ViT-S-32-alt@{tmp_path / 'weights.npz'}").find(CPU).load()
 
 
 class _Evil:
@@ -89,7 +89,7 @@ class _Evil:
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EmbedderUnavailable, match="is no saved open_clip model"):
-        choose_embedder(f"clip:{tmp_path}", CPU)
+        WantedEmbedder(f"clip:{tmp_path}").find(CPU)
 
 
 def test_weights_that_another_program_has_downloaded_are_not_taken_unasked(
@@ -100,7 +100,7 @@ def test_weights_that_another_program_has_downloaded_are_not_taken_unasked(
     for file in (cached / "refs" / "main", cached / "snapshots" / "abc" / "open_clip_model.safetensors"):
         file.parent.mkdir(parents=True)
         file.write_text("abc")
-    assert choose_embedder("auto", CPU).entry.kind == "ret"
+    assert WantedEmbedder("auto").find(CPU).entry.kind == "ret"
 
 
 def test_without_weights_on_disk_auto_is_the_stand_in_and_says_so(
@@ -125,6 +125,6 @@ def test_without_weights_on_disk_auto_is_the_stand_in_and_says_so(
 
 
 def test_the_stand_in_leaves_clustering_to_the_retrieval_token() -> None:
-    chosen = choose_embedder("ret", CPU)
+    chosen = WantedEmbedder("ret").find(CPU)
     assert chosen.load() is None
     assert "clip" not in chosen.entry.model_dump_json().lower()

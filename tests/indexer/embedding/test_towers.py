@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from indexer import EmbedderUnavailable, open_towers
-from indexer.embedding.embedders import ClipEmbedder, ClipTowers, choose_embedder
+from indexer.embedding.embedders import ClipEmbedder, ClipTowers, WantedEmbedder
 from tests.indexer.clip_models import READING, saved_clip
 from tests.pictures import drawing
 
@@ -26,7 +26,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_texts_and_pictures_become_what_open_clip_gives(reading: Path) -> None:
     import open_clip
 
-    towers = open_towers(choose_embedder(f"clip:{reading}", CPU).entry, CPU)
+    towers = open_towers(WantedEmbedder(f"clip:{reading}").find(CPU).entry, CPU)
     network, transform = open_clip.create_model_from_pretrained(f"local-dir:{reading}")
     picture = drawing("star")
     with torch.inference_mode():
@@ -42,18 +42,18 @@ def test_texts_and_pictures_become_what_open_clip_gives(reading: Path) -> None:
     "text", ["dog " * 2_500, "\N{HEBREW LETTER KAF}", "\N{DOG FACE}", "", "<end_of_text> &amp; %s"]
 )
 def test_any_text_has_a_vector(reading: Path, text: str) -> None:
-    towers = open_towers(choose_embedder(f"clip:{reading}", CPU).entry, CPU)
+    towers = open_towers(WantedEmbedder(f"clip:{reading}").find(CPU).entry, CPU)
     assert np.isfinite(towers.text(text)).all()
 
 
 def test_an_index_by_other_vectors_has_no_towers() -> None:
     with pytest.raises(EmbedderUnavailable, match=r"this index was clustered by \[Ret\], not by CLIP"):
-        open_towers(choose_embedder("ret", CPU).entry, CPU)
+        open_towers(WantedEmbedder("ret").find(CPU).entry, CPU)
 
 
 def test_a_model_that_has_changed_since_or_is_gone_is_refused(reading: Path, tmp_path: Path) -> None:
     shutil.copytree(reading, tmp_path / "clip")
-    entry = choose_embedder(f"clip:{tmp_path / 'clip'}", CPU).entry
+    entry = WantedEmbedder(f"clip:{tmp_path / 'clip'}").find(CPU).entry
     shutil.rmtree(tmp_path / "clip")
     with pytest.raises(EmbedderUnavailable, match="is neither a file nor an open_clip model with weights"):
         open_towers(entry, CPU)
@@ -64,10 +64,12 @@ def test_a_model_that_has_changed_since_or_is_gone_is_refused(reading: Path, tmp
 
 def test_weights_are_never_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reading: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    entry = choose_embedder(f"clip:{reading}", CPU).entry.model_copy(
-        update={"spec": "clip:ViT-B-32/datacomp_s_s13m_b4k"}
+    entry = (
+        WantedEmbedder(f"clip:{reading}")
+        .find(CPU)
+        .entry.model_copy(update={"spec": "clip:ViT-B-32/datacomp_s_s13m_b4k"})
     )
-    with pytest.raises(EmbedderUnavailable, match="whose weights are not on this disk any more"):
+    with pytest.raises(EmbedderUnavailable, match="are not on this disk any more"):
         open_towers(entry, CPU)
 
 
@@ -77,13 +79,13 @@ def test_a_tokenizer_that_would_be_downloaded_is_refused(reading: Path, tmp_path
     config = {"model_cfg": {**READING, "text_cfg": text}, "preprocess_cfg": {}}
     (tmp_path / "clip" / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(EmbedderUnavailable, match="needs a tokenizer that does not come with open_clip"):
-        open_towers(choose_embedder(f"clip:{tmp_path / 'clip'}", CPU).entry, CPU)
+        open_towers(WantedEmbedder(f"clip:{tmp_path / 'clip'}").find(CPU).entry, CPU)
 
 
 def test_a_text_tower_that_cannot_read_is_refused(tmp_path: Path) -> None:
     clip = saved_clip(tmp_path / "clip")
     with pytest.raises(EmbedderUnavailable, match="knows 32 tokens, and open_clip's tokenizer has 49,408"):
-        open_towers(choose_embedder(f"clip:{clip}", CPU).entry, CPU)
+        open_towers(WantedEmbedder(f"clip:{clip}").find(CPU).entry, CPU)
 
 
 def test_a_model_without_a_text_tower_is_refused() -> None:

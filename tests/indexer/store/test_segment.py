@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
+from indexer.errors import IndexRefused
 from indexer.store.rows import RowArrays, Rows, SegmentRow, open_tokens, quantised, write_segment
 
 Floats = npt.NDArray[np.float32]
@@ -38,6 +39,12 @@ def test_what_is_not_finite_shows_in_the_scale_of_its_token_alone(value: float) 
     features = np.ones((1, 3, 4), np.float32)
     features[0, 1, 2] = value
     assert np.isfinite(quantised(features)[1]).tolist() == [[True, False, True]]
+
+
+def test_rows_of_another_length_are_not_joined_to_those_of_an_index() -> None:
+    named = {name: RowArrays({"embeddings": np.ones((2, width), np.float16)}) for name, width in (("s1", 4), ("s2", 5))}
+    with pytest.raises(IndexRefused, match="embeddings of s2 have another length than the others; run"):
+        Rows(named).clustered_by([SegmentRow("s1", 1), SegmentRow("s2", 0)])
 
 
 def test_rows_of_a_segment_and_a_journal_become_one_segment(tmp_path: Path) -> None:

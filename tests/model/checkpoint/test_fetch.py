@@ -15,9 +15,10 @@ from safetensors.torch import save
 
 import indexer.commands
 import model.commands.command_line
-from indexer.embedding.embedders import DEFAULT_CLIP, choose_embedder
+from indexer.embedding.embedders import WantedEmbedder
 from model.checkpoint.download import KnownCheckpoint, fetch, known_checkpoint, known_checkpoints
 from model.errors import ModelError
+from model.network import DEFAULT_CLIP
 from model.network.config import PRESETS
 from model.network.zse import read_backbone
 from tests.patience import join
@@ -185,11 +186,11 @@ def test_the_indexer_clusters_by_the_clip_that_was_fetched(
     assert model.commands.command_line.main(["fetch", DEFAULT_CLIP]) == 0
     printed = capsys.readouterr().out
     assert hashlib.sha256(b"weights").hexdigest() in printed
-    chosen = choose_embedder("clip", CPU).entry
+    chosen = WantedEmbedder("clip").find(CPU).entry
     assert (chosen.kind, chosen.name) == ("clip", f"CLIP {DEFAULT_CLIP}")
     assert model.commands.command_line.main(["fetch", DEFAULT_CLIP, "--out", str(tmp_path / "elsewhere")]) == 0
     *_, spec = shlex.split(capsys.readouterr().out)
-    assert choose_embedder(spec, CPU).entry.sha256 == chosen.sha256
+    assert WantedEmbedder(spec).find(CPU).entry.sha256 == chosen.sha256
 
 
 def test_a_network_starts_from_the_backbone_that_was_fetched(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -296,7 +296,7 @@ def test_without_its_clip_model_an_index_is_searched_by_the_vocabulary(
     said = json.loads(manifest.read_text())
     said["embedder"]["spec"] = "clip:/nowhere/clip"
     manifest.write_text(json.dumps(said))
-    why = "clip:/nowhere/clip is neither a file nor an open_clip model with weights"
+    why = "/nowhere/clip is neither a file nor an open_clip model with weights"
     with asked(settings) as http:
         for _ in range(2):
             assert http.post("/search", content=sketch, params={"text": "hounds"}).json()["words"] == "vocabulary"
@@ -311,7 +311,7 @@ def test_without_its_clip_model_an_index_is_searched_by_the_vocabulary(
         assert "text_tower" not in http.get("/words").json()
         with (
             Client(str(http.base_url)) as client,
-            pytest.raises(ServiceError, match="read other words: clip:/no"),
+            pytest.raises(ServiceError, match="read other words: /no"),
         ):
             client.search(text="my dog")
     command = ["search", "--text", "my dog", "--index", str(settings.index), "--weights", str(settings.weights)]

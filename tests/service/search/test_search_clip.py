@@ -190,6 +190,14 @@ def test_scores_that_are_no_numbers_are_refused(by_clip: ByClip) -> None:
         by_clip.searcher.search(by_clip.drawing, SearchQuery(method="clip"), damaged)
 
 
+@pytest.mark.parametrize("asked", [{"method": "clip"}, {"text": TEXT}])
+def test_vectors_of_another_length_than_the_index_has_are_refused(by_clip: ByClip, asked: dict[str, Any]) -> None:
+    longer = np.ones(17, np.float32)
+    vectors = ClipVectors(TextVector(longer) if "text" in asked else None, None if "text" in asked else longer)
+    with pytest.raises(IndexRefused, match="of length 16, and its model gives 17; delete the index folder and build"):
+        by_clip.searcher.search(by_clip.drawing, SearchQuery(**asked), vectors)
+
+
 @pytest.mark.parametrize("kind", ["clip", "fused"])
 def test_support_and_scores_are_inverse(kind: Literal["clip", "fused"]) -> None:
     scores = torch.tensor([0.31, 0.30, 0.22, -0.05])
