@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import tarfile
 import zipfile
 from dataclasses import dataclass, replace
@@ -25,6 +24,20 @@ import importlib, pkgutil, sketch_search
 names = [module.name for module in pkgutil.walk_packages(sketch_search.__path__, "sketch_search.")]
 for name in names:
     print(name, importlib.import_module(name).__file__)
+"""
+
+# All that a gallery needs, in one process, so that its libraries are imported once. One picture of each thing will do.
+_USE_ALL = """
+import contextlib, sys
+from sketch_search.__main__ import main
+from sketch_search.indexer import samples
+samples.EACH = 1
+assert main(["index", "samples", "demo"]) == 0
+assert main(["index", "demo/photos", "--index", "index"]) == 0
+with open("found.json", "w") as file, contextlib.redirect_stdout(file):
+    assert main(["search", "demo/sketches/cat.png", "--index", "index", "--json"]) == 0
+with contextlib.redirect_stderr(sys.stdout):
+    assert main(["serve", "--index", "index"]) == 2
 """
 
 
@@ -110,17 +123,11 @@ def test_the_wheel_indexes_searches_and_serves_beside_modules_with_the_packages_
     # Without any extra there is all that a gallery needs.
     plain = replace(there, extras=False)
     assert plain.run([there.command, "--version"], folder).startswith("sketch-search 0.")
-    plain.run([there.command, "index", "samples", "demo"], folder)
-    photos = "demo/photos/cat"
-    told = plain.run([there.python, "-m", "sketch_search.indexer", "build", photos, "--index", "index"], folder)
+    assert "sketch_search.indexer build" in plain.run([there.python, "-m", "sketch_search.indexer", "--help"], folder)
+    told = plain.run([there.python, "-c", _USE_ALL], folder)
     assert "now live" in told
-    sketch = next((folder / "demo").rglob("cat.png"))
-    found = json.loads(plain.run([there.command, "search", str(sketch), "--index", "index", "--json"], folder))
-    served = subprocess.run(
-        [there.command, "serve", "--index", "index"], cwd=folder, env=plain.variables, capture_output=True, text=True
-    )
-    assert served.returncode == 2
-    assert "is not installed; run `pip install 'sketch-search[server]'`" in served.stderr
+    assert "is not installed; run `pip install 'sketch-search[server]'`" in told
+    sketch, found = folder / "demo" / "sketches" / "cat.png", json.loads((folder / "found.json").read_text())
 
     def searched(line: str) -> bool:
         if not line.startswith("sketch-search at "):

@@ -80,12 +80,15 @@ def faulty(server: Server, app: Callable[..., Iterable[bytes]], reads: Callable[
             start_response(status, [("Content-Length", str(len(body))), ("Content-Type", "application/xml")])
             return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
         parts = app(environ, start_response)
-        if fault == "half":
-            whole = b"".join(parts)
-            return [whole[: len(whole) // 2]]
-        return parts
+        return broken_off(b"".join(parts)) if fault == "half" else parts
 
     return answer
+
+
+def broken_off(whole: bytes) -> Iterator[bytes]:
+    """Gives half of an answer, and ends the connection, so that nobody waits for the rest."""
+    yield whole[: len(whole) // 2]
+    raise ConnectionResetError(errno.ECONNRESET, "as the test wants it")
 
 
 def close_connections() -> None:
