@@ -144,9 +144,7 @@ class Changes:
         bad: how many of the known files cannot be indexed. waiting: how many files were to be read, and were not.
     """
 
-    def __init__(
-        self, live: LiveState, staged: Mapping[FileKey, GalleryFile], known: Set[str], checksum: bool = False
-    ) -> None:
+    def __init__(self, live: LiveState, staged: Mapping[FileKey, GalleryFile], known: Set[str], checksum: bool) -> None:
         self._live, self._known = live, known
         self._old = {file.key: file for file in live.files}
         # Rows that are known are used all the same, as contents are.

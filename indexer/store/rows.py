@@ -177,14 +177,14 @@ def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays |
     )
 
 
-def map_array(path: Path, shape: Shape | None = None, dtype: npt.DTypeLike = np.float32) -> Array:
+def map_array(path: Path, shape: Shape, dtype: npt.DTypeLike = np.float32) -> Array:
     """Map one .npy file into memory, or read it where it is small.
 
     Args:
-        shape, dtype: what the array must have, with any number for a None in its shape; None where the caller checks.
+        shape, dtype: what the array must have, with any number for a None in its shape.
 
     Raises:
-        IndexRefused: it is missing, is no array of numbers in rows, or is another one.
+        IndexRefused: it is missing, is no array, or is another one.
     """
     try:
         # NumPy would wait for ever for a pipe.
@@ -197,10 +197,7 @@ def map_array(path: Path, shape: Shape | None = None, dtype: npt.DTypeLike = np.
     # NumPy parses the header as Python's source text, which raises whatever the parser does.
     except Exception as error:
         raise IndexRefused(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); {REPAIR}.") from error
-    numbers = isinstance(array, np.ndarray) and array.dtype.kind in "iuf" and array.ndim > 1
-    if numbers and shape is not None:
-        sides = len(array.shape) == len(shape) and all(b in (None, a) for a, b in zip(array.shape, shape, strict=True))
-        numbers = sides and array.dtype == np.dtype(dtype)
-    if not numbers:
+    wanted = isinstance(array, np.ndarray) and array.dtype == np.dtype(dtype) and array.ndim == len(shape)
+    if not wanted or not all(wide in (None, side) for side, wide in zip(array.shape, shape, strict=True)):
         raise IndexRefused(f"{path} is not the array that the manifest says; {REPAIR}.")
     return np.array(array) if array.nbytes <= _READ else array

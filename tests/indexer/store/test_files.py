@@ -148,7 +148,7 @@ def test_a_pipe_or_a_device_in_an_index_is_refused_at_once(tmp_path: Path) -> No
     with pytest.raises(IndexRefused, match="no regular file"):
         read_catalog(tmp_path / "manifest.json")
     with pytest.raises(IndexRefused, match="no regular file"):
-        map_array(tmp_path / "manifest.json")
+        map_array(tmp_path / "manifest.json", (1, 1))
     with pytest.raises(OSError, match="no regular file"):
         read_regular(Path("/dev/zero"), 10)
 
