@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -331,7 +331,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
         progress.start("clustering")
     written = site.write(_contents(decision, site, entries, ids, rows) if changed else None)
     return BuildReport(
-        **{name.name: getattr(written, name.name) for name in fields(written)},
+        **vars(written),
         changed=changed,
         waiting=waiting,
         encoded=encoded,
