@@ -14,7 +14,6 @@ from PIL import Image
 from model.images import Pixels
 from model.network import (
     BestMatchRelation,
-    CrossSide,
     EncoderTrace,
     Modality,
     Network,
@@ -148,14 +147,14 @@ def compare(network: RetNetwork, sketch: Observed, photo: Observed) -> Explanati
 
     A network with one vector for each picture compares no patches: then there are no cells and no correspondences.
     """
-    s_side, p_side = network.project(sketch.tokens, "sketch"), network.project(photo.tokens, "photo")
-    forth = back = None
+    forth = back = score = None
     s_out, p_out = sketch.tokens, photo.tokens
     if isinstance(network, Network):
-        if network.cross is not None and isinstance(s_side, CrossSide) and isinstance(p_side, CrossSide):
-            forth, back = (weights[0].cpu() for weights in network.cross.attention(s_side, p_side))
+        s_side, p_side = network.project(sketch.tokens, "sketch"), network.project(photo.tokens, "photo")
+        forth, back = (weights[0].cpu() for weights in network.cross.attention(s_side, p_side))
         s_out, p_out = network.align(s_side, p_side)
-    trained = network.calibration.relation_trained
+        if network.calibration.relation_trained:
+            score = float(network.relation_logits(s_out, p_out, s_side, p_side).sigmoid())
     return Explanation(
         grid=network.config.grid,
         sketch=sketch.attention,
@@ -167,7 +166,7 @@ def compare(network: RetNetwork, sketch: Observed, photo: Observed) -> Explanati
         ret_to_photo=None if forth is None else forth[:, 0, 1:],
         ret_to_sketch=None if back is None else back[:, 0, 1:],
         correspondence=kernel_matrix(s_out.patches, p_out.patches)[0].cpu(),
-        relation_score=float(network.relate(s_side, p_side).sigmoid()) if trained else None,
+        relation_score=score,
         ret_distance=float(network.ret_distances(sketch.tokens, photo.tokens)),
     )
 
@@ -245,7 +244,7 @@ def influential_pairs(
     s_out, p_out = network.align(s_side, p_side)
     logit = network.relation(s_out, p_out)
     # The [Ret] term of the logit does not depend on the pairs.
-    added = network.relate(s_side, p_side) - logit
+    added = network.relation_logits(s_out, p_out, s_side, p_side) - logit
     without = logits_without_each(network.relation, s_out, p_out)
     drops = (1 - (without + added).double().sigmoid() / (logit + added).double().sigmoid()).cpu()
     order = drops.flatten().argsort(descending=True, stable=True)[:count].tolist()

@@ -25,6 +25,7 @@ from model.network import (
     Side,
     Tokens,
     Vocabulary,
+    as_zse,
     averaged_variants,
     fastest_dtype,
     sketch_variants,
@@ -339,17 +340,22 @@ class Matcher:
     def relation_logits(self, sketches: Tokens, photos: Tokens) -> torch.Tensor:
         """(s, p) float32 on the CPU: relation scores before the sigmoid.
 
-        What depends on one image alone is computed once for each sketch and once for each photo.
+        What depends on one image alone is computed once for each sketch and once for each photo. Raises ModelError for
+        a network with one vector for each picture.
         """
+        network = as_zse(self.network)
+
+        def side(tokens: Tokens, modality: Modality) -> Side:
+            return network.project(tokens.to(self.device, torch.float32), modality)
+
         # Results stay on the device until the end: a copy after each chunk would make a GPU wait.
         out = torch.empty(len(sketches), len(photos), device=self.device)
-        sides = [self._side(sketches[row : row + 1], "sketch") for row in range(len(sketches))]
+        sides = [side(sketches[row : row + 1], "sketch") for row in range(len(sketches))]
         start = 0
-        for index, real in self._chunks(photos):
-            photo = self._side(photos[index], "photo")
+        for index, real in fixed_chunks(len(photos), self.chunk, photos.features.device):
+            photo = side(photos[index], "photo")
             for row, sketch in enumerate(sides):
-                logits = self.network.relate(sketch, photo)
-                out[row, start : start + real] = logits[:real]
+                out[row, start : start + real] = network.relate(sketch, photo)[:real]
             start += real
         return out.cpu()
 
@@ -388,12 +394,6 @@ class Matcher:
         if self.calibration.diffusion is None:
             raise ModelError(f"this checkpoint ({self.config.name}) has no threshold for diffusion; train it again")
         return self.calibration.diffusion
-
-    def _chunks(self, images: Tokens) -> Iterator[tuple[torch.Tensor | slice, int]]:
-        return fixed_chunks(len(images), self.chunk, images.features.device)
-
-    def _side(self, tokens: Tokens, modality: Modality) -> Side:
-        return self.network.project(tokens.to(self.device, torch.float32), modality)
 
 
 def fixed_chunks(

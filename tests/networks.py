@@ -65,6 +65,14 @@ def tiny_network(seed: int = 0, **overrides: Any) -> Network:
     return network.requires_grad_(False).eval()
 
 
+def comparing_encoded_tokens(network: Network) -> Network:
+    """The network with a cross-attention that only normalises tokens: equal ones stay each other's best match."""
+    for branch in (network.cross.sketch, network.cross.photo):
+        for parameter in (*branch.out.parameters(), *branch.ffn[3].parameters()):
+            parameter.zero_()
+    return network
+
+
 def with_words(network: Network, words: tuple[tuple[str, ...], ...], seed: int = 7) -> Network:
     """The same network with a vocabulary of these words, each in a random direction, which guesses what it can."""
     other = Network(dataclasses.replace(network.config, words=words), network.calibration)

@@ -28,7 +28,13 @@ Bounds = dict[str, tuple[float, float]]
 _MOST_WORDS = 20_000
 MOST_NAMES = 16
 # Fields that earlier versions wrote, with the only value that this one can still do.
-_GONE: dict[str, object] = {"pooling": "token", "keep_cross": 1.0, "average": "projected"}
+_GONE: dict[str, object] = {
+    "pooling": "token",
+    "keep_cross": 1.0,
+    "average": "projected",
+    "tokenizer": "learnable",
+    "cross_attention": True,
+}
 
 Record = TypeVar("Record", bound="DataclassInstance")
 
@@ -231,11 +237,10 @@ class ModelConfig(NetworkConfig):
         sketch_size: side of the square to which a two-sided encoder scales sketches, in pixels; 0 for ``image_size``.
         second_width, second_heads: of the ViT beside it that sees photos alone, with patches of 16 pixels.
         photo_side: SHA-256 of the file with all that photos need of a two-sided ViT; "" for other encoders.
-        tokenizer: "learnable" adds a stack of four convolutions to the patch projection (3.1); "plain" does without.
-        tokenizer_widths: channels of its first three convolutions; the last has ``width``.
+        tokenizer_widths: channels of the first three convolutions of the learnable tokenizer (3.1); the last has
+            ``width``.
         select_after: indices of the blocks after whose attention tokens are selected (3.4; layers 4, 7 and 10).
         keep_sketch, keep_photo: keep rates r_S and r_I in (0, 1].
-        cross_attention: False feeds the encoder's tokens to the relation network (the ablation "w/o CA").
         cross_heads, cross_ffn: heads and hidden width of the one cross-attention layer (3.3).
         relation: "kernel-mlp" is the paper's relation network on the flattened kernel matrix (3.5); "best-match"
             weights each token's best match on the other side.
@@ -258,12 +263,10 @@ class ModelConfig(NetworkConfig):
     second_width: int = 0
     second_heads: int = 1
     photo_side: str = ""
-    tokenizer: Literal["learnable", "plain"] = "learnable"
     tokenizer_widths: tuple[int, int, int] = (64, 128, 256)
     select_after: tuple[int, ...] = (3, 6, 9)
     keep_sketch: float = 1.0
     keep_photo: float = 1.0
-    cross_attention: bool = True
     cross_heads: int = 8
     cross_ffn: int = 1024
     relation: Literal["kernel-mlp", "best-match"] = "kernel-mlp"

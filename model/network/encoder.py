@@ -54,16 +54,14 @@ class Tokenizer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.patch = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size)
-        self.learnable = LearnableTokenizer(config) if config.tokenizer == "learnable" else None
+        self.learnable = LearnableTokenizer(config)
         self.average = config.released_tokenizer_average
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(b, 3, H, W) normalised pixels -> (b, grid*grid, d), cells counted row by row."""
-        tokens: torch.Tensor = self.patch(images)
-        if self.learnable is not None:
-            tokens = tokens + self.learnable(images)
-            if self.average:
-                tokens = tokens / 2
+        tokens: torch.Tensor = self.patch(images) + self.learnable(images)
+        if self.average:
+            tokens = tokens / 2
         return tokens.flatten(2).transpose(1, 2)
 
 

@@ -22,8 +22,8 @@ for each pair::
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,12 +41,13 @@ LANES = 32
 class Side:
     """All that a pair's score needs of one of its two images, computed without the other one.
 
-    This class is for networks without cross-attention; ``CrossSide`` is for those with it.
-
     Attributes:
         features: (b, n, d), as in ``Tokens``, in the precision of the cross-attention.
         positions: (b, n-1) int64, as in ``Tokens``.
         ret: (b, d), the retrieval token as it left the encoder, in float32 where a ``Matcher`` made it.
+        query: (b, heads, n, d_k), compared with the other side's keys.
+        key: (b, heads, n, d_k), compared with the other side's queries.
+        value: (b, heads, n, d_k), what the other side receives (eq. 6); in released networks, what this side receives.
         guessed: (b, k) float32, how probably each sketch shows each thing that the vocabulary knows in sketches; None
             where guesses do not lead, and for photos.
     """
@@ -54,30 +55,18 @@ class Side:
     features: torch.Tensor
     positions: torch.Tensor
     ret: torch.Tensor
-    guessed: torch.Tensor | None = field(default=None, kw_only=True)
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    guessed: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return self.features.shape[0]
 
-    def rows(self, index: slice | torch.Tensor) -> Self:
+    def rows(self, index: slice | torch.Tensor) -> Side:
         """The images at ``index``; an index may occur several times."""
         chosen: dict[str, Any] = {name: None if part is None else part[index] for name, part in vars(self).items()}
-        return type(self)(**chosen)
-
-
-@dataclass(frozen=True)
-class CrossSide(Side):
-    """One modality's half of the cross-attention: its projections.
-
-    Attributes:
-        query: (b, heads, n, d_k), compared with the other side's keys.
-        key: (b, heads, n, d_k), compared with the other side's queries.
-        value: (b, heads, n, d_k), what the other side receives (eq. 6); in released networks, what this side receives.
-    """
-
-    query: torch.Tensor
-    key: torch.Tensor
-    value: torch.Tensor
+        return Side(**chosen)
 
 
 class StdNorm(nn.Module):
@@ -136,7 +125,7 @@ class CrossAttention(nn.Module):
         self.sketch = CrossBranch(config)
         self.photo = CrossBranch(config)
 
-    def project(self, tokens: Tokens, modality: Modality) -> CrossSide:
+    def project(self, tokens: Tokens, modality: Modality) -> Side:
         """Query, key and value of one modality's tokens.
 
         The query comes from the modality's own branch. Key and value come from the other branch, which reads them
@@ -146,9 +135,9 @@ class CrossAttention(nn.Module):
         x = tokens.features.to(own.query.weight.dtype)
         value = own.value if self.value_from_query else other.value
         q, k, v = (self._split(layer(x)) for layer in (own.query, other.key, value))
-        return CrossSide(x, tokens.positions, tokens.ret, q, k, v)
+        return Side(x, tokens.positions, tokens.ret, q, k, v)
 
-    def forward(self, sketch: CrossSide, photo: CrossSide) -> tuple[Tokens, Tokens]:
+    def forward(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
         """b sketches, or one for all of them, with b photos -> the b tokens of each, informed by the other."""
         own_values = self.value_from_query
         for_sketch = dot_product_attention(sketch.query, photo.key, sketch.value if own_values else photo.value)
@@ -158,7 +147,7 @@ class CrossAttention(nn.Module):
             Tokens(self.photo(photo.features, for_photo), photo.positions),
         )
 
-    def attention(self, sketch: CrossSide, photo: CrossSide) -> tuple[torch.Tensor, torch.Tensor]:
+    def attention(self, sketch: Side, photo: Side) -> tuple[torch.Tensor, torch.Tensor]:
         """The attention weights, for explanations: (b, heads, n_s, n_p) float32, from sketch tokens to photo tokens,
         and (b, heads, n_p, n_s), from photo tokens to sketch tokens.
         """

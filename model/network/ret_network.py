@@ -12,10 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.errors import ModelError
 from model.network.config import UNCALIBRATED, Calibration, Modality, NetworkConfig
 from model.network.encoder import EncoderTrace
-from model.network.relation import Side
 from model.network.tokens import Tokens
 from model.words import Names
 
@@ -170,8 +168,7 @@ def guess_log_probabilities(logits: torch.Tensor, scale: torch.Tensor, none: tor
 class RetNetwork(nn.Module, ABC):
     """A network as searching and measuring know it.
 
-    A subclass gives tokens (``encode``). If it can compare two pictures by more than [Ret], it also gives logits of
-    pairs (``relate``). A subclass calls ``_add_parts`` at the end of its constructor.
+    A subclass gives tokens (``encode``), and calls ``_add_parts`` at the end of its constructor.
 
     Attributes:
         kind: the name in the metadata of checkpoints, by which they are loaded. config_kind: the class of ``config``.
@@ -202,14 +199,6 @@ class RetNetwork(nn.Module, ABC):
     @abstractmethod
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens; ``trace`` records the attention of [Ret]."""
-
-    def project(self, tokens: Tokens, modality: Modality) -> Side:
-        """Computes the part of a pair's score that depends on one image alone; once for each image."""
-        return Side(tokens.features, tokens.positions, tokens.ret)
-
-    def relate(self, sketch: Side, photo: Side) -> torch.Tensor:
-        """b sketches, or one for all of them, with b photos -> (b,) float32 logits of the relation scores."""
-        raise ModelError(f"{self.config.name} has no relation network; it compares pictures by [Ret] alone")
 
     def with_calibration(self, calibration: Calibration) -> Self:
         """A copy, in evaluation mode, with another calibration."""

@@ -58,7 +58,7 @@ class Network(RetNetwork):
     def __init__(self, config: ModelConfig, calibration: Calibration = UNCALIBRATED) -> None:
         super().__init__(config, calibration)
         self.encoder: Encoder | TwoSidedEncoder = _ENCODERS[config.encoder](config)
-        self.cross = CrossAttention(config) if config.cross_attention else None
+        self.cross = CrossAttention(config)
         self.relation: KernelRelation | BestMatchRelation = RELATIONS[config.relation](config)
         self.ret_term = RetTerm() if config.relation_ret else None
         self._add_parts()
@@ -69,7 +69,8 @@ class Network(RetNetwork):
         return tokens
 
     def project(self, tokens: Tokens, modality: Modality) -> Side:
-        side = super().project(tokens, modality) if self.cross is None else self.cross.project(tokens, modality)
+        """Computes the part of a pair's score that depends on one image alone; once for each image."""
+        side = self.cross.project(tokens, modality)
         known = self.vocabulary
         if modality == "photo" or known is None or not known.drawn or not known.relation_gain:
             return side
@@ -77,8 +78,6 @@ class Network(RetNetwork):
 
     def align(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
         """b sketches, or one for all of them, with b photos -> their tokens after cross-attention."""
-        if self.cross is None:
-            return Tokens(sketch.features, sketch.positions), Tokens(photo.features, photo.positions)
         pair: tuple[Tokens, Tokens] = self.cross(sketch, photo)
         return pair
 
@@ -102,7 +101,7 @@ class Network(RetNetwork):
     @property
     def precision(self) -> torch.dtype:
         """The precision of cross-attention and kernel."""
-        return torch.float32 if self.cross is None else self.cross.sketch.query.weight.dtype
+        return self.cross.sketch.query.weight.dtype
 
     def set_precision(self, dtype: torch.dtype) -> Self:
         """Lets cross-attention, kernel and a two-sided encoder's matrices compute in ``dtype``; returns the network.
@@ -113,10 +112,9 @@ class Network(RetNetwork):
         """
         if isinstance(self.encoder, TwoSidedEncoder):
             self.encoder.photo_side.vit.set_precision(dtype)
-        if self.cross is not None:
-            self.cross.to(dtype)
-            if isinstance(self.relation, KernelRelation):
-                self.relation.downsample.to(dtype)
+        self.cross.to(dtype)
+        if isinstance(self.relation, KernelRelation):
+            self.relation.downsample.to(dtype)
         return self
 
 
@@ -169,8 +167,7 @@ def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: i
     encoder = network.encoder
     if not isinstance(encoder, Encoder):
         return network
-    if encoder.tokenizer.learnable is not None:
-        nn.init.zeros_(encoder.tokenizer.learnable.last.weight)
+    nn.init.zeros_(encoder.tokenizer.learnable.last.weight)
     state = encoder.state_dict()
     given = {_RENAMED.get(name, name): tensor.float() for name, tensor in weights.items()}
     if "position" in given and given["position"].ndim == 3 and given["position"].shape != state["position"].shape:
@@ -207,7 +204,7 @@ def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
         candidate = torch.bfloat16
     else:
         return torch.float32
-    if not isinstance(network, Network) or network.cross is None:
+    if not isinstance(network, Network):
         return torch.float32
     if not network.calibration.relation_trained:
         return candidate if isinstance(network.encoder, TwoSidedEncoder) else torch.float32

@@ -64,14 +64,13 @@ def encode(config: ModelConfig, state: State, image: torch.Tensor, modality: str
         for c in range(grid)
     ]
     x = torch.stack(patches)
-    if config.tokenizer == "learnable":
-        maps = image[None]
-        for index, size in zip((0, 2, 4, 6), (7, 3, 3, 3), strict=True):
-            if index:
-                maps = maps.clamp(min=0)
-            w = state[f"encoder.tokenizer.learnable.layers.{index}.weight"]
-            maps = torch.nn.functional.conv2d(maps, w, stride=2, padding=size // 2)
-        x = x + maps[0].flatten(1).T
+    maps = image[None]
+    for index, size in zip((0, 2, 4, 6), (7, 3, 3, 3), strict=True):
+        if index:
+            maps = maps.clamp(min=0)
+        w = state[f"encoder.tokenizer.learnable.layers.{index}.weight"]
+        maps = torch.nn.functional.conv2d(maps, w, stride=2, padding=size // 2)
+    x = x + maps[0].flatten(1).T
     x = torch.cat([state["encoder.ret"][0], x]) + state["encoder.position"][0]
     cells = list(range(grid * grid))
     rate = config.keep_sketch if modality == "sketch" else config.keep_photo
@@ -101,8 +100,6 @@ def branch(state: State, name: str, x: torch.Tensor, attended: torch.Tensor) -> 
 
 def cross(config: ModelConfig, state: State, s: torch.Tensor, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens of one sketch and one photo after cross-attention."""
-    if not config.cross_attention:
-        return s, p
     heads = config.cross_heads
     forth = attention_rows(linear(s, state, "cross.sketch.query"), linear(p, state, "cross.sketch.key"), heads)
     back = attention_rows(linear(p, state, "cross.photo.query"), linear(s, state, "cross.photo.key"), heads)

@@ -94,7 +94,7 @@ class SketchSide(nn.Module):
     def __init__(self, network: Network, points: int, temperature: float) -> None:
         super().__init__()
         encoder = network.encoder
-        if not isinstance(encoder, TwoSidedEncoder) or network.cross is None or network.ret_term is None:
+        if not isinstance(encoder, TwoSidedEncoder) or network.ret_term is None:
             raise ModelError(f"{network.config.name} is no two-sided network; name its preset in the recipe")
         self.tuning, self.head = encoder.tuning, encoder.head
         self.cross, self.relation, self.ret_term = network.cross, network.relation, network.ret_term
@@ -123,8 +123,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
     ) -> None:
         self.recipe, self.data, self.base = recipe, data, network
         network.requires_grad_(False).set_precision(recipe.dtype)
-        if network.cross is not None:
-            network.cross.float()
+        network.cross.float()
         # Each data set has an equal part in a class, however many sketches it has.
         self.rows = tuple(balanced(rows, data.sources) for rows in (*data.sketch_rows, *data.further_rows))
         side = SketchSide(network, len(data.further_rows), recipe.temperature).requires_grad_(True)

@@ -33,7 +33,7 @@ from model.ranking import led_by_word, named
 from model.terminal import BAD_INPUT
 from model.words import UnknownWord
 from tests.learning import write_class_folders
-from tests.networks import tiny_checkpoint, tiny_network, with_words
+from tests.networks import comparing_encoded_tokens, tiny_checkpoint, tiny_network, with_words
 from tests.pictures import SHAPES, drawing, photo
 
 FIRST, SECOND = SHAPES[:2]
@@ -153,7 +153,7 @@ def test_each_photo_fills_its_quarter() -> None:
 
 
 def test_best_matches_are_counted_where_they_lie() -> None:
-    network = tiny_network(cross_attention=False)
+    network = comparing_encoded_tokens(tiny_network())
     patches = torch.eye(network.config.width)[:5]
     cells = torch.tensor([[0, 1, 3, 10, 15]])  # quarters 0, 0, 1, 3, 3
     nothing = SelfAttention(torch.zeros(1, 1, 4, 4), ())

@@ -20,10 +20,10 @@ from model.explanation import (
 )
 from model.images.ink import Pixels
 from model.network.tokens import Tokens
-from tests.networks import randn, tiny_network
+from tests.networks import comparing_encoded_tokens, randn, tiny_network
 
 GRID, SIDE = 4, 16
-NETWORK = tiny_network(cross_attention=False)
+NETWORK = comparing_encoded_tokens(tiny_network())
 WIDTH = NETWORK.config.width
 
 

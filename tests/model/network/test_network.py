@@ -27,8 +27,6 @@ CASES = [
     {"relation": "kernel-mlp", "relation_ret": False, "keep_sketch": 1.0, "keep_photo": 1.0},
     {"relation": "kernel-mlp", "keep_sketch": 0.9, "keep_photo": 0.2},
     {"keep_sketch": 0.5, "keep_photo": 0.9},
-    {"cross_attention": False},
-    {"tokenizer": "plain"},
 ]
 
 

@@ -40,10 +40,10 @@ def test_a_recipe_may_be_another_one_with_changes(tmp_path: Path) -> None:
     )
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "row.toml").write_text(
-        'base = "../base.toml"\nseed = 4\n[network]\ntokenizer = "plain"\n[quadruplets]\nrelation = 0.0\n'
+        'base = "../base.toml"\nseed = 4\n[network]\ncross_ffn = 64\n[quadruplets]\nrelation = 0.0\n'
     )
     base, row = (read_recipe(tmp_path / name) for name in ("base.toml", "rows/row.toml"))
-    changed = {"dropout": 0.0, "tokenizer": "plain"}
+    changed = {"dropout": 0.0, "cross_ffn": 64}
     assert isinstance(base, ZseRecipe)
     fewer = dataclasses.replace(base.quadruplets, relation=0.0)
     assert row == dataclasses.replace(base, seed=4, network=changed, quadruplets=fewer)

@@ -167,16 +167,18 @@ def test_the_papers_losses_are_a_triplet_of_tokens_and_the_squared_error_of_rela
     data: TrainingSet, tmp_path: Path
 ) -> None:
     how = Quadruplets(samples=3, triplet=2.0, relation=4.0, margin=1.0)
-    recipe = quadruplets(small_recipe(1), how, cross_attention=False, **WITHOUT_SELECTION)
+    recipe = quadruplets(small_recipe(1), how, **WITHOUT_SELECTION)
     trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path)
     trainer.network = network = Told(recipe.config)
     losses = trainer.losses()
     s, p = network.encode(network.seen["sketch"], "sketch"), network.encode(network.seen["photo"], "photo")
-    triplets, squares = [], []
+    sides = network.project(s, "sketch"), network.project(p, "photo")
+    drawn, shown = network.align(*sides)
+    triplets = []
     for i in range(3):
-        a, b, c = s.ret[i], p.ret[i], p.ret[3 + i]
+        a, b, c = drawn.ret[i], shown.ret[i], shown.ret[3 + i]
         triplets.append(max(0.0, float((a - b).norm() - (a - c).norm()) + 1.0))
-    scores = network.relate(network.project(s, "sketch"), network.project(p, "photo")).sigmoid().tolist()
+    scores = network.relate(*sides).sigmoid().tolist()
     squares = [(score - MATCH) ** 2 for score in scores[:3]] + [(score - NO_MATCH) ** 2 for score in scores[3:]]
     assert losses["triplet"].item() == pytest.approx(2 * sum(triplets) / 3, abs=1e-4)
     assert losses["relation"].item() == pytest.approx(4 * sum(squares) / 6, abs=1e-5)
