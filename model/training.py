@@ -55,33 +55,6 @@ def encoded(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:
     return encode_pictures(matcher, corpus.sketches, "sketch"), encode_pictures(matcher, corpus.photos, "photo")
 
 
-def validation_figures(
-    network: RetNetwork,
-    validation: Corpus,
-    share: int = 1,
-    dtype: torch.dtype = torch.float32,
-    methods: Sequence[Method] = BOTH,
-) -> dict[str, float]:
-    """Measures a network in training on validation pictures, for its log.
-
-    Args:
-        share: n uses every n-th sketch and photo of ``validation``.
-        dtype: precision in which the scores are computed.
-        methods: those that are trained.
-
-    Returns mAP@all of each method, such as "val_ret".
-    """
-    part = Corpus(validation.sketches[::share], validation.photos[::share])
-    matcher = trained_matcher(network, dtype, methods)
-    queries, gallery = encoded(matcher, part)
-    relevant = relevance(part)
-    figures = {}
-    for method in matcher.methods:
-        scores = matcher.scores(queries, gallery, method).numpy()
-        figures[f"val_{method}"] = round(category_metrics(scores, relevant)["map_all"], 4)
-    return figures
-
-
 def calibrated(
     network: Calibrated,
     validation: Corpus,

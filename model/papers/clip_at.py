@@ -29,7 +29,6 @@ from model.network import (
 from model.papers.pictures import (
     SIDE,
     TrainingSet,
-    check_classes,
     class_batch,
     sized,
     some,
@@ -156,7 +155,7 @@ class ClipAtTrainer(Trainer[Trained]):
     texts: (c, d) L2-normalised, the text vectors of the pictures' classes. vit: the pretrained ViT. The other arguments
     are those of ``Trainer``.
 
-    Raises ModelError: the pictures are of one class only, or do not fit the recipe otherwise; so does the ViT.
+    Raises ModelError: the pictures or the ViT do not fit the recipe.
     """
 
     recipe: ClipAtRecipe
@@ -164,7 +163,6 @@ class ClipAtTrainer(Trainer[Trained]):
     def __init__(
         self, recipe: ClipAtRecipe, data: TrainingSet, texts: torch.Tensor, vit: PretrainedVit, folder: Path
     ) -> None:
-        check_classes(data)
         self.recipe, self.data, self.texts = recipe, data, texts
         self.start: ClipAtNetwork = clip_at_network_from(recipe.config(vit), vit.weights, recipe.seed)
         self.config = self.start.config

@@ -166,10 +166,16 @@ def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> C
 def training_set(corpus: Corpus, cache: Path | None = None, further: Corpus | None = None) -> TrainingSet:
     """The pixels of a corpus, and of further pictures. cache: as for ``prepared_pixels``.
 
-    Raises ModelError for a class of the corpus that lacks sketches or photos: no step could use it.
+    Raises ModelError for a class of the corpus that lacks sketches or photos, which no step could use, and where all
+    pictures are of one class.
     """
     further = further or Corpus((), ())
     labels = corpus.labels
+    if len(labels) < FEWEST_CLASSES:
+        raise ModelError(
+            f"the training pictures are of {len(labels)} class only; at least {FEWEST_CLASSES} are needed, because the "
+            "losses push different classes apart: add class folders"
+        )
     rows = []
     for what, pictures in (("sketches", corpus.sketches), ("photos", corpus.photos)):
         found = rows_by_label(picture.label for picture in pictures)
@@ -295,16 +301,6 @@ def _pairs(targets: torch.Tensor, photos: torch.Tensor) -> tuple[tuple[int, torc
     """Finds the photos that a sketch was drawn from, each with the rows of its sketches."""
     found = ((photo, torch.nonzero(targets == photo).flatten()) for photo in photos.tolist())
     return tuple((photo, sketches) for photo, sketches in found if len(sketches))
-
-
-def check_classes(data: TrainingSet) -> None:
-    """Raises ModelError where the pictures are of one class only."""
-    classes = len(data.photo_rows)
-    if classes < FEWEST_CLASSES:
-        raise ModelError(
-            f"the training pictures are of {classes} class only; at least {FEWEST_CLASSES} are needed, because the "
-            "losses push different classes apart: add class folders"
-        )
 
 
 def class_batch(

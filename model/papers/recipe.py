@@ -222,13 +222,11 @@ class TwoSidedOptimiser(Optimiser):
 
     Attributes:
         tuning_rate: of norms, biases and scales. head_rate: of the projection of sketches.
-        point_rate: of the points of classes without photos.
         pair_rate: of the projection of tokens, cross-attention and relation network.
     """
 
     tuning_rate: float = 1.5e-3
     head_rate: float = 1e-3
-    point_rate: float = 1e-2
     pair_rate: float = 3e-4
     warmup: Count = 10
     last: Share = 0.001
@@ -240,12 +238,7 @@ class TwoSidedRecipe(Recipe):
     """A training of the sketch side of a two-sided network, and of what compares pairs.
 
     Attributes:
-        preset: a configuration, whose fields ``network`` changes.
         classes: of each step, a sketch of each.
-        pair_classes: of these, at most as many that have photos are compared pair by pair.
-        contrast: weight of the contrast of sketches with photos of the batch, beside that with all classes.
-        pairs: weight of the loss of pairs.
-        temperature: by which the cosines are divided at the beginning; it is learned.
         kept: in (0, 1], how much of the way from the photos' norms, biases and scales to the trained ones is gone in
             the end; less finds more of what the training did not show.
         anew: whether to begin from the photo side although a start is given; only the calibration of that one, and
@@ -257,13 +250,8 @@ class TwoSidedRecipe(Recipe):
     title: ClassVar[str] = "the default network"
     further: ClassVar[bool] = True
 
-    preset: str = "two-sided-s14"
     steps: Count = 140
     classes: Several = 64
-    pair_classes: Several = 32
-    contrast: float = 0.5
-    pairs: float = 1.0
-    temperature: Positive = 0.07
     kept: Positive = 1.0
     anew: bool = False
     optimiser: TwoSidedOptimiser = TwoSidedOptimiser()
@@ -280,7 +268,7 @@ class TwoSidedRecipe(Recipe):
 
     def config(self, photo_side: str) -> ModelConfig:
         """The configuration of a network on the photo side with this SHA-256. Raises ModelError for an unusable one."""
-        return self.configured(ModelConfig, **dataclasses.asdict(preset(self.preset)) | {"photo_side": photo_side})
+        return self.configured(ModelConfig, **dataclasses.asdict(preset("two-sided-s14")) | {"photo_side": photo_side})
 
     def check(self) -> None:
         super().check()
@@ -312,18 +300,12 @@ class Anchoring(Table):
     Attributes:
         graph: layers of the graph convolution that adapts the anchors; 0 leaves them as they are.
         randomised: whether each step draws its anchors.
-        neighbours: the nearest words that a class's word may be swapped for, and ``swap`` the share of words that are.
-            The paper says 10, and of the share nothing.
-        sharpness: what similarities of anchors are multiplied by before the softmax, in the targets and in the graph.
-            The equations have none, which is 1. Cosines of 100 and more classes then become targets that are nearly
-            equal for all.
+        neighbours: the nearest words that a class's word may be swapped for. The paper says 10.
     """
 
     graph: Annotated[int, Field(ge=0)] = 4
     randomised: bool = True
     neighbours: Annotated[int, Field(ge=0)] = 10
-    swap: Share = 0.5
-    sharpness: float = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)

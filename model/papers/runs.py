@@ -10,7 +10,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -25,11 +25,12 @@ from tqdm import tqdm
 from model.checkpoint import save_checkpoint
 from model.datasets import Corpus, subsampled
 from model.errors import ModelError
-from model.evaluation import counts
+from model.evaluation import counts, relevance, score_matrices
+from model.metrics import category_metrics
 from model.network import RetNetwork
 from model.papers.pictures import training_corpora
 from model.papers.recipe import Recipe
-from model.training import calibrated, validation_figures, warmed_cosine
+from model.training import calibrated, trained_matcher, warmed_cosine
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
@@ -72,23 +73,19 @@ class Trainer(ABC, Generic[Trained]):
 
     Args:
         recipe: how to train.
-        network: this is trained; it is moved to the device.
+        network: this is trained, on the CPU.
         folder: keeps state.safetensors, all that is needed to continue, and log.jsonl, which has a JSON object for each
             step: losses, seconds and, at times, validation figures. A training found there is continued.
         origin: a digest of everything that determines the state of the training.
-        device: where it computes.
     """
 
     recipe: Recipe
 
-    def __init__(
-        self, recipe: Recipe, network: Trained, folder: Path, origin: str, device: torch.device | str = "cpu"
-    ) -> None:
-        self.recipe, self.folder, self.origin = recipe, folder, origin
-        self.device, self.dtype = torch.device(device), recipe.dtype
+    def __init__(self, recipe: Recipe, network: Trained, folder: Path, origin: str) -> None:
+        self.recipe, self.folder, self.origin, self.dtype = recipe, folder, origin, recipe.dtype
         folder.mkdir(parents=True, exist_ok=True)
         self.state_path, self.log_path = folder / "state.safetensors", folder / "log.jsonl"
-        self.network: Trained = network.to(self.device).train()
+        self.network: Trained = network.train()
         self.average: Trained = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser: torch.optim.Optimizer = self.make_optimiser()
         self.step = 0
@@ -120,8 +117,8 @@ class Trainer(ABC, Generic[Trained]):
         """Computes the losses of the step by name; the same step gives the same losses."""
 
     def autocast(self) -> torch.autocast:
-        """Within this block, the device computes in the recipe's precision what autocast allows."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+        """Returns a context in which what autocast allows is computed in the recipe's precision."""
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def resume(self) -> None:
         """Continues the training whose state is in the folder, if there is one.
@@ -164,13 +161,9 @@ class Trainer(ABC, Generic[Trained]):
         share = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, 1.0, chosen.last)
         for group in self.optimiser.param_groups:
             group["lr"] = share * group["rate"]
-        with ExitStack() as stack:
-            index = [] if self.device.type == "cpu" else [self.device.index or 0]
-            stack.enter_context(torch.random.fork_rng(index, device_type=self.device.type if index else "cuda"))
+        # On a CPU the backward pass of the fused attention kernel is slower than that of plain products.
+        with torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH):
             torch.manual_seed(self.step_seed)
-            if not index:
-                # On a CPU the backward pass of the fused attention kernel is slower than that of plain products.
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             losses = self.losses()
             total = torch.stack(list(losses.values())).sum()
             self.optimiser.zero_grad(set_to_none=True)
@@ -196,7 +189,7 @@ class Trainer(ABC, Generic[Trained]):
                     tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
         partial = self.state_path.with_suffix(".partial")
         metadata = {"step": str(self.step), "origin": self.origin}
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, partial, metadata=metadata)
+        save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial, metadata=metadata)
         os.replace(partial, self.state_path)
 
     def _restore(self) -> None:
@@ -215,8 +208,7 @@ class Trainer(ABC, Generic[Trained]):
         for full, tensor in tensors.items():
             if full.startswith("optimiser."):
                 _, key, name = full.split(".", 2)
-                # Optimisers count their steps on the CPU.
-                self.optimiser.state[parameters[name]][key] = tensor if key == "step" else tensor.to(self.device)
+                self.optimiser.state[parameters[name]][key] = tensor
 
     def _cut_log(self) -> None:
         """Drops log lines of steps after the saved state, which will be repeated, and a line that is incomplete."""
@@ -267,8 +259,11 @@ def run_steps(trainer: Trainer[Trained], run: Run, validation: Corpus | None) ->
     recipe = trainer.recipe
 
     def validate(classes: Corpus) -> Mapping[str, float]:
-        share, dtype, methods = recipe.evaluate_share, recipe.dtype, recipe.methods
-        return validation_figures(trainer.trained, classes, share, dtype, methods) | trainer.figures(classes)
+        part = subsampled(classes, recipe.evaluate_share, recipe.evaluate_share)
+        scores = score_matrices(trained_matcher(trainer.trained, recipe.dtype, recipe.methods), part)
+        relevant = relevance(part)
+        figures = {method: category_metrics(matrix, relevant)["map_all"] for method, matrix in scores.items()}
+        return {f"val_{method}": round(value, 4) for method, value in figures.items()} | trainer.figures(classes)
 
     trainer.run((lambda: validate(validation)) if validation else None, until=run.until)
     if trainer.step < recipe.steps:

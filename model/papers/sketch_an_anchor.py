@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,6 @@ from model.network import (
 )
 from model.papers.pictures import (
     TrainingSet,
-    check_classes,
     class_batch,
     class_tokens,
     kept_tensors,
@@ -38,6 +38,11 @@ from model.training import digest
 _EPSILON = 1e-7
 # The neighbours of so many words are looked for at once.
 _WORDS_AT_ONCE = 16
+# The share of words that a step swaps for a neighbour, of which the paper says nothing.
+SWAP = 0.5
+# Similarities of anchors are multiplied by it before the softmax, in the targets and in the graph. The equations have
+# none, which is 1: cosines of 100 and more classes then become targets that are nearly equal for all.
+SHARPNESS = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,13 @@ class WordAnchors:
     vectors: torch.Tensor
     neighbours: torch.Tensor
 
-    def drawn(self, share: float, generator: torch.Generator) -> torch.Tensor:
-        """(c, d): the vectors, each replaced by one of its neighbours with the probability ``share`` (section 3.5)."""
+    def drawn(self, generator: torch.Generator) -> torch.Tensor:
+        """(c, d): the vectors, each replaced by one of its neighbours with the probability SWAP (section 3.5)."""
         classes, count = self.neighbours.shape[:2]
         if not count:
             return self.vectors
         chosen = torch.randint(count, (classes,), generator=generator)
-        swapped = torch.rand(classes, generator=generator) < share
+        swapped = torch.rand(classes, generator=generator) < SWAP
         return torch.where(swapped[:, None], self.neighbours[torch.arange(classes), chosen], self.vectors)
 
 
@@ -66,11 +71,11 @@ class WordAnchors:
 class VisualAnchors:
     """Anchors of photos, as the pretrained network sees them (section 3.3).
 
-    means, deviations: (c, d) float32, of the features of each class's photos, number by number. The deviation of a
-    class with one photo is 0.
+    vectors, deviations: (c, d) float32, means and standard deviations of the features of each class's photos, number
+    by number. The deviation of a class with one photo is 0.
     """
 
-    means: torch.Tensor
+    vectors: torch.Tensor
     deviations: torch.Tensor
 
     @staticmethod
@@ -84,33 +89,17 @@ class VisualAnchors:
 
     def drawn(self, generator: torch.Generator) -> torch.Tensor:
         """(c, d): a sample of each class's normal distribution (section 3.5)."""
-        return self.means + self.deviations * torch.randn(self.means.shape, generator=generator)
+        return self.vectors + self.deviations * torch.randn(self.vectors.shape, generator=generator)
 
 
-@dataclass(frozen=True)
-class SemanticAnchors:
-    """The anchors that a recipe uses; None for the others."""
-
-    word: WordAnchors | None
-    visual: VisualAnchors | None
-
-    def drawn(self, share: float, randomised: bool, generator: torch.Generator) -> dict[Anchor, torch.Tensor]:
-        """The anchors of one step, (c, d) each, in the order of ``ANCHORS``.
-
-        share: of words that are replaced by a neighbour, where anchors are ``randomised``.
-        """
-        found: dict[Anchor, torch.Tensor] = {}
-        if self.word is not None:
-            found["word"] = self.word.drawn(share, generator) if randomised else self.word.vectors
-        if self.visual is not None:
-            found["visual"] = self.visual.drawn(generator) if randomised else self.visual.means
-        return found
+# The anchors that a recipe uses, in the order of ``ANCHORS``.
+Anchors: TypeAlias = Mapping[Anchor, WordAnchors | VisualAnchors]
 
 
 def similarities(anchors: torch.Tensor) -> torch.Tensor:
-    """(c, d) anchors -> (c, c), their cosines: the matrix A of eq. 2."""
+    """(c, d) anchors -> (c, c), SHARPNESS times their cosines: the matrix A of eq. 2."""
     directions = F.normalize(anchors, dim=1)
-    return directions @ directions.T
+    return SHARPNESS * (directions @ directions.T)
 
 
 def widened(anchors: torch.Tensor, units: int) -> torch.Tensor:
@@ -179,13 +168,13 @@ def pretrained_features(
     return kept_tensors(path, ask)["features"]
 
 
-def joined_edges(of_each: list[torch.Tensor], sharpness: float) -> torch.Tensor:
+def joined_edges(of_each: list[torch.Tensor]) -> torch.Tensor:
     """The normalised adjacency matrix of the joined graph: (g c, g c) for g graphs of c anchors.
 
     Each graph is fully connected, by its similarities. The anchors of one class in different graphs are connected as
     strongly as an anchor with itself. Other anchors of different graphs have no edge, so the softmax leaves them out.
 
-    of_each: (c, c) similarities of each graph. sharpness: what they are multiplied by before the softmax of each row.
+    of_each: (c, c) similarities of each graph.
     """
     count = len(of_each[0])
     rows = []
@@ -193,7 +182,7 @@ def joined_edges(of_each: list[torch.Tensor], sharpness: float) -> torch.Tensor:
         none = torch.full_like(own, -torch.inf)
         across = torch.where(torch.eye(count, dtype=torch.bool), own.diagonal()[:, None], none)
         rows.append(torch.cat([own if other == number else across for other in range(len(of_each))], dim=1))
-    return (torch.cat(rows) * sharpness).softmax(dim=1)
+    return torch.cat(rows).softmax(dim=1)
 
 
 class AnchorGraph(nn.Module):
@@ -203,16 +192,16 @@ class AnchorGraph(nn.Module):
     change how alike anchors are.
     """
 
-    def __init__(self, units: int, layers: int, sharpness: float) -> None:
+    def __init__(self, units: int, layers: int) -> None:
         super().__init__()
-        self.units, self.sharpness = units, sharpness
+        self.units = units
         self.layers = nn.ModuleList(nn.Linear(units, units, bias=False) for _ in range(layers))
         for layer in self.layers:
             nn.init.orthogonal_(layer.weight)  # type: ignore[arg-type]
 
     def forward(self, anchors: Mapping[Anchor, torch.Tensor]) -> dict[Anchor, torch.Tensor]:
         """Anchors (c, d) of any widths up to ``units`` -> adapted anchors (c, units)."""
-        edges = joined_edges([similarities(of_one) for of_one in anchors.values()], self.sharpness)
+        edges = joined_edges([similarities(of_one) for of_one in anchors.values()])
         nodes = torch.cat([widened(of_one, self.units) for of_one in anchors.values()])
         for layer in self.layers:
             nodes = layer(edges @ nodes)
@@ -229,7 +218,7 @@ def info_nce(sketches: torch.Tensor, photos: torch.Tensor, temperature: float) -
 
 
 def anchored_contrastive_loss(
-    vectors: torch.Tensor, others: torch.Tensor, alike: torch.Tensor, temperature: float, sharpness: float
+    vectors: torch.Tensor, others: torch.Tensor, alike: torch.Tensor, temperature: float
 ) -> torch.Tensor:
     """The cross-entropy between how alike anchors are and how alike vectors are (eqs. 3 and 4).
 
@@ -241,9 +230,8 @@ def anchored_contrastive_loss(
         alike: (n, m), similarities of the anchor of each vector's class with each anchor, or with that of each photo's
             class.
         temperature: of the cosines between ``vectors`` and ``others``.
-        sharpness: what ``alike`` is multiplied by before its softmax; the equations have 1.
     """
-    target = (alike * sharpness).softmax(dim=1)
+    target = alike.softmax(dim=1)
     cosines = F.normalize(vectors, dim=1) @ F.normalize(others, dim=1).T
     return -(target * (cosines / temperature).log_softmax(dim=1)).sum(dim=1).mean()
 
@@ -276,7 +264,7 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
     anchors: of the pictures' classes; those that the recipe's network has. backbone: weights of the pretrained ViT,
     under timm's key names. The other arguments are those of ``Trainer``.
 
-    Raises ModelError: the pictures are of one class only, or the backbone is not the recipe's.
+    Raises ModelError: the backbone is not the recipe's.
     """
 
     recipe: AnchorRecipe
@@ -285,20 +273,19 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         self,
         recipe: AnchorRecipe,
         data: TrainingSet,
-        anchors: SemanticAnchors,
+        anchors: Anchors,
         backbone: dict[str, torch.Tensor],
         folder: Path,
     ) -> None:
-        check_classes(data)
         self.recipe, self.data, self.anchors = recipe, data, anchors
         network = anchor_network_from(recipe.config, backbone, recipe.seed)
         graph = None
         if recipe.anchoring.graph and recipe.config.anchors:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(recipe.seed)
-                graph = AnchorGraph(recipe.config.units, recipe.anchoring.graph, recipe.anchoring.sharpness)
+                graph = AnchorGraph(recipe.config.units, recipe.anchoring.graph)
         # The anchors of photos follow from photos and backbone.
-        words = {} if anchors.word is None else {f"words.{k}": v for k, v in vars(anchors.word).items()}
+        words = {f"words.{name}": value for name, value in vars(anchors["word"]).items()} if "word" in anchors else {}
         origin = digest(repr(recipe) + data.key, backbone | words)
         super().__init__(recipe, AnchoredNetwork(network, graph), folder, origin)
         self.resume()
@@ -321,7 +308,10 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
             tokens = network.retrieval_tokens(pixels).float()
         tokens = scaled_gradient(tokens, recipe.optimiser.backbone_gradient)
         sketch, photo = (network.represent(half) for half in tokens.chunk(2))
-        drawn = self.anchors.drawn(recipe.anchoring.swap, recipe.anchoring.randomised, generator)
+        drawn = {
+            name: of_one.drawn(generator) if recipe.anchoring.randomised else of_one.vectors
+            for name, of_one in self.anchors.items()
+        }
         return {"nce": info_nce(sketch.ret, photo.ret, recipe.temperature)} | self._anchored(
             sketch, photo, labels, drawn
         )
@@ -330,7 +320,6 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         self, sketch: Representations, photo: Representations, labels: torch.Tensor, drawn: dict[Anchor, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """The anchored contrastive losses: of sketches and of photos with anchors, of sketches with photos."""
-        temperature, sharpness = self.recipe.temperature, self.recipe.anchoring.sharpness
         adapted = self.network.adapted(drawn)
         losses: dict[str, torch.Tensor] = {}
         for name, of_sketches, of_photos in zip(drawn, sketch.hidden, photo.hidden, strict=False):
@@ -340,7 +329,7 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
                 ("photo", of_photos, adapted[name], alike),
                 ("sample", of_sketches, of_photos, alike[:, labels]),
             ):
-                losses[f"{name}_{what}"] = anchored_contrastive_loss(vectors, others, target, temperature, sharpness)
+                losses[f"{name}_{what}"] = anchored_contrastive_loss(vectors, others, target, self.recipe.temperature)
         return losses
 
 
@@ -349,7 +338,7 @@ def train_anchors(recipe: AnchorRecipe, run: Run) -> None:
 
     def begin(training: Corpus, validation: Corpus) -> tuple[AnchorTrainer, dict[str, str]]:
         backbone, data = read_backbone(run.backbone), training_set(training)
-        words = visual = None
+        anchors: dict[Anchor, WordAnchors | VisualAnchors] = {}
         notes = {}
         if "word" in recipe.config.anchors:
             vectors = read_word_vectors(run.words)
@@ -359,10 +348,12 @@ def train_anchors(recipe: AnchorRecipe, run: Run) -> None:
             # Classes whose names the training may not know.
             unseen = read_split(data_folder(), "unseen") if run.data is None else ()
             kept_out = (*validation.labels, *unseen)
-            words = word_anchors(vectors, training.labels, recipe.names, neighbours=neighbours, kept_out=kept_out)
+            anchors["word"] = word_anchors(
+                vectors, training.labels, recipe.names, neighbours=neighbours, kept_out=kept_out
+            )
         if "visual" in recipe.config.anchors:
             features = pretrained_features(recipe.config, backbone, data.photos, data.key, cache_folder() / "features")
-            visual = VisualAnchors.of_features(features, data.photo_rows)
-        return AnchorTrainer(recipe, data, SemanticAnchors(words, visual), backbone, run.folder), notes
+            anchors["visual"] = VisualAnchors.of_features(features, data.photo_rows)
+        return AnchorTrainer(recipe, data, anchors, backbone, run.folder), notes
 
     train_from_backbone(recipe, run, begin)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model.datasets import Corpus, Task, some_of_each
 from model.errors import ModelError
 from model.evaluation import HARMONIC, encode_pictures, measure
-from model.network import Method, Network, Prior
+from model.network import Network, Prior
 from model.training import encoded, trained_matcher
 
 PROTOTYPES = 256
@@ -58,12 +58,7 @@ def with_prior(
 
 
 def with_chosen_prior(
-    network: Network,
-    training: Corpus,
-    further: Corpus,
-    large: Task,
-    methods: Sequence[Method],
-    dtype: torch.dtype = torch.float32,
+    network: Network, training: Corpus, further: Corpus, large: Task, dtype: torch.dtype
 ) -> tuple[Network, dict[str, float]]:
     """A copy of the network with the prior that is best on ``large``, trained and validation classes in one gallery.
 
@@ -76,20 +71,19 @@ def with_chosen_prior(
     prior = other.prior
     if prior is None or large.harmonic is None:
         raise ModelError("a prior is chosen between trained classes and others; the gallery lacks one of them")
-    matcher = trained_matcher(other, dtype, methods)
+    matcher = trained_matcher(other, dtype)
     queries, gallery = encoded(matcher, large.corpus)
     priors = prior(gallery.ret).numpy()
+    cosines = 1 - matcher.ret_distances(queries, gallery).square().numpy() / 2
+    logits = matcher.relation_logits(queries[::RELATION_EVERY], gallery).numpy()
     figures: dict[str, float] = {}
-    if "ret" in methods:
-        cosines = 1 - matcher.ret_distances(queries, gallery).square().numpy() / 2
-        weight, before, after = best_weight(cosines, priors, RET_WEIGHTS, large)
-        prior.ret_weight.fill_(weight)
-        figures |= {"harmonic ret": round(before, 4), "harmonic ret, prior": round(after, 4)}
-    if "rn" in methods:
-        logits = matcher.relation_logits(queries[::RELATION_EVERY], gallery).numpy()
-        weight, before, after = best_weight(logits, priors, RELATION_WEIGHTS, large.subsampled(RELATION_EVERY, 1))
-        prior.relation_weight.fill_(weight)
-        figures |= {"harmonic rn": round(before, 4), "harmonic rn, prior": round(after, 4)}
+    for name, chosen, scores, weights, task in (
+        ("ret", prior.ret_weight, cosines, RET_WEIGHTS, large),
+        ("rn", prior.relation_weight, logits, RELATION_WEIGHTS, large.subsampled(RELATION_EVERY, 1)),
+    ):
+        weight, before, after = best_weight(scores, priors, weights, task)
+        chosen.fill_(weight)
+        figures |= {f"harmonic {name}": round(before, 4), f"harmonic {name}, prior": round(after, 4)}
     return other, figures
 
 

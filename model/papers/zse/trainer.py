@@ -10,7 +10,7 @@ from torch import nn
 
 from model.datasets import Corpus
 from model.network import Network, from_backbone, read_backbone
-from model.papers.pictures import TrainingSet, check_classes, one_of_each, sized, training_set
+from model.papers.pictures import TrainingSet, one_of_each, sized, training_set
 from model.papers.recipe import ZseRecipe
 from model.papers.runs import Run, Trainer, train_from_backbone
 from model.training import digest
@@ -29,13 +29,12 @@ class ZseTrainer(Trainer[Network]):
 
     backbone: pretrained weights to start from, under timm's key names; the other arguments are those of ``Trainer``.
 
-    Raises ModelError: the pictures are of one class only, or the backbone is another ViT's.
+    Raises ModelError: the backbone is another ViT's.
     """
 
     recipe: ZseRecipe
 
     def __init__(self, recipe: ZseRecipe, data: TrainingSet, backbone: dict[str, torch.Tensor], folder: Path) -> None:
-        check_classes(data)
         self.recipe, self.data = recipe, data
         network = from_backbone(recipe.config, backbone, recipe.seed)
         super().__init__(recipe, network, folder, digest(repr(recipe) + data.key, backbone))

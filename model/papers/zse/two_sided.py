@@ -43,8 +43,14 @@ _PHOTOS = 16
 _MOST_SCALE = 60.0
 # Of the regression from words to photos, chosen by how well it places words of classes that it was not fitted on.
 _RIDGE = 0.2
-# Sketches of each class that give the first point of a class without photos.
-_FIRST_SKETCHES = 3
+# Sketches of each class that give the first point of a class without photos, and the learning rate of such points.
+_FIRST_SKETCHES, _POINT_RATE = 3, 1e-2
+# The cosines are divided by it at the beginning; it is learned.
+_TEMPERATURE = 0.07
+# Weight of the contrast of sketches with photos of the batch, beside that with all classes.
+_CONTRAST = 0.5
+# Of a step's classes at most so many that have photos are compared pair by pair.
+_PAIR_CLASSES = 32
 
 
 def class_places(
@@ -91,7 +97,7 @@ class SketchSide(nn.Module):
         log_scale: the logarithm of what the cosines of [Ret] are multiplied by.
     """
 
-    def __init__(self, network: Network, points: int, temperature: float) -> None:
+    def __init__(self, network: Network, points: int) -> None:
         super().__init__()
         encoder = network.encoder
         if not isinstance(encoder, TwoSidedEncoder) or network.ret_term is None:
@@ -99,7 +105,7 @@ class SketchSide(nn.Module):
         self.tuning, self.head = encoder.tuning, encoder.head
         self.cross, self.relation, self.ret_term = network.cross, network.relation, network.ret_term
         self.points = nn.Parameter(torch.zeros(points, network.config.width))
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(_TEMPERATURE)))
 
 
 class TwoSidedTrainer(Trainer[SketchSide]):
@@ -126,13 +132,13 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         network.cross.float()
         # Each data set has an equal part in a class, however many sketches it has.
         self.rows = tuple(balanced(rows, data.sources) for rows in (*data.sketch_rows, *data.further_rows))
-        side = SketchSide(network, len(data.further_rows), recipe.temperature).requires_grad_(True)
+        side = SketchSide(network, len(data.further_rows)).requires_grad_(True)
         state = {name: value for name, value in network.state_dict().items() if "photo_side" not in name}
         super().__init__(recipe, side, folder, digest(repr(recipe) + data.key + network.config.photo_side, state))
         self.photos = self._encoded_photos()
         # Classes with photos come first.
         self.with_photos = len(data.photo_rows)
-        self.places = class_places(data.classes, data.shown, self.photos.ret.cpu(), vectors).to(self.device)
+        self.places = class_places(data.classes, data.shown, self.photos.ret, vectors)
         self.placed = self.places.any(dim=1)
         if not self.state_path.exists():
             self._begin()
@@ -166,7 +172,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             [
                 {"params": [*side.tuning.parameters(), side.log_scale], "rate": chosen.tuning_rate},
                 {"params": [side.head.ret.weight, side.head.centre], "rate": chosen.head_rate},
-                {"params": [side.points], "rate": chosen.point_rate},
+                {"params": [side.points], "rate": _POINT_RATE},
                 {"params": [p for module in pairs for p in module.parameters()], "rate": chosen.pair_rate},
             ],
             weight_decay=0.0,
@@ -200,19 +206,19 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             own = self.data.drawn_from[sketches[:shown]]
             photos = torch.where((own >= 0) & (torch.rand(shown, generator=generator) < 0.5), own, photos)
             cosines = ret[:shown] @ F.normalize(self.photos.ret[photos], dim=1).T
-            losses["contrast"] = recipe.contrast * F.cross_entropy(scale * cosines, torch.arange(shown))
-            few, network = min(shown, recipe.pair_classes), self.base
+            losses["contrast"] = _CONTRAST * F.cross_entropy(scale * cosines, torch.arange(shown))
+            few, network = min(shown, _PAIR_CLASSES), self.base
             sketch_side = network.project(tokens[:few], "sketch")
             photo_side = network.project(self.photos[photos[:few]], "photo")
             rows = [sketch_side.rows(slice(row, row + 1)) for row in range(len(sketch_side))]
             logits = torch.stack([network.relate(row, photo_side) for row in rows])
-            losses["pairs"] = recipe.pairs * listwise_loss(logits)
+            losses["pairs"] = listwise_loss(logits)
         return losses
 
     def _encoded(self, sketches: torch.Tensor, augment: Augmentation) -> Tokens:
         """The tokens of these sketches, varied."""
         ink = augment.sketches(1 - self.data.sketches[sketches].float() / 255)
-        return self.base.encode(sized(1 - ink, self.base.config).to(self.device), "sketch")
+        return self.base.encode(sized(1 - ink, self.base.config), "sketch")
 
     def _encoded_photos(self) -> Tokens:
         """The tokens of all training photos, which are encoded once and kept in the folder."""
@@ -221,12 +227,12 @@ class TwoSidedTrainer(Trainer[SketchSide]):
 
         @torch.inference_mode()
         def encode() -> dict[str, torch.Tensor]:
-            batches = (sized(some, network.config).to(self.device) for some in torch.split(data.photos, _PHOTOS))
-            found = Tokens.cat([network.encode(images, "photo").to("cpu") for images in batches])
+            batches = (sized(some, network.config) for some in torch.split(data.photos, _PHOTOS))
+            found = Tokens.cat([network.encode(images, "photo") for images in batches])
             return {"features": found.features.half(), "positions": found.positions}
 
         kept = kept_tensors(self.folder / f"photos-{origin[:16]}.safetensors", encode)
-        return Tokens(kept["features"].float(), kept["positions"]).to(self.device)
+        return Tokens(kept["features"].float(), kept["positions"])
 
     def _begin(self) -> None:
         """Takes the means of sketches off, unless an earlier training did, and puts points where their sketches lie."""
@@ -288,7 +294,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         harmonic: dict[str, float] = {}
         large = large_validation(recipe) if run.data is None else None
         if large is not None:
-            trained, harmonic = with_chosen_prior(trained, training, further, large, recipe.methods, recipe.dtype)
+            trained, harmonic = with_chosen_prior(trained, training, further, large, recipe.dtype)
         trained, figures = calibrated(trained, chosen_on, recipe.dtype, recipe.methods)
         notes["validation"] = json.dumps(figures | harmonic)
     elif start is not None:

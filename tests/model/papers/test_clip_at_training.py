@@ -229,9 +229,9 @@ def test_a_stopped_training_goes_on_exactly_where_it_was(
 
 
 def test_photos_of_one_class_or_without_pairs_cannot_be_trained_on(texts: torch.Tensor, tmp_path: Path) -> None:
-    alone = training_set(write_class_folders(tmp_path / "one", seeds=range(2), shapes=SHAPES[:1]), tmp_path / "px")
+    alone = write_class_folders(tmp_path / "one", seeds=range(2), shapes=SHAPES[:1])
     with pytest.raises(ModelError, match="of 1 class only; at least 2 are needed"):
-        trainer(alone, texts, tmp_path / "run")
+        training_set(alone, tmp_path / "px")
     unpaired = training_set(write_class_folders(tmp_path / "two", seeds=range(2), shapes=SHAPES[:2]), tmp_path / "px")
     with pytest.raises(ModelError, match="0 categories have 2 photos with sketches drawn from them"):
         trainer(unpaired, texts, tmp_path / "run", level="fine-grained")

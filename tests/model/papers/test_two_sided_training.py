@@ -62,7 +62,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_class_folders(folder / "mine", seeds=range(3), shapes=SHAPES[:4])
     lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in NETWORK.items())
     (folder / "my.toml").write_text(
-        'base = "two-sided/own"\nbf16 = false\nsteps = 4\nclasses = 3\npair_classes = 3\n'
+        'base = "two-sided/own"\nbf16 = false\nsteps = 4\nclasses = 3\n'
         # Rates that are seen in half precision after two steps.
         "save_every = 1\n[optimiser]\nwarmup = 1\ntuning_rate = 0.05\npair_rate = 0.05\n"
         f"[network]\n{lines}"
