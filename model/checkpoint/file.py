@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 import weights
 from model.errors import ModelError
-from model.network import NETWORKS, Calibration, ModelConfig, Network, RetNetwork, as_zse
+from model.network import NETWORKS, Calibration, ModelConfig, Network, RetNetwork, as_zse, from_json, to_json
 from model.terminal import expanded
 
 FORMAT = "sketch-search"
@@ -66,8 +66,8 @@ def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | 
         **(notes or {}),
         "format": FORMAT,
         "version": str(VERSION),
-        "config": network.config.to_json(),
-        "calibration": network.calibration.to_json(),
+        "config": to_json(network.config),
+        "calibration": to_json(network.calibration),
     }
     if network.kind != _FIRST_KIND:
         metadata["kind"] = network.kind
@@ -137,10 +137,8 @@ def load_network(path: Path) -> RetNetwork:
             f"{path} holds a network of the kind {metadata['kind']!r}, which this version does not know; "
             "install a newer sketch-search"
         )
-    config, calibration = (
-        kind.config_kind.from_json(metadata["config"]),
-        Calibration.from_json(metadata.get("calibration", "")),
-    )
+    config = from_json(kind.config_kind, metadata["config"], "the checkpoint's configuration")
+    calibration = from_json(Calibration, metadata.get("calibration", ""), "the checkpoint's calibration")
     with torch.device("meta"):
         network = kind(config, calibration)
     try:

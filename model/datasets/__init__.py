@@ -22,7 +22,6 @@ from model.datasets.corpus import (
 from model.datasets.tasks import (
     LARGE_PROTOCOLS,
     Task,
-    check_classes,
     hold_out,
     one_data_set,
     read_task,

@@ -79,8 +79,7 @@ class Task:
         return replace(self, corpus=subsampled(self.corpus, sketches, photos), sizes=sizes)
 
     def by_class(self) -> Task:
-        """Each class as a group of its own. Raises ModelError where no class has both a sketch and a photo."""
-        check_classes(self.corpus)
+        """Each class as a group of its own."""
         corpus = answerable(self.corpus)
         groups = {label: frozenset({label}) for label in sorted({sketch.label for sketch in corpus.sketches})}
         return replace(self, corpus=corpus, groups=groups, each_class=True)
@@ -246,7 +245,7 @@ def _grouped(task: Task, wanted: Mapping[str, Collection[str]]) -> Task:
     return replace(task, groups=groups, harmonic=harmonic)
 
 
-def hold_out(corpus: Corpus, share: float = HELD_OUT) -> tuple[Corpus, tuple[Picture, ...]]:
+def hold_out(corpus: Corpus) -> tuple[Corpus, tuple[Picture, ...]]:
     """Splits off some photos of each class: the corpus without them, and those photos.
 
     Class and file name alone decide which, so that training and evaluation hold out the same photos. Sets of
@@ -264,7 +263,7 @@ def hold_out(corpus: Corpus, share: float = HELD_OUT) -> tuple[Corpus, tuple[Pic
     held = {
         (label, name)
         for label, all_names in names.items()
-        for name in sorted(all_names, key=lambda name: order(label, name))[: round(share * len(all_names))]
+        for name in sorted(all_names, key=lambda name: order(label, name))[: round(HELD_OUT * len(all_names))]
     }
     kept = tuple(p for p in corpus.photos if (p.label, p.path.stem.lower()) not in held)
     out = tuple(p for p in corpus.photos if (p.label, p.path.stem.lower()) in held and p.source not in THUMBNAIL_SETS)
@@ -322,12 +321,6 @@ def answerable(corpus: Corpus) -> Corpus:
     """The corpus without the sketches whose class has no photo."""
     there = {label for p in corpus.photos for label in (p.label, *p.also)}
     return Corpus(tuple(p for p in corpus.sketches if p.label in there), corpus.photos)
-
-
-def check_classes(corpus: Corpus) -> None:
-    """Raises ModelError where no class has both a sketch and a photo."""
-    if not {p.label for p in corpus.sketches} & {p.label for p in corpus.photos}:
-        raise ModelError("no sketch has a photo of its class; the two halves must use the same class names")
 
 
 def subsampled(corpus: Corpus, sketches: int, photos: int) -> Corpus:

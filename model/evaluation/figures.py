@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.datasets import LARGE_PROTOCOLS, Corpus, Picture, Task, check_classes, drawn_from
+from model.datasets import LARGE_PROTOCOLS, Corpus, Picture, Task, drawn_from
 from model.errors import ModelError
 from model.metrics import first_page, query_metrics, target_ranks
 
@@ -136,8 +136,8 @@ class Evaluation:
 def measure(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
     """The figures that the task's protocol has.
 
-    matrices: of each method the scores (sketches, photos), higher is better. Raises ModelError where no class has both
-    a sketch and a photo, or, in the fine-grained protocol, a sketch was drawn from none of the photos.
+    matrices: of each method the scores (sketches, photos), higher is better. Raises ModelError where a sketch of the
+    fine-grained protocol was drawn from none of the photos, ValueError where no sketch has a photo of its class.
     """
     if task.protocol in LARGE_PROTOCOLS or task.each_class:
         return _measure_groups(task, matrices)
@@ -146,7 +146,6 @@ def measure(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluat
 
 def _measure_categories(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
     """Category retrieval: a photo is relevant where it shows the class of the sketch. Sources are groups, too."""
-    check_classes(task.corpus)
     relevant = relevance(task.corpus)
     scored = tuple(task.corpus.sketches[row] for row in np.flatnonzero(relevant.any(axis=1)))
     groups = {source: np.array([p.source == source for p in scored]) for source in {p.source for p in scored} if source}
@@ -221,17 +220,13 @@ def relevance(corpus: Corpus) -> NDArray[np.bool_]:
     return matches
 
 
-def bootstrap(
-    values: NDArray[np.float64], groups: Sequence[str] | None = None, *, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[Interval, ...]:
+def bootstrap(values: NDArray[np.float64], groups: Sequence[str] | None = None) -> tuple[Interval, ...]:
     """Percentile intervals of the means of the columns of ``values`` (q, m) over its q rows.
 
     Every column is resampled with the same rows, so the interval of a column of differences is that of paired
-    differences. The same seed gives the same rows.
+    differences. Every call draws the same rows.
 
-    Args:
-        groups: a name for each row; groups are then drawn instead of rows, each with all its rows. None for rows.
-        resamples: their number, at least 1.
+    groups: a name for each row; groups are then drawn instead of rows, each with all its rows. None for rows.
 
     Raises ValueError: there are no rows, or the groups do not fit them.
     """
@@ -241,11 +236,11 @@ def bootstrap(
     counts = np.bincount(numbers).astype(np.float64)
     sums = np.zeros((len(counts), values.shape[1]))
     np.add.at(sums, numbers, values)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     share = np.full(len(counts), 1 / len(counts))
-    means = np.empty((resamples, values.shape[1]))
+    means = np.empty((RESAMPLES, values.shape[1]))
     rows = max(1, _CHUNK_ELEMENTS // len(counts))
-    for start in range(0, resamples, rows):
+    for start in range(0, RESAMPLES, rows):
         part = means[start : start + rows]
         times = generator.multinomial(len(counts), share, size=len(part)).astype(np.float64)
         part[:] = times @ sums / (times @ counts)[:, None]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.datasets import Corpus, Picture, check_classes
+from model.datasets import Corpus, Picture
 from model.errors import ImageError, ModelError
 from model.matcher import Matcher
 from model.network import METHODS, Method, Modality, Tokens
@@ -39,7 +39,8 @@ def score_matrices(
     """
     if not corpus.sketches or not corpus.photos:
         raise ModelError("an evaluation needs sketches and photos; found " + counts(corpus))
-    check_classes(corpus)
+    if not {sketch.label for sketch in corpus.sketches} & {photo.label for photo in corpus.photos}:
+        raise ModelError("no sketch has a photo of its class; the two halves must use the same class names")
     queries = encode_pictures(matcher, corpus.sketches, "sketch")
     gallery = encode_pictures(matcher, corpus.photos, "photo")
     chosen = [m for m in METHODS if m in (methods or matcher.methods)]

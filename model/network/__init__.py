@@ -22,6 +22,7 @@ from model.network.config import (
     NetworkConfig,
     from_json,
     preset,
+    to_json,
 )
 from model.network.encoder import Encoder, EncoderTrace
 from model.network.relation import BestMatchRelation, CrossAttention, KernelRelation, Side, kernel_matrix

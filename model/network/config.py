@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -40,7 +40,7 @@ Record = TypeVar("Record", bound="DataclassInstance")
 
 
 def to_json(record: DataclassInstance) -> str:
-    """One JSON object with a key for each field, sorted by name."""
+    """The text that a checkpoint stores: one JSON object with a key for each field, sorted by name."""
     return json.dumps(dataclasses.asdict(record), sort_keys=True)
 
 
@@ -115,15 +115,6 @@ class Calibration:
     def relation_trained(self) -> bool:
         """True if the relation network was trained, so that its score means something."""
         return bool(set(self.methods) - {"ret"})
-
-    def to_json(self) -> str:
-        """The text that a checkpoint stores."""
-        return to_json(self)
-
-    @staticmethod
-    def from_json(text: str) -> Calibration:
-        """Raises ModelError for unknown fields or unusable values: a newer or damaged checkpoint."""
-        return from_json(Calibration, text, "the checkpoint's calibration")
 
 
 # For a network whose relation network is untrained: only [Ret] may be used for scores.
@@ -203,15 +194,6 @@ class NetworkConfig(ABC):
     @abstractmethod
     def token_count(self, modality: Modality) -> int:
         """The number of tokens of an encoded image, [Ret] included."""
-
-    def to_json(self) -> str:
-        """The text that a checkpoint stores."""
-        return to_json(self)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Raises ModelError for unknown or missing fields, a newer or damaged checkpoint, and for what is gone."""
-        return from_json(cls, text, "the checkpoint's configuration")
 
 
 def out_of_bounds(record: DataclassInstance, bounds: Bounds) -> list[str]:

@@ -110,11 +110,6 @@ class Recipe(Table, ABC):
         """The number of steps of the whole training."""
 
     @property
-    @abstractmethod
-    def pictures(self) -> int:
-        """The pictures that the network sees in the whole training, repeats and shuffled ones counted."""
-
-    @property
     def methods(self) -> tuple[Method, ...]:
         """The methods of scoring that the losses train."""
         return ("ret",)
@@ -195,10 +190,6 @@ class ZseRecipe(Recipe):
     optimiser: ZseOptimiser = ZseOptimiser()
 
     @property
-    def pictures(self) -> int:
-        return self.steps * 4 * self.quadruplets.samples
-
-    @property
     def methods(self) -> tuple[Method, ...]:
         trained: dict[Method, float] = {"rn": self.quadruplets.relation, "ret": self.quadruplets.triplet}
         return tuple(method for method, weight in trained.items() if weight)
@@ -256,11 +247,6 @@ class TwoSidedRecipe(Recipe):
     anew: bool = False
     optimiser: TwoSidedOptimiser = TwoSidedOptimiser()
     evaluate_everything: int = 0
-
-    @property
-    def pictures(self) -> int:
-        """The sketches that the network sees in the whole training; photos are encoded once."""
-        return self.steps * self.classes
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -339,10 +325,6 @@ class AnchorRecipe(VectorRecipe):
     optimiser: AnchorOptimiser = AnchorOptimiser()
 
     @property
-    def pictures(self) -> int:
-        return self.steps * 2 * self.batch
-
-    @property
     def config(self) -> AnchorConfig:
         """The configuration of the network. Raises ModelError for one that cannot be used."""
         layout = vit_layout(self.backbone, int(self.network.get("image_size", 224)), self.sizes)
@@ -418,11 +400,6 @@ class ClipAtRecipe(VectorRecipe):
     categories: int = 4
     losses: ClipAtLosses = ClipAtLosses()
     optimiser: ClipAtOptimiser = ClipAtOptimiser()
-
-    @property
-    def pictures(self) -> int:
-        shuffled = 3 if self.fine_grained and self.losses.patches else 0
-        return self.steps * self.batch * (2 + shuffled)
 
     @property
     def fine_grained(self) -> bool:

@@ -287,9 +287,7 @@ def train_from_backbone(recipe: Recipe, run: Run, begin: Begin) -> None:
     training, validation = pictures.training, pictures.validation
     if validation is None:
         raise ModelError(f'a recipe of {recipe.title} is calibrated on the validation classes: leave "val" out')
-    print(
-        f"training on {counts(training)}, {recipe.pictures:,} of them in all steps; calibrated on {counts(validation)}"
-    )
+    print(f"training on {counts(training)}; calibrated on {counts(validation)}")
     trainer, notes = begin(training, validation)
     if run_steps(trainer, run, validation):
         chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)

@@ -170,9 +170,9 @@ def compiled_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens, **
 
     None where it cannot be compiled; stderr says why.
     """
+    network = as_zse(matcher.network)
     try:
-        compiled = torch.compile(matcher.network.relate, dynamic=False, **options)
-        matcher.network.relate = compiled  # type: ignore[method-assign]
+        network.relate = torch.compile(network.relate, dynamic=False, **options)  # type: ignore[method-assign]
         way = scoring_way(name, matcher, sketch, photos)
         way.run()
     except (RuntimeError, OSError) as error:

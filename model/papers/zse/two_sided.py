@@ -275,10 +275,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     training, validation, further = pictures.training, pictures.validation, pictures.further
     if validation is None and start is None:
         raise ModelError("a recipe that trains on the validation classes needs --start, whose calibration it keeps")
-    print(
-        f"training on {counts(training)} and {len(further.sketches):,} sketches without photos, "
-        f"{recipe.pictures:,} of them in all steps"
-    )
+    print(f"training on {counts(training)} and {len(further.sketches):,} sketches without photos")
     vectors = read_word_vectors(run.words) if run.data is None and further.sketches else None
     data = training_set(training, further=further)
     plain = network.prior_replaced(None).vocabulary_replaced(None)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.datasets.corpus import Corpus, Picture
 from model.datasets.tasks import Task
-from model.evaluation import bootstrap, measure, relevance
+from model.evaluation import bootstrap, figures, measure, relevance
 from model.evaluation.figures import LEVEL
 
 
@@ -74,7 +74,8 @@ def draws(seed: int, rows: int, columns: int) -> NDArray[np.float64]:
     return np.random.default_rng(seed).uniform(size=(rows, columns))
 
 
-def test_intervals_are_those_of_a_loop_over_resamples() -> None:
+def test_intervals_are_those_of_a_loop_over_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "RESAMPLES", 300)
     values = draws(1, 40, 2)
     chance = np.random.default_rng(0)
     means = []
@@ -82,23 +83,24 @@ def test_intervals_are_those_of_a_loop_over_resamples() -> None:
         times = chance.multinomial(40, np.full(40, 1 / 40))
         rows = [row for row, count in enumerate(times) for _ in range(count)]
         means.append([sum(values[row][column] for row in rows) / len(rows) for column in range(2)])
-    for column, found in enumerate(bootstrap(values, resamples=300)):
+    for column, found in enumerate(bootstrap(values)):
         ordered = [mean[column] for mean in means]
         assert found.value == pytest.approx(values[:, column].mean())
         assert found.low == pytest.approx(np.quantile(ordered, (1 - LEVEL) / 2))
         assert found.high == pytest.approx(np.quantile(ordered, (1 + LEVEL) / 2))
 
 
-def test_classes_are_drawn_with_all_their_queries() -> None:
+def test_classes_are_drawn_with_all_their_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "RESAMPLES", 200)
     values, groups = draws(2, 30, 1), [f"class{i % 7}" for i in range(30)]
     names = sorted(set(groups))
-    chance = np.random.default_rng(5)
+    chance = np.random.default_rng(0)
     means = []
     for _ in range(200):
         drawn = [n for n, c in zip(names, chance.multinomial(7, np.full(7, 1 / 7)), strict=True) for _ in range(c)]
         rows = [row for name in drawn for row, group in enumerate(groups) if group == name]
         means.append(values[rows].mean())
-    (found,) = bootstrap(values, groups, resamples=200, seed=5)
+    (found,) = bootstrap(values, groups)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
 
 

@@ -19,7 +19,7 @@ from model.checkpoint import load_network
 from model.commands import main
 from model.errors import ModelError
 from model.matcher import load
-from model.network import Calibration, ModelConfig, Network, PhotoSide, TwoSidedEncoder, VitShape, preset
+from model.network import Calibration, ModelConfig, Network, PhotoSide, TwoSidedEncoder, VitShape, from_json, preset
 from model.papers.pictures import balanced
 from model.papers.word_vectors import WordVectors
 from model.papers.zse.photo_side import PhotoFeatures, fit_head, renormalised, vit_tensors
@@ -41,9 +41,7 @@ NETWORK = {
     "cross_heads": 2,
     "cross_ffn": 16,
 }
-SMALL = ModelConfig.from_json(
-    json.dumps({**json.loads(preset("two-sided-s14").to_json()), **NETWORK, "photo_side": "unknown"})
-)
+SMALL = from_json(ModelConfig, json.dumps({**dataclasses.asdict(preset("two-sided-s14")), **NETWORK}), "SMALL")
 
 
 def photo_side_of(network: Network) -> PhotoSide:
