@@ -68,12 +68,12 @@ class Tokenizer(nn.Module):
 class Block(nn.Module):
     """A pre-norm block in two halves; dropout follows both projections and the perceptron's hidden layer."""
 
-    def __init__(self, width: int, heads: int, *, mlp_ratio: float, dropout: float, norm_eps: float) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
-        self.attn = SelfAttention(width, heads, dropout)
-        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
-        self.mlp = Perceptron(width, int(width * mlp_ratio), dropout)
+        self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.attn = SelfAttention(config)
+        self.norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.mlp = Perceptron(config)
 
     def attended(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The first half, (b, n, d) -> (b, n, d), and the attention weights of [Ret] in it: see `SelfAttention`."""
@@ -89,13 +89,13 @@ class Block(nn.Module):
 class SelfAttention(nn.Module):
     """Self-attention with several heads (eqs. 4 and 5)."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads = heads
-        self.scale = (width // heads) ** -0.5
+        width, self.heads = config.width, config.heads
+        self.scale = (width // self.heads) ** -0.5
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
-        self.proj_drop = nn.Dropout(dropout)
+        self.proj_drop = nn.Dropout(config.dropout)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The output, and the attention weights of [Ret] (eq. 7).
@@ -114,13 +114,14 @@ class SelfAttention(nn.Module):
 class Perceptron(nn.Module):
     """Two linear layers with a GELU between them."""
 
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
+        hidden = int(config.width * config.mlp_ratio)
+        self.fc1 = nn.Linear(config.width, hidden)
         self.act = nn.GELU()
-        self.drop1 = nn.Dropout(dropout)
-        self.fc2 = nn.Linear(hidden, width)
-        self.drop2 = nn.Dropout(dropout)
+        self.drop1 = nn.Dropout(config.dropout)
+        self.fc2 = nn.Linear(hidden, config.width)
+        self.drop2 = nn.Dropout(config.dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(b, n, d) -> (b, n, d)."""
@@ -153,16 +154,7 @@ class Encoder(nn.Module):
         self.ret = nn.Parameter(torch.zeros(1, 1, config.width))
         self.position = nn.Parameter(torch.zeros(1, 1 + config.grid**2, config.width))
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(
-            Block(
-                config.width,
-                config.heads,
-                mlp_ratio=config.mlp_ratio,
-                dropout=config.dropout,
-                norm_eps=config.norm_eps,
-            )
-            for _ in range(config.depth)
-        )
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         nn.init.trunc_normal_(self.ret, std=0.02)
         nn.init.trunc_normal_(self.position, std=0.02)

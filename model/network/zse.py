@@ -27,10 +27,7 @@ from model.network.tokens import Tokens
 from model.network.two_sided import TwoSidedEncoder
 from model.terminal import expanded
 
-_ENCODERS: dict[str, type[Encoder | TwoSidedEncoder]] = {
-    "vit": Encoder,
-    "two-sided": TwoSidedEncoder,
-}
+_ENCODERS: dict[str, type[Encoder | TwoSidedEncoder]] = {"vit": Encoder, "two-sided": TwoSidedEncoder}
 # Names of the encoder for those of timm.
 _RENAMED = {
     "cls_token": "ret",

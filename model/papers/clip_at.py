@@ -26,14 +26,7 @@ from model.network import (
     vit_layout,
     with_learned,
 )
-from model.papers.pictures import (
-    SIDE,
-    TrainingSet,
-    class_batch,
-    sized,
-    some,
-    training_set,
-)
+from model.papers.pictures import SIDE, TrainingSet, class_batch, sized, some, training_set
 from model.papers.recipe import CLIP, ClipAtRecipe
 from model.papers.runs import Run, Trainer, train_from_backbone
 from model.papers.word_vectors import class_rows, class_vectors, read_word_vectors

@@ -13,22 +13,8 @@ from torch import nn
 
 from model.datasets import Corpus, cache_folder, data_folder, read_split
 from model.errors import ModelError
-from model.network import (
-    Anchor,
-    AnchorConfig,
-    AnchorNetwork,
-    Representations,
-    anchor_network_from,
-    read_backbone,
-)
-from model.papers.pictures import (
-    TrainingSet,
-    class_batch,
-    class_tokens,
-    kept_tensors,
-    sized,
-    training_set,
-)
+from model.network import Anchor, AnchorConfig, AnchorNetwork, Representations, anchor_network_from, read_backbone
+from model.papers.pictures import TrainingSet, class_batch, class_tokens, kept_tensors, sized, training_set
 from model.papers.recipe import AnchorRecipe
 from model.papers.runs import Run, Trainer, train_from_backbone
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors

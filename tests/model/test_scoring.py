@@ -12,12 +12,7 @@ from model.matcher import Matcher
 from model.network.zse import Network
 from tests.benchmarks.command import Command
 from tests.benchmarks.scale import number
-from tests.benchmarks.scoring import (
-    measure,
-    random_tokens,
-    released_logits,
-    released_tokens,
-)
+from tests.benchmarks.scoring import measure, random_tokens, released_logits, released_tokens
 from tests.networks import tiny_network
 
 

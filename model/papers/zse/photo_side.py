@@ -19,15 +19,7 @@ from model.checkpoint import save_photo_side
 from model.datasets import data_folder, read_data, read_imagenet, read_split
 from model.errors import ModelError
 from model.images import Preprocessing
-from model.network import (
-    BLOCK_PARAMETERS,
-    ModelConfig,
-    PhotoSide,
-    VitShape,
-    multiplies_bf16,
-    preset,
-    read_backbone,
-)
+from model.network import BLOCK_PARAMETERS, ModelConfig, PhotoSide, VitShape, multiplies_bf16, preset, read_backbone
 from model.papers.pictures import prepared_pixels, sized
 
 # The ViT that sees photos alone was trained with this mean and spread of pixels.

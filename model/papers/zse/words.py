@@ -13,23 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.checkpoint import load_zse_network, read_metadata, save_checkpoint
-from model.datasets import (
-    IMAGENET_PART,
-    Picture,
-    rows_of_each,
-    some_of_each,
-)
+from model.datasets import IMAGENET_PART, Picture, rows_of_each, some_of_each
 from model.errors import ModelError
 from model.evaluation import encode_pictures
 from model.images import Preprocessing
-from model.network import (
-    MOST_NAMES,
-    Network,
-    VitLayout,
-    Vocabulary,
-    guess_log_probabilities,
-    read_backbone,
-)
+from model.network import MOST_NAMES, Network, VitLayout, Vocabulary, guess_log_probabilities, read_backbone
 from model.papers.pictures import class_tokens, prepared_pixels, training_corpora
 from model.papers.recipe import read_recipe
 from model.papers.runs import check_target

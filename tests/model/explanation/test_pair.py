@@ -5,15 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.explanation import (
-    Observed,
-    SelfAttention,
-    compare,
-    explain,
-    influential_pairs,
-    logits_without_each,
-    observe,
-)
+from model.explanation import Observed, SelfAttention, compare, explain, influential_pairs, logits_without_each, observe
 from model.network.encoder import EncoderTrace
 from model.network.relation import BestMatchRelation
 from model.network.tokens import Tokens

@@ -19,19 +19,7 @@ from model.images import Preprocessing, files, open_dated
 from model.images.bounds import MOST_PARTS, MOST_SCANS
 from model.images.files import MAX_PIXELS, media_type, open_image
 from tests.bombs import BOMBS, Bomb, block_bomb, chunk_bomb, scan_bomb, segment_bomb, strip_bomb
-from tests.pictures import (
-    ODD_FILES,
-    OddFile,
-    dated,
-    dng,
-    drawing,
-    encoded,
-    odd_file,
-    oriented,
-    photo,
-    png,
-    stored,
-)
+from tests.pictures import ODD_FILES, OddFile, dated, dng, drawing, encoded, odd_file, oriented, photo, png, stored
 from tests.requirements import needs_shared_data
 from tests.shared_data import archive
 

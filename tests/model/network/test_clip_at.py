@@ -15,13 +15,7 @@ import torch
 from model.checkpoint.file import load_network, save_checkpoint
 from model.errors import ModelError
 from model.matcher import load
-from model.network import (
-    ClipAtConfig,
-    ClipAtNetwork,
-    VitLayout,
-    clip_at_network_from,
-    read_clip,
-)
+from model.network import ClipAtConfig, ClipAtNetwork, VitLayout, clip_at_network_from, read_clip
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import small_backbone
 from tests.networks import randn

@@ -9,14 +9,7 @@ from pathlib import Path
 import pytest
 
 from model.errors import ModelError
-from model.papers.recipe import (
-    RECIPES,
-    AnchorRecipe,
-    ClipAtRecipe,
-    TwoSidedRecipe,
-    ZseRecipe,
-    read_recipe,
-)
+from model.papers.recipe import RECIPES, AnchorRecipe, ClipAtRecipe, TwoSidedRecipe, ZseRecipe, read_recipe
 
 ZSE = 'preset = "zse-ti16"\nsteps = 1\n'
 ANCHORS = (
