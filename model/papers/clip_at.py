@@ -28,7 +28,7 @@ from model.network import (
 )
 from model.papers.pictures import SIDE, TrainingSet, class_batch, sized, some, training_set
 from model.papers.recipe import CLIP, ClipAtRecipe
-from model.papers.runs import Run, Trainer, train_from_backbone
+from model.papers.runs import Run, Trainer
 from model.papers.word_vectors import class_rows, class_vectors, read_word_vectors
 from model.training import digest, trained_matcher
 
@@ -174,7 +174,6 @@ class ClipAtTrainer(Trainer[Trained]):
             raise ModelError(f"text vectors of {texts.shape[1]} numbers do not fit {self.config.width} of images")
         origin = digest(repr(recipe) + data.key, vit.weights | {"texts": texts})
         super().__init__(recipe, Trained(self.start.learned, to_text), folder, origin)
-        self.resume()
 
     def _check_pairs(self) -> None:
         recipe = self.recipe
@@ -321,12 +320,10 @@ def read_start(
     return PretrainedVit(layout, size, weights, _MEAN, _STD), texts, vectors.name
 
 
-def train_clip_at(recipe: ClipAtRecipe, run: Run) -> None:
-    """Trains a network of CLIP-AT; see ``train_from_backbone``."""
-
-    def begin(training: Corpus, validation: Corpus) -> tuple[ClipAtTrainer, dict[str, str]]:
-        vit, texts, source = read_start(recipe, run.backbone, run.words, training.labels)
-        print(f"text vectors of {len(texts)} classes from {source}")
-        return ClipAtTrainer(recipe, training_set(training), texts, vit, run.folder), {"texts": source}
-
-    train_from_backbone(recipe, run, begin)
+def clip_at_trainer(
+    recipe: ClipAtRecipe, run: Run, training: Corpus, _: Corpus
+) -> tuple[ClipAtTrainer, dict[str, str]]:
+    """Begins or continues a training of a network of CLIP-AT; see ``train_from_backbone``."""
+    vit, texts, source = read_start(recipe, run.backbone, run.words, training.labels)
+    print(f"text vectors of {len(texts)} classes from {source}")
+    return ClipAtTrainer(recipe, training_set(training), texts, vit, run.folder), {"texts": source}

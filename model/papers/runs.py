@@ -68,8 +68,8 @@ class Run:
 class Trainer(ABC, Generic[Trained]):
     """A training by a recipe: what is trained, the running average of its weights, the optimiser, its state on disk.
 
-    A subclass says what a step computes. It calls ``resume`` at the end of its constructor. On a CPU, a training that
-    was stopped and goes on gives exactly the weights of one that was not stopped.
+    A subclass says what a step computes. A training that was stopped and goes on gives exactly the weights of one that
+    was not stopped.
 
     Args:
         recipe: how to train.
@@ -77,6 +77,8 @@ class Trainer(ABC, Generic[Trained]):
         folder: keeps state.safetensors, all that is needed to continue, and log.jsonl, which has a JSON object for each
             step: losses, seconds and, at times, validation figures. A training found there is continued.
         origin: a digest of everything that determines the state of the training.
+
+    Raises ModelError: the folder has the state of a training of another origin.
     """
 
     recipe: Recipe
@@ -89,6 +91,14 @@ class Trainer(ABC, Generic[Trained]):
         self.average: Trained = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser: torch.optim.Optimizer = self.make_optimiser()
         self.step = 0
+        if self.state_path.exists():
+            self._restore()
+        else:
+            self.begin()
+        self._cut_log()
+
+    def begin(self) -> None:
+        """Prepares ``network`` and ``average`` for the first step of a new training."""
 
     @abstractmethod
     def make_optimiser(self) -> torch.optim.Optimizer:
@@ -119,15 +129,6 @@ class Trainer(ABC, Generic[Trained]):
     def autocast(self) -> torch.autocast:
         """Returns a context in which what autocast allows is computed in the recipe's precision."""
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
-
-    def resume(self) -> None:
-        """Continues the training whose state is in the folder, if there is one.
-
-        Raises ModelError for a state of another origin.
-        """
-        if self.state_path.exists():
-            self._restore()
-        self._cut_log()
 
     def run(self, validate: Callable[[], Mapping[str, float]] | None = None, until: int | None = None) -> None:
         """Trains to the end, or to step ``until``.
@@ -272,11 +273,11 @@ def run_steps(trainer: Trainer[Trained], run: Run, validation: Corpus | None) ->
     return True
 
 
-# From the training and the validation pictures: the trainer, and notes for the checkpoint.
-Begin: TypeAlias = Callable[[Corpus, Corpus], tuple[Trainer[Any], Mapping[str, str]]]
+# From a recipe, the options, the training and the validation pictures: the trainer, and notes for the checkpoint.
+Begin: TypeAlias = Callable[[Any, Run, Corpus, Corpus], tuple[Trainer[Any], Mapping[str, str]]]
 
 
-def train_from_backbone(recipe: Recipe, run: Run, begin: Begin) -> None:
+def train_from_backbone(begin: Begin, recipe: Recipe, run: Run) -> None:
     """Trains a network, calibrates it on the validation classes, and writes the checkpoint.
 
     Raises ModelError for a run that has a start, or no validation classes.
@@ -288,7 +289,7 @@ def train_from_backbone(recipe: Recipe, run: Run, begin: Begin) -> None:
     if validation is None:
         raise ModelError(f'a recipe of {recipe.title} is calibrated on the validation classes: leave "val" out')
     print(f"training on {counts(training)}; calibrated on {counts(validation)}")
-    trainer, notes = begin(training, validation)
+    trainer, notes = begin(recipe, run, training, validation)
     if run_steps(trainer, run, validation):
         chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
         ready, figures = calibrated(trainer.trained, chosen_on, recipe.dtype, recipe.methods)

@@ -16,7 +16,7 @@ from model.errors import ModelError
 from model.network import Anchor, AnchorConfig, AnchorNetwork, Representations, anchor_network_from, read_backbone
 from model.papers.pictures import TrainingSet, class_batch, class_tokens, kept_tensors, sized, training_set
 from model.papers.recipe import AnchorRecipe
-from model.papers.runs import Run, Trainer, train_from_backbone
+from model.papers.runs import Run, Trainer
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 from model.training import digest
 
@@ -274,7 +274,6 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         words = {f"words.{name}": value for name, value in vars(anchors["word"]).items()} if "word" in anchors else {}
         origin = digest(repr(recipe) + data.key, backbone | words)
         super().__init__(recipe, AnchoredNetwork(network, graph), folder, origin)
-        self.resume()
 
     @property
     def trained(self) -> AnchorNetwork:
@@ -319,27 +318,23 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         return losses
 
 
-def train_anchors(recipe: AnchorRecipe, run: Run) -> None:
-    """Trains a network of Sketch-an-Anchor; see ``train_from_backbone``."""
-
-    def begin(training: Corpus, validation: Corpus) -> tuple[AnchorTrainer, dict[str, str]]:
-        backbone, data = read_backbone(run.backbone), training_set(training)
-        anchors: dict[Anchor, WordAnchors | VisualAnchors] = {}
-        notes = {}
-        if "word" in recipe.config.anchors:
-            vectors = read_word_vectors(run.words)
-            print(f"word anchors from {vectors.name}")
-            notes["words"] = vectors.name
-            neighbours = recipe.anchoring.neighbours if recipe.anchoring.randomised else 0
-            # Classes whose names the training may not know.
-            unseen = read_split(data_folder(), "unseen") if run.data is None else ()
-            kept_out = (*validation.labels, *unseen)
-            anchors["word"] = word_anchors(
-                vectors, training.labels, recipe.names, neighbours=neighbours, kept_out=kept_out
-            )
-        if "visual" in recipe.config.anchors:
-            features = pretrained_features(recipe.config, backbone, data.photos, data.key, cache_folder() / "features")
-            anchors["visual"] = VisualAnchors.of_features(features, data.photo_rows)
-        return AnchorTrainer(recipe, data, anchors, backbone, run.folder), notes
-
-    train_from_backbone(recipe, run, begin)
+def anchor_trainer(
+    recipe: AnchorRecipe, run: Run, training: Corpus, validation: Corpus
+) -> tuple[AnchorTrainer, dict[str, str]]:
+    """Begins or continues a training of a network of Sketch-an-Anchor; see ``train_from_backbone``."""
+    backbone, data = read_backbone(run.backbone), training_set(training)
+    anchors: dict[Anchor, WordAnchors | VisualAnchors] = {}
+    notes = {}
+    if "word" in recipe.config.anchors:
+        vectors = read_word_vectors(run.words)
+        print(f"word anchors from {vectors.name}")
+        notes["words"] = vectors.name
+        neighbours = recipe.anchoring.neighbours if recipe.anchoring.randomised else 0
+        # Classes whose names the training may not know.
+        unseen = read_split(data_folder(), "unseen") if run.data is None else ()
+        kept_out = (*validation.labels, *unseen)
+        anchors["word"] = word_anchors(vectors, training.labels, recipe.names, neighbours=neighbours, kept_out=kept_out)
+    if "visual" in recipe.config.anchors:
+        features = pretrained_features(recipe.config, backbone, data.photos, data.key, cache_folder() / "features")
+        anchors["visual"] = VisualAnchors.of_features(features, data.photo_rows)
+    return AnchorTrainer(recipe, data, anchors, backbone, run.folder), notes

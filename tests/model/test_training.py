@@ -31,7 +31,6 @@ class Fitting(Trainer[nn.Linear]):
             network = nn.Linear(3, 2)
         super().__init__(recipe, network, folder, origin)
         self.dtype = torch.bfloat16
-        self.resume()
 
     @property
     def trained(self) -> RetNetwork:

@@ -12,7 +12,7 @@ from model.datasets import Corpus
 from model.network import Network, from_backbone, read_backbone
 from model.papers.pictures import TrainingSet, one_of_each, sized, training_set
 from model.papers.recipe import ZseRecipe
-from model.papers.runs import Run, Trainer, train_from_backbone
+from model.papers.runs import Run, Trainer
 from model.training import digest
 
 # Targets for the relation scores of matching pairs and of other pairs.
@@ -38,7 +38,6 @@ class ZseTrainer(Trainer[Network]):
         self.recipe, self.data = recipe, data
         network = from_backbone(recipe.config, backbone, recipe.seed)
         super().__init__(recipe, network, folder, digest(repr(recipe) + data.key, backbone))
-        self.resume()
 
     @property
     def trained(self) -> Network:
@@ -94,10 +93,6 @@ class ZseTrainer(Trainer[Network]):
         )
 
 
-def train_zse(recipe: ZseRecipe, run: Run) -> None:
-    """Trains a network of ZSE-SBIR; see ``train_from_backbone``."""
-
-    def begin(training: Corpus, validation: Corpus) -> tuple[ZseTrainer, dict[str, str]]:
-        return ZseTrainer(recipe, training_set(training), read_backbone(run.backbone), run.folder), {}
-
-    train_from_backbone(recipe, run, begin)
+def zse_trainer(recipe: ZseRecipe, run: Run, training: Corpus, _: Corpus) -> tuple[ZseTrainer, dict[str, str]]:
+    """Begins or continues a training of a network of ZSE-SBIR; see ``train_from_backbone``."""
+    return ZseTrainer(recipe, training_set(training), read_backbone(run.backbone), run.folder), {}

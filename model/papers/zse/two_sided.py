@@ -130,19 +130,16 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         self.recipe, self.data, self.base = recipe, data, network
         network.requires_grad_(False).set_precision(recipe.dtype)
         network.cross.float()
+        side = SketchSide(network, len(data.further_rows)).requires_grad_(True)
         # Each data set has an equal part in a class, however many sketches it has.
         self.rows = tuple(balanced(rows, data.sources) for rows in (*data.sketch_rows, *data.further_rows))
-        side = SketchSide(network, len(data.further_rows)).requires_grad_(True)
-        state = {name: value for name, value in network.state_dict().items() if "photo_side" not in name}
-        super().__init__(recipe, side, folder, digest(repr(recipe) + data.key + network.config.photo_side, state))
-        self.photos = self._encoded_photos()
+        self.photos = self._encoded_photos(folder)
         # Classes with photos come first.
         self.with_photos = len(data.photo_rows)
         self.places = class_places(data.classes, data.shown, self.photos.ret, vectors)
         self.placed = self.places.any(dim=1)
-        if not self.state_path.exists():
-            self._begin()
-        self.resume()
+        state = {name: value for name, value in network.state_dict().items() if "photo_side" not in name}
+        super().__init__(recipe, side, folder, digest(repr(recipe) + data.key + network.config.photo_side, state))
 
     @property
     def trained(self) -> Network:
@@ -220,7 +217,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         ink = augment.sketches(1 - self.data.sketches[sketches].float() / 255)
         return self.base.encode(sized(1 - ink, self.base.config), "sketch")
 
-    def _encoded_photos(self) -> Tokens:
+    def _encoded_photos(self, folder: Path) -> Tokens:
         """The tokens of all training photos, which are encoded once and kept in the folder."""
         network, data = self.base, self.data
         origin = digest(data.key + network.config.photo_side, {})
@@ -231,10 +228,10 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             found = Tokens.cat([network.encode(images, "photo") for images in batches])
             return {"features": found.features.half(), "positions": found.positions}
 
-        kept = kept_tensors(self.folder / f"photos-{origin[:16]}.safetensors", encode)
+        kept = kept_tensors(folder / f"photos-{origin[:16]}.safetensors", encode)
         return Tokens(kept["features"].float(), kept["positions"])
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Takes the means of sketches off, unless an earlier training did, and puts points where their sketches lie."""
         augment, first = Augmentation(self.recipe.seed), self.with_photos
         centred = bool(self.network.head.centre.any())
