@@ -130,6 +130,12 @@ def others(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return torch.multinomial(different, 1, generator=generator)[:, 0]
 
 
+def drawn_pairs(drawn_from: torch.Tensor, photos: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
+    """Finds those of the photos that a sketch was drawn from, each with the rows of its sketches."""
+    found = ((photo, torch.nonzero(drawn_from == photo).flatten()) for photo in photos.tolist())
+    return [(photo, sketches) for photo, sketches in found if len(sketches)]
+
+
 class Trained(nn.Module):
     """A training changes these: prompts, LayerNorms and, beside the network, the projection to the text vectors.
 
@@ -161,7 +167,8 @@ class ClipAtTrainer(Trainer[Trained]):
         self.config = self.start.config
         # Pairs of each category of a fine-grained step, and the categories that have as many.
         self.pairs = recipe.batch // recipe.categories
-        self.usable = [label for label, pairs in enumerate(data.pairs) if len(pairs) >= self.pairs]
+        pairs_of = {label: drawn_pairs(data.drawn_from, photos) for label, photos in enumerate(data.photo_rows)}
+        self.usable = {label: found for label, found in pairs_of.items() if len(found) >= self.pairs}
         if recipe.fine_grained:
             self._check_pairs()
         to_text = None
@@ -251,9 +258,9 @@ class ClipAtTrainer(Trainer[Trained]):
     def pair_batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Draws categories (b,), and the rows of sketches and of the photos that they were drawn from, by category."""
         chosen = torch.randperm(len(self.usable), generator=generator)[: self.recipe.categories]
+        usable = list(self.usable.items())
         labels, sketches, photos = [], [], []
-        for label in (self.usable[number] for number in chosen.tolist()):
-            pairs = self.data.pairs[label]
+        for label, pairs in (usable[number] for number in chosen.tolist()):
             for number in torch.randperm(len(pairs), generator=generator)[: self.pairs].tolist():
                 photo, drawn = pairs[number]
                 labels.append(label)

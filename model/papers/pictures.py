@@ -58,8 +58,6 @@ class TrainingSet:
         sketch_rows, photo_rows: for each class that has both, its rows in them.
         classes: the names of all classes, those with both first. shown: the label of each photo.
         drawn_from: (n,) int64, the row of the photo that each sketch was drawn from; -1 for none.
-        pairs: for each of these classes, (photo, rows of the sketches drawn from it) for each photo that has such
-            sketches.
         sources: (n,) int64, a number for the data set of each sketch.
         further_rows: for each class without photos, its rows in ``sketches``.
         key: digest that changes with the pictures and their labels.
@@ -70,7 +68,6 @@ class TrainingSet:
     sketch_rows: tuple[torch.Tensor, ...]
     photo_rows: tuple[torch.Tensor, ...]
     drawn_from: torch.Tensor
-    pairs: tuple[tuple[tuple[int, torch.Tensor], ...], ...]
     sources: torch.Tensor
     further_rows: tuple[torch.Tensor, ...]
     classes: tuple[str, ...]
@@ -163,8 +160,8 @@ def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> C
     return Corpus(tuple(p for p in allowed.sketches if p.label not in trained), photos)
 
 
-def training_set(corpus: Corpus, cache: Path | None = None, further: Corpus | None = None) -> TrainingSet:
-    """The pixels of a corpus, and of further pictures. cache: as for ``prepared_pixels``.
+def training_set(corpus: Corpus, further: Corpus | None = None) -> TrainingSet:
+    """The pixels of a corpus, and of further pictures.
 
     Raises ModelError for a class of the corpus that lacks sketches or photos, which no step could use, and where all
     pictures are of one class.
@@ -186,16 +183,14 @@ def training_set(corpus: Corpus, cache: Path | None = None, further: Corpus | No
             )
         rows.append(tuple(torch.tensor(found[label]) for label in labels))
     preprocessing = Preprocessing()
-    targets = torch.from_numpy(drawn_from(corpus))
     sketches, photos = corpus.sketches + further.sketches, corpus.photos + further.photos
     beside = rows_by_label(sketch.label for sketch in further.sketches)
     return TrainingSet(
-        sketches=prepared_pixels(sketches, "sketch", preprocessing, cache),
-        photos=prepared_pixels(photos, "photo", preprocessing, cache),
+        sketches=prepared_pixels(sketches, "sketch", preprocessing),
+        photos=prepared_pixels(photos, "photo", preprocessing),
         sketch_rows=rows[0],
         photo_rows=rows[1],
-        drawn_from=torch.cat([targets, torch.full((len(further.sketches),), -1)]),
-        pairs=tuple(_pairs(targets, photos) for photos in rows[1]),
+        drawn_from=torch.cat([torch.from_numpy(drawn_from(corpus)), torch.full((len(further.sketches),), -1)]),
         sources=torch.from_numpy(np.unique([sketch.source for sketch in sketches], return_inverse=True)[1]),
         further_rows=tuple(len(corpus.sketches) + torch.tensor(found) for found in beside.values()),
         classes=(*labels, *beside),
@@ -223,19 +218,16 @@ def kept_tensors(path: Path, make: Callable[[], Mapping[str, torch.Tensor]]) -> 
     return tensors
 
 
-def prepared_pixels(
-    pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing, cache: Path | None = None
-) -> torch.Tensor:
+def prepared_pixels(pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing) -> torch.Tensor:
     """(n, c, H, W) uint8, memory-mapped; c is 1 for sketches, which are grey, and 3 for photos.
 
-    The first call for these pictures and this preprocessing decodes them and writes a file; later calls only map it.
-
-    cache: the folder of that file; None for one in the user's cache.
+    The first call for these pictures and this preprocessing decodes them and writes a file to the user's cache; later
+    calls only map it.
     """
     shape = (len(pictures), 1 if modality == "sketch" else 3, preprocessing.image_size, preprocessing.image_size)
     if not pictures:
         return torch.empty(shape, dtype=torch.uint8)
-    cache = cache or cache_folder() / "pixels"
+    cache = cache_folder() / "pixels"
     key = pictures_key(pictures, preprocessing)
     target = cache / f"{modality}-{shape[1]}-{preprocessing.image_size}-{key[:16]}.npy"
     if not target.exists():
@@ -295,12 +287,6 @@ def class_tokens(
     vit.eval().to(dtype)
     batches = tqdm(torch.split(pixels, _PHOTOS_AT_ONCE), desc="asking the pretrained ViT", unit="batch", disable=None)
     return torch.cat([vit(sized(some, look).to(dtype)).float() for some in batches])
-
-
-def _pairs(targets: torch.Tensor, photos: torch.Tensor) -> tuple[tuple[int, torch.Tensor], ...]:
-    """Finds the photos that a sketch was drawn from, each with the rows of its sketches."""
-    found = ((photo, torch.nonzero(targets == photo).flatten()) for photo in photos.tolist())
-    return tuple((photo, sketches) for photo, sketches in found if len(sketches))
 
 
 def class_batch(

@@ -134,19 +134,18 @@ def word_anchors(
 
 
 def pretrained_features(
-    config: AnchorConfig, weights: dict[str, torch.Tensor], pixels: torch.Tensor, key: str, cache: Path
+    config: AnchorConfig, weights: dict[str, torch.Tensor], pixels: torch.Tensor, key: str
 ) -> torch.Tensor:
-    """(n, d) float32, L2-normalised: the class token of the pretrained ViT for each photo.
+    """(n, d) float32, L2-normalised: the class token of the pretrained ViT for each photo, kept in the user's cache.
 
     Args:
         config: which ViT, at which input size.
         weights: its weights, under timm's key names.
         pixels: (n, 3, H, W) uint8.
         key: digest of the pixels.
-        cache: a folder where features of the same ViT and pixels are found again.
     """
     shape = repr((config.vit, config.image_size, config.mean, config.std))
-    path = cache / f"{digest(key + shape, weights)[:32]}.safetensors"
+    path = cache_folder() / "features" / f"{digest(key + shape, weights)[:32]}.safetensors"
 
     def ask() -> dict[str, torch.Tensor]:
         return {"features": F.normalize(class_tokens(config.vit, weights, pixels, config), dim=1)}
@@ -335,6 +334,6 @@ def anchor_trainer(
         kept_out = (*validation.labels, *unseen)
         anchors["word"] = word_anchors(vectors, training.labels, recipe.names, neighbours=neighbours, kept_out=kept_out)
     if "visual" in recipe.config.anchors:
-        features = pretrained_features(recipe.config, backbone, data.photos, data.key, cache_folder() / "features")
+        features = pretrained_features(recipe.config, backbone, data.photos, data.key)
         anchors["visual"] = VisualAnchors.of_features(features, data.photo_rows)
     return AnchorTrainer(recipe, data, anchors, backbone, run.folder), notes

@@ -274,7 +274,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         raise ModelError("a recipe that trains on the validation classes needs --start, whose calibration it keeps")
     print(f"training on {counts(training)} and {len(further.sketches):,} sketches without photos")
     vectors = read_word_vectors(run.words) if run.data is None and further.sketches else None
-    data = training_set(training, further=further)
+    data = training_set(training, further)
     plain = network.prior_replaced(None).vocabulary_replaced(None)
     trainer = TwoSidedTrainer(recipe, data, plain, run.folder, vectors)
     if not run_steps(trainer, run, validation):

@@ -154,7 +154,7 @@ def test_an_installation_without_a_checkpoint_says_what_to_do(tmp_path: Path, mo
         default_checkpoint(tmp_path / "none.safetensors")
 
 
-def test_a_checkpoint_that_cannot_be_written_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be written"):
         tiny_checkpoint(tmp_path / "none" / "tiny.safetensors")
 

@@ -79,7 +79,7 @@ def softmax(values: list[float]) -> list[float]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
     corpus = write_class_folders(tmp_path_factory.mktemp("pictures"), seeds=range(3), shapes=SHAPES[:4])
-    return training_set(corpus, tmp_path_factory.mktemp("pixels"))
+    return training_set(corpus)
 
 
 @pytest.fixture(scope="module")
@@ -166,10 +166,10 @@ def test_randomised_anchors_are_words_or_their_neighbours_and_samples_around_mea
 
 
 def test_visual_anchors_are_the_means_of_what_the_pretrained_network_says_of_each_class(
-    data: TrainingSet, tmp_path: Path
+    data: TrainingSet,
 ) -> None:
     weights = small_backbone()
-    features = pretrained_features(RECIPE.config, weights, data.photos, data.key, tmp_path)
+    features = pretrained_features(RECIPE.config, weights, data.photos, data.key)
     vit = timm.models.VisionTransformer(img_size=64, num_classes=10, **SIZES).eval()
     vit.load_state_dict(weights)
     small = torch.nn.functional.interpolate(
@@ -181,7 +181,7 @@ def test_visual_anchors_are_the_means_of_what_the_pretrained_network_says_of_eac
     of_classes = VisualAnchors.of_features(features, data.photo_rows)
     for number, rows in enumerate(data.photo_rows):
         torch.testing.assert_close(of_classes.vectors[number], sum(features[rows]) / len(rows))
-    again = pretrained_features(RECIPE.config, weights, data.photos[:0], data.key, tmp_path)
+    again = pretrained_features(RECIPE.config, weights, data.photos[:0], data.key)
     assert torch.equal(again, features), "they are found again without asking"
 
 
@@ -312,7 +312,6 @@ def test_the_papers_backbone_makes_a_step_with_random_weights() -> None:
 def test_one_command_trains_a_network_that_is_measured_indexed_and_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     write_class_folders(tmp_path / "mine", seeds=range(2))
     save_file(small_backbone(), tmp_path / "vit.safetensors")

@@ -83,7 +83,7 @@ def write_pairs(folder: Path, *, seeds: range, shapes: tuple[str, ...] = SHAPES)
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
     corpus = write_pairs(tmp_path_factory.mktemp("pairs"), seeds=range(3), shapes=SHAPES[:3])
-    return training_set(corpus, tmp_path_factory.mktemp("pixels"))
+    return training_set(corpus)
 
 
 @pytest.fixture(scope="module")
@@ -230,8 +230,8 @@ def test_a_stopped_training_goes_on_exactly_where_it_was(
 def test_photos_of_one_class_or_without_pairs_cannot_be_trained_on(texts: torch.Tensor, tmp_path: Path) -> None:
     alone = write_class_folders(tmp_path / "one", seeds=range(2), shapes=SHAPES[:1])
     with pytest.raises(ModelError, match="of 1 class only; at least 2 are needed"):
-        training_set(alone, tmp_path / "px")
-    unpaired = training_set(write_class_folders(tmp_path / "two", seeds=range(2), shapes=SHAPES[:2]), tmp_path / "px")
+        training_set(alone)
+    unpaired = training_set(write_class_folders(tmp_path / "two", seeds=range(2), shapes=SHAPES[:2]))
     with pytest.raises(ModelError, match="0 categories have 2 photos with sketches drawn from them"):
         trainer(unpaired, texts, tmp_path / "run", level="fine-grained")
 
@@ -255,7 +255,6 @@ def test_every_training_class_has_a_text_vector() -> None:
 def test_one_command_trains_on_clip_what_is_measured_indexed_and_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     write_class_folders(tmp_path / "mine", seeds=range(2))
     saved_clip(tmp_path / "clip", READING)
@@ -290,7 +289,6 @@ def test_one_command_trains_on_clip_what_is_measured_indexed_and_searched(
 def test_fine_grained_pairs_are_trained_on_a_vit_of_timm_and_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     write_pairs(tmp_path / "mine", seeds=range(2))
     save_file(small_backbone(), tmp_path / "vit.safetensors")

@@ -56,7 +56,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _data(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DATA_VARIABLE, str(shared))
-    monkeypatch.setattr("model.datasets.corpus.platformdirs.user_cache_path", lambda _: shared / "cache")
 
 
 def test_classes_with_sketches_or_photos_alone_are_beside_those_with_both() -> None:
@@ -94,9 +93,9 @@ def test_near_classes_are_left_out_unless_their_part_is_trained_on(shared: Path,
         too_near(tmp_path, ("train",))
 
 
-def test_rows_of_further_sketches_follow_those_of_the_classes_with_both(tmp_path: Path) -> None:
+def test_rows_of_further_sketches_follow_those_of_the_classes_with_both() -> None:
     pictures = training_corpora(None, WIDE)
-    data = training_set(pictures.training, tmp_path / "pixels", pictures.further)
+    data = training_set(pictures.training, pictures.further)
     first = sum(len(rows) for rows in data.sketch_rows)
     assert [rows.tolist() for rows in data.further_rows] == [list(range(first, len(data.sketches)))]
 

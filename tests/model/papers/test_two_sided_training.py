@@ -67,7 +67,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     )
     written(folder, two_sided(SMALL), "start.safetensors")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.delenv("SKETCH_SEARCH_DATA", raising=False)
         patch.chdir(folder)
         assert main([*COMMAND, "--run", "whole"]) == 0

@@ -169,7 +169,6 @@ def test_guesses_are_learned_from_sketches_and_calibrated_on_others(tmp_path: Pa
 def test_the_command_gives_a_checkpoint_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     write_class_folders(tmp_path / "mine", seeds=range(3), shapes=SHAPES[:3])
     save_file(small_backbone(), tmp_path / "vit.safetensors")

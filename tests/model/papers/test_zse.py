@@ -43,8 +43,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 @pytest.fixture(scope="module")
-def data(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
-    return training_set(corpus, tmp_path_factory.mktemp("pixels"))
+def data(corpus: Corpus) -> TrainingSet:
+    return training_set(corpus)
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,12 @@ def test_a_stopped_training_goes_on_exactly_where_it_was(
     assert_goes_on(partial(ZseTrainer, recipe, data, backbone), tmp_path)
 
 
-def test_a_class_without_photos_cannot_be_trained_on(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_class_without_photos_cannot_be_trained_on(corpus: Corpus) -> None:
     lacking = Corpus(corpus.sketches, tuple(p for p in corpus.photos if p.label != "star"))
     with pytest.raises(
         ModelError, match="there are no photos of star; every class that is trained on needs sketches and photos"
     ):
-        training_set(lacking, tmp_path)
+        training_set(lacking)
 
 
 def test_a_trained_network_is_offered_with_the_method_that_is_best_on_validation(
@@ -96,10 +96,7 @@ def test_a_trained_network_is_offered_with_the_method_that_is_best_on_validation
     assert figures[f"{best}+diffusion"] == round(after[best]["map_all"], 4)
 
 
-def test_the_command_trains_stops_goes_on_and_evaluates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_the_command_trains_stops_goes_on_and_evaluates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_class_folders(tmp_path / "data", seeds=range(2))
     save_file(small_backbone(), tmp_path / "vit.safetensors")
     recipe = tmp_path / "small.toml"
@@ -185,7 +182,7 @@ def test_the_papers_losses_are_a_triplet_of_tokens_and_the_squared_error_of_rela
 
 
 def test_training_by_quadruplets_finds_pictures_it_never_saw_better(tmp_path: Path) -> None:
-    data = training_set(write_patterns(tmp_path / "seen", seeds=range(12)), tmp_path / "pixels")
+    data = training_set(write_patterns(tmp_path / "seen", seeds=range(12)))
     fresh = write_patterns(tmp_path / "fresh", seeds=range(100, 104))
     how = Quadruplets(samples=8)
     recipe = quadruplets(small_recipe(40), how, relation="kernel-mlp", relation_ret=False, **WITHOUT_SELECTION)
