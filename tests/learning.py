@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ NETWORK = {
 }
 
 
-def toml(values: dict[str, object]) -> str:
+def toml(values: Mapping[str, object]) -> str:
     """The values as lines of a TOML table."""
     return "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
 

@@ -87,11 +87,13 @@ def test_every_error_becomes_one_sentence_and_an_exit_code(
     assert err.count("\n") == bool(told)
 
 
+# A program that does this work.
+PROGRAM = "import os, sys; from model.terminal import run_program; sys.exit(run_program(lambda: {}))"
+
+
 def test_the_end_of_whoever_reads_the_output_is_no_error() -> None:
-    code = (
-        "import sys; from model.terminal import run_program; sys.exit(run_program(lambda: print('x' * 200_000) or 0))"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", PROGRAM.format("print('x' * 200_000) or 0")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
@@ -100,16 +102,13 @@ def test_the_end_of_whoever_reads_the_output_is_no_error() -> None:
 
 
 def test_a_terminal_without_a_character_gets_an_escape_and_the_rest() -> None:
-    code = (
-        "import sys; from model.terminal import run_program; sys.exit(run_program(lambda: print('Ännchen, all') or 0))"
-    )
+    code = PROGRAM.format("print('Ännchen, all') or 0")
     done = run_python("-c", code, environment={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\xc4nnchen, all\n", "")
 
 
 def test_a_closed_output_is_refused_because_results_would_be_lost() -> None:
-    code = "import sys; from model.terminal import run_program; sys.exit(run_program(lambda: print('found') or 0))"
-    command = ["sh", "-c", f'exec "{sys.executable}" -c "$0" >&-', code]
+    command = ["sh", "-c", f'exec "{sys.executable}" -c "$0" >&-', PROGRAM.format("print('found') or 0")]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (
         2,
@@ -121,8 +120,6 @@ def test_files_do_not_get_the_numbers_of_closed_streams() -> None:
     work = (
         "print(os.open(os.devnull, os.O_RDONLY) > 2, sys.stdin.read(), file=sys.stdout) or sys.stderr.write('x') and 0"
     )
-    code = f"import os, sys; from model.terminal import run_program; sys.exit(run_program(lambda: {work}))"
-    done = subprocess.run(
-        ["sh", "-c", f'exec "{sys.executable}" -c "$0" <&- 2>&-', code], stdout=subprocess.PIPE, text=True, check=False
-    )
+    command = ["sh", "-c", f'exec "{sys.executable}" -c "$0" <&- 2>&-', PROGRAM.format(work)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "True \n")

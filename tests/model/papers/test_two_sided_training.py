@@ -24,7 +24,7 @@ from model.papers.pictures import balanced
 from model.papers.word_vectors import WordVectors
 from model.papers.zse.photo_side import PhotoFeatures, fit_head, renormalised, vit_tensors
 from model.papers.zse.two_sided import class_places
-from tests.learning import write_class_folders
+from tests.learning import toml, write_class_folders
 from tests.model.network.test_two_sided import two_sided, written
 from tests.pictures import SHAPES
 
@@ -58,12 +58,11 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with pictures of four classes, a recipe, a photo side, a network to start from, and a whole training."""
     folder = tmp_path_factory.mktemp("work")
     write_class_folders(folder / "mine", seeds=range(3), shapes=SHAPES[:4])
-    lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in NETWORK.items())
     (folder / "my.toml").write_text(
         'base = "two-sided/own"\nbf16 = false\nsteps = 4\nclasses = 3\n'
         # Rates that are seen in half precision after two steps.
         "save_every = 1\n[optimiser]\nwarmup = 1\ntuning_rate = 0.05\npair_rate = 0.05\n"
-        f"[network]\n{lines}"
+        f"[network]\n{toml(NETWORK)}\n"
     )
     written(folder, two_sided(SMALL), "start.safetensors")
     with pytest.MonkeyPatch.context() as patch:

@@ -27,13 +27,20 @@ from model.papers.zse.trainer import MATCH, NO_MATCH, ZseTrainer
 from model.papers.zse.two_sided import listwise_loss
 from model.ranking import diffused
 from model.training import DIFFUSIONS, calibrated, encoded, trained_matcher
-from tests.learning import assert_goes_on, small_backbone, small_recipe, write_class_folders, write_patterns
+from tests.learning import (
+    NETWORK,
+    assert_goes_on,
+    small_backbone,
+    small_recipe,
+    toml,
+    write_class_folders,
+    write_patterns,
+)
 from tests.pictures import SHAPES
 
 SMALL_RECIPE = (
-    'preset = "zse-ti16"\nbf16 = false\nsteps = 4\n'
-    "[network]\nwidth = 32\ndepth = 4\nheads = 2\nmlp_ratio = 2.0\ntokenizer_widths = [4, 8, 16]\n"
-    "select_after = [1, 2]\ncross_heads = 2\ncross_ffn = 32\nimage_size = 64\n[quadruplets]\nsamples = 3\n"
+    f'preset = "zse-ti16"\nbf16 = false\nsteps = 4\n[network]\nimage_size = 64\n{toml(NETWORK)}\n'
+    "[quadruplets]\nsamples = 3\n"
 )
 
 
@@ -104,7 +111,7 @@ def test_the_command_trains_stops_goes_on_and_evaluates(tmp_path: Path, capsys: 
     command = ["train", str(recipe), "--backbone", str(tmp_path / "vit.safetensors"), "--data", str(tmp_path / "data")]
     command += ["--run", str(tmp_path / "run"), "--out", str(tmp_path / "out.safetensors")]
     assert main([*command, "--until", "2"]) == 0
-    assert "stopped at step 2 of 4" in capsys.readouterr().out
+    assert "stopped at step 2 of 4; the same command continues from here" in capsys.readouterr().out
     assert main(command) == 0
     assert "wrote" in capsys.readouterr().out
     measure = ["evaluate", "--weights", str(tmp_path / "out.safetensors"), "--data", str(tmp_path / "data")]
