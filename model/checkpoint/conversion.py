@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from model.network import (
     clip_at_network_from,
     clip_encoder,
     preset,
+    renamed,
 )
 
 # Types that unpickling the numpy scalars beside the weights needs; files written with numpy 1 use the old path.
@@ -123,22 +123,16 @@ def convert(source: Path, target: Path) -> None:
             f"{source} has a relation network for {round(first.shape[1] ** 0.5)} tokens; only those for 49 can be "
             "used, because the released forward pass always downsamples to 49"
         )
-    renamed = {rename(key): value.float() for key, value in state.items() if not key.startswith(UNUSED)}
+    kept = {key: value.float() for key, value in state.items() if not key.startswith(UNUSED)}
+    own = {renamed(key, RENAMED): value for key, value in kept.items()}
     network = Network(config, RELEASED_CALIBRATION)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in renamed.items()}
+    given = {name: tuple(tensor.shape) for name, tensor in own.items()}
     if given != expected:
         odd = sorted(expected.items() ^ given.items())
         raise ModelError(f"{source} is not a released ZSE-SBIR checkpoint: {len(odd)} entries differ, first {odd[0]}")
-    network.load_state_dict(renamed)
+    network.load_state_dict(own)
     save_checkpoint(network, target, {"origin": "converted from a released ZSE-SBIR checkpoint"})
-
-
-def rename(key: str) -> str:
-    """The name in our state dict for a key of a released one; unknown keys are returned unchanged."""
-    for pattern, replacement in RENAMED:
-        key = re.sub(pattern, replacement, key)
-    return key
 
 
 # The learned tokens of sketches and of photos, (k, width) each, and the names of the encoder that both share.

@@ -8,7 +8,7 @@ it holds (``NETWORKS``).
 
 from collections.abc import Mapping
 
-from model.network.clip import DEFAULT_CLIP, Clip, clip_encoder, find_clip, read_clip
+from model.network.clip import DEFAULT_CLIP, Clip, clip_encoder, find_clip, read_clip, renamed
 from model.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from, with_learned
 from model.network.config import (
     METHODS,

@@ -232,7 +232,7 @@ def clip_encoder(
         )
     except (KeyError, IndexError, ValueError) as error:
         raise ModelError(f"these are not the weights of a ViT of CLIP: {error}") from error
-    weights = {_renamed(key): value.detach().float() for key, value in state.items()}
+    weights = {renamed(key, _RENAMED): value.detach().float() for key, value in state.items()}
     weights["cls_token"] = weights["cls_token"].reshape(1, 1, -1)
     weights["pos_embed"] = weights["pos_embed"][None]
     weights["projection.weight"] = weights["projection.weight"].T.contiguous()
@@ -264,7 +264,8 @@ def _encoder(visual: Any, source: str) -> PretrainedVit:
     )
 
 
-def _renamed(key: str) -> str:
-    for pattern, replacement in _RENAMED:
+def renamed(key: str, names: Sequence[tuple[str, str]]) -> str:
+    """The key after all replacements of patterns; a key that fits none of them stays as it is."""
+    for pattern, replacement in names:
         key = re.sub(pattern, replacement, key)
     return key

@@ -176,12 +176,8 @@ def load_vit(vit: VisionTransformer, weights: dict[str, torch.Tensor]) -> None:
 
     given = {name: value.float() for name, value in weights.items() if not name.startswith(("head.", "head_dist."))}
     position = given.get("pos_embed")
-    own = vit.pos_embed
-    if position is not None and own is not None and position.ndim == 3 and position.shape[1] != own.shape[1]:
-        prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
-        given["pos_embed"] = resample_abs_pos_embed(
-            position, new_size=list(vit.patch_embed.grid_size), num_prefix_tokens=prefix
-        )
+    if position is not None and position.ndim == 3:
+        given["pos_embed"] = resample_abs_pos_embed(position, list(vit.patch_embed.grid_size))
     try:
         vit.load_state_dict(given)
     except RuntimeError as error:

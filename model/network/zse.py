@@ -167,12 +167,10 @@ def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: i
     nn.init.zeros_(encoder.tokenizer.learnable.last.weight)
     state = encoder.state_dict()
     given = {_RENAMED.get(name, name): tensor.float() for name, tensor in weights.items()}
-    if "position" in given and given["position"].ndim == 3 and given["position"].shape != state["position"].shape:
+    if "position" in given and given["position"].ndim == 3:
         from timm.layers.pos_embed import resample_abs_pos_embed
 
-        given["position"] = resample_abs_pos_embed(
-            given["position"], new_size=[config.grid, config.grid], num_prefix_tokens=1
-        )
+        given["position"] = resample_abs_pos_embed(given["position"], [config.grid, config.grid])
     for name, tensor in state.items():
         if name.startswith("tokenizer.learnable."):
             continue
