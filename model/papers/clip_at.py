@@ -23,10 +23,9 @@ from model.network import (
     clip_at_network_from,
     read_backbone,
     read_clip,
-    vit_layout,
     with_learned,
 )
-from model.papers.pictures import SIDE, TrainingSet, class_batch, sized, some, training_set
+from model.papers.pictures import TrainingSet, class_batch, sized, some, training_set
 from model.papers.recipe import CLIP, ClipAtRecipe
 from model.papers.runs import Run, Trainer
 from model.papers.word_vectors import class_rows, class_vectors, read_word_vectors
@@ -320,11 +319,9 @@ def read_start(
         texts = clip.text([SENTENCE.format(label.replace("_", " ")) for label in labels])
         return clip.encoder, texts, f"CLIP's text encoder, {SENTENCE.format('[CLASS]')!r}"
     weights = read_backbone(backbone)
-    size = int(recipe.network.get("image_size", SIDE))
-    layout = vit_layout(recipe.backbone, size, recipe.sizes)
     vectors = read_word_vectors(words)
     texts = F.normalize(class_vectors(vectors, class_rows(vectors, labels, recipe.names)), dim=1)
-    return PretrainedVit(layout, size, weights, _MEAN, _STD), texts, vectors.name
+    return PretrainedVit(recipe.layout, recipe.image_size, weights, _MEAN, _STD), texts, vectors.name
 
 
 def clip_at_trainer(

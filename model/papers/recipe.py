@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
@@ -23,6 +22,7 @@ from model.network import (
     ModelConfig,
     NetworkConfig,
     PretrainedVit,
+    VitLayout,
     from_json,
     multiplies_bf16,
     preset,
@@ -65,7 +65,7 @@ class Optimiser(Table):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Table, ABC):
+class Recipe(Table):
     """A training of any method.
 
     Attributes:
@@ -96,6 +96,7 @@ class Recipe(Table, ABC):
     split: tuple[str, ...] = ("train",)
     hold_out: bool = False
     data_set: str | None = None
+    steps: Count
     optimiser: Optimiser
     seed: int = 0
     save_every: Count = 50
@@ -103,11 +104,6 @@ class Recipe(Table, ABC):
     evaluate_share: Count = 3
     choose_share: Count = 1
     bf16: bool = True
-
-    @property
-    @abstractmethod
-    def steps(self) -> int:
-        """The number of steps of the whole training."""
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -118,11 +114,6 @@ class Recipe(Table, ABC):
     def dtype(self) -> torch.dtype:
         """The precision to compute in on this machine."""
         return torch.bfloat16 if self.bf16 and multiplies_bf16() else torch.float32
-
-    @property
-    def sizes(self) -> dict[str, Any]:
-        """The sizes of a ViT that differ from timm's."""
-        return dict(self.network.get("sizes", {}))
 
     def check(self) -> None:
         """Raises ModelError for values that do not fit together."""
@@ -278,6 +269,16 @@ class VectorRecipe(Recipe):
     batch: Several = 16
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
+    @property
+    def image_size(self) -> int:
+        """The side of the network's input in pixels."""
+        return int(self.network.get("image_size", 224))
+
+    @property
+    def layout(self) -> VitLayout:
+        """The layout of timm's ViT of this name and these sizes. Raises ModelError where timm has none."""
+        return vit_layout(self.backbone, self.image_size, self.network.get("sizes"))
+
 
 @dataclass(frozen=True)
 class Anchoring(Table):
@@ -327,8 +328,7 @@ class AnchorRecipe(VectorRecipe):
     @property
     def config(self) -> AnchorConfig:
         """The configuration of the network. Raises ModelError for one that cannot be used."""
-        layout = vit_layout(self.backbone, int(self.network.get("image_size", 224)), self.sizes)
-        return self.configured(AnchorConfig, name=self.method, vit=layout)
+        return self.configured(AnchorConfig, name=self.method, vit=self.layout)
 
     def check(self) -> None:
         super().check()
