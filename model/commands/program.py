@@ -35,6 +35,7 @@ from model.errors import ModelError
 from model.evaluation import (
     CHANCE,
     RESAMPLED,
+    calibrated,
     guess_table,
     measure,
     measure_composites,
@@ -53,7 +54,6 @@ from model.network import (
     read_clip,
 )
 from model.terminal import printable
-from model.training import calibrated
 
 
 def run_info(options: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
-"""Measures how well a checkpoint retrieves: scores, figures, intervals, and how right explanations and words are."""
+"""Measures how well a checkpoint retrieves, how right explanations and words are; and chooses calibrations by that."""
 
 from model.evaluation.answers import CHANCE, guess_table, measure_composites, measure_guesses
+from model.evaluation.calibration import calibrated, trained_matcher
 from model.evaluation.figures import HARMONIC, RESAMPLED, Interval, bootstrap, measure, relevance
-from model.evaluation.scoring import counts, encode_pictures, score_matrices
+from model.evaluation.scoring import counts, encode_pictures, encoded, score_matrices

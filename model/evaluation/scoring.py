@@ -41,8 +41,7 @@ def score_matrices(
         raise ModelError("an evaluation needs sketches and photos; found " + counts(corpus))
     if not {sketch.label for sketch in corpus.sketches} & {photo.label for photo in corpus.photos}:
         raise ModelError("no sketch has a photo of its class; the two halves must use the same class names")
-    queries = encode_pictures(matcher, corpus.sketches, "sketch")
-    gallery = encode_pictures(matcher, corpus.photos, "photo")
+    queries, gallery = encoded(matcher, corpus)
     chosen = [m for m in METHODS if m in (methods or matcher.methods)]
     scores = matcher.scores_by(queries, gallery, chosen)
     matrices: dict[str, NDArray[np.floating]] = {method: scores[method].numpy() for method in chosen}
@@ -88,6 +87,11 @@ def _alone(matcher: Matcher, gallery: Tokens, words: torch.Tensor) -> NDArray[np
     if matcher.calibration.diffusion is not None:
         scores = matcher.diffuse(scores, gallery.ret, "ret")
     return led_by_word(scores[0], words, "ret").numpy()
+
+
+def encoded(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:
+    """Encodes the sketches of a corpus, and its photos; see ``encode_pictures``."""
+    return encode_pictures(matcher, corpus.sketches, "sketch"), encode_pictures(matcher, corpus.photos, "photo")
 
 
 def encode_pictures(matcher: Matcher, pictures: Sequence[Picture], modality: Modality) -> Tokens:

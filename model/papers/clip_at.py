@@ -14,7 +14,7 @@ from torch import nn
 
 from model.datasets import Corpus, Task, drawn_from, with_pairs
 from model.errors import ModelError
-from model.evaluation import measure, score_matrices
+from model.evaluation import measure, score_matrices, trained_matcher
 from model.network import (
     ClipAtNetwork,
     Learned,
@@ -27,9 +27,8 @@ from model.network import (
 )
 from model.papers.pictures import TrainingSet, class_batch, sized, some, training_set
 from model.papers.recipe import CLIP, ClipAtRecipe
-from model.papers.runs import Run, Trainer
+from model.papers.runs import Run, Trainer, digest
 from model.papers.word_vectors import class_rows, class_vectors, read_word_vectors
-from model.training import digest, trained_matcher
 
 # The paper's sentence for a class.
 SENTENCE = "a photo of a {}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import math
 import os
 import signal
 import threading
@@ -25,12 +27,11 @@ from tqdm import tqdm
 from model.checkpoint import save_checkpoint
 from model.datasets import Corpus, subsampled
 from model.errors import ModelError
-from model.evaluation import counts, relevance, score_matrices
+from model.evaluation import calibrated, counts, relevance, score_matrices, trained_matcher
 from model.metrics import category_metrics
 from model.network import RetNetwork
 from model.papers.pictures import training_corpora
 from model.papers.recipe import Recipe
-from model.training import calibrated, trained_matcher, warmed_cosine
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
@@ -63,6 +64,23 @@ class Run:
     def origin(self) -> str:
         """The note of a checkpoint on where it comes from."""
         return f"trained by recipe {self.recipe.name} from {(self.start or Path(self.backbone)).name}"
+
+
+def digest(words: str, weights: Mapping[str, torch.Tensor]) -> str:
+    """Hex digest of some words and of the values of some tensors by their names."""
+    found = hashlib.sha256(words.encode())
+    for name, tensor in sorted(weights.items()):
+        found.update(name.encode())
+        found.update(tensor.float().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def warmed_cosine(step: int, steps: int, warmup: int, last: float) -> float:
+    """The share of the learning rate at a step, from 0: it rises linearly to 1, then falls by a cosine to ``last``."""
+    if step < warmup:
+        return (step + 1) / warmup
+    part = (step - warmup) / max(1, steps - warmup)
+    return last + (1 - last) * (1 + math.cos(math.pi * part)) / 2
 
 
 class Trainer(ABC, Generic[Trained]):
@@ -159,7 +177,7 @@ class Trainer(ABC, Generic[Trained]):
     def train_step(self) -> dict[str, float]:
         """Makes one optimiser step and returns the losses by name. Raises ModelError where they are not finite."""
         chosen = self.recipe.optimiser
-        share = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, 1.0, chosen.last)
+        share = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, chosen.last)
         for group in self.optimiser.param_groups:
             group["lr"] = share * group["rate"]
         # On a CPU the backward pass of the fused attention kernel is slower than that of plain products.

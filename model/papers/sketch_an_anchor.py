@@ -16,9 +16,8 @@ from model.errors import ModelError
 from model.network import Anchor, AnchorConfig, AnchorNetwork, Representations, anchor_network_from, read_backbone
 from model.papers.pictures import TrainingSet, class_batch, class_tokens, kept_tensors, sized, training_set
 from model.papers.recipe import AnchorRecipe
-from model.papers.runs import Run, Trainer
+from model.papers.runs import Run, Trainer, digest
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
-from model.training import digest
 
 # Adam's epsilon in TensorFlow, which the paper used.
 _EPSILON = 1e-7

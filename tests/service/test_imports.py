@@ -35,7 +35,7 @@ ANSWERED_AT_ONCE = (
     [
         (
             "import service.http.app, service.http",
-            {"model.training", "model.evaluation", "timm", "torchvision", "torch._dynamo", "sklearn"},
+            {"model.papers", "model.evaluation", "timm", "torchvision", "torch._dynamo", "sklearn"},
         ),
         ("import service.client", NETWORKS | {"fastapi"}),
         ("import sketch_search; sketch_search.Remote", NETWORKS | {"timm", "scipy"}),

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from model.datasets import Corpus, Task, some_of_each
 from model.errors import ModelError
-from model.evaluation import HARMONIC, encode_pictures, measure
+from model.evaluation import HARMONIC, encode_pictures, encoded, measure, trained_matcher
 from model.network import Network, Prior
-from model.training import encoded, trained_matcher
 
 PROTOTYPES = 256
 SKETCHES_PER_CLASS = 10

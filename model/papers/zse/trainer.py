@@ -12,8 +12,7 @@ from model.datasets import Corpus
 from model.network import Network, from_backbone, read_backbone
 from model.papers.pictures import TrainingSet, one_of_each, sized, training_set
 from model.papers.recipe import ZseRecipe
-from model.papers.runs import Run, Trainer
-from model.training import digest
+from model.papers.runs import Run, Trainer, digest
 
 # Targets for the relation scores of matching pairs and of other pairs.
 MATCH, NO_MATCH = 0.99, 0.01

@@ -19,7 +19,7 @@ from torch import nn
 from model.checkpoint import file_sha256, keep_photo_side, load_zse_network, photo_side_state, save_checkpoint
 from model.datasets import IMAGENET_PART, Task, read_task, rows_by_label, subsampled
 from model.errors import ModelError
-from model.evaluation import counts
+from model.evaluation import calibrated, counts
 from model.network import Network, Tokens, TwoSidedEncoder
 from model.papers.pictures import (
     Augmentation,
@@ -32,10 +32,9 @@ from model.papers.pictures import (
     training_set,
 )
 from model.papers.recipe import TwoSidedRecipe
-from model.papers.runs import Run, Trainer, run_steps
+from model.papers.runs import Run, Trainer, digest, run_steps
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 from model.papers.zse.prior import with_chosen_prior, with_prior
-from model.training import calibrated, digest
 
 # Photos encoded at once.
 _PHOTOS = 16

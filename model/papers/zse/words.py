@@ -15,7 +15,7 @@ from torch import nn
 from model.checkpoint import load_zse_network, read_metadata, save_checkpoint
 from model.datasets import IMAGENET_PART, Picture, rows_of_each, some_of_each
 from model.errors import ModelError
-from model.evaluation import encode_pictures
+from model.evaluation import encode_pictures, trained_matcher
 from model.images import Preprocessing
 from model.network import MOST_NAMES, Network, VitLayout, Vocabulary, guess_log_probabilities, read_backbone
 from model.papers.pictures import class_tokens, prepared_pixels, training_corpora
@@ -23,7 +23,6 @@ from model.papers.recipe import read_recipe
 from model.papers.runs import check_target
 from model.papers.word_vectors import WordVectors, read_synonyms, read_word_vectors
 from model.papers.zse.two_sided import class_places
-from model.training import trained_matcher
 from model.words import Names, WordBook, spelling, why_no_name
 
 # Classes of ImageNet-1k.

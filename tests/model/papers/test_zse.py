@@ -16,7 +16,8 @@ from model.commands import main
 from model.datasets.corpus import Corpus
 from model.datasets.tasks import Task
 from model.errors import ModelError
-from model.evaluation import measure, relevance, score_matrices
+from model.evaluation import calibrated, encoded, measure, relevance, score_matrices, trained_matcher
+from model.evaluation.calibration import DIFFUSIONS
 from model.metrics import category_metrics
 from model.network import Method
 from model.network.tokens import Tokens
@@ -26,7 +27,6 @@ from model.papers.recipe import Quadruplets, ZseOptimiser, ZseRecipe
 from model.papers.zse.trainer import MATCH, NO_MATCH, ZseTrainer
 from model.papers.zse.two_sided import listwise_loss
 from model.ranking import diffused
-from model.training import DIFFUSIONS, calibrated, encoded, trained_matcher
 from tests.learning import (
     NETWORK,
     assert_goes_on,

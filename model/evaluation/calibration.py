@@ -1,39 +1,20 @@
-"""The end of a training: the calibration of the network that it leaves; and what all trainings compute."""
+"""The calibration of a network, chosen on validation classes at the end of its training."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
 
 from model.datasets import Corpus
 from model.errors import ModelError
-from model.evaluation import encode_pictures, relevance
+from model.evaluation.figures import relevance
+from model.evaluation.scoring import encoded
 from model.matcher import Matcher
 from model.metrics import category_metrics
-from model.network import Calibration, Method, RetNetwork, Tokens
+from model.network import Calibration, Method, RetNetwork
 from model.ranking import diffused
-
-
-def digest(words: str, weights: Mapping[str, torch.Tensor]) -> str:
-    """Hex digest of some words and of the values of some tensors by their names."""
-    found = hashlib.sha256(words.encode())
-    for name, tensor in sorted(weights.items()):
-        found.update(name.encode())
-        found.update(tensor.float().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
-
-
-def warmed_cosine(step: int, steps: int, warmup: int, first: float, last: float) -> float:
-    """The learning rate of a step, from 0: it rises linearly to ``first``, then falls by a cosine towards ``last``."""
-    if step < warmup:
-        return first * (step + 1) / warmup
-    part = (step - warmup) / max(1, steps - warmup)
-    return last + (first - last) * (1 + math.cos(math.pi * part)) / 2
-
 
 Calibrated = TypeVar("Calibrated", bound=RetNetwork)
 BOTH: tuple[Method, ...] = ("rn", "ret")
@@ -48,11 +29,6 @@ def trained_matcher(
     """Copies a network in training into a matcher that scores by the methods that are being trained."""
     calibration = Calibration(methods=tuple(methods), best_method=methods[0])
     return Matcher(network.with_calibration(calibration).set_precision(dtype), "untracked", variants=1)
-
-
-def encoded(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:
-    """Encodes the sketches of a corpus, and its photos."""
-    return encode_pictures(matcher, corpus.sketches, "sketch"), encode_pictures(matcher, corpus.photos, "photo")
 
 
 def calibrated(

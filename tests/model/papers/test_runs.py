@@ -15,8 +15,7 @@ from torch import nn
 from model.errors import ModelError
 from model.network import RetNetwork
 from model.papers.recipe import ZseOptimiser, ZseRecipe
-from model.papers.runs import Trainer
-from model.training import warmed_cosine
+from model.papers.runs import Trainer, warmed_cosine
 
 
 class Fitting(Trainer[nn.Linear]):
@@ -111,9 +110,9 @@ def test_a_training_that_diverges_is_stopped_with_a_sentence(tmp_path: Path) -> 
 
 
 def test_a_rate_rises_linearly_and_falls_by_a_cosine() -> None:
-    rates = [warmed_cosine(step, 1500, 150, 5e-6, 1e-6) for step in range(1500)]
-    assert rates[0] == pytest.approx(5e-6 / 150)
-    assert rates[149] == rates[150] == pytest.approx(5e-6)
-    assert rates[825] == pytest.approx(3e-6)
-    assert rates[1499] == pytest.approx(1e-6, rel=1e-3)
-    assert warmed_cosine(90, 100, 2, 1.0, 1.0) == 1
+    shares = [warmed_cosine(step, 1500, 150, 0.2) for step in range(1500)]
+    assert shares[0] == pytest.approx(1 / 150)
+    assert shares[149] == shares[150] == pytest.approx(1)
+    assert shares[825] == pytest.approx(0.6)
+    assert shares[1499] == pytest.approx(0.2, rel=1e-3)
+    assert warmed_cosine(90, 100, 2, 1.0) == 1
