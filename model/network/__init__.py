@@ -27,7 +27,7 @@ from model.network.config import (
 from model.network.encoder import Encoder, EncoderTrace
 from model.network.relation import BestMatchRelation, CrossAttention, KernelRelation, Side, kernel_matrix
 from model.network.ret_network import Prior, RetNetwork, Vocabulary, guess_log_probabilities
-from model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, Representations, anchor_network_from
+from model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from
 from model.network.tokens import MOST_VARIANTS, Tokens, averaged_variants, sketch_variants
 from model.network.two_sided import BLOCK_PARAMETERS, PhotoSide, TwoSidedEncoder, VitShape
 from model.network.vit import PretrainedVit, VitLayout, load_vit, vit_layout

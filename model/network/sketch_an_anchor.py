@@ -45,20 +45,6 @@ class AnchorConfig(OneVectorConfig):
         return self.units
 
 
-@dataclass(frozen=True)
-class Representations:
-    """The vectors that the network makes of the retrieval tokens of b pictures.
-
-    Attributes:
-        ret: (b, width), the retrieval vectors r.
-        hidden: (b, units) for each anchor of the configuration, in its order, the hidden representations r^w and r^v;
-            for the baseline, r alone.
-    """
-
-    ret: torch.Tensor
-    hidden: tuple[torch.Tensor, ...]
-
-
 class GatedProjection(nn.Module):
     """A linear projection whose outputs are gated by themselves (Miech et al., 2017): y * sigmoid(G y), y = P x."""
 
@@ -139,14 +125,18 @@ class AnchorNetwork(RetNetwork):
         found: torch.Tensor = vit.norm(x)[:, :count]
         return found
 
-    def represent(self, tokens: torch.Tensor) -> Representations:
-        """(b, k, d) from ``retrieval_tokens`` -> the vectors that are compared and trained."""
+    def represent(self, tokens: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """(b, k, d) from ``retrieval_tokens`` -> (b, width), the retrieval vectors r, which are compared.
+
+        With them (b, units) for each anchor of the configuration, in its order: the hidden representations r^w and r^v,
+        which are trained; for the baseline, r alone.
+        """
         hidden = tuple(project(token) for project, token in zip(self.projections, tokens.unbind(1), strict=True))
-        return Representations(hidden[0] if self.average is None else self.average(torch.stack(hidden, dim=1)), hidden)
+        return hidden[0] if self.average is None else self.average(torch.stack(hidden, dim=1)), hidden
 
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens that are [Ret] alone, the retrieval vectors."""
-        return Tokens.of_ret(self.represent(self.retrieval_tokens(images, trace)).ret)
+        return Tokens.of_ret(self.represent(self.retrieval_tokens(images, trace))[0])
 
 
 def anchor_network_from(config: AnchorConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> AnchorNetwork:

@@ -13,7 +13,7 @@ from torch import nn
 
 from model.datasets import Corpus, cache_folder, data_folder, read_split
 from model.errors import ModelError
-from model.network import Anchor, AnchorConfig, AnchorNetwork, Representations, anchor_network_from, read_backbone
+from model.network import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from, read_backbone
 from model.papers.pictures import TrainingSet, class_batch, class_tokens, kept_tensors, sized, training_set
 from model.papers.recipe import AnchorRecipe
 from model.papers.runs import Run, Trainer, digest
@@ -282,7 +282,10 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         return torch.optim.Adam([{"params": trained, "rate": self.recipe.optimiser.rate}], eps=_EPSILON)
 
     def losses(self) -> dict[str, torch.Tensor]:
-        """Computes InfoNCE and the anchored contrastive losses; they count equally (section 3.5)."""
+        """Computes InfoNCE and the anchored contrastive losses; they count equally (section 3.5).
+
+        The latter are of sketches and of photos with anchors, and of sketches with photos.
+        """
         recipe, network = self.recipe, self.network.network
         generator = self.generator()
         labels, sketches, photos = class_batch(self.data, recipe.batch, generator)
@@ -290,29 +293,21 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
             pixels = torch.cat([sized(sketches, network.config), sized(photos, network.config)])
             tokens = network.retrieval_tokens(pixels).float()
         tokens = scaled_gradient(tokens, recipe.optimiser.backbone_gradient)
-        sketch, photo = (network.represent(half) for half in tokens.chunk(2))
+        (sketch, of_sketch), (photo, of_photo) = (network.represent(half) for half in tokens.chunk(2))
         drawn = {
             name: of_one.drawn(generator) if recipe.anchoring.randomised else of_one.vectors
             for name, of_one in self.anchors.items()
         }
-        return {"nce": info_nce(sketch.ret, photo.ret, recipe.temperature)} | self._anchored(
-            sketch, photo, labels, drawn
-        )
-
-    def _anchored(
-        self, sketch: Representations, photo: Representations, labels: torch.Tensor, drawn: dict[Anchor, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        """The anchored contrastive losses: of sketches and of photos with anchors, of sketches with photos."""
         adapted = self.network.adapted(drawn)
-        losses: dict[str, torch.Tensor] = {}
-        for name, of_sketches, of_photos in zip(drawn, sketch.hidden, photo.hidden, strict=False):
+        losses = {"nce": info_nce(sketch, photo, recipe.temperature)}
+        for name, s, p in zip(drawn, of_sketch, of_photo, strict=False):
             alike = similarities(drawn[name])[labels]
             for what, vectors, others, target in (
-                ("sketch", of_sketches, adapted[name], alike),
-                ("photo", of_photos, adapted[name], alike),
-                ("sample", of_sketches, of_photos, alike[:, labels]),
+                ("sketch", s, adapted[name], alike),
+                ("photo", p, adapted[name], alike),
+                ("sample", s, p, alike[:, labels]),
             ):
-                losses[f"{name}_{what}"] = anchored_contrastive_loss(vectors, others, target, self.recipe.temperature)
+                losses[f"{name}_{what}"] = anchored_contrastive_loss(vectors, others, target, recipe.temperature)
         return losses
 
 

@@ -115,21 +115,6 @@ MOST_NONE = 1e4
 _NEVER = -1e9
 
 
-@dataclass(frozen=True)
-class Shown:
-    """Some photos, with all that is known of them.
-
-    Attributes:
-        ret: (n, d) float32, their [Ret] by the network that is to get a vocabulary.
-        labels: each photo's class; None for one that has none.
-        beliefs: (n, k) float32, the pretrained ViT's probabilities for its classes; k = 0 where there are none.
-    """
-
-    ret: torch.Tensor
-    labels: tuple[str | None, ...]
-    beliefs: torch.Tensor
-
-
 def with_vocabulary(
     network: Network,
     photos: Sequence[Picture],
@@ -159,12 +144,12 @@ def with_vocabulary(
     # The classes of these photos are known by number only, and the classifier's beliefs have them.
     labels = tuple(None if photo.source == IMAGENET_PART else photo.label for photo in photos)
     names = imagenet_names()
-    shown = Shown(encode_pictures(matcher, photos, "photo").ret, labels, beliefs)
+    ret = encode_pictures(matcher, photos, "photo").ret
     labelled = sorted({label for label in labels if label})
     entries = word_list(labelled, names if beliefs.shape[1] == len(names) else (), synonyms)
     if not entries:
         raise ModelError("a vocabulary needs photos in folders of their classes")
-    directions, biases = fit_words(shown, entries)
+    directions, biases = fit_words(ret, labels, beliefs, entries)
     words = tuple(entry.names for entry in entries)
     book = WordBook(words)
     labels_drawn = sorted({sketch.label for sketch in drawn})
@@ -179,7 +164,7 @@ def with_vocabulary(
         directions, biases = fit_things(encode_pictures(matcher, drawn, "sketch").guessed_from, numbers)
         vocabulary.sketch_directions.copy_(directions)
         vocabulary.sketch_biases.copy_(biases)
-        vocabulary.places.copy_(class_places(labels_drawn, [photo.label for photo in photos], shown.ret, vectors))
+        vocabulary.places.copy_(class_places(labels_drawn, [photo.label for photo in photos], ret, vectors))
         vocabulary.ret_gain.fill_(RET_GAIN)
         vocabulary.relation_gain.fill_(RELATION_GAIN)
     if sketches:
@@ -191,22 +176,29 @@ def with_vocabulary(
     return plain.vocabulary_replaced(vocabulary, words)
 
 
-def fit_words(shown: Shown, entries: Sequence[Entry]) -> tuple[torch.Tensor, torch.Tensor]:
+def fit_words(
+    ret: torch.Tensor, classes: Sequence[str | None], beliefs: torch.Tensor, entries: Sequence[Entry]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The words' directions (w, d) and biases (w,): a multinomial regression from [Ret] to what the photos show.
 
     The target of a photo with a class is its word and what the ViT believes, LABEL_SHARE of the first; that of another
     photo is what the ViT believes, among the ViT's words alone, because nobody said whether it shows another. The
     classifier's words begin where a linear regression of the ViT's log-probabilities puts them.
+
+    Args:
+        ret: (n, d) float32, [Ret] of n photos by the network that is to get a vocabulary.
+        classes: each photo's class; None for one that has none.
+        beliefs: (n, k) float32, the pretrained ViT's probabilities for its classes; k = 0 where there are none.
     """
-    inputs, mean, spread = _standardised(shown.ret)
-    beliefs = shown.beliefs if shown.beliefs.shape[1] else torch.zeros(len(inputs), 1)
-    known = shown.beliefs.shape[1] > 0
+    inputs, mean, spread = _standardised(ret)
+    known = beliefs.shape[1] > 0
+    beliefs = beliefs if known else torch.zeros(len(inputs), 1)
     belongs = torch.zeros(beliefs.shape[1], len(entries))
     numbers: dict[str, int] = {}
     for number, entry in enumerate(entries):
         belongs[list(entry.classes), number] = 1
         numbers |= dict.fromkeys(entry.labels, number)
-    labels = torch.tensor([-1 if label is None else numbers.get(label, -1) for label in shown.labels])
+    labels = torch.tensor([-1 if label is None else numbers.get(label, -1) for label in classes])
     labelled = (labels >= 0)[:, None]
     of_label = F.one_hot(labels.clamp(min=0), len(entries)).float() * labelled
     targets = torch.where(labelled, LABEL_SHARE, 1.0) * (beliefs @ belongs) + of_label * (LABEL_SHARE if known else 1.0)
@@ -217,7 +209,7 @@ def fit_words(shown: Shown, entries: Sequence[Entry]) -> tuple[torch.Tensor, tor
         (weights @ belongs) / classified.clamp(min=1),
         torch.where(classified > 0, first @ belongs / classified.clamp(min=1), first.mean()),
     )
-    moved, biases = _regressed(inputs, targets, masks, weights, first, WORD_RIDGE)
+    moved, biases = _regressed(inputs, targets, masks, weights, first)
     directions = (moved / spread).T
     return directions, biases - directions @ mean
 
@@ -273,7 +265,6 @@ def _regressed(
     masks: torch.Tensor,
     weights: torch.Tensor,
     biases: torch.Tensor,
-    ridge: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The weights (d, w) and biases (w,) that fit targets (n, w), held back from leaving the given ones."""
     moves = torch.zeros_like(weights).requires_grad_()
@@ -282,7 +273,7 @@ def _regressed(
     def loss() -> torch.Tensor:
         logits = inputs @ (weights + moves) + biases + shifts + masks
         total = -(targets * logits.log_softmax(dim=1)).sum() / len(inputs)
-        return total + ridge * (moves.square().sum() + 0.01 * shifts.square().sum())
+        return total + WORD_RIDGE * (moves.square().sum() + 0.01 * shifts.square().sum())
 
     optimiser = torch.optim.LBFGS(
         [moves, shifts], max_iter=STEPS, history_size=8, line_search_fn="strong_wolfe", tolerance_grad=1e-6

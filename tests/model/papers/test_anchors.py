@@ -302,8 +302,8 @@ def test_the_papers_backbone_makes_a_step_with_random_weights() -> None:
     assert isinstance(paper, AnchorRecipe)
     with torch.device("meta"):
         network = AnchorNetwork(paper.config)
-        tokens = network.represent(network.retrieval_tokens(torch.empty(2, 3, 224, 224)))
-    assert (tokens.ret.shape, [one.shape for one in tokens.hidden]) == ((2, 512), [(2, 512)] * 2)
+        ret, hidden = network.represent(network.retrieval_tokens(torch.empty(2, 3, 224, 224)))
+    assert (ret.shape, [one.shape for one in hidden]) == ((2, 512), [(2, 512)] * 2)
     assert paper.config.grid == 28
     whole = sum(p.numel() for p in AnchoredNetwork(network, AnchorGraph(512, 4)).parameters())
     assert 22e6 < whole < 26e6, "the paper has 26 million"

@@ -14,16 +14,7 @@ from model.matcher import Matcher, load
 from model.network.tokens import Tokens
 from model.papers.word_vectors import WordVectors, read_synonyms
 from model.papers.zse.two_sided import class_places
-from model.papers.zse.words import (
-    MOST_NONE,
-    Entry,
-    Shown,
-    fit_guesses,
-    fit_words,
-    imagenet_names,
-    with_vocabulary,
-    word_list,
-)
+from model.papers.zse.words import MOST_NONE, Entry, fit_guesses, fit_words, imagenet_names, with_vocabulary, word_list
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import tiny_network, with_words
 from tests.pictures import SHAPES
@@ -90,23 +81,26 @@ def test_all_of_imagenets_classes_are_words() -> None:
     assert words[0].names[0] == "goldfish"
 
 
-def shown(count: int = 80) -> tuple[Shown, torch.Tensor]:
-    """Photos of four kinds: dogs and hens have a class, the others are known to the ViT alone; and their kinds."""
+def shown(count: int = 80) -> tuple[torch.Tensor, list[str | None], torch.Tensor, torch.Tensor]:
+    """Photos of four kinds: dogs and hens have a class, the others are known to the ViT alone.
+
+    Returns their [Ret], their classes, what the ViT believes, and their kinds.
+    """
     generator = torch.Generator().manual_seed(2)
     kinds = torch.arange(count) % 4
     ret = torch.nn.functional.one_hot(kinds, 8) + 0.2 * torch.randn(count, 8, generator=generator)
     beliefs = torch.full((count, 2), 0.5)
     beliefs[kinds == 2] = torch.tensor([0.99, 0.01])
     beliefs[kinds == 3] = torch.tensor([0.01, 0.99])
-    labels = tuple(("dog", "hen", None, None)[kind] for kind in kinds.tolist())
-    return Shown(ret, labels, beliefs), kinds
+    return ret, [("dog", "hen", None, None)[kind] for kind in kinds.tolist()], beliefs, kinds
 
 
 def test_words_point_to_the_photos_that_show_them() -> None:
-    seen, kinds = shown()
+    ret, classes, beliefs, kinds = shown()
     entries = tuple(Entry((label,), (label,)) for label in ("dog", "hen"))
-    directions, biases = fit_words(seen, (*entries, Entry(("cat",), (), (0,)), Entry(("cow",), (), (1,))))
-    logits = torch.nn.functional.normalize(seen.ret, dim=1) @ directions.T + biases
+    entries += (Entry(("cat",), (), (0,)), Entry(("cow",), (), (1,)))
+    directions, biases = fit_words(ret, classes, beliefs, entries)
+    logits = torch.nn.functional.normalize(ret, dim=1) @ directions.T + biases
     labelled = kinds < 2
     assert torch.equal(logits[labelled, :2].argmax(dim=1), kinds[labelled])
     assert torch.equal(logits[~labelled, 2:].argmax(dim=1) + 2, kinds[~labelled])
