@@ -5,6 +5,7 @@ from model.datasets.corpus import (
     Corpus,
     Picture,
     cache_folder,
+    classes_of,
     data_folder,
     drawn_from,
     read_class_folders,
@@ -15,7 +16,6 @@ from model.datasets.corpus import (
     read_protocol,
     read_split,
     split_fresh,
-    thin_classes,
     too_near,
     with_pairs,
 )
@@ -26,7 +26,6 @@ from model.datasets.tasks import (
     one_data_set,
     read_task,
     rows_by_label,
-    rows_of_each,
     some_of_each,
     subsampled,
     write_folders,

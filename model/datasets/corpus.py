@@ -143,11 +143,17 @@ def read_split(folder: Path, name: str) -> tuple[str, ...]:
         raise ModelError(f"{path} holds no list of classes named {name!r} ({error})") from error
 
 
-def thin_classes(folder: Path, corpus: Corpus) -> tuple[str, ...]:
-    """Classes that have sketches and photos, but too few to be measured on: ``folder``/data/split.json omits them."""
-    named = {label for part in ("train", "val", "unseen") for label in read_split(folder, part)}
-    both = {p.label for p in corpus.sketches} & {p.label for p in corpus.photos}
-    return tuple(sorted(both - named))
+def classes_of(folder: Path, parts: Sequence[str], corpus: Corpus) -> set[str]:
+    """The classes of some parts of the split; see ``read_split``. Those of IMAGENET_PART are none of the data.
+
+    The part "thin" has the classes that have sketches and photos in ``corpus``, but too few to be measured on:
+    ``folder``/data/split.json omits them.
+    """
+    found = {label for part in parts if part not in ("thin", IMAGENET_PART) for label in read_split(folder, part)}
+    if "thin" in parts:
+        both = {p.label for p in corpus.sketches} & {p.label for p in corpus.photos}
+        found |= both - {label for part in ("train", "val", "unseen") for label in read_split(folder, part)}
+    return found
 
 
 def read_protocol(part: str) -> Corpus:

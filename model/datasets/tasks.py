@@ -18,6 +18,7 @@ from model.datasets.corpus import (
     WITHOUT_NAMESAKE,
     Corpus,
     Picture,
+    classes_of,
     data_folder,
     drawn_from,
     read_class_folders,
@@ -26,7 +27,6 @@ from model.datasets.corpus import (
     read_scenes,
     read_split,
     split_fresh,
-    thin_classes,
     with_pairs,
 )
 from model.errors import ModelError
@@ -138,8 +138,8 @@ def _read_optional(protocol: Protocol, split: str, trained_on: str | None) -> Ta
     whole = corpus.protocol()
     if protocol == "generalised":
         parts = (trained_on or "train").split("+")
-        seen = [label for part in parts for label in read_split(folder, part)]
-        if set(seen) & set(corpus.labels):
+        seen = classes_of(folder, parts, everything)
+        if seen & set(corpus.labels):
             raise ModelError(f"{split} has classes of {trained_on or 'train'}; name another --split")
         alone = len(whole.photos)
         whole = generalised(everything, seen, corpus.labels).protocol()
@@ -191,7 +191,8 @@ def _held_out(count: int, parts: list[str]) -> str:
 def _fresh_pairs(trained_on: str) -> Task:
     """Fresh sketches of classes that were trained on, among all photos of these classes."""
     folder = data_folder()
-    trained = read_data(folder).of([label for part in trained_on.split("+") for label in read_split(folder, part)])
+    data = read_data(folder)
+    trained = data.of(classes_of(folder, trained_on.split("+"), data))
     queries = split_fresh(trained)[1].sketches
     about = (f"fresh sketches of {trained_on}; most photos of the gallery are no fresh ones",)
     return Task(fine_grained(Corpus(queries, trained.protocol().photos)), "fine-grained", about=about)
@@ -222,9 +223,7 @@ def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -
         return _grouped(Task(corpus, protocol, sizes=sizes), {label: {label} for label in sorted(classes)})
     split = split or "val"
     trained_on = trained_on or ("train" if (protocol, split) == ("everything", "val") else _ALL_TRAINED)
-    trained: set[str] = set()
-    for part in trained_on.split("+"):
-        trained |= set(thin_classes(folder, first) if part == "thin" else read_split(folder, part))
+    trained = classes_of(folder, trained_on.split("+"), first)
     fresh = split_fresh(data.of(trained))[1].without_thumbnails()
     if protocol == "fresh":
         return Task(answerable(fresh), protocol)
@@ -366,16 +365,10 @@ def rows_by_label(labels: Iterable[str]) -> dict[str, list[int]]:
     return rows
 
 
-def rows_of_each(pictures: Sequence[Picture], most: int) -> list[int]:
-    """The places of ``most`` pictures at most of each class, evenly spaced over their order; ascending."""
-    return sorted(
-        row for rows in rows_by_label(p.label for p in pictures).values() for row in rows[:: -(-len(rows) // most)]
-    )
-
-
 def some_of_each(pictures: Sequence[Picture], most: int) -> tuple[Picture, ...]:
-    """The pictures at ``rows_of_each``."""
-    return tuple(pictures[row] for row in rows_of_each(pictures, most))
+    """Chooses ``most`` pictures at most of each class, evenly spaced over their order, which they keep."""
+    of_each = rows_by_label(picture.label for picture in pictures).values()
+    return tuple(pictures[row] for row in sorted(row for rows in of_each for row in rows[:: -(-len(rows) // most)]))
 
 
 def write_folders(task: Task, folder: Path) -> None:

@@ -20,6 +20,7 @@ from model.datasets import (
     Corpus,
     Picture,
     cache_folder,
+    classes_of,
     data_folder,
     drawn_from,
     hold_out,
@@ -32,7 +33,6 @@ from model.datasets import (
     read_split,
     rows_by_label,
     split_fresh,
-    thin_classes,
     too_near,
 )
 from model.errors import ImageError, ModelError
@@ -110,8 +110,7 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
         return _of_folders(folder, recipe)
     data = data_folder()
     first = read_data(data)
-    wanted = {label for part in recipe.split for label in _part(data, first, part)}
-    everything = first
+    wanted, everything = classes_of(data, recipe.split, first), first
     if {"more", "ship", IMAGENET_PART} & set(recipe.split):
         more = read_more(data)
         drawings = read_drawings(data).sketches if recipe.further else ()
@@ -141,12 +140,6 @@ def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
     if recipe.hold_out:
         corpus = hold_out(corpus)[0]
     return corpus if recipe.data_set is None else one_data_set(corpus, recipe.data_set)
-
-
-def _part(data: Path, corpus: Corpus, part: str) -> tuple[str, ...]:
-    if part == IMAGENET_PART:
-        return ()
-    return thin_classes(data, corpus) if part == "thin" else read_split(data, part)
 
 
 def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Corpus:

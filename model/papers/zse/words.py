@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.checkpoint import load_zse_network, read_metadata, save_checkpoint
-from model.datasets import IMAGENET_PART, Picture, rows_of_each, some_of_each
+from model.datasets import IMAGENET_PART, Picture, some_of_each
 from model.errors import ModelError
 from model.evaluation import encode_pictures, trained_matcher
 from model.images import Preprocessing
@@ -50,8 +50,7 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
     pictures = training_corpora(data, read_recipe(recipe))
     photos = pictures.training.photos + pictures.further.photos
 
-    rows = rows_of_each(photos, PHOTOS_PER_CLASS)
-    shown = [photos[row] for row in rows]
+    shown = some_of_each(photos, PHOTOS_PER_CLASS)
     beliefs = vit_beliefs(weights, prepared_pixels(shown, "photo", Preprocessing()))
     # Guesses are calibrated on fresh sketches and those of validation classes, or on any where there are none. They are
     # learned from sketches of the training where others are left to calibrate them on.
@@ -64,7 +63,7 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
     worded = with_vocabulary(network, shown, beliefs, calibrating, drawn, synonyms, vectors)
     notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
     save_checkpoint(worded.half(), target, notes)
-    print(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {len(rows):,} photos")
+    print(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {len(shown):,} photos")
 
 
 def vit_beliefs(weights: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
