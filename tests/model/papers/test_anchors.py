@@ -281,7 +281,7 @@ def test_a_training_lowers_its_losses(data: TrainingSet, anchors: Anchors, tmp_p
 
 def test_a_stopped_training_goes_on_exactly_where_it_was(data: TrainingSet, anchors: Anchors, tmp_path: Path) -> None:
     assert_goes_on(partial(trainer, data, anchors), tmp_path)
-    other = {**anchors, "word": WordAnchors(randn(4, 20), randn(4, 5, 20))}
+    other: Anchors = {**anchors, "word": WordAnchors(randn(4, 20), randn(4, 5, 20))}
     with pytest.raises(ModelError, match="belongs to another recipe, backbone or data"):
         trainer(data, other, tmp_path / "parts")
 
