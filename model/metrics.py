@@ -104,18 +104,15 @@ def _ranked(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> tuple[
     return hits, np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
 
 
-def _interpolated(precision: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The highest precision at each rank or beyond it."""
-    return np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-
-
 def _figures(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(4, q): FIGURES of (q, g), each row of which has a relevant photo."""
     hits, precision = _ranked(scores, relevant)
     total = hits.sum(axis=1)
 
     def average(top: int) -> NDArray[np.float64]:
-        area: NDArray[np.float64] = (_interpolated(precision[:, :top]) * hits[:, :top]).sum(axis=1)
+        # The highest precision at each rank or beyond it.
+        interpolated = np.maximum.accumulate(precision[:, :top][:, ::-1], axis=1)[:, ::-1]
+        area: NDArray[np.float64] = (interpolated * hits[:, :top]).sum(axis=1)
         area /= np.minimum(top, total)
         return area
 

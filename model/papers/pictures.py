@@ -318,9 +318,8 @@ class Augmentation:
     def sketches(self, ink: torch.Tensor) -> torch.Tensor:
         """Sketches rotated, sheared, bent, mirrored, drawn with another pen, partly erased."""
         ink = self._pen(ink)
-        grid = self._affine(len(ink), turn=15, scale=(0.85, 1.2), shear=0.15, shift=0.08) + self._bend(ink, 0.05)
-        ink = F.grid_sample(ink, grid, padding_mode="zeros", align_corners=False)
-        return self._erase(ink, share=0.3)
+        grid = self._affine(len(ink)) + self._bend(len(ink))
+        return self._erase(F.grid_sample(ink, grid, padding_mode="zeros", align_corners=False))
 
     def _pen(self, ink: torch.Tensor) -> torch.Tensor:
         choice = torch.randint(0, 4, (len(ink), 1, 1, 1), generator=self.generator)
@@ -330,38 +329,29 @@ class Augmentation:
         ink = torch.where(choice == 0, thick, torch.where(choice == 1, soft, ink))
         return ink * self._uniform(len(ink), 0.7, 1.0).view(-1, 1, 1, 1)
 
-    def _erase(self, ink: torch.Tensor, share: float) -> torch.Tensor:
+    def _erase(self, ink: torch.Tensor) -> torch.Tensor:
         b, _, h, w = ink.shape
         centre = torch.rand(b, 2, 1, generator=self.generator)
         half = self._uniform(b, 0.05, 0.18).view(b, 1)
         rows = ((torch.arange(h) / h)[None] - centre[:, 0]).abs() < half
         columns = ((torch.arange(w) / w)[None] - centre[:, 1]).abs() < half
-        chosen = self._uniform(b, 0, 1).view(b, 1, 1) < share
+        chosen = self._uniform(b, 0, 1).view(b, 1, 1) < 0.3
         hole = rows[:, :, None] & columns[:, None, :] & chosen
         return ink.masked_fill(hole[:, None], 0.0)
 
-    def _affine(self, b: int, turn: float, scale: tuple[float, float], shear: float, shift: float) -> torch.Tensor:
+    def _affine(self, b: int) -> torch.Tensor:
         """(b, SIDE, SIDE, 2) sampling grid; ``sized`` later scales the pictures to the network's size."""
-        angle = self._uniform(b, -turn, turn) * math.pi / 180
-        zoom = self._uniform(b, *scale)
+        angle = self._uniform(b, -15, 15) * math.pi / 180
+        zoom = self._uniform(b, 0.85, 1.2)
         mirror = torch.where(self._uniform(b, 0, 1) < 0.5, -1.0, 1.0)
         cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-        lean = self._uniform(b, -shear, shear)
-        theta = torch.stack(
-            [
-                cos * mirror,
-                lean - sin,
-                self._uniform(b, -shift, shift),
-                sin * mirror,
-                cos,
-                self._uniform(b, -shift, shift),
-            ],
-            dim=1,
-        ).view(b, 2, 3)
+        lean = self._uniform(b, -0.15, 0.15)
+        across, down = self._uniform(b, -0.08, 0.08), self._uniform(b, -0.08, 0.08)
+        theta = torch.stack([cos * mirror, lean - sin, across, sin * mirror, cos, down], dim=1).view(b, 2, 3)
         return F.affine_grid(theta, [b, 1, SIDE, SIDE], align_corners=False)
 
-    def _bend(self, ink: torch.Tensor, strength: float) -> torch.Tensor:
-        field = torch.randn(len(ink), 2, 5, 5, generator=self.generator) * strength
+    def _bend(self, b: int) -> torch.Tensor:
+        field = 0.05 * torch.randn(b, 2, 5, 5, generator=self.generator)
         smooth = F.interpolate(field, size=(SIDE, SIDE), mode="bicubic", align_corners=True)
         return smooth.permute(0, 2, 3, 1)
 
