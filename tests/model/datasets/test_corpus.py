@@ -92,12 +92,6 @@ def test_archives_are_unpacked_once_and_anew_when_they_change(tmp_path: Path, mo
         read_split(data_folder(), "train")
 
 
-def test_without_data_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(DATA_VARIABLE, raising=False)
-    with pytest.raises(ModelError, match=f"set {DATA_VARIABLE}"):
-        data_folder()
-
-
 def test_an_evaluation_without_photos_says_what_it_found(tmp_path: Path) -> None:
     matcher = model.load(tiny_checkpoint(tmp_path / "tiny.safetensors"))
     with pytest.raises(ModelError, match="found 0 sketches and 0 photos"):

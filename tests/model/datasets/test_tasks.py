@@ -130,11 +130,6 @@ def test_a_sketch_is_paired_with_the_photo_it_is_named_after() -> None:
     assert fine_grained(pairs()).photos == pairs().photos
 
 
-def test_without_pairs_the_fine_grained_protocol_says_how_they_are_named() -> None:
-    with pytest.raises(ModelError, match=r"NAME-1\.png"):
-        with_pairs(Corpus(pictures("sketch", "a", "ant", "1.png"), photos("a", "ant", 3)))
-
-
 def test_fine_grained_figures_count_hits_among_class_and_gallery() -> None:
     corpus = Corpus(
         pictures("sketch", "sketchy", "ant", *(f"a{i}-1.png" for i in range(8))),

@@ -138,7 +138,7 @@ def test_every_nth_picture_can_be_measured_alone(folder: Path, capsys: pytest.Ca
         (("--protocol", "fresh", "--data", "DATA"), "goes without --data"),
         (("--protocol", "cross-data-set", "--data", "DATA"), "name their split with --trained-on"),
         (("--split", "sketchy_104_21", "--data", "DATA"), "none of the classes asked for"),
-        (("--protocol", "fine-grained", "--data", "DATA"), "no sketch is named after a photo"),
+        (("--protocol", "fine-grained", "--data", "DATA"), "(sketch NAME-1.png or NAME_1.png of photo NAME.jpg)"),
         (("--trained-on", "sketchy", "--data", "DATA"), "--trained-on belongs to --protocol cross-data-set"),
     ],
 )

@@ -76,7 +76,7 @@ def test_the_command_says_what_it_needs(
     weights = tiny_checkpoint(tmp_path / "tiny.safetensors", words=((FIRST,),))
     monkeypatch.delenv("SKETCH_SEARCH_DATA", raising=False)
     assert main(["guesses", "--weights", str(weights)]) == BAD_INPUT
-    assert "SKETCH_SEARCH_DATA" in capsys.readouterr().err
+    assert "set SKETCH_SEARCH_DATA to the folder" in capsys.readouterr().err
 
 
 WORDS = (("star",), ("house",), ("wine bottle",))

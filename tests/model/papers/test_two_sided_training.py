@@ -21,9 +21,7 @@ from model.errors import ModelError
 from model.matcher import load
 from model.network import Calibration, ModelConfig, Network, PhotoSide, TwoSidedEncoder, VitShape, from_json, preset
 from model.papers.pictures import balanced
-from model.papers.word_vectors import WordVectors
 from model.papers.zse.photo_side import PhotoFeatures, fit_head, renormalised, vit_tensors
-from model.papers.zse.two_sided import class_places
 from tests.learning import toml, write_class_folders
 from tests.model.network.test_two_sided import two_sided, written
 from tests.pictures import SHAPES
@@ -181,18 +179,6 @@ def test_the_projection_of_photos_keeps_who_is_like_whom() -> None:
     cosines = ret @ ret.T
     same = labels[:, None] == labels[None]
     assert float(cosines[same].mean()) > float(cosines[~same].mean()) + 0.5
-
-
-def test_a_class_without_photos_lies_where_photos_of_what_its_word_means_lie() -> None:
-    torch.manual_seed(0)
-    vectors = torch.randn(12, 6)
-    shown = F.normalize(vectors @ torch.randn(6, 4), dim=1)
-    names = tuple(f"thing{number}" for number in range(12))
-    words, ret = WordVectors("test", names, vectors), torch.cat([shown[:9], shown[:9]])
-    points = class_places((*names[9:], "unheard of"), names[:9] + names[:9], ret, words)
-    cosines = points[:3] @ shown[9:].T
-    assert cosines.argmax(dim=1).tolist() == [0, 1, 2]
-    assert torch.equal(points[3], torch.zeros(4))
 
 
 def test_each_data_set_of_a_class_is_drawn_from_as_often() -> None:
