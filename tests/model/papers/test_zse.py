@@ -173,7 +173,7 @@ def test_the_papers_losses_are_a_triplet_of_tokens_and_the_squared_error_of_rela
     how = Quadruplets(samples=3, triplet=2.0, relation=4.0, margin=1.0)
     recipe = quadruplets(small_recipe(1), how, **WITHOUT_SELECTION)
     trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path)
-    trainer.network = network = Told(recipe.config)
+    trainer.network = network = Told(recipe.config).requires_grad_(False)
     losses = trainer.losses()
     s, p = network.encode(network.seen["sketch"], "sketch"), network.encode(network.seen["photo"], "photo")
     sides = network.project(s, "sketch"), network.project(p, "photo")
