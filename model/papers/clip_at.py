@@ -288,14 +288,15 @@ class ClipAtTrainer(Trainer[Trained]):
         return {"classes": chosen.classes * torch.stack(losses).sum()}
 
     def figures(self, validation: Corpus) -> dict[str, float]:
-        """Measures how often the photo that a sketch was drawn from comes first in its class, where some were drawn."""
-        recipe = self.recipe
+        """Measures, too, how often the photo that a sketch was drawn from comes first in its class, if any was."""
+        recipe, figures = self.recipe, super().figures(validation)
         part = Corpus(validation.sketches[:: recipe.evaluate_share], validation.photos)
         if not recipe.fine_grained or not (drawn_from(part) >= 0).any():
-            return {}
+            return figures
         pairs = with_pairs(part)
         matrices = score_matrices(trained_matcher(self.trained, recipe.dtype, recipe.methods), pairs)
-        return {"val_acc_1": round(measure(Task(pairs, "fine-grained"), matrices).figures["ret"]["all"]["acc_1"], 4)}
+        first = measure(Task(pairs, "fine-grained"), matrices).figures["ret"]["all"]["acc_1"]
+        return figures | {"val_acc_1": round(first, 4)}
 
 
 def read_start(

@@ -128,8 +128,13 @@ class Trainer(ABC, Generic[Trained]):
         """The network as it would be saved now: the average over steps."""
 
     def figures(self, validation: Corpus) -> dict[str, float]:
-        """Measures what only this method has, for the log."""
-        return {}
+        """Measures the network on validation classes, for the log: mAP@all of each method, such as "val_ret"."""
+        recipe = self.recipe
+        part = subsampled(validation, recipe.evaluate_share, recipe.evaluate_share)
+        scores = score_matrices(trained_matcher(self.trained, recipe.dtype, recipe.methods), part)
+        relevant = relevance(part)
+        figures = {method: category_metrics(matrix, relevant)["map_all"] for method, matrix in scores.items()}
+        return {f"val_{method}": round(figure, 4) for method, figure in figures.items()}
 
     @property
     def step_seed(self) -> int:
@@ -148,11 +153,11 @@ class Trainer(ABC, Generic[Trained]):
         """Returns a context in which what autocast allows is computed in the recipe's precision."""
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
-    def run(self, validate: Callable[[], Mapping[str, float]] | None = None, until: int | None = None) -> None:
+    def run(self, validation: Corpus | None = None, until: int | None = None) -> None:
         """Trains to the end, or to step ``until``.
 
         SIGINT and SIGTERM end the step under way and save the state before they act as usual; a second signal acts at
-        once. ``validate`` is called every ``evaluate_every`` steps and at the end; its figures are added to the log.
+        once. Every ``evaluate_every`` steps and at the end, the ``figures`` of validation classes are added to the log.
         """
         recipe = self.recipe
         last = min(until or recipe.steps, recipe.steps)
@@ -165,8 +170,8 @@ class Trainer(ABC, Generic[Trained]):
                 entry["seconds"] = round(time.monotonic() - began, 3)
                 bar.update()
                 bar.set_postfix(losses, refresh=False)
-                if validate is not None and (self.step % recipe.evaluate_every == 0 or self.step == recipe.steps):
-                    entry |= validate()
+                if validation is not None and (self.step % recipe.evaluate_every == 0 or self.step == recipe.steps):
+                    entry |= self.figures(validation)
                 with self.log_path.open("a") as log:
                     log.write(json.dumps(entry) + "\n")
                 if self.step % recipe.save_every == 0 or self.step == last or noted:
@@ -275,18 +280,9 @@ def run_steps(trainer: Trainer[Trained], run: Run, validation: Corpus | None) ->
 
     Returns whether the recipe was completed; if not, the same run continues where it stopped.
     """
-    recipe = trainer.recipe
-
-    def validate(classes: Corpus) -> Mapping[str, float]:
-        part = subsampled(classes, recipe.evaluate_share, recipe.evaluate_share)
-        scores = score_matrices(trained_matcher(trainer.trained, recipe.dtype, recipe.methods), part)
-        relevant = relevance(part)
-        figures = {method: category_metrics(matrix, relevant)["map_all"] for method, matrix in scores.items()}
-        return {f"val_{method}": round(value, 4) for method, value in figures.items()} | trainer.figures(classes)
-
-    trainer.run((lambda: validate(validation)) if validation else None, until=run.until)
-    if trainer.step < recipe.steps:
-        print(f"stopped at step {trainer.step} of {recipe.steps}; the same command continues from here")
+    trainer.run(validation, run.until)
+    if trainer.step < trainer.recipe.steps:
+        print(f"stopped at step {trainer.step} of {trainer.recipe.steps}; the same command continues from here")
         return False
     return True
 
