@@ -81,15 +81,21 @@ def load(
     Raises ModelError: the file is missing, damaged or of another kind, or the device cannot be used; says what to do.
     """
     path = default_checkpoint(None if str(path_or_name) == "default" else path_or_name)
-    try:
-        automatic = "cuda" if torch.cuda.is_available() else "cpu"
-        target = torch.device(automatic if device == "auto" else device)
-        torch.empty(1, device=target)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {device!r} cannot be used here ({error}); use cpu") from error
+    target = find_device(device)
     network = load_network(path).to(target)
     network.set_precision(dtype or fastest_dtype(network, target))
     return Matcher(network, file_sha256(path), chunk=chunk, variants=variants)
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """Returns the device of this name; "auto" is a GPU if there is one, else the CPU. Raises ModelError if it fails."""
+    try:
+        automatic = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch.device(automatic if name == "auto" else name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device {name!r} cannot be used here ({error}); use cpu") from error
+    return device
 
 
 class Matcher:

@@ -123,6 +123,7 @@ def _add_trainings(commands: Subparsers) -> None:
     command.add_argument("--out", type=a_path, metavar="OUT.safetensors", help="default: DIR/final.safetensors")
     vectors = "sketch-an-anchor, clip-at: word vectors, such as word2vec's (default: those of SKETCH_SEARCH_DATA)"
     command.add_argument("--words", type=a_path, metavar="FILE", help=vectors)
+    command.add_argument("--device", default="cpu", help="two-sided: cpu, cuda, or auto for a GPU if there is one")
     _add_data(command)
 
 

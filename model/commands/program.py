@@ -42,7 +42,7 @@ from model.evaluation import (
     measure_guesses,
     score_matrices,
 )
-from model.matcher import Matcher, load
+from model.matcher import Matcher, find_device, load
 from model.network import (
     ClipAtConfig,
     ClipAtNetwork,
@@ -133,9 +133,9 @@ def run_train(options: argparse.Namespace) -> None:
     # First what takes no time: preparing many pictures takes minutes, and a training hours.
     recipe = read_recipe(options.recipe)
     check_target(target, folder)
-    run = Run(
-        options.recipe, options.backbone, folder, target, options.data, options.start, options.until, options.words
-    )
+    device = find_device(options.device)
+    start = options.data, options.start, options.until, options.words
+    run = Run(options.recipe, options.backbone, folder, target, *start, device)
     TRAININGS[type(recipe)](recipe, run)
 
 

@@ -35,6 +35,8 @@ from model.papers.recipe import Recipe
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -49,6 +51,7 @@ class Run:
         start: a checkpoint to start from instead of the backbone; None for the backbone.
         until: the step to stop after; None for the recipe's last.
         words: a file of word vectors, for the recipes that use some; None for the stand-in of the optional data.
+        device: where the steps are computed; see ``model.matcher.find_device``.
     """
 
     recipe: Path
@@ -59,6 +62,7 @@ class Run:
     start: Path | None = None
     until: int | None = None
     words: Path | None = None
+    device: torch.device = CPU
 
     @property
     def origin(self) -> str:
@@ -91,21 +95,24 @@ class Trainer(ABC, Generic[Trained]):
 
     Args:
         recipe: how to train.
-        network: this is trained, on the CPU.
+        network: this is trained, and moved to the device.
         folder: keeps state.safetensors, all that is needed to continue, and log.jsonl, which has a JSON object for each
             step: losses, seconds and, at times, validation figures. A training found there is continued.
         origin: a digest of everything that determines the state of the training.
+        device: where the steps are computed. Pictures and random numbers stay on the CPU, so that the steps of all
+            devices see the same.
 
     Raises ModelError: the folder has the state of a training of another origin.
     """
 
     recipe: Recipe
 
-    def __init__(self, recipe: Recipe, network: Trained, folder: Path, origin: str) -> None:
+    def __init__(self, recipe: Recipe, network: Trained, folder: Path, origin: str, device: torch.device = CPU) -> None:
         self.recipe, self.folder, self.origin, self.dtype = recipe, folder, origin, recipe.dtype
+        self.device = device
         folder.mkdir(parents=True, exist_ok=True)
         self.state_path, self.log_path = folder / "state.safetensors", folder / "log.jsonl"
-        self.network: Trained = network.train()
+        self.network: Trained = network.to(self.device).train()
         self.average: Trained = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser: torch.optim.Optimizer = self.make_optimiser()
         self.step = 0
@@ -151,7 +158,7 @@ class Trainer(ABC, Generic[Trained]):
 
     def autocast(self) -> torch.autocast:
         """Returns a context in which what autocast allows is computed in the recipe's precision."""
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def run(self, validation: Corpus | None = None, until: int | None = None) -> None:
         """Trains to the end, or to step ``until``.
@@ -186,7 +193,8 @@ class Trainer(ABC, Generic[Trained]):
         for group in self.optimiser.param_groups:
             group["lr"] = share * group["rate"]
         # On a CPU the backward pass of the fused attention kernel is slower than that of plain products.
-        with torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH):
+        kernels = [SDPBackend.MATH] if self.device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
+        with torch.random.fork_rng(devices=_gpus(self.device)), sdpa_kernel(kernels):
             torch.manual_seed(self.step_seed)
             losses = self.losses()
             total = torch.stack(list(losses.values())).sum()
@@ -232,7 +240,8 @@ class Trainer(ABC, Generic[Trained]):
         for full, tensor in tensors.items():
             if full.startswith("optimiser."):
                 _, key, name = full.split(".", 2)
-                self.optimiser.state[parameters[name]][key] = tensor
+                # AdamW counts its steps on the CPU.
+                self.optimiser.state[parameters[name]][key] = tensor if key == "step" else tensor.to(self.device)
 
     def _cut_log(self) -> None:
         """Drops log lines of steps after the saved state, which will be repeated, and a line that is incomplete."""
@@ -242,6 +251,11 @@ class Trainer(ABC, Generic[Trained]):
                 if json.loads(line)["step"] <= self.step:
                     lines.append(line + "\n")
         self.log_path.write_text("".join(lines))
+
+
+def _gpus(device: torch.device) -> list[int]:
+    """The numbers of the GPUs whose random state a step changes."""
+    return [] if device.type == "cpu" else [device.index or 0]
 
 
 @contextmanager
@@ -294,10 +308,12 @@ Begin: TypeAlias = Callable[[Any, Run, Corpus, Corpus], tuple[Trainer[Any], Mapp
 def train_from_backbone(begin: Begin, recipe: Recipe, run: Run) -> None:
     """Trains a network, calibrates it on the validation classes, and writes the checkpoint.
 
-    Raises ModelError for a run that has a start, or no validation classes.
+    Raises ModelError for a run that has a start, a GPU, or no validation classes.
     """
     if run.start is not None:
         raise ModelError(f"{recipe.title} starts from a backbone alone: leave --start out")
+    if run.device != CPU:
+        raise ModelError(f"{recipe.title} is trained on the CPU: leave --device out")
     pictures = training_corpora(run.data, recipe)
     training, validation = pictures.training, pictures.validation
     if validation is None:

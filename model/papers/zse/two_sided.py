@@ -32,7 +32,7 @@ from model.papers.pictures import (
     training_set,
 )
 from model.papers.recipe import TwoSidedRecipe
-from model.papers.runs import Run, Trainer, digest, run_steps
+from model.papers.runs import CPU, Run, Trainer, digest, run_steps
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 from model.papers.zse.prior import with_chosen_prior, with_prior
 
@@ -114,6 +114,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         network: a new or trained network; its photo side stays as it is.
         folder: of the training's state; the photos' tokens are kept there, too.
         vectors: of words; None where classes without photos have to find their places by themselves.
+        device: where the steps are computed.
     """
 
     recipe: TwoSidedRecipe
@@ -125,20 +126,23 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         network: Network,
         folder: Path,
         vectors: WordVectors | None = None,
+        device: torch.device = CPU,
     ) -> None:
-        self.recipe, self.data, self.base = recipe, data, network
+        self.recipe, self.data, self.base, self.device = recipe, data, network, device
         network.requires_grad_(False).set_precision(recipe.dtype)
         network.cross.float()
+        state = {name: value for name, value in network.state_dict().items() if "photo_side" not in name}
+        origin = digest(repr(recipe) + data.key + network.config.photo_side, state)
+        network.to(device)
         side = SketchSide(network, len(data.further_rows)).requires_grad_(True)
         # Each data set has an equal part in a class, however many sketches it has.
         self.rows = tuple(balanced(rows, data.sources) for rows in (*data.sketch_rows, *data.further_rows))
-        self.photos = self._encoded_photos(folder)
+        photos = self._encoded_photos(folder)
         # Classes with photos come first.
         self.with_photos = len(data.photo_rows)
-        self.places = class_places(data.classes, data.shown, self.photos.ret, vectors)
-        self.placed = self.places.any(dim=1)
-        state = {name: value for name, value in network.state_dict().items() if "photo_side" not in name}
-        super().__init__(recipe, side, folder, digest(repr(recipe) + data.key + network.config.photo_side, state))
+        places = class_places(data.classes, data.shown, photos.ret, vectors)
+        self.photos, self.places, self.placed = photos.to(device), places.to(device), places.any(dim=1).to(device)
+        super().__init__(recipe, side, folder, origin, device)
 
     @property
     def trained(self) -> Network:
@@ -195,14 +199,14 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         scale = side.log_scale.exp().clamp(max=_MOST_SCALE)
         points = torch.cat([self.places[: self.with_photos], F.normalize(side.points, dim=1)])
         places = torch.where(self.placed[:, None], self.places, points)
-        losses = {"classes": F.cross_entropy(scale * ret @ places.T, classes)}
+        losses = {"classes": F.cross_entropy(scale * ret @ places.T, classes.to(self.device))}
         shown = int((classes < self.with_photos).sum())
         if shown > 1:
             photos = one_of_each(self.data.photo_rows, classes[:shown], generator)
             own = self.data.drawn_from[sketches[:shown]]
             photos = torch.where((own >= 0) & (torch.rand(shown, generator=generator) < 0.5), own, photos)
             cosines = ret[:shown] @ F.normalize(self.photos.ret[photos], dim=1).T
-            losses["contrast"] = _CONTRAST * F.cross_entropy(scale * cosines, torch.arange(shown))
+            losses["contrast"] = _CONTRAST * F.cross_entropy(scale * cosines, torch.arange(shown, device=self.device))
             few, network = min(shown, _PAIR_CLASSES), self.base
             sketch_side = network.project(tokens[:few], "sketch")
             photo_side = network.project(self.photos[photos[:few]], "photo")
@@ -214,18 +218,18 @@ class TwoSidedTrainer(Trainer[SketchSide]):
     def _encoded(self, sketches: torch.Tensor, augment: Augmentation) -> Tokens:
         """The tokens of these sketches, varied."""
         ink = augment.sketches(1 - self.data.sketches[sketches].float() / 255)
-        return self.base.encode(sized(1 - ink, self.base.config), "sketch")
+        return self.base.encode(sized(1 - ink, self.base.config).to(self.device), "sketch")
 
     def _encoded_photos(self, folder: Path) -> Tokens:
-        """The tokens of all training photos, which are encoded once and kept in the folder."""
+        """The tokens of all training photos, on the CPU. They are encoded once and kept in the folder."""
         network, data = self.base, self.data
         origin = digest(data.key + network.config.photo_side, {})
 
         @torch.inference_mode()
         def encode() -> dict[str, torch.Tensor]:
-            batches = (sized(some, network.config) for some in torch.split(data.photos, _PHOTOS))
+            batches = (sized(some, network.config).to(self.device) for some in torch.split(data.photos, _PHOTOS))
             found = Tokens.cat([network.encode(images, "photo") for images in batches])
-            return {"features": found.features.half(), "positions": found.positions}
+            return {"features": found.features.half().cpu(), "positions": found.positions.cpu()}
 
         kept = kept_tensors(folder / f"photos-{origin[:16]}.safetensors", encode)
         return Tokens(kept["features"].float(), kept["positions"])
@@ -275,7 +279,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     vectors = read_word_vectors(run.words) if run.data is None and further.sketches else None
     data = training_set(training, further)
     plain = network.prior_replaced(None).vocabulary_replaced(None)
-    trainer = TwoSidedTrainer(recipe, data, plain, run.folder, vectors)
+    trainer = TwoSidedTrainer(recipe, data, plain, run.folder, vectors, run.device)
     if not run_steps(trainer, run, validation):
         return
     trained, notes = trainer.trained, {"origin": run.origin}
@@ -304,7 +308,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
 
 def listwise_loss(logits: torch.Tensor) -> torch.Tensor:
     """Cross-entropy over the rows and over the columns of a pair matrix (c, c) whose diagonal matches."""
-    target = torch.arange(len(logits))
+    target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ import torch.nn.functional as F
 
 from indexer import open_index
 from indexer.commands import main as indexer
-from model.checkpoint import load_network
+from model.checkpoint import load_network, load_zse_network
 from model.commands import main
 from model.errors import ModelError
 from model.matcher import load
 from model.network import Calibration, ModelConfig, Network, PhotoSide, TwoSidedEncoder, VitShape, from_json, preset
-from model.papers.pictures import balanced
+from model.papers import read_recipe
+from model.papers.pictures import balanced, training_corpora, training_set
+from model.papers.recipe import TwoSidedRecipe
 from model.papers.zse.photo_side import PhotoFeatures, fit_head, renormalised, vit_tensors
+from model.papers.zse.two_sided import TwoSidedTrainer
 from tests.learning import toml, write_class_folders
 from tests.model.network.test_two_sided import two_sided, written
 from tests.pictures import SHAPES
@@ -105,6 +109,37 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(work: Path) -> Non
     assert main([*COMMAND, "--run", "parts"]) == 0
     whole, parts = (trained(work, name).state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+def test_a_step_computes_on_the_device_that_the_training_is_told(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main([*COMMAND, "--run", "moved", "--until", "1"]) == 0
+    recipe = read_recipe(work / "my.toml")
+    assert isinstance(recipe, TwoSidedRecipe)
+    pictures = training_corpora(work / "mine", recipe)
+    data = training_set(pictures.training, pictures.further)
+    network = load_zse_network(work / "start.safetensors").prior_replaced(None).vocabulary_replaced(None)
+    # A device without numbers and without autocast: whatever is left on the CPU cannot be computed with what is there.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    trainer = TwoSidedTrainer(recipe, data, network, work / "moved", device=torch.device("meta"))
+    losses = trainer.losses()
+    assert losses.keys() == {"classes", "contrast", "pairs"}
+    assert {loss.device.type for loss in losses.values()} == {"meta"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_training_on_a_gpu_goes_on_where_it_was_stopped(work: Path) -> None:
+    for until in ("1", "4"):
+        assert main([*COMMAND, "--run", "gpu", "--until", until, "--device", "cuda"]) == 0
+    assert trained(work, "gpu").calibration == trained(work, "whole").calibration
+
+
+def test_a_device_that_is_not_there_is_refused_before_pictures_are_read(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*COMMAND, "--run", "nowhere", "--device", "abacus"]) == 2
+    assert "device 'abacus' cannot be used here" in capsys.readouterr().err
+    assert not (work / "nowhere").exists()
 
 
 def test_a_start_on_another_photo_side_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
