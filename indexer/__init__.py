@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 
-# As in typing, whose import would take longer than all else here. Ctrl-C pressed meanwhile would end in a traceback.
+# Stands for `typing.TYPE_CHECKING`: importing typing would take longer than the rest of this module, and Ctrl-C pressed
+# meanwhile would end in a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -44,12 +45,12 @@ if TYPE_CHECKING:
     )
     from indexer.upkeep import compact, indexed_folders, read_summary, remove, repair, verify
 
-# From the lowest on, so that a name of a low one loads none of the others.
+# The rooms from the lowest to the highest, so that a name from a low room loads no higher room.
 _ROOMS = ("errors", "place", "store", "embedding", "building", "upkeep")
 
 
 def __getattr__(name: str) -> Any:
-    """An exported name, from the first room that has it."""
+    """Imports an exported name from the first room that has it."""
     # Python itself asks for names with underscores.
     for room in () if name.startswith("_") else _ROOMS:
         module = importlib.import_module(f"{__name__}.{room}")

@@ -11,7 +11,7 @@ REPAIR = "run `sketch-search index verify --repair`, or delete the index folder 
 
 
 class IndexerError(Refusal):
-    """Something that stops a build, a reader or a check."""
+    """An error that stops a build, a reader or a check."""
 
 
 class BadInvocation(IndexerError):
@@ -31,11 +31,11 @@ class IndexBusy(IndexerError):
 
 
 class IndexRefused(IndexerError):
-    """The index cannot be read: there is none, its format or checkpoint is another, or a file is missing or short."""
+    """The index cannot be read: it does not exist, has another format or checkpoint, or a file is missing or short."""
 
 
 class OtherFormat(IndexRefused):
-    """An earlier or later version of this program wrote the index in another format. Nothing here may touch it."""
+    """An earlier or later version of this program wrote the index in another format. Nothing here may change it."""
 
 
 class UnknownPhoto(IndexerError, LookupError):
@@ -47,7 +47,7 @@ class PhotoUnavailable(IndexerError):
 
 
 def no_index(path: Path) -> IndexRefused:
-    """Makes the error for an index that is wanted where nothing has been built yet."""
+    """Makes the error for a folder in which no index has been built yet."""
     if (path / "shards.json").exists():
         return IndexRefused(f"{path} holds an index in shards; name one of its shards, such as {path / 'shard-0000'}.")
     return IndexRefused(f"there is no index at {path}; run `sketch-search index build FOLDER` first.")

@@ -1,4 +1,4 @@
-"""Where the index is that nobody names. It stands alone: a command that only asks a server loads nothing else."""
+"""Finds the default index. This module stands alone, so that a command that only asks a server loads nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model.terminal import expanded
 
 
 def default_index_path() -> Path:
-    """``SBIR_INDEX`` where it is set, else ``sketch-search/index`` in the platform's folder for data.
+    """Returns ``SBIR_INDEX`` if it is set, else ``sketch-search/index`` in the platform's folder for data.
 
     Raises:
         BadInvocation: there is no such folder, because the user has no home.

@@ -1,4 +1,4 @@
-"""From folders of photos to the next generation of an index."""
+"""Builds the next generation of an index from folders of photos."""
 
 from indexer.building.builds import (
     BuildReport,

@@ -48,7 +48,7 @@ Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 # Names the journal of a build on one machine among the sources of rows.
 _JOURNAL = "journal"
-# Photos of the first generation of a build that grows: a few seconds' work.
+# The number of photos in the first generation of a build that grows: a few seconds' work.
 FIRST_GENERATION = 64
 
 
@@ -57,8 +57,9 @@ class StartingPoint:
     """The state of an index that a build goes on from.
 
     Attributes:
-        generation: the live one, or in a repair the newest one that can be used; None where there is none.
-        repairing: a repair writes a generation even where nothing has changed, and deletes no other one before.
+        generation: the live one, or in a repair the newest one that can be used; None if there is no such generation.
+        repairing: whether this is a repair, which writes a generation even if nothing has changed, and deletes no other
+            generation before that.
         damaged: segments whose rows cannot be used. next_id: no new id may be below this.
     """
 
@@ -69,20 +70,20 @@ class StartingPoint:
 
     @property
     def manifest(self) -> Manifest | None:
-        """The manifest of the generation; None where there is none."""
+        """The manifest of the generation; None if there is no generation."""
         return self.generation.manifest if self.generation is not None else None
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One build, decided before any photo is read.
+    """The decisions of one build, made before any photo is read.
 
     Attributes:
-        request: what is asked for. start: what it goes on from. live: what it takes over from there.
-        roots: the gallery's. removals: what is not to be indexed.
-        origin: the network that computes the rows. embedder: what the clusters are made by.
-        recluster: whether all clusters are made anew. clusters: how many then; None for about sqrt(photos).
-        shards: how many are written. anew: whether a generation is written even if no photo has changed.
+        request: what is asked for. start: the state that the build goes on from. live: what it takes over from there.
+        roots: the gallery's folders. removals: what is not to be indexed.
+        origin: the network that computes the rows. embedder: computes the vectors that are clustered.
+        recluster: whether all clusters are made anew. clusters: their number in that case; None for about sqrt(photos).
+        shards: how many shards are written. anew: whether a generation is written even if no photo has changed.
     """
 
     request: Request
@@ -107,7 +108,8 @@ def wanted_embedder(request: Request, manifest: Manifest | None, origin: Origin)
     """Returns the embedder that was asked for, else the index's own, else "auto".
 
     Args:
-        manifest: of the generation to go on from; None where there is none. origin: the network of this build.
+        manifest: of the generation to go on from; None if there is no such generation. origin: the network of this
+            build.
     """
     if request.embedder != "auto":
         # [Ret] has nothing to download.
@@ -118,9 +120,9 @@ def wanted_embedder(request: Request, manifest: Manifest | None, origin: Origin)
 
 
 def wanted_origin(request: Request, manifest: Manifest | None, matcher: Matcher) -> Origin:
-    """Returns the network of a build, with one token a photo where none but [Ret] is kept.
+    """Returns the network of a build, with one token for each photo if only [Ret] is kept.
 
-    manifest: of the generation to go on from; None where there is none.
+    manifest: of the generation to go on from; None if there is no such generation.
     """
     origin = Origin.of(matcher)
     alone = origin.with_tokens(1)
@@ -129,7 +131,7 @@ def wanted_origin(request: Request, manifest: Manifest | None, matcher: Matcher)
 
 
 def decide(request: Request, start: StartingPoint, origin: Origin, embedder: ChosenEmbedder, index: Path) -> Decision:
-    """Decide what to do. The caller holds the index's lock, or what is decided may be out of date.
+    """Decide what a build does. The caller holds the index's lock, or the decision may be out of date.
 
     Args:
         origin: the network. embedder: the one that ``wanted_embedder`` names. index: the index's folder.
@@ -158,8 +160,8 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
     return Decision(request, start, live, roots, removals, origin, embedder, recluster, clusters, anew=anew)
 
 
-# What was computed so far, by this build and by stopped builds with the same key: what became of the files that were
-# read, by their place; and where rows are, by content hash.
+# The results so far of this build and of stopped builds with the same key: the records of the files that were read, by
+# their place in the gallery; and the rows that were computed, by content hash.
 Staged: TypeAlias = tuple[Mapping[FileKey, GalleryFile], Mapping[str, SegmentRow]]
 
 
@@ -168,9 +170,10 @@ class Written:
     """Describes what is live after a build.
 
     Attributes:
-        generation: its name; of shards, those of all, joined by '+'. photos, files, clusters: as a manifest counts.
+        generation: its name; for shards, the names of all their generations, joined by '+'.
+        photos, files, clusters: counted as in a manifest.
         drift: how well the clusters fit the photos; None for shards, which are always clustered anew.
-        shards: those that were written; none for one index.
+        shards: the shards that were written; empty for one index.
     """
 
     generation: str
@@ -182,7 +185,7 @@ class Written:
 
     @property
     def duplicates(self) -> int:
-        """How many files show a photo that another file shows."""
+        """The number of files that show a photo that another file shows."""
         return self.files - self.photos
 
 
@@ -191,12 +194,13 @@ class BuildReport(Written):
     """The outcome of a build.
 
     Attributes:
-        changed: False where nothing had to be written. waiting: files that the next build has to read.
-        encoded: photos that the network encoded in this run. gone: files that were there at the last build.
+        changed: False if nothing had to be written. waiting: files that the next build has to read.
+        encoded: photos that the network encoded in this run. gone: files that were there at the last build, and are
+            there no more.
         bad: files that could not be used, by the paths that users see.
-        unlisted: folders that could not be read. What was known of them stays, as far as this network computed it.
-        skipped: what was passed over, because it is no image.
-        embedder: what the clusters were made by. workers: how many processes worked at once.
+        unlisted: folders that could not be read. Their photos stay in the index, if this network computed their rows.
+        skipped: the entries that were passed over, because they are no images.
+        embedder: a description of the embedder. workers: how many processes worked at once.
         seconds: how long it took, without the time to find the embedder. index: the index's folder.
     """
 
@@ -214,7 +218,7 @@ class BuildReport(Written):
 
 
 class Site(Protocol):
-    """Where a build computes and writes: this machine, or workers on many.
+    """The place where a build computes and writes: this machine, or workers on many machines.
 
     Attributes:
         path: the folder of the index, or of its shards. workers: how many processes work at once.
@@ -236,17 +240,21 @@ class Site(Protocol):
         """Returns for each row the number of the nearest centroid, (m,). centroids: (c, e)."""
 
     def write(self, contents: Contents | None) -> Written:
-        """Write these contents and make them live; None where nothing has changed. Delete what nobody needs any more.
+        """Write these contents and make them live, and delete files that are no longer needed.
 
-        Returns what is live then.
+        Args:
+            contents: None if nothing has changed.
+
+        Returns:
+            a description of what is live afterwards.
         """
 
 
 class LocalSite:
-    """This machine: rows are staged in one journal, and one index is written.
+    """The site of a build on this machine, which stages rows in one journal and writes one index.
 
     Args:
-        folder: the index's, whose lock the caller holds.
+        folder: the folder of the index, whose lock the caller holds.
     """
 
     workers = 1
@@ -311,7 +319,7 @@ class LocalSite:
 
 
 def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildReport:
-    """Do what was decided. The caller holds the folder's lock. An error leaves what is live as it was."""
+    """Run a build as it was decided. The caller holds the folder's lock. An error leaves the live state unchanged."""
     started = time.monotonic()
     live, roots = decision.live, decision.roots
     progress.start("reading")
@@ -322,7 +330,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     progress.advance(0, changes.bad)
     records, rows = site.staged()
     entries, waiting = changes.entries(records, listing), changes.waiting
-    # They keep as much of each file as all that follows.
+    # Frees memory: these hold as much about each file as everything that follows.
     del changes, records
     ids = usable_ids(entries, roots)
     check_counts(decision, len(ids))
@@ -347,7 +355,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
 
 
 def _to_read(changes: Changes, listing: FolderListing, decision: Decision) -> Iterator[GalleryFile]:
-    """Yields the files that have to be read. Raises BadInvocation once they are listed, where there are too few."""
+    """Yields the files that have to be read. Raises BadInvocation if there are too few photos, once all are listed."""
     yield from changes.to_read(listing)
     listing.check(decision.live.files)
     if not listing.unlisted:
@@ -361,7 +369,7 @@ def _contents(
     ids: Mapping[str, int],
     staged: Mapping[str, SegmentRow],
 ) -> Contents:
-    """Cluster the photos, and say what is to be written.
+    """Cluster the photos, and return what is to be written.
 
     Args:
         entries: the next catalog. ids, staged: the shown photos' ids, and the rows that were computed, by content hash.
@@ -390,26 +398,26 @@ def _contents(
 
 
 def check_network(matcher: Matcher) -> None:
-    """Raises BadInvocation where an index cannot hold what a network makes."""
+    """Raises BadInvocation if an index cannot hold the tokens of this network."""
     if matcher.token_count("photo") > 1 and matcher.config.grid**2 > MOST_PATCHES:
         raise BadInvocation("an index holds patch grids up to 16 by 16; use a checkpoint with fewer patches.")
 
 
 def check_counts(decision: Decision, photos: int) -> None:
-    """Raises BadInvocation where more clusters or shards are asked for than there are photos."""
+    """Raises BadInvocation if more clusters or shards are asked for than there are photos."""
     if decision.recluster and decision.clusters is not None and decision.clusters > photos:
         raise BadInvocation(f"{decision.clusters} clusters are more than the {photos} photos; give --clusters fewer.")
     check_shards(decision.shards, photos, "photos")
 
 
 def check_shards(shards: int, most: int, what: str) -> None:
-    """Raises BadInvocation where there are more shards than can have something."""
+    """Raises BadInvocation if there are more than ``most`` shards, so that some would be empty."""
     if shards > most:
         raise BadInvocation(f"{shards} shards are more than the {most} {what}; give --shards fewer.")
 
 
 def run_here(folder: IndexFolder, decision: Decision, matcher: Matcher, progress: Progress) -> BuildReport:
-    """Do what was decided on this machine, in an index whose lock the caller holds."""
+    """Run a build on this machine as it was decided. The caller holds the lock of the index."""
     with progress.of_build(folder.progress), closing(LocalSite(folder, decision, matcher, progress)) as site:
         return run_decided(decision, site, progress)
 
@@ -428,13 +436,14 @@ def build(index: Path, request: Request, matcher: Matcher, progress: Progress | 
     folder = IndexFolder(index)
     request.check(folder.path)
     check_network(matcher)
-    # Taken and released, so that an index that is busy or cannot be written is refused now and not after a download.
+    # The lock is taken and released, so that an index that is busy or cannot be written is refused now and not after a
+    # download.
     with folder.writing():
         pass
     live = StartingPoint(live_generation_if_any(folder))
     wanted = wanted_embedder(request, live.manifest, wanted_origin(request, live.manifest, matcher))
     while True:
-        # Without the lock, because it may download.
+        # The lock is not held here, because this may download.
         embedder = wanted.find(matcher.device)
         with folder.writing():
             start = StartingPoint(live_generation_if_any(folder))

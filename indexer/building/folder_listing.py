@@ -27,24 +27,24 @@ from indexer.store import (
 from model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
 from model.terminal import resolved
 
-# Bytes of a file that tell its type.
+# The first bytes of a file, which tell its type.
 _START = 512
-# What a camera writes beside a photo of the same name: the same shot as RAW, or the film of a Live Photo.
+# Endings of the files that a camera writes beside a photo of the same name: its RAW file, or the film of a Live Photo.
 _COMPANIONS = RAW_SUFFIXES | {".mov"}
-# Endings of names that a report tells.
+# The most endings of names that a report lists.
 _NAMED = 5
 
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file or folder that could not be used, by its path as users see it, and why."""
+    """A file or folder that could not be used: its path as users see it, and the reason."""
 
     path: str
     reason: str
 
 
 def bad_files(entries: Iterable[GalleryFile], names: Sequence[str]) -> tuple[BadFile, ...]:
-    """The files of a catalog that could not be used, by path. names: of the roots."""
+    """Returns the files of a catalog that could not be used, by path. names: of the roots."""
     bad = [BadFile(shown_path(names, file.root, file.path), file.reason) for file in entries if file.reason]
     return tuple(sorted(bad, key=lambda file: file.path))
 
@@ -56,7 +56,7 @@ class Skipped:
     Attributes:
         links: how many symbolic links. endings: how many files that are no images, by the ending of their names in
             lower case ("" for those without), the most frequent first. special: how many pipes, sockets and devices.
-        companions: how many RAW files and films of a photo that has the same name but for the ending, likewise.
+        companions: how many RAW files and films that have the name of a photo but for the ending; by ending, as above.
     """
 
     links: int = 0
@@ -65,7 +65,7 @@ class Skipped:
     companions: tuple[tuple[str, int], ...] = ()
 
     def describe(self) -> list[str]:
-        """One sentence for each kind of entry that was passed over, with the reason."""
+        """Writes a sentence for each kind of entry that was passed over, with the reason."""
         words = []
         if self.links:
             words.append(f"{self.links} symbolic link{'s' * (self.links > 1)}, not followed; name the folders instead")
@@ -87,8 +87,8 @@ class FolderListing:
     out.
 
     Args:
-        index: the index's folder. expected: the numbers of the roots in which files are known. Where nothing is left in
-            such a root, its disk may not be mounted, and it counts as a folder that could not be listed.
+        index: the index's folder. expected: the numbers of the roots in which files are known. If one of these roots is
+            empty, its disk may not be mounted, and it counts as a folder that could not be listed.
 
     Attributes:
         count: how many files were found so far.
@@ -119,12 +119,12 @@ class FolderListing:
         return Skipped(self._links, endings, self._special, companions)
 
     def may_hide(self, file: FileKey) -> bool:
-        """Whether the file lies below a folder that could not be listed, so that it may still be there."""
+        """Returns True if a file lies below a folder that could not be listed, and may still be there."""
         root, path = file
         return any((root, folder) in self._unlisted for folder in with_folders(path)[:-1])
 
     def check(self, known: Iterable[GalleryFile]) -> None:
-        """Raises BadInvocation where there is nothing to index.
+        """Raises BadInvocation if there is nothing to index.
 
         known: the files of the generation that the build goes on from.
         """
@@ -143,7 +143,7 @@ class FolderListing:
             except OSError as error:
                 self._leave_out(number, "", f"the folder cannot be read: {error.strerror}")
                 continue
-            # Folders may lie deeper in each other than Python's calls may.
+            # A stack, because folders may be nested deeper than Python's calls may be.
             folders = [self._entries(number, "", listing)]
             while folders:
                 for path, entry in folders[-1]:
@@ -158,7 +158,7 @@ class FolderListing:
                     folders.pop()
 
     def _entries(self, number: int, folder: str, listing: Listing) -> Iterator[tuple[str, Entry]]:
-        """Lists a folder: each entry with its path in the root, sorted as the shown paths below it are."""
+        """Yields each entry of a folder with its path in the root, in the order of the shown paths."""
         try:
             entries = [*listing(folder)]
         except OSError as error:
@@ -184,11 +184,11 @@ class FolderListing:
         return kept
 
     def is_remote(self, root: int) -> bool:
-        """Whether another machine has a root."""
+        """Returns True if the root is on another machine."""
         return self._roots[root].folder.remote
 
     def note_unread(self, file: GalleryFile) -> None:
-        """Reports a file that was listed and could not be read. What was known of it stays."""
+        """Reports a file that was listed and could not be read. What the index knew of it stays."""
         reason = file.reason or "it cannot be read"
         self._unlisted[file.key] = BadFile(shown_path(self._names, *file.key), reason)
 
@@ -205,7 +205,7 @@ class FolderListing:
             self._special += 1
         else:
             ending = Path(entry.name).suffix.lower()
-            # Who asks a server for the start of each file waits for it each time.
+            # Reading the start of each file from a server would mean waiting for the server each time.
             looked_into = not ending and not self._roots[number].folder.remote
             if ending in IMAGE_SUFFIXES or (looked_into and _is_image(self._roots[number], path)):
                 return True

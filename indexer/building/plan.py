@@ -18,7 +18,7 @@ class LiveState:
     """The parts of the live generation that the next one takes over.
 
     Attributes:
-        generation: the live generation, or in a repair the one to go on from; None before the first build.
+        generation: the live generation, or in a repair the generation to go on from; None before the first build.
         files: its catalog. Roots have the numbers that they have in the next generation, and files of roots that leave
             the gallery are left out.
         reusable: whether the same checkpoint, preprocessing and embedder computed its rows.
@@ -28,7 +28,7 @@ class LiveState:
         drift: how well the clusters fit the photos; None before the first build, and for shards.
         removals: what the user removed.
         next_id: the lowest id that no file has ever had.
-        places: where its vectors are; None before the first build, and for shards.
+        places: where the generation's vectors are; None before the first build, and for shards.
         roots: the folders of its photos, as they were.
     """
 
@@ -45,12 +45,12 @@ class LiveState:
     roots: tuple[Root, ...] = ()
 
     def holds(self, entries: Sequence[GalleryFile], roots: Sequence[Root], removals: Removals) -> bool:
-        """Whether a generation with this catalog would hold what there is."""
+        """Returns True if a generation with these files, roots and removals would be the same as this one."""
         before = self.roots, self.removals, [replace(file, indexed=None) for file in self.files]
         return before == (tuple(roots), removals, [replace(file, indexed=None) for file in entries])
 
     def gone_in(self, entries: Iterable[GalleryFile]) -> int:
-        """Counts the files that were there and are gone in the next catalog."""
+        """Counts the files that are there in this catalog and gone in the next one."""
         there = {file.id for file in self.files if not file.gone}
         return sum(file.gone and file.id in there for file in entries)
 
@@ -112,7 +112,7 @@ def shown_ids(files: Sequence[GalleryFile]) -> dict[str, int]:
 
 
 def usable_ids(files: Sequence[GalleryFile], roots: Sequence[Root]) -> dict[str, int]:
-    """Returns what ``shown_ids`` does. Raises BadInvocation where no photo is shown."""
+    """Like ``shown_ids``, but raises BadInvocation if no photo is shown."""
     ids = shown_ids(files)
     if not ids:
         reason = next((file.reason for file in files if file.reason), "")
@@ -147,7 +147,7 @@ class Changes:
     def __init__(self, live: LiveState, staged: Mapping[FileKey, GalleryFile], known: Set[str], checksum: bool) -> None:
         self._live, self._known = live, known
         self._old = {file.key: file for file in live.files}
-        # Rows that are known are used all the same, as contents are.
+        # With ``checksum`` every file is read again. If its content is known, its row is still used.
         self._seen = [] if checksum else [self._old if live.reusable else {}, staged]
         self._records: dict[FileKey, GalleryFile | None] = {}
         self.bad = self.waiting = 0
@@ -165,7 +165,7 @@ class Changes:
     def _settled(self, file: GalleryFile) -> GalleryFile | None:
         for records in self._seen:
             seen = records.get(file.key)
-            # A record without a stamp settles nothing: its file failed for a reason that may have gone by now.
+            # A record without a stamp settles nothing: its file failed for a reason that may no longer exist.
             if seen is None or seen.stamp is None or seen.stamp != file.stamp:
                 continue
             if seen.reason is not None or seen.content_hash in self._known:
@@ -175,11 +175,11 @@ class Changes:
     def entries(self, read: Mapping[FileKey, GalleryFile], listing: FolderListing) -> list[GalleryFile]:
         """Makes the next generation's catalog, by id, without rows. Files keep ids; new ones get theirs in path order.
 
-        What was known of a folder that could not be listed, of a file that waits for the next build, or of a file that
-        a server did not give, stays as it was.
+        The entries of a folder that could not be listed, of a file that waits for the next build, and of a file that a
+        server did not give stay as they were.
 
         Args:
-            read: what became of the files that had to be read.
+            read: the records of the files that had to be read.
         """
         old, next_id = dict(self._old), self._live.next_id
         entries: list[GalleryFile] = []
@@ -197,8 +197,8 @@ class Changes:
             else:
                 number = before.id
             entries.append(replace(now, id=number))
-        # Files that are gone stay in the catalog. One that comes back gets its id again, and its row while that is
-        # there.
+        # Files that are gone stay in the catalog. A file that comes back gets its id again, and also its row if that
+        # still exists.
         for key, unseen in old.items():
             usable = unseen.status == "bad" or unseen.content_hash in self._live.contents
             kept = usable and (key in self._records or listing.may_hide(key))
@@ -206,7 +206,7 @@ class Changes:
         return sorted(entries, key=lambda file: file.id)
 
     def _is_kept(self, now: GalleryFile, listing: FolderListing) -> bool:
-        """Whether a server did not give a photo that the index has: the next build asks for it again."""
+        """Returns True if a server did not give a photo that the index has. The next build asks for it again."""
         before = self._old.get(now.key)
         unread = now.reason is not None and now.content_hash is None and listing.is_remote(now.root)
         return unread and before is not None and before.shown_content in self._live.contents

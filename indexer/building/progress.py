@@ -1,4 +1,4 @@
-"""How far a build is: a progress bar for people, and a JSON file for machines."""
+"""Shows how far a build is: by a progress bar for people, and by a JSON file for machines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from model.terminal import expanded
 
 Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
 _INTERVAL = 1.0
-# Bytes. A progress file has some 200.
+# The most bytes that are read of a progress file; it has some 200.
 _LARGEST = 10_000
 
 
@@ -27,8 +27,8 @@ class ProgressState(BaseModel):
     """The state of a build at one moment.
 
     Attributes:
-        phase: "done" and "stopped" are final. A build that was killed stays in the phase it was in.
-        done, total: photos of this phase. bad: files so far that cannot be indexed.
+        phase: what the build does; "done" and "stopped" are final. After a kill it stays what it was.
+        done, total: photos of this phase that are done, and all of them. bad: files so far that cannot be indexed.
         photos_per_second, seconds_left: of this phase; None before the first photo is done.
         started, updated: seconds since the epoch. pid: the process that builds.
     """
@@ -50,9 +50,9 @@ class Progress:
     """Is called at each step of a build, and shows how far it is.
 
     Args:
-        bar: whether to draw a bar on standard error, where that is a terminal; a log file gets no bar.
-        file: where to write the JSON document. It is replaced atomically, at most once a second within a phase.
-        clock: gives seconds.
+        bar: whether to draw a bar on standard error, if that is a terminal; a log file gets no bar.
+        file: the file for the JSON document. It is replaced atomically, at most once a second within a phase.
+        clock: returns the time in seconds.
 
     Raises:
         BadInvocation: ``file`` is there and is something else, such as a photo, which would be lost.
@@ -73,19 +73,19 @@ class Progress:
 
     @contextmanager
     def of_build(self, file: Path) -> Iterator[None]:
-        """While the block runs, write the JSON document to ``file``, too; say at its end whether it was done."""
+        """While the block runs, write the JSON document to ``file``, too. Its last phase is "done" or "stopped"."""
         self._files.append(file)
         try:
             yield
             self.finish("done")
         except BaseException:
-            # The error may be that nothing can be written.
+            # The build may have stopped because nothing can be written.
             with suppress(IndexUnwritable):
                 self.finish("stopped")
             raise
 
     def start(self, phase: Phase, total: int = 0) -> None:
-        """Begin a phase of ``total`` photos; 0 where their number is not known."""
+        """Begin a phase of ``total`` photos; 0 if their number is not known."""
         self._close_bar()
         self._phase, self._done, self._total = phase, 0, total
         self._phase_start = self._clock()
@@ -93,7 +93,7 @@ class Progress:
         self._write()
 
     def expect(self, more: int) -> None:
-        """Add so many photos to this phase."""
+        """Raise the number of photos in this phase by ``more``."""
         self._total += more
         if self._bar is not None:
             self._bar.total = self._total
@@ -140,7 +140,7 @@ class Progress:
 
 
 def _replaceable(path: Path) -> Path:
-    """Returns the path. Raises BadInvocation if something is there that no build wrote."""
+    """Returns the path. Raises BadInvocation if there is a file at it that no build wrote."""
     try:
         status = path.lstat()
         if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST:
@@ -156,7 +156,7 @@ def _replaceable(path: Path) -> Path:
 
 
 def read_progress(index: Path) -> ProgressState | None:
-    """Reads the last state that the last build of an index wrote; None where there was no build."""
+    """Reads the last state that the last build of an index wrote; None if there was no build."""
     try:
         return ProgressState.model_validate_json(IndexFolder(index).progress.read_bytes())
     except (OSError, ValidationError):

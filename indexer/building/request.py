@@ -26,9 +26,10 @@ from indexer.store import (
     resolve_roots,
 )
 
-# As many photos as four cores encode at once. What is not committed yet, a second's work or a few, is lost by a kill.
+# Files in a batch: as many photos as four cores encode at once. A kill loses the batch that is not committed yet, which
+# is a few seconds' work.
 DEFAULT_BATCH = 64
-# Whether tokens are kept, by which the relation network scores; "auto": as the index has it, else all.
+# Says whether the tokens are kept by which the relation network scores; "auto" means as in the index, else all.
 TokensKept = Literal["auto", "all", "none"]
 
 
@@ -49,10 +50,10 @@ class Request:
             changed are computed.
         moved: folders of the index that were renamed, old and new. Their files keep their ids.
         batch: files between two commits of the journal.
-        shards: how many, of a build on many machines; None for as many as there are, or one.
-        leave: whether folders that its shards have, and that are not named, may leave the gallery.
-        most: how many new files are read on this machine, unless none of them can be used; None for all. The others
-            wait for the next build.
+        shards: how many shards a build on many machines writes; None for as many as there are, or one.
+        leave: whether folders that the shards have, and that are not named, may leave the gallery.
+        most: how many new files are read on this machine, unless none of them can be used; None for all. The other
+            files wait for the next build.
     """
 
     folders: Sequence[Address] = ()
@@ -72,7 +73,7 @@ class Request:
         """Returns the roots of the next generation. Those of the live one come first and stay as they are.
 
         Args:
-            index: the index's folder. manifest: of the live generation; None where there is none.
+            index: the index's folder. manifest: of the live generation; None if there is no live generation.
 
         Raises:
             BadInvocation: a number is out of range; or a folder is missing, is no folder, or overlaps another.
@@ -96,7 +97,7 @@ class Request:
         """Find simple mistakes at once, before a network is loaded.
 
         Raises:
-            BadInvocation: as ``roots`` does. IndexRefused: the live index has another format or is damaged.
+            BadInvocation: as in ``roots``. IndexRefused: the live index has another format or is damaged.
         """
         folder = IndexFolder(index)
         live = live_generation_if_any(folder)
@@ -104,10 +105,10 @@ class Request:
 
 
 def live_roots(manifest: Manifest | None, moved: Sequence[tuple[Path, Path]] = ()) -> tuple[Root, ...]:
-    """Returns the roots that an index has, where they are now; none where there is no index.
+    """Returns the roots that an index has, at the paths where they are now; empty if there is no index.
 
     Args:
-        moved: old and new paths of those that were renamed. They keep the names that paths begin with.
+        moved: old and new paths of the roots that were renamed. They keep the names that paths begin with.
     """
     now = {str(old): str(new) for old, new in moved}
     roots = () if manifest is None else manifest.roots
@@ -119,8 +120,8 @@ class Move:
     """A folder of the index that is gone, and a new one that has its files.
 
     Attributes:
-        old, new: the folders. files: how many of the old one's files the new one has, by path, size and time. of: of
-            how many.
+        old, new: the folders. files: how many of the old folder's files the new one has, by path, size and time.
+            of: how many files the old folder has.
     """
 
     old: Path
@@ -152,7 +153,7 @@ def find_replacement(request: Request, index: Path) -> Replacement:
     """Compare the folders that are asked for with those of the index. No photo is read.
 
     Raises:
-        BadInvocation: as ``Request.roots`` does. IndexRefused: the index has another format or is damaged.
+        BadInvocation: as in ``Request.roots``. IndexRefused: the index has another format or is damaged.
     """
     live = live_generation_if_any(IndexFolder(index))
     if live is None:
@@ -177,12 +178,12 @@ def find_replacement(request: Request, index: Path) -> Replacement:
 
 
 def _may_move(folder: Folder) -> bool:
-    """Whether a folder's files can be found again by their times where it was renamed."""
+    """Returns True if a folder's files can be recognised by their times after it was renamed."""
     return type(folder) is LocalFolder
 
 
 def _move(old: Path, files: Sequence[GalleryFile], new: Sequence[Path]) -> Move | None:
-    """Finds the folder that has the most of a root's files; None where none has half of them."""
+    """Finds the folder that has the most of a root's files; None if no folder has half of them."""
     moves = [Move(old, folder, sum(_is_at(folder, file) for file in files), len(files)) for folder in new]
     best = max(moves, key=lambda move: move.files, default=None)
     return best if best is not None and best.files and best.files * 2 >= best.of else None

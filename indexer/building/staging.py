@@ -1,7 +1,7 @@
-"""New photos: read and decoded ahead, encoded in batches, and staged in a journal from which a killed build goes on.
+"""Reads and decodes new photos ahead, encodes them in batches, and stages them in a journal for a build that goes on.
 
-A batch's arrays are first appended to raw files, and then its records are committed to SQLite. Where a build is killed
-between the two, there are rows in the files that no record knows. The next batch overwrites them.
+A batch's arrays are first appended to raw files, and then its records are committed to SQLite. If a build is killed
+between the two, the files have rows that no record names. The next batch overwrites these rows.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ def build_key(origin: Origin, embedder: EmbedderEntry, roots: Sequence[Root]) ->
 
 
 class Journal:
-    """The journal in one folder, which is made where it does not exist. Close it before the folder is deleted.
+    """The journal in one folder, which is made if it does not exist. Close it before the folder is deleted.
 
     Args:
-        complete: whether it is only read, by any number of processes; otherwise one that another program has written is
-            begun anew.
+        complete: whether it is only read, by any number of processes. Otherwise, a journal that another program has
+            written is begun anew.
 
     Raises:
         IndexUnwritable: it cannot be opened.
@@ -96,7 +96,7 @@ class Journal:
         return dict(self._database.execute("SELECT hash, row FROM rows"))
 
     def days(self) -> dict[str, date | None]:
-        """Reads the days on which the staged photos were taken, by content hash; None for one that says none."""
+        """Reads the days on which the staged photos were taken, by content hash; None if a photo does not tell."""
         rows = self._database.execute("SELECT hash, taken FROM rows")
         return {content: None if taken is None else date.fromordinal(taken) for content, taken in rows}
 
@@ -110,8 +110,8 @@ class Journal:
         """Commit one batch.
 
         Args:
-            records: what became of its files. hashes: the content hashes of its new rows.
-            arrays: these rows; None where there are none.
+            records: of its files. hashes: the content hashes of its new rows.
+            arrays: the new rows; None if there are none.
         """
         with told_if_unwritable(self._folder):
             if arrays is not None:
@@ -145,7 +145,7 @@ class Journal:
         sync_folder(self._folder)
 
     def arrays(self) -> RowArrays | None:
-        """Maps all staged rows into memory; None while there are none."""
+        """Maps all staged rows into memory; None while there are no rows."""
         if not self._count:
             return None
         found: dict[str, Array] = {}
@@ -171,11 +171,11 @@ def _opened(folder: Path, complete: bool) -> sqlite3.Connection:
 
 @contextmanager
 def photo_encoder(matcher: Matcher, at_once: int) -> Iterator[Callable[[Sequence[torch.Tensor]], Tokens]]:
-    """Gives what encodes photos, (3, H, W) each and at least one, as ``Matcher.encode`` does.
+    """Yields a function that encodes photos, (3, H, W) each and at least one, as ``Matcher.encode`` does.
 
     On the CPU several chunks are encoded side by side, each in a thread of its own. PyTorch's own threads would share
-    one chunk, and wait for each other after each step of the network. Where anything else needs a core, such as
-    decoding the next photos, that takes several times as long. Chunks that are computed side by side do not wait.
+    one chunk, and wait for each other after each step of the network. While other work needs a core, such as decoding
+    the next photos, that takes several times as long. Chunks that are computed side by side do not wait.
 
     PyTorch gives each of these threads its share of the cores. at_once: the most photos that are given at a time.
     """
@@ -199,7 +199,7 @@ def photo_encoder(matcher: Matcher, at_once: int) -> Iterator[Callable[[Sequence
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
 # these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.
 _MOST_DECODERS = 8
-# Files that are read from servers at once.
+# The most files that are read from servers at once.
 _MOST_READERS = 16
 
 
@@ -208,9 +208,9 @@ class _ReadFile:
     """A file that was read.
 
     Attributes:
-        record: what became of it.
-        pixels: (3, H, W), as the network wants them; None where the content has a row or cannot be decoded.
-        for_embedder: what the embedder wants, if there is one.
+        record: of this file.
+        pixels: (3, H, W), prepared for the network; None if the content has a row or cannot be decoded.
+        for_embedder: the photo prepared for the embedder, if there is an embedder.
     """
 
     record: GalleryFile
@@ -222,9 +222,9 @@ class Stager:
     """Computes the rows of new files and stages them in the journal.
 
     Args:
-        roots: the folders of the gallery. embedder: None where clusters are made from [Ret].
-        known: the contents that have a row, in the live index or the journal: by content hash the day on which each was
-            taken, or None for one that says none.
+        roots: the folders of the gallery. embedder: None if clusters are made from [Ret].
+        known: the contents that have a row in the live index or the journal: by content hash, the day on which each
+            photo was taken, or None if it does not tell.
         keeps_tokens: whether more than the vectors of photos are kept.
 
     Attributes:
@@ -251,7 +251,7 @@ class Stager:
     def stage(self, files: Sequence[GalleryFile], batch: int, progress: Progress) -> None:
         """Read all ``files``, and commit them in batches of ``batch``."""
         workers = min(_MOST_DECODERS, torch.get_num_threads())
-        # Each mostly waits for the server, and then for a process that decodes.
+        # A reader mostly waits for the server, and then for a process that decodes.
         readers = max(workers, _MOST_READERS) if any(root.remote for root in self._roots) else workers
         with (
             Decoders(workers) as decoders,
@@ -280,7 +280,7 @@ class Stager:
             pixels, inputs, taken = self._decoded(decoders, content.data)
             return _ReadFile(replace(record, taken=taken), pixels, inputs)
         except (UnsupportedImage, EndedDecoding) as error:
-            # Tried again by the next build: a decoder may be installed by then, or there is more memory.
+            # The next build tries it again: then there may be a decoder, or more memory.
             return _ReadFile(replace(record, stamp=None, reason=_sentence(error)))
         except MemoryError:
             return _ReadFile(replace(record, stamp=None, reason="there was not enough memory to decode it"))
@@ -288,12 +288,12 @@ class Stager:
             return _ReadFile(replace(record, reason=_sentence(error)))
 
     def _decoded(self, decoders: Decoders, data: bytes) -> tuple[torch.Tensor, torch.Tensor | None, date | None]:
-        """Opens a photo. Returns what the network and the embedder want of it, and the day on which it was taken."""
+        """Opens a photo. Returns it prepared for the network and for the embedder, and the day when it was taken."""
         preprocessing = self._matcher.preprocessing
         if self._embedder is not None:
             whole = decoders.open_dated(data, Job(least_side=preprocessing.least_side("photo")))
             return preprocessing.prepare(whole.image, "photo"), self._embedder.prepare(whole.image), whole.taken
-        # Only pixels as small as the network's are sent between processes, since copying costs time.
+        # Only network-sized pixels are sent between processes, because copying costs time.
         small = decoders.open_dated(data, Job.preparing(preprocessing, "photo"))
         return preprocessing.to_tensor(np.asarray(small.image)), None, small.taken
 
@@ -322,13 +322,13 @@ class Stager:
         return sum(record.reason is not None for record in records)
 
     def _compute(self, tokens: Tokens, inputs: Sequence[torch.Tensor]) -> RowArrays:
-        """Computes the rows of photos. inputs: what ``ClipEmbedder.prepare`` gave of each."""
+        """Computes the rows of photos. inputs: the photos as ``ClipEmbedder.prepare`` prepared them."""
         arrays: dict[str, Array | Picked] = {"vectors": normalised(tokens.ret.float().cpu().numpy()).astype(np.float16)}
         if self._embedder is not None:
             arrays["embeddings"] = self._embedder.embed(inputs).astype(np.float16)
         if tokens.features.shape[1] > 1 and self._keeps_tokens:
-            # Rounded to float16 first, as always: an equal photo gets equal bytes in each segment. What float16 cannot
-            # hold becomes infinite, and is reported as not finite.
+            # Tokens are always rounded to float16 first, so that equal photos get equal bytes in each segment. Values
+            # that float16 cannot hold become infinite, and are reported as not finite.
             with np.errstate(over="ignore"):
                 features = tokens.features.float().cpu().numpy().astype(np.float16)
             arrays["tokens"], arrays["scales"] = quantised(features)
@@ -354,5 +354,5 @@ def _sentence(error: Exception) -> str:
 
 
 def _finite(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Returns for each row, (m,) bool, whether all its values are finite."""
+    """Returns (m,) bool: for each row, True if all its values are finite."""
     return np.asarray(np.isfinite(array).reshape(len(array), -1).all(axis=1))

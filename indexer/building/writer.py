@@ -83,7 +83,7 @@ def new_clusters(
         ids: the shown photos' ids, refs: their rows; both by content hash. count: how many clusters, 1..photos.
         nearest: gives the number of the nearest centroid (c, e) for each row, (m,).
     """
-    # By id, because the points that k-means starts from depend on the order.
+    # The photos are ordered by id, because the points that k-means starts from depend on the order.
     contents = sorted(ids, key=ids.__getitem__)
     ordered = [refs[content] for content in contents]
     sample = [ordered[number] for number in training_points(len(ordered), count).tolist()]
@@ -100,7 +100,7 @@ def joined_clusters(
     contents: Mapping[str, IndexedContent],
     nearest: Nearest,
 ) -> Clustering:
-    """Keeps the live clusters; photos that are new join the nearest one.
+    """Keeps the live clusters. Each new photo joins the nearest one.
 
     Args:
         ids, refs, rows, nearest: as for ``new_clusters``. live: the generation whose clusters they are. contents: where
@@ -120,8 +120,8 @@ class Contents:
     """Describes what the next generation is to hold.
 
     Attributes:
-        origin, embedder: what the rows and the clusters were made by. roots: the folders of the photos.
-        entries: its catalog by id, without rows. removals: what the user removed.
+        origin, embedder: the network of the rows, and the embedder of the clusters. roots: the folders of the photos.
+        entries: the catalog by id, without rows. removals: what the user removed.
         rows: where rows are read from. refs: the row of each shown photo, by content hash.
         to_write: the content hashes whose tokens go into a new segment.
         clustering: the photos' clusters.
@@ -142,13 +142,13 @@ class GenerationWriter:
     """Writes the generation that follows the live one. It works in a building folder until all is complete.
 
     Args:
-        key: the building folder's.
+        key: names the building folder.
     """
 
     def __init__(self, folder: IndexFolder, key: str, contents: Contents, live: LiveState) -> None:
         self._folder, self._building = folder, folder.building(key)
         self._contents, self._clustering, self._live = contents, contents.clustering, live
-        # Above all numbers that are there: a repair may go on from a generation that is not the newest.
+        # The number is above all existing ones, because a repair may go on from a generation that is not the newest.
         self._number = 1 + max((generation_number(name) for name in folder.generations()), default=0)
         self._ids = shown_ids(contents.entries)
         self._to_write = sorted(contents.to_write, key=self._ids.__getitem__)
@@ -175,7 +175,7 @@ class GenerationWriter:
         return replace(file, indexed=None)
 
     def write(self, *, make_live: bool = True) -> Generation:
-        """Write it. make_live: whether readers are to open it from now on.
+        """Write the generation. make_live: whether readers are to open it from now on.
 
         Raises:
             IndexUnwritable: it cannot be written.
@@ -255,7 +255,7 @@ class GenerationWriter:
     def _centroids(self) -> Centroids:
         """Compute the centroids of clusters whose photos have changed, and copy the others from the live generation.
 
-        A cluster that lost all of its photos keeps what it had.
+        A cluster that lost all of its photos keeps its centroid.
         """
         contents, live, count = self._contents, self._live, len(self._clustering.centroids)
         centroids = Centroids.empty(count, contents.rows)

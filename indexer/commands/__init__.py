@@ -1,3 +1,3 @@
-"""The program `python -m indexer`: its command line, and the work of each command."""
+"""Holds the program `python -m indexer`: its command line, and the work of each command."""
 
 from indexer.commands.command_line import main, parser

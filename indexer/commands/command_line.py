@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
         prog: what the help calls the program, and what sentences tell the user to run.
 
     Returns:
-        the exit code. 0: done; 1: ``verify`` found problems; 3: done, but some folders could not be read; else what
-        ``run_program`` makes of an error.
+        the exit code. 0: done; 1: ``verify`` found problems; 3: done, but some folders could not be read; else the code
+        that ``run_program`` gives to an error.
     """
 
     def work() -> int:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
 
 
 def parser(prog: str = _PROG) -> argparse.ArgumentParser:
-    """The command line of a program that calls itself ``prog``."""
+    """Makes the parser of the command line, for a program that calls itself ``prog``."""
     top, commands = program_parser(prog, "Build an index of photos, look into it, and look after it.", _EXAMPLES)
 
     command = commands.add_parser("build", help="index folders of photos, or bring their index up to date")

@@ -40,7 +40,7 @@ from indexer.upkeep import (
 )
 from model.terminal import as_called, printable
 
-# As in the service's settings.
+# The most threads that may be asked for; the service's settings have the same limit.
 MOST_THREADS = 512
 
 
@@ -73,7 +73,7 @@ def _weights(options: argparse.Namespace) -> str | None:
 
 
 def progress_of(options: argparse.Namespace) -> Progress:
-    """Makes the progress that shows how far a build is, as the options want it."""
+    """Makes the object that shows how far a build is, in the way that the options name."""
     return Progress(bar=not options.quiet, file=options.progress_file)
 
 
@@ -86,15 +86,15 @@ def print_unless_quiet(options: argparse.Namespace, lines: Sequence[str]) -> Non
 SOME_UNREAD = 3
 
 
-# What takes more than one in so many files out of the index is asked about.
+# The person is asked before more than one in MUCH files leaves the index.
 MUCH = 10
 
 
 def ask(question: str, lines: Sequence[str] | None, alone: str) -> bool:
-    """Whether the person agrees.
+    """Asks the person a question, and returns True if the answer is yes.
 
     Args:
-        lines: are printed before the question. alone: what to say where nobody can be asked.
+        lines: are printed before the question. alone: the error's message if nobody can be asked.
 
     Raises:
         BadInvocation: nobody can be asked.
@@ -105,7 +105,7 @@ def ask(question: str, lines: Sequence[str] | None, alone: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-# Seconds. No system can wait for any number of them.
+# Seconds between two looks at the gallery. Systems have a limit on how long a program can wait.
 _LONGEST_INTERVAL = 7 * 24 * 3600
 
 
@@ -132,8 +132,8 @@ def run_build(options: argparse.Namespace) -> int:
     index = index_of(options)
     request.check(index)
     matcher = open_matcher(options)
-    # A service manager ends the program by SIGTERM. That is then the same as Ctrl-C: a build that is stopped loses
-    # nothing.
+    # A service manager ends the program by SIGTERM, which here does the same as Ctrl-C: a build that is stopped
+    # loses nothing.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _tell_build(options, build(index, request, matcher, progress_of(options)))
@@ -166,10 +166,10 @@ def _tell_build(options: argparse.Namespace, report: BuildReport) -> int:
 
 
 def _confirmed(request: Request, options: argparse.Namespace) -> Request:
-    """Returns the request, with renamed folders, once the person has agreed to what leaves the index by it.
+    """Asks the person about folders that were renamed or leave the index. Returns the request with renamed folders.
 
     Raises:
-        BadInvocation: nobody can be asked, or does not agree; or as ``find_replacement`` does.
+        BadInvocation: nobody can be asked, or the person does not agree; or as in ``find_replacement``.
     """
     if not request.folders:
         return request
@@ -213,7 +213,7 @@ def run_add(options: argparse.Namespace) -> int:
 
 def _build(options: argparse.Namespace, request: Request) -> int:
     index = index_of(options)
-    # Before the network is loaded, so that simple mistakes are answered at once.
+    # This comes before the network is loaded, so that simple mistakes are reported at once.
     request.check(index)
     progress = progress_of(options)
     matcher = open_matcher(options)
@@ -222,10 +222,10 @@ def _build(options: argparse.Namespace, request: Request) -> int:
 
 @dataclass
 class _Watcher:
-    """The work of watching at each pause.
+    """Holds the state of a watch, and does its work at each pause.
 
     Attributes:
-        last_error: the error that was printed last, so that one that stays is printed only once.
+        last_error: the error that was printed last, so that an error that stays is printed only once.
     """
 
     options: argparse.Namespace
@@ -244,7 +244,7 @@ class _Watcher:
     def update(self) -> bool:
         """Bring the index up to date. Returns False if that failed."""
         try:
-            # Without folders, for those that the index has by now: ``add`` and ``remove`` may have changed them.
+            # The request names no folders, because ``add`` and ``remove`` may have changed those of the index.
             request = Request(batch=self.options.batch)
             report = build(self.index, request, self.matcher, progress_of(self.options))
         except (IndexerError, OSError) as error:
@@ -345,7 +345,7 @@ def _tell(options: argparse.Namespace, problems: Sequence[str], index: Path) -> 
 
 
 def _compare(options: argparse.Namespace, index: Path) -> int:
-    """Say which files are no longer what was indexed. Returns the exit code."""
+    """Print which files are no longer what was indexed. Returns the exit code."""
     with tqdm(unit=" photos", leave=False, disable=True if options.quiet else None) as bar:
 
         def seen(done: int, total: int) -> None:
@@ -377,7 +377,7 @@ def run_samples(options: argparse.Namespace) -> int:
 
 
 def build_lines(report: BuildReport) -> list[str]:
-    """Tell of a build: count the photos, name the files that were not indexed, and the shards where there are any."""
+    """Describe a build: count the photos, and name the files that were not indexed, and the shards if there are any."""
     lines = [_line("not indexed", f"{bad.path}: {bad.reason}") for bad in report.bad]
     duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
     lines += [_line("skipped", told) for told in report.skipped.describe()]

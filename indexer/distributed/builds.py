@@ -73,9 +73,9 @@ from model.terminal import installed_version
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
-# A work whose machines end again and again is given up in the end, where Ray is asked to do it again so often.
+# How often Ray repeats a piece of work whose worker has ended. After that the build gives up.
 _RETRIES = 20
-# Rows that one work assigns to clusters: less than a megabyte names them.
+# Rows that one piece of work assigns to clusters. Naming them takes less than a megabyte.
 _ROWS = 16_384
 _MOST_SLICE = 100_000
 
@@ -85,12 +85,13 @@ class Machines:
     """The machines of a build.
 
     Attributes:
-        address: of the Ray cluster: "auto", "local" or HOST:PORT. A process that is connected already stays so.
+        address: of the Ray cluster: "auto", "local" or HOST:PORT. A process that is connected already keeps its
+            connection.
         device: "auto", "cpu" or "cuda", of the workers. workers: how many work at once; None for as many as there is
             room for.
         weights: the checkpoint's file; None for the one that comes with the program.
-        slice_files: how many files are a worker's work, which is kept as a whole or not at all. With 1,024 it is some
-            5 MB of rows of the default network, and less than a minute of a worker's time.
+        slice_files: how many files a worker encodes at a time. Their rows are kept as a whole or not at all. 1,024
+            files give some 5 MB of rows of the default network, and take less than a minute of a worker's time.
     """
 
     address: str
@@ -111,7 +112,7 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
 
     Raises:
         BadInvocation: what is asked for cannot be done here, or the cluster cannot do it.
-        IndexBusy: another build is writing these shards. IndexRefused: those that are there are damaged.
+        IndexBusy: another build is writing these shards. IndexRefused: the shards that are there are damaged.
         ModelError: there is no such checkpoint.
     """
     if request.shards is not None and not 1 <= request.shards <= MOST_SHARDS:
@@ -120,7 +121,7 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
         raise BadInvocation(f"a slice must have from 1 to {_MOST_SLICE:,} files.")
     check_address(machines.address)
     folder, progress = ShardsFolder(index), progress or Progress()
-    # Before anything slow. What is there may have changed once the lock is held, so all is looked at again.
+    # Checked before anything slow. The shards may have changed before the lock is held, so all is checked again then.
     _roots(request, folder, LiveShards.read(folder))
     with folder.writing(), connected(machines.address):
         workers = Workers(machines.device, machines.workers)
@@ -136,7 +137,7 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
 
 
 def _decide(request: Request, folder: ShardsFolder, live: LiveShards | None, matcher: model.Matcher) -> Decision:
-    """Decide what to do. Raises BadInvocation as ``build_shards`` does."""
+    """Decide what the build does. Raises BadInvocation as ``build_shards`` does."""
     roots = _roots(request, folder, live)
     before = None if live is None else live.first
     origin = wanted_origin(request, before, matcher)
@@ -161,7 +162,7 @@ def _roots(request: Request, folder: ShardsFolder, live: LiveShards | None) -> t
     """Returns the roots of the next shards.
 
     Raises:
-        BadInvocation: as ``Request.roots`` does; or folders would leave, and may not.
+        BadInvocation: as in ``Request.roots``; or folders would leave, and may not.
     """
     manifest = None if live is None else live.first
     roots = request.roots(folder.path, manifest)
@@ -180,7 +181,7 @@ class LiveShards:
     """The shards that the last build has committed.
 
     Attributes:
-        manifest: what joins them. generations: theirs, in order.
+        manifest: joins the shards. generations: of the shards, in order.
     """
 
     manifest: ShardsManifest
@@ -188,7 +189,7 @@ class LiveShards:
 
     @staticmethod
     def read(folder: ShardsFolder) -> LiveShards | None:
-        """Reads the shards in a folder; None where there are none. Raises IndexRefused: they are damaged."""
+        """Reads the shards in a folder; None if there are none. Raises IndexRefused if they are damaged."""
         if (manifest := folder.manifest()) is None:
             return None
         shards = enumerate(manifest.shards)
@@ -202,10 +203,10 @@ class LiveShards:
     def state(self, roots: Sequence[Root]) -> LiveState:
         """Joins all shards to the state of one index, without clusters, which are always made anew.
 
-        The rows of its contents are in sources, see ``Sources``.
+        The rows of its contents are in ``Sources``.
 
         Args:
-            roots: those of the next build. Files of roots that leave the gallery are left out.
+            roots: of the next build. Files of roots that leave the gallery are left out.
         """
         files: list[GalleryFile] = []
         contents: dict[str, IndexedContent] = {}
@@ -227,10 +228,10 @@ class LiveShards:
 
 
 class RaySite:
-    """The workers of a cluster: each slice of the files has a journal, and a shard is an index of some clusters.
+    """The site of a build by the workers of a cluster. Each slice of the files has a journal, and a shard is an index.
 
     Args:
-        folder: of the shards, whose lock the caller holds. live: the shards that are there.
+        folder: of the shards; the caller holds its lock. live: the shards that are there.
 
     Raises:
         BadInvocation: the workers cannot begin.
@@ -272,7 +273,7 @@ class RaySite:
         workers.everywhere(look, self._setup)
 
     def staged(self) -> Staged:
-        """Collects what all slices hold; of each file, what was seen last."""
+        """Collects the records and rows of all slices; for each file the newest record."""
         records: dict[FileKey, GalleryFile] = {}
         rows: dict[str, SegmentRow] = {}
         for name in self._slices.names():
@@ -342,7 +343,7 @@ class RaySite:
         return Written(generation, self._manifest.photos, files, self._manifest.clusters, None, shards)
 
     def _write(self, contents: Contents) -> ShardsManifest:
-        """Have all shards written, and say what joins them. None of them is live yet."""
+        """Have all shards written, and return the manifest that joins them. None of them is live yet."""
         decision, clustering = self._decision, contents.clustering
         ids, cells = shown_ids(contents.entries), len(clustering.centroids)
         next_id = max(decision.live.next_id, *(file.id + 1 for file in contents.entries))
@@ -397,7 +398,7 @@ def _write_plan(path: Path, files: Sequence[GalleryFile], contents: Contents) ->
 
 
 def check_ids(next_id: int) -> None:
-    """Raises BadInvocation where ids are given that shards cannot have.
+    """Raises BadInvocation if ids are too high for shards.
 
     Args:
         next_id: the lowest id that no file has ever had.
@@ -410,7 +411,7 @@ def check_ids(next_id: int) -> None:
 
 
 def place_cells(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
-    """Gives each cluster a shard: neighbours are together, and shards are as equal as whole clusters allow.
+    """Gives each cluster a shard. Neighbours come together, and shards are as equal as whole clusters allow.
 
     The clusters are cut in two along the direction in which they differ most, and the parts again, until there is one
     for each shard.
@@ -434,7 +435,7 @@ def _cut(
     shards: int,
     placed: Numbers,
 ) -> None:
-    """Places some cells into so many shards from ``first`` on."""
+    """Places some cells into ``shards`` shards, numbered from ``first`` on."""
     if shards == 1:
         placed[cells] = first
         return
@@ -450,7 +451,7 @@ def _cut(
 
 
 def partition(entries: Sequence[GalleryFile], shard_of: Mapping[str, int], shards: int) -> list[list[GalleryFile]]:
-    """Gives the files to shards: those of a photo stay together, and files that are no photos are dealt out.
+    """Gives each file to a shard. The files of a photo stay together, and files that are no photos are dealt out.
 
     Args:
         entries: all files, by id. shard_of: the shard of each photo, by content hash.

@@ -1,7 +1,7 @@
 """The connection to a Ray cluster, and what its workers are asked to do.
 
-Ray starts the workers, says which of them does what, and does again what a worker or a machine has taken with it when
-it ended. Nothing of that is done here.
+Ray starts the workers, gives each its work, and repeats work that is lost because a worker or a machine has ended. This
+module does none of that.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from indexer.errors import BadInvocation
 from model.terminal import Refusal
 
 Result = TypeVar("Result")
-# Seconds for a machine to answer at all.
+# Seconds that a machine has to give a first answer.
 _PATIENCE = 10
-# Works for each worker, the one that it does among them.
+# Pieces of work that are sent to each worker, with the piece that it is doing.
 _AHEAD = 2
 # CPUs that decode for one GPU, see indexer.building.staging.
 _MOST_DECODERS = 8
@@ -39,7 +39,7 @@ class Resources:
     """Describes what one worker has, and how many workers there can be.
 
     Attributes:
-        device: where the network computes, "cpu" or "cuda". cpus, gpus: of one worker. workers: how many.
+        device: where the network computes, "cpu" or "cuda". cpus, gpus: of one worker. workers: how many there can be.
     """
 
     device: str
@@ -49,11 +49,11 @@ class Resources:
 
     @staticmethod
     def of(nodes: Sequence[Mapping[str, float]], device: str) -> Resources:
-        """Finds out what the cluster has for a build.
+        """Computes what each worker gets and how many there can be, from what the cluster has.
 
         Args:
             nodes: the resources of each machine, as Ray names them.
-            device: "cpu" or "cuda"; "auto" for "cuda" where any machine has a GPU.
+            device: "cpu" or "cuda"; "auto" for "cuda" if any machine has a GPU.
 
         Raises:
             BadInvocation: no machine has what a worker needs.
@@ -67,7 +67,7 @@ class Resources:
                     "no machine of the Ray cluster has a free GPU and a CPU beside it; start one with `ray start "
                     "--num-gpus`, or use --device cpu."
                 )
-            # The same for all, since Ray places a worker where there is room for it.
+            # Every worker gets the same share, since Ray places a worker wherever there is room for it.
             share = min(max(1, cpus // gpus) for gpus, cpus in with_gpu)
             return Resources("cuda", min(share, _MOST_DECODERS), 1, sum(gpus for gpus, _ in with_gpu))
         if device not in ("auto", "cpu"):
@@ -81,22 +81,22 @@ class Resources:
 
 @contextmanager
 def connected(address: str) -> Iterator[None]:
-    """Be connected to a cluster. A process that is connected already stays so, to the cluster that it has.
+    """Connect to a cluster while the block runs. A process that is connected already keeps its connection.
 
     Args:
-        address: "auto" for the cluster that runs on this machine, or that RAY_ADDRESS names; "local" for one that is
-            started on this machine and ends with the block; or HOST:PORT.
+        address: "auto" for the cluster that runs on this machine, or that RAY_ADDRESS names; "local" for a cluster that
+            is started on this machine and ends with the block; or HOST:PORT.
 
     Raises:
         BadInvocation: there is no such cluster, or it does not let this process in.
     """
-    # Ray tells its makers how it is used, unless the user has decided that.
+    # Ray would send its makers statistics of its use. The user can still turn that on.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # `ray start` asks for a token where this user has one, but Ray's own drivers send it only where they are told to.
+    # `ray start` asks for a token if this user has one, but Ray's own drivers send it only if they are told to.
     if _has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     # A cluster of this machine alone listens on its loopback address alone: else anybody could read its metrics.
-    # Ray has one switch for that, named after the systems where it is the rule, and reads it when it is imported.
+    # Ray's switch for that is named after the systems where it is the default, and is read when Ray is imported.
     # Other accounts of this machine have no token. Ray itself would write one into the user's home, or need none.
     if address == "local" and "ray" not in sys.modules:
         if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and not _has_token():
@@ -120,20 +120,20 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _has_token() -> bool:
-    """Whether this user has a token of Ray's, where Ray looks for it."""
+    """Returns True if this user has a token for Ray in a place where Ray looks for it."""
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     place = Path(named) if named else Path.home() / ".ray" / "auth_token"
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or place.is_file()
 
 
 def check_address(address: str) -> None:
-    """Find out at once whether anybody listens there: Ray itself would try for minutes.
+    """Find out at once whether a cluster listens at an address. Ray itself would try for minutes.
 
     Args:
-        address: as of ``connected``.
+        address: as for ``connected``.
 
     Raises:
-        BadInvocation: Ray is not installed, or nobody does.
+        BadInvocation: Ray is not installed, or nothing listens there.
     """
     if find_spec("ray") is None:
         raise BadInvocation("--ray needs Ray, which is not installed; run `pip install 'sketch-search[ray]'`.")
@@ -155,14 +155,14 @@ class Workers:
     """The workers of the cluster that this process is connected to.
 
     Args:
-        device: as of ``Resources.of``, which says what is raised, too.
-        most: how many works are to be done at once; None for as many as there is room for.
+        device: as for ``Resources.of``, which may raise, too.
+        most: how many workers are to work at once; None for as many as there is room for.
 
     Attributes:
-        resources: of each, and how many there is room for. count: how many work at once.
+        resources: of each worker, and how many workers there is room for. count: how many work at once.
 
     Raises:
-        BadInvocation: there is not room for so many.
+        BadInvocation: there is no room for ``most`` workers.
     """
 
     def __init__(self, device: str, most: int | None = None) -> None:
@@ -176,11 +176,11 @@ class Workers:
                 "from 1 to that, or add machines to it."
             )
         self.count = most or self.resources.workers
-        # Those beyond wait for the first that is free, so that it is not idle while this process looks at results.
+        # Some pieces of work wait for the first free worker, so that it is not idle while this process handles results.
         self._at_once = most or _AHEAD * self.resources.workers
 
     def everywhere(self, function: Callable[..., object], *work: object) -> None:
-        """Call the function once on each machine that can have workers, to find out whether it can be done there.
+        """Call the function once on each machine that can have workers, to find out whether it works there.
 
         Raises:
             Refusal: what ``function`` raises. BadInvocation: the cluster cannot do it.
@@ -192,8 +192,8 @@ class Workers:
         waiting = []
         for node in self._nodes:
             if all(node["Resources"].get(name, 0) >= least for name, least in needed.items()):
-                # Soft: a machine that has gone by now is not needed. No CPU is asked for: copies of shards that are
-                # served may have all of them, for as long as they are.
+                # Soft, because a machine that has gone meanwhile is not needed. No CPU is asked for, because copies of
+                # shards that are being served may occupy all CPUs.
                 place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
                 remote = self._remote(function, retries=3, on_gpu=True).options(num_cpus=0, scheduling_strategy=place)
                 waiting.append(remote.remote(*work))
@@ -209,13 +209,13 @@ class Workers:
         retries: int,
         on_gpu: bool = False,
     ) -> None:
-        """Have every work done by a worker, and hand over what comes of it, in any order.
+        """Have workers do every piece of work, and call ``done`` with each result, in any order.
 
         Args:
-            function: of a module, which the workers import, too.
-            works: its arguments each time; small, as arrays go through files.
-            retries: how often a work is done again whose worker has ended; -1: always.
-            on_gpu: whether the work computes by the network, where that computes.
+            function: the work. It belongs to a module, which the workers import, too.
+            works: the arguments of each call. They are small, since arrays go through files.
+            retries: how often a piece of work is repeated if its worker has ended; -1: always.
+            on_gpu: whether the work runs the network, and so needs the device of the network.
 
         Raises:
             Refusal, OSError, sqlite3.Error: what ``function`` raises. BadInvocation: the cluster cannot do it.
@@ -227,7 +227,7 @@ class Workers:
         try:
             with _told():
                 while True:
-                    # One after another: where no further work can be had, those that were sent are cancelled.
+                    # They are sent one by one, so that those already sent are cancelled if making the next one fails.
                     for work in islice(left, self._at_once - len(waiting)):
                         waiting.append(remote.remote(*work))
                     if not waiting:

@@ -58,11 +58,11 @@ class Slices:
         return f"slice-{number:06d}-{self._run}"
 
     def journal(self, name: str) -> Journal:
-        """Opens the journal of a complete slice to be read. Raises IndexUnwritable: it cannot be."""
+        """Opens the journal of a complete slice for reading. Raises IndexUnwritable if it cannot be opened."""
         return Journal(self.folder / name, complete=True)
 
     def is_done(self, number: int) -> bool:
-        """Whether it is complete."""
+        """Returns True if slice ``number`` of this run is complete."""
         return (self.folder / self.name(number)).is_dir()
 
     def begin(self, number: int) -> Attempt:
@@ -91,7 +91,7 @@ class Attempt:
     """One worker's attempt to write a slice.
 
     Attributes:
-        folder: in which it works. deaths: how many attempts before it have ended without a slice.
+        folder: the attempt's own. deaths: how many attempts before it have ended without a slice.
     """
 
     def __init__(self, folder: Path, final: Path, before: Sequence[Path]) -> None:
@@ -101,7 +101,7 @@ class Attempt:
         self.deaths = len(before)
 
     def deaths_at(self) -> Mapping[int, int]:
-        """Counts the attempts that ended with each file, by its number in the slice, where files were tried singly."""
+        """Counts the attempts that ended while they tried a single file, by the file's number in the slice."""
         found = Counter[int]()
         for folder in self._before:
             try:
@@ -111,11 +111,11 @@ class Attempt:
         return found
 
     def trying(self, file: int) -> None:
-        """Say which file comes next, so that it is known if the worker ends with it."""
+        """Note which file comes next, so that a later attempt knows of it if the worker ends with this file."""
         write_atomically(self.folder / _TRYING, str(file).encode())
 
     def complete(self) -> None:
-        """Make it the slice, unless another attempt has come first."""
+        """Turn the attempt into the slice, unless another attempt has done so first."""
         with told_if_unwritable(self._final.parent):
             try:
                 os.rename(self.folder, self._final)
@@ -127,7 +127,7 @@ class Attempt:
 
 
 class Sources(Mapping[str, RowArrays]):
-    """The folders that rows are read from, by name: slices, and segments of shards. One is opened when it is needed.
+    """The folders that rows are read from, by name: slices, and segments of shards. Each is opened when it is needed.
 
     Args:
         shards: the folder of the shards. names: "slice-000017-1f2e3d4c", or "shard-0003/g000002/s000001-0a1b2c3d", a

@@ -1,6 +1,6 @@
-"""Workers of a build encode slices of the photos, assign rows to clusters, and write shards.
+"""The work of a build's workers: they encode slices of the photos, assign rows to clusters, and write shards.
 
-Before that, each has to have the storage that all share, and the same networks.
+Before that, each worker checks that it sees the storage that all share, and has the same networks.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ from model.checkpoint import default_checkpoint
 from model.terminal import Refusal, installed_version
 
 TOKEN = "token"
-# After so many workers have ended with a slice its files are read one by one; after so many have ended with one file,
-# that file is left out. The first may have ended for a reason of its own, such as a machine that was switched off.
+# After two workers have ended with a slice, its files are read one by one. After two have ended with one file, that
+# file is left out. One worker may end for another reason, such as a machine that was switched off.
 _MOST_DEATHS = 2
 _KILLER = "the worker that read it ended, more than once; the next build tries again"
-# Seconds. A worker whose machine is taken to be lost may still be writing, and notices within a few that it is alone.
+# Seconds to wait for the lock of a shard. A worker that is taken to be lost may still be writing, and notices within a
+# few seconds that it is alone.
 _WAIT = 120
 
 
@@ -59,10 +60,11 @@ class Setup:
 
     Attributes:
         shards: the folder of the shards. key: names the folder in it in which the build works.
-        token: what a file there holds, so that whoever reads it is known to see the same storage.
-        roots: the gallery's folders. there: those of them that are there.
-        weights: the checkpoint's file; None for the one that comes with the program. origin: what it has to be.
-        embedder: what clusters are made by.
+        token: the content of a file there. A worker that can read it sees the same storage.
+        roots: the gallery's folders. there: the folders among them that exist now.
+        weights: the checkpoint's file; None for the one that comes with the program. origin: the network that it must
+            hold.
+        embedder: of the clusters.
         device: "cpu" or "cuda". threads: how many threads compute. batch: photos that are encoded together.
         clusters: how many the user asked for; None for about sqrt(photos).
         software: the version of the program.
@@ -119,7 +121,7 @@ def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
 
 
 def look(setup: Setup) -> None:
-    """Find out whether a worker can begin. Raises what ``opened`` does."""
+    """Find out whether a worker can begin. Raises the errors of ``opened``."""
     opened(setup)
 
 
@@ -140,11 +142,11 @@ def _check_storage(setup: Setup, here: str) -> None:
 def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tuple[int, int, int]:
     """Encode the files of a slice, and write it to the storage that all share.
 
-    Returns how many files it has, how many of them cannot be indexed, and how many rows were made. Raises
-    BadInvocation, as ``opened`` does.
+    Returns how many files the slice has, how many of them cannot be indexed, and how many rows were made. Raises
+    BadInvocation as ``opened`` does.
     """
     slices = setup.slices
-    # A worker may end after it has written its slice and before it has said so.
+    # A worker may end after it has written its slice and before it has reported it.
     if not slices.is_done(number):
         networks = opened(setup)
         # From here on, an end of this process counts as one with this slice.
@@ -175,10 +177,10 @@ def _one_by_one(files: Sequence[GalleryFile], stager: Stager, journal: Journal, 
 def assign_rows(
     setup: Setup, first: int, rows: Sequence[SegmentRow], path: Path, count: int
 ) -> tuple[int, npt.NDArray[np.int32]]:
-    """Finds the nearest centroid of each row, (m,) int32.
+    """Finds the nearest centroid of each row. Returns ``first``, and the centroids' numbers (m,) int32.
 
     Args:
-        first: the number of the first row among all, which is returned, too. path, count: of the file of centroids.
+        first: the number of the first row among all. path, count: the file of centroids, and how many it holds.
     """
     centroids = _centroids(path, count, setup.token)
     sources = Sources(setup.shards, setup.slices, (row.segment for row in rows))
@@ -187,7 +189,7 @@ def assign_rows(
 
 @lru_cache(maxsize=1)
 def _centroids(path: Path, count: int, build: str) -> npt.NDArray[np.float32]:
-    """Reads the centroids in a file. build: names the build, since its file has the name of another's."""
+    """Reads the centroids in a file. build: names the build, since the files of all builds have the same name."""
     return read_centroids(path, count)
 
 
@@ -196,12 +198,12 @@ def write_shard(
 ) -> ShardEntry:
     """Write the next generation of a shard: an ordinary index of its part of the photos.
 
-    Readers go on with the one that is live.
+    Readers go on with the generation that is live.
 
     Args:
         number: of the shard, from 0. plan: the file of its plan.
-        committed: the name of its generation that is live; None where it has none.
-        centroids: the file of all centroids. clusters: how many they are.
+        committed: the name of its live generation; None if it has none.
+        centroids: the file of all centroids. clusters: how many centroids there are.
         next_id: the lowest id that no file in any shard has ever had.
     """
     with ShardsFolder(setup.shards).writing_shard(number, _WAIT) as folder:
@@ -214,7 +216,7 @@ def write_shard(
             if file.shown_content is not None and file.indexed is not None
         }
         sources = Sources(setup.shards, setup.slices, (indexed.row.segment for indexed in placed.values()))
-        # Only the shard's own clusters, in the order of all.
+        # The shard has only its own clusters, in the same order as among all.
         present = sorted({indexed.cluster for indexed in placed.values()})
         own = {cluster: position for position, cluster in enumerate(present)}
         clustering = Clustering(
@@ -247,7 +249,7 @@ def write_shard(
 
 
 def _clean(folder: IndexFolder, live: str | None) -> Generation | None:
-    """Delete what an attempt before this one has left, so that all attempts write a generation of the same name."""
+    """Delete what an earlier attempt has left, so that all attempts write a generation of the same name."""
     if live is None:
         folder.clean(set(), set(), building=set())
         return None

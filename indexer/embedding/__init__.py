@@ -1,4 +1,4 @@
-"""The vectors that photos are clustered by: the checkpoint's own [Ret], or CLIP's where it is asked for.
+"""Computes the vectors that photos are clustered by: the checkpoint's own [Ret], or CLIP's if the user asks for it.
 
 ``open_towers`` gives both towers of CLIP, for searches by text and by CLIP's vector of a sketch.
 """

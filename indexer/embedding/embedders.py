@@ -1,4 +1,4 @@
-"""Embedders: what the vectors that photos are clustered by are made of, [Ret] or CLIP, and both towers of CLIP."""
+"""Embedders, which make the vectors that photos are clustered by: [Ret] or CLIP. Also holds both towers of CLIP."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ChosenEmbedder:
 
     Attributes:
         entry: what the manifest says about it.
-        load: reads its weights, and gives None where clusters are made from [Ret] itself, which is computed anyway. It
-            is called only where there are new photos, since without any the embedder is not needed.
-            EmbedderUnavailable where the weights do not fit.
+        load: reads its weights; returns None if clusters are made from [Ret] itself, which is computed anyway. It is
+            called only if there are new photos, since otherwise the embedder is not needed. Raises EmbedderUnavailable
+            if the weights do not fit.
     """
 
     entry: EmbedderEntry
@@ -49,7 +49,7 @@ class ClipEmbedder:
 
     Attributes:
         model: the open_clip model. transform: its PIL -> (3, H, W) preprocessing. device: where it runs.
-        source: what open_clip calls it: the name of an architecture, or "local-dir:FOLDER".
+        source: its name in open_clip: that of an architecture, or "local-dir:FOLDER".
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class WantedEmbedder:
     """An embedder that a build wants.
 
     Attributes:
-        spec: as ``--embedder`` has it. download: whether its weights may be downloaded: only where the user named it.
+        spec: a value of ``--embedder``. download: whether its weights may be downloaded: only if the user named it.
     """
 
     spec: str
@@ -140,7 +140,7 @@ def _told() -> Iterator[None]:
         raise EmbedderUnavailable(f"{error}, or use --embedder ret.") from error
 
 
-# As CLIP was trained: a larger scale would have made its training unstable.
+# The limit of CLIP's training, which a larger logit scale would have made unstable.
 _LARGEST_SCALE = 100.0
 _FOLDER = "local-dir:"
 
@@ -148,7 +148,7 @@ _FOLDER = "local-dir:"
 class ClipTowers:
     """The text tower and the image tower of one open_clip model, in float32. Threads must not use it at once.
 
-    Raises EmbedderUnavailable, when it is made, where the model has no text tower that can be used here.
+    Making one raises EmbedderUnavailable if the model has no text tower that can be used here.
     """
 
     def __init__(self, embedder: ClipEmbedder, name: str) -> None:
@@ -162,8 +162,8 @@ class ClipTowers:
     def text(self, text: str) -> Floats:
         """Encodes a text: (e,) float32, a vector of unit length times the model's logit scale.
 
-        Its product with a photo's vector is the logit that the model was trained with. What is longer than the model's
-        context, most often 77 tokens, is cut off.
+        Its product with a photo's vector is the logit that the model was trained with. A text that is longer than the
+        model's context, most often 77 tokens, is cut off.
         """
         vector = self._model.encode_text(self._tokenizer([text]).to(self._embedder.device))
         return (self._scale * F.normalize(vector.float(), dim=-1))[0].cpu().numpy()
@@ -182,8 +182,8 @@ def open_towers(entry: EmbedderEntry, device: torch.device) -> ClipTowers:
         entry: the embedder in the manifest of the index. device: where the towers are to compute.
 
     Raises:
-        EmbedderUnavailable: the index was not clustered by CLIP; the model is not on this disk, or is another one by
-            now; or it has no text tower that can be used here.
+        EmbedderUnavailable: the index was not clustered by CLIP; the model is not on this disk or has changed; or it
+            has no text tower that can be used here.
     """
     chosen = WantedEmbedder(entry.spec, download=False).find(device)
     if not chosen.entry.same(entry):
@@ -215,7 +215,7 @@ def _tokenizer(model: Any, source: str, name: str) -> Callable[[list[str]], torc
             f"the text tower of {name} knows {embeddings[0].num_embeddings:,} tokens, and open_clip's tokenizer has "
             f"{tokenizer.vocab_size:,}; use another CLIP model."
         )
-    # Its type is open_clip's, which has none.
+    # The annotation is needed because open_clip has no types.
     tokenize: Callable[[list[str]], torch.Tensor] = tokenizer
     return tokenize
 

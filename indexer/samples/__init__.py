@@ -1,6 +1,6 @@
-"""A sample gallery: pictures of everyday things to search in, and sketches to search with.
+"""Draws a sample gallery: pictures of everyday things to search in, and sketches to search with.
 
-They are drawn by this package. Where scikit-learn is installed, the two photos that come with it are added.
+If scikit-learn is installed, the two photos that come with it are added.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from indexer.samples.things import THINGS, draw
 
 __all__ = ["EACH", "SKETCHED", "THINGS", "Samples", "draw_photo", "draw_sketch", "write_samples"]
 
-# How many pictures of each thing: one in each style.
+# The number of pictures of each thing: one in each style.
 EACH = len(STYLES)
 SKETCHED = tuple(name for name in THINGS if name not in ("duck", "flower", "star", "tree"))
 
@@ -30,8 +30,8 @@ class Samples:
     """The folders and pictures that were written.
 
     Attributes:
-        photos, sketches: the folders. drawn: how many pictures. things: of how many things.
-        copied: photos from scikit-learn. sketched: how many sketches.
+        photos, sketches: the folders. drawn: how many pictures were drawn. things: how many things they show.
+        copied: how many photos came from scikit-learn. sketched: how many sketches there are.
     """
 
     photos: Path
@@ -73,13 +73,13 @@ def write_samples(folder: Path) -> Samples:
 
 
 def draw_sketch(name: str) -> Image.Image:
-    """A line drawing of one of THINGS, RGB, black on white. It is always the same."""
+    """Draws the sketch of one of THINGS, RGB, black on white. It is always the same."""
     chance = Random(f"{name} as a sketch")
     return sketch(draw(THINGS[name], chance), chance)
 
 
 def draw_photo(name: str, number: int) -> Image.Image:
-    """A picture of one of THINGS, RGB. Each ``number``, from 1, gives another picture, and always the same."""
+    """Paints a picture of one of THINGS, RGB. Each ``number``, from 1, gives another picture, and always the same."""
     chance = Random(f"{name} {number}")
     return paint(draw(THINGS[name], chance), STYLES[(number - 1) % len(STYLES)], chance)
 

@@ -14,7 +14,7 @@ SIZE = 320
 # Pictures are painted larger by this factor and scaled down, because Pillow's polygons have hard edges.
 _FINE = 2
 _FULL = SIZE * _FINE
-# In each style: whether areas have lines around them, are darker on one side, and cast a shadow.
+# Each style says whether areas have lines around them, are darker on one side, and cast a shadow.
 STYLES = ((False, True, True), (False, False, True), (True, False, False), (True, True, True))
 _SKIES = ((120, 170, 220), (170, 200, 226), (236, 190, 150), (150, 160, 186))
 _GROUNDS = ((120, 156, 90), (196, 176, 130), (110, 140, 160), (150, 150, 146))
@@ -22,7 +22,7 @@ _WOODS = ((178, 140, 100), (206, 184, 150), (126, 100, 80), (190, 190, 184))
 
 
 def paint(parts: Sequence[Part], style: tuple[bool, bool, bool], chance: Random) -> Image.Image:
-    """A coloured picture of a thing, RGB, SIZE x SIZE. ``chance`` picks its background and its pose."""
+    """Paints a coloured picture of a thing, RGB, SIZE x SIZE. ``chance`` picks its background and its pose."""
     lines, shaded, shadow = style
     canvas = chance.choice((_landscape, _wall, _planks))(chance)
     pose = _pose(chance, turn=14, least=0.58, most=0.86, drift=0.14, shiver=2.5)
@@ -44,7 +44,7 @@ def paint(parts: Sequence[Part], style: tuple[bool, bool, bool], chance: Random)
 
 
 def sketch(parts: Sequence[Part], chance: Random) -> Image.Image:
-    """A line drawing of a thing, black on white, RGB, SIZE x SIZE, with lines as unsteady as a hand's."""
+    """Draws a thing in lines, black on white, RGB, SIZE x SIZE. The lines are as unsteady as a hand's."""
     canvas = Image.new("RGB", (_FULL, _FULL), "white")
     pose = _pose(chance, turn=5, least=0.74, most=0.8, drift=0.03, shiver=1)
     for part in parts:
@@ -65,7 +65,7 @@ def sketch(parts: Sequence[Part], chance: Random) -> Image.Image:
 def _pose(
     chance: Random, *, turn: float, least: float, most: float, drift: float, shiver: float
 ) -> Callable[[Outline], list[Point]]:
-    """Maps outlines to pixels: a little turned, leaning, mirrored, squeezed and moved, and bent in slow waves."""
+    """Returns a map from outlines to pixels that turns, leans, mirrors, squeezes, moves and bends them a little."""
     angle = math.radians(chance.uniform(-turn, turn))
     scale = chance.uniform(least, most) * _FULL / 2
     wide = scale * chance.uniform(0.92, 1.1) * chance.choice((-1, 1))
@@ -85,7 +85,7 @@ def _pose(
 
 
 def _mask(part: Part, pose: Callable[[Outline], list[Point]]) -> Image.Image:
-    """(L) 255 where the part covers the canvas."""
+    """Makes a mask (L) that is 255 where the part covers the canvas."""
     mask, points = Image.new("L", (_FULL, _FULL)), pose(part.outline)
     if part.width:
         _line(mask, points, 255, max(2, round(part.width * 0.42 * _FULL)))
@@ -95,7 +95,7 @@ def _mask(part: Part, pose: Callable[[Outline], list[Point]]) -> Image.Image:
 
 
 def _line(canvas: Image.Image, points: Sequence[Point], colour: Colour | int, width: int, closed: bool = False) -> None:
-    """A line with round joints and ends."""
+    """Draws a line with round joints and ends."""
     pen = ImageDraw.Draw(canvas)
     around = [*points, points[0]] if closed else [*points]
     pen.line(around, fill=colour, width=width)
@@ -105,7 +105,7 @@ def _line(canvas: Image.Image, points: Sequence[Point], colour: Colour | int, wi
 
 
 def _fill(part: Part, mask: Image.Image, shaded: bool) -> Image.Image:
-    """The colour of a part, a whole canvas; shaded, it has light from the upper left, and a round part as a ball."""
+    """Fills a canvas with a part's colour. ``shaded`` adds light from the upper left; round parts look like a ball."""
     box = mask.getbbox()
     canvas = Image.new("RGB", mask.size, part.colour)
     if not shaded or box is None:
@@ -125,7 +125,7 @@ def _fill(part: Part, mask: Image.Image, shaded: bool) -> Image.Image:
 
 
 def _mixed(colour: Colour, amount: float, other: int) -> Colour:
-    """The colour mixed with white (255) or black (0); ``amount`` 1 is that alone."""
+    """Mixes a colour with white (255) or black (0). With ``amount`` 1 only white or black is left."""
     red, green, blue = (round(c + (other - c) * amount) for c in colour)
     return red, green, blue
 

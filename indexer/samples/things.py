@@ -1,4 +1,4 @@
-"""The things of the sample gallery, as a table of shapes with colours."""
+"""Describes the things of the sample gallery in a table of shapes with colours."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _BRIGHT = "red orange yellow green blue teal purple pink"
 # The first line of a thing has the colours that chance picks A and B from. Its parts follow from back to front: a
 # shape, a colour, and numbers from -100 to 100, x to the right and y downwards. An `area` has corners, a `blob` has
 # points of the curve around it, a `disc` has x, y and two radii; `line`, `curve` and `ring` are the same as lines, and
-# have a width first. `half` takes the points for the right half of a blob, `both` adds the mirrored part, and `ball` is
-# shaded like one.
+# begin with a width. `half` takes the points for the right half of a blob, `both` adds the mirrored part, and `ball`
+# shades a part like a ball.
 _TABLE = f"""
 apple: red lime orange; green
     blob A 0 -42 38 -58 72 -30 70 20 42 68 14 72 0 66 half ball | curve brown 7 0 -42 -3 -65 -6 -85
@@ -86,7 +86,7 @@ class Part:
     """One piece of a thing. Later parts lie on top of earlier ones. Coordinates go from -1 to 1.
 
     Attributes:
-        outline: the corners of an area; or the points of a line, where ``width`` is positive.
+        outline: the corners of an area; or the points of a line, if ``width`` is positive.
         colour: RGB, 0 to 255. width: of the line; 0 for an area. round: whether it is shaded like a ball.
     """
 
@@ -97,7 +97,7 @@ class Part:
 
 
 def draw(lines: Sequence[str], chance: Random) -> list[Part]:
-    """The parts of a thing, given its lines of the table, in colours that chance picks."""
+    """Makes the parts of a thing from its lines of the table, in colours that chance picks."""
     of_a, of_b = (names.split() for names in lines[0].partition(": ")[2].split("; "))
     picked = {"A": chance.choice(of_a)}
     picked["B"] = chance.choice([name for name in of_b if name != picked["A"]])
@@ -120,7 +120,7 @@ def draw(lines: Sequence[str], chance: Random) -> list[Part]:
 
 
 def smooth(corners: Sequence[Point], closed: bool = True) -> Outline:
-    """A curve through the corners (Catmull-Rom)."""
+    """Computes a curve through the corners (Catmull-Rom)."""
     count = len(corners)
     points: list[Point] = []
     for i in range(count if closed else count - 1):

@@ -1,6 +1,6 @@
-"""The index on disk: its folder, generations, segments, clusters and catalog, and the reader that searches use.
+"""Holds the index on disk: its folder, generations, segments, clusters and catalog, and the reader that searches use.
 
-``vectors`` is what a search reads first; another structure to find photos by would take its place.
+A search reads ``vectors`` first. Another structure to find photos by would take the place of this module.
 """
 
 from indexer.store.catalog import (

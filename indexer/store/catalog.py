@@ -1,7 +1,7 @@
 """The catalog: one SQLite file in each generation, with every file that has ever had an id.
 
-Here are also the record of a file, which listings, journals and catalogs share, and what is asked of catalogs: the
-user's removals, and the filters of a search.
+Here are also the record of a file, which listings, journals and catalogs share; the user's removals; and the filters of
+a search.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from indexer.store.rows import SegmentRow
 SCHEMA_VERSION = 4
 Status = Literal["indexed", "bad", "gone"]
 _NS = 10**9
-# Days whose times SQLite can keep, with some room for time zones.
+# The first and the last day whose times SQLite can keep, with some room for time zones.
 _FIRST_DAY, _LAST_DAY = date(1678, 1, 1), date(2262, 1, 1)
-# From this year on, all systems know the time of this place.
+# The first year for which all systems can convert local times.
 _LOCAL_SINCE = 1971
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedContent:
-    """Where the index has the content of a file: the row of its tokens, and its cluster, counted from 0."""
+    """The place of a file's content in the index: the row of its tokens, and its cluster, counted from 0."""
 
     row: SegmentRow
     cluster: int
@@ -44,7 +44,7 @@ class IndexedContent:
 
 @dataclass(frozen=True, slots=True)
 class GalleryFile:
-    """One file of the gallery. Files of equal content share one row, and are one photo to those who search.
+    """A file of the gallery. Files of equal content share one row, and are one photo in searches.
 
     A listing finds a file with its place and its stamp. Reading it adds the content, the reason or the day; a catalog
     adds the id; the writer of a generation adds the row.
@@ -52,14 +52,14 @@ class GalleryFile:
     Attributes:
         root, path: where the file is. ``root`` counts the gallery's roots from 0; ``path`` is relative to the root,
             with '/', as ``text_of_name`` writes it.
-        stamp: the file's when it was listed or read; None where the next build is to try again, because the file could
-            not be read, its decoder is missing, or memory ran out.
-        content_hash: SHA-256 of its bytes, hex; None where they were not read.
-        reason: why it cannot be indexed; None where it can.
-        taken: the day on which it was taken, as its content says; None where it says none.
-        id: its number, from 1; 0 where it has none yet. An id is never given to another path.
+        stamp: the file's stamp when it was listed or read; None if the next build is to try again, because the file
+            could not be read, its decoder is missing, or memory ran out.
+        content_hash: SHA-256 of its bytes, hex; None if they were not read.
+        reason: why it cannot be indexed; None if it can.
+        taken: the day on which it was taken, as its content says; None if its content does not say.
+        id: its number, from 1; 0 before it has a number. An id is never given to another path.
         gone: whether it is gone from disk, or the user removed it.
-        indexed: where its content is in the index; None where it is not there.
+        indexed: where its content is in the index; None if it is not there.
     """
 
     root: int
@@ -74,61 +74,61 @@ class GalleryFile:
 
     @property
     def key(self) -> FileKey:
-        """Where it is in the gallery."""
+        """The file's place in the gallery."""
         return self.root, self.path
 
     @property
     def status(self) -> Status:
-        """Whether it is in the index, cannot be, or is gone."""
+        """The file's status: it is in the index, cannot be indexed, or is gone."""
         if self.gone:
             return "gone"
         return "indexed" if self.reason is None else "bad"
 
     @property
     def shown_content(self) -> str | None:
-        """The hash of the content that searches show because of this file; None where they show none."""
+        """The hash of the content that searches show because of this file; None if they show nothing because of it."""
         return self.content_hash if self.status == "indexed" else None
 
 
 @dataclass(frozen=True)
 class Removals:
-    """What the user removed from an index, and what was added again.
+    """The rules by which the user removed files from an index, and added them again.
 
-    For a file the nearest rule holds: its own, else its folder's, else that of the folder around it, and so on. Rules
-    go by path and stay when the files go: a file that comes later into a removed folder is not shown either.
+    The nearest rule holds for a file: its own, else its folder's, else the next outer folder's, and so on. Rules go by
+    path and stay when the files go: a file that comes later into a removed folder is not shown either.
 
     Attributes:
-        rules: whether a file or folder is removed, by its place, where '' is the whole root; or lies in a removed
-            folder and was added again (False).
+        rules: True for a file or folder that is removed; False if it lies in a removed folder and was added again.
+            They are found by place, where the path '' is the whole root.
     """
 
     rules: Mapping[FileKey, bool] = field(default_factory=dict)
 
     def hides(self, root: int, path: str) -> bool:
-        """Whether a file or folder is removed."""
+        """Returns True if a file or folder is removed."""
         around = ((root, folder) for folder in reversed(with_folders(path)))
         return next((self.rules[key] for key in around if key in self.rules), False)
 
     def changed(self, root: int, path: str, *, removed: bool) -> Removals:
-        """These rules, changed so that ``path`` and all below it are removed, or shown."""
+        """Returns these rules, changed so that ``path`` and all below it are removed, or shown."""
         kept = {key: rule for key, rule in self.rules.items() if key[0] != root or path not in with_folders(key[1])}
         others = Removals(kept)
         return others if others.hides(root, path) == removed else Removals({**kept, (root, path): removed})
 
     def renumbered(self, numbers: Sequence[int | None]) -> Removals:
-        """The rules with new numbers of the roots: ``numbers[old]`` is the new one, None for a root that leaves."""
+        """Returns the rules with new root numbers: ``numbers[old]`` is the new number, None for a root that leaves."""
         moved = [(numbers[root], path, removed) for (root, path), removed in self.rules.items()]
         return Removals({(number, path): removed for number, path, removed in moved if number is not None})
 
 
 @dataclass(frozen=True)
 class PhotoFilter:
-    """Conditions for the files of photos. Only a file that fulfils all of them counts.
+    """The conditions of a search for the files of photos. A file has to fulfil all of them.
 
     Attributes:
         folders: paths as results show them, with '/': a file must be below one of them; none for all files.
-        after, before: the first and the last day on which it may have been taken, as the file says; where it does not
-            say, on which it may have been changed for the last time, by the clock of this place. None for no bound.
+        after, before: the first and the last day on which the file may have been taken, as it says; if it does not say,
+            on which it may have been changed for the last time, in local time. None for no bound.
     """
 
     folders: tuple[str, ...] = ()
@@ -136,10 +136,10 @@ class PhotoFilter:
     before: date | None = None
 
     def folder_keys(self, names: Sequence[str]) -> list[FileKey] | None:
-        """Where the folders are among the roots with these names, but for those in no root; None for all files.
+        """Returns the folders' places among the roots with these names, without those in no root; None for all files.
 
-        A name on a disk may have its accents composed or not, and a keyboard writes one form: each folder is looked for
-        as it was written, and in both forms.
+        A name on a disk may have its accents composed or not, and a keyboard writes one form. So each folder is looked
+        for as it was written, and in both forms.
         """
         if not self.folders:
             return None
@@ -149,19 +149,19 @@ class PhotoFilter:
 
     @property
     def since(self) -> int | None:
-        """The first time of last change that passes, in ns since 1970; None for no bound."""
+        """The first time of last change that passes the filter, in ns since 1970; None for no bound."""
         return None if self.after is None else _begin(self.after)
 
     @property
     def until(self) -> int | None:
-        """The first time of last change after those that pass, in ns since 1970; None for no bound."""
+        """The end of the times of last change that pass, itself excluded, in ns since 1970; None for no bound."""
         if self.before is None:
             return None
         return MOST_TIME if self.before >= _LAST_DAY else _begin(self.before + timedelta(days=1))
 
 
 def _begin(day: date) -> int:
-    """The ns since 1970 at which a day begins here; the least or the most time that is kept, for days beyond."""
+    """Returns the time at which a day begins here, in ns since 1970; for days beyond, the nearest time that is kept."""
     if not _FIRST_DAY < day < _LAST_DAY:
         return LEAST_TIME if day <= _FIRST_DAY else MOST_TIME
     midnight = datetime.combine(day, time.min)
@@ -194,14 +194,14 @@ CREATE TABLE drift (
 );
 """
 _COLUMNS = "id, root, path, hash, size, mtime, ctime, taken, status, reason, cluster, segment, row"
-# The place of the status among the columns.
+# The number of the status column.
 _STATUS = 8
-# SQLite asks after every 100,000 steps of a query whether it may go on. It may take about a hundred steps for each byte
-# of the file, since a query of a damaged file may never end.
+# SQLite asks after every 100,000 steps of a query whether to go on. A query may take about a hundred steps for each
+# byte of the file; there is a limit because a query of a damaged file may never end.
 _STEPS = 100_000
 _BYTES_A_BUDGET = 1000
 _LEAST_BUDGET = 100
-# An index may come from anywhere, and may be damaged: what each column may hold.
+# The bounds of what each column may hold, since an index may come from anywhere, and may be damaged.
 _Number = Annotated[int, Field(ge=0, le=2**40)]
 _Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Perhaps = _Number | None
@@ -252,21 +252,21 @@ def _from_row(columns: tuple[Any, ...]) -> GalleryFile:
 
 
 def content_columns(file: GalleryFile) -> tuple[int | str | None, ...]:
-    """The columns of a file's content: root, path, hash, size, mtime, ctime, taken, reason."""
+    """Returns the columns of a file's content: root, path, hash, size, mtime, ctime, taken, reason."""
     stamp = (None, None, None) if file.stamp is None else (file.stamp.size, file.stamp.mtime, file.stamp.ctime)
     taken = None if file.taken is None else file.taken.toordinal()
     return (file.root, file.path, file.content_hash, *stamp, taken, file.reason)
 
 
 def file_of_columns(columns: Sequence[Any]) -> GalleryFile:
-    """The file of which ``content_columns`` has given these columns."""
+    """Makes the file from the columns that ``content_columns`` gave."""
     root, path, content_hash, size, mtime, ctime, taken, reason = columns
     stamp = None if size is None else FileStamp(size, mtime, ctime)
     return GalleryFile(root, path, stamp, content_hash, reason, None if taken is None else date.fromordinal(taken))
 
 
 def has_schema(database: sqlite3.Connection, schema: str) -> bool:
-    """Whether a database has exactly the tables and indexes of a schema: no view, trigger or other table."""
+    """Returns True if a database has exactly the tables and indexes of a schema: no view, trigger or other table."""
     return set(database.execute("SELECT type, name, sql FROM sqlite_master")) == _objects(schema)
 
 
@@ -297,15 +297,15 @@ class Catalog:
         bounds: where they are given, a file of another root, cluster or row is damage.
 
     Raises:
-        IndexRefused: it cannot be opened, is no catalog, or has another schema. Every method raises it too where the
-            file is damaged, since pages are read when they are needed.
+        IndexRefused: it cannot be opened, is no catalog, or has another schema. Every method raises it too if the file
+            is damaged, since pages are read when they are needed.
     """
 
     def __init__(self, path: Path, bounds: Bounds | None = None) -> None:
         self._path, self._bounds = path, bounds
         self._budget = self._allowed = _LEAST_BUDGET
         try:
-            # SQLite would wait for ever for a pipe.
+            # This refuses a pipe, for which SQLite would wait for ever.
             with open_regular(path) as file:
                 self._allowed += os.fstat(file.fileno()).st_size // _BYTES_A_BUDGET
             # A server's threads share the connection, and the reader guards every call with a lock.
@@ -320,7 +320,7 @@ class Catalog:
             raise
 
     def _check_schema(self) -> None:
-        """Refuse, before anything of it is read, what this program has not written: a view may have no end."""
+        """Refuse a schema that this program does not write, before anything else is read: a view may have no end."""
         self._database.set_progress_handler(self._spend, _STEPS)
         self._rows("PRAGMA trusted_schema = OFF")
         ((version,),) = self._rows("PRAGMA user_version")
@@ -334,7 +334,7 @@ class Catalog:
             raise IndexRefused(f"{self._path} is no catalog; {REPAIR}.")
 
     def _spend(self) -> bool:
-        """Whether a query is to be stopped: one of a damaged file may go in circles."""
+        """Returns True if a query is to be stopped, because a query of a damaged file may go in circles."""
         self._budget -= 1
         return self._budget < 0
 
@@ -348,41 +348,41 @@ class Catalog:
         self.close()
 
     def files(self) -> list[GalleryFile]:
-        """Every entry, by id."""
+        """Reads every entry, by id."""
         return self._files(f"SELECT {_COLUMNS} FROM photos ORDER BY id")
 
     def bad(self) -> list[GalleryFile]:
-        """The files that cannot be indexed, by id."""
+        """Reads the files that cannot be indexed, by id."""
         query = f"SELECT {_COLUMNS} FROM photos WHERE status = 'bad' ORDER BY id"
         return self._files(query)
 
     def removals(self) -> Removals:
-        """The rules by which the user removed files."""
+        """Reads the rules by which the user removed files."""
         rules = self._checked(_REMOVAL_ROWS, self._rows("SELECT root, path, removed FROM removals"))
         for root, _, _ in rules:
             self._check_root(root)
         return Removals({(root, path): bool(removed) for root, path, removed in rules})
 
     def drift(self) -> Drift:
-        """How well the clusters fit the photos."""
+        """Reads how well the clusters fit the photos."""
         found = self._rows("SELECT clustered, distance, photos, distance_now, automatic FROM drift")
         for clustered, distance, photos, distance_now, automatic in self._checked(_DRIFT_ROWS, found):
             return Drift(clustered, distance, photos, distance_now, bool(automatic))
         raise IndexRefused(f"{self._path} does not say how well the clusters fit; {REPAIR}.")
 
     def sharing(self, photo: int) -> Sequence[GalleryFile]:
-        """The indexed files that have the content of this indexed file, itself included, by id; else none."""
+        """Finds the indexed files with the content of an indexed file, itself included, by id. There may be none."""
         query = f"""SELECT {_COLUMNS} FROM photos WHERE status = 'indexed' AND (segment, row) =
                     (SELECT segment, row FROM photos WHERE id = ? AND status = 'indexed') ORDER BY id"""
         return self._files(query, photo)
 
     def at(self, root: int, path: str) -> int | None:
-        """The id of the indexed file at this place; None where there is none."""
+        """Finds the id of the indexed file at this place; None if there is no such file."""
         query = "SELECT id FROM photos WHERE root = ? AND path = ? AND status = 'indexed'"
         return next((int(number) for (number,) in self._rows(query, root, path)), None)
 
     def rows_of(self, wanted: PhotoFilter, names: Sequence[str]) -> list[tuple[str, int]]:
-        """Segment and row of each indexed file that passes; one that several files share may be there several times.
+        """Finds segment and row of each indexed file that passes. A row that files share may be returned several times.
 
         names: of the roots.
         """
@@ -394,7 +394,7 @@ class Catalog:
                 below.append("root = ? AND path >= ? AND path < ?" if path else "root = ?")
                 values += [root, f"{path}/", f"{path}0"] if path else [root]
             conditions.append(f"({' OR '.join(below)})")
-        # Where the file says no day, the day of its last change counts.
+        # If the file says no day, the day of its last change counts.
         for day, of_day, changed, of_change in (
             (wanted.after, "taken >= ?", wanted.since, "mtime >= ?"),
             (wanted.before, "taken <= ?", wanted.until, "mtime < ?"),
@@ -420,7 +420,7 @@ class Catalog:
             raise IndexRefused(f"{self._path} is damaged (there is no root {root}); {REPAIR}.")
 
     def _checked(self, kind: TypeAdapter[list[Row]], rows: list[tuple[Any, ...]]) -> list[Row]:
-        """The rows, once their values have the types and bounds that ``kind`` says: SQLite keeps any in any column."""
+        """Checks the types and bounds of the rows' values by ``kind``, since SQLite keeps any value in any column."""
         try:
             return kind.validate_python(rows, strict=True)
         except ValidationError as error:
@@ -434,7 +434,7 @@ class Catalog:
         try:
             return self._database.execute(query, values).fetchall()
         except sqlite3.ProgrammingError:
-            # A mistake of the caller, such as reading after close. It says nothing about the file.
+            # This is a mistake of the caller, such as reading after close. It says nothing about the file.
             raise
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:

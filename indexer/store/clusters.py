@@ -1,4 +1,4 @@
-"""Clusters of the gallery: k-means over the photos' embeddings, the tokens that stand for a cluster, and the drift."""
+"""Makes clusters of the gallery by k-means over the photos' embeddings, with their tokens and their drift."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from indexer.store.rows import BLOCK, TOKEN_FILES, Rows, SegmentRow, map_array
 Floats = npt.NDArray[np.float32]
 SEED = 1234
 ITERATIONS = 25
-# The most patches of a grid: a position is kept in one byte. Patches that a smaller grid does not have are in no photo,
-# and so never chosen.
+# The most patches of a grid, since a position is kept in one byte. Patches that a smaller grid does not have are in no
+# photo, and so never chosen.
 MOST_PATCHES = 256
-# How FAISS writes a flat index: its kind, the width of a vector, how many; further fields, and then the vectors.
+# The start of a flat index as FAISS writes it: its kind, the width and the number of its vectors. Further fields and
+# the vectors follow.
 _FLAT = struct.Struct("<4siq")
 _FLAT_HEADER = 45
-# 65,536 centroids of 4,096 dimensions have half.
+# The most bytes of a file of centroids: twice those of 65,536 centroids of 4,096 dimensions.
 _MOST_BYTES = 1 << 31
-# k-means trains on at most so many photos: more would hardly move a centroid, and cost time in every iteration.
+# The most photos that k-means trains on. More would hardly move a centroid, and cost time in every iteration.
 _TRAINING_POINTS = 1_000_000
 
 
 def default_clusters(photos: int) -> int:
-    """About the square root of the photos: then ranking all clusters costs about as much as scoring one cluster."""
+    """Returns about sqrt(photos), since ranking all clusters then costs about as much as scoring one cluster."""
     return max(1, round(math.sqrt(photos)))
 
 
 def training_points(points: int, count: int) -> npt.NDArray[np.int64]:
-    """Which of so many points k-means is trained on to make ``count`` clusters, in the order in which it takes them.
+    """Chooses which of ``points`` points k-means is trained on to make ``count`` clusters, in the order of training.
 
-    It is FAISS's own choice. Made here, it lets a caller read no more than these.
+    FAISS would choose the same points. Choosing them here lets a caller read only these.
     """
     most = count * math.ceil(min(points, _TRAINING_POINTS) / count)
     if points <= most:
@@ -51,10 +52,9 @@ def training_points(points: int, count: int) -> npt.NDArray[np.int64]:
 
 
 def trained(points: Floats, count: int) -> Floats:
-    """The centroids (count, e) that k-means finds for points (m, e) of unit length.
+    """Computes the centroids (count, e) of points (m, e) of unit length by k-means.
 
-    The points are the rows that ``training_points`` chooses.
-    The seed is fixed, so every run gives the same clusters.
+    The points are the rows that ``training_points`` chooses. The seed is fixed, so every run gives the same clusters.
     """
     width = points.shape[1]
     per_cluster = math.ceil(len(points) / count)
@@ -73,7 +73,7 @@ def trained(points: Floats, count: int) -> Floats:
 
 
 def assign(embeddings: Floats, centroids: Floats) -> npt.NDArray[np.int64]:
-    """(m,) int64: each embedding's nearest centroid by Euclidean distance; of equal ones the one with lower number."""
+    """Finds each embedding's nearest centroid by Euclidean distance, (m,) int64; of equal ones the lower number."""
     index = faiss.IndexFlatL2(centroids.shape[1])
     index.add(np.ascontiguousarray(centroids))
     # Blocks have one fixed size, because faiss computes small and large batches by different kernels, and a photo must
@@ -97,19 +97,19 @@ def write_centroids(path: Path, centroids: Floats) -> None:
 
 
 def read_centroids(path: Path, count: int, width: int | None = None) -> Floats:
-    """The k-means centroids, (c, e) float32.
+    """Reads the k-means centroids, (c, e) float32.
 
     Args:
-        count, width: c, and e where the caller knows it.
+        count, width: c, and e if the caller knows it.
 
-    Raises:
-        IndexRefused: the file is missing or damaged, or holds others.
+            Raises:
+        IndexRefused: the file is missing or damaged, or holds centroids of another number or width.
     """
     try:
         data = read_regular(path, _MOST_BYTES)
     except OSError as error:
         raise unreadable(path, error) from error
-    # FAISS reads indexes of many kinds, and believes what their headers say of sizes. Only this one is written here.
+    # FAISS reads indexes of many kinds, and believes the sizes in their headers. Only this kind is written here.
     kind, found_width, found = _FLAT.unpack_from(data) if len(data) >= _FLAT_HEADER else (b"", 0, 0)
     whole = len(data) == _FLAT_HEADER + 4 * found * found_width
     if kind != b"IxF2" or not whole or found != count or width not in (None, found_width):
@@ -136,13 +136,13 @@ class Centroids:
     positions: npt.NDArray[np.uint8] | None = None
 
     def named(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays there are, by the name of their file."""
+        """Returns the arrays that are not None, by the name of their file."""
         arrays = {"centroid_ret": self.ret, "centroid_tokens": self.features, "centroid_positions": self.positions}
         return {name: array for name, array in arrays.items() if array is not None}
 
     @staticmethod
     def empty(count: int, rows: Rows) -> Centroids:
-        """Arrays of zeros for ``count`` clusters, to be filled in by ``copy`` and ``compute``."""
+        """Makes arrays of zeros for ``count`` clusters, which ``copy`` and ``compute`` fill in."""
         like = rows.take([]).arrays
         ret = np.zeros((count, *like["vectors"].shape[1:]), np.float32)
         if "tokens" not in like:
@@ -158,7 +158,7 @@ class Centroids:
             width, tokens: d and n of the network.
 
         Raises:
-            IndexRefused: a file is missing, or is not such an array.
+            IndexRefused: a file is missing, or is not an array of this shape.
         """
         ret = map_array(folder / "centroid_ret.npy", (count, width))
         if tokens == 1:
@@ -172,7 +172,7 @@ class Centroids:
             write_array(folder / f"{name}.npy", array)
 
     def copy(self, number: int, old: Centroids) -> None:
-        """Fill in cluster ``number`` with that of another generation, which was made by the same network."""
+        """Fill in cluster ``number`` from another generation, which was made by the same network."""
         for array, before in zip(self.named().values(), old.named().values(), strict=True):
             array[number] = before[number]
 
@@ -185,10 +185,11 @@ class Centroids:
 
 
 def mean_tokens(rows: Rows, refs: Sequence[SegmentRow]) -> tuple[npt.NDArray[np.int64], Floats] | None:
-    """The tokens that stand for a cluster; None where none are kept.
+    """Computes the tokens that stand for a cluster; None if the index keeps no tokens.
 
     A photo keeps tokens at k cells of the patch grid. The cluster gets tokens at the k cells that most of its photos
-    kept, of equal ones those with lower number. Its token at a cell is the mean over the photos that kept it.
+    kept; of equally frequent cells, those with lower numbers. Its token at a cell is the mean over the photos that kept
+    this cell.
 
     Args:
         refs: the rows of the cluster's photos.
@@ -218,14 +219,14 @@ def mean_tokens(rows: Rows, refs: Sequence[SegmentRow]) -> tuple[npt.NDArray[np.
 
 
 def normalised(vectors: npt.NDArray[Any]) -> Floats:
-    """The vectors (m, d) at unit length, float32. A zero vector stays zero."""
+    """Scales the vectors (m, d) to unit length, float32. A zero vector stays zero."""
     vectors = vectors.astype(np.float32)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(length, 1e-12), np.float32)
 
 
-# New clusters are advised once photos are 10% farther from their centroids than at first: from there on a search opens
-# too many clusters that have nothing for it.
+# New clusters are advised once photos are 10% farther from their centroids than at first. Then a search opens too many
+# clusters that have nothing for it.
 MOST_WIDENING = 1.1
 # At twice the photos there should be 1.4 times the clusters, as their number is about the square root of the photos.
 MOST_GROWTH = 2.0
@@ -233,7 +234,7 @@ MOST_GROWTH = 2.0
 
 @dataclass(frozen=True)
 class Drift:
-    """The photos that are shown now, compared with those that the clusters were made from.
+    """A comparison of the photos that are shown now with the photos that the clusters were made from.
 
     Attributes:
         clustered: how many photos were shown when k-means ran. distance: their mean distance to their centroids.
@@ -249,15 +250,15 @@ class Drift:
 
     @property
     def excessive(self) -> bool:
-        """Whether the clusters should be made anew.
+        """True if the clusters should be made anew.
 
-        That is so where the mean distance is more than MOST_WIDENING times what it was, or where the number of clusters
-        is automatic and the photos are more than MOST_GROWTH times those that they were made from.
+        This is so if the mean distance is more than MOST_WIDENING times what it was, or if the number of clusters is
+        automatic and there are more than MOST_GROWTH times as many photos as when k-means ran.
         """
         return self._outgrown or self.distance_now > MOST_WIDENING * self.distance
 
     def describe(self) -> str:
-        """One sentence for people without a full stop, with advice where the drift is excessive."""
+        """Writes a sentence for people, without a full stop. It gives advice if the drift is excessive."""
         line = f"the clusters were made for {_photos(self.clustered)}; {self._fit()}"
         reason = "; there should be more clusters for so many" if self._outgrown else ""
         return f"{line}{reason}; run build --recluster" if self.excessive else line
@@ -283,7 +284,7 @@ def _photos(photos: int) -> str:
 
 
 def mean_distance(rows: Rows, refs: Sequence[SegmentRow], clusters: Sequence[int], centroids: Floats) -> float:
-    """The mean Euclidean distance of embeddings to the centroids of their clusters; 0 for no rows.
+    """Computes the mean Euclidean distance of embeddings to the centroids of their clusters; 0 for no rows.
 
     Args:
         refs: m rows. clusters: their clusters (m,). centroids: (c, e) float32.

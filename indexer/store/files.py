@@ -1,4 +1,4 @@
-"""Files on disk: their names as text, how they are written, and how they are read.
+"""Reads and writes files on disk, and turns their names into text.
 
 Writing is safe against crashes: afterwards a file has its old content or its new content. Reading a photo is safe
 against its name: no path and no symbolic link leads out of the photo's root folder.
@@ -21,24 +21,24 @@ from typing import BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
-# A character of a name that is no Unicode: Python's sign for a byte that is not UTF-8, or half a pair of Windows.
+# A character that is not valid Unicode: Python's sign for a byte that is not UTF-8, or half a surrogate pair.
 _NO_CHARACTER = re.compile(r"(\\*)([\ud800-\udfff])")
-# What could be taken for the escape of one, in a name that has it literally.
+# Text in a name that looks like the escape of such a character.
 _LOOKALIKE = re.compile(r"(\\+)(ud[89a-f][0-9a-f]{2})")
 
 
 def text_of_name(name: str) -> str:
-    r"""A file name as text. Different names give different texts, and ``name_of_text`` gives the name back.
+    r"""Returns a file name as text. Different names give different texts, and ``name_of_text`` gives the name back.
 
     A byte that is not UTF-8 is written as an escape, such as ``\udce9``. Backslashes just before an escape, or before
-    what looks like one in the name, are doubled. All other names stay as they are.
+    text that looks like an escape, are doubled. All other names stay as they are.
     """
     text = _LOOKALIKE.sub(lambda found: found[1] * 2 + found[2], name)
     return _NO_CHARACTER.sub(lambda found: f"{found[1] * 2}\\u{ord(found[2]):04x}", text)
 
 
 def name_of_text(text: str) -> str:
-    """The file name that ``text_of_name`` wrote as this text."""
+    """Returns the file name that ``text_of_name`` wrote as this text."""
 
     def decoded(found: re.Match[str]) -> str:
         backslashes, escape = found[1], found[2]
@@ -54,12 +54,12 @@ def is_unicode(name: str) -> bool:
 
 # Larger files are not photos, and reading one would take the memory that everything else needs.
 MAX_FILE_BYTES = 512 * 2**20
-# SQLite keeps integers of eight bytes. A time in ns outside of them, from 2262 on, is none that a photo can have.
+# The bounds of SQLite's integers of eight bytes. A time in ns beyond them, from 2262 on, cannot be that of a photo.
 LEAST_TIME, MOST_TIME = -(2**63), 2**63 - 1
 
 
 class FileStatus(Protocol):
-    """Tells what is known of a file without reading it, as ``os.stat_result`` does; an unknown time is None."""
+    """Describes a file that has not been read, as ``os.stat_result`` does; an unknown time is None."""
 
     @property
     def st_size(self) -> int: ...
@@ -76,9 +76,9 @@ class FileStamp:
     Attributes:
         size: in bytes.
         mtime: the time of the last modification, in ns. Programs may set it to any time, also back to what it was.
-        ctime: the time of the last change to the file or to what the system knows of it, which no program can set. Of a
-            file on a server, a number made of its ETag; of one in an album, its checksum.
-            Both are None where they are no time that can be, or unknown.
+        ctime: the time of the last change to the file or to what the system knows of it, which no program can set. For
+            a file on a server, it is a number made from the ETag; for a file in an album, the checksum.
+            Both times are None if they are unknown or impossible.
     """
 
     size: int
@@ -87,7 +87,7 @@ class FileStamp:
 
     @staticmethod
     def of(status: FileStatus) -> FileStamp:
-        """The stamp of a file by what the system, or a listing, says about it."""
+        """Makes the stamp of a file from what the system, or a listing, says about it."""
         mtime, ctime = (
             ns if ns is not None and LEAST_TIME <= ns <= MOST_TIME else None
             for ns in (status.st_mtime_ns, status.st_ctime_ns)
@@ -97,7 +97,7 @@ class FileStamp:
 
 @dataclass(frozen=True)
 class FileContent:
-    """One file as it was read: its bytes, and its stamp when it was opened."""
+    """The bytes of a file, and its stamp when it was opened."""
 
     data: bytes
     stamp: FileStamp
@@ -108,7 +108,7 @@ class FileChanging(OSError):
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` survive a power cut. Does nothing where the platform cannot open folders."""
+    """Make the names in ``folder`` survive a power cut. Does nothing if the platform cannot open folders."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -119,9 +119,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the content of ``path`` by ``data``. A reader sees the old content or the new one, never a part."""
-    # The name is always the same, so that the next write clears away what a killed process has left. It may also be a
-    # link that somebody has put there, so nothing is written into what exists.
+    """Replace the content of ``path`` by ``data``. A reader sees the old content or the new content, never a part."""
+    # The name is always the same, so that the next write clears away what a killed process has left. A link may also
+    # lie there, so nothing is written into an existing file.
     temporary = path.with_name(f".{path.name}.partial")
     temporary.unlink(missing_ok=True)
     with temporary.open("xb") as file:
@@ -142,9 +142,9 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """The bytes of a file of an index. Raises OSError, also for more than ``most`` bytes."""
+    """Reads the bytes of a file of an index. Raises OSError, also for more than ``most`` bytes."""
     with open_regular(path) as file:
-        # read(n) takes n bytes of memory whatever the file has, so it is asked for no more than that.
+        # read(n) takes n bytes of memory even for a short file, so no more than the file's size is asked for.
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise OSError(errno.EFBIG, "it is far too large", str(path))
@@ -152,7 +152,7 @@ def read_regular(path: Path, most: int) -> bytes:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file, as hex. Raises OSError, also for a pipe or a device."""
+    """Computes the SHA-256 of a file, as hex. Raises OSError, also for a pipe or a device."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -164,7 +164,7 @@ class ArrayWriter:
     end the process with a signal.
 
     Args:
-        shape: of the whole array. All of its rows must be written before the writer is left, else it is a ValueError.
+        shape: of the whole array. Leaving the writer before all rows are written raises ValueError.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
@@ -202,7 +202,7 @@ def write_array(path: Path, array: npt.NDArray[np.generic]) -> None:
 
 
 def safe_parts(relative: str) -> list[str]:
-    """The names of a path below a root. Raises PermissionError: it would lead out of the root."""
+    """Splits a path below a root into names. Raises PermissionError if it would lead out of the root."""
     parts = name_of_text(relative).split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise PermissionError(errno.EPERM, "the path leads out of its folder", relative)
@@ -212,7 +212,7 @@ def safe_parts(relative: str) -> list[str]:
 
 
 def _open_below(root: Path, parts: list[str]) -> int:
-    """A descriptor of ``root``/parts. Each part is opened from the folder before it and never through a link."""
+    """Opens ``root``/parts and returns its descriptor. Each part is opened from its folder and never through a link."""
     no_follow = os.O_NOFOLLOW | os.O_CLOEXEC
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -227,7 +227,7 @@ def _open_below(root: Path, parts: list[str]) -> int:
 
 
 def _open_checked(root: Path, parts: list[str]) -> int:
-    """Open a file where the platform cannot open folders: each part of its path is checked before."""
+    """Open a file on a platform that cannot open folders. Each part of its path is checked before."""
     path = root
     for part in parts:
         path = path / part
@@ -239,7 +239,7 @@ def _open_checked(root: Path, parts: list[str]) -> int:
 
 
 def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) -> FileContent:
-    """Read the regular file ``relative`` below ``root``: a path with '/', as ``text_of_name`` writes it.
+    """Read the regular file ``relative`` below ``root``. It is a path with '/', as ``text_of_name`` writes it.
 
     Raises:
         OSError: it is missing, unreadable, too large or not a regular file; or its path leaves ``root`` ('..', an
@@ -257,9 +257,9 @@ def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) ->
 
 
 def read_part(root: Path, relative: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
-    """At most ``count`` bytes of a file, from byte ``start`` on.
+    """Reads at most ``count`` bytes of a file, from byte ``start`` on.
 
-    Raises OSError as ``read_below`` does; FileChanging where the file has another size than ``size``.
+    Raises OSError as ``read_below`` does; FileChanging if the file has another size than ``size``.
     """
     with _opened_below(root, relative) as (file, status):
         if size not in (None, status.st_size):

@@ -1,4 +1,4 @@
-"""Where photos are: folders on this machine, albums of one file, and folders of servers. All are read alike."""
+"""Folders of photos: on this machine, in albums of one file, and on servers. All are read in the same way."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from indexer.store.files import (
 )
 from model.terminal import expanded, resolved
 
-#: What names a folder of photos: a path, or a URL.
+#: The address of a folder of photos: a path, or a URL.
 Address = str | os.PathLike[str]
 _NS = 10**9
 
@@ -38,7 +38,7 @@ class Entry(Protocol):
     """Describes one entry of a folder: a file, a folder or anything else. ``os.DirEntry`` has these methods.
 
     Attributes:
-        name: in its folder. path: on this machine; "" where it has none.
+        name: in its folder. path: on this machine; "" if it has no path here.
     """
 
     @property
@@ -53,7 +53,7 @@ class Entry(Protocol):
 
 @dataclass(frozen=True)
 class ListedFile:
-    """Describes a file in a listing of an album or a server. It is an ``Entry`` and its status at once.
+    """Describes a file in a listing of an album or a server. It is both an ``Entry`` and its status.
 
     Attributes:
         st_size, st_mtime_ns: as in ``os.stat_result``. st_ctime_ns: a number that changes with the content.
@@ -82,17 +82,18 @@ class ListedFile:
         return self
 
 
-#: Lists one folder by its path in the root, '' for the root itself: in any order, without hidden names. Raises OSError.
+#: Lists one folder, given its path in the root ('' for the root itself), in any order and without hidden names.
+#: Raises OSError.
 Listing = Callable[[str], Sequence[Entry]]
 
 
 class Folder(ABC):
-    """A folder that users name as one of photos. ``str`` gives its address, which a manifest keeps.
+    """A folder of photos that a user names. ``str`` gives its address, which a manifest keeps.
 
-    Paths in it are as ``text_of_name`` writes them, with '/'. No method leads out of it, whatever a path is.
+    Paths in it are as ``text_of_name`` writes them, with '/'. No method leads out of the folder, whatever the path.
 
     Attributes:
-        remote: whether another machine has it: reading mostly waits, and may fail for a while.
+        remote: whether the folder is on another machine. If so, reading mostly waits, and may fail for a while.
     """
 
     remote: ClassVar[bool] = False
@@ -100,19 +101,19 @@ class Folder(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """Returns the name with which paths of its files begin where there are several roots."""
+        """The name that paths of its files begin with if there are several roots."""
 
     @abstractmethod
     def problem(self) -> str | None:
-        """Why it can be no folder of photos, as a predicate; None where it may be one. No server is asked."""
+        """Says why it cannot be a folder of photos, as a predicate; None if it may be one. No server is asked."""
 
     @abstractmethod
     def is_there(self) -> bool:
-        """Whether it can be listed now."""
+        """Returns True if the folder can be listed now."""
 
     @abstractmethod
     def holds(self, other: Folder) -> bool:
-        """Whether the other folder is this one or lies in it."""
+        """Returns True if the other folder is this one or lies in it."""
 
     @abstractmethod
     def listing(self) -> Listing:
@@ -120,10 +121,10 @@ class Folder(ABC):
 
     @abstractmethod
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
-        """A file of the folder.
+        """Reads a file of the folder.
 
         Args:
-            listed: the stamp of a listing just before. A server is not asked for it again.
+            listed: the stamp from a listing just before, so that a server need not be asked for it again.
 
         Raises:
             OSError: it is missing, unreadable, too large or no regular file. FileChanging: it changed meanwhile.
@@ -131,15 +132,15 @@ class Folder(ABC):
 
     @abstractmethod
     def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
-        """At most ``count`` bytes of a file. Raises as ``read`` does; FileChanging if it has another size."""
+        """Reads at most ``count`` bytes of a file. Raises as ``read`` does; FileChanging if it has another size."""
 
     @abstractmethod
     def address_of(self, path: str) -> str:
-        """Where a file or folder in it is: its path on this machine, or its URL."""
+        """Returns the address of a file or folder in it: a path on this machine, or a URL."""
 
     @abstractmethod
     def path_of(self, address: str) -> str | None:
-        """The path of what is at an address; None where that is outside. '' is the folder itself."""
+        """Returns the path in this folder of what is at an address; None if it is outside. '' is the folder itself."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class LocalFolder(Folder):
     def path_of(self, address: str) -> str | None:
         if "://" in address:
             return None
-        # The last part is not followed where it is a link, because the index holds no links.
+        # If the last part is a link, it is not followed, because the index holds no links.
         full = Path(os.path.abspath(expanded(address)))
         full = resolved(full.parent) / full.name
         if not full.is_relative_to(self.path):
@@ -196,7 +197,7 @@ class LocalFolder(Folder):
 
 
 class Album(LocalFolder):
-    """A ZIP file on this machine, as services hand out a person's photos. Nothing of it is ever unpacked to disk."""
+    """A ZIP file on this machine, the form in which services export a person's photos. It is never unpacked to disk."""
 
     def problem(self) -> str | None:
         if self.path.is_file():
@@ -225,7 +226,7 @@ class Album(LocalFolder):
         try:
             with album.open(info) as file:
                 data = file.read(info.file_size)
-        # Its parts are untrusted bytes: what reads them raises anything from zlib.error to RuntimeError.
+        # Its parts are untrusted bytes, and reading them may raise anything from zlib.error to RuntimeError.
         except Exception as error:
             reason = "it is encrypted" if info.flag_bits & 1 else "its part of the album is damaged"
             raise OSError(errno.EIO, f"{reason}; get the album again", path) from error
@@ -248,21 +249,21 @@ class Album(LocalFolder):
 
 @lru_cache(maxsize=4)
 def _opened(path: Path, size: int, mtime: int) -> zipfile.ZipFile:
-    """An album in the state that these say. It stays open, because reading its table takes long."""
+    """Opens an album of this size and time of change. It stays open, because reading its table takes long."""
     file = open_regular(path)
     try:
         album = zipfile.ZipFile(file)
     except BaseException:
         file.close()
         raise
-    # Closed when nobody reads it any more.
+    # The file is closed when nobody reads it any more.
     weakref.finalize(album, file.close)
     return album
 
 
 def _listed(info: zipfile.ZipInfo) -> ListedFile:
     try:
-        # Albums do not say of which place their times are.
+        # Albums do not tell the time zone of their times.
         taken = datetime(*info.date_time, tzinfo=UTC)
         changed = int(taken.timestamp()) * _NS
     except ValueError:
@@ -272,7 +273,7 @@ def _listed(info: zipfile.ZipInfo) -> ListedFile:
 
 
 def listing_of(files: Iterable[ListedFile]) -> Listing:
-    """A listing of all files of a root, whose names are their paths in it."""
+    """Makes the listing of a root from all its files, whose names are their paths in it."""
     folders: dict[str, dict[tuple[str, str], ListedFile]] = {"": {}}
 
     def add(file: ListedFile) -> None:
@@ -282,7 +283,7 @@ def listing_of(files: Iterable[ListedFile]) -> Listing:
             new = folder not in folders
             entries = folders.setdefault(folder, {})
             if not name.startswith("."):
-                # The last of those with one name counts, as it does where one is read.
+                # Of several files with one name the last counts, as it does when one is read.
                 entries[name, "/" * file.is_dir()] = replace(file, name=name)
             path, file = folder, ListedFile(folder, kind="folder")
 

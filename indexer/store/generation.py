@@ -1,4 +1,4 @@
-"""Generations, the complete states of an index: their manifests, and how one is opened and its files checked."""
+"""Opens generations, the complete states of an index. Also defines their manifests, and checks their files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from indexer.store.rows import Array, Picked, RowArrays, map_array, open_tokens
 from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, Places
 from model import Matcher
 
-# Counted up with every change that a program of another version could not read.
+# The version of the index format. Every change that a program of another version could not read raises it.
 FORMAT_VERSION: Final = 8
-# The precision in which photos are encoded, whatever precision a network scores in.
+# Photos are always encoded in this precision, whatever precision a network scores in.
 PRECISION: Final = "float32"
 
 
@@ -35,7 +35,7 @@ _Size = Annotated[int, Field(ge=0, le=2**50)]
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
 # A centroid has at least one number of four bytes.
 _CENTROID_BYTES = 4
-# A manifest larger than this is refused. That of a million photos has less than a hundredth of it.
+# A manifest larger than this is refused. The manifest of a million photos has less than a hundredth of it.
 _MOST_BYTES = 1 << 28
 
 
@@ -74,18 +74,18 @@ class SegmentEntry(_Frozen):
 
 
 class RootEntry(_Frozen):
-    """A folder of the gallery: the name that paths begin with where there are several roots, and its absolute path."""
+    """A folder of the gallery: the name that paths begin with if there are several roots, and its absolute path."""
 
     name: str
     path: str
 
 
 class EmbedderEntry(_Frozen):
-    """The embedder: what made the vectors from which the clusters were made.
+    """The embedder, which made the vectors from which the clusters were made.
 
     Attributes:
         kind: "clip", or "ret" for the checkpoint's own retrieval token.
-        name: short, for a table. description: what it is in a few words, as part of a sentence.
+        name: a short name, for a table. description: a few words that can be part of a sentence.
         spec: the value of ``--embedder`` that names it.
         sha256: of its weights (and configuration); None for "ret", whose weights are the checkpoint's.
     """
@@ -97,7 +97,7 @@ class EmbedderEntry(_Frozen):
     sha256: str | None = None
 
     def same(self, other: EmbedderEntry) -> bool:
-        """Whether both give the same vectors, however they were named."""
+        """Returns True if both give the same vectors, however they were named."""
         return (self.kind, self.name, self.sha256) == (other.kind, other.name, other.sha256)
 
 
@@ -105,7 +105,7 @@ class Counts(_Frozen):
     """The counts of a generation.
 
     Attributes:
-        photos: different contents that are shown. files: the indexed files, at least one a photo.
+        photos: different contents that are shown. files: the indexed files, at least one for each photo.
         duplicates: files minus photos. bad: files that cannot be indexed.
         gone: files that were indexed once, and are deleted or removed.
         clusters: all clusters. rows: rows in all segments, with those that are no longer shown.
@@ -121,11 +121,11 @@ class Counts(_Frozen):
 
 
 class Origin(_Frozen):
-    """The network that made an index. Rows depend on it, and a reader must have the same.
+    """The network that made an index. Rows depend on it, and a reader must have the same network.
 
     Attributes:
         photo_sha256: hex digest of what decides the tokens of photos (``Matcher.photo_sha256``).
-        preprocessing_fingerprint: of how it prepares images.
+        preprocessing_fingerprint: identifies how it prepares images.
         network: its name. width: d, numbers in a token. tokens: n, tokens of one photo.
         cells: how many patches its grid has.
     """
@@ -150,7 +150,7 @@ class Origin(_Frozen):
         )
 
     def with_tokens(self, tokens: int) -> Origin:
-        """Describes the same network where so many tokens of each photo are kept."""
+        """Describes the same network, with ``tokens`` tokens kept of each photo."""
         return self.model_copy(update={"tokens": tokens})
 
 
@@ -164,7 +164,7 @@ class Manifest(Origin):
         centroids: how a cluster's tokens are made from its photos' tokens.
         next_id: the lowest id that no file has ever had.
         created: UTC. software: the version of the program.
-        files: those in the generation's own folder, without the manifest.
+        files: the files in the generation's own folder, without the manifest.
     """
 
     format_version: Literal[8] = FORMAT_VERSION
@@ -191,7 +191,7 @@ class Manifest(Origin):
 
     @property
     def has_embeddings(self) -> bool:
-        """Whether the photos were clustered by what CLIP made of them, which is kept then."""
+        """True if the photos were clustered by CLIP's embeddings, which are then kept."""
         return self.embedder.kind == "clip"
 
     @property
@@ -213,7 +213,7 @@ def read_manifest(path: Path) -> Manifest:
     """Read and check a manifest.
 
     Raises:
-        IndexRefused: it is missing or damaged. OtherFormat: its format is an earlier or a later one.
+        IndexRefused: it is missing or damaged. OtherFormat: its format is earlier or later than this program's.
     """
     document = read_json(path, _MOST_BYTES, REPAIR)
     version = document.get("format_version") if isinstance(document, dict) else None
@@ -231,9 +231,9 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_json(path: Path, most: int, advice: str) -> object:
-    """The JSON in a file of an index, of ``most`` bytes at most.
+    """Reads the JSON in a file of an index, of ``most`` bytes at most.
 
-    Raises IndexRefused: there is none, or it cannot be read. ``advice`` is for a file that holds something else.
+    Raises IndexRefused if there is no file, or it cannot be read. ``advice`` is for a file that holds something else.
     """
     try:
         return json.loads(read_regular(path, most))
@@ -244,7 +244,7 @@ def read_json(path: Path, most: int, advice: str) -> object:
 
 
 def validated(kind: type[Document], document: object, path: Path, advice: str) -> Document:
-    """The document that was read from ``path``. Raises IndexRefused, with ``advice``, where it is none of this kind."""
+    """Checks a document that was read from ``path``. Raises IndexRefused, with ``advice``, if it is of another kind."""
     try:
         return kind.model_validate(document)
     except ValidationError as error:
@@ -300,7 +300,7 @@ def live_generation(folder: IndexFolder) -> Generation:
     """Opens the generation that readers are to use.
 
     Raises:
-        IndexRefused: there is none yet, or it has another format, is damaged or incomplete.
+        IndexRefused: there is no generation yet, or it has another format, is damaged or incomplete.
     """
     generation = live_generation_if_any(folder)
     if generation is None:
@@ -309,7 +309,7 @@ def live_generation(folder: IndexFolder) -> Generation:
 
 
 def live_generation_if_any(folder: IndexFolder) -> Generation | None:
-    """Opens the generation that readers are to use; None where nothing has been built yet.
+    """Opens the generation that readers are to use; None if nothing has been built yet.
 
     Raises:
         IndexRefused: it has another format, is damaged or incomplete.
@@ -348,15 +348,15 @@ def open_generation(folder: IndexFolder, name: str) -> Generation:
 def keep_only(
     folder: IndexFolder, live: Generation | None, *, previous: bool = True, building: set[str] | None = None
 ) -> None:
-    """Deletes all generations but the live one, and all segments that no generation that stays uses.
+    """Deletes all generations but the live one, and all segments that no remaining generation uses.
 
     Args:
-        previous: whether the generation before the live one stays, too, which readers may still be opening.
+        previous: whether the generation before the live one stays, too. Readers may still be opening it.
         building: keys of the building folders that stay; None: all of them.
     """
     stay = [] if live is None else [live]
     if previous and live is not None and live.manifest.previous is not None:
-        # It may be gone, or incomplete.
+        # The generation may be gone, or incomplete.
         with suppress(IndexRefused):
             stay.append(open_generation(folder, live.manifest.previous))
     segments = {segment.id for generation in stay for segment in generation.manifest.segments}
@@ -364,7 +364,7 @@ def keep_only(
 
 
 def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[Path, FileEntry]]:
-    """Yields every file that a generation needs, but its manifest, and what the manifest says about the file."""
+    """Yields every file that a generation needs, except its manifest, and what the manifest says about the file."""
     for entry in manifest.files:
         yield folder.generation(manifest.generation) / entry.name, entry
     for segment in manifest.segments:
@@ -378,10 +378,10 @@ def open_rows(
     """Maps the rows of a generation into memory, by segment.
 
     Args:
-        places: of its rows; None for those in its folder. skipped: segments that are left out.
+        places: of its rows; None to read them from its folder. skipped: segments that are left out.
 
-    Raises:
-        IndexRefused: a file is missing, or is not the array that the manifest says.
+            Raises:
+        IndexRefused: a file is missing, or is not the array that the manifest describes.
     """
     manifest = generation.manifest
     kept = [(number, segment) for number, segment in enumerate(manifest.segments) if segment.id not in skipped]

@@ -1,4 +1,4 @@
-"""Where an index is: its folder, which generation is live, and the lock that lets only one process write."""
+"""Handles the folder of an index: which generation is live, and the lock that lets only one process write."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from model.terminal import expanded
 _GENERATION = re.compile(r"g(\d{6,})")
 _SEGMENT = re.compile(r"s\d{6,}-[0-9a-f]{8}")
 _BUILDING = ".building-"
-#: In the folder of an index in shards: its manifest, and the folders in which builds of it work begin so.
+#: The manifest in the folder of an index in shards, and how the folders begin in which its builds work.
 SHARDS_FILE = "shards.json"
 SLICES = ".slices-"
-#: In the folder of each of its shards.
+#: A file in the folder of each of its shards.
 SHARD_MARK = "SHARD"
-# CURRENT holds the name of a generation: a longer file is refused, as is what cannot be read as text.
+# The most bytes of CURRENT, which holds the name of a generation. A longer file, or one that is no text, is refused.
 _MOST_NAME = 1024
 _NO_TEXT = {errno.EINVAL, errno.EFBIG}
-# Something lies where a file or folder of the index is to be: a file instead of a folder, or a link.
+# The codes of errors that say that something else lies in the place of a file or folder of the index, such as a link.
 _STRAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY}
 
 
 def live_stamp(index: Path) -> tuple[int, int, int] | None:
-    """Returns a value that changes when another generation becomes live; None where none is. It costs one ``stat``.
+    """Returns a value that changes when another generation becomes live; None if none is live. It costs one ``stat``.
 
-    It is taken from the file CURRENT. That file is replaced whenever another generation becomes live, also where an
+    The value is taken from the file CURRENT, which is replaced whenever another generation becomes live, also if an
     index is deleted and built anew in the same folder.
     """
     try:
@@ -54,7 +54,7 @@ class IndexFolder:
         self.progress = self.path / "progress.json"
 
     def current(self) -> str | None:
-        """Reads the live generation's name; None where nothing has been built yet.
+        """Reads the live generation's name; None if nothing has been built yet.
 
         Raises:
             IndexRefused: CURRENT does not hold the name of a generation.
@@ -80,14 +80,14 @@ class IndexFolder:
         return self.segments / name
 
     def building(self, key: str) -> Path:
-        """The folder in which the build with these settings works."""
+        """Returns the folder in which the build with this key works."""
         return self.path / f"{_BUILDING}{key}"
 
     def create(self) -> None:
-        """Make the folder. One that is there already must be an index or empty.
+        """Make the folder. A folder that exists already must be an index or empty.
 
         Raises:
-            BadInvocation: it is a file, or a folder that holds other things, among which a build would put its files.
+            BadInvocation: it is a file, or a folder that holds other things.
         """
         names = names_in(self.path)
         if SHARDS_FILE in names or any(name.startswith(SLICES) for name in names):
@@ -111,7 +111,7 @@ class IndexFolder:
         Raises:
             IndexBusy: another build holds the lock.
             IndexUnwritable: the folder cannot be written: the disk is read-only or full, or permission is missing.
-            BadInvocation: as ``create`` does; or the index is a shard, whose photos only a build of all shards knows.
+            BadInvocation: as in ``create``; or the index is a shard, whose photos only a build of all shards knows.
         """
         if (self.path / SHARD_MARK).exists():
             raise BadInvocation(
@@ -130,19 +130,19 @@ class IndexFolder:
         return sorted(names, key=generation_number, reverse=True)
 
     def make_live(self, name: str) -> None:
-        """Make generation ``name`` the one that readers open from now on."""
+        """Make readers open generation ``name`` from now on."""
         with told_if_unwritable(self.path):
             write_atomically(self.path / "CURRENT", f"{name}\n".encode())
 
     def clean(self, generations: set[str], segments: set[str], building: set[str] | None) -> None:
-        """Delete all generations, segments and building folders but those named. Other files, and links, stay.
+        """Delete all generations, segments and building folders that are not named. Other files, and links, stay.
 
         Args:
-            generations, segments: names of those that stay.
+            generations, segments: names of the generations and segments that stay.
             building: keys of the building folders that stay; None: all of them.
 
         Raises:
-            IndexUnwritable: one cannot be deleted.
+            IndexUnwritable: a file cannot be deleted.
         """
         with told_if_unwritable(self.path):
             for entry in sorted((*self.path.iterdir(), *self.segments.iterdir())):
@@ -152,7 +152,7 @@ class IndexFolder:
                     leaves = building is not None and entry.name.removeprefix(_BUILDING) not in building
                 else:
                     leaves = _GENERATION.fullmatch(entry.name) and entry.name not in generations
-                # The index has no links, so that a link is somebody else's.
+                # The index has no links, so a link belongs to somebody else.
                 if leaves and entry.is_dir() and not entry.is_symlink():
                     # Windows does not delete files that are in use; there the next build tries again.
                     shutil.rmtree(entry, ignore_errors=os.name == "nt")
@@ -160,7 +160,7 @@ class IndexFolder:
 
 
 def names_in(folder: Path) -> set[str]:
-    """Lists the names in a folder, which is made where it does not exist.
+    """Lists the names in a folder, which is made if it does not exist.
 
     Raises:
         BadInvocation: it is a file.
@@ -172,11 +172,11 @@ def names_in(folder: Path) -> set[str]:
 
 
 def make_folder(folder: Path, *, to_work_in: bool = False) -> None:
-    """Make a folder of an index, unless it is there.
+    """Make a folder of an index, unless it exists.
 
-    An index of somebody else may have links in it, through which a build would write, and delete, elsewhere. So where
-    the folder is a link, OSError is raised. With ``to_work_in`` it is also emptied where it has anything but plain
-    files and folders: what a stopped build has left there is computed again.
+    An index of somebody else may have links in it, through which a build would write, and delete, elsewhere. So if the
+    folder is a link, OSError is raised. With ``to_work_in`` the folder is also emptied if it has anything but plain
+    files and folders: then the results of a stopped build are computed again.
     """
     folder.mkdir(exist_ok=True)
     if folder.is_symlink():
@@ -194,7 +194,7 @@ def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
         wait: seconds to wait for another process to release it.
 
     Raises:
-        IndexBusy: another process holds it, or another thread of this one.
+        IndexBusy: another process holds it, or another thread of this process.
     """
     lock = FileLock(folder / ".lock")
     try:

@@ -1,4 +1,4 @@
-"""An index opened for searching: the photos of a cluster in one piece, single photos, and their files by id.
+"""Opens an index for searching, and reads the photos of a cluster in one piece, single photos, and their files by id.
 
 Arrays are memory maps, so that opening a large index is quick and reads only what a search needs.
 """
@@ -31,11 +31,11 @@ _BUILD = "run `sketch-search index build` to bring the index up to date"
 
 @dataclass(frozen=True)
 class PhotoEntry:
-    """One shown photo: all files of one content.
+    """A photo that is shown: all files of one content.
 
     Attributes:
         id: the lowest id among its files.
-        paths: of all its files, by id; each begins with its root's name where there are several roots.
+        paths: of all its files, by id; each begins with its root's name if there are several roots.
         cluster: which cluster it is in. content_hash: SHA-256 of its bytes, hex.
     """
 
@@ -51,13 +51,13 @@ class Index:
     A photo's *row* is its number in the order of ``ids``: one cluster after the other, and by id in each.
 
     Attributes:
-        generation: its name. manifest: what it was made from. photo_count: p, how many photos are shown.
+        generation: its name. manifest: describes it. photo_count: p, how many photos are shown.
         ids: (p,) int64, the photos' ids by row.
         cluster_count: c. cluster_sizes: (c,) int64, how many shown photos each cluster has.
-        centroids: the tokens that stand for the c clusters, (c, n, d) float16, or (c, 1, d) float32 where no tokens are
+        centroids: the tokens that stand for the c clusters, (c, n, d) float16, or (c, 1, d) float32 if no tokens are
             kept.
         vectors: [Ret] of the photos at unit length, cell after cell.
-        embeddings: what CLIP made of them; None where they were clustered by their vectors.
+        embeddings: CLIP's vectors of the photos; None if the photos were clustered by [Ret].
     """
 
     def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Root], patches: int) -> None:
@@ -92,7 +92,7 @@ class Index:
         self._catalog = generation.open_catalog()
 
     def _check_positions(self, positions: Array) -> None:
-        """Raises IndexRefused where a token is at no patch of the grid."""
+        """Raises IndexRefused if a token is at no patch of the grid."""
         if positions.size and positions.max() >= self._patches:
             raise IndexRefused(
                 f"the index has tokens beyond the {self._patches} patches of the network's grid; {REPAIR}."
@@ -100,7 +100,7 @@ class Index:
 
     @cached_property
     def made(self) -> str:
-        """A name that no generation of any other index has: the generation's own, and the hash of its manifest.
+        """A unique name among the generations of all indexes: the generation's name, and the hash of its manifest.
 
         Every index numbers its generations from 1, and the shards of one build may be written within one second. The
         manifest has the hash of every file.
@@ -113,13 +113,13 @@ class Index:
         return self.manifest.embedder
 
     def cluster_ids(self, number: int) -> Numbers:
-        """Returns the ids of a cluster's photos, (m,) int64, ascending. IndexError where there is no such cluster."""
+        """Returns the ids of a cluster's photos, (m,) int64, ascending. Raises IndexError: there is no such cluster."""
         if not 0 <= number < self.cluster_count:
             raise IndexError(f"there are {self.cluster_count} clusters, and no number {number}")
         return self.ids[self.vectors.rows_of(number)]
 
     def photo_tokens(self, rows: Numbers) -> Tokens:
-        """Reads the tokens of the photos in these rows alone: features (m, n, d) float32 on the CPU."""
+        """Reads only the tokens of the photos in these rows: features (m, n, d) float32 on the CPU."""
         if self.manifest.tokens == 1:
             return Tokens.of_ret(self.vectors.of(rows))
         features, positions = self._read(rows, RowArrays.features), self._read(rows, RowArrays.patches)
@@ -127,7 +127,7 @@ class Index:
         return Tokens(torch.from_numpy(features), torch.from_numpy(positions))
 
     def _read(self, rows: Numbers, read: Callable[[RowArrays, Choice], Array]) -> Array:
-        """Returns what ``read`` gives of the photos in these rows, in their order: (m, ...) in memory."""
+        """Reads an array of the photos in these rows by ``read``, in the order of the rows: (m, ...) in memory."""
         arrays = [tokens for tokens in self._segments if tokens is not None]
         segments, numbers = self._segment[rows], self._row_of_segment[rows]
         if not len(numbers):
@@ -160,7 +160,7 @@ class Index:
         return PhotoEntry(first.id, paths, first.indexed.cluster, first.content_hash)
 
     def photo_at(self, target: str) -> PhotoEntry:
-        """Finds the photo of a file, named by its path as results show it, or on disk.
+        """Finds the photo of a file. The file is named by its path as results show it, or by its path on disk.
 
         Raises:
             BadInvocation: no shown photo has a file there, or the path may mean one file or another.
@@ -175,9 +175,9 @@ class Index:
         return self.photo(number)
 
     def address_of(self, shown: str) -> str:
-        """Where a file is, in a root that may have been moved: its path on this machine, or its URL.
+        """Returns the address of a file in a root that may have been moved: its path on this machine, or its URL.
 
-        It need not be there any more.
+        The file may no longer exist.
 
         Args:
             shown: its path, as results show it.
@@ -191,7 +191,7 @@ class Index:
         return self._roots[root].folder.address_of(path)
 
     def passing(self, wanted: PhotoFilter) -> Mask:
-        """Says for each photo, (p,) by row, whether one of its files passes a filter."""
+        """Returns a mask (p,) by row: for each photo, whether one of its files passes a filter."""
         with self._lock:
             found = self._catalog.rows_of(wanted, self.manifest.root_names)
         longest = max(segment.rows for segment in self.manifest.segments)
@@ -218,21 +218,21 @@ class Index:
                 data = folder.read(file.path).data
             except OSError as error:
                 reason = error.strerror or error
-                # No build helps where a server does not answer, or lets nobody in.
+                # A build does not help if a server does not answer, or refuses access.
                 later = folder.remote and not isinstance(error, FileNotFoundError)
                 told = f"cannot be read now: {reason}" if later else f"cannot be read any more ({reason}); {_BUILD}"
                 problem = problem or told
                 continue
             if hashlib.sha256(data).hexdigest() == file.content_hash:
                 return data
-            # What has changed says more than what is gone: the advice then helps.
+            # A file that has changed is reported before a file that is gone, because then the advice helps.
             problem = f"has changed since it was indexed; {_BUILD}"
         raise PhotoUnavailable(f"photo {photo} {problem}.")
 
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
         """Reads bytes ``start`` to ``start + count`` of a photo, from the first of its files that has ``size`` bytes.
 
-        Only ``open_photo`` finds out whether they are what was indexed.
+        Only ``open_photo`` finds out whether the bytes are those that were indexed.
 
         Raises UnknownPhoto and PhotoUnavailable, like ``open_photo``.
         """
@@ -265,11 +265,12 @@ def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address]
     """Open the live generation of an index for searching with ``matcher``.
 
     Args:
-        gallery_roots: where the roots are on this machine, in the manifest's order; None: where they were built.
+        gallery_roots: the addresses of the roots on this machine, in the manifest's order; None for the addresses at
+            the time of the build.
 
-    Raises:
-        IndexRefused: there is none, it has another format, it was built with another checkpoint or preprocessing, or a
-            file is missing or short.
+            Raises:
+        IndexRefused: there is no index, it has another format, it was built with another checkpoint or preprocessing,
+            or a file is missing or short.
     """
     folder = IndexFolder(path)
     while True:
@@ -277,7 +278,7 @@ def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address]
         try:
             return _open(folder, generation, matcher, gallery_roots)
         except IndexRefused:
-            # The generation that was live a moment ago may be deleted by now, as ``compact`` does.
+            # The generation that was live a moment ago may have been deleted, as ``compact`` does.
             if folder.current() == generation.name:
                 raise
 

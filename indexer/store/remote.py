@@ -1,7 +1,7 @@
 """Folders of photos on servers: S3, SFTP and WebDAV, by fsspec. Its libraries are not loaded before they are needed.
 
-Credentials come from where the programs of each protocol look for them, and never from a URL. What a library says of an
-error is not passed on, because it may repeat them.
+Credentials come from the places where the programs of each protocol look for them, and never from a URL. The message of
+a library's error is not passed on, because it may repeat credentials.
 """
 
 from __future__ import annotations
@@ -40,37 +40,38 @@ from indexer.store.folders import Entry, Folder, ListedFile, Listing, listing_of
 _LIBRARIES = {"s3": "s3fs", "sftp": "sshfs", "webdav": "webdav4", "webdavs": "webdav4"}
 _INSTALL = "run `pip install 'sketch-search[remote]'`"
 _HOST = re.compile(r"(?:([^@:/]+)@)?(\[[\da-fA-F:.]+\]|[^@:/\[\]]+)(?::(\d{1,5}))?")
-# Seconds until a server takes a connection, and until it answers a question.
+# Seconds that a server has to accept a connection, and to answer a request.
 _CONNECT, _ANSWER = 10, 60
-# Whatever may pass is tried again, after longer and longer pauses. The library of S3 does that itself.
+# A request whose failure may be temporary is tried this often. The first pause has this many seconds, and later pauses
+# are longer. The library of S3 does that itself.
 _TRIES, _PAUSE = 3, 0.5
-# Requests of one server at a time.
+# The most requests to one server at a time.
 _AT_ONCE = 32
-# Folders on a server may lie in each other without end, as where a link leads to the folder that it is in.
+# The deepest folder that is listed. Folders on a server may be nested without end, if a link leads to its own folder.
 _DEEPEST = 100
-# Bytes that are kept of the files that were read last: they are handed out in parts, one soon after the other.
+# Bytes that are kept of the files that were read last, because a file is often read in parts, one soon after the other.
 _KEPT = 64 * 2**20
 Answer = TypeVar("Answer")
 
 
 class Unreachable(OSError):
-    """A server does not answer, or not as much as it is asked for. It may later."""
+    """A server does not answer, or not as much as it is asked for. It may answer later."""
 
 
 @dataclass(frozen=True)
 class RemoteFolder(Folder):
-    """A folder on a server. url: without a slash at its end; ``named`` makes it of what a user writes."""
+    """A folder on a server. url: without a slash at its end. ``named`` makes the folder from what a user writes."""
 
     url: str
     remote: ClassVar[bool] = True
 
     @staticmethod
     def named(address: str) -> RemoteFolder:
-        """The folder at a URL.
+        """Makes the folder at a URL.
 
         Raises:
-            BadInvocation: it is none that is read here, or may have a password in it. The sentence repeats no part of
-                it that may be one.
+            BadInvocation: the URL is of a kind that is not read here, or may have a password in it. The message
+                repeats no part of the URL that may be a password.
         """
         kind, _, rest = address.partition("://")
         kind, (place, _, path) = kind.lower(), rest.partition("/")
@@ -78,7 +79,7 @@ class RemoteFolder(Folder):
             kinds = ", ".join(f"{known}://" for known in _LIBRARIES)
             raise BadInvocation(f"{kind[:20]}:// is no address that photos are read from; these are: {kinds}.")
         host = _HOST.fullmatch(place)
-        # A key may have a slash in it, so that what stands after it looks like a path.
+        # A key may have a slash in it, so that the rest of the key looks like a path.
         if host is None or (host[1] is not None and kind != "sftp") or (kind == "s3" and host[3] is not None):
             raise BadInvocation(
                 f"this {kind}:// address names no {'bucket' if kind == 's3' else 'server'}, or has a password in it, "
@@ -97,12 +98,12 @@ class RemoteFolder(Folder):
 
     @property
     def _place(self) -> str:
-        """The bucket; or the server, with a user and a port where they are named."""
+        """The bucket; or the server, with a user and a port if they are named."""
         return self.url.partition("://")[2].partition("/")[0]
 
     @property
     def _top(self) -> str:
-        """The path of the folder on its server, without a slash at the begin."""
+        """The path of the folder on its server, without a slash at the beginning."""
         path = self.url.partition("://")[2].partition("/")[2]
         return path if self._kind == "s3" else unquote(path)
 
@@ -128,7 +129,7 @@ class RemoteFolder(Folder):
     def listing(self) -> Listing:
         if self._kind != "s3":
             return self._list
-        # One request for each thousand files, however many folders they are in.
+        # This takes one request for each thousand files, however many folders they are in.
         start = f"{self._at('')}/"
         found = self._ask(lambda server: server.find(start, detail=True))
         return listing_of(
@@ -154,7 +155,7 @@ class RemoteFolder(Folder):
             raise FileChanging(errno.EAGAIN, "it changed while it was read, or only a part of it came", path)
         if listed is None:
             with _keeping, suppress(ValueError):
-                # A file that is larger than all that may be kept is not.
+                # A file that is larger than the whole cache is not kept.
                 _kept[self.url, path] = data
         return FileContent(data, stamp)
 
@@ -180,7 +181,7 @@ class RemoteFolder(Folder):
         return text_of_name(inside if self._kind == "s3" else unquote(inside, errors="surrogateescape"))
 
     def _at(self, inside: str) -> str:
-        """Where the library finds what has this path in the folder."""
+        """Returns the library's path for a path in the folder."""
         path = "/".join(part for part in (self._top, inside) if part)
         if self._kind == "s3":
             return f"{self._place}/{path}".rstrip("/")
@@ -189,7 +190,7 @@ class RemoteFolder(Folder):
         return path
 
     def _content(self, server: Any, at: str) -> bytes:
-        """All bytes of a file, by one request: left alone, the libraries ask for more about it first."""
+        """Reads all bytes of a file by one request. By default the libraries ask for more about the file first."""
         data: bytes
         if self._kind.startswith("webdav"):
             answer = server.client.http.get(server.client.join_url(at), follow_redirects=True)
@@ -200,7 +201,7 @@ class RemoteFolder(Folder):
         return data
 
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:
-        """The answer of a server. Raises OSError; Unreachable for what may pass, and has not, tried several times."""
+        """Asks a server. Raises OSError; Unreachable if a failure that may be temporary stays after several tries."""
         tries = 1 if self._kind == "s3" else _TRIES
         for number in range(1, tries + 1):
             server = None
@@ -220,7 +221,7 @@ class RemoteFolder(Folder):
 
 
 def _listed(info: Mapping[str, Any], name: str) -> ListedFile:
-    """An entry of a listing by what a library says of it."""
+    """Makes an entry of a listing from what a library says of it."""
     kind = {"directory": "folder", "file": "file", "link": "link"}.get(info["type"], "special")
     changed = next((info[key] for key in ("LastModified", "modified", "mtime") if info.get(key)), None)
     nanoseconds = None
@@ -242,14 +243,14 @@ class _Connections:
         self._lock = threading.Lock()
 
     def open(self, kind: str, place: str) -> Any:
-        """The one of a server, connected where it was not."""
+        """Returns the file system of a server, and connects to it if it is not connected."""
         with self._lock:
             if (kind, place) not in self._open:
                 self._open[kind, place] = _connected(kind, place)
             return self._open[kind, place]
 
     def forget(self, kind: str, place: str, server: Any) -> None:
-        """Connect anew when it is asked for again, unless somebody has done so already."""
+        """Forget the connection, so that the next ``open`` connects anew, unless another thread has already done so."""
         with self._lock:
             # S3 has no connection that could be lost.
             if kind != "s3" and self._open.get((kind, place)) is server:
@@ -257,7 +258,7 @@ class _Connections:
 
 
 _connections = _Connections()
-# The files that were read last, by their folder's URL and their path in it.
+# The bytes of the files that were read last, by their folder's URL and their path in it.
 _kept: LRUCache[tuple[str, str], bytes] = LRUCache(_KEPT, getsizeof=len)
 _keeping = threading.Lock()
 
@@ -275,7 +276,7 @@ def _connected(kind: str, place: str) -> Any:
         return library.SSHFileSystem(
             host[2].strip("[]"),
             **{name: value for name, value in named.items() if value is not None},
-            # Those that ssh knows. The library's own default is to trust every server.
+            # An empty tuple means the hosts that ssh knows. The library's default is to trust every server.
             known_hosts=(),
             connect_timeout=_CONNECT,
             login_timeout=_ANSWER,
@@ -290,7 +291,7 @@ def _connected(kind: str, place: str) -> Any:
         auth=httpx.NetRCAuth(str(passwords)) if passwords.is_file() else None,
         timeout=httpx.Timeout(_ANSWER, connect=_CONNECT),
         limits=httpx.Limits(max_connections=_AT_ONCE),
-        # It is tried again here, with a new connection.
+        # The library must not retry, because `_ask` does so with a new connection.
         retry=False,
         skip_instance_cache=True,
     )
@@ -325,7 +326,7 @@ _SILENT = {
 
 
 def _fault(error: Exception) -> OSError:
-    """Says what the error of a library means, with the remedy, and without its message."""
+    """Makes an error that says what a library's error means, with the remedy, and without the library's message."""
     kinds = {kind.__name__ for cause in (error, error.__cause__) for kind in type(cause).__mro__}
     status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, ModuleNotFoundError):

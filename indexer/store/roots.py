@@ -1,4 +1,4 @@
-"""Roots: the folders of photos that the user named, and where a file is among them."""
+"""Defines roots, the folders of photos that the user named, and finds the place of a file among them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from indexer.store.folders import Address, Album, Folder, LocalFolder
 from indexer.store.remote import RemoteFolder
 from model.terminal import HomeUnknown, expanded, resolved
 
-# A file or folder of the gallery: the number of its root, from 0, and its path in it, with '/'; '' is the root itself.
+# The place of a file or folder in the gallery: the number of its root, from 0, and its path in the root, with '/'. The
+# path '' is the root itself.
 FileKey = tuple[int, str]
 
 
 @dataclass(frozen=True)
 class Root:
-    """One folder of the gallery.
+    """A folder of the gallery.
 
     Attributes:
-        name: what paths begin with where there are several roots. folder: where it is.
+        name: paths begin with it if there are several roots. folder: the folder itself.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Root:
 
 
 def folder_of(address: Address) -> Folder:
-    """The folder at an address that a user names: a URL, or a path, of which symbolic links are followed.
+    """Makes the folder at an address that a user names: a URL, or a path, of which symbolic links are followed.
 
     Raises HomeUnknown; BadInvocation for a URL that is not read here, or that has a password in it.
     """
@@ -41,7 +42,7 @@ def folder_of(address: Address) -> Folder:
 
 
 def folder_at(address: str) -> Folder:
-    """The folder at an address that ``str`` gave of one. A ``.zip`` that is no folder is an album."""
+    """Makes the folder at an address that ``str`` of a folder gave. A ``.zip`` that is no folder is an album."""
     if "://" in address:
         return RemoteFolder(address)
     path = Path(address)
@@ -53,12 +54,12 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, live: Sequen
 
     Args:
         folders: as the user names them. index: the index's folder.
-        live: the roots that the index has. Those that are named again keep their names and their order, because readers
-            may say by the order where the roots are on another machine. New ones come after them.
+        live: the roots that the index has. Roots that are named again keep their names and their order, because readers
+            may say by the order where the roots are on another machine. New roots come after them.
 
-    Raises:
-        BadInvocation: no folder is given; a new one is missing, is no folder, or has a path that is not valid UTF-8; or
-            one lies in another or in the index.
+            Raises:
+        BadInvocation: no folder is given; a new folder is missing, is no folder, or has a path that is not valid UTF-8;
+            or a folder lies in another folder or in the index.
     """
     if not folders:
         raise BadInvocation("name at least one folder of photos.")
@@ -67,10 +68,10 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, live: Sequen
     found: list[Folder] = []
     for given in folders:
         folder = given if isinstance(given, Folder) else folder_of(given)
-        # One that the index has may be on a disk that is not there today. Its photos stay, and a listing says so.
+        # A folder that the index has may be on a disk that is absent today. Its photos stay, and a listing says so.
         if folder not in known and (problem := folder.problem()) is not None:
             raise BadInvocation(f"{given} {problem}{'' if folder.remote else '; name a folder of photos'}.")
-        # The manifest is UTF-8, and so is what searches answer.
+        # The manifest is UTF-8, and so are the answers of searches.
         if not is_unicode(str(folder)):
             raise BadInvocation(f"{given}: its path is not valid UTF-8; rename the folder to have it indexed.")
         if inside.holds(folder):
@@ -106,24 +107,24 @@ def _overlap(outer: Folder, inner: Folder, known: Collection[Folder]) -> str:
 
 
 def locate(address: Address, roots: Sequence[Root]) -> FileKey | None:
-    """Where a path on disk is in the gallery; None where it is below none of the roots."""
+    """Finds the place of a path on disk in the gallery; None if the path is below none of the roots."""
     found = [(number, root.folder.path_of(os.fspath(address))) for number, root in enumerate(roots)]
     places = [(number, path) for number, path in found if path is not None]
-    # An album may lie in a folder of the gallery, and what is in the album is meant then.
+    # An album may lie in a folder of the gallery. Then the path means a file in the album.
     return min(places, key=lambda place: len(place[1]), default=None)
 
 
 def place_meant(
     target: str, shown: FileKey | None, known: Callable[[FileKey], bool], roots: Sequence[Root]
 ) -> FileKey | None:
-    """The file or folder of the gallery that a path means: as results show it, or on disk. None if it means none.
+    """Finds the file or folder of the gallery that a path means, as results show it, or on disk; None if it means none.
 
     Args:
-        target: what the user wrote. shown: the place that results show by this path, if there is one.
+        target: what the user wrote. shown: the place that results show by this path, if there is such a place.
         known: whether the index has a place.
 
     Raises:
-        BadInvocation: it may mean one or another.
+        BadInvocation: the path may mean one place or another.
     """
     here = None
     with suppress(HomeUnknown):
@@ -140,7 +141,7 @@ def place_meant(
 
 
 def _whole(place: FileKey, roots: Sequence[Root]) -> str:
-    """Where it is on disk."""
+    """Returns the address of a place."""
     root, path = place
     return roots[root].folder.address_of(path)
 
@@ -152,7 +153,7 @@ def with_folders(path: str) -> list[str]:
 
 
 def place_shown(names: Sequence[str], shown: str) -> FileKey | None:
-    """The place that users see by this path; None where it begins with the name of no root. names: the roots'."""
+    """Finds the place that users see by this path; None if it begins with the name of no root. names: of the roots."""
     if len(names) == 1:
         return 0, shown
     name, _, inside = shown.partition("/")
@@ -160,7 +161,7 @@ def place_shown(names: Sequence[str], shown: str) -> FileKey | None:
 
 
 def shown_path(names: Sequence[str], root: int, path: str) -> str:
-    """A photo's path as users see it: it begins with its root's name where there are several roots.
+    """Returns a photo's path as users see it. It begins with its root's name if there are several roots.
 
     Args:
         names: the roots' names. root, path: of the file, as in the catalog.

@@ -1,4 +1,4 @@
-"""The rows of an index: what is kept of each photo.
+"""Reads and writes the rows of an index: the vector of each photo, and its tokens.
 
 Tokens lie in segments, in the order of the photos, and are never written again. Vectors lie in the generation, cell
 after cell (``indexer.store.vectors``), so that clustering again rewrites vectors and no tokens.
@@ -19,24 +19,25 @@ from indexer.errors import REPAIR, IndexRefused, unreadable
 from indexer.store.files import ArrayWriter, open_regular, sync_folder
 
 Array = npt.NDArray[Any]
-# Which rows, as arrays are indexed.
+# Chooses rows, in a form by which arrays are indexed.
 Choice = slice | Sequence[int] | npt.NDArray[Any]
-# The sides of an array; None: any.
+# The sides of an array; None for a side of any length.
 Shape = tuple[int | None, ...]
-# Rows copied at a time. It bounds memory at some 40 MiB for the largest network, four times that as float32.
+# Rows that are copied at a time: some 40 MiB for the largest network, and four times as much as float32.
 BLOCK = 256
-# Arrays up to so many bytes are read at once: whoever cuts the file of a mapped one short ends the process.
+# Arrays of up to this many bytes are read at once and not mapped: a process that reads a mapped file ends if somebody
+# cuts the file short.
 _READ = 2**20
 TOKEN_FILES = ("tokens", "positions", "scales")
-# Tokens are kept as -127..127: the same number of steps to either side of 0.
+# Tokens are kept as -127..127, so that there are as many steps below 0 as above.
 _STEPS = 127
 
 
 class Picked:
-    """Rows of an array by their numbers, which are read when they are asked for: as an array (m, ...) itself."""
+    """Rows of an array, chosen by number. They look like an array (m, ...), and are read when they are asked for."""
 
     def __init__(self, array: Array, numbers: npt.NDArray[np.int64]) -> None:
-        """array: (n, ...), mapped into memory. numbers: (m,), which of its rows these are."""
+        """Keeps the numbers. array: (n, ...), mapped into memory. numbers: (m,), of the rows that are chosen."""
         self._array, self._numbers = array, numbers
         self.shape: tuple[int, ...] = (len(numbers), *array.shape[1:])
         self.dtype: np.dtype[Any] = array.dtype
@@ -53,9 +54,9 @@ class RowArrays:
     """Arrays of m photos, by the name of their file: all that is kept of these photos, or their tokens alone.
 
     Attributes:
-        arrays: "vectors", (m, d) float16, [Ret] at unit length; "embeddings", (m, e) float16 at unit length, what CLIP
-            made of the photos, where it saw them; and where tokens are kept
-            "tokens", (m, n, d) int8, [Ret] in row 0; "scales", (m, n) float32, by which they are multiplied; and
+        arrays: "vectors", (m, d) float16, [Ret] at unit length; "embeddings", (m, e) float16 at unit length, CLIP's
+            vectors of the photos, if the photos are clustered by CLIP; and if tokens are kept:
+            "tokens", (m, n, d) int8, [Ret] in row 0; "scales", (m, n) float32, by which the tokens are multiplied; and
             "positions", (m, n-1) uint8, each patch token's cell of the patch grid, ascending.
     """
 
@@ -79,12 +80,12 @@ class RowArrays:
         return features
 
     def patches(self, rows: Choice) -> npt.NDArray[np.int64]:
-        """Reads where on the patch grid the tokens of these photos are: (m, n-1) int64, numbers of patches."""
+        """Reads the positions of these photos' tokens on the patch grid: (m, n-1) int64, numbers of patches."""
         return np.array(self.arrays["positions"][rows], np.int64)
 
 
 def quantised(features: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Features (..., d) as steps (..., d) int8, and a scale for each token, (...) float32.
+    """Quantises features (..., d) to steps (..., d) int8, and a scale for each token, (...) float32.
 
     Steps times scale differ from the features by at most half the scale, which is 1/127 of the token's largest value;
     ties go to the even step. A token with a value that is not finite gets a scale that is not finite.
@@ -98,7 +99,7 @@ def quantised(features: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.i
 
 @dataclass(frozen=True, slots=True)
 class SegmentRow:
-    """A row: the name of its segment, or of a journal where a build keeps what it computes; and its number, from 0."""
+    """A row: the name of its segment, or of the journal in which a build keeps its results; and its number, from 0."""
 
     segment: str
     number: int
@@ -108,7 +109,7 @@ class Rows:
     """Rows of several segments and journals, read together.
 
     Args:
-        sources: their arrays by name, which may be opened when they are asked for.
+        sources: the arrays of each segment or journal, by its name. They may be opened when they are asked for.
     """
 
     def __init__(self, sources: Mapping[str, RowArrays]) -> None:
@@ -120,7 +121,7 @@ class Rows:
         return tuple(next(iter(self._sources.values())).arrays)
 
     def clustered_by(self, refs: Sequence[SegmentRow]) -> npt.NDArray[np.float32]:
-        """Reads what clusters of these m rows are made from, by CLIP where it saw the photos: (m, e) float32."""
+        """Reads the vectors from which clusters of these m rows are made, CLIP's if there are any: (m, e) float32."""
         name = "embeddings" if "embeddings" in self.names else "vectors"
         return self.take(refs, (name,)).arrays[name][:].astype(np.float32)
 
@@ -157,13 +158,13 @@ def write_segment(folder: Path, rows: Rows, refs: Sequence[SegmentRow]) -> None:
 
 
 def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays | None:
-    """Maps the tokens of a segment into memory; None where none are kept. Nothing is read before it is used.
+    """Maps the tokens of a segment into memory; None if no tokens are kept. Nothing is read before it is used.
 
     Args:
-        rows, width, tokens: what the manifest says: m, d, and n.
+        rows, width, tokens: m, d, and n, as in the manifest.
 
     Raises:
-        IndexRefused: a file is missing, is no array, or is another one.
+        IndexRefused: a file is missing, is no array, or has another shape or dtype.
     """
     if tokens == 1:
         return None
@@ -187,14 +188,14 @@ def map_array(path: Path, shape: Shape, dtype: npt.DTypeLike = np.float32) -> Ar
         IndexRefused: it is missing, is no array, or is another one.
     """
     try:
-        # NumPy would wait for ever for a pipe.
+        # This refuses a pipe, for which NumPy would wait for ever.
         open_regular(path).close()
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise unreadable(path, error) from error
     except MemoryError:
         raise
-    # NumPy parses the header as Python's source text, which raises whatever the parser does.
+    # NumPy parses the header as Python source text, so any error of that parser may come out.
     except Exception as error:
         raise IndexRefused(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); {REPAIR}.") from error
     wanted = isinstance(array, np.ndarray) and array.dtype == np.dtype(dtype) and array.ndim == len(shape)

@@ -1,7 +1,7 @@
-"""An index in shards: a folder with ordinary indexes, each of some whole clusters of one gallery, and what joins them.
+"""Handles an index in shards: a folder with ordinary indexes, each of some whole clusters of one gallery.
 
-``shards.json`` says which generation of each shard belongs to it. It is replaced as a whole once all of them are
-written, so that it always names shards of one and the same build.
+``shards.json`` joins them: it says which generation of each shard belongs to the index. It is replaced as a whole once
+all shards are written, so that it always names shards of one and the same build.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from indexer.store.location import (
 )
 from model.terminal import expanded
 
-#: An id is kept in so many bits by what merges the results of several shards.
+#: The highest id: the code that merges the results of several shards keeps an id in 31 bits.
 MOST_ID = 2**31 - 1
 MOST_SHARDS = 10_000
-# Bytes. A shard has some 200.
+# The most bytes of the manifest, in which a shard takes some 200.
 _LARGEST = 10_000_000
 _Number = Annotated[int, Field(ge=0, le=2**40)]
 
@@ -42,7 +42,7 @@ class ShardEntry(BaseModel):
     """A shard.
 
     Attributes:
-        folder: its name in the folder of the shards. generation: the one that belongs to this build.
+        folder: its name in the folder of the shards. generation: the generation that belongs to this build.
         photos, files, bad, clusters: the counts of the shard's manifest.
     """
 
@@ -57,7 +57,7 @@ class ShardEntry(BaseModel):
 
 
 class ShardsManifest(BaseModel):
-    """Everything about an index in shards.
+    """The manifest of an index in shards.
 
     Attributes:
         version: of this document.
@@ -83,7 +83,7 @@ class ShardsManifest(BaseModel):
 
     @property
     def photos(self) -> int:
-        """The number of photos of all shards."""
+        """The number of photos in all shards."""
         return sum(shard.photos for shard in self.shards)
 
     @model_validator(mode="after")
@@ -108,18 +108,18 @@ class ShardsFolder:
         self.progress = self.path / "progress.json"
 
     def shard(self, number: int) -> IndexFolder:
-        """The index of shard ``number``, counted from 0."""
+        """Returns the index of shard ``number``, counted from 0."""
         return IndexFolder(self.path / shard_name(number))
 
     def slices(self, key: str) -> Path:
-        """The folder in which the build with these settings works."""
+        """Returns the folder in which the build with this key works."""
         return self.path / f"{SLICES}{key}"
 
     def manifest(self) -> ShardsManifest | None:
-        """Reads the manifest that the last build has committed; None where there was none.
+        """Reads the manifest that the last build has committed; None if there was no build.
 
         Raises:
-            IndexRefused: it is damaged, or of a later version of this program.
+            IndexRefused: it is damaged, or a later version of this program wrote it.
         """
         path = self.path / SHARDS_FILE
         if not os.path.lexists(path):
@@ -152,7 +152,7 @@ class ShardsFolder:
 
     @contextmanager
     def writing_shard(self, number: int, wait: float) -> Iterator[IndexFolder]:
-        """Make the folder of one shard and hold its lock. Whoever holds it writes the shard, and nobody else.
+        """Make the folder of one shard and hold its lock. Only the holder writes the shard.
 
         Args:
             wait: seconds to wait for a worker that is about to end.
@@ -166,23 +166,23 @@ class ShardsFolder:
             yield folder
 
     def commit(self, manifest: ShardsManifest) -> None:
-        """Make the shards of this build those that readers open."""
+        """Make readers open the shards of this build."""
         with told_if_unwritable(self.path):
             write_atomically(self.path / SHARDS_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
         self.settle(manifest)
 
     def settle(self, manifest: ShardsManifest) -> None:
-        """Make the generations live that are committed: a build may have been killed before it came to that."""
+        """Make the committed generations live. A build may have been killed before it did so."""
         for number, shard in enumerate(manifest.shards):
             folder = self.shard(number)
             if folder.current() != shard.generation:
                 folder.make_live(shard.generation)
 
     def clean(self, manifest: ShardsManifest | None, key: str | None) -> None:
-        """Delete what no build needs: shards and generations that are not of ``manifest`` nor of the one before it.
+        """Delete the shards and generations that belong neither to ``manifest`` nor to the manifest before it.
 
         Args:
-            key: of the build whose slices stay; None where none do.
+            key: of the build whose slices stay; None if no slices stay.
         """
         shards = () if manifest is None else manifest.shards
         kept = {shard.folder for shard in shards} | {f"{SLICES}{key}"}
@@ -202,10 +202,10 @@ def clean_shard(folder: IndexFolder, generation: str) -> None:
 
 
 def shard_folders(path: Path) -> list[Path]:
-    """Lists the folders of the indexes that are searched for ``path``: the shards of an index in shards, or itself.
+    """Lists the folders of the indexes to search: the shards if ``path`` is an index in shards, else ``path`` itself.
 
     Raises:
-        IndexRefused: what says which shards there are is damaged.
+        IndexRefused: the manifest of the shards is damaged.
     """
     manifest = ShardsFolder(path).manifest()
     return [path] if manifest is None else [path / shard.folder for shard in manifest.shards]

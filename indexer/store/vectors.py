@@ -1,8 +1,8 @@
-"""The vectors of a generation's photos, cell after cell, and the search for those that are near a direction.
+"""Reads and writes the vectors of a generation's photos, cell after cell, and finds those that are near a direction.
 
 The clusters are the cells of an inverted file, at every size of a gallery: a search compares its direction with the
-centroids, opens the best cells, and reads the vectors of their photos in one piece each. A small gallery is one whose
-every cell is opened.
+centroids, opens the best cells, and reads the vectors of their photos in one piece each. In a small gallery every cell
+is opened.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from indexer.store.files import ArrayWriter, write_array
 from indexer.store.rows import Array, Rows, SegmentRow, map_array
 
 PLACES_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
-# Photos whose vectors are read or compared at a time: some 12 MiB of float32 with the default network.
+# How many photos' vectors are read or compared at a time: some 12 MiB of float32 with the default network.
 _BLOCK = 1 << 14
 
 Floats = npt.NDArray[np.float32]
@@ -31,15 +31,15 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Places:
-    """Says of each of the r rows of ``vectors.npy`` which photo, cluster and row of a segment it is.
+    """Tells for each of the r rows of ``vectors.npy`` its photo, its cluster, and its row in a segment.
 
     The p photos that are shown come first: one cluster after the other, and by id in each. Rows that are not shown any
     more follow, in the order of the segments.
 
     Attributes:
         ids: (r,) the lowest id among each photo's files; 0 for a row that is not shown.
-        clusters: (r,) from 0, ascending; for a row that is not shown the number of clusters.
-        segments: (r,) numbers of segments in the order of the manifest. rows: (r,) of these segments.
+        clusters: (r,) from 0, ascending; for a row that is not shown, the number of clusters.
+        segments: (r,) numbers of segments in the order of the manifest. rows: (r,) numbers of rows in these segments.
     """
 
     ids: Numbers
@@ -80,7 +80,11 @@ class Places:
         return np.stack([self.ids, self.clusters, self.segments, self.rows], axis=1)
 
     def fit(self, sizes: Numbers, clusters: int, photos: int) -> bool:
-        """Whether so many photos in so many clusters come first, and each row of segments of these sizes is there."""
+        """Returns True if the shown photos, in ``clusters`` clusters, come first, and each row of the segments exists.
+
+        Args:
+            sizes: how many rows each segment has. photos: how many are shown.
+        """
         known = (self.segments >= 0) & (self.segments < len(sizes)) & (self.rows >= 0)
         if not known.all() or not (self.rows < sizes[self.segments]).all():
             return False
@@ -101,12 +105,12 @@ class Places:
 
     @staticmethod
     def open(folder: Path, rows: int) -> Places:
-        """Maps the places of a generation with so many rows. Raises IndexRefused: the file is missing or another."""
+        """Maps the places of a generation with ``rows`` rows. Raises IndexRefused: no file, or it does not fit."""
         return Places.of_table(map_array(folder / PLACES_FILE, (rows, 4), np.int64))
 
 
 def write_vectors(folder: Path, rows: Rows, refs: Sequence[SegmentRow]) -> None:
-    """Writes the vectors of these rows, and what CLIP made of them where there is that, in the order of ``refs``."""
+    """Writes the vectors of these rows, and their CLIP embeddings if there are any, in the order of ``refs``."""
     for file in (VECTORS_FILE, EMBEDDINGS_FILE):
         if (name := file.removesuffix(".npy")) in rows.names:
             width = rows.take([], (name,)).arrays[name].shape[1]
@@ -127,7 +131,7 @@ class Vectors:
     """
 
     def __init__(self, values: Array, sizes: Numbers, centroids: Floats) -> None:
-        """values: (r, d) float16, first those of the photos, mapped into memory and read when they are needed."""
+        """Keeps ``values``: (r, d) float16, those of the photos first, mapped into memory and read when needed."""
         self.sizes, self.centroids = sizes, centroids
         self.count, self.width = int(sizes.sum()), int(values.shape[1])
         if centroids.shape[1] != self.width:
@@ -136,7 +140,7 @@ class Vectors:
         self._ends = np.cumsum(sizes)
 
     def of(self, rows: Numbers | None = None) -> torch.Tensor:
-        """Reads the vectors of these photos alone, or of all: (m, d) float32."""
+        """Reads the vectors of these photos, or of all photos: (m, d) float32."""
         return torch.from_numpy(np.array(self._values[: self.count] if rows is None else self._values[rows])).float()
 
     def cells_of(self, rows: Numbers) -> Numbers:
@@ -145,7 +149,7 @@ class Vectors:
         return cells
 
     def rows_of(self, cells: int | Numbers) -> Numbers:
-        """Returns the photos of a cell, or of several: (m,) ascending."""
+        """Returns the photos of one or several cells: (m,) ascending."""
         parts = [np.arange(part.start, part.stop) for part in self._opened(np.unique(cells))]
         return np.concatenate([np.empty(0, np.int64), *parts])
 
@@ -160,7 +164,7 @@ class Vectors:
 
         Args:
             directions: (q, d). count: how many photos for each. mask: (p,) whether a photo may be found; None: all may.
-            cells: (n,) ascending, those that are opened.
+            cells: (n,) ascending, the cells that are opened.
 
         Returns:
             (m,) int64, ascending, with m at most q times ``count``.
@@ -169,7 +173,7 @@ class Vectors:
 
     def _near(self, direction: Floats, count: int, mask: Mask | None, cells: Numbers) -> Numbers:
         rows, products = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        # A copy, since what came from elsewhere may lie in memory that is not to be written.
+        # The direction is copied, because it may lie in read-only memory, which PyTorch warns about.
         wanted = torch.from_numpy(np.array(direction, np.float32))
         for part in self._opened(cells):
             some = np.arange(part.start, part.stop)
@@ -184,7 +188,7 @@ class Vectors:
         return best
 
     def _opened(self, cells: Numbers) -> Iterator[slice]:
-        """Yields the rows of these cells, ascending, in pieces that lie together and are not too large."""
+        """Yields the rows of these cells, ascending, in contiguous pieces that are not too large."""
         gaps = np.flatnonzero(np.diff(cells) > 1) + 1
         for run in np.split(cells, gaps) if len(cells) else ():
             first, end = int(self._ends[run[0]] - self.sizes[run[0]]), int(self._ends[run[-1]])

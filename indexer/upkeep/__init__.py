@@ -1,4 +1,4 @@
-"""Care of an index that is there: watch its photos, remove, compact, verify, repair, and say what it holds."""
+"""Looks after an existing index: watches its photos, removes, compacts, verifies, repairs, and says what it holds."""
 
 from indexer.upkeep.rewriting import RemovalPlan, UpkeepReport, compact, plan_removal, remove
 from indexer.upkeep.summary import IndexSummary, gallery_state, indexed_folders, read_summary, watch

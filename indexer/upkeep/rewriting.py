@@ -1,4 +1,4 @@
-"""Generations that are written without reading a photo: after a removal, and after a compaction."""
+"""Writes generations without reading a photo: for a removal, and for a compaction."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class UpkeepReport:
     """The outcome of a removal or a compaction.
 
     Attributes:
-        generation: the live generation's name. changed: False where nothing had to be written.
-        photos: shown now. files: removed, with those that could not be indexed.
-        segments: how many there are now. rows: in all of them. dropped: rows that were deleted.
+        generation: the live generation's name. changed: False if nothing had to be written.
+        photos: how many are shown now. files: how many were removed, with files that could not be indexed.
+        segments: how many there are now. rows: in all segments. dropped: rows that were deleted.
         freed: bytes of the segments that were deleted, less those of the segments that were written.
     """
 
@@ -74,10 +74,10 @@ def write_next(
     removals: Removals,
     to_write: frozenset[str] = frozenset(),
 ) -> Generation:
-    """Write the generation that follows ``before``, of its rows and clusters; or return ``before`` if nothing changes.
+    """Write the next generation from the rows and clusters of ``before``; or return ``before`` if nothing changes.
 
     Args:
-        live: its state. roots, entries, removals: what the next generation has.
+        live: the state of ``before``. roots, entries, removals: of the next generation.
         to_write: the content hashes whose rows go into a new segment.
     """
     if not to_write and live.holds(entries, roots, removals):
@@ -105,14 +105,14 @@ def write_next(
 def compact(index: Path) -> UpkeepReport:
     """Merges all segments into one, without the rows that are not shown. Searches give the same answers as before.
 
-    The generation before is deleted at once, to free its space. Readers that have opened it can go on with it.
+    The previous generation is deleted at once, to free its space. Readers that have opened it can still read it.
 
     Raises:
         IndexBusy: a build is writing this index. IndexUnwritable: its folder cannot be written.
         IndexRefused: there is no index, or it has another format or is damaged.
     """
     folder = IndexFolder(index)
-    # Before the lock, which would make a folder where there is no index.
+    # This comes before the lock, which would make a folder if there is no index.
     live_generation(folder)
     with folder.writing():
         before = live_generation(folder)
@@ -132,9 +132,9 @@ class RemovalPlan:
     """The effect that a removal would have.
 
     Attributes:
-        leaving: what was named, as results show it, or a whole root by where it is on disk; and how many files that is.
-        files: how many files that is together. of: how many the index has.
-        live: the state that the next generation goes on from. roots, entries, removals: what it has.
+        leaving: each path that was named, as results show it, or the address of a whole root; with its number of files.
+        files: how many files leave together. of: how many files the index has.
+        live: the state that the next generation goes on from. roots, entries, removals: of the next generation.
     """
 
     leaving: tuple[tuple[str, int], ...]
@@ -147,7 +147,7 @@ class RemovalPlan:
 
 
 def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalPlan:
-    """Say what ``remove`` would do. Takes and raises the same, but nothing is written."""
+    """Say what ``remove`` would do. Arguments and errors are those of ``remove``, but nothing is written."""
     return _planned(live_generation(IndexFolder(index)), targets, ids)
 
 
@@ -160,12 +160,12 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
         ids: each stands for all files of a photo.
 
     Raises:
-        BadInvocation: the index has no such photo, a path may mean one file or another, or no photo would be left; or
-            as IndexUnwritable, the index's folder cannot be written. IndexBusy: a build is writing this index.
+        BadInvocation: the index has no such photo, a path may mean one file or another, or no photo would be left.
+        IndexUnwritable: the index's folder cannot be written. IndexBusy: a build is writing this index.
         IndexRefused: there is no index, or it has another format or is damaged.
     """
     folder = IndexFolder(index)
-    # Before the lock, which would make a folder where there is no index.
+    # This comes before the lock, which would make a folder if there is no index.
     live_generation(folder)
     with folder.writing():
         before = live_generation(folder)
@@ -225,7 +225,7 @@ def _by_path(
     names = [root.name for root in roots]
     known = {(file.root, part) for file in there for part in with_folders(file.path)}
     by_shown_path = {shown_path(names, root, path).rstrip("/"): (root, path) for root, path in known}
-    # The shown path of a single root. Nobody means the whole gallery by "/".
+    # The empty path is the shown path of a single root. Nobody means the whole gallery by "/".
     by_shown_path.pop("", None)
     ids = {str(file.id) for file in files if file.shown_content is not None}
     for target in map(str, targets):

@@ -1,4 +1,4 @@
-"""The summary of an index, and a watch over the files of its gallery."""
+"""Summarises an index, and watches the files of its gallery."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from indexer.store import (
 
 
 class IndexSummary(BaseModel):
-    """The live generation of an index.
+    """A summary of the live generation of an index.
 
     Attributes:
         path: the index's folder. generation: the name. bytes_on_disk: the size of its files.
-        manifest: what it was made from.
+        manifest: describes the generation.
         bad: files that cannot be indexed. removed: files and folders that the user removed, by the paths users see.
         drift: how well the clusters fit the photos.
     """
@@ -44,7 +44,7 @@ class IndexSummary(BaseModel):
 
 
 def indexed_folders(path: Path) -> list[Folder]:
-    """Lists the folders that an index has; none where there is no index. Raises as ``read_summary`` does."""
+    """Lists the folders that an index has; none if there is no index. Raises as ``read_summary`` does."""
     return [] if live_stamp(path) is None else [folder_at(root.path) for root in read_summary(path).manifest.roots]
 
 
@@ -52,7 +52,7 @@ def read_summary(path: Path) -> IndexSummary:
     """Say what an index holds.
 
     Raises:
-        IndexRefused: there is none, it has another format, or a file is missing or short.
+        IndexRefused: there is no index, it has another format, or a file is missing or short.
     """
     folder = IndexFolder(path)
     live = live_generation(folder)
@@ -72,7 +72,7 @@ def read_summary(path: Path) -> IndexSummary:
     )
 
 
-# A gallery that changes all the time is brought up to date after so many pauses all the same.
+# After this many pauses the index is brought up to date even if the gallery keeps changing.
 PATIENCE = 6
 
 
@@ -95,7 +95,7 @@ def watch(read_state: Callable[[], str], update: Callable[[], bool], pauses: Ite
 
     Args:
         read_state: gives the gallery's state, as ``gallery_state`` does.
-        update: brings the index up to date. Where it returns False, it is called again after the next pause.
+        update: brings the index up to date. If it returns False, it is called again after the next pause.
         pauses: waits once each time it is asked for its next item. Watching ends when it ends.
     """
     last: str | None = None
@@ -108,5 +108,5 @@ def watch(read_state: Callable[[], str], update: Callable[[], bool], pauses: Ite
         last = now
         if now != indexed and (changes == 0 or changes >= PATIENCE):
             changes = 0
-            # The state from before the update, so that what changes during the update is seen after the next pause.
+            # This is the state before the update, so that changes during the update are seen after the next pause.
             indexed = now if update() else None

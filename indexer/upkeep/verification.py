@@ -1,4 +1,4 @@
-"""Checks of an index: a full check of its files, their repair, and a comparison with the photos' files."""
+"""Checks all files of an index, repairs them, and compares the index with the photos' files."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ Part = Literal["catalog", "clusters", "places", "segment", "vectors"]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """A problem of an index.
 
     Attributes:
-        part: what has to be made anew. sentence: for people. segment: which one, where ``part`` is "segment".
+        part: what has to be made anew. sentence: for people. segment: its name, if ``part`` is "segment".
     """
 
     part: Part
@@ -94,7 +94,7 @@ def examine(folder: IndexFolder, generation: Generation) -> list[Problem]:
     Raises:
         OtherFormat: the catalog has another schema. OSError: a file may not be read.
     """
-    # Contents are only checked where all files are sound: what is in a damaged file would be reported twice.
+    # Contents are only checked if all files are sound: otherwise a damaged file would be reported twice.
     return list(_files(folder, generation)) or list(_contents(folder, generation))
 
 
@@ -137,7 +137,7 @@ def _told(part: Part, sentences: Iterator[str], segment: str | None = None) -> I
 
 
 def _part(name: str) -> Part:
-    """Says to which part of a generation a file of its own folder belongs."""
+    """Returns the part of a generation to which a file of the generation's own folder belongs."""
     if name == "photos.sqlite":
         return "catalog"
     if name in (VECTORS_FILE, EMBEDDINGS_FILE):
@@ -209,7 +209,7 @@ class RepairReport:
 
     Attributes:
         problems: what was wrong, one sentence each; nothing for a sound index, which is left alone.
-        build: what the build did that repaired it; None where there was nothing to repair.
+        build: the report of the build that repaired it; None if there was nothing to repair.
         remaining: what is still wrong.
     """
 
@@ -224,7 +224,7 @@ class Diagnosis:
 
     Attributes:
         problems: one sentence each.
-        manifest: the newest that can be read; it names the folders, the network and the embedder.
+        manifest: the newest manifest that can be read. It names the folders, the network and the embedder.
         start: the newest generation whose catalog is sound, and which of its segments are damaged.
         recluster: whether the clusters have to be made anew.
     """
@@ -236,15 +236,15 @@ class Diagnosis:
 
 
 def diagnose(folder: IndexFolder) -> Diagnosis:
-    """Check the live generation, and earlier ones where the live one's catalog is damaged. All of them is read.
+    """Check the live generation, and earlier ones if its catalog is damaged. Their files are read completely.
 
     Raises:
-        IndexRefused: there is no index, it has another format, or nothing can be gone on from.
+        IndexRefused: there is no index, it has another format, or no generation can be repaired.
         OSError: a file may not be read.
     """
     problems: list[str] = []
     names = folder.generations()
-    # A generation newer than the live one is what a killed build has left. It was never live.
+    # A killed build may have left a generation newer than the live one. It was never live.
     candidates = names
     try:
         live = folder.current()
@@ -276,7 +276,7 @@ def diagnose(folder: IndexFolder) -> Diagnosis:
             continue
         damaged = frozenset(problem.segment for problem in found if problem.segment is not None)
         if "vectors" in parts:
-            # They are of the photos of all segments.
+            # The vectors belong to the photos of all segments.
             damaged = frozenset(segment.id for segment in manifest.segments)
         start = StartingPoint(generation, repairing=True, damaged=damaged, next_id=next_id)
         return Diagnosis(tuple(problems), newest, start, recluster="clusters" in parts)
@@ -303,10 +303,10 @@ def _next_id(folder: IndexFolder, names: Sequence[str]) -> int:
 def repair(
     index: Path, matcher: Matcher, *, progress: Progress | None = None, batch: int = DEFAULT_BATCH
 ) -> RepairReport:
-    """Check all of an index, and make what is damaged anew from the photos. That brings it up to date as well.
+    """Check all of an index, and make damaged parts anew from the photos. This also brings the index up to date.
 
     Raises:
-        BadInvocation: a folder of photos is missing; or as IndexUnwritable, the index's folder cannot be written.
+        BadInvocation: a folder of photos is missing. IndexUnwritable: the index's folder cannot be written.
         IndexBusy: a build is writing this index.
         IndexRefused: there is no index, it has another format or another checkpoint, or nothing of it can be used.
     """
@@ -328,7 +328,7 @@ def repair(
                 decision = decide(request, diagnosis.start, origin, found[wanted], folder.path)
                 report = run_here(folder, decision, matcher, progress or Progress())
                 return RepairReport(diagnosis.problems, report, diagnose(folder).problems)
-        # It may have to be downloaded, and for that the lock is not held. What is wrong is then found out again.
+        # The embedder may have to be downloaded, which is done without the lock. Then the index is examined again.
         found[wanted] = wanted.find(matcher.device)
 
 
@@ -342,7 +342,7 @@ def _request(folder: IndexFolder, diagnosis: Diagnosis, matcher: Matcher, batch:
     roots = live_roots(manifest)
     for root in roots:
         if not root.folder.is_there():
-            # Its photos would be lost where their rows are damaged.
+            # The photos in this folder would be lost if their rows are damaged.
             raise BadInvocation(f"{root.folder} is not there; mount its disk, and run the same again.")
     return Request(
         folders=[str(root.folder) for root in roots],
@@ -358,7 +358,7 @@ class Comparison:
     """The outcome of comparing the files with the index.
 
     Attributes:
-        files: how many were to be compared. problems: one sentence for each that is not what was indexed.
+        files: how many were to be compared. problems: one sentence for each file that is not what was indexed.
         absent: the folders of the gallery that are not there, so that their files could not be compared.
     """
 
@@ -371,7 +371,7 @@ def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: N
     """Read every indexed file and compare it with what was indexed, whatever its size and times say.
 
     Args:
-        seen: is called after each file with the number of files done, and of all.
+        seen: is called after each file with the number of files done, and the number of all files.
 
     Raises:
         IndexRefused: there is no index, or it has another format or is damaged.
@@ -396,7 +396,7 @@ def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: N
 
 
 def _difference(file: GalleryFile, roots: Sequence[Root]) -> str | None:
-    """Says how a file differs from what was indexed; None where it does not."""
+    """Says how a file differs from what was indexed; None if it does not differ."""
     try:
         data = roots[file.root].folder.read(file.path).data
     except FileChanging:
