@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 
-# The import of typing would take longer than all else here. Ctrl-C pressed meanwhile would end in a traceback.
+# Stands for `typing.TYPE_CHECKING`: importing typing would take longer than the rest of this module, and Ctrl-C pressed
+# meanwhile would end in a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "Matcher", "ModelConfig", "ModelError", "Tokens", "load"]
 
-# From the lowest on, so that a name of a low one loads none of the others.
+# The rooms from the lowest to the highest, so that a name from a low room loads no higher room.
 _ROOMS = ("errors", "network", "explanation", "matcher")
 # Modules that are reached as attributes: model.images.open_image, model.metrics.category_metrics.
 _MODULES = ("images", "metrics")
 
 
 def __getattr__(name: str) -> Any:
-    """An exported name, from the first room that has it; or one of the modules above."""
+    """Imports an exported name from the first room that has it, or one of the modules above."""
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     for room in _ROOMS if name in __all__ else ():

@@ -5,7 +5,7 @@ import sys
 try:
     from model.commands import main
 except KeyboardInterrupt:
-    # Pressed before the program has begun.
+    # Ctrl-C was pressed before the program had begun.
     sys.exit(130)
 
 if __name__ == "__main__":

@@ -16,15 +16,15 @@ class UndecodableImage(ImageError):
 
 
 class UnsupportedImage(ImageError):
-    """The bytes are not of an image type that is read here."""
+    """The bytes are not of an image type that this program reads."""
 
 
 class ImageTooLarge(ImageError):
-    """The picture has more pixels or bytes than the limit; found before decoding, pixels from its header."""
+    """The picture has more pixels or bytes than the limit. Both are found before decoding, pixels in its header."""
 
 
 class CostlyImage(ImageError):
-    """Decoding the picture would take more time or memory than any picture may; or did, and was given up."""
+    """Decoding the picture would take more time or memory than any picture may; or took it, and was given up."""
 
 
 class SlowImage(CostlyImage):
@@ -32,11 +32,11 @@ class SlowImage(CostlyImage):
 
 
 class EndedDecoding(CostlyImage):
-    """The system ended the decoding twice, probably for want of memory. At another time it may be done."""
+    """The system ended the decoding twice, probably for want of memory. At another time it may succeed."""
 
 
 class DecodingUnavailable(ModelError):
-    """No process can be started that decodes pictures. This says nothing of any picture."""
+    """No process can be started to decode pictures. This says nothing about any picture."""
 
 
 class BlankSketch(ImageError):

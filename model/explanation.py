@@ -1,4 +1,4 @@
-"""Why a photo matches a sketch or is like a photo: attention, correspondences, influential pairs, rebuilt sketches."""
+"""Explains why a photo matches a sketch or another photo: attention, correspondences, influential pairs, rebuilding."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from model.network import (
     kernel_matrix,
 )
 
-# A token that is as similar to another one of its own photo as this says nothing of its place. Networks keep a few such
-# tokens in fixed corners, for themselves: they are the same in every photo, so that they would match best of all.
+# A token whose cosine to another token of its own photo is above this says nothing about its place. Networks keep a few
+# tokens of this kind in fixed corners, for themselves. They are the same in every photo, and would match best of all.
 _REPEATED = 0.97
 
 
@@ -33,7 +33,7 @@ class SelfAttention:
     """The attention of one image's [Ret] in each block, and the tokens that each selection kept.
 
     Attributes:
-        blocks: (depth, heads, grid, grid) float32, the attention of [Ret] to each patch token; zero where the token had
+        blocks: (depth, heads, grid, grid) float32, the attention of [Ret] to each patch token; zero if the token had
             been dropped. One head's map sums to 1 minus the attention of [Ret] to itself.
         kept: one (grid, grid) bool map for each selection, in order.
     """
@@ -54,7 +54,7 @@ class SelfAttention:
 
 @dataclass(frozen=True)
 class Observed:
-    """One encoded image, and the self-attention of its encoding.
+    """An encoded image, and the self-attention of its encoding.
 
     Attributes:
         tokens: a batch of one, on the network's device.
@@ -82,7 +82,7 @@ class Explanation:
         ret_to_sketch: (heads, n_s), cross-attention of the photo's [Ret] to the sketch's patch tokens, or None.
         correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8); of two
             photos see ``compare_photos``.
-        relation_score: in (0, 1), None for two photos, and where the checkpoint's relation network is untrained.
+        relation_score: in (0, 1), None for two photos, and if the checkpoint's relation network is untrained.
         ret_distance: distance of the [Ret] tokens; see ``Network.ret_distances`` for its range.
     """
 
@@ -100,17 +100,17 @@ class Explanation:
     ret_to_sketch: torch.Tensor | None = None
 
     def best(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """For each sketch patch the cosine of its best photo patch, (n_s,) float32, and that one's place, (n_s,) int64.
+        """Finds the best photo patch for each sketch patch: its cosine (n_s,) float32, and its place (n_s,) int64.
 
-        Some patches must be compared.
+        At least one patch of each image must be compared.
         """
         cosines, places = self.correspondence.max(dim=1)
         return cosines, places
 
     def matches(self) -> list[tuple[int, int, float]]:
-        """For each sketch patch its best photo patch: (sketch cell, photo cell, cosine), strongest first.
+        """Lists the best photo patch for each sketch patch: (sketch cell, photo cell, cosine), strongest first.
 
-        None where no patches are compared.
+        The list is empty if no patches are compared.
         """
         if not self.correspondence.numel():
             return []
@@ -123,8 +123,8 @@ class Explanation:
 def observe(network: RetNetwork, variants: torch.Tensor, modality: Modality) -> Observed:
     """Encodes one image and records its attention.
 
-    variants: (v, 3, H, W), the image, prepared, on the network's device; of a sketch further variants may follow
-    (``sketch_variants``), which have a part in [Ret] alone.
+    variants: (v, 3, H, W), the prepared image, on the network's device. For a sketch, further variants may follow
+    (``sketch_variants``), which affect only [Ret].
     """
     trace = EncoderTrace()
     tokens = averaged_variants(network.encode(variants, modality, trace))
@@ -145,7 +145,7 @@ def observe(network: RetNetwork, variants: torch.Tensor, modality: Modality) -> 
 def compare(network: RetNetwork, sketch: Observed, photo: Observed) -> Explanation:
     """Explains a pair of observed images.
 
-    A network with one vector for each picture compares no patches: then there are no cells and no correspondences.
+    A network with one vector for each picture compares no patches. Then there are no cells and no correspondences.
     """
     forth = back = score = None
     s_out, p_out = sketch.tokens, photo.tokens
@@ -175,10 +175,10 @@ def compare(network: RetNetwork, sketch: Observed, photo: Observed) -> Explanati
 def compare_photos(liked: Observed, photo: Observed) -> Explanation:
     """Explains why a photo is like another one.
 
-    Searches compare photos by [Ret] alone, so cross-attention and relation network have no part in it. Patch tokens are
-    compared as they left the encoder, where those of two photos correspond better than after a
-    cross-attention that was trained for sketches; without what all of them have in common, their mean, and without
-    tokens that are repeated within a photo. ``ret_distance`` is that of the two normalised [Ret], without a prior.
+    Searches compare photos by [Ret] alone, so cross-attention and relation network are not used. Patch tokens are
+    compared as they left the encoder, because there the tokens of two photos correspond better than after a
+    cross-attention that was trained for sketches. The mean of all tokens is subtracted, and tokens that are repeated
+    within a photo are left out. ``ret_distance`` is the distance of the two normalised [Ret], without a prior.
     """
     first, second = (F.normalize(seen.tokens.ret.float(), dim=-1) for seen in (liked, photo))
     here, there = (_distinct(seen.tokens) for seen in (liked, photo))
@@ -201,7 +201,7 @@ def explain(network: RetNetwork, sketch: torch.Tensor, photo: torch.Tensor) -> E
 
 
 def _distinct(tokens: Tokens) -> torch.Tensor:
-    """(m,) int64: the patch tokens of one image that are not repeated in it; all of them where all are."""
+    """Finds the patch tokens of one image that are not repeated in it, (m,) int64; all of them if all are repeated."""
     if not tokens.patches.shape[1]:
         return torch.empty(0, dtype=torch.int64, device=tokens.features.device)
     cosines = kernel_matrix(tokens.patches, tokens.patches)[0].fill_diagonal_(-1)
@@ -216,7 +216,7 @@ STRONGEST = 10
 class PairInfluence:
     """A pair of patch tokens, given by their cells, and the share of the relation score that is lost without it.
 
-    drop: (score - score without the pair) / score; at most 1, below 0 where the pair lowers the score.
+    drop: (score - score without the pair) / score; at most 1, below 0 if the pair lowers the score.
     """
 
     sketch_cell: int
@@ -228,13 +228,13 @@ class PairInfluence:
 def influential_pairs(
     network: RetNetwork, sketch: Tokens, photo: Tokens, count: int = STRONGEST
 ) -> tuple[PairInfluence, ...]:
-    """The pairs without which the relation score falls most, strongest first; only pairs without which it falls.
+    """Finds the pairs whose removal lowers the relation score most, strongest first; only pairs that lower it.
 
     Args:
         sketch, photo: one image each, as encoded, on the network's device.
         count: how many at most.
 
-    Returns no pairs where the relation network is untrained, or is the paper's, which compares blocks of patches.
+    Returns no pairs if the relation network is untrained, or is the paper's, which compares blocks of patches.
     """
     if not isinstance(network, Network) or not network.calibration.relation_trained:
         return ()
@@ -259,20 +259,20 @@ def influential_pairs(
 
 @torch.inference_mode()
 def logits_without_each(relation: BestMatchRelation, sketch: Tokens, photo: Tokens) -> torch.Tensor:
-    """(n_s, n_p) float32: the relation logits without each pair in turn; the next best match takes its place, or 0.
+    """Computes the relation logits without each pair in turn, (n_s, n_p) float32. The next best match, or 0, counts.
 
     sketch, photo: one image each, after cross-attention.
     """
     kernel = relation.kernel(sketch, photo)[0]
     weights = relation.token_weights(sketch, photo)
-    # A pair counts only where it is the best of its row or column; without it, the next best one counts.
+    # A pair counts only if it is the best of its row or column. Without it, the next best pair counts.
     by_row, by_column = (_lost(k, weight[0]) for k, weight in zip((kernel, kernel.T), weights, strict=True))
     logits: torch.Tensor = relation(sketch, photo) - relation.scale / 2 * (by_row + by_column.T)
     return logits
 
 
 def _lost(kernel: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """(n, m): by how much the weighted sum of row maxima falls without each entry; weight: (n,), of the rows."""
+    """Computes how much the weighted sum of row maxima falls without each entry, (n, m). weight: (n,), of the rows."""
     if kernel.shape[1] == 1:
         # There is no next best match: a removed entry counts as 0.
         return weight[:, None] * kernel
@@ -280,13 +280,13 @@ def _lost(kernel: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(kernel).scatter(1, places[:, :1], (weight * (best[:, 0] - best[:, 1]))[:, None])
 
 
-# Cells of the sketch whose token was dropped stay white.
+# The colour, white, of those cells of the sketch whose token was dropped.
 _PAPER = 255
 
 
 @dataclass(frozen=True)
 class Patch:
-    """One patch of one photo: the photo's index or id, and the cell."""
+    """A patch of a photo: the photo's index or id, and the cell."""
 
     photo: int
     cell: int
@@ -301,10 +301,10 @@ class Replacement:
 
 
 def closest_patches(explanations: Sequence[Explanation]) -> list[Replacement]:
-    """For each kept sketch patch the closest patch among all these photos, after cross-attention (eq. 8).
+    """Finds for each kept sketch patch the closest patch among all these photos, after cross-attention (eq. 8).
 
     explanations: of one sketch and at least one photo. A patch names its photo by its index among them; of equally
-    close photos the first one is taken. No replacements where no patches are compared.
+    close photos the first is taken. There are no replacements if no patches are compared.
     """
     if not explanations[0].correspondence.numel():
         return []
@@ -343,7 +343,7 @@ class NearestPatches:
         self._merge(cosines, owners, photos.positions.to(device).reshape(m * per_photo))
 
     def found(self) -> list[tuple[int, tuple[Patch, ...]]]:
-        """For each sketch token, its cell and at most ``count`` patches, nearest first."""
+        """Returns for each sketch token its cell and at most ``count`` patches, nearest first."""
         rows = zip(self._cells.tolist(), self._photos.tolist(), self._positions.tolist(), strict=True)
         return [(cell, tuple(Patch(*p) for p in zip(ids, cells, strict=True))) for cell, ids, cells in rows]
 
@@ -360,11 +360,11 @@ class NearestPatches:
 def nearest_replacements(
     found: Iterable[tuple[int, tuple[Patch, ...]]], count: int, square: Callable[[int], Pixels | None], grid: int
 ) -> tuple[list[Replacement], dict[Patch, Pixels]]:
-    """The ``count`` nearest patches whose photos still exist, and their pixels.
+    """Chooses the ``count`` nearest patches whose photos still exist, and cuts out their pixels.
 
     Args:
         found: from ``NearestPatches.found``, with more than ``count`` patches, in case photos are gone.
-        square: gives the prepared square of a photo by its id, or None where the photo is gone. It is called once for
+        square: gives the prepared square of a photo by its id, or None if the photo is gone. It is called once for
             each photo, and the square is not kept.
         grid: patches along one side.
 
@@ -383,20 +383,20 @@ def nearest_replacements(
             if seen is None:
                 gone.add(photo)
                 continue
-            # All patches of this photo that a later round may need, so that it is opened only once.
+            # These are all patches of this photo that a later round may need, so that it is opened only once.
             mine = {p for _, patches in candidates for p in patches if p.photo == photo}
             pixels |= {patch: cut(seen, patch.cell, grid) for patch in mine}
 
 
 def cut(square: Pixels, cell: int, grid: int) -> Pixels:
-    """A copy of the patch (side, side, 3) at ``cell`` of a prepared square (grid*side, grid*side, 3)."""
+    """Copies the patch (side, side, 3) at ``cell`` of a prepared square (grid*side, grid*side, 3)."""
     side = len(square) // grid
     top, left = cell // grid * side, cell % grid * side
     return square[top : top + side, left : left + side].copy()
 
 
 def assembled(replacements: Iterable[Replacement], pixels: Mapping[Patch, Pixels], grid: int, side: int) -> Image.Image:
-    """The sketch with its patches replaced, (grid*side, grid*side) RGB; white where no token was kept.
+    """Draws the sketch with its patches replaced, (grid*side, grid*side) RGB; white at cells without a kept token.
 
     pixels: of every patch, (side, side, 3) uint8.
     """
@@ -409,7 +409,7 @@ def assembled(replacements: Iterable[Replacement], pixels: Mapping[Patch, Pixels
 
 
 def from_photos(explanations: Sequence[Explanation], squares: Sequence[Pixels]) -> Image.Image:
-    """The sketch rebuilt from the closest patches among all these photos (Fig. 7a).
+    """Rebuilds the sketch from the closest patches among all these photos (Fig. 7a).
 
     squares: for each photo the prepared pixels (H, W, 3) uint8 that the network saw.
     """

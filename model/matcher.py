@@ -1,4 +1,4 @@
-"""The public face of a checkpoint: prepare, encode, score, explain."""
+"""Offers all that a checkpoint can do: prepare, encode, score, explain."""
 
 from __future__ import annotations
 
@@ -38,21 +38,23 @@ from model.words import WordBook
 CHUNK = 32
 # A GPU needs more pairs at once to be busy.
 GPU_CHUNK = 256
-# Photos whose prior, or words, or agreement with guesses, are computed at once. A search compares some 4,000 by vector.
+# Photos whose priors, word scores, or agreements with guesses are computed at once. A search compares some 4,000 photos
+# by vector.
 RET_CHUNK = 512
 # Images encoded at once: a query is one sketch, of which ``Matcher._encoded`` makes the variants; photos come many at a
 # time.
 ENCODE_CHUNK = {"sketch": 1, "photo": 16}
-# Words that are guessed for a sketch: so many at most, and none below this probability, because no guess is better
-# than a wrong one. Calibrated on sketches of trained things alone, 0.70 of others of these had a right guess, with 0.94
-# guesses on average; those of validation classes, of which none could be right, had 0.62.
+# The most words that are guessed for a sketch, and the least probability of a guess, because no guess is better than a
+# wrong guess. With a calibration on sketches of trained things alone, 0.70 of other sketches of these things had a
+# right guess, with 0.94 guesses on average. Sketches of validation classes, for which no guess could be right, had 0.62
+# guesses on average.
 MOST_GUESSES = 3
 LEAST_PROBABLE = 0.3
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A word that a sketch may show. probability: in 0..1."""
+    """A word that may name what a sketch shows. probability: in 0..1."""
 
     word: str
     probability: float
@@ -66,19 +68,19 @@ def load(
     chunk: int | None = None,
     variants: int | None = None,
 ) -> Matcher:
-    """A checkpoint, ready to use.
+    """Loads a checkpoint, ready to use.
 
     Args:
-        path_or_name: a safetensors file, or "default" for the one that comes with the package.
-        device: where to compute; "auto" for a GPU where there is one, else the CPU.
-        dtype: precision of cross-attention and kernel; None takes the fastest here whose relation scores stay within
-            1e-2 of float32's. The encoder works in float32.
+        path_or_name: a safetensors file, or "default" for the checkpoint that comes with the package.
+        device: where to compute; "auto" for a GPU if there is one, else the CPU.
+        dtype: precision of cross-attention and kernel; None takes the fastest one on this machine whose relation scores
+            stay within 1e-2 of float32's. The encoder works in float32.
         chunk: pairs scored at once; None for CHUNK on a CPU and GPU_CHUNK on a GPU. While it stays the same,
-            scores do not depend on what is scored together.
-        variants: how many variants of a sketch are encoded, from 1 to MOST_VARIANTS; None for as many as the
-            checkpoint's calibration says. See ``model.network.tokens``.
+            scores do not depend on which pairs are scored together.
+        variants: how many variants of a sketch are encoded, from 1 to MOST_VARIANTS; None for the number in the
+            checkpoint's calibration. See ``model.network.tokens``.
 
-    Raises ModelError: the file is missing, damaged or of another kind, or the device cannot be used; says what to do.
+    Raises ModelError, saying what to do: the file is missing, damaged or of another kind, or the device cannot be used.
     """
     path = default_checkpoint(None if str(path_or_name) == "default" else path_or_name)
     target = find_device(device)
@@ -103,11 +105,11 @@ class Matcher:
 
     Attributes:
         config: architecture and preprocessing of the network.
-        calibration: what was chosen for its weights: methods, fusion weight, diffusion threshold.
+        calibration: the choices for its weights: methods, fusion weight, diffusion threshold.
         checkpoint_sha256: hex digest of the file it came from.
         preprocessing_fingerprint: hex digest that changes when ``prepare`` would give other pixels.
-        device, dtype, chunk, variants: as ``load`` has them.
-        book: the words of its vocabulary, to look them up; without any for a checkpoint without a vocabulary.
+        device, dtype, chunk, variants: as for ``load``.
+        book: looks up the words of its vocabulary; it is empty for a checkpoint without a vocabulary.
     """
 
     def __init__(
@@ -136,9 +138,10 @@ class Matcher:
 
     @property
     def photo_sha256(self) -> str:
-        """Hex digest of all that decides the tokens of photos: checkpoints that share it share their indexes.
+        """Hex digest of all that decides the tokens of photos. Checkpoints that share it share their indexes.
 
-        Of a two-sided network that is its photo side, and how many tokens it keeps; of others the whole checkpoint.
+        For a two-sided network it covers the photo side and the number of kept tokens; for other networks the whole
+        checkpoint.
         """
         config = self.config
         if not isinstance(config, ModelConfig) or not config.photo_side:
@@ -152,28 +155,28 @@ class Matcher:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words of this checkpoint's vocabulary, in its order; empty where it has none."""
+        """The words of this checkpoint's vocabulary, in its order; empty if it has no vocabulary."""
         return self.book.words
 
     @property
     def best_method(self) -> Method:
-        """The method that was best on the validation classes; "auto" means it."""
+        """The method that was best on the validation classes, which "auto" stands for."""
         return self.calibration.best_method
 
     def token_count(self, modality: Modality) -> int:
-        """Tokens of an encoded image, [Ret] included."""
+        """Returns how many tokens an encoded image has, [Ret] included."""
         return self.config.token_count(modality)
 
     def open(self, source: Source, modality: Modality) -> Image.Image:
         """Open a picture (bytes, path or stream) in the form that ``prepare`` expects.
 
         A large JPEG photo is decoded at a fraction of its size, which is much faster; every other picture, and every
-        picture for a released network, is decoded whole. Raises what ``model.images.open_image`` raises.
+        picture for a released network, is decoded whole. Raises as ``model.images.open_image`` does.
         """
         return self.preprocessing.open(source, modality)
 
     def prepare(self, image: Image.Image, modality: Modality) -> torch.Tensor:
-        """A picture as network input, (3, H, W) float32: cropped, resized and normalised as in this network's training.
+        """Makes a picture's network input, (3, H, W) float32: cropped, resized and normalised as in training.
 
         Raises BlankSketch for a sketch without ink.
         """
@@ -181,9 +184,9 @@ class Matcher:
 
     @torch.inference_mode()
     def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
-        """Images (b, 3, H, W) from ``prepare`` -> float32 tokens on this matcher's device.
+        """Encodes images (b, 3, H, W) from ``prepare`` -> float32 tokens on this matcher's device.
 
-        The tokens of an image do not depend on which others are encoded with it. Raises ModelError for another shape.
+        The tokens of an image do not depend on the images encoded with it. Raises ModelError for another shape.
         """
         size = (3, self.config.image_size, self.config.image_size)
         if images.ndim != 4 or tuple(images.shape[1:]) != size or not len(images):
@@ -196,9 +199,9 @@ class Matcher:
         return Tokens.cat(parts)
 
     def variants_of(self, image: torch.Tensor, modality: Modality) -> torch.Tensor:
-        """A picture (3, H, W) from ``prepare`` -> what is encoded of it, (v, 3, H, W) on this matcher's device.
+        """Makes the variants of a picture (3, H, W) from ``prepare``: (v, 3, H, W) on this matcher's device.
 
-        Those are ``variants`` variants of a sketch, and a photo as it is.
+        A sketch has ``variants`` variants, and a photo has itself alone.
         """
         alone = image[None].to(self.device)
         return alone if modality == "photo" else sketch_variants(alone, self.variants)
@@ -211,13 +214,13 @@ class Matcher:
         method: Method | None = None,
         priors: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Every sketch against every photo: (s, p) float32 on the CPU, higher is better.
+        """Scores every sketch against every photo: (s, p) float32 on the CPU, higher is better.
 
         Args:
             sketches, photos: tokens of any floating type, on any device.
             method: "rn", the relation score in (0, 1); "ret", minus the distance of [Ret]; "fused", a weighted sum of
-                both; None takes the checkpoint's best.
-            priors: the photos' ``priors``, where they are known already; only distances use them.
+                both; None takes the checkpoint's best method.
+            priors: the photos' ``priors``, if they are known already; only distances use them.
         """
         method = method or self.best_method
         return self.scores_by(sketches, photos, (method,), priors)[method]
@@ -230,7 +233,7 @@ class Matcher:
         methods: Sequence[Method],
         priors: torch.Tensor | None = None,
     ) -> dict[Method, torch.Tensor]:
-        """Scores by several methods, at the cost of the most expensive one. Raises ModelError for one it lacks."""
+        """Scores by several methods, at the cost of the most expensive one. Raises ModelError for a method it lacks."""
         for method in methods:
             if method not in self.methods:
                 able = ", ".join(self.methods)
@@ -241,7 +244,7 @@ class Matcher:
         if distances is not None and "ret" in methods:
             scores["ret"] = -distances
         if logits is not None and "rn" in methods:
-            # In float32 the last bit of a sigmoid depends on the logit's place in the matrix; rounded float64 does not.
+            # In float32 the last bit of a sigmoid depends on the logit's place in the matrix. Rounded float64 does not.
             scores["rn"] = logits.double().sigmoid().float()
         fusion = self.calibration.fusion
         if logits is not None and distances is not None and fusion is not None and "fused" in methods:
@@ -250,7 +253,7 @@ class Matcher:
 
     @torch.inference_mode()
     def diffuse(self, scores: torch.Tensor, ret: torch.Tensor, method: ScoredBy | None = None) -> torch.Tensor:
-        """Scores (s, p) after photos that look alike have shared theirs, by ``model.ranking.diffused``.
+        """Lets photos that look alike share their scores (s, p), by ``model.ranking.diffused``.
 
         method: None for the checkpoint's best. Raises ModelError for a checkpoint without a threshold for diffusion.
         """
@@ -274,9 +277,9 @@ class Matcher:
 
     @torch.inference_mode()
     def ret_distances(self, sketches: Tokens, photos: Tokens, priors: torch.Tensor | None = None) -> torch.Tensor:
-        """(s, p) float32 on the CPU: distances of [Ret], as ``RetNetwork.ret_distances`` has them.
+        """Computes distances of [Ret] by ``RetNetwork.ret_distances``: (s, p) float32 on the CPU.
 
-        priors: the photos' ``priors``, where they are known already.
+        priors: the photos' ``priors``, if they are known already.
         """
         s, p = (tokens.without_patches.to(self.device, torch.float32) for tokens in (sketches, photos))
         known = self.priors(photos) if priors is None else priors
@@ -288,21 +291,21 @@ class Matcher:
 
     @torch.inference_mode()
     def priors(self, photos: Tokens) -> torch.Tensor | None:
-        """(p,) float32 on this matcher's device: the priors of photos; None for a checkpoint without a prior.
+        """Computes the priors of photos, (p,) float32 on this matcher's device; None for a checkpoint without a prior.
 
-        Keep the result where the same photos are compared by [Ret] again and again.
+        Keep the result if the same photos are compared by [Ret] again and again.
         """
         return None if self.network.prior is None else self._in_chunks(photos, self.network.prior)
 
     @torch.inference_mode()
     def word_scores(self, photos: Tokens, words: Sequence[int], levels: torch.Tensor | None = None) -> torch.Tensor:
-        """(w, p) float32 on the CPU: how much each photo shows what each of these words names; higher is more.
+        """Scores how much each photo shows what each of these words names: (w, p) float32 on the CPU, higher is more.
 
-        Scores by one word compare photos, as ``model.network.ret_network`` has them.
+        Only scores by one word can be compared, photo by photo; ``model.network.ret_network`` defines them.
 
         Args:
             words: their numbers, places in ``words``.
-            levels: the photos' ``word_levels``, where they are known already.
+            levels: the photos' ``word_levels``, if they are known already.
 
         Raises ModelError: this checkpoint has no vocabulary.
         """
@@ -313,23 +316,23 @@ class Matcher:
         return logits.T.cpu() if known is None else (logits - known[:, None]).T.cpu()
 
     def word_direction(self, word: int) -> torch.Tensor:
-        """(d,) float32: the direction of a word among photos' [Ret]. Raises ModelError without a vocabulary."""
+        """Returns the direction (d,) float32 of a word among photos' [Ret]. Raises ModelError without a vocabulary."""
         return self._vocabulary().directions[word].float()
 
     @torch.inference_mode()
     def word_levels(self, photos: Tokens) -> torch.Tensor | None:
-        """(p,) float32 on this matcher's device: what all words of each photo take from its scores by one of them.
+        """Computes what all words of each photo take from its score by one word: (p,) float32 on this matcher's device.
 
-        Keep the result where the same photos are searched by words again and again. None without a vocabulary.
+        Keep the result if the same photos are searched by words again and again. It is None without a vocabulary.
         """
         vocabulary = self.network.vocabulary
         return None if vocabulary is None else self._in_chunks(photos, vocabulary.levels)
 
     @torch.inference_mode()
     def guesses(self, sketch: Tokens) -> tuple[Guess, ...]:
-        """The words that a sketch may show: the most probable first, MOST_GUESSES at most.
+        """Guesses words for what a sketch shows: the most probable first, MOST_GUESSES at most.
 
-        Words less probable than LEAST_PROBABLE are left out, so there may be none; there is none without a vocabulary.
+        Words less probable than LEAST_PROBABLE are left out, so there may be none. Without a vocabulary there are none.
         sketch: a batch of one.
         """
         if self.network.vocabulary is None:
@@ -344,7 +347,7 @@ class Matcher:
 
     @torch.inference_mode()
     def relation_logits(self, sketches: Tokens, photos: Tokens) -> torch.Tensor:
-        """(s, p) float32 on the CPU: relation scores before the sigmoid.
+        """Computes relation scores before the sigmoid: (s, p) float32 on the CPU.
 
         What depends on one image alone is computed once for each sketch and once for each photo. Raises ModelError for
         a network with one vector for each picture.
@@ -366,7 +369,7 @@ class Matcher:
         return out.cpu()
 
     def explain(self, sketch: Image.Image, photo: Image.Image) -> Explanation:
-        """Why ``photo`` matches ``sketch``: attention, token selection and correspondences of the pair.
+        """Explains why ``photo`` matches ``sketch``, by attention, token selection and correspondences of the pair.
 
         Raises BlankSketch for a sketch without ink.
         """
@@ -377,7 +380,7 @@ class Matcher:
         )
 
     def _encoded(self, images: torch.Tensor, modality: Modality) -> Tokens:
-        """A chunk of images (n, 3, H, W) -> their tokens. A chunk of sketches is one sketch."""
+        """Encodes a chunk of images (n, 3, H, W). A chunk of sketches is one sketch."""
         if modality == "photo":
             return self.network.encode(images, modality)
         return averaged_variants(self.network.encode(sketch_variants(images, self.variants), modality))
@@ -411,7 +414,7 @@ def fixed_chunks(
     different shapes.
 
     Yields:
-        An index (a slice, or a tensor where rows repeat), and how many of its rows are not padding.
+        An index (a slice, or a tensor if rows repeat), and how many of its rows are not padding.
     """
     for start in range(0, count, size):
         if start + size <= count:

@@ -1,4 +1,4 @@
-"""The measures of zero-shot sketch-based image retrieval: mean average precision, precision, recall, ranks."""
+"""Computes the measures of zero-shot sketch-based image retrieval: mean average precision, precision, recall, ranks."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from numpy.typing import ArrayLike, NDArray
 FIGURES = ("map_all", "map_200", "precision_100", "precision_200")
 _TOP = 200
 _SHORT_TOP = 100
-# Numbers of a chunk of rows that are ranked at once; memory holds about ten arrays of this size.
+# Rows with this many numbers together are ranked at once. Memory holds about ten arrays of this size.
 _CHUNK_ELEMENTS = 1 << 21
 
 
 def category_metrics(scores: ArrayLike, relevant: ArrayLike) -> dict[str, float]:
-    """The means of the figures of `query_metrics` over the queries that have relevant photos, by name."""
+    """Computes the means of the figures of `query_metrics` over the queries that have relevant photos, by name."""
     return {name: float(column.mean()) for name, column in query_metrics(scores, relevant).items()}
 
 
 def query_metrics(scores: ArrayLike, relevant: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """FIGURES of each of the m queries that have relevant photos, (m,) in 0..1 by name: mAP@all, mAP@200, P@100, P@200.
+    """Computes FIGURES of the m queries that have relevant photos, (m,) in 0..1: mAP@all, mAP@200, P@100, P@200.
 
     Scores (q, g) are of any real type, higher is better; relevant is (q, g) bool. Photos of equal score stay in gallery
     order. With R relevant photos and P(i) the precision of the first i: average precision is the sum of max P(j),
@@ -26,7 +26,7 @@ def query_metrics(scores: ArrayLike, relevant: ArrayLike) -> dict[str, NDArray[n
     precision-recall curve); average precision at 200 sees the first 200 alone, divided by min(200, R); precision at k
     is P(min(k, R)).
 
-    Raises ValueError where the shapes differ or are not (q, g), a score is NaN, or no query has a relevant photo.
+    Raises ValueError if the shapes differ or are not (q, g), a score is NaN, or no query has a relevant photo.
     """
     scores, relevant, queries, rows = _checked(scores, relevant)
     figures = np.empty((len(FIGURES), len(queries)), np.float64)
@@ -37,10 +37,10 @@ def query_metrics(scores: ArrayLike, relevant: ArrayLike) -> dict[str, NDArray[n
 
 
 def first_page(scores: ArrayLike, relevant: ArrayLike, k: int = 10) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The figures of what a person sees first: precision@k and hit@k, (m,) each, in the order of `query_metrics`.
+    """Computes figures of the results that a person sees first: precision@k and hit@k, (m,) each, as `query_metrics`.
 
-    Precision is over min(k, R), R the relevant photos, so that it can reach 1; a hit is 1 where the first k results
-    hold a relevant photo, else 0. Arguments and errors are those of `query_metrics`.
+    Precision is over min(k, R), R the relevant photos, so that it can reach 1; a hit is 1 if the first k results hold a
+    relevant photo, else 0. Arguments and errors are those of `query_metrics`.
     """
     scores, relevant, queries, rows = _checked(scores, relevant)
     found = np.empty(len(queries))
@@ -53,14 +53,14 @@ def first_page(scores: ArrayLike, relevant: ArrayLike, k: int = 10) -> tuple[NDA
 def target_ranks(
     scores: ArrayLike, targets: NDArray[np.int64], among: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """(q,) int64: the rank, from 0, of the one photo that each query looks for.
+    """Finds the rank, from 0, of the one photo that each query looks for: (q,) int64.
 
     Args:
         scores: (q, g) of any real type, higher is better; photos of equal score stay in gallery order.
         targets: (q,) columns of the photos looked for.
-        among: (q, g) photos that each query is ranked against, its target one of them; None for all.
+        among: (q, g) the photos that each query is ranked against, with its target; None for all photos.
 
-    Raises ValueError where the shapes differ, a score is NaN, or a target is not among its photos.
+    Raises ValueError if the shapes differ, a score is NaN, or a target is not among its photos.
     """
     scores = np.asarray(scores)
     if scores.ndim != 2 or targets.shape != scores.shape[:1] or (among is not None and among.shape != scores.shape):
@@ -82,7 +82,7 @@ def target_ranks(
 def _checked(
     scores: ArrayLike, relevant: ArrayLike
 ) -> tuple[NDArray[np.floating], NDArray[np.bool_], NDArray[np.int64], int]:
-    """Both as arrays, the rows with something relevant, and how many rows to rank at once."""
+    """Checks both, and returns them as arrays, with the rows that have relevant photos and how many to rank at once."""
     scores, relevant = np.asarray(scores), np.asarray(relevant, dtype=np.bool_)
     if scores.ndim != 2 or scores.shape != relevant.shape:
         raise ValueError(
@@ -98,14 +98,14 @@ def _checked(
 
 
 def _ranked(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """(q, g) each: whether the photo at a rank is relevant, and the precision of all up to it."""
+    """Returns (q, g) arrays: whether the photo at each rank is relevant, and the precision of all photos up to it."""
     order = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")
     hits = np.take_along_axis(relevant, order, axis=1)
     return hits, np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
 
 
 def _figures(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(4, q): FIGURES of (q, g), each row of which has a relevant photo."""
+    """Computes FIGURES, (4, q), of scores (q, g), each row of which has a relevant photo."""
     hits, precision = _ranked(scores, relevant)
     total = hits.sum(axis=1)
 

@@ -1,6 +1,6 @@
-"""Parts that the three programs share at the terminal: command lines, names made harmless, errors as sentences.
+"""Holds what the three programs share at the terminal: command lines, names made harmless, errors as sentences.
 
-It imports nothing but the standard library, because a program says its help before anything slow is loaded.
+It imports only the standard library, because a program prints its help before anything slow is loaded.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Refusal(Exception):
 
 
 def printable(text: str) -> str:
-    """Text of one line, without what would move a terminal's cursor, hide or reorder text, or cannot be encoded.
+    """Escapes characters that break the line, move a terminal's cursor, hide or reorder text, or cannot be encoded.
 
-    A file may have any name: one with a line break could forge a line of a report, and one with an escape sequence
-    could rewrite what is above it. Such characters are written as Python's escapes, as in ``a\\nb``.
+    A file may have any name. A name with a line break could forge a line of a report, and a name with an escape
+    sequence could rewrite the lines above it. These characters are written as Python's escapes, as in ``a\\nb``.
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
@@ -36,14 +36,14 @@ class HomeUnknown(Refusal, OSError):
 
 
 def resolved(path: Path) -> Path:
-    """The path without symbolic links, as far as they lead somewhere. ``Path.resolve`` fails at a link to itself."""
+    """Resolves a path's symbolic links, as far as they lead somewhere. ``Path.resolve`` fails at a link to itself."""
     return Path(os.path.realpath(path))
 
 
 def expanded(path: str | Path) -> Path:
-    """The path, with the home folder in the place of "~" or "~NAME".
+    """Replaces "~" or "~NAME" at the beginning of a path by the home folder.
 
-    Raises HomeUnknown: there is no user of that name; or for "~" alone, HOME is not set and the user has no entry in
+    Raises HomeUnknown: there is no user of this name; or for "~" alone, HOME is not set and the user has no entry in
     the system's list of users.
     """
     full = os.path.expanduser(path)
@@ -55,8 +55,8 @@ def expanded(path: str | Path) -> Path:
 
 
 def installed_version() -> str:
-    """The version that pip installed; "not installed" where the program runs from a folder alone."""
-    # Imported late: it takes longer than all else that a help needs.
+    """Returns the version that pip installed; "not installed" if the program runs from a folder alone."""
+    # This is imported late because it takes longer than everything else that printing the help needs.
     from importlib import metadata
 
     try:
@@ -66,7 +66,7 @@ def installed_version() -> str:
 
 
 class VersionAction(argparse.Action):
-    """``--version``: says the version, which is looked up only then, and ends the program."""
+    """The option ``--version``, which prints the version, and ends the program. The version is looked up only then."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help="show the version")
@@ -77,24 +77,24 @@ class VersionAction(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line without abbreviated options: today's abbreviation of one may be tomorrow's of two."""
+    """A parser without abbreviated options: an abbreviation of one option may tomorrow be that of two."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
-        """End the program with code 2 and the message, which may repeat what stood on the command line."""
+        """End the program with code 2 and the message, which may repeat parts of the command line."""
         super().error(printable(message))
 
 
-# Where commands are added; argparse has no public name for it.
+# The type of the object to which commands are added; argparse has no public name for it.
 Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def program_parser(prog: str, description: str, examples: str) -> tuple[Parser, Subparsers]:
-    """The command line of a program with commands, and the place to add these to; ``command`` is the name of one.
+    """Makes the parser of a program, and the object to add commands to. The option ``command`` names the given one.
 
-    prog: what the program calls itself. examples: end its help; "{prog}" in them stands for ``prog``.
+    prog: the program's name for itself. examples: end its help; "{prog}" in them stands for ``prog``.
     """
     top = Parser(
         prog=prog,
@@ -107,10 +107,10 @@ def program_parser(prog: str, description: str, examples: str) -> tuple[Parser, 
 
 
 def a_path(text: str) -> Path:
-    """A path on the command line.
+    """Parses a path on the command line.
 
-    Raises ArgumentTypeError: it is empty, as a shell's variable that is not set, and would mean the current folder; or
-    it begins with the name of a user whom nobody knows.
+    Raises ArgumentTypeError: it is empty, as from a shell variable that is not set, and would mean the current folder;
+    or it begins with the name of an unknown user.
     """
     if not text:
         raise argparse.ArgumentTypeError("a path is missing: '' names nothing; write . for the current folder")
@@ -118,16 +118,16 @@ def a_path(text: str) -> Path:
         path = expanded(text)
     except HomeUnknown as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    # A path ./~name has become ~name, which would be taken for a home folder once more.
+    # A path ./~name has become ~name, which would be taken for a home folder.
     return path.absolute() if path.parts[:1] and path.parts[0].startswith("~") else path
 
 
 def a_folder(text: str) -> Path | str:
-    """A folder of photos on the command line: a URL as it is, else as ``a_path`` gives it."""
+    """Parses a folder of photos on the command line: a URL stays as it is, else as ``a_path`` does."""
     return text if "://" in text else a_path(text)
 
 
-# As shells say it: 128 and the number of the signal, SIGINT.
+# The exit code that shells give after SIGINT: 128 and the number of the signal.
 STOPPED = 130
 
 
@@ -135,10 +135,10 @@ STOPPED = 130
 def importing() -> Iterator[None]:
     """While the block imports libraries, Ctrl-C ends the program at once, with code 130.
 
-    Libraries catch the exception that Ctrl-C raises among their imports, or make another one of it, such as a missing
-    module. Nothing has begun yet, so that nothing needs to be tidied up.
+    Libraries catch the exception that Ctrl-C raises during their imports, or turn it into another, such as a missing
+    module. Nothing has begun yet, so nothing needs to be tidied up.
 
-    What is imported stays: to look for garbage among it would take a tenth of the time.
+    Garbage collection is off meanwhile: imported objects stay, and looking for garbage takes a tenth of the time.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -180,7 +180,7 @@ EXTRAS = {
     "ray": "ray",
     "sklearn": "train",
 }
-# As shells say it: 128 and the number of the signal, SIGPIPE.
+# The exit code that shells give after SIGPIPE: 128 and the number of the signal.
 _NOBODY_READS = 141
 
 
@@ -190,13 +190,13 @@ def run_program(
     """Do the work of a program.
 
     Args:
-        work: gives the exit code. SystemExit, as from ``argparse``, passes through.
+        work: returns the exit code. SystemExit, as from ``argparse``, passes through.
         prefix: stands before the sentence on an error. prog: how the user called the program.
-        stopped: what is said after Ctrl-C.
+        stopped: is printed after Ctrl-C.
 
-    Returns the exit code: the one of ``work``; 2 after a sentence on standard error, for what the user can mend, such
-    as an extra that is not installed, or a closed standard output, into which results would be lost without a word;
-    130 after Ctrl-C; 141 where nobody reads the output any more, as in ``program | head``.
+    Returns the exit code: that of ``work``; 2 after a sentence on standard error, for problems that the user can
+    mend, such as an extra that is not installed, or a closed standard output, in which results would be lost silently;
+    130 after Ctrl-C; 141 if nobody reads the output any more, as in ``program | head``.
     """
     if sys.stdout is None:
         return _end(f"{prefix}: standard output is closed; send it to a file, or to {os.devnull}.", BAD_INPUT)
@@ -209,7 +209,7 @@ def run_program(
 
 
 def _with_sentences(work: Callable[[], int], prefix: str, prog: str) -> int:
-    """Do the work of ``run_program``, but let Ctrl-C pass: it may come while a sentence is written, too."""
+    """Do the work of ``run_program``, but let Ctrl-C pass, since it may come while a sentence is written, too."""
     try:
         try:
             return work()
@@ -229,17 +229,17 @@ def _with_sentences(work: Callable[[], int], prefix: str, prog: str) -> int:
     except OSError as error:
         return _end(f"{prefix}: {_told(error)}", BAD_INPUT)
     except ImportError as error:
-        # The loader of shared libraries says so, too, where there is no memory for one.
+        # The loader of shared libraries also raises this if there is no memory for a library.
         return _end(f"{prefix}: a library cannot be loaded ({error}); free memory, or install it again.", BAD_INPUT)
     except MemoryError:
         return _end(f"{prefix}: there is not enough memory; end other programs, or ask for less at once.", BAD_INPUT)
 
 
 def as_called(sentence: str, prog: str) -> str:
-    """The sentence with its commands as this user calls them.
+    """Writes the commands in a sentence as this user calls them.
 
-    Sentences name the installed command, ``sketch-search index`` or ``sketch-search model``. Who has called ``python -m
-    indexer`` may have no other.
+    Sentences name the installed command, ``sketch-search index`` or ``sketch-search model``. A user who has called
+    ``python -m indexer`` may not have this command.
     """
     if not prog.startswith("python -m "):
         return sentence
@@ -248,7 +248,7 @@ def as_called(sentence: str, prog: str) -> str:
 
 
 def as_module(package: str) -> str:
-    """How a package is run as a program: in an installed wheel it lies below ``sketch_search``."""
+    """Returns the command that runs a package as a program. In an installed wheel it lies below ``sketch_search``."""
     below = __name__.removesuffix("model.terminal")
     return f"python -m {below}{package}"
 
@@ -266,9 +266,9 @@ def _end(sentence: str, code: int) -> int:
 
 
 def _open_what_is_closed() -> None:
-    """Open closed standard streams upon nothing.
+    """Open closed standard streams on the null device.
 
-    Else files of an index would get their numbers, and what a library writes to standard error would go into them.
+    Otherwise files of an index would get their numbers, and a library's output to standard error would go into them.
     """
     if sys.stdin is None:
         sys.stdin = open(os.devnull)  # noqa: SIM115
@@ -277,14 +277,14 @@ def _open_what_is_closed() -> None:
 
 
 def _accept_every_character() -> None:
-    """Write what a terminal's encoding does not have as escapes: else a report with such a name in it would be lost."""
+    """Write characters that a terminal's encoding lacks as escapes, or a report with such a name would be lost."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _discard_output() -> None:
-    """Send nowhere all that is still to be written; else Python would complain as it ends."""
+    """Discard all output that is still to be written, or Python would complain as it ends."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Words that people type, found in a vocabulary: in other spellings, in the plural, and by a word's further names."""
+"""Finds typed words in a vocabulary: in other spellings, in the plural, and by a word's further names."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from functools import lru_cache
 
 from model.errors import ModelError
 
-# A word of a vocabulary: its names, of which the first is the one that is shown.
+# A word of a vocabulary: its names, of which the first is shown.
 Names = tuple[str, ...]
 # The longest text that is looked up.
 LONGEST = 100
-# Words that are offered instead of an unknown one.
+# The number of words that are offered instead of an unknown word.
 OFFERED = 5
-# The least likeness, in 0..1, of an unknown word and the spelling of an offered one.
+# The least likeness, in 0..1, of an unknown word and the spelling of an offered word.
 _LIKE = 0.7
 _APART = re.compile(r"[\s_/-]+")
 _LEFT_OUT = re.compile(r"['’.]")
-# The s of a plural, and an e that only some plurals have: that of "buses" and "tomatoes".
+# The s of a plural, and the e that only some plurals have, such as "buses" and "tomatoes".
 _PLURAL = re.compile(r"(?<=..)(?<!s)s$")
 _SILENT = re.compile(r"(?<=[sxzo])e$|(?<=[cs]h)e$")
-# Endings that are left to differ: berry and berries, wolf and wolves, knife and knives, man and men, fungus and fungi.
+# Endings that still differ then: berry and berries, wolf and wolves, knife and knives, man and men, fungus and fungi.
 _ENDINGS = (("ie", "y"), ("ve", "f"), ("fe", "f"), ("men", "man"), ("i", "u"))
 _IRREGULAR = {
     "children": "child",
@@ -38,13 +38,13 @@ _IRREGULAR = {
 
 
 class UnknownWord(ModelError):
-    """A word that a vocabulary does not have.
+    """A vocabulary does not have a word.
 
-    nearest: words of the vocabulary that are spelt alike, the nearest first; empty where none is.
+    nearest: words of the vocabulary with a similar spelling, the nearest first; may be empty.
     """
 
     def __init__(self, text: str, size: int, nearest: tuple[str, ...], reason: str = "") -> None:
-        """``reason``: why there are no words but those of the vocabulary, as a sentence."""
+        """Writes the message. reason: a sentence that says why there are only the vocabulary's words."""
         verb = "is" if len(nearest) == 1 else "are"
         instead = f"; the nearest {verb} {', '.join(nearest)}" if nearest else "; try another name for it, or draw it"
         more = f". {reason}" if reason else ""
@@ -55,7 +55,7 @@ class UnknownWord(ModelError):
 class WordBook:
     """The words of a vocabulary, by all of their names.
 
-    words: the name of each word that is shown, in the order of the vocabulary.
+    words: the shown name of each word, in the order of the vocabulary.
     """
 
     def __init__(self, vocabulary: Sequence[Names]) -> None:
@@ -69,7 +69,7 @@ class WordBook:
         self._find = lru_cache(maxsize=256)(self._search)
 
     def find(self, text: str) -> int:
-        """The number of the word that ``text`` names: in any case, with any hyphens, in singular or plural.
+        """Finds the number of the word that ``text`` names: in any case, with any hyphens, in singular or plural.
 
         Raises UnknownWord, and ModelError for a text that is empty, longer than LONGEST or has control characters.
         """
@@ -81,17 +81,17 @@ class WordBook:
         return found
 
     def of_class(self, label: str) -> int | None:
-        """The number of the word that names a class, as folders are named; None where there is none."""
+        """Finds the number of the word that names a class, spelt as folders are; None if there is no such word."""
         try:
             return self.find(label)
         except ModelError:
-            # Unknown, or a folder's name that no word can have.
+            # The word is unknown, or no word can have the folder's name.
             return None
 
     def complete(self, prefix: str, limit: int) -> tuple[str, ...]:
-        """Words that have a name that begins with ``prefix``, in alphabetical order; all words for an empty one.
+        """Lists words with a name that begins with ``prefix``, in alphabetical order; all words for an empty prefix.
 
-        A word that begins so itself comes before one that has such a further name.
+        Words whose shown name begins with it come before words with a further name that does.
         """
         start = spelling(prefix)
         found = {number for key, number in self._numbers.items() if key.startswith(start)}
@@ -99,28 +99,28 @@ class WordBook:
         return tuple(self.words[number] for *_, number in ranked[:limit])
 
     def _search(self, key: str) -> int | tuple[int, ...]:
-        """The number of a word, or the numbers of the nearest ones."""
+        """Finds the number of a word, or the numbers of the nearest words."""
         if (number := self._number(key)) is not None:
             return number
-        # First the words that the text is made of: "my dog" is no word, "dog" may be one.
+        # The words in the text come first: "my dog" is no word, but "dog" may be one.
         parts = map(self._number, reversed(key.split()))
         alike = get_close_matches(key, self._numbers, n=2 * OFFERED, cutoff=_LIKE)
         near = [*parts, *(self._numbers[name] for name in alike)]
         return tuple(dict.fromkeys(number for number in near if number is not None))[:OFFERED]
 
     def _number(self, key: str) -> int | None:
-        """The number of the word with this spelling, or with one that differs in number alone."""
+        """Finds the number of the word with this spelling, or with one that differs only in singular or plural."""
         return self._numbers.get(key, self._stems.get(_stem(key)))
 
 
 def spelling(name: str) -> str:
-    """The form in which names are compared: "Jack-o'-Lantern", "jack_o_lantern" and "jack o lantern" are the same."""
+    """Makes the form in which names are compared: one for "Jack-o'-Lantern", "jack_o_lantern" and "jack o lantern"."""
     plain = _LEFT_OUT.sub("", unicodedata.normalize("NFKC", name).casefold())
     return _APART.sub(" ", plain).strip()
 
 
 def why_no_name(text: str) -> str | None:
-    """Why a text cannot be a name, as the end of a sentence; None where it can."""
+    """Says why a text cannot be a name, as the end of a sentence; None if it can."""
     if len(text) > LONGEST:
         return f"must have at most {LONGEST} characters, not {len(text)}"
     # Formatting characters, such as those that turn the direction of writing, would change what a reader sees.
@@ -130,7 +130,7 @@ def why_no_name(text: str) -> str | None:
 
 
 def _by_rank(vocabulary: Sequence[Names]) -> Iterator[tuple[str, int]]:
-    """All names with the number of their word: first those that are shown, which win over the further names."""
+    """Yields all names with the number of their word: first shown names, which win over further names."""
     for number, names in enumerate(vocabulary):
         yield names[0], number
     for number, names in enumerate(vocabulary):

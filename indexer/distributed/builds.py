@@ -73,7 +73,7 @@ from model.terminal import installed_version
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
-# How often Ray repeats a piece of work whose worker has ended. After that the build gives up.
+# Ray repeats a piece of work this often if its worker has ended. After that the build gives up.
 _RETRIES = 20
 # Rows that one piece of work assigns to clusters. Naming them takes less than a megabyte.
 _ROWS = 16_384

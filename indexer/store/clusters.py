@@ -102,7 +102,7 @@ def read_centroids(path: Path, count: int, width: int | None = None) -> Floats:
     Args:
         count, width: c, and e if the caller knows it.
 
-            Raises:
+    Raises:
         IndexRefused: the file is missing or damaged, or holds centroids of another number or width.
     """
     try:

@@ -160,8 +160,8 @@ def hash_file(path: Path) -> str:
 class ArrayWriter:
     """Writes one .npy file from front to back, a block of rows at a time.
 
-    It writes to the file and not through a memory map. On a full disk a write raises OSError, where a memory map would
-    end the process with a signal.
+    It writes to the file and not through a memory map. On a full disk a write raises OSError; a memory map would end
+    the process with a signal.
 
     Args:
         shape: of the whole array. Leaving the writer before all rows are written raises ValueError.

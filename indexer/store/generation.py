@@ -380,7 +380,7 @@ def open_rows(
     Args:
         places: of its rows; None to read them from its folder. skipped: segments that are left out.
 
-            Raises:
+    Raises:
         IndexRefused: a file is missing, or is not the array that the manifest describes.
     """
     manifest = generation.manifest

@@ -211,7 +211,7 @@ def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
 
 @contextmanager
 def told_if_unwritable(folder: Path) -> Iterator[None]:
-    """Raise IndexUnwritable, with a sentence, where the block cannot write a file of the index in ``folder``."""
+    """Raise IndexUnwritable, with a sentence, if the block cannot write a file of the index in ``folder``."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:

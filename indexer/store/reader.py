@@ -268,7 +268,7 @@ def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address]
         gallery_roots: the addresses of the roots on this machine, in the manifest's order; None for the addresses at
             the time of the build.
 
-            Raises:
+    Raises:
         IndexRefused: there is no index, it has another format, it was built with another checkpoint or preprocessing,
             or a file is missing or short.
     """

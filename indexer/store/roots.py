@@ -57,7 +57,7 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, live: Sequen
         live: the roots that the index has. Roots that are named again keep their names and their order, because readers
             may say by the order where the roots are on another machine. New roots come after them.
 
-            Raises:
+    Raises:
         BadInvocation: no folder is given; a new folder is missing, is no folder, or has a path that is not valid UTF-8;
             or a folder lies in another folder or in the index.
     """

@@ -21,7 +21,7 @@ from indexer.store.files import ArrayWriter, write_array
 from indexer.store.rows import Array, Rows, SegmentRow, map_array
 
 PLACES_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
-# How many photos' vectors are read or compared at a time: some 12 MiB of float32 with the default network.
+# The number of vectors that are read or compared at a time: some 12 MiB of float32 with the default network.
 _BLOCK = 1 << 14
 
 Floats = npt.NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Checkpoint files: reading, writing, converting released ones, downloading public ones."""
+"""Reads and writes checkpoint files, converts released ones, and downloads public ones."""
 
 from model.checkpoint.conversion import convert
 from model.checkpoint.download import fetch, known_checkpoint, known_checkpoints

@@ -1,4 +1,4 @@
-"""Turns released files into checkpoints: those of ZSE-SBIR (.pth), and of CLIP-AT (.ckpt)."""
+"""Turns the released files of ZSE-SBIR (.pth) and of CLIP-AT (.ckpt) into checkpoints."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ RENAMED = (
 )
 # The released code builds these layers but never calls them.
 UNUSED = "ca.encoder.layers."
-# Released networks are trained for both and measured by the relation network, on sketches as they are.
+# Released networks are trained for both methods and measured by the relation network, on sketches as they are.
 RELEASED_CALIBRATION = Calibration(methods=("rn", "ret"), best_method="rn", variants=1)
 
 
 def released_config() -> ModelConfig:
-    """The paper's network with all ``released_`` fields switched on."""
+    """Returns the configuration of the paper's network with all ``released_`` fields switched on."""
     return dataclasses.replace(
         preset("zse-b16"),
         name="zse-b16-released",
@@ -80,7 +80,7 @@ def released_config() -> ModelConfig:
 
 
 def read_released(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in a released file, read without running any code in it.
+    """Reads the state dict in a released file, without running any code in it.
 
     Raises ModelError, saying what is wrong, for a missing, damaged or different file.
     """
@@ -93,7 +93,7 @@ def read_released(path: Path) -> dict[str, torch.Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, MemoryError):
         raise
-    # Unpickling bytes from anywhere raises anything, and of a file named .safetensors PyTorch does not unpickle.
+    # Unpickling unknown bytes may raise any error, and PyTorch refuses to unpickle a file named .safetensors.
     except Exception as error:
         reason = (str(error) or "it is empty").splitlines()[0]
         raise ModelError(f"{path} is not a released checkpoint of tensors and numbers alone: {reason}") from error
@@ -111,7 +111,7 @@ def read_released(path: Path) -> dict[str, torch.Tensor]:
 def convert(source: Path, target: Path) -> None:
     """Writes the released file ``source`` as the checkpoint ``target``. Raises ModelError with what does not fit."""
     state = read_released(source)
-    # The weights of a model of CLIP-AT's public code.
+    # These are the weights of a model of CLIP-AT's public code.
     if set(PROMPTS.values()) <= set(state):
         origin = "converted from a released CLIP-AT checkpoint"
         save_checkpoint(released_clip_at(state, source), target, {"origin": origin})
@@ -143,7 +143,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def released_clip_at(state: Mapping[str, torch.Tensor], source: Path) -> ClipAtNetwork:
-    """The network in a released file. Its text encoder is left out: a search does not need it.
+    """Builds the network in a released file, without its text encoder, which a search does not need.
 
     Raises ModelError with what does not fit.
     """

@@ -1,4 +1,4 @@
-"""Public checkpoints that weights/known.toml lists, and their download."""
+"""Downloads the public checkpoints that weights/known.toml lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class KnownCheckpoint(BaseModel):
-    """One entry of weights/known.toml; the comment at its beginning explains the fields."""
+    """An entry of weights/known.toml. The comment at the beginning of that file explains the fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +38,7 @@ class KnownCheckpoint(BaseModel):
         return round(self.parameters * 4 / 1e6)
 
     def command(self, path: Path, *, cached: bool) -> str:
-        """The command that uses the file at ``path``; ``cached``: whether it is in the Hugging Face cache."""
+        """Writes the command that uses the file at ``path``; ``cached``: whether it is in the Hugging Face cache."""
         if self.kind == "clip" and not cached:
             spec = f"clip:{self.name.partition('/')[0]}@{path}"
             return f"sketch-search index build FOLDER --embedder {shlex.quote(spec)}"
@@ -46,13 +46,13 @@ class KnownCheckpoint(BaseModel):
 
 
 def known_checkpoints() -> tuple[KnownCheckpoint, ...]:
-    """All entries of weights/known.toml."""
+    """Reads all entries of weights/known.toml."""
     text = Path(weights.__file__).with_name("known.toml").read_text("utf-8")
     return TypeAdapter(tuple[KnownCheckpoint, ...]).validate_python(tomllib.loads(text)["checkpoint"])
 
 
 def known_checkpoint(name: str) -> KnownCheckpoint:
-    """The entry of that name. Raises ModelError with the known names for another one."""
+    """Finds the entry of this name. Raises ModelError, with the known names, if there is none."""
     entries = known_checkpoints()
     for entry in entries:
         if entry.name == name:
@@ -64,12 +64,12 @@ def fetch(entry: KnownCheckpoint, folder: Path | None = None) -> tuple[Path, str
     """Downloads the file of ``entry`` unless it is on this disk, and checks it. A file that fails the check is deleted.
 
     Args:
-        folder: where it goes; None for the Hugging Face cache, where open_clip, timm and the indexer find it.
+        folder: the target; None for the Hugging Face cache, where open_clip, timm and the indexer find the file.
 
     Returns:
-        Where the file is, and the hex digest of its SHA-256.
+        The path of the file, and the hex digest of its SHA-256.
 
-    Raises ModelError: it has to be fetched by hand, cannot be downloaded, or has another hash; says what to do.
+    Raises ModelError, saying what to do: it has to be fetched by hand, cannot be downloaded, or has another hash.
     """
     if entry.repository is None:
         raise ModelError(f"{entry.name} has to be fetched by hand: {entry.source}. Then: {entry.use}")
@@ -87,7 +87,7 @@ def fetch(entry: KnownCheckpoint, folder: Path | None = None) -> tuple[Path, str
 
 
 def _download(entry: KnownCheckpoint, repository: str, folder: Path | None) -> Path:
-    # Imported late: it is part of an extra, and every program that opens a checkpoint imports this room.
+    # It is imported late because it is part of an extra, and every program that opens a checkpoint imports this room.
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -102,7 +102,7 @@ def _download(entry: KnownCheckpoint, repository: str, folder: Path | None) -> P
             ) from error
         except EntryNotFoundError:
             continue
-        # Which errors the library raises depends on the HTTP client that its version uses.
+        # The library's errors depend on the HTTP client that its version uses.
         except Exception as error:
             lines = str(error).strip().splitlines()
             reason = lines[0][:200] if lines else type(error).__name__

@@ -1,6 +1,6 @@
-"""Checkpoints: safetensors files that carry their network's configuration and calibration.
+"""Reads and writes checkpoints: safetensors files that carry their network's configuration and calibration.
 
-The network of a two-sided encoder lies in two files: the checkpoint, and the photo side that several checkpoints share.
+A network with a two-sided encoder lies in two files: the checkpoint, and the photo side that several checkpoints share.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ FORMAT = "sketch-search"
 VERSION = 2
 # Entries of the metadata that describe the network; all others are notes for people.
 DESCRIPTION = frozenset({"format", "version", "kind", "config", "calibration"})
-# Checkpoints of this kind, which are the oldest, do not name it.
+# Checkpoints of this kind, which are the oldest, do not name their kind.
 _FIRST_KIND = Network.kind
-#: Its tensors' names in the state of a network begin with this.
+#: In the state of a network, the names of the photo side's tensors begin with this.
 PHOTO_SIDE = "encoder.photo_side."
 NAME = "photo-side.safetensors"
 _KIND = "photo-side"
-# Matrices are stored as int8 with a scale for each row: 23 MB instead of 88.
+# The ending of the names of scales. Matrices are stored as int8 with a scale for each row: 23 MB instead of 88.
 _SCALE = ".scale"
 _MOST = 127
 
 
 def default_checkpoint(explicit: str | Path | None = None) -> Path:
-    """The path of the named checkpoint, else of the one that comes with the package.
+    """Returns the path of the named checkpoint, else of the one that comes with the package.
 
-    Raises ModelError, saying what to do, where it does not exist.
+    Raises ModelError, saying what to do, if it does not exist.
     """
     if explicit is not None:
         path = expanded(explicit)
@@ -60,7 +60,7 @@ def default_checkpoint(explicit: str | Path | None = None) -> Path:
 def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | None = None) -> None:
     """Writes a checkpoint atomically: the tensors in their precision, configuration and calibration in the metadata.
 
-    ``notes``: further entries of the metadata, free text by name. Raises ModelError where it cannot be written.
+    ``notes``: further entries of the metadata, free text by name. Raises ModelError if it cannot be written.
     """
     metadata = {
         **(notes or {}),
@@ -80,7 +80,7 @@ def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | 
 
 
 def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Writes a safetensors file atomically. Raises ModelError where it cannot be written."""
+    """Writes a safetensors file atomically. Raises ModelError if it cannot be written."""
     partial = path.with_name(path.name + ".partial")
     try:
         save_file(tensors, partial, metadata=metadata)
@@ -94,7 +94,7 @@ def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a checkpoint. Raises ModelError, saying what to do, for a file that is none of this project."""
+    """Reads the metadata of a checkpoint. Raises ModelError, saying what to do, if the file is no such checkpoint."""
     if not path.is_file():
         raise ModelError(f"there is no checkpoint at {path}")
     try:
@@ -118,15 +118,15 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _check_memory(error: Exception) -> None:
-    """Raises MemoryError where that is what was meant: the libraries have no type of their own for it."""
+    """Raises MemoryError if ``error`` means that memory ran out, for which the libraries have no type of their own."""
     if "allocate memory" in str(error):
         raise MemoryError(str(error)) from error
 
 
 def load_network(path: Path) -> RetNetwork:
-    """The network stored at ``path``, in float32 and evaluation mode, on the CPU.
+    """Loads the network stored at ``path``, in float32 and evaluation mode, on the CPU.
 
-    Every network is built here; the metadata says which kind it is (``model.network.NETWORKS``).
+    The metadata says which kind of network it is (``model.network.NETWORKS``).
 
     Raises ModelError, saying what to do, for a file that is missing, damaged or no checkpoint; MemoryError.
     """
@@ -144,7 +144,7 @@ def load_network(path: Path) -> RetNetwork:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no mapping)
-        # A photo side is known by its hash.
+        # These values are checked before those of the photo side are added, which its hash identifies.
         broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
         if isinstance(config, ModelConfig) and config.photo_side:
             tensors |= photo_side_state(find_photo_side(config.photo_side, path))
@@ -166,7 +166,8 @@ def load_zse_network(path: Path) -> Network:
 def save_photo_side(tensors: Mapping[str, torch.Tensor], path: Path, notes: Mapping[str, str] | None = None) -> str:
     """Writes the tensors of a `PhotoSide` atomically and returns the file's SHA-256.
 
-    The matrices of the blocks become int8 with a float16 scale a row, all else float16. notes: entries of the metadata.
+    The matrices of the blocks become int8 with a float16 scale for each row, and all other tensors float16. notes:
+    entries of the metadata.
     """
     stored: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
@@ -182,9 +183,9 @@ def save_photo_side(tensors: Mapping[str, torch.Tensor], path: Path, notes: Mapp
 
 
 def find_photo_side(sha256: str, checkpoint: Path) -> Path:
-    """The photo side with this hash: the file NAME beside the checkpoint, or the one that comes with the package.
+    """Finds the photo side with this hash: the file NAME beside the checkpoint, or the one that comes with the package.
 
-    Raises ModelError, saying what to do, where neither has the hash.
+    Raises ModelError, saying what to do, if neither has the hash.
     """
     packaged = Path(weights.__file__).with_name(NAME)
     for path in (checkpoint.with_name(NAME), packaged):
@@ -197,9 +198,9 @@ def find_photo_side(sha256: str, checkpoint: Path) -> Path:
 
 
 def keep_photo_side(photo_side: Path, checkpoint: Path) -> None:
-    """Copies a photo side beside a checkpoint that stands on it, unless it is found there or in this installation.
+    """Copies a photo side beside a checkpoint that needs it, unless it is found there or in this installation.
 
-    Raises ModelError where it cannot be written, or another one lies there.
+    Raises ModelError if it cannot be written, or another photo side lies there.
     """
     try:
         find_photo_side(file_sha256(photo_side), checkpoint)
@@ -214,9 +215,9 @@ def keep_photo_side(photo_side: Path, checkpoint: Path) -> None:
 
 
 def photo_side_state(path: Path) -> dict[str, torch.Tensor]:
-    """The float32 tensors of a photo side by their names in the state of a network.
+    """Reads the tensors of a photo side, float32, by their names in the state of a network.
 
-    Raises ModelError for a file that is damaged or none.
+    Raises ModelError for a file that is damaged or no photo side.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -235,6 +236,6 @@ def photo_side_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Computes the SHA-256 of a file's bytes, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

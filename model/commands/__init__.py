@@ -1,3 +1,3 @@
-"""The program `python -m model`: ``command_line`` says what may be written, ``program`` what each command does."""
+"""Holds the program `python -m model`: ``command_line`` parses the commands, and ``program`` runs them."""
 
 from model.commands.command_line import main

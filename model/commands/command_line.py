@@ -28,7 +28,8 @@ examples:
 {prog} COMMAND --help shows the options of a command.
 SBIR_WEIGHTS names the checkpoint where a command is not given one.
 """
-# The names that options choose among stand in the rooms, too, which take seconds to import; a test compares them.
+# The names that options choose among are repeated here, because the rooms that define them take seconds to import. A
+# test compares them.
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _LARGE = ("fresh", "everything", "everyday")
 _METHODS = ("rn", "ret", "fused")
@@ -44,16 +45,16 @@ def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
     """Run one command.
 
     Args:
-        arguments: the command and its options; None for those of this process.
+        arguments: the command and its options; None for the arguments of this process.
         prog: what help calls the program, and what sentences tell the user to run.
 
-    Returns the exit code: 0, or what ``run_program`` makes of an error.
+    Returns the exit code: 0, or the code that ``run_program`` gives to an error.
     """
 
     def work() -> int:
         options = parser(prog).parse_args(arguments)
         with importing():
-            # Imported late: the libraries of the networks take seconds to load.
+            # It is imported late because the libraries of the networks take seconds to load.
             program = importlib.import_module(f"{__package__}.program")
         getattr(program, f"run_{options.command.replace('-', '_')}")(options)
         return 0
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
 
 
 def parser(prog: str = _PROG) -> argparse.ArgumentParser:
-    """The command line of a program that calls itself ``prog``."""
+    """Makes the parser of the command line, for a program that calls itself ``prog``."""
     top, commands = program_parser(prog, "Make, train, measure and inspect checkpoints.", _EXAMPLES)
     _add_checkpoints(commands)
     _add_trainings(commands)

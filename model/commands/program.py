@@ -1,4 +1,4 @@
-"""What each command does: ``run_COMMAND`` for the options that ``command_line`` has parsed."""
+"""Runs the commands: ``run_COMMAND`` takes the options that ``command_line`` has parsed."""
 
 from __future__ import annotations
 
@@ -125,12 +125,12 @@ def run_init(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """train RECIPE --backbone FILE|TIMM-TAG [--start FILE] [--run DIR] [--until STEP] [--out FILE] [--words FILE]"""
-    # Imported here, as below: what trains takes seconds to load.
+    # These are imported here, as below, because the modules that train take seconds to load.
     from model.papers import TRAININGS, Run, check_target, read_recipe
 
     folder = options.folder or Path("runs") / options.recipe.stem
     target = options.out or folder / "final.safetensors"
-    # First what takes no time: preparing many pictures takes minutes, and a training hours.
+    # The quick checks come first: preparing many pictures takes minutes, and a training takes hours.
     recipe = read_recipe(options.recipe)
     check_target(target, folder)
     device = find_device(options.device)
@@ -170,7 +170,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
         dtype = None if options.dtype == "auto" else getattr(torch, options.dtype)
         matcher, name = load(path, options.device, dtype, variants=options.variants), path.name
     else:
-        # As for the networks that are trained here, diffusion is chosen on the validation classes, where they are.
+        # The threshold of diffusion is chosen on the validation classes, if they are there, as for networks that are
+        # trained here.
         validation = None if options.data else subsampled(read_protocol("val"), 2, 2)
         matcher = clip_matcher(options.network, validation, options.device, options.variants or 1)
         name = options.network
@@ -194,7 +195,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
 
 def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:
-    """CLIP's own image vectors of sketches and photos, with nothing learned.
+    """Makes a matcher that compares CLIP's own image vectors of sketches and photos, with nothing learned.
 
     Args:
         network: "clip:" and a CLIP, as for ``read_clip``.

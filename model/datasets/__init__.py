@@ -1,4 +1,4 @@
-"""Labelled sketches and photos: files on disk, classes and splits, pairs, and which are queries and gallery."""
+"""Reads labelled sketches and photos: files, classes, splits and pairs; and chooses the queries and the gallery."""
 
 from model.datasets.corpus import (
     IMAGENET_PART,

@@ -1,4 +1,4 @@
-"""Labelled sketches and photos on disk: which are fresh, which sketch was drawn from which photo; ordinary photos."""
+"""Reads labelled sketches and photos, with fresh ones and pairs of a sketch and its photo, and ordinary photos."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from model.errors import ModelError
 from model.images import IMAGE_SUFFIXES
 
 DATA_VARIABLE = "SKETCH_SEARCH_DATA"
-# Photos of these sets are 84 and 64 pixels wide: good enough for training, too small for evaluation.
+# The sets whose photos are 84 and 64 pixels wide: good enough for training, too small for evaluation.
 THUMBNAIL_SETS = frozenset({"miniimagenet", "tinyimagenet"})
 # Sets without labels.
 UNLABELLED_SETS = frozenset({"realphotos"})
 # Archives of data/more laid out as those of data are: <set>/{sketch,photo}/<class>/*.
 FURTHER_ARCHIVES = ("ship", "sketches")
 QUERIES_PER_CLASS = 10
-# Classes of the unseen split that are no class of ImageNet-1k, nor contain one: a network that was pretrained on it
-# never saw their names.
+# Classes of the unseen split that neither are nor contain a class of ImageNet-1k: a network that was pretrained on
+# ImageNet never saw their names.
 WITHOUT_NAMESAKE = ("bat", "brain", "cabin", "pear", "rollerblades", "saw", "skyscraper", "sword", "tree")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One labelled file.
+    """A labelled file.
 
     Attributes:
         label: its class. source: the set it comes from.
-        also: further classes that a photo shows, in whose rankings it is right as well.
+        also: further classes that a photo shows. It is a right result for these classes, too.
     """
 
     path: Path
@@ -63,17 +63,17 @@ class Corpus:
         return tuple(sorted({picture.label for picture in (*self.sketches, *self.photos)}))
 
     def of(self, labels: Collection[str]) -> Corpus:
-        """The pictures of these classes only."""
+        """Returns only the pictures of these classes."""
         wanted = frozenset(labels)
         return Corpus(
             tuple(p for p in self.sketches if p.label in wanted), tuple(p for p in self.photos if p.label in wanted)
         )
 
     def protocol(self) -> Corpus:
-        """The queries and the gallery that figures are measured on.
+        """Chooses the queries and the gallery that figures are measured on.
 
-        Queries: of each class the first ten sketches by file name from each source that has it. Gallery: all photos
-        of the sources of 96 pixels and more.
+        The queries are the first ten sketches by file name of each class from each source that has it. The gallery has
+        all photos of the sources of 96 pixels and more.
         """
         queries: list[Picture] = []
         taken: dict[tuple[str, str], int] = {}
@@ -85,7 +85,7 @@ class Corpus:
         return Corpus(tuple(queries), self.without_thumbnails().photos)
 
     def without_thumbnails(self) -> Corpus:
-        """The sketches, and the photos of the sets of 96 pixels and more: those that are good enough to judge by."""
+        """Returns the sketches, and the photos of the sets of 96 pixels and more, which are good enough to judge by."""
         return Corpus(self.sketches, tuple(p for p in self.photos if p.source not in THUMBNAIL_SETS))
 
 
@@ -101,7 +101,7 @@ def read_class_folders(folder: Path, source: str = "") -> Corpus:
 
 
 def data_folder() -> Path:
-    """The folder that SKETCH_SEARCH_DATA names. Raises ModelError where there is none."""
+    """Returns the folder that SKETCH_SEARCH_DATA names. Raises ModelError if there is no such folder."""
     value = os.environ.get(DATA_VARIABLE)
     if not value or not (Path(value) / "data").is_dir():
         raise ModelError(
@@ -112,7 +112,7 @@ def data_folder() -> Path:
 
 
 def read_data(folder: Path) -> Corpus:
-    """All labelled sets among the archives in ``folder``/data; they are unpacked once, to the user's cache."""
+    """Reads all labelled sets among the archives in ``folder``/data, which are unpacked once, to the user's cache."""
     packed = sorted((folder / "data").glob("*.tar.gz"))
     return _corpus(archive for archive in packed if archive.name.removesuffix(".tar.gz") not in UNLABELLED_SETS)
 
@@ -128,13 +128,13 @@ def _corpus(archives: Iterable[Path]) -> Corpus:
 
 
 def read_more(folder: Path) -> Corpus:
-    """The labelled sketches and photos of the archives in ``folder``/data/more: further classes. Empty without any."""
+    """Reads the labelled pictures of the archives in ``folder``/data/more: further classes. Empty without archives."""
     archives = [folder / "data" / "more" / f"{name}.tar.gz" for name in FURTHER_ARCHIVES]
     return _corpus(archive for archive in archives if archive.is_file())
 
 
 def read_split(folder: Path, name: str) -> tuple[str, ...]:
-    """The classes of one part: "train", "val" or "unseen"; data/more/split.json lists those of "more" and "ship"."""
+    """Reads the classes of one part: "train", "val" or "unseen"; or "more" or "ship", from data/more/split.json."""
     path = folder / "data" / ("more" if name in ("more", "ship") else "") / "split.json"
     try:
         content = json.loads(path.read_text())
@@ -157,21 +157,21 @@ def classes_of(folder: Path, parts: Sequence[str], corpus: Corpus) -> set[str]:
 
 
 def read_protocol(part: str) -> Corpus:
-    """Queries and gallery of one part of the split ("train", "val" or "unseen") of the data of SKETCH_SEARCH_DATA."""
+    """Reads queries and gallery of a part ("train", "val" or "unseen") of the data that SKETCH_SEARCH_DATA names."""
     folder = data_folder()
     return read_data(folder).of(read_split(folder, part)).protocol()
 
 
 def cache_folder() -> Path:
-    """Where unpacked archives and prepared pixels are kept between runs."""
+    """Returns the folder that keeps unpacked archives and prepared pixels between runs."""
     return platformdirs.user_cache_path("sketch-search")
 
 
 def unpacked(archive: Path) -> Path:
-    """The folder with the files of a .tar.gz, which is unpacked once for all runs and parallel processes.
+    """Returns the folder with the files of a .tar.gz, which is unpacked once for all runs and parallel processes.
 
     The folder's name contains the size of the archive, so that another archive of the same name is unpacked again.
-    Raises ModelError where there is no such archive.
+    Raises ModelError if there is no such archive.
     """
     if not archive.is_file():
         raise ModelError(f"there is no {archive}; the optional data has it, and this needs it")
@@ -199,7 +199,7 @@ def _children(folder: Path) -> list[str]:
 
 
 def in_class_folders(folder: Path, source: str) -> Iterable[Picture]:
-    """The pictures in ``folder``/<class>/*, sorted by class and file name; none where there is no such folder."""
+    """Lists the pictures in ``folder``/<class>/*, sorted by class and file name; none if there is no such folder."""
     if not folder.is_dir():
         return
     for label in _children(folder):
@@ -213,9 +213,9 @@ _OF_PHOTO = re.compile(r"(.+)[-_]\d+")
 
 
 def drawn_from(corpus: Corpus) -> NDArray[np.int64]:
-    """(sketches,) int64: the index of the photo that each sketch was drawn from, or -1 for none.
+    """Finds the index of the photo that each sketch was drawn from, or -1 for none: (sketches,) int64.
 
-    The two have the same class and source, and the sketch's name is the photo's, followed by a number as "-3" or "_3".
+    Both have the same class and source, and the sketch has the photo's name, followed by a number as "-3" or "_3".
     """
     photos = {(p.source, p.label, p.path.stem): number for number, p in enumerate(corpus.photos)}
     named = [(p, _OF_PHOTO.fullmatch(p.path.stem)) for p in corpus.sketches]
@@ -223,7 +223,7 @@ def drawn_from(corpus: Corpus) -> NDArray[np.int64]:
 
 
 def with_pairs(corpus: Corpus) -> Corpus:
-    """Only the sketches that were drawn from one of the photos, and all the photos. Raises ModelError without any."""
+    """Keeps only the sketches that were drawn from one of the photos, and all photos. Raises ModelError without any."""
     targets = drawn_from(corpus)
     sketches = tuple(s for s, target in zip(corpus.sketches, targets, strict=True) if target >= 0)
     if not sketches:
@@ -234,17 +234,18 @@ def with_pairs(corpus: Corpus) -> Corpus:
     return Corpus(sketches, corpus.photos)
 
 
-# Shares of a class's sketches and photos. The sketch share must not be the larger one: see `split_fresh`.
+# The shares of a class's sketches and photos that are fresh. The share of sketches must not be larger than that of
+# photos: see `split_fresh`.
 FRESH_SKETCHES = 0.1
 FRESH_PHOTOS = 0.2
 
 
 def split_fresh(corpus: Corpus) -> tuple[Corpus, Corpus]:
-    """The corpus without its fresh pictures, and the fresh ones.
+    """Splits a corpus into the pictures that are not fresh, and the fresh ones.
 
     A picture is fresh when a hash of its class and file name falls into the first tenth (sketches) or fifth (photos)
     of all values. The choice depends on these names alone: it stays when pictures are added, and a photo that several
-    sets hold under one name is fresh in all of them. A sketch that was drawn from a photo of the corpus takes that
+    sets hold under one name is fresh in all of them. A sketch that was drawn from a photo of the corpus uses that
     photo's name, so the photo of a fresh sketch is always fresh as well.
     """
     sources = [
@@ -270,22 +271,22 @@ def is_fresh(label: str, name: str, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-# Photos of ImageNet's classes, for their looks alone: their classes are not those of the data.
+# The part with photos of ImageNet's classes. Only their looks are used: their classes are not those of the data.
 IMAGENET_PART = "imagenet1k"
-# Classes of the part "more" that no photo shows.
+# The flag of those classes of the part "more" that no photo shows.
 _WITHOUT_PHOTOS = "abstract"
-# For each part that a training may leave out, the flag of classes that are too near to it.
+# The flag of classes that are too near to a part, for each part that a training may leave out.
 _NEAR = {"val": "near_val", "ship": "near_unseen"}
 
 
 def read_imagenet(folder: Path) -> Corpus:
-    """The photos of IMAGENET_PART in ``folder``/data/more; their class is their folder, "<index>_<name>"."""
+    """Reads the photos of IMAGENET_PART in ``folder``/data/more; their class is their folder, "<index>_<name>"."""
     root = unpacked(folder / "data" / "more" / f"{IMAGENET_PART}.tar.gz")
     return read_class_folders(root / IMAGENET_PART, IMAGENET_PART)
 
 
 def read_drawings(folder: Path) -> Corpus:
-    """The sketches in ``folder``/data/more2: those of people.tar.gz, and those of strokes.tar.gz, which are drawn once.
+    """Reads the sketches in ``folder``/data/more2: people.tar.gz, and strokes.tar.gz, whose sketches are drawn once.
 
     Empty without that folder.
     """
@@ -302,7 +303,7 @@ def read_drawings(folder: Path) -> Corpus:
 
 
 def _drawn(root: Path) -> Path:
-    """The folder <class>/*.png of the strokes in ``root``, which are drawn at the first call."""
+    """Returns the folder <class>/*.png of the strokes in ``root``, which are drawn at the first call."""
     target = root / "drawn"
     if target.exists():
         return target
@@ -323,7 +324,7 @@ def _drawn(root: Path) -> Path:
 
 
 def _drawing(strokes: Sequence[tuple[Sequence[int], Sequence[int]]], width: int) -> Image.Image:
-    """Strokes, each (x, ...) and (y, ...) in 0 to 255, as black lines with round ends on white, 512 x 512."""
+    """Draws strokes, each (x, ...) and (y, ...) in 0 to 255, as black lines with round ends on white, 512 x 512."""
     image = Image.new("L", (512, 512), 255)
     draw = ImageDraw.Draw(image)
     for xs, ys in strokes:
@@ -335,10 +336,11 @@ def _drawing(strokes: Sequence[tuple[Sequence[int], Sequence[int]]], width: int)
 
 
 def too_near(folder: Path, parts: Sequence[str]) -> frozenset[str]:
-    """Classes that a training on these parts of the split leaves out, by the flags of data/more/split.json.
+    """Finds the classes that a training on these parts of the split leaves out, by the flags of data/more/split.json.
 
-    A training without "val" leaves out what is near the validation classes, and one without "ship" what is near the
-    unseen ones: figures on those would not be zero-shot. Abstract figures, such as "zigzag", are always left out.
+    A training without "val" leaves out classes near the validation classes, and a training without "ship" leaves out
+    classes near the unseen ones: else their figures would not be zero-shot. Abstract figures, such as "zigzag", are
+    always left out.
     """
     path = folder / "data" / "more" / "split.json"
     try:
@@ -351,7 +353,8 @@ def too_near(folder: Path, parts: Sequence[str]) -> frozenset[str]:
 
 _SCENES_ARCHIVE = Path("data") / "more" / "everyday.tar.gz"
 _SCENES_SOURCE = "voc2007"
-# PASCAL VOC's words, and the classes of things that are drawn. Nobody draws a dining table for its own sake.
+# The class of drawn things for each word of PASCAL VOC; both have the same name in _SAME. The dining table is left out:
+# nobody draws it for its own sake.
 _SAME = ("bicycle", "bird", "bus", "car", "cat", "chair", "cow", "dog", "horse", "person", "sheep", "train")
 _SCENE_CLASSES = {
     **dict(zip(_SAME, _SAME, strict=True)),
@@ -367,10 +370,10 @@ _SCENE_CLASSES = {
 
 @dataclass(frozen=True)
 class Scene:
-    """One ordinary photo.
+    """An ordinary photo.
 
     Attributes:
-        picture: its file; ``label`` is the class of the largest box, "" where none counts, ``also`` the other classes.
+        picture: its file; ``label`` is the class of the largest box, "" if no box counts, ``also`` the other classes.
         shares: for each class that counts, the share of the photo that its largest box covers, in (0, 1].
     """
 
@@ -379,9 +382,9 @@ class Scene:
 
 
 def read_scenes(folder: Path) -> tuple[Scene, ...]:
-    """The ordinary photos of the optional data, sorted by file name. Boxes marked difficult do not count.
+    """Reads the ordinary photos of the optional data, sorted by file name. Boxes marked difficult do not count.
 
-    Raises ModelError where they are missing or not laid out as expected.
+    Raises ModelError if they are missing or not laid out as expected.
     """
     photos = unpacked(folder / _SCENES_ARCHIVE) / _SCENES_SOURCE
     try:

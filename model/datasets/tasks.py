@@ -1,4 +1,4 @@
-"""Queries and gallery of every protocol, from what a user names: protocol, split, data folder."""
+"""Chooses the queries and the gallery of every protocol, by what a user names: protocol, split, data folder."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from model.datasets.corpus import (
 from model.errors import ModelError
 
 Protocol = Literal["zero-shot", "generalised", "cross-data-set", "fine-grained", "fresh", "everything", "everyday"]
-# Protocols of large galleries, which the optional data alone has.
+# Protocols of large galleries, for which only the optional data has pictures.
 LARGE_PROTOCOLS: tuple[Protocol, ...] = ("fresh", "everything", "everyday")
 PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "generalised", "cross-data-set", "fine-grained", *LARGE_PROTOCOLS)
 PARTS = ("val", "unseen", "train")
-# Splits of public data sets; the numbers are those of the seen and the unseen classes.
+# Splits of public data sets. The numbers count the seen and the unseen classes.
 STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quickdraw_80_30")
 # Share of the photos of each training class that the generalised protocol holds out of training.
 HELD_OUT = 0.2
@@ -44,9 +44,9 @@ HELD_OUT = 0.2
 SKETCH_SETS = ("sketchy", "tuberlin", "quickdraw")
 _WITH_PHOTOS = "sketchy"
 _ALL_TRAINED = "train+val+thin"
-# Groups of queries.
+# Names of groups of queries.
 TRAINED, UNSEEN, SUBSET = "trained", "unseen", "without namesake"
-# Ranges of the share of an ordinary photo that the thing covers; figures are given for each range.
+# The ranges of sizes for which figures are given. A size is the share of an ordinary photo that the thing covers.
 SIZES = (("below 5%", 0.0, 0.05), ("5 to 20%", 0.05, 0.2), ("above 20%", 0.2, 1.01))
 
 
@@ -58,10 +58,10 @@ class Task:
         corpus: the queries and the gallery.
         protocol: the rules by which the corpus was chosen, which decide the figures, too.
         groups: for each name of a group of queries, their classes.
-        harmonic: two groups whose harmonic mean is given, too; None where there are not two groups.
+        harmonic: two groups whose harmonic mean is given, too; None if there are not two groups.
         sizes: for each name of a size, (q, g) bool: photos that are relevant and show the thing in that size. Only for
             ordinary photos.
-        each_class: whether each class is a group, of which the first results are measured.
+        each_class: whether each class is a group. If so, its first results are measured.
         about: sentences that belong to the figures.
     """
 
@@ -92,12 +92,12 @@ def read_task(
 
     Args:
         split: one of PARTS or STANDARD_SPLITS, whose classes are queried; None for "val" of the optional data, or for
-            all of ``data``. Of LARGE_PROTOCOLS only "everything" has one, "val" or "unseen".
-        trained_on: what the checkpoint must have been trained on for the figures to be valid. In cross-data-set
+            all of ``data``. Among LARGE_PROTOCOLS only "everything" has a split, "val" or "unseen".
+        trained_on: what the checkpoint must have been trained on for the figures to be valid. In cross-data-set it is
             "sketchy", "tuberlin" or "quickdraw" (None: "sketchy"), or, with ``data``, a standard split, whose seen
-            classes are left out. In generalised: parts of the split joined by "+" (None: "train"). In fine-grained,
-            fresh and everything: such parts, whose fresh sketches are queries; "thin" means the classes that the split
-            leaves out.
+            classes are left out. In generalised it is parts of the split joined by "+" (None: "train"). In
+            fine-grained, fresh and everything it is such parts, too, whose fresh sketches are queries; "thin" means the
+            classes that the split leaves out.
         data: a folder of class folders; None for the data that SKETCH_SEARCH_DATA names.
 
     Raises ModelError for arguments that contradict each other, or data that is missing.
@@ -189,7 +189,7 @@ def _held_out(count: int, parts: list[str]) -> str:
 
 
 def _fresh_pairs(trained_on: str) -> Task:
-    """Fresh sketches of classes that were trained on, among all photos of these classes."""
+    """Chooses the fresh sketches of classes that were trained on, and all photos of these classes."""
     folder = data_folder()
     data = read_data(folder)
     trained = data.of(classes_of(folder, trained_on.split("+"), data))
@@ -202,9 +202,9 @@ def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -
     """Reads the pictures of one of LARGE_PROTOCOLS.
 
     "fresh" has fresh sketches of the trained classes against the fresh photos of these classes. "everyday" has fresh
-    sketches of what ordinary photos show against these photos, by class and by size. "everything" has fresh sketches of
-    trained classes, and sketches of classes of ``split`` as in the zero-shot protocol; its gallery has the fresh photos
-    of the trained classes, all photos of the classes of ``split``, and the ordinary photos.
+    sketches of the things in ordinary photos against these photos, by class and by size. "everything" has fresh
+    sketches of trained classes, and sketches of classes of ``split`` as in the zero-shot protocol; its gallery has the
+    fresh photos of the trained classes, all photos of the classes of ``split``, and the ordinary photos.
     """
     folder = data_folder()
     if split is not None and protocol != "everything":
@@ -236,7 +236,7 @@ def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -
 
 
 def _grouped(task: Task, wanted: Mapping[str, Collection[str]]) -> Task:
-    """The task with those of the groups that have queries."""
+    """Returns the task with those groups that have queries."""
     asked = {picture.label for picture in task.corpus.sketches}
     found = {name: frozenset(labels) & asked for name, labels in wanted.items()}
     groups = {name: labels for name, labels in found.items() if labels}
@@ -247,9 +247,9 @@ def _grouped(task: Task, wanted: Mapping[str, Collection[str]]) -> Task:
 def hold_out(corpus: Corpus) -> tuple[Corpus, tuple[Picture, ...]]:
     """Splits off some photos of each class: the corpus without them, and those photos.
 
-    Class and file name alone decide which, so that training and evaluation hold out the same photos. Sets of
-    thumbnails give none, because no gallery has them; but a photo that is held out is removed from every set that has
-    one of the same name.
+    Class and file name alone choose the photos, so that training and evaluation hold out the same ones. None is chosen
+    from sets of thumbnails, because no gallery has them; but a photo that is held out is removed from every set that
+    has a photo of the same name.
     """
     names: dict[str, set[str]] = {}
     for picture in corpus.photos:
@@ -270,13 +270,13 @@ def hold_out(corpus: Corpus) -> tuple[Corpus, tuple[Picture, ...]]:
 
 
 def generalised(corpus: Corpus, seen: Collection[str], unseen: Collection[str]) -> Corpus:
-    """Queries of the unseen classes; the gallery holds their photos and the held-out photos of the seen classes."""
+    """Chooses queries of the unseen classes. The gallery has their photos and the held-out ones of the seen classes."""
     of_unseen = corpus.of(unseen)
     return Corpus(of_unseen.sketches, of_unseen.photos + hold_out(corpus.of(seen))[1])
 
 
 def one_data_set(corpus: Corpus, source: str) -> Corpus:
-    """The pictures for a training on one data set: its sketches, and the photos that go with them."""
+    """Chooses the pictures for a training on one data set: its sketches, and the photos that go with them."""
     _check_source(source)
     return Corpus(
         tuple(p for p in corpus.sketches if p.source == source),
@@ -285,11 +285,11 @@ def one_data_set(corpus: Corpus, source: str) -> Corpus:
 
 
 def cross_data_set(corpus: Corpus, trained: str) -> Corpus:
-    """Queries and gallery for a network trained on one data set: sketches and photos of the other sets only.
+    """Chooses queries and gallery for a network trained on one data set: only sketches and photos of the other sets.
 
-    For Sketchy these are the sketches of TU-Berlin and Quick, Draw! and the photos of all sets but Sketchy; for either
-    of those, the sketches of the other two sets and the photos of Sketchy. First remove the classes that were trained
-    on (``Corpus.of``).
+    For Sketchy these are the sketches of TU-Berlin and Quick, Draw! and the photos of all sets but Sketchy. For
+    TU-Berlin or Quick, Draw! these are the sketches of the other two sets and the photos of Sketchy. First remove the
+    classes that were trained on (``Corpus.of``).
     """
     _check_source(trained)
     return Corpus(
@@ -308,7 +308,7 @@ def _check_source(source: str) -> None:
 
 
 def fine_grained(corpus: Corpus) -> Corpus:
-    """One sketch for each photo, the first by file name of those drawn from it; the gallery keeps all photos."""
+    """Keeps one sketch for each photo, the first by file name that was drawn from it. The gallery keeps all photos."""
     paired = with_pairs(corpus)
     first: dict[int, Picture] = {}
     for sketch, target in zip(paired.sketches, drawn_from(paired).tolist(), strict=True):
@@ -317,18 +317,18 @@ def fine_grained(corpus: Corpus) -> Corpus:
 
 
 def answerable(corpus: Corpus) -> Corpus:
-    """The corpus without the sketches whose class has no photo."""
+    """Removes the sketches whose class has no photo."""
     there = {label for p in corpus.photos for label in (p.label, *p.also)}
     return Corpus(tuple(p for p in corpus.sketches if p.label in there), corpus.photos)
 
 
 def subsampled(corpus: Corpus, sketches: int, photos: int) -> Corpus:
-    """Every ``sketches``-th sketch and every ``photos``-th photo, as the quick forms of the published protocols do."""
+    """Takes every ``sketches``-th sketch and every ``photos``-th photo, for quick forms of the published protocols."""
     return Corpus(corpus.sketches[::sketches], corpus.photos[::photos])
 
 
 def standard_split(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The seen and the unseen classes of one of STANDARD_SPLITS, as their data set spells them.
+    """Returns the seen and the unseen classes of one of STANDARD_SPLITS, as their data set spells them.
 
     Raises ModelError for another name.
     """
@@ -344,12 +344,12 @@ def standard_split(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def class_key(name: str) -> str:
-    """One spelling for all of a class name: "hot-air balloon" and "Hot_air_balloon" become "hot_air_balloon"."""
+    """Unifies the spellings of a class name: "hot-air balloon" and "Hot_air_balloon" become "hot_air_balloon"."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def classes_named(corpus: Corpus, names: Collection[str], *, exclude: bool = False) -> Corpus:
-    """Only the classes of these names in any spelling, or all but them. Raises ModelError where nothing is left."""
+    """Keeps only the classes of these names in any spelling, or all but them. Raises ModelError if nothing is left."""
     keys = {class_key(name) for name in names}
     labels = [label for label in corpus.labels if (class_key(label) in keys) != exclude]
     if not labels:
@@ -374,9 +374,9 @@ def some_of_each(pictures: Sequence[Picture], most: int) -> tuple[Picture, ...]:
 def write_folders(task: Task, folder: Path) -> None:
     """Writes a task's pictures as class folders, so that it can be indexed and searched like anybody's photos.
 
-    Photos go to ``folder``/photo/<class>/, one that shows several classes into the folder of each, and one that shows
-    none of them to photo/other/. Sketches go to ``folder``/<group>/sketch/<class>/. Each file gets its source's name in
-    front of its own. Raises ModelError where ``folder`` has files already.
+    Photos go to ``folder``/photo/<class>/. A photo that shows several classes goes into the folder of each, and a photo
+    that shows none of them to photo/other/. Sketches go to ``folder``/<group>/sketch/<class>/. Each file gets its
+    source's name in front of its own. Raises ModelError if ``folder`` has files already.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ModelError(f"{folder} has files already; name an empty or a new folder")

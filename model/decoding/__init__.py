@@ -1,4 +1,4 @@
-"""Decoding pictures in processes of their own, which have limits and cannot hold or take along the program itself."""
+"""Decodes pictures in separate processes, which have limits, and which can neither block nor end the program itself."""
 
 from model.decoding.messages import Job
 from model.decoding.pool import Decoders, RunJob, run_here

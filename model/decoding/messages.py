@@ -1,4 +1,4 @@
-"""Messages between a program and its decoding processes: a picture to be made of a file, within limits."""
+"""Defines the messages between a program and its decoding processes, which make a picture of a file within limits."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from model.images import MAX_PIXELS, OpenedImage, Preprocessing, open_dated
 
 @dataclass(frozen=True)
 class Job:
-    """One picture: how it is opened, and what is done with it then. All of it happens in the same process.
+    """Says how one picture is opened, and what is done with it then. All of it happens in the same process.
 
     Attributes:
-        max_pixels, least_side, sketch: as ``model.images.open_image`` has them.
-        longest_side: the picture is reduced until no side is longer than so many pixels; None leaves it as it is.
-        preprocessing: the picture is prepared as ``Preprocessing.pixels`` does it; None leaves it as it is.
+        max_pixels, least_side, sketch: as for ``model.images.open_image``.
+        longest_side: the picture is reduced until no side is longer than this, in pixels; None leaves it as it is.
+        preprocessing: prepares the picture by ``Preprocessing.pixels``; None leaves it as it is.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -37,12 +37,12 @@ class Job:
 
     @classmethod
     def preparing(cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS) -> Job:
-        """The job that makes what ``preprocessing.pixels`` gives for the file: (H, W, 3), as a picture."""
+        """Makes the job whose picture has the pixels that ``preprocessing.pixels`` gives for the file: (H, W, 3)."""
         least_side, sketch = preprocessing.least_side(modality), modality == "sketch"
         return cls(max_pixels, least_side, sketch, preprocessing=preprocessing)
 
     def run(self, data: bytes) -> OpenedImage:
-        """The 8-bit RGB picture. Raises ImageError: what ``open_image`` raises, and BlankSketch."""
+        """Makes the 8-bit RGB picture. Raises ImageError: the errors of ``open_image``, and BlankSketch."""
         opened = open_dated(data, max_pixels=self.max_pixels, least_side=self.least_side, sketch=self.sketch)
         image = opened.image
         if self.longest_side is not None:
@@ -53,28 +53,29 @@ class Job:
 
     @property
     def most_pixels(self) -> int:
-        """No picture that ``run`` makes has more."""
+        """The most pixels that a picture made by ``run`` can have."""
         return max(self.max_pixels, self.preprocessing.image_size**2 if self.preprocessing is not None else 0)
 
 
 MIB = 1024 * 1024
-# Measured for 36 megapixels: 18 bytes a pixel for a lossless WebP, its file included, and 2.5 s for a PNG with 16 bits.
+# Measured for 36 megapixels: 18 bytes for each pixel of a lossless WebP, its file included, and 2.5 s for a PNG with 16
+# bits.
 _BYTES_A_PIXEL = 20
 _OWN_BYTES = 256 * MIB
-# A machine may be several times as slow as the one measured on.
+# This leaves room for machines that are several times slower than the one on which it was measured.
 _PIXELS_A_SECOND = 8_000_000
 _OWN_SECONDS = 4
-# Enough for 8 megapixels.
+# Seconds that are enough for 8 megapixels.
 _QUICK_SECONDS = 1
-# Where other programs need the CPU, too, a second of it takes longer on the clock.
+# While other programs need the CPU, too, a second of CPU time takes longer on the clock.
 _CLOCK_PER_CPU = 5
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that decoding one picture may cost.
+    """The limits of the cost of decoding one picture.
 
-    cpu_seconds, clock_seconds: until it is done. memory: bytes of the decoding process.
+    cpu_seconds, clock_seconds: of the whole decoding. memory: bytes of the decoding process.
     """
 
     cpu_seconds: int
@@ -83,19 +84,20 @@ class Limits:
 
     @classmethod
     def of(cls, size: int, pixels: int) -> Limits:
-        """For a file of ``size`` bytes with at most ``pixels`` pixels: several times of what ordinary pictures need."""
+        """Makes limits for ``size`` bytes and at most ``pixels`` pixels: several times what ordinary pictures need."""
         cpu_seconds = _OWN_SECONDS + pixels // _PIXELS_A_SECOND
         return cls(cpu_seconds, _CLOCK_PER_CPU * cpu_seconds, _OWN_BYTES + 2 * size + _BYTES_A_PIXEL * pixels)
 
     def quick(self) -> Limits:
-        """Limits with this memory, in the time that ordinary pictures need."""
+        """Returns limits with the same memory, and the time that ordinary pictures need."""
         return replace(self, cpu_seconds=_QUICK_SECONDS, clock_seconds=_CLOCK_PER_CPU * _QUICK_SECONDS)
 
     def enter(self) -> None:
-        """Hold this process to them from now on, as far as its system can: the time on the clock is its parent's task.
+        """Apply the limits to this process from now on, as far as the system can. Its parent limits the clock time.
 
-        Beyond the CPU time the system ends the process (SIGXCPU). Beyond the memory it has no more: MemoryError. Linux
-        has both limits; macOS has the first, and Windows has neither. A system that forbids setting them has neither.
+        Beyond the CPU time the system ends the process (SIGXCPU). Beyond the memory, allocating raises MemoryError.
+        Linux has both limits; macOS has only that of CPU time; Windows, and a system that forbids setting them, has
+        neither.
         """
         resource = _resource()
         if resource is None:
@@ -103,12 +105,12 @@ class Limits:
         spent = int(time.process_time())
         _lower(resource, "RLIMIT_CPU", spent + self.cpu_seconds + 1)
         if sys.platform == "linux":
-            # Not the address space: libraries that are loaded, and room that allocators only reserve, would count.
+            # The address space is not limited: loaded libraries, and room that allocators only reserve, would count.
             _lower(resource, "RLIMIT_DATA", self.memory)
 
 
 def without_core_dumps() -> None:
-    """Let this process leave no file of its memory behind when it is ended by a signal."""
+    """Prevent a file of this process's memory from being written when a signal ends it."""
     if (resource := _resource()) is not None:
         _lower(resource, "RLIMIT_CORE", 0)
 
@@ -122,18 +124,18 @@ def _resource() -> ModuleType | None:
 
 def _lower(resource: ModuleType, name: str, soft: int) -> None:
     kind = getattr(resource, name)
-    # A process may set its soft limit as often as it wants, up to the hard one, which is not touched.
+    # A process may set its soft limit as often as it wants, up to the hard limit, which is not touched.
     hard = resource.getrlimit(kind)[1]
     with suppress(OSError, ValueError):
         resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
-# Bytes of what is asked for, as JSON, and of the file.
+# The header of a request: the size of the job as JSON, and the size of the file, in bytes.
 _REQUEST = struct.Struct("<IQ")
-# Number of the error or 0, width, height, day taken or 0, counted from 1, the first one of the year 1; then the pixels.
-# Width is the length of the error's text, where there is one.
+# The header of a reply, before the pixels: the number of the error or 0; width; height; and the day taken, which counts
+# the first day of the year 1 as 1, or 0. After an error, its text follows, and the width is the length of the text.
 _REPLY = struct.Struct("<BIII")
-#: A process says this first, once it can be asked.
+#: A process writes this first, as soon as it can take requests.
 READY = b"ready"
 _ERRORS: tuple[type[Exception], ...] = (
     UndecodableImage,
@@ -142,18 +144,18 @@ _ERRORS: tuple[type[Exception], ...] = (
     CostlyImage,
     BlankSketch,
     MemoryError,
-    # The last one stands for all others: an error of this program.
+    # The last type stands for all other errors, which are mistakes of this program.
     RuntimeError,
 )
 
 
 class BrokenReply(Exception):
-    """The other process has ended, or says what nobody understands."""
+    """The other process has ended, or has sent something that is no reply."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A picture file, what is to be made of it, and what that may cost."""
+    """A request to decode: the file, the job, and its limits."""
 
     job: Job
     limits: Limits
@@ -161,7 +163,7 @@ class Request:
 
 
 def send_request(stream: BinaryIO, request: Request) -> None:
-    """Raises OSError where nobody reads."""
+    """Writes the request to the stream. Raises OSError if nobody reads."""
     asked = json.dumps({"job": asdict(request.job), "limits": asdict(request.limits)}).encode()
     stream.write(_REQUEST.pack(len(asked), len(request.data)) + asked)
     stream.write(request.data)
@@ -184,7 +186,7 @@ def receive_request(stream: BinaryIO) -> Request | None:
 
 
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
-    """Raises OSError where nobody reads."""
+    """Writes the picture to the stream. Raises OSError if nobody reads."""
     image, day = opened.image, 0 if opened.taken is None else opened.taken.toordinal()
     stream.write(_REPLY.pack(0, image.width, image.height, day))
     stream.write(image.tobytes())
@@ -192,7 +194,7 @@ def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
 
 
 def send_error(stream: BinaryIO, error: Exception) -> None:
-    """Raises OSError where nobody reads."""
+    """Writes the error to the stream. Raises OSError if nobody reads."""
     number = next((n for n, kind in enumerate(_ERRORS) if isinstance(error, kind)), len(_ERRORS) - 1)
     text = (str(error) if isinstance(error, ImageError) else repr(error)).encode()
     stream.write(_REPLY.pack(number + 1, len(text), 0, 0) + text)
@@ -200,9 +202,9 @@ def send_error(stream: BinaryIO, error: Exception) -> None:
 
 
 def receive_picture(stream: BinaryIO, most_pixels: int) -> OpenedImage:
-    """The picture of the reply, or the error that it tells of, raised.
+    """Returns the picture of the reply, or raises the error in the reply.
 
-    Raises BrokenReply, too: the reply is cut short, or is no reply, or has more pixels than ``most_pixels``.
+    Raises BrokenReply, too: the reply is cut short, is no reply, or has more pixels than ``most_pixels``.
     """
     head = stream.read(_REPLY.size)
     if len(head) < _REPLY.size:

@@ -1,4 +1,4 @@
-"""Decoding processes, each of which decodes one picture at a time, for several threads of a program."""
+"""Runs decoding processes, each of which decodes one picture at a time, for several threads of a program."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from model.decoding.messages import READY, BrokenReply, Job, Limits, Request, re
 from model.errors import CostlyImage, DecodingUnavailable, EndedDecoding, SlowImage, UndecodableImage
 from model.images import OpenedImage
 
-# Bytes that a pipe holds, as far as the system gives them: with the usual 64 KiB both sides wait for each other often.
+# Bytes that a pipe should hold, if the system allows it. With the usual 64 KiB both sides often wait for each other.
 _PIPE_BYTES = 1 << 20
-# Even a busy machine starts a process in a tenth of it.
+# Seconds to wait for a process to start. Even a busy machine starts one in a tenth of this.
 _START_SECONDS = 60
 _TUNING = {
     # One thread a process is enough.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
-    # glibc keeps so many bytes for the next picture. Fetching them from the system for each picture costs a fifth more.
+    # glibc keeps this memory for the next picture. Getting it from the system for each picture costs a fifth more.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 
 
 class DecoderDied(Exception):
-    """The process ended while it decoded, and not because of a limit.
+    """The process ended while it decoded, for a reason that is no limit.
 
     by_signal: the number of the signal that ended it, or None.
     """
@@ -44,13 +44,13 @@ class DecoderDied(Exception):
 
 
 class DecodingProcess:
-    """A process that decodes one picture at a time. It ends with this program, however that ends.
+    """A process that decodes one picture at a time. It ends with this program, however the program ends.
 
-    To be used by one thread at a time.
+    Only one thread at a time may use it.
     """
 
     def __init__(self) -> None:
-        """Raises DecodingUnavailable: the system cannot start the process, or ends it before it can be asked."""
+        """Starts it. Raises DecodingUnavailable: the system cannot start the process, or ends it before it is ready."""
         try:
             self._process = subprocess.Popen(
                 # -P: a file of the current folder must not be taken for a module.
@@ -58,7 +58,7 @@ class DecodingProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=_environment(),
-                # Ctrl-C at the terminal is for this program alone, which then ends its processes.
+                # Ctrl-C at the terminal reaches this program alone, which then ends its processes.
                 start_new_session=True,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
@@ -78,14 +78,14 @@ class DecodingProcess:
 
     @property
     def alive(self) -> bool:
-        """True if it can be asked."""
+        """True if the process can take requests."""
         return self._process.poll() is None
 
     def run(self, request: Request) -> OpenedImage:
-        """The picture that the request's job makes. After any error but ImageError the process is gone.
+        """Returns the picture that the request's job makes. After any error but ImageError the process is gone.
 
         Raises:
-            ImageError: what the job raises. CostlyImage: a limit was exceeded, too; SlowImage: that of time.
+            ImageError: the job raises it. CostlyImage: a limit was exceeded; SlowImage: it was the limit of time.
             DecoderDied: the process ended for another reason.
         """
         late = threading.Event()
@@ -107,7 +107,7 @@ class DecodingProcess:
 
     @contextmanager
     def _killed_after(self, seconds: float, late: threading.Event) -> Iterator[None]:
-        """Kill the process where the block takes longer, and set ``late``."""
+        """Kill the process and set ``late`` if the block takes longer than ``seconds``."""
 
         def give_up() -> None:
             late.set()
@@ -128,7 +128,7 @@ class DecodingProcess:
     def close(self) -> None:
         self._process.kill()
         for stream in (self._requests, self._replies):
-            with suppress(OSError):  # what it has not read is of no use any more
+            with suppress(OSError):  # data that the process has not read is of no use any more
                 stream.close()
         self._process.wait()
 
@@ -141,7 +141,7 @@ def _unavailable(reason: str) -> DecodingUnavailable:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of this program without the service's settings, among which is its key; tuned for decoding."""
+    """Returns this program's environment without the service's settings, which include its key; tuned for decoding."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
     home = str(Path(__file__).parents[__name__.count(".")])
     path = os.pathsep.join([home, *(entry for entry in sys.path if entry and entry != home)])
@@ -161,7 +161,7 @@ class RunJob(Protocol):
     """Does a job with the bytes of a file. Several threads may call it."""
 
     def __call__(self, data: bytes, job: Job, *, quick: bool = False) -> Image.Image:
-        """An 8-bit RGB picture. Raises ImageError; with ``quick``, SlowImage after a second or so."""
+        """Makes an 8-bit RGB picture. Raises ImageError; with ``quick``, SlowImage after a second or so."""
         ...
 
 
@@ -171,9 +171,9 @@ def run_here(data: bytes, job: Job, *, quick: bool = False) -> Image.Image:
 
 
 class Decoders:
-    """Decodes in other processes, which are started when they are needed, and again when one has ended.
+    """Decodes in other processes, which are started when they are needed, and started again when they have ended.
 
-    A picture that crashes its process, or exceeds a limit of ``Limits``, is a bad picture, and harms nothing else. It
+    A picture that crashes its process, or exceeds a limit of ``Limits``, is a bad picture, and harms nothing else. This
     is a context manager; when it is left, or this program ends in any way, all processes end.
     """
 
@@ -181,7 +181,7 @@ class Decoders:
         """
         Args:
             most: how many processes there may be, and so how many pictures are decoded at once.
-            limits: of each picture; None for those that suit its size.
+            limits: of each picture; None for limits that suit its size.
         """
         self._limits = limits
         self._room = threading.Semaphore(most)
@@ -197,7 +197,7 @@ class Decoders:
 
     @property
     def idle(self) -> tuple[int, ...]:
-        """The process ids of those that wait for a picture."""
+        """The process ids of the processes that wait for a picture."""
         with self._lock:
             return tuple(process.pid for process in self._idle)
 
@@ -207,11 +207,11 @@ class Decoders:
             pass
 
     def run(self, data: bytes, job: Job, *, quick: bool = False) -> Image.Image:
-        """Do a job with a file's bytes; with ``quick``, if that takes no longer than with ordinary pictures.
+        """Do a job with a file's bytes; with ``quick``, only if it takes no longer than with ordinary pictures.
 
-        Raises ImageError: what the job raises. CostlyImage: the picture exceeded a limit; SlowImage: that of time.
-        UndecodableImage: the process crashed, too. EndedDecoding: the system ended it. DecodingUnavailable: it cannot
-        start one.
+        Raises ImageError as the job does. CostlyImage: the picture exceeded a limit; SlowImage: it was that of time.
+        UndecodableImage: also if the process crashed. EndedDecoding: the system ended the process.
+        DecodingUnavailable: the system cannot start a process.
         """
         return self.open_dated(data, job, quick=quick).image
 
@@ -223,14 +223,14 @@ class Decoders:
             try:
                 return self._run(request)
             except DecoderDied:
-                # Someone may have killed it for a reason that has nothing to do with this picture.
+                # The process may have been killed for a reason that has nothing to do with this picture.
                 try:
                     return self._run(request)
                 except DecoderDied as death:
                     raise _bad(death) from death
 
     def close(self) -> None:
-        """End all processes. Those that decode are ended when they are done."""
+        """End all processes. A process that is decoding is ended when it is done."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -243,7 +243,7 @@ class Decoders:
 
     @contextmanager
     def _process(self) -> Iterator[DecodingProcess]:
-        """A process that nobody else uses meanwhile."""
+        """Gives a process that nobody else uses while the block runs."""
         process = self._waiting() or DecodingProcess()
         try:
             yield process
@@ -268,6 +268,6 @@ class Decoders:
 
 def _bad(death: DecoderDied) -> UndecodableImage | EndedDecoding:
     if death.by_signal == getattr(signal, "SIGKILL", None):
-        # Nobody does this twice in a row but a system that is short of memory.
+        # Only a system that is short of memory ends the process twice in a row.
         return EndedDecoding("the system ended its decoding twice, probably for want of memory; make it smaller")
     return UndecodableImage("the file is damaged: it crashes its decoder")

@@ -1,4 +1,4 @@
-"""The program of a decoding process: it decodes what comes through standard input until nothing more comes.
+"""The program of a decoding process: it decodes pictures from standard input until its input ends.
 
 It does not load PyTorch, so it starts quickly and takes little memory.
 """
@@ -21,7 +21,7 @@ from model.decoding.messages import READY, receive_request, send_error, send_pic
 def main() -> None:
     """Answer requests until the program that asks is gone."""
     without_core_dumps()
-    # Pillow warns of odd files. There is nobody to read it.
+    # Pillow warns of odd files, and nobody would read the warnings.
     warnings.simplefilter("ignore")
     Image.init()
     with suppress(BrokenPipeError):
@@ -43,9 +43,9 @@ def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
 
 
 def _only_for_replies() -> BinaryIO:
-    """Standard output, which from now on nothing else can write to: libraries print what they think of a file.
+    """Returns standard output, and lets nothing else write to it, since libraries print messages about files.
 
-    The parent is told that it may ask before standard error is closed, too: up to there an error is printed.
+    The parent is told that the process is ready before standard error is closed, so that earlier errors are printed.
     """
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)

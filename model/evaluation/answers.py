@@ -1,4 +1,4 @@
-"""How often what a checkpoint says of a sketch is right: the words that it guesses, and the patches that match.
+"""Measures how often a checkpoint's statements on a sketch are right: its guessed words, and its matching patches.
 
 Matching patches are measured on canvases of four photos, of which one shows the thing that was drawn.
 """
@@ -28,10 +28,10 @@ CHANCE = 1 / QUARTERS
 
 @dataclass(frozen=True)
 class GuessFigures:
-    """Means over the sketches of a group.
+    """The means over the sketches of a group.
 
     Attributes:
-        sketches: how many. named: the share that shows what a word of the vocabulary names, which alone can be guessed.
+        sketches: how many. named: the share whose thing a word of the vocabulary names; only these can be guessed.
         first: the share whose first guess is right. among: the share that has a right guess.
         shown: how many guesses a sketch has; see ``Matcher.guesses``.
     """
@@ -44,7 +44,7 @@ class GuessFigures:
 
 
 def measure_guesses(matcher: Matcher, task: Task) -> Mapping[str, GuessFigures]:
-    """The figures of all sketches of a task as "all", and of its groups by their names.
+    """Measures the guesses for all sketches of a task, as "all", and for its groups, by their names.
 
     Raises ModelError: this checkpoint has no vocabulary.
     """
@@ -87,14 +87,14 @@ class Composite:
 
 @dataclass(frozen=True)
 class CompositeReport:
-    """Means over composites, with 95% intervals by resampling composites.
+    """The means over composites, with 95% intervals by resampling composites.
 
     Attributes:
         composites, classes: the number of canvases, and of the classes of their sketches.
         right: share of the sketch tokens whose best match on the canvas lies in the right quarter; by chance CHANCE.
         tokens: share of the canvas's compared tokens that lie in the right quarter; token selection alone may make it
             differ from CHANCE.
-        most: share of the composites in which more sketch tokens point at the right quarter than at any other one.
+        most: share of the composites in which more sketch tokens point at the right quarter than at any other.
     """
 
     composites: int
@@ -107,7 +107,7 @@ class CompositeReport:
 def choose_composites(corpus: Corpus, count: int = COMPOSITES, seed: int = 0) -> tuple[Composite, ...]:
     """Chooses composites: classes in turn, quarters equally often; the same for the same corpus, count and seed.
 
-    Raises ModelError where there are fewer than four classes with photos, or none of them has a sketch.
+    Raises ModelError if there are fewer than four classes with photos, or none of them has a sketch.
     """
     photos, sketches = (rows_by_label(p.label for p in pictures) for pictures in (corpus.photos, corpus.sketches))
     sketches = {label: rows for label, rows in sketches.items() if label in photos}
@@ -133,7 +133,7 @@ def choose_composites(corpus: Corpus, count: int = COMPOSITES, seed: int = 0) ->
 
 
 def compose(photos: Sequence[Image.Image], size: int) -> Image.Image:
-    """Four photos, each squashed to a quarter, on a (size, size) canvas; the size is even."""
+    """Squashes four photos to the quarters of a (size, size) canvas. The size is even."""
     half = size // 2
     canvas = Image.new("RGB", (size, size))
     for quarter, photo in enumerate(photos):
@@ -142,13 +142,13 @@ def compose(photos: Sequence[Image.Image], size: int) -> Image.Image:
 
 
 def quarters_of(cells: torch.Tensor, grid: int) -> torch.Tensor:
-    """The quarter in which each cell lies with its centre, in the shape of ``cells``."""
+    """Finds the quarter in which the centre of each cell lies, in the shape of ``cells``."""
     down, across = cells // grid, cells % grid
     return (2 * down + 1 > grid).long() * 2 + (2 * across + 1 > grid).long()
 
 
 def pointed_at(explanation: Explanation) -> torch.Tensor:
-    """(4,) int64: the number of sketch tokens that have their best match in each quarter of the photo."""
+    """Counts the sketch tokens that have their best match in each quarter of the photo: (4,) int64."""
     best = explanation.photo_cells[explanation.best()[1]]
     return torch.bincount(quarters_of(best, explanation.grid), minlength=QUARTERS)
 

@@ -18,7 +18,7 @@ from model.ranking import diffused
 
 Calibrated = TypeVar("Calibrated", bound=RetNetwork)
 BOTH: tuple[Method, ...] = ("rn", "ret")
-# These weights of the fusion and thresholds of the diffusion are tried.
+# The weights of the fusion, and the thresholds of the diffusion, that are tried.
 FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 DIFFUSIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
@@ -44,7 +44,7 @@ def calibrated(
 
     Args:
         dtype: precision in which the scores are computed.
-        methods: those that were trained; where both were, "fused" is added.
+        methods: the methods that were trained; "fused" is added if both were.
 
     Returns:
         A copy of the network with its calibration, and the mAP@all of each method and of the best one after diffusion.

@@ -1,4 +1,4 @@
-"""Figures of the scores of a task: by category, by the one photo that a sketch was drawn from, by groups of queries."""
+"""Computes figures from scores: by category, by the photo that a sketch was drawn from, and by groups of queries."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from model.datasets import LARGE_PROTOCOLS, Corpus, Picture, Task, drawn_from
 from model.errors import ModelError
 from model.metrics import first_page, query_metrics, target_ranks
 
-# Resampled are single queries, or whole classes with all their queries. Queries of one class look for the same
-# photos, so intervals over queries are too narrow for statements about other classes; those over classes hold for them.
+# Either single queries are resampled, or whole classes with all their queries. Queries of one class look for the same
+# photos, so intervals over queries are too narrow for statements about other classes; intervals over classes hold for
+# such statements.
 Resampled = Literal["queries", "classes"]
 RESAMPLED: tuple[Resampled, ...] = ("queries", "classes")
 RESAMPLES = 2000
@@ -33,7 +34,7 @@ TITLES = {
     "gallery_acc_10": "all@10",
 }
 ALL, HARMONIC = "all", "harmonic mean"
-# Results that a person sees before scrolling.
+# The number of results that a person sees before scrolling.
 FIRST = 10
 # Ranks that count as found: among the photos of the sketch's class and source, and in the whole gallery.
 WITHIN, GALLERY = (1, 5, 10), (1, 10)
@@ -54,12 +55,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of some methods.
+    """The figures of some methods on a task.
 
     Attributes:
-        corpus: what was measured.
+        corpus: the queries and the gallery that were measured.
         queries: the q sketches that count.
-        per_query: the figures of each of them.
+        per_query: the figures of each query.
         groups: how many queries each group has; the first is ALL.
         figures: for each method and group, means over queries by name, each in 0..1. A method may have groups of its
             own without a number of queries: HARMONIC, or sizes of things.
@@ -88,7 +89,7 @@ class Evaluation:
         return Evaluation(corpus, queries, per_query, counts, figures)
 
     def table(self) -> str:
-        """One line for each method and group, under the titles of the figures."""
+        """Writes a line for each method and group, under the titles of the figures."""
         names = list(next(iter(self.figures.values()))[ALL])
         width = max(len(name) for name in ("method", *self.figures)) + 2
         sizes = self._sizes()
@@ -105,7 +106,7 @@ class Evaluation:
         return "\n".join(lines)
 
     def interval_table(self, resampled: Resampled) -> str:
-        """One line for each method, with the intervals of its figures."""
+        """Writes a line for each method, with the intervals of its figures."""
         found = self.intervals(resampled)
         head = "".join(f"{TITLES[name]:>28}" for name in next(iter(found.values())))
         lines = [f"{LEVEL:.0%} intervals by {RESAMPLES} resamples of {resampled}", "", f"{'method':<34}{head}"]
@@ -115,14 +116,14 @@ class Evaluation:
         return "\n".join(lines)
 
     def intervals(self, resampled: Resampled) -> dict[str, dict[str, Interval]]:
-        """The interval of every figure of every method, over all queries."""
+        """Computes the interval of every figure of every method, over all queries."""
         columns = np.stack([column for figures in self.per_query.values() for column in figures.values()], axis=1)
         groups = [query.label for query in self.queries] if resampled == "classes" else None
         found = iter(bootstrap(columns, groups))
         return {method: {name: next(found) for name in figures} for method, figures in self.per_query.items()}
 
     def json(self, resampled: Resampled) -> dict[str, object]:
-        """All figures and their intervals, but not those of single queries."""
+        """Returns all figures and their intervals, without the figures of single queries."""
         methods = {m: {f: asdict(i) for f, i in row.items()} for m, row in self.intervals(resampled).items()}
         intervals = {"level": LEVEL, "resamples": RESAMPLES, "resampled": resampled, "methods": methods}
         return {"methods": self.figures, **self._sizes(), "groups": self.groups, "intervals": intervals}
@@ -134,7 +135,7 @@ class Evaluation:
 
 
 def measure(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
-    """The figures that the task's protocol has.
+    """Computes the figures of the task's protocol.
 
     matrices: of each method the scores (sketches, photos), higher is better. Raises ModelError where a sketch of the
     fine-grained protocol was drawn from none of the photos, ValueError where no sketch has a photo of its class.
@@ -157,10 +158,10 @@ def _measure_categories(task: Task, matrices: Mapping[str, NDArray[np.floating]]
 
 
 def _measure_instances(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
-    """Fine-grained retrieval: how often the photo that a sketch was drawn from is among the best ones.
+    """Measures fine-grained retrieval: how often the photo that a sketch was drawn from is among the k best ones.
 
-    "acc_k" is among the photos of the sketch's class and source, "gallery_acc_k" among all photos. The method "chance"
-    is a random order.
+    "acc_k" ranks it among the photos of the sketch's class and source, "gallery_acc_k" among all photos. The method
+    "chance" is a random order.
     """
     corpus = task.corpus
     targets = drawn_from(corpus)
@@ -182,10 +183,10 @@ def _measure_instances(task: Task, matrices: Mapping[str, NDArray[np.floating]])
 
 
 def _measure_groups(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
-    """Figures of groups of queries against one gallery: of the first page, and of the whole ranking.
+    """Measures groups of queries against one gallery, on the first page and on the whole ranking.
 
-    HARMONIC is the mean of two groups, where the task names two. "covering ..." is mAP of finding the photos whose
-    thing has that size, with those where it has another size left out of the ranking.
+    HARMONIC is the harmonic mean of two groups, if the task names two. "covering ..." is the mAP of finding the photos
+    in which the thing has this size; the photos in which it has another size are left out of the ranking.
     """
     relevant, queries = relevance(task.corpus), task.corpus.sketches
     per_query: PerQuery = {}
@@ -201,14 +202,14 @@ def _measure_groups(task: Task, matrices: Mapping[str, NDArray[np.floating]]) ->
             of_groups[HARMONIC] = {n: 2 * a * b / (a + b) if a + b else 0.0 for n, (a, b) in pairs.items()}
         for size, right in task.sizes.items():
             if right.any():
-                # Photos that are right, but of another size, are neither found nor missed: they go behind all others.
+                # Right photos of another size are neither found nor missed, so they go behind all others.
                 only = np.where(relevant & ~right, -np.inf, matrices[method])
                 of_groups[f"covering {size}"] = {"map_all": float(query_metrics(only, right)["map_all"].mean())}
     return found
 
 
 def relevance(corpus: Corpus) -> NDArray[np.bool_]:
-    """(sketches, photos) bool: whether the photo shows the sketch's class."""
+    """Returns (sketches, photos) bool: True if the photo shows the sketch's class."""
     labels = sorted({picture.label for picture in corpus.sketches})
     numbers = {label: number for number, label in enumerate(labels)}
     shown = np.zeros((len(labels), len(corpus.photos)), np.bool_)

@@ -1,4 +1,4 @@
-"""Scores of every sketch of a corpus against every photo, by each method of a checkpoint."""
+"""Scores every sketch of a corpus against every photo, by each method of a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from model.matcher import Matcher
 from model.network import METHODS, Method, Modality, Tokens
 from model.ranking import EXAMPLES, led_by_word, named, pulled
 
-# Pictures that are prepared before the network encodes them: bounds the memory for pixels.
+# The number of pictures that are prepared before the network encodes them. It bounds the memory for pixels.
 PREPARED_AT_ONCE = 256
-# The row of the word alone.
+# The name of the scores by the word alone.
 WORD = "word"
 
 
@@ -27,10 +27,10 @@ def score_matrices(
     *,
     words: bool = False,
 ) -> dict[str, NDArray[np.floating]]:
-    """(sketches, photos) float32 for each method, higher is better.
+    """Computes scores (sketches, photos) float32 by each method, higher is better.
 
     Args:
-        methods: None for all that the checkpoint has. Where the checkpoint has a threshold for diffusion, the scores
+        methods: None for all methods of the checkpoint. If the checkpoint has a threshold for diffusion, the scores
             after diffusion follow as "rn+diffusion" and so on.
         words: whether to add searches by the words of the classes, see ``word_matrices``.
 
@@ -56,16 +56,16 @@ def score_matrices(
 def word_matrices(
     matcher: Matcher, labels: Sequence[str], gallery: Tokens, matrices: Mapping[str, NDArray[np.floating]]
 ) -> dict[str, NDArray[np.floating]]:
-    """(sketches, photos) float32, higher is better: by the word of each sketch's class, as a search takes it.
+    """Computes scores (sketches, photos) float32 by the word of each sketch's class, as searches do; higher is better.
 
     Args:
-        labels: of each sketch the class, which is its word. gallery: the photos' tokens.
+        labels: the class of each sketch, which is its word. gallery: the photos' tokens.
         matrices: the scores of the sketches alone, by the names of ``score_matrices``.
 
-    Returns "word", the word alone: its best photos stand for it, and their [Ret] is searched by; and "rn+word",
+    Returns "word" for the word alone, which is searched by the [Ret] of its best photos; and "rn+word",
     "rn+diffusion+word" and so on for the word together with the sketch.
 
-    Raises ModelError: this checkpoint has no vocabulary, or that does not have the name of a class.
+    Raises ModelError: this checkpoint has no vocabulary, or the vocabulary lacks the name of a class.
     """
     kinds = sorted(set(labels))
     scores = matcher.word_scores(gallery, [matcher.book.find(label) for label in kinds])
@@ -80,7 +80,7 @@ def word_matrices(
 
 
 def _alone(matcher: Matcher, gallery: Tokens, words: torch.Tensor) -> NDArray[np.float32]:
-    """(p,): the scores of a search by a word with this support (p,), without a sketch."""
+    """Computes the scores (p,) of a search by a word with this support (p,), without a sketch."""
     best = words.argsort(descending=True, stable=True)[:EXAMPLES]
     query = Tokens.of_ret(pulled(None, gallery.ret[best]))
     scores = matcher.scores(query, gallery, "ret")
@@ -95,7 +95,7 @@ def encoded(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:
 
 
 def encode_pictures(matcher: Matcher, pictures: Sequence[Picture], modality: Modality) -> Tokens:
-    """The tokens of all pictures in order, float32 on the CPU. Raises ModelError for a file that cannot be read."""
+    """Encodes all pictures in order, as float32 tokens on the CPU. Raises ModelError for a file that cannot be read."""
     parts = []
     for start in range(0, len(pictures), PREPARED_AT_ONCE):
         batch = [_prepared(matcher, picture, modality) for picture in pictures[start : start + PREPARED_AT_ONCE]]
@@ -111,5 +111,5 @@ def _prepared(matcher: Matcher, picture: Picture, modality: Modality) -> torch.T
 
 
 def counts(corpus: Corpus) -> str:
-    """The size of a corpus in words."""
+    """Writes the size of a corpus in words."""
     return f"{len(corpus.sketches)} sketches and {len(corpus.photos)} photos of {len(corpus.labels)} classes"

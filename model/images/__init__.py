@@ -1,6 +1,6 @@
-"""Pictures: opening files safely, finding the ink of a sketch, and preparing pixels for a network.
+"""Opens picture files safely, finds the ink of a sketch, and prepares pixels for a network.
 
-It does not load PyTorch before a tensor is asked for, because the processes of ``model.decoding`` do without.
+PyTorch is not loaded before a tensor is asked for, because the processes of ``model.decoding`` do not need it.
 """
 
 from model.images.files import (

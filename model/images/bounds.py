@@ -1,7 +1,7 @@
 """Counts, from the bytes of a file, the parts that cost a decoder time: scans, segments, chunks, strips.
 
-A file of a few megabytes can have millions of them, and then takes minutes to decode, however small its picture is.
-Counting them takes milliseconds. Everything else is left to the decoders, damage above all.
+A file of a few megabytes can have millions of these parts, and then takes minutes to decode, even if its picture is
+small. Counting them takes milliseconds. The decoders find all other problems, above all damage.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Literal
 
 from model.errors import CostlyImage
 
-# Progressive JPEGs have some ten scans; each of them may visit the whole picture.
+# The most scans of a JPEG. Progressive JPEGs have some ten; each scan may visit the whole picture.
 MOST_SCANS = 100
-# Large pictures have a few thousand chunks or strips. So many take Pillow some tenths of a second.
+# The most chunks or strips, for which Pillow takes some tenths of a second. Large pictures have a few thousand.
 MOST_PARTS = 65_536
 
-# A byte after 0xFF in compressed data that means something: neither a zero, nor a restart, nor 0xFF once more.
+# A marker in compressed data: 0xFF and a byte that is neither zero, nor a restart, nor 0xFF again.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _STRIPS, _TILES = 273, 324
 _SHORT = 3
 
 
 def check_bounds(data: bytes, kind: str) -> None:
-    """Raise `CostlyImage` where a file has more parts than any picture needs.
+    """Raise `CostlyImage` if a file has more parts than any picture needs.
 
-    kind: its media type. Types whose files can be read without a loop over such parts always pass.
+    kind: its media type. Files of types that are read without a loop over parts always pass.
     """
     if check := _CHECKS.get(kind):
         check(data)
@@ -36,7 +36,7 @@ def check_bounds(data: bytes, kind: str) -> None:
 
 def _check_jpeg(data: bytes) -> None:
     at, segments = 2, 0
-    # Decoders skip whatever is no segment.
+    # Decoders skip all bytes that are no segment.
     while (at := data.find(b"\xff", at)) >= 0 and (code := data[at + 1 : at + 2]) and code != b"\xda":
         segments += 1
         _check_count("JPEG", "segments", segments, MOST_PARTS)
@@ -44,7 +44,7 @@ def _check_jpeg(data: bytes) -> None:
         at += 1 if alone else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     if at < 0 or data.count(b"\xff\xda", at) <= MOST_SCANS:
         return
-    # They may be scans of further pictures in the same file, which are not decoded.
+    # The scans so far may belong to further pictures in the same file, which are not decoded.
     scans = 0
     for marker in _MARKER.finditer(data, at):
         if marker[0] == b"\xff\xd9":
@@ -85,13 +85,13 @@ def _check_tiff(data: bytes) -> None:
 
 
 def tiff_entries(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yields the entries of a TIFF file's first directory, as far as they are there.
+    """Yields the entries of a TIFF file's first directory, as far as the file has them.
 
-    Of each: its tag, how many values it has, and the first value, or where the values are if they do not fit.
+    An entry is its tag, how many values it has, and the first value, or the place of the values if they do not fit.
     """
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     sign, big = "<" if order == "little" else ">", b"+" in data[2:4]
-    # Where the directory is, how many entries it has, and of each: its tag, its type, how many values it has, and them.
+    # The layouts of the directory's place, of its number of entries, and of an entry: tag, type, count and values.
     place, count, entry = (sign + layout for layout in (("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")))
     with suppress(struct.error):
         (at,) = struct.unpack_from(place, data, 8 if big else 4)

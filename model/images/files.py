@@ -20,16 +20,16 @@ from model.images.ink import LEAST_CONTRAST
 from model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, is_raw_tiff, open_preview
 
 _DAY = re.compile(r"\s*(\d{4})[:-](\d\d)[:-](\d\d)(?!\d)", re.ASCII)
-# There are no photos from before; a camera whose clock was never set may say the year 0.
+# The year of the first photo. A camera whose clock was never set may say the year 0.
 _FIRST_YEAR = 1826
 
 
 def day_taken(picture: Image.Image) -> date | None:
-    """The day of EXIF's DateTimeOriginal, by the clock of the camera; None if it says none, or one that cannot be.
+    """Reads the day of EXIF's DateTimeOriginal, by the clock of the camera; None if there is none, or it is impossible.
 
-    A day that is still to come, as a camera with a wrong clock may write it, counts as none.
+    A day in the future, which a camera with a wrong clock may write, counts as none.
     """
-    # Cameras and editors write EXIF that no parser expects; a photo without its day is better than none.
+    # Cameras and editors write EXIF that no parser expects. A photo without its day is better than no photo.
     try:
         exif = picture.getexif()
         tag = ExifTags.Base.DateTimeOriginal
@@ -46,14 +46,14 @@ def _read_day(text: object, today: date) -> date | None:
         day = date(*map(int, found.groups()))
     except ValueError:
         return None
-    # It may be tomorrow already where the photo was taken.
+    # In the time zone of the photo it may be tomorrow already.
     return day if day.year >= _FIRST_YEAR and day <= today + timedelta(days=1) else None
 
 
 #: Pillow's own warning level: 256 MiB of RGB. Beyond it Pillow treats a file as a decompression bomb.
 MAX_PIXELS = 89_478_485
 
-#: The most bytes of a file: as many as a picture of MAX_PIXELS with four channels of 16 bits has, and some more.
+#: The most bytes of a file: somewhat more than a picture of MAX_PIXELS with four channels of 16 bits has.
 MAX_BYTES = 1 << 30
 # Bytes of a file that are read at once.
 _PIECE = 1 << 20
@@ -73,8 +73,8 @@ class OpenedImage:
     """A picture that was opened.
 
     Attributes:
-        image: as `open_image` gives it.
-        taken: the day on which it was taken, as its file says (`day_taken`); None where that says none.
+        image: as `open_image` returns it.
+        taken: the day on which it was taken, as its file says (`day_taken`); None if the file does not say.
     """
 
     image: Image.Image
@@ -122,7 +122,7 @@ _UPRIGHT = {
 }
 _STRIP_PIXELS = 1 << 22
 _WHITE = 255
-# If less of a sketch is transparent, it is a hole or the corners of its paper.
+# The least share of a sketch that is transparent if its paper is. Less is a hole, or the corners of the paper.
 _LEAST_SHEET = 0.2
 
 
@@ -136,15 +136,15 @@ def open_image(
     metadata. It may be called from several threads.
 
     With `least_side` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size: the smallest at which no side is shorter than
-    that many pixels. This is much faster where the picture will be reduced anyway, but the pixels differ slightly, and
+    this many pixels. This is much faster if the picture will be reduced anyway, but the pixels differ slightly, and
     thin lines suffer. It changes nothing for other files and for JPEGs that are too small.
 
-    With `sketch`, transparency becomes black where on white nothing could be seen: see `to_rgb`.
+    With `sketch`, transparency becomes black if nothing could be seen on white: see `to_rgb`.
 
-    Raises `UnsupportedImage` (not a type that is read here), `UndecodableImage` (such a type, but damaged, cut short
-    or empty), `ImageTooLarge` (more than `max_pixels` pixels by its header, or than `MAX_BYTES`), `CostlyImage` (it has
-    so many parts that it would take minutes to decode), all of them `ImageError`; and whatever `OSError` comes from a
-    path or stream that cannot be read. Pillow's own limit, twice `MAX_PIXELS`, holds whatever `max_pixels` says.
+    Raises `UnsupportedImage` (not a type that is read here), `UndecodableImage` (a known type, but damaged, cut short
+    or empty), `ImageTooLarge` (more than `max_pixels` pixels by its header, or more bytes than `MAX_BYTES`),
+    `CostlyImage` (so many parts that it would take minutes to decode), all of them `ImageError`; and any `OSError` of a
+    path or stream that cannot be read. Pillow's own limit, twice `MAX_PIXELS`, holds whatever `max_pixels` is.
     """
     return open_dated(source, max_pixels=max_pixels, least_side=least_side, sketch=sketch).image
 
@@ -157,18 +157,18 @@ def open_dated(
     try:
         return _decode(data, kind, max_pixels, least_side, sketch)
     except (ImageError, MemoryError):
-        raise  # the picture is not at fault where memory is short
+        raise  # the picture is not at fault if memory is short
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(_too_large(max_pixels)) from error
-    # Decoders of untrusted bytes raise anything from SyntaxError to struct.error; here all of it becomes one error.
+    # Decoders of untrusted bytes may raise any error from SyntaxError to struct.error. All become one error here.
     except Exception as error:
         raise UndecodableImage(f"the {_FORMATS[kind]} file is damaged: {_reason(error)}") from error
 
 
 def media_type(data: bytes) -> str | None:
-    """The media type (`image/png`) of a file, or None when it is not one that is read here.
+    """Returns the media type of a file, such as `image/png`; None for a type that is not read here.
 
-    data: its first 512 bytes at least. Of a few RAW files these say only that they are TIFF files, too.
+    data: its first 512 bytes at least. For a few RAW files these tell only that they are TIFF files, too.
     """
     for signature, kind in _SIGNATURES:
         if data.startswith(signature):
@@ -190,23 +190,23 @@ def media_type(data: bytes) -> str | None:
 
 
 def to_rgb(image: Image.Image, *, sketch: bool = False) -> Image.Image:
-    """A picture of any Pillow mode as 8-bit RGB of the same size, transparency on white, without metadata.
+    """Converts a picture of any Pillow mode to 8-bit RGB of the same size, transparency on white, without metadata.
 
-    With `sketch`, transparency is on black instead where all of the picture would be white, if at least a fifth of it
-    is transparent. So white strokes can be seen, while a white sheet with round corners stays blank.
+    With `sketch`, transparency is on black if all of the picture would be white otherwise and at least a fifth of it is
+    transparent. So white strokes can be seen, while a white sheet with round corners stays blank.
     """
     rgb = _on_paper(image, _WHITE)
     # A sketch without ink on white would only be refused as blank; the pixels of all other sketches stay as they are.
     if sketch and image.has_transparency_data and np.asarray(rgb).min() > _WHITE - LEAST_CONTRAST:
         on_black = _on_paper(image, 0)
         rgb = on_black if _black_share(on_black) >= _LEAST_SHEET else rgb
-    # A CMYK profile or an orientation left behind would be wrong for these pixels once somebody saves them.
+    # A CMYK profile or an orientation would be wrong for these pixels if somebody saved them.
     rgb.info = {}
     return rgb
 
 
 def _on_paper(image: Image.Image, paper: int) -> Image.Image:
-    """A picture of any mode as RGB; what is transparent in it gets the grey level `paper`."""
+    """Converts a picture of any mode to RGB. Its transparent parts get the grey level `paper`."""
     if image.mode.startswith("I") or image.mode == "F":
         return _from_numbers(image, paper)
     if image.mode == "LAB":
@@ -220,13 +220,13 @@ def _on_paper(image: Image.Image, paper: int) -> Image.Image:
 
 
 def _black_share(rgb: Image.Image) -> float:
-    """The share of a grey picture that is darker than the middle, 0 to 1."""
+    """Computes the share of a grey picture that is darker than the middle, 0 to 1."""
     counts = rgb.getchannel("R").histogram()
     return sum(counts[:128]) / sum(counts)
 
 
 def read_image_file(source: Source) -> bytes:
-    """The bytes of an image file. Raises what `open_image` raises for files of other types, without reading all."""
+    """Reads the bytes of an image file. Raises as `open_image` does for files of other types, without reading all."""
     return _read(source)[0]
 
 
@@ -245,7 +245,7 @@ def _read_stream(stream: BinaryIO) -> tuple[bytes, str]:
     head = stream.read(_SNIFFED)
     _kind(head)
     pieces, size = [head], len(head)
-    # A read takes memory for all that it may bring. All at once, that would be MAX_BYTES for the smallest file.
+    # A read takes memory for the most that it may return. Reading all at once would take MAX_BYTES for any small file.
     while piece := stream.read(min(_PIECE, MAX_BYTES + 1 - size)):
         pieces.append(piece)
         size += len(piece)
@@ -283,9 +283,9 @@ def _decode(data: bytes, kind: str, max_pixels: int, least_side: int | None, ske
 
 
 def _aligned(rgb: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
-    """A reduced JPEG without the part of its last row and column that lies outside the whole picture."""
+    """Cuts off the part of a reduced JPEG's last row and column that lies outside the whole picture."""
     size = round(box[2]), round(box[3])
-    # Otherwise the picture would be squashed by up to a pixel, which changes tokens more than the reduction itself.
+    # Without this the picture would be squashed by up to a pixel, which changes tokens more than the reduction itself.
     return rgb if box[2:] == rgb.size else rgb.resize(size, Image.Resampling.BICUBIC, box)
 
 
@@ -311,14 +311,14 @@ def _open_jpeg(stream: BinaryIO) -> ImageFile.ImageFile:
         return Image.open(stream, formats=("JPEG",))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise
-    # Pillow looks for the resolution in the EXIF block while opening, and may trip over what it finds there.
+    # Pillow looks for the resolution in the EXIF block while opening, and may fail at its content.
     except Exception:
         stream.seek(0)
         return Image.open(io.BytesIO(_without_exif(stream.read())), formats=("JPEG",))
 
 
 def _without_exif(jpeg: bytes) -> bytes:
-    """The file without its APP1 segments, which hold EXIF and XMP."""
+    """Returns the file without its APP1 segments, which hold EXIF and XMP."""
     kept, at = [jpeg[:2]], 2
     while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda" and at + 4 <= len(jpeg):
         end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
@@ -329,7 +329,7 @@ def _without_exif(jpeg: bytes) -> bytes:
 
 
 def _orientation(picture: Image.Image) -> int:
-    # Cameras and editors write EXIF that no parser expects; a picture on its side is better than none.
+    # Cameras and editors write EXIF that no parser expects. A picture on its side is better than no picture.
     try:
         return int(picture.getexif().get(_ORIENTATION, 1))
     except Exception:
@@ -337,7 +337,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _from_numbers(image: Image.Image, paper: int) -> Image.Image:
-    """Modes I;16, I and F: scaled by their usual range, or stretched from their least to their greatest value."""
+    """Scales the modes I;16, I and F by their usual range, or from their least to their greatest value."""
     values = np.asarray(image)
     low, high = (0.0, 65535.0) if image.format == "PNG" else _range(values)
     grey = np.empty(values.shape, np.uint8)

@@ -49,10 +49,10 @@ class Ink:
 
 
 def find_ink(image: Image.Image) -> Ink:
-    """The ink of an RGB sketch; raises `BlankSketch` when nothing stands out from the paper.
+    """Finds the ink of an RGB sketch. Raises `BlankSketch` when nothing stands out from the paper.
 
-    Darkness is the largest difference of a channel from the paper, so a yellow stroke on white counts in full, as
-    does a white one on black.
+    Darkness is the largest difference of a channel from the paper, so a yellow stroke on white counts in full, and so
+    does a white stroke on black.
     """
     distance = _distance(image, paper_colour(image))
     counts = np.array(Image.fromarray(distance).histogram())
@@ -68,9 +68,9 @@ def find_ink(image: Image.Image) -> Ink:
 
 
 def paper_colour(image: Image.Image) -> tuple[int, int, int]:
-    """The paper's colour: the median of the border, or of everything where the border is but a frame.
+    """Finds the paper's colour: the median of the border, or of everything if the border is only a frame.
 
-    White where neither covers much of the picture, as in a photo: then there is no paper.
+    It is white if neither colour covers much of the picture, as in a photo, which has no paper.
     """
     step = max(1, round((image.width * image.height / _SAMPLED_PIXELS) ** 0.5))
     sampled = (max(1, image.width // step), max(1, image.height // step))
@@ -85,14 +85,14 @@ def paper_colour(image: Image.Image) -> tuple[int, int, int]:
 
 
 def _median(colours: Pixels) -> tuple[int, int, int]:
-    # The lower of the two middle values, because their average may be a colour that the picture does not have.
+    # This takes the lower of two middle values, because their average may be a colour that the picture does not have.
     middle = (len(colours) - 1) // 2
     red, green, blue = np.partition(colours, middle, axis=0)[middle].tolist()
     return red, green, blue
 
 
 def percentile(counts: NDArray[np.int64], least: int, percent: int) -> int:
-    """The level that `percent` of the pixels of at least `least` do not exceed, or 0 where there are no such pixels.
+    """Finds the level that `percent` of the pixels of at least `least` do not exceed, or 0 without such pixels.
 
     counts: (256,), the pixels of each level. A percentile is used because the maximum may be a single odd pixel.
     """
@@ -101,20 +101,20 @@ def percentile(counts: NDArray[np.int64], least: int, percent: int) -> int:
 
 
 def stretched(darkness: Pixels, strongest: int) -> Pixels:
-    """The darkness scaled so that `strongest` and all above become 255."""
+    """Scales the darkness so that `strongest` and all above become 255."""
     table = np.minimum(255, (np.arange(256) * 510 + strongest) // (2 * strongest)).astype(np.uint8)
     return table[darkness]
 
 
 def keep_greatest(darkness: Pixels, factor: int) -> Pixels:
-    """The picture reduced by `factor`; each block becomes its greatest value."""
+    """Reduces the picture by `factor`. Each block becomes its greatest value."""
     height, width = darkness.shape
     rows = np.maximum.reduceat(darkness, np.arange(0, height, factor), axis=0)
     return np.maximum.reduceat(rows, np.arange(0, width, factor), axis=1)
 
 
 def _distance(image: Image.Image, paper: tuple[int, int, int]) -> Pixels:
-    """The distance of each pixel from the paper: the largest difference of a channel, (H, W) uint8."""
+    """Computes each pixel's distance from the paper: the largest difference of a channel, (H, W) uint8."""
     distance = np.empty((image.height, image.width), np.uint8)
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
@@ -125,9 +125,9 @@ def _distance(image: Image.Image, paper: tuple[int, int, int]) -> Pixels:
 
 
 def _box(ink: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """Top, bottom, left and right (ends exclusive) of the ink pixels that touch another one; None without such pixels.
+    """Finds the box (top, bottom, left, right; ends exclusive) of ink pixels that touch another; None without any.
 
-    Specks of dust are single pixels.
+    Single pixels are left out because they are specks of dust.
     """
     rows, columns = np.zeros(ink.shape[0], np.bool_), np.zeros(ink.shape[1], np.bool_)
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):

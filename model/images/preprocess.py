@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _MODALITIES = ("sketch", "photo")
 
-# Margin on each side of the ink, as a share of the input's side: strokes at the very edge would be cut by patches.
+# Margin on each side of the ink, as a share of the input's side. Without it, patches would cut strokes at the edge.
 _MARGIN = 0.05
 # Sketches that shrink more than this first keep the greatest value of each block, so that thin lines survive.
 _MOST_REDUCTION = 8
@@ -40,12 +40,12 @@ _WEIGHT_BITS = 11
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Everything that decides how the inputs of one network are made.
+    """Holds everything that decides how the inputs of one network are made.
 
     Photos are squashed to a square with Pillow's bicubic filter. Sketches are cropped to their ink, drawn dark on
-    white whatever their colours, scaled with antialias and centred on a white square; or, `released`, treated as the
-    public ZSE-SBIR checkpoints were trained: see `prepare_released_sketch`; or, `padded`, sketches and photos alike are
-    padded to squares, as those of CLIP-AT were: see `prepare_padded`.
+    white whatever their colours, scaled with antialias and centred on a white square. With `released`, sketches are
+    prepared as for the training of the public ZSE-SBIR checkpoints: see `prepare_released_sketch`. With `padded`, both
+    sketches and photos are padded to squares, as for the training of CLIP-AT: see `prepare_padded`.
     """
 
     image_size: int = 224
@@ -55,7 +55,7 @@ class Preprocessing:
     padded: bool = False
 
     def open(self, source: Source, modality: str) -> Image.Image:
-        """Opens a picture in the form that `prepare` expects; raises what `open_image` raises.
+        """Opens a picture in the form that `prepare` expects. Raises as `open_image` does.
 
         A large JPEG photo is decoded at a fraction of its size, with no side shorter than three times `image_size`.
         Sketches, and photos for `released` networks, are decoded whole.
@@ -63,14 +63,14 @@ class Preprocessing:
         return open_image(source, least_side=self.least_side(modality), sketch=modality == "sketch")
 
     def prepare(self, image: Image.Image, modality: str) -> torch.Tensor:
-        """A picture of any size and mode as (3, image_size, image_size) float32, (value / 255 - mean) / std.
+        """Prepares a picture of any size and mode as (3, image_size, image_size) float32, (value / 255 - mean) / std.
 
         Raises `BlankSketch` for a sketch without ink, `ModelError` for a modality other than "sketch" and "photo".
         """
         return self.to_tensor(self.pixels(image, modality))
 
     def pixels(self, image: Image.Image, modality: str) -> Pixels:
-        """The pixels that `prepare` normalises: (image_size, image_size, 3) uint8."""
+        """Makes the pixels that `prepare` normalises: (image_size, image_size, 3) uint8."""
         if modality not in _MODALITIES:
             raise ModelError(f"modality must be 'sketch' or 'photo', not {modality!r}")
         if self.padded:
@@ -80,10 +80,10 @@ class Preprocessing:
         return (prepare_released_sketch if self.released else prepare_sketch)(image, self.image_size)
 
     def to_tensor(self, pixels: Pixels) -> torch.Tensor:
-        """(H, W, 3) uint8 to (3, H, W) float32, normalised."""
+        """Normalises pixels: (H, W, 3) uint8 -> (3, H, W) float32."""
         import torch
 
-        # NumPy, because PyTorch would start threads for each thread that prepares, and they use the CPU while idle.
+        # NumPy is used, because PyTorch would start threads for each preparing thread, which use the CPU while idle.
         mean, std = (np.array(side, np.float32)[:, None, None] for side in (self.mean, self.std))
         values = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
         values /= np.float32(255)
@@ -92,24 +92,24 @@ class Preprocessing:
         return torch.from_numpy(values)
 
     def fingerprint(self) -> str:
-        """Hex SHA-256 of the inputs made of a few probe pictures; it changes when, and only when, inputs change."""
+        """The hex SHA-256 of the inputs made of a few probe pictures. It changes if and only if inputs change."""
         return _fingerprint(self)
 
     def least_side(self, modality: str) -> int | None:
-        """The `least_side` for `open_image`; None where a picture is decoded whole."""
+        """Returns the `least_side` for `open_image`; None if pictures are decoded whole."""
         return None if self.released or modality == "sketch" else _PHOTO_DETAIL * self.image_size
 
 
 def prepare_photo(image: Image.Image, size: int) -> Pixels:
-    """A photo squashed to (size, size, 3) uint8 with Pillow's antialiased bicubic filter."""
+    """Squashes a photo to (size, size, 3) uint8 with Pillow's antialiased bicubic filter."""
     return np.array(_rgb(image, sketch=False).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def prepare_sketch(image: Image.Image, size: int) -> Pixels:
-    """A sketch on any paper, in any colour, as dark strokes centred on a white square: (size, size, 3) uint8.
+    """Draws a sketch on any paper, in any colour, as dark strokes centred on a white square: (size, size, 3) uint8.
 
     The ink's longer side, with a margin of 5% of `size` on both ends, fills the square. The strongest ink is black;
-    paper is white; what lies between keeps its proportion. Raises `BlankSketch` when nothing stands out.
+    paper is white; levels between them keep their proportion. Raises `BlankSketch` when nothing stands out.
     """
     darkness = find_ink(_rgb(image, sketch=True)).crop
     side = max(1, size - 2 * round(size * _MARGIN))
@@ -130,12 +130,13 @@ def prepare_sketch(image: Image.Image, size: int) -> Pixels:
 
 
 def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
-    """A sketch as the released ZSE-SBIR networks saw theirs: (size, size, 3) uint8.
+    """Prepares a sketch as for the training of the released ZSE-SBIR networks: (size, size, 3) uint8.
 
-    Crop to the pixels with R+G+B <= 300 and a margin of 10 pixels left and above, 9 right and below; scale so that
-    the longer side is `size`, bilinear without antialias as OpenCV's; pad to a square with the crop's largest value,
-    half of the margin before. Where the paper is dark or no ink is, the sketch is first drawn dark on white (as
-    `prepare_sketch` sees it) and then cropped alike. Raises `BlankSketch` when nothing stands out.
+    It is cropped to the pixels with R+G+B <= 300 and a margin of 10 pixels left and above, 9 right and below; scaled so
+    that the longer side is `size`, bilinear without antialias as by OpenCV; and padded to a square with the crop's
+    largest value, half of the padding before. If the paper is dark, or no pixel is that dark, the sketch is first drawn
+    dark on white (as `prepare_sketch` sees it) and then cropped in the same way. Raises `BlankSketch` when nothing
+    stands out.
     """
     rgb = _rgb(image, sketch=True)
     pixels = np.asarray(rgb)
@@ -160,7 +161,7 @@ def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
 
 
 def prepare_padded(image: Image.Image, size: int, *, sketch: bool) -> Pixels:
-    """A picture as the released CLIP-AT networks saw theirs: (size, size, 3) uint8.
+    """Prepares a picture as for the training of the released CLIP-AT networks: (size, size, 3) uint8.
 
     It is scaled until its longer side is `size`, with Pillow's antialiased bicubic filter, and stands in the middle of
     a black square. Raises `BlankSketch` for a sketch in which nothing stands out.
@@ -195,7 +196,7 @@ def _released_box(pixels: Pixels) -> tuple[int, int, int, int] | None:
 
 
 def _bilinear(pixels: Pixels, height: int, width: int) -> Pixels:
-    """OpenCV's INTER_LINEAR without antialias, in integers, so that every machine gives the same bytes."""
+    """Scales as OpenCV's INTER_LINEAR, without antialias, in integers, so that every machine gives the same bytes."""
     top, bottom, down = _neighbours(pixels.shape[0], height)
     left, right, across = _neighbours(pixels.shape[1], width)
     one = 1 << _WEIGHT_BITS
@@ -209,8 +210,8 @@ def _bilinear(pixels: Pixels, height: int, width: int) -> Pixels:
 
 
 def _neighbours(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """For each new pixel the two old ones beside its centre, and the second one's weight in fixed point."""
-    # Twice the position, times the new length: the centre (i + 0.5) * old / new - 0.5 without a fraction.
+    """Finds for each new pixel the two old pixels beside its centre, and the second one's weight in fixed point."""
+    # The position times twice the new length: the centre (i + 0.5) * old / new - 0.5 without a fraction.
     doubled = np.clip((2 * np.arange(new, dtype=np.int64) + 1) * old - new, 0, 2 * new * (old - 1))
     first = doubled // (2 * new)
     weight = ((doubled - 2 * new * first) * (1 << _WEIGHT_BITS) + new) // (2 * new)
@@ -221,7 +222,7 @@ def _neighbours(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64
 def _fingerprint(preprocessing: Preprocessing) -> str:
     digest = hashlib.sha256()
     digest.update(repr((preprocessing.image_size, preprocessing.mean, preprocessing.std)).encode())
-    # The probes are not opened from files, so the one thing that is decided about files is added here.
+    # The probes are not opened from files, so the only choice about files is added here.
     if (side := preprocessing.least_side("photo")) is not None:
         digest.update(f"JPEG from {side}".encode())
     for picture in _probes():
@@ -231,7 +232,7 @@ def _fingerprint(preprocessing: Preprocessing) -> str:
 
 
 def _probes() -> Iterator[Image.Image]:
-    """Pictures that together use every branch above: clean, tinted, light on dark, faint, huge, narrow, noisy."""
+    """Yields pictures that use every branch above: clean, tinted, light on dark, faint, huge, narrow, noisy."""
     for size, paper, pen, width in (
         ((256, 256), (255, 255, 255), (0, 0, 0), 3),
         ((301, 173), (244, 233, 200), (30, 60, 160), 5),

@@ -1,4 +1,4 @@
-"""Cameras' RAW files, of which the preview is read that the camera has put into them."""
+"""Reads the preview that a camera has put into a RAW file."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ RAW_SIGNATURES = (b"II*\x00\x10\x00\x00\x00CR", b"FUJIFILMCCD-RAW", b"IIRO", b"I
 RAW_BRAND = b"crx "
 
 _SUBFILE, _PHOTOMETRIC, _SUB_DIRECTORIES, _DNG_VERSION = 254, 262, 330, 50706
-# Values of a colour filter, and linear values.
+# Kinds of sensor values: of a colour filter, and linear.
 _SENSOR_VALUES = {32803, 34892}
 _REDUCED = 1
-# EXIF's orientation by LibRaw's, which counts from 0.
+# EXIF's orientation for each orientation of LibRaw, which counts from 0.
 _ORIENTATIONS = (1, 2, 4, 3, 5, 8, 6, 7)
 
 
 def is_raw_tiff(data: bytes) -> bool:
     """True if the first directory of a TIFF file is that of a RAW file: most cameras' RAW files are TIFF files."""
     tags = {tag: value for tag, _, value in islice(tiff_entries(data), MOST_PARTS)}
-    # A picture that begins with a small copy of itself has the values of the sensor in a directory below.
+    # A file that begins with a small copy of the picture has the values of the sensor in a directory below.
     begins_small = bool(tags.get(_SUBFILE, 0) & _REDUCED) and _SUB_DIRECTORIES in tags
     return begins_small or _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _SENSOR_VALUES
 
 
 def open_preview(stream: BinaryIO) -> Image.Image:
-    """Opens the largest preview in a RAW file. Its EXIF has an orientation, and the day where the file says one.
+    """Opens the largest preview in a RAW file. Its EXIF has an orientation, and the day if the file tells it.
 
     Raises UnsupportedImage: rawpy is not installed. UndecodableImage: no preview can be read. CostlyImage.
     """
@@ -55,11 +55,11 @@ def open_preview(stream: BinaryIO) -> Image.Image:
         picture: Image.Image = Image.open(io.BytesIO(preview.data), formats=("JPEG",))
     else:
         picture = Image.fromarray(np.array(preview.data).squeeze())
-    # It is the camera's, which may be anything, or else what LibRaw tells of the RAW file.
+    # EXIF comes from the camera, where it may be damaged in any way, or else from what LibRaw tells of the RAW file.
     with suppress(Exception):
         exif = picture.getexif()
         exif.setdefault(ExifTags.Base.Orientation, _ORIENTATIONS[flip])
-        # LibRaw tells the beginning of 1970 where the file does not say when it was taken.
+        # LibRaw tells the beginning of 1970 if the file does not say when it was taken.
         if (taken := str(exif.get(ExifTags.Base.DateTime, ""))) > "1971":
             exif.setdefault(ExifTags.Base.DateTimeOriginal, taken)
     return picture

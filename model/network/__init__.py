@@ -1,4 +1,4 @@
-"""The networks: from a picture to tokens, and from the tokens of two pictures to their relation score.
+"""Holds the networks, which make tokens of a picture, and a relation score of the tokens of two pictures.
 
 ``ret_network.py`` has the parts of every network. ``zse.py`` composes the network of ZSE-SBIR from the other modules;
 ``ModelConfig`` says which variant of it. ``clip_at.py`` and ``sketch_an_anchor.py`` have networks with one vector for

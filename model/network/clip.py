@@ -1,6 +1,6 @@
 """CLIP by open_clip: found and opened, its image encoder as a ViT of timm, and the vectors of sentences.
 
-open_clip is imported where it is used. Programs that search do not need it, and other networks never do.
+open_clip is imported in the functions that use it. Programs that search do not need it, and other networks never do.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _RENAMED = (
     (r"^transformer\.resblocks\.(\d+)\.mlp\.c_fc\.", r"blocks.\1.mlp.fc1."),
     (r"^transformer\.resblocks\.(\d+)\.mlp\.c_proj\.", r"blocks.\1.mlp.fc2."),
 )
-# The numbers of a head in all of OpenAI's encoders.
+# The width of a head in all of OpenAI's encoders.
 _HEAD = 64
 _NORM_EPS = 1e-5
-# Sentences whose vectors are computed at once.
+# The number of sentences whose vectors are computed at once.
 _AT_ONCE = 64
 
 
@@ -175,8 +175,8 @@ class Clip:
 def read_clip(source: str) -> Clip:
     """Reads a CLIP, whose weights are downloaded if they are named by a tag and not on this disk.
 
-    source: see FORMS. Raises ModelError, saying what to do, for one that cannot be had or used: it has no text encoder,
-    or its image encoder is no plain ViT.
+    source: see FORMS. Raises ModelError, saying what to do, for a CLIP that cannot be found or used, because it has no
+    text encoder, or its image encoder is no plain ViT.
     """
     import open_clip
 
@@ -192,7 +192,7 @@ def read_clip(source: str) -> Clip:
             ) from error
         raise
 
-    # Not inference mode, whose tensors no training can use.
+    # Inference mode is not used, because a training cannot use its tensors.
     @torch.no_grad()
     def text(sentences: Sequence[str]) -> torch.Tensor:
         starts = range(0, len(sentences), _AT_ONCE)
@@ -210,10 +210,10 @@ def clip_encoder(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> PretrainedVit:
-    """An image encoder from its weights, under the names of CLIP's own code, without a prefix such as "visual.".
+    """Makes an image encoder from its weights, under the names of CLIP's own code, without a prefix such as "visual.".
 
     heads: of its attention; None for as many as OpenAI gave to a ViT of its width.
-    Raises ModelError where they are not those of a ViT of CLIP.
+    Raises ModelError if they are not the weights of a ViT of CLIP.
     """
     try:
         conv, position, projection = state["conv1.weight"], state["positional_embedding"], state["proj"]

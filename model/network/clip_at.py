@@ -18,11 +18,11 @@ from model.network.tokens import Tokens
 from model.network.vit import OneVectorConfig, VitLayout, load_vit, mean_attention
 
 _MODALITIES: tuple[Modality, ...] = ("sketch", "photo")
-# The name of what sketches and photos share.
+# The name of a part that sketches and photos share.
 _BOTH = "both"
 # The spread of the random numbers with which prompts start.
 _PROMPT_SPREAD = 0.02
-# Where the LayerNorms of a ViT of timm stand, and what they are called in ``LayerNorms``.
+# Names of the LayerNorms in a ViT of timm, and in ``LayerNorms``.
 _NORMS = (
     (re.compile(r"norm_pre\."), "first."),
     (re.compile(r"blocks\.(\d+)\.norm1\."), r"attention.\1."),
@@ -37,8 +37,8 @@ class ClipAtConfig(OneVectorConfig):
 
     Attributes:
         prompts: how many learned tokens the input of the ViT gets.
-        shared_prompts, shared_norms: whether sketches and photos have the same prompts, and the same LayerNorms (A):
-            both for fine-grained networks, neither for those of categories.
+        shared_prompts, shared_norms: whether sketches and photos have the same prompts, and the same LayerNorms (A).
+            Both are true for fine-grained networks, and neither for networks of categories.
     """
 
     prompts: int = 3
@@ -49,12 +49,12 @@ class ClipAtConfig(OneVectorConfig):
 
     @property
     def width(self) -> int:
-        """Numbers in the vector of a picture."""
+        """The length of a picture's vector."""
         return self.vit.projection or self.vit.width
 
 
 class LayerNorms(nn.Module):
-    """The LayerNorms of a ViT, apart from it."""
+    """The LayerNorms of a ViT, stored apart from it."""
 
     def __init__(self, layout: VitLayout) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class LayerNorms(nn.Module):
 
 
 class FrozenVit(nn.Module):
-    """A ViT without LayerNorms, which is frozen; prompts and LayerNorms are given to it with each batch."""
+    """A frozen ViT without LayerNorms. Prompts and LayerNorms are given to it with each batch."""
 
     def __init__(self, layout: VitLayout, image_size: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class FrozenVit(nn.Module):
     ) -> torch.Tensor:
         """(b, 3, H, W) normalised pixels -> (b, width or projection), the class token as it leaves the ViT.
 
-        prompts: (k, width), tokens that stand behind those of the patches and have no position. ``trace`` records the
+        prompts: (k, width), tokens that follow the tokens of the patches and have no position. ``trace`` records the
         attention of the class token.
         """
         vit = self.vit
@@ -105,7 +105,7 @@ class FrozenVit(nn.Module):
 
 
 class Learned(nn.Module):
-    """All that CLIP-AT learns: prompts and LayerNorms, of sketches and of photos, or of both together (A)."""
+    """All that CLIP-AT learns: prompts and LayerNorms, for sketches and for photos, or for both together (A)."""
 
     def __init__(self, config: ClipAtConfig) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class Learned(nn.Module):
         self.norms = nn.ModuleDict({name: LayerNorms(layout) for name in _names(config.shared_norms)})
 
     def of(self, modality: Modality) -> tuple[torch.Tensor, LayerNorms]:
-        """The prompts (k, d) and the LayerNorms of sketches or of photos."""
+        """Returns the prompts (k, d) and the LayerNorms of sketches or of photos."""
         prompts: torch.Tensor = self.prompts[modality if modality in self.prompts else _BOTH]
         norms = self.norms[modality if modality in self.norms else _BOTH]
         assert isinstance(norms, LayerNorms)
@@ -148,10 +148,10 @@ class ClipAtNetwork(RetNetwork):
 
 
 def clip_at_network_from(config: ClipAtConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> ClipAtNetwork:
-    """A network whose ViT, and all of whose LayerNorms, start with these weights. Prompts are random, from ``seed``.
+    """Makes a network whose ViT and LayerNorms start with these weights. Prompts are random, from ``seed``.
 
     weights: of a ViT, under timm's key names, and of its projection as "projection.weight" if the config has one.
-    Raises ModelError where they are those of another ViT.
+    Raises ModelError if they are the weights of another ViT.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -174,7 +174,7 @@ def clip_at_network_from(config: ClipAtConfig, weights: dict[str, torch.Tensor],
 
 
 def with_learned(network: ClipAtNetwork, learned: Learned) -> ClipAtNetwork:
-    """A network in evaluation mode with this frozen ViT, which is not copied, and other prompts and LayerNorms."""
+    """Makes a network in evaluation mode with the same frozen ViT, not copied, and other prompts and LayerNorms."""
     with torch.device("meta"):
         other = ClipAtNetwork(dataclasses.replace(network.config), network.calibration)
     other.encoder, other.learned = network.encoder, learned
@@ -187,7 +187,7 @@ def _names(shared: bool) -> tuple[str, ...]:
 
 
 def split_norms(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """The weights of a ViT under timm's names: those of ``FrozenVit.vit``, and those of ``LayerNorms``."""
+    """Splits the weights of a ViT under timm's names: into those of ``FrozenVit.vit``, and those of ``LayerNorms``."""
     rest, norms = {}, {}
     for key, value in state.items():
         found = [pattern.sub(name, key, count=1) for pattern, name in _NORMS if pattern.match(key)]

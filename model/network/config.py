@@ -1,4 +1,4 @@
-"""The configuration and the calibration of a network; both travel as JSON in the checkpoint's metadata."""
+"""Defines the configuration and the calibration of a network, which are JSON in the checkpoint's metadata."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 Modality = Literal["sketch", "photo"]
 Method = Literal["rn", "ret", "fused"]
 METHODS: tuple[Method, ...] = ("rn", "ret", "fused")
-# What numbers, or each number of a tuple, may be: several times what the largest networks of this kind have.
+# The bounds of numbers, or of each number of a tuple: several times the values of the largest networks of this kind.
 Bounds = dict[str, tuple[float, float]]
-# Of a vocabulary: ten times as many words as the largest one has, and what its names have at most.
+# The most words of a vocabulary, ten times those of the largest one, and the most names of a word.
 _MOST_WORDS = 20_000
 MOST_NAMES = 16
 # Fields that earlier versions wrote, with the only value that this one can still do.
@@ -45,9 +45,9 @@ def to_json(record: DataclassInstance) -> str:
 
 
 def from_json(kind: type[Record], text: str, title: str) -> Record:
-    """The record that ``to_json`` wrote; lists become tuples, missing fields take their defaults.
+    """Reads the record that ``to_json`` wrote. Lists become tuples, and missing fields take their defaults.
 
-    title: says in errors what is read.
+    title: names the record in errors.
 
     Raises ModelError: a field is unknown or gone, a value has another type, or a field without a default is missing.
     """
@@ -76,15 +76,15 @@ def from_json(kind: type[Record], text: str, title: str) -> Record:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Travels with the weights in the checkpoint's metadata, apart from the architecture (``ModelConfig``).
+    """The choices that belong to the weights. They are in the checkpoint's metadata, apart from the ``ModelConfig``.
 
     Attributes:
         methods: the ways of scoring that were trained: "rn" by the relation network, "ret" by the distance of [Ret],
             "fused" by both.
-        best_method: the one with the highest mAP@all on the validation classes; "auto" means it.
+        best_method: the method with the highest mAP@all on the validation classes; "auto" stands for it.
         fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance; None without it.
-        diffusion: cosine in [-1, 1) from which two photos lend each other their scores (``model.ranking``);
-            None where none was chosen, so that rankings cannot be diffused.
+        diffusion: cosine in [-1, 1) from which two photos share their scores (``model.ranking``); None if no value was
+            chosen, so that rankings cannot be diffused.
         variants: how many variants of a sketch are encoded unless the caller says otherwise, 1 to MOST_VARIANTS.
 
     Raises ModelError: the values contradict each other.
@@ -117,7 +117,7 @@ class Calibration:
         return bool(set(self.methods) - {"ret"})
 
 
-# For a network whose relation network is untrained: only [Ret] may be used for scores.
+# The calibration of a network whose relation network is untrained: only [Ret] may be used for scores.
 UNCALIBRATED = Calibration()
 
 
@@ -128,11 +128,11 @@ class NetworkConfig(ABC):
     Attributes:
         name: the preset or recipe it came from, shown to users.
         image_size: side of the square input in pixels.
-        prototypes: how many the prior of photos has (``model.network.ret_network``); 0 for a network without one.
-        words: the words of the vocabulary (``model.network.ret_network``), each by its names, of which the first is the
-            one that is shown; none for a network without one.
-        drawn: for each kind of thing that the vocabulary knows in sketches, the number of its word; -1 where no word
-            names it.
+        prototypes: how many the prior of photos has (``model.network.ret_network``); 0 for a network without a prior.
+        words: the words of the vocabulary (``model.network.ret_network``), each by its names, of which the first is
+            shown; empty for a network without a vocabulary.
+        drawn: for each kind of thing that the vocabulary knows in sketches, the number of its word; -1 if no word names
+            it.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
 
     Raises ModelError: the values contradict each other, or lie outside their bounds.
@@ -154,13 +154,14 @@ class NetworkConfig(ABC):
     }
 
     if TYPE_CHECKING:
-        # Fields of some configurations, and properties of others.
+        # These are fields of some configurations, and properties of others.
         @property
         def width(self) -> int:
-            """Numbers of [Ret]."""
+            """The length of [Ret]."""
 
     def __post_init__(self) -> None:
-        # A checkpoint may come from anywhere: first what would let the network, or the checks below, take for ever.
+        # A checkpoint may come from anywhere. Values that would let the network, or the other checks, take for ever are
+        # checked first.
         problems = out_of_bounds(self, self.bounds) or self.problems()
         if problem := problem_of_words(self.words, self.drawn):
             problems.append(problem)
@@ -168,12 +169,12 @@ class NetworkConfig(ABC):
             raise ModelError("unusable network configuration: " + "; ".join(problems))
 
     def problems(self) -> list[str]:
-        """Why these values do not go together."""
+        """Lists the reasons why these values do not go together."""
         return []
 
     @property
     def guess_width(self) -> int:
-        """Numbers from which it is guessed what a sketch shows: those of [Ret], or of a summary."""
+        """The length of the vector from which guesses are made: [Ret], or a summary of the sketch."""
         return self.width
 
     @property
@@ -193,11 +194,11 @@ class NetworkConfig(ABC):
 
     @abstractmethod
     def token_count(self, modality: Modality) -> int:
-        """The number of tokens of an encoded image, [Ret] included."""
+        """Returns the number of tokens of an encoded image, [Ret] included."""
 
 
 def out_of_bounds(record: DataclassInstance, bounds: Bounds) -> list[str]:
-    """Says which numbers of a record lie outside their bounds; NaN does."""
+    """Lists the numbers of a record that lie outside their bounds, among them NaN."""
     values = {name: getattr(record, name) for name in bounds}
     return [
         f"{name} must lie in {bounds[name][0]:g} to {bounds[name][1]:g}"
@@ -208,7 +209,7 @@ def out_of_bounds(record: DataclassInstance, bounds: Bounds) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(NetworkConfig):
-    """The configuration of a network of ZSE-SBIR. Sections are its paper's.
+    """The configuration of a network of ZSE-SBIR. Section numbers are those of its paper.
 
     Attributes:
         patch_size: side of one patch in pixels.
@@ -230,7 +231,7 @@ class ModelConfig(NetworkConfig):
         relation_hidden: hidden widths of the paper's relation network (kernel-mlp).
         relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.
         dropout: in encoder, cross-attention and relation network, while training only.
-        released_*: what released ZSE-SBIR checkpoints were trained with; a new network leaves them False.
+        released_*: how released ZSE-SBIR checkpoints were trained; False for new networks.
     """
 
     width: int
@@ -258,9 +259,9 @@ class ModelConfig(NetworkConfig):
     dropout: float = 0.1
     # The released loader squashes photos and crops sketches by fixed thresholds and margins.
     released_preprocessing: bool = False
-    # The released tokenizer averages its two branches where the paper adds them.
+    # The released tokenizer averages its two branches; the paper adds them.
     released_tokenizer_average: bool = False
-    # The released cross-attention takes the value from the query's own side, where eq. 6 takes the key's.
+    # The released cross-attention takes the value from the query's own side; eq. 6 takes it from the key's side.
     released_value_from_query: bool = False
     # The released kernel views (n, d) tokens as a (d, 14, 14) map without transposing them.
     released_kernel_view: bool = False
@@ -288,7 +289,7 @@ class ModelConfig(NetworkConfig):
     }
 
     def problems(self) -> list[str]:
-        """Why these values do not go together."""
+        """Lists the reasons why these values do not go together."""
         problems = []
         for name in ("image_size", "sketch_size"):
             if getattr(self, name) % self.patch_size:
@@ -328,7 +329,7 @@ class ModelConfig(NetworkConfig):
 
     @property
     def guess_width(self) -> int:
-        """As for every network; a two-sided encoder gives class token and mean patch."""
+        """The length of the vector from which guesses are made: two-sided, class token and mean patch; else [Ret]."""
         return 2 * self.encoder_width or self.width
 
     @property
@@ -337,15 +338,15 @@ class ModelConfig(NetworkConfig):
         return (self.sketch_size or self.image_size) // self.patch_size
 
     def patches(self, modality: Modality) -> int:
-        """Patches along one side of a sketch or of a photo."""
+        """Returns how many patches there are along one side of a sketch or of a photo."""
         return self.sketch_grid if modality == "sketch" else self.grid
 
     def keep_rate(self, modality: Modality) -> float:
-        """r_S or r_I."""
+        """Returns the keep rate r_S or r_I."""
         return self.keep_sketch if modality == "sketch" else self.keep_photo
 
     def kept(self, modality: Modality) -> tuple[int, ...]:
-        """The numbers of patch tokens that each selection leaves, in order; the last one leaves the encoder."""
+        """Returns how many patch tokens each selection leaves, in order. The last number leaves the encoder."""
         counts = []
         left = self.patches(modality) ** 2
         for _ in self.select_after:
@@ -354,12 +355,12 @@ class ModelConfig(NetworkConfig):
         return tuple(counts)
 
     def token_count(self, modality: Modality) -> int:
-        """The number of tokens of an encoded image, [Ret] included."""
+        """Returns the number of tokens of an encoded image, [Ret] included."""
         return 1 + (self.kept(modality) or (self.patches(modality) ** 2,))[-1]
 
 
 def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | None:
-    """Why these cannot be the words of a vocabulary, and of what it knows in sketches; None where they can."""
+    """Says why these cannot be the words of a vocabulary, and of the things it knows in sketches; None if they can."""
     if (most := max(len(words), len(drawn))) > _MOST_WORDS:
         return f"words must be at most {_MOST_WORDS:,}, not {most:,}"
     shown: set[str] = set()
@@ -375,7 +376,7 @@ def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | 
 
 
 def kept_count(tokens: int, rate: float) -> int:
-    """ceil(rate * tokens). The rate counts as the decimal number that prints it, not as its binary approximation."""
+    """Computes ceil(rate * tokens), with the rate as its printed decimal number, not as its binary approximation."""
     return math.ceil(Fraction(str(rate)) * tokens)
 
 
@@ -430,7 +431,7 @@ PRESETS: dict[str, ModelConfig] = {
 
 
 def preset(name: str) -> ModelConfig:
-    """The configuration of that name; ModelError names the ones there are."""
+    """Returns the configuration of this name. Raises ModelError, with the known names, for another name."""
     try:
         return PRESETS[name]
     except KeyError:

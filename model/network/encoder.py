@@ -1,7 +1,8 @@
 """The ViT encoder: tokenizer (section 3.1), retrieval token (section 3.2) and token selection (section 3.4).
 
-Blocks compute what timm's do, with its names of weights and its initialisation. They are not taken from timm, because
-importing timm brings torchvision and PyTorch's compiler: seconds and memory for every program that searches or indexes.
+Blocks compute the same as timm's, with its names of weights and its initialisation. They are not taken from timm,
+because importing timm brings torchvision and PyTorch's compiler: seconds and memory for every program that searches or
+indexes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from model.network.tokens import Tokens
 class LearnableTokenizer(nn.Module):
     """Four convolutions of stride 2 without bias. They see far beyond one patch, because strokes are sparse.
 
-    No ReLU follows the last one: it starts at zero in a new network, and behind a ReLU it would get no gradient.
+    No ReLU follows the last convolution: it starts at zero in a new network, and would get no gradient behind a ReLU.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -76,12 +77,12 @@ class Block(nn.Module):
         self.mlp = Perceptron(config)
 
     def attended(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The first half, (b, n, d) -> (b, n, d), and the attention weights of [Ret] in it: see `SelfAttention`."""
+        """Computes the first half, (b, n, d) -> (b, n, d), and its attention weights of [Ret]: see `SelfAttention`."""
         output, ret_row = self.attn(self.norm1(x))
         return x + output, ret_row
 
     def transformed(self, x: torch.Tensor) -> torch.Tensor:
-        """The second half, (b, n, d) -> (b, n, d)."""
+        """Computes the second half, (b, n, d) -> (b, n, d)."""
         hidden: torch.Tensor = x + self.mlp(self.norm2(x))
         return hidden
 
@@ -98,7 +99,7 @@ class SelfAttention(nn.Module):
         self.proj_drop = nn.Dropout(config.dropout)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The output, and the attention weights of [Ret] (eq. 7).
+        """Computes the output, and the attention weights of [Ret] (eq. 7).
 
         x (b, n, d) -> output (b, n, d) and weights (b, heads, n-1) of [Ret] for each patch token; the softmax is over
         all n keys. The fused kernel computes the output but does not return weights, so the one row of [Ret] is
@@ -183,9 +184,9 @@ class Encoder(nn.Module):
 
 
 def select_tokens(importance: torch.Tensor, rate: float) -> torch.Tensor:
-    """Indices (b, ceil(rate*n)) of the most important of n tokens, in ascending order; ties go to the first.
+    """Chooses the most important of n tokens: indices (b, ceil(rate*n)), in ascending order; ties go to the first.
 
-    importance: (b, n), higher is kept.
+    importance: (b, n); tokens with higher values are kept.
     """
     count = kept_count(importance.shape[1], rate)
     order = importance.argsort(dim=1, descending=True, stable=True)
@@ -193,5 +194,5 @@ def select_tokens(importance: torch.Tensor, rate: float) -> torch.Tensor:
 
 
 def gather(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Rows ``index`` (b, k) of ``tokens`` (b, n, d)."""
+    """Takes the rows ``index`` (b, k) of ``tokens`` (b, n, d)."""
     return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))

@@ -1,7 +1,7 @@
-"""From the tokens of a sketch and of a photo to a relation logit: cross-attention (3.3) and relation network (3.5).
+"""Makes a relation logit of a sketch's and a photo's tokens, by cross-attention (3.3) and relation network (3.5).
 
-The tokens of one pair flow through the cross-attention like this; ``project`` runs once for each image, all else once
-for each pair::
+The tokens of one pair flow through the cross-attention like this; ``project`` runs once for each image, and all other
+steps once for each pair::
 
       sketch tokens x_s                               photo tokens x_p
           |                                               |
@@ -33,13 +33,13 @@ from model.network.config import Modality, ModelConfig
 from model.network.tokens import Tokens
 
 # The most numbers that a vector instruction of a CPU works on at once: 32 of 16 bits in 512 bits. A softmax over rows
-# of any other length handles the remainder by other code, which rounds differently.
+# whose length is no multiple handles the remainder by other code, which rounds differently.
 LANES = 32
 
 
 @dataclass(frozen=True)
 class Side:
-    """All that a pair's score needs of one of its two images, computed without the other one.
+    """All that a pair's score needs of one of its two images, computed without the other image.
 
     Attributes:
         features: (b, n, d), as in ``Tokens``, in the precision of the cross-attention.
@@ -49,7 +49,7 @@ class Side:
         key: (b, heads, n, d_k), compared with the other side's queries.
         value: (b, heads, n, d_k), what the other side receives (eq. 6); in released networks, what this side receives.
         guessed: (b, k) float32, how probably each sketch shows each thing that the vocabulary knows in sketches; None
-            where guesses do not lead, and for photos.
+            if guesses do not lead, and for photos.
     """
 
     features: torch.Tensor
@@ -82,7 +82,7 @@ class StdNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Same shape and dtype as x (..., width); a constant row gives b."""
+        """Normalises x (..., width) to the same shape and dtype. A constant row gives b."""
         width = x.shape[-1]
         return F.layer_norm(x, (width,), self.weight * (1 - 1 / width) ** 0.5, self.bias, eps=1e-12)
 
@@ -116,7 +116,7 @@ class CrossBranch(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """One layer with two branches. Both branches read the features from before the layer."""
+    """A cross-attention layer with two branches. Both branches read the features from before the layer."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class CrossAttention(nn.Module):
         """Query, key and value of one modality's tokens.
 
         The query comes from the modality's own branch. Key and value come from the other branch, which reads them
-        (eq. 6); in released networks the value comes from the own branch, too.
+        (eq. 6); in released networks the value also comes from the modality's own branch.
         """
         own, other = (self.sketch, self.photo) if modality == "sketch" else (self.photo, self.sketch)
         x = tokens.features.to(own.query.weight.dtype)
@@ -164,12 +164,12 @@ class CrossAttention(nn.Module):
 def dot_product_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Scaled dot-product attention: (b, heads, n, d_k), (b, heads, m, d_k), (b, heads, m, d_k) -> (b, heads, n, d_k).
 
-    The first dimension of each argument may also be 1; that image is then used for the whole batch.
+    The first dimension of each argument may also be 1; then this image is used for the whole batch.
     """
     count, heads, n, width = query.shape
     if count > 1 and len(key) == len(value) == 1 and count * n % LANES == 0:
-        # Many images query one: treated as one image with many queries, they take a few large products instead of many
-        # small ones. Only without a remainder (see LANES), or the last image's result would depend on its place.
+        # Many images query one image. Treated as one image with many queries, they take a few large products instead of
+        # many small ones. There must be no remainder (see LANES), or the last image's result would depend on its place.
         merged = query.transpose(0, 1).reshape(1, heads, count * n, width)
         return dot_product_attention(merged, key, value).view(heads, count, n, width).transpose(0, 1)
     if query.device.type != "cpu" or query.dtype == torch.float32 or query.requires_grad:
@@ -177,17 +177,17 @@ def dot_product_attention(query: torch.Tensor, key: torch.Tensor, value: torch.T
         q, k, v = (t.expand(count, -1, -1, -1) for t in (query, key, value))
         return F.scaled_dot_product_attention(q, k, v)
     # In bfloat16 on a CPU, plain products take a third of the fused kernel's time. The softmax runs over the last
-    # dimension but one, because only there does it work on whole vectors.
+    # dimension but one, because it works on whole vectors only there.
     weights: torch.Tensor = (key @ (query * width**-0.5).transpose(-2, -1)).softmax(dim=-2)
     return weights.transpose(-2, -1) @ value
 
 
 def kernel_matrix(sketch: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
-    """Cosines of all token pairs (eq. 8): (b, n, d), (b, m, d) -> (b, n, m) float32; a zero token gives zeros.
+    """Computes the cosines of all token pairs (eq. 8): (b, n, d), (b, m, d) -> (b, n, m) float32, in their precision.
 
-    Computed in the tokens' precision.
+    A zero token gives zeros.
     """
-    # float16 knows no 1e-12, and a zero token must not be divided by zero.
+    # float16 has no 1e-12, and a zero token must not be divided by zero.
     eps = max(1e-12, torch.finfo(sketch.dtype).tiny)
     return (F.normalize(sketch, dim=-1, eps=eps) @ F.normalize(photo, dim=-1, eps=eps).transpose(-2, -1)).float()
 
@@ -229,7 +229,7 @@ class KernelRelation(nn.Module):
         )
 
     def kernel(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
-        """(b, cells, cells) cosines, rows sketch, columns photo; zero where a cell has no kept token (Fig. 2d)."""
+        """Computes cosines (b, cells, cells), rows sketch, columns photo; zero for cells without tokens (Fig. 2d)."""
         return kernel_matrix(self._cells(sketch), self._cells(photo))
 
     def forward(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
@@ -258,15 +258,15 @@ class KernelRelation(nn.Module):
 
 
 class BestMatchRelation(nn.Module):
-    """The cosines of each token's best match on the other side, averaged with learned token weights.
+    """Averages the cosines of each token's best match on the other side, with learned token weights.
 
-    With K_ij the cosine of sketch patch i and photo patch j, w_i and v_j the weights of the tokens, each computed from
-    the token itself and summing to 1 over its image,
+    Let K_ij be the cosine of sketch patch i and photo patch j, and w_i and v_j the weights of the tokens. Each weight
+    is computed from its token alone, and the weights of an image sum to 1. Then
 
         logit = scale / 2 * (sum_i w_i max_j K_ij + sum_j v_j max_i K_ij) + bias.
 
-    Positions on the grid play no part, so that a thing may be drawn anywhere; and the logit is a sum over matched
-    pairs, so that each pair's share of it is known.
+    Positions on the grid are not used, so that a thing may be drawn anywhere. The logit is a sum over matched pairs, so
+    that each pair's share of it is known.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -277,11 +277,11 @@ class BestMatchRelation(nn.Module):
         self.bias = nn.Parameter(torch.tensor(-15.0))
 
     def kernel(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
-        """(b, n_s, n_p): the cosine of every pair of patch tokens."""
+        """Computes the cosine of every pair of patch tokens, (b, n_s, n_p)."""
         return kernel_matrix(sketch.patches, photo.patches)
 
     def token_weights(self, sketch: Tokens, photo: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
-        """(b, n_s) and (b, n_p) float32 of aligned tokens; each row sums to 1."""
+        """Computes the weights of aligned tokens, (b, n_s) and (b, n_p) float32. Each row sums to 1."""
         w = self.sketch_worth(sketch.patches.float())[..., 0].softmax(dim=-1)
         v = self.photo_worth(photo.patches.float())[..., 0].softmax(dim=-1)
         return w, v

@@ -21,13 +21,13 @@ ANCHORS: tuple[Anchor, ...] = ("word", "visual")
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorConfig(OneVectorConfig):
-    """The configuration of a network of Sketch-an-Anchor. Sections are its paper's.
+    """The configuration of a network of Sketch-an-Anchor. Section numbers are those of its paper.
 
     Attributes:
-        anchors: the anchors that the training had, in this order: a retrieval token and a projection for each (3.4);
-            none for the paper's baseline (3.2), which has one of both.
+        anchors: the anchors that the training had, in this order. Each has a retrieval token and a projection (3.4).
+            It is empty for the paper's baseline (3.2), which has one token and one projection.
         units: of each gated linear projection (4.2). The retrieval vector is an average of the projected vectors, as
-            Fig. 2 draws it; the formula of section 3.4 has one of the tokens as they leave the ViT.
+            in Fig. 2; in the formula of section 3.4 it is an average of the tokens as they leave the ViT.
     """
 
     anchors: tuple[Anchor, ...] = ANCHORS
@@ -41,7 +41,7 @@ class AnchorConfig(OneVectorConfig):
 
     @property
     def width(self) -> int:
-        """Numbers in the retrieval vector of a picture."""
+        """The length of a picture's retrieval vector."""
         return self.units
 
 
@@ -63,7 +63,8 @@ class GatedProjection(nn.Module):
 class DynamicAverage(nn.Module):
     """The average of some vectors by weights that depend on them (Sukhbaatar et al., 2015).
 
-    Each vector is compared with one learned query; the softmax of that is its weight. It starts as the plain mean.
+    Each vector is compared with one learned query; the softmax of the results gives the weights. It starts as the plain
+    mean.
     """
 
     def __init__(self, width: int) -> None:
@@ -92,7 +93,7 @@ class AnchorNetwork(RetNetwork):
         count, width = max(1, len(config.anchors)), config.vit.width
         self.vit = config.vit.build(config.image_size)
         if self.vit.cls_token is not None:
-            # The retrieval tokens take its place.
+            # The retrieval tokens take the place of the class token.
             self.vit.cls_token.requires_grad_(False)
         self.tokens = nn.Parameter(torch.zeros(1, count, width))
         self.projections = nn.ModuleList(GatedProjection(width, config.units) for _ in range(count))
@@ -140,9 +141,9 @@ class AnchorNetwork(RetNetwork):
 
 
 def anchor_network_from(config: AnchorConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> AnchorNetwork:
-    """A network whose ViT starts with these weights, under timm's key names. The rest is random, from ``seed``.
+    """Makes a network whose ViT starts with these weights, under timm's key names. The rest is random, from ``seed``.
 
-    Raises ModelError where the weights are those of another ViT.
+    Raises ModelError if the weights are those of another ViT.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

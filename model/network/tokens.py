@@ -1,4 +1,4 @@
-"""Encoded images: the retrieval token and patch tokens; and variants of a sketch, whose [Ret] are averaged."""
+"""Holds encoded images, as retrieval token and patch tokens; makes variants of a sketch, and averages their [Ret]."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Tokens:
         features: (b, n, d) floating point; row 0 is [Ret], rows 1..n-1 are patch tokens.
         positions: (b, n-1) int64, strictly ascending in each row; patch token i+1 sits at cell ``positions[:, i]``
             of the patch grid, counted row by row from the top left.
-        summary: (b, e), what a two-sided encoder knows of whole sketches, from which guesses are made: it is more than
+        summary: (b, e), a two-sided encoder's summary of whole sketches, from which guesses are made: it has more than
             [Ret] keeps. None for photos, and for other encoders.
     """
 
@@ -37,7 +37,7 @@ class Tokens:
         return self.features.shape[0]
 
     def __getitem__(self, rows: slice | torch.Tensor | Sequence[int]) -> Tokens:
-        """The images at ``rows``, in that order; the result is a batch, too."""
+        """Returns the images at ``rows``, in this order; the result is a batch, too."""
         return Tokens(self.features[rows], self.positions[rows], None if self.summary is None else self.summary[rows])
 
     @property
@@ -47,7 +47,7 @@ class Tokens:
 
     @property
     def guessed_from(self) -> torch.Tensor:
-        """(b, e): the summaries, or [Ret] where the encoder gives none."""
+        """(b, e): the summaries, or [Ret] if the encoder gives no summaries."""
         return self.ret if self.summary is None else self.summary
 
     @property
@@ -57,7 +57,7 @@ class Tokens:
 
     @property
     def without_patches(self) -> Tokens:
-        """All that comparing by [Ret] reads."""
+        """Returns the part that comparing by [Ret] reads."""
         return Tokens(self.features[:, :1], self.positions[:, :0], self.summary)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tokens:
@@ -67,21 +67,21 @@ class Tokens:
 
     @staticmethod
     def of_ret(ret: torch.Tensor) -> Tokens:
-        """Tokens with n = 1 from retrieval tokens (b, d).
+        """Makes tokens with n = 1 from retrieval tokens (b, d).
 
-        That is all that the method "ret" reads, and all that a network with one global vector gives.
+        This is all that the method "ret" reads, and all that a network with one global vector gives.
         """
         return Tokens(ret.unsqueeze(1), torch.empty(len(ret), 0, dtype=torch.int64, device=ret.device))
 
     @staticmethod
     def cat(parts: Sequence[Tokens]) -> Tokens:
-        """All images of ``parts`` in order. Every part must keep the same number of tokens."""
+        """Joins all images of ``parts`` in order. Every part must keep the same number of tokens."""
         summaries = [p.summary for p in parts if p.summary is not None]
         summary = torch.cat(summaries) if summaries else None
         return Tokens(torch.cat([p.features for p in parts]), torch.cat([p.positions for p in parts]), summary)
 
 
-#: As many variants as there are kinds.
+#: The most variants of a sketch: one of each kind.
 MOST_VARIANTS = 3
 _LARGER = 1.15
 _TURN = math.radians(10)
@@ -89,12 +89,12 @@ _PEN = 3
 
 
 def sketch_variants(sketch: torch.Tensor, count: int) -> torch.Tensor:
-    """A prepared sketch (1, 3, H, W) -> its first ``count`` variants (count, 3, H, W), of 1 to MOST_VARIANTS.
+    """Makes the first ``count`` variants (count, 3, H, W) of a prepared sketch (1, 3, H, W); from 1 to MOST_VARIANTS.
 
-    The first is the sketch itself; the second is larger by 15%, and what is outside then, some 2% of a long sketch at
-    each end, is cut off; the third is mirrored, drawn with a thicker pen and turned by 10 degrees.
+    The first is the sketch itself. The second is larger by 15%; the part that is then outside, some 2% of a long sketch
+    at each end, is cut off. The third is mirrored, drawn with a thicker pen and turned by 10 degrees.
     """
-    # Sampling gives zeros outside: so paper, the greatest value of each channel, is zero meanwhile.
+    # Sampling gives zeros outside. So paper, the greatest value of each channel, is mapped to zero meanwhile.
     paper = sketch.amax(dim=(2, 3), keepdim=True)
     ink = sketch - paper
     variants = [sketch]
@@ -108,9 +108,9 @@ def sketch_variants(sketch: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def averaged_variants(variants: Tokens) -> Tokens:
-    """The tokens of all variants of one sketch -> a batch of one: those of the first, with the mean [Ret] of all.
+    """Averages the variants of one sketch: returns a batch of one, the tokens of the first with the mean [Ret] of all.
 
-    Directions are averaged, of [Ret] and of the summary; both keep the length of the first. A sketch without further
+    The directions of [Ret] and of the summary are averaged; both keep the length of the first. A sketch without further
     variants stays as it is, bit for bit.
     """
     if len(variants) == 1:
@@ -122,14 +122,14 @@ def averaged_variants(variants: Tokens) -> Tokens:
 
 
 def _mean_direction(vectors: torch.Tensor) -> torch.Tensor:
-    """(v, d) -> (1, d), the mean of their directions, as long as the first one."""
+    """Computes the mean of the directions of vectors (v, d) -> (1, d), as long as the first vector."""
     mean = F.normalize(vectors, dim=-1).mean(dim=0, keepdim=True)
     length: torch.Tensor = vectors[:1].norm(dim=-1, keepdim=True)
     return F.normalize(mean, dim=-1) * length
 
 
 def _moved(ink: torch.Tensor, to_source: list[list[float]]) -> torch.Tensor:
-    """Ink (1, 3, H, W) after an affine map, which is given from the result's coordinates (-1 to 1) to the source's."""
+    """Moves ink (1, 3, H, W) by an affine map, given from the result's coordinates (-1 to 1) to the source's."""
     matrix = torch.tensor([to_source], dtype=ink.dtype, device=ink.device)
     grid = F.affine_grid(matrix, list(ink.shape), align_corners=False)
     return F.grid_sample(ink, grid, padding_mode="zeros", align_corners=False)

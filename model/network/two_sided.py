@@ -1,6 +1,6 @@
 """A ViT that photos and sketches share: frozen for photos, with norms, biases and scales of its own for sketches.
 
-How a picture becomes tokens; the matrices are one set in memory for both sides::
+A picture becomes tokens like this. Both sides share one set of matrices in memory::
 
       photo (224 x 224)                              sketch (224 x 224, scaled to 168 x 168)
           |                                              |
@@ -16,8 +16,8 @@ How a picture becomes tokens; the matrices are one set in memory for both sides:
           v                                              v
       projected: tokens                              projected by a matrix of the sketches: tokens
 
-All that photos need, the *photo side*, is one file that several checkpoints share: an index that was made by it serves
-each of them. What a checkpoint adds is the sketch side.
+The part that photos need, the *photo side*, is one file that several checkpoints share: an index that was made by it
+serves each of them. A checkpoint adds the sketch side.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ BLOCK_PARAMETERS = {
 
 @dataclass(frozen=True)
 class VitShape:
-    """The sizes of a ViT: its width, blocks, heads, hidden units; a patch in pixels, and patches along one side."""
+    """The sizes of a ViT: width, blocks, heads, hidden units; side of a patch in pixels, and patches along one side."""
 
     width: int
     depth: int
@@ -66,12 +66,12 @@ class VitShape:
 
     @staticmethod
     def main(config: ModelConfig) -> VitShape:
-        """The ViT of photos and sketches."""
+        """Returns the sizes of the ViT of photos and sketches."""
         return VitShape._of(config, config.encoder_width, config.heads, config.patch_size)
 
     @staticmethod
     def second(config: ModelConfig) -> VitShape:
-        """The ViT that sees photos alone."""
+        """Returns the sizes of the ViT that sees photos alone."""
         return VitShape._of(config, config.second_width, config.second_heads, SECOND_PATCH)
 
     @staticmethod
@@ -98,12 +98,12 @@ class Tuning(nn.Module):
         self.norm_bias = nn.Parameter(torch.zeros(width))
 
     def block(self, index: int) -> tuple[torch.Tensor, ...]:
-        """The parameters of one block, as BLOCK_PARAMETERS names them."""
+        """Returns the parameters of one block, in the order of BLOCK_PARAMETERS."""
         return tuple(self.get_parameter(name)[index] for name in BLOCK_PARAMETERS)
 
 
 class FrozenVit(nn.Module):
-    """The matrices of a ViT with LayerScale, such as DINOv2's, computed with the `Tuning` of either side.
+    """The matrices of a ViT with LayerScale, such as DINOv2's. They are used with the `Tuning` of either side.
 
     Attributes:
         patch_kernel: (width, 3, patch, patch). class_token: (width,). position: (1 + grid**2, width).
@@ -136,11 +136,11 @@ class FrozenVit(nn.Module):
         position: torch.Tensor | None = None,
         trace: list[torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(b, 3, H, W) normalised pixels, which are n patches, through all blocks and the final norm.
+        """Passes (b, 3, H, W) normalised pixels, which are n patches, through all blocks and the final norm.
 
         Args:
             position: (1 + n, width), added to the class token and to the patches, row by row; None for its own table.
-            trace: the attention of the class token to the patches, (b, heads, n), of each block is appended to it.
+            trace: gets the attention of the class token to the patches, (b, heads, n), of each block.
 
         Returns:
             (b, 1 + n, width) float32 tokens, the class token first, and (b, n) float32, the attention of the class
@@ -172,26 +172,26 @@ class FrozenVit(nn.Module):
 
     @staticmethod
     def _class_attention(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        """(b, heads, n) float32: the attention weights of the class token to each patch token."""
+        """Computes the attention weights of the class token to each patch token, (b, heads, n) float32."""
         logits = q[:, :, :1].float() @ k.float().transpose(-2, -1) * q.shape[-1] ** -0.5
         weights: torch.Tensor = logits.softmax(dim=-1)
         return weights[:, :, 0, 1:]
 
     def set_precision(self, dtype: torch.dtype) -> None:
-        """Lets the products of tokens and matrices compute in ``dtype``; what lies between them stays in float32."""
+        """Lets the products of tokens and matrices compute in ``dtype``. All other steps stay in float32."""
         for name in ("qkv", "proj", "fc1", "fc2"):
             setattr(self, name, getattr(self, name).to(dtype))
 
 
 class PhotoHead(nn.Module):
-    """Projects a photo to what an index keeps: [Ret] from two ViTs' class tokens, tokens from the first one's patches.
+    """Projects a photo to an index's tokens: [Ret] from two ViTs' class tokens, and patch tokens from the first ViT's.
 
-    Two ViTs that were trained differently err differently. With a and b their class tokens, of length 1 and less the
+    Two ViTs that were trained differently err differently. With a and b their class tokens, of length 1, minus the
     means of photos, both scaled to length 1 again,
 
         [Ret] = unit(unit(W (a, b)) - centre).
 
-    ``from_first`` maps the first ViT's class token and mean patch to nearly that: there a new sketch side begins.
+    ``from_first`` maps the first ViT's class token and mean patch to nearly this [Ret]. A new sketch side begins there.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -211,9 +211,9 @@ class PhotoHead(nn.Module):
 
 
 class SketchHead(nn.Module):
-    """Sketches' way to where photos are: [Ret] of the class token and the mean patch, tokens of patches.
+    """Projects a sketch to the place of its photos: [Ret] from class token and mean patch, and tokens from patches.
 
-    [Ret] = unit(unit(W (class, mean)) - centre): the centre is the mean direction of sketches.
+    [Ret] = unit(unit(W (class, mean)) - centre), where the centre is the mean direction of sketches.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -228,7 +228,7 @@ class SketchHead(nn.Module):
 
 
 class PhotoSide(nn.Module):
-    """All that decides the tokens of a photo. One file holds it for all checkpoints."""
+    """The parts that decide the tokens of a photo. One file holds them for all checkpoints."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -240,11 +240,11 @@ class PhotoSide(nn.Module):
 
 
 class TwoSidedEncoder(nn.Module):
-    """Photos through the photo side as it is, sketches through its matrices with parameters of their own.
+    """Encodes photos by the photo side as it is, and sketches by its matrices with other parameters.
 
     Attributes:
-        position: (1 + sketch_grid**2, encoder_width), the position table of sketches, which are scaled to fewer patches
-            than photos have: that takes half the time and finds nearly as much.
+        position: (1 + sketch_grid**2, encoder_width), the position table of sketches. These are scaled to fewer patches
+            than photos, which takes half the time and finds nearly as much.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -260,8 +260,8 @@ class TwoSidedEncoder(nn.Module):
         """(b, 3, H, W) normalised pixels -> tokens (b, 1 + kept, d) float32; ``trace`` records the pass.
 
         Each image keeps the same number of patch tokens: those to which the class token attends most in the last block.
-        Positions, and what is recorded, count the cells of the photos' grid: a sketch's patch has the cell in which its
-        centre lies.
+        Positions, in the tokens and in ``trace``, are cells of the photos' grid: a sketch's patch has the cell in which
+        its centre lies.
         """
         side, vit, summary = self.photo_side, self.photo_side.vit, None
         attention: list[torch.Tensor] | None = None if trace is None else []
@@ -291,7 +291,7 @@ class TwoSidedEncoder(nn.Module):
 
 
 def cells_of_patches(patches: int, grid: int) -> torch.Tensor:
-    """(patches**2,) int64: the cell of a grid in which the centre of each patch lies, where both divide one square."""
+    """Finds the cell of a grid in which the centre of each patch lies, (patches**2,) int64; both divide one square."""
     along = (2 * torch.arange(patches) + 1) * grid // (2 * patches)
     return (along[:, None] * grid + along).flatten()
 

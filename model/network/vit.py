@@ -1,6 +1,7 @@
-"""Plain ViTs, of timm and of CLIP, described by their sizes; and configurations of networks with one vector a picture.
+"""Describes plain ViTs, of timm and of CLIP, by their sizes; and configures networks with one vector for each picture.
 
-timm is imported where it is used. That takes seconds, and programs that search with other networks do not need it.
+timm is imported in the functions that use it. This takes seconds, and programs that search with other networks do not
+need it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _BOUNDS: Bounds = {
     "norm_eps": (1e-12, 1),
     "projection": (0, 65536),
 }
-# timm also takes names of places to download from; a recipe may only name an architecture.
+# The names of architectures. timm also takes names of places to download from, which a recipe may not name.
 _ARCHITECTURE = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -41,8 +42,8 @@ class VitLayout:
         patch_size: side of a patch in pixels.
         width, depth, heads, mlp_width: of its tokens, its blocks, their attention and their MLPs.
         norm_eps: of its LayerNorms.
-        clip: whether it is built as CLIP's are: a LayerNorm before the blocks, and a patch projection without bias.
-        quick_gelu: whether its MLPs have x sigmoid(1.702 x), as OpenAI's CLIP has, instead of GELU.
+        clip: whether it is built as in CLIP, with a LayerNorm before the blocks and a patch projection without bias.
+        quick_gelu: whether its MLPs have x sigmoid(1.702 x), as in OpenAI's CLIP, instead of GELU.
         projection: numbers of the vector to which the class token is projected; 0 for no projection.
     """
 
@@ -64,7 +65,7 @@ class VitLayout:
             raise ModelError("unusable layout of a ViT: " + "; ".join(problems))
 
     def build(self, image_size: int) -> VisionTransformer:
-        """timm's ViT of this layout, with random weights and without the projection. Raises ModelError without timm."""
+        """Makes timm's ViT of this layout, with random weights and no projection. Raises ModelError without timm."""
         try:
             from timm.layers.activations import QuickGELU
             from timm.models.vision_transformer import VisionTransformer
@@ -77,7 +78,7 @@ class VitLayout:
             embed_dim=self.width,
             depth=self.depth,
             num_heads=self.heads,
-            # timm rounds the product down.
+            # The half is added because timm rounds the product down.
             mlp_ratio=(self.mlp_width + 0.5) / self.width,
             pre_norm=self.clip,
             norm_layer=partial(nn.LayerNorm, eps=self.norm_eps),
@@ -110,8 +111,8 @@ class OneVectorConfig(NetworkConfig):
 
     Attributes:
         vit: the ViT.
-        released_padding: whether pictures are padded to squares, in black, and none is cropped, as the public code of
-            CLIP-AT has it.
+        released_padding: whether pictures are padded to squares, in black, and none is cropped, as in the public code
+            of CLIP-AT.
     """
 
     vit: VitLayout
@@ -126,18 +127,18 @@ class OneVectorConfig(NetworkConfig):
         return self.image_size // self.vit.patch_size
 
     def token_count(self, modality: Modality) -> int:
-        """1: an encoded picture is its vector alone."""
+        """Returns 1, because an encoded picture is its vector alone."""
         return 1
 
 
 def vit_layout(architecture: str, image_size: int, sizes: Mapping[str, Any] | None = None) -> VitLayout:
-    """The layout of a ViT of timm.
+    """Finds the layout of a ViT of timm.
 
     Args:
         architecture: timm's name, without the tag of its weights, such as "vit_small_patch8_224".
-        sizes: those that differ from timm's, under timm's names, such as "embed_dim" and "depth".
+        sizes: the sizes that differ from timm's, under timm's names, such as "embed_dim" and "depth".
 
-    Raises ModelError where timm has none of that name, or none with a class token and this input size.
+    Raises ModelError if timm has no ViT of this name, or none with a class token and this input size.
     """
     import timm
     from timm.models.vision_transformer import VisionTransformer
@@ -170,7 +171,7 @@ def vit_layout(architecture: str, image_size: int, sizes: Mapping[str, Any] | No
 def load_vit(vit: VisionTransformer, weights: dict[str, torch.Tensor]) -> None:
     """Gives a ViT pretrained weights, under timm's key names; the classifier among them is left out.
 
-    Position embeddings are resampled to the ViT's grid. Raises ModelError where the weights are another ViT's.
+    Position embeddings are resampled to the ViT's grid. Raises ModelError if the weights are those of another ViT.
     """
     from timm.layers.pos_embed import resample_abs_pos_embed
 
@@ -186,9 +187,9 @@ def load_vit(vit: VisionTransformer, weights: dict[str, torch.Tensor]) -> None:
 
 
 def mean_attention(attn: Any, x: torch.Tensor, count: int) -> torch.Tensor:
-    """The attention of a block of timm, by head, as the mean of its first tokens.
+    """Computes the mean attention of the first tokens in a block of timm, by head.
 
-    x: (b, n, d), what enters the attention, normalised. count: how many tokens. Returns (b, heads, n).
+    x: (b, n, d), the normalised input of the attention. count: how many tokens. Returns (b, heads, n).
     """
     b, n, _ = x.shape
     q, k, _ = attn.qkv(x).reshape(b, n, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)

@@ -1,6 +1,7 @@
-"""The network of ZSE-SBIR, composed as in Figure 2 of the paper; new ones from pretrained ViTs; and its precision.
+"""Composes the network of ZSE-SBIR as in Figure 2 of the paper, from pretrained ViTs, too, and chooses its precision.
 
-timm is imported where it is used. That takes seconds, and programs that only search or index do not need it.
+timm is imported in the functions that use it. This takes seconds, and programs that only search or index do not need
+it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _RENAMED = {
 }
 # The most that a reduced precision may change a relation score.
 TOLERANCE = 1e-2
-# Rows and width of the product by which precisions are compared, and how often.
+# Rows and width of the product by which precisions are compared, and how often it is timed.
 _LINEAR, _TURNS = (256, 384), 9
 _PRECISIONS = (torch.float32, torch.bfloat16)
 
@@ -83,7 +84,7 @@ class Network(RetNetwork):
         return self.relation_logits(*self.align(sketch, photo), sketch, photo)
 
     def relation_logits(self, aligned_sketch: Tokens, aligned_photo: Tokens, sketch: Side, photo: Side) -> torch.Tensor:
-        """The second half of ``relate``: (b,) float32 logits of pairs that ``align`` has aligned."""
+        """Computes (b,) float32 logits of pairs that ``align`` has aligned. This is the second half of ``relate``."""
         with torch.autocast(sketch.features.device.type, enabled=False):
             logits: torch.Tensor = self.relation(aligned_sketch, aligned_photo)
             if self.ret_term is not None:
@@ -116,7 +117,7 @@ class Network(RetNetwork):
 
 
 def as_zse(network: RetNetwork) -> Network:
-    """Returns the network if it is one of ZSE-SBIR. Raises ModelError for one of another kind."""
+    """Returns the network if it is one of ZSE-SBIR. Raises ModelError for a network of another kind."""
     if not isinstance(network, Network):
         raise ModelError(
             f"{network.config.name} is a network of the kind {network.kind!r}, which gives one vector for each "
@@ -126,9 +127,9 @@ def as_zse(network: RetNetwork) -> Network:
 
 
 def read_backbone(source: str) -> dict[str, torch.Tensor]:
-    """Weights under timm's key names, from a safetensors file or, downloaded if needed, by timm tag.
+    """Reads weights under timm's key names from a safetensors file, or by timm tag, downloaded if needed.
 
-    Raises ModelError saying what to do.
+    Raises ModelError, saying what to do.
     """
     import timm
 
@@ -150,13 +151,12 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
 
 
 def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
-    """A network whose encoder starts as the given ViT. All other weights are random, and follow from ``seed``.
+    """Makes a network whose encoder starts as the given ViT. All other weights are random, and follow from ``seed``.
 
     The class token becomes [Ret], and the learnable tokenizer starts at zero. Position embeddings are resampled to
-    the config's grid. The calibration is UNCALIBRATED, because the
-    relation network is untrained.
+    the config's grid. The calibration is UNCALIBRATED, because the relation network is untrained.
 
-    Raises ModelError where the ViT has other dimensions than the config.
+    Raises ModelError if the ViT has other dimensions than the config.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -187,10 +187,10 @@ def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: i
 
 
 def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
-    """float16 on CUDA, bfloat16 on a CPU that is faster with it, else float32.
+    """Chooses float16 on CUDA, bfloat16 on a CPU that is faster with it, else float32.
 
-    The reduced precision is chosen only where relation scores of probes stay within TOLERANCE of those in float32. A
-    two-sided encoder takes it in any case: it selects tokens at its end alone. ``network`` is in float32 and on
+    The reduced precision is chosen only if relation scores of probes stay within TOLERANCE of those in float32. A
+    two-sided encoder takes it in any case, because it selects tokens only at its end. ``network`` is in float32 and on
     ``device``; it is not changed.
     """
     if device.type == "cuda":
@@ -204,7 +204,7 @@ def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
     if not network.calibration.relation_trained:
         return candidate if isinstance(network.encoder, TwoSidedEncoder) else torch.float32
     exact = probe_logits(network, device)
-    # The logits are shifted to where the sigmoid is steepest: elsewhere it would hide their differences.
+    # The logits are shifted to the steepest part of the sigmoid: elsewhere it would hide their differences.
     middle = exact.mean()
     other = probe_logits(copy.deepcopy(network).set_precision(candidate), device)
     close = ((other - middle).sigmoid() - (exact - middle).sigmoid()).abs().amax() <= TOLERANCE
@@ -213,7 +213,7 @@ def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
 
 @cache
 def multiplies_bf16() -> bool:
-    """True if this CPU multiplies bfloat16 natively, and faster than float32; False where PyTorch cannot tell.
+    """True if this CPU multiplies bfloat16 natively, and faster than float32; False if PyTorch cannot tell.
 
     It is measured once in a process, in some 20 ms: an AMD Zen 4 takes half the time of float32, and an Intel CPU whose
     AMX a virtual machine hides nearly twice the time.
@@ -224,7 +224,7 @@ def multiplies_bf16() -> bool:
 
 @torch.inference_mode()
 def _faster_in_bf16() -> bool:
-    """Times the linear layer of a ViT in both. They take turns, and the least times count: other work disturbs both."""
+    """Times the linear layer of a ViT in both, by turns. The least times count, because other work disturbs both."""
     rows, width = _LINEAR
     ways = [(torch.ones(rows, width, dtype=dtype), torch.ones(width, width, dtype=dtype)) for dtype in _PRECISIONS]
     least = [math.inf] * len(ways)
@@ -238,9 +238,9 @@ def _faster_in_bf16() -> bool:
 
 @torch.inference_mode()
 def probe_logits(network: Network, device: torch.device) -> torch.Tensor:
-    """(4, 4) on the CPU, float32: relation logits of all pairs of synthetic sketches and photos.
+    """Computes relation logits of all pairs of synthetic sketches and photos: (4, 4) on the CPU, float32.
 
-    For a two-sided network they are tokens, because its encoder, which would take seconds, is no part of the choice.
+    For a two-sided network these are synthetic tokens: its encoder, which would take seconds, does not matter here.
     """
     generator = torch.Generator().manual_seed(0)
     if isinstance(network.encoder, TwoSidedEncoder):
@@ -255,7 +255,7 @@ def probe_logits(network: Network, device: torch.device) -> torch.Tensor:
 
 
 def _probe_tokens(config: ModelConfig, modality: Modality, generator: torch.Generator) -> Tokens:
-    """Four images' tokens, of length 1 each."""
+    """Makes the tokens of four images, of length 1 each."""
     count = config.token_count(modality)
     features = F.normalize(torch.randn(4, count, config.width, generator=generator), dim=-1)
     return Tokens(features, torch.arange(count - 1).expand(4, -1))

@@ -1,4 +1,4 @@
-"""Trainings by recipes, of the default network and of those that papers describe. No search needs them."""
+"""Trains the default network, and networks that papers describe, by recipes. No search needs this package."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,7 +13,8 @@ from model.papers.zse.trainer import zse_trainer
 from model.papers.zse.two_sided import train_two_sided
 from model.papers.zse.words import give_words
 
-# What trains by each kind of recipe, from the recipe and the options. A call that was stopped is continued by the next.
+# The function that trains by each kind of recipe, from the recipe and the options. The next call continues a training
+# that was stopped.
 TRAININGS: Mapping[type[Recipe], Callable[[Any, Run], None]] = {
     ZseRecipe: partial(train_from_backbone, zse_trainer),
     TwoSidedRecipe: train_two_sided,

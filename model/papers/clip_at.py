@@ -1,4 +1,4 @@
-"""CLIP-AT (CVPR 2023): losses and trainings. Letters in brackets are sections of its supplementary.
+"""Trains CLIP-AT (CVPR 2023), and computes its losses. Letters in brackets are sections of its supplementary.
 
 Vectors are compared by the cosine distance, 1 - cos(a, b).
 """
@@ -32,26 +32,26 @@ from model.papers.word_vectors import class_rows, class_vectors, read_word_vecto
 
 # The paper's sentence for a class.
 SENTENCE = "a photo of a {}"
-# ViTs of timm are mostly trained with these; a recipe's [network] may set others.
+# Most ViTs of timm are trained with this mean and spread of pixels; a recipe's [network] may set others.
 _MEAN = _STD = (0.5, 0.5, 0.5)
-# The points at which densities of relative distances are computed: they span all values that these can have.
+# The points at which densities of relative distances are computed. They span all possible values of these distances.
 _POINTS = torch.linspace(-2, 2, 81)
 
 
 def cosine_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """(..., d), (..., d) -> (...), 1 - cos: in [0, 2]."""
+    """Computes 1 - cos, in [0, 2]: (..., d), (..., d) -> (...)."""
     return 1 - F.cosine_similarity(a, b, dim=-1)
 
 
 def triplet_loss(sketches: torch.Tensor, right: torch.Tensor, wrong: torch.Tensor, margin: float) -> torch.Tensor:
-    """The mean of max(0, margin + distance(s, p+) - distance(s, p-)) over the rows of three (n, d)."""
+    """Computes the mean of max(0, margin + distance(s, p+) - distance(s, p-)) over the rows of three (n, d)."""
     return (margin + cosine_distance(sketches, right) - cosine_distance(sketches, wrong)).clamp(min=0).mean()
 
 
 def classification_loss(
     vectors: torch.Tensor, labels: torch.Tensor, texts: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """The cross-entropy of each picture's class among the text vectors of all training classes.
+    """Computes the cross-entropy of each picture's class among the text vectors of all training classes.
 
     vectors: (n, d). labels: (n,) int64, their classes. texts: (c, d), L2-normalised.
     """
@@ -59,14 +59,14 @@ def classification_loss(
 
 
 def category_distances(sketches: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
-    """Pairs of c categories, (c, k, d) each -> (c, k, k), the distance of each sketch to all photos of its category."""
+    """Computes each sketch's distances to all photos of its category: (c, k, d) of c categories, twice -> (c, k, k)."""
     return 1 - F.normalize(sketches, dim=2) @ F.normalize(photos, dim=2).transpose(1, 2)
 
 
 def hard_triplet_loss(distances: torch.Tensor, margin: float) -> torch.Tensor:
-    """The triplet loss within each category, where p- is the nearest photo that the sketch was not drawn from.
+    """Computes the triplet loss within each category; p- is the nearest photo that the sketch was not drawn from.
 
-    distances: (c, k, k) from ``category_distances``; those of pairs stand on the diagonals.
+    distances: (c, k, k) from ``category_distances``; the distances of pairs are on the diagonals.
     """
     own = torch.eye(distances.shape[1], dtype=torch.bool)
     nearest = distances.masked_fill(own, torch.inf).amin(dim=2)
@@ -74,7 +74,7 @@ def hard_triplet_loss(distances: torch.Tensor, margin: float) -> torch.Tensor:
 
 
 def relative_distances(distances: torch.Tensor) -> torch.Tensor:
-    """(c, k, k) -> (c, k (k - 1)): distance(s, p+) - distance(s, p-) of all triplets of each category (C)."""
+    """Computes distance(s, p+) - distance(s, p-) of all triplets of each category (C): (c, k, k) -> (c, k (k - 1))."""
     k = distances.shape[1]
     relative = distances.diagonal(dim1=1, dim2=2)[:, :, None] - distances
     rows, columns = torch.nonzero(~torch.eye(k, dtype=torch.bool)).unbind(1)
@@ -82,13 +82,13 @@ def relative_distances(distances: torch.Tensor) -> torch.Tensor:
 
 
 def log_densities(relative: torch.Tensor, bandwidth: float) -> torch.Tensor:
-    """(c, m) relative distances -> (c, points), log-probabilities: a sum of normal kernels at points in [-2, 2]."""
+    """Makes log-probabilities (c, points) of relative distances (c, m), by normal kernels at points in [-2, 2]."""
     gaps = (_POINTS[None, :, None] - relative[:, None, :]) / bandwidth
     return (-gaps.square() / 2).logsumexp(dim=2).log_softmax(dim=1)
 
 
 def average_divergence(logs: torch.Tensor) -> torch.Tensor:
-    """1 / (c (c - 1)) sum_i sum_j KL(D_i, D_j) over categories (C, eq. 1).
+    """Computes 1 / (c (c - 1)) sum_i sum_j KL(D_i, D_j) over categories (C, eq. 1).
 
     logs: (c, m), the log-probabilities of the distributions; c at least 2.
     """
@@ -99,10 +99,10 @@ def average_divergence(logs: torch.Tensor) -> torch.Tensor:
 
 
 def shuffled(images: torch.Tensor, orders: torch.Tensor) -> torch.Tensor:
-    """Pictures whose patches were put in another order.
+    """Puts the patches of pictures in another order.
 
-    images: (b, c, H, W). orders: (b, g * g) int64, a permutation for each: the patch at place i, counted row by row, is
-    the one that was at ``orders[:, i]``. H and W are multiples of g.
+    images: (b, c, H, W). orders: (b, g * g) int64, a permutation for each picture: the patch at place i, counted row by
+    row, was at ``orders[:, i]``. H and W are multiples of g.
     """
     b, c, height, width = images.shape
     grid = round(orders.shape[1] ** 0.5)
@@ -113,17 +113,17 @@ def shuffled(images: torch.Tensor, orders: torch.Tensor) -> torch.Tensor:
 
 
 def different_orders(count: int, grid: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two permutations (count, grid * grid) for each of ``count`` pairs; the two of a pair are never the same."""
+    """Draws two permutations (count, grid * grid) for each of ``count`` pairs, which are never the same in a pair."""
     cells = grid * grid
     first = torch.rand(count, cells, generator=generator).argsort(dim=1)
     second = torch.rand(count, cells, generator=generator).argsort(dim=1)
     same = (first == second).all(dim=1)
-    # Turned by one place, an order is another one.
+    # An order that is turned by one place differs from what it was.
     return first, torch.where(same[:, None], second.roll(1, dims=1), second)
 
 
 def others(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Draws for each place of a batch (b,) one that has another label. There must be two labels at least."""
+    """Draws for each place of a batch (b,) a place with another label. There must be two labels at least."""
     different = (labels[:, None] != labels[None]).float()
     return torch.multinomial(different, 1, generator=generator)[:, 0]
 
@@ -135,10 +135,10 @@ def drawn_pairs(drawn_from: torch.Tensor, photos: torch.Tensor) -> list[tuple[in
 
 
 class Trained(nn.Module):
-    """A training changes these: prompts, LayerNorms and, beside the network, the projection to the text vectors.
+    """The parts that a training changes: prompts, LayerNorms and, beside the network, the projection to text vectors.
 
-    CLIP's vectors are compared with its text vectors as they are. Those of another ViT have another width, so that they
-    need a linear map (``to_text``), which does not get into the checkpoint.
+    CLIP's vectors are compared with its text vectors as they are. The vectors of another ViT have another width, so
+    they need a linear map (``to_text``), which does not get into the checkpoint.
     """
 
     def __init__(self, learned: Learned, to_text: nn.Linear | None) -> None:
@@ -163,7 +163,7 @@ class ClipAtTrainer(Trainer[Trained]):
         self.recipe, self.data, self.texts = recipe, data, texts
         self.start: ClipAtNetwork = clip_at_network_from(recipe.config(vit), vit.weights, recipe.seed)
         self.config = self.start.config
-        # Pairs of each category of a fine-grained step, and the categories that have as many.
+        # The number of pairs of each category in a fine-grained step, and the categories with enough pairs.
         self.pairs = recipe.batch // recipe.categories
         pairs_of = {label: drawn_pairs(data.drawn_from, photos) for label, photos in enumerate(data.photo_rows)}
         self.usable = {label: found for label, found in pairs_of.items() if len(found) >= self.pairs}
@@ -195,7 +195,7 @@ class ClipAtTrainer(Trainer[Trained]):
 
     @property
     def trained(self) -> ClipAtNetwork:
-        """The network as it would be saved now: the average over steps. Its encoder is that of the training."""
+        """Returns the network as it would be saved now: the average over steps. It shares the training's encoder."""
         return with_learned(self.start, self.average.learned)
 
     def make_optimiser(self) -> torch.optim.Adam:
@@ -210,11 +210,11 @@ class ClipAtTrainer(Trainer[Trained]):
         return torch.optim.Adam(groups)
 
     def losses(self) -> dict[str, torch.Tensor]:
-        """Computes the losses of categories, or those of fine-grained pairs."""
+        """Computes the losses of categories, or the losses of fine-grained pairs."""
         return self._pair_losses() if self.recipe.fine_grained else self._category_losses()
 
     def _category_losses(self) -> dict[str, torch.Tensor]:
-        """Each sketch has a photo of its class; the photo of another class of the batch is the wrong one."""
+        """Computes losses of categories. Each sketch has a photo of its class, and a wrong photo of another class."""
         recipe, weights = self.recipe, self.recipe.losses
         generator = self.generator()
         labels, sketches, photos = class_batch(self.data, recipe.batch, generator)
@@ -227,9 +227,9 @@ class ClipAtTrainer(Trainer[Trained]):
         return losses | self._classification(sketch, photo, labels)
 
     def _pair_losses(self) -> dict[str, torch.Tensor]:
-        """Each sketch has to find the very photo that it was drawn from, among those of its category.
+        """Computes losses of pairs. Each sketch has to find the photo that it was drawn from, in its category.
 
-        These are hard triplets, classification, the divergence of the categories (C), and shuffled patches.
+        The losses are of hard triplets, classification, divergence of the categories (C), and shuffled patches.
         """
         weights = self.recipe.losses
         generator = self.generator()
@@ -275,7 +275,7 @@ class ClipAtTrainer(Trainer[Trained]):
     def _classification(
         self, sketch: torch.Tensor, photo: torch.Tensor, labels: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """The classification losses of sketches and of photos, weighted; nothing where they are switched off."""
+        """Computes the weighted classification losses of sketches and of photos; none if they are switched off."""
         chosen, to_text = self.recipe.losses, self.network.to_text
         if not chosen.classes:
             return {}
@@ -305,11 +305,11 @@ def read_start(
     """Reads a CLIP, or a ViT of timm with a file of word vectors.
 
     Args:
-        backbone: of a CLIP, as ``read_clip`` takes it; else a file or a timm tag.
-        words: as for ``read_word_vectors``; a CLIP has its own.
+        backbone: names a CLIP, as for ``read_clip``; or a file or a timm tag.
+        words: as for ``read_word_vectors``; a CLIP has its own word vectors.
         labels: the names of c classes.
 
-    Returns the ViT, the text vectors of the classes, (c, d) float32, L2-normalised, and where these come from.
+    Returns the ViT, the text vectors of the classes, (c, d) float32, L2-normalised, and the source of these vectors.
     Raises ModelError: they cannot be read, do not fit the recipe, or lack a class.
     """
     if recipe.backbone == CLIP:

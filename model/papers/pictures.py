@@ -1,4 +1,4 @@
-"""The pictures of a training: their choice, their pixels in memory, and the random variations of a step."""
+"""Chooses the pictures of a training, keeps their pixels in memory, and makes the random variations of a step."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from model.images import Preprocessing
 from model.network import Modality, NetworkConfig, VitLayout, load_vit, multiplies_bf16
 from model.papers.recipe import Recipe
 
-# One of so many class folders is for validation.
+# One of this many class folders is for validation.
 VALIDATION_EVERY = 5
 FEWEST_CLASSES = 2
 # Training pictures are stored at this side, in pixels, and varied at it.
 SIDE = 224
-# A pretrained ViT is asked about so many photos at once.
+# The number of photos that a pretrained ViT encodes at once.
 _PHOTOS_AT_ONCE = 32
 
 
@@ -54,8 +54,8 @@ class TrainingSet:
     """Training pictures as pixels, with the rows of each class.
 
     Attributes:
-        sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8. Those of classes with both come first.
-        sketch_rows, photo_rows: for each class that has both, its rows in them.
+        sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8. Classes that have both come first.
+        sketch_rows, photo_rows: for each class that has both, its rows in ``sketches`` and in ``photos``.
         classes: the names of all classes, those with both first. shown: the label of each photo.
         drawn_from: (n,) int64, the row of the photo that each sketch was drawn from; -1 for none.
         sources: (n,) int64, a number for the data set of each sketch.
@@ -80,10 +80,10 @@ class TrainingCorpora:
     """The pictures of a training.
 
     Attributes:
-        training: of the classes that have sketches and photos.
-        further: what else it uses.
-        validation: None where the validation classes are trained on.
-        fresh: sketches of the classes that are trained on, which the training does not see; none of class folders.
+        training: the pictures of the classes that have sketches and photos.
+        further: the other pictures that it uses.
+        validation: None if the validation classes are trained on.
+        fresh: sketches of the trained classes that the training does not see; empty for class folders.
     """
 
     training: Corpus
@@ -93,18 +93,18 @@ class TrainingCorpora:
 
 
 def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
-    """The training and the validation pictures.
+    """Chooses the training and the validation pictures.
 
     Args:
         folder: class folders, of which every fifth class is for validation, unless ``recipe.split`` has "val", too;
             None for the data that SKETCH_SEARCH_DATA names.
-        recipe: ``split`` says which parts of that data's split are trained on ("thin" means the classes that the split
-            leaves out), ``hold_out`` and ``data_set`` which pictures are left out (``model.datasets.tasks``).
-            Classes that then lack sketches or photos are left out unless it uses ``further`` ones. Of that data no
-            training sees the fresh pictures (``model.datasets.split_fresh``), nor, with parts of data/more, classes
+        recipe: ``split`` says which parts of the data's split are trained on ("thin" means the classes that the split
+            leaves out), ``hold_out`` and ``data_set`` say which pictures are left out (``model.datasets.tasks``).
+            Classes that then lack sketches or photos are left out unless the recipe uses ``further`` ones. No training
+            sees the fresh pictures of the data (``model.datasets.split_fresh``), nor, with parts of data/more, classes
             that are too near to those it is measured on (``model.datasets.too_near``).
 
-    Raises ModelError where data is missing.
+    Raises ModelError if data is missing.
     """
     if folder is not None:
         return _of_folders(folder, recipe)
@@ -200,7 +200,7 @@ def balanced(rows: torch.Tensor, sources: torch.Tensor) -> torch.Tensor:
 
 
 def kept_tensors(path: Path, make: Callable[[], Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Reads tensors from a file by their names; where it is not there, makes them and writes it, atomically."""
+    """Reads tensors from a file by their names. If there is no file, makes the tensors and writes it, atomically."""
     if path.exists():
         return load_file(path)
     tensors = {name: tensor.contiguous() for name, tensor in make().items()}
@@ -242,7 +242,7 @@ def prepared_pixels(pictures: Sequence[Picture], modality: Modality, preprocessi
 
 
 def pictures_key(pictures: Sequence[Picture], preprocessing: Preprocessing) -> str:
-    """Hex digest of the files, their order, their labels and their preprocessing."""
+    """Computes a hex digest of the files, their order, their labels and their preprocessing."""
     key = hashlib.sha256(preprocessing.fingerprint().encode())
     for picture in pictures:
         stat = picture.path.stat()
@@ -251,7 +251,7 @@ def pictures_key(pictures: Sequence[Picture], preprocessing: Preprocessing) -> s
 
 
 def sized(pictures: torch.Tensor, look: NetworkConfig | Preprocessing) -> torch.Tensor:
-    """Pictures as a network has them, (b, 3, side, side) float32, scaled and normalised as ``look`` says.
+    """Scales and normalises pictures as ``look`` says, for a network: (b, 3, side, side) float32.
 
     pictures: (b, c, H, W), uint8, or float32 in [0, 1].
     """
@@ -268,11 +268,11 @@ def sized(pictures: torch.Tensor, look: NetworkConfig | Preprocessing) -> torch.
 def class_tokens(
     layout: VitLayout, weights: dict[str, torch.Tensor], pixels: torch.Tensor, look: NetworkConfig | Preprocessing
 ) -> torch.Tensor:
-    """(n, d) float32: the class token that a pretrained ViT gives to each photo.
+    """Computes the class token that a pretrained ViT gives to each photo, (n, d) float32.
 
     Args:
         weights: of the ViT, under timm's key names.
-        pixels: (n, 3, H, W) uint8, which are made its input as ``look`` says.
+        pixels: (n, 3, H, W) uint8. They are scaled and normalised as ``look`` says.
     """
     vit = layout.build(look.image_size)
     load_vit(vit, weights)
@@ -287,7 +287,7 @@ def class_batch(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draws classes (b,), and a sketch (b, 1, H, W) and a photo (b, 3, H, W) of each, uint8.
 
-    No class comes twice as long as there are others.
+    No class is drawn twice before all classes are drawn.
     """
     classes = len(data.photo_rows)
     rounds = [torch.randperm(classes, generator=generator) for _ in range(-(-size // classes))]
@@ -316,7 +316,7 @@ class Augmentation:
         self.generator = torch.Generator().manual_seed(seed)
 
     def sketches(self, ink: torch.Tensor) -> torch.Tensor:
-        """Sketches rotated, sheared, bent, mirrored, drawn with another pen, partly erased."""
+        """Rotates, shears, bends and mirrors sketches, draws them with another pen, and erases parts of them."""
         ink = self._pen(ink)
         grid = self._affine(len(ink)) + self._bend(len(ink))
         return self._erase(F.grid_sample(ink, grid, padding_mode="zeros", align_corners=False))
@@ -360,7 +360,7 @@ class Augmentation:
 
 
 def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Gaussian blur of (b, c, H, W), borders replicated; sigma in pixels."""
+    """Blurs (b, c, H, W) by a Gaussian, with replicated borders; sigma in pixels."""
     radius = max(1, math.ceil(2.5 * sigma))
     x = torch.arange(-radius, radius + 1, dtype=images.dtype)
     kernel = torch.exp(-(x**2) / (2 * sigma**2))

@@ -1,4 +1,4 @@
-"""Recipes of trainings: one frozen object for each method, read from a TOML file."""
+"""Reads recipes of trainings from TOML files, as one frozen object for each method."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from model.network import (
 
 # Recipes of the published checkpoints and tables lie here.
 RECIPES = Path(__file__).parent / "recipes"
-# A recipe of CLIP-AT has this as its backbone where ``--backbone`` names a CLIP.
+# The backbone in a recipe of CLIP-AT if ``--backbone`` names a CLIP.
 CLIP = "clip"
 
 Count = Annotated[int, Field(ge=1)]
@@ -42,7 +42,7 @@ Config = TypeVar("Config", bound=NetworkConfig)
 
 
 class Table:
-    """A table of a recipe's file, which refuses keys that it does not know."""
+    """A table of a recipe's file. It refuses unknown keys."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -70,23 +70,23 @@ class Recipe(Table):
 
     Attributes:
         network: fields of the network's configuration that differ. With ``sizes``, such as embed_dim and depth, a
-            ViT differs from timm's of its name.
+            ViT differs from timm's ViT of the same name.
         split: parts of the data's split.json that are trained on; "thin" means the classes that it leaves out. The
             calibration is chosen on "val"; a training that uses "val" keeps the calibration of its start. Class folders
-            (--data) have these two parts only: without "val" every fifth class is left for it. Of data/more,
-            "more" are classes with sketches alone, "imagenet1k" photos alone, and "ship" both; only with "ship" may
-            "unseen" be trained on, because no figure of such a network is zero-shot.
+            (--data) have the parts "train" and "val" only: without "val" every fifth class is left for it. In
+            data/more, "more" has classes with sketches alone, "imagenet1k" with photos alone, and "ship" with both.
+            "unseen" may be trained on only with "ship", because then no figure of the network is zero-shot.
         hold_out: leaves out of training the photos that galleries of the generalised protocol show.
         data_set: the one set of sketches that is trained on, with the photos that go with it; None for all sets.
-        seed: it decides all random choices of a step, together with the step's number.
+        seed: decides all random choices of a step, together with the step's number.
         save_every, evaluate_every: steps between saved states, and between evaluations on the validation classes.
-        evaluate_share: n uses every n-th validation query and photo for those evaluations.
+        evaluate_share: n uses every n-th validation query and photo for these evaluations.
         choose_share: n uses every n-th of them to choose the calibration at the end.
-        bf16: whether to compute in bfloat16 what autocast allows, on a CPU that multiplies it natively: on others it
-            takes many times longer than float32.
+        bf16: whether to compute in bfloat16 what autocast allows, on a CPU that multiplies bfloat16 natively; on other
+            CPUs it takes many times longer than float32.
     """
 
-    # The method's name, and how messages call it.
+    # The method's name in recipes, and its title in messages.
     method: ClassVar[str | None] = None
     title: ClassVar[str]
     # True if classes that lack sketches or photos are used, too.
@@ -121,7 +121,7 @@ class Recipe(Table):
             raise ModelError('a recipe may train on "unseen" only together with "ship"')
 
     def refuse(self, *names: str) -> None:
-        """Raises ModelError where the table [network] has one of these names."""
+        """Raises ModelError if the table [network] has one of these names."""
         if fixed := sorted({*names} & set(self.network)):
             raise ModelError(
                 f"[network] may not set {', '.join(fixed)}, which the rest of the recipe, or what comes after the "
@@ -129,7 +129,7 @@ class Recipe(Table):
             )
 
     def configured(self, kind: type[Config], **given: Any) -> Config:
-        """Makes the configuration of these values and the table [network], but for ``sizes``.
+        """Makes the configuration from these values and the table [network], without ``sizes``.
 
         Raises ModelError for unknown fields and unusable values.
         """
@@ -142,8 +142,8 @@ class Quadruplets(Table):
     """The paper's samples and losses; see ``ZseTrainer``.
 
     Attributes:
-        samples: in one step, of four pictures each.
-        triplet, relation: weights of the two losses (eq. 12); 0 switches one off.
+        samples: how many one step has, of four pictures each.
+        triplet, relation: weights of the two losses (eq. 12); 0 switches a loss off.
         margin: of the triplet loss.
     """
 
@@ -225,7 +225,7 @@ class TwoSidedRecipe(Recipe):
             the end; less finds more of what the training did not show.
         anew: whether to begin from the photo side although a start is given; only the calibration of that one, and
             the weights of its prior, are taken.
-        evaluate_everything: n chooses a prior by every n-th query of the protocol "everything"; 0 makes none.
+        evaluate_everything: n chooses a prior by every n-th query of the protocol "everything"; 0 makes no prior.
     """
 
     method: ClassVar[str | None] = "two-sided"
@@ -255,12 +255,12 @@ class TwoSidedRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class VectorRecipe(Recipe):
-    """A training of any network that has one vector an image.
+    """A training of any network that has one vector for each image.
 
     Attributes:
-        backbone: timm's name of the ViT's architecture; "clip" where ``--backbone`` names a CLIP of open_clip, which
+        backbone: timm's name of the ViT's architecture; "clip" if ``--backbone`` names a CLIP of open_clip, which
             CLIP-AT takes.
-        batch: sketches of a step, each with a photo.
+        batch: how many sketches a step has, each with a photo.
         names: for classes that the word vectors do not have, the words whose vectors are averaged; CLIP reads any name.
     """
 
@@ -301,8 +301,8 @@ class AnchorOptimiser(Optimiser):
 
     Attributes:
         rate: after the warm-up.
-        backbone_gradient: factor of the gradient that enters the ViT. Adam divides gradients by their own size, so
-            that it changes little.
+        backbone_gradient: factor of the gradient that enters the ViT. It changes little, because Adam divides gradients
+            by their own size.
     """
 
     rate: float = 5e-6
@@ -315,7 +315,7 @@ class AnchorOptimiser(Optimiser):
 class AnchorRecipe(VectorRecipe):
     """A training of Sketch-an-Anchor. Fields of ``network`` are those of ``AnchorConfig``.
 
-    ``temperature`` is that of all losses; the paper does not name it.
+    ``temperature`` is the same for all losses; the paper does not give it.
     """
 
     method: ClassVar[str | None] = AnchorNetwork.kind
@@ -341,15 +341,15 @@ class ClipAtLosses(Table):
     """The losses and their weights; 0 switches one off. The supplementary gives no weights.
 
     Attributes:
-        triplet: weight of the triplet loss on cosine distances. margin: its margin; 0.2 is that of the public code.
+        triplet: weight of the triplet loss on cosine distances. margin: its margin; the public code has 0.2.
         classes: weight of the classification by the text vectors of the training's classes.
-        temperature: of its cosines; 0.01 is where CLIP's own training ends.
+        temperature: of its cosines; CLIP's own training ends at 0.01.
         divergence: weight of the average divergence of the categories (C); fine-grained only. The triplet loss is about
-            0.1 and the divergence about 1, so that 0.1 makes them count alike.
+            0.1 and the divergence about 1, so that a weight of 0.1 makes them count equally.
         bandwidth: of the kernels by which the relative distances of a category become a density.
         patches: weight of the triplet loss on shuffled patches; fine-grained only. patch_margin: its margin.
-        patch_grid: into how many rows and columns of patches a picture is cut. Finer grids leave less of what a part
-            is; with 2 there are 24 orders, and halves of things are still to be seen.
+        patch_grid: how many rows and columns of patches a picture is cut into. In finer grids parts of things are
+            harder to recognise; with 2 there are 24 orders, and halves of things can still be seen.
     """
 
     triplet: float = 1.0
@@ -368,8 +368,8 @@ class ClipAtOptimiser(Optimiser):
     """Adam; the public code has constant rates.
 
     Attributes:
-        encoder_rate: of the LayerNorms, all that is learned of the encoder; 1e-6 is that of the public code.
-        prompt_rate: of the prompts; 1e-4 is that of the public code.
+        encoder_rate: of the LayerNorms, the only part of the encoder that is learned; the public code has 1e-6.
+        prompt_rate: of the prompts; the public code has 1e-4.
         text_rate: of the projection to the text vectors, which only a ViT of timm needs.
     """
 
@@ -383,13 +383,13 @@ class ClipAtOptimiser(Optimiser):
 class ClipAtRecipe(VectorRecipe):
     """A training of CLIP-AT. Fields of ``network`` are those of ``ClipAtConfig``.
 
-    The supplementary names no number of prompts, epochs or weights: such fields have values that are chosen here. Of
-    ``prompts`` the public code has 3.
+    The supplementary gives no number of prompts, no number of epochs and no weights: these values are chosen here. The
+    public code has 3 ``prompts``.
 
     Attributes:
-        level: what is learned: the "category" of a thing, with an encoder for sketches and one for photos, or
+        level: what is learned: the "category" of a thing, with one encoder for sketches and one for photos, or
             "fine-grained" pairs, with one encoder for both (A).
-        categories: how many categories the pairs of a fine-grained step are of, in equal numbers. Each sketch has to
+        categories: how many categories the pairs of a fine-grained step come from, in equal numbers. Each sketch has to
             find its photo among those of its category in the batch.
     """
 
@@ -407,7 +407,7 @@ class ClipAtRecipe(VectorRecipe):
         return self.level == "fine-grained"
 
     def config(self, vit: PretrainedVit) -> ClipAtConfig:
-        """The configuration of the network that starts from this ViT. Raises ModelError for one that cannot be used."""
+        """Makes the configuration of the network that starts from this ViT. Raises ModelError if it cannot be used."""
         shared = {"shared_prompts": self.fine_grained, "shared_norms": self.fine_grained}
         given = {"name": self.method, "image_size": vit.image_size, "mean": vit.mean, "std": vit.std}
         return self.configured(ClipAtConfig, vit=vit.layout, **shared, **given)
@@ -432,9 +432,9 @@ _KINDS: dict[str | None, TypeAdapter[AnyRecipe]] = {
 def read_recipe(path: Path) -> AnyRecipe:
     """Reads a recipe from TOML.
 
-    A key ``base`` names another recipe that this one changes: a file beside it, or a name. A name is without an ending,
-    such as "paper" or "two-sided/own", and means a file in RECIPES. Tables are merged key by key. A key ``method``
-    names the method; recipes of ZSE-SBIR have none.
+    The key ``base`` names another recipe that this one changes: a file beside it, or a name. A name has no ending, such
+    as "paper" or "two-sided/own", and means a file in RECIPES. Tables are merged key by key. The key ``method`` names
+    the method; recipes of ZSE-SBIR do not have it.
 
     path: a file or a name. Raises ModelError for a file that cannot be used, with its name and what is wrong in it.
     """
@@ -460,7 +460,7 @@ def read_recipe(path: Path) -> AnyRecipe:
 
 
 def recipe_file(path: Path) -> Path:
-    """The file that a path or a name means. Raises ModelError, with the names there are, where there is none."""
+    """Finds the file that a path or a name means. Raises ModelError, with the known names, if there is none."""
     file = path if path.suffix else RECIPES / f"{path}.toml"
     if not file.is_file():
         known = sorted(found.relative_to(RECIPES).with_suffix("").as_posix() for found in RECIPES.rglob("*.toml"))
@@ -469,7 +469,7 @@ def recipe_file(path: Path) -> Path:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """The keys of a recipe over those of its base."""
+    """Reads the keys of a recipe, over the keys of its base."""
     content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     base = content.pop("base", None)
     if base is None:

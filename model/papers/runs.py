@@ -1,4 +1,4 @@
-"""Trainings of all methods: a loop that goes on where it was stopped, from the first step to the checkpoint."""
+"""Runs trainings of all methods, from the first step to the checkpoint; a training that was stopped continues."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Run:
 
     @property
     def origin(self) -> str:
-        """The note of a checkpoint on where it comes from."""
+        """A note for the checkpoint that says where it comes from."""
         return f"trained by recipe {self.recipe.name} from {(self.start or Path(self.backbone)).name}"
 
 
@@ -88,7 +88,7 @@ def warmed_cosine(step: int, steps: int, warmup: int, last: float) -> float:
 
 
 class Trainer(ABC, Generic[Trained]):
-    """A training by a recipe: what is trained, the running average of its weights, the optimiser, its state on disk.
+    """A training by a recipe: the network, the running average of its weights, the optimiser, and its state on disk.
 
     A subclass says what a step computes. A training that was stopped and goes on gives exactly the weights of one that
     was not stopped.
@@ -145,11 +145,11 @@ class Trainer(ABC, Generic[Trained]):
 
     @property
     def step_seed(self) -> int:
-        """The seed of all random choices of the step that comes next."""
+        """The seed of all random choices of the next step."""
         return self.recipe.seed * 1_000_003 + self.step
 
     def generator(self) -> torch.Generator:
-        """Makes a random generator for the step that comes next."""
+        """Makes a random generator for the next step."""
         return torch.Generator().manual_seed(self.step_seed)
 
     @abstractmethod
@@ -187,7 +187,7 @@ class Trainer(ABC, Generic[Trained]):
             signal.raise_signal(number)
 
     def train_step(self) -> dict[str, float]:
-        """Makes one optimiser step and returns the losses by name. Raises ModelError where they are not finite."""
+        """Makes one optimiser step and returns the losses by name. Raises ModelError if they are not finite."""
         chosen = self.recipe.optimiser
         share = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, chosen.last)
         for group in self.optimiser.param_groups:
@@ -260,10 +260,10 @@ def _gpus(device: torch.device) -> list[int]:
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """While the block runs, the first SIGINT or SIGTERM is only put into this list; a second one acts as before."""
+    """While the block runs, a first SIGINT or SIGTERM only goes into the list; a second signal acts as before."""
     noted: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    # Only the main thread may set handlers, and signals that are ignored stay so.
+    # Only the main thread may set handlers, and signals that are ignored stay ignored.
     main = threading.current_thread() is threading.main_thread()
     before = {number: handler for number, handler in before.items() if main and handler not in (None, signal.SIG_IGN)}
 
@@ -284,7 +284,7 @@ def noted_signals() -> Iterator[list[int]]:
 
 
 def check_target(target: Path, folder: Path | None = None) -> None:
-    """Raises ModelError where there is no folder for the checkpoint; ``folder`` is made by the training."""
+    """Raises ModelError if there is no folder for the checkpoint; the training makes ``folder``."""
     if target.parent != folder and not target.parent.is_dir():
         raise ModelError(f"there is no folder {target.parent} to write {target.name} to; make it first")
 
@@ -292,7 +292,7 @@ def check_target(target: Path, folder: Path | None = None) -> None:
 def run_steps(trainer: Trainer[Trained], run: Run, validation: Corpus | None) -> bool:
     """Makes the steps, and measures the network on the validation classes on the way.
 
-    Returns whether the recipe was completed; if not, the same run continues where it stopped.
+    Returns True if the recipe was completed; if not, the same run can continue it.
     """
     trainer.run(validation, run.until)
     if trainer.step < trainer.recipe.steps:

@@ -1,4 +1,4 @@
-"""Sketch-an-Anchor (Ribeiro and Ponti, 2023): anchors, losses and trainings. Equations and sections are the paper's."""
+"""Trains Sketch-an-Anchor (Ribeiro and Ponti, 2023), with its anchors and losses. Numbers are those of the paper."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from model.papers.word_vectors import WordVectors, class_rows, class_vectors, re
 
 # Adam's epsilon in TensorFlow, which the paper used.
 _EPSILON = 1e-7
-# The neighbours of so many words are looked for at once.
+# The number of words whose neighbours are looked for at once.
 _WORDS_AT_ONCE = 16
 # The share of words that a step swaps for a neighbour, of which the paper says nothing.
 SWAP = 0.5
@@ -36,7 +36,7 @@ class WordAnchors:
 
     Attributes:
         vectors: (c, d) float32, of each training class.
-        neighbours: (c, k, d), the words nearest to it in the whole vocabulary; k = 0 for none.
+        neighbours: (c, k, d), the words nearest to each class in the whole vocabulary; k = 0 for none.
     """
 
     vectors: torch.Tensor
@@ -65,7 +65,7 @@ class VisualAnchors:
 
     @staticmethod
     def of_features(features: torch.Tensor, rows: tuple[torch.Tensor, ...]) -> VisualAnchors:
-        """The anchors of classes. features: (n, d), of all photos; rows: those of each class."""
+        """Computes the anchors of classes. features: (n, d), of all photos; rows: the rows of each class."""
         of_class = [features[found] for found in rows]
         return VisualAnchors(
             torch.stack([found.mean(dim=0) for found in of_class]),
@@ -88,7 +88,7 @@ def similarities(anchors: torch.Tensor) -> torch.Tensor:
 
 
 def widened(anchors: torch.Tensor, units: int) -> torch.Tensor:
-    """(c, d) anchors -> (c, units), with zeros behind, which keeps all cosines. Raises ModelError where d is larger."""
+    """Appends zeros to anchors (c, d) -> (c, units), which keeps all cosines. Raises ModelError if d is larger."""
     if anchors.shape[1] > units:
         raise ModelError(
             f"anchors of {anchors.shape[1]} numbers do not fit into {units} units; set units in the recipe's [network]"
@@ -104,16 +104,16 @@ def word_anchors(
     neighbours: int,
     kept_out: Sequence[str] = (),
 ) -> WordAnchors:
-    """The vectors of classes, and the words nearest to each.
+    """Finds the vectors of classes, and the words nearest to each.
 
-    The vector of a class is that of its name in any spelling. A name of several words that the file does not have is
-    the mean of their vectors.
+    The vector of a class is that of its name in any spelling. If the file does not have a name of several words, the
+    mean of the words' vectors is taken.
 
     Args:
         labels: the classes.
-        names: for classes that are called otherwise in the file, the words whose vectors are averaged.
-        neighbours: how many of the nearest words, by cosine, the class itself left out; fewer where the file is small.
-        kept_out: classes whose names are never among the neighbours: the training may not know them.
+        names: for classes with another name in the file, the words whose vectors are averaged.
+        neighbours: how many of the nearest words, by cosine, without the class itself; fewer if the file is small.
+        kept_out: classes whose names are never among the neighbours, because the training may not know them.
 
     Raises ModelError: the file lacks classes.
     """
@@ -138,7 +138,7 @@ def pretrained_features(
     """(n, d) float32, L2-normalised: the class token of the pretrained ViT for each photo, kept in the user's cache.
 
     Args:
-        config: which ViT, at which input size.
+        config: names the ViT and its input size.
         weights: its weights, under timm's key names.
         pixels: (n, 3, H, W) uint8.
         key: digest of the pixels.
@@ -172,8 +172,8 @@ def joined_edges(of_each: list[torch.Tensor]) -> torch.Tensor:
 class AnchorGraph(nn.Module):
     """The graph convolution that adapts anchors (section 3.5): V <- A V W, layer after layer (eq. 5).
 
-    It has no non-linearity, as the equation has none. The weights start orthogonal, so that at first only the edges
-    change how alike anchors are.
+    It has no non-linearity, because the equation has none. The weights start orthogonal, so that at first only the
+    edges change the similarities of anchors.
     """
 
     def __init__(self, units: int, layers: int) -> None:
@@ -193,7 +193,7 @@ class AnchorGraph(nn.Module):
 
 
 def info_nce(sketches: torch.Tensor, photos: torch.Tensor, temperature: float) -> torch.Tensor:
-    """InfoNCE between the vectors (n, d) of sketches and photos that are paired by row (eq. 1).
+    """Computes InfoNCE between the vectors (n, d) of sketches and photos that are paired by row (eq. 1).
 
     Each sketch has to find its photo among those of the batch, by cosines.
     """
@@ -204,15 +204,15 @@ def info_nce(sketches: torch.Tensor, photos: torch.Tensor, temperature: float) -
 def anchored_contrastive_loss(
     vectors: torch.Tensor, others: torch.Tensor, alike: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """The cross-entropy between how alike anchors are and how alike vectors are (eqs. 3 and 4).
+    """Computes the cross-entropy between the similarities of anchors and the similarities of vectors (eqs. 3 and 4).
 
     Against anchors (eq. 3) ``others`` are all anchors; against photos (eq. 4) they are the photos of the batch.
 
     Args:
         vectors: (n, d), hidden representations.
         others: (m, d).
-        alike: (n, m), similarities of the anchor of each vector's class with each anchor, or with that of each photo's
-            class.
+        alike: (n, m), similarities of the anchor of each vector's class with each anchor, or with the anchor of each
+            photo's class.
         temperature: of the cosines between ``vectors`` and ``others``.
     """
     target = alike.softmax(dim=1)
@@ -226,7 +226,7 @@ def scaled_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 class AnchoredNetwork(nn.Module):
-    """A training changes these: the network and, beside it, the graph that adapts the anchors.
+    """The parts that a training changes: the network and, beside it, the graph that adapts the anchors.
 
     Only the network gets into the checkpoint.
     """
@@ -236,7 +236,7 @@ class AnchoredNetwork(nn.Module):
         self.network, self.graph = network, graph
 
     def adapted(self, anchors: dict[Anchor, torch.Tensor]) -> dict[Anchor, torch.Tensor]:
-        """(c, units) of each: hidden representations are compared with these (section 3.5)."""
+        """Adapts anchors to (c, units) each, with which hidden representations are compared (section 3.5)."""
         if self.graph is not None and anchors:
             return self.graph(anchors)  # type: ignore[no-any-return]
         return {name: widened(of_one, self.network.config.units) for name, of_one in anchors.items()}
@@ -245,8 +245,8 @@ class AnchoredNetwork(nn.Module):
 class AnchorTrainer(Trainer[AnchoredNetwork]):
     """A training of a network of Sketch-an-Anchor.
 
-    anchors: of the pictures' classes; those that the recipe's network has. backbone: weights of the pretrained ViT,
-    under timm's key names. The other arguments are those of ``Trainer``.
+    anchors: of the pictures' classes, of the kinds that the recipe's network has. backbone: weights of the pretrained
+    ViT, under timm's key names. The other arguments are those of ``Trainer``.
 
     Raises ModelError: the backbone is not the recipe's.
     """

@@ -1,4 +1,4 @@
-"""Vectors of words: a word2vec file of the user's, or the stand-in that comes with the optional data."""
+"""Reads vectors of words, from a word2vec file of the user or the stand-in that comes with the optional data."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from model.datasets import data_folder
 from model.errors import ModelError
 from model.words import Names, spelling
 
-# Vectors of CLIP's text tower for 2,301 names. They are no word2vec, and are called a stand-in.
+# A file with vectors of CLIP's text tower for 2,301 names. It is called a stand-in because it is no word2vec.
 STAND_IN = "class_words_clip_text.npy"
-# Words that are read of a word2vec file, the most frequent ones. The rest of the large public files are phrases and
-# misspellings, and would not fit into the memory of every machine.
+# The number of words that are read of a word2vec file, the most frequent first. The rest of the large public files are
+# phrases and misspellings, and would not fit into the memory of every machine.
 MOST_WORDS = 500_000
 
 
@@ -41,7 +41,7 @@ def read_word_vectors(path: Path | None) -> WordVectors:
     path: a word2vec file as gensim reads it (.bin, .bin.gz, .txt, .vec, or .kv as gensim saves it); or a .npy of (n, d)
         with the words in a .txt of the same name beside it, one a line; None for the stand-in.
 
-    Raises ModelError for a file that is missing or cannot be read, and where gensim is not installed.
+    Raises ModelError for a file that is missing or cannot be read, and if gensim is not installed.
     """
     if path is None:
         folder = data_folder() / "data"
@@ -54,9 +54,9 @@ def read_word_vectors(path: Path | None) -> WordVectors:
 
 
 def read_synonyms() -> tuple[Names, ...]:
-    """The names of each thing that has several, in the order of the stand-in; none where the optional data has none.
+    """Reads the names of each thing with several names, in the order of the stand-in; empty without optional data.
 
-    One row of it was made for each name. The names of one thing were embedded together, and have equal rows.
+    The stand-in has a row for each name. The names of one thing were embedded together, and have equal rows.
     """
     if not (data_folder() / "data" / STAND_IN).is_file():
         return ()
@@ -90,7 +90,7 @@ def _of_word2vec(path: Path) -> WordVectors:
             table = KeyedVectors.load(str(path))
         else:
             table = KeyedVectors.load_word2vec_format(str(path), binary=binary, limit=MOST_WORDS)
-    # Which error gensim raises for a file of another kind follows from its first bytes.
+    # For a file of another kind, gensim's error depends on the first bytes.
     except Exception as error:
         raise ModelError(f"{path} is not a word2vec file that gensim can read: {error}") from error
     return WordVectors(path.name, tuple(table.index_to_key), torch.from_numpy(np.array(table.vectors, np.float32)))
@@ -99,14 +99,14 @@ def _of_word2vec(path: Path) -> WordVectors:
 def class_rows(
     words: WordVectors, labels: Sequence[str], names: Mapping[str, Sequence[str]], *, lacking: bool = False
 ) -> dict[str, list[int]]:
-    """For each class the rows of its words. Their mean is its vector.
+    """Finds the rows of each class's words. The mean of these rows is the vector of the class.
 
     A class is found by its name in any spelling, or else by the single words of its name.
 
     Args:
         labels: the classes.
-        names: for classes that are called otherwise in the file, the words whose vectors are averaged.
-        lacking: whether a class may lack: it has no rows then.
+        names: for classes with another name in the file, the words whose vectors are averaged.
+        lacking: whether the file may lack a class, which then has no rows.
 
     Raises ModelError: the file lacks classes.
     """
@@ -124,12 +124,12 @@ def class_rows(
 
 
 def class_vectors(words: WordVectors, rows: Mapping[str, Sequence[int]]) -> torch.Tensor:
-    """(c, d) float32: for each class the mean of the directions of its words. rows: from ``class_rows``."""
+    """Computes the mean direction of each class's words, (c, d) float32. rows: from ``class_rows``."""
     return torch.stack([F.normalize(words.vectors[list(found)], dim=1).mean(dim=0) for found in rows.values()])
 
 
 def _rows(label: str, names: Mapping[str, Sequence[str]], places: Mapping[str, int]) -> list[int]:
-    """The rows of the words of a class; none where the file lacks one of them."""
+    """Finds the rows of the words of a class; none if the file lacks one of the words."""
     if label in names:
         wanted = [spelling(name) for name in names[label]]
     else:

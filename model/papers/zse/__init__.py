@@ -1,1 +1,1 @@
-"""Training of ZSE-SBIR (CVPR 2023), and of the default network, which goes on from it."""
+"""Trains ZSE-SBIR (CVPR 2023), and the default network, which is derived from it."""

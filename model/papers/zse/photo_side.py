@@ -1,6 +1,6 @@
-"""The photo side of a two-sided network, made once: two pretrained ViTs as they are, and a projection of photos.
+"""Makes the photo side of a two-sided network: two pretrained ViTs as they are, and a fitted projection of photos.
 
-The file that this writes is shared by every checkpoint whose sketch side is trained against it.
+It is made once. Every checkpoint whose sketch side is trained against it shares its file.
 """
 
 from __future__ import annotations
@@ -24,29 +24,30 @@ from model.papers.pictures import prepared_pixels, sized
 
 # The ViT that sees photos alone was trained with this mean and spread of pixels.
 _SECOND_MEAN = _SECOND_STD = 0.5
-# Names of a block's matrices, here and in timm.
+# Names of a block's matrices here, and in timm.
 _MATRICES = {"qkv": "attn.qkv.weight", "proj": "attn.proj.weight", "fc1": "mlp.fc1.weight", "fc2": "mlp.fc2.weight"}
-# Photos encoded at once, and every so many-th of their patches is kept for the principal components.
+# The number of photos that are encoded at once. Every _EVERY_PATCH-th of their patches is kept for the principal
+# components.
 _PHOTOS, _EVERY_PATCH = 16, 5
-# The fit of the projection: steps, photos of each, and its rates; the sharpness of likenesses and of classes.
+# The fit of the projection: steps, photos of each step, and learning rates; the sharpness of likenesses and of classes.
 _STEPS, _BATCH, _RATE, _CLASS_RATE = 250, 512, 3e-3, 1e-2
 _LIKENESS, _CLASS = 10.0, 10.0
-# Weights of what photos show, by their folders' names and by the classifier, beside how alike they are.
+# Weights of the losses of classes, by the folders' names and by the classifier, beside the loss of likeness.
 _LABELS, _BELIEFS = 0.3, 0.3
 _SQUARES = 50.0
-# Of the map by which a sketch side begins, as a share of the spread of what it maps.
+# The ridge of the map with which a sketch side begins, as a share of the spread of the map's inputs.
 _RIDGE = 1e-4
 
 
 def make_photo_side(encoder: Path, second: Path, target: Path) -> None:
     """Writes the photo side of two pretrained ViTs, fitted on the photos of training classes and of ImageNet-1k.
 
-    No class of val, unseen or ship has a part in the fit, so that one photo side serves a network that is measured on
-    them, and one that was trained on all.
+    No class of val, unseen or ship is used in the fit, so that one photo side serves networks that are measured on
+    these classes and networks that are trained on all classes.
 
     Args:
-        encoder: weights under timm's names of the ViT of photos and sketches; int8 matrices with NAME.scale may be.
-        second: those of the ViT that sees photos alone, with its classifier over ImageNet-1k.
+        encoder: weights of the ViT of photos and sketches, under timm's names; matrices may be int8, with NAME.scale.
+        second: weights of the ViT that sees photos alone, with its classifier over ImageNet-1k.
         target: the file to write.
     """
     config = preset("two-sided-s14")
@@ -96,7 +97,7 @@ def photo_features(
 
 
 def vit_tensors(weights: Mapping[str, torch.Tensor], shape: VitShape, prefix: str = "") -> dict[str, torch.Tensor]:
-    """The tensors of a `FrozenVit` and its `Tuning` from a ViT's weights under timm's names.
+    """Makes the tensors of a `FrozenVit` and its `Tuning` from a ViT's weights under timm's names.
 
     Matrices may be int8 with a scale for each row, NAME.scale. Position embeddings are resampled to the shape's grid.
 
@@ -140,9 +141,9 @@ def vit_tensors(weights: Mapping[str, torch.Tensor], shape: VitShape, prefix: st
 def renormalised(
     tensors: dict[str, torch.Tensor], prefix: str, mean: Sequence[float], std: Sequence[float]
 ) -> dict[str, torch.Tensor]:
-    """The tensors of the second ViT for pixels that are normalised by ``mean`` and ``std``, as the first one's are.
+    """Adapts the second ViT's tensors to pixels that are normalised by ``mean`` and ``std``, as those of the first ViT.
 
-    The patch embedding is linear and has no padding, so the change of pixels goes into its kernel and its bias.
+    The patch embedding is linear and has no padding, so its kernel and its bias take the change of pixels.
     """
     kernel = tensors[f"{prefix}vit.patch_kernel"]
     shift = (torch.tensor(mean) - _SECOND_MEAN) / _SECOND_STD
@@ -172,12 +173,12 @@ class PhotoFeatures:
 def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[str, torch.Tensor]:
     """Fits the projection of photos, the tensors of a `PhotoHead`.
 
-    [Ret] of two photos is to be as alike as both class tokens together say (mean square of cosines, and the cross
-    entropy of each photo's likenesses to the others), to tell classes apart, and to keep what the second ViT's
-    classifier believes. Tokens are projected by their principal components, whose spreads are halfway evened out.
+    Two photos' [Ret] are to have the likeness of both class tokens together (by the mean square of cosines, and the
+    cross entropy of each photo's likenesses to the other photos), to tell classes apart, and to keep the beliefs of the
+    second ViT's classifier. Tokens are projected by their principal components, whose spreads are halfway evened out.
 
     Args:
-        labels: (n,) int64, the class of each photo; -1 where it is not known.
+        labels: (n,) int64, the class of each photo; -1 if it is not known.
         width: of [Ret] and of tokens.
 
     Returns:
@@ -236,7 +237,7 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[
 
 
 def _likeness_loss(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Compares two matrices of cosines (n, n): mean square, and cross entropy of each row without itself."""
+    """Compares two matrices of cosines (n, n), by mean square, and by cross entropy of rows without the diagonal."""
     itself = torch.eye(len(found), dtype=torch.bool)
     rows = (_LIKENESS * found).masked_fill(itself, -1e3).log_softmax(dim=1)
     target = (_LIKENESS * wanted).masked_fill(itself, -1e3).softmax(dim=1)
@@ -244,7 +245,7 @@ def _likeness_loss(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 
 def _principal(x: torch.Tensor, count: int) -> torch.Tensor:
-    """The first principal components of rows (n, d): (d, count), orthonormal. Raises ModelError for too few rows."""
+    """Finds the first principal components (d, count) of rows (n, d), orthonormal. Raises ModelError: too few rows."""
     if min(x.shape) < count:
         raise ModelError(f"{count} principal components need as many photos and dimensions, not {tuple(x.shape)}")
     axes: torch.Tensor = torch.linalg.svd(x - x.mean(dim=0), full_matrices=False).Vh[:count].T
@@ -252,7 +253,7 @@ def _principal(x: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _mapped(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """The ridge regression from centred rows (n, d) to centred rows (n, w), scaled so that results have length 1."""
+    """Fits a ridge regression from centred rows (n, d) to centred rows (n, w), scaled to results of length 1."""
     x, y = given - given.mean(dim=0), wanted - wanted.mean(dim=0)
     covariance = x.T @ x / len(x)
     ridge = _RIDGE * covariance.diagonal().sum() * torch.eye(x.shape[1])

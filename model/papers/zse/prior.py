@@ -1,4 +1,4 @@
-"""The prior of a trained network (``model.network.ret_network``): its prototypes, and how much it counts."""
+"""Makes the prior of a trained network (``model.network.ret_network``), and chooses how much it counts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from model.network import Network, Prior
 
 PROTOTYPES = 256
 SKETCHES_PER_CLASS = 10
-# Training photos from which the level is taken.
+# The number of training photos from which the level is computed.
 LEVEL_PHOTOS = 500
-# Values that are tried.
+# Weights of the prior that are tried.
 RET_WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0)
 RELATION_WEIGHTS = (0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
-# Its weight in relation scores is chosen on every n-th query only, because pairs take long.
+# The prior's weight in relation scores is chosen on every n-th query only, because pairs take long.
 RELATION_EVERY = 4
 # The precision@10 that trained classes may lose.
 MOST_LOSS = 0.02
@@ -31,7 +31,7 @@ _FIGURE = "precision_10"
 def with_prior(
     network: Network, training: Corpus, further: Corpus, ret_weight: float, relation_weight: float
 ) -> Network:
-    """A copy of the network with the prior of its training sketches; a prior that it has already is replaced.
+    """Returns a copy of the network with the prior of its training sketches, which replaces an older prior.
 
     The prototypes are the centres of clusters, by k-means, of the [Ret] of some sketches of every class.
     """
@@ -39,9 +39,9 @@ def with_prior(
     matcher = trained_matcher(plain, methods=("ret",))
     some = some_of_each(training.sketches + further.sketches, SKETCHES_PER_CLASS)
     sketches = encode_pictures(matcher, some, "sketch")
-    # Sketches that are equal cannot be the centres of two clusters.
+    # Equal sketches cannot be the centres of two clusters.
     directions = np.unique(F.normalize(sketches.ret, dim=1).numpy().round(4), axis=0)
-    # Imported late: it takes longer than to load all else that trains.
+    # This is imported late because it takes longer than all other imports of a training.
     from sklearn.cluster import KMeans
 
     clusters = KMeans(min(PROTOTYPES, len(directions)), n_init=1, random_state=0).fit(directions)
@@ -59,7 +59,7 @@ def with_prior(
 def with_chosen_prior(
     network: Network, training: Corpus, further: Corpus, large: Task, dtype: torch.dtype
 ) -> tuple[Network, dict[str, float]]:
-    """A copy of the network with the prior that is best on ``large``, trained and validation classes in one gallery.
+    """Returns a copy of the network with the prior that is best on ``large``, which has trained and validation classes.
 
     For each method the weight with the best harmonic mean of the groups' precision@10 is taken, among those by which
     trained classes lose MOST_LOSS at most.
@@ -89,7 +89,7 @@ def with_chosen_prior(
 def best_weight(
     scores: NDArray[np.floating], priors: NDArray[np.floating], weights: Sequence[float], large: Task
 ) -> tuple[float, float, float]:
-    """The best of the weights, and the harmonic means without it and with it."""
+    """Finds the best of the weights. Returns it, and the harmonic means without it and with it."""
     found = measure(large, {str(weight): scores - weight * priors for weight in weights}).figures
     trained = {
         weight: groups[large.harmonic[0]][_FIGURE] if large.harmonic else 0.0 for weight, groups in found.items()

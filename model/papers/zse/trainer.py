@@ -1,4 +1,4 @@
-"""Trainings of ZSE-SBIR by the paper's samples and losses, from a recipe to a checkpoint file."""
+"""Trains ZSE-SBIR by the paper's samples and losses, from a recipe to a checkpoint file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MATCH, NO_MATCH = 0.99, 0.01
 
 
 class ZseTrainer(Trainer[Network]):
-    """A training of a network of ZSE-SBIR (section 3.6). Where the paper leaves something open, it does as released.
+    """A training of a network of ZSE-SBIR (section 3.6). It follows the released code where the paper is silent.
 
-    A sample is a sketch, another one of its class, a photo of it, and one of another class. The first sketch goes with
-    the photo of its class through the cross-attention, the second one with the other photo. The relation scores of
-    those pairs have targets (eq. 11); the triplet loss (eq. 10) is on [Ret] as it leaves the cross-attention: first
-    sketch, its photo, the other photo.
+    A sample is a sketch, another sketch of its class, a photo of this class, and a photo of another class. The first
+    sketch goes with the photo of its class through the cross-attention, the second sketch with the other photo. The
+    relation scores of these pairs have targets (eq. 11); the triplet loss (eq. 10) is on [Ret] as it leaves the
+    cross-attention: first sketch, its photo, the other photo.
 
     backbone: pretrained weights to start from, under timm's key names; the other arguments are those of ``Trainer``.
 
@@ -65,7 +65,7 @@ class ZseTrainer(Trainer[Network]):
         return losses
 
     def batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draws rows of the sketches, first ones before second ones, and of the photos, matching ones before others."""
+        """Draws rows of sketches, first sketches before second ones, and of photos, matching photos before others."""
         classes, samples = len(self.data.photo_rows), self.recipe.quadruplets.samples
         own = torch.randint(classes, (samples,), generator=generator)
         other = (own + torch.randint(1, classes, (samples,), generator=generator)) % classes
@@ -73,7 +73,7 @@ class ZseTrainer(Trainer[Network]):
         return sketches, one_of_each(self.data.photo_rows, torch.cat([own, other]), generator)
 
     def make_optimiser(self) -> torch.optim.AdamW:
-        """AdamW; the pretrained part of the encoder has a rate of its own."""
+        """Makes AdamW; the pretrained part of the encoder has a rate of its own."""
         chosen = self.recipe.optimiser
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():

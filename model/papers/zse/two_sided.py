@@ -1,8 +1,8 @@
-"""Training of a two-sided network: its sketch side, and what compares pairs, against photos that do not change.
+"""Trains the sketch side of a two-sided network, and the comparison of pairs, against photos that do not change.
 
-Photos are encoded once. Sketches learn to lie where photos of their class do; their patch tokens, cross-attention and
+Photos are encoded once. Sketches learn to lie near photos of their class; their patch tokens, cross-attention and
 relation network learn which photo of a batch each sketch fits. Cross-attention begins as the identity: best matches of
-tokens that nobody trained find more than [Ret] does, and random weights would destroy that.
+untrained tokens find more than [Ret] does, and random weights would destroy that.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from model.papers.runs import CPU, Run, Trainer, digest, run_steps
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 from model.papers.zse.prior import with_chosen_prior, with_prior
 
-# Photos encoded at once.
+# The number of photos that are encoded at once.
 _PHOTOS = 16
 # The largest factor of cosines: without a bound it grows for as long as sketches can be told apart.
 _MOST_SCALE = 60.0
-# Of the regression from words to photos, chosen by how well it places words of classes that it was not fitted on.
+# The ridge of the regression from words to photos, chosen by how well it places words of classes outside its fit.
 _RIDGE = 0.2
 # Sketches of each class that give the first point of a class without photos, and the learning rate of such points.
 _FIRST_SKETCHES, _POINT_RATE = 3, 1e-2
@@ -55,10 +55,10 @@ _PAIR_CLASSES = 32
 def class_places(
     classes: Sequence[str], shown: Sequence[str], ret: torch.Tensor, vectors: WordVectors | None
 ) -> torch.Tensor:
-    """Where photos of each class lie: (c, d), the mean of its photos, or else where its word says, of length 1.
+    """Computes the place of each class's photos, (c, d) of length 1: the mean of its photos, or else a prediction.
 
-    Where a word says is predicted by the ridge regression from words to the means of photos. Zeros stand for a class
-    without photos that the word vectors lack.
+    The prediction is made from the class's word, by the ridge regression from words to the means of photos. Zeros stand
+    for a class without photos that the word vectors lack.
 
     Args:
         classes: the names of c classes.
@@ -89,11 +89,11 @@ def class_places(
 
 
 class SketchSide(nn.Module):
-    """All of the network but its photo side is trained, and points for classes that have no photos.
+    """The parts that a training changes: the network without its photo side, and points for classes without photos.
 
     Attributes:
-        points: (k, d), where sketches of the k classes without photos are to lie.
-        log_scale: the logarithm of what the cosines of [Ret] are multiplied by.
+        points: (k, d), the places of sketches of the k classes without photos.
+        log_scale: the logarithm of the factor of the cosines of [Ret].
     """
 
     def __init__(self, network: Network, points: int) -> None:
@@ -165,7 +165,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         return other.requires_grad_(False).eval()
 
     def make_optimiser(self) -> torch.optim.AdamW:
-        """AdamW with a rate for each kind of parameter."""
+        """Makes AdamW with a rate for each kind of parameter."""
         chosen, side = self.recipe.optimiser, self.network
         pairs = [side.head.tokens, side.cross, side.relation, side.ret_term]
         return torch.optim.AdamW(
@@ -180,18 +180,18 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         )
 
     def losses(self) -> dict[str, torch.Tensor]:
-        """Three losses of some classes' sketches, one sketch of each.
+        """Computes three losses of some classes' sketches, one sketch of each.
 
-        classes: the cross entropy of their cosines to all classes. A class lies at the mean of its photos; without any,
-        where its word says; without a word, at a point that is learned. contrast: the cross entropy of their cosines
-        to one photo of each class in the batch. pairs: the list-wise loss of the relation logits of all pairs of
-        sketches and such photos. Half of the sketches that were drawn from a photo meet that one, so that instances are
-        learned, too.
+        classes: the cross entropy of their cosines to all classes. A class lies at the mean of its photos; without
+        photos, at the prediction from its word; without a word, at a point that is learned. contrast: the cross entropy
+        of their cosines to one photo of each class in the batch. pairs: the list-wise loss of the relation logits of
+        all pairs of these sketches and photos. Half of the sketches that were drawn from a photo meet this photo, so
+        that instances are learned, too.
         """
         augment = Augmentation(self.step_seed)
         recipe, side, generator = self.recipe, self.network, augment.generator
         classes = torch.randperm(len(self.rows), generator=generator)[: recipe.classes]
-        # Those with photos come first, so that the pairs are those of the first rows.
+        # Classes with photos come first, so that the pairs are in the first rows.
         classes = classes[(classes >= self.with_photos).int().argsort(stable=True)]
         sketches = one_of_each(self.rows, classes, generator)
         tokens = self._encoded(sketches, augment)
@@ -216,7 +216,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         return losses
 
     def _encoded(self, sketches: torch.Tensor, augment: Augmentation) -> Tokens:
-        """The tokens of these sketches, varied."""
+        """Varies and encodes these sketches."""
         ink = augment.sketches(1 - self.data.sketches[sketches].float() / 255)
         return self.base.encode(sized(1 - ink, self.base.config).to(self.device), "sketch")
 
@@ -260,7 +260,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
 def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     """Trains a two-sided network, calibrates it on the validation classes, and writes the checkpoint.
 
-    ``run.backbone`` is the file of the photo side. Without ``run.start`` the sketch side begins as the photo side is.
+    ``run.backbone`` is the file of the photo side. Without ``run.start`` the sketch side begins as the photo side.
     A recipe that trains on the validation classes keeps the calibration of ``run.start``, and the weights of its
     prior.
     """
@@ -284,7 +284,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         return
     trained, notes = trainer.trained, {"origin": run.origin}
     if run.data is not None and start is not None:
-        # The pictures that its prior and its vocabulary were made of are not among these.
+        # The start keeps its prior, because the pictures of its prior and its vocabulary are not among these.
         trained = trained.prior_replaced(start.prior)
     if validation:
         chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
@@ -313,7 +313,7 @@ def listwise_loss(logits: torch.Tensor) -> torch.Tensor:
 
 
 def large_validation(recipe: TwoSidedRecipe) -> Task | None:
-    """Trained and validation classes in one gallery, as far as the recipe wants to see it; see ``read_task``."""
+    """Reads trained and validation classes in one gallery, if the recipe uses it; see ``read_task``."""
     if not recipe.evaluate_everything:
         return None
     trained = "+".join(part for part in recipe.split if part not in ("more", IMAGENET_PART))
@@ -327,11 +327,11 @@ def class_name(label: str) -> str:
 
 
 def new_network(recipe: TwoSidedRecipe, photo_side: Path) -> Network:
-    """A network on a photo side, whose sketch side is that of photos, and whose pairs are compared by best matches.
+    """Makes a network on a photo side, whose sketch side begins as that of photos, with pairs compared by best matches.
 
-    [Ret] of sketches begins where a linear map from class token and mean patch comes nearest to that of photos.
+    [Ret] of sketches begins with the linear map from class token and mean patch that comes nearest to [Ret] of photos.
     """
-    # Imported here, as elsewhere: timm takes a second to load.
+    # timm is imported here because it takes a second to load.
     from timm.layers.pos_embed import resample_abs_pos_embed
 
     state = photo_side_state(photo_side)
@@ -346,7 +346,7 @@ def new_network(recipe: TwoSidedRecipe, photo_side: Path) -> Network:
     own["encoder.position"] = resample_abs_pos_embed(position, [side, side])[0]
     own["encoder.head.tokens.weight"] = state["encoder.photo_side.head.tokens.weight"]
     own["encoder.head.tokens.bias"] = state["encoder.photo_side.head.tokens.bias"]
-    # The photos' projection evens the spreads of its axes out halfway; tokens are compared as they were before.
+    # The photos' projection evens out the spreads of its axes halfway. Tokens are compared as they were before that.
     spread = state["encoder.photo_side.head.tokens.weight"].norm(dim=1).reciprocal()
     for branch in ("sketch", "photo"):
         own[f"cross.{branch}.norm2.weight"] = spread / spread.mean()

@@ -1,4 +1,4 @@
-"""The vocabulary of a trained network (``model.network.ret_network``): its words, and their directions among photos."""
+"""Makes a trained network's vocabulary (``model.network.ret_network``): words, and their directions among photos."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from model.papers.word_vectors import WordVectors, read_synonyms, read_word_vect
 from model.papers.zse.two_sided import class_places
 from model.words import Names, WordBook, spelling, why_no_name
 
-# Classes of ImageNet-1k.
+# The number of classes of ImageNet-1k.
 _CLASSES = 1000
-# Photos of each class that it is fitted on; twice as many would take twice the time to encode.
+# Photos of each class that the vocabulary is fitted on. Twice as many would take twice the time to encode.
 PHOTOS_PER_CLASS = 16
 # Sketches of each class that guesses are calibrated on.
 SKETCHES_PER_CLASS = 5
-# Sketches of each class that guesses are learned from, at most.
+# The most sketches of each class that guesses are learned from.
 DRAWN_PER_CLASS = 400
 
 
 def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data: Path | None) -> None:
-    """Writes the checkpoint at ``source`` with a vocabulary to ``target``; one that it has is made anew.
+    """Writes the checkpoint at ``source`` with a vocabulary to ``target``. If it has a vocabulary, that is made anew.
 
     Args:
         backbone: the pretrained ViT that says what photos show, a file or a timm tag.
@@ -52,8 +52,8 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
 
     shown = some_of_each(photos, PHOTOS_PER_CLASS)
     beliefs = vit_beliefs(weights, prepared_pixels(shown, "photo", Preprocessing()))
-    # Guesses are calibrated on fresh sketches and those of validation classes, or on any where there are none. They are
-    # learned from sketches of the training where others are left to calibrate them on.
+    # Guesses are calibrated on fresh sketches and sketches of validation classes, or on training sketches if there are
+    # none. They are learned from training sketches if other sketches are left for the calibration.
     training = pictures.training.sketches
     left = pictures.fresh + (pictures.validation.sketches if pictures.validation else ())
     calibrating = some_of_each(left or training, SKETCHES_PER_CLASS)
@@ -67,10 +67,10 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
 
 
 def vit_beliefs(weights: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
-    """Asks a pretrained ViT what photos show: (n, k) float32, its probabilities for the k classes it knows.
+    """Computes a pretrained ViT's probabilities for the k classes it knows, of what photos show: (n, k) float32.
 
-    weights: under timm's key names; k is 0 without a classifier. pixels: (n, 3, 224, 224) uint8. Raises ModelError for
-    another network than a ViT whose heads are 64 wide.
+    weights: under timm's key names; k is 0 without a classifier. pixels: (n, 3, 224, 224) uint8. Raises ModelError if
+    the network is no ViT whose heads are 64 wide.
     """
     try:
         hidden, width = weights["blocks.0.mlp.fc1.weight"].shape
@@ -87,7 +87,7 @@ def vit_beliefs(weights: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch
 
 @cache
 def imagenet_names() -> tuple[tuple[str, ...], ...]:
-    """The names of each class of ImageNet-1k, such as ("goldfish", "Carassius auratus"), in the classifier's order."""
+    """Reads the names of ImageNet-1k's classes in the classifier's order, such as ("goldfish", "Carassius auratus")."""
     from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo()
@@ -95,22 +95,23 @@ def imagenet_names() -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(name.strip() for name in description.split(",")) for description in described)
 
 
-# A photo that has a class takes this share of its target from it, and the rest from what the ViT believes.
+# A photo that has a class takes this share of its target from its class, and the rest from the ViT's probabilities.
 LABEL_SHARE = 0.5
-# The ridges hold words back: the classifier's near where a linear map from [Ret] puts them, the others near 0. Both
-# were chosen on photos that the fit did not see; ten times as much or as little changed hardly anything.
+# The ridges hold words back: MAP_RIDGE keeps the classifier's words near the place where a linear map from [Ret] puts
+# them, WORD_RIDGE keeps the other words near 0. Both were chosen on photos that the fit did not see; ten times as much
+# or as little changed hardly anything.
 MAP_RIDGE = 0.02
 WORD_RIDGE = 1e-4
-# How things in sketches are fitted; chosen on validation classes and on sketches that the fit did not see.
+# The fit of things in sketches, chosen on validation classes and on sketches that the fit did not see.
 THING_PASSES, THING_BATCH, THING_RATE, THING_DECAY = 12, 256, 1e-3, 0.3
-# By how much cosines and relation logits are raised where guesses and photo agree; chosen on validation classes, as
-# docs/networks.md says.
+# The amounts by which cosines and relation logits are raised if guesses and photo agree. Both were chosen on validation
+# classes, as docs/networks.md says.
 RET_GAIN, RELATION_GAIN = 0.2, 4.0
 STEPS = 40
 GUESS_STEPS = 100
-# The logit of no word lies between minus this and this, which 16 bits hold; here no word is ever guessed.
+# The logit of no word lies between minus this and this, which 16 bits can hold. At this value no word is ever guessed.
 MOST_NONE = 1e4
-# A word that may not be has this logit.
+# The logit of a word that is impossible.
 _NEVER = -1e9
 
 
@@ -123,24 +124,24 @@ def with_vocabulary(
     synonyms: Sequence[Names] = (),
     vectors: WordVectors | None = None,
 ) -> Network:
-    """A copy of the network with a vocabulary; one that it has already is replaced.
+    """Returns a copy of the network with a vocabulary, which replaces an older vocabulary.
 
     Its words are the classes of the photos, and those of ImageNet-1k if the ViT has its classifier.
 
     Args:
-        photos: those that it is fitted on.
-        beliefs: (n, k), what the ViT believes of each.
-        sketches: those that the guesses are calibrated on, best not trained on. Without any there are no guesses.
-        drawn: those that guesses are learned from, others than ``sketches``. Without any, or where all show one thing,
-            guesses are made by the directions of photos.
+        photos: the photos that it is fitted on.
+        beliefs: (n, k), the ViT's probabilities for each photo.
+        sketches: the guesses are calibrated on these, best not trained on. Without any there are no guesses.
+        drawn: the guesses are learned from these, which are others than ``sketches``. Without any, or if all show one
+            thing, guesses are made by the directions of photos.
         synonyms: names of one thing each, from which words get further names.
-        vectors: of words, by which things that no photo shows get a place among photos; None to leave them without.
+        vectors: of words, by which things that no photo shows get a place among photos; None to give them no place.
 
-    Raises ModelError where there is no word.
+    Raises ModelError if there is no word.
     """
     plain = network.vocabulary_replaced(None)
     matcher = trained_matcher(plain, methods=("ret",))
-    # The classes of these photos are known by number only, and the classifier's beliefs have them.
+    # ImageNet's classes are known by number only. The classifier's probabilities have them already.
     labels = tuple(None if photo.source == IMAGENET_PART else photo.label for photo in photos)
     names = imagenet_names()
     ret = encode_pictures(matcher, photos, "photo").ret
@@ -214,12 +215,12 @@ def fit_words(
 
 
 def fit_things(given: torch.Tensor, things: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The things' directions (k, e) and biases (k,): a multinomial regression from sketches to what they show.
+    """Fits the things' directions (k, e) and biases (k,), by a multinomial regression from sketches to their things.
 
-    A thing is drawn as often as the square root of how many sketches show it.
+    Things are sampled in proportion to the square root of the number of sketches that show them.
 
-    given: (n, e), the summaries of sketches, or their [Ret], of any scale. things: (n,) int64, numbers from 0 of which
-    each is there.
+    given: (n, e), the summaries of sketches, or their [Ret], of any scale. things: (n,) int64, numbers from 0, each of
+    which occurs.
     """
     given = F.normalize(given.float(), dim=1)
     mean, spread = given.mean(dim=0), given.std(dim=0).clamp(min=1e-6)
@@ -243,14 +244,14 @@ def fit_things(given: torch.Tensor, things: torch.Tensor) -> tuple[torch.Tensor,
 
 
 def _standardised(ret: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """[Ret] (n, d) normalised, with mean 0 and a spread of about 1; and the mean (d,) and the spread () before that."""
+    """Normalises [Ret] (n, d) to mean 0 and a spread of about 1. Also returns the old mean (d,) and spread ()."""
     ret = F.normalize(ret.float(), dim=1)
     mean, spread = ret.mean(dim=0), ret.std(dim=0).mean().clamp(min=1e-6)
     return (ret - mean) / spread, mean, spread
 
 
 def _mapped(inputs: torch.Tensor, beliefs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights (d, k) and biases (k,) of the linear regression from inputs (n, d) to centred log-probabilities."""
+    """Fits weights (d, k) and biases (k,) of the linear regression from inputs (n, d) to centred log-probabilities."""
     logs = beliefs.clamp(min=1e-12).log()
     logs = logs - logs.mean(dim=1, keepdim=True)
     biases = logs.mean(dim=0)
@@ -265,7 +266,7 @@ def _regressed(
     weights: torch.Tensor,
     biases: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The weights (d, w) and biases (w,) that fit targets (n, w), held back from leaving the given ones."""
+    """Fits weights (d, w) and biases (w,) to targets (n, w). A ridge keeps them near the given ones."""
     moves = torch.zeros_like(weights).requires_grad_()
     shifts = torch.zeros_like(biases).requires_grad_()
 
@@ -282,9 +283,9 @@ def _regressed(
 
 
 def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, float]:
-    """The scale, and the logit of none, by which sketches with logits (n, k) are most probably what they are.
+    """Fits the scale, and the logit of none, that give the true things of sketches with logits (n, k) most probability.
 
-    things: (n,) int64, what was drawn; -1 where it is none of them.
+    things: (n,) int64, what was drawn; -1 if it is none of them.
     """
     log_scale = torch.zeros(()).requires_grad_()
     none = logits.max(dim=1).values.mean().detach().clone().requires_grad_()
@@ -299,7 +300,7 @@ def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, floa
 
 
 def _minimise(loss: Callable[[], torch.Tensor], optimiser: torch.optim.LBFGS) -> None:
-    """Lets the optimiser find the parameters for which the loss is least."""
+    """Lets the optimiser find the parameters with the least loss."""
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
@@ -318,12 +319,12 @@ def _word_of(label: str, book: WordBook) -> int:
 
 @dataclass(frozen=True)
 class Entry:
-    """One word.
+    """A word of the vocabulary.
 
     Attributes:
-        names: the first is the one that is shown.
-        labels: classes of the data that mean it; empty where none does.
-        classes: indices of the classifier's classes that mean it; empty where none does.
+        names: the first name is shown.
+        labels: classes of the data that mean the word; empty if none does.
+        classes: indices of the classifier's classes that mean the word; empty if none does.
     """
 
     names: Names
@@ -332,14 +333,15 @@ class Entry:
 
 
 def word_list(labels: Iterable[str], classes: Sequence[Names], synonyms: Iterable[Names] = ()) -> tuple[Entry, ...]:
-    """The words of the data's classes, and then of the classifier's.
+    """Makes the words of the data's classes, and then of the classifier's classes.
 
-    A class of the data and one of the classifier are one word where the classifier's first name is that of the data; or
-    any of its names, if no other of its classes has it: a "harp" is not a harmonica, which is called so, too. Classes
-    of the classifier with the same first name are one word, such as the two cranes. A name that several words have is
-    left to the one that shows it, or else to none. A class that cannot be a word, such as "?", is left out.
+    A class of the data and a class of the classifier are one word if the classifier's first name is the name in the
+    data; or if any of its names is, and no other of its classes has this name: a "harp" is not a harmonica, which is
+    also called a harp. Classes of the classifier with the same first name are one word, such as the two cranes. If
+    several words have a name, only the word that shows this name keeps it, or else none. A class that cannot be a word,
+    such as "?", is left out.
 
-    synonyms: names of one thing each. The word that shows one of them gets the others, as further names.
+    synonyms: names of one thing each. The word that shows one of them gets the other names, too.
     """
     first: dict[str, list[int]] = {}
     others: dict[str, list[int]] = {}
@@ -368,7 +370,7 @@ def word_list(labels: Iterable[str], classes: Sequence[Names], synonyms: Iterabl
 
 
 def _with_synonyms(entries: Sequence[Entry], synonyms: Iterable[Names]) -> tuple[Entry, ...]:
-    """The entries with the synonyms of the name that each shows, but for those that mean two words, or two things."""
+    """Adds to each entry the synonyms of its shown name, except synonyms that mean two words, or two things."""
     named = {spelling(name) for entry in entries for name in entry.names}
     shown = {spelling(entry.names[0]): number for number, entry in enumerate(entries)}
     words_of: dict[str, list[int | None]] = {}
@@ -393,7 +395,7 @@ def _with_synonyms(entries: Sequence[Entry], synonyms: Iterable[Names]) -> tuple
 
 
 def _with_own_names(entry: Entry, shown: set[str], shared: Counter[str]) -> Entry:
-    """The entry with its shown name, and those further ones that are no other word's."""
+    """Returns the entry with its shown name, and with those further names that no other word has."""
     names = {spelling(entry.names[0]): entry.names[0]}
     for name in entry.names[1:]:
         key = spelling(name)
