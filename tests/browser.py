@@ -59,7 +59,7 @@ PHONE = Screen("phone", 360, 740, ratio=2.0, phone=True)
 
 
 def missing() -> str | None:
-    """Why no browser can be started here; None where one can."""
+    """Says why no browser can be started here; None if one can."""
     for program in ("chromium", "chromedriver"):
         if shutil.which(program) is None:
             return f"there is no {program} here; Debian has it in chromium and chromium-driver"
@@ -183,7 +183,7 @@ def forget(driver: Browser) -> None:
 
 
 def download_to(driver: Browser, folder: Path) -> None:
-    """Where files go that a page hands out."""
+    """Sets the folder for files that a page hands out."""
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
 
 
@@ -203,7 +203,7 @@ def wait_for_photos(driver: Browser) -> None:
 
 
 def complaints(driver: Browser) -> list[str]:
-    """What the browser's console has said since the last call."""
+    """Returns the messages of the browser's console since the last call."""
     return [entry["message"] for entry in _log(driver, "browser")]
 
 

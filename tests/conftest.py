@@ -1,4 +1,4 @@
-"""What holds for every test: how long it may take, what it may need of the machine, and that no disk is waited for."""
+"""Sets rules for every test: how long it may take, what it may need of the machine, and that it waits for no disk."""
 
 from __future__ import annotations
 

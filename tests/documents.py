@@ -1,4 +1,4 @@
-"""What the documentation says that a test can check: links, anchors, commands and code spans of Markdown pages."""
+"""Reads the parts of the documentation that a test can check: links, anchors, commands and code spans of Markdown."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Link:
 
     @property
     def file(self) -> Path:
-        """Where it leads; the page itself for an anchor alone."""
+        """The file to which the link leads; the page itself for an anchor alone."""
         path = self.target.partition("#")[0]
         return (self.page.parent / path).resolve() if path else self.page
 
     @property
     def anchor(self) -> str:
-        """What stands behind "#"."""
+        """The text after "#"."""
         return self.target.partition("#")[2]
 
 
@@ -56,7 +56,7 @@ def links(page: Path) -> list[Link]:
 
 @cache
 def anchors(page: Path) -> frozenset[str]:
-    """What the headings of a page can be linked by, as GitHub names them."""
+    """Returns the anchors of a page's headings, as GitHub names them."""
     titles = [match["title"] for match in _HEADING.finditer(_FENCE.sub("", read(page)))]
     names: list[str] = []
     for title in titles:
@@ -66,7 +66,7 @@ def anchors(page: Path) -> frozenset[str]:
 
 
 def spans(page: Path) -> list[str]:
-    """What stands between backticks in the prose and tables of a page, line ends as spaces."""
+    """Returns the texts between backticks in the prose and tables of a page, with line ends as spaces."""
     prose = _FENCE.sub("", read(page))
     return [" ".join(match["text"].split()) for match in _SPAN.finditer(prose)]
 

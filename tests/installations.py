@@ -49,7 +49,7 @@ class Environment:
         return kept | ({"PYTHONPATH": str(_libraries())} if self.extras else {})
 
     def run(self, command: Sequence[str], folder: Path) -> str:
-        """What the command prints, run in ``folder``; it must succeed."""
+        """Runs a command in ``folder``, which must succeed, and returns its output."""
         done = subprocess.run(command, cwd=folder, env=self.variables, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -73,7 +73,7 @@ def environment_with(wheel: Path, folder: Path) -> Environment:
 
 
 def copy_of_the_project(folder: Path) -> Path:
-    """What distributions are built from. In the checkout an earlier build may have left something."""
+    """Copies the files that distributions are built from. In the checkout an earlier build may have left others."""
     for name in _BUILT_FROM:
         shutil.copy(CHECKOUT / name, folder)
     for name in PACKAGES:

@@ -45,7 +45,7 @@ def tiny_config(**overrides: Any) -> ModelConfig:
 
 
 def tiny_calibration(**overrides: Any) -> Calibration:
-    """Of the relation network and [Ret]; ``overrides`` are fields of Calibration."""
+    """Makes a calibration with the relation network and [Ret]; ``overrides`` are fields of Calibration."""
     return dataclasses.replace(TINY_CALIBRATION, **overrides)
 
 
@@ -74,7 +74,7 @@ def comparing_encoded_tokens(network: Network) -> Network:
 
 
 def with_words(network: Network, words: tuple[tuple[str, ...], ...], seed: int = 7) -> Network:
-    """The same network with a vocabulary of these words, each in a random direction, which guesses what it can."""
+    """Copies a network with a vocabulary of these words, each in a random direction, so that it can guess."""
     other = Network(dataclasses.replace(network.config, words=words), network.calibration)
     other.load_state_dict(network.state_dict(), strict=False)
     assert other.vocabulary is not None

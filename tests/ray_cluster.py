@@ -25,7 +25,7 @@ _OBJECTS = 80 * 2**20
 
 
 def set_environment() -> None:
-    """What Ray is to read from the environment when it is first imported in a run of tests, whichever imports it."""
+    """Sets the environment that Ray reads when it is first imported in a run of tests, by any of them."""
     # Of this run alone, or a second cluster on this machine, of another run, could be taken for this one.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", os.urandom(32).hex())

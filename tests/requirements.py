@@ -1,4 +1,4 @@
-"""What some tests need of the machine, and that its lack is a failure where it is known to be there.
+"""Skips tests that need what the machine lacks, and lets them fail if the machine is known to have it.
 
 Without a browser, or without the shared data, the tests that need it are skipped, each with its reason. On a machine
 that has them a skip would hide a mistake. There SKETCH_SEARCH_REQUIRE names them: `browser`, `data`, or both with a
@@ -26,7 +26,7 @@ needs_shared_data = pytest.mark.usefixtures("shared_data")
 
 
 def required(environment: Mapping[str, str] = os.environ) -> frozenset[str]:
-    """What this machine must have. UsageError: the variable names something else than KNOWN."""
+    """Returns what this machine must have. Raises UsageError if the variable names something else than KNOWN."""
     names = frozenset(filter(None, map(str.strip, environment.get(VARIABLE, "").split(","))))
     if unknown := names.difference(KNOWN):
         raise pytest.UsageError(f"{VARIABLE} may name {' and '.join(KNOWN)}, but not {', '.join(sorted(unknown))}")

@@ -12,7 +12,7 @@ import pytest
 
 
 def forget_syncs(patch: pytest.MonkeyPatch) -> None:
-    """From now on this process does not wait until what it writes is on the disk, which can take most of a test's time.
+    """Stops this process from waiting until its writes are on the disk, which can take most of a test's time.
 
     Tests end programs at any moment, but never the machine: what a program has written is there for all others at once,
     synced or not.

@@ -1,4 +1,4 @@
-"""What is deployed by: Dockerfile, compose file and systemd units. No engine builds or starts them here."""
+"""Checks the Dockerfile, the compose file and the systemd units. No engine builds or starts them here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _DEPLOYED_BY = ("docker/Dockerfile", "docker-compose.yml", ".env", ".dockerignor
 
 @dataclass
 class Stage:
-    """One FROM of a Dockerfile and its (instruction, arguments), those of the stages below it first."""
+    """A FROM of a Dockerfile and its (instruction, arguments), after those of the stages below it."""
 
     name: str
     base: str

@@ -191,7 +191,7 @@ def _check_parses(program: str, arguments: Sequence[str]) -> None:
 
 
 def _check_names(program: str, arguments: Sequence[str]) -> None:
-    """That command and options exist; what else the command needs may be left out in a sentence."""
+    """Checks that command and options exist. In a sentence, other arguments of the command may be left out."""
     parser = PARSERS[program]()
     for argument in arguments:
         if argument.startswith("-"):

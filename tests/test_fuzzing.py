@@ -135,7 +135,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
 
 @pytest.fixture(scope="module")
 def run(request: pytest.FixtureRequest) -> Iterator[Soak]:
-    """What becomes of the cases of a test, which `make soak` writes down."""
+    """Records the outcomes of a test's cases, which `make soak` writes down."""
     with soak(request.param) as made:
         yield made
 
@@ -232,7 +232,7 @@ def answers(index: Path, weights: Path, samples: Samples, matcher: model.Matcher
 
 
 def tried(work: Callable[[], T]) -> T | None:
-    """What the work gives; None where it is refused in a sentence."""
+    """Returns the result of the work; None if it is refused in a sentence."""
     try:
         return work()
     except (Refusal, OSError) as error:

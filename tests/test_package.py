@@ -43,7 +43,7 @@ with contextlib.redirect_stderr(sys.stdout):
 
 @dataclass(frozen=True)
 class Built:
-    """What was built, and where the wheel is installed."""
+    """The distributions that were built, and the environment in which the wheel is installed."""
 
     source: Path
     wheel: Path

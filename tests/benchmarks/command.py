@@ -1,4 +1,4 @@
-"""What every bench begins with: its options, its checkpoint, its gallery's server, and the head of its result."""
+"""Makes the parts with which every bench begins: options, checkpoint, the gallery's server, the head of its result."""
 
 from __future__ import annotations
 

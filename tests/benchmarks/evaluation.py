@@ -118,12 +118,12 @@ def labelled_sketches(folder: Path | None, per_class: int, split: str = "val") -
 
 @dataclass(frozen=True)
 class Gallery:
-    """What a server searches.
+    """The gallery that a server searches.
 
     Attributes:
-        methods: those that it has. photos, clusters: how many there are.
+        methods: the server's methods. photos, clusters: how many there are.
         relevant: how many photos lie in folders of each name.
-        sketches: those of classes that it has photos of.
+        sketches: the sketches of classes that the gallery has photos of.
     """
 
     methods: tuple[str, ...]
@@ -134,7 +134,7 @@ class Gallery:
 
 
 def gallery_of(client: Client, sketches: Sequence[Picture]) -> Gallery:
-    """What the server searches, and those of the sketches that it can answer.
+    """Asks a server for its gallery, and keeps the sketches that it can answer.
 
     Raises:
         BadSearch: there are no sketches, none of a class that the gallery has, or the server has nothing loaded.
@@ -244,11 +244,11 @@ class Person:
     unlike: list[int] = field(default_factory=list)
 
     def is_right(self, photo: Photo) -> bool:
-        """Whether a photo shows what was drawn."""
+        """Returns True if a photo shows what was drawn."""
         return self.label in labels_of(photo)
 
     def click(self, kinds: Sequence[Kind]) -> None:
-        """One round of clicks on a page of kinds."""
+        """Makes one round of clicks on a page of kinds."""
         shown = [kind.best for kind in kinds] + [photo for kind in kinds for photo in kind.more]
         right = [photo.id for photo in shown if self.is_right(photo)]
         if right:

@@ -73,7 +73,7 @@ def draw_gallery(folder: Path, count: int) -> None:
 
 
 def _sketches(corpus: Corpus, per_class: Mapping[str, int]) -> list[Query]:
-    """So many sketches of every class that has photos."""
+    """Chooses sketches of every class that has photos, as many as ``per_class`` says for each part."""
     there = {photo.label for photo in corpus.photos}
     queries: list[Query] = []
     for part, count in per_class.items():

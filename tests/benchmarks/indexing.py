@@ -67,7 +67,7 @@ Prepare: TypeAlias = Callable[[Path], torch.Tensor]
 
 @dataclass(frozen=True)
 class Way:
-    """One way to work through ``photos`` photos. The others of a list are compared with its first."""
+    """A way to work through ``photos`` photos. In a list of ways, all others are compared with the first."""
 
     name: str
     photos: int
@@ -93,7 +93,7 @@ class WholePictures(Preprocessing):
     """A preprocessing for which large JPEGs are decoded whole."""
 
     def least_side(self, modality: str) -> None:
-        """None: at their full size."""
+        """Returns None, so that photos are decoded at their full size."""
 
 
 def gather(folder: Path, count: int) -> bool:
@@ -152,12 +152,12 @@ def prepare_and_encode(paths: Sequence[Path], prepare: Prepare, matcher: Matcher
 
 
 def preparing(preprocessing: Preprocessing) -> Prepare:
-    """What turns a file into the input of a network."""
+    """Makes the function that turns a file into the input of a network."""
     return lambda path: preprocessing.prepare(preprocessing.open(path, "photo"), "photo")
 
 
 def clip_preparing() -> Prepare:
-    """What turns a file into CLIP's input: open_clip's own transform."""
+    """Makes the function that turns a file into CLIP's input, by open_clip's own transform."""
     import open_clip
 
     transform = open_clip.image_transform(224, is_train=False)

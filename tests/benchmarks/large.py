@@ -47,7 +47,7 @@ _BLOCK = 1 << 14
 
 
 class Asked(BaseModel):
-    """What to measure: an index, a checkpoint, and the sketches to search with."""
+    """The order for a measurement: an index, a checkpoint, and the sketches to search with."""
 
     place: Path
     weights: Path
@@ -55,7 +55,7 @@ class Asked(BaseModel):
 
 
 class Measured(BaseModel):
-    """What a process that measured a gallery prints."""
+    """The output of a process that measured a gallery."""
 
     row: Row
 

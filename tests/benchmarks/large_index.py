@@ -209,7 +209,7 @@ def _files(clusters: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterator[
 
 
 def _tokens_of_clusters(real: RowArrays, centroids: Floats) -> Centroids:
-    """What stands for the clusters: the tokens of the real photo that is nearest to each centroid."""
+    """Returns tokens that stand for the clusters: those of the real photo that is nearest to each centroid."""
     nearest = faiss.IndexFlatL2(centroids.shape[1])
     nearest.add(real.vectors(slice(None)))
     rows = nearest.search(centroids, 1)[1][:, 0]

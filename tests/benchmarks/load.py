@@ -76,7 +76,7 @@ class Visitor(FastHttpUser):
 
 
 class Outcomes:
-    """What became of the searches of one environment."""
+    """Collects the outcomes of the searches of one environment."""
 
     def __init__(self, environment: Environment) -> None:
         self.answered: list[float] = []

@@ -33,10 +33,10 @@ VIEWS: tuple[View, ...] = ("photos", "kinds")
 
 
 class Lift(BaseModel):
-    """One stroke: milliseconds from its end until the search is sent, then to its answer, then to the photos.
+    """The times of a stroke in milliseconds: from its end until the search is sent, to its answer, and to the photos.
 
     Attributes:
-        view: what the page was to show.
+        view: the view of the page.
     """
 
     view: View
@@ -46,7 +46,7 @@ class Lift(BaseModel):
 
     @property
     def total_ms(self) -> float:
-        """From the end of the stroke to the photos."""
+        """The time from the end of the stroke to the photos."""
         return self.pause_ms + self.request_ms + self.show_ms
 
 

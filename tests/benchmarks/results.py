@@ -51,7 +51,7 @@ def today() -> str:
 
 
 class Result(BaseModel):
-    """What one bench or one soak measured.
+    """The result of one bench or one soak.
 
     Attributes:
         name: of its block. Results of one name become one table.
@@ -158,7 +158,7 @@ def rewrite_page(path: Path, blocks: Mapping[str, str]) -> None:
 
 
 class Soak(BaseModel):
-    """What a long test has done so far.
+    """The state of a long test.
 
     Attributes:
         times: how often it did what its sentence says. failed: how often that went wrong.

@@ -41,7 +41,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Way:
-    """One way to compute ``count`` pairs or pictures. The others of a list are compared with its first."""
+    """A way to compute ``count`` pairs or pictures. In a list of ways, all others are compared with the first."""
 
     name: str
     dtype: str
@@ -97,7 +97,7 @@ def measured(part: str, ways: Sequence[Way], rounds: int, device: torch.device) 
 
 
 def differences(network: Network, sketches: int, photos: int) -> dict[str, float]:
-    """How much a score changes at most by every precision below float32 that this device has."""
+    """Measures the largest change of a score by every precision below float32 that this device has."""
     exact = in_precision(network, torch.float32)
     drawn = torch.stack([exact.prepare(draw_sketch(name), "sketch") for name in SKETCHED[:sketches]])
     names = [SKETCHED[number % len(SKETCHED)] for number in range(photos)]
@@ -237,7 +237,7 @@ def released_tokens(network: Network, images: torch.Tensor) -> torch.Tensor:
 
 
 def released_logits(network: Network, sketch: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
-    """One sketch's tokens (1, n, d) and those of b photos (b, n, d) -> (b,) relation logits."""
+    """Computes relation logits (b,) from the tokens of one sketch (1, n, d) and of b photos (b, n, d)."""
     cross, relation = network.cross, network.relation
     assert cross is not None
     assert isinstance(relation, KernelRelation)

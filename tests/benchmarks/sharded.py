@@ -52,7 +52,7 @@ _TIMEOUT = 300.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: a gallery of so many photos, with so many queries alone, and turns of so many seconds."""
+    """The plan of a measurement: the sizes of the gallery, the number of single queries, and turns of some seconds."""
 
     photos: int
     sketches: int

@@ -61,7 +61,7 @@ QUICK_QUERIES = 4
 
 
 class Found(BaseModel):
-    """What one way found for one query.
+    """The results of one way for one query.
 
     Attributes:
         milliseconds: to choose, score and diffuse. The sketch's encoding is left out; it is the same for all ways.

@@ -40,7 +40,7 @@ def decoders() -> Iterator[Decoders]:
 
 @pytest.fixture
 def own_decoders() -> None:
-    """For tests whose builds are to start decoding processes of their own."""
+    """Marks tests whose builds are to start decoding processes of their own."""
 
 
 @pytest.fixture(autouse=True)

@@ -56,7 +56,7 @@ def sign(index: Path) -> None:
 
 
 def number(name: str, value: int, place: int = -1) -> Callable[[Path], None]:
-    """One number of each row of an array becomes ``value``."""
+    """Makes the damage by which one number of each row of an array becomes ``value``."""
 
     def run(index: Path) -> None:
         (path,) = index.glob(name)

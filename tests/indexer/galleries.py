@@ -85,7 +85,7 @@ def index_bytes(index: Path) -> dict[str, bytes]:
 
 
 def catalog(index: Path) -> dict[str, tuple[int, str, int | None, str | None, int | None]]:
-    """What the live generation knows: id, status, cluster, segment and row by path."""
+    """Reads the catalog of the live generation: id, status, cluster, segment and row by path."""
     live = IndexFolder(index).current()
     assert live is not None
     found: dict[str, tuple[int, str, int | None, str | None, int | None]] = {}

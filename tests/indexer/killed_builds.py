@@ -45,7 +45,7 @@ REMOVED = "Ännchen 041.png"
 
 @dataclass(frozen=True)
 class Moment:
-    """When the process is killed: before write number ``writes``, or after ``seconds``; never, where both are None."""
+    """The moment of a kill: before write number ``writes``, or after ``seconds``; both are None for no kill."""
 
     writes: int | None = None
     seconds: float | None = None

@@ -55,7 +55,7 @@ def best(importance: torch.Tensor, rate: float) -> list[int]:
 
 
 def encode(config: ModelConfig, state: State, image: torch.Tensor, modality: str) -> tuple[torch.Tensor, list[int]]:
-    """One (3, H, W) image -> tokens (n, d) after the final norm, and the grid cells of the patch tokens."""
+    """Encodes one (3, H, W) image -> tokens (n, d) after the final norm, and the grid cells of the patch tokens."""
     p, grid = config.patch_size, config.grid
     kernel = state["encoder.tokenizer.patch.weight"].flatten(1)
     patches = [

@@ -1,4 +1,4 @@
-"""What the tests of the page read from it and wait for, in a real browser."""
+"""Reads the page for its tests, and waits for it, in a real browser."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.service.served import Served, served
 
 
 def forgetful(driver: Browser) -> Browser:
-    """The same browser without anything that the test before has left in it."""
+    """Returns the browser without anything that the previous test has left in it."""
     browser.forget(driver)
     driver.get("about:blank")
     browser.complaints(driver)
@@ -75,14 +75,14 @@ def wait_for_notice(driver: Browser, title: str) -> None:
 
 
 def paper(driver: Browser, name: str = "paper") -> NDArray[np.uint8]:
-    """What is on a canvas: (H, W, 3)."""
+    """Returns the pixels of a canvas: (H, W, 3)."""
     url = driver.execute_script("return document.getElementById(arguments[0]).toDataURL()", name)
     with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def ink(driver: Browser) -> float:
-    """How much of the paper is dark, 0 to 1."""
+    """Returns the share of the paper that is dark, 0 to 1."""
     return float((paper(driver).mean(axis=2) < 128).mean())
 
 
@@ -106,7 +106,7 @@ def expect_complaints(driver: Browser, words: str) -> None:
 
 
 def axe_complaints(driver: Browser) -> list[str]:
-    """What axe finds wrong with the page as it is now; skips the test where axe is not installed."""
+    """Returns the problems that axe finds on the page as it is now; skips the test if axe is not installed."""
     axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
     # What fades in has less contrast on the way.
     browser.settle(driver)

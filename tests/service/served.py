@@ -41,7 +41,7 @@ class Served:
 
     @property
     def metrics_url(self) -> str:
-        """Where its metrics are, if the settings give them a port of their own."""
+        """The URL of the metrics, if the settings give them a port of their own."""
         return f"http://127.0.0.1:{self.app.state.metrics_port}/metrics"
 
 

@@ -1,4 +1,4 @@
-"""What is in the gallery that the tests of the service search, and how its pictures are drawn."""
+"""Draws the gallery that the tests of the service search."""
 
 from __future__ import annotations
 

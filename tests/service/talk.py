@@ -1,4 +1,4 @@
-"""How the tests of the HTTP API ask and what they take out of answers."""
+"""Sends requests for the tests of the HTTP API, and reads the answers."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ URL = "http://127.0.0.1:1"
 
 @pytest.fixture
 def file(settings: Settings) -> Iterator[Path]:
-    """Where a server that runs leaves its address."""
+    """The file in which a running server leaves its address."""
     assert settings.index is not None
     with told(settings, URL):
         yield settings.index / NAME
@@ -40,7 +40,7 @@ def drawn(tmp_path: Path, sketch: bytes) -> str:
 
 
 def _found(capsys: pytest.CaptureFixture[str], *arguments: Any, **options: Any) -> tuple[dict[str, Any], str]:
-    """What a search prints as JSON, without its times; and what it says beside."""
+    """Returns the JSON that a search prints, without its times; and its output to standard error."""
     assert search(*arguments, as_json=True, **options) == 0
     printed = capsys.readouterr()
     answer = json.loads(printed.out)

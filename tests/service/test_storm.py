@@ -90,7 +90,7 @@ def visit(http: httpx.Client, told: Counter[object]) -> None:
 
 
 def statuses(index: Path) -> dict[str, str]:
-    """Whether each file that is there is in the index."""
+    """Returns the status in the index of each file that is there."""
     return {path: status for path, (_, status, *_) in catalog(index).items() if status != "gone"}
 
 

@@ -1,4 +1,4 @@
-"""What a disk, a person and a second builder can do to an index while it is made. For kills, see test_resume."""
+"""Disturbs builds by a full disk, a person and a second builder. For kills, see test_resume."""
 
 from __future__ import annotations
 

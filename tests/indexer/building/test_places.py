@@ -1,4 +1,4 @@
-"""Where an index says that its rows are, and their vectors: both follow photos that come, go and change clusters."""
+"""Checks the places of rows, and their vectors, after photos have come, gone and changed clusters."""
 
 from __future__ import annotations
 

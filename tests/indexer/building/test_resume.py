@@ -34,7 +34,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes
 
 
 def disturbed(out: Path, weights: Path, count: int) -> Path:
-    """What becomes of builds, updates and upkeep that are killed; see tests.indexer.killed_builds."""
+    """Makes the indexes that killed builds, updates and upkeep leave; see tests.indexer.killed_builds."""
     photos = save_photos(out / "photos", 8)
     shutil.copy(photos / "Ännchen 001.png", photos / "zz a copy.png")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
@@ -83,7 +83,7 @@ def test_upkeep_that_was_killed_is_done_by_running_it_again(killed: Path) -> Non
 
 
 def check_upkeep(work: str, killed: Path) -> int:
-    """How many were killed."""
+    """Checks the indexes whose upkeep was killed, and returns how many there are."""
     indexes = list(killed.glob(f"killed-{work}-*"))
     assert len(indexes) >= POINTS
     # A repair does not reuse the numbers of generations, and so of segments, that a killed one has left.

@@ -10,13 +10,13 @@ from indexer.commands import main
 
 
 class Terminal(io.StringIO):
-    """Where somebody types an answer."""
+    """A terminal at which somebody types an answer."""
 
     def isatty(self) -> bool:
         return True
 
 
 def info(capsys: pytest.CaptureFixture[str]) -> str:
-    """What the command info prints of the index that the environment names."""
+    """Returns the output of the command info about the index that the environment names."""
     assert main(["info"]) == 0
     return capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What builds, updates and checks print, and their exit codes."""
+"""Checks the output of builds, updates and checks, and their exit codes."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def read_shards(shards: Path) -> ShardsManifest:
 
 @dataclass(frozen=True)
 class PhotoBytes:
-    """What an index keeps of one photo, byte for byte: its rows by the name of the array, its cluster's centroid."""
+    """The bytes that an index keeps of one photo: its rows by the name of the array, and its cluster's centroid."""
 
     rows: dict[str, bytes]
     centroid: bytes
@@ -50,7 +50,7 @@ class Held:
 
 
 def held(index: Path) -> Held:
-    """What an ordinary index holds."""
+    """Reads the contents of an ordinary index."""
     folder = IndexFolder(index)
     live: Generation = live_generation(folder)
     files = read_catalog(live.path / "photos.sqlite")

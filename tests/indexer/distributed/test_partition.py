@@ -1,4 +1,4 @@
-"""Which clusters each shard gets: whole ones, neighbours together, in parts that are about equal."""
+"""Checks the clusters of each shard: they are whole, neighbours are together, and parts are about equal."""
 
 from __future__ import annotations
 

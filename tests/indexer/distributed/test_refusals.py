@@ -1,4 +1,4 @@
-"""What cannot be done is refused in a sentence, and nothing is half written."""
+"""Checks that impossible requests are refused in a sentence, and that nothing is half written."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What Ray's workers do before a test has them work: decode at once, sync nothing, and end at certain photos.
+"""Prepares Ray's workers for a test: they decode at once, sync nothing, and end at certain photos.
 
-A photo whose name has `KILLS` ends every worker that reads it, as one does that takes all memory.
+A photo whose name has `KILLS` ends every worker that reads it, as a photo does that takes all memory.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def install() -> None:
     from tests.syncs import forget_syncs
 
     class InThisProcess(Decoders):
-        """To start a process takes longer than a small slice."""
+        """Decodes in this process, because starting another takes longer than a small slice."""
 
         def open_dated(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
             return job.run(data)

@@ -213,7 +213,7 @@ class Store(RuleBasedStateMachine):
 
 
 def check(matcher: model.Matcher, examples: int, steps: int) -> int:
-    """How often the index was compared with what it should be."""
+    """Runs the machine, and returns how often the index was compared with what it should be."""
 
     class Machine(Store):
         pass

@@ -36,7 +36,7 @@ def known(index: Path) -> dict[str, tuple[int, str]]:
 
 
 def tokens(collection: Collection) -> dict[int, bytes]:
-    """What the index holds of every photo."""
+    """Reads the tokens of every photo in the index."""
     with collection.open() as opened:
         features = opened.photo_tokens(np.arange(opened.photo_count)).features.numpy()
         return {photo: features[place].tobytes() for place, photo in enumerate(opened.ids.tolist())}

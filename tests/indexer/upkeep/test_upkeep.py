@@ -32,7 +32,7 @@ def shown(collection: Collection) -> set[str]:
 
 
 def answers(index: Index, matcher: model.Matcher) -> list[tuple[int, list[int], list[float]]]:
-    """What searches are made of: centroids' and photos' scores, cluster by cluster."""
+    """Computes the scores that searches use, of centroids and of photos, cluster by cluster."""
     query = tokens_of(index, 0)[:1]
     found = []
     for number in range(index.cluster_count):

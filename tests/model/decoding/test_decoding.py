@@ -61,7 +61,7 @@ def begun(pid: int) -> bool:
 
 
 def ticks(pid: int) -> int:
-    """How long a process has computed, in hundredths of a second."""
+    """Returns the CPU time of a process, in hundredths of a second."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
 
 

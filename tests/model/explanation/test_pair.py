@@ -101,7 +101,7 @@ def test_an_untrained_relation_network_gives_no_score() -> None:
 
 
 def tokens(count: int, seed: int, width: int = 32) -> Tokens:
-    """One image of which ``count`` cells were kept."""
+    """Makes the tokens of an image of which ``count`` cells were kept."""
     chance = torch.Generator().manual_seed(seed)
     cells = torch.randperm(GRID**2, generator=chance)[:count].sort().values
     return Tokens(torch.randn(1, 1 + count, width, generator=chance), cells[None])

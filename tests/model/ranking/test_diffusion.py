@@ -36,7 +36,7 @@ def gallery(seed: int, photos: int, sketches: int = 2) -> tuple[dict[str, torch.
 
 
 def written_out(scores: NDArray[np.float64], ret: NDArray[np.float64], method: str) -> NDArray[np.float64]:
-    """One sketch's (p,) scores, pair by pair."""
+    """Diffuses the scores (p,) of one sketch, pair by pair."""
     unit = ret / np.linalg.norm(ret, axis=1, keepdims=True)
     unit = unit - unit.mean(axis=0)
     unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)

@@ -109,7 +109,7 @@ def test_the_answer_says_what_it_was_made_with(response: ExplainResponse, index:
 
 
 def liking(index: Index, matcher: Matcher, liked: int, *photos: int, **more: object) -> ExplainResponse:
-    """Why photos are like one of the index."""
+    """Explains why photos are like a photo of the index."""
     params = ExplainParams.model_validate({"photo": photos, "like": liked, **more})
     return explain(Searcher(index, matcher), None, params, originals=True)
 
@@ -269,7 +269,7 @@ def test_the_photos_nearest_to_a_sketch_are_the_first_of_a_search_by_ret_before_
 
 
 def by_hand(index: Index, photo: int) -> dict[int, float]:
-    """How much each photo is like one of the index: the cosine of their [Ret] without the mean; the nearest first."""
+    """Computes each photo's likeness to one of the index, the cosine of their [Ret] without the mean; nearest first."""
     directions = centred(index.vectors.of())
     cosines = directions @ directions[index.ids.tolist().index(photo)]
     order = cosines.argsort(descending=True)

@@ -1,4 +1,4 @@
-"""What all tests of the page have in common."""
+"""Holds the fixtures that all tests of the page have in common."""
 
 from __future__ import annotations
 

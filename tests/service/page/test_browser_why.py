@@ -60,7 +60,7 @@ def ask_why(driver: Browser) -> None:
 
 
 def overlays(driver: Browser) -> list[str]:
-    """What is laid over the sketch and over each photo."""
+    """Returns the overlays of the sketch and of each photo."""
     found: list[str] = driver.execute_script(
         "return [...document.querySelectorAll('#why .layers canvas')].map((canvas) => canvas.toDataURL())"
     )
@@ -235,7 +235,7 @@ def test_without_explanations_the_page_stops_offering_them(desk: Browser, settin
 
 
 def test_an_answer_that_comes_after_its_dialog_was_closed_is_not_shown(desk: Browser, server: Served) -> None:
-    """Why one photo was found is asked, then why all were; of both, the picture is decoded late."""
+    """Asks why one photo was found, then why all were. The pictures of both answers are decoded late."""
     with before_pages(desk, "hold_decoding"):
         find(desk, server)
         desk.find_element(By.CSS_SELECTOR, "#results .photo").click()

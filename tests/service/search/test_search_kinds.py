@@ -244,7 +244,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
 
 
 def picture(copied: Searcher, photo: int) -> str:
-    """Which picture a photo is of."""
+    """Names the picture that a photo shows."""
     return copied.index.photo(photo).paths[0].split("/")[1]
 
 

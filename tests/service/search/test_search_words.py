@@ -31,7 +31,7 @@ def searcher(either: Searcher) -> Searcher:
 
 
 def find(searcher: Searcher, picture: Picture = "sketch", **asked: Any) -> SearchResponse:
-    """What is found with a sketch, with the first photo of the gallery, or with neither."""
+    """Searches with a sketch, with the first photo of the gallery, or with neither."""
     image = draw_sketch() if picture == "sketch" else first_photo(searcher) if picture == "photo" else None
     kind = {"kind": "photo"} if picture == "photo" else {}
     return searcher.find(image, **kind, **asked)

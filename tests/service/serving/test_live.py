@@ -56,7 +56,7 @@ class Growing:
         return build(index or self.index, Request([self.gallery], clusters=2, embedder="ret"), self._matcher).generation
 
     def grow(self) -> str:
-        """The same, after another photo has come."""
+        """Builds after another photo has come, and returns the generation that is live now."""
         self._add_photo()
         return self.build()
 

@@ -124,7 +124,7 @@ def clusters_of(index: Index) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 @pytest.fixture(scope="module")
 def answers(whole: Searcher) -> dict[str, SearchResponse]:
-    """Of the one index."""
+    """The answers of the one index."""
     return {name: whole.search(draw_sketch(), SearchQuery(**{"k": PHOTOS, **one})) for name, one in QUERIES.items()}
 
 

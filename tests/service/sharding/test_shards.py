@@ -58,7 +58,7 @@ def overview(shard_folders: list[Path], matcher: Matcher) -> Overview:
 
 
 def other(overview: Overview, first: int = 1000, **fields: Any) -> Overview:
-    """One of other photos."""
+    """Makes an overview of other photos."""
     return replace(overview, **{"made": f"ids-{first}", **fields})
 
 
