@@ -228,7 +228,7 @@ class PairInfluence:
 def influential_pairs(
     network: RetNetwork, sketch: Tokens, photo: Tokens, count: int = STRONGEST
 ) -> tuple[PairInfluence, ...]:
-    """Finds the pairs whose removal lowers the relation score most, strongest first; only pairs that lower it.
+    """Finds the pairs whose removal lowers the relation score most, strongest first. Other pairs are left out.
 
     Args:
         sketch, photo: one image each, as encoded, on the network's device.

@@ -92,7 +92,9 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def program_parser(prog: str, description: str, examples: str) -> tuple[Parser, Subparsers]:
-    """Makes the parser of a program, and the object to add commands to. The option ``command`` names the given one.
+    """Makes the parser of a program with commands, and the object to add commands to.
+
+    The attribute ``command`` of the parsed options is the name of the command.
 
     prog: the program's name for itself. examples: end its help; "{prog}" in them stands for ``prog``.
     """

@@ -25,7 +25,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from tests.patience import PATIENCE
 
 Browser = webdriver.Chrome
-# What asks hosts of its own, or starts processes that no test needs.
+# Features that ask hosts of their own, or start processes that no test needs.
 _LEFT_OUT = (
     "OptimizationGuideOnDeviceModel",
     "OptimizationHints",
@@ -208,7 +208,7 @@ def complaints(driver: Browser) -> list[str]:
 
 
 def requested(driver: Browser) -> list[str]:
-    """The network addresses that the page has asked for since the last call."""
+    """Returns the network addresses that the page has asked for since the last call."""
     logged = [entry["message"] for entry in _log(driver, "performance")]
     # Most entries are of something else, and to read them all takes long.
     entries = [json.loads(message) for message in logged if 'Network.requestWillBeSent"' in message]

@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     forget_syncs(patch)
     # Each client of httpx reads the certificates of all authorities, which takes longer than a test; one set will do.
     patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
-    # How long an example takes says what else the machine does. Only a soak looks for new examples.
+    # There is no deadline, because other work of the machine slows an example. Only a soak looks for new examples.
     patient = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
     settings.register_profile("test", patient, derandomize=True)
     settings.register_profile("soak", patient, max_examples=8000, print_blob=True)
@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # What all modules have made stays to the end, so that nobody need look for garbage in it.
+    # The objects that all modules have made stay to the end, so that nobody need look for garbage among them.
     gc.collect()
     gc.freeze()
 
@@ -52,19 +52,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def chromium() -> None:
-    """Skips what needs a browser where there is none."""
+    """Skips tests that need a browser if there is none."""
     need_browser()
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> None:
-    """Skips what needs the shared data where it is not."""
+    """Skips tests that need the shared data if it is not there."""
     need_data()
 
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Cluster]:
-    """A Ray cluster on this machine, for all tests that need one. Skips them where Ray is not installed.
+    """A Ray cluster on this machine, for all tests that need one. Skips them if Ray is not installed.
 
     Nobody is connected to it, and a test that connects disconnects again. It has room for two copies of each of two
     shards, and the encoder.

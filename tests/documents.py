@@ -18,7 +18,7 @@ _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE |
 _SPAN = re.compile(r"`(?P<text>[^`]+)`")
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(?P<title>.+)$", re.MULTILINE)
-# What a shell puts between two commands.
+# The separators between two commands of a shell.
 _SEPARATORS = frozenset({"&&", "||", ";", "|"})
 _ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
 
@@ -43,12 +43,12 @@ class Link:
 
 
 def read(page: Path) -> str:
-    """The text of a page."""
+    """Reads the text of a page."""
     return page.read_text(encoding="utf-8")
 
 
 def links(page: Path) -> list[Link]:
-    """The links and pictures of a page that lead to files of the project."""
+    """Returns the links and pictures of a page that lead to files of the project."""
     prose = _SPAN.sub("", _FENCE.sub("", read(page)))
     targets = [match["target"] for match in _LINK.finditer(prose)]
     return [Link(page, target) for target in targets if not re.match(r"\w+:", target)]
@@ -72,7 +72,7 @@ def spans(page: Path) -> list[str]:
 
 
 def shell_commands(page: Path) -> list[list[str]]:
-    """The words of every command in the shell blocks of a page; without sudo and without settings in front."""
+    """Returns the words of every command in the shell blocks of a page; without sudo and without settings in front."""
     blocks = [match["text"] for match in _FENCE.finditer(read(page)) if match["language"] == "sh"]
     return [words for block in blocks for line in block.replace("\\\n", " ").splitlines() for words in commands(line)]
 

@@ -88,7 +88,7 @@ def python(arguments: Sequence[str], folder: Path | None = None) -> None:
 
 
 def _libraries() -> Path:
-    """The folder of the libraries that the tests run with."""
+    """Returns the folder of the libraries that the tests run with."""
     found = importlib.util.find_spec("torch")
     assert found is not None
     assert found.origin is not None

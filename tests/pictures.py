@@ -59,7 +59,7 @@ SHAPES = tuple(_STROKES)
 
 
 def strokes(shape: str) -> list[Line]:
-    """The lines of one of `SHAPES`, within -1..1."""
+    """Returns the lines of one of `SHAPES`, within -1..1."""
     return _STROKES[shape]
 
 
@@ -99,7 +99,7 @@ def photo(shape: str, size: int = 256, seed: int = 0) -> Image.Image:
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    """The picture as a file of this Pillow format."""
+    """Returns the picture as a file of this Pillow format."""
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
     return stream.getvalue()
@@ -126,7 +126,7 @@ def png(
 
 
 def dated(picture: Image.Image, taken: object, kind: str = "JPEG", orientation: int = 1) -> bytes:
-    """The file of a picture whose EXIF says that it was taken then, as ``2021:05:06 07:08:09``."""
+    """Returns the file of a picture whose EXIF says that it was taken then, as ``2021:05:06 07:08:09``."""
     exif = Image.Exif()
     exif[_ORIENTATION] = orientation
     exif[ExifTags.IFD.Exif] = {ExifTags.Base.DateTimeOriginal: taken}
@@ -445,5 +445,5 @@ ODD_FILES: tuple[OddFile, ...] = (
 
 
 def odd_file(name: str) -> bytes:
-    """The bytes of the odd file of this name."""
+    """Returns the bytes of the odd file of this name."""
     return next(odd.data for odd in ODD_FILES if odd.name == name)

@@ -64,7 +64,7 @@ def started_python(
 
 
 def family(process: int) -> list[int]:
-    """The ids of a process and of all that it has started, on Linux."""
+    """Returns the ids of a process and of all that it has started, on Linux."""
     children = defaultdict[int, list[int]](list)
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

@@ -26,7 +26,7 @@ _OBJECTS = 80 * 2**20
 
 def set_environment() -> None:
     """Sets the environment that Ray reads when it is first imported in a run of tests, by any of them."""
-    # Of this run alone, or a second cluster on this machine, of another run, could be taken for this one.
+    # The token is of this run alone, or a second cluster on this machine, of another run, could be taken for this one.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", os.urandom(32).hex())
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

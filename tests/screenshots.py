@@ -98,7 +98,7 @@ def wait_for_small_pictures(driver: Browser) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Returns the command line."""
     made = argparse.ArgumentParser(prog="python -m tests.screenshots", description=__doc__)
     made.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the PNG files")
     made.add_argument("url", metavar="URL", help="where the server is, such as http://127.0.0.1:8000")

@@ -25,7 +25,7 @@ from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 
 def mean_direction(vectors: torch.Tensor) -> torch.Tensor:
-    """The mean (d,) of vectors (p, d) at unit length: what the photos of a gallery share."""
+    """Returns the mean (d,) of vectors (p, d) at unit length: what the photos of a gallery share."""
     return F.normalize(vectors, dim=1).mean(dim=0)
 
 

@@ -13,17 +13,17 @@ from model.datasets.corpus import DATA_VARIABLE, unpacked
 
 
 def golden(name: str) -> Path:
-    """The path of a file of golden figures, e.g. `metrics_reference.json`."""
+    """Returns the path of a file of golden figures, e.g. `metrics_reference.json`."""
     return _root() / "golden" / name
 
 
 def data(name: str) -> Path:
-    """The path of a file beside the archives, e.g. `split.json`."""
+    """Returns the path of a file beside the archives, e.g. `split.json`."""
     return _root() / "data" / name
 
 
 def archive(name: str) -> Path:
-    """The folder with the contents of `data/<name>.tar.gz`, unpacked once for all runs and parallel workers."""
+    """Returns the folder with the contents of `data/<name>.tar.gz`, unpacked once for all runs and parallel workers."""
     return unpacked(data(f"{name}.tar.gz"))
 
 

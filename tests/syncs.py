@@ -22,7 +22,7 @@ def forget_syncs(patch: pytest.MonkeyPatch) -> None:
     @wraps(connect)
     def connected(*arguments: Any, **options: Any) -> sqlite3.Connection:
         database: sqlite3.Connection = connect(*arguments, **options)
-        # What is damaged is met by whoever reads it.
+        # Whoever reads a damaged database meets the error.
         with suppress(sqlite3.DatabaseError):
             database.execute("PRAGMA synchronous = OFF")
         return database

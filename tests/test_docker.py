@@ -222,7 +222,8 @@ def test_every_container_is_locked_down_and_limited(compose: dict[str, Any], sta
         assert service["user"] == stages["cpu"].all("USER")[-1]
         limits = service["deploy"]["resources"]["limits"]
         assert limits.keys() == {"cpus", "memory", "pids"}
-        # As many threads as the limit has cores: PyTorch would count the machine's. In a cluster Ray shares them out.
+        # There are as many threads as the limit has cores: PyTorch would count those of the machine. In a cluster Ray
+        # shares them out.
         threads = 1 if name.startswith("ray-") else limits["cpus"]
         assert service["environment"]["SBIR_THREADS"] == service["environment"]["OMP_NUM_THREADS"] == threads
         assert _setting_names(service["environment"]) <= Settings.model_fields.keys()

@@ -150,7 +150,7 @@ def _begins_a_command(span: str) -> bool:
 
 
 def _program(words: Sequence[str]) -> list[str]:
-    """The program or module, and its arguments as it would get them."""
+    """Returns the program or module, and its arguments as it would get them."""
     name, *arguments = words
     name = name.removeprefix(".venv/bin/")
     if name == "python" and arguments[0] == "-m":
@@ -178,7 +178,7 @@ def _check_own_module(module: str, arguments: Sequence[str]) -> None:
         source = read(Path(found.origin)) + read(CHECKOUT / "tests" / "benchmarks" / "command.py")
         assert all(f'"{argument}"' in source for argument in arguments if argument.startswith("-")), arguments
         return
-    # Of a package it is the module __main__ that runs.
+    # Running a package runs its module __main__.
     program = f"{module}.__main__" if found.submodule_search_locations else module
     importlib.import_module(program).parser().parse_args(arguments)
 

@@ -141,7 +141,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Soak]:
 
 
 def counted(what: str) -> pytest.MarkDecorator:
-    """The test counts its cases; the sentence is about each of them."""
+    """Makes a test count its cases; the sentence is about each of them."""
     return pytest.mark.parametrize("run", [what], indirect=True, ids=[""])
 
 
@@ -219,7 +219,7 @@ def test_a_damaged_checkpoint_is_refused_or_works_and_has_no_index_of_another(
 
 
 def answers(index: Path, weights: Path, samples: Samples, matcher: model.Matcher) -> list[Any]:
-    """The results of a search by each method and of a default one."""
+    """Returns the results of a search by each method and of a default one."""
     engine = Engine(Settings(index=index, weights=weights), matcher)
     check_searches(engine.searcher)
     sketch = engine.prepare(samples.sketch.read_bytes())
@@ -296,7 +296,7 @@ def edit_catalog(catalog: Path, data: st.DataObject) -> None:
             value = float(value)
         row = data.draw(st.integers(0, 9))
         database.execute("PRAGMA ignore_check_constraints = ON")
-        # Of the other rules of the table, what they do not let in stays as it is.
+        # A value that another rule of the table refuses stays as it is.
         with contextlib.suppress(sqlite3.Error):
             column = data.draw(st.sampled_from(columns))
             database.execute(f"UPDATE {table} SET {column} = ?" + (f" WHERE rowid = {row}" if row else ""), (value,))
@@ -322,7 +322,7 @@ HOSTILE_WORDS = (
     *("broken.safetensors", "text.txt", "empty", "empty folder", "link to nothing", "loop/x", "closed", "a:b", "[]"),
     *("auto", "all", "cpu", "cuda:9", "meta", "ret", "clip:photos", "out", "--help", "build", "/proc/self/mem"),
 )
-#: What an argument is made for, by its name in the program.
+#: Plausible values of an argument, by its name in the program.
 PLAUSIBLE = {
     "folders": ("photos", "photos/in here", "empty folder"),
     "added": ("photos/in here", "more", "photos/2.png"),

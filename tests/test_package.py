@@ -80,7 +80,7 @@ def test_the_wheel_holds_every_file_of_the_packages_below_one_name_and_nothing_e
         for path in (CHECKOUT / name).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".partial" and path.name[0] != "."
     }
-    # Of the networks the wheel holds the default and the photo side that it stands on; the others are to be measured.
+    # The wheel holds only the default network and the photo side that it needs; other networks are for measurements.
     shipped = {f"sketch_search/weights/{name}.safetensors" for name in ("default", "photo-side")}
     assert held == {name for name in expected if not name.endswith(".safetensors")} | shipped
     assert licences == {"LICENSE", "NOTICE"}

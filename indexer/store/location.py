@@ -87,7 +87,7 @@ class IndexFolder:
         """Make the folder. A folder that exists already must be an index or empty.
 
         Raises:
-            BadInvocation: it is a file, or a folder that holds other things.
+            BadInvocation: it is a file, or a folder that holds other things, among which a build would put its files.
         """
         names = names_in(self.path)
         if SHARDS_FILE in names or any(name.startswith(SLICES) for name in names):

@@ -140,7 +140,8 @@ class FrozenVit(nn.Module):
 
         Args:
             position: (1 + n, width), added to the class token and to the patches, row by row; None for its own table.
-            trace: gets the attention of the class token to the patches, (b, heads, n), of each block.
+            trace: the list to which the attention of the class token to the patches, (b, heads, n), of each block is
+                appended.
 
         Returns:
             (b, 1 + n, width) float32 tokens, the class token first, and (b, n) float32, the attention of the class

@@ -85,7 +85,7 @@ class Command(argparse.ArgumentParser):
 
 
 def by_matcher(matcher: model.Matcher) -> str:
-    """The device, threads and precision of a measurement that this process makes with ``matcher``."""
+    """Returns the device, threads and precision of a measurement that this process makes with ``matcher``."""
     return _by(matcher.device, torch.get_num_threads(), named(matcher.dtype))
 
 
@@ -101,7 +101,7 @@ def _by(device: torch.device, threads: int, dtype: str) -> str:
 
 
 def named(dtype: torch.dtype) -> str:
-    """The name of a precision, such as "bfloat16"."""
+    """Returns the name of a precision, such as "bfloat16"."""
     return str(dtype).removeprefix("torch.")
 
 
@@ -119,7 +119,7 @@ def synchronised(device: torch.device) -> None:
 
 
 def least_seconds(runs: Sequence[Callable[[], object]], rounds: int, device: torch.device) -> list[float]:
-    """The least seconds that each of ``runs`` took on ``device``, in so many rounds.
+    """Returns the least seconds that each of ``runs`` took on ``device``, in so many rounds.
 
     All of them take turns, so that other work of the machine slows all of them alike.
     """

@@ -33,7 +33,7 @@ from tests.benchmarks.lists import list_metrics
 WARM_UP = 3
 # Results over which average precision and recall are taken where somebody clicks.
 DEEP = 100
-# What the person dislikes at once where no kind on the page is right.
+# The number of kinds that the person dislikes at once if no kind on the page is right.
 DISLIKED = 3
 
 
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def figures_table(result: Evaluation) -> str:
-    """The figures as a table for people."""
+    """Returns the figures as a table for people."""
     searched = f"{result.photos} photos in {result.clusters} clusters"
     lines = [f"{result.queries} sketches against {searched}, first {result.k} results"]
     for method, rows in result.searches.items():
@@ -96,7 +96,7 @@ def figures_table(result: Evaluation) -> str:
 
 
 def labelled_sketches(folder: Path | None, per_class: int, split: str = "val") -> tuple[Picture, ...]:
-    """The first ``per_class`` sketches of each class; where a class has several sources, they take turns.
+    """Returns the first ``per_class`` sketches of each class; where a class has several sources, they take turns.
 
     Args:
         folder: holds sketch/<class>/*. None for the data that SKETCH_SEARCH_DATA names.
@@ -159,7 +159,7 @@ def gallery_of(client: Client, sketches: Sequence[Picture]) -> Gallery:
 
 
 def labels_of(photo: Photo) -> set[str]:
-    """The names of the folders that a photo lies in; equal files may lie in several."""
+    """Returns the names of the folders that a photo lies in; equal files may lie in several."""
     return {PurePosixPath(path).parent.name for path in photo.paths}
 
 
@@ -223,7 +223,7 @@ def _figures(picture: Picture, answer: SearchResponse, gallery: Gallery, k: int)
 
 
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of each figure; of times the median and the 95th percentile."""
+    """Returns the mean of each figure; of times the median and the 95th percentile."""
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "ms"}
     if "ms" in rows[0]:
         p50, p95 = np.percentile([row["ms"] for row in rows], (50, 95))
@@ -252,7 +252,7 @@ class Person:
         shown = [kind.best for kind in kinds] + [photo for kind in kinds for photo in kind.more]
         right = [photo.id for photo in shown if self.is_right(photo)]
         if right:
-            # Where all are liked already there is nothing more to say.
+            # If all are liked already, nothing more can be liked.
             self.like += [photo for photo in right if photo not in self.like][:1]
         else:
             self.unlike += [kind.best.id for kind in kinds[:DISLIKED] if kind.best.id not in self.unlike]
@@ -279,7 +279,7 @@ def play(client: Client, sketches: Sequence[Picture], *, k: int, methods: Sequen
 def _rounds(
     client: Client, sketch: Picture, k: int, method: str, clicks: int, gallery: Gallery
 ) -> list[dict[str, float]]:
-    """The figures of one sketch, before any click and after each."""
+    """Returns the figures of one sketch, before any click and after each."""
     data, person = sketch.path.read_bytes(), Person(sketch.label)
     rows = []
     for _ in range(clicks + 1):

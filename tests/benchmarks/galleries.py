@@ -38,7 +38,7 @@ class Query:
     source: Path | Image.Image
 
     def image(self) -> Image.Image:
-        """The sketch, RGB."""
+        """Returns the sketch, RGB."""
         return self.source if isinstance(self.source, Image.Image) else open_image(self.source)
 
 

@@ -122,7 +122,7 @@ def enlarge(photos: Sequence[Path], folder: Path) -> None:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """The files in a folder and below, sorted by path."""
+    """Returns the files in a folder and below, sorted by path."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
@@ -183,7 +183,7 @@ def ways(
     few: int,
     peaks: Sequence[float | None],
 ) -> list[Way]:
-    """All ways: the released encoder, what is compared with it, and builds of large JPEGs.
+    """Returns all ways: the released encoder, what is compared with it, and builds of large JPEGs.
 
     Args:
         small, large: folders of photos as they are, and of large JPEGs.

@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def source_of(options: Namespace, matcher: Matcher) -> Path:
-    """The index that galleries are made of."""
+    """Returns the index that galleries are made of."""
     if options.source is not None:
         return Path(options.source)
     if os.environ.get(DATA_VARIABLE) and not options.quick:
@@ -108,7 +108,7 @@ def sketches(count: int, folder: Path) -> list[Path]:
 
 
 def in_own_process(asked: Asked) -> Row:
-    """The row that ``measure`` gives in a new process, whose memory is not that of what this one has done."""
+    """Runs ``measure`` in a new process, whose memory holds nothing of what this one has done, and returns its row."""
     command = [sys.executable, "-m", "tests.benchmarks.large", "measure", asked.model_dump_json()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -163,7 +163,7 @@ def resident() -> tuple[float, float]:
 
 
 def share_found(searcher: Searcher, drawn: Sequence[Image.Image]) -> float:
-    """The share of the exact best RERANK photos by [Ret] that a search chooses, the mean over the queries."""
+    """Returns the share of the exact best RERANK photos by [Ret] that a search chooses, the mean over the queries."""
     matcher, index = searcher.matcher, searcher.index
     chosen = [{hit.id for hit in searcher.search(one, SearchQuery(k=RERANK, method="ret")).results} for one in drawn]
     # With the summary of each sketch, whose guesses lead a search, too.

@@ -155,7 +155,7 @@ def _blocks(count: int) -> Iterator[tuple[int, int]]:
 
 
 def _clusters(made: MadePhotos, count: int) -> Floats:
-    """The centroids of clusters, by k-means on a sample."""
+    """Returns the centroids of clusters, by k-means on a sample."""
     clusters = default_clusters(count)
     wanted = min(count, clusters * PER_CLUSTER)
     step = max(1, math.ceil(count / wanted))
@@ -235,5 +235,5 @@ def _manifest(real: Manifest, folder: IndexFolder, count: int, clusters: int, ev
 
 
 def _entry(path: Path) -> FileEntry:
-    """The file's entry. Only ``verify`` reads hashes, and those of so large files would take long."""
+    """Returns the file's entry. Only ``verify`` reads hashes, and those of so large files would take long."""
     return FileEntry(name=path.name, size=path.stat().st_size, sha256=_NO_HASH)

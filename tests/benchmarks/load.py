@@ -127,7 +127,7 @@ def visit(url: str, sketches: tuple[bytes, ...], visitors: int, rate: float | No
 
 
 def resident(url: str) -> float:
-    """The memory of the server's process, in MiB."""
+    """Returns the memory of the server's process, in MiB."""
     told = httpx.get(f"{url}/metrics").text.splitlines()
     (line,) = (line for line in told if line.startswith("process_resident_memory_bytes "))
     return float(line.split()[1]) / 2**20

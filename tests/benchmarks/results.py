@@ -37,7 +37,7 @@ class ResultError(Exception):
 
 
 def processor() -> str:
-    """The processor and its cores, for people."""
+    """Returns the processor and its cores, for people."""
     told = Path("/proc/cpuinfo")
     lines = told.read_text().splitlines() if told.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -46,7 +46,7 @@ def processor() -> str:
 
 
 def today() -> str:
-    """The date, as 2026-11-22."""
+    """Returns the date, as 2026-11-22."""
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
@@ -77,12 +77,12 @@ class Result(BaseModel):
         write_atomically(document, f"{self.model_dump_json(indent=1)}\n".encode())
 
     def markdown(self) -> str:
-        """The text of its block."""
+        """Returns the text of its block."""
         foot = f"{self.machine}; {self.date}: `{self.command}`"
         return "\n\n".join(filter(None, (self.said, table(self.rows), foot)))
 
     def row(self, **wanted: Cell) -> Row:
-        """The first row with these cells. ResultError: there is none."""
+        """Returns the first row with these cells. ResultError: there is none."""
         for row in self.rows:
             if wanted.items() <= row.items():
                 return row
@@ -90,7 +90,7 @@ class Result(BaseModel):
 
 
 def shown(cell: Cell) -> str:
-    """The text of a cell; a float has three digits, or as many as its whole part."""
+    """Returns the text of a cell; a float has three digits, or as many as its whole part."""
     if cell is None:
         return ""
     if isinstance(cell, float):
@@ -99,14 +99,14 @@ def shown(cell: Cell) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table with the columns of all of them."""
+    """Returns the rows as a Markdown table with the columns of all of them."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [columns, ["---"] * len(columns), *([shown(row.get(column)) for column in columns] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def read_results(folder: Path, *, quick: bool = False) -> dict[str, Result]:
-    """The results in a folder by their names; those of one name as one.
+    """Reads the results in a folder by their names; those of one name as one.
 
     quick: whether results of quick runs are taken, too. Raises ResultError where one cannot be taken or none is there.
     """
@@ -127,7 +127,7 @@ def read_results(folder: Path, *, quick: bool = False) -> dict[str, Result]:
 
 
 def read_blocks(page: str) -> dict[str, str]:
-    """The text of every block of the page, by name, without its last line end.
+    """Reads the text of every block of the page, by name, without its last line end.
 
     Raises ResultError where a mark has no partner, or a name stands twice.
     """
@@ -191,7 +191,7 @@ def soak(what: str, folder: Path = SOAKS) -> Iterator[Soak]:
 
 
 def parser(module: str = "results", description: str | None = __doc__) -> argparse.ArgumentParser:
-    """The command line of a module that prints blocks."""
+    """Returns the command line of a module that prints blocks."""
     made = argparse.ArgumentParser(prog=f"python -m tests.benchmarks.{module}", description=description)
     made.add_argument("results", type=Path, metavar="DIR", help="the folder that the benches or soaks wrote to")
     made.add_argument("--page", type=Path, metavar="FILE", help="also write the tables into the blocks of this page")

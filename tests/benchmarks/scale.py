@@ -119,12 +119,12 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
 
 
 def row_bytes(width: int) -> int:
-    """The bytes of a photo in the table that a shard sends: three numbers, four scores, its vector."""
+    """Returns the bytes of a photo in the table that a shard sends: three numbers, four scores, its vector."""
     return 3 * NUMBER + 4 * FLOAT + width * HALF
 
 
 def cell_bytes(width: int, tokens: int) -> int:
-    """The bytes of a cell in the ingress: its size, its mean vector, its mean tokens and where these are."""
+    """Returns the bytes of a cell in the ingress: its size, its mean vector, its mean tokens and where these are."""
     return NUMBER + width * FLOAT + tokens * width * HALF + tokens - 1
 
 

@@ -120,7 +120,7 @@ def in_precision(network: Network, dtype: torch.dtype, chunk: int | None = None)
 
 
 def device_of(network: Network) -> torch.device:
-    """The device that a network computes on."""
+    """Returns the device that a network computes on."""
     return next(network.parameters()).device
 
 

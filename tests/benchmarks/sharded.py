@@ -61,7 +61,7 @@ class Plan:
     turns: int
 
 
-# So many photos that each of four shards sends as many candidates as a search asks it for.
+# There are enough photos for each of four shards to send as many candidates as a search asks it for.
 WHOLE = Plan(photos=8000, sketches=25, queries=50, seconds=6.0, turns=2)
 QUICK = Plan(photos=200, sketches=2, queries=2, seconds=0.2, turns=1)
 

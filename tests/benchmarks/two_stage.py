@@ -38,7 +38,7 @@ EXHAUSTIVE = "exhaustive"
 # Ways that rank by plain relation scores, as the student system does that the two stages come from.
 PLAIN = "plain, "
 _plain = {"method": "rn"}
-# What a search does without options.
+# The quality of a search without options.
 DEFAULT = "good"
 # Cells that are opened; the same by their mean vectors alone is a searcher's default, and by pairs an option.
 CELLS = (4, 8, 16, 32)

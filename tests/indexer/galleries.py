@@ -42,7 +42,7 @@ class Collection:
         return build(self.index, Request(**options), self.matcher)
 
     def open(self) -> Index:
-        """The index as a search opens it."""
+        """Returns the index as a search opens it."""
         return open_index(self.index, self.matcher)
 
     def copied(self, folder: Path) -> Collection:
@@ -71,7 +71,7 @@ def save_photos(folder: Path, count: int, start: int = 0) -> Path:
 
 
 def index_bytes(index: Path) -> dict[str, bytes]:
-    """Every file of an index that a build answers for, the manifest without its time."""
+    """Returns every file of an index that a build answers for, the manifest without its time."""
     found = {}
     for path in sorted(index.rglob("*")):
         name = path.relative_to(index).as_posix()
@@ -98,12 +98,12 @@ def catalog(index: Path) -> dict[str, tuple[int, str, int | None, str | None, in
 
 
 def tokens_of(index: Index, cluster: int) -> Tokens:
-    """The tokens of a cluster's photos."""
+    """Returns the tokens of a cluster's photos."""
     return index.photo_tokens(index.vectors.rows_of(cluster))
 
 
 def clustered(points: npt.NDArray[np.float32], count: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """The centroids (c, e) of at most ``count`` clusters of points (m, e), and each point's cluster (m,)."""
+    """Returns the centroids (c, e) of at most ``count`` clusters of points (m, e), and each point's cluster (m,)."""
     rows, names = Rows({"s": RowArrays({"vectors": points})}), [str(number) for number in range(len(points))]
     refs = {name: SegmentRow("s", int(name)) for name in names}
     ids = {name: int(name) + 1 for name in names}

@@ -155,7 +155,7 @@ def disturb_upkeep(matcher: model.Matcher, out: Path, count: int | None) -> None
         repair(index, matcher, progress=Progress(clock=lambda: 0.0), batch=3)
 
     def removed(index: Path) -> None:
-        # Where it was killed after the switch, it is done.
+        # If it was killed after the switch, it is done.
         with suppress(BadInvocation):
             remove([REMOVED], index)
 

@@ -18,7 +18,7 @@ def ret_only(ret: torch.Tensor) -> Tokens:
 
 
 def calling(happening: Callable[[], object], matcher: model.Matcher) -> Preprocessing:
-    """The preprocessing of a matcher, which calls something for each photo that it has prepared."""
+    """Returns the preprocessing of a matcher, which calls something for each photo that it has prepared."""
 
     class Calling(Preprocessing):
         def to_tensor(self, pixels: Pixels) -> torch.Tensor:

@@ -14,7 +14,7 @@ from tests.shared_data import golden
 
 
 def labelled(seed: int, queries: int, gallery: int, classes: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The recipe of the golden figures."""
+    """Returns the recipe of the golden figures."""
     draws = np.random.RandomState(seed)
     query_labels, gallery_labels = draws.randint(0, classes, queries), draws.randint(0, classes, gallery)
     same = query_labels[:, None] == gallery_labels[None]

@@ -87,7 +87,7 @@ def ink(driver: Browser) -> float:
 
 
 def last_search(driver: Browser) -> bytes:
-    """The body of the last search, in a page with the script ``record_searches``."""
+    """Returns the body of the last search, in a page with the script ``record_searches``."""
     url: str = run(driver, "last_search")
     return base64.b64decode(url.partition(",")[2])
 
@@ -108,7 +108,7 @@ def expect_complaints(driver: Browser, words: str) -> None:
 def axe_complaints(driver: Browser) -> list[str]:
     """Returns the problems that axe finds on the page as it is now; skips the test if axe is not installed."""
     axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
-    # What fades in has less contrast on the way.
+    # Elements that fade in have less contrast on the way.
     browser.settle(driver)
     if not driver.execute_script("return 'axe' in window"):
         driver.execute_script(resources.files(axe).joinpath("axe.min.js").read_text(encoding="utf-8"))
@@ -123,13 +123,13 @@ def check_suits_everybody(driver: Browser, screen: Screen = PHONE) -> None:
 
 
 def parts(driver: Browser) -> dict[str, Any]:
-    """The query as the page shows it; see ``scripts/parts_shown.js``."""
+    """Returns the query as the page shows it; see ``scripts/parts_shown.js``."""
     shown: dict[str, Any] = run(driver, "parts_shown")
     return shown
 
 
 def names(driver: Browser) -> list[str]:
-    """The names of the photos shown, in their places."""
+    """Returns the names of the photos shown, in their places."""
     shown: list[str] = driver.execute_script(
         "return [...document.querySelectorAll('#results .name')].map((name) => name.textContent)"
     )
@@ -137,7 +137,7 @@ def names(driver: Browser) -> list[str]:
 
 
 def searches(driver: Browser) -> list[dict[str, list[str]]]:
-    """The parameters of the searches since the last call, but for those by the examples of the start page."""
+    """Returns the parameters of the searches since the last call, but for those by the examples of the start page."""
     asked = [urlsplit(url) for url in browser.requested(driver)]
     return [parse_qs(url.query) for url in asked if url.path == "/search" and "quality=fast" not in url.query]
 

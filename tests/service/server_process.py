@@ -36,6 +36,6 @@ def running(
 
 
 def address(process: subprocess.Popen[str]) -> str:
-    """The last word of the line it prints next."""
+    """Returns the last word of the line it prints next."""
     assert process.stdout is not None
     return process.stdout.readline().split()[-1]

@@ -37,7 +37,7 @@ def connect(server: Served) -> socket.socket:
 
 
 def rest(connection: socket.socket) -> bytes:
-    """All that comes until the server closes, however it does that."""
+    """Returns all that comes until the server closes, however it does that."""
     received = bytearray()
     with suppress(ConnectionError):
         while piece := connection.recv(65536):

@@ -36,7 +36,7 @@ def test_every_way_is_compared_with_the_exhaustive_search_and_a_stopped_run_goes
     assert two_stage.main(command) == 0
     result = Result.model_validate_json(document.read_text())
     (log,) = tmp_path.glob("drawn-30-*.jsonl")
-    # As it is when a run was stopped while it wrote.
+    # A run that was stopped while it wrote leaves the log like this.
     log.write_text(log.read_text(encoding="utf-8")[:-20], encoding="utf-8")
     assert two_stage.main(command) == 0
     again = Result.model_validate_json(document.read_text())

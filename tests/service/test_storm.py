@@ -94,7 +94,7 @@ def statuses(index: Path) -> dict[str, str]:
     return {path: status for path, (_, status, *_) in catalog(index).items() if status != "gone"}
 
 
-# What the soak writes down.
+# The sentence that the soak writes down.
 SOAKED = "Requests of every kind in a row, with odd and damaged files among them. Each is answered as it should be"
 
 # Far below what the uploads, pictures or answers of so many requests would take if they were kept, above what an
@@ -108,7 +108,7 @@ class Visitors:
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
         self._sketches = [encoded(draw_sketch(seed).resize((512, 512))) for seed in range(4)]
-        # Those that take no second each.
+        # Only odd files are used that take less than a second each.
         self._odd = itertools.cycle(odd for odd in ODD_FILES if len(odd.data) < 200_000 and odd.name != "very long.png")
         self._first: dict[str, Any] = {}
         self.made = 0

@@ -20,7 +20,7 @@ from tests.pictures import SHAPES, dated, photo
 
 TAKEN = date(2019, 8, 7)
 CHANGED = date(2023, 5, 6)
-# What each file says of its day, and the day that counts.
+# The text in which each file gives its day, and the day that counts.
 SAID = {
     "camera.jpg": ("2019:08:07 10:11:12", TAKEN),
     "turned.jpg": ("2019:08:07 10:11:12", TAKEN),

@@ -32,7 +32,7 @@ def on_disk(gallery: Path, matcher: model.Matcher, tmp_path: Path) -> Iterator[C
 
 
 def writers(collection: Collection) -> dict[str, Callable[[], object]]:
-    """All that writes an index."""
+    """Returns every operation that writes an index."""
     return {
         "build": collection.build,
         "add": lambda: build(collection.index, Request(added=[collection.photos]), collection.matcher),
@@ -100,7 +100,7 @@ def test_a_gallery_that_changes_while_it_is_read_is_right_after_the_next_build(
         if begun:
             return
         begun.append(True)
-        # As the walk goes by path, these were seen and most are not read yet.
+        # The walk goes by path, so these were seen, and most are not read yet.
         photos[-1].unlink()
         save_photo(photos[-2], 60)
         photos[-3].write_bytes(photos[-3].read_bytes()[:100])
@@ -122,7 +122,7 @@ def test_a_gallery_that_changes_while_it_is_read_is_right_after_the_next_build(
         assert contents == expected
 
 
-# What a builder does first, without the seconds that it takes to start one.
+# The first steps of a builder, without the seconds that its start takes.
 SECOND = """
 import fcntl, sys
 with open(sys.argv[1], "ab") as file:

@@ -20,7 +20,7 @@ from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.patience import SOAK_TIMEOUT
 from tests.programs import LONG, run_python
 
-# What the soak writes down.
+# The sentence that the soak writes down.
 SOAKED = (
     "Builds and updates killed at 200 moments; `remove`, `compact` and `repair` killed before each of "
     "their writes. Run again, each ends with the index that an undisturbed run makes"

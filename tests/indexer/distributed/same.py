@@ -22,7 +22,7 @@ from indexer.store import (
 
 
 def read_shards(shards: Path) -> ShardsManifest:
-    """The manifest of an index in shards."""
+    """Reads the manifest of an index in shards."""
     manifest = ShardsFolder(shards).manifest()
     assert manifest is not None
     return manifest

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 KILLED = (
     "Workers killed at random moments of builds on a Ray cluster. Each build ends in the bytes of an undisturbed one"
 )
-# What Ray calls its workers, by what they do.
+# The names that Ray gives its workers, by their work.
 WORKERS = ("ray::IDLE", "ray::encode_slice", "ray::assign_rows", "ray::write_shard")
 
 
@@ -164,7 +164,7 @@ def test_the_command_prints_what_became_of_the_photos_and_the_shards(
 
 
 @pytest.mark.usefixtures("sharded")
-# Of how Ray uses pydantic.
+# The warning is about how Ray uses pydantic.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_more_copies_of_shards_than_a_cluster_has_room_for_are_not_served(
     shards: Path, ray_cluster: Cluster, weights: Path, capsys: pytest.CaptureFixture[str]

@@ -22,7 +22,7 @@ from tests.requirements import need_ray
 
 
 def refused(photos: Path, shards: Path, ray: str, number: int | None = None) -> str:
-    """The sentence."""
+    """Returns the sentence of the refusal."""
     with pytest.raises(BadInvocation) as refusal:
         build_shards(shards, Request((photos,), shards=number), Machines(ray))
     assert not list(shards.glob("shard*"))

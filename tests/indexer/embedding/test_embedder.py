@@ -34,7 +34,7 @@ def test_an_index_is_built_by_a_local_clip_model(clip_folder: Path, collection: 
     assert stored.shape == (12, 16)
     np.testing.assert_allclose(np.linalg.norm(stored.astype(np.float32), axis=1), 1, atol=1e-3)
     assert verify(collection.index) == []
-    # What the live index was made by is kept without being named again, and not loaded where nothing is new.
+    # The embedder of the live index is kept without being named again, and not loaded if nothing is new.
     assert not collection.build().changed
     assert collection.build(embedder="ret").encoded == 12
 
@@ -111,7 +111,7 @@ def test_without_weights_on_disk_auto_is_the_stand_in_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # As HF_HOME and HF_HUB_OFFLINE set them in a new process.
+    # HF_HOME and HF_HUB_OFFLINE would set these in a new process.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("SBIR_WEIGHTS", str(weights))

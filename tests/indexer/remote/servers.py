@@ -21,10 +21,10 @@ from wsgidav.wsgidav_app import WsgiDAVApp
 
 from indexer.store import remote
 
-# What no index, report or message may ever have in it.
+# A secret that no index, report or message may ever contain.
 SECRET = "s3cr3t-of-the-tests"
 USER = "tester"
-# What a server does with a request: nothing; says that there is no such thing; asks for fewer; gives half of it.
+# The fault of a server at a request: none; it says that there is no such thing; asks for fewer; or sends half of it.
 Fault = Literal["", "gone", "busy", "half"]
 
 
@@ -61,7 +61,7 @@ class Server:
         self.fault, self.everywhere, self.times = fault, everywhere, times
 
     def meets(self, *, reading: bool) -> Fault:
-        """The fault of one request."""
+        """Returns the fault of one request."""
         self.requests += 1
         if not self.fault or not (reading or self.everywhere) or self.times <= 0:
             return ""

@@ -40,7 +40,7 @@ def photos(seed: int, count: int, kept: int, width: int = 3) -> tuple[Rows, list
 
 
 def plain_mean(arrays: RowArrays, kept: int) -> tuple[list[int], list[npt.NDArray[np.float64]]]:
-    """The definition, cell by cell."""
+    """Computes the mean tokens by their definition, cell by cell."""
     found: dict[int, list[npt.NDArray[np.float64]]] = {}
     everything = slice(None)
     for photo, cells in zip(arrays.features(everything), arrays.patches(everything), strict=True):

@@ -14,7 +14,7 @@ from indexer.errors import IndexRefused
 from indexer.store.rows import RowArrays, Rows, SegmentRow, open_tokens, quantised, write_segment
 
 Floats = npt.NDArray[np.float32]
-# What float16 holds, which is all that is kept.
+# The values that float16 can hold, which are all that is kept.
 VALUES = st.floats(-65504, 65504, width=16)
 
 

@@ -25,7 +25,7 @@ from indexer import BuildReport, Request, build, compact, open_index, remove, ve
 from tests.benchmarks.results import soak
 from tests.indexer.galleries import catalog, save_photo
 
-# What the soak writes down.
+# The sentence that the soak writes down.
 SOAKED = "Files changed and commands run in random order. The index is then what a simple model of it expects"
 
 PATHS = ("a.png", "b.png", "in/a.png", "in/c.png", "in/deep/d.png", "in between.png")
@@ -42,7 +42,7 @@ class Store(RuleBasedStateMachine):
     """
 
     matcher: model.Matcher
-    # How often the index was compared, in all sequences.
+    # The number of comparisons of the index, in all sequences.
     compared = 0
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Store(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.folder.cleanup()
 
-    # What a person does to files.
+    # These rules are what a person does to files.
 
     @initialize(content=st.sampled_from(CONTENTS))
     def first_build(self, content: int) -> None:
@@ -104,11 +104,11 @@ class Store(RuleBasedStateMachine):
         self._touch(data.draw(st.sampled_from(sorted(self.files))))
 
     def _touch(self, path: str) -> None:
-        # As the clock would, were it finer.
+        # The clock would do this if it were finer.
         self.time += 1
         os.utime(self.photos / path, ns=(self.time, self.time))
 
-    # What is run.
+    # These rules are the commands that are run.
 
     @precondition(lambda self: self.expected())
     @rule(recluster=st.booleans())
@@ -162,7 +162,7 @@ class Store(RuleBasedStateMachine):
         compact(self.index)
         self.computed = set(self.live.values())
 
-    # What is expected.
+    # These methods compute what is expected.
 
     def built(self, report: BuildReport | None = None) -> None:
         self.live = self.expected()

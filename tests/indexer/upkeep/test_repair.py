@@ -42,7 +42,7 @@ def tokens(collection: Collection) -> dict[int, bytes]:
         return {photo: features[place].tobytes() for place, photo in enumerate(opened.ids.tolist())}
 
 
-# What is damaged, and how many photos are computed again: those of the first segment, all, or none.
+# Each damaged part, and how many photos are computed again: those of the first segment, all, or none.
 PARTS = {
     **dict.fromkeys(("tokens.npy", "scales.npy", "positions.npy"), ("segments/s000001-*", 11)),
     "vectors.npy": ("g000003", 15),

@@ -26,7 +26,7 @@ from tests.indexer.stopped_builds import StopAfter, Stopped
 
 
 def shown(collection: Collection) -> set[str]:
-    """The paths of everything that a search can find."""
+    """Returns the paths of everything that a search can find."""
     with collection.open() as opened:
         return {path for photo in opened.ids.tolist() for path in opened.photo(photo).paths}
 

@@ -43,7 +43,7 @@ EVER_CHANGING = "abcdefghijklmnopqrstuvwxyz"
         ("aaaaa", 0, "a"),
         ("aaabccc", 0, "ac"),
         ("aabb", 0, "ab"),
-        # What never rests is indexed all the same, and what failed is tried again at every pause.
+        # A gallery that never rests is indexed nevertheless, and an update that failed is tried again at every pause.
         (EVER_CHANGING, 0, len(EVER_CHANGING) // summary.PATIENCE),
         ("aaaaaa", 2, "aaa"),
     ],

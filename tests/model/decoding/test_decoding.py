@@ -51,7 +51,7 @@ def alive(pid: int) -> bool:
 
 
 def started() -> set[int]:
-    """The processes that threads of this one have started."""
+    """Returns the processes that threads of this one have started."""
     lists = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     return {int(pid) for children in lists for pid in children.read_text().split()}
 

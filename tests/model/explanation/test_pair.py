@@ -113,7 +113,7 @@ def best_match(network: Network) -> BestMatchRelation:
 
 
 def scored_without(network: Network, kernel: torch.Tensor, sketch: Tokens, photo: Tokens) -> float:
-    """The relation logit of a kernel matrix, written out; -inf: an entry that is not there."""
+    """Returns the relation logit of a kernel matrix, written out; -inf: an entry that is not there."""
     relation = best_match(network)
     w, v = relation.token_weights(sketch, photo)
     matched = 0.0

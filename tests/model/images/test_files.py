@@ -47,7 +47,7 @@ def test_an_odd_file_opens_as_rgb_or_raises_its_error_whatever_it_is_read_from(o
     picture, *others = [open_image(source) for source in sources]
     assert (picture.mode, picture.info) == ("RGB", {})
     assert np.asarray(picture).dtype == np.uint8
-    # What is no large JPEG is the same reduced.
+    # All files but large JPEGs are the same when reduced.
     assert all(other == picture for other in (*others, open_image(odd.data, least_side=500)))
     assert open_dated(odd.data).taken is None
 
@@ -161,7 +161,7 @@ def test_the_preview_of_a_raw_file_is_turned_as_the_camera_was(orientation: int)
     pytest.importorskip("rawpy")
     house = photo("house", 96).resize((96, 64))
     by_camera, both = encoded(stored(house, orientation), "JPEG", quality=95), oriented(house, orientation)
-    # As cameras write it: EXIF comes first, and no JFIF before it.
+    # Cameras write it like this: EXIF comes first, and no JFIF before it.
     by_preview = both[:2] + both[both.index(b"\xff\xe1") :]
     for data in (
         dng(by_camera, orientation=orientation),
@@ -187,7 +187,7 @@ def test_what_holds_for_pictures_holds_for_the_preview_of_a_raw_file() -> None:
     assert open_image(dng(plain), least_side=24).size == (24, 24)
     with pytest.raises(CostlyImage, match="100 scans"):
         open_image(dng(scan_bomb(MOST_SCANS, 64)))
-    # What the sensor saw is not decoded, however much its header promises.
+    # The values of the sensor are not decoded, whatever size its header promises.
     assert open_image(dng(plain, claims=(20_000, 10_000))).size == PHOTO.size
     with Decoders(1) as decoders:
         assert decoders.run(dng(plain), Job()) == open_image(dng(plain))

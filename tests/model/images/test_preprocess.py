@@ -42,7 +42,7 @@ def ink_box(pixels: NDArray[np.uint8]) -> tuple[int, int, int, int]:
 
 
 def released(image: Image.Image) -> NDArray[np.uint8]:
-    """The released recipe, with OpenCV, for dark ink on light paper."""
+    """Returns the released recipe, with OpenCV, for dark ink on light paper."""
     pixels = np.asarray(image)
     y, x = np.where(pixels.astype(int).sum(axis=2) <= 300)
     height, width = pixels.shape[:2]

@@ -101,7 +101,8 @@ def test_a_kernel_cell_without_kept_tokens_is_zero_in_its_row_and_column() -> No
     assert (kernel[full][:, sorted(set(range(4)) - set(columns))] != 0).all()
 
 
-# Which of query, key and value are one image's for all: the paper's two directions, and the released network's.
+# Batch sizes of query, key and value, of which 1 is an image for all: the paper's two directions, and the released
+# network's.
 SHARED = [(1, 5, 5), (5, 1, 1), (32, 1, 1), (1, 5, 1), (5, 1, 5), (5, 5, 5), (1, 1, 1)]
 
 

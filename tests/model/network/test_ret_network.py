@@ -20,7 +20,7 @@ from model.network.zse import Network
 from tests.networks import randn, tiny_checkpoint, tiny_config, tiny_network, with_words
 from tests.pictures import drawing
 
-# So many photos are computed in two chunks, of which the second is padded.
+# This many photos are computed in two chunks, of which the second is padded.
 SEVERAL_CHUNKS = RET_CHUNK + 18
 
 

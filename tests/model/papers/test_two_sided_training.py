@@ -47,7 +47,7 @@ SMALL = from_json(ModelConfig, json.dumps({**dataclasses.asdict(preset("two-side
 
 
 def photo_side_of(network: Network) -> PhotoSide:
-    """The photo side of a two-sided network."""
+    """Returns the photo side of a two-sided network."""
     assert isinstance(network.encoder, TwoSidedEncoder)
     return network.encoder.photo_side
 
@@ -82,7 +82,7 @@ def trained(work: Path, run: str) -> Network:
 
 
 def by_another_recipe(work: Path, name: str, setting: str) -> list[str]:
-    """The command of a training by the same recipe with one more setting."""
+    """Returns the command of a training by the same recipe with one more setting."""
     (work / name).write_text((work / "my.toml").read_text().replace("steps = 4", f"steps = 4\n{setting}"))
     return ["train", name, *COMMAND[2:]]
 

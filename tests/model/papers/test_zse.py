@@ -86,7 +86,7 @@ def test_a_trained_network_is_offered_with_the_method_that_is_best_on_validation
     assert set(figures) == {"rn", "ret", "fused", f"{best}+diffusion"}
     assert chosen.fusion is not None
     assert chosen.diffusion in DIFFUSIONS
-    # What a search does is a diffused ranking.
+    # A search returns a diffused ranking.
     matcher = trained_matcher(trainer.average)
     queries, gallery = encoded(matcher, corpus)
     logits, distances = matcher.relation_logits(queries, gallery), matcher.ret_distances(queries, gallery)

@@ -277,7 +277,7 @@ def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path, gal
 def test_a_missing_checkpoint_is_a_sentence_and_nothing_is_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Whether its port is free does not matter then.
+    # Then it does not matter if its port is free.
     with socket.create_server(("127.0.0.1", 0)) as taken:
         options = ["--weights", str(tmp_path / "none"), "--port", str(taken.getsockname()[1])]
         for command in (["demo", str(tmp_path / "demo")], [str(tmp_path), "--index", str(tmp_path / "index")]):

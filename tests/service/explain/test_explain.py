@@ -290,7 +290,7 @@ def test_around_a_liked_photo_are_those_like_it_and_it_is_not_said_to_be_like_it
     liked = explain(searcher, None, ExplainParams(photo=[7, 12], like=7, nearest=3), originals=False)
     found = list(by_hand(searcher.index, 7))
     assert [one.id for one in liked.nearest] == found[1:4]
-    # As in a search, where the liked photo is the first result.
+    # This is as in a search, where the liked photo is the first result.
     assert [one.ret_rank for one in liked.photos] == [1, 1 + found.index(12)]
     assert liked.photos[0].nearest == liked.nearest
     assert all(one.photo_url is None for one in liked.nearest)

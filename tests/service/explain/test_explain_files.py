@@ -127,7 +127,7 @@ def test_the_page_shows_every_view_from_the_disk_as_the_service_does(files: Path
 
 
 def shown(driver: Browser, rows: str) -> list[str]:
-    """The names of the photos in a list of the page."""
+    """Returns the names of the photos in a list of the page."""
     names: list[str] = driver.execute_script(
         f"return [...document.querySelectorAll('#{rows} > li > .name')].map((one) => one.textContent)"
     )

@@ -165,7 +165,7 @@ def test_head_answers_like_get_without_the_body(http: httpx.Client, path: str) -
     got, asked = http.get(path), http.head(path)
     assert asked.content == b""
     assert asked.status_code == got.status_code
-    # What differs from one request to the next: the time, the id, and how much there is to measure or to say of that.
+    # The headers that differ between requests: the time, the id, and the length, if measurements change it.
     passing = {"date", "x-request-id"} | ({"content-length"} if path == "/metrics" else set())
     assert {**asked.headers, **dict.fromkeys(passing)} == {**got.headers, **dict.fromkeys(passing)}
 

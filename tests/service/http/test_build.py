@@ -44,7 +44,7 @@ def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
         assert find_server(own) is None
         http.post("/build", params={"folder": str(tmp_path / "empty")})
         assert "no image files" in over(http)["failed"]
-        # As file managers give it.
+        # File managers give a folder in this form.
         answer = http.post("/build", params={"folder": gallery.as_uri()})
         assert (answer.status_code, answer.json()["running"]) == (202, True)
         build = over(http)

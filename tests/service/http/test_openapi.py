@@ -75,7 +75,7 @@ def test_every_error_is_documented_in_the_one_shape(document: dict[str, Any]) ->
 
 
 def test_answers_have_the_documented_fields(http: httpx.Client, document: dict[str, Any], sketch: bytes) -> None:
-    # Of a word and of shards there is nothing to say.
+    # These fields are about words and shards, which are not here.
     documented = {*document["components"]["schemas"]["SearchResponse"]["properties"]} - {
         "words",
         "word_fits",

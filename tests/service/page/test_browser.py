@@ -242,7 +242,7 @@ def test_the_page_works_where_the_browser_blocks_site_data(desk: Browser, settin
         draw(desk, DESKTOP, strokes("house"))
         wait_for_photos(desk)
         assert text(desk, "status") == "20 photos, best first"
-        # Of the question without a key, which was refused.
+        # The complaint is about the request without a key, which was refused.
         expect_complaints(desk, "401")
 
 
@@ -297,7 +297,7 @@ def test_without_an_index_the_page_says_what_to_do_to_those_who_may_not_build(
 
 
 def progress(phase: Phase, done: int) -> str:
-    """The file that a build writes after so many of 40 photos."""
+    """Returns the file that a build writes after so many of 40 photos."""
     now = time.time()
     return ProgressState(
         phase=phase,

@@ -178,7 +178,7 @@ def choose_file(driver: Browser, file: Path) -> None:
 
 
 def kind(driver: Browser) -> str | None:
-    """Returns as what the image is searched with; None where nobody is asked."""
+    """Returns the kind as which the image is searched with; None if nobody is asked."""
     chosen: str | None = driver.execute_script(
         "const asked = document.getElementById('as');"
         "return asked.checkVisibility() ? asked.querySelector(':checked').value : null;"
@@ -349,7 +349,7 @@ def known(tmp_path_factory: pytest.TempPathFactory, gallery: Path, settings: Set
 
 
 def guessed(driver: Browser) -> list[str]:
-    """The words that the page offers for the drawing."""
+    """Returns the words that the page offers for the drawing."""
     shown: list[str] = driver.execute_script(
         "return [...document.querySelectorAll('#guesses button')].map((button) => button.firstChild.textContent)"
     )

@@ -218,7 +218,7 @@ def test_everybody_can_use_kinds(opened: Browser, server: Served) -> None:
 
 pytestmark = needs_browser
 
-# So many files of each picture: the same pixels in files that differ, so that each is a photo.
+# The number of files of each picture: the same pixels in files that differ, so that each is a photo.
 FILES = [1, 4, 1, 2, 3, 1, 1, 5, 2, 1, 1, 1]
 ALL_FILES = sum(FILES)
 
@@ -236,7 +236,7 @@ def doubled(tmp_path_factory: pytest.TempPathFactory, settings: Settings, matche
 
 
 def folded(driver: Browser) -> list[dict[str, Any]]:
-    """The photos that stand for several; see ``scripts/copies_shown.js``."""
+    """Returns the photos that stand for several; see ``scripts/copies_shown.js``."""
     shown: list[dict[str, Any]] = run(driver, "copies_shown")
     return shown
 
@@ -369,7 +369,7 @@ def search_again(driver: Browser, told: str) -> None:
     driver.find_element(By.ID, "search").click()
     wait(driver).until(lambda d: text(d, "missing") == told)
     wait_for_photos(driver)
-    # Of a picture that a broken part has not sent.
+    # The complaint is about a picture that a broken part has not sent.
     browser.complaints(driver)
 
 

@@ -33,7 +33,7 @@ def sizes(index: Index) -> list[int]:
 
 
 def scores_of_files(gallery: Path, index: Index, matcher: Matcher, method: Method) -> dict[int, float]:
-    """Every photo scored by itself, from its file, past index and search; only the ids are the index's."""
+    """Returns every photo scored by itself, from its file, past index and search; only the ids are the index's."""
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
     scores = {}
     for cluster in range(index.cluster_count):

@@ -223,7 +223,7 @@ def test_whether_a_kind_is_far_ahead_is_decided_by_the_kinds_that_are_shown(
     assert shown != searcher.gallery.vectors(rows).tolist()
 
 
-# So many files of each picture: the same pixels in files that differ, so that each is a photo.
+# The number of files of each picture: the same pixels in files that differ, so that each is a photo.
 FILES = [1, 4, 1, 2, 3, 1, 1, 5, 2, 1]
 ALL_FILES = sum(FILES)
 

@@ -167,7 +167,7 @@ def found(outcome: SearchResponse) -> set[int]:
 
 
 def expected(index: Index, folders: tuple[str, ...], after: date | None, before: date | None) -> set[int]:
-    """The ids of the photos that pass, by what this module knows of their files."""
+    """Returns the ids of the photos that pass, by what this module knows of their files."""
     passing = set()
     for path, (_, days) in FILES.items():
         day = FIRST + timedelta(days)

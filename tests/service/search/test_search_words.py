@@ -46,7 +46,7 @@ def ids(outcome: SearchResponse) -> list[int]:
 
 
 def best_by(searcher: Searcher, word: str) -> list[int]:
-    """All photos, those that show most of a word first."""
+    """Returns all photos, those that show most of a word first."""
     matcher, index = searcher.matcher, searcher.index
     scores = matcher.word_scores(Tokens.of_ret(index.vectors.of()), [matcher.book.find(word)])[0]
     order: list[int] = index.ids[np.lexsort((index.ids, -scores.numpy()))].tolist()

@@ -44,7 +44,7 @@ def code(answer: bytes) -> str:
 
 
 def trickle(connection: socket.socket) -> bytes:
-    """Send a byte now and then until the server has had enough; what it said by then."""
+    """Send a byte now and then until the server has had enough. Returns what it has said."""
     said = bytearray()
     try:
         while True:

@@ -61,7 +61,7 @@ class Growing:
         return self.build()
 
     def grow_damaged(self, damage: str) -> str:
-        """The next generation, made live as a build does, but no good."""
+        """Returns the next generation, made live as a build does, but no good."""
         elsewhere = self.index.with_name("elsewhere")
         shutil.copytree(self.index, elsewhere)
         self._add_photo()

@@ -47,7 +47,7 @@ class OnRay:
         return sum(shard["answers"] for shard in self.http.get("/info").json()["shards"])
 
     def copies(self, shard: int | str) -> list[int]:
-        """The processes that are copies of a shard, or of the "encoder"."""
+        """Returns the processes that are copies of a shard, or of the "encoder"."""
         found = []
         for process in family(self.process):
             with suppress(OSError):
@@ -77,7 +77,7 @@ def served_on_ray(
     user's home. environment: further variables of the server. The test is skipped where Ray is not installed.
     """
     need_ray()
-    # Of a cluster that does not run yet nobody has a token.
+    # Nobody has a token of a cluster that does not run yet.
     kept = {name: value for name, value in os.environ.items() if ray != "local" or not name.startswith("RAY_AUTH_")}
     place = {
         "HOME": str(log.parent),

@@ -75,7 +75,7 @@ class LocalLink(ShardHere):
         return Computed(answered)
 
     def ids(self) -> set[int]:
-        """The ids of its photos."""
+        """Returns the ids of its photos."""
         return set(self.ask(self.state().result(0).made, Call[Ids]("all_ids")).result(0).tolist())
 
 
@@ -85,7 +85,7 @@ def links_to(folders: Sequence[Path], matcher: Matcher) -> list[LocalLink]:
 
 
 def gallery_of(links: Sequence[LocalLink]) -> Gallery:
-    """The gallery of these shards, for one search."""
+    """Returns the gallery of these shards, for one search."""
     overviews = [link.overview(link.state().result(0).made).result(0) for link in links]
     return Gallery(Layout(overviews, frozenset()), Round(links, [one.made for one in overviews], seconds=0))
 

@@ -112,12 +112,12 @@ def few_are_enough() -> Iterator[None]:
 
 
 def partitions() -> st.SearchStrategy[list[int]]:
-    """The shard of each photo."""
+    """Returns the shard of each photo."""
     return st.lists(st.integers(0, 3), min_size=PHOTOS, max_size=PHOTOS)
 
 
 def clusters_of(index: Index) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The cluster of each photo, in the order of their ids."""
+    """Returns the cluster of each photo, in the order of their ids."""
     clusters = np.searchsorted(np.cumsum(index.cluster_sizes), np.arange(PHOTOS), side="right")
     return clusters[index.ids.argsort()]
 

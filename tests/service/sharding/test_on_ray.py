@@ -51,7 +51,7 @@ def on_ray(
 
 
 def listening(processes: list[int]) -> set[str]:
-    """The addresses on which these processes listen for TCP connections, as Linux writes them."""
+    """Returns the addresses on which these processes listen for TCP connections, as Linux writes them."""
     sockets = set()
     for process in processes:
         for file in (PROC / str(process) / "fd").glob("*"):

@@ -116,7 +116,7 @@ def test_shards_that_are_exchanged_are_told_apart_and_exchanged_again_are_as_bef
     index_path: Path, matcher: Matcher, tmp_path: Path
 ) -> None:
     folders = cut(index_path, matcher, tmp_path, HALVES)
-    # As if both had been written within one second.
+    # Both look as if they had been written within one second.
     for manifest in (file for folder in folders for file in folder.glob("g*/manifest.json")):
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"created": "2026-01-01T00:00:00Z"}))
     server = ShardServer(folders[0], lambda: matcher, keeps=2)
@@ -215,7 +215,7 @@ def test_photos_clusters_and_explanations_come_from_the_shards(
     many: Sharded, http: httpx.Client, sketch: bytes
 ) -> None:
     for path in ("/photos/5", "/thumbnails/5?size=32", "/photos?id=5&id=9&id=2"):
-        # As through a proxy, since where files lie is told of one index only.
+        # The request looks as if it came through a proxy, since the places of files are told of one index only.
         one, together = http.get(path, headers={"via": "1.1 proxy"}), many.http.get(path)
         assert (together.status_code, together.content) == (200, one.content)
         assert together.headers.get("etag") == one.headers.get("etag")
