@@ -22,8 +22,8 @@ class LiveState:
         files: its catalog. Roots have the numbers that they have in the next generation, and files of roots that leave
             the gallery are left out.
         reusable: whether the same checkpoint, preprocessing and embedder computed its rows.
-        contents: where each content is in it, by content hash; empty unless ``reusable``.
-        days: on which these were taken, by content hash; None for one that says none.
+        contents: where each content is in the generation, by content hash; empty unless ``reusable``.
+        days: the days on which these photos were taken, by content hash; None for a photo that does not tell.
         members: the content hashes of each cluster's photos, in id order.
         drift: how well the clusters fit the photos; None before the first build, and for shards.
         removals: what the user removed.

@@ -35,16 +35,16 @@ TokensKept = Literal["auto", "all", "none"]
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a build.
+    """The request of one build.
 
     Attributes:
-        folders: all folders of the gallery, by path or URL; none for those that the index has.
+        folders: all folders of the gallery, by path or URL; empty for the folders that the index has.
         added: folders to add to the gallery, and files or folders in it to show again that were removed.
-        clusters: how many; None for about sqrt(photos), or for those that the index has. Another number than the index
-            has makes the clusters anew.
+        clusters: how many; None for the clusters that the index has, or for about sqrt(photos) if there is no index. If
+            the number differs from that of the index, the clusters are made anew.
         embedder: "ret", "clip" or "clip:..."; or "auto" for the embedder that the index has, else "ret".
-        tokens: whether tokens are kept, by which the relation network scores: "all"; "none" for an index that is
-            searched by vectors alone and a fraction as large; or "auto" for what the index has, else "all".
+        tokens: whether the tokens are kept by which the relation network scores: "all"; "none" for an index that is
+            searched by vectors alone and a fraction as large; or "auto" for the choice of the index, else "all".
         recluster: whether to make the clusters anew even if their number stays. Known photos are not computed again.
         checksum: whether to read every file, also those whose size and times are as they were. Only photos that have
             changed are computed.

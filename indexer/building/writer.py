@@ -60,7 +60,7 @@ class Clustering:
     Attributes:
         centroids: (c, e) float32. cluster_of: each photo's cluster, by content hash.
         asked: how many clusters the user asked for; None for about sqrt(photos).
-        kept: whether the live generation's clusters stay, in their order; else all clusters are new.
+        kept: whether the live generation's clusters stay, in their order; if not, all clusters are new.
     """
 
     centroids: npt.NDArray[np.float32]
@@ -103,8 +103,8 @@ def joined_clusters(
     """Keeps the live clusters. Each new photo joins the nearest one.
 
     Args:
-        ids, refs, rows, nearest: as for ``new_clusters``. live: the generation whose clusters they are. contents: where
-            it has each content.
+        ids, refs, rows, nearest: as for ``new_clusters``. live: the generation whose clusters are kept. contents:
+            where it has each content.
     """
     centroids = live.read_means(rows.clustered_by([]).shape[1])
     cluster_of = {content: contents[content].cluster for content in ids if content in contents}
@@ -167,8 +167,8 @@ class GenerationWriter:
     def _with_row(self, file: GalleryFile) -> GalleryFile:
         if (content := file.shown_content) is not None:
             return replace(file, indexed=self._indexed[content])
-        # A file that is gone keeps its row while its segment stays. Once clusters are made anew, its cluster is not
-        # known, and it is computed again when it comes back.
+        # A file that is gone keeps its row while its segment stays. After the clusters are made anew, its cluster is
+        # unknown, and it is computed again if it comes back.
         kept = self._clustering.kept and file.gone and file.indexed is not None
         if kept and file.indexed is not None and file.indexed.row.segment in self._used:
             return file

@@ -93,7 +93,7 @@ class WantedEmbedder:
     download: bool = True
 
     def find(self, device: torch.device) -> ChosenEmbedder:
-        """Finds it. "auto" is [Ret]: that CLIP's weights are on this disk may be the doing of any other program.
+        """Finds the embedder. "auto" is [Ret], even if CLIP's weights are on this disk: others may put them there.
 
         Args:
             device: where it is to compute.
@@ -129,7 +129,7 @@ class WantedEmbedder:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Raises EmbedderUnavailable where the block cannot find or open a CLIP."""
+    """Raises EmbedderUnavailable if the block cannot find or open a CLIP."""
     try:
         yield
     except ImportError as error:

@@ -279,7 +279,7 @@ def _objects(schema: str) -> set[tuple[Any, ...]]:
 
 @dataclass(frozen=True)
 class Bounds:
-    """The numbers of a manifest, which its catalog has to keep to.
+    """The numbers of a manifest, which bound the values in its catalog.
 
     Attributes:
         roots, clusters: how many there are. rows: how many each segment has, by its name.
@@ -294,7 +294,7 @@ class Catalog:
     """A catalog opened for reading. It closes as a context manager does, too.
 
     Args:
-        bounds: where they are given, a file of another root, cluster or row is damage.
+        bounds: if given, a file of another root, cluster or row is damage.
 
     Raises:
         IndexRefused: it cannot be opened, is no catalog, or has another schema. Every method raises it too if the file
@@ -443,7 +443,7 @@ class Catalog:
 
 
 def _problem(file: GalleryFile, bounds: Bounds) -> str | None:
-    """Says why a file cannot be where the catalog has it; None where it can."""
+    """Says why a file cannot be where the catalog has it; None if it can."""
     if file.indexed is None:
         return "is indexed and has no row" if file.status == "indexed" else None
     row, cluster = file.indexed.row, file.indexed.cluster
@@ -453,7 +453,7 @@ def _problem(file: GalleryFile, bounds: Bounds) -> str | None:
 
 
 def read_catalog(path: Path) -> list[GalleryFile]:
-    """Every entry of a catalog whose manifest is not known, by id.
+    """Reads every entry of a catalog whose manifest is not known, by id.
 
     Raises:
         IndexRefused: it is no catalog, has another schema, or is damaged.

@@ -61,7 +61,7 @@ class Index:
     """
 
     def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Root], patches: int) -> None:
-        """roots: where the folders of photos are. patches: how many the network's grid has."""
+        """Opens the files. roots: the folders of photos. patches: how many the network's grid has."""
         manifest, counts = generation.manifest, generation.manifest.counts
         self.generation, self.manifest, self._roots, self._patches = generation.name, manifest, tuple(roots), patches
         self.photo_count, self.cluster_count = counts.photos, counts.clusters
@@ -88,7 +88,7 @@ class Index:
             self._check_positions(positions)
             self.centroids = Tokens(torch.from_numpy(np.array(opened.features)), torch.from_numpy(positions))
         self._lock = threading.Lock()
-        # Last, since it has to be closed.
+        # The catalog is opened last, since it has to be closed.
         self._catalog = generation.open_catalog()
 
     def _check_positions(self, positions: Array) -> None:

@@ -121,7 +121,7 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
     damaged = list(_told("catalog", _of_catalog(live, files)))
     yield from damaged
     yield from _told("clusters", _of_clusters(live))
-    # What a damaged catalog says is compared with nothing.
+    # If the catalog is damaged, the places are not compared with it.
     yield from _told("places", _of_places(live, None if damaged else files))
 
 
@@ -177,7 +177,7 @@ def _on_grid(cells: npt.NDArray[np.int64], count: int) -> bool:
 
 
 def _of_places(live: Generation, files: list[GalleryFile] | None) -> Iterator[str]:
-    """files: what the catalog holds; None where that is damaged."""
+    """Yields what is wrong with the places. files: of the catalog; None if the catalog is damaged."""
     places, manifest = live.open_places(), live.manifest
     known = None if files is None else Places.of_files(files, manifest.segment_rows, manifest.counts.clusters)
     if known is not None and not np.array_equal(places.table(), known.table()):
@@ -185,7 +185,7 @@ def _of_places(live: Generation, files: list[GalleryFile] | None) -> Iterator[st
 
 
 def _of_catalog(live: Generation, found: list[GalleryFile]) -> Iterator[str]:
-    """Fills in ``found`` with what the catalog holds."""
+    """Yields what is wrong with the catalog, and fills ``found`` with its files."""
     with live.open_catalog() as catalog:
         found += catalog.files()
     indexed = [file for file in found if file.status == "indexed"]
@@ -346,7 +346,7 @@ def _request(folder: IndexFolder, diagnosis: Diagnosis, matcher: Matcher, batch:
             raise BadInvocation(f"{root.folder} is not there; mount its disk, and run the same again.")
     return Request(
         folders=[str(root.folder) for root in roots],
-        # "auto" is the embedder of the generation to go on from. Without any, the manifest still names it.
+        # "auto" is the embedder of the generation to go on from. Without such a generation, the manifest names it.
         embedder="auto" if diagnosis.start.generation is not None else manifest.embedder.spec,
         recluster=diagnosis.recluster,
         batch=batch,

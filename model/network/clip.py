@@ -25,7 +25,7 @@ DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
 # The order in which open_clip looks for them, so that the file that is hashed is the file that is loaded.
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 CONFIG_FILE = "open_clip_config.json"
-# The names of CLIP's image encoder, and those of timm's ViT.
+# Names in CLIP's image encoder, and the same in timm's ViT.
 _RENAMED = (
     (r"^class_embedding$", "cls_token"),
     (r"^positional_embedding$", "pos_embed"),

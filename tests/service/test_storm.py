@@ -65,7 +65,7 @@ def test_an_index_that_is_changed_by_many_at_once_answers_and_stays_whole(
         assert {
             line for line in (tmp_path / "watching").read_text().splitlines() if "another build" not in line
         } == set()
-        # What was removed is shown again: then it is what a build that nobody disturbs finds.
+        # Removed photos are shown again. Then the index has what an undisturbed build finds.
         build(index, Request(added=[photos]), matcher)
         assert verify(index) == []
         build(tmp_path / "undisturbed", Request([photos], embedder="ret"), matcher)

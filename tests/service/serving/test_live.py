@@ -52,7 +52,7 @@ class Growing:
         self.photos += 1
 
     def build(self, index: Path | None = None) -> str:
-        """The generation that is live now."""
+        """Returns the generation that is live now."""
         return build(index or self.index, Request([self.gallery], clusters=2, embedder="ret"), self._matcher).generation
 
     def grow(self) -> str:
