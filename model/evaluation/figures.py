@@ -146,7 +146,7 @@ def measure(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluat
 
 
 def _measure_categories(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
-    """Category retrieval: a photo is relevant where it shows the class of the sketch. Sources are groups, too."""
+    """Measures category retrieval: a photo is relevant if it shows the sketch's class. Sources are groups, too."""
     relevant = relevance(task.corpus)
     scored = tuple(task.corpus.sketches[row] for row in np.flatnonzero(relevant.any(axis=1)))
     groups = {source: np.array([p.source == source for p in scored]) for source in {p.source for p in scored} if source}

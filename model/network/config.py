@@ -219,7 +219,7 @@ class ModelConfig(NetworkConfig):
         encoder_width: width of the two-sided ViT, whose tokens are projected to ``width``; 0 for other encoders.
         sketch_size: side of the square to which a two-sided encoder scales sketches, in pixels; 0 for ``image_size``.
         second_width, second_heads: of the ViT beside it that sees photos alone, with patches of 16 pixels.
-        photo_side: SHA-256 of the file with all that photos need of a two-sided ViT; "" for other encoders.
+        photo_side: SHA-256 of the file with the part of a two-sided ViT that photos need; "" for other encoders.
         tokenizer_widths: channels of the first three convolutions of the learnable tokenizer (3.1); the last has
             ``width``.
         select_after: indices of the blocks after whose attention tokens are selected (3.4; layers 4, 7 and 10).

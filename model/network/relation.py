@@ -47,7 +47,7 @@ class Side:
         ret: (b, d), the retrieval token as it left the encoder, in float32 where a ``Matcher`` made it.
         query: (b, heads, n, d_k), compared with the other side's keys.
         key: (b, heads, n, d_k), compared with the other side's queries.
-        value: (b, heads, n, d_k), what the other side receives (eq. 6); in released networks, what this side receives.
+        value: (b, heads, n, d_k), received by the other side (eq. 6); in released networks, by this side.
         guessed: (b, k) float32, how probably each sketch shows each thing that the vocabulary knows in sketches; None
             if guesses do not lead, and for photos.
     """
@@ -64,7 +64,7 @@ class Side:
         return self.features.shape[0]
 
     def rows(self, index: slice | torch.Tensor) -> Side:
-        """The images at ``index``; an index may occur several times."""
+        """Takes the images at ``index``. An index may occur several times."""
         chosen: dict[str, Any] = {name: None if part is None else part[index] for name, part in vars(self).items()}
         return Side(**chosen)
 
@@ -138,7 +138,7 @@ class CrossAttention(nn.Module):
         return Side(x, tokens.positions, tokens.ret, q, k, v)
 
     def forward(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
-        """b sketches, or one for all of them, with b photos -> the b tokens of each, informed by the other."""
+        """Informs b sketches, or one for all photos, and b photos by each other: returns the tokens of both, b each."""
         own_values = self.value_from_query
         for_sketch = dot_product_attention(sketch.query, photo.key, sketch.value if own_values else photo.value)
         for_photo = dot_product_attention(photo.query, sketch.key, photo.value if own_values else sketch.value)
@@ -148,8 +148,8 @@ class CrossAttention(nn.Module):
         )
 
     def attention(self, sketch: Side, photo: Side) -> tuple[torch.Tensor, torch.Tensor]:
-        """The attention weights, for explanations: (b, heads, n_s, n_p) float32, from sketch tokens to photo tokens,
-        and (b, heads, n_p, n_s), from photo tokens to sketch tokens.
+        """Computes the attention weights, for explanations: (b, heads, n_s, n_p) float32, from sketch tokens to photo
+        tokens, and (b, heads, n_p, n_s), from photo tokens to sketch tokens.
         """
         scale = sketch.query.shape[-1] ** -0.5
         forth = (sketch.query.float() @ photo.key.float().transpose(-2, -1) * scale).softmax(-1)

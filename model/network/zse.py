@@ -29,7 +29,7 @@ from model.network.two_sided import TwoSidedEncoder
 from model.terminal import expanded
 
 _ENCODERS: dict[str, type[Encoder | TwoSidedEncoder]] = {"vit": Encoder, "two-sided": TwoSidedEncoder}
-# Names of the encoder for those of timm.
+# Names in the encoder for names in timm.
 _RENAMED = {
     "cls_token": "ret",
     "pos_embed": "position",
@@ -75,7 +75,7 @@ class Network(RetNetwork):
         return dataclasses.replace(side, guessed=known.guessed(tokens))
 
     def align(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
-        """b sketches, or one for all of them, with b photos -> their tokens after cross-attention."""
+        """Aligns b sketches, or one for all photos, with b photos -> their tokens after cross-attention."""
         pair: tuple[Tokens, Tokens] = self.cross(sketch, photo)
         return pair
 

@@ -212,7 +212,7 @@ def kept_tensors(path: Path, make: Callable[[], Mapping[str, torch.Tensor]]) -> 
 
 
 def prepared_pixels(pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing) -> torch.Tensor:
-    """(n, c, H, W) uint8, memory-mapped; c is 1 for sketches, which are grey, and 3 for photos.
+    """Prepares pixels (n, c, H, W) uint8, memory-mapped; c is 1 for sketches, which are grey, and 3 for photos.
 
     The first call for these pictures and this preprocessing decodes them and writes a file to the user's cache; later
     calls only map it.
@@ -340,7 +340,7 @@ class Augmentation:
         return ink.masked_fill(hole[:, None], 0.0)
 
     def _affine(self, b: int) -> torch.Tensor:
-        """(b, SIDE, SIDE, 2) sampling grid; ``sized`` later scales the pictures to the network's size."""
+        """Draws a sampling grid (b, SIDE, SIDE, 2); ``sized`` later scales the pictures to the network's size."""
         angle = self._uniform(b, -15, 15) * math.pi / 180
         zoom = self._uniform(b, 0.85, 1.2)
         mirror = torch.where(self._uniform(b, 0, 1) < 0.5, -1.0, 1.0)

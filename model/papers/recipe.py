@@ -244,7 +244,7 @@ class TwoSidedRecipe(Recipe):
         return ("rn", "ret")
 
     def config(self, photo_side: str) -> ModelConfig:
-        """The configuration of a network on the photo side with this SHA-256. Raises ModelError for an unusable one."""
+        """Makes the configuration of a network on the photo side with this SHA-256. Raises ModelError if unusable."""
         return self.configured(ModelConfig, **dataclasses.asdict(preset("two-sided-s14")) | {"photo_side": photo_side})
 
     def check(self) -> None:

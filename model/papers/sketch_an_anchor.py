@@ -73,7 +73,7 @@ class VisualAnchors:
         )
 
     def drawn(self, generator: torch.Generator) -> torch.Tensor:
-        """(c, d): a sample of each class's normal distribution (section 3.5)."""
+        """Draws a sample of each class's normal distribution, (c, d) (section 3.5)."""
         return self.vectors + self.deviations * torch.randn(self.vectors.shape, generator=generator)
 
 
@@ -153,7 +153,7 @@ def pretrained_features(
 
 
 def joined_edges(of_each: list[torch.Tensor]) -> torch.Tensor:
-    """The normalised adjacency matrix of the joined graph: (g c, g c) for g graphs of c anchors.
+    """Computes the normalised adjacency matrix of the joined graph: (g c, g c) for g graphs of c anchors.
 
     Each graph is fully connected, by its similarities. The anchors of one class in different graphs are connected as
     strongly as an anchor with itself. Other anchors of different graphs have no edge, so the softmax leaves them out.
@@ -268,7 +268,7 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(recipe.seed)
                 graph = AnchorGraph(recipe.config.units, recipe.anchoring.graph)
-        # The anchors of photos follow from photos and backbone.
+        # The anchors of photos need no part in the digest, because photos and backbone determine them.
         words = {f"words.{name}": value for name, value in vars(anchors["word"]).items()} if "word" in anchors else {}
         origin = digest(repr(recipe) + data.key, backbone | words)
         super().__init__(recipe, AnchoredNetwork(network, graph), folder, origin)
@@ -323,7 +323,7 @@ def anchor_trainer(
         print(f"word anchors from {vectors.name}")
         notes["words"] = vectors.name
         neighbours = recipe.anchoring.neighbours if recipe.anchoring.randomised else 0
-        # Classes whose names the training may not know.
+        # The training may not know the names of these classes.
         unseen = read_split(data_folder(), "unseen") if run.data is None else ()
         kept_out = (*validation.labels, *unseen)
         anchors["word"] = word_anchors(vectors, training.labels, recipe.names, neighbours=neighbours, kept_out=kept_out)

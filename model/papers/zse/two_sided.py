@@ -235,7 +235,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         return Tokens(kept["features"].float(), kept["positions"])
 
     def begin(self) -> None:
-        """Takes the means of sketches off, unless an earlier training did, and puts points where their sketches lie."""
+        """Subtracts the means of sketches, unless an earlier training did, and puts points at their sketches."""
         augment, first = Augmentation(self.recipe.seed), self.with_photos
         centred = bool(self.network.head.centre.any())
         tokens: dict[int, Tokens] = {}

@@ -179,11 +179,12 @@ def with_vocabulary(
 def fit_words(
     ret: torch.Tensor, classes: Sequence[str | None], beliefs: torch.Tensor, entries: Sequence[Entry]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The words' directions (w, d) and biases (w,): a multinomial regression from [Ret] to what the photos show.
+    """Fits the words' directions (w, d) and biases (w,), by a multinomial regression from [Ret] to the photos' words.
 
-    The target of a photo with a class is its word and what the ViT believes, LABEL_SHARE of the first; that of another
-    photo is what the ViT believes, among the ViT's words alone, because nobody said whether it shows another. The
-    classifier's words begin where a linear regression of the ViT's log-probabilities puts them.
+    The target of a photo with a class is a mixture of its word, with the share LABEL_SHARE, and the ViT's
+    probabilities. The target of another photo is the ViT's probabilities, among the ViT's words alone, because nobody
+    said whether it shows another word. The classifier's words begin where a linear regression of the ViT's
+    log-probabilities puts them.
 
     Args:
         ret: (n, d) float32, [Ret] of n photos by the network that is to get a vocabulary.
