@@ -196,7 +196,7 @@ class Manifest(Origin):
 
     @property
     def segment_rows(self) -> dict[str, int]:
-        """How many rows each segment has, by its name, in the order of the segments."""
+        """The number of rows of each segment, by its name, in the order of the segments."""
         return {segment.id: segment.rows for segment in self.segments}
 
     @property
@@ -266,7 +266,7 @@ class Generation:
     manifest: Manifest
 
     def open_catalog(self) -> Catalog:
-        """Opens the catalog. To be closed."""
+        """Opens the catalog, which the caller has to close."""
         manifest = self.manifest
         bounds = Bounds(len(manifest.roots), manifest.counts.clusters, manifest.segment_rows)
         return Catalog(self.path / "photos.sqlite", bounds)
@@ -276,9 +276,9 @@ class Generation:
         return Places.open(self.path, self.manifest.counts.rows)
 
     def open_vectors(self) -> dict[str, Array]:
-        """Maps what lies in the order of the places into memory, (r, ...) float16 each.
+        """Maps the arrays in the order of the places into memory, (r, ...) float16 each.
 
-        There are always "vectors", and "embeddings" where the photos were clustered by what CLIP made of them.
+        There are always "vectors", and "embeddings" if the photos were clustered by CLIP's vectors.
         """
         manifest, rows = self.manifest, self.manifest.counts.rows
         found = {"vectors": map_array(self.path / VECTORS_FILE, (rows, manifest.width), np.float16)}
@@ -287,12 +287,12 @@ class Generation:
         return found
 
     def open_centroids(self) -> Centroids:
-        """Maps what stands for the clusters in a search into memory."""
+        """Maps the vectors and tokens that stand for the clusters in a search into memory."""
         manifest = self.manifest
         return Centroids.open(self.path, manifest.counts.clusters, manifest.width, manifest.tokens)
 
     def read_means(self, width: int | None = None) -> npt.NDArray[np.float32]:
-        """Reads the centroids that k-means found, (c, e) float32. width: e, where the caller knows it."""
+        """Reads the centroids that k-means found, (c, e) float32. width: e, if the caller knows it."""
         return read_centroids(self.path / "clusters.faiss", self.manifest.counts.clusters, width)
 
 

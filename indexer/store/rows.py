@@ -179,7 +179,7 @@ def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays |
 
 
 def map_array(path: Path, shape: Shape, dtype: npt.DTypeLike = np.float32) -> Array:
-    """Map one .npy file into memory, or read it where it is small.
+    """Map one .npy file into memory, or read it if it is small.
 
     Args:
         shape, dtype: what the array must have, with any number for a None in its shape.

@@ -113,7 +113,7 @@ def _files(folder: IndexFolder, generation: Generation) -> Iterator[Problem]:
 
 
 def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
-    """Checks files that are sound: as their readers do, and for what these do not look at."""
+    """Yields problems in sound files: those that their readers find, and those that readers do not look for."""
     for entry in live.manifest.segments:
         yield from _told("segment", _of_segment(folder, live.manifest, entry), entry.id)
     yield from _told("vectors", _of_vectors(live))
@@ -126,7 +126,7 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
 
 
 def _told(part: Part, sentences: Iterator[str], segment: str | None = None) -> Iterator[Problem]:
-    """Yields the problems of a part: what is said of it, until its reader refuses it, and why."""
+    """Yields the problems of a part: its sentences, and if its reader refuses it, the reason."""
     try:
         for sentence in sentences:
             yield Problem(part, sentence, segment)
@@ -161,7 +161,7 @@ def _of_clusters(live: Generation) -> Iterator[str]:
 
 
 def _of_arrays(arrays: Mapping[str, Array | Picked], manifest: Manifest) -> Iterator[str]:
-    """Says which of these arrays, by their names, hold values that no build writes."""
+    """Yields a sentence for each of these arrays, by name, that holds values that no build writes."""
     for name, array in arrays.items():
         blocks = (array[start : start + BLOCK] for start in range(0, len(array), BLOCK))
         if name.endswith("positions"):
@@ -172,7 +172,7 @@ def _of_arrays(arrays: Mapping[str, Array | Picked], manifest: Manifest) -> Iter
 
 
 def _on_grid(cells: npt.NDArray[np.int64], count: int) -> bool:
-    """Whether each row has some of the cells 0..count, ascending."""
+    """Returns True if each row has cells below ``count``, ascending."""
     return bool((cells < count).all() and (np.diff(cells, axis=-1) > 0).all())
 
 

@@ -144,10 +144,10 @@ def read_split(folder: Path, name: str) -> tuple[str, ...]:
 
 
 def classes_of(folder: Path, parts: Sequence[str], corpus: Corpus) -> set[str]:
-    """The classes of some parts of the split; see ``read_split``. Those of IMAGENET_PART are none of the data.
+    """Reads the classes of some parts of the split; see ``read_split``. IMAGENET_PART has no classes of the data.
 
-    The part "thin" has the classes that have sketches and photos in ``corpus``, but too few to be measured on:
-    ``folder``/data/split.json omits them.
+    The part "thin" has the classes with sketches and photos in ``corpus``, but too few to be measured on, which
+    ``folder``/data/split.json omits.
     """
     found = {label for part in parts if part not in ("thin", IMAGENET_PART) for label in read_split(folder, part)}
     if "thin" in parts:

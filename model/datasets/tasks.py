@@ -79,7 +79,7 @@ class Task:
         return replace(self, corpus=subsampled(self.corpus, sketches, photos), sizes=sizes)
 
     def by_class(self) -> Task:
-        """Each class as a group of its own."""
+        """Makes each class a group of its own."""
         corpus = answerable(self.corpus)
         groups = {label: frozenset({label}) for label in sorted({sketch.label for sketch in corpus.sketches})}
         return replace(self, corpus=corpus, groups=groups, each_class=True)

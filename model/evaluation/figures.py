@@ -137,8 +137,8 @@ class Evaluation:
 def measure(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
     """Computes the figures of the task's protocol.
 
-    matrices: of each method the scores (sketches, photos), higher is better. Raises ModelError where a sketch of the
-    fine-grained protocol was drawn from none of the photos, ValueError where no sketch has a photo of its class.
+    matrices: the scores (sketches, photos) of each method, higher is better. Raises ModelError if a sketch of the
+    fine-grained protocol was drawn from none of the photos, ValueError if no sketch has a photo of its class.
     """
     if task.protocol in LARGE_PROTOCOLS or task.each_class:
         return _measure_groups(task, matrices)

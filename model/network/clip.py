@@ -64,14 +64,14 @@ class FoundClip:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def open(self, device: torch.device) -> tuple[Any, Callable[[Image.Image], torch.Tensor]]:
-        """Reads the model of open_clip, in float32, and what prepares an RGB picture for it: (3, H, W).
+        """Reads the model of open_clip, in float32, and the function that prepares an RGB picture for it: (3, H, W).
 
-        Raises ModelError where the weights do not fit.
+        Raises ModelError if the weights do not fit.
         """
         import open_clip
 
         weights = self.files[0]
-        # open_clip reads these as safetensors or with ``weights_only``. Files of other names could run code.
+        # open_clip reads files with these endings as safetensors or with ``weights_only``. Other files could run code.
         if weights.suffix not in {".safetensors", ".bin", ".pt", ".pth"}:
             raise ModelError(f"{weights} is no weights file; name a .safetensors, .bin, .pt or .pth file")
         pretrained = None if self.model.startswith("local-dir:") else str(weights)
@@ -79,7 +79,7 @@ class FoundClip:
             network, transform = open_clip.create_model_from_pretrained(
                 self.model, pretrained, device=device, weights_only=True, **self.options
             )
-        # For weights that do not fit, open_clip raises whatever error its code happens to run into.
+        # If weights do not fit, open_clip raises whatever error its code happens to run into.
         except Exception as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ModelError(f"{weights} cannot be loaded as CLIP ({reason}); name other weights") from error
@@ -129,7 +129,7 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
 
 
 def _published(source: str, known: Mapping[str, Any], download: bool) -> Path:
-    """Finds published weights where they were downloaded before, or downloads them."""
+    """Finds published weights that were downloaded before, or downloads them."""
     import open_clip
 
     repository, name = str(known.get("hf_hub", "")).rpartition("/")[::2]
@@ -149,10 +149,10 @@ def _published(source: str, known: Mapping[str, Any], download: bool) -> Path:
 
 
 def cached_file(repository: str, names: Sequence[str]) -> Path | None:
-    """Finds the first of these files of a model repository that was downloaded before; None where none was."""
+    """Finds the first of these files of a model repository that was downloaded before; None if there is none."""
     try:
         from huggingface_hub import try_to_load_from_cache
-    except ModuleNotFoundError:  # Then nothing can have been downloaded for this program.
+    except ModuleNotFoundError:  # Without this library, nothing can have been downloaded for this program.
         return None
 
     found = (try_to_load_from_cache(repository, name) for name in names)
@@ -265,7 +265,7 @@ def _encoder(visual: Any, source: str) -> PretrainedVit:
 
 
 def renamed(key: str, names: Sequence[tuple[str, str]]) -> str:
-    """The key after all replacements of patterns; a key that fits none of them stays as it is."""
+    """Applies all replacements of patterns to a key. A key that fits none of them stays as it is."""
     for pattern, replacement in names:
         key = re.sub(pattern, replacement, key)
     return key

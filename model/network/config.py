@@ -40,7 +40,7 @@ Record = TypeVar("Record", bound="DataclassInstance")
 
 
 def to_json(record: DataclassInstance) -> str:
-    """The text that a checkpoint stores: one JSON object with a key for each field, sorted by name."""
+    """Writes the text that a checkpoint stores: a JSON object with a key for each field, sorted by name."""
     return json.dumps(dataclasses.asdict(record), sort_keys=True)
 
 

@@ -154,9 +154,9 @@ def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> C
 
 
 def training_set(corpus: Corpus, further: Corpus | None = None) -> TrainingSet:
-    """The pixels of a corpus, and of further pictures.
+    """Prepares the pixels of a corpus, and of further pictures.
 
-    Raises ModelError for a class of the corpus that lacks sketches or photos, which no step could use, and where all
+    Raises ModelError for a class of the corpus that lacks sketches or photos, which no step could use, and if all
     pictures are of one class.
     """
     further = further or Corpus((), ())

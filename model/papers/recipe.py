@@ -276,7 +276,7 @@ class VectorRecipe(Recipe):
 
     @property
     def layout(self) -> VitLayout:
-        """The layout of timm's ViT of this name and these sizes. Raises ModelError where timm has none."""
+        """The layout of timm's ViT of this name and these sizes. Raises ModelError if timm has none."""
         return vit_layout(self.backbone, self.image_size, self.network.get("sizes"))
 
 

@@ -71,7 +71,7 @@ class Run:
 
 
 def digest(words: str, weights: Mapping[str, torch.Tensor]) -> str:
-    """Hex digest of some words and of the values of some tensors by their names."""
+    """Computes a hex digest of some words and of the values of some tensors by their names."""
     found = hashlib.sha256(words.encode())
     for name, tensor in sorted(weights.items()):
         found.update(name.encode())
@@ -80,7 +80,7 @@ def digest(words: str, weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def warmed_cosine(step: int, steps: int, warmup: int, last: float) -> float:
-    """The share of the learning rate at a step, from 0: it rises linearly to 1, then falls by a cosine to ``last``."""
+    """Returns the learning rate's share at step 0, 1, ...: a linear rise to 1, then a fall by a cosine to ``last``."""
     if step < warmup:
         return (step + 1) / warmup
     part = (step - warmup) / max(1, steps - warmup)

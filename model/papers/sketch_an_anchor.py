@@ -43,7 +43,7 @@ class WordAnchors:
     neighbours: torch.Tensor
 
     def drawn(self, generator: torch.Generator) -> torch.Tensor:
-        """(c, d): the vectors, each replaced by one of its neighbours with the probability SWAP (section 3.5)."""
+        """Draws (c, d): the vectors, each replaced by a neighbour with the probability SWAP (section 3.5)."""
         classes, count = self.neighbours.shape[:2]
         if not count:
             return self.vectors
@@ -82,7 +82,7 @@ Anchors: TypeAlias = Mapping[Anchor, WordAnchors | VisualAnchors]
 
 
 def similarities(anchors: torch.Tensor) -> torch.Tensor:
-    """(c, d) anchors -> (c, c), SHARPNESS times their cosines: the matrix A of eq. 2."""
+    """Computes SHARPNESS times the cosines of anchors (c, d) -> (c, c), the matrix A of eq. 2."""
     directions = F.normalize(anchors, dim=1)
     return SHARPNESS * (directions @ directions.T)
 
