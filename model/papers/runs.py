@@ -50,7 +50,7 @@ class Run:
         data: class folders; None for the data that SKETCH_SEARCH_DATA names.
         start: a checkpoint to start from instead of the backbone; None for the backbone.
         until: the step to stop after; None for the recipe's last.
-        words: a file of word vectors, for the recipes that use some; None for the stand-in of the optional data.
+        words: a file of word vectors, for recipes that use them; None for the stand-in of the optional data.
         device: where the steps are computed; see ``model.matcher.find_device``.
     """
 
@@ -192,7 +192,7 @@ class Trainer(ABC, Generic[Trained]):
         share = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, chosen.last)
         for group in self.optimiser.param_groups:
             group["lr"] = share * group["rate"]
-        # On a CPU the backward pass of the fused attention kernel is slower than that of plain products.
+        # On a CPU the fused attention kernel has a slower backward pass than plain products.
         kernels = [SDPBackend.MATH] if self.device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
         with torch.random.fork_rng(devices=_gpus(self.device)), sdpa_kernel(kernels):
             torch.manual_seed(self.step_seed)

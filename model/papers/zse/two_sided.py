@@ -113,7 +113,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
     Args:
         network: a new or trained network; its photo side stays as it is.
         folder: of the training's state; the photos' tokens are kept there, too.
-        vectors: of words; None where classes without photos have to find their places by themselves.
+        vectors: of words; None if classes without photos have to find their places by themselves.
         device: where the steps are computed.
     """
 
