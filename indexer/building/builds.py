@@ -436,24 +436,17 @@ def build(index: Path, request: Request, matcher: Matcher, progress: Progress | 
     folder = IndexFolder(index)
     request.check(folder.path)
     check_network(matcher)
-    # The lock is taken and released, so that an index that is busy or cannot be written is refused now and not after a
-    # download.
-    with folder.writing():
-        pass
-    live = StartingPoint(live_generation_if_any(folder))
-    wanted = wanted_embedder(request, live.manifest, wanted_origin(request, live.manifest, matcher))
+    found: dict[WantedEmbedder, ChosenEmbedder] = {}
     while True:
-        # The lock is not held here, because this may download.
-        embedder = wanted.find(matcher.device)
         with folder.writing():
             start = StartingPoint(live_generation_if_any(folder))
             origin = wanted_origin(request, start.manifest, matcher)
-            wanted_now = wanted_embedder(request, start.manifest, origin)
-            if wanted_now == wanted:
-                decision = decide(request, start, origin, embedder, folder.path)
+            wanted = wanted_embedder(request, start.manifest, origin)
+            if wanted in found:
+                decision = decide(request, start, origin, found[wanted], folder.path)
                 return run_here(folder, decision, matcher, progress or Progress())
-        # Another build ended before the lock was taken, and the index has another embedder now.
-        wanted = wanted_now
+        # Without the lock, because it may download. Another build may end meanwhile and change what is wanted.
+        found[wanted] = wanted.find(matcher.device)
 
 
 def build_growing(index: Path, request: Request, matcher: Matcher) -> BuildReport:

@@ -70,10 +70,8 @@ class LiveState:
             next_id: an id below which no new one may be given, beside those that the generation has given.
             moved: old and new paths of roots that were renamed.
         """
-        new_numbers = {str(root.folder): number for number, root in enumerate(roots)}
-        now = {str(old): str(new) for old, new in moved}
-        numbers = [new_numbers.get(now.get(root.path, root.path)) for root in generation.manifest.roots]
-        manifest = generation.manifest
+        manifest, new_numbers = generation.manifest, {str(root.folder): number for number, root in enumerate(roots)}
+        numbers = [new_numbers.get(str(root.folder)) for root in live_roots(manifest, moved)]
         with generation.open_catalog() as catalog:
             before, removals, drift = catalog.files(), catalog.removals(), catalog.drift()
         files: list[GalleryFile] = []

@@ -14,10 +14,9 @@ from indexer.store import (
     Folder,
     IndexFolder,
     Manifest,
-    folder_at,
     generation_files,
     live_generation,
-    live_stamp,
+    live_generation_if_any,
     shown_path,
 )
 
@@ -45,7 +44,8 @@ class IndexSummary(BaseModel):
 
 def indexed_folders(path: Path) -> list[Folder]:
     """Lists the folders that an index has; none if there is no index. Raises as ``read_summary`` does."""
-    return [] if live_stamp(path) is None else [folder_at(root.path) for root in read_summary(path).manifest.roots]
+    live = live_generation_if_any(IndexFolder(path))
+    return [] if live is None else [root.folder for root in live_roots(live.manifest)]
 
 
 def read_summary(path: Path) -> IndexSummary:

@@ -166,7 +166,7 @@ def _of_arrays(arrays: Mapping[str, Array | Picked], manifest: Manifest) -> Iter
         blocks = (array[start : start + BLOCK] for start in range(0, len(array), BLOCK))
         if name.endswith("positions"):
             if not all(_on_grid(block.astype(np.int64), manifest.cells) for block in blocks):
-                yield f"{name}.npy names cells that the patch grid does not have, or one cell twice."
+                yield f"{name}.npy names patches that the grid does not have, or one twice."
         elif array.dtype.kind == "f" and not all(np.isfinite(block).all() for block in blocks):
             yield f"{name}.npy holds values that are not finite."
 

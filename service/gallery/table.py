@@ -271,7 +271,7 @@ class Cells:
         return found[found >= 0]
 
     def by_clip(self, vector: Floats) -> Scores:
-        """(c,): a vector of CLIP (e,) times the centroids by CLIP. Raises IndexRefused: these have another length."""
+        """Multiplies a vector of CLIP (e,) with the centroids by CLIP: (c,). Raises IndexRefused: lengths differ."""
         assert self.embeddings is not None
         check_length(vector, self.embeddings.shape[1])
         return (self.embeddings @ vector).astype(np.float32)

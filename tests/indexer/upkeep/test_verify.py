@@ -25,9 +25,9 @@ from tests.indexer.galleries import Collection
         (not_finite("g000001/vectors.npy"), "vectors.npy holds values that are not finite"),
         (number("g000001/places.npy", 40, place=0), "places.npy does not say what the catalog says"),
         (not_finite("g000001/centroid_tokens.npy"), "centroid_tokens.npy holds values that are not finite"),
-        (number("segments/*/positions.npy", 255), "positions.npy names cells that the patch grid does not have"),
-        (number("segments/*/positions.npy", 0, place=1), "or one cell twice"),
-        (number("g000001/centroid_positions.npy", 200), "centroid_positions.npy names cells that the patch grid"),
+        (number("segments/*/positions.npy", 255), "positions.npy names patches that the grid does not have"),
+        (number("segments/*/positions.npy", 0, place=1), "or one twice"),
+        (number("g000001/centroid_positions.npy", 200), "centroid_positions.npy names patches that the grid"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
