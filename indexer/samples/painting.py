@@ -33,7 +33,8 @@ def paint(parts: Sequence[Part], style: tuple[bool, bool, bool], chance: Random)
             dark.paste(110, (round(chance.uniform(-8, 8)), round(chance.uniform(12, 30))), mask)
         canvas.paste((24, 22, 30), (0, 0), dark.filter(ImageFilter.GaussianBlur(0.014 * _FULL)))
     for part, mask in zip(parts, masks, strict=True):
-        canvas.paste(_fill(part, mask, shaded), (0, 0), mask)
+        if (box := mask.getbbox()) is not None:
+            canvas.paste(_fill(part, (box[2] - box[0], box[3] - box[1]), shaded), box[:2], mask.crop(box))
         if lines and not part.width:
             _line(canvas, pose(part.outline), _mixed(part.colour, 0.65, 0), 3 * _FINE, closed=True)
     canvas = canvas.filter(ImageFilter.GaussianBlur(_FINE * chance.uniform(0.2, 0.6)))
@@ -104,24 +105,17 @@ def _line(canvas: Image.Image, points: Sequence[Point], colour: Colour | int, wi
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
 
-def _fill(part: Part, mask: Image.Image, shaded: bool) -> Image.Image:
-    """Fills a canvas with a part's colour. ``shaded`` adds light from the upper left; round parts look like a ball."""
-    box = mask.getbbox()
-    canvas = Image.new("RGB", mask.size, part.colour)
-    if not shaded or box is None:
-        return canvas
-    size = (box[2] - box[0], box[3] - box[1])
+def _fill(part: Part, size: tuple[int, int], shaded: bool) -> Image.Image:
+    """Paints a box with the colour of a part; shaded, it has light from the upper left, and a round part as a ball."""
+    if not shaded:
+        return Image.new("RGB", size, part.colour)
     light, dark = _mixed(part.colour, 0.35 if part.round else 0.16, 255), _mixed(part.colour, 0.34, 0)
     if part.round:
         ball = Image.radial_gradient("L").resize((int(1.5 * size[0]) + 1, int(1.5 * size[1]) + 1))
         left, top = int(0.36 * size[0]), int(0.36 * size[1])
-        shade = ImageOps.colorize(
-            ball.crop((left, top, left + size[0], top + size[1])), light, dark, mid=part.colour, midpoint=100
-        )
-    else:
-        shade = ImageOps.colorize(Image.linear_gradient("L").resize(size), light, dark)
-    canvas.paste(shade, box[:2])
-    return canvas
+        ball = ball.crop((left, top, left + size[0], top + size[1]))
+        return ImageOps.colorize(ball, light, dark, mid=part.colour, midpoint=100)
+    return ImageOps.colorize(Image.linear_gradient("L").resize(size), light, dark)
 
 
 def _mixed(colour: Colour, amount: float, other: int) -> Colour:
