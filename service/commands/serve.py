@@ -180,7 +180,7 @@ def serve_shards(settings: Settings, run: Callable[[FastAPI], int]) -> int:
     check_folders(folders)
     check_address(settings.ray)
     matcher = open_matcher(settings)
-    with deployed(settings, folders, shard_names(folders)) as there:
+    with deployed(settings, folders, shard_names(folders), matcher) as there:
         shards = Shards(there.links, settings.shard_seconds)
         print(printable(f"{len(folders)} shards on the Ray cluster {settings.ray}"), flush=True)
         _wait_for(shards)

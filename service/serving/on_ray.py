@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from indexer.distributed import connected
-from model import Tokens
+from model import Matcher, Tokens
 from model.network import Modality
 from model.terminal import Refusal
 from service.engine import open_matcher
@@ -189,8 +189,10 @@ class Deployed:
 
 
 @contextmanager
-def deployed(settings: Settings, folders: Sequence[Path], names: Sequence[str]) -> Iterator[Deployed]:
+def deployed(settings: Settings, folders: Sequence[Path], names: Sequence[str], matcher: Matcher) -> Iterator[Deployed]:
     """Have a Ray cluster serve shards while the block runs.
+
+    matcher: this process's, which encodes a sketch that comes alone.
 
     Raises:
         BadInvocation: Ray is not installed, or the cluster cannot be reached.
@@ -236,7 +238,7 @@ def deployed(settings: Settings, folders: Sequence[Path], names: Sequence[str]) 
         try:
             *shards, encoding = serve.run_many(targets, wait_for_applications_running=False)
             links = tuple(RayShard(name, handle) for name, handle in zip(names, shards, strict=True))
-            yield Deployed(links, lambda *asked: _encoded(encoding, settings.shard_seconds, *asked))
+            yield Deployed(links, Encoder(encoding, settings, matcher))
         finally:
             for target in targets:
                 serve.delete(target.name)
@@ -262,10 +264,28 @@ def _check_room(each: dict[str, float], copies: int) -> None:
             )
 
 
-def _encoded(handle: Any, seconds: float, images: torch.Tensor, modality: Modality) -> Tokens:
-    """Does what ``Matcher.encode`` does by a copy of the encoder. Raises NotReady if none answers."""
-    sent: _Response[SentTokens] = _Response(lambda: handle.encode.remote(images.numpy(), modality))
-    try:
-        return sent.result(seconds).tokens(torch.device("cpu"))
-    except ShardUnavailable as error:
-        raise NotReady(f"Sketches cannot be encoded now: {error}. Try again in a moment.") from error
+class Encoder:
+    """Encodes one picture at a time in this process, and others meanwhile by the copies of the encoder.
+
+    A picture that comes alone is not sent anywhere, which would take a tenth of the time of a search. Where the copies
+    have GPUs, they encode all.
+    """
+
+    def __init__(self, handle: Any, settings: Settings, matcher: Matcher) -> None:
+        """handle: Serve's, of the copies. matcher: this process's."""
+        self._handle, self._seconds, self._matcher = handle, settings.shard_seconds, matcher
+        self._here = settings.device != "cuda" and matcher.device.type == "cpu"
+        self._turn = threading.Lock()
+
+    def __call__(self, images: torch.Tensor, modality: Modality) -> Tokens:
+        """Does what ``Matcher.encode`` does. Raises NotReady if no copy of the encoder answers."""
+        if self._here and self._turn.acquire(blocking=False):
+            try:
+                return self._matcher.encode(images, modality)
+            finally:
+                self._turn.release()
+        sent: _Response[SentTokens] = _Response(lambda: self._handle.encode.remote(images.numpy(), modality))
+        try:
+            return sent.result(self._seconds).tokens(torch.device("cpu"))
+        except ShardUnavailable as error:
+            raise NotReady(f"Sketches cannot be encoded now: {error}. Try again in a moment.") from error

@@ -10,13 +10,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import torch
 
 from indexer import open_index, remove
-from model import Matcher
+from model import Matcher, Tokens
+from model.network import Modality
+from service.engine import open_matcher
+from service.gallery import SentTokens
+from service.serving.on_ray import Encoder
 from service.settings import Settings
 from tests.benchmarks.results import soak
 from tests.patience import PATIENCE, wait_until
@@ -212,3 +217,45 @@ def test_copies_that_end_at_random_leave_answers_right_or_told_and_come_back(on_
                 lambda: [len(on_ray.copies(shard)) for shard in (0, 1)] == [COPIES, COPIES],
                 "the copies did not come back",
             )
+
+
+class Copies:
+    """Stands for the copies of the encoder on a cluster. They encode as ``matcher`` does, and count their pictures."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        self.encode, self.result, self.matcher, self.encoded = self, self.remote, matcher, 0
+
+    def remote(self, *sent: Any, timeout_s: float = 0.0) -> Copies:
+        if sent:
+            self.encoded, self.sent = self.encoded + 1, sent
+        return self
+
+    def get(self) -> SentTokens:
+        images, modality = self.sent
+        return SentTokens.of(self.matcher.encode(torch.from_numpy(images), modality))
+
+
+# Ray Serve's own models warn when they are imported.
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
+def test_a_sketch_that_comes_alone_is_encoded_by_the_server_and_a_second_one_by_a_copy(
+    settings: Settings, sketch: bytes
+) -> None:
+    matcher, gate, begun = open_matcher(settings), threading.Event(), threading.Event()
+    copies, image = Copies(matcher), matcher.prepare(matcher.open(sketch, "sketch"), "sketch")[None]
+
+    class Slow(Matcher):
+        def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
+            begun.set()
+            assert gate.wait(PATIENCE)
+            return super().encode(images, modality)
+
+    encoder = Encoder(copies, settings, Slow(matcher.network, matcher.checkpoint_sha256))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(encoder, image, "sketch")
+        assert begun.wait(PATIENCE)
+        second = encoder(image, "sketch")
+        gate.set()
+        assert torch.equal(first.result(PATIENCE).ret, second.ret)
+    assert copies.encoded == 1
+    assert torch.equal(encoder(image, "sketch").ret, second.ret)
+    assert copies.encoded == 1
