@@ -422,7 +422,7 @@ def summary_lines(summary: IndexSummary) -> list[str]:
         _line("clusters", f"{counts.clusters}, by {manifest.embedder.description}"),
         _line("drift", summary.drift.describe()),
         _line("network", f"{manifest.network}, {kept} of {manifest.width} numbers"),
-        _line("photo weights", manifest.photo_sha256),
+        _line("photo side", manifest.photo_sha256),
         _line(
             "on disk",
             f"{summary.bytes_on_disk / 2**20:.1f} MiB in {_count(len(manifest.segments), 'segment')}, "
