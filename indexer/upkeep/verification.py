@@ -171,9 +171,9 @@ def _of_arrays(arrays: Mapping[str, Array | Picked], manifest: Manifest) -> Iter
             yield f"{name}.npy holds values that are not finite."
 
 
-def _on_grid(cells: npt.NDArray[np.int64], count: int) -> bool:
-    """Returns True if each row has cells below ``count``, ascending."""
-    return bool((cells < count).all() and (np.diff(cells, axis=-1) > 0).all())
+def _on_grid(patches: npt.NDArray[np.int64], count: int) -> bool:
+    """Returns True if each row has numbers of patches below ``count``, ascending."""
+    return bool((patches < count).all() and (np.diff(patches, axis=-1) > 0).all())
 
 
 def _of_places(live: Generation, files: list[GalleryFile] | None) -> Iterator[str]:

@@ -254,7 +254,7 @@ class Trainer(ABC, Generic[Trained]):
 
 
 def _gpus(device: torch.device) -> list[int]:
-    """The numbers of the GPUs whose random state a step changes."""
+    """Returns the numbers of the GPUs whose random state a step changes."""
     return [] if device.type == "cpu" else [device.index or 0]
 
 
