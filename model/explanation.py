@@ -26,6 +26,9 @@ from model.network import (
 # A token whose cosine to another token of its own photo is above this says nothing about its place. Networks keep a few
 # tokens of this kind in fixed corners, for themselves. They are the same in every photo, and would match best of all.
 _REPEATED = 0.97
+# How much the mean of a patch's cosines to all tokens of the sketch counts where the best patch for one is chosen. A
+# patch that many parts of the sketch resemble more probably belongs to the thing. It was chosen on validation classes.
+_SHARED = 2.0
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,14 @@ class Observed:
     """An encoded image, and the self-attention of its encoding.
 
     Attributes:
-        tokens: a batch of one, on the network's device.
+        tokens: a batch of one, on the network's device, as a search compares it.
         attention: self-attention and token selection, on the CPU.
+        everything: the same with the tokens of all patches, where an encoder has more than a search compares.
     """
 
     tokens: Tokens
     attention: SelfAttention
+    everything: Tokens | None = None
 
 
 @dataclass(frozen=True)
@@ -75,14 +80,15 @@ class Explanation:
         grid: patches along one side.
         sketch, photo: self-attention and selection of each.
         sketch_cells, photo_cells: (n_s,) and (n_p,) int64, the cells of the patches that are compared: those whose
-            tokens left the encoder.
+            tokens left the encoder; all patches of a two-sided network's photo, of which a search compares some.
         sketch_to_photo, photo_to_sketch: (heads, n_s, n_p) and (heads, n_p, n_s) cross-attention between patch
             tokens, None without cross-attention.
         ret_to_photo: (heads, n_p), cross-attention of the sketch's [Ret] to the photo's patch tokens, or None.
         ret_to_sketch: (heads, n_s), cross-attention of the photo's [Ret] to the sketch's patch tokens, or None.
         correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8); of two
             photos see ``compare_photos``.
-        relation_score: in (0, 1), None for two photos, and if the checkpoint's relation network is untrained.
+        shared: how much the mean of a photo patch's cosines counts in the choice of the best patch.
+        relation_score: in (0, 1), as in a search; None for two photos, and if the relation network is untrained.
         ret_distance: distance of the [Ret] tokens; see ``Network.ret_distances`` for its range.
     """
 
@@ -93,6 +99,7 @@ class Explanation:
     photo_cells: torch.Tensor
     correspondence: torch.Tensor
     ret_distance: float
+    shared: float = 0.0
     relation_score: float | None = None
     sketch_to_photo: torch.Tensor | None = None
     photo_to_sketch: torch.Tensor | None = None
@@ -102,10 +109,12 @@ class Explanation:
     def best(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Finds the best photo patch for each sketch patch: its cosine (n_s,) float32, and its place (n_s,) int64.
 
+        The best has the largest sum of its cosine and ``shared`` times the mean of its cosines to all sketch patches.
         At least one patch of each image must be compared.
         """
-        cosines, places = self.correspondence.max(dim=1)
-        return cosines, places
+        cosines = self.correspondence
+        places = (cosines + self.shared * cosines.mean(dim=0)).argmax(dim=1)
+        return cosines.gather(1, places[:, None])[:, 0], places
 
     def matches(self) -> list[tuple[int, int, float]]:
         """Lists the best photo patch for each sketch patch: (sketch cell, photo cell, cosine), strongest first.
@@ -138,23 +147,24 @@ def observe(network: RetNetwork, variants: torch.Tensor, modality: Modality) -> 
         mask[cells[0].cpu()] = True
         kept.append(mask.reshape(network.config.grid, -1))
     seen = SelfAttention(blocks.reshape(*blocks.shape[:2], network.config.grid, -1), tuple(kept))
-    return Observed(tokens, seen)
+    return Observed(tokens, seen, trace.everything)
 
 
 @torch.inference_mode()
 def compare(network: RetNetwork, sketch: Observed, photo: Observed) -> Explanation:
     """Explains a pair of observed images.
 
-    A network with one vector for each picture compares no patches. Then there are no cells and no correspondences.
+    The score is that of a search; all else is of all patches that are there to be compared. A network with one vector
+    for each picture compares no patches. Then there are no cells and no correspondences.
     """
     forth = back = score = None
-    s_out, p_out = sketch.tokens, photo.tokens
+    s_out, p_out = sketch.tokens, photo.everything or photo.tokens
     if isinstance(network, Network):
-        s_side, p_side = network.project(sketch.tokens, "sketch"), network.project(photo.tokens, "photo")
+        s_side, p_side = network.project(s_out, "sketch"), network.project(p_out, "photo")
         forth, back = (weights[0].cpu() for weights in network.cross.attention(s_side, p_side))
         s_out, p_out = network.align(s_side, p_side)
         if network.calibration.relation_trained:
-            score = float(network.relation_logits(s_out, p_out, s_side, p_side).sigmoid())
+            score = float(network.relate(s_side, network.project(photo.tokens, "photo")).sigmoid())
     return Explanation(
         grid=network.config.grid,
         sketch=sketch.attention,
@@ -166,6 +176,7 @@ def compare(network: RetNetwork, sketch: Observed, photo: Observed) -> Explanati
         ret_to_photo=None if forth is None else forth[:, 0, 1:],
         ret_to_sketch=None if back is None else back[:, 0, 1:],
         correspondence=kernel_matrix(s_out.patches, p_out.patches)[0].cpu(),
+        shared=0.0 if photo.everything is None else _SHARED,
         relation_score=score,
         ret_distance=float(network.ret_distances(sketch.tokens, photo.tokens)),
     )

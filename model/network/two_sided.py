@@ -288,6 +288,8 @@ class TwoSidedEncoder(nn.Module):
                 trace.attention.append(shown * (heads.sum(dim=2, keepdim=True) / shown.sum(dim=2, keepdim=True)))
             trace.positions.extend(torch.arange(under.numel(), device=x.device).expand(len(x), -1) for _ in attention)
             trace.kept.append(positions)
+            if modality == "photo":
+                trace.everything = Tokens(torch.cat([ret[:, None], project(x[:, 1:])], dim=1), cells.expand(len(x), -1))
         return Tokens(torch.cat([ret[:, None], project(gather(x[:, 1:], best))], dim=1), positions, summary)
 
 

@@ -60,7 +60,7 @@ class CrossAttention(BaseModel):
 
 
 class MatchedCells(BaseModel):
-    """A sketch token and the photo token most like it."""
+    """A sketch token and the best of the photo's tokens."""
 
     sketch_cell: int
     photo_cell: int
@@ -91,13 +91,17 @@ class ExplainedPair(ExplainedImage):
     """A photo beside the sketch, or beside the photo in its place."""
 
     relation_score: float | None = Field(
-        description="In (0, 1); null where the relation network is untrained, and where photos are compared."
+        description="In (0, 1), as in a search; null where the relation network is untrained, and where photos are "
+        "compared."
     )
     ret_distance: float = Field(
         description="Distance of the normalised [Ret] tokens, which prior and guesses lengthen."
     )
     sketch_cells: list[int] = Field(description="Cells of the sketch's tokens that are compared.")
-    photo_cells: list[int] = Field(description="Cells of the photo's tokens that are compared.")
+    photo_cells: list[int] = Field(
+        description="Cells of the photo's tokens that are compared; of the default network all cells, of which a "
+        "search compares some."
+    )
     correspondence: list[list[float]] = Field(
         description="sketch_cells x photo_cells: cosines of the tokens after cross-attention; where photos are "
         "compared, as they left the encoder, without their mean."
@@ -105,7 +109,10 @@ class ExplainedPair(ExplainedImage):
     cross_attention: CrossAttention | None = Field(
         description="Null for networks without cross-attention, and where photos are compared."
     )
-    matches: list[MatchedCells] = Field(description="Each sketch token's best photo token, strongest first.")
+    matches: list[MatchedCells] = Field(
+        description="Each sketch token's best photo token, strongest first. With the default network, a patch that the "
+        "whole sketch resembles is preferred."
+    )
     influence: list[InfluentialPair] = Field(
         description="The pairs whose leaving out lowers the relation score most, at most 10, strongest first; none "
         "where photos are compared."

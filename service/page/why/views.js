@@ -157,15 +157,13 @@ export function heaviest(values, share) {
 }
 
 /** Photo cells that are the best match of one of these sketch cells, and how well they match. */
-export function bestMatches({ sketch_cells, photo_cells, correspondence }, cells) {
+export function bestMatches({ matches }, cells) {
   const found = new Map();
-  sketch_cells.forEach((cell, row) => {
-    if (cells.has(cell) && photo_cells.length) {
-      const cosines = correspondence[row];
-      const best = cosines.reduce((at, value, i) => (value > cosines[at] ? i : at), 0);
-      found.set(photo_cells[best], Math.max(cosines[best], found.get(photo_cells[best]) ?? -1));
+  for (const { sketch_cell, photo_cell, cosine } of matches) {
+    if (cells.has(sketch_cell)) {
+      found.set(photo_cell, Math.max(cosine, found.get(photo_cell) ?? -1));
     }
-  });
+  }
   return found;
 }
 

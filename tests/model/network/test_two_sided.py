@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw
 
 from model.checkpoint import file_sha256, load_network, photo_side_state, save_checkpoint, save_photo_side
 from model.errors import ModelError
+from model.explanation import observe
 from model.matcher import Matcher, load
 from model.network import Calibration, ModelConfig, Network, Tokens, preset
 from model.network.encoder import EncoderTrace
@@ -172,16 +174,26 @@ def test_in_bfloat16_both_sides_point_where_they_point_in_float32() -> None:
         assert float((one * other).sum()) > 0.99
 
 
-def test_a_pair_of_a_two_sided_network_is_explained_by_the_tokens_that_it_compares() -> None:
-    matcher = Matcher(two_sided(), "made here")
-    from PIL import Image, ImageDraw
-
+def test_a_pair_of_a_two_sided_network_is_explained_by_all_patches_of_the_photo_with_the_score_of_a_search() -> None:
+    matcher = Matcher(two_sided(), "made here", variants=1)
     sketch = Image.new("RGB", (200, 200), "white")
     ImageDraw.Draw(sketch).ellipse([40, 50, 150, 160], outline="black", width=5)
-    found = matcher.explain(sketch, Image.effect_noise((120, 90), 80).convert("RGB"))
-    assert found.correspondence.shape == (SMALL.token_count("sketch") - 1, SMALL.token_count("photo") - 1)
-    assert found.relation_score is not None
-    assert 0 < found.relation_score < 1
+    photo = Image.effect_noise((120, 90), 80).convert("RGB")
+    found = matcher.explain(sketch, photo)
+    assert found.correspondence.shape == (SMALL.token_count("sketch") - 1, SMALL.grid**2)
+    assert found.photo_cells.tolist() == list(range(SMALL.grid**2))
+    there = matcher.encode(matcher.prepare(sketch, "sketch")[None], "sketch")
+    here = matcher.encode(matcher.prepare(photo, "photo")[None], "photo")
+    assert found.relation_score == pytest.approx(float(matcher.scores(there, here, "rn")[0, 0]), abs=1e-5)
+
+
+def test_the_patches_of_a_photo_that_a_search_compares_are_among_those_that_explain_it() -> None:
+    network = two_sided()
+    seen = observe(network, torch.randn(1, 3, 112, 112), "photo")
+    assert seen.everything is not None
+    assert torch.equal(seen.everything.ret, seen.tokens.ret)
+    assert torch.equal(seen.everything.patches[0, seen.tokens.positions[0]], seen.tokens.patches[0])
+    assert observe(network, drawing(1)[None], "sketch").everything is None
 
 
 def test_the_summary_of_a_sketch_stays_with_it_and_has_the_mean_direction_of_its_variants() -> None:

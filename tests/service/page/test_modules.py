@@ -21,7 +21,9 @@ TITLES = {
     "anything else": "That did not work",
 }
 VALUES = [0.1, 0.5, 0.2, 0.0, 0.2]
-COMPARED = {"sketch_cells": [0, 3, 5], "photo_cells": [2, 7], "correspondence": [[0.1, 0.9], [0.8, 0.2], [0.3, 0.6]]}
+COMPARED = {
+    "matches": [{"sketch_cell": s, "photo_cell": p, "cosine": c} for s, p, c in ((0, 7, 0.9), (3, 2, 0.8), (5, 7, 0.6))]
+}
 # The kinds before and after, whether they stay in their places, and those: each with the one it was before, or -1.
 PLACES: list[tuple[list[list[int]], list[list[int]], bool, list[list[int]]]] = [
     # Without anything before: in their own order.
