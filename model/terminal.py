@@ -258,7 +258,8 @@ def as_module(package: str) -> str:
 def _told(error: OSError) -> str:
     if error.filename is None:
         return str(error.strerror or error)
-    return f"{os.fsdecode(error.filename)}: {error.strerror}; check its name and that it may be read and written."
+    advice = "check its name" + ("" if isinstance(error, FileNotFoundError) else " and that it may be read and written")
+    return f"{os.fsdecode(error.filename)}: {error.strerror}; {advice}."
 
 
 def _end(sentence: str, code: int) -> int:

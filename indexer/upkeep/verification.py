@@ -401,6 +401,8 @@ def _difference(file: GalleryFile, roots: Sequence[Root]) -> str | None:
         data = roots[file.root].folder.read(file.path).data
     except FileChanging:
         return "is changing right now"
+    except FileNotFoundError:
+        return "is not there any more"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     same = hashlib.sha256(data).hexdigest() == file.content_hash

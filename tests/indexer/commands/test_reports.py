@@ -81,7 +81,7 @@ def test_verify_says_which_files_are_no_longer_what_was_indexed(
     assert main(["verify"], "sketch-search index") == 1
     assert capsys.readouterr().out.splitlines()[1:] == [
         "photos/Ännchen 001.png has changed since it was indexed.",
-        "photos/Ännchen 002.png cannot be read: No such file or directory.",
+        "photos/Ännchen 002.png is not there any more.",
         "2 of 14 files are not what was indexed.",
         "To bring the index up to date, run `sketch-search index build --checksum`.",
     ]
