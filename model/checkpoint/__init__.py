@@ -4,6 +4,7 @@ from model.checkpoint.conversion import convert
 from model.checkpoint.download import fetch, known_checkpoint, known_checkpoints
 from model.checkpoint.file import (
     DESCRIPTION,
+    average_checkpoints,
     default_checkpoint,
     file_sha256,
     keep_photo_side,

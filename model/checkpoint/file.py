@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -161,6 +161,29 @@ def load_network(path: Path) -> RetNetwork:
 def load_zse_network(path: Path) -> Network:
     """Loads a network that must be one of ZSE-SBIR. Raises ModelError like ``load_network``, and for another kind."""
     return as_zse(load_network(path))
+
+
+def average_checkpoints(sources: Sequence[Path], target: Path) -> None:
+    """Writes the mean of the weights of several networks, which were trained alike from the same start by other seeds.
+
+    Such a mean finds more of what is new than each of them (Wortsman et al., Model soups, ICML 2022). Prior and
+    calibration are those of the first. There is no vocabulary, because guesses fit the network that they are made for.
+
+    Raises ModelError like ``load_zse_network``, and for checkpoints of different configurations.
+    """
+    networks = [load_zse_network(path) for path in sources]
+    first = networks[0]
+    plain = [network.prior_replaced(None).vocabulary_replaced(None) for network in networks]
+    for network, path in zip(plain, sources, strict=True):
+        if network.config != plain[0].config:
+            raise ModelError(f"{path} and {sources[0]} have different configurations; average what was trained alike")
+    states = [network.state_dict() for network in plain]
+    mean = {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
+    plain[0].load_state_dict(mean)
+    if first.config.photo_side:
+        keep_photo_side(find_photo_side(first.config.photo_side, sources[0]), target)
+    notes = {"origin": "the mean of " + ", ".join(file_sha256(path)[:12] for path in sources)}
+    save_checkpoint(plain[0].prior_replaced(first.prior).half(), target, notes)
 
 
 def save_photo_side(tensors: Mapping[str, torch.Tensor], path: Path, notes: Mapping[str, str] | None = None) -> str:

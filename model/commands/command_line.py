@@ -105,6 +105,12 @@ def _add_trainings(commands: Subparsers) -> None:
     command.add_argument("target", type=a_path, metavar="OUT.safetensors")
     _add_data(command)
 
+    command = commands.add_parser("average", help="average the weights of networks that were trained alike")
+    command.add_argument(
+        "sources", type=a_path, nargs="+", metavar="IN.safetensors", help="the first gives calibration"
+    )
+    command.add_argument("target", type=a_path, metavar="OUT.safetensors")
+
     command = commands.add_parser("photo-side", help="make the photo side that two-sided networks share")
     command.add_argument("encoder", type=a_path, help="weights of the ViT of photos and sketches, under timm's names")
     command.add_argument("second", type=a_path, help="weights of the ViT that sees photos alone, with its classifier")

@@ -12,6 +12,7 @@ import torch
 
 from model.checkpoint import (
     DESCRIPTION,
+    average_checkpoints,
     convert,
     default_checkpoint,
     fetch,
@@ -144,6 +145,12 @@ def run_photo_side(options: argparse.Namespace) -> None:
     from model.papers import make_photo_side
 
     make_photo_side(options.encoder, options.second, options.target)
+
+
+def run_average(options: argparse.Namespace) -> None:
+    """average IN.safetensors ... OUT.safetensors"""
+    average_checkpoints(options.sources, options.target)
+    print(printable(f"wrote {options.target}; its words are made by sketch-search model words"))
 
 
 def run_words(options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from model.checkpoint import file_sha256, load_network, photo_side_state, save_checkpoint, save_photo_side
+from model.commands import main
 from model.errors import ModelError
 from model.explanation import observe
 from model.matcher import Matcher, load
@@ -213,3 +214,27 @@ def test_the_summary_of_a_sketch_stays_with_it_and_has_the_mean_direction_of_its
     mean = each.mean(dim=0, keepdim=True)
     assert torch.allclose(F.normalize(seen), F.normalize(mean), atol=1e-5)
     assert network.encode(torch.randn(1, 3, 112, 112), "photo").summary is None
+
+
+def test_networks_are_averaged_and_the_first_gives_prior_and_calibration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = two_sided(), two_sided()
+    with torch.no_grad():
+        for parameter in (*other.encoder.tuning.parameters(), *other.cross.parameters()):
+            parameter.add_(0.5)
+    paths = [written(tmp_path, network, f"{n}.safetensors") for n, network in enumerate((one, other))]
+    mean = tmp_path / "mean.safetensors"
+    assert main(["average", *map(str, paths), str(mean)]) == 0
+    assert "its words are made by sketch-search model words" in capsys.readouterr().out
+    states = [load_network(path).state_dict() for path in (*paths, mean)]
+    assert states[0].keys() == states[2].keys()
+    for name, value in states[2].items():
+        torch.testing.assert_close(value, (states[0][name] + states[1][name]) / 2, atol=2e-3, rtol=2e-3, msg=name)
+    assert load_network(mean).calibration == load_network(paths[0]).calibration
+    (tmp_path / "other").mkdir()
+    wider = dataclasses.replace(SMALL, cross_ffn=2 * SMALL.cross_ffn)
+    larger = written(tmp_path / "other", two_sided(wider), "larger.safetensors")
+    assert main(["average", str(paths[0]), str(larger), str(mean)]) == 2
+    assert "larger.safetensors and" in (told := capsys.readouterr().err)
+    assert "have different configurations; average what was trained alike" in told
