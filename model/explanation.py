@@ -159,7 +159,7 @@ def compare(network: RetNetwork, sketch: Observed, photo: Observed) -> Explanati
     for each picture compares no patches. Then there are no cells and no correspondences.
     """
     forth = back = score = None
-    s_out, p_out = sketch.tokens, photo.everything or photo.tokens
+    s_out, p_out = sketch.tokens, photo.tokens if photo.everything is None else photo.everything
     if isinstance(network, Network):
         s_side, p_side = network.project(s_out, "sketch"), network.project(p_out, "photo")
         forth, back = (weights[0].cpu() for weights in network.cross.attention(s_side, p_side))
