@@ -15,6 +15,7 @@ from model.explanation import observe
 from model.matcher import Matcher, load
 from model.network import Calibration, ModelConfig, Network, Tokens, preset
 from model.network.encoder import EncoderTrace
+from model.network.ret_network import Prior
 from model.network.two_sided import cells_of_patches
 
 SMALL = dataclasses.replace(
@@ -219,7 +220,10 @@ def test_the_summary_of_a_sketch_stays_with_it_and_has_the_mean_direction_of_its
 def test_networks_are_averaged_and_the_first_gives_prior_and_calibration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one, other = two_sided(), two_sided()
+    prior = Prior(prototypes=3, width=SMALL.width)
+    prior.load_state_dict({name: torch.rand_like(value) for name, value in prior.state_dict().items()})
+    one = two_sided().prior_replaced(prior)
+    other = two_sided().with_calibration(dataclasses.replace(TRAINED, fusion=2.0))
     with torch.no_grad():
         for parameter in other.cross.parameters():
             parameter.add_(0.5)
@@ -230,7 +234,8 @@ def test_networks_are_averaged_and_the_first_gives_prior_and_calibration(
     states = [load_network(path).state_dict() for path in (*paths, mean)]
     assert states[0].keys() == states[2].keys()
     for name, value in states[2].items():
-        torch.testing.assert_close(value, (states[0][name] + states[1][name]) / 2, atol=2e-3, rtol=2e-3, msg=name)
+        expected = states[0][name] if name.startswith("prior.") else (states[0][name] + states[1][name]) / 2
+        torch.testing.assert_close(value, expected, atol=2e-3, rtol=2e-3, msg=name)
     assert load_network(mean).calibration == load_network(paths[0]).calibration
     (tmp_path / "other").mkdir()
     wider = dataclasses.replace(SMALL, cross_ffn=2 * SMALL.cross_ffn)
