@@ -107,6 +107,9 @@ THING_PASSES, THING_BATCH, THING_RATE, THING_DECAY = 12, 256, 1e-3, 0.3
 # The amounts by which cosines and relation logits are raised if guesses and photo agree. Both were chosen on validation
 # classes, as docs/networks.md says.
 RET_GAIN, RELATION_GAIN = 0.2, 4.0
+# If there are no sketches of other things to calibrate on: the share of sketches for which none is at least as probable
+# as all things together. More would find more new things, and show fewer right guesses for trained ones.
+NONE_SHARE = 0.03
 STEPS = 40
 GUESS_STEPS = 100
 # The logit of no word lies between minus this and this, which 16 bits can hold. At this value no word is ever guessed.
@@ -286,7 +289,8 @@ def _regressed(
 def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, float]:
     """Fits the scale, and the logit of none, that give the true things of sketches with logits (n, k) most probability.
 
-    things: (n,) int64, what was drawn; -1 if it is none of them.
+    things: (n,) int64, what was drawn; -1 if it is none of them. Without such sketches the logit of none cannot be
+    fitted, and is that at which it is as probable as all things together for NONE_SHARE of the sketches.
     """
     log_scale = torch.zeros(()).requires_grad_()
     none = logits.max(dim=1).values.mean().detach().clone().requires_grad_()
@@ -296,8 +300,10 @@ def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, floa
         return F.nll_loss(guess_log_probabilities(logits, log_scale.exp(), none), targets)
 
     _minimise(loss, torch.optim.LBFGS([log_scale, none], max_iter=GUESS_STEPS, line_search_fn="strong_wolfe"))
-    chosen = log_scale.detach().exp().clamp(max=100), none.detach().clamp(-MOST_NONE, MOST_NONE)
-    return float(chosen[0]), float(chosen[1])
+    scale = log_scale.detach().exp().clamp(max=100)
+    if (things >= 0).all():
+        none = (scale * logits).logsumexp(dim=1).quantile(NONE_SHARE)
+    return float(scale), float(none.detach().clamp(-MOST_NONE, MOST_NONE))
 
 
 def _minimise(loss: Callable[[], torch.Tensor], optimiser: torch.optim.LBFGS) -> None:

@@ -14,7 +14,16 @@ from model.matcher import Matcher, load
 from model.network.tokens import Tokens
 from model.papers.word_vectors import WordVectors, read_synonyms
 from model.papers.zse.two_sided import class_places
-from model.papers.zse.words import MOST_NONE, Entry, fit_guesses, fit_words, imagenet_names, with_vocabulary, word_list
+from model.papers.zse.words import (
+    MOST_NONE,
+    NONE_SHARE,
+    Entry,
+    fit_guesses,
+    fit_words,
+    imagenet_names,
+    with_vocabulary,
+    word_list,
+)
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import tiny_network, with_words
 from tests.pictures import SHAPES
@@ -129,6 +138,15 @@ def test_guesses_are_as_sure_as_they_are_often_right() -> None:
     known = fit_guesses(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 1]))
     assert 0 < known[0] <= 100
     assert -MOST_NONE <= known[1] <= MOST_NONE
+
+
+def test_none_is_the_best_guess_for_a_small_share_of_the_sketches_if_all_show_something() -> None:
+    generator = torch.Generator().manual_seed(1)
+    drawn = torch.randint(0, 5, (201,), generator=generator)
+    logits = torch.randn(201, 5, generator=generator) + 3 * torch.nn.functional.one_hot(drawn, 5)
+    scale, none = fit_guesses(logits.clone(), drawn)
+    unknown = torch.cat([scale * logits, torch.full((201, 1), none)], dim=1).softmax(dim=1)[:, -1]
+    assert (unknown > 0.5 + 1e-4).sum() == round(NONE_SHARE * 200)
 
 
 def test_a_vocabulary_finds_the_photos_of_a_class_and_is_made_anew(tmp_path: Path) -> None:
