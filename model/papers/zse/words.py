@@ -108,7 +108,7 @@ THING_PASSES, THING_BATCH, THING_RATE, THING_DECAY = 12, 256, 1e-3, 0.3
 # classes, as docs/networks.md says.
 RET_GAIN, RELATION_GAIN = 0.2, 4.0
 # If there are no sketches of other things to calibrate on: the share of sketches for which none is at least as probable
-# as all things together. More would find more new things, and show fewer right guesses for trained ones.
+# as all things together. A larger share finds more new things, and shows fewer right guesses for trained ones.
 NONE_SHARE = 0.03
 STEPS = 40
 GUESS_STEPS = 100
