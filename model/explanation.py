@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,10 +27,11 @@ from model.network import (
 # A token whose cosine to another token of its own photo is above this says nothing about its place. Networks keep a few
 # tokens of this kind in fixed corners, for themselves. They are the same in every photo, and would match best of all.
 _REPEATED = 0.97
-# How much the mean of a patch's cosines to all tokens of the sketch counts where the best patch for one is chosen. A
-# patch that many parts of the sketch resemble more probably belongs to the thing. With 2 hardly more of the matches are
-# in the right place, but parts of a sketch share their patches more often.
-_SHARED = 1.0
+# How much it counts, where the best patch for a part of the sketch is chosen, that the whole sketch resembles what is
+# there, and how many patches along one side make up what is there. Both were chosen on validation classes, as
+# docs/research/figures.md says.
+_RELEVANCE = 2.0
+_AROUND = 3
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,13 @@ class Observed:
         tokens: a batch of one, on the network's device, as a search compares it.
         attention: self-attention and token selection, on the CPU.
         everything: the same with the tokens of all patches, where an encoder has more than a search compares.
+        local: (1, n, d), the local [Ret] of these patches; None where ``everything`` is.
     """
 
     tokens: Tokens
     attention: SelfAttention
     everything: Tokens | None = None
+    local: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ class Explanation:
         ret_to_sketch: (heads, n_s), cross-attention of the photo's [Ret] to the sketch's patch tokens, or None.
         correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8); of two
             photos see ``compare_photos``.
-        shared: how much the mean of a photo patch's cosines counts in the choice of the best patch.
+        relevance: (n_p,) float32, what is added to the cosines of each photo patch where the best one is chosen: more
+            where [Ret] of the sketch is like the local [Ret] of the patch and its neighbours. None if it is not known.
         relation_score: in (0, 1), as in a search; None for two photos, and if the relation network is untrained.
         ret_distance: distance of the [Ret] tokens; see ``Network.ret_distances`` for its range.
     """
@@ -100,7 +105,7 @@ class Explanation:
     photo_cells: torch.Tensor
     correspondence: torch.Tensor
     ret_distance: float
-    shared: float = 0.0
+    relevance: torch.Tensor | None = None
     relation_score: float | None = None
     sketch_to_photo: torch.Tensor | None = None
     photo_to_sketch: torch.Tensor | None = None
@@ -110,11 +115,10 @@ class Explanation:
     def best(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Finds the best photo patch for each sketch patch: its cosine (n_s,) float32, and its place (n_s,) int64.
 
-        The best has the largest sum of its cosine and ``shared`` times the mean of its cosines to all sketch patches.
-        At least one patch of each image must be compared.
+        The best has the largest sum of its cosine and ``relevance``. At least one patch of each image must be compared.
         """
         cosines = self.correspondence
-        places = (cosines + self.shared * cosines.mean(dim=0)).argmax(dim=1)
+        places = (cosines if self.relevance is None else cosines + self.relevance).argmax(dim=1)
         return cosines.gather(1, places[:, None])[:, 0], places
 
     def matches(self) -> list[tuple[int, int, float]]:
@@ -148,7 +152,7 @@ def observe(network: RetNetwork, variants: torch.Tensor, modality: Modality) -> 
         mask[cells[0].cpu()] = True
         kept.append(mask.reshape(network.config.grid, -1))
     seen = SelfAttention(blocks.reshape(*blocks.shape[:2], network.config.grid, -1), tuple(kept))
-    return Observed(tokens, seen, trace.everything)
+    return Observed(tokens, seen, trace.everything, trace.local)
 
 
 @torch.inference_mode()
@@ -177,10 +181,18 @@ def compare(network: RetNetwork, sketch: Observed, photo: Observed) -> Explanati
         ret_to_photo=None if forth is None else forth[:, 0, 1:],
         ret_to_sketch=None if back is None else back[:, 0, 1:],
         correspondence=kernel_matrix(s_out.patches, p_out.patches)[0].cpu(),
-        shared=0.0 if photo.everything is None else _SHARED,
+        relevance=None if photo.local is None else _relevance(sketch.tokens.ret[0], photo.local[0]).cpu(),
         relation_score=score,
         ret_distance=float(network.ret_distances(sketch.tokens, photo.tokens)),
     )
+
+
+def _relevance(sketch: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
+    """Computes how much to prefer each of n patches of a photo, (n,) float32, from their local [Ret] (n, d)."""
+    cosines = local @ F.normalize(sketch.float(), dim=-1)
+    side = math.isqrt(len(cosines))
+    around = F.avg_pool2d(cosines.view(1, side, side), _AROUND, 1, _AROUND // 2, count_include_pad=False)
+    return _RELEVANCE * around.flatten()
 
 
 @torch.inference_mode()

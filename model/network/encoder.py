@@ -139,12 +139,14 @@ class EncoderTrace:
         positions: for each block (b, n), the grid cells of those tokens.
         kept: for each selection (b, n), the grid cells of the tokens that it kept.
         everything: a two-sided encoder's photos with the tokens of all their patches; None for other images.
+        local: (b, n, d), the local [Ret] of these n patches; None for other images.
     """
 
     attention: list[torch.Tensor] = field(default_factory=list)
     positions: list[torch.Tensor] = field(default_factory=list)
     kept: list[torch.Tensor] = field(default_factory=list)
     everything: Tokens | None = None
+    local: torch.Tensor | None = None
 
 
 class Encoder(nn.Module):

@@ -210,6 +210,14 @@ class PhotoHead(nn.Module):
         a, b = _unit(_unit(first) - self.mean), _unit(_unit(second) - self.second_mean)
         return _unit(_unit(self.ret(torch.cat([a, b], dim=-1))) - self.centre)
 
+    def local(self, patches: torch.Tensor) -> torch.Tensor:
+        """Patch tokens of the first ViT (b, n, w_1) -> their local [Ret], (b, n, d) float32 of length 1.
+
+        It is nearly the [Ret] of a photo that shows this patch alone: the patch stands for both class token and mean
+        patch.
+        """
+        return _unit(_unit(self.from_first(torch.cat([patches, patches], dim=-1))) - self.centre)
+
 
 class SketchHead(nn.Module):
     """Projects a sketch to the place of its photos: [Ret] from class token and mean patch, and tokens from patches.
@@ -290,6 +298,7 @@ class TwoSidedEncoder(nn.Module):
             trace.kept.append(positions)
             if modality == "photo":
                 trace.everything = Tokens(torch.cat([ret[:, None], project(x[:, 1:])], dim=1), cells.expand(len(x), -1))
+                trace.local = side.head.local(x[:, 1:])
         return Tokens(torch.cat([ret[:, None], project(gather(x[:, 1:], best))], dim=1), positions, summary)
 
 

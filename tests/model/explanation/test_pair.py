@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -39,6 +41,25 @@ def test_tokens_copied_from_the_sketch_into_the_photo_are_each_others_correspond
     assert [cosine for *_, cosine in matches] == pytest.approx([1.0] * 6, abs=1e-5)
     assert explanation.sketch_cells.tolist() == cells
     assert explanation.photo_cells.tolist() == places
+
+
+def test_parts_of_a_sketch_are_looked_for_where_the_photo_is_like_the_whole_sketch() -> None:
+    network = comparing_encoded_tokens(tiny_network())
+    features = randn(1 + GRID**2, network.config.width)
+    cells = list(range(GRID**2))
+    sketch, photo = observed([0, 5], features[:3]), observed(cells, randn(1 + GRID**2, network.config.width, seed=1))
+    left = torch.tensor([cell % GRID < 2 for cell in cells])
+    local = torch.nn.functional.normalize(torch.where(left[:, None], features[0], -features[0]), dim=1)[None]
+    plain = compare(network, sketch, photo)
+    led = compare(network, sketch, dataclasses.replace(photo, local=local))
+    assert torch.equal(led.correspondence, plain.correspondence)
+    assert led.relevance is not None
+    # Of the three columns around a patch, as many are like the sketch as lie on the left.
+    torch.testing.assert_close(led.relevance.view(GRID, GRID)[0], torch.tensor([2.0, 2 / 3, -2 / 3, -2.0]))
+    rows = led.correspondence + led.relevance
+    assert led.best()[1].tolist() == rows.argmax(dim=1).tolist()
+    assert {there % GRID for _, there, _ in led.matches()} <= {0, 1}
+    assert plain.relevance is None
 
 
 def test_matches_come_strongest_first_and_are_the_best_of_their_rows() -> None:

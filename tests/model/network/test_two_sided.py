@@ -195,7 +195,12 @@ def test_the_patches_of_a_photo_that_a_search_compares_are_among_those_that_expl
     assert seen.everything is not None
     assert torch.equal(seen.everything.ret, seen.tokens.ret)
     assert torch.equal(seen.everything.patches[0, seen.tokens.positions[0]], seen.tokens.patches[0])
-    assert observe(network, drawing(1)[None], "sketch").everything is None
+    assert seen.local is not None
+    assert seen.local.shape == (1, SMALL.grid**2, SMALL.width)
+    torch.testing.assert_close(seen.local.norm(dim=-1), torch.ones(1, SMALL.grid**2))
+    sketch = observe(network, drawing(1)[None], "sketch")
+    assert sketch.everything is None
+    assert sketch.local is None
 
 
 def test_the_summary_of_a_sketch_stays_with_it_and_has_the_mean_direction_of_its_variants() -> None:
