@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from indexer import EmbedderEntry, Index, IndexRefused, Origin, PhotoEntry, PhotoFilter, UnknownPhoto, Vectors
+from indexer.errors import REPAIR
 from model import Matcher, Tokens
 from model.network import Method, Modality
 from model.ranking import ALIKE, likeness_to
@@ -37,7 +38,6 @@ GPU_CHUNKS = 4
 RESIDENT_SHARE = 0.4
 # Filters whose photos are kept, a byte for each photo of the gallery: while somebody draws, one is asked for again.
 FILTERS_KEPT = 16
-_REPAIR = "run `sketch-search index verify --repair`."
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ class Shard:
     @property
     def _embeddings(self) -> Vectors:
         if self.index.embeddings is None:
-            raise IndexRefused(f"the index has no CLIP vectors; {_REPAIR}")
+            raise IndexRefused(f"the index has no CLIP vectors; {REPAIR}.")
         return self.index.embeddings
 
     def _by_clip(self, vector: Floats, rows: Rows) -> Scores:
@@ -248,7 +248,7 @@ class Shard:
         # Not by BLAS, whose sums depend on how many photos are compared at once.
         scores: Scores = (embeddings.of(rows) * torch.tensor(vector)).sum(dim=1).numpy()
         if not np.isfinite(scores).all():
-            raise IndexRefused(f"the CLIP vectors of the index are damaged; {_REPAIR}")
+            raise IndexRefused(f"the CLIP vectors of the index are damaged; {REPAIR}.")
         return scores
 
     def tokens(self, rows: Rows) -> Tokens:
