@@ -223,6 +223,7 @@ class TwoSidedRecipe(Recipe):
         classes: of each step, a sketch of each.
         kept: in (0, 1], how much of the way from the photos' norms, biases and scales to the trained ones is gone in
             the end; less finds more of what the training did not show.
+        kept_tokens: the same of the way from the photos' projection of tokens to that of sketches.
         anew: whether to begin from the photo side although a start is given; only the calibration of that one, and
             the weights of its prior, are taken.
         evaluate_everything: n chooses a prior by every n-th query of the protocol "everything"; 0 makes no prior.
@@ -235,6 +236,7 @@ class TwoSidedRecipe(Recipe):
     steps: Count = 140
     classes: Several = 64
     kept: Positive = 1.0
+    kept_tokens: Positive = 1.0
     anew: bool = False
     optimiser: TwoSidedOptimiser = TwoSidedOptimiser()
     evaluate_everything: int = 0

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.checkpoint import file_sha256, keep_photo_side, load_zse_network, photo_side_state, save_checkpoint
-from model.datasets import IMAGENET_PART, Task, read_task, rows_by_label, subsampled
+from model.datasets import IMAGENET_PART, Picture, Task, read_task, rows_by_label, some_of_each, subsampled
 from model.errors import ModelError
-from model.evaluation import calibrated, counts
+from model.evaluation import calibrated, counts, encode_pictures, trained_matcher
 from model.network import Network, Tokens, TwoSidedEncoder
 from model.papers.pictures import (
     Augmentation,
@@ -34,7 +34,7 @@ from model.papers.pictures import (
 from model.papers.recipe import TwoSidedRecipe
 from model.papers.runs import CPU, Run, Trainer, digest, run_steps
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
-from model.papers.zse.prior import with_chosen_prior, with_prior
+from model.papers.zse.prior import SKETCHES_PER_CLASS, with_chosen_prior, with_prior
 
 # The number of photos that are encoded at once.
 _PHOTOS = 16
@@ -160,6 +160,8 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         for key in average.tuning.state_dict():
             photos, name = state[f"encoder.photo_side.tuning.{key}"], f"encoder.tuning.{key}"
             state[name] = photos + self.recipe.kept * (state[name] - photos)
+        photos, name = state["encoder.photo_side.head.tokens.weight"], "encoder.head.tokens.weight"
+        state[name] = photos + self.recipe.kept_tokens * (state[name] - photos)
         other = Network(network.config, network.calibration)
         other.load_state_dict({name: value.float() for name, value in state.items()})
         return other.requires_grad_(False).eval()
@@ -283,6 +285,8 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     if not run_steps(trainer, run, validation):
         return
     trained, notes = trainer.trained, {"origin": run.origin}
+    if recipe.kept_tokens < 1:
+        trained = with_centred_tokens(trained, training.sketches + further.sketches)
     if run.data is not None and start is not None:
         # The start keeps its prior, because the pictures of its prior and its vocabulary are not among these.
         trained = trained.prior_replaced(start.prior)
@@ -304,6 +308,15 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     save_checkpoint(trained.half(), run.target, notes)
     keep_photo_side(photo_side, run.target)
     print(f"wrote {run.target}; its words are made by sketch-search model words")
+
+
+def with_centred_tokens(network: Network, sketches: Sequence[Picture]) -> Network:
+    """Returns the network, changed so that the tokens of some of these sketches of every class have the mean 0."""
+    some = some_of_each(sketches, SKETCHES_PER_CLASS)
+    patches = encode_pictures(trained_matcher(network, methods=("ret",)), some, "sketch").patches
+    assert isinstance(network.encoder, TwoSidedEncoder)
+    network.encoder.head.tokens.bias.sub_(patches.float().mean(dim=(0, 1)))
+    return network
 
 
 def listwise_loss(logits: torch.Tensor) -> torch.Tensor:

@@ -18,13 +18,16 @@ from indexer import open_index
 from indexer.commands import main as indexer
 from model.checkpoint import load_network, load_zse_network
 from model.commands import main
+from model.datasets import some_of_each
 from model.errors import ModelError
+from model.evaluation import encode_pictures, trained_matcher
 from model.matcher import load
 from model.network import Calibration, ModelConfig, Network, PhotoSide, TwoSidedEncoder, VitShape, from_json, preset
 from model.papers import read_recipe
 from model.papers.pictures import balanced, training_corpora, training_set
 from model.papers.recipe import TwoSidedRecipe
 from model.papers.zse.photo_side import PhotoFeatures, fit_head, renormalised, vit_tensors
+from model.papers.zse.prior import SKETCHES_PER_CLASS
 from model.papers.zse.two_sided import TwoSidedTrainer
 from tests.learning import toml, write_class_folders
 from tests.model.network.test_two_sided import two_sided, written
@@ -230,6 +233,19 @@ def test_a_recipe_may_keep_a_part_of_what_was_learned(work: Path) -> None:
     expected = photos + 0.5 * (whole[f"encoder.{name}"] - photos)
     assert torch.allclose(half[f"encoder.{name}"], expected, atol=1e-2)
     assert not torch.allclose(whole[f"encoder.{name}"], expected, atol=1e-2)
+
+
+def test_a_recipe_may_keep_a_part_of_the_learned_projection_of_tokens_which_is_centred_again(work: Path) -> None:
+    assert main(by_another_recipe(work, "tokens.toml", "kept_tokens = 0.5")) == 0
+    whole, half = (trained(work, run) for run in ("whole", "runs/tokens"))
+    name = "encoder.head.tokens.weight"
+    photos = whole.state_dict()["encoder.photo_side.head.tokens.weight"]
+    expected = photos + 0.5 * (whole.state_dict()[name] - photos)
+    torch.testing.assert_close(half.state_dict()[name], expected, atol=1e-2, rtol=0)
+    pictures = training_corpora(work / "mine", read_recipe(work / "tokens.toml"))
+    some = some_of_each(pictures.training.sketches + pictures.further.sketches, SKETCHES_PER_CLASS)
+    tokens = encode_pictures(trained_matcher(half, methods=("ret",)), some, "sketch").patches
+    assert float(tokens.mean(dim=(0, 1)).norm()) < 0.05 * float(tokens.norm(dim=-1).mean())
 
 
 def test_a_training_anew_takes_nothing_but_the_calibration_of_its_start(work: Path) -> None:
