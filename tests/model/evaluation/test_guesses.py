@@ -164,22 +164,6 @@ def test_best_matches_are_counted_where_they_lie() -> None:
     assert pointed_at(explanation).tolist() == [1, 1, 0, 3]
 
 
-def test_of_nearly_equal_patches_the_one_that_suits_the_whole_sketch_is_the_best_match() -> None:
-    network = comparing_encoded_tokens(tiny_network())
-    one, other = torch.eye(network.config.width)[:2]
-    nothing = SelfAttention(torch.zeros(1, 1, 4, 4), ())
-    ret = torch.ones(1, network.config.width)
-    # The second part of the sketch is a little more like the first patch, all other parts are like the second one.
-    sketch = Tokens(torch.cat([ret, other[None], (one + 0.9 * other)[None], other[None]])[None], torch.arange(3)[None])
-    photo = Tokens(torch.cat([ret, torch.stack([one, other])])[None], torch.tensor([[0, 15]]))
-    alone = compare(network, Observed(sketch, nothing), Observed(photo, nothing))
-    assert [there for _, there, _ in sorted(alone.matches())] == [15, 0, 15]
-    together = compare(network, Observed(sketch, nothing), Observed(photo, nothing, everything=photo))
-    assert [there for _, there, _ in sorted(together.matches())] == [15, 15, 15]
-    # Each cosine is that of the pair, without what the whole sketch adds.
-    assert together.best()[0].tolist() == together.correspondence[:, 1].tolist()
-
-
 def test_the_default_network_points_at_the_thing_drawn_and_a_random_one_does_not(
     corpus: Corpus, default: Matcher
 ) -> None:

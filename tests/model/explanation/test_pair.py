@@ -57,7 +57,10 @@ def test_parts_of_a_sketch_are_looked_for_where_the_photo_is_like_the_whole_sket
     # Of the three columns around a patch, as many are like the sketch as lie on the left.
     torch.testing.assert_close(led.relevance.view(GRID, GRID)[0], torch.tensor([2.0, 2 / 3, -2 / 3, -2.0]))
     rows = led.correspondence + led.relevance
-    assert led.best()[1].tolist() == rows.argmax(dim=1).tolist()
+    cosines, places = led.best()
+    assert places.tolist() == rows.argmax(dim=1).tolist()
+    # Each cosine is that of the pair, without what the whole sketch adds.
+    assert cosines.tolist() == [led.correspondence[part, place] for part, place in enumerate(places.tolist())]
     assert {there % GRID for _, there, _ in led.matches()} <= {0, 1}
     assert plain.relevance is None
 
