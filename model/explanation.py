@@ -27,9 +27,8 @@ from model.network import (
 # A token whose cosine to another token of its own photo is above this says nothing about its place. Networks keep a few
 # tokens of this kind in fixed corners, for themselves. They are the same in every photo, and would match best of all.
 _REPEATED = 0.97
-# How much it counts, where the best patch for a part of the sketch is chosen, that the whole sketch resembles what is
-# there, and how many patches along one side make up what is there. Both were chosen on validation classes, as
-# docs/research/figures.md says.
+# The weight of the whole sketch where the best patch for a part of it is chosen, and the side, in patches, of the
+# square around a patch that is compared with the whole sketch. docs/research/figures.md says how both were chosen.
 _RELEVANCE = 2.0
 _AROUND = 3
 

@@ -157,11 +157,10 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             ("ret_term", average.ret_term),
         ):
             state |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
-        for key in average.tuning.state_dict():
-            photos, name = state[f"encoder.photo_side.tuning.{key}"], f"encoder.tuning.{key}"
-            state[name] = photos + self.recipe.kept * (state[name] - photos)
-        photos, name = state["encoder.photo_side.head.tokens.weight"], "encoder.head.tokens.weight"
-        state[name] = photos + self.recipe.kept_tokens * (state[name] - photos)
+        kept = {f"tuning.{key}": self.recipe.kept for key in average.tuning.state_dict()}
+        for key, share in (kept | {"head.tokens.weight": self.recipe.kept_tokens}).items():
+            photos, name = state[f"encoder.photo_side.{key}"], f"encoder.{key}"
+            state[name] = photos + share * (state[name] - photos)
         other = Network(network.config, network.calibration)
         other.load_state_dict({name: value.float() for name, value in state.items()})
         return other.requires_grad_(False).eval()
@@ -286,7 +285,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         return
     trained, notes = trainer.trained, {"origin": run.origin}
     if recipe.kept_tokens < 1:
-        trained = with_centred_tokens(trained, training.sketches + further.sketches)
+        centre_tokens(trained, training.sketches + further.sketches)
     if run.data is not None and start is not None:
         # The start keeps its prior, because the pictures of its prior and its vocabulary are not among these.
         trained = trained.prior_replaced(start.prior)
@@ -310,13 +309,12 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     print(f"wrote {run.target}; its words are made by sketch-search model words")
 
 
-def with_centred_tokens(network: Network, sketches: Sequence[Picture]) -> Network:
-    """Returns the network, changed so that the tokens of some of these sketches of every class have the mean 0."""
+def centre_tokens(network: Network, sketches: Sequence[Picture]) -> None:
+    """Shifts the tokens of sketches, so that those of some of these sketches of every class have the mean 0."""
     some = some_of_each(sketches, SKETCHES_PER_CLASS)
     patches = encode_pictures(trained_matcher(network, methods=("ret",)), some, "sketch").patches
     assert isinstance(network.encoder, TwoSidedEncoder)
     network.encoder.head.tokens.bias.sub_(patches.float().mean(dim=(0, 1)))
-    return network
 
 
 def listwise_loss(logits: torch.Tensor) -> torch.Tensor:
