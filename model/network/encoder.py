@@ -178,7 +178,7 @@ class Encoder(nn.Module):
                 trace.attention.append(attention)
                 trace.positions.append(positions)
             if rate < 1 and index in self.config.select_after:
-                chosen = select_tokens(attention.mean(dim=1), rate)
+                chosen = select_tokens(attention.mean(dim=1), kept_count(attention.shape[2], rate))
                 x = torch.cat([x[:, :1], gather(x[:, 1:], chosen)], dim=1)
                 positions = positions.gather(1, chosen)
             if trace is not None and index in self.config.select_after:
@@ -187,12 +187,11 @@ class Encoder(nn.Module):
         return Tokens(self.norm(x), positions)
 
 
-def select_tokens(importance: torch.Tensor, rate: float) -> torch.Tensor:
-    """Chooses the most important of n tokens: indices (b, ceil(rate*n)), in ascending order; ties go to the first.
+def select_tokens(importance: torch.Tensor, count: int) -> torch.Tensor:
+    """Chooses the ``count`` most important of n tokens: (b, count) indices, in ascending order; ties go to the first.
 
     importance: (b, n); tokens with higher values are kept.
     """
-    count = kept_count(importance.shape[1], rate)
     order = importance.argsort(dim=1, descending=True, stable=True)
     return order[:, :count].sort(dim=1).values
 

@@ -29,7 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.network.encoder import EncoderTrace, gather
+from model.network.encoder import EncoderTrace, gather, select_tokens
+from model.network.relation import dot_product_attention
 from model.network.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class FrozenVit(nn.Module):
         side: Tuning,
         position: torch.Tensor | None = None,
         trace: list[torch.Tensor] | None = None,
+        kept: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Passes (b, 3, H, W) normalised pixels, which are n patches, through all blocks and the final norm.
 
@@ -142,10 +144,12 @@ class FrozenVit(nn.Module):
             position: (1 + n, width), added to the class token and to the patches, row by row; None for its own table.
             trace: the list to which the attention of the class token to the patches, (b, heads, n), of each block is
                 appended.
+            kept: how many patches leave the last block, by `select_tokens`; None for all. The others are not computed
+                there, which saves most of a block's time.
 
         Returns:
-            (b, 1 + n, width) float32 tokens, the class token first, and (b, n) float32, the attention of the class
-            token in the last block, the mean over heads.
+            (b, 1 + n, width) float32 tokens, the class token first, or (b, 1 + kept, width), and (b, n) float32, the
+            attention of the class token in the last block, the mean over heads.
         """
         position = self.position if position is None else position
         patches = F.conv2d(images, self.patch_kernel, side.patch_bias, stride=self.patch_size)
@@ -164,7 +168,10 @@ class FrozenVit(nn.Module):
                 importance = heads.mean(dim=1)
                 if trace is not None:
                     trace.append(heads)
-            mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, width)
+            if kept is not None and index == last:
+                rows = F.pad(1 + select_tokens(importance, kept), (1, 0))
+                q, x = q.take_along_dim(rows[:, None, :, None], dim=2), gather(x, rows)
+            mixed = dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
             x = x + F.linear(mixed, self.proj[index], proj_b.to(dtype)) * scale1
             y = F.layer_norm(x, (width,), norm2_w, norm2_b, self.norm_eps).to(dtype)
             y = F.gelu(F.linear(y, self.fc1[index], fc1_b.to(dtype)))
@@ -247,6 +254,11 @@ class PhotoSide(nn.Module):
         self.second_tuning = Tuning(VitShape.second(config))
         self.head = PhotoHead(config)
 
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Lets the products of tokens and matrices compute in ``dtype``, in both ViTs."""
+        self.vit.set_precision(dtype)
+        self.second_vit.set_precision(dtype)
+
 
 class TwoSidedEncoder(nn.Module):
     """Encodes photos by the photo side as it is, and sketches by its matrices with other parameters.
@@ -273,10 +285,11 @@ class TwoSidedEncoder(nn.Module):
         its centre lies.
         """
         side, vit, summary = self.photo_side, self.photo_side.vit, None
+        count = self.config.token_count(modality) - 1
         attention: list[torch.Tensor] | None = None if trace is None else []
         if modality == "photo":
-            x, importance = vit(images, side.tuning, trace=attention)
-            ret = side.head(x[:, 0], side.second_vit(images, side.second_tuning)[0][:, 0])
+            x, importance = vit(images, side.tuning, trace=attention, kept=count if trace is None else None)
+            ret = side.head(x[:, 0], side.second_vit(images, side.second_tuning, kept=0)[0][:, 0])
             project = side.head.tokens
         else:
             size = self.config.sketch_grid * self.config.patch_size
@@ -285,8 +298,7 @@ class TwoSidedEncoder(nn.Module):
             summary = torch.cat([_unit(x[:, 0]), _unit(x[:, 1:].mean(dim=1))], dim=-1)
             ret = self.head(summary)
             project = self.head.tokens
-        count = self.config.token_count(modality) - 1
-        best, _ = importance.argsort(dim=1, descending=True, stable=True)[:, :count].sort(dim=1)
+        best = select_tokens(importance, count)
         cells = cells_of_patches(self.config.patches(modality), self.config.grid).to(x.device)
         positions = cells[best]
         if trace is not None and attention is not None:
@@ -299,7 +311,8 @@ class TwoSidedEncoder(nn.Module):
             if modality == "photo":
                 trace.everything = Tokens(torch.cat([ret[:, None], project(x[:, 1:])], dim=1), cells.expand(len(x), -1))
                 trace.local = side.head.local(x[:, 1:])
-        return Tokens(torch.cat([ret[:, None], project(gather(x[:, 1:], best))], dim=1), positions, summary)
+        patches = x[:, 1:] if x.shape[1] == 1 + count else gather(x[:, 1:], best)
+        return Tokens(torch.cat([ret[:, None], project(patches)], dim=1), positions, summary)
 
 
 def cells_of_patches(patches: int, grid: int) -> torch.Tensor:

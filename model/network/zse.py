@@ -109,7 +109,7 @@ class Network(RetNetwork):
         cross-attention alone in bfloat16.
         """
         if isinstance(self.encoder, TwoSidedEncoder):
-            self.encoder.photo_side.vit.set_precision(dtype)
+            self.encoder.photo_side.set_precision(dtype)
         self.cross.to(dtype)
         if isinstance(self.relation, KernelRelation):
             self.relation.downsample.to(dtype)

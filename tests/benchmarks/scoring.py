@@ -70,7 +70,8 @@ def measure(command: Command, released: Network, default: Network, clip: nn.Modu
     in_chunks = [scoring_way("", in_precision(default, fastest, chunk), one, many) for chunk in CHUNKS]
     of_scores = scoring_ways(released, default, fastest, compiled=not quick)
     rows = measured("a pair", of_scores, 2 if quick else 15, device)
-    rows += measured("a picture", encoding_ways(released, default, clip), 2 if quick else 5, device)
+    for modality in ("photo", "sketch"):
+        rows += measured(f"a {modality}", encoding_ways(released, default, clip, modality), 2 if quick else 5, device)
     chunks = measured("", in_chunks, 2 if quick else 15, device)
     times = ", ".join(f"{n}: {row['microseconds']:.0f} µs" for n, row in zip(CHUNKS, chunks, strict=True))
     return command.result(
@@ -111,12 +112,11 @@ def differences(network: Network, sketches: int, photos: int) -> dict[str, float
 
 
 def in_precision(network: Network, dtype: torch.dtype, chunk: int | None = None) -> Matcher:
-    """A matcher of the same network in another precision; the encoder is shared, not copied.
+    """A matcher of a copy of the network in another precision.
 
     ``chunk``: pairs scored at once; None for the matcher's default.
     """
-    other = copy.deepcopy(network, {id(network.encoder): network.encoder})
-    return Matcher(other.set_precision(dtype), "0" * 64, chunk=chunk)
+    return Matcher(copy.deepcopy(network).set_precision(dtype), "0" * 64, chunk=chunk)
 
 
 def device_of(network: Network) -> torch.device:
@@ -186,20 +186,27 @@ def scoring_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens) -> 
     return Way(name, named(matcher.dtype), len(photos), lambda: matcher.relation_logits(sketch, photos))
 
 
-def encoding_ways(released: Network, default: Network, clip: nn.Module) -> list[Way]:
-    """Ways to encode preprocessed pictures. ``clip``: an image tower for pictures of the released size."""
+def encoding_ways(released: Network, default: Network, clip: nn.Module, modality: Modality) -> list[Way]:
+    """Ways to encode preprocessed pictures: some photos together, or one sketch, of which the default has variants.
 
-    def pictures(network: Network) -> torch.Tensor:
-        size = network.config.image_size
-        random = torch.rand(PICTURES, 3, size, size, generator=torch.Generator().manual_seed(SEED)) * 2 - 1
-        return random.to(device_of(network))
+    clip: an image tower for pictures of the released size.
+    """
 
-    large, small = pictures(released), pictures(default)
-    matcher = Matcher(default, "0" * 64)
+    count, variants = (PICTURES, 1) if modality == "photo" else (1, default.calibration.variants)
+
+    def pictures(network: Network, copies: int = 1) -> torch.Tensor:
+        size, generator = network.config.image_size, torch.Generator().manual_seed(SEED)
+        return (torch.rand(count * copies, 3, size, size, generator=generator) * 2 - 1).to(device_of(network))
+
+    def way(dtype: torch.dtype) -> Way:
+        matcher = in_precision(default, dtype)
+        return Way(default.config.name, named(dtype), count, lambda: matcher.encode(small, modality))
+
+    large, small, reduced = pictures(released), pictures(default, variants), REDUCED[device_of(default).type]
     return [
-        Way("released encoder", "float32", PICTURES, lambda: released_tokens(released, large)),
-        Way(default.config.name, "float32", PICTURES, lambda: matcher.encode(small, "photo")),
-        Way("CLIP ViT-B/32", "float32", PICTURES, lambda: clip(large)),
+        Way("released encoder", "float32", count, lambda: released_tokens(released, large)),
+        *map(way, (torch.float32, *reduced)),
+        Way("CLIP ViT-B/32", "float32", count, lambda: clip(large)),
     ]
 
 

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from model.matcher import Matcher
-from model.network.zse import Network
+from model.network.zse import Network, as_zse
 from tests.benchmarks.command import Command
 from tests.benchmarks.scale import number
-from tests.benchmarks.scoring import measure, random_tokens, released_logits, released_tokens
+from tests.benchmarks.scoring import in_precision, measure, random_tokens, released_logits, released_tokens
+from tests.model.network.test_two_sided import two_sided
 from tests.networks import tiny_network
 
 
@@ -58,10 +59,24 @@ def test_every_way_is_measured(released: Network, tmp_path: Path) -> None:
         ("a pair", "its shape in this engine, bfloat16"),
         ("a pair", "tiny-random, float32"),
         ("a pair", "tiny-random, bfloat16"),
-        ("a picture", "released encoder, float32"),
-        ("a picture", "tiny-random, float32"),
-        ("a picture", "CLIP ViT-B/32, float32"),
+        *(
+            (f"a {modality}", way)
+            for modality in ("photo", "sketch")
+            for way in (
+                "released encoder, float32",
+                "tiny-random, float32",
+                "tiny-random, bfloat16",
+                "CLIP ViT-B/32, float32",
+            )
+        ),
     ]
     assert min(number(row, "microseconds") for row in result.rows) > 0
-    assert result.rows[0]["times faster"] == result.rows[5]["times faster"] == 1
+    assert [result.rows[first]["times faster"] for first in (0, 5, 9)] == [1, 1, 1]
     assert "over 16 pairs: bfloat16 by at most 0.0" in result.said
+
+
+def test_a_matcher_in_another_precision_leaves_the_network_that_it_was_made_of_as_it_was() -> None:
+    network = two_sided()
+    other = as_zse(in_precision(network, torch.bfloat16).network)
+    precisions = [made.get_buffer("encoder.photo_side.vit.qkv").dtype for made in (other, network)]
+    assert precisions == [torch.bfloat16, torch.float32]

@@ -79,9 +79,7 @@ def photo_features(
     """Runs the ViTs of a photo side, ``tensors``, over photos, (n, 3, H, W) uint8."""
     side = PhotoSide(config)
     side.load_state_dict(tensors, strict=False)
-    dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
-    for vit in (side.vit, side.second_vit):
-        vit.set_precision(dtype)
+    side.set_precision(torch.bfloat16 if multiplies_bf16() else torch.float32)
     kept = config.token_count("photo") - 1
     parts: list[tuple[torch.Tensor, ...]] = []
     with torch.inference_mode():

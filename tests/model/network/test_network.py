@@ -79,8 +79,8 @@ def test_a_keep_rate_means_the_decimal_number_it_was_written_as() -> None:
 
 def test_selection_keeps_the_most_important_in_grid_order_and_the_first_of_equals() -> None:
     importance = torch.tensor([[0.1, 0.4, 0.2, 0.4, 0.4], [0.5, 0.0, 0.0, 0.0, 0.0]])
-    assert select_tokens(importance, 0.4).tolist() == [[1, 3], [0, 1]]
-    assert select_tokens(importance, 1.0).tolist() == [[0, 1, 2, 3, 4]] * 2
+    assert select_tokens(importance, 2).tolist() == [[1, 3], [0, 1]]
+    assert select_tokens(importance, 5).tolist() == [[0, 1, 2, 3, 4]] * 2
 
 
 def test_a_kernel_cell_without_kept_tokens_is_zero_in_its_row_and_column() -> None:

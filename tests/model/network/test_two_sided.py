@@ -16,7 +16,7 @@ from model.matcher import Matcher, load
 from model.network import Calibration, ModelConfig, Network, Tokens, preset
 from model.network.encoder import EncoderTrace
 from model.network.ret_network import Prior
-from model.network.two_sided import cells_of_patches
+from model.network.two_sided import TwoSidedEncoder, cells_of_patches
 
 SMALL = dataclasses.replace(
     preset("two-sided-s14"),
@@ -171,6 +171,9 @@ def test_a_configuration_that_lacks_what_two_sides_need_is_refused(changes: dict
 
 def test_in_bfloat16_both_sides_point_where_they_point_in_float32() -> None:
     exact, fast = two_sided(), two_sided().set_precision(torch.bfloat16)
+    assert isinstance(fast.encoder, TwoSidedEncoder)
+    side = fast.encoder.photo_side
+    assert side.vit.fc1.dtype == side.second_vit.fc1.dtype == torch.bfloat16
     for images, modality in ((drawing(1)[None], "sketch"), (torch.randn(1, 3, 112, 112), "photo")):
         one, other = (n.encode(images, modality).ret for n in (exact, fast))  # type: ignore[arg-type]
         assert float((one * other).sum()) > 0.99
@@ -201,6 +204,16 @@ def test_the_patches_of_a_photo_that_a_search_compares_are_among_those_that_expl
     sketch = observe(network, drawing(1)[None], "sketch")
     assert sketch.everything is None
     assert sketch.local is None
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str)
+def test_a_photo_has_the_same_tokens_whether_or_not_the_last_block_computes_those_of_all_patches(
+    dtype: torch.dtype, tolerance: float
+) -> None:
+    network, photo = two_sided().set_precision(dtype), torch.randn(1, 3, 112, 112)
+    alone, traced = network.encode(photo, "photo"), observe(network, photo, "photo").tokens
+    assert torch.equal(alone.positions, traced.positions)
+    torch.testing.assert_close(alone.features, traced.features, atol=tolerance, rtol=0)
 
 
 def test_the_summary_of_a_sketch_stays_with_it_and_has_the_mean_direction_of_its_variants() -> None:
