@@ -50,7 +50,7 @@ class ServiceError(Refusal):
 class Client:
     """A connection to one server. It is a context manager, and threads may share it.
 
-    All methods raise ServiceError for an answer that is not a success, and httpx.HTTPError where none comes.
+    All methods raise ServiceError for an answer that is not a success, and ConnectionError where none comes.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Client:
             raise TypeError("give a query or options, not both")
         params = query.model_dump(mode="json", exclude_defaults=True)
         body = b"" if sketch is None else as_bytes(sketch)
-        return self._model(SearchResponse, self._http.post("/search", params=params, content=body))
+        return self._model(SearchResponse, self._answer("POST", "/search", params=params, content=body))
 
     def explain(
         self, sketch: str | os.PathLike[str] | bytes | Image.Image | None = None, **options: Any
@@ -107,32 +107,32 @@ class Client:
         """
         params = ExplainParams(**options).model_dump(mode="json", exclude_defaults=True)
         body = b"" if sketch is None else as_bytes(sketch)
-        return self._model(ExplainResponse, self._http.post("/explain", params=params, content=body))
+        return self._model(ExplainResponse, self._answer("POST", "/explain", params=params, content=body))
 
     def photos(self, *ids: int) -> PhotosResponse:
         """Describes 1 to 64 photos as results do, such as the copies of one."""
-        return self._model(PhotosResponse, self._http.get("/photos", params={"id": list(ids)}))
+        return self._model(PhotosResponse, self._answer("GET", "/photos", params={"id": list(ids)}))
 
     def photo(self, photo_id: int) -> bytes:
         """Returns the original file of a photo."""
-        return _succeeded(self._http.get(f"/photos/{photo_id}")).content
+        return self._answer("GET", f"/photos/{photo_id}").content
 
     def thumbnail(self, photo_id: int, size: int = 256) -> bytes:
         """Returns a JPEG of a photo, its longest side at most ``size`` pixels."""
-        return _succeeded(self._http.get(f"/thumbnails/{photo_id}", params={"size": size})).content
+        return self._answer("GET", f"/thumbnails/{photo_id}", params={"size": size}).content
 
     def cluster(self, cluster_id: int, *, k: int | None = None, offset: int = 0) -> ClusterResponse:
         """Returns some of a cluster's photos, by id."""
         params = {"offset": offset} if k is None else {"k": k, "offset": offset}
-        return self._model(ClusterResponse, self._http.get(f"/clusters/{cluster_id}", params=params))
+        return self._model(ClusterResponse, self._answer("GET", f"/clusters/{cluster_id}", params=params))
 
     def words(self, prefix: str = "", limit: int = 20) -> WordsResponse:
         """Returns words that photos can be found by and that begin with ``prefix``, at most ``limit`` of them."""
-        return self._model(WordsResponse, self._http.get("/words", params={"prefix": prefix, "limit": limit}))
+        return self._model(WordsResponse, self._answer("GET", "/words", params={"prefix": prefix, "limit": limit}))
 
     def info(self) -> InfoResponse:
         """Describes what the server has loaded."""
-        return self._model(InfoResponse, self._http.get("/info"))
+        return self._model(InfoResponse, self._answer("GET", "/info"))
 
     def close(self) -> None:
         self._http.close()
@@ -145,22 +145,26 @@ class Client:
     ) -> None:
         self.close()
 
+    def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Sends a request, with the options of httpx, and returns its answer, which is a success."""
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise ConnectionError(f"no server answers at {self._http.base_url}: {error}") from error
+        if response.is_success:
+            return response
+        try:
+            detail = ErrorResponse.model_validate_json(response.content).error
+        except ValidationError:
+            raise _unexpected(response) from None
+        raise ServiceError(detail.code, detail.message, detail.request_id, response.status_code)
+
     @staticmethod
     def _model(kind: type[M], response: httpx.Response) -> M:
         try:
-            return kind.model_validate_json(_succeeded(response).content)
+            return kind.model_validate_json(response.content)
         except ValidationError as error:
             raise _unexpected(response) from error
-
-
-def _succeeded(response: httpx.Response) -> httpx.Response:
-    if response.is_success:
-        return response
-    try:
-        detail = ErrorResponse.model_validate_json(response.content).error
-    except ValidationError:
-        raise _unexpected(response) from None
-    raise ServiceError(detail.code, detail.message, detail.request_id, response.status_code)
 
 
 def _unexpected(response: httpx.Response) -> ServiceError:

@@ -10,7 +10,7 @@ from sketch_search.answers import Searches
 class Remote(Searches):
     """The photos of a server.
 
-    What the server refuses is a ``Refusal`` with its sentence; httpx.HTTPError says that no server answers.
+    What the server refuses is a ``Refusal`` with its sentence; ConnectionError says that no server answers.
     """
 
     def __init__(self, url: str = "http://127.0.0.1:8000", api_key: str | None = None, timeout: float = 60.0) -> None:

@@ -6,8 +6,6 @@ import logging
 import sys
 from pathlib import Path
 
-import httpx
-
 from indexer import Progress, Request, build
 from indexer.samples import THINGS, draw_sketch, write_samples
 from model.terminal import printable
@@ -73,7 +71,7 @@ def _show_first_search(settings: Settings, sketch: Path, url: str) -> None:
     try:
         with Client(url, key, timeout=PATIENCE_SECONDS) as client:
             answer = client.search(sketch, k=RESULTS)
-    except (ServiceError, httpx.HTTPError) as error:
+    except (ServiceError, ConnectionError) as error:
         print(printable(f"{PROGRAM}: the first search failed: {error}"), file=sys.stderr)
         return
     found = printable(f"{sketch} finds, in {answer.timings_ms.total:.0f} ms:")

@@ -7,8 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from model.images import open_image
+from model.matcher import Matcher
 from model.terminal import Refusal, printable
-from service.commands.search import photo_id
+from service.commands.search import naming, photo_id
 from service.engine import Engine, open_matcher
 from service.errors import BadSearch
 from service.explain import NamedPhoto, best_of_index, write_explanation
@@ -33,6 +34,7 @@ def explain(
 
     Args:
         sketch: an image file, of what ``kind`` says; None with ``like``.
+        photos: image files, or paths of photos of the index as results show them.
         like: a photo of the index that they are compared with: an id, if it has digits only, or else a path.
 
     Raises:
@@ -42,11 +44,8 @@ def explain(
     """
     _check_folder(output)
     matcher = open_matcher(settings)
-    images = [matcher.open(photo, "photo") for photo in photos]
     with closing(Engine(settings, matcher)) as engine:
-        named = [
-            NamedPhoto(str(photo), image, engine.entry_of(photo)) for photo, image in zip(photos, images, strict=True)
-        ]
+        named = [_named(engine, matcher, photo) for photo in photos]
         searcher, own = engine.searcher, None
         if like is not None:
             query = SearchQuery.model_validate({"like": [photo_id(engine, like)]})
@@ -54,7 +53,8 @@ def explain(
             given, kind = picture(searcher.gallery, matcher, own), "photo"
             named = named or best_of_index(searcher, None, EXPLAINED, query)
         elif sketch is not None:
-            given = open_image(sketch, max_pixels=settings.max_pixels, sketch=kind == "sketch")
+            with naming(sketch):
+                given = open_image(sketch, max_pixels=settings.max_pixels, sketch=kind == "sketch")
             named = named or best_of_index(searcher, given, EXPLAINED, SearchQuery(kind=kind))
         else:
             raise Refusal("There is nothing to compare photos with: name a sketch, or a photo with --like.")
@@ -63,6 +63,15 @@ def explain(
         written = write_explanation(searcher, given, named, output, kind, own)
     print(*(printable(str(file)) for file in written), sep="\n")
     return 0
+
+
+def _named(engine: Engine, matcher: Matcher, photo: Path) -> NamedPhoto:
+    """Opens a photo that is a file, or else lies in the index at this path. Raises BadInvocation: it is neither."""
+    if photo.exists():
+        with naming(photo):
+            return NamedPhoto(str(photo), matcher.open(photo, "photo"), engine.entry_of(photo))
+    entry = engine.photo_at(str(photo))
+    return NamedPhoto(str(photo), picture(engine.searcher.gallery, matcher, entry), entry)
 
 
 def _check_folder(output: Path) -> None:

@@ -6,8 +6,8 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -16,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 from pydantic import ValidationError
 
+from model.errors import ImageError
 from model.terminal import importing, printable
 from service.address import find_server
 from service.schemas import Kind, SearchQuery, SearchResponse, SearchResult
@@ -123,11 +124,25 @@ def _searched(
         from model.images import read_image_file
         from service.engine import Engine, open_matcher
 
-    data = None if source is None else read_image_file(source)
+    with naming(source):
+        data = None if source is None else read_image_file(source)
 
     with closing(Engine(settings, open_matcher(settings))) as engine:
         asked = with_photos(query, [photo_id(engine, one) for one in like], [photo_id(engine, one) for one in unlike])
-        return engine.search(None if data is None else engine.prepare(data, kind=query.kind), asked)
+        with naming(source):
+            sketch = None if data is None else engine.prepare(data, kind=query.kind)
+        return engine.search(sketch, asked)
+
+
+@contextmanager
+def naming(picture: bytes | Path | None) -> Iterator[None]:
+    """Puts the name of a picture's file before the reason why it cannot be used."""
+    try:
+        yield
+    except ImageError as error:
+        if isinstance(picture, Path):
+            raise type(error)(f"{picture}: {error}") from error
+        raise
 
 
 def with_photos(query: SearchQuery, like: Sequence[str], unlike: Sequence[str]) -> SearchQuery:

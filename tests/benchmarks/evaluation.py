@@ -138,7 +138,7 @@ def gallery_of(client: Client, sketches: Sequence[Picture]) -> Gallery:
 
     Raises:
         BadSearch: there are no sketches, none of a class that the gallery has, or the server has nothing loaded.
-        ServiceError, httpx.HTTPError: as the client's methods.
+        ServiceError, ConnectionError: as the client's methods.
     """
     if not sketches:
         raise BadSearch("an evaluation needs sketches; name a folder of sketch/<class>/*.")

@@ -187,22 +187,22 @@ def scoring_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens) -> 
 
 
 def encoding_ways(released: Network, default: Network, clip: nn.Module, modality: Modality) -> list[Way]:
-    """Ways to encode preprocessed pictures: some photos together, or one sketch, of which the default has variants.
+    """Ways to encode preprocessed pictures: some photos together, or one sketch, of which the default makes variants.
 
     clip: an image tower for pictures of the released size.
     """
 
-    count, variants = (PICTURES, 1) if modality == "photo" else (1, default.calibration.variants)
+    count = PICTURES if modality == "photo" else 1
 
-    def pictures(network: Network, copies: int = 1) -> torch.Tensor:
+    def pictures(network: Network) -> torch.Tensor:
         size, generator = network.config.image_size, torch.Generator().manual_seed(SEED)
-        return (torch.rand(count * copies, 3, size, size, generator=generator) * 2 - 1).to(device_of(network))
+        return (torch.rand(count, 3, size, size, generator=generator) * 2 - 1).to(device_of(network))
 
     def way(dtype: torch.dtype) -> Way:
         matcher = in_precision(default, dtype)
         return Way(default.config.name, named(dtype), count, lambda: matcher.encode(small, modality))
 
-    large, small, reduced = pictures(released), pictures(default, variants), REDUCED[device_of(default).type]
+    large, small, reduced = pictures(released), pictures(default), REDUCED[device_of(default).type]
     return [
         Way("released encoder", "float32", count, lambda: released_tokens(released, large)),
         *map(way, (torch.float32, *reduced)),

@@ -188,6 +188,23 @@ def test_the_client_sends_the_api_key(settings: Settings) -> None:
             client.info()
 
 
+def test_where_no_server_answers_its_address_is_told() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # It does not listen.
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with Client(url) as client, pytest.raises(ConnectionError, match=f"no server answers at {url}: "):
+            client.info()
+
+
+def test_a_sketch_that_cannot_be_read_is_named(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(encoded(draw_sketch(0), "PNG")[:200])
+    assert main(["search", str(damaged), *options, "--no-server"]) == 2
+    assert f"{damaged}: the PNG file is damaged" in capsys.readouterr().err
+
+
 def test_the_table_shows_rank_score_and_path(
     options: list[str], sketch: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

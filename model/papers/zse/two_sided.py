@@ -276,7 +276,8 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     training, validation, further = pictures.training, pictures.validation, pictures.further
     if validation is None and start is None:
         raise ModelError("a recipe that trains on the validation classes needs --start, whose calibration it keeps")
-    print(f"training on {counts(training)} and {len(further.sketches):,} sketches without photos")
+    more = f" and {len(further.sketches):,} sketches without photos" if further.sketches else ""
+    print(f"training on {counts(training)}{more}")
     vectors = read_word_vectors(run.words) if run.data is None and further.sketches else None
     data = training_set(training, further)
     plain = network.prior_replaced(None).vocabulary_replaced(None)
@@ -306,7 +307,8 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         trained = trained.vocabulary_replaced(start.vocabulary, start.config.words)
     save_checkpoint(trained.half(), run.target, notes)
     keep_photo_side(photo_side, run.target)
-    print(f"wrote {run.target}; its words are made by sketch-search model words")
+    said = "" if trained.vocabulary else "; its words are made by sketch-search model words"
+    print(f"wrote {run.target}{said}")
 
 
 def centre_tokens(network: Network, sketches: Sequence[Picture]) -> None:

@@ -15,12 +15,12 @@ import pytest
 import model
 from indexer import Request, build, open_index
 from model import Matcher
-from model.errors import ImageTooLarge
+from model.errors import ImageError, ImageTooLarge
 from model.terminal import Refusal
 from service.commands import main
 from service.commands.explain import explain
 from service.engine import Engine
-from service.errors import BadSearch, ClientGone
+from service.errors import BadInvocation, BadSearch, ClientGone
 from service.explain.files import ExplainedFiles, best_of_index, write_explanation, write_file
 from service.schemas import SearchQuery
 from service.schemas.explain import ExplainParams, ExplainResponse
@@ -106,6 +106,24 @@ def test_photos_are_named_as_they_were_given_and_need_not_be_in_the_index(files:
     assert known.ret_rank is not None
 
 
+def test_a_photo_of_the_index_is_explained_by_its_path_as_results_show_it(place: Place, tmp_path: Path) -> None:
+    assert explain(place.settings, place.sketches[0], [Path("circle/1.png")], tmp_path, like=None, kind="sketch") == 0
+    shown = explained(tmp_path).photos[0]
+    assert shown.path == str(Path("circle/1.png"))
+    assert shown.ret_rank is not None
+    with pytest.raises(BadInvocation, match=r"circle/none\.png"):
+        explain(place.settings, place.sketches[0], [Path("circle/none.png")], tmp_path, like=None, kind="sketch")
+
+
+@pytest.mark.parametrize("broken", ["sketch", "photo"])
+def test_of_several_pictures_the_one_that_cannot_be_read_is_named(place: Place, tmp_path: Path, broken: str) -> None:
+    bad, photo = tmp_path / "bad.png", place.photos / "circle" / "1.png"
+    bad.write_bytes(b"no picture")
+    sketch, photos = (bad, [photo]) if broken == "sketch" else (place.sketches[0], [photo, bad])
+    with pytest.raises(ImageError, match=r"bad\.png: not an image type"):
+        explain(place.settings, sketch, photos, tmp_path / "why", like=None, kind="sketch")
+
+
 @needs_browser
 def test_the_page_shows_every_view_from_the_disk_as_the_service_does(files: Path) -> None:
     with browser.browser(DESKTOP) as driver:
@@ -123,6 +141,9 @@ def test_the_page_shows_every_view_from_the_disk_as_the_service_does(files: Path
         assert ranks[1].startswith("Number ")
         broken = "return [...document.images].filter((one) => one.src && !one.naturalWidth).length"
         wait(driver).until(lambda d: d.execute_script(broken) == 0)
+        # A page can be scrolled and printed; a box in it could not.
+        hidden = "const box = document.querySelector('#why .scroll'); return box.scrollHeight - box.clientHeight"
+        assert driver.execute_script(hidden) == 0
         assert browser.complaints(driver) == browser.requested(driver) == []
 
 
