@@ -7,7 +7,7 @@ import { Nearest } from "./nearest.js";
 import { Overlay } from "./overlay.js";
 import { Rebuilt } from "./rebuilt.js";
 import { largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
-import { VIEWS, offer } from "./views.js";
+import { VIEWS, bestMatches, offer } from "./views.js";
 import { fileName, numberOf, sentence, trouble } from "../shared/words.js";
 
 // People who are colour-blind can distinguish them, too; and each has a letter.
@@ -117,7 +117,10 @@ export class Why {
   }
 
   #begin(answer) {
-    const first = (this.#alike ? middleFirst : largestFirst)(this.#parts).slice(0, PINNED_AT_FIRST);
+    // A part of which the network keeps nothing is found nowhere.
+    const ordered = (this.#alike ? middleFirst : largestFirst)(this.#parts);
+    const found = ordered.filter((one) => bestMatches(answer.photos[0], one.cells).size);
+    const first = (found.length ? found : ordered).slice(0, PINNED_AT_FIRST);
     const pins = this.#parts.filter((one) => first.includes(one)).map((one, i) => pin(one, PINS[i]));
     offer(answer);
     const view = document.querySelector("[name=why-view]:checked").value;
