@@ -64,8 +64,7 @@ def open_matcher(options: argparse.Namespace) -> model.Matcher:
             )
         torch.set_num_threads(int(threads))
         faiss.omp_set_num_threads(int(threads))
-    # The indexer only encodes photos, which is always done in float32. Looking for a faster precision would take time.
-    return model.load(_weights(options) or "default", options.device, torch.float32)
+    return model.load(_weights(options) or "default", options.device)
 
 
 def _weights(options: argparse.Namespace) -> str | None:

@@ -106,7 +106,7 @@ def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
     torch.set_num_threads(setup.threads)
     faiss.omp_set_num_threads(setup.threads)
     try:
-        matcher = model.load(default_checkpoint(setup.weights), setup.device, torch.float32)
+        matcher = model.load(default_checkpoint(setup.weights), setup.device)
         embedder = WantedEmbedder(setup.embedder.spec, download=False).find(matcher.device)
         same = Origin.of(matcher).with_tokens(setup.origin.tokens) == setup.origin
         if not same or not embedder.entry.same(setup.embedder):
