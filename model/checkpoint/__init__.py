@@ -7,6 +7,7 @@ from model.checkpoint.file import (
     average_checkpoints,
     default_checkpoint,
     file_sha256,
+    find_photo_side,
     keep_photo_side,
     load_network,
     load_zse_network,

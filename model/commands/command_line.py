@@ -111,6 +111,10 @@ def _add_trainings(commands: Subparsers) -> None:
     )
     command.add_argument("target", type=a_path, metavar="OUT.safetensors")
 
+    command = commands.add_parser("export", help="write the ONNX graphs by which a two-sided network can be run")
+    command.add_argument("source", type=a_path, metavar="IN.safetensors")
+    command.add_argument("target", type=a_path, metavar="DIR", help="the folder of the graphs is made in it")
+
     command = commands.add_parser("photo-side", help="make the photo side that two-sided networks share")
     command.add_argument("encoder", type=a_path, help="weights of the ViT of photos and sketches, under timm's names")
     command.add_argument("second", type=a_path, help="weights of the ViT that sees photos alone, with its classifier")

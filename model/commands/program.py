@@ -153,6 +153,14 @@ def run_average(options: argparse.Namespace) -> None:
     print(printable(f"wrote {options.target}; its words are made by sketch-search model words"))
 
 
+def run_export(options: argparse.Namespace) -> None:
+    """export IN.safetensors DIR"""
+    from model.engine import read_two_sided, write_graphs
+
+    folder = write_graphs(read_two_sided(options.source).config, options.target)
+    print(printable(f"wrote {folder}"))
+
+
 def run_words(options: argparse.Namespace) -> None:
     """words IN.safetensors --backbone FILE|TIMM-TAG [--recipe RECIPE] OUT.safetensors"""
     from model.papers import give_words

@@ -1,0 +1,280 @@
+"""Writes the ONNX graphs of a two-sided network: its ViTs, and the comparison of pairs.
+
+A graph has the operations and no weights: the engine gives those of a checkpoint and of its photo side when it opens
+the graph. So one set of graphs, a few hundred KiB, serves all checkpoints of one shape. The graphs use two operations
+of ONNX Runtime's own, ``DynamicQuantizeMatMul`` and ``MultiHeadAttention``.
+
+This needs the package ``onnx``, which the extra ``train`` brings; running the graphs does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.errors import ModelError
+from model.network import ModelConfig
+
+#: The version of the graphs: a change of names, inputs or operations raises it.
+VERSION = 1
+VIT, SECOND_VIT, PAIRS = "vit", "second-vit", "pairs"
+_OPSET, _CONTRIB = 20, "com.microsoft"
+# The newest version that the ONNX Runtimes know which pyproject.toml admits.
+_IR_VERSION = 10
+#: Side of a patch of the ViT that sees photos alone, in pixels.
+SECOND_PATCH = 16
+_CROSS_EPS = 1e-5
+
+
+def shape_of(config: ModelConfig) -> dict[str, Any]:
+    """Returns everything of a configuration that its graphs depend on."""
+    names = ("width", "heads", "depth", "patch_size", "mlp_ratio", "norm_eps", "encoder_width", "second_width")
+    return {name: getattr(config, name) for name in (*names, "second_heads", "cross_heads", "cross_ffn")} | {
+        "version": VERSION
+    }
+
+
+def folder_name(config: ModelConfig) -> str:
+    """Returns the name of the folder with the graphs for networks of this shape, such as "graphs-1a2b3c4d"."""
+    digest = hashlib.sha256(json.dumps(shape_of(config), sort_keys=True).encode()).hexdigest()
+    return f"graphs-{digest[:8]}"
+
+
+def is_expressible(config: ModelConfig) -> bool:
+    """True if there are graphs for networks of this configuration: two-sided ones that compare best matches."""
+    released = config.released_value_from_query or config.released_cross_norm
+    return config.encoder == "two-sided" and config.relation == "best-match" and not released
+
+
+def write_graphs(config: ModelConfig, parent: Path) -> Path:
+    """Writes the graphs for a network of this configuration into a folder below ``parent``, and returns the folder.
+
+    Raises ModelError: there are none for such a network, or the folder cannot be written.
+    """
+    if not is_expressible(config):
+        raise ModelError(f"{config.name} is no two-sided network with best matches; PyTorch runs it, as it is")
+    folder = parent / folder_name(config)
+    graphs = {
+        VIT: _vit(config, config.encoder_width, config.heads, config.patch_size, int8=True),
+        SECOND_VIT: _vit(config, config.second_width, config.second_heads, SECOND_PATCH, int8=False),
+        PAIRS: _pairs(config),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, graph in graphs.items():
+            (folder / f"{name}.onnx").write_bytes(graph)
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be written ({error}); name a folder that exists and has room") from error
+    return folder
+
+
+class _Graph:
+    """A graph in the making. Values are named by strings, as in ONNX."""
+
+    def __init__(self) -> None:
+        try:
+            import onnx
+        except ImportError as error:
+            raise ModelError("graphs are written by onnx: pip install 'sketch-search[train]'") from error
+        self._onnx = onnx
+        self._nodes: list[Any] = []
+        self._stored: list[Any] = []
+
+    def __call__(self, operation: str, *inputs: str, contrib: bool = False, **attributes: Any) -> str:
+        """Adds an operation and returns its one output."""
+        return self.several(operation, 1, *inputs, contrib=contrib, **attributes)[0]
+
+    def several(self, operation: str, count: int, *inputs: str, contrib: bool = False, **attributes: Any) -> list[str]:
+        """Adds an operation and returns its outputs."""
+        outputs = [f"v{len(self._nodes)}.{number}" for number in range(count)]
+        domain = _CONTRIB if contrib else ""
+        self._nodes.append(self._onnx.helper.make_node(operation, inputs, outputs, domain=domain, **attributes))
+        return outputs
+
+    def weight(self, name: str, *sizes: int, int8: bool = False) -> str:
+        """Declares a weight that is given when the graph is opened."""
+        tensor = self._onnx.TensorProto(name=name, dims=sizes)
+        tensor.data_type = tensor.INT8 if int8 else tensor.FLOAT
+        tensor.data_location = tensor.EXTERNAL
+        # A weight without a file is refused; the name is never opened.
+        tensor.external_data.add(key="location", value="given")
+        self._stored.append(tensor)
+        return name
+
+    def number(self, value: int | float | Sequence[int]) -> str:
+        """Adds a constant, int64 or float32."""
+        name = f"n{len(self._stored)}"
+        kind = np.float32 if isinstance(value, float) else np.int64
+        self._stored.append(self._onnx.numpy_helper.from_array(np.array(value, kind), name))
+        return name
+
+    def linear(self, x: str, name: str, inputs: int, outputs: int, *, int8: bool = False, bias: bool = True) -> str:
+        """x @ W + b. With int8, x is rounded to 256 levels between its extremes as it comes."""
+        w = self.weight(f"{name}.weight", inputs, outputs, int8=int8)
+        b = self.weight(f"{name}.bias", outputs) if bias else ""
+        if int8:
+            scales = self.weight(f"{name}.scale", outputs)
+            return self("DynamicQuantizeMatMul", x, w, scales, "", b, contrib=True)
+        product = self("MatMul", x, w)
+        return self("Add", product, b) if b else product
+
+    def norm(self, x: str, name: str, width: int, eps: float) -> str:
+        """LayerNorm over the last dimension."""
+        weight, bias = self.weight(f"{name}.weight", width), self.weight(f"{name}.bias", width)
+        return self("LayerNormalization", x, weight, bias, epsilon=eps)
+
+    def heads(self, x: str, heads: int) -> str:
+        """(b, n, d) -> (b, heads, n, d / heads)."""
+        return self("Transpose", self("Reshape", x, self.number([0, 0, heads, -1])), perm=[0, 2, 1, 3])
+
+    def unit(self, x: str) -> str:
+        """Scales along the last dimension to length 1."""
+        return self("LpNormalization", x, axis=-1, p=2)
+
+    def bytes(self, name: str, inputs: dict[str, tuple[int, list[Any]]], outputs: dict[str, str]) -> bytes:
+        """Returns the model. inputs: type and sizes by name; outputs: values by the names that callers use."""
+        helper, kinds = self._onnx.helper, self._onnx.TensorProto
+        for shown, value in outputs.items():
+            self._nodes.append(helper.make_node("Identity", [value], [shown]))
+        graph = helper.make_graph(
+            self._nodes,
+            name,
+            [helper.make_tensor_value_info(given, kind, sizes) for given, (kind, sizes) in inputs.items()],
+            [
+                helper.make_tensor_value_info(shown, kinds.INT64 if shown == "chosen" else kinds.FLOAT, None)
+                for shown in outputs
+            ],
+            self._stored,
+        )
+        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB, 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="sketch-search")
+        data: bytes = model.SerializeToString()
+        return data
+
+
+def _vit(config: ModelConfig, width: int, heads: int, patch: int, *, int8: bool) -> bytes:
+    """A ViT with LayerScale, as ``model.network.two_sided.FrozenVit``, for one picture at a time.
+
+    Inputs: ``pixels`` (1, 3, H, W); ``position`` (1 + n, width); ``kept``, how many patches leave the last block.
+    Outputs: ``tokens`` (1, 1 + kept, width), the class token first; ``chosen`` (kept,), which patches these are,
+    ascending: those with the largest ``importance`` (1, n), the attention of the class token in the last block, the
+    mean over heads; ``attention`` (depth, heads, n), that of each block.
+    """
+    g = _Graph()
+    eps, hidden = config.norm_eps, int(width * config.mlp_ratio)
+    kernel, bias = g.weight("patch_kernel", width, 3, patch, patch), g.weight("patch_bias", width)
+    patches = g("Conv", "pixels", kernel, bias, strides=[patch, patch], kernel_shape=[patch, patch])
+    patches = g("Transpose", g("Reshape", patches, g.number([0, 0, -1])), perm=[0, 2, 1])
+    x = g("Concat", g.weight("class_token", 1, 1, width), patches, axis=1)
+    x = g("Add", x, "position")
+    attention, importance, chosen = [], "", ""
+    for index in range(config.depth):
+        name, last = f"blocks.{index}", index == config.depth - 1
+        y = g.norm(x, f"{name}.norm1", width, eps)
+        q, k, v = g.several("Split", 3, g.linear(y, f"{name}.qkv", width, 3 * width, int8=int8), axis=2, num_outputs=3)
+        of_class = _class_attention(g, q, k, heads, width)
+        attention.append(of_class)
+        if last:
+            importance = g("ReduceMean", of_class, g.number([1]), keepdims=0)
+            _, best = g.several("TopK", 2, importance, "kept", axis=1)
+            chosen = g("Reshape", g.several("TopK", 2, best, "kept", axis=1, largest=0)[0], g.number([-1]))
+            rows = g("Concat", g.number([0]), g("Add", chosen, g.number([1])), axis=0)
+            q, x = g("Gather", q, rows, axis=1), g("Gather", x, rows, axis=1)
+        mixed = g("MultiHeadAttention", q, k, v, contrib=True, num_heads=heads)
+        y = g.linear(mixed, f"{name}.proj", width, width, int8=int8)
+        x = g("Add", x, g("Mul", y, g.weight(f"{name}.scale1", width)))
+        y = g.linear(g.norm(x, f"{name}.norm2", width, eps), f"{name}.fc1", width, hidden, int8=int8)
+        y = g.linear(g("Gelu", y), f"{name}.fc2", hidden, width, int8=int8)
+        x = g("Add", x, g("Mul", y, g.weight(f"{name}.scale2", width)))
+    outputs = {
+        "tokens": g.norm(x, "norm", width, eps),
+        "chosen": chosen,
+        "importance": importance,
+        "attention": g("Concat", *attention, axis=0),
+    }
+    kinds = g._onnx.TensorProto
+    inputs: dict[str, tuple[int, list[Any]]] = {
+        "pixels": (kinds.FLOAT, [1, 3, "height", "width"]),
+        "position": (kinds.FLOAT, ["tokens", width]),
+        "kept": (kinds.INT64, [1]),
+    }
+    return g.bytes("vit", inputs, outputs)
+
+
+def _class_attention(g: _Graph, query: str, key: str, heads: int, width: int) -> str:
+    """The attention weights of the class token to each patch token, (1, heads, n)."""
+    first = g("Slice", query, g.number([0]), g.number([1]), g.number([1]))
+    logits = g("MatMul", g.heads(first, heads), g("Transpose", g.heads(key, heads), perm=[0, 1, 3, 2]))
+    weights = g("Softmax", g("Mul", logits, g.number((width / heads) ** -0.5)), axis=-1)
+    of_patches = g("Slice", weights, g.number([1]), g.number([1 << 31]), g.number([3]))
+    return g("Squeeze", of_patches, g.number([2]))
+
+
+def _pairs(config: ModelConfig) -> bytes:
+    """Cross-attention (section 3.3) and best matches of one sketch and p photos.
+
+    The prior, guesses and the cosine of both [Ret] are not in it. See ``model.network.relation`` for the formulas.
+
+    Inputs: ``sketch`` (1, n_s, d) and ``photos`` (p, n_p, d). Outputs: ``logits`` (p,); for explanations,
+    ``sketch_to_photo`` (p, heads, n_s, n_p) and ``photo_to_sketch`` (p, heads, n_p, n_s), the attention weights;
+    ``aligned_sketch`` (p, n_s, d) and ``aligned_photo`` (p, n_p, d), the tokens after it; ``sketch_worth``
+    (p, n_s - 1) and ``photo_worth`` (p, n_p - 1), how much each patch token counts.
+    """
+    g = _Graph()
+    width, heads = config.width, config.cross_heads
+    other = {"sketch": "photo", "photo": "sketch"}
+    inputs = {"sketch": "sketch", "photo": "photos"}
+    split = {
+        side: {
+            # The query is of the side's own branch; the other branch reads key and value (eq. 6).
+            part: g.heads(g.linear(given, f"{side if part == 'query' else other[side]}.{part}", width, width), heads)
+            for part in ("query", "key", "value")
+        }
+        for side, given in inputs.items()
+    }
+    scale = g.number((width / heads) ** -0.5)
+    weights, aligned = {}, {}
+    for side, given in inputs.items():
+        there = split[other[side]]
+        logits = g("MatMul", split[side]["query"], g("Transpose", there["key"], perm=[0, 1, 3, 2]))
+        weights[side] = g("Softmax", g("Mul", logits, scale), axis=-1)
+        mixed = g("Transpose", g("MatMul", weights[side], there["value"]), perm=[0, 2, 1, 3])
+        mixed = g("Reshape", mixed, g.number([0, 0, width]))
+        y = g("Add", given, g.linear(mixed, f"{side}.out", width, width))
+        y = g.norm(y, f"{side}.norm1", width, _CROSS_EPS)
+        z = g("Relu", g.linear(y, f"{side}.ffn.0", width, config.cross_ffn))
+        z = g("Add", y, g.linear(z, f"{side}.ffn.3", config.cross_ffn, width))
+        aligned[side] = g.norm(z, f"{side}.norm2", width, _CROSS_EPS)
+    after_ret = g.number([1]), g.number([1 << 31]), g.number([1])
+    patches = {side: g("Slice", tokens, *after_ret) for side, tokens in aligned.items()}
+    worth = {
+        side: g("Softmax", g("Squeeze", g.linear(tokens, f"{side}_worth", width, 1), g.number([2])), axis=-1)
+        for side, tokens in patches.items()
+    }
+    photo = g("Transpose", g.unit(patches["photo"]), perm=[0, 2, 1])
+    kernel = g("MatMul", g.unit(patches["sketch"]), photo)
+    matched = {
+        side: g("ReduceMax", kernel, g.number([axis]), keepdims=0) for side, axis in (("sketch", 2), ("photo", 1))
+    }
+    sums = [g("ReduceSum", g("Mul", worth[side], matched[side]), g.number([1]), keepdims=0) for side in matched]
+    total = g("Mul", g("Add", *sums), g("Mul", g.weight("scale"), g.number(0.5)))
+    outputs = {
+        "logits": g("Add", total, g.weight("bias")),
+        "sketch_to_photo": weights["sketch"],
+        "photo_to_sketch": weights["photo"],
+        "aligned_sketch": aligned["sketch"],
+        "aligned_photo": aligned["photo"],
+        "sketch_worth": worth["sketch"],
+        "photo_worth": worth["photo"],
+    }
+    kind = g._onnx.TensorProto.FLOAT
+    taken: dict[str, tuple[int, list[Any]]] = {
+        "sketch": (kind, [1, "sketch_tokens", width]),
+        "photos": (kind, ["photos", "photo_tokens", width]),
+    }
+    return g.bytes("pairs", taken, outputs)

@@ -1,0 +1,247 @@
+"""Runs two-sided networks by ONNX Runtime, on CPUs: ``graphs`` has the operations, a checkpoint the weights.
+
+The matrices of the large ViT are int8, as the photo side's file has them; everything else is float32. Pictures go
+through one by one, since an int8 product scales what it reads by the extremes of the whole batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.engine import graphs
+from model.engine.files import SCALE, TwoSidedFiles
+from model.engine.knowledge import Prior, Vocabulary
+from model.engine.surface import Aligned, Matching, Observed, SelfAttention, grid_maps
+from model.engine.tokens import Floats, Tokens, averaged_variants, unit
+from model.errors import ModelError
+from model.network import Modality, Network
+
+_MATRICES = ("qkv", "proj", "fc1", "fc2")
+
+
+def threads() -> int:
+    """Returns how many threads may compute: OMP_NUM_THREADS if it is set, else the cores of this machine."""
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    return int(named) if named.isdigit() and int(named) else os.cpu_count() or 1
+
+
+class OnnxEngine:
+    """A two-sided network on this machine's CPU; see ``model.engine.surface.Engine``."""
+
+    kind, device, dtype = Network.kind, "cpu", "int8"
+
+    def __init__(self, files: TwoSidedFiles, folder: Path) -> None:
+        """folder: with the graphs, from ``graphs.write_graphs``. Graphs are opened when they are first needed."""
+        self.config, self.calibration = files.config, files.calibration
+        self._files, self._folder, self._threads = files, folder, threads()
+        arrays = files.arrays
+        self.prior = Prior.of(_below("prior.", arrays)) if files.config.prototypes else None
+        self.vocabulary: Vocabulary | None = None
+        if files.config.words:
+            self.vocabulary = Vocabulary.of(_below("vocabulary.", arrays), files.config.drawn)
+        self._head = _below("encoder.head.", arrays)
+        side = {name: array.astype(np.float32) for name, array in _below("head.", files.photo_side).items()}
+        self._photo_head = side
+
+    def encode(self, pictures: Floats, modality: Modality) -> Tokens:
+        """Encodes prepared pictures: see ``Engine``."""
+        count = self.config.token_count(modality) - 1
+        if modality == "sketch":
+            return Tokens.cat([self._sketch(picture, count)[0] for picture in pictures])
+        if len(pictures) == 1:
+            return self._photo(pictures[0], count)[0]
+        # Pictures side by side, each in one thread, take three quarters of the time of one after the other.
+        self._photo(pictures[0], count) if "_second" not in vars(self) else None
+        with ThreadPoolExecutor(self._threads) as pool:
+            return Tokens.cat([tokens for tokens, *_ in pool.map(lambda one: self._photo(one, count), pictures)])
+
+    def relate(self, sketch: Tokens, photos: Tokens) -> Floats:
+        """Computes the relation logits of a sketch and p photos: see ``Engine``."""
+        if not len(photos):
+            return np.empty(0, np.float32)
+        logits = self._run_pairs(("logits",), sketch, photos)[0]
+        if self.config.relation_ret:
+            scale = self._files.arrays["ret_term.scale"]
+            logits = logits + scale * (unit(photos.ret) @ unit(sketch.ret)[0])
+        return logits
+
+    def observe(self, pictures: Floats, modality: Modality) -> Observed:
+        """Encodes the variants of one picture, and records its attention: see ``Engine``."""
+        config, patches = self.config, self.config.patches(modality)
+        kept = config.token_count(modality) - 1
+        everything: Tokens | None = None
+        local: Floats | None = None
+        if modality == "photo":
+            everything, attention, importance, local = self._photo(pictures[0], patches**2)
+            chosen = _most_important(importance, kept)
+            features = everything.features[:, np.concatenate([[0], 1 + chosen])]
+            tokens = Tokens(features, everything.positions[:, chosen])
+        else:
+            found = [self._sketch(picture, kept) for picture in pictures]
+            tokens, attention = averaged_variants(Tokens.cat([one for one, _ in found])), found[0][1]
+        under = cells_of_patches(config.grid, patches)
+        shown = attention[:, :, under]
+        shown = shown * (attention.sum(axis=2, keepdims=True) / shown.sum(axis=2, keepdims=True))
+        mask = grid_maps(tokens.positions[0], np.ones(kept, np.bool_), config.grid)
+        blocks = shown.reshape(*shown.shape[:2], config.grid, config.grid)
+        return Observed(tokens, SelfAttention(blocks, (mask,)), everything, local)
+
+    def align(self, sketch: Tokens, photo: Tokens) -> Aligned:
+        """Aligns a sketch and a photo: see ``Engine``."""
+        names = ("sketch_to_photo", "photo_to_sketch", "aligned_sketch", "aligned_photo", "sketch_worth", "photo_worth")
+        forth, back, of_sketch, of_photo, worth, worth_of_photo = (x[0] for x in self._run_pairs(names, sketch, photo))
+        matching = Matching(float(self._files.arrays["relation.scale"]), worth, worth_of_photo)
+        return Aligned(forth, back, of_sketch[1:], of_photo[1:], matching)
+
+    def _run_pairs(self, names: tuple[str, ...], sketch: Tokens, photos: Tokens) -> list[Floats]:
+        given = {"sketch": sketch.features.astype(np.float32), "photos": photos.features.astype(np.float32)}
+        found: list[Floats] = self._pairs.run(names, given, _ONLY_WHAT_IS_ASKED)
+        return found
+
+    def _sketch(self, picture: Floats, count: int) -> tuple[Tokens, Floats]:
+        """Encodes one sketch: its tokens, a batch of one, and (depth, heads, n), its attention."""
+        config, head = self.config, self._head
+        pixels = _resized(picture, config.sketch_grid * config.patch_size)
+        x, _, importance, attention = self._vit(
+            self._for_sketches, pixels, self._sketch_position, config.sketch_grid**2
+        )
+        summary = np.concatenate([unit(x[:, 0]), unit(x[:, 1:].mean(axis=1))], axis=-1)
+        ret = unit(unit(summary @ head["ret.weight"].T) - head["centre"])
+        chosen = _most_important(importance, count)
+        patches = x[:, 1 + chosen] @ head["tokens.weight"].T + head["tokens.bias"]
+        cells = cells_of_patches(config.sketch_grid, config.grid)[chosen]
+        return Tokens(np.concatenate([ret[:, None], patches], axis=1), cells[None], summary), attention
+
+    def _photo(self, picture: Floats, count: int) -> tuple[Tokens, Floats, Floats, Floats]:
+        """Encodes one photo: its tokens, attention and importance of patches (n,), and the local [Ret] of patches."""
+        head = self._photo_head
+        x, chosen, importance, attention = self._vit(self._for_photos, picture, self._photo_position, count)
+        second, *_ = self._vit(self._second, picture, self._second_position, 0)
+        a, b = unit(unit(x[:, 0]) - head["mean"]), unit(unit(second[:, 0]) - head["second_mean"])
+        ret = unit(unit(np.concatenate([a, b], axis=-1) @ head["ret.weight"].T) - head["centre"])
+        patches = x[:, 1:] @ head["tokens.weight"].T + head["tokens.bias"]
+        tokens = Tokens(np.concatenate([ret[:, None], patches], axis=1), chosen[None])
+        twice = np.concatenate([x[0, 1:], x[0, 1:]], axis=-1)
+        return tokens, attention, importance, unit(unit(twice @ head["from_first.weight"].T) - head["centre"])
+
+    def _vit(
+        self, session: onnxruntime.InferenceSession, picture: Floats, position: Floats, kept: int
+    ) -> tuple[Floats, NDArray[np.int64], Floats, Floats]:
+        """Runs a ViT: its tokens (1, 1 + kept, width), which patches these are, their importance and attention."""
+        given = {"pixels": picture[None], "position": position, "kept": np.array([kept], np.int64)}
+        tokens, chosen, importance, attention = session.run(("tokens", "chosen", "importance", "attention"), given)
+        return tokens, chosen, importance[0], attention
+
+    # The graphs. Sketches come one at a time, and take all threads; photos come many at a time, and take one each.
+
+    @cached_property
+    def _for_sketches(self) -> onnxruntime.InferenceSession:
+        side, tuning = self._files.photo_side, _below("encoder.tuning.", self._files.arrays)
+        return self._open(graphs.VIT, _vit_weights(_below("vit.", side), tuning, int8=True), self._threads)
+
+    @cached_property
+    def _for_photos(self) -> onnxruntime.InferenceSession:
+        side = self._files.photo_side
+        return self._open(graphs.VIT, _vit_weights(_below("vit.", side), _below("tuning.", side), int8=True), 1)
+
+    @cached_property
+    def _second(self) -> onnxruntime.InferenceSession:
+        vit, tuning = (_below(name, self._files.photo_side) for name in ("second_vit.", "second_tuning."))
+        return self._open(graphs.SECOND_VIT, _vit_weights(vit, tuning, int8=False), 1)
+
+    @cached_property
+    def _pairs(self) -> onnxruntime.InferenceSession:
+        arrays = self._files.arrays
+        given = {
+            name.replace("relation.", ""): array.T if array.ndim == 2 else array
+            for name, array in (_below("cross.", arrays) | _below("relation.", arrays)).items()
+        }
+        return self._open(graphs.PAIRS, given, self._threads)
+
+    @cached_property
+    def _photo_position(self) -> Floats:
+        return self._files.photo_side["vit.position"].astype(np.float32)
+
+    @cached_property
+    def _second_position(self) -> Floats:
+        return self._files.photo_side["second_vit.position"].astype(np.float32)
+
+    @property
+    def _sketch_position(self) -> Floats:
+        return self._files.arrays["encoder.position"]
+
+    def _open(self, name: str, weights: Mapping[str, NDArray[Any]], threads: int) -> onnxruntime.InferenceSession:
+        """Opens a graph with these weights. Raises ModelError: it is missing, damaged, or does not fit."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.array(w, order="C")) for w in weights.values()]
+        options.add_external_initializers(list(weights), values)
+        path = self._folder / f"{name}.onnx"
+        try:
+            return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has no common type for its own errors.
+            reason = " ".join(str(error).split())
+            raise ModelError(f"{path} cannot be used ({reason}); sketch-search model export writes it anew") from error
+
+
+_ONLY_WHAT_IS_ASKED = onnxruntime.RunOptions()
+_ONLY_WHAT_IS_ASKED.only_execute_path_to_fetches = True
+
+
+def _below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _vit_weights(
+    vit: Mapping[str, NDArray[Any]], tuning: Mapping[str, NDArray[Any]], *, int8: bool
+) -> dict[str, NDArray[Any]]:
+    """Names the weights of a ViT as its graph does. The matrices become (inputs, outputs)."""
+    given = {name: tuning[name] for name in ("patch_bias",)} | {"patch_kernel": vit["patch_kernel"]}
+    given |= {
+        "class_token": vit["class_token"][None, None],
+        "norm.weight": tuning["norm_weight"],
+        "norm.bias": tuning["norm_bias"],
+    }
+    for index in range(len(vit["qkv"])):
+        name = f"blocks.{index}"
+        for matrix in _MATRICES:
+            values, scale = vit[matrix][index], vit[matrix + SCALE][index].astype(np.float32)
+            given[f"{name}.{matrix}.bias"] = tuning[f"{matrix}_bias"][index]
+            given[f"{name}.{matrix}.weight"] = values.T if int8 else (values * scale[:, None]).T
+            if int8:
+                given[f"{name}.{matrix}.scale"] = scale
+        for norm in ("norm1", "norm2"):
+            given[f"{name}.{norm}.weight"] = tuning[f"{norm}_weight"][index]
+            given[f"{name}.{norm}.bias"] = tuning[f"{norm}_bias"][index]
+        for scale_name in ("scale1", "scale2"):
+            given[f"{name}.{scale_name}"] = tuning[scale_name][index]
+    return {name: array if array.dtype == np.int8 else array.astype(np.float32) for name, array in given.items()}
+
+
+def cells_of_patches(patches: int, grid: int) -> NDArray[np.int64]:
+    """Finds the cell of a grid in which the centre of each patch lies, (patches**2,); both divide one square."""
+    along = (2 * np.arange(patches) + 1) * grid // (2 * patches)
+    cells: NDArray[np.int64] = (along[:, None] * grid + along).ravel()
+    return cells
+
+
+def _most_important(importance: Floats, count: int) -> NDArray[np.int64]:
+    """Chooses the ``count`` most important of n tokens: (count,) indices, ascending; ties go to the first."""
+    return np.sort(np.argsort(-importance, kind="stable")[:count])
+
+
+def _resized(picture: Floats, side: int) -> Floats:
+    """Scales a picture (3, H, W) to (3, side, side), bilinear with antialias."""
+    planes = [Image.fromarray(plane).resize((side, side), Image.Resampling.BILINEAR) for plane in picture]
+    return np.stack([np.asarray(plane, np.float32) for plane in planes])

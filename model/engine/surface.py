@@ -1,0 +1,142 @@
+"""What indexing, searching and explaining need of a network: numpy in, numpy out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.engine.knowledge import Prior, Vocabulary
+from model.engine.tokens import Floats, Tokens
+from model.network import Calibration, Modality, NetworkConfig
+
+Cells = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SelfAttention:
+    """The attention of one picture's [Ret] in each block, and the tokens that each selection kept.
+
+    Attributes:
+        blocks: (depth, heads, grid, grid) float32, the attention of [Ret] to each patch token; zero if the token had
+            been dropped. One head's map sums to 1 minus the attention of [Ret] to itself.
+        kept: one (grid, grid) bool map for each selection, in order.
+    """
+
+    blocks: Floats
+    kept: tuple[NDArray[np.bool_], ...]
+
+    @property
+    def heads(self) -> Floats:
+        """(heads, grid, grid): the last block, by head (Fig. 5)."""
+        last: Floats = self.blocks[-1]
+        return last
+
+    @property
+    def layers(self) -> Floats:
+        """(depth, grid, grid): each block, averaged over its heads; selection keeps the highest (eq. 7)."""
+        mean: Floats = self.blocks.mean(axis=1)
+        return mean
+
+
+@dataclass(frozen=True)
+class Observed:
+    """An encoded picture, and the self-attention of its encoding.
+
+    Attributes:
+        tokens: a batch of one, as a search compares it.
+        attention: self-attention and token selection.
+        everything: the same with the tokens of all patches, if an encoder has more than a search compares.
+        local: (n, d), the local [Ret] of these patches, of length 1; None where ``everything`` is.
+    """
+
+    tokens: Tokens
+    attention: SelfAttention
+    everything: Tokens | None = None
+    local: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How a relation network sums best matches: see ``model.network.relation.BestMatchRelation``.
+
+    Attributes:
+        scale: of the logit. sketch_worth, photo_worth: (n_s,) and (n_p,), how much each patch token counts.
+    """
+
+    scale: float
+    sketch_worth: Floats
+    photo_worth: Floats
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A sketch and a photo after cross-attention.
+
+    Attributes:
+        sketch_to_photo, photo_to_sketch: (heads, 1 + n_s, 1 + n_p) and (heads, 1 + n_p, 1 + n_s), the attention of all
+            tokens, [Ret] first.
+        sketch, photo: (n_s, d) and (n_p, d), the patch tokens.
+        matching: None for the paper's relation network, which compares blocks of patches.
+    """
+
+    sketch_to_photo: Floats
+    photo_to_sketch: Floats
+    sketch: Floats
+    photo: Floats
+    matching: Matching | None
+
+
+class Engine(Protocol):
+    """A network that is ready to compute. Threads may share it.
+
+    Attributes:
+        kind: of network, as in checkpoints. config, calibration: as in checkpoints.
+        prior, vocabulary: what the checkpoint knows beside the network; None for a checkpoint without.
+        device: where it computes, "cpu" or "cuda". dtype: the precision of its large products.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def config(self) -> NetworkConfig: ...
+
+    @property
+    def calibration(self) -> Calibration: ...
+
+    @property
+    def prior(self) -> Prior | None: ...
+
+    @property
+    def vocabulary(self) -> Vocabulary | None: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    def encode(self, pictures: Floats, modality: Modality) -> Tokens:
+        """Encodes prepared pictures (b, 3, H, W): float32 tokens. A picture's tokens depend on it alone, to 1e-4."""
+
+    def relate(self, sketch: Tokens, photos: Tokens) -> Floats:
+        """Computes the relation logits of a sketch, a batch of one, and p photos: (p,) float32.
+
+        They are without prior and guesses. Raises ModelError for a network with one vector for each picture.
+        """
+
+    def observe(self, pictures: Floats, modality: Modality) -> Observed:
+        """Encodes the variants (v, 3, H, W) of one picture, and records its attention; see ``averaged_variants``."""
+
+    def align(self, sketch: Tokens, photo: Tokens) -> Aligned | None:
+        """Aligns a sketch and a photo, a batch of one each; None for a network with one vector for each picture."""
+
+
+def grid_maps(cells: NDArray[Any], values: NDArray[Any], grid: int) -> NDArray[Any]:
+    """Puts values (..., n) of cells (n,) on a grid: (..., grid, grid); other cells are zero."""
+    maps = np.zeros((*values.shape[:-1], grid * grid), values.dtype)
+    maps[..., cells] = values
+    return maps.reshape(*values.shape[:-1], grid, grid)

@@ -1,0 +1,170 @@
+"""The engine that needs no PyTorch, beside the network of PyTorch with the weights that come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model.checkpoint import default_checkpoint, load_network
+from model.commands import main
+from model.engine import OnnxEngine, Tokens, averaged_variants, read_two_sided, sketch_variants, unit, write_graphs
+from model.engine.tokens import Floats
+from model.errors import ModelError
+from model.images import Preprocessing
+from model.network import Network, as_zse
+from model.network import Tokens as Tensors
+from model.network.tokens import averaged_variants as averaged_by_torch
+from model.network.tokens import sketch_variants as variants_by_torch
+from tests.networks import tiny_checkpoint
+from tests.pictures import drawing, photo
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> OnnxEngine:
+    files = read_two_sided(default_checkpoint())
+    return OnnxEngine(files, write_graphs(files.config, tmp_path_factory.mktemp("graphs")))
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return as_zse(load_network(default_checkpoint()))
+
+
+@pytest.fixture(scope="module")
+def photos(engine: OnnxEngine) -> Floats:
+    return np.stack([prepared(engine, photo(name, 240, seed), "photo") for seed, name in enumerate(("star", "cross"))])
+
+
+@pytest.fixture(scope="module")
+def sketch(engine: OnnxEngine) -> Floats:
+    return prepared(engine, drawing("star", 256, 1), "sketch")
+
+
+def prepared(engine: OnnxEngine, picture: Image.Image, modality: str) -> Floats:
+    config = engine.config
+    pixels: Floats = Preprocessing(config.image_size, config.mean, config.std).prepare(picture, modality).numpy()
+    return pixels
+
+
+def tensors(tokens: Tokens) -> Tensors:
+    summary = None if tokens.summary is None else torch.from_numpy(tokens.summary)
+    return Tensors(torch.from_numpy(tokens.features), torch.from_numpy(tokens.positions), summary)
+
+
+def cosines(ours: Floats, theirs: torch.Tensor) -> Floats:
+    found: Floats = (unit(ours) * unit(theirs.numpy())).sum(axis=-1)
+    return found
+
+
+def test_photos_and_sketches_are_encoded_as_pytorch_encodes_them(
+    engine: OnnxEngine, network: Network, photos: Floats, sketch: Floats
+) -> None:
+    with torch.inference_mode():
+        shown = network.encode(torch.from_numpy(photos), "photo")
+        drawn = averaged_by_torch(network.encode(variants_by_torch(torch.from_numpy(sketch)[None], 3), "sketch"))
+    ours = averaged_variants(engine.encode(sketch_variants(sketch, 3), "sketch"))
+    assert cosines(engine.encode(photos, "photo").ret, shown.ret).min() > 0.98
+    assert cosines(ours.ret, drawn.ret).min() > 0.98
+    assert drawn.summary is not None
+    assert ours.summary is not None
+    assert cosines(ours.summary, drawn.summary).min() > 0.98
+
+
+def test_variants_of_a_sketch_are_those_of_pytorch(sketch: Floats) -> None:
+    expected = variants_by_torch(torch.from_numpy(sketch)[None], 3).numpy()
+    np.testing.assert_allclose(sketch_variants(sketch, 3), expected, atol=1e-3)
+
+
+def test_a_photo_is_encoded_alike_whatever_is_encoded_beside_it(engine: OnnxEngine, photos: Floats) -> None:
+    together = engine.encode(photos, "photo")
+    alone = Tokens.cat([engine.encode(photos[row : row + 1], "photo") for row in range(len(photos))])
+    np.testing.assert_allclose(together.features, alone.features, atol=1e-4)
+    np.testing.assert_array_equal(together.positions, alone.positions)
+
+
+def test_pairs_of_the_same_tokens_get_the_logits_of_pytorch(
+    engine: OnnxEngine, network: Network, photos: Floats, sketch: Floats
+) -> None:
+    drawn, shown = engine.encode(sketch[None], "sketch"), engine.encode(photos, "photo")
+    plain = network.prior_replaced(None).vocabulary_replaced(None)
+    with torch.inference_mode():
+        sides = plain.project(tensors(drawn), "sketch"), plain.project(tensors(shown), "photo")
+        expected = plain.relate(*sides).numpy()
+        forth, back = plain.cross.attention(plain.project(tensors(drawn), "sketch"), sides[1].rows(slice(0, 1)))
+    np.testing.assert_allclose(engine.relate(drawn, shown), expected, atol=1e-4)
+    aligned = engine.align(drawn, shown[:1])
+    np.testing.assert_allclose(aligned.sketch_to_photo, forth[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(aligned.photo_to_sketch, back[0].numpy(), atol=1e-5)
+
+
+def test_prior_words_and_guesses_are_those_of_pytorch(
+    engine: OnnxEngine, network: Network, photos: Floats, sketch: Floats
+) -> None:
+    drawn, ret = engine.encode(sketch[None], "sketch"), engine.encode(photos, "photo").ret
+    assert engine.prior is not None
+    assert network.prior is not None
+    assert engine.vocabulary is not None
+    assert network.vocabulary is not None
+    with torch.inference_mode():
+        given, there = torch.from_numpy(ret), tensors(drawn)
+        np.testing.assert_allclose(engine.prior(ret), network.prior(given).numpy(), atol=1e-5)
+        np.testing.assert_allclose(engine.vocabulary.logits(ret), network.vocabulary(given).numpy(), atol=1e-4)
+        np.testing.assert_allclose(engine.vocabulary.levels(ret), network.vocabulary.levels(given).numpy(), atol=1e-4)
+        np.testing.assert_allclose(engine.vocabulary.guess(drawn), network.vocabulary.guess(there).numpy(), atol=1e-5)
+        agreements = network.agreements(network.guessed(there), given).numpy()
+        np.testing.assert_allclose(engine.vocabulary.agreements(drawn, ret), agreements, atol=1e-5)
+
+
+def test_what_is_observed_of_a_photo_is_what_a_search_compares_and_all_patches_besides(
+    engine: OnnxEngine, photos: Floats
+) -> None:
+    seen, grid = engine.observe(photos[:1], "photo"), engine.config.grid
+    searched = engine.encode(photos[:1], "photo")
+    assert seen.everything is not None
+    assert seen.local is not None
+    assert seen.everything.positions.tolist() == [list(range(grid**2))]
+    assert cosines(seen.tokens.ret, torch.from_numpy(searched.ret)).min() > 0.999
+    assert np.flatnonzero(seen.attention.kept[0]).tolist() == seen.tokens.positions[0].tolist()
+    assert seen.attention.blocks.shape == (engine.config.depth, engine.config.heads, grid, grid)
+    sums = seen.attention.heads.sum(axis=(1, 2))
+    assert (sums > 0.5).all()
+    assert (sums < 1).all()
+    np.testing.assert_allclose(np.linalg.norm(seen.local, axis=1), 1, atol=1e-5)
+
+
+def test_a_sketch_is_observed_with_the_attention_of_its_own_patches(engine: OnnxEngine, sketch: Floats) -> None:
+    seen = engine.observe(sketch_variants(sketch, 3), "sketch")
+    expected = averaged_variants(engine.encode(sketch_variants(sketch, 3), "sketch"))
+    np.testing.assert_allclose(seen.tokens.features, expected.features, atol=1e-4)
+    assert seen.everything is None
+    assert np.flatnonzero(seen.attention.kept[0]).tolist() == seen.tokens.positions[0].tolist()
+
+
+def test_export_writes_graphs_that_hold_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(default_checkpoint()), str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("wrote ")
+    (folder,) = tmp_path.iterdir()
+    assert sorted(file.name for file in folder.iterdir()) == ["pairs.onnx", "second-vit.onnx", "vit.onnx"]
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 200_000
+
+
+def test_a_network_without_a_photo_side_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(tiny_checkpoint(tmp_path / "tiny.safetensors")), str(tmp_path)]) == 2
+    assert "has no photo side and is run by PyTorch alone" in capsys.readouterr().err
+
+
+def test_a_graph_that_is_missing_or_damaged_is_named_with_the_command_that_writes_it(
+    tmp_path: Path, photos: Floats
+) -> None:
+    files = read_two_sided(default_checkpoint())
+    folder = write_graphs(files.config, tmp_path)
+    (folder / "vit.onnx").write_bytes(b"no graph")
+    with pytest.raises(ModelError, match="sketch-search model export writes it anew"):
+        OnnxEngine(files, folder).encode(photos, "photo")
+    (folder / "vit.onnx").unlink()
+    with pytest.raises(ModelError, match="sketch-search model export writes it anew"):
+        OnnxEngine(files, folder).encode(photos[:1], "photo")
