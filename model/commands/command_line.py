@@ -35,7 +35,7 @@ _LARGE = ("fresh", "everything", "everyday")
 _METHODS = ("rn", "ret", "fused")
 _PARTS = ("val", "unseen", "train")
 _PRESETS = ("zse-b16", "zse-s16", "zse-ti16")
-_PROTOCOLS = ("zero-shot", "generalised", "cross-data-set", "fine-grained", *_LARGE)
+_PROTOCOLS = ("zero-shot", "generalised", "cross-data-set", "fine-grained", "within", *_LARGE)
 _RESAMPLED = ("queries", "classes")
 _STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quickdraw_80_30")
 _VARIANTS = (1, 2, 3)
@@ -142,12 +142,13 @@ def _add_measurements(commands: Subparsers) -> None:
     command = commands.add_parser(
         "evaluate",
         help="measure how well a checkpoint retrieves",
-        usage="%(prog)s [--weights FILE | --network clip:MODEL] [--split NAME | --data DIR] [options]",
+        usage="%(prog)s [--weights FILE | --network clip:MODEL]... [--split NAME | --data DIR] [options]",
         epilog="example: %(prog)s --split unseen --intervals queries",
     )
-    _add_weights(command)
-    clip = "instead: CLIP's own vectors, by open_clip, such as clip:ViT-B-32/laion2b_s34b_b79k or clip:ViT-B-32@FILE"
-    command.add_argument("--network", metavar="clip:MODEL", help=clip)
+    several = "checkpoint (default: the embedded one); several --weights and --network are compared side by side"
+    command.add_argument("--weights", type=a_path, action="append", metavar="FILE", help=several)
+    clip = "CLIP's own vectors, by open_clip, such as clip:ViT-B-32/laion2b_s34b_b79k or clip:ViT-B-32@FILE"
+    command.add_argument("--network", action="append", metavar="clip:MODEL", help=clip)
     group = command.add_argument_group("what is measured")
     group.add_argument("--protocol", choices=_PROTOCOLS, default="zero-shot", metavar="NAME", help=_listed(_PROTOCOLS))
     splits = (*_PARTS, *_STANDARD_SPLITS)

@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -36,12 +38,14 @@ from model.errors import ModelError
 from model.evaluation import (
     CHANCE,
     RESAMPLED,
+    Evaluation,
     calibrated,
     guess_table,
     measure,
     measure_composites,
     measure_guesses,
     score_matrices,
+    within_matrices,
 )
 from model.matcher import Matcher, find_device, load
 from model.network import (
@@ -169,44 +173,68 @@ def run_words(options: argparse.Namespace) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    """evaluate [--weights FILE | --network clip:MODEL] [--protocol NAME] [--split NAME | --data DIR] [--json] ..."""
+    """evaluate [--weights FILE | --network clip:MODEL]... [--protocol NAME] [--split NAME | --data DIR] [--json] ..."""
     large = options.protocol in LARGE_PROTOCOLS
     if options.words and not large:
         raise ModelError(f"--words is for --protocol {', '.join(LARGE_PROTOCOLS)}")
     if options.by_class and (large or options.protocol == "fine-grained"):
         raise ModelError("--by-class is for category protocols")
-    if options.network is not None and options.weights is not None:
-        raise ModelError("--network goes without --weights: name the one that is to be measured")
     task = read_task(options.protocol, options.split, options.trained_on, options.data)
     task = task.subsampled(*options.every) if options.every else task
     task = task.by_class() if options.by_class else task
-    if options.network is None:
-        path = default_checkpoint(options.weights)
-        dtype = None if options.dtype == "auto" else getattr(torch, options.dtype)
-        matcher, name = load(path, options.device, dtype, variants=options.variants), path.name
-    else:
-        # The threshold of diffusion is chosen on the validation classes, if they are there, as for networks that are
-        # trained here.
-        validation = None if options.data else subsampled(read_protocol("val"), 2, 2)
-        matcher = clip_matcher(options.network, validation, options.device, options.variants or 1)
-        name = options.network
-    found = measure(task, score_matrices(matcher, task.corpus, options.methods, words=options.words))
+    found: dict[str, Evaluation] = {}
+    identities: list[dict[str, object]] = []
+    base = ""
+    for name, matcher in _measured(options):
+        if task.protocol == "within":
+            matrices = within_matrices(matcher, task.corpus)
+        else:
+            matrices = score_matrices(matcher, task.corpus, options.methods, words=options.words)
+        found[name] = measure(task, matrices)
+        # The others are compared with the best method of the first.
+        best = matcher.best_method if matcher.best_method in matrices else next(iter(matrices))
+        base = base or f"{name}: {best}"
+        identities.append(
+            {
+                "checkpoint": name,
+                "checkpoint_sha256": matcher.checkpoint_sha256,
+                "dtype": str(matcher.dtype).removeprefix("torch."),
+                "variants": matcher.variants,
+            }
+        )
+    one = Evaluation.side_by_side(found) if len(found) > 1 else next(iter(found.values()))
+    resampled = options.intervals or RESAMPLED[0]
     if options.json:
-        identity = {
-            "checkpoint": name,
-            "checkpoint_sha256": matcher.checkpoint_sha256,
-            "dtype": str(matcher.dtype).removeprefix("torch."),
-            "variants": matcher.variants,
-            "protocol": task.protocol,
-            "about": task.about,
-        }
-        print(json.dumps(found.json(options.intervals or RESAMPLED[0]) | identity))
+        result = one.json(resampled) | {"protocol": task.protocol, "about": task.about}
+        if len(found) > 1:
+            less = one.differences(base).json(resampled)["intervals"]
+            result |= {"checkpoints": identities, "compared_with": base, "differences": less}
+        print(json.dumps(result | identities[0] if len(found) == 1 else result))
         return
-    print(found.table())
+    print(one.table())
     for sentence in task.about:
         print(f"\n{task.protocol}: {sentence}")
     if options.intervals:
-        print("\n" + found.interval_table(options.intervals))
+        print("\n" + one.interval_table(options.intervals))
+    if len(found) > 1:
+        print("\n" + one.difference_table(base, resampled))
+
+
+def _measured(options: argparse.Namespace) -> Iterator[tuple[str, Matcher]]:
+    """Loads, one after the other, the networks that ``evaluate`` is to measure, each with a name of its own."""
+    default = os.environ.get("SBIR_WEIGHTS")
+    files = options.weights or ([] if options.network else [Path(default) if default else None])
+    paths = [default_checkpoint(file) for file in files]
+    dtype = None if options.dtype == "auto" else getattr(torch, options.dtype)
+    names = [path.name for path in paths]
+    for path in paths:
+        name = path.name if names.count(path.name) == 1 else str(path)
+        yield name, load(path, options.device, dtype, variants=options.variants)
+    for name in options.network or ():
+        # The threshold of diffusion is chosen on the validation classes, if they are there, as for networks that are
+        # trained here.
+        validation = None if options.data else subsampled(read_protocol("val"), 2, 2)
+        yield name, clip_matcher(name, validation, options.device, options.variants or 1)
 
 
 def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:

@@ -31,10 +31,19 @@ from model.datasets.corpus import (
 )
 from model.errors import ModelError
 
-Protocol = Literal["zero-shot", "generalised", "cross-data-set", "fine-grained", "fresh", "everything", "everyday"]
+Protocol = Literal[
+    "zero-shot", "generalised", "cross-data-set", "fine-grained", "within", "fresh", "everything", "everyday"
+]
 # Protocols of large galleries, for which only the optional data has pictures.
 LARGE_PROTOCOLS: tuple[Protocol, ...] = ("fresh", "everything", "everyday")
-PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "generalised", "cross-data-set", "fine-grained", *LARGE_PROTOCOLS)
+PROTOCOLS: tuple[Protocol, ...] = (
+    "zero-shot",
+    "generalised",
+    "cross-data-set",
+    "fine-grained",
+    "within",
+    *LARGE_PROTOCOLS,
+)
 PARTS = ("val", "unseen", "train")
 # Splits of public data sets. The numbers count the seen and the unseen classes.
 STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quickdraw_80_30")

@@ -38,6 +38,8 @@ ALL, HARMONIC = "all", "harmonic mean"
 FIRST = 10
 # Ranks that count as found: among the photos of the sketch's class and source, and in the whole gallery.
 WITHIN, GALLERY = (1, 5, 10), (1, 10)
+# What is looked for within one kind of pictures, and across both.
+WITHIN_GROUPS = ("sketches by a sketch", "photos by a photo", "photos by a sketch")
 _CHUNK_ELEMENTS = 1 << 22
 
 # The figures of each query, (q,) float64, by method and by the name of the figure.
@@ -88,6 +90,14 @@ class Evaluation:
         counts = {name: int(chosen.sum()) for name, chosen in rows.items()}
         return Evaluation(corpus, queries, per_query, counts, figures)
 
+    @staticmethod
+    def side_by_side(found: Mapping[str, Evaluation]) -> Evaluation:
+        """Joins evaluations of one task; the methods of each get its name in front: "NAME: METHOD"."""
+        first = next(iter(found.values()))
+        per_query = {f"{name}: {m}": figures for name, one in found.items() for m, figures in one.per_query.items()}
+        figures = {f"{name}: {m}": groups for name, one in found.items() for m, groups in one.figures.items()}
+        return Evaluation(first.corpus, first.queries, per_query, first.groups, figures)
+
     def table(self) -> str:
         """Writes a line for each method and group, under the titles of the figures."""
         names = list(next(iter(self.figures.values()))[ALL])
@@ -107,13 +117,22 @@ class Evaluation:
 
     def interval_table(self, resampled: Resampled) -> str:
         """Writes a line for each method, with the intervals of its figures."""
-        found = self.intervals(resampled)
-        head = "".join(f"{TITLES[name]:>28}" for name in next(iter(found.values())))
-        lines = [f"{LEVEL:.0%} intervals by {RESAMPLES} resamples of {resampled}", "", f"{'method':<34}{head}"]
-        for method, row in found.items():
-            cells = (f"{i.value:.4f} [{i.low:.4f}, {i.high:.4f}]" for i in row.values())
-            lines.append(f"{method:<34}" + "".join(f"{cell:>28}" for cell in cells))
-        return "\n".join(lines)
+        title = f"{LEVEL:.0%} intervals by {RESAMPLES} resamples of {resampled}"
+        return _interval_table(title, self.intervals(resampled))
+
+    def difference_table(self, base: str, resampled: Resampled) -> str:
+        """Writes a line for each other method, with the intervals of its figures less those of the method ``base``."""
+        title = f"less {base}: {LEVEL:.0%} intervals of the differences, by {RESAMPLES} resamples of {resampled}"
+        return _interval_table(title, self.differences(base).intervals(resampled))
+
+    def differences(self, base: str) -> Evaluation:
+        """Subtracts the figures of the method ``base`` from those of the other methods, query by query."""
+        per_query = {
+            method: {name: column - self.per_query[base][name] for name, column in columns.items()}
+            for method, columns in self.per_query.items()
+            if method != base
+        }
+        return Evaluation.of(self.corpus, self.queries, per_query, {})
 
     def intervals(self, resampled: Resampled) -> dict[str, dict[str, Interval]]:
         """Computes the interval of every figure of every method, over all queries."""
@@ -134,6 +153,16 @@ class Evaluation:
         return {"queries": len(corpus.sketches), "photos": len(corpus.photos), "classes": len(classes)}
 
 
+def _interval_table(title: str, found: Mapping[str, Mapping[str, Interval]]) -> str:
+    width = max(34, *(len(method) + 2 for method in found))
+    head = "".join(f"{TITLES[name]:>28}" for name in next(iter(found.values())))
+    lines = [title, "", f"{'method':<{width}}{head}"]
+    for method, row in found.items():
+        cells = (f"{i.value:.4f} [{i.low:.4f}, {i.high:.4f}]" for i in row.values())
+        lines.append(f"{method:<{width}}" + "".join(f"{cell:>28}" for cell in cells))
+    return "\n".join(lines)
+
+
 def measure(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
     """Computes the figures of the task's protocol.
 
@@ -142,6 +171,8 @@ def measure(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluat
     """
     if task.protocol in LARGE_PROTOCOLS or task.each_class:
         return _measure_groups(task, matrices)
+    if task.protocol == "within":
+        return _measure_within(task, matrices)
     return (_measure_instances if task.protocol == "fine-grained" else _measure_categories)(task, matrices)
 
 
@@ -155,6 +186,27 @@ def _measure_categories(task: Task, matrices: Mapping[str, NDArray[np.floating]]
             groups[name] = named
     per_query = {method: query_metrics(matrix, relevant) for method, matrix in matrices.items()}
     return Evaluation.of(task.corpus, scored, per_query, dict(sorted(groups.items())))
+
+
+def _measure_within(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
+    """Measures how each picture finds the others of its class among those of its kind, and sketches the photos.
+
+    matrices: the scores of all pictures, sketches before photos, against all of them.
+    """
+    sketches, pictures = len(task.corpus.sketches), task.corpus.sketches + task.corpus.photos
+    of_sketch = np.arange(len(pictures)) < sketches
+    asked = np.concatenate([np.arange(len(pictures)), np.arange(sketches)])
+    # First each picture looks among its own kind, then each sketch among the photos.
+    own = (of_sketch[:, None] == of_sketch[None]) & ~np.eye(len(pictures), dtype=np.bool_)
+    allowed = np.concatenate([own, np.tile(~of_sketch, (sketches, 1))])
+    relevant = relevance(Corpus(pictures, pictures))[asked] & allowed
+    scored = relevant.any(axis=1)
+    per_query = {
+        m: query_metrics(np.where(allowed, matrix[asked], -np.inf), relevant) for m, matrix in matrices.items()
+    }
+    half = np.where(np.arange(len(asked)) < sketches, 0, np.where(np.arange(len(asked)) < len(pictures), 1, 2))[scored]
+    groups = {name: half == number for number, name in enumerate(WITHIN_GROUPS)}
+    return Evaluation.of(task.corpus, tuple(pictures[row] for row in asked[scored]), per_query, groups)
 
 
 def _measure_instances(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:

@@ -53,6 +53,12 @@ def score_matrices(
     return matrices
 
 
+def within_matrices(matcher: Matcher, corpus: Corpus) -> dict[str, NDArray[np.floating]]:
+    """Computes the cosines of [Ret] among all pictures, sketches before photos: (s + p, s + p) float32, as "ret"."""
+    ret = torch.nn.functional.normalize(torch.cat([tokens.ret for tokens in encoded(matcher, corpus)]), dim=1)
+    return {"ret": (ret @ ret.T).numpy()}
+
+
 def word_matrices(
     matcher: Matcher, labels: Sequence[str], gallery: Tokens, matrices: Mapping[str, NDArray[np.floating]]
 ) -> dict[str, NDArray[np.floating]]:

@@ -226,7 +226,6 @@ def test_clip_is_measured_by_its_own_image_vectors_as_open_clip_gives_them(
     [
         (["--network", "resnet"], "name clip:MODEL"),
         (["--network", "clip:"], "name clip:MODEL"),
-        (["--network", "clip:ViT-B-32/x", "--weights", "tiny.safetensors"], "goes without --weights"),
         (["--network", "clip:nowhere"], "such as ViT-B-32"),
     ],
 )
@@ -235,3 +234,37 @@ def test_a_baseline_that_cannot_be_had_is_a_sentence(
 ) -> None:
     assert main(["evaluate", *arguments, "--data", str(folder / "data")]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_checkpoints_are_compared_side_by_side(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tiny_checkpoint(folder / "other.safetensors", seed=1)
+    both = ("--weights", folder / "tiny.safetensors", "--weights", other, "--data", folder / "data")
+    result = printed(capsys, *both)
+    assert [one["checkpoint"] for one in result["checkpoints"]] == ["tiny.safetensors", "other.safetensors"]
+    base, method = result["compared_with"], "other.safetensors: ret"
+    assert base.startswith("tiny.safetensors: ")
+    less = result["differences"]["methods"][method]["map_all"]
+    figures = (result["methods"][name]["all"]["map_all"] for name in (method, base))
+    assert less["value"] == pytest.approx(next(figures) - next(figures))
+    assert less["low"] <= less["value"] <= less["high"]
+    assert main(["evaluate", *map(str, both)]) == 0
+    assert f"less {base}: 95% intervals of the differences" in capsys.readouterr().out
+
+
+def test_pictures_find_others_of_their_class_among_their_own_kind() -> None:
+    corpus = Corpus(labelled("sketch", "ant", "ant", "bee", "bee"), labelled("photo", "ant", "bee", "ant"))
+    # Each picture is nearest to itself, which does not count. The sketches of ants lie together, those of bees apart.
+    places = np.array([0.0, 0.1, 0.3, 5.0, 6.0, 7.0, 8.0])
+    found = measure(Task(corpus, "within"), {"ret": -np.abs(places[:, None] - places[None])})
+    ret = {group: row["map_all"] for group, row in found.figures["ret"].items()}
+    assert ret["sketches by a sketch"] == pytest.approx((1 + 1 + 1 / 3 + 1) / 4)
+    assert ret["photos by a photo"] == pytest.approx(1 / 2)
+    assert found.groups == {"all": 10, "sketches by a sketch": 4, "photos by a photo": 2, "photos by a sketch": 4}
+
+
+def test_the_protocol_within_prints_each_kind(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = printed(
+        capsys, "--weights", folder / "tiny.safetensors", "--data", folder / "data", "--protocol", "within"
+    )
+    assert set(result["methods"]) == {"ret"}
+    assert result["groups"]["photos by a sketch"] == 12
