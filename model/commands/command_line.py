@@ -176,6 +176,24 @@ def _add_measurements(commands: Subparsers) -> None:
     intervals = "95%% intervals by resampling queries or classes"
     group.add_argument("--intervals", choices=_RESAMPLED, metavar="NAME", help=intervals)
 
+    command = commands.add_parser(
+        "table",
+        help="train and measure the rows of a paper's table",
+        epilog="example: %(prog)s one-budget --budget 2000 --resume",
+    )
+    command.add_argument("name", metavar="NAME", help="of a file in recipes/tables of this package, such as one-budget")
+    _add_data(command)
+    vit = "the ViT to start from, a safetensors file or a timm tag (default: that of SKETCH_SEARCH_DATA)"
+    command.add_argument("--backbone", metavar="FILE|TIMM-TAG", help=vit)
+    command.add_argument("--words", type=a_path, metavar="FILE", help="word vectors, as for train")
+    command.add_argument("--budget", type=_positive, metavar="N", help="pictures that each training sees")
+    command.add_argument("--row", action="append", dest="rows", metavar="NAME", help="this row only (default: all)")
+    command.add_argument("--runs", type=a_path, default="runs/tables", metavar="DIR", help="default: runs/tables")
+    command.add_argument("--resume", action="store_true", help="go on with trainings that were stopped")
+    command.add_argument("--plot", type=a_path, metavar="FILE.svg", help="draw the table's figure, by matplotlib")
+    command.add_argument("--page", type=a_path, metavar="PAGE.md", help="write the table between its marks in a page")
+    _add_json(command)
+
     command = commands.add_parser("composites", help="measure whether matching patches point at the thing drawn")
     _add_weights(command)
     command.add_argument("--split", choices=_PARTS, default="val", help="classes (default: val)")
@@ -224,6 +242,12 @@ def _add_json(command: Options) -> None:
 def _add_weights(command: Parser) -> None:
     default, purpose = os.environ.get("SBIR_WEIGHTS") or None, "checkpoint (default: the embedded one)"
     command.add_argument("--weights", type=a_path, default=default, metavar="FILE", help=purpose)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"a number from 1 on, not {text!r}")
+    return int(text)
 
 
 def _every(text: str) -> tuple[int, int]:

@@ -172,6 +172,23 @@ def run_words(options: argparse.Namespace) -> None:
     give_words(options.source, options.backbone, options.target, recipe=options.recipe, data=options.data)
 
 
+def run_table(options: argparse.Namespace) -> None:
+    """table NAME [--data DIR] [--budget N] [--row NAME] [--resume] [--plot FILE] [--page PAGE] [--json]"""
+    from model.papers import TableRun, run_table, write_block
+
+    rows = tuple(options.rows or ())
+    run = TableRun(
+        options.data, options.words, options.backbone, options.budget, rows, Path(options.runs), options.resume
+    )
+    budget = f" --budget {options.budget}" if options.budget else ""
+    shown = run_table(options.name, run, f"python -m model table {options.name}{budget}")
+    print(shown.json() if options.json else shown.markdown())
+    if options.page:
+        write_block(options.page, options.name, shown.markdown())
+    if options.plot:
+        shown.plot(options.plot)
+
+
 def run_evaluate(options: argparse.Namespace) -> None:
     """evaluate [--weights FILE | --network clip:MODEL]... [--protocol NAME] [--split NAME | --data DIR] [--json] ..."""
     large = options.protocol in LARGE_PROTOCOLS

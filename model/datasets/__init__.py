@@ -21,6 +21,7 @@ from model.datasets.corpus import (
 )
 from model.datasets.tasks import (
     LARGE_PROTOCOLS,
+    Protocol,
     Task,
     hold_out,
     one_data_set,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
@@ -111,6 +112,11 @@ class Recipe(Table):
         return ("ret",)
 
     @property
+    def pictures(self) -> int:
+        """The number of pictures that a step sees."""
+        raise NotImplementedError
+
+    @property
     def dtype(self) -> torch.dtype:
         """The precision to compute in on this machine."""
         return torch.bfloat16 if self.bf16 and multiplies_bf16() else torch.float32
@@ -186,6 +192,10 @@ class ZseRecipe(Recipe):
         return tuple(method for method, weight in trained.items() if weight)
 
     @property
+    def pictures(self) -> int:
+        return 4 * self.quadruplets.samples
+
+    @property
     def config(self) -> ModelConfig:
         """The configuration of the network. Raises ModelError for one that cannot be used."""
         return self.configured(ModelConfig, **dataclasses.asdict(preset(self.preset)))
@@ -245,6 +255,11 @@ class TwoSidedRecipe(Recipe):
     def methods(self) -> tuple[Method, ...]:
         return ("rn", "ret")
 
+    @property
+    def pictures(self) -> int:
+        """Sketches alone: photos are encoded once, before the first step."""
+        return self.classes
+
     def config(self, photo_side: str) -> ModelConfig:
         """Makes the configuration of a network on the photo side with this SHA-256. Raises ModelError if unusable."""
         return self.configured(ModelConfig, **dataclasses.asdict(preset("two-sided-s14")) | {"photo_side": photo_side})
@@ -270,6 +285,10 @@ class VectorRecipe(Recipe):
     steps: Count = 1500
     batch: Several = 16
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def pictures(self) -> int:
+        return 2 * self.batch
 
     @property
     def image_size(self) -> int:
@@ -431,8 +450,8 @@ _KINDS: dict[str | None, TypeAdapter[AnyRecipe]] = {
 }
 
 
-def read_recipe(path: Path) -> AnyRecipe:
-    """Reads a recipe from TOML.
+def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> AnyRecipe:
+    """Reads a recipe from TOML, with ``changes`` of its keys.
 
     The key ``base`` names another recipe that this one changes: a file beside it, or a name. A name has no ending, such
     as "paper" or "two-sided/own", and means a file in RECIPES. Tables are merged key by key. The key ``method`` names
@@ -442,7 +461,7 @@ def read_recipe(path: Path) -> AnyRecipe:
     """
     path = recipe_file(path)
     try:
-        content = _content(path)
+        content = _merged(_content(path), changes or {})
         method = content.pop("method", None)
         if method not in _KINDS:
             raise ValueError(f"there is no method {method!r}")
@@ -465,7 +484,8 @@ def recipe_file(path: Path) -> Path:
     """Finds the file that a path or a name means. Raises ModelError, with the known names, if there is none."""
     file = path if path.suffix else RECIPES / f"{path}.toml"
     if not file.is_file():
-        known = sorted(found.relative_to(RECIPES).with_suffix("").as_posix() for found in RECIPES.rglob("*.toml"))
+        files = (found.relative_to(RECIPES).with_suffix("").as_posix() for found in RECIPES.rglob("*.toml"))
+        known = sorted(name for name in files if not name.startswith("tables/"))
         raise ModelError(f"there is no recipe {path}; name a file that ends in .toml, or one of {', '.join(known)}")
     return file
 
@@ -476,10 +496,13 @@ def _content(path: Path) -> dict[str, Any]:
     base = content.pop("base", None)
     if base is None:
         return content
-    merged = _content(path.parent / base if Path(base).suffix else recipe_file(Path(base)))
-    for name, value in content.items():
-        merged[name] = merged.get(name, {}) | value if isinstance(value, dict) else value
-    return merged
+    return _merged(_content(path.parent / base if Path(base).suffix else recipe_file(Path(base))), content)
+
+
+def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts changes over the keys, table by table."""
+    joined = {name: content.get(name, {}) | value for name, value in changes.items() if isinstance(value, dict)}
+    return {**content, **changes, **joined}
 
 
 def _unusable(path: Path, why: str) -> ModelError:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -79,6 +80,14 @@ def digest(words: str, weights: Mapping[str, torch.Tensor]) -> str:
     return found.hexdigest()
 
 
+class Diverged(ModelError):
+    """The losses or the scores of a training are no longer finite."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"training diverged at step {step}; lower the learning rates in the recipe")
+        self.step = step
+
+
 def warmed_cosine(step: int, steps: int, warmup: int, last: float) -> float:
     """Returns the learning rate's share at step 0, 1, ...: a linear rise to 1, then a fall by a cosine to ``last``."""
     if step < warmup:
@@ -139,6 +148,8 @@ class Trainer(ABC, Generic[Trained]):
         recipe = self.recipe
         part = subsampled(validation, recipe.evaluate_share, recipe.evaluate_share)
         scores = score_matrices(trained_matcher(self.trained, recipe.dtype, recipe.methods), part)
+        if any(np.isnan(matrix).any() for matrix in scores.values()):
+            raise Diverged(self.step)
         relevant = relevance(part)
         figures = {method: category_metrics(matrix, relevant)["map_all"] for method, matrix in scores.items()}
         return {f"val_{method}": round(figure, 4) for method, figure in figures.items()}
@@ -201,7 +212,7 @@ class Trainer(ABC, Generic[Trained]):
             self.optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(total)
         if not torch.isfinite(total):
-            raise ModelError(f"training diverged at step {self.step}; lower the learning rates in the recipe")
+            raise Diverged(self.step)
         nn.utils.clip_grad_norm_(self.network.parameters(), chosen.clip)
         self.optimiser.step()
         self.step += 1

@@ -20,7 +20,8 @@ CLIP_AT = 'method = "clip-at"\nbackbone = "clip"\nsteps = 4\nbatch = 4\ncategori
 
 
 def test_the_committed_recipes_can_be_read() -> None:
-    found = {path.relative_to(RECIPES).with_suffix(""): path for path in RECIPES.rglob("*.toml")}
+    files = [path for path in RECIPES.rglob("*.toml") if path.parent.name != "tables"]
+    found = {path.relative_to(RECIPES).with_suffix(""): path for path in files}
     recipes = {name: read_recipe(path) for name, path in found.items()}
     assert Counter(map(type, recipes.values())) == {ZseRecipe: 4, TwoSidedRecipe: 4, AnchorRecipe: 7, ClipAtRecipe: 4}
     assert all(recipe.steps > 0 for recipe in recipes.values())

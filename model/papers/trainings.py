@@ -1,0 +1,21 @@
+"""Says which function trains by each kind of recipe."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from model.papers.clip_at import clip_at_trainer
+from model.papers.recipe import AnchorRecipe, ClipAtRecipe, Recipe, TwoSidedRecipe, ZseRecipe
+from model.papers.runs import Run, train_from_backbone
+from model.papers.sketch_an_anchor import anchor_trainer
+from model.papers.zse.trainer import zse_trainer
+from model.papers.zse.two_sided import train_two_sided
+
+# The function that trains by each kind of recipe, from the recipe and the options. The next call continues a training
+# that was stopped.
+TRAININGS: Mapping[type[Recipe], Callable[[Any, Run], None]] = {
+    ZseRecipe: partial(train_from_backbone, zse_trainer),
+    TwoSidedRecipe: train_two_sided,
+    AnchorRecipe: partial(train_from_backbone, anchor_trainer),
+    ClipAtRecipe: partial(train_from_backbone, clip_at_trainer),
+}

@@ -1,0 +1,145 @@
+"""Tables of a few rows, on generated pictures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from model.commands import main
+from model.papers import tables
+from model.papers.recipe import read_recipe
+from tests.learning import NETWORK, small_backbone, toml, write_class_folders
+
+RECIPE = f"""\
+preset = "zse-ti16"
+steps = 5
+bf16 = false
+[network]
+image_size = 64
+{toml(NETWORK)}
+[quadruplets]
+samples = 2
+[optimiser]
+encoder_rate = 1e-3
+head_rate = 2e-3
+"""
+TABLE = """\
+title = "Two rows"
+costs = true
+budget = 24
+[[row]]
+name = "not trained"
+recipe = "RECIPE"
+budget = 0
+method = "ret"
+[[row]]
+name = "trained"
+recipe = "RECIPE"
+rates = [1.0, RATE]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Class folders, a recipe, a ViT, and a table of the name "two"."""
+    write_class_folders(tmp_path / "data", seeds=range(3))
+    (tmp_path / "small.toml").write_text(RECIPE)
+    save_file(small_backbone(), tmp_path / "vit.safetensors")
+    write_table(tmp_path, TABLE)
+    monkeypatch.setattr(tables, "TABLES", tmp_path)
+    return tmp_path
+
+
+def write_table(folder: Path, text: str, rate: float = 0.3) -> None:
+    (folder / "two.toml").write_text(text.replace("RECIPE", str(folder / "small.toml")).replace("RATE", str(rate)))
+
+
+def run(folder: Path, *options: str | Path, name: str = "two") -> int:
+    given = ("--data", folder / "data", "--backbone", folder / "vit.safetensors", "--runs", folder / "runs")
+    return main(["table", name, *map(str, given), *map(str, options)])
+
+
+def test_a_table_trains_chooses_rates_and_measures_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    plain, trained = result["rows"]
+    assert [row["pictures"] for row in (plain, trained)] == [0, 24]
+    assert set(trained["validation"]) == {"1", "0.3"}
+    assert plain["difference"]["value"] == 0
+    first = trained["figures"]["map_all"]
+    assert first["low"] <= first["value"] <= first["high"]
+    assert trained["difference"]["value"] == pytest.approx(first["value"] - plain["figures"]["map_all"]["value"])
+    assert plain["costs"]["G a photo"] > 0
+    assert plain["costs"]["M a pair"] > 0
+    logs = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+    # A second time nothing is trained or measured, and a page gets the table between its marks.
+    page = folder / "page.md"
+    page.write_text("Before\n<!-- begin: table two -->\nold\n<!-- end: table two -->\nAfter\n")
+    assert run(folder, "--page", page) == 0
+    assert logs == {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+    text = page.read_text()
+    assert text.startswith("Before\n<!-- begin: table two -->\nTwo rows: ")
+    assert text.endswith("<!-- end: table two -->\nAfter\n")
+    assert "old" not in text
+    assert "Budget 24 pictures, seeds 0" in text
+
+
+def test_a_stopped_training_goes_on_if_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder) == 0
+    whole = capsys.readouterr().out
+    (checkpoint, *_) = sorted((folder / "runs").rglob("final.safetensors"))
+    checkpoint.unlink()  # as after a kill before the last file
+    assert run(folder) == 2
+    assert f"the training in {checkpoint.parent} was stopped; --resume goes on with it" in capsys.readouterr().err
+    assert run(folder, "--resume") == 0
+    assert capsys.readouterr().out == whole
+
+
+def test_a_rate_that_diverges_leaves_the_other_rates(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(folder, TABLE, rate=1e30)
+    assert run(folder) == 0
+    found = capsys.readouterr()
+    assert "trained at 1e+30 times its rates: training diverged" in found.err
+    assert "1e+30: diverged" in found.out
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("three", (), "there is no table three; name one of small, two"),
+        ("two", ("--row", "other"), "two has no row other; its rows are not trained, trained"),
+    ],
+)
+def test_an_unknown_table_or_row_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str, options: tuple[str, ...], reason: str
+) -> None:
+    assert run(folder, *options, name=name) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_what_the_data_lacks_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(folder, TABLE.replace("budget = 24", 'budget = 24\nprotocol = "fine-grained"'))
+    assert run(folder) == 2
+    assert "no sketch is named after a photo" in capsys.readouterr().err
+
+
+def test_without_matplotlib_the_table_is_printed_and_the_plot_is_not(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert run(folder, "--plot", folder / "figure.svg") == 2
+    found = capsys.readouterr()
+    assert "| trained |" in found.out
+    assert "plots need matplotlib: pip install matplotlib" in found.err
+
+
+@pytest.mark.parametrize("path", sorted(tables.TABLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_table_has_usable_recipes(path: Path) -> None:
+    table = tables.read_table(path.stem)
+    for row in table.rows:
+        recipe = read_recipe(Path(row.recipe), tables._joined(table.set, row.set))
+        assert recipe.pictures > 1
