@@ -63,12 +63,12 @@ def take(driver: Browser, screen: Screen, sketch: str | Path, stem: Path) -> Non
 
 def take_searches(driver: Browser, screen: Screen, word: str, stem: Path) -> None:
     """Take kinds, one of them open, then photos like the best one, then those of a word: STEM-*.png."""
-    driver.find_element(By.XPATH, "//input[@name='view'][@value='kinds']/..").click()
-    wait(driver).until(lambda d: " kind" in d.find_element(By.ID, "status").text)
+    driver.execute_script("document.querySelector('#views [value=kinds]').click()")
+    wait(driver).until(lambda d: " group" in d.find_element(By.ID, "status").text)
     take_results(driver, screen, stem.with_name(f"{stem.name}-kinds.png"))
     driver.execute_script("document.querySelector('#results .toggle')?.click()")
     take_results(driver, screen, stem.with_name(f"{stem.name}-kind.png"))
-    driver.find_element(By.CSS_SELECTOR, "#results .small.like").click()
+    driver.execute_script("document.querySelector('#results .small.like').click()")
     wait(driver).until(lambda d: "#like=" in d.current_url)
     take_results(driver, screen, stem.with_name(f"{stem.name}-likes.png"))
     field = driver.find_element(By.ID, "word")

@@ -29,6 +29,8 @@ import { Why } from "./why/why.js";
 
 // This many fit a screen beside the sketch, and take a few seconds.
 const EXPLAINED = 6;
+// Photos keep their places for as long as strokes follow each other.
+const REST_MS = 900;
 
 const api = new Api();
 const paper = new Paper(part("paper"));
@@ -75,12 +77,17 @@ const server = new Server(api, {
 // Whether this server explains at all, and whether it has refused to explain the photos that are shown.
 let explains = true;
 let refused = null;
+// How often the drawing has changed, and after how many changes what is shown was searched for.
+let changes = 0;
+let shownAfter = 0;
+let resting = 0;
 // Whether the search that runs follows from drawing on. Then what is shown already keeps its place.
 let drawingOn = false;
 
 async function runSearch(signal) {
   // What is found without the drawing is another list.
   const stay = drawingOn && !query.empty;
+  const after = changes;
   const drawn = await query.snapshot();
   // An empty sheet is no part of the query.
   const snapshot = { ...drawn, blob: query.empty ? null : drawn.blob };
@@ -90,14 +97,33 @@ async function runSearch(signal) {
     throw new Error(`The image is too large; this server takes ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
   }
   const params = { ...options.params, ...parts.params, ...(drawn.kind === "photo" ? { kind: "photo" } : {}) };
-  return { answer: await api.search(snapshot.blob, params, signal), asked: { snapshot, params }, stay };
+  return { answer: await api.search(snapshot.blob, params, signal), asked: { snapshot, params }, stay, after };
 }
 
-function showFound({ answer, asked, stay }) {
+function showFound({ answer, asked, stay, after }) {
   server.rest();
+  shownAfter = after;
   found.show(answer, asked, stay);
   filter.know(found.best);
   word.guess(answer.guesses);
+  clearTimeout(resting);
+  resting = setTimeout(penRests, REST_MS);
+}
+
+/** The pen rests: the best first. What takes longer than a stroke allows belongs here, such as more variants of the drawing. */
+function penRests() {
+  found.order();
+}
+
+/** Explain what is on the paper now: search with it first, where what is shown was found for an earlier drawing. */
+async function explain() {
+  if (shownAfter !== changes && !nothing()) {
+    drawingOn = false;
+    await search.now();
+  }
+  if (explainable() && shownAfter === changes) {
+    why.open(subject(), explained());
+  }
 }
 
 /** Whether there is nothing to search with. */
@@ -176,8 +202,13 @@ function announce(text) {
   part("heard").textContent = text;
 }
 
-paper.addEventListener("start", () => search.hold());
+paper.addEventListener("start", () => {
+  search.hold();
+  clearTimeout(resting);
+});
 query.addEventListener("change", () => {
+  changes += 1;
+  found.age();
   parts.draw(query.empty ? null : query.kind);
   part("search").disabled = nothing();
   if (nothing()) {
@@ -187,7 +218,6 @@ query.addEventListener("change", () => {
     search.soon();
   } else {
     search.stop();
-    found.age();
   }
 });
 query.addEventListener("address", () =>
@@ -198,6 +228,7 @@ query.addEventListener("address", () =>
 );
 parts.addEventListener("change", () => {
   part("search").disabled = nothing();
+  found.age();
   // Other photos are shown from the first one on.
   if (part("found").getBoundingClientRect().top < 0) {
     part("found").scrollIntoView();
@@ -208,7 +239,7 @@ found.addEventListener("change", offerMore);
 found.addEventListener("away", () => server.checkLater());
 options.addEventListener("change", () => server.ready && searchAgain());
 part("search").addEventListener("click", searchNow);
-part("why-open").addEventListener("click", () => why.open(subject(), explained()));
+part("why-open").addEventListener("click", () => void explain());
 part("folder-form").addEventListener("submit", (event) => {
   event.preventDefault();
   void build(part("folder").value.trim(), part("folder-note"));

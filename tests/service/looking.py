@@ -122,6 +122,14 @@ def check_suits_everybody(driver: Browser, screen: Screen = PHONE) -> None:
     assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
 
 
+def choose(driver: Browser, selector: str) -> None:
+    """Press what this selector finds in the menu of how to search and what to show, which is closed again."""
+    summary = driver.find_element(By.CSS_SELECTOR, "#settings summary")
+    summary.click()
+    driver.find_element(By.CSS_SELECTOR, f"#settings {selector}").click()
+    summary.click()
+
+
 def parts(driver: Browser) -> dict[str, Any]:
     """Returns the query as the page shows it; see ``scripts/parts_shown.js``."""
     shown: dict[str, Any] = run(driver, "parts_shown")

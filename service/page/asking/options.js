@@ -1,6 +1,6 @@
 /** What the person has chosen beside the sketch: how to search, what to show, and how many results at a time. */
 
-import { choice, choose, part } from "../shared/dom.js";
+import { choice, choose, closeOutside, part } from "../shared/dom.js";
 import { forSite } from "../shared/storage.js";
 
 const PAGE_SIZES = [10, 20, 50, 100, 200];
@@ -17,6 +17,7 @@ export class Options extends EventTarget {
   /** Events: "change" when something else was chosen. */
   constructor() {
     super();
+    closeOutside(part("settings"));
     choose("view", forSite.get(VIEW));
     choice("view", (value) => this.#show(value));
     choice("care", (value) => this.#changed(() => (this.#quality = value)));

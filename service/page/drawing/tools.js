@@ -1,6 +1,6 @@
 /** The tools around the paper. */
 
-import { choice, choose, element, part } from "../shared/dom.js";
+import { choice, choose, closeOutside, element, part } from "../shared/dom.js";
 
 const INKS = {
   Black: "#000000",
@@ -43,6 +43,8 @@ export class Tools {
     query.addEventListener("change", () => this.refresh());
     paper.addEventListener("start", () => (part("invitation").hidden = true));
     closeOutside(part("colours"));
+    const more = part("tools-open");
+    more.addEventListener("click", () => (more.ariaExpanded = String(more.ariaExpanded === "false")));
     this.refresh();
   }
 
@@ -88,22 +90,6 @@ function swatches(name, colours, chosen) {
     const label = element("label", { className: "swatch", title }, radio);
     label.style.backgroundColor = value;
     return label;
-  });
-}
-
-/** Close the menu on Escape, and as soon as something else is used. */
-function closeOutside(menu) {
-  document.addEventListener("pointerdown", (event) => {
-    if (!menu.contains(event.target)) {
-      menu.open = false;
-    }
-  });
-  menu.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && menu.open) {
-      event.stopPropagation();
-      menu.open = false;
-      menu.firstElementChild.focus();
-    }
   });
 }
 

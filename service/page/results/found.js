@@ -51,7 +51,6 @@ export class Found extends EventTarget {
     this.#results = new Results(part("results"), api, { open, mark, lost }, parts);
     this.#groups = new Groups(api, (photos, place) => viewer.open(photos, place));
     this.#pages = new Pages((page, signal) => this.#page(page, signal), (more) => this.#add(more));
-    part("order").addEventListener("click", () => this.#order());
   }
 
   /** What the results shown were asked for with; null where a message is shown. @returns {Asked | null} */
@@ -116,10 +115,8 @@ export class Found extends EventTarget {
     this.#shown = true;
     this.#chosen.offer(true);
     this.#count();
-    const { time, told } = took(answer);
     part("took").hidden = false;
-    part("took-in").textContent = time;
-    part("timings").textContent = told.join(" ");
+    part("timings").textContent = took(answer);
     this.dispatchEvent(new Event("change"));
   }
 
@@ -155,7 +152,6 @@ export class Found extends EventTarget {
     this.#chosen.offer(false);
     part("status").textContent = "";
     part("took").hidden = true;
-    part("order").hidden = true;
     this.#missing.hide();
     part("word-remark").textContent = "";
     this.#groups.show([], "clusters");
@@ -184,12 +180,14 @@ export class Found extends EventTarget {
   #count() {
     const { kinds, ordered } = this.#results;
     part("status").textContent = shownCount(kinds.length, this.#asked.params.view, ordered);
-    part("order").hidden = ordered;
+    this.#box.classList.toggle("unordered", !ordered);
   }
 
-  /** Put the best first again, after kinds have kept their places. */
-  #order() {
-    this.#results.show([...this.#results.kinds].sort((a, b) => a.rank - b.rank));
-    this.#count();
+  /** Put the best first again, after groups have kept their places. */
+  order() {
+    if (this.#shown && !this.#results.ordered) {
+      this.#results.order();
+      this.#count();
+    }
   }
 }

@@ -4,6 +4,8 @@ import { arrange, inOrder } from "./places.js";
 import { Stack } from "./stack.js";
 import { identity, Tile } from "./tile.js";
 
+const MOVE_MS = 300;
+
 /** Each photo as a kind of its own. */
 export function alone(photos) {
   return photos.map((best) => ({ rank: best.rank, size: 1, best, more: [] }));
@@ -76,6 +78,19 @@ export class Results {
     } else if (focused) {
       this.#lost();
     }
+  }
+
+  /** Put the best first; what moves is seen to move, but for those who want nothing to move. */
+  order() {
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const tiles = still ? [] : [...this.#list.querySelectorAll(".tile")];
+    const before = tiles.map((tile) => tile.getBoundingClientRect());
+    this.show(this.kinds.sort((a, b) => a.rank - b.rank));
+    tiles.forEach((tile, i) => {
+      const { left, top } = tile.getBoundingClientRect();
+      const from = `${before[i].left - left}px ${before[i].top - top}px`;
+      tile.animate({ translate: [from, "0 0"] }, { duration: MOVE_MS, easing: "ease-in-out" });
+    });
   }
 
   /** Show these after those that are there. */

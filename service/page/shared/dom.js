@@ -59,3 +59,19 @@ export function progress(bar, share) {
     bar.removeAttribute("value");
   }
 }
+
+/** Close the menu on Escape, and as soon as something else is used. */
+export function closeOutside(menu) {
+  document.addEventListener("pointerdown", (event) => {
+    if (!menu.contains(event.target)) {
+      menu.open = false;
+    }
+  });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && menu.open) {
+      event.stopPropagation();
+      menu.open = false;
+      menu.firstElementChild.focus();
+    }
+  });
+}

@@ -27,7 +27,7 @@ const ASKS =
 /** What the button for more results says, and what is said in its place at the end. */
 export const ENDS = {
   photos: { more: "Show more photos", end: "These are all the photos." },
-  kinds: { more: "Show more kinds", end: "These are all kinds of the best photos." },
+  kinds: { more: "Show more groups", end: "These are all groups of the best photos." },
 };
 
 /** How a retrieval method compares, for people. `diffused`: scores were spread among photos that look alike. */
@@ -48,7 +48,7 @@ export function score(value) {
 
 /** What stands at the best photo of a kind: see Tile.label. */
 export function kindLabel({ rank, size, best }) {
-  const among = size > 1 ? `, the best of ${count(size, "photo")} of its kind` : "";
+  const among = size > 1 ? `, the best of ${count(size, "photo")} of its group` : "";
   return { rank, spoken: `${rank}: ${fileName(best.paths[0])}${among}` };
 }
 
@@ -102,9 +102,9 @@ export function chosenCount(number, most) {
   return number === most ? `${count(number, "photo")} chosen, and no more at a time` : `${count(number, "photo")} chosen`;
 }
 
-/** How many photos or kinds are shown. @param {boolean} ordered whether the best is first */
+/** How many photos or groups are shown. @param {boolean} ordered whether the best is first */
 export function shownCount(number, view, ordered) {
-  return `${count(number, view === "photos" ? "photo" : "kind")}${ordered ? ", best first" : ""}`;
+  return `${view === "photos" ? count(number, "photo") : `${count(number, "group")} of look-alikes`}${ordered ? ", best first" : ""}`;
 }
 
 /** A share as a percentage: a whole number, or below 1 % its first digit that is not zero. */
@@ -133,14 +133,12 @@ export function sentence(reason) {
 export function took(answer) {
   const { total, ...stages } = answer.timings_ms;
   const parts = Object.entries(stages).filter(([name]) => name !== "diffusion" || answer.diffused);
-  return {
-    time: `Found in ${whole(total)} ms`,
-    told: [
-      `Milliseconds: ${parts.map(([name, ms]) => `${whole(ms)} ${STAGES[name]}`).join(", ")}.`,
-      `${count(answer.pairs_scored, "comparison")} one by one, ${count(answer.candidates, "photo")} ranked.`,
-      `Ranked by ${methodName(answer.method, answer.diffused)}.`,
-    ],
-  };
+  return [
+    `Found in ${whole(total)} ms.`,
+    `Milliseconds: ${parts.map(([name, ms]) => `${whole(ms)} ${STAGES[name]}`).join(", ")}.`,
+    `${count(answer.pairs_scored, "comparison")} one by one, ${count(answer.candidates, "photo")} ranked.`,
+    `Ranked by ${methodName(answer.method, answer.diffused)}.`,
+  ].join(" ");
 }
 
 /** What is searched and by which network: pairs of a name and a text. */
@@ -154,9 +152,9 @@ export function facts({ model, index, version, refused }) {
   }
   const standIn = index.embedder === "[Ret]";
   return [
-    ["Photos", `${count(index.photos, "photo")}, in ${count(index.clusters, "group")} of photos that look alike`],
+    ["Photos", `${count(index.photos, "photo")}, in ${count(index.clusters, "cluster")} of photos that look alike`],
     [
-      "Groups made by",
+      "Clusters made by",
       standIn ? "the network's own vectors of whole pictures, [Ret]: a stand-in, not CLIP" : `${index.embedder}: ${index.embedder_description}`,
     ],
     ["Network", [model.name, KINDS[model.kind], `on ${model.device}`, `in ${model.dtype}`].filter(Boolean).join(", ")],
@@ -178,7 +176,7 @@ export function facts({ model, index, version, refused }) {
 
 /** Where the photos are from that a search has scored. */
 export function groupsSearched(number) {
-  return `From ${count(number, "group")} of photos`;
+  return `From ${count(number, "cluster")} of photos`;
 }
 
 /** How far the build of the index is: {text, share}, with share null where it is unknown. null: no build is running. */

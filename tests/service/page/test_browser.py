@@ -27,6 +27,7 @@ from tests.pictures import strokes
 from tests.requirements import needs_browser
 from tests.service.looking import (
     axe_complaints,
+    choose,
     ends_with,
     expect_complaints,
     find,
@@ -51,8 +52,9 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(opened: Browser, server: S
         draw(driver, screen, strokes("star"))
         wait_for_photos(driver)
         assert text(driver, "status") == "20 photos, best first"
-        assert text(driver, "took").startswith("Found in ")
         assert text(driver, "timings") == ""
+        driver.find_element(By.CSS_SELECTOR, "#took summary").click()
+        assert text(driver, "timings").startswith("Found in ")
         first, second, *_ = driver.find_elements(By.CSS_SELECTOR, "#results .photo")
         assert first.get_attribute("aria-label") == "1: {}".format(*first.text.split("\n")[1:])
 
@@ -76,7 +78,7 @@ def test_what_is_searched_and_by_what_is_told_in_words(desk: Browser, server: Se
     wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
     desk.find_element(By.ID, "about-open").click()
     said = text(desk, "info")
-    assert "23 photos, in 5 groups" in said
+    assert "23 photos, in 5 clusters" in said
     assert "[Ret]: a stand-in, not CLIP" in said
     assert "tiny-random" in said
     assert "Apache License" in said
@@ -91,9 +93,9 @@ def test_the_page_can_be_installed_like_a_program(desk: Browser, server: Served)
 
 def test_one_can_choose_how_much_is_scored(desk: Browser, server: Served) -> None:
     find(desk, server, "circle")
-    desk.find_element(By.ID, "took-in").click()
+    desk.find_element(By.CSS_SELECTOR, "#took summary").click()
     for value, said in [("fast", "whole picture, [Ret]."), ("best", "pictures square by square.")]:
-        desk.find_element(By.XPATH, f"//input[@value='{value}']/..").click()
+        choose(desk, f"label:has([value='{value}'])")
         wait(desk).until(partial(ends_with, name="timings", end=said))
     urls = "".join(browser.requested(desk))
     assert all(f"quality={value}" in urls for value in ("good", "fast", "best"))
@@ -102,7 +104,7 @@ def test_one_can_choose_how_much_is_scored(desk: Browser, server: Served) -> Non
 def test_a_button_brings_more_photos_and_scrolling_every_photo_once(desk: Browser, server: Served) -> None:
     desk.get(server.url)
     wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#count option"))
-    desk.find_element(By.CSS_SELECTOR, "#count option[value='10']").click()
+    choose(desk, "option[value='10']")
     draw(desk, DESKTOP, strokes("circle"))
     wait(desk).until(partial(ends_with, name="status", end="10 photos, best first"))
     assert not any("offset=" in url for url in browser.requested(desk))
@@ -122,22 +124,23 @@ def test_a_button_brings_more_photos_and_scrolling_every_photo_once(desk: Browse
 def test_one_can_search_by_the_button_only(desk: Browser, server: Served) -> None:
     desk.get(server.url)
     wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
-    desk.find_element(By.CSS_SELECTOR, ".options .switch").click()
+    choose(desk, "label:has(#live)")
     draw(desk, DESKTOP, strokes("circle"))
     desk.find_element(By.ID, "undo").click()
     desk.find_element(By.ID, "redo").click()
     assert searches(desk) == []
     desk.find_element(By.ID, "search").click()
     wait_for_photos(desk)
-    desk.find_element(By.CSS_SELECTOR, ".options .switch").click()
+    choose(desk, "label:has(#live)")
 
 
-def test_the_groups_looked_into_show_their_photos(desk: Browser, server: Served) -> None:
+def test_the_clusters_looked_into_show_their_photos(desk: Browser, server: Served) -> None:
     find(desk, server, "circle")
+    desk.find_element(By.CSS_SELECTOR, "#took summary").click()
     desk.find_element(By.CSS_SELECTOR, "#groups summary").click()
     wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#groups-list img"))
     groups = desk.find_elements(By.CSS_SELECTOR, "#groups-list > li")
-    assert text(desk, "groups-name") == f"From {len(groups)} groups of photos"
+    assert text(desk, "groups-name") == f"From {len(groups)} clusters of photos"
     desk.find_element(By.CSS_SELECTOR, "#groups-list button").click()
     wait(desk).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
     assert not desk.find_element(By.ID, "viewer-rank").is_displayed()
@@ -238,7 +241,7 @@ def test_the_page_works_where_the_browser_blocks_site_data(desk: Browser, settin
         ActionChains(desk).send_keys("?").perform()
         desk.find_element(By.CSS_SELECTOR, "#help .switch").click()
         desk.find_element(By.ID, "help-close").click()
-        desk.find_element(By.XPATH, "//input[@name='view'][@value='photos']/..").click()
+        choose(desk, "label:has([value='photos'])")
         draw(desk, DESKTOP, strokes("house"))
         wait_for_photos(desk)
         assert text(desk, "status") == "20 photos, best first"

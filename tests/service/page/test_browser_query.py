@@ -21,6 +21,7 @@ from tests.requirements import needs_browser
 from tests.service.looking import (
     axe_complaints,
     check_suits_everybody,
+    choose,
     expect_complaints,
     find,
     names,
@@ -104,7 +105,7 @@ def test_without_a_drawing_liked_photos_are_enough(desk: Browser, server: Served
 
 def test_where_no_photo_is_left_the_page_says_so(desk: Browser, server: Served) -> None:
     find(desk, server)
-    desk.find_element(By.CSS_SELECTOR, "#count option[value='50']").click()
+    choose(desk, "option[value='50']")
     wait(desk).until(lambda d: len(names(d)) == PHOTOS)
     ids = [photo(desk, place)[1] for place in range(PHOTOS)]
     desk.execute_script("location.hash = arguments[0]", f"unlike={','.join(ids)}")
@@ -155,10 +156,10 @@ def test_everybody_can_use_photos_as_parts(opened: Browser, server: Served) -> N
     with on_screen(opened, PHONE, dark=True) as driver:
         find(driver, server, screen=PHONE)
         _, liked = photo(driver, 1)
-        driver.find_elements(By.CSS_SELECTOR, "#results .small.like")[1].click()
+        press(driver, "like", 1)
         wait_for_search(driver, f"#like={liked}")
         _, unliked = photo(driver, 2)
-        driver.find_elements(By.CSS_SELECTOR, "#results .small.unlike")[2].click()
+        press(driver, "unlike", 2)
         wait_for_search(driver, f"#like={liked}&unlike={unliked}")
         check_suits_everybody(driver)
         driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
@@ -227,7 +228,7 @@ def test_a_photo_of_ones_own_is_searched_with_as_a_photo(desk: Browser, server: 
     assert kind(desk) == "photo"
     assert searches(desk)[-1]["kind"] == ["photo"]
     # Photos of the gallery beside it are further parts of the query.
-    desk.find_elements(By.CSS_SELECTOR, "#results .small.like")[1].click()
+    press(desk, "like", 1)
     wait(desk).until(lambda d: len(parts(d)["parts"]) == 2)
     wait_for_photos(desk)
     assert parts(desk)["parts"][0] == "Remove the photo"

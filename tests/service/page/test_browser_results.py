@@ -19,7 +19,17 @@ from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import axe_complaints, check_suits_everybody, ends_with, find, names, on_screen, parts, text
+from tests.service.looking import (
+    axe_complaints,
+    check_suits_everybody,
+    choose,
+    ends_with,
+    find,
+    names,
+    on_screen,
+    parts,
+    text,
+)
 from tests.service.served import Served, served
 from tests.service.sharding.shards_here import Sharded, cut, sharded
 from tests.service.small_gallery import CLUSTERS, PHOTOS, save_copy
@@ -27,9 +37,13 @@ from tests.service.small_gallery import CLUSTERS, PHOTOS, save_copy
 pytestmark = needs_browser
 
 
-def choose(driver: Browser, view: str) -> None:
+# What the page calls them.
+NAMES = {"kinds": "groups of look-alikes", "photos": "photos"}
+
+
+def show(driver: Browser, view: str) -> None:
     """Choose what is shown, "kinds" or "photos", as a click does."""
-    driver.find_element(By.XPATH, f"//input[@name='view'][@value='{view}']/..").click()
+    choose(driver, f"label:has([value='{view}'])")
 
 
 def kinds_shown(driver: Browser) -> list[dict[str, Any]]:
@@ -39,7 +53,7 @@ def kinds_shown(driver: Browser) -> list[dict[str, Any]]:
 
 def wait_for_kinds(driver: Browser) -> list[dict[str, Any]]:
     """Wait until kinds are shown, at least one of them with several photos; what is shown then."""
-    wait(driver).until(lambda d: " kinds" in text(d, "status"))
+    wait(driver).until(lambda d: " groups" in text(d, "status"))
     wait_for_photos(driver)
     shown = kinds_shown(driver)
     assert any(kind["size"] > 1 for kind in shown)
@@ -49,7 +63,7 @@ def wait_for_kinds(driver: Browser) -> list[dict[str, Any]]:
 def find_kinds(driver: Browser, server: Served, screen: Screen = DESKTOP) -> list[dict[str, Any]]:
     driver.get(server.url)
     wait(driver).until(lambda d: text(d, "about-open") == "23 photos")
-    choose(driver, "kinds")
+    show(driver, "kinds")
     draw(driver, screen, strokes("star"))
     return wait_for_kinds(driver)
 
@@ -73,7 +87,7 @@ def first_stack(shown: list[dict[str, Any]]) -> int:
 
 def test_each_kind_is_a_stack_that_opens_in_place(desk: Browser, server: Served) -> None:
     shown = find_kinds(desk, server)
-    assert text(desk, "status") == f"{len(shown)} kinds, best first"
+    assert text(desk, "status") == f"{len(shown)} groups of look-alikes, best first"
     assert [kind["rank"] for kind in shown] == list(range(1, len(shown) + 1))
     assert sum(kind["size"] for kind in shown) == PHOTOS
     assert not any(kind["open"] or kind["more"] for kind in shown)
@@ -140,9 +154,9 @@ def test_why_numbers_photos_as_the_kinds_that_are_shown(desk: Browser, server: S
 
 def test_scrolling_brings_every_kind_once(desk: Browser, server: Served) -> None:
     shown = find_kinds(desk, server)
-    desk.find_element(By.CSS_SELECTOR, "#count option[value='10']").click()
+    choose(desk, "option[value='10']")
     wait(desk).until(lambda d: len(kinds_shown(d)) == 10)
-    wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "These are all kinds of the best photos.")
+    wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "These are all groups of the best photos.")
     assert kinds_shown(desk) == shown
 
 
@@ -151,7 +165,7 @@ def test_what_to_show_is_remembered(desk: Browser, server: Served) -> None:
     desk.get("about:blank")
     desk.get(server.url)
     wait_for_kinds(desk)
-    choose(desk, "photos")
+    show(desk, "photos")
     wait(desk).until(lambda d: text(d, "status") == "20 photos, best first")
     assert all(kind["size"] == 1 for kind in kinds_shown(desk))
 
@@ -161,32 +175,23 @@ def test_a_page_shows_what_the_server_chooses_until_the_person_does(opened: Brow
         find(driver, server)
         chosen = driver.execute_script("return window.answers.at(-1).view")
         assert chosen in ("kinds", "photos")
-        assert f" {chosen}, best first" in text(driver, "status")
+        assert f" {NAMES[chosen]}, best first" in text(driver, "status")
         # Another page is one of the same view.
         wait(driver).until(lambda d: run(d, "scroll_to_the_end").startswith("These are all"))
         assert len({kind["best"] for kind in kinds_shown(driver)}) == len(kinds_shown(driver))
         for view in ("photos", "kinds"):
-            choose(driver, view)
-            wait(driver).until(partial(ends_with, name="status", end=f" {view}, best first"))
+            show(driver, view)
+            wait(driver).until(partial(ends_with, name="status", end=f" {NAMES[view]}, best first"))
 
 
-def test_kinds_that_stay_keep_their_places_while_one_draws(desk: Browser, server: Served) -> None:
+def test_when_the_pen_rests_the_best_kind_is_first(desk: Browser, server: Served) -> None:
     before = find_kinds(desk, server)
     # One stroke, so that one answer follows.
     draw(desk, DESKTOP, strokes("cross")[:1])
     wait(desk).until(lambda d: kinds_shown(d) != before)
-    wait_for_photos(desk)
+    wait(desk).until(partial(ends_with, name="status", end="groups of look-alikes, best first"))
     after = kinds_shown(desk)
-    old, new = ({kind["best"]: place for place, kind in enumerate(shown)} for shown in (before, after))
-    stayed = [best for best in old.keys() & new.keys() if old[best] < len(after)]
-    assert stayed
-    assert [new[best] for best in stayed] == [old[best] for best in stayed]
-    if text(desk, "status").endswith("kinds"):
-        desk.find_element(By.ID, "order").click()
-    assert text(desk, "status").endswith("kinds, best first")
-    ranks = [kind["rank"] for kind in kinds_shown(desk)]
-    assert ranks == list(range(1, len(after) + 1))
-    assert not desk.find_element(By.ID, "order").is_displayed()
+    assert [kind["rank"] for kind in after] == list(range(1, len(after) + 1))
 
 
 def test_where_the_drawing_is_cleared_the_kinds_for_the_rest_are_in_their_own_order(
@@ -195,14 +200,14 @@ def test_where_the_drawing_is_cleared_the_kinds_for_the_rest_are_in_their_own_or
     desk.get(f"{server.url}#like=3")
     desk.refresh()
     wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
-    choose(desk, "kinds")
-    wait(desk).until(partial(ends_with, name="status", end=" kinds, best first"))
+    show(desk, "kinds")
+    wait(desk).until(partial(ends_with, name="status", end=" groups of look-alikes, best first"))
     draw(desk, DESKTOP, strokes("star"))
     wait(desk).until(lambda d: len(parts(d)["parts"]) == 2)
     wait_for_photos(desk)
     desk.find_element(By.ID, "clear").click()
     wait(desk).until(lambda d: len(parts(d)["parts"]) == 1)
-    wait(desk).until(partial(ends_with, name="status", end=" kinds, best first"))
+    wait(desk).until(partial(ends_with, name="status", end=" groups of look-alikes, best first"))
     assert [kind["rank"] for kind in wait_for_kinds(desk)] == list(range(1, len(kinds_shown(desk)) + 1))
 
 
@@ -304,9 +309,9 @@ def test_a_copy_can_be_looked_at_and_liked(desk: Browser, doubled: Served) -> No
 
 def test_folding_can_be_turned_off_which_is_remembered(desk: Browser, doubled: Served) -> None:
     find(desk, doubled)
-    desk.find_element(By.CSS_SELECTOR, "#count option[value='50']").click()
+    choose(desk, "option[value='50']")
     desk.find_element(By.CSS_SELECTOR, "#filter summary").click()
-    desk.find_element(By.ID, "fold").click()
+    choose(desk, "#fold")
     wait(desk).until(lambda d: text(d, "status") == f"{ALL_FILES} photos, best first")
     assert folded(desk) == []
     desk.refresh()

@@ -296,6 +296,9 @@ def test_axe_finds_nothing_to_complain_about(opened: Browser, server: Served, sc
         draw(driver, screen, strokes("house"))
         wait_for_photos(driver)
         assert axe_complaints(driver) == []
+        if screen.phone:
+            driver.find_element(By.ID, "tools-open").click()
+            assert axe_complaints(driver) == []
         for opener, shown in [("about-open", "about-title"), ("help-open", "help-title"), ("why-open", "why-views")]:
             driver.find_element(By.ID, opener).click()
             wait(driver).until(visibility_of_element_located((By.ID, shown)))
