@@ -2,5 +2,15 @@
 
 from model.evaluation.answers import CHANCE, guess_table, measure_composites, measure_guesses
 from model.evaluation.calibration import calibrated, trained_matcher
-from model.evaluation.figures import HARMONIC, RESAMPLED, TITLES, Evaluation, Interval, bootstrap, measure, relevance
+from model.evaluation.figures import (
+    ALL,
+    HARMONIC,
+    RESAMPLED,
+    TITLES,
+    Evaluation,
+    Interval,
+    bootstrap,
+    measure,
+    relevance,
+)
 from model.evaluation.scoring import counts, encode_pictures, encoded, score_matrices, within_matrices

@@ -30,7 +30,7 @@ import weights
 from model.checkpoint import file_sha256, read_metadata
 from model.datasets import Protocol, Task, data_folder, read_task
 from model.errors import ModelError
-from model.evaluation import TITLES, bootstrap, measure, score_matrices, within_matrices
+from model.evaluation import ALL, TITLES, bootstrap, measure, score_matrices, within_matrices
 from model.matcher import Matcher, load
 from model.network import Network
 from model.papers.recipe import RECIPES, AnyRecipe, Table, read_recipe
@@ -254,11 +254,17 @@ def _figures(
             matrices = within_matrices(matcher, task.corpus)
         else:
             matrices = {method: score_matrices(matcher, task.corpus, [method])[method]}
-        found = measure(task, matrices).per_query[method]
+        evaluation = measure(task, matrices)
+        found = evaluation.per_query[method]
         if lacking := set(table.columns) - set(found):
             raise ModelError(f"{task.protocol} has no figure {', '.join(sorted(lacking))}, but {', '.join(found)}")
         figures = {name: np.round(found[name], 6).tolist() for name in table.columns}
-        kept.write_text(json.dumps([method, figures, counted(matcher) if table.costs else {}]))
+        more = counted(matcher) if table.costs else {}
+        if task.protocol == "within":
+            first = table.columns[0]
+            of_groups = evaluation.figures[method].items()
+            more |= {f"{TITLES[first]}: {name}": values[first] for name, values in of_groups if name != ALL}
+        kept.write_text(json.dumps([method, figures, more]))
     method, figures, costs = json.loads(kept.read_text())
     return method, figures, costs
 
@@ -320,7 +326,7 @@ class Shown:
         for row in self.cells():
             ended = ", ".join(f"{k}: {'diverged' if v is None else f'{v:.3f}'}" for k, v in row["validation"].items())
             figures = [_interval(figure) for figure in row["figures"].values()]
-            counts = [f"{value:,.2f}" if value else "" for value in row["costs"].values()]
+            counts = [f"{value:,.3f}" if value else "" for value in row["costs"].values()]
             first = [row["network"], row["ranks by"], f"{row['pictures']:,}", ended]
             lines.append([*first, *figures, _interval(row["difference"], "+.3f"), *counts])
         asked = f"{self.queries:,} queries, {self.photos:,} photos; 95% intervals over queries"
