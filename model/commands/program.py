@@ -44,8 +44,7 @@ from model.evaluation import (
     measure,
     measure_composites,
     measure_guesses,
-    score_matrices,
-    within_matrices,
+    task_matrices,
 )
 from model.matcher import Matcher, find_device, load
 from model.network import (
@@ -203,10 +202,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     identities: list[dict[str, object]] = []
     base = ""
     for name, matcher in _measured(options):
-        if task.protocol == "within":
-            matrices = within_matrices(matcher, task.corpus)
-        else:
-            matrices = score_matrices(matcher, task.corpus, options.methods, words=options.words)
+        matrices = task_matrices(matcher, task, options.methods, words=options.words)
         found[name] = measure(task, matrices)
         # The others are compared with the best method of the first.
         best = matcher.best_method if matcher.best_method in matrices else next(iter(matrices))

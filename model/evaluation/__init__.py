@@ -13,4 +13,4 @@ from model.evaluation.figures import (
     measure,
     relevance,
 )
-from model.evaluation.scoring import counts, encode_pictures, encoded, score_matrices, within_matrices
+from model.evaluation.scoring import counts, encode_pictures, encoded, score_matrices, task_matrices

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.datasets import Corpus, Picture
+from model.datasets import Corpus, Picture, Task
 from model.errors import ImageError, ModelError
 from model.matcher import Matcher
 from model.network import METHODS, Method, Modality, Tokens
@@ -51,6 +51,15 @@ def score_matrices(
     if words:
         matrices |= word_matrices(matcher, [sketch.label for sketch in corpus.sketches], gallery, matrices)
     return matrices
+
+
+def task_matrices(
+    matcher: Matcher, task: Task, methods: Sequence[Method] | None = None, *, words: bool = False
+) -> dict[str, NDArray[np.floating]]:
+    """Computes the scores that ``measure`` takes for a task; see ``score_matrices`` and ``within_matrices``."""
+    if task.protocol == "within":
+        return within_matrices(matcher, task.corpus)
+    return score_matrices(matcher, task.corpus, methods, words=words)
 
 
 def within_matrices(matcher: Matcher, corpus: Corpus) -> dict[str, NDArray[np.floating]]:

@@ -461,7 +461,7 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> AnyReci
     """
     path = recipe_file(path)
     try:
-        content = _merged(_content(path), changes or {})
+        content = merged(_content(path), changes or {})
         method = content.pop("method", None)
         if method not in _KINDS:
             raise ValueError(f"there is no method {method!r}")
@@ -496,10 +496,10 @@ def _content(path: Path) -> dict[str, Any]:
     base = content.pop("base", None)
     if base is None:
         return content
-    return _merged(_content(path.parent / base if Path(base).suffix else recipe_file(Path(base))), content)
+    return merged(_content(path.parent / base if Path(base).suffix else recipe_file(Path(base))), content)
 
 
-def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Puts changes over the keys, table by table."""
     joined = {name: content.get(name, {}) | value for name, value in changes.items() if isinstance(value, dict)}
     return {**content, **changes, **joined}

@@ -30,10 +30,10 @@ import weights
 from model.checkpoint import file_sha256, read_metadata
 from model.datasets import Protocol, Task, data_folder, read_task
 from model.errors import ModelError
-from model.evaluation import ALL, TITLES, bootstrap, measure, score_matrices, within_matrices
+from model.evaluation import ALL, TITLES, bootstrap, measure, task_matrices
 from model.matcher import Matcher, load
 from model.network import Network
-from model.papers.recipe import RECIPES, AnyRecipe, Table, read_recipe
+from model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_recipe
 from model.papers.runs import Diverged, Run
 from model.papers.trainings import TRAININGS
 
@@ -179,7 +179,7 @@ def read_table(name: str) -> PaperTable:
 
 def training_of(table: PaperTable, row: Row, run: TableRun, rate: float, seed: int) -> Training:
     """Makes the training of a row: as many steps as the budget has, validation at five moments, rates by the factor."""
-    changes = _joined(table.set, row.set) | {"seed": seed}
+    changes = merged(table.set, row.set) | {"seed": seed}
     recipe = read_recipe(Path(row.recipe), changes)
     budget = (run.budget or table.budget) if row.budget is None else row.budget
     steps = max(1, budget // recipe.pictures)
@@ -189,7 +189,7 @@ def training_of(table: PaperTable, row: Row, run: TableRun, rate: float, seed: i
     optimiser["warmup"] = min(recipe.optimiser.warmup, max(1, steps // 5))
     often = max(1, steps // 5)
     given = {"steps": steps, "evaluate_every": often, "save_every": often, "optimiser": optimiser}
-    recipe = read_recipe(Path(row.recipe), _joined(changes, given))
+    recipe = read_recipe(Path(row.recipe), merged(changes, given))
     if row.backbone == PHOTO_SIDE:
         backbone = str(Path(weights.__file__).with_name("photo-side.safetensors"))
     else:
@@ -197,11 +197,6 @@ def training_of(table: PaperTable, row: Row, run: TableRun, rate: float, seed: i
     start = file_sha256(Path(backbone)) if Path(backbone).is_file() else backbone
     key = hashlib.sha256(f"{recipe!r} {start} {_data_key(run.data)} {run.words}".encode()).hexdigest()
     return Training(recipe, backbone, run.folder / key[:16], factor)
-
-
-def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    tables = {name: one.get(name, {}) | value for name, value in other.items() if isinstance(value, dict)}
-    return {**one, **other, **tables}
 
 
 def _data_key(data: Path | None) -> str:
@@ -250,10 +245,7 @@ def _figures(
         method = "ret" if task.protocol == "within" else row.method or matcher.best_method
         if method not in matcher.methods:
             raise ModelError(f"{row.name} has no method {method}, but {', '.join(matcher.methods)}")
-        if task.protocol == "within":
-            matrices = within_matrices(matcher, task.corpus)
-        else:
-            matrices = {method: score_matrices(matcher, task.corpus, [method])[method]}
+        matrices = task_matrices(matcher, task, [method])
         evaluation = measure(task, matrices)
         found = evaluation.per_query[method]
         if lacking := set(table.columns) - set(found):

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from model.commands import main
 from model.papers import tables
-from model.papers.recipe import read_recipe
+from model.papers.recipe import merged, read_recipe
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
 
 RECIPE = f"""\
@@ -141,5 +141,5 @@ def test_without_matplotlib_the_table_is_printed_and_the_plot_is_not(
 def test_every_table_has_usable_recipes(path: Path) -> None:
     table = tables.read_table(path.stem)
     for row in table.rows:
-        recipe = read_recipe(Path(row.recipe), tables._joined(table.set, row.set))
+        recipe = read_recipe(Path(row.recipe), merged(table.set, row.set))
         assert recipe.pictures > 1
