@@ -89,6 +89,10 @@ export class Viewer {
     part("viewer-previous").disabled = this.#place === 0;
     part("viewer-next").disabled = this.#place === this.#photos.length - 1;
     this.#image.alt = name;
+    // The thumbnail of the grid is there at once; the photo takes its place when it has come.
+    const shown = [...document.querySelectorAll("#results img")].find(({ dataset }) => dataset.path?.startsWith(`${photo.thumbnail_url}?`));
+    const small = shown?.naturalWidth && !this.#api.hasKey ? `url("${shown.currentSrc}")` : "";
+    this.#image.parentElement.style.setProperty("--small", small || "none");
     this.#image.removeAttribute("src");
     this.#dialog.classList.add("loading");
     void this.#api.show(this.#image, this.#whole());

@@ -1,7 +1,7 @@
 /** The views of an explanation: what each lays over the sketch and the photos, and what it says in plain words. */
 
 import { choose } from "../shared/dom.js";
-import { percent } from "../shared/words.js";
+import { percent, strength } from "../shared/words.js";
 
 const LIGHT = "#ffb000";
 // White text can be read on each of them, and people who are colour-blind can distinguish them.
@@ -23,7 +23,7 @@ const DAZZLING = 8;
  */
 export const VIEWS = {
   parts: {
-    lead: (yours) => `Point at a part of ${yours}: where the computer finds it again in a photo, it lights up. Tap a part to keep it in a colour, up to four at once. The numbers say how alike the two are.`,
+    lead: (yours) => `Point at a part of ${yours}: where the computer finds it again in a photo, it lights up. Tap a part to keep it in a colour, up to four at once. The words say how alike the two are.`,
     network:
       "Cosines of all pairs of sketch and photo tokens after cross-attention (eq. 8 of the paper). For every sketch token that the part crosses, its best photo token is lit; pale squares are tokens that were dropped.",
     alike:
@@ -54,7 +54,7 @@ export const VIEWS = {
     says({ pins }, photo) {
       return pins.map(({ part, colour, letter }) => {
         const cells = bestMatches(photo, part.cells);
-        return { text: cells.size ? `${letter} ${percent(strongest(cells)[1])}` : `${letter} put aside`, colour };
+        return { text: cells.size ? `${letter} ${strength(strongest(cells)[1])}` : `${letter} put aside`, colour };
       });
     },
   },
