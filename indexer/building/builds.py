@@ -323,7 +323,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     started = time.monotonic()
     live, roots = decision.live, decision.roots
     progress.start("reading")
-    listing = FolderListing(roots, site.path, decision.removals, {file.root for file in live.files if not file.gone})
+    listing = FolderListing(roots, site.path, decision.removals, live.folders())
     records, rows = site.staged()
     changes = Changes(live, records, live.contents.keys() | rows.keys(), decision.request.checksum)
     encoded = site.encode(_to_read(changes, listing, decision))

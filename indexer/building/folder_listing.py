@@ -27,10 +27,23 @@ from indexer.store import (
 from model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
 from model.terminal import resolved
 
+# A folder that had photos at the last build.
+_EMPTY = (
+    "the folder is empty, as when its disk is not mounted; its photos stay in the index until `index remove` takes "
+    "them out"
+)
 # The first bytes of a file, which tell its type.
 _START = 512
 # Endings of the files that a camera writes beside a photo of the same name: its RAW file, or the film of a Live Photo.
 _COMPANIONS = RAW_SUFFIXES | {".mov"}
+# The deepest folder that is listed, and the longest path, in characters. A server, or an album, can make up any path,
+# and a folder on a server may lead back to itself.
+MAX_DEPTH = 100
+MAX_PATH = 4096
+# The most folders of one server that are listed.
+MAX_FOLDERS = 50_000
+# The most characters of a path that was left out that a report shows.
+_SHOWN = 200
 # The most endings of names that a report lists.
 _NAMED = 5
 
@@ -87,21 +100,22 @@ class FolderListing:
     out.
 
     Args:
-        index: the index's folder. expected: the numbers of the roots in which files are known. If one of these roots is
-            empty, its disk may not be mounted, and it counts as a folder that could not be listed.
+        index: the index's folder. expected: the folders below which files are known. If one of them is empty, its disk
+            may not be mounted, and it counts as a folder that could not be listed.
 
     Attributes:
         count: how many files were found so far.
     """
 
     def __init__(
-        self, roots: Sequence[Root], index: Path, removals: Removals | None = None, expected: Set[int] = frozenset()
+        self, roots: Sequence[Root], index: Path, removals: Removals | None = None, expected: Set[FileKey] = frozenset()
     ) -> None:
         self.count = 0
         self._roots, self._names = roots, [root.name for root in roots]
         self._index, self._removals, self._expected = resolved(index), removals or Removals(), expected
         self._unlisted: dict[FileKey, BadFile] = {}
         self._links = self._special = 0
+        self._listed = Counter[int]()
         self._endings, self._companions = Counter[str](), Counter[str]()
 
     @property
@@ -159,14 +173,23 @@ class FolderListing:
 
     def _entries(self, number: int, folder: str, listing: Listing) -> Iterator[tuple[str, Entry]]:
         """Yields each entry of a folder with its path in the root, in the order of the shown paths."""
-        try:
-            entries = [*listing(folder)]
-        except OSError as error:
-            self._leave_out(number, folder, f"the folder cannot be read: {error.strerror}")
-            entries = []
+        self._listed[number] += 1
+        entries: list[Entry] = []
+        if folder.count("/") >= MAX_DEPTH:
+            self._leave_out(number, folder, f"the folder is not read: it lies in {MAX_DEPTH} others")
+        elif self.is_remote(number) and self._listed[number] > MAX_FOLDERS:
+            self._leave_out(number, folder, f"the folder is not read: the server has more than {MAX_FOLDERS}")
         else:
-            if not entries and not folder and number in self._expected:
-                self._leave_out(number, folder, "the folder is empty, as when its disk is not mounted")
+            try:
+                entries = [*listing(folder)]
+            except OSError as error:
+                self._leave_out(number, folder, f"the folder cannot be read: {error.strerror}")
+            else:
+                if not entries and (number, text_of_name(folder)) in self._expected:
+                    self._leave_out(number, folder, _EMPTY if folder else _EMPTY.partition(";")[0])
+        if any(len(folder) + len(entry.name) >= MAX_PATH for entry in entries):
+            self._leave_out(number, f"{folder}/", f"names in it are left out: their paths exceed {MAX_PATH} characters")
+            entries = [entry for entry in entries if len(folder) + len(entry.name) < MAX_PATH]
         entries = self._without_companions(entries)
         entries.sort(key=lambda entry: text_of_name(entry.name) + "/" * entry.is_dir(follow_symlinks=False))
         return iter([(f"{folder}/{entry.name}" if folder else entry.name, entry) for entry in entries])
@@ -195,6 +218,8 @@ class FolderListing:
     def _leave_out(self, number: int, folder: str, reason: str) -> None:
         text = text_of_name(folder)
         shown = shown_path(self._names, number, text) if folder else str(self._roots[number].folder)
+        if len(shown) > _SHOWN:
+            shown = f"{shown[:_SHOWN]}..."
         self._unlisted[number, text] = BadFile(shown, reason)
 
     def _is_photo(self, number: int, path: str, entry: Entry) -> bool:

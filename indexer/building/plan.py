@@ -10,7 +10,7 @@ from pathlib import Path
 from indexer.building.folder_listing import FolderListing
 from indexer.building.request import live_roots
 from indexer.errors import BadInvocation
-from indexer.store import Drift, FileKey, GalleryFile, Generation, IndexedContent, Places, Removals, Root
+from indexer.store import Drift, FileKey, GalleryFile, Generation, IndexedContent, Places, Removals, Root, with_folders
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ class LiveState:
         """Returns True if a generation with these files, roots and removals would be the same as this one."""
         before = self.roots, self.removals, [replace(file, indexed=None) for file in self.files]
         return before == (tuple(roots), removals, [replace(file, indexed=None) for file in entries])
+
+    def folders(self) -> set[FileKey]:
+        """Returns the folders, with their roots, below which files were found by the last build."""
+        there = (file for file in self.files if not file.gone)
+        return {(file.root, folder) for file in there for folder in with_folders(file.path)[:-1]}
 
     def gone_in(self, entries: Iterable[GalleryFile]) -> int:
         """Counts the files that are there in this catalog and gone in the next one."""

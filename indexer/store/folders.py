@@ -7,6 +7,7 @@ import os
 import weakref
 import zipfile
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -223,6 +224,9 @@ class Album(LocalFolder):
             raise FileNotFoundError(errno.ENOENT, "the album does not have it", path) from None
         if info.file_size > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # Python unpacks a block of these whole, however large it gets.
+            raise OSError(errno.ENOTSUP, "it is packed by bzip2 or LZMA; pack the album again with deflate", path)
         try:
             with album.open(info) as file:
                 data = file.read(info.file_size)
@@ -274,23 +278,29 @@ def _listed(info: zipfile.ZipInfo) -> ListedFile:
 
 def listing_of(files: Iterable[ListedFile]) -> Listing:
     """Makes the listing of a root from all its files, whose names are their paths in it."""
-    folders: dict[str, dict[tuple[str, str], ListedFile]] = {"": {}}
-
-    def add(file: ListedFile) -> None:
-        path, new = file.name, True
-        while new:
-            folder, _, name = path.rpartition("/")
-            new = folder not in folders
-            entries = folders.setdefault(folder, {})
-            if not name.startswith("."):
-                # Of several files with one name the last counts, as it does when one is read.
-                entries[name, "/" * file.is_dir()] = replace(file, name=name)
-            path, file = folder, ListedFile(folder, kind="folder")
-
+    # Of several files with one name the last counts, as it does when one is read.
+    inside: dict[str, ListedFile] = {}
+    outside: list[ListedFile] = []
     for file in files:
         try:
             safe_parts(text_of_name(file.name))
-            add(file)
+            inside[file.name] = file
         except OSError:
-            folders[""][file.name, ""] = ListedFile(file.name, kind="outside")
-    return lambda folder: [*folders.get(folder, {}).values()]
+            outside.append(replace(file, kind="outside"))
+    # Folders are found by search, because the paths of all folders would take the square of a long path's length.
+    names = sorted(inside)
+
+    def entries(folder: str) -> list[ListedFile]:
+        start = f"{folder}/" if folder else ""
+        found = [] if folder else [*outside]
+        place = bisect_left(names, start)
+        while place < len(names) and names[place].startswith(start):
+            path = names[place]
+            name, slash, _ = path[len(start) :].partition("/")
+            if not name.startswith("."):
+                found.append(ListedFile(name, kind="folder") if slash else replace(inside[path], name=name))
+            # "0" follows "/": the folder's other files are passed over.
+            place = bisect_left(names, f"{start}{name}0", place) if slash else place + 1
+        return found
+
+    return entries

@@ -47,8 +47,6 @@ _CONNECT, _ANSWER = 10, 60
 _TRIES, _PAUSE = 3, 0.5
 # The most requests to one server at a time.
 _AT_ONCE = 32
-# The deepest folder that is listed. Folders on a server may be nested without end, if a link leads to its own folder.
-_DEEPEST = 100
 # Bytes that are kept of the files that were read last, because a file is often read in parts, one soon after the other.
 _KEPT = 64 * 2**20
 Answer = TypeVar("Answer")
@@ -139,8 +137,6 @@ class RemoteFolder(Folder):
         )
 
     def _list(self, folder: str) -> Sequence[Entry]:
-        if folder.count("/") >= _DEEPEST:
-            raise OSError(errno.ELOOP, f"it lies in {_DEEPEST} others, which may go on without end")
         infos = self._ask(lambda server: server.ls(self._at(folder), detail=True))
         entries = [_listed(info, info["name"].rstrip("/").rpartition("/")[2]) for info in infos]
         return [entry for entry in entries if not entry.name.startswith(".")]
