@@ -39,6 +39,7 @@ class Address(BaseModel):
     Attributes:
         url: on a loopback address. machine: its name, since several may share a disk.
         protected: whether it wants an API key.
+        token: of who started it, for what it does to this machine.
         answered_by: the settings that its answers depend on, as JSON.
     """
 
@@ -48,10 +49,11 @@ class Address(BaseModel):
     machine: str
     index: str
     protected: bool
+    token: str
     answered_by: str
 
     @classmethod
-    def of(cls, settings: Settings, url: str, *, protected: bool) -> Self:
+    def of(cls, settings: Settings, url: str, token: str, *, protected: bool) -> Self:
         """Returns the address of a server with these settings."""
         weights = None if settings.weights is None else settings.weights.expanduser().absolute()
         return cls(
@@ -59,13 +61,14 @@ class Address(BaseModel):
             machine=socket.gethostname(),
             index=os.path.realpath(index_path(settings)),
             protected=protected,
+            token=token,
             answered_by=settings.model_copy(update={"weights": weights}).model_dump_json(include=_ANSWERED_BY),
         )
 
 
 @contextmanager
-def told(settings: Settings, url: str) -> Iterator[None]:
-    """While the block runs, commands find the server at ``url``, if it is on a loopback address.
+def told(settings: Settings, url: str, token: str) -> Iterator[None]:
+    """While the block runs, commands find the server at ``url`` and its token, if it is on a loopback address.
 
     Where there is no index yet, that begins when there is. Nothing is told where the folder of the index cannot be
     written, or has a server already.
@@ -75,7 +78,7 @@ def told(settings: Settings, url: str) -> Iterator[None]:
 
         def tell() -> bool:
             """Returns whether to try again, because there is no index yet."""
-            own = Address.of(settings, url, protected=settings.api_key is not None)
+            own = Address.of(settings, url, token, protected=settings.api_key is not None)
             try:
                 held.enter_context(_written(own, index_path(settings)))
             except OSError as error:
@@ -112,7 +115,7 @@ def find_server(settings: Settings) -> Address | None:
         found = Address.model_validate_json(text)
     except ValidationError:
         return None
-    expected = Address.of(settings, found.url, protected=found.protected)
+    expected = Address.of(settings, found.url, found.token, protected=found.protected)
     reachable = _is_loopback(found.url) and (settings.api_key is not None or not found.protected)
     return found if found == expected and reachable else None
 
@@ -126,6 +129,7 @@ def _written(address: Address, folder: Path) -> Iterator[None]:
     with open(descriptor, "r+b") as file:
         if not _is_ours(file) or not _locks(file):
             raise PermissionError(f"{path} belongs to somebody else, or to another server")
+        os.fchmod(descriptor, 0o600)  # one that was there may be open to others
         file.truncate()
         file.write(address.model_dump_json().encode())
         file.flush()

@@ -59,14 +59,17 @@ class Client:
         """Sends nothing yet.
 
         Args:
-            base_url: of the server.
+            base_url: of the server; with a token where the server has printed it so.
             api_key: the server's key, where it has one.
             timeout: seconds without any progress after which a request is given up.
         """
+        place = httpx.URL(base_url)
         headers = {} if api_key is None else {"X-API-Key": api_key}
+        if "token" in place.params:
+            headers["X-SBIR-Token"] = place.params["token"]
         # A proxy that the environment names could not reach this machine's own addresses.
         direct: dict[str, httpx.BaseTransport | None] = {"all://127.0.0.1": None, "all://localhost": None}
-        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout, mounts=direct)
+        self._http = httpx.Client(base_url=place.copy_with(query=None), headers=headers, timeout=timeout, mounts=direct)
 
     def search(
         self,

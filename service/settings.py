@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     allow_build: bool | None = Field(
         default=None,
         description="Who may have the page index a folder of this machine, or go on with a build that was stopped: yes "
-        "for all who reach the service, no for nobody; default: browsers and programs of this machine.",
+        "for all who reach the service, no for nobody; default: who has the token that the server prints.",
     )
     serve_originals: bool = Field(default=True, description="Whether /photos/{id} hands out the original files.")
     max_upload_bytes: int = Field(default=10 * MIB, ge=1, description="Largest request body that is taken, in bytes.")

@@ -132,7 +132,7 @@ def test_the_wheel_indexes_searches_and_serves_beside_modules_with_the_packages_
     def searched(line: str) -> bool:
         if not line.startswith("sketch-search at "):
             return False
-        url = line.split()[-1]
+        url = line.split()[-1].partition("/?")[0]
         assert "<canvas" in httpx.get(url, timeout=PATIENCE).text
         with Remote(url, timeout=PATIENCE) as gallery:
             answers.append(gallery.search(sketch).answer)

@@ -52,7 +52,7 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     print(printable(f"{gallery}: {contents}"))
     print_build(report)
     served = settings.model_copy(update={"index": index, "gallery": ()})
-    return serve_until_stopped(served, lambda url: _show_first_search(served, sketch, url))
+    return serve_until_stopped(served, lambda url, page: _show_first_search(served, sketch, url, page))
 
 
 def describe_samples(gallery: Path) -> str:
@@ -65,7 +65,7 @@ def describe_samples(gallery: Path) -> str:
     return f"{said}, {copied} photos from scikit-learn" if copied else said
 
 
-def _show_first_search(settings: Settings, sketch: Path, url: str) -> None:
+def _show_first_search(settings: Settings, sketch: Path, url: str, page: str) -> None:
     """Search with the sketch at ``url``, and wait while the server starts."""
     key = None if settings.api_key is None else settings.api_key.get_secret_value()
     try:
@@ -76,4 +76,4 @@ def _show_first_search(settings: Settings, sketch: Path, url: str) -> None:
         return
     found = printable(f"{sketch} finds, in {answer.timings_ms.total:.0f} ms:")
     print(f"\n{found}\n\n{results_table(answer)}\n")
-    print(f"Draw your own at {url} (Ctrl-C ends)", flush=True)
+    print(f"Draw your own at {page} (Ctrl-C ends)", flush=True)

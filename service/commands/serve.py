@@ -70,13 +70,14 @@ def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> i
 
 
 def serve_until_stopped(
-    settings: Settings, beside: Callable[[str], None] | None = None, app: FastAPI | None = None
+    settings: Settings, beside: Callable[[str, str], None] | None = None, app: FastAPI | None = None
 ) -> int:
     """Serve until Ctrl-C or SIGTERM. Returns the exit code.
 
     Args:
         app: the application; None for the one over the index that the settings name.
-        beside: called with the server's address, in a thread of its own, while the server starts.
+        beside: called with the server's address and that of the page, which has the token, in a thread of its own,
+            while the server starts.
 
     Raises:
         PortTaken: a port cannot be listened on.
@@ -91,15 +92,16 @@ def serve_until_stopped(
             app.state.metrics_port = further.getsockname()[1]
             print(f"metrics at {address(settings.host, app.state.metrics_port)}/metrics", flush=True)
         port = listeners[0].getsockname()[1]
-        print(f"sketch-search at {address(settings.host, port)}", flush=True)
+        opening = "" if settings.shards else f"/?token={app.state.token}"
+        print(f"sketch-search at {address(settings.host, port)}{opening}", flush=True)
         configure_logging(settings.log_format)
         server = uvicorn.Server(server_config(app))
         if not settings.shards:
             bound = listeners[0].getsockname()[0]
-            opened.enter_context(told(settings, address(_ANY_ADDRESS.get(bound, bound), port)))
+            opened.enter_context(told(settings, address(_ANY_ADDRESS.get(bound, bound), port), app.state.token))
         if beside is not None:
             reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)
-            threading.Thread(target=beside, args=(reached,), daemon=True).start()
+            threading.Thread(target=beside, args=(reached, reached + opening), daemon=True).start()
         with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
             server.run(sockets=listeners)
     return 0 if server.started else 1
@@ -157,9 +159,9 @@ def _check_nothing_is_lost(index: Path, known: Sequence[Folder], folders: Sequen
         )
 
 
-def _open_page(url: str) -> None:
-    if not webbrowser.open(url):
-        print(f"{PROGRAM}: no browser can be opened here; the page is at {url}", file=sys.stderr)
+def _open_page(_: str, page: str) -> None:
+    if not webbrowser.open(page):
+        print(f"{PROGRAM}: no browser can be opened here; the page is at {page}", file=sys.stderr)
 
 
 def serve_shards(settings: Settings, run: Callable[[FastAPI], int]) -> int:

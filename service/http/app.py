@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -20,7 +21,7 @@ from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metri
 from service.settings import Settings
 
 # The version of the HTTP API. The OpenAPI document has it, and each change of the document changes it.
-API_VERSION = "3.3.2"
+API_VERSION = "3.4.0"
 # Short questions that are answered at once, beside searches.
 LOOKUPS = 4
 # Photos that are read at once to be shrunk, and to be sent. Decoding a large one takes a few hundred MiB.
@@ -53,7 +54,17 @@ def create_app(
         originals: Shared[tuple[int, str]] = Shared(READERS)
         builder = Builder(chosen)
         app.state.context = Context(
-            chosen, version, live, worker, uploads, metrics, CapacityLimiter(LOOKUPS), thumbnails, originals, builder
+            chosen,
+            version,
+            live,
+            worker,
+            uploads,
+            metrics,
+            CapacityLimiter(LOOKUPS),
+            thumbnails,
+            originals,
+            builder,
+            app.state.token,
         )
         metrics.observe(live, worker)
         await live.refresh()
@@ -79,6 +90,8 @@ def create_app(
     )
     # The port of the metrics, where they have one of their own and it is bound.
     app.state.metrics_port = None
+    # Who has read it is who started the server.
+    app.state.token = secrets.token_urlsafe(24)
     app.include_router(api)
     app.include_router(health)
     apart = chosen.metrics_port is not None

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 import anyio.to_thread
 from anyio import CapacityLimiter
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response, StreamingResponse
@@ -54,10 +54,16 @@ from service.schemas import (
     WordsResponse,
 )
 from service.serving import Builder, Live, Metrics, Shared, Unready, Worker
-from service.settings import Settings, index_path, is_loopback
+from service.settings import Settings, index_path
 
 T = TypeVar("T")
 
+TOKEN_HEADER = "X-SBIR-Token"
+# The end of a sentence.
+WITHOUT_TOKEN = (
+    "the server's token is needed: open the address that the server printed when it started, which has it, or send it "
+    f"as the header {TOKEN_HEADER}. It is also in server.json, in the folder of the index."
+)
 # Bytes of an original that are read at a time.
 PART = 256 * 1024
 
@@ -143,6 +149,7 @@ class Context:
     Attributes:
         lookups: limits how many short questions to the index are answered at once.
         thumbnails, originals: read photos; what takes long there keeps nothing else waiting.
+        token: the secret of who started the server.
     """
 
     settings: Settings
@@ -155,6 +162,7 @@ class Context:
     thumbnails: Shared[bytes]
     originals: Shared[tuple[int, str]]
     builder: Builder
+    token: str
 
 
 async def context(request: Request) -> Context:
@@ -196,30 +204,34 @@ def refuse_doubles(params: type[Params]) -> Callable[[Request], Awaitable[None]]
     return refuse
 
 
-# Headers by which a proxy tells of the client that it asks for.
-_PROXIED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+_token = Header(
+    alias=TOKEN_HEADER, description="The token that the server printed when it started; the page has it in a cookie."
+)
 
 
-def is_here(request: Request) -> bool:
-    """Tells whether a browser or a program of this machine asks, and no proxy here for somebody elsewhere.
-
-    A proxy tells of the client or of itself, or passes on the name that the client knows; nginx as it comes does none
-    of these, but speaks HTTP/1.0.
-    """
-    direct = request.scope["http_version"] != "1.0" and not any(name in request.headers for name in _PROXIED)
-    client = request.client.host if request.client else ""
-    return direct and is_loopback(client) and is_loopback(request.url.hostname or "")
+async def has_token(request: Request, ctx: Ctx, token: Annotated[str | None, _token] = None) -> bool:
+    """Returns True if the client has the token, which only the server's owner can have read."""
+    given = token or request.cookies.get(_cookie(request), "")
+    return secrets.compare_digest(given.encode("latin-1", "replace"), ctx.token.encode())
 
 
-def _may_reveal(request: Request, ctx: Context) -> bool:
-    """Tells whether this client may know where files lie, and have them shown: it shares the machine with them."""
-    return is_here(request) and ctx.settings.serve_originals and not ctx.live.shards
+HasToken = Annotated[bool, Depends(has_token)]
 
 
-def _may_build(request: Request, ctx: Context) -> bool:
-    """Tells whether this client may have an index built."""
+def _cookie(request: Request) -> str:
+    """Names the token's cookie. Browsers share cookies between the ports of a host, each of which may be a server."""
+    return f"sketch-search-{request.scope['server'][1]}"
+
+
+def _may_reveal(trusted: bool, ctx: Context) -> bool:
+    """Returns True if this client may know where files lie, and have them shown."""
+    return trusted and ctx.settings.serve_originals and not ctx.live.shards
+
+
+def _may_build(trusted: bool, ctx: Context) -> bool:
+    """Returns True if this client may have an index built."""
     allowed = ctx.settings.allow_build
-    return not ctx.live.shards and (is_here(request) if allowed is None else allowed)
+    return not ctx.live.shards and (trusted if allowed is None else allowed)
 
 
 health = APIRouter(tags=["health"], responses=error_answers(400))
@@ -293,9 +305,9 @@ async def _hung_up(request: Request) -> None:
 
 
 @api.get("/photos", dependencies=[Depends(refuse_doubles(PhotosParams))], responses=error_answers(404, 422, 503))
-async def photos(request: Request, ctx: Ctx, params: Annotated[PhotosParams, Query()]) -> PhotosResponse:
+async def photos(ctx: Ctx, trusted: HasToken, params: Annotated[PhotosParams, Query()]) -> PhotosResponse:
     """Photos that are named: their paths, and where their files are."""
-    engine, files = ctx.live.engine(), _may_reveal(request, ctx)
+    engine, files = ctx.live.engine(), _may_reveal(trusted, ctx)
     return await _look_up(ctx, lambda: engine.photos(params, files=files))
 
 
@@ -327,10 +339,10 @@ async def photos_zip(ctx: Ctx, params: Annotated[PhotosParams, Query()]) -> Resp
 
 
 @api.post("/photos/{photo_id}/reveal", status_code=204, responses=error_answers(403, 404, 422, 503))
-async def reveal(request: Request, ctx: Ctx, photo_id: PathId) -> None:
-    """Shows a photo's file in the file manager of the server's machine, to who sits there."""
-    if not _may_reveal(request, ctx):
-        raise Forbidden("Only who sits at the server's machine may have a file shown there.")
+async def reveal(ctx: Ctx, trusted: HasToken, photo_id: PathId) -> None:
+    """Shows a photo's file in the file manager of the server's machine. Needs the server's token."""
+    if not _may_reveal(trusted, ctx):
+        raise Forbidden("This server shows no files." if trusted else f"To show a file {WITHOUT_TOKEN}")
     engine = ctx.live.engine()
     entry = await _look_up(ctx, lambda: engine.photo(photo_id))
     await _look_up(ctx, lambda: engine.reveal(entry))
@@ -420,13 +432,15 @@ async def cluster(
     dependencies=[Depends(refuse_doubles(BuildParams))],
     responses=error_answers(403, 409, 422, 503),
 )
-async def build(request: Request, ctx: Ctx, params: Annotated[BuildParams, Query()]) -> BuildInfo:
-    """Begins to index a folder of the server's machine. Photos found so far can be searched meanwhile."""
-    if not _may_build(request, ctx):
-        raise Forbidden(
-            "Only who sits at the server's machine may have a folder indexed, unless SBIR_ALLOW_BUILD says otherwise. "
-            "There, run `sketch-search index build FOLDER`."
-        )
+async def build(ctx: Ctx, trusted: HasToken, params: Annotated[BuildParams, Query()]) -> BuildInfo:
+    """Begins to index a folder of the server's machine. Photos found so far can be searched meanwhile.
+
+    Needs the server's token, unless SBIR_ALLOW_BUILD says otherwise.
+    """
+    if not _may_build(trusted, ctx):
+        if trusted or ctx.settings.allow_build is False:
+            raise Forbidden("This server indexes nothing; on its machine, run `sketch-search index build FOLDER`.")
+        raise Forbidden(f"To index a folder {WITHOUT_TOKEN}")
     await _look_up(ctx, lambda: ctx.builder.start(params.folder))
     return BuildInfo(running=True, failed=None)
 
@@ -438,8 +452,8 @@ async def words(ctx: Ctx, params: Annotated[WordsParams, Query()]) -> WordsRespo
     return await _look_up(ctx, lambda: engine.words(params))
 
 
-@api.get("/info")
-async def info(request: Request, ctx: Ctx) -> InfoResponse:
+@api.get("/info", responses=error_answers(422))
+async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
     """The network and the index that are loaded, and the limits of this server."""
     settings = ctx.settings
     limits = Limits(
@@ -458,6 +472,8 @@ async def info(request: Request, ctx: Ctx) -> InfoResponse:
         loaded = ctx.live.engine().info()
     except NotReady as why:
         reason = str(why)
+        if ctx.settings.allow_build is None and not trusted and not shards:
+            reason = f"{reason} To index a folder here {WITHOUT_TOKEN}"
     model, index = loaded
     return InfoResponse(
         ready=reason is None,
@@ -470,8 +486,8 @@ async def info(request: Request, ctx: Ctx) -> InfoResponse:
         build=build,
         # Building over an index that cannot be opened would be no help.
         allows=Allowed(
-            reveal=_may_reveal(request, ctx) and file_manager() is not None,
-            build=_may_build(request, ctx) and (reason is None or live_stamp(index_path(settings)) is None),
+            reveal=_may_reveal(trusted, ctx) and file_manager() is not None,
+            build=_may_build(trusted, ctx) and (reason is None or live_stamp(index_path(settings)) is None),
         ),
         limits=limits,
         defaults=SearchDefaults(k=settings.default_k, quality=settings.quality, nprobe=settings.nprobe),
@@ -528,9 +544,15 @@ page = APIRouter(include_in_schema=False)
 
 
 @page.get("/")
-async def index(request: Request) -> Response:
-    """The page."""
-    return _file(_INDEX, request)
+async def index(request: Request, ctx: Ctx, token: str | None = None) -> Response:
+    """The page. A token in its address becomes a cookie, so that the address can be copied without it."""
+    if token is None:
+        return _file(_INDEX, request)
+    answer = Response(status_code=303, headers={**_HEADERS, "Cache-Control": "no-store", "Location": "./"})
+    if secrets.compare_digest(token.encode(), ctx.token.encode()):
+        secure = request.url.scheme == "https"
+        answer.set_cookie(_cookie(request), token, secure=secure, httponly=True, samesite="strict")
+    return answer
 
 
 # One route for each file would do, too; but the access log names requests by their route.

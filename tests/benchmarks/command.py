@@ -156,7 +156,7 @@ def demo(options: argparse.Namespace) -> Iterator[tuple[str, tuple[bytes, ...]]]
             url = ""
             for line in server.stdout:
                 if line.startswith("sketch-search at "):
-                    url = line.split()[-1]
+                    url = line.split()[-1].partition("/?")[0]
                 if line.startswith("Draw your own"):
                     break
             else:

@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 import model
 from indexer import Request, build
 from service.http.app import create_app
-from service.http.routes import Context
+from service.http.routes import TOKEN_HEADER, Context
 from service.serving.connection import server_config
 from service.settings import Settings
 from tests.networks import tiny_checkpoint
@@ -38,6 +38,16 @@ class Served:
     def context(self) -> Context:
         context: Context = self.app.state.context
         return context
+
+    @property
+    def page(self) -> str:
+        """The address that the program opens in a browser."""
+        return f"{self.url}/?token={self.app.state.token}"
+
+    @property
+    def token(self) -> dict[str, str]:
+        """The header of those who may have something done on this machine."""
+        return {TOKEN_HEADER: self.app.state.token}
 
     @property
     def metrics_url(self) -> str:

@@ -36,6 +36,6 @@ def running(
 
 
 def address(process: subprocess.Popen[str]) -> str:
-    """Returns the last word of the line it prints next."""
+    """Returns the address at the end of the line it prints next, without a token."""
     assert process.stdout is not None
-    return process.stdout.readline().split()[-1]
+    return process.stdout.readline().split()[-1].partition("/?")[0]

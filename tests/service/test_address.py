@@ -22,13 +22,14 @@ from tests.service.served import Served, served
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files have no owner there")
 URL = "http://127.0.0.1:1"
+TOKEN = "sesame"
 
 
 @pytest.fixture
 def file(settings: Settings) -> Iterator[Path]:
     """The file in which a running server leaves its address."""
     assert settings.index is not None
-    with told(settings, URL):
+    with told(settings, URL, TOKEN):
         yield settings.index / NAME
 
 
@@ -54,7 +55,7 @@ def test_the_server_that_runs_here_answers_as_a_search_without_it(
 ) -> None:
     query = SearchQuery(**asked)
     alone, silence = _found(capsys, settings, drawn, query, like=["1"])
-    with told(settings, server.url):
+    with told(settings, server.url, TOKEN):
         answered, said = _found(capsys, settings, drawn, query, like=["1"])
         kept, _ = _found(capsys, settings, drawn, query, like=["1"], server=False)
     assert answered == alone == kept
@@ -66,7 +67,7 @@ def test_a_server_with_a_key_is_asked_with_the_key_of_the_settings_or_not_at_all
     settings: Settings, drawn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     protected, wrong = (settings.model_copy(update={"api_key": SecretStr(key)}) for key in ("right", "wrong"))
-    with served(protected) as server, told(protected, server.url):
+    with served(protected) as server, told(protected, server.url, TOKEN):
         assert find_server(settings) is None
         assert "answered by the server" in _found(capsys, protected, drawn, SearchQuery())[1]
         # It refuses this one, which then is searched here.
@@ -74,25 +75,26 @@ def test_a_server_with_a_key_is_asked_with_the_key_of_the_settings_or_not_at_all
 
 
 def test_an_address_is_there_for_as_long_as_the_server_runs(settings: Settings, file: Path) -> None:
-    with told(settings, "http://127.0.0.1:2"):  # A second server of the index.
+    with told(settings, "http://127.0.0.1:2", "another"):  # A second server of the index.
         found = find_server(settings)
         assert found is not None
-        assert found.url == URL
+        assert (found.url, found.token) == (URL, TOKEN)
     assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_what_a_killed_server_has_left_is_not_believed(settings: Settings, tmp_path: Path) -> None:
     own = settings.model_copy(update={"index": tmp_path})
     (tmp_path / "CURRENT").write_text("g000001\n")
-    with told(own, URL):
+    with told(own, URL, TOKEN):
         left = (tmp_path / NAME).read_bytes()
         assert find_server(own) is not None
     assert not (tmp_path / NAME).exists()
     (tmp_path / NAME).write_bytes(left)
-    (tmp_path / NAME).chmod(0o600)
+    (tmp_path / NAME).chmod(0o644)
     assert find_server(own) is None
-    with told(own, URL):  # It is in no server's way.
+    with told(own, URL, TOKEN):  # It is in no server's way.
         assert find_server(own) is not None
+        assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
 
 
 def _changed(**values: Any) -> Callable[[Path], object]:
@@ -130,7 +132,7 @@ def test_a_server_that_would_answer_otherwise_is_not_asked(settings: Settings, f
 
 
 def test_a_server_on_another_address_than_loopback_leaves_none(settings: Settings) -> None:
-    with told(settings, "http://192.0.2.1:8000"):
+    with told(settings, "http://192.0.2.1:8000", TOKEN):
         assert find_server(settings) is None
 
 
@@ -145,7 +147,7 @@ def test_a_search_loads_no_network_where_a_server_answers_and_no_server_where_it
     place = ["--index", str(settings.index), "--weights", str(settings.weights)]
     limits = {"SBIR_MAX_K": str(settings.max_k), "SBIR_MAX_PIXELS": str(settings.max_pixels)}
     command = ["search", drawn, *place, *([] if asks else ["--no-server"])]
-    with told(settings, server.url):
+    with told(settings, server.url, TOKEN):
         done = run_python("-c", code, *command, environment=os.environ | limits)
     assert done.returncode == 0, done.stderr
     assert ("answered by the server" in done.stderr) == asks

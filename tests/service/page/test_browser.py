@@ -168,7 +168,7 @@ def test_chosen_photos_are_downloaded_as_one_file_or_as_a_list_of_paths(
 ) -> None:
     browser.download_to(desk, tmp_path)
     with served_to(desk, settings, api_key=key and SecretStr(key)) as server:
-        desk.get(server.url)
+        desk.get(server.page)
         if key:
             wait_for_notice(desk, "This server asks for a key")
             # A live region is read out as a whole; nobody can be asked for something in it.
@@ -222,6 +222,7 @@ def test_a_photo_is_shown_in_the_file_manager_where_there_is_one(
         monkeypatch.delenv("DISPLAY", raising=False)
         if display:
             monkeypatch.setenv("DISPLAY", display)
+        desk.get(server.page)
         find(desk, server)
         desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
         shown = desk.find_element(By.ID, "viewer-reveal")
@@ -253,7 +254,7 @@ def test_a_first_visit_names_a_folder_watches_it_being_indexed_and_searches(
     desk: Browser, settings: Settings, gallery: Path, tmp_path: Path
 ) -> None:
     with served_to(desk, settings, index=tmp_path / "index") as server:
-        desk.get(server.url)
+        desk.get(server.page)
         wait_for_notice(desk, "Where are your photos?")
         folder = desk.find_element(By.ID, "folder")
         assert axe_complaints(desk) == []
@@ -278,7 +279,7 @@ def test_a_build_that_was_stopped_can_go_on(
     shutil.copytree(index_path, tmp_path / "index")
     (tmp_path / "index" / "progress.json").write_text(progress("stopped", 10))
     with served_to(desk, settings, index=tmp_path / "index") as server:
-        desk.get(server.url)
+        desk.get(server.page)
         wait(desk).until(lambda d: "stopped before it was done" in text(d, "building-text"))
         desk.find_element(By.ID, "building-on").click()
         wait(desk).until(lambda d: not d.find_element(By.ID, "building").is_displayed())

@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -17,11 +18,16 @@ from service import photos
 from service.http import routes
 from service.http.archive import file_names
 from service.settings import Settings
-from tests.patience import wait_until
-from tests.service.served import asked
+from tests.patience import PATIENCE, wait_until
+from tests.service.served import Served, asked
 from tests.service.talk import error
 
-ELSEWHERE = {"x-forwarded-for": "192.0.2.1"}
+
+@pytest.fixture
+def trusted(server: Served) -> Iterator[httpx.Client]:
+    """A client that has the server's token."""
+    with httpx.Client(base_url=server.url, headers=server.token, timeout=PATIENCE) as connection:
+        yield connection
 
 
 def unzipped(answer: httpx.Response) -> dict[str, bytes]:
@@ -71,27 +77,29 @@ def test_what_cannot_be_put_into_a_file_is_refused(settings: Settings, http: htt
         assert error(closed.post("/photos/1/reveal")) == (403, "forbidden")
 
 
-def test_only_who_sits_at_the_machine_is_told_where_files_lie(http: httpx.Client, index: Index, gallery: Path) -> None:
-    here, elsewhere = (http.get("/photos?id=1", headers=sent).json()["photos"][0] for sent in ({}, ELSEWHERE))
+def test_only_who_has_the_token_is_told_where_files_lie(
+    http: httpx.Client, trusted: httpx.Client, index: Index, gallery: Path
+) -> None:
+    here, elsewhere = (one.get("/photos?id=1").json()["photos"][0] for one in (trusted, http))
     assert here.pop("files") == [str(gallery / path) for path in index.photo(1).paths]
     assert here == elsewhere
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the program is a shell script")
 def test_a_file_manager_shows_the_folder_of_a_photo(
-    http: httpx.Client, index: Index, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trusted: httpx.Client, index: Index, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert photos.file_manager() is None
-    assert http.get("/info").json()["allows"]["reveal"] is False
-    assert error(http.post("/photos/1/reveal")) == (404, "not_found")
+    assert trusted.get("/info").json()["allows"]["reveal"] is False
+    assert error(trusted.post("/photos/1/reveal")) == (404, "not_found")
     program = tmp_path / "xdg-open"
     program.write_text(f'#!/bin/sh\ncd "{tmp_path}" && printf "%s\\n" "$#" "$@" > partly && /bin/mv partly shown\n')
     program.chmod(0o755)
-    assert http.get("/info").json()["allows"]["reveal"] is True
-    assert http.post("/photos/1/reveal").status_code == 204
+    assert trusted.get("/info").json()["allows"]["reveal"] is True
+    assert trusted.post("/photos/1/reveal").status_code == 204
     wait_until((tmp_path / "shown").exists, "nothing was shown")
     assert (tmp_path / "shown").read_text().split("\n") == ["1", str((gallery / index.photo(1).paths[0]).parent), ""]
     monkeypatch.delenv("DISPLAY")
@@ -99,9 +107,11 @@ def test_a_file_manager_shows_the_folder_of_a_photo(
     assert photos.file_manager() is None
 
 
-def test_nobody_else_has_a_file_shown(http: httpx.Client) -> None:
-    assert http.get("/info", headers=ELSEWHERE).json()["allows"] == {"build": False, "reveal": False}
-    assert error(http.post("/photos/1/reveal", headers=ELSEWHERE)) == (403, "forbidden")
+def test_nobody_else_has_a_file_shown(http: httpx.Client, trusted: httpx.Client) -> None:
+    assert http.get("/info").json()["allows"] == {"build": False, "reveal": False}
+    refused = http.post("/photos/1/reveal")
+    assert error(refused) == (403, "forbidden")
+    assert "server.json" in refused.json()["error"]["message"]
     cross_site = {"sec-fetch-site": "cross-site", "origin": "https://evil.example"}
-    assert error(http.post("/photos/1/reveal", headers=cross_site)) == (400, "bad_request")
-    assert error(http.post("/photos/1000/reveal")) == (404, "not_found")
+    assert error(trusted.post("/photos/1/reveal", headers=cross_site)) == (400, "bad_request")
+    assert error(trusted.post("/photos/1000/reveal")) == (404, "not_found")
