@@ -37,14 +37,13 @@ install: $(STAMP) ## make .venv, with this project and all that its targets need
 
 $(DEMO_STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, with its venv module; PYTHON=... names one." >&2; exit 2; }
-	@echo "Installing what the program needs into $(VENV). The first time this downloads about 3 GB on Linux"
-	@echo "(6 GB on the disk), nearly all of it PyTorch with its CUDA libraries, and less on other systems."
+	@echo "Installing what the program needs into $(VENV): some 100 MB the first time, 300 MB on the disk."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) -e '.[$(DEMO_EXTRAS)]'
 	@touch $@
 
 $(STAMP): $(DEMO_STAMP)
-	@echo "Installing what tests, benchmarks and training need besides: about 0.3 GB the first time."
+	@echo "Installing what tests, benchmarks and training need besides: about 3 GB the first time, most of it PyTorch."
 	@# Older ones do not know groups of dependencies.
 	@$(PIP) 'pip>=25.1'
 	@$(PIP) -e '.[$(EXTRAS)]' --group dev

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from indexer.building import BuildReport, Progress, Request, build, build_growing, read_progress
-    from indexer.embedding import ClipTowers, open_towers
+    from indexer.embedding import open_towers
     from indexer.errors import (
         BadInvocation,
         EmbedderUnavailable,

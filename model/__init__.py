@@ -15,15 +15,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from model.engine import ModelConfig, Tokens
     from model.errors import ModelError
     from model.explanation import Explanation
     from model.matcher import Matcher, load
-    from model.network import ModelConfig, Tokens
 
 __all__ = ["Explanation", "Matcher", "ModelConfig", "ModelError", "Tokens", "load"]
 
 # The rooms from the lowest to the highest, so that a name from a low room loads no higher room.
-_ROOMS = ("errors", "network", "explanation", "matcher")
+_ROOMS = ("errors", "engine", "explanation", "matcher")
 # Modules that are reached as attributes: model.images.open_image, model.metrics.category_metrics.
 _MODULES = ("images", "metrics")
 

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 
-from model.network import Method, Tokens
+from model.engine import Floats, Method, Numbers, Tokens, sigmoid, unit
 
 # Diffusion: photos that look alike share their scores. The score of a pair judges one photo alone, by a few strokes;
 # other photos that look like this photo correct its errors. This is a diffusion process on the affinity graph of the
@@ -35,22 +34,24 @@ FUSED_WIDTH = 2.0
 # depends on the model. Pictures of different things often differ by this width; the value was not measured.
 CLIP_WIDTH = 0.05
 _WIDTHS = {"fused": FUSED_WIDTH, "clip": CLIP_WIDTH}
+_LEAST = np.finfo(np.float32).tiny
 
 
-def support_of(scores: torch.Tensor, best: torch.Tensor, method: ScoredBy) -> torch.Tensor:
+def support_of(scores: Floats, best: float, method: ScoredBy) -> Floats:
     """Turns scores by ``method``, of any shape, into support in [0, 1]. best: the sketch's highest score."""
     if method == "ret":
-        return torch.exp(-(scores**2) / RET_WIDTH)
-    return scores if method == "rn" else torch.exp((scores - best) / _WIDTHS[method])
+        support: Floats = np.exp(-(scores**2) / np.float32(RET_WIDTH))
+    else:
+        support = scores if method == "rn" else np.exp((scores - np.float32(best)) / np.float32(_WIDTHS[method]))
+    return support
 
 
-def scores_of(support: torch.Tensor, best: torch.Tensor, method: ScoredBy) -> torch.Tensor:
+def scores_of(support: Floats, best: float, method: ScoredBy) -> Floats:
     """Turns support into scores by ``method``: the inverse of ``support_of``."""
+    logarithms = np.log(np.maximum(support, _LEAST))
     if method == "ret":
-        return -torch.sqrt((-RET_WIDTH * support.log()).clamp(min=0))
-    if method == "rn":
-        return support
-    return best + _WIDTHS[method] * support.clamp(min=torch.finfo(support.dtype).tiny).log()
+        return -np.sqrt(np.maximum(-np.float32(RET_WIDTH) * logarithms, 0))
+    return support if method == "rn" else best + np.float32(_WIDTHS[method]) * logarithms
 
 
 # Steps of the diffusion. Neighbours of neighbours still help; with many more steps, classes mix.
@@ -59,7 +60,7 @@ ROUNDS = 3
 SHORTLIST = 1000
 
 
-def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: ScoredBy) -> torch.Tensor:
+def diffused(scores: Floats, ret: NDArray[np.floating], threshold: float, method: ScoredBy) -> Floats:
     """Diffuses scores over the photos, for each sketch separately.
 
     Let r_i be the normalised [Ret] of photo i minus the mean of all, normalised again, and
@@ -77,34 +78,33 @@ def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: 
         threshold: cosine r_i . r_j up to which two photos do not share scores.
         method: how ``scores`` were computed.
 
-    Returns (s, p) float32 on the CPU, in the range of the scores of ``method``.
+    Returns (s, p) float32, in the range of the scores of ``method``.
     """
-    before = scores.to("cpu", torch.float32)
-    ret = ret.cpu()
-    after = torch.empty_like(before)
-    for row, of_sketch in enumerate(before):
-        order = of_sketch.argsort(descending=True, stable=True)
+    after = np.empty(scores.shape, np.float32)
+    for row, of_sketch in enumerate(scores):
+        order = np.argsort(-of_sketch, kind="stable")
         first, rest = order[:SHORTLIST], order[SHORTLIST:]
         directions = centred(ret[first])
-        weights = (directions @ directions.T - threshold).clamp_(min=0).fill_diagonal_(1 - threshold)
-        sums = weights.sum(dim=1)
-        best = of_sketch[first[0]]
+        weights = np.maximum(directions @ directions.T - np.float32(threshold), 0)
+        np.fill_diagonal(weights, 1 - threshold)
+        sums = weights.sum(axis=1)
+        best = float(of_sketch[first[0]])
         support = support_of(of_sketch[first], best, method)
         for _ in range(ROUNDS):
             support = (weights @ support) / sums
         after[row, first] = scores_of(support, best, method)
         if len(rest):
-            after[row, rest] = of_sketch[rest].clamp(max=float(after[row, first].min()))
+            after[row, rest] = np.minimum(of_sketch[rest], after[row, first].min())
     return after
 
 
-def centred(ret: torch.Tensor, mean: torch.Tensor | None = None) -> torch.Tensor:
+def centred(ret: NDArray[np.floating], mean: Floats | None = None) -> Floats:
     """Centres retrieval tokens (p, d) of photos: normalised, minus ``mean``, normalised again, (p, d) float32.
 
     mean: (d,) of normalised retrieval tokens; None for the mean of these photos.
     """
-    directions = F.normalize(ret.float(), dim=1)
-    return F.normalize(directions - (directions.mean(dim=0) if mean is None else mean), dim=1)
+    directions = unit(ret)
+    return unit(directions - (directions.mean(axis=0) if mean is None else mean))
 
 
 # Weight of a deviation of zero in the mean of the scored photos' deviations, so that a photo that is similar to none of
@@ -115,13 +115,13 @@ MARGIN = 1e-7
 
 
 def estimated(
-    scores: torch.Tensor,
-    known: torch.Tensor,
-    distances: torch.Tensor,
-    ret: torch.Tensor,
+    scores: Floats,
+    known: NDArray[np.bool_],
+    distances: Floats,
+    ret: NDArray[np.floating],
     threshold: float,
     method: ScoredBy,
-) -> torch.Tensor:
+) -> Floats:
     """Estimates the unknown scores, and returns them with the known scores as they are.
 
     Let x_j be the logits of the known relation scores (or the known fused scores themselves), l the least-squares line
@@ -140,26 +140,28 @@ def estimated(
 
     Returns (p,) float32. If no photo is known, the estimates rank the photos by distance.
     """
-    x, d = scores[known].double(), distances.double()
+    x, d = scores[known].astype(np.float64), distances.astype(np.float64)
     if method == "rn":
-        x = x.clamp(MARGIN, 1 - MARGIN).logit()
+        x = np.clip(x, MARGIN, 1 - MARGIN)
+        x = np.log(x / (1 - x))
     line = _line(d[known], x, d)
-    directions, deviations = centred(ret), (x - line[known]).float()
-    affinity = (directions[~known] @ directions[known].T - threshold).clamp_(min=0)
-    estimates = line[~known] + (affinity @ deviations) / (PRIOR_WEIGHT + affinity.sum(dim=1))
-    if method == "rn":
-        estimates = estimates.sigmoid()
-    return scores.masked_scatter(~known, estimates.float())
+    directions, deviations = centred(ret), (x - line[known]).astype(np.float32)
+    affinity = np.maximum(directions[~known] @ directions[known].T - np.float32(threshold), 0)
+    estimates = line[~known] + (affinity @ deviations) / (PRIOR_WEIGHT + affinity.sum(axis=1))
+    every = scores.astype(np.float32)
+    every[~known] = sigmoid(estimates) if method == "rn" else estimates
+    return every
 
 
-def _line(distances: torch.Tensor, values: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
     """Evaluates the least-squares line through the points ``at``; level if it would rise. Without points, it is -at."""
     if not len(values):
         return -at
     dx, dy = distances - distances.mean(), values - values.mean()
     variation = (dx**2).sum()
-    slope = ((dx * dy).sum() / variation).clamp(max=0) if variation > 0 else torch.zeros_like(variation)
-    return values.mean() + slope * (at - distances.mean())
+    slope = min(0.0, (dx * dy).sum() / variation) if variation > 0 else 0.0
+    line: NDArray[np.float64] = values.mean() + slope * (at - distances.mean())
+    return line
 
 
 # Photos that a person likes, or that show what a word names, lead a ranking: a query with liked photos looks near these
@@ -189,7 +191,7 @@ _FITS_FROM = 50
 _FITS_SLOPE = 2 / 3
 
 
-def pulled(sketch: torch.Tensor | None, liked: torch.Tensor) -> torch.Tensor:
+def pulled(sketch: Floats | None, liked: Floats) -> Floats:
     """Computes the [Ret] of a query with liked photos, after Rocchio (1971).
 
     It is the sum of the sketch's normalised [Ret] and PULL times the mean [Ret] of the liked photos, normalised.
@@ -200,45 +202,47 @@ def pulled(sketch: torch.Tensor | None, liked: torch.Tensor) -> torch.Tensor:
 
     Returns (1, d) float32.
     """
-    photos = F.normalize(F.normalize(liked.float(), dim=1).mean(dim=0, keepdim=True), dim=1)
-    return photos if sketch is None else F.normalize(F.normalize(sketch.float(), dim=1) + PULL * photos, dim=1)
+    photos = unit(unit(liked).mean(axis=0, keepdims=True))
+    return photos if sketch is None else unit(unit(sketch) + np.float32(PULL) * photos)
 
 
-def led(scores: torch.Tensor, likeness: torch.Tensor) -> torch.Tensor:
+def led(scores: Floats, likeness: Floats) -> Floats:
     """Lets the liked photos lead scores by [Ret].
 
     scores: (p,) by "ret", with p at least 1. likeness: (p,) as ``likeness_to`` gives it; below 0 it counts as 0.
-    Returns (p,) float32 on the CPU, by "ret": at most 0.
+    Returns (p,) float32, by "ret": at most 0.
     """
-    return _led(scores.to("cpu", torch.float32), likeness.clamp(min=0), LEAD, "ret")
+    return _led(scores, np.maximum(likeness, 0), LEAD, "ret")
 
 
-def led_by_word(scores: torch.Tensor, words: torch.Tensor, method: ScoredBy) -> torch.Tensor:
+def led_by_word(scores: Floats, words: Floats, method: ScoredBy) -> Floats:
     """Lets a word with this support (m,) lead photos' scores (m,) by ``method``, in the range of ``method``."""
     return _led(scores, words, WORD_LEAD, method) if len(scores) else scores
 
 
-def _led(scores: torch.Tensor, other: torch.Tensor, lead: float, method: ScoredBy) -> torch.Tensor:
+def _led(scores: Floats, other: Floats, lead: float, method: ScoredBy) -> Floats:
     """Mixes support: if s_i is photo i's, divided by the highest, its new support is (1 - lead) s_i + lead o_i."""
-    best = scores.max()
-    # Adding 0.0 turns -0 into 0.
-    return scores_of((1 - lead) * shares_of(scores, method) + lead * other, best, method) + 0.0
+    shares = np.float32(1 - lead) * shares_of(scores, method) + np.float32(lead) * other
+    # Adding 0 turns -0 into 0.
+    return scores_of(shares, float(scores.max()), method) + np.float32(0)
 
 
-def shares_of(scores: torch.Tensor, method: ScoredBy) -> torch.Tensor:
+def shares_of(scores: Floats, method: ScoredBy) -> Floats:
     """Computes the support of each score as a share of the highest support, (m,) in 0..1. m is at least 1."""
-    support = support_of(scores, scores.max(), method)
-    return support / support.max().clamp(min=torch.finfo(torch.float32).tiny)
+    support = support_of(scores, float(scores.max()), method)
+    shares: Floats = support / np.maximum(support.max(), _LEAST)
+    return shares
 
 
-def named(scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+def named(scores: Floats, best: float) -> Floats:
     """Computes the support of photos by a word, (p,) in 0..1: how much they show what it names.
 
     With w_i the score of photo i by the word, its support is exp((w_i - best) / WIDTH).
 
     scores: (p,) logits. best: the highest score of a photo that may be found; others may be above it.
     """
-    return torch.exp((scores - best).clamp(max=0) / WIDTH)
+    support: Floats = np.exp(np.minimum(scores - np.float32(best), 0) / np.float32(WIDTH))
+    return support
 
 
 def fits(best: float, photos: int) -> bool:
@@ -262,7 +266,7 @@ def fits(best: float, photos: int) -> bool:
 ALIKE = 0.45
 
 
-def kinds_of(ret: torch.Tensor, mean: torch.Tensor, threshold: float = ALIKE) -> torch.Tensor:
+def kinds_of(ret: NDArray[np.floating], mean: Floats, threshold: float = ALIKE) -> Numbers:
     """Finds the kind of each photo of a ranking.
 
     Let r_i be the normalised [Ret] of the i-th photo minus ``mean``, normalised again. Down the ranking, photo i joins
@@ -274,11 +278,10 @@ def kinds_of(ret: torch.Tensor, mean: torch.Tensor, threshold: float = ALIKE) ->
             that its photos have in common, which make them a kind.
         threshold: cosine above which two photos are alike.
 
-    Returns (p,) int64 on the CPU: kinds are numbered from 0, in the order of their first photos.
+    Returns (p,) int64: kinds are numbered from 0, in the order of their first photos.
     """
-    directions = centred(ret, mean).cpu()
-    # NumPy is used because its calls on a few hundred values take less time than PyTorch's.
-    alike = (directions @ directions.T > threshold).numpy()
+    directions = centred(ret, mean)
+    alike = directions @ directions.T > threshold
     kinds = np.full(len(directions), -1, np.int64)
     kind = 0
     # Going kind by kind is the same as photo by photo: the next photo without a kind is like no first photo before it.
@@ -290,25 +293,26 @@ def kinds_of(ret: torch.Tensor, mean: torch.Tensor, threshold: float = ALIKE) ->
         joining[first] = True
         kinds[joining] = kind
         kind += 1
-    return torch.from_numpy(kinds)
+    return kinds
 
 
 # Below this distance to the mean a photo has no direction, and is like no photo.
 _SAME = 1e-6
 
 
-def likeness_to(examples: torch.Tensor, ret: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+def likeness_to(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Floats:
     """Computes how much photos look like the most similar of some examples, by the highest cosine of centred [Ret].
 
     Args:
         examples, ret: (e, d) and (p, d) retrieval tokens, at least one example.
         mean: (d,) as for ``kinds_of``.
 
-    Returns (p,) float32 on the CPU, -1 to 1.
+    Returns (p,) float32, -1 to 1.
     """
-    rests = [F.normalize(some.float(), dim=1) - mean for some in (ret, examples)]
-    photos, others = (F.normalize(rest * (rest.norm(dim=1, keepdim=True) > _SAME), dim=1) for rest in rests)
-    return (photos @ others.T).max(dim=1).values.clamp(-1, 1).cpu()
+    rests = [unit(some) - mean for some in (ret, examples)]
+    photos, others = (unit(rest * (np.linalg.norm(rest, axis=1, keepdims=True) > _SAME)) for rest in rests)
+    likeness: Floats = np.clip((photos @ others.T).max(axis=1), -1, 1)
+    return likeness
 
 
 # Cosine of two [Ret] above which a pair is compared, and how many earlier photos each photo is compared with. A copy is
@@ -326,22 +330,25 @@ _MOVED = 1
 _PAIRS = 128
 
 
-def pairs_to_compare(ret: torch.Tensor) -> torch.Tensor:
+def pairs_to_compare(ret: NDArray[np.floating]) -> Numbers:
     """Chooses the pairs of a ranking that may be near duplicates: each photo with the most similar photos before it.
 
     ret: (p, d) retrieval tokens, best first.
 
-    Returns (m, 2) int64 on the CPU: places of a photo and of an earlier photo, from 0. They are ordered by the first
+    Returns (m, 2) int64: places of a photo and of an earlier photo, from 0. They are ordered by the first
     place, and for one photo by falling cosine. All cosines are above LOOK.
     """
-    directions = F.normalize(ret.float(), dim=1).cpu()
-    cosines = torch.tril(directions @ directions.T, diagonal=-1)
-    values, places = cosines.topk(min(LOOKED_AT, len(cosines)), dim=1)
-    later, column = torch.nonzero(values > LOOK, as_tuple=True)
-    return torch.stack([later, places[later, column]], dim=1)
+    directions = unit(ret)
+    cosines = np.tril(directions @ directions.T, k=-1)
+    count = min(LOOKED_AT, len(cosines))
+    places = np.argpartition(-cosines, count - 1, axis=1)[:, :count] if count else np.empty((0, 0), np.int64)
+    falling = np.argsort(-np.take_along_axis(cosines, places, axis=1), axis=1, kind="stable")
+    places = np.take_along_axis(places, falling, axis=1)
+    later, column = np.nonzero(np.take_along_axis(cosines, places, axis=1) > LOOK)
+    return np.stack([later, places[later, column]], axis=1)
 
 
-def sameness(tokens: Tokens, pairs: torch.Tensor, grid: int) -> torch.Tensor:
+def sameness(tokens: Tokens, pairs: Numbers, grid: int) -> Floats:
     """Measures how much of the pictures of each pair is the same, in the same places.
 
     A patch token gets its highest cosine with the other picture's tokens at most one cell of the patch grid away; 0 if
@@ -350,29 +357,30 @@ def sameness(tokens: Tokens, pairs: torch.Tensor, grid: int) -> torch.Tensor:
 
     tokens: of photos. pairs: (m, 2) int64, the photos that are compared. grid: cells in a row of the patch grid.
 
-    Returns (m,) float32 on the CPU, 0 to 1.
+    Returns (m,) float32, 0 to 1.
     """
-    parts = [torch.empty(0)]
+    parts = [np.empty(0, np.float32)]
     for start in range(0, len(pairs), _PAIRS):
         batch = pairs[start : start + _PAIRS]
         first, second = tokens[batch[:, 0]], tokens[batch[:, 1]]
         if tokens.positions.shape[1]:
-            parts.append(_sameness(first, second, grid).cpu())
+            parts.append(_sameness(first, second, grid))
         else:
-            parts.append((F.cosine_similarity(first.ret.float(), second.ret.float()) > SAME_BY_RET).float().cpu())
-    return torch.cat(parts)
+            cosines = (unit(first.ret) * unit(second.ret)).sum(axis=1)
+            parts.append((cosines > SAME_BY_RET).astype(np.float32))
+    return np.concatenate(parts)
 
 
-def _sameness(first: Tokens, second: Tokens, grid: int) -> torch.Tensor:
-    patches, others = (F.normalize(tokens.patches.float(), dim=2) for tokens in (first, second))
-    cosines = (patches @ others.transpose(1, 2)).clamp(min=0)
-    here, there = first.positions[:, :, None], second.positions[:, None]
-    near = ((here // grid - there // grid).abs() <= _MOVED) & ((here % grid - there % grid).abs() <= _MOVED)
-    cosines = cosines * near
-    return (cosines.amax(dim=2).mean(dim=1) + cosines.amax(dim=1).mean(dim=1)) / 2
+def _sameness(first: Tokens, second: Tokens, grid: int) -> Floats:
+    cosines = np.maximum(unit(first.patches) @ unit(second.patches).swapaxes(1, 2), 0)
+    here, there = first.positions[:, :, None].astype(np.int64), second.positions[:, None].astype(np.int64)
+    near = (abs(here // grid - there // grid) <= _MOVED) & (abs(here % grid - there % grid) <= _MOVED)
+    cosines *= near
+    mean: Floats = (cosines.max(axis=2).mean(axis=1) + cosines.max(axis=1).mean(axis=1)) / 2
+    return mean
 
 
-def first_of_same(count: int, duplicates: Sequence[tuple[int, int]], own: int = 0) -> torch.Tensor:
+def first_of_same(count: int, duplicates: Sequence[tuple[int, int]], own: int = 0) -> Numbers:
     """Finds the photo of a ranking that stands for each photo: the first of its near duplicates, or itself.
 
     A photo that is a near duplicate of several photos follows its first pair. If the other photo of this pair is itself
@@ -388,4 +396,4 @@ def first_of_same(count: int, duplicates: Sequence[tuple[int, int]], own: int = 
     for photo, earlier in duplicates:
         if photo >= own and firsts[photo] == photo:
             firsts[photo] = firsts[earlier]
-    return torch.from_numpy(firsts)
+    return firsts

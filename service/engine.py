@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from indexer import BadInvocation, PhotoEntry, PhotoUnavailable
 from model import Matcher, load
@@ -50,7 +49,7 @@ def open_matcher(settings: Settings) -> Matcher:
     return load(
         settings.weights or "default",
         device=settings.device,
-        dtype=None if settings.dtype is None else getattr(torch, settings.dtype),
+        dtype=settings.dtype,
         variants=settings.variants,
     )
 
@@ -207,12 +206,10 @@ class Engine:
                     raise
                 without |= frozenset(lost.names)
 
-    def explain(
-        self, sketch: PreparedSketch | None, params: ExplainParams, gone: Callable[[], bool] = lambda: False
-    ) -> ExplainResponse:
+    def explain(self, sketch: PreparedSketch | None, params: ExplainParams) -> ExplainResponse:
         """Explains why photos match a sketch, or are like a photo.
 
-        Raises BadSearch, UnknownPhoto, PhotoUnavailable; ClientGone where ``gone``; ShardsLost where a shard is
+        Raises BadSearch, UnknownPhoto, PhotoUnavailable; ShardsLost where a shard is
         missing, since ranks among all photos would be wrong.
         """
         gallery = self._gallery
@@ -223,7 +220,6 @@ class Engine:
             None if sketch is None else sketch.pixels,
             params,
             originals=self._settings.serve_originals,
-            gone=gone,
             run=self._run,
         )
 
@@ -305,14 +301,14 @@ class Engine:
         return (
             ModelInfo(
                 name=matcher.config.name,
-                kind=matcher.network.kind,
+                kind=matcher.engine.kind,
                 checkpoint_sha256=matcher.checkpoint_sha256,
                 methods=methods_of(matcher, index.tokens_kept),
                 best_method=self._best_method,
                 diffuses=matcher.calibration.diffusion is not None,
                 vocabulary=len(matcher.words),
-                device=str(matcher.device),
-                dtype=str(matcher.dtype).removeprefix("torch."),
+                device=matcher.device,
+                dtype=matcher.dtype,
                 variants=matcher.variants,
             ),
             IndexInfo(

@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 # More of them than cores only wait for each other, and with thousands of them a search never ends.
 MOST_THREADS = 512
 # The number of variants that the model has; a test compares them. Importing the model here would be slow.
-MOST_VARIANTS = 3
+MAX_VARIANTS = 3
 # Matches one path of a list with separators. A URL has ':' behind its scheme, and before a password and a port.
 _ADDRESS = re.compile(rf"(?:\w+://(?:[^/@]*@)?[^/:]*(?::\d+(?=/))?)?[^{os.pathsep}]*")
 _NAME = re.compile("[^,]+")
@@ -37,17 +37,18 @@ class Settings(BaseSettings):
     index: Path | None = Field(default=None, description="Folder of the index; default: the platform's data folder.")
     weights: Path | None = Field(default=None, description="Checkpoint (safetensors); default: the embedded one.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes the GPU where there is one.")
-    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+    dtype: Literal["int8", "float32", "bfloat16", "float16"] | None = Field(
         default=None,
-        description="Precision of the networks; default, or auto: the fastest here that stays close to float32.",
+        description="Precision of the networks; default, or auto: int8 by ONNX Runtime on a CPU, else the fastest of "
+        "PyTorch's that stays close to float32.",
     )
     threads: int | None = Field(
-        default=None, ge=1, le=MOST_THREADS, description="CPU threads of a search; default, or auto: PyTorch's choice."
+        default=None, ge=1, le=MOST_THREADS, description="CPU threads of a search; default, or auto: all cores."
     )
     variants: int | None = Field(
         default=None,
         ge=1,
-        le=MOST_VARIANTS,
+        le=MAX_VARIANTS,
         description="How many variants of a sketch are encoded: as it is; larger; mirrored, with a thicker pen, "
         "turned. Each takes the time of one encoding. Default: as the checkpoint says, which is mostly all of them.",
     )

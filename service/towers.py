@@ -10,16 +10,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
 from cachetools import LRUCache
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer import ClipTowers, EmbedderEntry, EmbedderUnavailable, open_towers
+from indexer import EmbedderEntry, EmbedderUnavailable, open_towers
 from model.images import Pixels
+
+if TYPE_CHECKING:
+    from model.network import ClipTowers
 
 Vector: TypeAlias = NDArray[np.float32]
 # The model, by the SHA-256 of its weights, and a text.
@@ -75,8 +77,8 @@ class Towers:
 
     def __init__(
         self,
-        device: torch.device,
-        load: Callable[[EmbedderEntry, torch.device], ClipTowers] = open_towers,
+        device: str,
+        load: Callable[[EmbedderEntry, str], ClipTowers] = open_towers,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Load nothing yet. device: where the towers are to compute. load, now: as tests have them."""

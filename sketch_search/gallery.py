@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -28,7 +27,7 @@ from indexer import (
     indexed_folders,
 )
 from model import Matcher
-from model.network import Modality, Tokens
+from model.engine import Floats, Modality, Tokens, unit
 from service.engine import Engine, open_matcher
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
 from service.settings import Settings
@@ -139,8 +138,7 @@ def encode(
     matcher = _matcher(_settings(weights, device))
     if not len(pictures):
         return np.empty((0, matcher.config.width), np.float32)
-    ret = torch.nn.functional.normalize(_tokens(matcher, pictures, kind).ret, dim=1)
-    return ret.cpu().numpy().astype(np.float32)
+    return unit(_tokens(matcher, pictures, kind).ret)
 
 
 def rank(
@@ -156,7 +154,7 @@ def rank(
     if not len(photos):
         return []
     scores = matcher.scores(_tokens(matcher, [sketch], "sketch"), _tokens(matcher, photos, "photo"))[0]
-    order = scores.argsort(descending=True, stable=True).tolist()
+    order = np.argsort(-scores, kind="stable").tolist()
     return [(place, float(scores[place])) for place in order]
 
 
@@ -178,12 +176,12 @@ def _check_list(pictures: object) -> None:
 def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> Tokens:
     """Encodes pictures in batches: a photo alone takes as long as a whole chunk of the matcher."""
 
-    def prepared(picture: Picture) -> torch.Tensor:
+    def prepared(picture: Picture) -> Floats:
         return matcher.prepare(matcher.open(io.BytesIO(picture_bytes(picture)), kind), kind)
 
     waiting, parts = map(prepared, pictures), []
     while batch := list(islice(waiting, _BATCH)):
-        parts.append(matcher.encode(torch.stack(batch), kind))
+        parts.append(matcher.encode(np.stack(batch), kind))
     return Tokens.cat(parts)
 
 

@@ -89,7 +89,7 @@ def python(arguments: Sequence[str], folder: Path | None = None) -> None:
 
 def _libraries() -> Path:
     """Returns the folder of the libraries that the tests run with."""
-    found = importlib.util.find_spec("torch")
+    found = importlib.util.find_spec("numpy")
     assert found is not None
     assert found.origin is not None
     return Path(found.origin).parents[1]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from model.checkpoint.file import save_checkpoint
-from model.network.config import Calibration, ModelConfig
+from model.engine import Calibration, ModelConfig
 from model.network.zse import Network
 
 TINY = ModelConfig(

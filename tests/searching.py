@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
 import model
 from indexer import Index, Request, build, open_index
 from model import Matcher
+from model.engine import Floats, unit
 from model.ranking import ALIKE, likeness_to
 from service import search
 from service.gallery import Gallery, Shard
@@ -24,9 +23,10 @@ from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 
-def mean_direction(vectors: torch.Tensor) -> torch.Tensor:
+def mean_direction(vectors: Floats) -> Floats:
     """Returns the mean (d,) of vectors (p, d) at unit length: what the photos of a gallery share."""
-    return F.normalize(vectors, dim=1).mean(dim=0)
+    mean: Floats = unit(vectors).mean(axis=0)
+    return mean
 
 
 class Searcher(search.Searcher):
@@ -48,17 +48,17 @@ class Searcher(search.Searcher):
         """Search for all photos with the usual sketch, or with none."""
         return self.find(draw_sketch() if drawn else None, **asked)
 
-    def leaving(self, unliked: Sequence[int], liked: Sequence[int], others: torch.Tensor | None = None) -> set[int]:
+    def leaving(self, unliked: Sequence[int], liked: Sequence[int], others: Floats | None = None) -> set[int]:
         """The ids of the photos that leave with the unliked ones; others: the vectors of further liked photos."""
         if not unliked:
             return set()
         ids, vectors = self.index.ids, self.index.vectors.of()
         of_unliked, of_liked = (vectors[np.isin(ids, some)] for some in (unliked, liked))
         if others is not None:
-            of_liked = torch.cat([of_liked, others])
+            of_liked = np.concatenate([of_liked, others])
         mean = mean_direction(vectors)
-        to_unliked = likeness_to(of_unliked, vectors, mean).numpy()
-        to_liked = likeness_to(of_liked, vectors, mean).numpy() if len(of_liked) else -1
+        to_unliked = likeness_to(of_unliked, vectors, mean)
+        to_liked = likeness_to(of_liked, vectors, mean) if len(of_liked) else -1
         gone = (to_unliked > ALIKE) & (to_unliked >= to_liked) & ~np.isin(ids, liked)
         return {*ids[gone].tolist(), *unliked}
 
@@ -66,7 +66,7 @@ class Searcher(search.Searcher):
 @contextmanager
 def searching(photos: Path, folder: Path, *, clusters: int = CLUSTERS, **checkpoint: Any) -> Iterator[Searcher]:
     """Make an index of photos in a folder, and search it. checkpoint: of the network, as `tiny_checkpoint` takes it."""
-    matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", **checkpoint), dtype=torch.float32)
+    matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", **checkpoint), dtype="float32")
     build(folder / "index", Request([photos], clusters=clusters, embedder="ret"), matcher)
     with open_index(folder / "index", matcher) as index:
         yield Searcher(index, matcher)

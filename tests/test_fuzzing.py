@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import torch
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
@@ -128,7 +127,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
     (photos / "damaged.png").write_bytes((photos / "2.png").read_bytes()[:900])
     drawing(SHAPES[0], 96).save(folder / "sketch.png")
     weights = tiny_checkpoint(folder / "tiny.safetensors")
-    matcher = model.load(weights, dtype=torch.float32)
+    matcher = model.load(weights, dtype="float32")
     build(folder / "index", Request([photos], clusters=3, embedder="ret"), matcher)
     return Samples(photos, folder / "index", weights, folder / "sketch.png", matcher)
 
@@ -210,7 +209,7 @@ def test_a_damaged_checkpoint_is_refused_or_works_and_has_no_index_of_another(
         path = Path(name, "fuzzed.safetensors")
         path.write_bytes(changed)
         with contextlib.suppress(Refusal):
-            matcher = model.load(path, dtype=torch.float32)
+            matcher = model.load(path, dtype="float32")
             same = matcher.photo_sha256 == samples.matcher.photo_sha256
             with pytest.raises(IndexRefused) if not same else contextlib.nullcontext():
                 open_index(samples.index, matcher).close()

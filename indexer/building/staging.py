@@ -13,18 +13,16 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
 from indexer.building.progress import Progress
-from indexer.embedding import ClipEmbedder
 from indexer.store import (
     FORMAT_VERSION,
     Array,
@@ -46,10 +44,13 @@ from indexer.store import (
     sync_folder,
     told_if_unwritable,
 )
-from model import Matcher, Tokens
+from model import Matcher
 from model.decoding import Decoders, Job
+from model.engine import Floats, Tokens, threads
 from model.errors import EndedDecoding, ImageError, UnsupportedImage
-from model.matcher import ENCODE_CHUNK
+
+if TYPE_CHECKING:
+    from model.network import ClipEmbedder
 
 _SCHEMA = """
 CREATE TABLE arrays (name TEXT PRIMARY KEY, shape TEXT NOT NULL, dtype TEXT NOT NULL);
@@ -169,33 +170,6 @@ def _opened(folder: Path, complete: bool) -> sqlite3.Connection:
     return database
 
 
-@contextmanager
-def photo_encoder(matcher: Matcher, at_once: int) -> Iterator[Callable[[Sequence[torch.Tensor]], Tokens]]:
-    """Yields a function that encodes photos, (3, H, W) each and at least one, as ``Matcher.encode`` does.
-
-    On the CPU several chunks are encoded side by side, each in a thread of its own. PyTorch's own threads would share
-    one chunk, and wait for each other after each step of the network. While other work needs a core, such as decoding
-    the next photos, that takes several times as long. Chunks that are computed side by side do not wait.
-
-    PyTorch gives each of these threads its share of the cores. at_once: the most photos that are given at a time.
-    """
-    chunk, threads = ENCODE_CHUNK["photo"], torch.get_num_threads()
-    workers = min(threads, -(-at_once // chunk)) if matcher.device.type == "cpu" else 1
-    pool = ThreadPoolExecutor(workers, "encode", torch.set_num_threads, (threads // workers,))
-
-    def encoded(pixels: Sequence[torch.Tensor]) -> Tokens:
-        return matcher.encode(torch.stack(list(pixels)), "photo")
-
-    try:
-        yield lambda pixels: Tokens.cat(
-            list(pool.map(encoded, [pixels[start : start + chunk] for start in range(0, len(pixels), chunk)]))
-        )
-    finally:
-        pool.shutdown(cancel_futures=True)
-        # The pool's threads set the number of cores for themselves and so for all threads that start later.
-        torch.set_num_threads(threads)
-
-
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
 # these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.
 _MOST_DECODERS = 8
@@ -214,8 +188,8 @@ class _ReadFile:
     """
 
     record: GalleryFile
-    pixels: torch.Tensor | None = None
-    for_embedder: torch.Tensor | None = None
+    pixels: Floats | None = None
+    for_embedder: Floats | None = None
 
 
 class Stager:
@@ -250,18 +224,17 @@ class Stager:
 
     def stage(self, files: Sequence[GalleryFile], batch: int, progress: Progress) -> None:
         """Read all ``files``, and commit them in batches of ``batch``."""
-        workers = min(_MOST_DECODERS, torch.get_num_threads())
+        workers = min(_MOST_DECODERS, threads())
         # A reader mostly waits for the server, and then for a process that decodes.
         readers = max(workers, _MOST_READERS) if any(root.remote for root in self._roots) else workers
         with (
             Decoders(workers) as decoders,
             ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool,
-            photo_encoder(self._matcher, batch) as encode,
         ):
             ready = _read_ahead(pool, partial(self._read, decoders), files, window=batch + 2 * readers)
             for start in range(0, len(files), batch):
                 group = [next(ready) for _ in range(min(batch, len(files) - start))]
-                bad = self._commit(group, encode)
+                bad = self._commit(group)
                 progress.advance(len(group), bad)
 
     def _read(self, decoders: Decoders, file: GalleryFile) -> _ReadFile:
@@ -287,7 +260,7 @@ class Stager:
         except (ImageError, ValueError, Image.DecompressionBombError) as error:
             return _ReadFile(replace(record, reason=_sentence(error)))
 
-    def _decoded(self, decoders: Decoders, data: bytes) -> tuple[torch.Tensor, torch.Tensor | None, date | None]:
+    def _decoded(self, decoders: Decoders, data: bytes) -> tuple[Floats, Floats | None, date | None]:
         """Opens a photo. Returns it prepared for the network and for the embedder, and the day when it was taken."""
         preprocessing = self._matcher.preprocessing
         if self._embedder is not None:
@@ -295,19 +268,19 @@ class Stager:
             return preprocessing.prepare(whole.image, "photo"), self._embedder.prepare(whole.image), whole.taken
         # Only network-sized pixels are sent between processes, because copying costs time.
         small = decoders.open_dated(data, Job.preparing(preprocessing, "photo"))
-        return preprocessing.to_tensor(np.asarray(small.image)), None, small.taken
+        return preprocessing.normalised(np.asarray(small.image)), None, small.taken
 
-    def _commit(self, group: Sequence[_ReadFile], encode: Callable[[Sequence[torch.Tensor]], Tokens]) -> int:
+    def _commit(self, group: Sequence[_ReadFile]) -> int:
         """Compute and commit the rows of new photos. Returns how many of the files cannot be indexed."""
         records, days = [file.record for file in group], dict[str, date | None]()
-        pixels, inputs = list[torch.Tensor](), list[torch.Tensor]()
+        pixels, inputs = list[Floats](), list[Floats]()
         for file in group:
             content = file.record.content_hash
             if file.pixels is not None and content is not None and content not in self._known and content not in days:
                 days[content] = file.record.taken
                 pixels.append(file.pixels)
                 inputs += [] if file.for_embedder is None else [file.for_embedder]
-        arrays = self._compute(encode(pixels), inputs) if pixels else None
+        arrays = self._compute(self._matcher.encode(np.stack(pixels), "photo"), inputs) if pixels else None
         if arrays is not None:
             finite = np.all([_finite(np.asarray(array)) for array in arrays.arrays.values()], axis=0)
             broken = {content for content, fine in zip(days, finite, strict=True) if not fine}
@@ -321,18 +294,18 @@ class Stager:
         self.encoded += len(days)
         return sum(record.reason is not None for record in records)
 
-    def _compute(self, tokens: Tokens, inputs: Sequence[torch.Tensor]) -> RowArrays:
+    def _compute(self, tokens: Tokens, inputs: Sequence[Floats]) -> RowArrays:
         """Computes the rows of photos. inputs: the photos as ``ClipEmbedder.prepare`` prepared them."""
-        arrays: dict[str, Array | Picked] = {"vectors": normalised(tokens.ret.float().cpu().numpy()).astype(np.float16)}
+        arrays: dict[str, Array | Picked] = {"vectors": normalised(tokens.ret).astype(np.float16)}
         if self._embedder is not None:
             arrays["embeddings"] = self._embedder.embed(inputs).astype(np.float16)
         if tokens.features.shape[1] > 1 and self._keeps_tokens:
             # Tokens are always rounded to float16 first, so that equal photos get equal bytes in each segment. Values
             # that float16 cannot hold become infinite, and are reported as not finite.
             with np.errstate(over="ignore"):
-                features = tokens.features.float().cpu().numpy().astype(np.float16)
+                features = tokens.features.astype(np.float16)
             arrays["tokens"], arrays["scales"] = quantised(features)
-            arrays["positions"] = tokens.positions.cpu().numpy().astype(np.uint8)
+            arrays["positions"] = tokens.positions.astype(np.uint8)
         return RowArrays(arrays)
 
 

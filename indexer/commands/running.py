@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import faiss
-import torch
 from tqdm import tqdm
 
 import model
@@ -38,6 +37,7 @@ from indexer.upkeep import (
     verify,
     watch,
 )
+from model.engine import set_threads
 from model.terminal import as_called, printable
 
 # The most threads that may be asked for; the service's settings have the same limit.
@@ -62,7 +62,7 @@ def open_matcher(options: argparse.Namespace) -> model.Matcher:
                 f"SBIR_THREADS is {threads[:64]!r}; set it to a number of CPU threads, from 1 to {MOST_THREADS}, or to "
                 "auto."
             )
-        torch.set_num_threads(int(threads))
+        set_threads(int(threads))
         faiss.omp_set_num_threads(int(threads))
     return model.load(_weights(options) or "default", options.device)
 

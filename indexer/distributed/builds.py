@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 import model
 from indexer.building import (
@@ -68,7 +67,7 @@ from indexer.store import (
     write_catalog,
     write_centroids,
 )
-from model.checkpoint import default_checkpoint
+from model.engine import default_checkpoint
 from model.terminal import installed_version
 
 Floats = npt.NDArray[np.float32]
@@ -125,7 +124,7 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
     _roots(request, folder, LiveShards.read(folder))
     with folder.writing(), connected(machines.address):
         workers = Workers(machines.device, machines.workers)
-        matcher = model.load(default_checkpoint(machines.weights), "cpu", torch.float32)
+        matcher = model.load(default_checkpoint(machines.weights), "cpu")
         check_network(matcher)
         live = LiveShards.read(folder)
         if live is not None:

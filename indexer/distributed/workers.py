@@ -11,16 +11,16 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import faiss
 import numpy as np
 import numpy.typing as npt
-import torch
 
 import model
 from indexer.building import Clustering, Contents, GenerationWriter, Journal, LiveState, Progress, Stager
 from indexer.distributed.slices import Attempt, Slices, Sources
-from indexer.embedding import ClipEmbedder, WantedEmbedder
+from indexer.embedding import WantedEmbedder
 from indexer.errors import BadInvocation
 from indexer.store import (
     Catalog,
@@ -41,8 +41,11 @@ from indexer.store import (
     read_centroids,
     shard_name,
 )
-from model.checkpoint import default_checkpoint
+from model.engine import default_checkpoint, set_threads
 from model.terminal import Refusal, installed_version
+
+if TYPE_CHECKING:
+    from model.network import ClipEmbedder
 
 TOKEN = "token"
 # After two workers have ended with a slice, its files are read one by one. After two have ended with one file, that
@@ -103,7 +106,7 @@ def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
         raise BadInvocation(
             f"{here} has version {version} of sketch-search, and not {setup.software}; install the same everywhere."
         )
-    torch.set_num_threads(setup.threads)
+    set_threads(setup.threads)
     faiss.omp_set_num_threads(setup.threads)
     try:
         matcher = model.load(default_checkpoint(setup.weights), setup.device)

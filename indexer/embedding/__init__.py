@@ -3,4 +3,4 @@
 ``open_towers`` gives both towers of CLIP, for searches by text and by CLIP's vector of a sketch.
 """
 
-from indexer.embedding.embedders import ChosenEmbedder, ClipEmbedder, ClipTowers, WantedEmbedder, open_towers
+from indexer.embedding.embedders import ChosenEmbedder, WantedEmbedder, open_towers

@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from indexer.errors import REPAIR, BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
 from indexer.store.catalog import GalleryFile, PhotoFilter
@@ -24,7 +23,8 @@ from indexer.store.location import IndexFolder
 from indexer.store.roots import FileKey, Root, folder_at, folder_of, place_meant, place_shown, shown_path
 from indexer.store.rows import Array, Choice, RowArrays, open_tokens
 from indexer.store.vectors import PLACES_FILE, Mask, Numbers, Vectors
-from model import Matcher, Tokens
+from model import Matcher
+from model.engine import Tokens
 
 _BUILD = "run `sketch-search index build` to bring the index up to date"
 
@@ -82,11 +82,11 @@ class Index:
         self.embeddings: Vectors | None = None
         if (values := arrays.get("embeddings")) is not None:
             self.embeddings = Vectors(values, self.cluster_sizes, generation.read_means(values.shape[1]))
-        self.centroids = Tokens.of_ret(torch.from_numpy(self.vectors.centroids))
+        self.centroids = Tokens.of_ret(self.vectors.centroids)
         if opened.features is not None and opened.positions is not None:
             positions = np.array(opened.positions, np.int64)
             self._check_positions(positions)
-            self.centroids = Tokens(torch.from_numpy(np.array(opened.features)), torch.from_numpy(positions))
+            self.centroids = Tokens(np.array(opened.features), positions)
         self._lock = threading.Lock()
         # The catalog is opened last, since it has to be closed.
         self._catalog = generation.open_catalog()
@@ -119,12 +119,12 @@ class Index:
         return self.ids[self.vectors.rows_of(number)]
 
     def photo_tokens(self, rows: Numbers) -> Tokens:
-        """Reads only the tokens of the photos in these rows: features (m, n, d) float32 on the CPU."""
+        """Reads only the tokens of the photos in these rows: features (m, n, d) float32."""
         if self.manifest.tokens == 1:
             return Tokens.of_ret(self.vectors.of(rows))
         features, positions = self._read(rows, RowArrays.features), self._read(rows, RowArrays.patches)
         self._check_positions(positions)
-        return Tokens(torch.from_numpy(features), torch.from_numpy(positions))
+        return Tokens(features, positions)
 
     def _read(self, rows: Numbers, read: Callable[[RowArrays, Choice], Array]) -> Array:
         """Reads an array of the photos in these rows by ``read``, in the order of the rows: (m, ...) in memory."""

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from indexer.errors import REPAIR, IndexRefused
 from indexer.store.catalog import GalleryFile
@@ -139,9 +138,9 @@ class Vectors:
         self._values = values
         self._ends = np.cumsum(sizes)
 
-    def of(self, rows: Numbers | None = None) -> torch.Tensor:
+    def of(self, rows: Numbers | None = None) -> Floats:
         """Reads the vectors of these photos, or of all photos: (m, d) float32."""
-        return torch.from_numpy(np.array(self._values[: self.count] if rows is None else self._values[rows])).float()
+        return (self._values[: self.count] if rows is None else self._values[rows]).astype(np.float32)
 
     def cells_of(self, rows: Numbers) -> Numbers:
         """Returns the cells that these m photos are in, (m,)."""
@@ -173,14 +172,12 @@ class Vectors:
 
     def _near(self, direction: Floats, count: int, mask: Mask | None, cells: Numbers) -> Numbers:
         rows, products = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        # The direction is copied, because it may lie in read-only memory, which PyTorch warns about.
-        wanted = torch.from_numpy(np.array(direction, np.float32))
         for part in self._opened(cells):
             some = np.arange(part.start, part.stop)
-            values = torch.from_numpy(np.array(self._values[part])).float() @ wanted
+            values = self._values[part].astype(np.float32) @ direction
             passing = slice(None) if mask is None else mask[part]
             rows.append(some[passing])
-            products.append(values.numpy()[passing])
+            products.append(values[passing])
         every, scores = np.concatenate(rows), np.concatenate(products)
         if count >= len(every):
             return every

@@ -11,18 +11,9 @@ import numpy as np
 import torch
 
 from model.checkpoint.file import save_checkpoint
+from model.engine import Calibration, ModelConfig, preset
 from model.errors import ModelError
-from model.network import (
-    Calibration,
-    ClipAtConfig,
-    ClipAtNetwork,
-    ModelConfig,
-    Network,
-    clip_at_network_from,
-    clip_encoder,
-    preset,
-    renamed,
-)
+from model.network import ClipAtConfig, ClipAtNetwork, Network, clip_at_network_from, clip_encoder, renamed
 
 # Types that unpickling the numpy scalars beside the weights needs; files written with numpy 1 use the old path.
 SAFE_GLOBALS = [

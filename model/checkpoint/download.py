@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 import weights
-from model.checkpoint.file import file_sha256
+from model.engine import file_sha256
 from model.errors import ModelError
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

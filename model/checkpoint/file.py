@@ -5,7 +5,6 @@ A network with a two-sided encoder lies in two files: the checkpoint, and the ph
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,44 +16,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-import weights
+from model.engine import Calibration, ModelConfig, file_sha256, find_photo_side, from_json, read_metadata, to_json
+from model.engine.files import FORMAT, PHOTO_SIDE_KIND, PHOTO_SIDE_NAME, SCALE, VERSION, ZSE, check_memory
 from model.errors import ModelError
-from model.network import NETWORKS, Calibration, ModelConfig, Network, RetNetwork, as_zse, from_json, to_json
-from model.terminal import expanded
+from model.network import NETWORKS, Network, RetNetwork, as_zse
 
-FORMAT = "sketch-search"
-VERSION = 2
-# Entries of the metadata that describe the network; all others are notes for people.
-DESCRIPTION = frozenset({"format", "version", "kind", "config", "calibration"})
-# Checkpoints of this kind, which are the oldest, do not name their kind.
-_FIRST_KIND = Network.kind
 #: In the state of a network, the names of the photo side's tensors begin with this.
 PHOTO_SIDE = "encoder.photo_side."
-NAME = "photo-side.safetensors"
-_KIND = "photo-side"
-# The ending of the names of scales. Matrices are stored as int8 with a scale for each row: 23 MB instead of 88.
-_SCALE = ".scale"
+# Matrices are stored as int8 with a scale for each row: 23 MB instead of 88.
 _MOST = 127
-
-
-def default_checkpoint(explicit: str | Path | None = None) -> Path:
-    """Returns the path of the named checkpoint, else of the one that comes with the package.
-
-    Raises ModelError, saying what to do, if it does not exist.
-    """
-    if explicit is not None:
-        path = expanded(explicit)
-        if not path.is_file():
-            raise ModelError(f"there is no checkpoint at {path}; name a .safetensors file")
-        return path
-    embedded = Path(weights.__file__).with_name("default.safetensors")
-    if not embedded.is_file():
-        raise ModelError(
-            "no checkpoint given and none comes with this installation; name one with --weights FILE or SBIR_WEIGHTS "
-            "(sketch-search model init makes one from a pretrained ViT, sketch-search model convert from a released "
-            "file)"
-        )
-    return embedded
 
 
 def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | None = None) -> None:
@@ -69,7 +39,7 @@ def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | 
         "config": to_json(network.config),
         "calibration": to_json(network.calibration),
     }
-    if network.kind != _FIRST_KIND:
+    if network.kind != ZSE:
         metadata["kind"] = network.kind
     tensors = {
         name: tensor.detach().cpu().contiguous()
@@ -93,36 +63,6 @@ def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str
             partial.unlink(missing_ok=True)
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """Reads the metadata of a checkpoint. Raises ModelError, saying what to do, if the file is no such checkpoint."""
-    if not path.is_file():
-        raise ModelError(f"there is no checkpoint at {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        _check_memory(error)
-        raise ModelError(
-            f"{path} is not a safetensors file ({error}); a released .pth file is turned into one by "
-            "sketch-search model convert"
-        ) from error
-    if metadata.get("format") != FORMAT or "config" not in metadata:
-        raise ModelError(
-            f"{path} is a safetensors file without this project's configuration; "
-            "sketch-search model init makes a checkpoint from a backbone's weights"
-        )
-    if (version := metadata.get("version")) != str(VERSION):
-        advice = "make or download it anew" if version == "1" else "install a newer sketch-search"
-        raise ModelError(f"{path} has checkpoint version {version}; this program reads {VERSION}: {advice}")
-    return metadata
-
-
-def _check_memory(error: Exception) -> None:
-    """Raises MemoryError if ``error`` means that memory ran out, for which the libraries have no type of their own."""
-    if "allocate memory" in str(error):
-        raise MemoryError(str(error)) from error
-
-
 def load_network(path: Path) -> RetNetwork:
     """Loads the network stored at ``path``, in float32 and evaluation mode, on the CPU.
 
@@ -131,7 +71,7 @@ def load_network(path: Path) -> RetNetwork:
     Raises ModelError, saying what to do, for a file that is missing, damaged or no checkpoint; MemoryError.
     """
     metadata = read_metadata(path)
-    kind = NETWORKS.get(metadata.get("kind", _FIRST_KIND))
+    kind = NETWORKS.get(metadata.get("kind", ZSE))
     if kind is None:
         raise ModelError(
             f"{path} holds a network of the kind {metadata['kind']!r}, which this version does not know; "
@@ -150,7 +90,7 @@ def load_network(path: Path) -> RetNetwork:
             tensors |= photo_side_state(find_photo_side(config.photo_side, path))
         network.load_state_dict(tensors, strict=True, assign=True)
     except (SafetensorError, RuntimeError) as error:
-        _check_memory(error)
+        check_memory(error)
         reason = " ".join(str(error).split())
         raise ModelError(f"{path} does not hold the tensors its configuration asks for: {reason}") from error
     if broken:
@@ -197,27 +137,12 @@ def save_photo_side(tensors: Mapping[str, torch.Tensor], path: Path, notes: Mapp
         if "vit." in name and tensor.ndim == 3:
             scale = (tensor.abs().amax(dim=-1) / _MOST).half().clamp(min=1e-7)
             stored[name] = (tensor / scale.float()[..., None]).round().clamp(-_MOST, _MOST).to(torch.int8)
-            stored[name + _SCALE] = scale
+            stored[name + SCALE] = scale
         else:
             stored[name] = tensor.half().contiguous()
     # Several entries would be written in an order that changes, and with it the hash.
-    _write(stored, path, {_KIND: json.dumps(dict(notes or {}), sort_keys=True)})
+    _write(stored, path, {PHOTO_SIDE_KIND: json.dumps(dict(notes or {}), sort_keys=True)})
     return file_sha256(path)
-
-
-def find_photo_side(sha256: str, checkpoint: Path) -> Path:
-    """Finds the photo side with this hash: the file NAME beside the checkpoint, or the one that comes with the package.
-
-    Raises ModelError, saying what to do, if neither has the hash.
-    """
-    packaged = Path(weights.__file__).with_name(NAME)
-    for path in (checkpoint.with_name(NAME), packaged):
-        if path.is_file() and file_sha256(path) == sha256:
-            return path
-    raise ModelError(
-        f"{checkpoint} needs the photo side {sha256[:12]}..., which is neither beside it nor in this installation; "
-        f"put the {NAME} that it was trained with into {checkpoint.parent}"
-    )
 
 
 def keep_photo_side(photo_side: Path, checkpoint: Path) -> None:
@@ -228,7 +153,7 @@ def keep_photo_side(photo_side: Path, checkpoint: Path) -> None:
     try:
         find_photo_side(file_sha256(photo_side), checkpoint)
     except ModelError:
-        beside = checkpoint.with_name(NAME)
+        beside = checkpoint.with_name(PHOTO_SIDE_NAME)
         if beside.exists():
             raise
         try:
@@ -244,21 +169,15 @@ def photo_side_state(path: Path) -> dict[str, torch.Tensor]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            if _KIND not in (file.metadata() or {}):
+            if PHOTO_SIDE_KIND not in (file.metadata() or {}):
                 raise ModelError(f"{path} is no photo side")
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} cannot be read as a photo side ({error}); install sketch-search again") from error
     return {
-        PHOTO_SIDE + name: tensor.float() * stored[name + _SCALE].float()[..., None]
-        if name + _SCALE in stored
+        PHOTO_SIDE + name: tensor.float() * stored[name + SCALE].float()[..., None]
+        if name + SCALE in stored
         else tensor.float()
         for name, tensor in stored.items()
-        if not name.endswith(_SCALE)
+        if not name.endswith(SCALE)
     }
-
-
-def file_sha256(path: Path) -> str:
-    """Computes the SHA-256 of a file's bytes, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

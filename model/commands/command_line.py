@@ -30,7 +30,7 @@ SBIR_WEIGHTS names the checkpoint where a command is not given one.
 """
 # The names that options choose among are repeated here, because the rooms that define them take seconds to import. A
 # test compares them.
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_DTYPES = ("auto", "int8", "float32", "bfloat16", "float16")
 _LARGE = ("fresh", "everything", "everyday")
 _METHODS = ("rn", "ret", "fused")
 _PARTS = ("val", "unseen", "train")

@@ -10,19 +10,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from model.checkpoint import (
-    DESCRIPTION,
     average_checkpoints,
     convert,
-    default_checkpoint,
     fetch,
-    file_sha256,
     known_checkpoint,
     known_checkpoints,
     load_network,
-    read_metadata,
     save_checkpoint,
 )
 from model.datasets import (
@@ -34,6 +28,7 @@ from model.datasets import (
     subsampled,
     write_folders,
 )
+from model.engine import DESCRIPTION, default_checkpoint, file_sha256, preset, read_metadata
 from model.errors import ModelError
 from model.evaluation import (
     CHANCE,
@@ -46,14 +41,15 @@ from model.evaluation import (
     measure_guesses,
     task_matrices,
 )
-from model.matcher import Matcher, find_device, load
+from model.matcher import Matcher, load
 from model.network import (
     ClipAtConfig,
     ClipAtNetwork,
     Network,
+    TorchEngine,
     clip_at_network_from,
+    find_device,
     from_backbone,
-    preset,
     read_backbone,
     read_clip,
 )
@@ -158,7 +154,8 @@ def run_average(options: argparse.Namespace) -> None:
 
 def run_export(options: argparse.Namespace) -> None:
     """export IN.safetensors DIR"""
-    from model.engine import read_two_sided, write_graphs
+    from model.engine import read_two_sided
+    from model.engine.graphs import write_graphs
 
     folder = write_graphs(read_two_sided(options.source).config, options.target)
     print(printable(f"wrote {folder}"))
@@ -211,7 +208,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
             {
                 "checkpoint": name,
                 "checkpoint_sha256": matcher.checkpoint_sha256,
-                "dtype": str(matcher.dtype).removeprefix("torch."),
+                "dtype": matcher.dtype,
                 "variants": matcher.variants,
             }
         )
@@ -238,7 +235,7 @@ def _measured(options: argparse.Namespace) -> Iterator[tuple[str, Matcher]]:
     default = os.environ.get("SBIR_WEIGHTS")
     files = options.weights or ([] if options.network else [Path(default) if default else None])
     paths = [default_checkpoint(file) for file in files]
-    dtype = None if options.dtype == "auto" else getattr(torch, options.dtype)
+    dtype = None if options.dtype == "auto" else options.dtype
     names = [path.name for path in paths]
     for path in paths:
         name = path.name if names.count(path.name) == 1 else str(path)
@@ -276,12 +273,12 @@ def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", v
     if validation is not None:
         plain, _ = calibrated(plain, validation, methods=("ret",))
     digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in encoder.weights.values())).hexdigest()
-    return Matcher(plain.to(device), digest, variants=variants)
+    return Matcher(TorchEngine(plain.to(device)), digest, variants=variants)
 
 
 def run_composites(options: argparse.Namespace) -> None:
     """composites [--weights FILE] [--split NAME | --data DIR] [--count N] [--seed N] [--json]"""
-    matcher = load(default_checkpoint(options.weights), dtype=torch.float32)
+    matcher = load(default_checkpoint(options.weights))
     corpus = read_protocol(options.split) if options.data is None else read_class_folders(options.data)
     result = measure_composites(matcher, corpus, options.count, options.seed)
     if options.json:

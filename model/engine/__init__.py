@@ -1,11 +1,41 @@
-"""Computes what indexing and searching need of a two-sided network, by ONNX Runtime and numpy.
+"""Computes what indexing, searching and explaining need of a network: numpy in, numpy out, and no PyTorch.
 
-``graphs`` writes the operations, ``runtime`` runs them with the weights of a checkpoint, and ``surface`` says what
-comes out. Indexing and searching do not use it yet: they compute by PyTorch.
+``surface`` says what an engine gives. ``graphs`` writes a two-sided network's operations as ONNX, and ``runtime`` runs
+them with the weights of a checkpoint; ``model.network.TorchEngine`` is the same by PyTorch, for all networks.
 """
 
-from model.engine.files import TwoSidedFiles, read_two_sided
-from model.engine.graphs import write_graphs
-from model.engine.runtime import OnnxEngine
-from model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention
-from model.engine.tokens import Tokens, averaged_variants, sketch_variants, unit
+from model.engine.config import (
+    MAX_NAMES,
+    METHODS,
+    PRESETS,
+    UNCALIBRATED,
+    Calibration,
+    Method,
+    Modality,
+    ModelConfig,
+    NetworkConfig,
+    from_json,
+    preset,
+    to_json,
+)
+from model.engine.files import (
+    DESCRIPTION,
+    TwoSidedFiles,
+    default_checkpoint,
+    file_sha256,
+    find_photo_side,
+    read_metadata,
+    read_two_sided,
+)
+from model.engine.knowledge import Prior, Vocabulary, sigmoid
+from model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
+from model.engine.threads import set_threads, threads
+from model.engine.tokens import (
+    MAX_VARIANTS,
+    Floats,
+    Numbers,
+    Tokens,
+    averaged_variants,
+    sketch_variants,
+    unit,
+)

@@ -1,7 +1,8 @@
-"""Reads checkpoints of two-sided networks, and their photo sides, as arrays of numpy."""
+"""Finds and reads checkpoints as arrays of numpy: their metadata, and of two-sided networks the photo side, too."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,96 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from model.checkpoint import find_photo_side, read_metadata
+import weights
+from model.engine.config import Calibration, ModelConfig, from_json
 from model.errors import ModelError
-from model.network import Calibration, ModelConfig, Network, from_json
+from model.terminal import expanded
 
+FORMAT = "sketch-search"
+VERSION = 2
+# Entries of the metadata that describe the network; all others are notes for people.
+DESCRIPTION = frozenset({"format", "version", "kind", "config", "calibration"})
+#: The kind of network of ZSE-SBIR. Its checkpoints, which are the oldest, need not name their kind.
+ZSE = "zse"
+PHOTO_SIDE_NAME = "photo-side.safetensors"
+PHOTO_SIDE_KIND = "photo-side"
 #: The ending of the names of scales in a photo side.
 SCALE = ".scale"
+
+
+def packaged() -> Path:
+    """Returns the folder of the weights that come with the package."""
+    return Path(weights.__file__).parent
+
+
+def default_checkpoint(explicit: str | Path | None = None) -> Path:
+    """Returns the path of the named checkpoint, else of the one that comes with the package.
+
+    Raises ModelError, saying what to do, if it does not exist.
+    """
+    if explicit is not None:
+        path = expanded(explicit)
+        if not path.is_file():
+            raise ModelError(f"there is no checkpoint at {path}; name a .safetensors file")
+        return path
+    embedded = packaged() / "default.safetensors"
+    if not embedded.is_file():
+        raise ModelError(
+            "no checkpoint given and none comes with this installation; name one with --weights FILE or SBIR_WEIGHTS "
+            "(sketch-search model init makes one from a pretrained ViT, sketch-search model convert from a released "
+            "file)"
+        )
+    return embedded
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Reads the metadata of a checkpoint. Raises ModelError, saying what to do, if the file is no such checkpoint."""
+    if not path.is_file():
+        raise ModelError(f"there is no checkpoint at {path}")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        check_memory(error)
+        raise ModelError(
+            f"{path} is not a safetensors file ({error}); a released .pth file is turned into one by "
+            "sketch-search model convert"
+        ) from error
+    if metadata.get("format") != FORMAT or "config" not in metadata:
+        raise ModelError(
+            f"{path} is a safetensors file without this project's configuration; "
+            "sketch-search model init makes a checkpoint from a backbone's weights"
+        )
+    if (version := metadata.get("version")) != str(VERSION):
+        advice = "make or download it anew" if version == "1" else "install a newer sketch-search"
+        raise ModelError(f"{path} has checkpoint version {version}; this program reads {VERSION}: {advice}")
+    return metadata
+
+
+def check_memory(error: Exception) -> None:
+    """Raises MemoryError if ``error`` means that memory ran out, for which the libraries have no type of their own."""
+    if "allocate memory" in str(error):
+        raise MemoryError(str(error)) from error
+
+
+def find_photo_side(sha256: str, checkpoint: Path) -> Path:
+    """Finds the photo side with this hash, beside the checkpoint or in the package: a file named PHOTO_SIDE_NAME.
+
+    Raises ModelError, saying what to do, if neither has the hash.
+    """
+    for path in (checkpoint.with_name(PHOTO_SIDE_NAME), packaged() / PHOTO_SIDE_NAME):
+        if path.is_file() and file_sha256(path) == sha256:
+            return path
+    raise ModelError(
+        f"{checkpoint} needs the photo side {sha256[:12]}..., which is neither beside it nor in this installation; "
+        f"put the {PHOTO_SIDE_NAME} that it was trained with into {checkpoint.parent}"
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Computes the SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -40,19 +125,19 @@ def read_two_sided(path: Path) -> TwoSidedFiles:
     Raises ModelError, saying what to do, for a file that is damaged, or of another kind of network.
     """
     metadata = read_metadata(path)
-    if metadata.get("kind", Network.kind) != Network.kind:
+    if metadata.get("kind", ZSE) != ZSE:
         raise ModelError(f"{path} holds a network of the kind {metadata['kind']!r}, which only PyTorch runs")
     config = from_json(ModelConfig, metadata["config"], "the checkpoint's configuration")
     if not config.photo_side:
         raise ModelError(f"{path} holds {config.name}, which has no photo side and is run by PyTorch alone")
     calibration = from_json(Calibration, metadata.get("calibration", ""), "the checkpoint's calibration")
-    arrays = {name: array.astype(np.float32) for name, array in _arrays(path).items()}
+    arrays = {name: array.astype(np.float32) for name, array in read_arrays(path).items()}
     if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
         raise ModelError(f"{path} is damaged: {broken[0]} holds values that are not finite; use another checkpoint")
-    return TwoSidedFiles(config, calibration, arrays, _arrays(find_photo_side(config.photo_side, path)))
+    return TwoSidedFiles(config, calibration, arrays, read_arrays(find_photo_side(config.photo_side, path)))
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)

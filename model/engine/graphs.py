@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from model.engine.config import ModelConfig, from_json
+from model.engine.files import ZSE, packaged, read_metadata
 from model.errors import ModelError
-from model.network import ModelConfig
 
 #: The version of the graphs: a change of names, inputs or operations raises it.
 VERSION = 1
@@ -49,6 +50,19 @@ def is_expressible(config: ModelConfig) -> bool:
     """True if there are graphs for networks of this configuration: two-sided ones that compare best matches."""
     released = config.released_value_from_query or config.released_cross_norm
     return config.encoder == "two-sided" and config.relation == "best-match" and not released
+
+
+def find_graphs(checkpoint: Path) -> Path | None:
+    """Finds the folder of graphs for a checkpoint, beside it or in the package; None if there is none.
+
+    Raises ModelError for a file that is no checkpoint.
+    """
+    metadata = read_metadata(checkpoint)
+    if metadata.get("kind", ZSE) != ZSE:
+        return None
+    config = from_json(ModelConfig, metadata["config"], "the checkpoint's configuration")
+    places = (checkpoint.parent, packaged()) if is_expressible(config) else ()
+    return next((place / folder_name(config) for place in places if (place / folder_name(config)).is_dir()), None)
 
 
 def write_graphs(config: ModelConfig, parent: Path) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from model.engine.tokens import Floats, Tokens, unit
 
@@ -117,6 +117,10 @@ class Vocabulary:
         """[Ret] of photos (n, d) -> (n,) float32, the level that is subtracted from their logits to get scores."""
         return np.float32(SHARE) * logsumexp(self.logits(ret))
 
+    def things(self, sketches: Tokens) -> Floats:
+        """Computes the logits y of the things that n sketches may show, (n, k) float32."""
+        return unit(sketches.guessed_from) @ self.sketch_directions.T + self.sketch_biases
+
     def guessed(self, sketches: Tokens) -> Floats:
         """Computes how probably n sketches show each thing, P: (n, k) float32.
 
@@ -124,7 +128,7 @@ class Vocabulary:
         """
         if sketches.guessed_from.shape[1] != self.sketch_directions.shape[1]:
             return np.zeros((len(sketches), len(self.sketch_biases)), np.float32)
-        y = unit(sketches.guessed_from) @ self.sketch_directions.T + self.sketch_biases
+        y = self.things(sketches)
         none = np.full((len(y), 1), self.guess_none, np.float32)
         return softmax(np.concatenate([np.float32(self.guess_scale) * y, none], axis=1))[:, :-1]
 
@@ -163,7 +167,8 @@ def softmax(logits: Floats) -> Floats:
     return shares
 
 
-def sigmoid(logits: NDArray[Any]) -> NDArray[Any]:
-    """1 / (1 + exp(-logits)), without overflow."""
-    shares: NDArray[Any] = np.exp(-np.logaddexp(0, -logits))
+def sigmoid(logits: ArrayLike) -> NDArray[Any]:
+    """1 / (1 + exp(-logits)), without overflow; no number stays none."""
+    with np.errstate(invalid="ignore"):
+        shares: NDArray[Any] = np.exp(-np.logaddexp(0, -np.asarray(logits)))
     return shares

@@ -6,7 +6,6 @@ through one by one, since an int8 product scales what it reads by the extremes o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -19,26 +18,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.engine import graphs
-from model.engine.files import SCALE, TwoSidedFiles
+from model.engine.config import Modality
+from model.engine.files import SCALE, ZSE, TwoSidedFiles
 from model.engine.knowledge import Prior, Vocabulary
 from model.engine.surface import Aligned, Matching, Observed, SelfAttention, grid_maps
+from model.engine.threads import threads
 from model.engine.tokens import Floats, Tokens, averaged_variants, unit
 from model.errors import ModelError
-from model.network import Modality, Network
 
 _MATRICES = ("qkv", "proj", "fc1", "fc2")
-
-
-def threads() -> int:
-    """Returns how many threads may compute: OMP_NUM_THREADS if it is set, else the cores of this machine."""
-    named = os.environ.get("OMP_NUM_THREADS", "")
-    return int(named) if named.isdigit() and int(named) else os.cpu_count() or 1
 
 
 class OnnxEngine:
     """A two-sided network on this machine's CPU; see ``model.engine.surface.Engine``."""
 
-    kind, device, dtype = Network.kind, "cpu", "int8"
+    kind, device, dtype = ZSE, "cpu", "int8"
 
     def __init__(self, files: TwoSidedFiles, folder: Path) -> None:
         """folder: with the graphs, from ``graphs.write_graphs``. Graphs are opened when they are first needed."""

@@ -8,11 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from model.engine.config import Calibration, Modality, NetworkConfig
 from model.engine.knowledge import Prior, Vocabulary
 from model.engine.tokens import Floats, Tokens
-from model.network import Calibration, Modality, NetworkConfig
-
-Cells = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

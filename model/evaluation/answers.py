@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from PIL import Image
 from tqdm import tqdm
 
 from model.datasets import Corpus, Picture, Task, rows_by_label
+from model.engine import Numbers
 from model.errors import ModelError
 from model.evaluation.figures import Interval, bootstrap
 from model.evaluation.scoring import encode_pictures
@@ -141,16 +141,16 @@ def compose(photos: Sequence[Image.Image], size: int) -> Image.Image:
     return canvas
 
 
-def quarters_of(cells: torch.Tensor, grid: int) -> torch.Tensor:
+def quarters_of(cells: Numbers, grid: int) -> Numbers:
     """Finds the quarter in which the centre of each cell lies, in the shape of ``cells``."""
     down, across = cells // grid, cells % grid
-    return (2 * down + 1 > grid).long() * 2 + (2 * across + 1 > grid).long()
+    return np.int64(2) * (2 * down + 1 > grid) + (2 * across + 1 > grid)
 
 
-def pointed_at(explanation: Explanation) -> torch.Tensor:
+def pointed_at(explanation: Explanation) -> Numbers:
     """Counts the sketch tokens that have their best match in each quarter of the photo: (4,) int64."""
-    best = explanation.photo_cells[explanation.best()[1]]
-    return torch.bincount(quarters_of(best, explanation.grid), minlength=QUARTERS)
+    best = np.array([photo for _, photo, _ in explanation.matches()], np.int64)
+    return np.bincount(quarters_of(best, explanation.grid), minlength=QUARTERS)
 
 
 def measure_composites(matcher: Matcher, corpus: Corpus, count: int = COMPOSITES, seed: int = 0) -> CompositeReport:
@@ -165,6 +165,6 @@ def measure_composites(matcher: Matcher, corpus: Corpus, count: int = COMPOSITES
         explanation = matcher.explain(open_image(composite.sketch.path, sketch=True), canvas)
         pointed = pointed_at(explanation)
         there = quarters_of(explanation.photo_cells, explanation.grid) == composite.quarter
-        right, others = pointed[composite.quarter], pointed[torch.arange(QUARTERS) != composite.quarter]
-        rows.append((float(right / pointed.sum()), float(there.float().mean()), float(right > others.max())))
+        right, others = pointed[composite.quarter], pointed[np.arange(QUARTERS) != composite.quarter]
+        rows.append((float(right / pointed.sum()), float(there.mean()), float(right > others.max())))
     return CompositeReport(len(rows), len({c.sketch.label for c in composites}), *bootstrap(np.array(rows)))

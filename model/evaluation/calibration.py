@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from model.datasets import Corpus
+from model.engine import Calibration, Floats, Method, sigmoid
 from model.errors import ModelError
 from model.evaluation.figures import relevance
 from model.evaluation.scoring import encoded
 from model.matcher import Matcher
 from model.metrics import category_metrics
-from model.network import Calibration, Method, RetNetwork
+from model.network import RetNetwork, TorchEngine
 from model.ranking import diffused
 
 Calibrated = TypeVar("Calibrated", bound=RetNetwork)
@@ -28,7 +30,7 @@ def trained_matcher(
 ) -> Matcher:
     """Copies a network in training into a matcher that scores by the methods that are being trained."""
     calibration = Calibration(methods=tuple(methods), best_method=methods[0])
-    return Matcher(network.with_calibration(calibration).set_precision(dtype), "untracked", variants=1)
+    return Matcher(TorchEngine(network.with_calibration(calibration).set_precision(dtype)), "untracked", variants=1)
 
 
 def calibrated(
@@ -57,20 +59,20 @@ def calibrated(
     queries, gallery = encoded(matcher, validation)
     relevant = relevance(validation)
 
-    def figure(scores: torch.Tensor) -> float:
-        return category_metrics(scores.numpy(), relevant)["map_all"]
+    def figure(scores: Floats) -> float:
+        return category_metrics(scores, relevant)["map_all"]
 
-    scores: dict[Method, torch.Tensor] = {}
+    scores: dict[Method, Floats] = {}
     fusion = None
     if "rn" in methods:
         logits = matcher.relation_logits(queries, gallery)
-        scores["rn"] = logits.sigmoid()
+        scores["rn"] = sigmoid(logits)
     if "ret" in methods:
         distances = matcher.ret_distances(queries, gallery)
         scores["ret"] = -distances
     if len(scores) == 2:
-        fusion = max(FUSIONS, key=lambda weight: figure(logits - weight * distances))
-        scores["fused"] = logits - fusion * distances
+        fusion = max(FUSIONS, key=lambda weight: figure(logits - np.float32(weight) * distances))
+        scores["fused"] = logits - np.float32(fusion) * distances
     figures = {str(method): figure(matrix) for method, matrix in scores.items()}
     after = {(m, c): figure(diffused(matrix, gallery.ret, c, m)) for m, matrix in scores.items() for c in DIFFUSIONS}
     best, diffusion = max(after, key=lambda chosen: after[chosen])

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from model.datasets import Corpus, Picture, Task
+from model.engine import METHODS, Floats, Method, Modality, Tokens, unit
 from model.errors import ImageError, ModelError
 from model.matcher import Matcher
-from model.network import METHODS, Method, Modality, Tokens
 from model.ranking import EXAMPLES, led_by_word, named, pulled
 
 # The number of pictures that are prepared before the network encodes them. It bounds the memory for pixels.
@@ -44,10 +43,10 @@ def score_matrices(
     queries, gallery = encoded(matcher, corpus)
     chosen = [m for m in METHODS if m in (methods or matcher.methods)]
     scores = matcher.scores_by(queries, gallery, chosen)
-    matrices: dict[str, NDArray[np.floating]] = {method: scores[method].numpy() for method in chosen}
+    matrices: dict[str, NDArray[np.floating]] = {method: scores[method] for method in chosen}
     if matcher.calibration.diffusion is not None:
         for method in chosen:
-            matrices[f"{method}+diffusion"] = matcher.diffuse(scores[method], gallery.ret, method).numpy()
+            matrices[f"{method}+diffusion"] = matcher.diffuse(scores[method], gallery.ret, method)
     if words:
         matrices |= word_matrices(matcher, [sketch.label for sketch in corpus.sketches], gallery, matrices)
     return matrices
@@ -64,8 +63,8 @@ def task_matrices(
 
 def within_matrices(matcher: Matcher, corpus: Corpus) -> dict[str, NDArray[np.floating]]:
     """Computes the cosines of [Ret] among all pictures, sketches before photos: (s + p, s + p) float32, as "ret"."""
-    ret = torch.nn.functional.normalize(torch.cat([tokens.ret for tokens in encoded(matcher, corpus)]), dim=1)
-    return {"ret": (ret @ ret.T).numpy()}
+    ret = unit(np.concatenate([tokens.ret for tokens in encoded(matcher, corpus)]))
+    return {"ret": ret @ ret.T}
 
 
 def word_matrices(
@@ -84,24 +83,24 @@ def word_matrices(
     """
     kinds = sorted(set(labels))
     scores = matcher.word_scores(gallery, [matcher.book.find(label) for label in kinds])
-    shown = {label: named(of_word, of_word.max()) for label, of_word in zip(kinds, scores, strict=True)}
+    shown = {label: named(of_word, float(of_word.max())) for label, of_word in zip(kinds, scores, strict=True)}
     alone = {label: _alone(matcher, gallery, words) for label, words in shown.items()}
     found: dict[str, NDArray[np.floating]] = {WORD: np.stack([alone[label] for label in labels])}
     for name, of_sketches in matrices.items():
         method = next(method for method in METHODS if method == name.partition("+")[0])
-        rows = zip(torch.from_numpy(of_sketches), labels, strict=True)
-        found[f"{name}+{WORD}"] = np.stack([led_by_word(row, shown[label], method).numpy() for row, label in rows])
+        rows = zip(of_sketches.astype(np.float32), labels, strict=True)
+        found[f"{name}+{WORD}"] = np.stack([led_by_word(row, shown[label], method) for row, label in rows])
     return found
 
 
-def _alone(matcher: Matcher, gallery: Tokens, words: torch.Tensor) -> NDArray[np.float32]:
+def _alone(matcher: Matcher, gallery: Tokens, words: Floats) -> Floats:
     """Computes the scores (p,) of a search by a word with this support (p,), without a sketch."""
-    best = words.argsort(descending=True, stable=True)[:EXAMPLES]
+    best = np.argsort(-words, kind="stable")[:EXAMPLES]
     query = Tokens.of_ret(pulled(None, gallery.ret[best]))
     scores = matcher.scores(query, gallery, "ret")
     if matcher.calibration.diffusion is not None:
         scores = matcher.diffuse(scores, gallery.ret, "ret")
-    return led_by_word(scores[0], words, "ret").numpy()
+    return led_by_word(scores[0], words, "ret")
 
 
 def encoded(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:
@@ -110,15 +109,15 @@ def encoded(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:
 
 
 def encode_pictures(matcher: Matcher, pictures: Sequence[Picture], modality: Modality) -> Tokens:
-    """Encodes all pictures in order, as float32 tokens on the CPU. Raises ModelError for a file that cannot be read."""
+    """Encodes all pictures in order, as float32 tokens. Raises ModelError for a file that cannot be read."""
     parts = []
     for start in range(0, len(pictures), PREPARED_AT_ONCE):
         batch = [_prepared(matcher, picture, modality) for picture in pictures[start : start + PREPARED_AT_ONCE]]
-        parts.append(matcher.encode(torch.stack(batch), modality).to("cpu"))
+        parts.append(matcher.encode(np.stack(batch), modality))
     return Tokens.cat(parts)
 
 
-def _prepared(matcher: Matcher, picture: Picture, modality: Modality) -> torch.Tensor:
+def _prepared(matcher: Matcher, picture: Picture, modality: Modality) -> Floats:
     try:
         return matcher.prepare(matcher.open(picture.path, modality), modality)
     except ImageError as error:

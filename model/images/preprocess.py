@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,6 @@ from PIL import Image, ImageDraw
 from model.errors import ModelError
 from model.images.files import Source, open_image, to_rgb
 from model.images.ink import LEAST_CONTRAST, Pixels, find_ink, keep_greatest, paper_colour, percentile, stretched
-
-if TYPE_CHECKING:
-    import torch
 
 _MODALITIES = ("sketch", "photo")
 
@@ -62,12 +59,12 @@ class Preprocessing:
         """
         return open_image(source, least_side=self.least_side(modality), sketch=modality == "sketch")
 
-    def prepare(self, image: Image.Image, modality: str) -> torch.Tensor:
+    def prepare(self, image: Image.Image, modality: str) -> NDArray[np.float32]:
         """Prepares a picture of any size and mode as (3, image_size, image_size) float32, (value / 255 - mean) / std.
 
         Raises `BlankSketch` for a sketch without ink, `ModelError` for a modality other than "sketch" and "photo".
         """
-        return self.to_tensor(self.pixels(image, modality))
+        return self.normalised(self.pixels(image, modality))
 
     def pixels(self, image: Image.Image, modality: str) -> Pixels:
         """Makes the pixels that `prepare` normalises: (image_size, image_size, 3) uint8."""
@@ -79,17 +76,14 @@ class Preprocessing:
             return prepare_photo(image, self.image_size)
         return (prepare_released_sketch if self.released else prepare_sketch)(image, self.image_size)
 
-    def to_tensor(self, pixels: Pixels) -> torch.Tensor:
+    def normalised(self, pixels: Pixels) -> NDArray[np.float32]:
         """Normalises pixels: (H, W, 3) uint8 -> (3, H, W) float32."""
-        import torch
-
-        # NumPy is used, because PyTorch would start threads for each preparing thread, which use the CPU while idle.
         mean, std = (np.array(side, np.float32)[:, None, None] for side in (self.mean, self.std))
         values = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
         values /= np.float32(255)
         values -= mean
         values /= std
-        return torch.from_numpy(values)
+        return values
 
     def fingerprint(self) -> str:
         """The hex SHA-256 of the inputs made of a few probe pictures. It changes if and only if inputs change."""

@@ -10,25 +10,13 @@ from collections.abc import Mapping
 
 from model.network.clip import DEFAULT_CLIP, Clip, clip_encoder, find_clip, read_clip, renamed
 from model.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from, with_learned
-from model.network.config import (
-    METHODS,
-    MOST_NAMES,
-    PRESETS,
-    UNCALIBRATED,
-    Calibration,
-    Method,
-    Modality,
-    ModelConfig,
-    NetworkConfig,
-    from_json,
-    preset,
-    to_json,
-)
+from model.network.clip_towers import ClipEmbedder, ClipTowers
 from model.network.encoder import Encoder, EncoderTrace
+from model.network.engine import TorchEngine, as_array, as_arrays, find_device
 from model.network.relation import BestMatchRelation, CrossAttention, KernelRelation, Side, kernel_matrix
 from model.network.ret_network import Prior, RetNetwork, Vocabulary, guess_log_probabilities
 from model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from
-from model.network.tokens import MOST_VARIANTS, Tokens, averaged_variants, sketch_variants
+from model.network.tokens import Tokens
 from model.network.two_sided import BLOCK_PARAMETERS, PhotoSide, TwoSidedEncoder, VitShape
 from model.network.vit import PretrainedVit, VitLayout, load_vit, vit_layout
 from model.network.zse import Network, as_zse, fastest_dtype, from_backbone, multiplies_bf16, read_backbone

@@ -63,7 +63,7 @@ class FoundClip:
     files: tuple[Path, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def open(self, device: torch.device) -> tuple[Any, Callable[[Image.Image], torch.Tensor]]:
+    def open(self, device: torch.device | str) -> tuple[Any, Callable[[Image.Image], torch.Tensor]]:
         """Reads the model of open_clip, in float32, and the function that prepares an RGB picture for it: (3, H, W).
 
         Raises ModelError if the weights do not fit.

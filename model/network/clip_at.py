@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from model.engine import UNCALIBRATED, Calibration, Modality
+from model.engine.config import Bounds
 from model.errors import ModelError
-from model.network.config import UNCALIBRATED, Bounds, Calibration, Modality
 from model.network.encoder import EncoderTrace
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.network.config import Modality, ModelConfig, kept_count
+from model.engine import Modality, ModelConfig
+from model.engine.config import kept_count
 from model.network.tokens import Tokens
 
 

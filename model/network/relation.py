@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.network.config import Modality, ModelConfig
+from model.engine import Modality, ModelConfig
 from model.network.tokens import Tokens
 
 # The most numbers that a vector instruction of a CPU works on at once: 32 of 16 bits in 512 bits. A softmax over rows
@@ -50,8 +50,6 @@ class Side:
         query: (b, heads, n, d_k), compared with the other side's keys.
         key: (b, heads, n, d_k), compared with the other side's queries.
         value: (b, heads, n, d_k), received by the other side (eq. 6); in released networks, by this side.
-        guessed: (b, k) float32, how probably each sketch shows each thing that the vocabulary knows in sketches; None
-            if guesses do not lead, and for photos.
     """
 
     features: torch.Tensor
@@ -60,7 +58,6 @@ class Side:
     query: torch.Tensor
     key: torch.Tensor
     value: torch.Tensor
-    guessed: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return self.features.shape[0]

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from model.network.config import UNCALIBRATED, Bounds, Calibration, Modality
+from model.engine import UNCALIBRATED, Calibration, Modality
+from model.engine.config import Bounds
 from model.network.encoder import EncoderTrace
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens

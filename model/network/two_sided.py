@@ -34,7 +34,7 @@ from model.network.relation import dot_product_attention
 from model.network.tokens import Tokens
 
 if TYPE_CHECKING:
-    from model.network.config import Modality, ModelConfig
+    from model.engine import Modality, ModelConfig
 
 # Side of a patch of the ViT that sees photos alone, in pixels.
 SECOND_PATCH = 16

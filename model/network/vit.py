@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from model.engine import Modality, NetworkConfig
+from model.engine.config import Bounds, out_of_bounds
 from model.errors import ModelError
-from model.network.config import Bounds, Modality, NetworkConfig, out_of_bounds
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer

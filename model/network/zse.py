@@ -7,7 +7,6 @@ it.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import time
 from functools import cache
@@ -19,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from model.engine import UNCALIBRATED, Calibration, Modality, ModelConfig
 from model.errors import ModelError
-from model.network.config import UNCALIBRATED, Calibration, Modality, ModelConfig
 from model.network.encoder import Encoder, EncoderTrace
 from model.network.relation import RELATIONS, BestMatchRelation, CrossAttention, KernelRelation, RetTerm, Side
 from model.network.ret_network import RetNetwork
@@ -68,11 +67,7 @@ class Network(RetNetwork):
 
     def project(self, tokens: Tokens, modality: Modality) -> Side:
         """Computes the part of a pair's score that depends on one image alone; once for each image."""
-        side = self.cross.project(tokens, modality)
-        known = self.vocabulary
-        if modality == "photo" or known is None or not known.drawn or not known.relation_gain:
-            return side
-        return dataclasses.replace(side, guessed=known.guessed(tokens))
+        return self.cross.project(tokens, modality)
 
     def align(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
         """Aligns b sketches, or one for all photos, with b photos -> their tokens after cross-attention."""
@@ -80,7 +75,10 @@ class Network(RetNetwork):
         return pair
 
     def relate(self, sketch: Side, photo: Side) -> torch.Tensor:
-        """b sketches, or one for all of them, with b photos -> (b,) float32 logits of the relation scores (eq. 9)."""
+        """b sketches, or one for all of them, with b photos -> (b,) float32 logits of the relation scores (eq. 9).
+
+        Prior and guesses are not in them; ``Matcher`` adds these.
+        """
         return self.relation_logits(*self.align(sketch, photo), sketch, photo)
 
     def relation_logits(self, aligned_sketch: Tokens, aligned_photo: Tokens, sketch: Side, photo: Side) -> torch.Tensor:
@@ -89,11 +87,6 @@ class Network(RetNetwork):
             logits: torch.Tensor = self.relation(aligned_sketch, aligned_photo)
             if self.ret_term is not None:
                 logits = logits + self.ret_term(sketch.ret, photo.ret)
-            if self.prior is not None:
-                logits = logits - self.prior.relation_weight * self.prior(photo.ret)
-            if self.vocabulary is not None and sketch.guessed is not None:
-                agreement = self.vocabulary.agreement(sketch.guessed, photo.ret)
-                logits = logits + self.vocabulary.relation_gain * agreement
         return logits
 
     @property

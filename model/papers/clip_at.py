@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.datasets import Corpus, Task, drawn_from, with_pairs
+from model.engine import Modality
 from model.errors import ModelError
 from model.evaluation import measure, score_matrices, trained_matcher
 from model.network import (
     ClipAtNetwork,
     Learned,
-    Modality,
     PretrainedVit,
     clip_at_network_from,
     read_backbone,

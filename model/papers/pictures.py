@@ -35,9 +35,10 @@ from model.datasets import (
     split_fresh,
     too_near,
 )
+from model.engine import Modality, NetworkConfig
 from model.errors import ImageError, ModelError
 from model.images import Preprocessing
-from model.network import Modality, NetworkConfig, VitLayout, load_vit, multiplies_bf16
+from model.network import VitLayout, load_vit, multiplies_bf16
 from model.papers.recipe import Recipe
 
 # One of this many class folders is for validation.

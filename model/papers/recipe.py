@@ -13,20 +13,16 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from model.engine import Method, ModelConfig, NetworkConfig, from_json, preset
 from model.errors import ModelError
 from model.network import (
     AnchorConfig,
     AnchorNetwork,
     ClipAtConfig,
     ClipAtNetwork,
-    Method,
-    ModelConfig,
-    NetworkConfig,
     PretrainedVit,
     VitLayout,
-    from_json,
     multiplies_bf16,
-    preset,
     vit_layout,
 )
 

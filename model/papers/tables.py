@@ -27,12 +27,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import weights
-from model.checkpoint import file_sha256, read_metadata
+from model.checkpoint import load_network
 from model.datasets import Protocol, Task, data_folder, read_task
+from model.engine import file_sha256, read_metadata
 from model.errors import ModelError
 from model.evaluation import ALL, TITLES, bootstrap, measure, task_matrices
-from model.matcher import Matcher, load
-from model.network import Network
+from model.matcher import load
+from model.network import Network, RetNetwork
 from model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_recipe
 from model.papers.runs import Diverged, Run
 from model.papers.trainings import TRAININGS
@@ -251,7 +252,7 @@ def _figures(
         if lacking := set(table.columns) - set(found):
             raise ModelError(f"{task.protocol} has no figure {', '.join(sorted(lacking))}, but {', '.join(found)}")
         figures = {name: np.round(found[name], 6).tolist() for name in table.columns}
-        more = counted(matcher) if table.costs else {}
+        more = counted(load_network(training.checkpoint)) if table.costs else {}
         if task.protocol == "within":
             first = table.columns[0]
             of_groups = evaluation.figures[method].items()
@@ -261,9 +262,9 @@ def _figures(
     return method, figures, costs
 
 
-def counted(matcher: Matcher) -> dict[str, float]:
+def counted(network: RetNetwork) -> dict[str, float]:
     """Counts parameters, and multiply-adds of a photo and of a pair by PyTorch's counter."""
-    network, side = matcher.network, matcher.config.image_size
+    side = network.config.image_size
     blank = torch.zeros(1, 3, side, side)
     with sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
         with FlopCounterMode(display=False) as of_photo:

@@ -85,10 +85,10 @@ def _settings(options: argparse.Namespace, **further: Any) -> Settings:
     named = {"index": options.index, "weights": options.weights, "device": options.device, **further}
     settings = Settings(**{name: value for name, value in named.items() if value is not None})
     if settings.threads is not None:
-        import torch
+        from model.engine import set_threads
 
         # For the whole process, so that the program decides it, and no library.
-        torch.set_num_threads(settings.threads)
+        set_threads(settings.threads)
     return settings
 
 

@@ -18,19 +18,18 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from indexer import PhotoEntry, PhotoUnavailable
-from model.network import Modality
+from model.engine import Modality
 from model.terminal import Refusal
 from service.explain.nearest import Near, Surroundings
 from service.explain.response import (
+    compared,
     encode_picture,
-    explain_pair,
     explained_image,
     explained_pair,
     near_photos,
-    rebuilt_from,
 )
 from service.photos import picture, thumbnail
-from service.schemas import ExplainedImage, ExplainedPair, NearPhoto, PictureKind, Rebuilt, SearchQuery
+from service.schemas import ExplainedImage, ExplainedPair, NearPhoto, PictureKind, SearchQuery
 from service.search import Searcher
 
 # Photos of the index that are shown beside each picture, and their longest side.
@@ -97,14 +96,13 @@ class ExplainedFile(ExplainedPair):
 
 
 class ExplainedFiles(BaseModel):
-    """The data of the page: what POST /explain answers, with pictures as data URLs. A rebuilt photo is its place."""
+    """The data of the page: what POST /explain answers, with pictures as data URLs."""
 
     grid: int
     kind: PictureKind
     sketch: ExplainedImage
     photos: list[ExplainedFile]
     nearest: list[NearPhoto]
-    rebuilt: list[Rebuilt]
     method: str
     generation: str
     model: str
@@ -157,7 +155,7 @@ def _explained(
     matcher = searcher.matcher
     sketch = encode_picture(matcher, given, kind)
     seen = [encode_picture(matcher, photo.image, "photo") for photo in photos]
-    pairs = [explain_pair(matcher, sketch, photo) for photo in seen]
+    pairs = [compared(matcher, sketch, photo) for photo in seen]
     around = Surroundings(searcher.gallery, sketch.observed.tokens, kind)
     return ExplainedFiles(
         grid=matcher.config.grid,
@@ -173,7 +171,6 @@ def _explained(
             for photo, encoded, pair in zip(photos, seen, pairs, strict=True)
         ],
         nearest=_near(searcher, around.of_given(NEAREST, own)),
-        rebuilt=rebuilt_from(range(len(seen)), [pair.explanation for pair in pairs], [photo.pixels for photo in seen]),
         method="ret" if kind == "photo" else matcher.best_method,
         generation=searcher.gallery.generation,
         model=matcher.config.name,

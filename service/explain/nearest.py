@@ -1,4 +1,4 @@
-"""Finds what of a whole index lies near a picture: the photos most like it by [Ret], and the nearest patches.
+"""Finds what of a whole index lies near a picture: the photos most like it by [Ret].
 
 A network with one vector for each picture matches no patches. What can be said of it is where it looked, and which
 photos its vectors lie near. The same is true of every network: photos lend each other scores by these vectors.
@@ -6,26 +6,14 @@ photos its vectors lie near. The same is true of every network: photos lend each
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from indexer import PhotoEntry, PhotoUnavailable
-from model import Matcher, Tokens
-from model.decoding import RunJob, run_here
-from model.explanation import NearestPatches, assembled, nearest_replacements
-from model.images import Pixels
-from model.network import Modality
-from service.errors import BadSearch, ClientGone
-from service.gallery import Gallery, Scores, SentTokens, best_first
-from service.photos import prepared
-
-# Bounds memory: the tokens of 64 photos of the largest network are some 40 MiB in float32.
-BATCH = 64
+from indexer import PhotoEntry
+from model.engine import Modality, Tokens
+from service.gallery import Gallery, Scores, best_first
 
 
 @dataclass(frozen=True)
@@ -63,8 +51,7 @@ class Surroundings:
         self._ranks[self._order] = np.arange(1, len(self._order) + 1)
 
     def _nearness(self, given: Tokens, modality: Modality) -> tuple[NDArray[np.int64], Scores]:
-        sent = SentTokens.of(given.without_patches.to(dtype=torch.float32))
-        return self._gallery.nearness(sent, modality, self._gallery.cells.mean)
+        return self._gallery.nearness(given.without_patches, modality, self._gallery.cells.mean)
 
     def rank(self, photo: PhotoEntry) -> int:
         """Returns the place of a photo of the gallery among all by how near they are to what was given, from 1."""
@@ -87,48 +74,3 @@ class Surroundings:
         return tuple(
             Near(int(self._ids[row]), float(cosines[row]), int(self._ranks[row])) for row in left[:count].tolist()
         )
-
-
-def rebuild_from_gallery(
-    gallery: Gallery,
-    matcher: Matcher,
-    sketch: Tokens,
-    neighbours: int,
-    gone: Callable[[], bool] = lambda: False,
-    run: RunJob = run_here,
-) -> Image.Image:
-    """Puts the sketch together anew: every patch is replaced by the mean of the ``neighbours`` that are nearest to it.
-
-    Nearest by the tokens as the index keeps them, before cross-attention, which would have to be computed for every
-    photo of the index. All photos are searched, in chunks. Photos that are gone or have changed are left out: twice as
-    many patches as wanted are looked for, so that others can take their place.
-
-    White where the network kept no patch, or where no photo is left.
-
-    Args:
-        sketch: a batch of one.
-        gone: whether nobody waits for the result any more; called before each chunk.
-        run: decodes the photos.
-
-    Raises:
-        ClientGone: ``gone`` says so. BadSearch: the index keeps no tokens, or there are several shards.
-    """
-    gallery.check_alone()
-    if gallery.tokens_kept == 1 and sketch.positions.shape[1]:
-        raise BadSearch("A sketch is rebuilt from tokens, and this index keeps none; build it with --tokens all.")
-    ids, nearest = gallery.ids, NearestPatches(sketch, 2 * neighbours)
-    for start in range(0, gallery.photo_count, BATCH):
-        if gone():
-            raise ClientGone("Whoever asked has hung up.")
-        rows = np.arange(start, min(start + BATCH, gallery.photo_count))
-        nearest.add(ids[rows], gallery.tokens(rows))
-    found, grid, size = nearest.found(), matcher.config.grid, matcher.config.image_size
-
-    def square(photo: int) -> Pixels | None:
-        try:
-            return prepared(gallery, matcher, gallery.photo(photo), run)
-        except PhotoUnavailable:
-            return None
-
-    replacements, pixels = nearest_replacements(found, neighbours, square, grid)
-    return assembled(replacements, pixels, grid, size // grid)

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from PIL import Image
 
 from model import Explanation, Matcher
 from model.decoding import RunJob, run_here
-from model.explanation import (
-    Observed,
-    PairInfluence,
-    compare,
-    compare_photos,
-    from_photos,
-    influential_pairs,
-    observe,
-)
+from model.engine import Floats, Modality, Observed
+from model.explanation import compare_photos
 from model.images import Pixels
-from model.network import Modality
 from service.errors import BadSearch
-from service.explain.nearest import Near, Surroundings, rebuild_from_gallery
+from service.explain.nearest import Near, Surroundings
 from service.gallery import Gallery
 from service.photos import prepared
 from service.schemas import (
@@ -40,13 +32,10 @@ from service.schemas import (
     InfluentialPair,
     MatchedCells,
     NearPhoto,
-    Rebuilt,
     addresses,
 )
 from service.search import Searcher
 
-# Photos that a sketch is rebuilt from together, as in the paper's Fig. 7a.
-TOGETHER = 3
 _JPEG_QUALITY = 90
 
 
@@ -62,14 +51,6 @@ class EncodedPicture:
     modality: Modality
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A sketch, or another photo, beside a photo, explained, with the most influential token pairs."""
-
-    explanation: Explanation
-    influence: tuple[PairInfluence, ...]
-
-
 def encode_picture(matcher: Matcher, image: Image.Image, modality: Modality) -> EncodedPicture:
     """Prepare and encode one picture. Raises BlankSketch for a sketch without ink."""
     return encode_pixels(matcher, matcher.preprocessing.pixels(image, modality), modality)
@@ -77,8 +58,7 @@ def encode_picture(matcher: Matcher, image: Image.Image, modality: Modality) -> 
 
 def encode_pixels(matcher: Matcher, pixels: Pixels, modality: Modality) -> EncodedPicture:
     """Encode one picture that is prepared, (H, W, 3) uint8."""
-    variants = matcher.variants_of(matcher.preprocessing.to_tensor(pixels), modality)
-    return EncodedPicture(pixels, observe(matcher.network, variants, modality), modality)
+    return EncodedPicture(pixels, matcher.observe(matcher.preprocessing.normalised(pixels), modality), modality)
 
 
 def explain(
@@ -87,7 +67,6 @@ def explain(
     params: ExplainParams,
     *,
     originals: bool,
-    gone: Callable[[], bool] = lambda: False,
     run: RunJob = run_here,
 ) -> ExplainResponse:
     """Explains why the photos asked for match a sketch, or are like a photo that was sent or that ``like`` names.
@@ -98,13 +77,11 @@ def explain(
         searcher: has the index and the checkpoint, and finds the nearest photos.
         sketch: (H, W, 3) uint8, as it is prepared for the network; with ``kind=photo`` a photo, None with ``like``.
         originals: whether photos have a ``photo_url``.
-        gone: whether nobody waits for the answer any more; called while the whole gallery is searched.
         run: decodes the photos.
 
     Raises:
         BadSearch: there is neither a sketch nor a photo in its place, or both.
         UnknownPhoto: an id that no photo has.
-        ClientGone: ``gone`` says so.
         PhotoUnavailable: a photo is gone or has changed since it was indexed.
     """
     start = time.perf_counter()
@@ -114,10 +91,8 @@ def explain(
     by_photo = given.modality == "photo"
     photos = [encode_pixels(matcher, prepared(index, matcher, entry, run), "photo") for entry in entries]
     encoded = time.perf_counter()
-    explanations = [_compared(matcher, given, photo) for photo in photos]
-    compared = time.perf_counter()
-    influence = [_influence(matcher, given, photo) for photo in photos]
-    weighed = time.perf_counter()
+    explanations = [compared(matcher, given, photo) for photo in photos]
+    paired = time.perf_counter()
     around = Surroundings(searcher.gallery, given.observed.tokens, given.modality)
     liked = None if params.like is None else index.photo(params.like)
     to_given = around.of_given(params.nearest, own=liked)
@@ -126,38 +101,26 @@ def explain(
         for entry, photo in zip(entries, photos, strict=True)
     ]
     found = time.perf_counter()
-    rebuilt: list[Rebuilt] = []
-    if params.rebuild == "photos":
-        rebuilt = rebuilt_from([entry.id for entry in entries], explanations, [photo.pixels for photo in photos])
-    elif params.rebuild == "gallery":
-        image = rebuild_from_gallery(index, matcher, given.observed.tokens, params.neighbours, gone, run)
-        rebuilt = [Rebuilt(source="gallery", photo=None, image=data_url(image, "PNG"))]
-    finished = time.perf_counter()
     shown = [
         ExplainedPhoto(
             id=entry.id,
             **addresses(entry.id, originals),
             ret_rank=around.rank(entry),
             nearest=near_photos(index, near, originals),
-            **dict(explained_pair(photo, Pair(explanation, pairs))),
+            **dict(explained_pair(photo, explanation)),
         )
-        for entry, photo, explanation, pairs, near in zip(
-            entries, photos, explanations, influence, to_photos, strict=True
-        )
+        for entry, photo, explanation, near in zip(entries, photos, explanations, to_photos, strict=True)
     ]
     return ExplainResponse(
         grid=matcher.config.grid,
         sketch=explained_image(given),
         photos=shown,
         nearest=near_photos(index, to_given, originals),
-        rebuilt=rebuilt,
         timings_ms=ExplainTimings(
             encode=_milliseconds(start, encoded),
-            pairs=_milliseconds(encoded, compared),
-            influence=_milliseconds(compared, weighed),
-            nearest=_milliseconds(weighed, found),
-            rebuild=_milliseconds(found, finished),
-            total=_milliseconds(start, finished),
+            pairs=_milliseconds(encoded, paired),
+            nearest=_milliseconds(paired, found),
+            total=_milliseconds(start, found),
         ),
         method="ret" if by_photo else matcher.best_method,
         generation=index.generation,
@@ -181,11 +144,6 @@ def near_photos(index: Gallery, near: Iterable[Near], originals: bool) -> list[N
     ]
 
 
-def explain_pair(matcher: Matcher, sketch: EncodedPicture, photo: EncodedPicture) -> Pair:
-    """Explains one photo, of an index or not, beside a sketch."""
-    return Pair(_compared(matcher, sketch, photo), _influence(matcher, sketch, photo))
-
-
 def _given(
     index: Gallery, matcher: Matcher, sketch: Pixels | None, params: ExplainParams, run: RunJob
 ) -> EncodedPicture:
@@ -199,17 +157,11 @@ def _given(
     return encode_pixels(matcher, prepared(index, matcher, index.photo(params.like), run), "photo")
 
 
-def _compared(matcher: Matcher, given: EncodedPicture, photo: EncodedPicture) -> Explanation:
+def compared(matcher: Matcher, given: EncodedPicture, photo: EncodedPicture) -> Explanation:
+    """Explains one photo, of an index or not, beside a sketch or another photo."""
     if given.modality == "photo":
         return compare_photos(given.observed, photo.observed)
-    return compare(matcher.network, given.observed, photo.observed)
-
-
-def _influence(matcher: Matcher, given: EncodedPicture, photo: EncodedPicture) -> tuple[PairInfluence, ...]:
-    """Finds the pairs of tokens that a score rests on most; none for two photos, whose likeness rests on [Ret]."""
-    if given.modality == "photo":
-        return ()
-    return influential_pairs(matcher.network, given.observed.tokens, photo.observed.tokens)
+    return matcher.compare(given.observed, photo.observed)
 
 
 def explained_image(seen: EncodedPicture) -> ExplainedImage:
@@ -217,15 +169,14 @@ def explained_image(seen: EncodedPicture) -> ExplainedImage:
     attention = seen.observed.attention
     return ExplainedImage(
         image=data_url(Image.fromarray(seen.pixels), "JPEG" if seen.modality == "photo" else "PNG"),
-        attention=_rounded(attention.heads.flatten(1), 4),
-        attention_layers=_rounded(attention.layers.flatten(1), 4),
-        kept=[kept.flatten().nonzero()[:, 0].tolist() for kept in attention.kept],
+        attention=_rounded(attention.heads, 4),
+        attention_layers=_rounded(attention.layers, 4),
+        kept=[np.flatnonzero(kept).tolist() for kept in attention.kept],
     )
 
 
-def explained_pair(photo: EncodedPicture, pair: Pair) -> ExplainedPair:
+def explained_pair(photo: EncodedPicture, explanation: Explanation) -> ExplainedPair:
     """Returns a photo beside the sketch, as it is answered."""
-    explanation = pair.explanation
     crossed = None
     if explanation.ret_to_photo is not None and explanation.ret_to_sketch is not None:
         crossed = CrossAttention(
@@ -246,7 +197,7 @@ def explained_pair(photo: EncodedPicture, pair: Pair) -> ExplainedPair:
         ],
         influence=[
             InfluentialPair(sketch_cell=one.sketch_cell, photo_cell=one.photo_cell, drop=one.drop)
-            for one in pair.influence
+            for one in explanation.influence
         ],
     )
 
@@ -258,20 +209,10 @@ def data_url(image: Image.Image, kind: str) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
-def rebuilt_from(ids: Sequence[int], explanations: list[Explanation], squares: list[Pixels]) -> list[Rebuilt]:
-    """Puts the sketch together from each photo by itself, and from the first three together if there are several."""
-    found = [
-        Rebuilt(source="photo", photo=photo, image=data_url(from_photos([explanation], [square]), "PNG"))
-        for photo, explanation, square in zip(ids, explanations, squares, strict=True)
-    ]
-    if len(ids) > 1:
-        together = from_photos(explanations[:TOGETHER], squares[:TOGETHER])
-        found.append(Rebuilt(source="photos", photo=None, image=data_url(together, "PNG")))
-    return found
-
-
-def _rounded(values: torch.Tensor, decimals: int) -> list[list[float]]:
-    rounded: list[list[float]] = np.round(values.double().numpy(), decimals).tolist()
+def _rounded(values: Floats, decimals: int) -> list[list[float]]:
+    """Rounds maps (n, ...), each as one list."""
+    flat = values.reshape(len(values), math.prod(values.shape[1:])).astype(np.float64)
+    rounded: list[list[float]] = np.round(flat, decimals).tolist()
     return rounded
 
 

@@ -16,14 +16,11 @@ from service.gallery.shard import Call, Overview, Shard
 from service.gallery.table import (
     Cells,
     Find,
-    Floats,
     Ids,
     Rows,
     Scores,
-    SentTokens,
     Table,
     Word,
     best_first,
     interleaved,
-    to_tensor,
 )

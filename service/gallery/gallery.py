@@ -13,16 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from indexer import BadInvocation, EmbedderEntry, PhotoEntry, PhotoFilter, UnknownPhoto
-from model import Tokens
-from model.network import Modality
+from model.engine import Modality, Tokens
 from model.terminal import Refusal
-from service.errors import BadSearch, ShardsLost
+from service.errors import ShardsLost
 from service.gallery.shard import Call, Overview, Shard
-from service.gallery.table import Cells, Find, Floats, Ids, Rows, Scores, SentTokens, Table
+from service.gallery.table import Cells, Find, Floats, Ids, Rows, Scores, Table
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -284,13 +282,13 @@ class Gallery:
         return tuple(found[place] for place in range(len(rows)))
 
     def tokens(self, rows: Rows) -> Tokens:
-        """Returns the tokens of these photos, on the CPU. A search compares at most 1,000 near duplicates by them."""
-        parts = list(self._ask_of("sent_tokens", rows))
-        together = Tokens.cat([tokens.tokens(torch.device("cpu")) for _, _, tokens in parts])
+        """Returns the tokens of these photos. A search compares at most 1,000 near duplicates by them."""
+        parts = list(self._ask_of("tokens", rows))
+        together = Tokens.cat([tokens for _, _, tokens in parts])
         order = np.concatenate([places for places, _, _ in parts])
-        return together[torch.from_numpy(np.argsort(order))]
+        return together[np.argsort(order)]
 
-    def nearness(self, given: SentTokens, modality: Modality, mean: Floats) -> tuple[Ids, Scores]:
+    def nearness(self, given: Tokens, modality: Modality, mean: Floats) -> tuple[Ids, Scores]:
         """Returns the ids of all photos, and how near each is to a picture, a batch of one."""
         answers = self._ask_all("nearness", given, modality, mean)
         ids, near = zip(*(answers[shard] for shard in self._layout.asked), strict=True)
@@ -357,11 +355,6 @@ class Gallery:
             return np.empty(0, np.int64)
         calls: dict[int, Call[Ids]] = {shard: Call("cluster_ids", number - self._layout.cell_starts[shard])}
         return self._ask.ask(calls)[shard]
-
-    def check_alone(self) -> None:
-        """Raises BadSearch where there are several shards: the tokens of all photos would go between machines."""
-        if len(self._layout.overviews) > 1:
-            raise BadSearch("A sketch is rebuilt from the photos of one index only, and here there are several shards.")
 
     def _ask_all(self, name: str, *arguments: Any) -> dict[int, Any]:
         return self._ask.ask({shard: Call(name, *arguments) for shard in self._layout.asked})

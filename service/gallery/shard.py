@@ -9,15 +9,14 @@ from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from indexer import EmbedderEntry, Index, IndexRefused, Origin, PhotoEntry, PhotoFilter, UnknownPhoto, Vectors
 from indexer.errors import REPAIR
-from model import Matcher, Tokens
-from model.network import Method, Modality
+from model import Matcher
+from model.engine import Method, Modality, Tokens
 from model.ranking import ALIKE, likeness_to
-from service.gallery.table import Cells, Find, Floats, Ids, Mask, Rows, Scores, SentTokens, Table, check_length
+from service.gallery.table import Cells, Find, Floats, Ids, Mask, Rows, Scores, Table, check_length
 from service.towers import TextVector
 
 T_co = TypeVar("T_co", covariant=True)
@@ -28,14 +27,9 @@ T_co = TypeVar("T_co", covariant=True)
 FOUND_FOR_ONE, FOUND_AT_LEAST = 4, 4096
 # Photos whose vectors are compared at a time: some 12 MiB with the default network.
 BLOCK = 1 << 14
-# Photos that are copied into memory at a time: 64 of the largest network take some 40 MiB. More of the default network
-# would not stay in the CPU's cache until they are scored.
-BATCH = 64
-# Chunks of the matcher that are scored at a time on a GPU, which would have to wait for the next batch otherwise.
-GPU_CHUNKS = 4
-# The share of a GPU's memory, without what other processes have of it, that the tokens of one gallery may take. Two
-# must fit: the next generation is loaded beside the live one.
-RESIDENT_SHARE = 0.4
+# Chunks of the matcher whose tokens are copied into memory at a time: 64 photos of the largest network take some 40
+# MiB. More of the default network would not stay in the CPU's cache until they are scored.
+BATCHED = 2
 # Filters whose photos are kept, a byte for each photo of the gallery: while somebody draws, one is asked for again.
 FILTERS_KEPT = 16
 
@@ -63,8 +57,8 @@ class Overview:
 class Shard:
     """A generation of a shard, opened with the checkpoint that made its tokens. Rows and cells are counted in it.
 
-    On a GPU it keeps the photos' tokens where they fit. A CPU reads them out of the mapped files, which the system
-    keeps in memory for as long as nothing else needs it. Threads may share it.
+    Tokens are read out of mapped files, which the system keeps in memory for as long as nothing else needs it. Threads
+    may share it.
 
     Attributes:
         index: the generation. cells: what a query is compared with first.
@@ -75,15 +69,14 @@ class Shard:
         self.cells = Cells(
             index.cluster_sizes,
             index.vectors.centroids,
-            index.centroids.features.numpy(),
-            index.centroids.positions.numpy().astype(np.uint8),
+            index.centroids.features,
+            index.centroids.positions.astype(np.uint8),
             None if index.embeddings is None else index.embeddings.centroids,
         )
         self._matcher = matcher
         self._passing: Callable[[PhotoFilter], Mask] = lru_cache(maxsize=FILTERS_KEPT)(index.passing)
         # Both depend on a photo alone. They are computed when they are first needed, and take four bytes a photo.
         self._priors, self._levels = (np.full(index.photo_count, np.nan, np.float32) for _ in range(2))
-        self._resident = self._all_tokens() if self._fits() else None
 
     def overview(self) -> Overview:
         """Summarises the shard. The summary refers to no open file, so the shard may close."""
@@ -111,8 +104,7 @@ class Shard:
 
     def vectors(self, rows: Rows) -> Floats:
         """(m, d) float32: the vectors of these photos."""
-        found: Floats = self.index.vectors.of(rows).numpy()
-        return found
+        return self.index.vectors.of(rows)
 
     def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
         """Returns the entries of these photos, in their order."""
@@ -144,7 +136,7 @@ class Shard:
         if find.clip is not None:
             found.append(self._embeddings.near(find.clip[None], wanted, mask, cells))
         elif find.sketch is not None:
-            found.append(vectors.near(find.sketch.features[:, 0], wanted, mask, cells))
+            found.append(vectors.near(find.sketch.ret, wanted, mask, cells))
         if find.liked is not None:
             found.append(vectors.near(find.liked - find.mean, wanted, mask, cells))
             kept = np.flatnonzero(np.isin(self.index.ids, find.kept))
@@ -152,7 +144,7 @@ class Shard:
         if isinstance(find.word, TextVector):
             found.append(self._embeddings.near(find.word.values[None], wanted, mask, cells))
         elif find.word is not None:
-            direction = self._matcher.word_direction(find.word).cpu().numpy()
+            direction = self._matcher.word_direction(find.word)
             found.append(vectors.near(direction[None], wanted, mask, cells))
         return np.unique(np.concatenate(found))
 
@@ -164,41 +156,42 @@ class Shard:
         matcher, nothing = self._matcher, np.zeros(len(rows), np.float32)
         by_vector, by_word, likeness = nothing, nothing, nothing - 1
         values = self.index.vectors.of(rows)
-        ret = Tokens.of_ret(values.to(matcher.device))
+        ret = Tokens.of_ret(values)
         if find.clip is not None:
             by_vector = self._by_clip(find.clip, rows)
         elif find.sketch is not None:
             priors = self._known(self._priors, rows, ret, matcher.priors)
-            by_vector = matcher.scores(find.sketch.tokens(matcher.device), ret, "ret", priors)[0].numpy()
+            by_vector = matcher.scores(find.sketch, ret, "ret", priors)[0]
         if isinstance(find.word, TextVector):
             by_word = self._by_clip(find.word.values, rows)
         elif find.word is not None:
             levels = self._known(self._levels, rows, ret, matcher.word_levels)
-            by_word = matcher.word_scores(ret, [find.word], levels)[0].numpy()
+            by_word = matcher.word_scores(ret, [find.word], levels)[0]
         if find.liked is not None:
-            likeness = _likeness(values, find.mean, find.liked)
+            likeness = likeness_to(find.liked, values, find.mean)
         ids, cells = self.index.ids[rows], self.index.vectors.cells_of(rows)
-        vectors = values.numpy().astype(np.float16)
+        vectors = values.astype(np.float16)
         return Table(rows, ids, cells, vectors, by_vector, by_word, likeness, np.full(len(rows), np.nan, np.float32))
 
     def _known(
-        self, known: Scores, rows: Rows, ret: Tokens, compute: Callable[[Tokens], torch.Tensor | None]
-    ) -> torch.Tensor | None:
+        self, known: Scores, rows: Rows, ret: Tokens, compute: Callable[[Tokens], Floats | None]
+    ) -> Floats | None:
         """(m,): what is computed of each of these photos alone, and kept in ``known``; None where there is no such."""
         missing = np.flatnonzero(np.isnan(known[rows]))
         if len(missing):
-            computed = compute(ret[torch.from_numpy(missing).to(ret.features.device)])
+            computed = compute(ret[missing])
             if computed is None:
                 return None
-            known[rows[missing]] = computed.cpu().numpy()
-        return torch.from_numpy(known[rows]).to(self._matcher.device)
+            known[rows[missing]] = computed
+        values: Floats = known[rows]
+        return values
 
     def _leaving(self, table: Table, find: Find, unliked: Floats) -> Mask:
         """(m,): the photos that are unliked or of the kind of one that is.
 
         A photo stays if it looks more like a liked one: who likes a white cat, and not a black one, still wants cats.
         """
-        to_unliked = _likeness(torch.from_numpy(table.vectors), find.mean, unliked)
+        to_unliked = likeness_to(unliked, table.vectors, find.mean)
         gone = (to_unliked > ALIKE) & (to_unliked >= table.likeness) & ~np.isin(table.ids, find.kept)
         leaving: Mask = gone | np.isin(table.ids, find.dropped)
         return leaving
@@ -211,7 +204,7 @@ class Shard:
         wanted = table.to_score(find)
         # Only queries by vectors alone may have no tokens.
         assert find.sketch is not None
-        sketch, scores = find.sketch.tokens(self._matcher.device), table.scores.copy()
+        sketch, scores = find.sketch, table.scores.copy()
         if find.budget_ms is None:
             scores[wanted] = self._pairs(sketch, table.rows[wanted], method)
             return replace(table, scores=scores)
@@ -228,11 +221,10 @@ class Shard:
         """(m,) float32: the sketch against these photos by cross-attention and relation network, in batches."""
         scores = np.empty(len(rows), np.float32)
         order = self.index.reading_order(rows)
-        device = self._matcher.device
-        batch = GPU_CHUNKS * self._matcher.chunk if device.type == "cuda" else BATCH
+        batch = BATCHED * self._matcher.chunk
         for start in range(0, len(rows), batch):
             some = order[start : start + batch]
-            scores[some] = self._matcher.scores(sketch, self.tokens(rows[some]), method)[0].numpy()
+            scores[some] = self._matcher.scores(sketch, self.tokens(rows[some]), method)[0]
         return scores
 
     @property
@@ -245,73 +237,32 @@ class Shard:
         """(m,) float32: a vector (e,) times what CLIP made of these photos. Raises IndexRefused: that is damaged."""
         embeddings = self._embeddings
         check_length(vector, embeddings.width)
-        # Not by BLAS, whose sums depend on how many photos are compared at once.
-        scores: Scores = (embeddings.of(rows) * torch.tensor(vector)).sum(dim=1).numpy()
+        scores: Scores = embeddings.of(rows) @ vector
         if not np.isfinite(scores).all():
             raise IndexRefused(f"the CLIP vectors of the index are damaged; {REPAIR}.")
         return scores
 
     def tokens(self, rows: Rows) -> Tokens:
-        """Returns the tokens of these photos, where they are kept: on the matcher's device or in memory."""
-        if self._resident is not None:
-            return self._resident[torch.from_numpy(rows).to(self._matcher.device)]
+        """Reads the tokens of these photos."""
         return self.index.photo_tokens(rows)
-
-    def sent_tokens(self, rows: Rows) -> SentTokens:
-        """Reads the tokens of these photos to be sent: near duplicates may be in any two shards."""
-        return SentTokens.of(self.tokens(rows))
 
     def all_ids(self) -> Ids:
         """(p,): the ids of all photos, by row."""
         return self.index.ids
 
-    def nearness(self, given: SentTokens, modality: Modality, mean: Floats) -> tuple[Ids, Scores]:
+    def nearness(self, given: Tokens, modality: Modality, mean: Floats) -> tuple[Ids, Scores]:
         """Returns the ids of all photos, and how near each is to a picture, a batch of one.
 
         It is minus the distance to a sketch, and the likeness to a photo. mean: (d,) that of the whole gallery.
         """
         matcher, near = self._matcher, [np.empty(0, np.float32)]
-        sketch = given.tokens(matcher.device)
         for block in _blocks(np.arange(self.index.photo_count)):
             values = self.index.vectors.of(block)
             if modality == "photo":
-                near.append(_likeness(values, mean, given.features[:, 0]))
+                near.append(likeness_to(given.ret, values, mean))
             else:
-                near.append(matcher.scores(sketch, Tokens.of_ret(values.to(matcher.device)), "ret")[0].numpy())
+                near.append(matcher.scores(given, Tokens.of_ret(values), "ret")[0])
         return self.index.ids, np.concatenate(near)
-
-    def _fits(self) -> bool:
-        """Returns True on a GPU with room for the tokens of all photos, if a method needs them."""
-        device = self._matcher.device
-        if device.type != "cuda" or not self.index.photo_count or not self._matcher.calibration.relation_trained:
-            return False
-        one = self.index.photo_tokens(np.arange(1))
-        size = one.features.nbytes + one.positions.nbytes
-        free, _ = torch.cuda.mem_get_info(device)
-        # Memory that PyTorch has taken counts as free, such as that of the live tokens: the answer must be the
-        # same for the first generation and for later ones.
-        return self.index.photo_count * size <= RESIDENT_SHARE * (free + torch.cuda.memory_reserved(device))
-
-    def _all_tokens(self) -> Tokens:
-        """Returns the tokens of all photos, on the matcher's device, with the values that the index reads."""
-        device, count = self._matcher.device, self.index.photo_count
-        parts = [np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
-        like = self.index.photo_tokens(parts[0][:1])
-        features, positions = (
-            torch.empty(count, *one.shape[1:], dtype=one.dtype, device=device)
-            for one in (like.features, like.positions)
-        )
-        for part in parts:
-            some = self.index.photo_tokens(part)
-            features[part[0] : part[-1] + 1] = some.features
-            positions[part[0] : part[-1] + 1] = some.positions
-        return Tokens(features, positions)
-
-
-def _likeness(values: torch.Tensor, mean: Floats, examples: Floats) -> Scores:
-    """(m,): how much photos with these vectors look like the most similar example (e, d)."""
-    likeness: Scores = likeness_to(torch.tensor(examples), values, torch.tensor(mean)).numpy()
-    return likeness
 
 
 def _blocks(rows: Rows) -> list[Rows]:

@@ -10,16 +10,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import faiss
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from indexer import IndexRefused, PhotoFilter
-from model import Tokens
+from model.engine import Floats, Tokens, unit
 from model.ranking import ScoredBy
 from service.towers import TextVector
 
@@ -28,7 +26,6 @@ Ids: TypeAlias = NDArray[np.int64]
 Rows: TypeAlias = NDArray[np.int64]
 Scores: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
-Floats: TypeAlias = NDArray[np.float32]
 #: A word of a query: its number in the checkpoint's vocabulary, or a text as CLIP has it.
 Word: TypeAlias = int | TextVector
 
@@ -60,31 +57,6 @@ def interleaved(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | 
 
 
 @dataclass(frozen=True)
-class SentTokens:
-    """Tokens of a batch of pictures: ``model.Tokens`` as arrays."""
-
-    features: NDArray[Any]
-    positions: NDArray[np.int64]
-    summary: NDArray[Any] | None = None
-
-    @staticmethod
-    def of(tokens: Tokens) -> SentTokens:
-        """These tokens, from whatever device they are on."""
-        summary = None if tokens.summary is None else tokens.summary.cpu().numpy()
-        return SentTokens(tokens.features.cpu().numpy(), tokens.positions.cpu().numpy(), summary)
-
-    def tokens(self, device: torch.device) -> Tokens:
-        """Returns the tokens on a device."""
-        summary = None if self.summary is None else to_tensor(self.summary, device)
-        return Tokens(to_tensor(self.features, device), to_tensor(self.positions, device), summary)
-
-
-def to_tensor(array: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Returns a copy as a tensor: what came from elsewhere may lie in memory that is not to be written."""
-    return torch.from_numpy(np.array(array)).to(device)
-
-
-@dataclass(frozen=True)
 class Find:
     """The question that each shard is asked: the encoded query, the cells to open, and how many photos to return.
 
@@ -106,7 +78,7 @@ class Find:
 
     method: ScoredBy
     mean: Floats
-    sketch: SentTokens | None = None
+    sketch: Tokens | None = None
     clip: Floats | None = None
     word: Word | None = None
     wanted: PhotoFilter | None = None
@@ -121,7 +93,7 @@ class Find:
 
     def of_tokens(self, tokens: Tokens) -> Find:
         """This query with the tokens of a batch of one."""
-        return replace(self, sketch=SentTokens.of(tokens.to(dtype=torch.float32)))
+        return replace(self, sketch=tokens)
 
     @property
     def parts(self) -> int:
@@ -257,7 +229,7 @@ class Cells:
         """The second level: about the square root of the cells hold these as an index's cells hold photos."""
         kind = f"IVF{round(math.sqrt(len(self.sizes)))},Flat"
         above = faiss.index_factory(self.vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
-        directions = F.normalize(torch.from_numpy(self.vectors), dim=1).numpy()
+        directions = unit(self.vectors)
         above.train(directions)
         above.add(directions)
         faiss.extract_index_ivf(above).nprobe = OPENED_ABOVE
@@ -282,4 +254,4 @@ class Cells:
 
     def tokens(self, cells: NDArray[np.int64]) -> Tokens:
         """Returns the tokens of these cells."""
-        return Tokens(torch.tensor(self.features[cells]), torch.tensor(self.positions[cells].astype(np.int64)))
+        return Tokens(self.features[cells], self.positions[cells])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import pathlib
 import secrets
-import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -278,17 +277,12 @@ async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Q
     """Why these photos match a sketch, or are like a photo."""
     engine = ctx.live.engine()
     sketch = await _received(request, ctx)
-    over = threading.Event()
 
     def prepare(quick: bool) -> Callable[[], ExplainResponse]:
         prepared = engine.prepare(sketch, kind=params.kind, quick=quick) if sketch else None
-        return partial(engine.explain, prepared, params, over.is_set)
+        return partial(engine.explain, prepared, params)
 
-    try:
-        return await ctx.worker.run_prepared(prepare, _hung_up(request))
-    finally:
-        # A job that has begun goes on when its client is gone. This one can take long, so it asks.
-        over.set()
+    return await ctx.worker.run_prepared(prepare, _hung_up(request))
 
 
 async def _received(request: Request, ctx: Context) -> bytes:

@@ -12,7 +12,6 @@ from service.schemas.explain import (
     InfluentialPair,
     MatchedCells,
     NearPhoto,
-    Rebuilt,
 )
 from service.schemas.info import (
     Allowed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
@@ -27,17 +27,10 @@ class ExplainParams(Params):
     kind: PictureKind = Field(
         default="sketch", description="What is sent as the body. photo: why the photos are like it."
     )
-    rebuild: Literal["none", "photos", "gallery"] = Field(
-        default="none",
-        description="Put the sketch together anew from patches of these photos, or of all photos of the index.",
-    )
     nearest: Annotated[int, Field(ge=0, le=20), PLAIN_DIGITS] = Field(
         default=6,
         description="How many photos of the index are named that look most like the sketch, and like each of the "
         "photos; 0 for none.",
-    )
-    neighbours: Annotated[int, Field(ge=1, le=20), PLAIN_DIGITS] = Field(
-        default=5, description="Nearest patches averaged when rebuilding from the gallery."
     )
 
 
@@ -132,25 +125,12 @@ class ExplainedPhoto(ExplainedPair):
     thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
 
 
-class Rebuilt(BaseModel):
-    """The sketch, put together from patches of photos; white where the network kept no patch of it."""
-
-    source: Literal["photo", "photos", "gallery"] = Field(
-        description="The closest patches of one photo, of the first three asked for together, or the mean of the "
-        "nearest of all photos of the index."
-    )
-    photo: int | None = Field(description="Which photo, where it is one.")
-    image: str = Field(description="Data URL.")
-
-
 class ExplainTimings(BaseModel):
     """Milliseconds a stage."""
 
     encode: float = Field(description="Read, prepare and encode the sketch and the photos.")
     pairs: float = Field(description="Compare the sketch with each photo.")
-    influence: float = Field(description="Leave out the pairs of tokens.")
     nearest: float = Field(description="Find the nearest photos.")
-    rebuild: float = Field(description="Put the sketch together anew.")
     total: float = Field(description="All of these.")
 
 
@@ -166,7 +146,6 @@ class ExplainResponse(BaseModel):
         description="The photos that look most like the sketch, or the photo in its place, nearest first; without a "
         "photo that like names."
     )
-    rebuilt: list[Rebuilt] = Field(description="Empty unless asked for.")
     timings_ms: ExplainTimings
     method: str = Field(
         description="The checkpoint's best method, by which searches rank; ret where photos are compared."

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-import torch
 from PIL import Image
 
-from model import Matcher, Tokens
+from model import Matcher
+from model.engine import Floats, Method, Modality, Tokens
 from model.images import Pixels
-from model.network import Method, Modality
 from model.ranking import SHORTLIST, ScoredBy
 from service.errors import BadSearch
 from service.schemas import Quality, SearchQuery, StageTimings
@@ -194,44 +193,35 @@ Stage = Literal["prepare", "encode", "clusters", "photos", "diffusion"]
 
 
 class Stopwatch:
-    """Times the stages of one search, from the moment it is made. All time goes to one stage or another.
+    """Times the stages of one search, from the moment it is made. All time goes to one stage or another."""
 
-    On a GPU work is only queued: each reading waits for it, or a stage's time would show in the next one.
-    """
-
-    def __init__(self, device: torch.device, prepare_ms: float = 0.0, encode_ms: float = 0.0) -> None:
+    def __init__(self, prepare_ms: float = 0.0, encode_ms: float = 0.0) -> None:
         """``prepare_ms``, ``encode_ms``: what these stages have taken before the search."""
-        self._device = device
         self._seconds: dict[Stage, float] = dict.fromkeys(("prepare", "encode", "clusters", "photos", "diffusion"), 0.0)
         self._seconds |= {"prepare": prepare_ms / 1000, "encode": encode_ms / 1000}
-        self._start = self._last = self._now()
+        self._start = self._last = time.perf_counter()
 
     def lap(self, stage: Stage) -> None:
         """Count the time since the last lap as this stage's. A stage may have several laps."""
-        now = self._now()
+        now = time.perf_counter()
         self._seconds[stage] += now - self._last
         self._last = now
 
     def passed(self) -> float:
         """Returns the milliseconds since the start."""
-        return (self._now() - self._start) * 1000
+        return (time.perf_counter() - self._start) * 1000
 
     def timings(self) -> StageTimings:
         """Milliseconds of each stage, and of all, to the microsecond."""
         milliseconds = {stage: round(seconds * 1000, 3) for stage, seconds in self._seconds.items()}
         return StageTimings(**milliseconds, total=round(sum(milliseconds.values()), 3))
 
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
-
 
 #: A sketch, or the photo of a query: an RGB picture, or its pixels as ``Preprocessing.pixels`` prepares them.
 Sketch: TypeAlias = Image.Image | Pixels
 
 #: What encodes pictures: ``Matcher.encode``, here or on another machine.
-Encode: TypeAlias = Callable[[torch.Tensor, Modality], Tokens]
+Encode: TypeAlias = Callable[[Floats, Modality], Tokens]
 
 
 def encode_picture(given: Sketch, modality: Modality, matcher: Matcher, watch: Stopwatch, encode: Encode) -> Tokens:
@@ -239,8 +229,8 @@ def encode_picture(given: Sketch, modality: Modality, matcher: Matcher, watch: S
     if isinstance(given, Image.Image):
         pixels = matcher.prepare(given, modality)
     else:
-        pixels = matcher.preprocessing.to_tensor(given)
+        pixels = matcher.preprocessing.normalised(given)
     watch.lap("prepare")
-    tokens = encode(pixels.unsqueeze(0), modality)
+    tokens = encode(pixels[None], modality)
     watch.lap("encode")
     return tokens

@@ -21,12 +21,11 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from indexer import PhotoFilter
-from model import Matcher, Tokens
-from model.network import Method
+from model import Matcher
+from model.engine import Floats, Method, Tokens
 from model.ranking import EXAMPLES, fits, led, led_by_word, named, pulled, shares_of
 from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
@@ -97,7 +96,7 @@ class Searcher:
         """
         asks: dict[str, Any] = {"drawn": sketch is not None, "clip": clip, "tokens_kept": self.gallery.tokens_kept}
         plan = plan_search(query, self.matcher, self._defaults, **asks)
-        watch = Stopwatch(self.matcher.device, prepare_ms, clip.milliseconds)
+        watch = Stopwatch(prepare_ms, clip.milliseconds)
         encoded, wanted = self._encoded(sketch, query, clip, plan, watch), plan.results
         while True:
             order, by_cell, pairs = self._cells(encoded, plan)
@@ -159,7 +158,7 @@ class Searcher:
         if sketch is not None:
             tokens = encode_picture(sketch, query.kind, self.matcher, watch, self._encode)
             if query.kind == "photo":
-                examples.append(tokens.ret.float().cpu().numpy())
+                examples.append(tokens.ret)
             else:
                 drawn = tokens
         wanted = PhotoFilter(tuple(sorted(set(query.folder))), query.after, query.before)
@@ -183,8 +182,8 @@ class Searcher:
         if drawn is not None and find.liked is None:
             return encoded
         # Liked photos lead the sketch, or else the best photos by the word alone.
-        leading = self._examples(encoded) if find.liked is None else torch.tensor(find.liked)
-        ret = pulled(None if drawn is None else drawn.ret.cpu(), leading)
+        leading = self._examples(encoded) if find.liked is None else find.liked
+        ret = pulled(None if drawn is None else drawn.ret, leading)
         summary = None if drawn is None else drawn.summary
         return replace(encoded, find=find.of_tokens(replace(Tokens.of_ret(ret), summary=summary)))
 
@@ -206,12 +205,12 @@ class Searcher:
             reason = f"CLIP cannot read other words: {clip.refusal}"
             raise UnknownWord(query.text.strip(), len(self.matcher.words), unknown.nearest, reason) from unknown
 
-    def _examples(self, encoded: _Encoded) -> torch.Tensor:
+    def _examples(self, encoded: _Encoded) -> Floats:
         """(e, d): the vectors of the photos that stand for a word alone, the best ones by it."""
         cells = self._order(encoded, self._compared(encoded), [])[: self._defaults.nprobe]
         best = self.gallery.find(replace(encoded.find, cells=np.sort(cells), method="ret", clip=None, count=EXAMPLES))
         best = best[best_first(best.ids, best.by_word, EXAMPLES)]
-        return torch.tensor(best.vectors).float() if len(best) else torch.zeros(1, best.vectors.shape[1])
+        return best.vectors.astype(np.float32) if len(best) else np.zeros((1, best.vectors.shape[1]), np.float32)
 
     # Stage 1: cells.
 
@@ -224,12 +223,12 @@ class Searcher:
         cells, method, find = self.gallery.cells, plan.method, encoded.find
         # Encoding a query gives it tokens, whatever it asks for.
         assert find.sketch is not None
-        sketch = find.sketch.tokens(self.matcher.device)
+        sketch = find.sketch
         compared = np.arange(len(cells.sizes)) if plan.nprobe == "all" else self._compared(encoded)
         if find.clip is not None and cells.embeddings is not None:
             by_vector = cells.by_clip(find.clip)
         else:
-            centroids = Tokens.of_ret(torch.from_numpy(cells.vectors_of(compared)))
+            centroids = Tokens.of_ret(cells.vectors_of(compared))
             by_vector = self._scores(sketch.without_patches, centroids, "ret")
         scores = np.full(len(cells.sizes), np.nan, np.float32)
         scores[compared] = by_vector
@@ -245,7 +244,7 @@ class Searcher:
         """(c,): the sketch against centroids."""
         if not len(cells):
             return np.empty(0, np.float32)
-        scores: Scores = self.matcher.scores(sketch, cells, method)[0].numpy()
+        scores: Scores = self.matcher.scores(sketch, cells, method)[0]
         return scores
 
     def _compared(self, encoded: _Encoded) -> NDArray[np.int64]:
@@ -260,7 +259,7 @@ class Searcher:
         """(q, d): what the word of the vocabulary, and each liked photo, are like among vectors."""
         parts = [np.empty((0, len(find.mean)), np.float32)]
         if isinstance(find.word, int):
-            parts.append(self.matcher.word_direction(find.word).cpu().numpy()[None])
+            parts.append(self.matcher.word_direction(find.word)[None])
         if find.liked is not None:
             parts.append(find.liked - find.mean)
         return np.concatenate(parts)
@@ -312,30 +311,24 @@ class Searcher:
             return table[table.scored]
         if not len(table):
             return table
-        method, ret = plan.method, torch.from_numpy(table.vectors)
-        # By id, since the order of a sum decides its last bit.
-        order = torch.from_numpy(table.ids.argsort())
-        before, known = torch.from_numpy(table.scores)[order], torch.from_numpy(table.scored)[order]
-        if not bool(known.all()):
-            distances = -torch.from_numpy(table.by_vector)[order]
-            before = self.matcher.estimate(torch.nan_to_num(before), known, distances, ret[order], method)
-        after = self.matcher.diffuse(before[None], ret[order], method)[0]
-        back = order.argsort()
-        return replace(table, scores=after[back].numpy(), before=before[back].numpy())
+        method, ret = plan.method, table.vectors
+        before = table.scores
+        if not table.scored.all():
+            before = self.matcher.estimate(np.nan_to_num(before), table.scored, -table.by_vector, ret, method)
+        return replace(table, scores=self.matcher.diffuse(before[None], ret, method)[0], before=before)
 
     def _led(self, table: Table, find: Find) -> Table:
         """Returns the table led by likeness to liked photos, and by what the word names (``model.ranking``)."""
         drawn_alone = find.liked is None and find.unliked is None and find.word is None
         if drawn_alone or not len(table):
             return table
-        scores = torch.from_numpy(table.scores)
+        scores = table.scores
         if find.liked is not None:
-            scores = led(scores, torch.from_numpy(table.likeness))
+            scores = led(scores, table.likeness)
         if find.word is not None:
-            by_word = torch.from_numpy(table.by_word)
-            scores = led_by_word(scores, named(by_word, by_word.max()), find.method)
+            scores = led_by_word(scores, named(table.by_word, float(table.by_word.max())), find.method)
         # More than a drawing decides now, so that the scores before diffusion say little.
-        return replace(table, scores=scores.numpy(), before=None)
+        return replace(table, scores=scores, before=None)
 
     def _ordered(self, table: Table, find: Find, *, fold_too: bool) -> Table:
         """Puts the table into the order of the ranking: liked photos by id, then others by score; folds duplicates."""
@@ -375,7 +368,7 @@ class Searcher:
         shown = list(places)
         chosen = table.results[shown]
         # Nothing is shown of an empty table.
-        support = shares_of(torch.from_numpy(table.scores), plan.method).numpy() if shown else table.scores
+        support = shares_of(table.scores, plan.method) if shown else table.scores
         entries = self.gallery.entries(table.rows[chosen])
         return tuple(
             SearchResult(

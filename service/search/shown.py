@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from model.engine import Floats
 from model.ranking import (
     SAME,
     ScoredBy,
@@ -17,7 +17,7 @@ from model.ranking import (
     sameness,
     support_of,
 )
-from service.gallery import Floats, Gallery, Ids, Scores, Table, best_first, interleaved
+from service.gallery import Gallery, Ids, Scores, Table, best_first, interleaved
 
 # The number of best photos that are folded. All pages are cut out of this one folding, so that what a result stands for
 # does not change from page to page; beyond them every photo is a result of its own. It takes some milliseconds.
@@ -46,18 +46,18 @@ def fold(gallery: Gallery, table: Table, liked: int, grid: int) -> NDArray[np.in
     """
     firsts = np.arange(len(table))
     best = table[np.arange(min(len(table), FOLDED))]
-    firsts[:FOLDED] = first_of_same(len(best), _duplicates(gallery, best, grid), own=liked).numpy()
+    firsts[:FOLDED] = first_of_same(len(best), _duplicates(gallery, best, grid), own=liked)
     return firsts
 
 
 def _duplicates(gallery: Gallery, table: Table, grid: int) -> list[tuple[int, int]]:
     """Returns the pairs of these photos that are near duplicates, as places among them."""
-    pairs = pairs_to_compare(torch.from_numpy(table.vectors))
+    pairs = pairs_to_compare(table.vectors)
     # Tokens are read once, by row.
-    needed, numbers = np.unique(table.rows[pairs.numpy()], return_inverse=True)
+    needed, numbers = np.unique(table.rows[pairs], return_inverse=True)
     if not len(needed):
         return []
-    same = sameness(gallery.tokens(needed), torch.from_numpy(numbers.reshape(-1, 2)), grid) > SAME
+    same = sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid) > SAME
     return [(photo, earlier) for photo, earlier in pairs[same].tolist()]
 
 
@@ -90,10 +90,10 @@ def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
     """
     if not len(scores):
         return False
-    found, best = torch.from_numpy(scores), int(scores.argmax())
-    support = support_of(found, found[best], method)
+    best = int(scores.argmax())
+    support = support_of(scores, float(scores[best]), method)
     kind = next(group for group in groups if best in group)
-    return bool(support[torch.from_numpy(kind)].sum() >= FAR_AHEAD * support.sum())
+    return bool(support[kind].sum() >= FAR_AHEAD * support.sum())
 
 
 def group_kinds(vectors: NDArray[np.floating], mean: Floats) -> Groups:
@@ -102,7 +102,7 @@ def group_kinds(vectors: NDArray[np.floating], mean: Floats) -> Groups:
     Each kind is an array of indices of photos, ascending: the first is its best photo. Kinds are in the order of
     their first photos, and every photo is in exactly one.
     """
-    kinds = kinds_of(torch.from_numpy(vectors), torch.from_numpy(mean)).numpy()
+    kinds = kinds_of(vectors, mean)
     # A stable sort keeps the photos of a kind in their order.
     by_kind = np.argsort(kinds, kind="stable")
     sizes = np.bincount(kinds)

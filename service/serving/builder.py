@@ -12,10 +12,10 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import torch
 from pydantic import BaseModel
 
 from indexer import BadInvocation, IndexRefused, Request, build_growing, indexed_folders, read_progress
+from model.engine import set_threads
 from model.terminal import Refusal, expanded, resolved
 from service.engine import open_matcher
 from service.errors import BuildRefused, NotReady
@@ -149,7 +149,7 @@ def main() -> None:
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+        set_threads(settings.threads)
     try:
         build_growing(index_path(settings), Request(asked.folders), open_matcher(settings))
     except Refusal as error:

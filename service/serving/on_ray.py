@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import torch
-
 from indexer.distributed import connected
-from model import Matcher, Tokens
-from model.network import Modality
+from model import Matcher
+from model.engine import Floats, Modality, Tokens, set_threads
 from model.terminal import Refusal
 from service.engine import open_matcher
 from service.errors import NotReady, QueueFull
-from service.gallery import Call, Overview, Pending, SentTokens, ShardUnavailable, State, to_tensor
+from service.gallery import Call, Overview, Pending, ShardUnavailable, State
 from service.search import Encode
 from service.settings import Settings
 from service.sharding import ShardServer, ShardsRefused
@@ -74,7 +72,7 @@ def _begin(settings: Settings) -> None:
     for name in ("add_insecure_port", "add_secure_port"):
         setattr(_server.Server, name, lambda *_: 0)
     if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+        set_threads(settings.threads)
 
 
 class ShardReplica:
@@ -115,11 +113,10 @@ class EncoderReplica:
         self._matcher = open_matcher(settings)
         self._turn = threading.Lock()
 
-    def encode(self, images: Any, modality: Modality) -> _Told[SentTokens]:
-        """Does what ``Matcher.encode`` does. images: (b, 3, H, W) float32, as an array."""
-        pixels = to_tensor(images, torch.device("cpu"))
+    def encode(self, images: Floats, modality: Modality) -> _Told[Tokens]:
+        """Does what ``Matcher.encode`` does."""
         with self._turn:
-            return _told(lambda: SentTokens.of(self._matcher.encode(pixels, modality)))
+            return _told(lambda: self._matcher.encode(images, modality))
 
 
 class _Response(Generic[T]):
@@ -274,18 +271,18 @@ class Encoder:
     def __init__(self, handle: Any, settings: Settings, matcher: Matcher) -> None:
         """handle: Serve's, of the copies. matcher: this process's."""
         self._handle, self._seconds, self._matcher = handle, settings.shard_seconds, matcher
-        self._here = settings.device != "cuda" and matcher.device.type == "cpu"
+        self._here = settings.device != "cuda" and matcher.device == "cpu"
         self._turn = threading.Lock()
 
-    def __call__(self, images: torch.Tensor, modality: Modality) -> Tokens:
+    def __call__(self, images: Floats, modality: Modality) -> Tokens:
         """Does what ``Matcher.encode`` does. Raises NotReady if no copy of the encoder answers."""
         if self._here and self._turn.acquire(blocking=False):
             try:
                 return self._matcher.encode(images, modality)
             finally:
                 self._turn.release()
-        sent: _Response[SentTokens] = _Response(lambda: self._handle.encode.remote(images.numpy(), modality))
+        sent: _Response[Tokens] = _Response(lambda: self._handle.encode.remote(images, modality))
         try:
-            return sent.result(self._seconds).tokens(torch.device("cpu"))
+            return sent.result(self._seconds)
         except ShardUnavailable as error:
             raise NotReady(f"Sketches cannot be encoded now: {error}. Try again in a moment.") from error

@@ -10,14 +10,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx
-import torch
 
 import model
-from model.checkpoint.file import default_checkpoint
+from model.engine import default_checkpoint, threads
+from model.matcher import Precision
 from service.settings import Settings
 from tests.benchmarks.results import Result, processor
 
@@ -54,7 +55,7 @@ class Command(argparse.ArgumentParser):
         self._told = f"{self.prog} {shlex.join(told)}"
         return self.options
 
-    def load(self, dtype: torch.dtype | None = None, **settings: Any) -> model.Matcher:
+    def load(self, dtype: Precision | None = None, **settings: Any) -> model.Matcher:
         """Load the checkpoint that the options name. Where there is none, the process ends with 2 and a sentence."""
         try:
             return model.load(self.weights(), self.options.device, dtype, **settings)
@@ -70,7 +71,7 @@ class Command(argparse.ArgumentParser):
 
     def result(self, name: str, by: str, **fields: Any) -> Result:
         """An unfinished result of this run. by: what computes, as from ``by_matcher``; fields: further ones."""
-        machine = f"{processor()}; {by}; PyTorch {torch.__version__}"
+        machine = f"{processor()}; {by}; ONNX Runtime {version('onnxruntime')}"
         fields = {"finished": False} | fields
         return Result(name=name, command=self._told, machine=machine, quick=self.options.quick, **fields)
 
@@ -86,40 +87,21 @@ class Command(argparse.ArgumentParser):
 
 def by_matcher(matcher: model.Matcher) -> str:
     """Returns the device, threads and precision of a measurement that this process makes with ``matcher``."""
-    return _by(matcher.device, torch.get_num_threads(), named(matcher.dtype))
+    return _by(matcher.device, threads(), matcher.dtype)
 
 
 def by_server(url: str) -> str:
     """The device, threads and precision of the server at ``url``, which runs here with this process's environment."""
     told = httpx.get(f"{url}/info", timeout=60).json()["model"]
-    return _by(torch.device(told["device"]), Settings().threads or torch.get_num_threads(), told["dtype"])
+    return _by(told["device"], Settings().threads or threads(), told["dtype"])
 
 
-def _by(device: torch.device, threads: int, dtype: str) -> str:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return f"{name}, {threads} thread{'s' if threads > 1 else ''}, {dtype}"
+def _by(device: str, count: int, dtype: str) -> str:
+    return f"{device}, {count} thread{'s' if count > 1 else ''}, {dtype}"
 
 
-def named(dtype: torch.dtype) -> str:
-    """Returns the name of a precision, such as "bfloat16"."""
-    return str(dtype).removeprefix("torch.")
-
-
-def peak_said(device: torch.device) -> str:
-    """A sentence about the most memory of a GPU that this process had in use; "" for a CPU."""
-    if device.type != "cuda":
-        return ""
-    return f" At most {torch.cuda.max_memory_allocated(device) / 2**20:,.0f} MiB of the GPU's memory were in use."
-
-
-def synchronised(device: torch.device) -> None:
-    """Wait until ``device`` has done all its work. A CPU never has any left."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def least_seconds(runs: Sequence[Callable[[], object]], rounds: int, device: torch.device) -> list[float]:
-    """Returns the least seconds that each of ``runs`` took on ``device``, in so many rounds.
+def least_seconds(runs: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+    """Returns the least seconds that each of ``runs`` took, in so many rounds.
 
     All of them take turns, so that other work of the machine slows all of them alike.
     """
@@ -128,7 +110,6 @@ def least_seconds(runs: Sequence[Callable[[], object]], rounds: int, device: tor
         for index, run in enumerate(runs):
             start = time.perf_counter()
             run()
-            synchronised(device)
             least[index] = min(least[index], time.perf_counter() - start)
     return least
 

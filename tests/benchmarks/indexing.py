@@ -25,14 +25,12 @@ from torch import nn
 
 from indexer import Request, build
 from indexer.building.request import DEFAULT_BATCH
-from indexer.building.staging import photo_encoder
 from model.datasets.corpus import DATA_VARIABLE, THUMBNAIL_SETS, data_folder, read_data
+from model.engine import Floats, Modality, Tokens
 from model.images.files import open_image
 from model.images.preprocess import Preprocessing
 from model.matcher import Matcher
-from model.network.config import Modality
-from model.network.tokens import Tokens
-from model.network.zse import Network, as_zse
+from model.network.zse import Network
 from tests.benchmarks.command import Command, by_matcher, least_seconds
 from tests.benchmarks.galleries import draw_gallery
 from tests.benchmarks.results import Result
@@ -62,7 +60,7 @@ lines = Path("/proc/self/status").read_text().splitlines()
 print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 """
 
-Prepare: TypeAlias = Callable[[Path], torch.Tensor]
+Prepare: TypeAlias = Callable[[Path], Floats]
 
 
 @dataclass(frozen=True)
@@ -78,15 +76,13 @@ class Way:
 class Other:
     """Another image encoder, (b, 3, H, W) -> (b, n, d) or (b, d), used in place of a matcher."""
 
-    device = torch.device("cpu")
-
     def __init__(self, encoder: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._encoder = encoder
 
     @torch.inference_mode()
-    def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
+    def encode(self, images: Floats, modality: Modality) -> Tokens:
         """All that the encoder gives, as one vector a photo."""
-        return Tokens.of_ret(self._encoder(images).reshape(len(images), -1))
+        return Tokens.of_ret(self._encoder(torch.from_numpy(images)).reshape(len(images), -1).numpy())
 
 
 class WholePictures(Preprocessing):
@@ -132,17 +128,16 @@ def build_anew(folder: Path, matcher: Matcher) -> None:
         build(Path(place) / "index", Request([folder], embedder="ret"), matcher)
 
 
-def prepared(paths: Sequence[Path], prepare: Prepare) -> list[torch.Tensor]:
+def prepared(paths: Sequence[Path], prepare: Prepare) -> list[Floats]:
     """Open and prepare all files, on all cores."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(prepare, paths))
 
 
-def encode(pixels: Iterator[torch.Tensor], count: int, matcher: Matcher) -> None:
+def encode(pixels: Iterator[Floats], count: int, matcher: Matcher) -> None:
     """Encode ``count`` prepared photos in batches, as a build does."""
-    with photo_encoder(matcher, DEFAULT_BATCH) as encoder:
-        for start in range(0, count, DEFAULT_BATCH):
-            encoder([next(pixels) for _ in range(start, min(start + DEFAULT_BATCH, count))])
+    for start in range(0, count, DEFAULT_BATCH):
+        matcher.encode(np.stack([next(pixels) for _ in range(start, min(start + DEFAULT_BATCH, count))]), "photo")
 
 
 def prepare_and_encode(paths: Sequence[Path], prepare: Prepare, matcher: Matcher) -> None:
@@ -161,7 +156,7 @@ def clip_preparing() -> Prepare:
     import open_clip
 
     transform = open_clip.image_transform(224, is_train=False)
-    return lambda path: transform(open_image(path))
+    return lambda path: transform(open_image(path)).numpy()
 
 
 def peak_mib(folder: Path, weights: Path) -> float | None:
@@ -177,7 +172,7 @@ def peak_mib(folder: Path, weights: Path) -> float | None:
 def ways(
     small: Path,
     large: Path,
-    network: Network,
+    matcher: Matcher,
     released: Network,
     clip: nn.Module,
     few: int,
@@ -190,10 +185,10 @@ def ways(
         few: how many photos the released encoder and CLIP see.
         peaks: the most memory of builds of ``small`` and ``large``, in MiB.
     """
-    matcher, whole = Matcher(network, "0" * 64), Matcher(network, "0" * 64)
+    whole = Matcher(matcher.engine, matcher.checkpoint_sha256)
     whole.preprocessing = WholePictures(**vars(whole.preprocessing))
     paths, larger = pictures(small), pictures(large)
-    name, config = network.config.name, released.config
+    name, config = matcher.config.name, released.config
     squashed = Preprocessing(
         config.image_size, config.mean, config.std, config.released_preprocessing, config.released_padding
     )
@@ -220,9 +215,9 @@ def measure(command: Command, matcher: Matcher, released: Network, clip: nn.Modu
         real = gather(small, photos)
         enlarge(pictures(small)[:larger], large)
         peaks = [peak_mib(folder, command.weights()) for folder in (small, large)]
-        compared = ways(small, large, as_zse(matcher.network), released, clip, few, peaks)
+        compared = ways(small, large, matcher, released, clip, few, peaks)
         compared[0].run()
-        least = least_seconds([way.run for way in compared], rounds, torch.device("cpu"))
+        least = least_seconds([way.run for way in compared], rounds)
     rates = [way.photos / seconds for way, seconds in zip(compared, least, strict=True)]
     return command.result(
         "Indexing",

@@ -23,8 +23,8 @@ from indexer import Request, build, open_index
 from indexer.samples import SKETCHED, draw_sketch
 from model import Matcher, Tokens, load
 from model.datasets.corpus import DATA_VARIABLE, data_folder, read_data
+from model.engine import MAX_VARIANTS
 from model.images import open_image
-from model.network import MOST_VARIANTS
 from service.gallery import best_first
 from service.schemas import SearchQuery
 from service.search.plan import RERANK
@@ -122,7 +122,7 @@ def measure(asked: Asked) -> Row:
     The row has medians of a query and its stages, and the 95th percentile of a query. Memory is what the process has
     more than with the network alone; "own" is what it has in all, without pages of files, which the system may drop.
     """
-    matcher = load(asked.weights, variants=MOST_VARIANTS)
+    matcher = load(asked.weights, variants=MAX_VARIANTS)
     drawn = [open_image(path) for path in asked.sketches]
     matcher.encode(matcher.prepare(drawn[0], "sketch")[None], "sketch")
     before, _ = resident()
@@ -172,7 +172,7 @@ def share_found(searcher: Searcher, drawn: Sequence[Image.Image]) -> float:
     for start in range(0, index.photo_count, _BLOCK):
         places = np.arange(start, min(start + _BLOCK, index.photo_count))
         photos = Tokens.of_ret(index.vectors.of(places))
-        scores[:, places] = matcher.scores(sketches.without_patches, photos, "ret").numpy()
+        scores[:, places] = matcher.scores(sketches.without_patches, photos, "ret")
     exact = [index.ids[best_first(index.ids, of_one, RERANK)] for of_one in scores]
     return float(np.mean([np.isin(best, list(ids)).mean() for best, ids in zip(exact, chosen, strict=True)]))
 

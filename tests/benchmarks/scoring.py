@@ -14,23 +14,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from indexer.samples import SKETCHED, draw_photo, draw_sketch
+from model.checkpoint import load_network
 from model.checkpoint.conversion import released_config
+from model.engine import Floats, Modality, Tokens
 from model.matcher import Matcher
-from model.network.config import Modality
+from model.network import TorchEngine
 from model.network.relation import CrossBranch, KernelRelation
-from model.network.tokens import Tokens
-from model.network.zse import Network, as_zse, fastest_dtype
-from tests.benchmarks.command import Command, by_matcher, least_seconds, named, peak_said
+from model.network.zse import Network, as_zse
+from tests.benchmarks.command import Command, by_matcher, least_seconds
 from tests.benchmarks.results import Result, Row
 
-# Pairs that are scored at once. Their number is fixed for all machines, because another one would change the last bit
-# of scores; the bench says what that costs.
-CHUNKS = (8, 16, 32, 64, 128, 256)
 # The released search scores one sketch against so many photos at once.
 RELEASED_BATCH = 16
 PICTURES = 16
@@ -53,43 +51,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print the table, write OUTPUT/scoring.json."""
     command = Command("scoring", __doc__, device=True)
     command.begin(arguments)
-    matcher = command.load(torch.float32)
-    released, clip = released_network().to(matcher.device), clip_tower().to(matcher.device)
-    command.save(measure(command, released, as_zse(matcher.network), clip))
+    default = command.load()
+    network = as_zse(load_network(command.weights())).to(default.device)
+    released, clip = released_network().to(default.device), clip_tower().to(default.device)
+    command.save(measure(command, released, default, network, clip))
     return 0
 
 
 @torch.inference_mode()
-def measure(command: Command, released: Network, default: Network, clip: nn.Module) -> Result:
-    """Measure everything on the networks' device."""
-    quick, device = command.options.quick, device_of(default)
-    fastest = fastest_dtype(default, device)
-    sketches, photos = (2, 8) if quick else (len(SKETCHED), 128)
-    moved = differences(default, sketches, photos)
-    one, many = random_tokens(default, 1, SEED), random_tokens(default, max(CHUNKS), SEED + 1)
-    in_chunks = [scoring_way("", in_precision(default, fastest, chunk), one, many) for chunk in CHUNKS]
-    of_scores = scoring_ways(released, default, fastest, compiled=not quick)
-    rows = measured("a pair", of_scores, 2 if quick else 15, device)
+def measure(command: Command, released: Network, default: Matcher, network: Network, clip: nn.Module) -> Result:
+    """Measure everything. network: that of ``default``, for PyTorch's ways."""
+    rounds = 2 if command.options.quick else 15
+    rows = measured("a pair", scoring_ways(released, default, network), rounds)
     for modality in ("photo", "sketch"):
-        rows += measured(f"a {modality}", encoding_ways(released, default, clip, modality), 2 if quick else 5, device)
-    chunks = measured("", in_chunks, 2 if quick else 15, device)
-    times = ", ".join(f"{n}: {row['microseconds']:.0f} µs" for n, row in zip(CHUNKS, chunks, strict=True))
-    return command.result(
-        "Scoring",
-        by_matcher(in_precision(default, fastest)),
-        rows=rows,
-        said=f"The time of a pair of {default.config.name} in {named(fastest)}, by the number scored at once: {times}. "
-        f"Change of a score by a lower precision, over {sketches * photos:,} pairs: "
-        + "; ".join(f"{name} by at most {change:.2g}" for name, change in moved.items())
-        + f".{peak_said(device)}",
-    )
+        rows += measured(f"a {modality}", encoding_ways(released, default, network, clip, modality), min(rounds, 5))
+    return command.result("Scoring", by_matcher(default), rows=rows)
 
 
-def measured(part: str, ways: Sequence[Way], rounds: int, device: torch.device) -> list[Row]:
+def measured(part: str, ways: Sequence[Way], rounds: int) -> list[Row]:
     """A row for each way, the least of so many rounds after one that is not counted."""
     for way in ways:
         way.run()
-    least = least_seconds([way.run for way in ways], rounds, device)
+    least = least_seconds([way.run for way in ways], rounds)
     each = [seconds / way.count for way, seconds in zip(ways, least, strict=True)]
     return [
         {"": part, "way": f"{way.name}, {way.dtype}", "microseconds": seconds * 1e6, "times faster": each[0] / seconds}
@@ -97,31 +80,18 @@ def measured(part: str, ways: Sequence[Way], rounds: int, device: torch.device) 
     ]
 
 
-def differences(network: Network, sketches: int, photos: int) -> dict[str, float]:
-    """Measures the largest change of a score by every precision below float32 that this device has."""
-    exact = in_precision(network, torch.float32)
-    drawn = torch.stack([exact.prepare(draw_sketch(name), "sketch") for name in SKETCHED[:sketches]])
-    names = [SKETCHED[number % len(SKETCHED)] for number in range(photos)]
-    shown = [exact.prepare(draw_photo(name, number), "photo") for number, name in enumerate(names)]
-    tokens = exact.encode(drawn, "sketch"), exact.encode(torch.stack(shown), "photo")
-    expected = exact.relation_logits(*tokens).sigmoid()
-    return {
-        named(dtype): float((in_precision(network, dtype).relation_logits(*tokens).sigmoid() - expected).abs().max())
-        for dtype in REDUCED[exact.device.type]
-    }
+def by_torch(network: Network, dtype: torch.dtype) -> Matcher:
+    """A matcher of a copy of the network by PyTorch in this precision."""
+    return Matcher(TorchEngine(copy.deepcopy(network).set_precision(dtype)), "0" * 64)
 
 
-def in_precision(network: Network, dtype: torch.dtype, chunk: int | None = None) -> Matcher:
-    """A matcher of a copy of the network in another precision.
-
-    ``chunk``: pairs scored at once; None for the matcher's default.
-    """
-    return Matcher(copy.deepcopy(network).set_precision(dtype), "0" * 64, chunk=chunk)
-
-
-def device_of(network: Network) -> torch.device:
-    """Returns the device that a network computes on."""
-    return next(network.parameters()).device
+def matchers(default: Matcher, network: Network) -> list[tuple[str, Matcher]]:
+    """The default network as it is loaded, and by PyTorch in float32 and lower precisions."""
+    name = default.config.name
+    ways = [(name, default)]
+    return ways + [
+        (f"{name} by PyTorch", by_torch(network, dtype)) for dtype in (torch.float32, *REDUCED[default.device])
+    ]
 
 
 def random_tokens(network: Network, count: int, seed: int, modality: Modality = "photo") -> Tokens:
@@ -129,83 +99,49 @@ def random_tokens(network: Network, count: int, seed: int, modality: Modality = 
     config = network.config
     n = config.token_count(modality)
     features = torch.randn(count, n, config.width, generator=torch.Generator().manual_seed(seed))
-    tokens = Tokens(F.layer_norm(features, (config.width,)), torch.arange(n - 1).expand(count, -1))
-    return tokens.to(device_of(network))
+    return Tokens(F.layer_norm(features, (config.width,)).numpy(), np.tile(np.arange(n - 1), (count, 1)))
 
 
-def scoring_ways(released: Network, default: Network, fastest: torch.dtype, *, compiled: bool) -> list[Way]:
-    """Ways to score one sketch against photos. Projecting the photos is part of it, as in a search.
-
-    Args:
-        fastest: the precision of the default network's further ways.
-        compiled: whether to add compiled ways.
-    """
+def scoring_ways(released: Network, default: Matcher, network: Network) -> list[Way]:
+    """Ways to score one sketch against photos. Projecting the photos is part of it, as in a search."""
+    device = next(released.parameters()).device
     sketch, photos = random_tokens(released, 1, SEED), random_tokens(released, RELEASED_BATCH, SEED + 1)
-    ways = [
-        Way(
-            "released computation",
-            "float32",
-            RELEASED_BATCH,
-            lambda: released_logits(released, sketch.features, photos.features),
-        )
-    ]
-    reduced = REDUCED[device_of(default).type]
-    chunk = in_precision(default, fastest).chunk
-    for name, network, chunks in (("its shape in this engine", released, 1), (default.config.name, default, 4)):
-        one, many = random_tokens(network, 1, SEED), random_tokens(network, chunks * chunk, SEED + 1)
-        for dtype in (torch.float32, *reduced):
-            ways.append(scoring_way(name, in_precision(network, dtype), one, many))
-    if compiled:
-        how: dict[str, dict[str, Any]] = {"compiled": {}}
-        if device_of(default).type == "cuda":
-            how["compiled, CUDA graphs"] = {"mode": "reduce-overhead"}
-        for said, options in how.items():
-            way = compiled_way(f"{name}, {said}", in_precision(default, fastest), one, many, **options)
-            ways += [way] if way else []
-    return ways
-
-
-def compiled_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens, **options: Any) -> Way | None:
-    """A way whose pairs are scored by a program compiled for their shape.
-
-    None where it cannot be compiled; stderr says why.
-    """
-    network = as_zse(matcher.network)
-    try:
-        network.relate = torch.compile(network.relate, dynamic=False, **options)  # type: ignore[method-assign]
-        way = scoring_way(name, matcher, sketch, photos)
-        way.run()
-    except (RuntimeError, OSError) as error:
-        print(f"{name}: left out: {str(error).splitlines()[0]}", file=sys.stderr)
-        return None
-    return way
+    drawn, shown = (torch.from_numpy(tokens.features).to(device) for tokens in (sketch, photos))
+    ways = [Way("released computation", "float32", RELEASED_BATCH, lambda: released_logits(released, drawn, shown))]
+    for dtype in (torch.float32, *REDUCED[default.device]):
+        ways.append(scoring_way("its shape in this engine", by_torch(released, dtype), sketch, photos))
+    one, many = random_tokens(network, 1, SEED), random_tokens(network, 4 * default.chunk, SEED + 1)
+    return ways + [scoring_way(name, matcher, one, many) for name, matcher in matchers(default, network)]
 
 
 def scoring_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens) -> Way:
     """A way to score by a matcher."""
-    return Way(name, named(matcher.dtype), len(photos), lambda: matcher.relation_logits(sketch, photos))
+    return Way(name, matcher.dtype, len(photos), lambda: matcher.relation_logits(sketch, photos))
 
 
-def encoding_ways(released: Network, default: Network, clip: nn.Module, modality: Modality) -> list[Way]:
+def encoding_ways(
+    released: Network, default: Matcher, network: Network, clip: nn.Module, modality: Modality
+) -> list[Way]:
     """Ways to encode preprocessed pictures: some photos together, or one sketch, of which the default makes variants.
 
     clip: an image tower for pictures of the released size.
     """
-
     count = PICTURES if modality == "photo" else 1
 
-    def pictures(network: Network) -> torch.Tensor:
-        size, generator = network.config.image_size, torch.Generator().manual_seed(SEED)
-        return (torch.rand(count, 3, size, size, generator=generator) * 2 - 1).to(device_of(network))
+    def pictures(size: int) -> Floats:
+        return np.random.default_rng(SEED).random((count, 3, size, size), np.float32) * 2 - 1
 
-    def way(dtype: torch.dtype) -> Way:
-        matcher = in_precision(default, dtype)
-        return Way(default.config.name, named(dtype), count, lambda: matcher.encode(small, modality))
+    def way(name: str, matcher: Matcher) -> Way:
+        return Way(name, matcher.dtype, count, lambda: matcher.encode(small, modality))
 
-    large, small, reduced = pictures(released), pictures(default), REDUCED[device_of(default).type]
+    device = next(released.parameters()).device
+    large, small = (
+        torch.from_numpy(pictures(released.config.image_size)).to(device),
+        pictures(default.config.image_size),
+    )
     return [
         Way("released encoder", "float32", count, lambda: released_tokens(released, large)),
-        *map(way, (torch.float32, *reduced)),
+        *(way(name, matcher) for name, matcher in matchers(default, network)),
         Way("CLIP ViT-B/32", "float32", count, lambda: clip(large)),
     ]
 

@@ -26,7 +26,7 @@ from model.evaluation import bootstrap
 from service.schemas import SearchQuery, SearchResponse
 from service.search import Defaults
 from service.search.plan import RERANK
-from tests.benchmarks.command import Command, by_matcher, named, peak_said
+from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.galleries import PER_CLASS, Query, prepare
 from tests.benchmarks.lists import list_metrics
 from tests.benchmarks.results import Row
@@ -88,7 +88,7 @@ def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query], log:
     searchers = {way: Searcher(index, matcher, Defaults(nprobe=cells)) for way, cells in BY_VECTOR.items()}
     labels = np.array([PurePosixPath(index.photo(photo).paths[0]).parent.name for photo in index.ids.tolist()])
     label_of = dict(zip(index.ids.tolist(), labels.tolist(), strict=True))
-    where = {"device": matcher.device.type, "dtype": named(matcher.dtype), "generation": index.generation}
+    where = {"device": matcher.device, "dtype": matcher.dtype, "generation": index.generation}
     header = json.dumps({"checkpoint": matcher.checkpoint_sha256, "photos": index.photo_count, "ways": WAYS, **where})
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     # A line that was being written when the run was stopped is no JSON.
@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "Ways to choose photos",
             by_matcher(matcher),
             said=f"{index.photo_count:,} {kind} in {index.cluster_count:,} clusters by {index.manifest.embedder.name}; "
-            "differences from scoring all, with 95% intervals, by resampling queries." + peak_said(matcher.device),
+            "differences from scoring all, with 95% intervals, by resampling queries.",
             rows=rows("all", found) + rows("unseen classes", [one for one in found if one.unseen]),
         )
     command.save(result)

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-import torch
 
 import model
 from indexer.building import staging
@@ -23,7 +22,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def matcher(weights: Path) -> model.Matcher:
-    return model.load(weights, dtype=torch.float32)
+    return model.load(weights, dtype="float32")
 
 
 @pytest.fixture(scope="session")

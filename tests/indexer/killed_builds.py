@@ -192,7 +192,7 @@ def main(photos: Path, weights: Path, out: Path, count: int) -> None:
         patch.setattr(staging, "Decoders", _InThisProcess)
     # A collection in a fork would touch, and so copy, every page of what is here.
     gc.freeze()
-    matcher = model.load(weights, dtype=torch.float32)
+    matcher = model.load(weights, dtype="float32")
     disturb_builds(photos, matcher, out, count)
     disturb_upkeep(matcher, out, None if many else count)
 

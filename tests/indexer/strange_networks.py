@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 import model
+from model.engine import Floats, Modality, Tokens
 from model.images import Pixels, Preprocessing
-from model.network.config import Modality
-from model.network.tokens import Tokens
-
-
-def ret_only(ret: torch.Tensor) -> Tokens:
-    """Tokens of networks with a global vector only, from (m, d)."""
-    return Tokens(ret[:, None], torch.empty(len(ret), 0, dtype=torch.int64))
 
 
 def calling(happening: Callable[[], object], matcher: model.Matcher) -> Preprocessing:
     """Returns the preprocessing of a matcher, which calls something for each photo that it has prepared."""
 
     class Calling(Preprocessing):
-        def to_tensor(self, pixels: Pixels) -> torch.Tensor:
+        def normalised(self, pixels: Pixels) -> Floats:
             happening()
-            return super().to_tensor(pixels)
+            return super().normalised(pixels)
 
     return Calling(**vars(matcher.preprocessing))
 
@@ -40,8 +32,8 @@ class GlobalVector:
     def token_count(self, modality: str) -> int:
         return 1
 
-    def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
-        return ret_only(self._matcher.encode(images, modality).ret)
+    def encode(self, images: Floats, modality: Modality) -> Tokens:
+        return Tokens.of_ret(self._matcher.encode(images, modality).ret)
 
 
 class ShortOfMemory(GlobalVector):
@@ -66,8 +58,8 @@ class Overflowing(GlobalVector):
     def token_count(self, modality: str) -> int:
         return self._matcher.token_count("photo")
 
-    def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
+    def encode(self, images: Floats, modality: Modality) -> Tokens:
         tokens = self._matcher.encode(images, modality)
-        features = tokens.features.clone()
+        features = tokens.features.copy()
         features[-1, 1:] = 1e6
         return Tokens(features, tokens.positions)

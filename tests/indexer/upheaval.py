@@ -42,7 +42,7 @@ def main(photos: Path, index: Path, weights: Path, seed: int, count: int) -> Non
     torch.set_num_threads(1)
     # A collection in a fork would touch, and so copy, every page of what is here.
     gc.freeze()
-    matcher, random = model.load(weights, dtype=torch.float32), Random(seed)
+    matcher, random = model.load(weights, dtype="float32"), Random(seed)
 
     def some_photo() -> str:
         return random.choice(sorted(photos.rglob("*.png"))).relative_to(photos).as_posix()

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import torch
 
-from model.network.config import ModelConfig
+from model.engine import ModelConfig
 
 State = dict[str, torch.Tensor]
 

@@ -84,7 +84,7 @@ def test_shards_of_a_made_gallery_have_whole_cells_of_it_and_what_a_query_sends_
         assert sorted(np.concatenate([index.ids for index in shards])) == list(range(1, 62))
         cells = {index.cluster_ids(number).tobytes() for index in shards for number in range(index.cluster_count)}
         assert cells == {whole.cluster_ids(number).tobytes() for number in range(whole.cluster_count)}
-        vectors = [index.vectors.of().numpy() for index in (whole, *shards)]
+        vectors = [index.vectors.of() for index in (whole, *shards)]
     assert np.array_equal(np.unique(np.concatenate(vectors[1:]), axis=0), np.unique(vectors[0], axis=0))
     row = sent(places, matcher, [path.read_bytes() for path in large.sketches(2, tmp_path)])
     assert row["shards asked"] == 4

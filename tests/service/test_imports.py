@@ -6,7 +6,7 @@ import pytest
 
 from tests.programs import run_python
 
-NETWORKS = {"torch", "faiss", "model.matcher", "model.network"}
+NETWORKS = {"torch", "onnxruntime", "faiss", "model.matcher", "model.network"}
 # Runs command lines one after the other, whatever becomes of each.
 COMMANDS = """
 from contextlib import suppress
@@ -35,7 +35,7 @@ ANSWERED_AT_ONCE = (
     [
         (
             "import service.http.app, service.http",
-            {"model.papers", "model.evaluation", "timm", "torchvision", "torch._dynamo", "sklearn"},
+            {"model.papers", "model.evaluation", "model.network", "timm", "torch", "sklearn"},
         ),
         ("import service.client", NETWORKS | {"fastapi"}),
         ("import sketch_search; sketch_search.Remote", NETWORKS | {"timm", "scipy"}),

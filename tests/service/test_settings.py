@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from model.network import MOST_VARIANTS
+from model.engine import MAX_VARIANTS
 from service import settings as module
 from service.commands import main
 from service.engine import open_matcher
@@ -35,9 +35,9 @@ def test_every_setting_has_a_description() -> None:
 
 
 def test_a_sketch_has_as_many_variants_as_the_model_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert module.MOST_VARIANTS == MOST_VARIANTS
+    assert module.MAX_VARIANTS == MAX_VARIANTS
     assert Settings().variants is None, "the checkpoint says how many"
-    for wrong in ("0", str(MOST_VARIANTS + 1)):
+    for wrong in ("0", str(MAX_VARIANTS + 1)):
         monkeypatch.setenv("SBIR_VARIANTS", wrong)
         with pytest.raises(ValidationError, match="variants"):
             Settings()

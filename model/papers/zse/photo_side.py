@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from model.checkpoint import save_photo_side
 from model.datasets import data_folder, read_data, read_imagenet, read_split
+from model.engine import ModelConfig, preset
 from model.errors import ModelError
 from model.images import Preprocessing
-from model.network import BLOCK_PARAMETERS, ModelConfig, PhotoSide, VitShape, multiplies_bf16, preset, read_backbone
+from model.network import BLOCK_PARAMETERS, PhotoSide, VitShape, multiplies_bf16, read_backbone
 from model.papers.pictures import prepared_pixels, sized
 
 # The ViT that sees photos alone was trained with this mean and spread of pixels.

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from model.datasets import Corpus, Task, some_of_each
+from model.engine import unit
 from model.errors import ModelError
 from model.evaluation import HARMONIC, encode_pictures, encoded, measure, trained_matcher
 from model.network import Network, Prior
@@ -40,7 +41,7 @@ def with_prior(
     some = some_of_each(training.sketches + further.sketches, SKETCHES_PER_CLASS)
     sketches = encode_pictures(matcher, some, "sketch")
     # Equal sketches cannot be the centres of two clusters.
-    directions = np.unique(F.normalize(sketches.ret, dim=1).numpy().round(4), axis=0)
+    directions = np.unique(unit(sketches.ret).round(4), axis=0)
     # This is imported late because it takes longer than all other imports of a training.
     from sklearn.cluster import KMeans
 
@@ -50,7 +51,7 @@ def with_prior(
     prior.prototypes.copy_(prototypes)
     photos = training.photos + further.photos
     shown = encode_pictures(matcher, photos[:: max(1, len(photos) // LEVEL_PHOTOS)], "photo")
-    prior.level.copy_(prior(shown.ret).mean())
+    prior.level.fill_(float(prior.known()(shown.ret).mean()))
     prior.ret_weight.fill_(ret_weight)
     prior.relation_weight.fill_(relation_weight)
     return plain.prior_replaced(prior)
@@ -72,9 +73,9 @@ def with_chosen_prior(
         raise ModelError("a prior is chosen between trained classes and others; the gallery lacks one of them")
     matcher = trained_matcher(other, dtype)
     queries, gallery = encoded(matcher, large.corpus)
-    priors = prior(gallery.ret).numpy()
-    cosines = 1 - matcher.ret_distances(queries, gallery).square().numpy() / 2
-    logits = matcher.relation_logits(queries[::RELATION_EVERY], gallery).numpy()
+    priors = prior.known()(gallery.ret)
+    cosines = 1 - matcher.ret_distances(queries, gallery) ** 2 / 2
+    logits = matcher.relation_logits(queries[::RELATION_EVERY], gallery)
     figures: dict[str, float] = {}
     for name, chosen, scores, weights, task in (
         ("ret", prior.ret_weight, cosines, RET_WEIGHTS, large),

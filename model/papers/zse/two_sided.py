@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.checkpoint import file_sha256, keep_photo_side, load_zse_network, photo_side_state, save_checkpoint
+from model.checkpoint import keep_photo_side, load_zse_network, photo_side_state, save_checkpoint
 from model.datasets import IMAGENET_PART, Picture, Task, read_task, rows_by_label, some_of_each, subsampled
+from model.engine import file_sha256
 from model.errors import ModelError
 from model.evaluation import calibrated, counts, encode_pictures, trained_matcher
 from model.network import Network, Tokens, TwoSidedEncoder
@@ -316,7 +317,7 @@ def centre_tokens(network: Network, sketches: Sequence[Picture]) -> None:
     some = some_of_each(sketches, SKETCHES_PER_CLASS)
     patches = encode_pictures(trained_matcher(network, methods=("ret",)), some, "sketch").patches
     assert isinstance(network.encoder, TwoSidedEncoder)
-    network.encoder.head.tokens.bias.sub_(patches.float().mean(dim=(0, 1)))
+    network.encoder.head.tokens.bias.sub_(torch.from_numpy(patches.mean(axis=(0, 1))))
 
 
 def listwise_loss(logits: torch.Tensor) -> torch.Tensor:

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.checkpoint import load_zse_network, read_metadata, save_checkpoint
+from model.checkpoint import load_zse_network, save_checkpoint
 from model.datasets import IMAGENET_PART, Picture, some_of_each
+from model.engine import MAX_NAMES, read_metadata
 from model.errors import ModelError
 from model.evaluation import encode_pictures, trained_matcher
 from model.images import Preprocessing
-from model.network import MOST_NAMES, Network, VitLayout, Vocabulary, guess_log_probabilities, read_backbone
+from model.network import Network, VitLayout, Vocabulary, guess_log_probabilities, read_backbone
 from model.papers.pictures import class_tokens, prepared_pixels, training_corpora
 from model.papers.recipe import read_recipe
 from model.papers.runs import check_target
@@ -147,7 +148,7 @@ def with_vocabulary(
     # ImageNet's classes are known by number only. The classifier's probabilities have them already.
     labels = tuple(None if photo.source == IMAGENET_PART else photo.label for photo in photos)
     names = imagenet_names()
-    ret = encode_pictures(matcher, photos, "photo").ret
+    ret = torch.from_numpy(encode_pictures(matcher, photos, "photo").ret)
     labelled = sorted({label for label in labels if label})
     entries = word_list(labelled, names if beliefs.shape[1] == len(names) else (), synonyms)
     if not entries:
@@ -164,14 +165,15 @@ def with_vocabulary(
     vocabulary.guess_none.fill_(MOST_NONE)
     if things:
         numbers = torch.tensor([things[sketch.label] for sketch in drawn])
-        directions, biases = fit_things(encode_pictures(matcher, drawn, "sketch").guessed_from, numbers)
+        summaries = torch.from_numpy(encode_pictures(matcher, drawn, "sketch").guessed_from)
+        directions, biases = fit_things(summaries, numbers)
         vocabulary.sketch_directions.copy_(directions)
         vocabulary.sketch_biases.copy_(biases)
         vocabulary.places.copy_(class_places(labels_drawn, [photo.label for photo in photos], ret, vectors))
         vocabulary.ret_gain.fill_(RET_GAIN)
         vocabulary.relation_gain.fill_(RELATION_GAIN)
     if sketches:
-        shows = vocabulary.things(encode_pictures(matcher, sketches, "sketch"))
+        shows = torch.from_numpy(vocabulary.known().things(encode_pictures(matcher, sketches, "sketch")))
         targets = [things.get(s.label, -1) if things else _word_of(s.label, book) for s in sketches]
         scale, none = fit_guesses(shows, torch.tensor(targets))
         vocabulary.guess_scale.fill_(scale)
@@ -396,8 +398,7 @@ def _with_synonyms(entries: Sequence[Entry], synonyms: Iterable[Names]) -> tuple
         if len(found) == 1:
             added.setdefault(found[0], []).append(spelt[key])
     return tuple(
-        replace(entry, names=(*entry.names, *added.get(number, ()))[:MOST_NAMES])
-        for number, entry in enumerate(entries)
+        replace(entry, names=(*entry.names, *added.get(number, ()))[:MAX_NAMES]) for number, entry in enumerate(entries)
     )
 
 

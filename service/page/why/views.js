@@ -117,15 +117,6 @@ export const VIEWS = {
       return pairs.length ? pairs : [{ text: "no pair stands out" }];
     },
   },
-  rebuilt: {
-    lead: (yours) => `Here ${yours} is put together from squares of photos: each square is the one most like that spot of it.`,
-    network:
-      "Every token of it is replaced by the patch of its nearest photo token: among these photos, or the average of the nearest ones in the whole gallery (Fig. 7 of the paper).",
-    fits: comparesPatches,
-    sketch: () => undefined,
-    photo: () => undefined,
-    says: () => [],
-  },
 };
 
 /** Offer the views that fit this answer of POST /explain; where the chosen one does not, the first of them is chosen. */

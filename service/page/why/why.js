@@ -5,7 +5,6 @@ import { choice, element, part } from "../shared/dom.js";
 import { row, source } from "./facts.js";
 import { Nearest } from "./nearest.js";
 import { Overlay } from "./overlay.js";
-import { Rebuilt } from "./rebuilt.js";
 import { largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
 import { VIEWS, bestMatches, offer } from "./views.js";
 import { fileName, numberOf, sentence, trouble } from "../shared/words.js";
@@ -27,7 +26,6 @@ export class Why {
   #question = new AbortController();
   #subject = null;
   #results = [];
-  #rebuilt = new Rebuilt(part("why-rebuilt"));
   #nearest;
   #parts = [];
   #pictures = [];
@@ -97,7 +95,7 @@ export class Why {
     const { signal } = this.#question;
     this.#wait("Looking closely\u2026");
     try {
-      const answer = await this.#ask("none", signal);
+      const answer = await this.#ask(signal);
       signal.throwIfAborted();
       const image = part("why-sketch-image");
       image.src = answer.sketch.image;
@@ -135,12 +133,11 @@ export class Why {
   }
 
   /** The answer of POST /explain. */
-  #ask(rebuild, signal) {
+  #ask(signal) {
     const { blob, kind } = this.#subject;
     const ids = this.#results.map(({ id }) => id);
     const compared = blob ? { kind } : { like: part("why-liked").value };
-    const nearest = rebuild === "none" ? NEAREST : 0;
-    return this.#api.explain(blob, { ...compared, photo: ids, rebuild, nearest }, signal);
+    return this.#api.explain(blob, { ...compared, photo: ids, nearest: NEAREST }, signal);
   }
 
   #wait(text, again = false) {
@@ -156,7 +153,6 @@ export class Why {
     const { answer } = this.#state;
     part("why-sketch-image").alt = `${sentence(this.#yours)} as the computer sees it`;
     part("why-parts").ariaLabel = `Parts of ${this.#yours}`;
-    part("why-rebuilt").ariaLabel = `${sentence(this.#yours)}, put together from photos`;
     part("why-parts").replaceChildren(...this.#parts.map((one) => element("li", {}, this.#chip(one))));
     const cards = answer.photos.map((photo, place) => this.#card(photo, place));
     part("why-photos").replaceChildren(...cards.map(({ item }) => item));
@@ -169,7 +165,6 @@ export class Why {
     part("why-step").value = answer.sketch.kept.length;
     part("why-cross").hidden = answer.photos.every((photo) => photo.cross_attention === null);
     this.#nearest.show(answer, this.#results, this.#yours);
-    this.#rebuilt.clear();
     part("why-facts").replaceChildren(...answer.photos.map((photo, place) => row(photo, this.#results[place])));
     part("why-source").textContent = source(answer);
   }
@@ -239,10 +234,6 @@ export class Why {
     part("why-share-value").textContent = `${Math.round(100 * this.#state.share)} %`;
     part("why-step-value").textContent = this.#state.step ? `${this.#state.step} of ${answer.sketch.kept.length}` : "none";
     this.#draw();
-    if (view === "rebuilt" && this.#rebuilt.empty) {
-      const { signal } = this.#question;
-      void this.#rebuilt.show(this.#results, (source) => this.#ask(source, signal), signal);
-    }
   }
 
   #draw() {

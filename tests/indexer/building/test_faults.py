@@ -8,13 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 import model
 from indexer import IndexBusy, IndexUnwritable, Request, build, compact, read_summary, remove, repair, verify
 from indexer.store.location import IndexFolder
-from model.network.config import Modality
-from model.network.tokens import Tokens
+from model.engine import Floats, Modality, Tokens
 from tests.indexer.damages import flip
 from tests.indexer.disks import fill, read_only, small_disk
 from tests.indexer.galleries import Collection, save_photo, save_photos, tokens_of
@@ -94,7 +92,7 @@ def test_a_gallery_that_changes_while_it_is_read_is_right_after_the_next_build(
     collection: Collection, weights: Path, tmp_path: Path
 ) -> None:
     photos = sorted(collection.photos.glob("*.png"))
-    meddler, begun = model.load(weights, dtype=torch.float32), list[bool]()
+    meddler, begun = model.load(weights, dtype="float32"), list[bool]()
 
     def change() -> None:
         if begun:
@@ -148,7 +146,7 @@ def test_while_one_builds_all_others_are_told_and_nobody_has_to_tidy_up_after_a_
 
 
 class WithoutALibrary(GlobalVector):
-    def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
+    def encode(self, images: Floats, modality: Modality) -> Tokens:
         raise OSError("libgomp.so.1: cannot open shared object file")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from indexer import EmbedderUnavailable, IndexBusy, Request, build, remove, repair
 from indexer.embedding.embedders import ChosenEmbedder, WantedEmbedder
@@ -28,7 +27,7 @@ def before_one_is_found(monkeypatch: pytest.MonkeyPatch, *happenings: Callable[[
     noted: list[str] = []
     find = WantedEmbedder.find
 
-    def finding(wanted: WantedEmbedder, device: torch.device) -> ChosenEmbedder:
+    def finding(wanted: WantedEmbedder, device: str) -> ChosenEmbedder:
         noted.append(wanted.spec)
         if waiting:
             waiting.pop(0)()

@@ -61,7 +61,7 @@ def test_a_build_that_writes_keeps_one_record_of_each_file(tmp_path: Path, match
     photos.mkdir()
     for number in range(FILES):
         (photos / f"{number}{ONLY_HERE}").touch()
-    embedder = WantedEmbedder("ret", download=False).find(torch.device("cpu"))
+    embedder = WantedEmbedder("ret", download=False).find("cpu")
     (tmp_path / "journal").mkdir()
     site = Unread(tmp_path)
     request = Request(folders=(photos,))

@@ -23,8 +23,8 @@ def check(built: Collection, photos: int) -> None:
         assert np.array_equal(places.table(), known.table())
         assert (opened.photo_count, len(opened.ids)) == (photos, photos)
         rows = np.arange(photos)
-        vectors = opened.vectors.of(rows).numpy()
-        ret = normalised(opened.photo_tokens(rows).ret.numpy())
+        vectors = opened.vectors.of(rows)
+        ret = normalised(opened.photo_tokens(rows).ret)
         assert (vectors * ret).sum(axis=1).min() > 0.999
         for row, vector in enumerate(vectors):
             (nearest,) = opened.vectors.near(vector[None], 1, None, np.arange(opened.cluster_count)).tolist()

@@ -109,7 +109,7 @@ def test_a_file_that_changed_since_it_was_staged_is_computed_again(collection: C
 def test_what_was_staged_is_used_whatever_the_precision_of_scores(
     collection: Collection, weights: Path, tmp_path: Path
 ) -> None:
-    reduced = model.load(weights, dtype=torch.bfloat16)
+    reduced = model.load(weights, dtype="bfloat16")
     with pytest.raises(Stopped):
         collection.build(reduced, batch=4, progress=StopAfter(8))
     assert collection.build(batch=4).encoded == 4

@@ -14,7 +14,7 @@ from tests.indexer.clip_models import saved_clip
 from tests.indexer.galleries import Collection
 from tests.pictures import SHAPES, photo
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
 @pytest.fixture(scope="module")

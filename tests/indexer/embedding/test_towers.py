@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from indexer import EmbedderUnavailable, open_towers
-from indexer.embedding.embedders import ClipEmbedder, ClipTowers, WantedEmbedder
+from indexer.embedding.embedders import WantedEmbedder
+from model.errors import ModelError
+from model.network import ClipEmbedder, ClipTowers
 from tests.indexer.clip_models import READING, saved_clip
 from tests.pictures import drawing
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
 @pytest.fixture(scope="module")
@@ -90,5 +92,5 @@ def test_a_text_tower_that_cannot_read_is_refused(tmp_path: Path) -> None:
 
 def test_a_model_without_a_text_tower_is_refused() -> None:
     pictures_only = ClipEmbedder(torch.nn.Linear(2, 2), torch.as_tensor, CPU, "ViT-B-32")
-    with pytest.raises(EmbedderUnavailable, match="CLIP of somebody has no text tower"):
+    with pytest.raises(ModelError, match="CLIP of somebody has no text tower"):
         ClipTowers(pictures_only, "CLIP of somebody")

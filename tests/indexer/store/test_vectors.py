@@ -36,7 +36,7 @@ def every(vectors: Vectors) -> npt.NDArray[np.int64]:
 
 
 def exact(vectors: Vectors, direction: Floats, count: int, mask: npt.NDArray[np.bool_] | None = None) -> set[int]:
-    products = vectors.of().numpy() @ direction
+    products = vectors.of() @ direction
     if mask is not None:
         products[~mask] = -np.inf
     return set(np.argsort(-products)[:count].tolist())

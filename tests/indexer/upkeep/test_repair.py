@@ -38,7 +38,7 @@ def known(index: Path) -> dict[str, tuple[int, str]]:
 def tokens(collection: Collection) -> dict[int, bytes]:
     """Reads the tokens of every photo in the index."""
     with collection.open() as opened:
-        features = opened.photo_tokens(np.arange(opened.photo_count)).features.numpy()
+        features = opened.photo_tokens(np.arange(opened.photo_count)).features
         return {photo: features[place].tobytes() for place, photo in enumerate(opened.ids.tolist())}
 
 

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import model
-from model.checkpoint.file import default_checkpoint, load_network, read_metadata
+from model.checkpoint.file import load_network
 from model.commands import main
+from model.engine import default_checkpoint, preset, read_metadata
 from model.errors import ModelError
-from model.network.config import preset
 from model.network.encoder import Encoder
 from model.network.zse import from_backbone
 from tests.networks import TINY, TINY_CALIBRATION, tiny_calibration, tiny_checkpoint, tiny_config
@@ -194,7 +194,7 @@ def test_init_writes_a_checkpoint_that_says_its_relation_network_is_untrained(
     assert "ret (best: ret)" in out
     assert "relation network" in out
     assert "untrained" in out
-    assert model.load(target, dtype=torch.float32).methods == ("ret",)
+    assert model.load(target, dtype="float32").methods == ("ret",)
 
 
 def test_a_backbone_of_another_size_or_kind_is_refused(

@@ -17,13 +17,13 @@ import indexer.commands
 import model.commands.command_line
 from indexer.embedding.embedders import WantedEmbedder
 from model.checkpoint.download import KnownCheckpoint, fetch, known_checkpoint, known_checkpoints
+from model.engine import PRESETS
 from model.errors import ModelError
 from model.network import DEFAULT_CLIP
-from model.network.config import PRESETS
 from model.network.zse import read_backbone
 from tests.patience import join
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
 @dataclass

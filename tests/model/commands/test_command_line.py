@@ -5,10 +5,9 @@ import argparse
 from model.commands import command_line, program
 from model.commands.command_line import parser
 from model.datasets.tasks import LARGE_PROTOCOLS, PARTS, PROTOCOLS, STANDARD_SPLITS
+from model.engine import MAX_VARIANTS, METHODS, PRESETS
 from model.evaluation.answers import COMPOSITES
 from model.evaluation.figures import RESAMPLED
-from model.network.config import METHODS, PRESETS
-from model.network.tokens import MOST_VARIANTS
 from model.papers.recipe import RECIPES
 
 
@@ -20,7 +19,7 @@ def test_options_choose_among_the_names_that_the_rooms_know() -> None:
     assert command_line._PROTOCOLS == PROTOCOLS
     assert command_line._RESAMPLED == RESAMPLED
     assert command_line._STANDARD_SPLITS == STANDARD_SPLITS
-    assert tuple(range(1, MOST_VARIANTS + 1)) == command_line._VARIANTS
+    assert tuple(range(1, MAX_VARIANTS + 1)) == command_line._VARIANTS
     assert parser().parse_args(["composites"]).count == COMPOSITES
     assert RECIPES.name == "recipes"
 

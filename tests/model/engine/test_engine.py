@@ -6,19 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from model.checkpoint import default_checkpoint, load_network
+from model.checkpoint import load_network
 from model.commands import main
-from model.engine import OnnxEngine, Tokens, averaged_variants, read_two_sided, sketch_variants, unit, write_graphs
+from model.engine import Tokens, averaged_variants, default_checkpoint, read_two_sided, sketch_variants, unit
+from model.engine.graphs import write_graphs
+from model.engine.runtime import OnnxEngine
 from model.engine.tokens import Floats
 from model.errors import ModelError
 from model.images import Preprocessing
-from model.network import Network, as_zse
-from model.network import Tokens as Tensors
-from model.network.tokens import averaged_variants as averaged_by_torch
-from model.network.tokens import sketch_variants as variants_by_torch
+from model.network import TorchEngine
 from tests.networks import tiny_checkpoint
 from tests.pictures import drawing, photo
 
@@ -30,8 +28,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> OnnxEngine:
 
 
 @pytest.fixture(scope="module")
-def network() -> Network:
-    return as_zse(load_network(default_checkpoint()))
+def by_torch() -> TorchEngine:
+    return TorchEngine(load_network(default_checkpoint()))
 
 
 @pytest.fixture(scope="module")
@@ -46,37 +44,26 @@ def sketch(engine: OnnxEngine) -> Floats:
 
 def prepared(engine: OnnxEngine, picture: Image.Image, modality: str) -> Floats:
     config = engine.config
-    pixels: Floats = Preprocessing(config.image_size, config.mean, config.std).prepare(picture, modality).numpy()
+    pixels: Floats = Preprocessing(config.image_size, config.mean, config.std).prepare(picture, modality)
     return pixels
 
 
-def tensors(tokens: Tokens) -> Tensors:
-    summary = None if tokens.summary is None else torch.from_numpy(tokens.summary)
-    return Tensors(torch.from_numpy(tokens.features), torch.from_numpy(tokens.positions), summary)
-
-
-def cosines(ours: Floats, theirs: torch.Tensor) -> Floats:
-    found: Floats = (unit(ours) * unit(theirs.numpy())).sum(axis=-1)
+def cosines(ours: Floats, theirs: Floats) -> Floats:
+    found: Floats = (unit(ours) * unit(theirs)).sum(axis=-1)
     return found
 
 
 def test_photos_and_sketches_are_encoded_as_pytorch_encodes_them(
-    engine: OnnxEngine, network: Network, photos: Floats, sketch: Floats
+    engine: OnnxEngine, by_torch: TorchEngine, photos: Floats, sketch: Floats
 ) -> None:
-    with torch.inference_mode():
-        shown = network.encode(torch.from_numpy(photos), "photo")
-        drawn = averaged_by_torch(network.encode(variants_by_torch(torch.from_numpy(sketch)[None], 3), "sketch"))
+    shown = by_torch.encode(photos, "photo")
+    drawn = averaged_variants(by_torch.encode(sketch_variants(sketch, 3), "sketch"))
     ours = averaged_variants(engine.encode(sketch_variants(sketch, 3), "sketch"))
     assert cosines(engine.encode(photos, "photo").ret, shown.ret).min() > 0.98
     assert cosines(ours.ret, drawn.ret).min() > 0.98
     assert drawn.summary is not None
     assert ours.summary is not None
     assert cosines(ours.summary, drawn.summary).min() > 0.98
-
-
-def test_variants_of_a_sketch_are_those_of_pytorch(sketch: Floats) -> None:
-    expected = variants_by_torch(torch.from_numpy(sketch)[None], 3).numpy()
-    np.testing.assert_allclose(sketch_variants(sketch, 3), expected, atol=1e-3)
 
 
 def test_a_photo_is_encoded_alike_whatever_is_encoded_beside_it(engine: OnnxEngine, photos: Floats) -> None:
@@ -87,36 +74,19 @@ def test_a_photo_is_encoded_alike_whatever_is_encoded_beside_it(engine: OnnxEngi
 
 
 def test_pairs_of_the_same_tokens_get_the_logits_of_pytorch(
-    engine: OnnxEngine, network: Network, photos: Floats, sketch: Floats
+    engine: OnnxEngine, by_torch: TorchEngine, photos: Floats, sketch: Floats
 ) -> None:
     drawn, shown = engine.encode(sketch[None], "sketch"), engine.encode(photos, "photo")
-    plain = network.prior_replaced(None).vocabulary_replaced(None)
-    with torch.inference_mode():
-        sides = plain.project(tensors(drawn), "sketch"), plain.project(tensors(shown), "photo")
-        expected = plain.relate(*sides).numpy()
-        forth, back = plain.cross.attention(plain.project(tensors(drawn), "sketch"), sides[1].rows(slice(0, 1)))
-    np.testing.assert_allclose(engine.relate(drawn, shown), expected, atol=1e-4)
-    aligned = engine.align(drawn, shown[:1])
-    np.testing.assert_allclose(aligned.sketch_to_photo, forth[0].numpy(), atol=1e-5)
-    np.testing.assert_allclose(aligned.photo_to_sketch, back[0].numpy(), atol=1e-5)
-
-
-def test_prior_words_and_guesses_are_those_of_pytorch(
-    engine: OnnxEngine, network: Network, photos: Floats, sketch: Floats
-) -> None:
-    drawn, ret = engine.encode(sketch[None], "sketch"), engine.encode(photos, "photo").ret
-    assert engine.prior is not None
-    assert network.prior is not None
-    assert engine.vocabulary is not None
-    assert network.vocabulary is not None
-    with torch.inference_mode():
-        given, there = torch.from_numpy(ret), tensors(drawn)
-        np.testing.assert_allclose(engine.prior(ret), network.prior(given).numpy(), atol=1e-5)
-        np.testing.assert_allclose(engine.vocabulary.logits(ret), network.vocabulary(given).numpy(), atol=1e-4)
-        np.testing.assert_allclose(engine.vocabulary.levels(ret), network.vocabulary.levels(given).numpy(), atol=1e-4)
-        np.testing.assert_allclose(engine.vocabulary.guess(drawn), network.vocabulary.guess(there).numpy(), atol=1e-5)
-        agreements = network.agreements(network.guessed(there), given).numpy()
-        np.testing.assert_allclose(engine.vocabulary.agreements(drawn, ret), agreements, atol=1e-5)
+    np.testing.assert_allclose(engine.relate(drawn, shown), by_torch.relate(drawn, shown), atol=1e-4)
+    ours, theirs = engine.align(drawn, shown[:1]), by_torch.align(drawn, shown[:1])
+    assert theirs is not None
+    for name in ("sketch_to_photo", "photo_to_sketch", "sketch", "photo"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), atol=1e-4)
+    assert ours.matching is not None
+    assert theirs.matching is not None
+    assert ours.matching.scale == pytest.approx(theirs.matching.scale)
+    np.testing.assert_allclose(ours.matching.sketch_worth, theirs.matching.sketch_worth, atol=1e-4)
+    np.testing.assert_allclose(ours.matching.photo_worth, theirs.matching.photo_worth, atol=1e-4)
 
 
 def test_what_is_observed_of_a_photo_is_what_a_search_compares_and_all_patches_besides(
@@ -127,7 +97,7 @@ def test_what_is_observed_of_a_photo_is_what_a_search_compares_and_all_patches_b
     assert seen.everything is not None
     assert seen.local is not None
     assert seen.everything.positions.tolist() == [list(range(grid**2))]
-    assert cosines(seen.tokens.ret, torch.from_numpy(searched.ret)).min() > 0.999
+    assert cosines(seen.tokens.ret, searched.ret).min() > 0.999
     assert np.flatnonzero(seen.attention.kept[0]).tolist() == seen.tokens.positions[0].tolist()
     assert seen.attention.blocks.shape == (engine.config.depth, engine.config.heads, grid, grid)
     sums = seen.attention.heads.sum(axis=(1, 2))

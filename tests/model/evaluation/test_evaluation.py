@@ -17,8 +17,8 @@ from model.commands.program import clip_matcher
 from model.datasets import read_class_folders
 from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
 from model.datasets.tasks import SUBSET, Task, read_task
+from model.engine import Modality
 from model.evaluation import measure
-from model.network import Modality
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint
@@ -210,9 +210,9 @@ def test_clip_is_measured_by_its_own_image_vectors_as_open_clip_gives_them(
     plain = open_clip.create_model(f"local-dir:{clip}").eval()
 
     def vectors(pictures: Sequence[Picture], modality: Modality) -> torch.Tensor:
-        inputs = [matcher.prepare(matcher.open(picture.path, modality), modality) for picture in pictures]
+        inputs = np.stack([matcher.prepare(matcher.open(picture.path, modality), modality) for picture in pictures])
         with torch.no_grad():
-            return torch.nn.functional.normalize(plain.encode_image(torch.stack(inputs)), dim=1)
+            return torch.nn.functional.normalize(plain.encode_image(torch.from_numpy(inputs)), dim=1)
 
     scores = (vectors(corpus.sketches, "sketch") @ vectors(corpus.photos, "photo").T).numpy()
     expected = measure(Task(corpus), {"ret": scores}).figures["ret"]["all"]

@@ -14,6 +14,7 @@ import model
 from model.commands.command_line import main
 from model.datasets.corpus import Corpus, Picture
 from model.datasets.tasks import Task
+from model.engine import Observed, SelfAttention, Tokens
 from model.errors import ModelError
 from model.evaluation.answers import (
     CHANCE,
@@ -26,9 +27,8 @@ from model.evaluation.answers import (
     pointed_at,
 )
 from model.evaluation.scoring import WORD, word_matrices
-from model.explanation import Observed, SelfAttention, compare
 from model.matcher import Matcher
-from model.network.tokens import Tokens
+from model.network import TorchEngine
 from model.ranking import led_by_word, named
 from model.terminal import BAD_INPUT
 from model.words import UnknownWord
@@ -53,13 +53,13 @@ def test_guesses_are_right_where_they_name_the_class(task: Task) -> None:
     network.vocabulary.biases.copy_(torch.tensor([1.0, 0.5]))
     network.vocabulary.guess_scale.fill_(1.0)
     network.vocabulary.guess_none.fill_(-1e4)
-    found = measure_guesses(Matcher(network, "0"), task)
+    found = measure_guesses(Matcher(TorchEngine(network), "0"), task)
     count = len(task.corpus.sketches)
     assert found[FIRST] == GuessFigures(count // 2, named=1.0, first=1.0, among=1.0, shown=2.0)
     assert found[SECOND] == GuessFigures(count // 2, named=0.0, first=0.0, among=0.0, shown=2.0)
     assert found["all"] == GuessFigures(count, named=0.5, first=0.5, among=0.5, shown=2.0)
     network.vocabulary.biases.copy_(torch.tensor([0.5, 1.0]))
-    assert measure_guesses(Matcher(network, "0"), task)[FIRST].first == 0.0
+    assert measure_guesses(Matcher(TorchEngine(network), "0"), task)[FIRST].first == 0.0
     lines = guess_table(found).splitlines()
     assert lines[0].split() == ["sketches", "named", "first", "right", "one", "right", "guesses"]
     assert lines[1].split() == ["all", str(count), "0.500", "0.500", "0.500", "2.00"]
@@ -67,7 +67,7 @@ def test_guesses_are_right_where_they_name_the_class(task: Task) -> None:
 
 def test_a_checkpoint_without_words_guesses_nothing(task: Task) -> None:
     with pytest.raises(ModelError, match="no vocabulary, and guesses nothing"):
-        measure_guesses(Matcher(tiny_network(), "0"), task)
+        measure_guesses(Matcher(TorchEngine(tiny_network()), "0"), task)
 
 
 def test_the_command_says_what_it_needs(
@@ -88,20 +88,20 @@ LABELS = ("house", "wine_bottle", "house")
 @pytest.fixture(scope="module", params=[0.2, None], ids=["diffusing", "plain"])
 def matcher(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> model.Matcher:
     file = tmp_path_factory.mktemp("words") / "tiny.safetensors"
-    return model.load(tiny_checkpoint(file, words=WORDS, diffusion=request.param), dtype=torch.float32)
+    return model.load(tiny_checkpoint(file, words=WORDS, diffusion=request.param), dtype="float32")
 
 
 def test_words_lead_the_scores_of_each_sketch_as_they_lead_a_search(matcher: model.Matcher) -> None:
     pictures = [photo(SHAPES[seed % len(SHAPES)], 64, seed) for seed in range(9)]
-    gallery = matcher.encode(torch.stack([matcher.prepare(picture, "photo") for picture in pictures]), "photo")
+    gallery = matcher.encode(np.stack([matcher.prepare(picture, "photo") for picture in pictures]), "photo")
     sketch = matcher.encode(matcher.prepare(drawing("star"), "sketch")[None], "sketch")
-    alone = matcher.scores(sketch, gallery, "rn").numpy().repeat(len(LABELS), axis=0)
+    alone = matcher.scores(sketch, gallery, "rn").repeat(len(LABELS), axis=0)
     found = word_matrices(matcher, LABELS, gallery, {"rn": alone})
     assert set(found) == {WORD, "rn+word"}
     for row, label in enumerate(LABELS):
         scores = matcher.word_scores(gallery, [matcher.book.find(label)])[0]
-        expected = led_by_word(torch.from_numpy(alone[row]), named(scores, scores.max()), "rn")
-        np.testing.assert_allclose(found["rn+word"][row], expected.numpy(), rtol=1e-5)
+        expected = led_by_word(alone[row], named(scores, float(scores.max())), "rn")
+        np.testing.assert_allclose(found["rn+word"][row], expected, rtol=1e-5)
         # The best by the word is among the first, whatever its photos look like.
         assert int(scores.argmax()) in np.argsort(-found[WORD][row])[:3]
     np.testing.assert_array_equal(found[WORD][0], found[WORD][2])
@@ -123,7 +123,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 @pytest.fixture(scope="module")
 def default() -> Matcher:
-    return model.load(dtype=torch.float32)
+    return model.load(dtype="float32")
 
 
 def test_the_things_photo_is_in_its_quarter_and_the_others_are_of_three_other_classes(corpus: Corpus) -> None:
@@ -154,13 +154,13 @@ def test_each_photo_fills_its_quarter() -> None:
 
 def test_best_matches_are_counted_where_they_lie() -> None:
     network = comparing_encoded_tokens(tiny_network())
-    patches = torch.eye(network.config.width)[:5]
-    cells = torch.tensor([[0, 1, 3, 10, 15]])  # quarters 0, 0, 1, 3, 3
-    nothing = SelfAttention(torch.zeros(1, 1, 4, 4), ())
-    ret = torch.ones(1, network.config.width)
-    photo = Tokens(torch.cat([ret, patches])[None], cells)
-    sketch = Tokens(torch.cat([ret, patches[[4, 3, 0, 2, 3]]])[None], torch.arange(5)[None])
-    explanation = compare(network, Observed(sketch, nothing), Observed(photo, nothing))
+    patches = np.eye(network.config.width, dtype=np.float32)[:5]
+    cells = np.array([[0, 1, 3, 10, 15]])  # quarters 0, 0, 1, 3, 3
+    nothing = SelfAttention(np.zeros((1, 1, 4, 4), np.float32), ())
+    ret = np.ones((1, network.config.width), np.float32)
+    photo = Tokens(np.concatenate([ret, patches])[None], cells)
+    sketch = Tokens(np.concatenate([ret, patches[[4, 3, 0, 2, 3]]])[None], np.arange(5)[None])
+    explanation = Matcher(TorchEngine(network), "0").compare(Observed(sketch, nothing), Observed(photo, nothing))
     assert pointed_at(explanation).tolist() == [1, 1, 0, 3]
 
 
@@ -171,6 +171,6 @@ def test_the_default_network_points_at_the_thing_drawn_and_a_random_one_does_not
     assert (found.composites, found.classes) == (18, 9)
     assert found.right.low > CHANCE
     assert found.right.low <= found.right.value <= found.right.high
-    senseless = measure_composites(Matcher(tiny_network(), "0" * 64), corpus, 80)
+    senseless = measure_composites(Matcher(TorchEngine(tiny_network()), "0" * 64), corpus, 80)
     assert senseless.right.low < CHANCE < senseless.right.high
     assert senseless.right.value < 0.4

@@ -4,37 +4,52 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
-from model.explanation import Observed, SelfAttention, compare, explain, influential_pairs, logits_without_each, observe
+from model.engine import Aligned, Floats, Observed, SelfAttention, Tokens, sigmoid, unit
+from model.explanation import Explanation, influential_pairs, lost_logits
+from model.matcher import Matcher
+from model.network import Tokens as Tensors
+from model.network import TorchEngine
 from model.network.encoder import EncoderTrace
-from model.network.relation import BestMatchRelation
-from model.network.tokens import Tokens
 from model.network.zse import Network
 from tests.networks import comparing_encoded_tokens, randn, tiny_network
 
 GRID = 4
 
 
-def image(seed: int, network: Network) -> torch.Tensor:
+def image(seed: int, network: Network) -> Floats:
     size = network.config.image_size
-    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return np.random.default_rng(seed).random((1, 3, size, size), np.float32) * 2 - 1
 
 
-def observed(cells: list[int], features: torch.Tensor) -> Observed:
+def observed(cells: list[int], features: Floats) -> Observed:
     """An image of which these cells were kept; features (1 + cells, d), [Ret] first."""
-    nothing = SelfAttention(torch.zeros(1, 1, GRID, GRID), ())
-    tokens = Tokens(features[None], torch.tensor([cells]))
-    return Observed(tokens, nothing)
+    nothing = SelfAttention(np.zeros((1, 1, GRID, GRID), np.float32), ())
+    return Observed(Tokens(features[None], np.array([cells])), nothing)
+
+
+def compare(network: Network, sketch: Observed, photo: Observed) -> Explanation:
+    return Matcher(TorchEngine(network), "0" * 64).compare(sketch, photo)
+
+
+def explain(network: Network, sketch: Floats, photo: Floats) -> Explanation:
+    engine = TorchEngine(network)
+    return compare(network, engine.observe(sketch, "sketch"), engine.observe(photo, "photo"))
+
+
+def tensors(tokens: Tokens) -> Tensors:
+    return Tensors(torch.from_numpy(tokens.features), torch.from_numpy(tokens.positions))
 
 
 def test_tokens_copied_from_the_sketch_into_the_photo_are_each_others_correspondence() -> None:
     network = comparing_encoded_tokens(tiny_network())
     cells, places = [0, 3, 5, 6, 9, 14], [1, 2, 7, 8, 10, 12]
     moved = [4, 0, 5, 2, 1, 3]  # the photo's i-th token is the sketch's moved[i]-th
-    features = randn(7, network.config.width)
-    photo = torch.cat([randn(1, network.config.width, seed=1), 3 * features[1:][moved]])
+    features = randn(7, network.config.width).numpy()
+    photo = np.concatenate([randn(1, network.config.width, seed=1).numpy(), 3 * features[1:][moved]])
     explanation = compare(network, observed(cells, features), observed(places, photo))
     matches = explanation.matches()
     assert {(sketch, there) for sketch, there, _ in matches} == {(cells[m], places[i]) for i, m in enumerate(moved)}
@@ -45,22 +60,27 @@ def test_tokens_copied_from_the_sketch_into_the_photo_are_each_others_correspond
 
 def test_parts_of_a_sketch_are_looked_for_where_the_photo_is_like_the_whole_sketch() -> None:
     network = comparing_encoded_tokens(tiny_network())
-    features = randn(1 + GRID**2, network.config.width)
+    features = randn(1 + GRID**2, network.config.width).numpy()
     cells = list(range(GRID**2))
-    sketch, photo = observed([0, 5], features[:3]), observed(cells, randn(1 + GRID**2, network.config.width, seed=1))
-    left = torch.tensor([cell % GRID < 2 for cell in cells])
-    local = torch.nn.functional.normalize(torch.where(left[:, None], features[0], -features[0]), dim=1)[None]
+    sketch, photo = (
+        observed([0, 5], features[:3]),
+        observed(cells, randn(1 + GRID**2, network.config.width, seed=1).numpy()),
+    )
+    left = np.array([cell % GRID < 2 for cell in cells])
+    local = unit(np.where(left[:, None], features[0], -features[0]))
     plain = compare(network, sketch, photo)
     led = compare(network, sketch, dataclasses.replace(photo, local=local))
-    assert torch.equal(led.correspondence, plain.correspondence)
+    assert np.array_equal(led.correspondence, plain.correspondence)
     assert led.relevance is not None
     # Of the three columns around a patch, as many are like the sketch as lie on the left.
-    torch.testing.assert_close(led.relevance.view(GRID, GRID)[0], torch.tensor([2.0, 2 / 3, -2 / 3, -2.0]))
-    rows = led.correspondence + led.relevance
-    cosines, places = led.best()
-    assert places.tolist() == rows.argmax(dim=1).tolist()
+    np.testing.assert_allclose(led.relevance.reshape(GRID, GRID)[0], [2.0, 2 / 3, -2 / 3, -2.0], rtol=1e-5)
+    places = (led.correspondence + led.relevance).argmax(axis=1).tolist()
     # Each cosine is that of the pair, without what the whole sketch adds.
-    assert cosines.tolist() == [led.correspondence[part, place] for part, place in enumerate(places.tolist())]
+    expected = {
+        (cell, place, float(led.correspondence[row, place]))
+        for row, (cell, place) in enumerate(zip([0, 5], places, strict=True))
+    }
+    assert set(led.matches()) == expected
     assert {there % GRID for _, there, _ in led.matches()} <= {0, 1}
     assert plain.relevance is None
 
@@ -81,16 +101,18 @@ def test_matches_come_strongest_first_and_are_the_best_of_their_rows() -> None:
 def test_attention_by_head_and_layer_is_what_each_block_computed_and_zero_where_tokens_were_dropped() -> None:
     network = tiny_network()
     trace = EncoderTrace()
-    network.encode(image(0, network), "sketch", trace)
-    seen = observe(network, image(0, network), "sketch").attention
+    network.encode(torch.from_numpy(image(0, network)), "sketch", trace)
+    seen = TorchEngine(network).observe(image(0, network), "sketch").attention
     assert seen.blocks.shape == (4, 2, GRID, GRID)
     assert seen.heads.shape == (2, GRID, GRID)
     assert seen.layers.shape == (4, GRID, GRID)
-    for block, attention, positions in zip(seen.blocks.flatten(2), trace.attention, trace.positions, strict=True):
-        assert torch.equal(block[:, positions[0]], attention[0])
-        assert block.count_nonzero() == attention.count_nonzero()
-    torch.testing.assert_close(seen.layers[0], seen.blocks[0].mean(dim=0))
-    assert torch.equal(seen.heads, seen.blocks[-1])
+    for block, attention, positions in zip(
+        seen.blocks.reshape(4, 2, -1), trace.attention, trace.positions, strict=True
+    ):
+        assert np.array_equal(block[:, positions[0].numpy()], attention[0].numpy())
+        assert np.count_nonzero(block) == attention.count_nonzero()
+    np.testing.assert_allclose(seen.layers[0], seen.blocks[0].mean(axis=0))
+    assert np.array_equal(seen.heads, seen.blocks[-1])
     assert [int(kept.sum()) for kept in seen.kept] == list(network.config.kept("sketch"))
     # Selection keeps what [Ret] attends to most, on the average of the heads (eq. 7).
     first = seen.layers[1].flatten()
@@ -101,14 +123,17 @@ def test_attention_by_head_and_layer_is_what_each_block_computed_and_zero_where_
 
 def test_the_cross_attention_shown_is_the_one_that_updates_the_tokens() -> None:
     network = tiny_network()
-    sketch, photo = observe(network, image(0, network), "sketch"), observe(network, image(1, network), "photo")
+    engine = TorchEngine(network)
+    sketch, photo = engine.observe(image(0, network), "sketch"), engine.observe(image(1, network), "photo")
     explanation = compare(network, sketch, photo)
     assert explanation.sketch_to_photo is not None
     assert explanation.ret_to_photo is not None
-    s_side, p_side = network.cross.project(sketch.tokens, "sketch"), network.cross.project(photo.tokens, "photo")
+    s_side = network.cross.project(tensors(sketch.tokens), "sketch")
+    p_side = network.cross.project(tensors(photo.tokens), "photo")
     values = p_side.value[0][:, 1:]
     # Rows sum to 1 with what goes to the photo's [Ret], whose value is the first.
-    weights = torch.cat([explanation.ret_to_photo[:, None], explanation.sketch_to_photo], dim=1)
+    shown = np.concatenate([explanation.ret_to_photo[:, None], explanation.sketch_to_photo], axis=1)
+    weights = torch.from_numpy(shown)
     to_ret = 1 - weights.sum(dim=2, keepdim=True)
     gathered = weights @ values + to_ret * p_side.value[0][:, :1]
     expected = network.cross.sketch(s_side.features, gathered[None])
@@ -126,87 +151,83 @@ def test_an_untrained_relation_network_gives_no_score() -> None:
 
 def tokens(count: int, seed: int, width: int = 32) -> Tokens:
     """Makes the tokens of an image of which ``count`` cells were kept."""
-    chance = torch.Generator().manual_seed(seed)
-    cells = torch.randperm(GRID**2, generator=chance)[:count].sort().values
-    return Tokens(torch.randn(1, 1 + count, width, generator=chance), cells[None])
+    chance = np.random.default_rng(seed)
+    cells = np.sort(chance.permutation(GRID**2)[:count])
+    return Tokens(chance.standard_normal((1, 1 + count, width), np.float32), cells[None])
 
 
-def best_match(network: Network) -> BestMatchRelation:
-    assert isinstance(network.relation, BestMatchRelation)
-    return network.relation
+def kernel_of(aligned: Aligned) -> Floats:
+    return unit(aligned.sketch) @ unit(aligned.photo).T
 
 
-def scored_without(network: Network, kernel: torch.Tensor, sketch: Tokens, photo: Tokens) -> float:
-    """Returns the relation logit of a kernel matrix, written out; -inf: an entry that is not there."""
-    relation = best_match(network)
-    w, v = relation.token_weights(sketch, photo)
-    matched = 0.0
-    for i, row in enumerate(kernel):
-        there = row[row > -torch.inf]
-        matched += float(w[0, i] * (there.max() if len(there) else 0))
-    for j, column in enumerate(kernel.T):
-        there = column[column > -torch.inf]
-        matched += float(v[0, j] * (there.max() if len(there) else 0))
-    return float(relation.scale / 2 * matched + relation.bias)
+def lost_without(aligned: Aligned, row: int, column: int) -> float:
+    """Returns how much the relation logit falls without a pair, written out."""
+    matching = aligned.matching
+    assert matching is not None
+
+    def matched(kernel: Floats) -> float:
+        # A row or a column without any pair counts as 0.
+        rows = [max(one[one > -np.inf], default=0.0) for one in kernel]
+        columns = [max(one[one > -np.inf], default=0.0) for one in kernel.T]
+        return float(matching.sketch_worth @ rows + matching.photo_worth @ columns)
+
+    kernel = kernel_of(aligned)
+    without = kernel.copy()
+    without[row, column] = -np.inf
+    return matching.scale / 2 * (matched(kernel) - matched(without))
+
+
+def aligned(network: Network, sketch: Tokens, photo: Tokens) -> Aligned:
+    found = TorchEngine(network).align(sketch, photo)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(("n_s", "n_p"), [(6, 7), (1, 5), (5, 1), (16, 16)])
 def test_every_pair_left_out_gives_what_leaving_it_out_by_hand_gives(n_s: int, n_p: int) -> None:
-    network = tiny_network()
-    sketch, photo = tokens(n_s, 1), tokens(n_p, 2)
-    found = logits_without_each(best_match(network), sketch, photo)
-    kernel = network.relation.kernel(sketch, photo)[0]
-    assert found.shape == kernel.shape
-    for i in range(kernel.shape[0]):
-        for j in range(kernel.shape[1]):
-            without = kernel.clone()
-            without[i, j] = -torch.inf
-            expected = scored_without(network, without, sketch, photo)
-            assert float(found[i, j]) == pytest.approx(expected, abs=1e-4), (i, j)
-    full = scored_without(network, kernel, sketch, photo)
-    assert full == pytest.approx(float(network.relation(sketch, photo)), abs=1e-4)
-    assert (found - full).abs().max() > 1e-3  # something hangs on the pairs
+    pair = aligned(tiny_network(), tokens(n_s, 1), tokens(n_p, 2))
+    found = lost_logits(pair)
+    assert found.shape == (n_s, n_p)
+    expected = [[lost_without(pair, i, j) for j in range(n_p)] for i in range(n_s)]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert abs(found).max() > 1e-3  # something hangs on the pairs
 
 
 def test_of_two_equal_best_matches_neither_is_missed() -> None:
-    network = tiny_network()
+    network = comparing_encoded_tokens(tiny_network())
     sketch = tokens(2, 1)
-    twins = torch.cat([sketch.features[:, :2], sketch.features[:, 1:2]], dim=1)
-    found = logits_without_each(best_match(network), sketch, Tokens(twins, torch.tensor([[3, 4]])))
-    full = network.relation(sketch, Tokens(twins, torch.tensor([[3, 4]])))
+    twins = np.concatenate([sketch.features[:, :2], sketch.features[:, 1:2]], axis=1)
+    pair = aligned(network, sketch, Tokens(twins, np.array([[3, 4]])))
+    assert pair.matching is not None
+    kernel = kernel_of(pair)
     # The first sketch token is still matched by the other twin; only that twin's own column loses.
-    assert isinstance(network.relation, BestMatchRelation)
-    kernel = network.relation.kernel(sketch, Tokens(twins, torch.tensor([[3, 4]])))[0]
-    v = network.relation.token_weights(sketch, Tokens(twins, torch.tensor([[3, 4]])))[1][0]
-    lost = network.relation.scale / 2 * v * (kernel[0] - kernel[1])
-    torch.testing.assert_close(full - found[0], lost, atol=1e-5, rtol=0)
+    lost = pair.matching.scale / 2 * pair.matching.photo_worth * (kernel[0] - kernel[1])
+    np.testing.assert_allclose(lost_logits(pair)[0], lost, atol=1e-4)
 
 
 @pytest.mark.parametrize("with_ret", [True, False])
 def test_drops_are_shares_of_the_score_and_the_strongest_come_first(with_ret: bool) -> None:
     network = tiny_network(relation_ret=with_ret)
-    sketch, photo = tokens(8, 3), tokens(9, 4)
-    found = influential_pairs(network, sketch, photo, count=5)
-    sides = network.project(sketch, "sketch"), network.project(photo, "photo")
-    pair = network.align(*sides)
-    score = float(network.relate(*sides).sigmoid())
-    added = float(network.relate(*sides) - network.relation(*pair))
-    kernel = network.relation.kernel(*pair)[0]
-    drops = []
-    for place in range(kernel.numel()):
-        without = kernel.flatten().clone()
-        without[place] = -torch.inf
-        logit = scored_without(network, without.reshape(kernel.shape), *pair) + added
-        drops.append((score - float(torch.tensor(logit).sigmoid())) / score)
-    expected = sorted((drop for drop in drops if drop > 1e-6), reverse=True)[:5]
+    sketch, photo, engine = tokens(8, 3), tokens(9, 4), TorchEngine(network)
+    logit = float(engine.relate(sketch, photo)[0])
+    score = float(sigmoid(np.float64(logit)))
+    found = influential_pairs(engine, sketch, photo, score, count=5)
+    pair = aligned(network, sketch, photo)
+    drops = {
+        (i, j): float((score - sigmoid(np.float64(logit - lost_without(pair, i, j)))) / score)
+        for i in range(8)
+        for j in range(9)
+    }
+    expected = sorted((drop for drop in drops.values() if drop > 1e-6), reverse=True)[:5]
     assert [influence.drop for influence in found] == pytest.approx(expected, abs=1e-4)
     assert expected[0] > 1e-3
-    best = drops.index(max(drops))
-    row, column = divmod(best, kernel.shape[1])
-    cells = int(pair[0].positions[0, row]), int(pair[1].positions[0, column])
+    row, column = max(drops, key=lambda place: drops[place])
+    cells = int(sketch.positions[0, row]), int(photo.positions[0, column])
     assert cells == (found[0].sketch_cell, found[0].photo_cell)
 
 
 def test_where_no_pair_has_a_place_or_a_score_there_is_no_influence() -> None:
-    assert influential_pairs(tiny_network(methods=("ret",), best_method="ret"), tokens(6, 1), tokens(6, 2)) == ()
-    assert influential_pairs(tiny_network(relation="kernel-mlp"), tokens(6, 1), tokens(6, 2)) == ()
+    untrained = tiny_network(methods=("ret",), best_method="ret")
+    assert explain(untrained, image(0, untrained), image(1, untrained)).influence == ()
+    by_blocks = TorchEngine(tiny_network(relation="kernel-mlp"))
+    assert influential_pairs(by_blocks, tokens(6, 1), tokens(6, 2), 0.5) == ()

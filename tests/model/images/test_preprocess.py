@@ -7,7 +7,6 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
@@ -96,9 +95,9 @@ def test_prepared_pictures_are_normalised_float32(preprocessing: Preprocessing) 
     small = replace(preprocessing, image_size=64, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))
     for modality in ("sketch", "photo"):
         tensor = small.prepare(drawing("house"), modality)
-        assert (tensor.shape, tensor.dtype) == ((3, 64, 64), torch.float32)
-        white = tensor.amax(dim=(1, 2))
-        torch.testing.assert_close(white, torch.tensor([1.0, 2.4, 3.5]))
+        assert tensor.shape == (3, 64, 64)
+        assert tensor.dtype == np.float32
+        np.testing.assert_allclose(tensor.max(axis=(1, 2)), [1.0, 2.4, 3.5], rtol=1e-6)
 
 
 @both
@@ -200,7 +199,7 @@ def test_a_blank_sketch_is_told(preprocessing: Preprocessing, blank: Image.Image
 @both
 def test_a_photo_serves_as_a_query(preprocessing: Preprocessing) -> None:
     for shape in SHAPES:
-        assert preprocessing.prepare(photo(shape), "sketch").isfinite().all()
+        assert np.isfinite(preprocessing.prepare(photo(shape), "sketch")).all()
 
 
 @both

@@ -129,7 +129,7 @@ def test_a_checkpoint_is_loaded_scored_and_explained_like_others(shared: bool, t
     explained = matcher.explain(drawing("star", 96, 1), photo("star", 96, 2))
     assert explained.sketch.blocks.shape == (4, 2, 4, 4)
     assert (explained.sketch_to_photo, explained.relation_score) == (None, None)
-    sums = explained.photo.blocks.sum(dim=(2, 3))
+    sums = explained.photo.blocks.sum(axis=(2, 3))
     assert ((sums > 0.5) & (sums < 1)).all(), "class token and prompts have the rest"
 
 

@@ -3,17 +3,17 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
-from model.checkpoint import file_sha256, load_network, photo_side_state, save_checkpoint, save_photo_side
+from model.checkpoint import load_network, photo_side_state, save_checkpoint, save_photo_side
 from model.commands import main
+from model.engine import Calibration, ModelConfig, file_sha256, preset, sketch_variants, unit
 from model.errors import ModelError
-from model.explanation import observe
 from model.matcher import Matcher, load
-from model.network import Calibration, ModelConfig, Network, Tokens, preset
+from model.network import Network, Tokens, TorchEngine
 from model.network.encoder import EncoderTrace
 from model.network.ret_network import Prior
 from model.network.two_sided import TwoSidedEncoder, cells_of_patches
@@ -149,11 +149,11 @@ def test_checkpoints_on_one_photo_side_share_their_indexes_and_others_do_not(tmp
     changed.load_state_dict(changed.state_dict() | {"ret_term.scale": torch.tensor(3.0)})
     second = written(tmp_path, changed, "second.safetensors")
     assert file_sha256(first) != file_sha256(second)
-    assert load(first, dtype=torch.float32).photo_sha256 == load(second, dtype=torch.float32).photo_sha256
+    assert load(first, dtype="float32").photo_sha256 == load(second, dtype="float32").photo_sha256
     other = tmp_path / "other"
     other.mkdir()
-    third = load(written(other, two_sided(seed=5)), dtype=torch.float32)
-    assert third.photo_sha256 != load(first, dtype=torch.float32).photo_sha256
+    third = load(written(other, two_sided(seed=5)), dtype="float32")
+    assert third.photo_sha256 != load(first, dtype="float32").photo_sha256
 
 
 def test_a_damaged_photo_side_is_refused(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_in_bfloat16_both_sides_point_where_they_point_in_float32() -> None:
 
 
 def test_a_pair_of_a_two_sided_network_is_explained_by_all_patches_of_the_photo_with_the_score_of_a_search() -> None:
-    matcher = Matcher(two_sided(), "made here", variants=1)
+    matcher = Matcher(TorchEngine(two_sided()), "made here", variants=1)
     sketch = Image.new("RGB", (200, 200), "white")
     ImageDraw.Draw(sketch).ellipse([40, 50, 150, 160], outline="black", width=5)
     photo = Image.effect_noise((120, 90), 80).convert("RGB")
@@ -194,14 +194,14 @@ def test_a_pair_of_a_two_sided_network_is_explained_by_all_patches_of_the_photo_
 
 def test_the_patches_of_a_photo_that_a_search_compares_are_among_those_that_explain_it() -> None:
     network = two_sided()
-    seen = observe(network, torch.randn(1, 3, 112, 112), "photo")
+    seen = TorchEngine(network).observe(torch.randn(1, 3, 112, 112).numpy(), "photo")
     assert seen.everything is not None
-    assert torch.equal(seen.everything.ret, seen.tokens.ret)
-    assert torch.equal(seen.everything.patches[0, seen.tokens.positions[0]], seen.tokens.patches[0])
+    assert np.array_equal(seen.everything.ret, seen.tokens.ret)
+    assert np.array_equal(seen.everything.patches[0, seen.tokens.positions[0]], seen.tokens.patches[0])
     assert seen.local is not None
-    assert seen.local.shape == (1, SMALL.grid**2, SMALL.width)
-    torch.testing.assert_close(seen.local.norm(dim=-1), torch.ones(1, SMALL.grid**2))
-    sketch = observe(network, drawing(1)[None], "sketch")
+    assert seen.local.shape == (SMALL.grid**2, SMALL.width)
+    np.testing.assert_allclose(np.linalg.norm(seen.local, axis=-1), 1, rtol=1e-5)
+    sketch = TorchEngine(network).observe(drawing(1)[None].numpy(), "sketch")
     assert sketch.everything is None
     assert sketch.local is None
 
@@ -211,9 +211,9 @@ def test_a_photo_has_the_same_tokens_whether_or_not_the_last_block_computes_thos
     dtype: torch.dtype, tolerance: float
 ) -> None:
     network, photo = two_sided().set_precision(dtype), torch.randn(1, 3, 112, 112)
-    alone, traced = network.encode(photo, "photo"), observe(network, photo, "photo").tokens
-    assert torch.equal(alone.positions, traced.positions)
-    torch.testing.assert_close(alone.features, traced.features, atol=tolerance, rtol=0)
+    alone, traced = network.encode(photo, "photo"), TorchEngine(network).observe(photo.numpy(), "photo").tokens
+    assert np.array_equal(alone.positions.numpy(), traced.positions)
+    np.testing.assert_allclose(alone.features.float().numpy(), traced.features, atol=tolerance)
 
 
 def test_the_summary_of_a_sketch_stays_with_it_and_has_the_mean_direction_of_its_variants() -> None:
@@ -225,13 +225,12 @@ def test_the_summary_of_a_sketch_stays_with_it_and_has_the_mean_direction_of_its
     assert again.summary is not None
     assert torch.equal(again.summary.float(), tokens.summary)
     assert torch.equal(again.ret.float(), tokens.ret)
-    matcher = Matcher(network, "0" * 64, variants=3)
-    seen = matcher.encode(drawing(1)[None], "sketch").summary
-    each = network.encode(matcher.variants_of(drawing(1), "sketch"), "sketch").summary
+    matcher = Matcher(TorchEngine(network), "0" * 64, variants=3)
+    seen = matcher.encode(drawing(1)[None].numpy(), "sketch").summary
+    each = matcher.engine.encode(sketch_variants(drawing(1).numpy(), 3), "sketch").summary
     assert seen is not None
     assert each is not None
-    mean = each.mean(dim=0, keepdim=True)
-    assert torch.allclose(F.normalize(seen), F.normalize(mean), atol=1e-5)
+    np.testing.assert_allclose(unit(seen[0]), unit(each.mean(axis=0)), atol=1e-3)
     assert network.encode(torch.randn(1, 3, 112, 112), "photo").summary is None
 
 

@@ -17,9 +17,10 @@ from gensim.models import KeyedVectors
 from safetensors.torch import save_file
 
 from indexer import Request, build, open_index
-from model.checkpoint.file import load_network, read_metadata
+from model.checkpoint.file import load_network
 from model.commands import main
 from model.datasets.corpus import data_folder, read_split
+from model.engine import read_metadata
 from model.errors import ModelError
 from model.matcher import load
 from model.network import AnchorNetwork, anchor_network_from

@@ -9,9 +9,10 @@ from safetensors.torch import save_file
 
 from model.checkpoint.file import load_network, save_checkpoint
 from model.commands import main
+from model.engine import Tokens
 from model.errors import ModelError
 from model.matcher import Matcher, load
-from model.network.tokens import Tokens
+from model.network import TorchEngine
 from model.papers.word_vectors import WordVectors, read_synonyms
 from model.papers.zse.two_sided import class_places
 from model.papers.zse.words import (
@@ -153,11 +154,11 @@ def test_a_vocabulary_finds_the_photos_of_a_class_and_is_made_anew(tmp_path: Pat
     corpus = write_class_folders(tmp_path, seeds=range(4), shapes=SHAPES[:3])
     before = with_words(tiny_network(), (("dog",),))
     after = with_vocabulary(before, corpus.photos, torch.zeros(len(corpus.photos), 0), ())
-    matcher = Matcher(after, "0")
+    matcher = Matcher(TorchEngine(after), "0")
     assert matcher.words == tuple(sorted(SHAPES[:3]))
-    images = torch.stack([matcher.prepare(matcher.open(p.path, "photo"), "photo") for p in corpus.photos])
+    images = np.stack([matcher.prepare(matcher.open(p.path, "photo"), "photo") for p in corpus.photos])
     photos = matcher.encode(images, "photo")
-    best = matcher.word_scores(photos, range(3)).argmax(dim=1).tolist()
+    best = matcher.word_scores(photos, range(3)).argmax(axis=1).tolist()
     assert [corpus.photos[row].label for row in best] == list(matcher.words)
     assert matcher.guesses(photos[:1]) == (), "there was no sketch to calibrate guesses on"
 
@@ -167,12 +168,12 @@ def test_guesses_are_learned_from_sketches_and_calibrated_on_others(tmp_path: Pa
     beliefs = torch.zeros(len(corpus.photos), 0)
     drawn, others = corpus.sketches[::2], corpus.sketches[1::2]
     network = with_vocabulary(tiny_network(), corpus.photos, beliefs, others, drawn)
-    matcher = Matcher(network, "0", variants=1)
+    matcher = Matcher(TorchEngine(network), "0", variants=1)
     assert [matcher.words[number] for number in network.config.drawn] == sorted(SHAPES[:3])
-    images = torch.stack([matcher.prepare(matcher.open(s.path, "sketch"), "sketch") for s in drawn])
+    images = np.stack([matcher.prepare(matcher.open(s.path, "sketch"), "sketch") for s in drawn])
     sketches = matcher.encode(images, "sketch")
     assert network.vocabulary is not None
-    best = network.vocabulary.things(sketches).argmax(dim=1).tolist()
+    best = network.vocabulary.known().things(sketches).argmax(axis=1).tolist()
     assert [sorted(SHAPES[:3])[number] for number in best] == [sketch.label for sketch in drawn]
     alone = [sketch for sketch in drawn if sketch.label == SHAPES[0]]
     assert with_vocabulary(tiny_network(), corpus.photos, beliefs, others, alone).config.drawn == ()
@@ -197,7 +198,7 @@ def test_the_command_gives_a_checkpoint_words(
     found = load_network(tmp_path / "out.safetensors")
     for name, tensor in network.half().float().state_dict().items():
         assert torch.equal(found.state_dict()[name], tensor)
-    assert len(load(tmp_path / "out.safetensors").guesses(Tokens.of_ret(torch.randn(1, 32)))) <= 3
+    assert len(load(tmp_path / "out.safetensors").guesses(Tokens.of_ret(np.ones((1, 32), np.float32)))) <= 3
     assert main([*command, "nowhere/out.safetensors"]) == 2
     assert "no folder nowhere" in capsys.readouterr().err
 

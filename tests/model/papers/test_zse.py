@@ -7,19 +7,20 @@ import json
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.checkpoint.file import load_network, read_metadata, save_checkpoint
+from model.checkpoint.file import load_network, save_checkpoint
 from model.commands import main
 from model.datasets.corpus import Corpus
 from model.datasets.tasks import Task
+from model.engine import Floats, Method, read_metadata, sigmoid
 from model.errors import ModelError
 from model.evaluation import calibrated, encoded, measure, relevance, score_matrices, trained_matcher
 from model.evaluation.calibration import DIFFUSIONS
 from model.metrics import category_metrics
-from model.network import Method
 from model.network.tokens import Tokens
 from model.network.zse import Network
 from model.papers.pictures import TrainingSet, training_set
@@ -90,13 +91,13 @@ def test_a_trained_network_is_offered_with_the_method_that_is_best_on_validation
     matcher = trained_matcher(trainer.average)
     queries, gallery = encoded(matcher, corpus)
     logits, distances = matcher.relation_logits(queries, gallery), matcher.ret_distances(queries, gallery)
-    scores: dict[Method, torch.Tensor] = {
-        "rn": logits.sigmoid(),
+    scores: dict[Method, Floats] = {
+        "rn": sigmoid(logits),
         "ret": -distances,
-        "fused": logits - chosen.fusion * distances,
+        "fused": logits - np.float32(chosen.fusion) * distances,
     }
     after = {
-        method: category_metrics(diffused(found, gallery.ret, chosen.diffusion, method).numpy(), relevance(corpus))
+        method: category_metrics(diffused(found, gallery.ret, chosen.diffusion, method), relevance(corpus))
         for method, found in scores.items()
     }
     assert after[best]["map_all"] == max(figure["map_all"] for figure in after.values())

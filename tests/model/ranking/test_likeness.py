@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,7 +13,7 @@ from PIL import Image
 import model
 from indexer.samples import draw_photo
 from model import ranking
-from model.network import Tokens
+from model.engine import Floats, Tokens, unit
 from model.ranking import (
     ALIKE,
     LOOK,
@@ -31,16 +30,16 @@ from model.ranking import (
 from tests.pictures import SHAPES, photo
 
 
-def of_all_lengths(seed: int, photos: int) -> torch.Tensor:
+def of_all_lengths(seed: int, photos: int) -> Floats:
     """[Ret] in a few loose groups, of all lengths."""
-    generator = torch.Generator().manual_seed(seed)
-    groups = torch.randn(4, 8, generator=generator)
-    ret = groups[torch.arange(photos) % 4] + 0.7 * torch.randn(photos, 8, generator=generator)
-    return ret * torch.exp(torch.randn(photos, 1, generator=generator))
+    generator = np.random.default_rng(seed)
+    ret = generator.standard_normal((4, 8))[np.arange(photos) % 4] + 0.7 * generator.standard_normal((photos, 8))
+    return (ret * np.exp(generator.standard_normal((photos, 1)))).astype(np.float32)
 
 
-def mean_direction(ret: torch.Tensor) -> torch.Tensor:
-    return F.normalize(ret, dim=1).mean(dim=0)
+def mean_direction(ret: Floats) -> Floats:
+    mean: Floats = unit(ret).mean(axis=0)
+    return mean
 
 
 @settings(max_examples=40, deadline=None)
@@ -48,27 +47,26 @@ def mean_direction(ret: torch.Tensor) -> torch.Tensor:
 def test_it_is_the_highest_cosine_of_what_is_left_without_the_mean(seed: int, photos: int, examples: int) -> None:
     ret, others = of_all_lengths(seed, photos), of_all_lengths(seed + 1, examples)
     mean = mean_direction(of_all_lengths(seed + 2, 50))
-    expected = (centred(ret, mean) @ centred(others, mean).T).max(dim=1).values
+    expected = (centred(ret, mean) @ centred(others, mean).T).max(axis=1)
     assert likeness_to(others, ret, mean) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_photo_that_is_exactly_the_mean_is_like_no_photo() -> None:
-    same = torch.ones(3, 8)
+    same = np.ones((3, 8), np.float32)
     assert likeness_to(same[:1], same, mean_direction(same)).tolist() == [0, 0, 0]
     assert likeness_to(same[:1], same[:0], mean_direction(same)).tolist() == []
 
 
-def gallery(seed: int, photos: int, groups: int = 4) -> torch.Tensor:
+def gallery(seed: int, photos: int, groups: int = 4) -> Floats:
     """[Ret] in a few loose groups, with something that all of them share."""
-    generator = torch.Generator().manual_seed(seed)
-    middles = torch.randn(groups, 8, generator=generator)
-    ret = middles[torch.randint(groups, (photos,), generator=generator)]
-    return 3 * (ret + 0.5 * torch.randn(photos, 8, generator=generator) + 0.7)
+    generator = np.random.default_rng(seed)
+    ret = generator.standard_normal((groups, 8))[generator.integers(groups, size=photos)]
+    return (3 * (ret + 0.5 * generator.standard_normal((photos, 8)) + 0.7)).astype(np.float32)
 
 
-def walked(ret: torch.Tensor, mean: torch.Tensor, threshold: float) -> list[int]:
-    unit = F.normalize(F.normalize(ret.float(), dim=1) - mean, dim=1)
-    cosines = (unit @ unit.T).tolist()
+def walked(ret: Floats, mean: Floats, threshold: float) -> list[int]:
+    directions = unit(unit(ret) - mean)
+    cosines = (directions @ directions.T).tolist()
     firsts: list[int] = []
     kinds: list[int] = []
     for row in range(len(ret)):
@@ -89,7 +87,7 @@ def test_a_photo_joins_the_first_kind_whose_first_photo_it_looks_like(seed: int,
     ret = gallery(seed, photos)
     mean = mean_direction(gallery(seed + 1, 50))
     found = kinds_of(ret, mean, threshold)
-    assert found.dtype == torch.int64
+    assert found.dtype == np.int64
     assert found.tolist() == walked(ret, mean, threshold)
 
 
@@ -98,12 +96,15 @@ GRID = 4
 
 def pictures(seed: int, count: int, patches: int = 5) -> Tokens:
     """Pictures of which some are nearly alike, with tokens at some cells of the grid."""
-    generator = torch.Generator().manual_seed(seed)
-    kinds = torch.randint(3, (count,), generator=generator)
-    features = torch.randn(3, patches + 1, 6, generator=generator)[kinds]
-    features = features + 0.3 * torch.randn(features.shape, generator=generator)
-    cells = [torch.randperm(GRID * GRID, generator=generator)[:patches].sort().values for _ in range(count)]
-    return Tokens(features, torch.stack(cells) if cells else torch.empty(0, patches, dtype=torch.int64))
+    generator = np.random.default_rng(seed)
+    features = generator.standard_normal((3, patches + 1, 6))[generator.integers(3, size=count)]
+    features += 0.3 * generator.standard_normal(features.shape)
+    cells = [np.sort(generator.permutation(GRID * GRID)[:patches]) for _ in range(count)]
+    return Tokens(features.astype(np.float32), np.array(cells, np.int64).reshape(count, patches))
+
+
+def cosine(one: Floats, other: Floats) -> float:
+    return float(unit(one) @ unit(other))
 
 
 def plain_sameness(tokens: Tokens, one: int, other: int) -> float:
@@ -113,7 +114,7 @@ def plain_sameness(tokens: Tokens, one: int, other: int) -> float:
             found = 0.0
             for another, place in zip(tokens.patches[there], tokens.positions[there].tolist(), strict=True):
                 if abs(cell // GRID - place // GRID) <= 1 and abs(cell % GRID - place % GRID) <= 1:
-                    found = max(found, float(F.cosine_similarity(patch, another, dim=0)))
+                    found = max(found, cosine(patch, another))
             total += found
         return total / len(tokens.positions[here])
 
@@ -126,7 +127,7 @@ def test_each_photo_is_compared_with_the_most_similar_ones_before_it(seed: int, 
     ret = pictures(seed, count).ret
     expected = []
     for later in range(count):
-        cosines = [(float(F.cosine_similarity(ret[later], ret[place], dim=0)), place) for place in range(later)]
+        cosines = [(cosine(ret[later], ret[place]), place) for place in range(later)]
         nearest = sorted(cosines, reverse=True)[:LOOKED_AT]
         expected += [(later, place) for cosine, place in nearest if cosine > LOOK]
     assert [tuple(pair) for pair in pairs_to_compare(ret).tolist()] == expected
@@ -136,19 +137,19 @@ def test_each_photo_is_compared_with_the_most_similar_ones_before_it(seed: int, 
 @given(seed=st.integers(0, 1000), count=st.integers(2, 6), batch=st.integers(1, 4))
 def test_sameness_is_what_the_best_matches_nearby_say(seed: int, count: int, batch: int) -> None:
     tokens = pictures(seed, count)
-    pairs = torch.tensor([(one, other) for one in range(count) for other in range(count)])
+    pairs = np.array([(one, other) for one in range(count) for other in range(count)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "_PAIRS", batch)
         found = sameness(tokens, pairs, GRID)
-    expected = torch.tensor([plain_sameness(tokens, one, other) for one, other in pairs.tolist()])
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(found[pairs[:, 0] == pairs[:, 1]], torch.ones(count))
+    expected = [plain_sameness(tokens, one, other) for one, other in pairs.tolist()]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found[pairs[:, 0] == pairs[:, 1]], 1, atol=1e-5)
 
 
 def test_without_patch_tokens_only_ret_decides() -> None:
-    angles = torch.tensor([0.0, 0.5 * (1 - SAME_BY_RET), 1.0])
-    ret = torch.stack([angles.cos(), angles.sin()], dim=1)
-    pairs = torch.tensor([(1, 0), (2, 0), (2, 1)])
+    angles = np.array([0.0, 0.5 * (1 - SAME_BY_RET), 1.0], np.float32)
+    ret = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    pairs = np.array([(1, 0), (2, 0), (2, 1)])
     assert sameness(Tokens.of_ret(ret), pairs, GRID).tolist() == [1.0, 0.0, 0.0]
     assert sameness(Tokens.of_ret(ret), pairs[:0], GRID).tolist() == []
 
@@ -167,7 +168,7 @@ def saved(picture: Image.Image, quality: int = 85) -> bytes:
 
 
 def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart() -> None:
-    matcher = model.load("default", dtype=torch.float32)
+    matcher = model.load()
     originals = [photo(shape, 512, seed=number) for number, shape in enumerate(SHAPES[:2])]
     copies = []
     for original in originals:
@@ -182,7 +183,7 @@ def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart(
     others += [draw_photo("star", 1), draw_photo("star", 3), draw_photo("star", 4)]
     others += [draw_photo("bicycle", 1), draw_photo("bicycle", 4)]
     opened = [*originals, *(matcher.open(data, "photo") for data in copies), *others]
-    tokens = matcher.encode(torch.stack([matcher.prepare(picture, "photo") for picture in opened]), "photo")
+    tokens = matcher.encode(np.stack([matcher.prepare(picture, "photo") for picture in opened]), "photo")
     grid = matcher.config.grid
     pairs = pairs_to_compare(tokens.ret)
     same = pairs[sameness(tokens, pairs, grid) > SAME].tolist()

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from indexer import Index, PhotoUnavailable
 from model import Matcher
 from model.decoding import Job
-from model.explanation import cut
+from model.engine import unit
 from model.images import Pixels
 from model.images.files import open_image
 from model.ranking import centred
-from service.errors import ClientGone
-from service.explain import nearest
-from service.explain.nearest import rebuild_from_gallery
 from service.explain.response import explain
 from service.schemas.explain import ExplainParams, ExplainResponse
 from service.schemas.query import SearchQuery
@@ -67,8 +62,8 @@ def test_the_photos_are_explained_in_the_order_asked_for_as_the_network_explains
     for explained in response.photos:
         image = open_image(gallery / index.photo(explained.id).paths[0])
         wanted = matcher.explain(draw_sketch(), image)
-        assert explained.relation_score == wanted.relation_score
-        assert explained.ret_distance == wanted.ret_distance
+        assert explained.relation_score == pytest.approx(wanted.relation_score, abs=1e-4)
+        assert explained.ret_distance == pytest.approx(wanted.ret_distance, abs=1e-4)
         assert explained.sketch_cells == wanted.sketch_cells.tolist()
         assert explained.photo_cells == wanted.photo_cells.tolist()
         np.testing.assert_allclose(explained.correspondence, wanted.correspondence, atol=5.1e-4)
@@ -79,8 +74,8 @@ def test_the_photos_are_explained_in_the_order_asked_for_as_the_network_explains
         np.testing.assert_allclose(explained.cross_attention.sketch_to_photo, wanted.ret_to_photo, atol=5.1e-5)
         np.testing.assert_allclose(explained.cross_attention.photo_to_sketch, wanted.ret_to_sketch, atol=5.1e-5)
         for side, shown in ((wanted.sketch, response.sketch), (wanted.photo, explained)):
-            np.testing.assert_allclose(shown.attention, side.heads.flatten(1), atol=5.1e-5)
-            np.testing.assert_allclose(shown.attention_layers, side.layers.flatten(1), atol=5.1e-5)
+            np.testing.assert_allclose(shown.attention, side.heads.reshape(len(side.heads), -1), atol=5.1e-5)
+            np.testing.assert_allclose(shown.attention_layers, side.layers.reshape(len(side.layers), -1), atol=5.1e-5)
             assert shown.kept == [np.flatnonzero(kept).tolist() for kept in side.kept]
         assert (explained.photo_url, explained.thumbnail_url) == (
             f"/photos/{explained.id}",
@@ -103,7 +98,6 @@ def test_the_pictures_shown_are_the_squares_the_network_saw(
 def test_the_answer_says_what_it_was_made_with(response: ExplainResponse, index: Index, matcher: Matcher) -> None:
     assert (response.grid, response.method) == (GRID, matcher.best_method)
     assert (response.generation, response.model) == (index.generation, matcher.config.name)
-    assert response.rebuilt == []
     stages = response.timings_ms
     assert stages.total == pytest.approx(sum(stages.model_dump(exclude={"total"}).values()), abs=0.01)
 
@@ -125,25 +119,16 @@ def test_a_liked_photo_takes_the_place_of_the_sketch(index: Index, matcher: Matc
     np.testing.assert_allclose(np.diag(same.correspondence), 1, atol=1e-3)
     images = [open_image(gallery / index.photo(number).paths[0]) for number in (5, 12)]
     liked, photo = (matcher.encode(matcher.prepare(image, "photo")[None], "photo") for image in images)
-    here, there = (torch.nn.functional.normalize(tokens.ret) for tokens in (liked, photo))
-    assert other.ret_distance == pytest.approx(float(torch.dist(here, there)), abs=1e-4)
-    mean = torch.cat([liked.patches[0], photo.patches[0]]).mean(dim=0)
-    everything = torch.cosine_similarity((liked.patches[0] - mean)[:, None], (photo.patches[0] - mean)[None], dim=-1)
+    here, there = (unit(tokens.ret) for tokens in (liked, photo))
+    assert other.ret_distance == pytest.approx(float(np.linalg.norm(here - there)), abs=1e-4)
+    mean = np.concatenate([liked.patches[0], photo.patches[0]]).mean(axis=0)
+    everything = unit(liked.patches[0] - mean) @ unit(photo.patches[0] - mean).T
     rows = [liked.positions[0].tolist().index(cell) for cell in other.sketch_cells]
     columns = [photo.positions[0].tolist().index(cell) for cell in other.photo_cells]
     np.testing.assert_allclose(other.correspondence, everything[rows][:, columns], atol=2e-3)
     assert [match.sketch_cell for match in other.matches] != []
     # Neither cross-attention nor the relation network has a part in it.
     assert (other.relation_score, other.cross_attention, other.influence) == (None, None, [])
-
-
-def test_a_liked_photo_is_put_together_from_other_photos(index: Index, matcher: Matcher) -> None:
-    alone, other, together = liking(index, matcher, 5, 5, 12, rebuild="photos").rebuilt
-    assert [one.source for one in (alone, other, together)] == ["photo", "photo", "photos"]
-    # The closest patches of a photo are its own.
-    assert alone.image == together.image != other.image
-    (gallery_wide,) = liking(index, matcher, 5, 12, rebuild="gallery").rebuilt
-    assert gallery_wide.source == "gallery"
 
 
 @pytest.fixture
@@ -168,88 +153,6 @@ def test_photos_that_changed_or_are_gone_are_not_explained(own: tuple[Index, Mat
     assert answer(index, matcher, sketch, 3).photos[0].id == 3
 
 
-def test_rebuilding_from_photos_gives_each_by_itself_and_the_first_three_together(
-    index: Index, matcher: Matcher, sketch: bytes, response: ExplainResponse, gallery: Path
-) -> None:
-    rebuilt = answer(index, matcher, sketch, 5, 12, 9, 7, rebuild="photos").rebuilt
-    assert [(r.source, r.photo) for r in rebuilt] == [("photo", n) for n in (5, 12, 9, 7)] + [("photos", None)]
-    alone = answer(index, matcher, sketch, 5, rebuild="photos").rebuilt
-    assert alone == rebuilt[:1]
-    square = matcher.preprocessing.pixels(open_image(gallery / index.photo(5).paths[0]), "photo")
-    image = np.asarray(decoded(rebuilt[0].image))
-    explained = response.photos[0]
-    for match in explained.matches:
-        assert np.array_equal(cut(image, match.sketch_cell, GRID), cut(square, match.photo_cell, GRID))
-    for cell in set(range(GRID**2)) - set(explained.sketch_cells):
-        assert (cut(image, cell, GRID) == 255).all()
-
-
-def nearest_by_hand(index: Index, matcher: Matcher, root: Path, k: int, gone: frozenset[int] = frozenset()) -> Pixels:
-    """The sketch rebuilt from the whole index, every patch of every photo compared at once, 2k of them considered."""
-    drawn = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
-    patches, squares = [], {}
-    for cluster in range(index.cluster_count):
-        tokens = index.photo_tokens(index.vectors.rows_of(cluster))
-        for n, number in enumerate(index.cluster_ids(cluster).tolist()):
-            if number not in gone:
-                image = open_image(root / index.photo(number).paths[0])
-                squares[number] = matcher.preprocessing.pixels(image, "photo")
-            for cell, token in zip(tokens.positions[n].tolist(), tokens.patches[n].float(), strict=True):
-                patches.append((number, cell, token))
-    canvas = np.full((GRID * SIDE, GRID * SIDE, 3), 255, np.uint8)
-    everything = torch.stack([token for *_, token in patches])
-    for cell, token in zip(drawn.positions[0].tolist(), drawn.patches[0], strict=True):
-        order = torch.cosine_similarity(everything, token[None]).argsort(descending=True)[: 2 * k].tolist()
-        there = [patches[i] for i in order if patches[i][0] not in gone][:k]
-        if there:
-            mean = np.mean([cut(squares[number], place, GRID) for number, place, _ in there], axis=0)
-            top, left = cell // GRID * SIDE, cell % GRID * SIDE
-            canvas[top : top + SIDE, left : left + SIDE] = np.rint(mean)
-    return canvas
-
-
-@pytest.mark.parametrize("k", [1, 3])
-def test_rebuilding_from_the_gallery_averages_the_nearest_patches_of_all_photos(
-    index: Index, matcher: Matcher, sketch: bytes, gallery: Path, k: int
-) -> None:
-    (rebuilt,) = answer(index, matcher, sketch, 1, rebuild="gallery", neighbours=k).rebuilt
-    assert (rebuilt.source, rebuilt.photo) == ("gallery", None)
-    assert np.array_equal(np.asarray(decoded(rebuilt.image)), nearest_by_hand(index, matcher, gallery, k))
-    assert index.photo_count == PHOTOS
-
-
-def test_rebuilding_from_the_gallery_ends_when_nobody_waits_for_it(
-    index: Index, matcher: Matcher, sketch: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(nearest, "BATCH", PHOTOS // 3)
-    asked: list[bool] = []
-
-    def gone() -> bool:
-        asked.append(len(asked) == 2)
-        return asked[-1]
-
-    params = ExplainParams(photo=[1], rebuild="gallery")
-    with pytest.raises(ClientGone):
-        explain(Searcher(index, matcher), prepared(matcher, sketch), params, originals=True, gone=gone)
-    assert asked == [False, False, True]
-
-
-def test_rebuilding_from_the_gallery_passes_over_photos_that_are_gone(own: tuple[Index, Matcher, Path]) -> None:
-    index, matcher, root = own
-    tokens = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
-    searched = Searcher(index, matcher).gallery
-    before = rebuild_from_gallery(searched, matcher, tokens, 3)
-    gone = frozenset({1, 4})
-    for number in gone:
-        (root / index.photo(number).paths[0]).unlink()
-    after = rebuild_from_gallery(searched, matcher, tokens, 3)
-    assert np.array_equal(np.asarray(after), nearest_by_hand(index, matcher, root, 3, gone))
-    assert not np.array_equal(np.asarray(before), np.asarray(after))
-    shutil.rmtree(root)
-    blank = rebuild_from_gallery(searched, matcher, tokens, 5)
-    assert (np.asarray(blank) == 255).all()
-
-
 def test_the_photos_nearest_to_a_sketch_are_the_first_of_a_search_by_ret_before_diffusion(
     searcher: Searcher, response: ExplainResponse, sketch: bytes
 ) -> None:
@@ -272,8 +175,8 @@ def by_hand(index: Index, photo: int) -> dict[int, float]:
     """Computes each photo's likeness to one of the index, the cosine of their [Ret] without the mean; nearest first."""
     directions = centred(index.vectors.of())
     cosines = directions @ directions[index.ids.tolist().index(photo)]
-    order = cosines.argsort(descending=True)
-    return dict(zip(index.ids[order.numpy()].tolist(), cosines[order].tolist(), strict=True))
+    order = np.argsort(-cosines)
+    return dict(zip(index.ids[order].tolist(), cosines[order].tolist(), strict=True))
 
 
 def test_the_photos_nearest_to_a_photo_are_those_that_diffusion_would_take_scores_from(
@@ -301,4 +204,4 @@ def test_no_nearest_photos_are_named_where_none_are_wanted(searcher: Searcher) -
     assert (bare.nearest, bare.photos[0].nearest) == ([], [])
     everything = explain(searcher, None, ExplainParams(photo=[1], like=7, nearest=20), originals=True)
     assert len(everything.photos[0].nearest) == 20
-    assert torch.tensor([one.cosine for one in everything.nearest]).diff().le(0).all()
+    assert (np.diff([one.cosine for one in everything.nearest]) <= 0).all()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,21 +19,18 @@ from model.terminal import Refusal
 from service.commands import main
 from service.commands.explain import explain
 from service.engine import Engine
-from service.errors import BadInvocation, BadSearch, ClientGone
+from service.errors import BadInvocation, BadSearch
 from service.explain.files import ExplainedFiles, best_of_index, write_explanation, write_file
 from service.schemas import SearchQuery
-from service.schemas.explain import ExplainParams, ExplainResponse
+from service.schemas.explain import ExplainResponse
 from service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, Browser, wait
-from tests.patience import PATIENCE, wait_for
 from tests.pictures import drawing, encoded, photo
 from tests.requirements import needs_browser
 from tests.searching import Searcher
 from tests.service.looking import axe_complaints
-from tests.service.served import Served
 from tests.service.small_gallery import draw_sketch
-from tests.service.talk import connect
 
 SHAPES = ("circle", "star")
 
@@ -80,7 +76,6 @@ def test_an_explanation_is_one_page_and_its_data(place: Place, tmp_path: Path) -
     document = explained(data.parent)
     assert (document.kind, document.grid, document.model) == ("sketch", 4, searcher.matcher.config.name)
     assert [one.path for one in document.photos] == [one.name for one in photos]
-    assert [one.source for one in document.rebuilt] == ["photo", "photo", "photos"]
     for one, named in zip(document.photos, photos, strict=True):
         assert one.relation_score == searcher.matcher.explain(draw_sketch(), named.image).relation_score
         assert one.influence
@@ -130,10 +125,9 @@ def test_the_page_shows_every_view_from_the_disk_as_the_service_does(files: Path
         driver.get((files / "explanation.html").as_uri())
         wait(driver).until(lambda d: d.execute_script("return !document.getElementById('why-body').hidden"))
         assert shown(driver, "why-photos") == ["1: <b>stranger<!--.png", "2: 1.png"]
-        for view in ("nearest", "look", "kept", "pairs", "rebuilt", "parts"):
+        for view in ("nearest", "look", "kept", "pairs", "parts"):
             driver.execute_script(f"document.querySelector('[name=why-view][value={view}]').click()")
             assert not axe_complaints(driver)
-        assert shown(driver, "why-rebuilt") == ["From <b>stranger<!--.png", "From 1.png", "From 2 photos together"]
         ranks = driver.execute_script(
             "return [...document.querySelectorAll('#why-nearest > li > .says')].map((one) => one.textContent)"
         )
@@ -273,26 +267,6 @@ def test_what_cannot_be_compared_is_refused_with_its_reason(http: httpx.Client, 
     ):
         answer = http.post(f"/explain?{query}", content=body)
         assert (answer.status_code, words in answer.json()["error"]["message"]) == (status, True), answer.text
-
-
-def test_an_explanation_is_told_when_its_client_has_gone(
-    server: Served, sketch: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun, told = threading.Event(), threading.Event()
-
-    def explain(_: Engine, __: bytes, ___: ExplainParams, gone: Callable[[], bool]) -> ExplainResponse:
-        begun.set()
-        while not gone():
-            begun.wait(PATIENCE)
-        told.set()
-        raise ClientGone("Whoever asked has hung up.")
-
-    monkeypatch.setattr(Engine, "explain", explain)
-    with connect(server) as connection:
-        head = f"POST /explain?photo=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sketch)}\r\n\r\n"
-        connection.sendall(head.encode() + sketch)
-        wait_for(begun, "the explanation has not begun")
-    wait_for(told, "the explanation was not told")
 
 
 def test_the_command_writes_an_explanation(

@@ -13,7 +13,7 @@ from starlette.datastructures import QueryParams
 
 import model
 from indexer import Index
-from model.network import MOST_VARIANTS
+from model.engine import MAX_VARIANTS
 from service.http.middleware import MOST_BYTES, MOST_PARAMETERS
 from service.settings import Settings
 from tests.patience import PATIENCE
@@ -48,7 +48,7 @@ def test_a_server_sees_a_sketch_in_as_many_variants_as_it_is_told(
         httpx.Client(base_url=alone.url, timeout=PATIENCE) as once,
     ):
         best = {}
-        for connection, variants in ((http, MOST_VARIANTS), (once, 1)):
+        for connection, variants in ((http, MAX_VARIANTS), (once, 1)):
             assert connection.get("/info").json()["model"]["variants"] == variants
             matcher = model.load(weights, variants=variants)
             drawn = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
@@ -57,7 +57,7 @@ def test_a_server_sees_a_sketch_in_as_many_variants_as_it_is_told(
             shown = matcher.encode(matcher.prepare(photo, "photo")[None], "photo")
             assert found["raw_score"] == pytest.approx(matcher.scores(drawn, shown, "ret").item(), abs=1e-3)
             best[variants] = found["raw_score"]
-    assert best[1] != pytest.approx(best[MOST_VARIANTS], abs=1e-3)
+    assert best[1] != pytest.approx(best[MAX_VARIANTS], abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,7 @@ def test_a_server_sees_a_sketch_in_as_many_variants_as_it_is_told(
         ("/explain", "", "photo must be given."),
         ("/explain", "photo=-1", "photo must be a number of digits only, not -1."),
         ("/explain", "&".join(["photo=1"] * 13), "photo must be given at most 12 times."),
-        ("/explain", "photo=1&rebuild=all", "rebuild must be 'none', 'photos' or 'gallery', not 'all'."),
-        ("/explain", "photo=1&neighbours=99", "neighbours must be at most 20, not 99."),
+        ("/explain", "photo=1&nearest=99", "nearest must be at most 20, not 99."),
     ],
     ids=lambda value: value[:24],
 )

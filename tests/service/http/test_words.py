@@ -11,10 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-import torch
 
 import model
-from indexer import ClipTowers, EmbedderEntry, Request, build, open_towers
+from indexer import EmbedderEntry, Request, build, open_towers
+from model.network import ClipTowers
 from model.terminal import BAD_INPUT
 from service.client import Client, ServiceError
 from service.commands import main
@@ -248,7 +248,7 @@ def test_a_slow_tower_slows_nobody_who_does_not_need_it(
 ) -> None:
     gate = Gate()
 
-    def slow(entry: EmbedderEntry, device: torch.device) -> ClipTowers:
+    def slow(entry: EmbedderEntry, device: str) -> ClipTowers:
         gate()
         return open_towers(entry, device)
 
@@ -272,7 +272,7 @@ def test_towers_outlive_a_generation(by_clip: Settings, tmp_path: Path, monkeypa
     assert settings.weights is not None
     loads: list[str] = []
 
-    def load(entry: EmbedderEntry, device: torch.device) -> ClipTowers:
+    def load(entry: EmbedderEntry, device: str) -> ClipTowers:
         loads.append(entry.name)
         return open_towers(entry, device)
 

@@ -110,8 +110,6 @@ def test_photos_are_compared_with_the_liked_photo_that_is_chosen(desk: Browser, 
     liked[1].click()
     wait(desk).until(lambda d: d.find_element(By.ID, "why-sketch-image").get_attribute("src") != first)
     wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
-    desk.find_element(By.XPATH, "//input[@name='why-view'][@value='rebuilt']/..").click()
-    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#why-rebuilt img"))
     asked = [url for url in browser.requested(desk) if "/explain?" in url]
     assert all("like=9" in url for url in asked[1:])
     assert "like=4" in asked[0]
@@ -129,9 +127,6 @@ def test_every_view_of_an_explanation_shows_something_else(desk: Browser, server
     desk.find_element(By.ID, "why-share").send_keys(Keys.END)
     assert text(desk, "why-share-value") == "95 %"
     assert overlays(desk) != before
-    desk.find_element(By.XPATH, "//input[@name='why-view'][@value='rebuilt']/..").click()
-    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#why-rebuilt img"))
-    assert "From all photos there are" in text(desk, "why-rebuilt")
 
 
 def test_look_alikes_of_the_drawing_and_of_a_photo_that_are_the_same_are_framed(desk: Browser, server: Served) -> None:
@@ -249,29 +244,6 @@ def test_an_answer_that_comes_after_its_dialog_was_closed_is_not_shown(desk: Bro
             run(desk, "release_decoding", number)
             assert desk.find_element(By.ID, "why-body").is_displayed()
             assert len(desk.find_elements(By.CSS_SELECTOR, "#why-photos li")) == 6
-
-
-def test_a_drawing_that_could_not_be_put_together_can_be_tried_again(desk: Browser, settings: Settings) -> None:
-    app = create_app(settings)
-    refused: list[str] = []
-
-    @app.middleware("http")
-    async def failing_once(request: Request, ask: RequestResponseEndpoint) -> Response:
-        rebuild = request.query_params.get("rebuild")
-        if rebuild == "gallery" and not refused:
-            refused.append(rebuild)
-            return Response(status_code=502)
-        return await ask(request)
-
-    with served_to(desk, settings, app) as server:
-        open_why(desk, server)
-        desk.find_element(By.XPATH, "//input[@name='why-view'][@value='rebuilt']/..").click()
-        wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#why-rebuilt button"))
-        assert "The server answered 502." in text(desk, "why-rebuilt")
-        expect_complaints(desk, "502")
-        desk.find_element(By.CSS_SELECTOR, "#why-rebuilt button").click()
-        wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#why-rebuilt img"))
-        assert "From all photos there are" in text(desk, "why-rebuilt")
 
 
 def test_on_a_phone_every_view_of_an_explanation_stays_on_the_screen(opened: Browser, server: Served) -> None:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import Request, build, open_index
+from model.engine import Floats
 from model.ranking import kinds_of
-from service.gallery import Floats
 from service.schemas import Kind, SearchQuery, SearchResult, View
 from service.search import searcher as searcher_module
 from service.search import shown

@@ -8,13 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from model import Tokens
-from model.network import Method
+from model.engine import Method
 from model.ranking import EXAMPLES, WORD_LEAD, fits, led_by_word, support_of
 from service.errors import BadSearch
 from service.schemas import SearchResponse
@@ -49,7 +48,7 @@ def best_by(searcher: Searcher, word: str) -> list[int]:
     """Returns all photos, those that show most of a word first."""
     matcher, index = searcher.matcher, searcher.index
     scores = matcher.word_scores(Tokens.of_ret(index.vectors.of()), [matcher.book.find(word)])[0]
-    order: list[int] = index.ids[np.lexsort((index.ids, -scores.numpy()))].tolist()
+    order: list[int] = index.ids[np.lexsort((index.ids, -scores))].tolist()
     return order
 
 
@@ -150,7 +149,7 @@ def test_a_word_fits_where_the_best_photo_has_more_of_it_than_chance_gives(
     rows = np.isin(searcher.index.ids, list(allowed))
     matcher = searcher.matcher
     for number, word in enumerate(matcher.words):
-        scores = matcher.word_scores(Tokens.of_ret(searcher.index.vectors.of()), [number])[0].numpy()[rows]
+        scores = matcher.word_scores(Tokens.of_ret(searcher.index.vectors.of()), [number])[0][rows]
         fitting = find(searcher, None, text=word, **asked).word_fits
         expected = len(scores) > 0 and float(scores.max()) >= 2 / 3 * math.log(len(scores) / 50)
         assert fitting is expected
@@ -207,17 +206,17 @@ def test_scores_led_by_a_word_are_the_weighted_sum_of_both_supports(method: Meth
     generator = np.random.default_rng(3)
     scores = generator.random(40, np.float32) * {"rn": 1, "ret": -2, "fused": 9}[method]
     words = np.sort(generator.random(40, np.float32))
-    led = led_by_word(torch.from_numpy(scores), torch.from_numpy(words), method).numpy()
-    before, after = torch.from_numpy(scores), torch.from_numpy(led)
-    support = support_of(before, before.max(), method)
-    expected = (1 - WORD_LEAD) * support / support.max() + WORD_LEAD * torch.from_numpy(words)
-    torch.testing.assert_close(support_of(after, before.max(), method), expected)
+    led = led_by_word(scores, words, method)
+    best = float(scores.max())
+    support = support_of(scores, best, method)
+    expected = (1 - WORD_LEAD) * support / support.max() + WORD_LEAD * words
+    np.testing.assert_allclose(support_of(led, best, method), expected, atol=1e-5, rtol=1e-4)
     assert led.dtype == np.float32
 
 
 @pytest.mark.parametrize("method", ["rn", "ret", "fused"])
 def test_no_score_becomes_infinite_where_nothing_is_near(method: Method) -> None:
     for scores in (np.full(3, -2.0 if method == "ret" else 0.0, np.float32), np.empty(0, np.float32)):
-        led = led_by_word(torch.from_numpy(scores), torch.zeros(len(scores)), method).numpy()
+        led = led_by_word(scores, np.zeros_like(scores), method)
         assert np.isfinite(led).all()
         assert len(led) == len(scores)

@@ -231,12 +231,6 @@ def test_photos_clusters_and_explanations_come_from_the_shards(
     assert [near["id"] for near in together["nearest"]] == [near["id"] for near in one["nearest"]]
 
 
-def test_what_shards_cannot_do_together_is_refused(many: Sharded, sketch: bytes) -> None:
-    answer = many.http.post("/explain?photo=5&rebuild=gallery", content=sketch)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_parameter")
-    assert "of one index only" in answer.json()["error"]["message"]
-
-
 def test_a_shard_that_does_not_answer_is_left_out_and_told_and_comes_back(many: Sharded, sketch: bytes) -> None:
     whole = found(many.http, sketch, k=PHOTOS)
     lost = many.links[1].ids()

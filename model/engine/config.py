@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from model.engine.tokens import MAX_VARIANTS
 from model.errors import ModelError
-from model.network.tokens import MOST_VARIANTS
 from model.words import Names, spelling, why_no_name
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ METHODS: tuple[Method, ...] = ("rn", "ret", "fused")
 Bounds = dict[str, tuple[float, float]]
 # The most words of a vocabulary, ten times those of the largest one, and the most names of a word.
 _MOST_WORDS = 20_000
-MOST_NAMES = 16
+MAX_NAMES = 16
 # Fields that earlier versions wrote, with the only value that this one can still do.
 _GONE: dict[str, object] = {
     "pooling": "token",
@@ -85,7 +85,7 @@ class Calibration:
         fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance; None without it.
         diffusion: cosine in [-1, 1) from which two photos share their scores (``model.ranking``); None if no value was
             chosen, so that rankings cannot be diffused.
-        variants: how many variants of a sketch are encoded unless the caller says otherwise, 1 to MOST_VARIANTS.
+        variants: how many variants of a sketch are encoded unless the caller says otherwise, 1 to MAX_VARIANTS.
 
     Raises ModelError: the values contradict each other.
     """
@@ -94,7 +94,7 @@ class Calibration:
     best_method: Method = "ret"
     fusion: float | None = None
     diffusion: float | None = None
-    variants: int = MOST_VARIANTS
+    variants: int = MAX_VARIANTS
 
     def __post_init__(self) -> None:
         problems = []
@@ -106,8 +106,8 @@ class Calibration:
             problems.append("fusion must be a finite number")
         if self.diffusion is not None and not -1 <= self.diffusion < 1:
             problems.append("diffusion must lie in [-1, 1)")
-        if not 1 <= self.variants <= MOST_VARIANTS:
-            problems.append(f"variants must be 1 to {MOST_VARIANTS}")
+        if not 1 <= self.variants <= MAX_VARIANTS:
+            problems.append(f"variants must be 1 to {MAX_VARIANTS}")
         if problems:
             raise ModelError("unusable calibration: " + "; ".join(problems))
 
@@ -365,8 +365,8 @@ def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | 
         return f"words must be at most {_MOST_WORDS:,}, not {most:,}"
     shown: set[str] = set()
     for names in words:
-        if not 1 <= len(names) <= MOST_NAMES:
-            return f"a word must have 1 to {MOST_NAMES} names, not {len(names)}"
+        if not 1 <= len(names) <= MAX_NAMES:
+            return f"a word must have 1 to {MAX_NAMES} names, not {len(names)}"
         if problem := next(filter(None, map(why_no_name, names)), None):
             return f"the name of a word {problem}"
         shown.add(spelling(names[0]))

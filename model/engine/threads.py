@@ -1,0 +1,19 @@
+"""Says how many threads compute, for ONNX Runtime and, where it is in use, for PyTorch."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def threads() -> int:
+    """Returns how many threads may compute: OMP_NUM_THREADS if it is set, else the cores of this machine."""
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    return int(named) if named.isdigit() and int(named) else os.cpu_count() or 1
+
+
+def set_threads(count: int) -> None:
+    """Sets the number for this process, and for those that it starts. Call it before a checkpoint is loaded."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(count)

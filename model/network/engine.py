@@ -1,0 +1,138 @@
+"""Runs every network by PyTorch as an engine: numpy in, numpy out (``model.engine.Engine``)."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.engine import (
+    Aligned,
+    Floats,
+    Matching,
+    Modality,
+    Observed,
+    Prior,
+    SelfAttention,
+    Vocabulary,
+    grid_maps,
+)
+from model.engine import Tokens as Arrays
+from model.engine import averaged_variants as averaged
+from model.errors import ModelError
+from model.network.encoder import EncoderTrace
+from model.network.relation import BestMatchRelation
+from model.network.ret_network import RetNetwork
+from model.network.tokens import Tokens
+from model.network.zse import Network, as_zse
+
+# Photos that are encoded at once. On a CPU such chunks are computed side by side, each in threads of its own.
+CHUNK = 16
+
+
+class TorchEngine:
+    """A network in evaluation mode, on the device and in the precision that it has; see ``Engine``."""
+
+    def __init__(self, network: RetNetwork) -> None:
+        self.network = network.eval()
+        self.kind, self.config, self.calibration = network.kind, network.config, network.calibration
+        self.prior: Prior | None = None if network.prior is None else network.prior.known()
+        self.vocabulary: Vocabulary | None = None if network.vocabulary is None else network.vocabulary.known()
+        self._device = next(network.parameters()).device
+        self.device = self._device.type
+        self.dtype = str(network.precision).removeprefix("torch.")
+
+    def encode(self, pictures: Floats, modality: Modality) -> Arrays:
+        """Encodes prepared pictures: see ``Engine``."""
+        parts = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
+        threads = torch.get_num_threads()
+        workers = min(threads, len(parts)) if self.device == "cpu" else 1
+        if workers == 1:
+            return Arrays.cat([self._encoded(part, modality) for part in parts])
+        # PyTorch's own threads would share one chunk, and wait for each other after each step of the network. While
+        # other work needs a core, such as decoding the next photos, that takes several times as long.
+        try:
+            with ThreadPoolExecutor(workers, "encode", torch.set_num_threads, (threads // workers,)) as pool:
+                return Arrays.cat(list(pool.map(lambda part: self._encoded(part, modality), parts)))
+        finally:
+            # The pool's threads set the number for themselves and so for all threads that start later.
+            torch.set_num_threads(threads)
+
+    @torch.inference_mode()
+    def _encoded(self, pictures: Floats, modality: Modality) -> Arrays:
+        return as_arrays(self.network.encode(self._tensor(pictures), modality))
+
+    @torch.inference_mode()
+    def relate(self, sketch: Arrays, photos: Arrays) -> Floats:
+        """Computes the relation logits of a sketch and p photos: see ``Engine``."""
+        network = as_zse(self.network)
+        sides = network.project(self._tokens(sketch), "sketch"), network.project(self._tokens(photos), "photo")
+        return as_array(network.relate(*sides)).astype(np.float32)
+
+    @torch.inference_mode()
+    def observe(self, pictures: Floats, modality: Modality) -> Observed:
+        """Encodes the variants of one picture, and records its attention: see ``Engine``."""
+        trace, grid = EncoderTrace(), self.config.grid
+        tokens = averaged(as_arrays(self.network.encode(self._tensor(pictures), modality, trace)))
+        blocks = [
+            grid_maps(as_array(positions[0]), as_array(attention[0].float()), grid)
+            for attention, positions in zip(trace.attention, trace.positions, strict=True)
+        ]
+        kept = [grid_maps(as_array(cells[0]), np.ones(cells.shape[1], np.bool_), grid) for cells in trace.kept]
+        return Observed(
+            tokens,
+            SelfAttention(np.stack(blocks), tuple(kept)),
+            None if trace.everything is None else as_arrays(trace.everything),
+            None if trace.local is None else as_array(trace.local[0].float()),
+        )
+
+    @torch.inference_mode()
+    def align(self, sketch: Arrays, photo: Arrays) -> Aligned | None:
+        """Aligns a sketch and a photo: see ``Engine``."""
+        network = self.network
+        if not isinstance(network, Network):
+            return None
+        sides = network.project(self._tokens(sketch), "sketch"), network.project(self._tokens(photo), "photo")
+        forth, back = (as_array(weights[0]) for weights in network.cross.attention(*sides))
+        of_sketch, of_photo = network.align(*sides)
+        matching = None
+        if isinstance(network.relation, BestMatchRelation):
+            worths = (as_array(worth[0]) for worth in network.relation.token_weights(of_sketch, of_photo))
+            matching = Matching(float(network.relation.scale), *worths)
+        drawn, shown = (as_array(tokens.patches[0].float()) for tokens in (of_sketch, of_photo))
+        return Aligned(forth, back, drawn, shown, matching)
+
+    def _tensor(self, values: NDArray[Any]) -> torch.Tensor:
+        # A copy: what came from elsewhere may lie in memory that must not be written, which PyTorch warns about.
+        return torch.from_numpy(np.array(values)).to(self._device)
+
+    def _tokens(self, tokens: Arrays) -> Tokens:
+        summary = None if tokens.summary is None else self._tensor(tokens.summary).float()
+        return Tokens(self._tensor(tokens.features).float(), self._tensor(tokens.positions).long(), summary)
+
+
+def find_device(name: str) -> torch.device:
+    """Returns the device of this name; "auto" is a GPU if there is one, else the CPU. Raises ModelError if it fails."""
+    try:
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device {name!r} cannot be used here ({error}); use cpu") from error
+    return device
+
+
+def as_arrays(tokens: Tokens) -> Arrays:
+    """Returns the tokens as arrays: float32, on the CPU."""
+    summary = None if tokens.summary is None else as_array(tokens.summary.float())
+    return Arrays(as_array(tokens.features.float()), as_array(tokens.positions), summary)
+
+
+def as_array(tensor: torch.Tensor) -> NDArray[Any]:
+    """Returns the values of a tensor."""
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return array

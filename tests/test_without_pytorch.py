@@ -1,0 +1,83 @@
+"""Everything that a person who searches does, in a Python that has no PyTorch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from indexer.samples import write_samples
+from tests.networks import tiny_checkpoint
+from tests.patience import PATIENCE
+from tests.programs import run_python
+
+# Python runs this when it starts. What is hidden cannot be found, as if it were not installed.
+HIDES = """
+import sys
+from importlib.machinery import PathFinder
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        hidden = name.partition(".")[0] in {"torch", "timm", "open_clip", "onnx", "sklearn"}
+        return None if hidden else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Without
+"""
+LIBRARY = """
+import sys
+from sketch_search import Gallery, encode, rank
+folder, sketch = sys.argv[1:]
+with Gallery.open(folder, progress=False) as gallery:
+    found = gallery.search(sketch, k=4)
+    assert len(gallery.explain(sketch, found[0]).cosines)
+    assert encode([sketch], "sketch").shape[0] == len(rank(sketch, [found[0].image()]))
+print(sorted({photo.path.split("/")[-2] for photo in found}))
+"""
+
+
+@pytest.fixture
+def without(tmp_path: Path) -> dict[str, str]:
+    """The environment of a Python without PyTorch, with an index folder of its own."""
+    hiding = tmp_path / "hiding"
+    hiding.mkdir()
+    (hiding / "sitecustomize.py").write_text(HIDES)
+    paths = [str(hiding), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "SBIR_INDEX": str(tmp_path / "index")}
+
+
+def said(environment: Mapping[str, str], *arguments: str) -> str:
+    done = run_python(*arguments, environment=environment, seconds=5 * PATIENCE)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_photos_are_indexed_searched_and_explained_by_command(without: dict[str, str], tmp_path: Path) -> None:
+    samples = write_samples(tmp_path)
+    program = ("-m", "sketch_search")
+    said(without, *program, "index", "build", str(samples.photos))
+    sketch = str(samples.sketches / "umbrella.png")
+    found = json.loads(said(without, *program, "search", sketch, "--k", "4", "--json"))["results"]
+    assert {photo["paths"][0].split("/")[0] for photo in found} == {"umbrella"}
+    said(without, *program, "explain", sketch, "-o", str(tmp_path / "why"))
+    assert (tmp_path / "why" / "explanation.json").is_file()
+
+
+def test_the_library_finds_explains_encodes_and_ranks(without: dict[str, str], tmp_path: Path) -> None:
+    samples = write_samples(tmp_path)
+    sketch = str(samples.sketches / "umbrella.png")
+    assert said(without, "-c", LIBRARY, str(samples.photos), sketch) == "['umbrella']\n"
+
+
+def test_a_checkpoint_that_needs_pytorch_is_refused_with_the_extra_that_brings_it(
+    without: dict[str, str], tmp_path: Path
+) -> None:
+    weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
+    done = run_python("-m", "sketch_search", "search", "x.png", "--weights", str(weights), environment=without)
+    code = f"import model; model.load({str(weights)!r})"
+    done = run_python("-c", code, environment=without)
+    assert done.returncode
+    assert "needs PyTorch: pip install 'sketch-search[gpu]'" in done.stderr
