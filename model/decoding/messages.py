@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import struct
 import sys
-import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from types import ModuleType
@@ -78,7 +79,7 @@ class Limits:
     cpu_seconds, clock_seconds: of the whole decoding. memory: bytes of the decoding process.
     """
 
-    cpu_seconds: int
+    cpu_seconds: float
     clock_seconds: float
     memory: int
 
@@ -92,21 +93,26 @@ class Limits:
         """Returns limits with the same memory, and the time that ordinary pictures need."""
         return replace(self, cpu_seconds=_QUICK_SECONDS, clock_seconds=_CLOCK_PER_CPU * _QUICK_SECONDS)
 
-    def enter(self) -> None:
-        """Apply the limits to this process from now on, as far as the system can. Its parent limits the clock time.
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Apply the limits to this process while the block runs, as far as the system can. Its parent limits the clock time.
 
-        Beyond the CPU time the system ends the process (SIGXCPU). Beyond the memory, allocating raises MemoryError.
+        Beyond the CPU time the system ends the process (SIGPROF). Beyond the memory, allocating raises MemoryError.
         Linux has both limits; macOS has only that of CPU time; Windows, and a system that forbids setting them, has
         neither.
         """
+        if hasattr(signal, "setitimer"):
+            # RLIMIT_CPU would count whole seconds, and from the start of the process.
+            signal.setitimer(signal.ITIMER_PROF, self.cpu_seconds)
         resource = _resource()
-        if resource is None:
-            return
-        spent = int(time.process_time())
-        _lower(resource, "RLIMIT_CPU", spent + self.cpu_seconds + 1)
-        if sys.platform == "linux":
+        if resource is not None and sys.platform == "linux":
             # The address space is not limited: loaded libraries, and room that allocators only reserve, would count.
             _lower(resource, "RLIMIT_DATA", self.memory)
+        try:
+            yield
+        finally:
+            if hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def without_core_dumps() -> None:

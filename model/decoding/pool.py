@@ -100,8 +100,8 @@ class DecodingProcess:
         except (BrokenReply, OSError) as error:
             self.close()
             code = self._process.returncode
-            if late.is_set() or (code < 0 and -code == getattr(signal, "SIGXCPU", None)):
-                spent = f"{request.limits.clock_seconds:g}" if late.is_set() else f"{request.limits.cpu_seconds} CPU"
+            if late.is_set() or (code < 0 and -code == getattr(signal, "SIGPROF", None)):
+                spent = f"{request.limits.clock_seconds:g}" if late.is_set() else f"{request.limits.cpu_seconds:g} CPU"
                 raise SlowImage(f"decoding it takes more than {spent} seconds; save it anew, or smaller") from error
             raise DecoderDied(-code if code < 0 else None) from error
 

@@ -33,9 +33,9 @@ def main() -> None:
 
 def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
     while (request := receive_request(requests)) is not None:
-        request.limits.enter()
         try:
-            opened = request.job.run(request.data)
+            with request.limits.applied():
+                opened = request.job.run(request.data)
         except Exception as error:
             send_error(replies, error)
         else:
