@@ -1,8 +1,8 @@
 """Trains the default network, and networks that papers describe, by recipes. No search needs this package."""
 
+from model.papers.photo_side import make_photo_side
 from model.papers.recipe import read_recipe
 from model.papers.runs import Run, check_target
 from model.papers.tables import TableRun, run_table, write_block
 from model.papers.trainings import TRAININGS
-from model.papers.zse.photo_side import make_photo_side
-from model.papers.zse.words import give_words
+from model.papers.vocabulary import give_words

@@ -8,8 +8,8 @@ from model.papers.clip_at import clip_at_trainer
 from model.papers.recipe import AnchorRecipe, ClipAtRecipe, Recipe, TwoSidedRecipe, ZseRecipe
 from model.papers.runs import Run, train_from_backbone
 from model.papers.sketch_an_anchor import anchor_trainer
-from model.papers.zse.trainer import zse_trainer
-from model.papers.zse.two_sided import train_two_sided
+from model.papers.two_sided import train_two_sided
+from model.papers.zse import zse_trainer
 
 # The function that trains by each kind of recipe, from the recipe and the options. The next call continues a training
 # that was stopped.

@@ -13,8 +13,8 @@ from model.datasets.corpus import DATA_VARIABLE, FRESH_PHOTOS, Corpus, Picture, 
 from model.datasets.tasks import Task, hold_out
 from model.errors import ModelError
 from model.papers.pictures import training_corpora, training_set
+from model.papers.prior import best_weight, with_prior
 from model.papers.recipe import TwoSidedRecipe
-from model.papers.zse.prior import best_weight, with_prior
 from tests.archives import pack
 from tests.learning import small_recipe, write_class_folders
 from tests.networks import tiny_network

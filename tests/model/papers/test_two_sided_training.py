@@ -26,11 +26,11 @@ from model.evaluation import encode_pictures, trained_matcher
 from model.matcher import load
 from model.network import Network, PhotoSide, TwoSidedEncoder, VitShape
 from model.papers import read_recipe
+from model.papers.photo_side import PhotoFeatures, fit_head, renormalised, vit_tensors
 from model.papers.pictures import balanced, training_corpora, training_set
+from model.papers.prior import SKETCHES_PER_CLASS
 from model.papers.recipe import TwoSidedRecipe
-from model.papers.zse.photo_side import PhotoFeatures, fit_head, renormalised, vit_tensors
-from model.papers.zse.prior import SKETCHES_PER_CLASS
-from model.papers.zse.two_sided import TwoSidedTrainer
+from model.papers.two_sided import TwoSidedTrainer
 from tests.learning import toml, write_class_folders
 from tests.model.network.test_two_sided import two_sided, written
 from tests.pictures import SHAPES

@@ -13,9 +13,8 @@ from model.engine import Tokens
 from model.errors import ModelError
 from model.matcher import Matcher, load
 from model.network import TorchEngine
-from model.papers.word_vectors import WordVectors, read_synonyms
-from model.papers.zse.two_sided import class_places
-from model.papers.zse.words import (
+from model.papers.two_sided import class_places
+from model.papers.vocabulary import (
     MOST_NONE,
     NONE_SHARE,
     Entry,
@@ -25,6 +24,7 @@ from model.papers.zse.words import (
     with_vocabulary,
     word_list,
 )
+from model.papers.word_vectors import WordVectors, read_synonyms
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import tiny_network, with_words
 from tests.pictures import SHAPES

@@ -25,8 +25,8 @@ from model.network.tokens import Tokens
 from model.network.zse import Network
 from model.papers.pictures import TrainingSet, training_set
 from model.papers.recipe import Quadruplets, ZseOptimiser, ZseRecipe
-from model.papers.zse.trainer import MATCH, NO_MATCH, ZseTrainer
-from model.papers.zse.two_sided import listwise_loss
+from model.papers.two_sided import listwise_loss
+from model.papers.zse import MATCH, NO_MATCH, ZseTrainer
 from model.ranking import diffused
 from tests.learning import (
     NETWORK,

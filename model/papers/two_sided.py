@@ -32,10 +32,10 @@ from model.papers.pictures import (
     training_corpora,
     training_set,
 )
+from model.papers.prior import SKETCHES_PER_CLASS, with_chosen_prior, with_prior
 from model.papers.recipe import TwoSidedRecipe
 from model.papers.runs import CPU, Run, Trainer, digest, run_steps
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
-from model.papers.zse.prior import SKETCHES_PER_CLASS, with_chosen_prior, with_prior
 
 # The number of photos that are encoded at once.
 _PHOTOS = 16

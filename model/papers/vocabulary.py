@@ -22,8 +22,8 @@ from model.network import Network, VitLayout, Vocabulary, guess_log_probabilitie
 from model.papers.pictures import class_tokens, prepared_pixels, training_corpora
 from model.papers.recipe import read_recipe
 from model.papers.runs import check_target
+from model.papers.two_sided import class_places
 from model.papers.word_vectors import WordVectors, read_synonyms, read_word_vectors
-from model.papers.zse.two_sided import class_places
 from model.words import Names, WordBook, spelling, why_no_name
 
 # The number of classes of ImageNet-1k.
