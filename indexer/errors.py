@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.terminal import Refusal
+from model.errors import Refusal
 
 # The end of a sentence about a damaged index.
 REPAIR = "run `sketch-search index verify --repair`, or delete the index folder and build again"

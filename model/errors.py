@@ -1,6 +1,8 @@
 """The errors that this package raises; each message says what to do."""
 
-from model.terminal import Refusal
+
+class Refusal(Exception):
+    """A request that cannot be done. The message is a sentence that says why, and what to do."""
 
 
 class ModelError(Refusal):

@@ -1,6 +1,6 @@
 """Holds what the three programs share at the terminal: command lines, names made harmless, errors as sentences.
 
-It imports only the standard library, because a program prints its help before anything slow is loaded.
+Beside errors it imports only the standard library, because a program prints its help before anything slow is loaded.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-
-class Refusal(Exception):
-    """A request that cannot be done. The message is a sentence that says why, and what to do."""
+from model.errors import Refusal
 
 
 def printable(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from model.terminal import Refusal
+from model.errors import Refusal
 from service.schemas import (
     ClusterResponse,
     ErrorResponse,

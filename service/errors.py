@@ -11,10 +11,10 @@ from model.errors import (
     CostlyImage,
     DecodingUnavailable,
     ImageTooLarge,
+    Refusal,
     UndecodableImage,
     UnsupportedImage,
 )
-from model.terminal import Refusal
 from model.words import UnknownWord
 
 

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from model.terminal import Refusal
+    from model.errors import Refusal
     from sketch_search.answers import Explanation, Kind, Photo, Results
     from sketch_search.gallery import Gallery, encode, rank
     from sketch_search.remote import Remote
@@ -34,7 +34,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "Refusal":
-        from model.terminal import Refusal
+        from model.errors import Refusal
 
         return Refusal
     return getattr(importlib.import_module(f"{__name__}.{_ROOMS.get(name, 'answers')}"), name)

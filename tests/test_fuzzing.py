@@ -34,9 +34,8 @@ from indexer.commands import main as index_main
 from indexer.commands import parser as index_parser
 from model.commands.command_line import main as model_main
 from model.commands.command_line import parser as model_parser
-from model.errors import ImageError
+from model.errors import ImageError, Refusal
 from model.images import media_type, open_image
-from model.terminal import Refusal
 from service.commands.command_line import build_parser
 from service.commands.command_line import main as service_main
 from service.engine import Engine

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from indexer.errors import BadInvocation
-from model.terminal import Refusal
+from model.errors import Refusal
 
 Result = TypeVar("Result")
 # Seconds that a machine has to give a first answer.

@@ -42,7 +42,8 @@ from indexer.store import (
     shard_name,
 )
 from model.engine import default_checkpoint, set_threads
-from model.terminal import Refusal, installed_version
+from model.errors import Refusal
+from model.terminal import installed_version
 
 if TYPE_CHECKING:
     from model.network import ClipEmbedder

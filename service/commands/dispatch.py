@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from model.terminal import Refusal, importing, printable
+from model.errors import Refusal
+from model.terminal import importing, printable
 from service.schemas import describe_problems
 from service.settings import Settings
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from model.errors import Refusal
 from model.images import open_image
 from model.matcher import Matcher
-from model.terminal import Refusal, printable
+from model.terminal import printable
 from service.commands.search import naming, photo_id
 from service.engine import Engine, open_matcher
 from service.errors import BadSearch

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from indexer import PhotoEntry, PhotoUnavailable
 from model.engine import Modality
-from model.terminal import Refusal
+from model.errors import Refusal
 from service.explain.nearest import Near, Surroundings
 from service.explain.response import (
     compared,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from indexer import BadInvocation, EmbedderEntry, PhotoEntry, PhotoFilter, UnknownPhoto
 from model.engine import Modality, Tokens
-from model.terminal import Refusal
+from model.errors import Refusal
 from service.errors import ShardsLost
 from service.gallery.shard import Call, Overview, Shard
 from service.gallery.table import Cells, Find, Floats, Ids, Rows, Scores, Table

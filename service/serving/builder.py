@@ -16,7 +16,8 @@ from pydantic import BaseModel
 
 from indexer import BadInvocation, IndexRefused, Request, build_growing, indexed_folders, read_progress
 from model.engine import set_threads
-from model.terminal import Refusal, expanded, resolved
+from model.errors import Refusal
+from model.terminal import expanded, resolved
 from service.engine import open_matcher
 from service.errors import BuildRefused, NotReady
 from service.schemas import BuildInfo

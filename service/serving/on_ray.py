@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from indexer.distributed import connected
 from model import Matcher
 from model.engine import Floats, Modality, Tokens, set_threads
-from model.terminal import Refusal
+from model.errors import Refusal
 from service.engine import open_matcher
 from service.errors import NotReady, QueueFull
 from service.gallery import Call, Overview, Pending, ShardUnavailable, State

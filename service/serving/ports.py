@@ -8,7 +8,7 @@ import sys
 import time
 from typing import ClassVar
 
-from model.terminal import Refusal
+from model.errors import Refusal
 
 # Files that the program itself may have open: the index and the next one, photos being read, libraries.
 RESERVE = 32

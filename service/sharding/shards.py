@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.terminal import Refusal
+from model.errors import Refusal
 from service.errors import NotReady
 from service.gallery import (
     Call,

@@ -19,7 +19,7 @@ import torch
 
 import model
 from indexer import Request, build, compact, read_summary, remove, repair, verify
-from model.terminal import Refusal
+from model.errors import Refusal
 from tests.indexer.galleries import save_photo, save_photos
 
 

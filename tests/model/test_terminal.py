@@ -12,7 +12,8 @@ import pytest
 
 from indexer.commands import parser as indexer_parser
 from model.commands.command_line import parser as model_parser
-from model.terminal import HomeUnknown, Refusal, a_path, expanded, printable, run_program
+from model.errors import Refusal
+from model.terminal import HomeUnknown, a_path, expanded, printable, run_program
 from service.commands.command_line import build_parser
 from tests.patience import PATIENCE
 from tests.programs import run_python

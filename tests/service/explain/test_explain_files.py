@@ -14,8 +14,7 @@ import pytest
 import model
 from indexer import Request, build, open_index
 from model import Matcher
-from model.errors import ImageError, ImageTooLarge
-from model.terminal import Refusal
+from model.errors import ImageError, ImageTooLarge, Refusal
 from service.commands import main
 from service.commands.explain import explain
 from service.engine import Engine
