@@ -188,7 +188,8 @@ def test_the_service_is_alive_without_an_index_and_stops_when_told(tmp_path: Pat
         "-m", "service", folder=_CHECKOUT, environment=environment, errors=subprocess.DEVNULL
     ) as process:
         assert process.stdout is not None
-        port = int(process.stdout.readline().rpartition(":")[2])
+        port = httpx.URL(process.stdout.readline().split()[-1]).port
+        assert port is not None
         url = f"http://127.0.0.1:{port}/readyz"
         assert httpx.get(url, headers={"Host": "photos.example"}, timeout=PATIENCE).status_code == 503
         assert httpx.get(url, timeout=PATIENCE).status_code == 400
