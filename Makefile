@@ -63,6 +63,7 @@ demo: $(DEMO_STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=
 	@$(BIN)/sketch-search demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 bench: $(STAMP) ## measure the speeds in docs/speed.md and docs/scale.md anew and write them there; QUICK=1: in minutes, only printed
+	$(BIN)/python -m tests.benchmarks.costs --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.scoring --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.indexing --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.two_stage --output $(RESULTS) $(if $(QUICK),--quick)

@@ -95,7 +95,7 @@ class Limits:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Apply the limits to this process while the block runs, as far as the system can. Its parent limits the clock time.
+        """Apply the limits to this process while the block runs, as far as the system can. Its parent limits the time.
 
         Beyond the CPU time the system ends the process (SIGPROF). Beyond the memory, allocating raises MemoryError.
         Linux has both limits; macOS has only that of CPU time; Windows, and a system that forbids setting them, has

@@ -18,7 +18,7 @@ from model import Matcher
 from model.checkpoint.conversion import released_config
 from model.datasets.corpus import DATA_VARIABLE
 from model.network.zse import Network
-from tests.benchmarks import indexing, large, pen_up, two_stage
+from tests.benchmarks import costs, indexing, large, pen_up, two_stage
 from tests.benchmarks.large_index import write_large_index
 from tests.benchmarks.results import Result
 from tests.benchmarks.scale import number
@@ -112,6 +112,21 @@ def test_indexing_is_measured_whole_and_in_parts(
     assert (result.rows[0]["way"], result.rows[0]["times faster"]) == (indexing.RELEASED, 1)
     assert {row["way"] for row in result.rows if row["memory (MiB)"]} <= {"tiny-random, whole build"}
     assert "whole build" in capsys.readouterr().out
+
+
+def test_what_it_costs_is_measured_by_the_programs_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    assert costs.main(["--output", str(tmp_path), "--quick"]) == 0
+    rows = {
+        str(row["what"]): row for row in Result.model_validate_json((tmp_path / "what-it-costs.json").read_text()).rows
+    }
+    for program in (costs.IMPORT, "`sketch-search index`, 8 photos", "`sketch-search search`, no server"):
+        assert number(rows[program], "CPU seconds") > 0
+        assert number(rows[program], "MiB of memory") > 20
+    encode, whole = (
+        number(rows[f"a search of that server, {part}"], "seconds") for part in ("to encode the sketch", "in all")
+    )
+    assert 0 < encode < whole
 
 
 @needs_browser

@@ -1,0 +1,149 @@
+"""What the program costs who installs and uses it, by the commands that the README names; `make bench`.
+
+It is installed into an empty environment, as the README says, and every row is a program run there: no row is measured
+in this process. Times of the processor count all threads.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from indexer.samples import draw_sketch
+from tests.benchmarks.command import Command, by_server
+from tests.benchmarks.indexing import PHOTOS, gather
+from tests.benchmarks.results import Row
+from tests.installations import CHECKOUT, copy_of_the_project
+
+EXTRAS = "server,heic"
+SKETCHED = "umbrella"
+QUICK_PHOTOS, ROUNDS, QUICK_ROUNDS, SEARCHES = 8, 3, 1, 20
+IMPORT = "from sketch_search import Gallery"
+# The most memory of a process, as the system says when it ends.
+_PEAK = "\nprint('peak', next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')))"
+_RUN = "import sys; from sketch_search.__main__ import main; code = main(sys.argv[1:])"
+
+
+def install(folder: Path) -> tuple[Path, Row, Row]:
+    """Installs a copy of the project into a new environment. Returns its Python, and rows of downloads and disk."""
+    environment, wheels, project = folder / "environment", folder / "wheels", folder / "project"
+    project.mkdir()
+    copy_of_the_project(project)
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    python = environment / "bin" / "python"
+    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    wanted = ["-c", str(CHECKOUT / "constraints.txt"), f"{project}[{EXTRAS}]"]
+    before = size(environment)
+    subprocess.run([*pip, "download", "--dest", str(wheels), *wanted], check=True)
+    subprocess.run([*pip, "install", "--find-links", str(wheels), *wanted], check=True)
+    took = time.perf_counter() - begun
+    own = sum(file.stat().st_size for file in wheels.glob("sketch_search*"))
+    return (
+        python,
+        {"what": "downloaded by pip, the program itself apart", "MB": (size(wheels) - own) / 1e6, "seconds": took},
+        {"what": "installed, with the program", "MB": (size(environment) - before) / 1e6},
+    )
+
+
+def size(folder: Path) -> int:
+    """Returns the bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def run(what: str, command: Sequence[str], variables: Mapping[str, str]) -> Row:
+    """Runs a program to its end; it must succeed and print its peak last."""
+    before, begun = os.times(), time.perf_counter()
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    took, after = time.perf_counter() - begun, os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    peak = re.search(r"^peak (\d+)$", done.stdout, re.MULTILINE)
+    row: Row = {"what": what, "seconds": took, "CPU seconds": used}
+    return row | ({"MiB of memory": int(peak[1]) / 1024} if peak else {})
+
+
+def least(rows: Sequence[Row]) -> Row:
+    """Returns the row of the run that took the processor least: other programs only ever make it more."""
+    return min(rows, key=lambda row: float(row["CPU seconds"] or 0))
+
+
+def served(program: Sequence[str], sketch: bytes, variables: Mapping[str, str], searches: int) -> tuple[list[Row], str]:
+    """Measures a server: to its first answer, its own memory after some searches, and what a sketch takes to encode."""
+    begun = time.perf_counter()
+    log = subprocess.DEVNULL
+    with subprocess.Popen(
+        [*program, "serve", "--port", "0"], env=variables, stdout=subprocess.PIPE, stderr=log
+    ) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().decode().split()[-1].partition("/?")[0]
+            with httpx.Client(base_url=url, timeout=300) as client:
+                while client.get("/readyz").is_error:
+                    time.sleep(0.01)
+                ready = time.perf_counter() - begun
+                answers = [client.post("/search", content=sketch).raise_for_status() for _ in range(searches + 1)]
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            by = by_server(url)
+        finally:
+            process.terminate()
+    own = int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon"))) / 1024
+    rows: list[Row] = [
+        {"what": "a server, until it can be asked; its own memory then", "seconds": ready, "MiB of memory": own}
+    ]
+    for part, name in (("encode", "to encode the sketch"), ("total", "in all")):
+        median = float(np.median([answer.json()["timings_ms"][part] for answer in answers[1:]]))
+        rows.append({"what": f"a search of that server, {name}", "seconds": median / 1000})
+    return rows, by
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print the table, write OUTPUT/what-it-costs.json."""
+    command = Command("costs", __doc__)
+    options = command.begin(arguments)
+    count, rounds = (QUICK_PHOTOS, QUICK_ROUNDS) if options.quick else (PHOTOS, ROUNDS)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        real = gather(folder / "photos", count)
+        sketch = folder / "sketch.png"
+        draw_sketch(SKETCHED).save(sketch)
+        if options.quick:  # what is installed here, because a download takes minutes
+            python, rows = Path(sys.executable), list[Row]()
+        else:
+            python, *rows = install(folder)
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
+        if not options.quick:
+            variables.pop("PYTHONPATH", None)
+        variables["SBIR_INDEX"] = str(folder / "index")
+        program = [str(python), "-c", f"{_RUN}{_PEAK}\nsys.exit(code)"]
+        plain = [str(python), "-m", "sketch_search"]
+        imported = [run(IMPORT, [str(python), "-c", f"{IMPORT}{_PEAK}"], variables) for _ in range(rounds)]
+        built = run(f"`sketch-search index`, {count} photos", [*program, "index", str(folder / "photos")], variables)
+        built["photos a second"] = count / float(built["seconds"] or 1)
+        built["MB"] = size(folder / "index") / 1e6
+        found = [
+            run("`sketch-search search`, no server", [*program, "search", str(sketch), "--no-server"], variables)
+            for _ in range(rounds)
+        ]
+        asked, by = served(plain, sketch.read_bytes(), variables, 2 if options.quick else SEARCHES)
+    command.save(
+        command.result(
+            "What it costs",
+            by,
+            said=f"{'Photos' if real else 'Drawn pictures'}; medians, and of programs the least of {rounds} runs.",
+            rows=[*rows, least(imported), built, least(found), *asked],
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
