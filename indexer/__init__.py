@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         BadInvocation,
         EmbedderUnavailable,
         IndexBusy,
+        IndexDamaged,
         IndexerError,
         IndexRefused,
         IndexUnwritable,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
         open_index,
         shard_folders,
     )
-    from indexer.upkeep import compact, indexed_folders, read_summary, remove, repair, verify
+    from indexer.upkeep import indexed_folders, read_summary, remove, verify
 
 # The rooms from the lowest to the highest, so that a name from a low room loads no higher room.
 _ROOMS = ("errors", "place", "store", "embedding", "building", "upkeep")

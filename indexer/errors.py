@@ -7,7 +7,7 @@ from pathlib import Path
 from model.errors import Refusal
 
 # The end of a sentence about a damaged index.
-REPAIR = "run `sketch-search index verify --repair`, or delete the index folder and build again"
+REPAIR = "run `sketch-search index build`, which makes what is damaged anew"
 
 
 class IndexerError(Refusal):
@@ -34,6 +34,10 @@ class IndexRefused(IndexerError):
     """The index cannot be read: it does not exist, has another format or checkpoint, or a file is missing or short."""
 
 
+class IndexDamaged(IndexRefused):
+    """A file of the index is missing, short, or not what was written. A build makes it anew."""
+
+
 class OtherFormat(IndexRefused):
     """An earlier or later version of this program wrote the index in another format. Nothing here may change it."""
 
@@ -56,5 +60,5 @@ def no_index(path: Path) -> IndexRefused:
 def unreadable(path: Path, error: OSError) -> IndexRefused:
     """Makes the error for a file of an index that cannot be read: only a file that is not there is damage."""
     if isinstance(error, FileNotFoundError):
-        return IndexRefused(f"{path} is missing; {REPAIR}.")
+        return IndexDamaged(f"{path} is missing; {REPAIR}.")
     return IndexRefused(f"{path} cannot be read: {error.strerror or error}; check its permissions and its disk.")

@@ -29,7 +29,7 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 import model
-from indexer import IndexRefused, Request, build, compact, open_index, read_summary, remove, repair, verify
+from indexer import IndexRefused, Request, build, open_index, read_summary, remove, verify
 from indexer.commands import main as index_main
 from indexer.commands import parser as index_parser
 from model.commands.command_line import main as model_main
@@ -241,9 +241,7 @@ def tried(work: Callable[[], T]) -> T | None:
 UPKEEP: dict[str, Callable[[Path, Samples], object]] = {
     "build": lambda index, samples: build(index, Request([samples.photos], embedder="ret"), samples.matcher),
     "build all": lambda index, samples: build(index, Request(embedder="ret"), samples.matcher),
-    "compact": lambda index, samples: compact(index),
     "remove": lambda index, samples: remove(["in here"], index),
-    "repair": lambda index, samples: repair(index, samples.matcher),
 }
 
 
@@ -307,7 +305,7 @@ PROGRAMS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[Seque
 }
 #: Commands that end by themselves, soon, and ask no other machine.
 COMMANDS = {
-    "indexer": ("build", "add", "remove", "compact", "info", "verify"),
+    "indexer": ("build", "add", "remove", "info", "verify"),
     "model": ("info", "convert", "init", "words", "folders"),
     "service": ("search", "explain", "openapi"),
 }

@@ -4,7 +4,6 @@ from indexer.building.builds import (
     BuildReport,
     Decision,
     Staged,
-    StartingPoint,
     Written,
     build,
     build_growing,
@@ -19,6 +18,6 @@ from indexer.building.builds import (
 from indexer.building.folder_listing import BadFile, FolderListing
 from indexer.building.plan import LiveState, shown_ids
 from indexer.building.progress import Progress, read_progress
-from indexer.building.request import DEFAULT_BATCH, Request, find_replacement, live_roots
+from indexer.building.request import DEFAULT_BATCH, Request, StartingPoint, find_replacement, live_roots
 from indexer.building.staging import Journal, Stager
 from indexer.building.writer import Clustering, Contents, GenerationWriter

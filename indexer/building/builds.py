@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from indexer.building.folder_listing import BadFile, FolderListing, Skipped, bad_files
 from indexer.building.plan import Changes, LiveState, usable_ids
 from indexer.building.progress import Progress
-from indexer.building.request import Request
+from indexer.building.request import Request, StartingPoint
 from indexer.building.staging import Journal, Stager, build_key
 from indexer.building.writer import Contents, GenerationWriter, joined_clusters, new_clusters
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
@@ -25,7 +26,6 @@ from indexer.store import (
     Drift,
     FileKey,
     GalleryFile,
-    Generation,
     IndexFolder,
     Manifest,
     Origin,
@@ -38,7 +38,6 @@ from indexer.store import (
     assign,
     default_clusters,
     keep_only,
-    live_generation_if_any,
     locate,
     open_rows,
 )
@@ -50,28 +49,9 @@ Numbers = npt.NDArray[np.int64]
 _JOURNAL = "journal"
 # The number of photos in the first generation of a build that grows: a few seconds' work.
 FIRST_GENERATION = 64
-
-
-@dataclass(frozen=True)
-class StartingPoint:
-    """The state of an index that a build goes on from.
-
-    Attributes:
-        generation: the live one, or in a repair the newest one that can be used; None if there is no such generation.
-        repairing: whether this is a repair, which writes a generation even if nothing has changed, and deletes no other
-            generation before that.
-        damaged: segments whose rows cannot be used. next_id: no new id may be below this.
-    """
-
-    generation: Generation | None
-    repairing: bool = False
-    damaged: frozenset[str] = frozenset()
-    next_id: int = 1
-
-    @property
-    def manifest(self) -> Manifest | None:
-        """The manifest of the generation; None if there is no generation."""
-        return self.generation.manifest if self.generation is not None else None
+# A build merges all segments into one if more than this share of their rows is not shown, or if there are more
+# segments than this, each of which takes an open map of three files.
+DEAD_SHARE, MAX_SEGMENTS = 0.1, 100
 
 
 @dataclass(frozen=True)
@@ -139,16 +119,17 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
     Raises:
         BadInvocation: as ``Request.roots`` does. IndexRefused: the catalog is damaged.
     """
-    manifest = start.manifest
-    roots = request.roots(index, manifest)
-    if start.generation is None or manifest is None:
+    roots = request.roots(index, start.manifest)
+    if start.generation is None:
         live, recluster, clusters = LiveState(next_id=start.next_id), True, request.clusters
     else:
+        manifest = start.generation.manifest
         reusable = manifest.origin == origin and manifest.embedder.same(embedder.entry)
         live = LiveState.read(start.generation, roots, reusable, start.damaged, start.next_id, request.moved)
         # The number that the clusters were asked for with, or that k-means made of it.
         same_number = request.clusters in (None, manifest.clusters_asked, manifest.counts.clusters)
-        recluster = request.recluster or not reusable or not same_number
+        # Whatever is damaged of the clusters is made anew with them.
+        recluster = request.recluster or not reusable or not same_number or bool(start.problems)
         clusters = request.clusters
         if clusters is None and recluster:
             clusters = manifest.clusters_asked
@@ -156,8 +137,7 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
     for path in request.added:
         if (location := locate(path, roots)) is not None:
             removals = removals.changed(*location, removed=False)
-    anew = recluster or start.repairing
-    return Decision(request, start, live, roots, removals, origin, embedder, recluster, clusters, anew=anew)
+    return Decision(request, start, live, roots, removals, origin, embedder, recluster, clusters, anew=recluster)
 
 
 # The results so far of this build and of stopped builds with the same key: the records of the files that were read, by
@@ -197,6 +177,7 @@ class BuildReport(Written):
         changed: False if nothing had to be written. waiting: files that the next build has to read.
         encoded: photos that the network encoded in this run. gone: files that were there at the last build, and are
             there no more.
+        damaged: what was damaged of the index, and is sound again; one sentence each.
         bad: files that could not be used, by the paths that users see.
         unlisted: folders that could not be read. Their photos stay in the index, if this network computed their rows.
         skipped: the entries that were passed over, because they are no images.
@@ -208,6 +189,7 @@ class BuildReport(Written):
     waiting: int
     encoded: int
     gone: int
+    damaged: tuple[str, ...]
     bad: tuple[BadFile, ...]
     unlisted: tuple[BadFile, ...]
     skipped: Skipped
@@ -262,7 +244,8 @@ class LocalSite:
     def __init__(self, folder: IndexFolder, decision: Decision, matcher: Matcher, progress: Progress) -> None:
         self.path = folder.path
         self._folder, self._decision, self._matcher, self._progress = folder, decision, matcher, progress
-        if not decision.start.repairing:
+        # Until there is a sound generation, nothing of a damaged index is deleted.
+        if not decision.start.problems:
             keep_only(folder, decision.live.generation, building={decision.key})
         self._journal = Journal(folder.building(decision.key))
 
@@ -334,7 +317,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     del changes, records
     ids = usable_ids(entries, roots)
     check_counts(decision, len(ids))
-    changed = decision.anew or not live.holds(entries, roots, decision.removals)
+    changed = decision.anew or _is_sparse(live, ids) or not live.holds(entries, roots, decision.removals)
     if changed:
         progress.start("clustering")
     written = site.write(_contents(decision, site, entries, ids, rows) if changed else None)
@@ -344,6 +327,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
         waiting=waiting,
         encoded=encoded,
         gone=live.gone_in(entries),
+        damaged=decision.start.problems,
         bad=bad_files(entries, [root.name for root in roots]),
         unlisted=listing.unlisted,
         skipped=listing.skipped,
@@ -392,9 +376,18 @@ def _contents(
         removals=decision.removals,
         rows=rows,
         refs=refs,
-        to_write=new,
+        to_write=ids.keys() if _is_sparse(live, ids) else new,
         clustering=clustering,
     )
+
+
+def _is_sparse(live: LiveState, ids: Iterable[str]) -> bool:
+    """Returns True if the segments have too many rows that are not shown, or are too many. ids: the shown contents."""
+    if live.generation is None:
+        return False
+    kept = Counter(live.contents[content].row.segment for content in ids if content in live.contents)
+    rows = sum(live.generation.manifest.segment_rows[segment] for segment in kept)
+    return rows - kept.total() > DEAD_SHARE * rows or len(kept) > MAX_SEGMENTS
 
 
 def check_network(matcher: Matcher) -> None:
@@ -425,13 +418,16 @@ def run_here(folder: IndexFolder, decision: Decision, matcher: Matcher, progress
 def build(index: Path, request: Request, matcher: Matcher, progress: Progress | None = None) -> BuildReport:
     """Makes an index of the photos that are asked for, or brings it up to date. A build that was killed is continued.
 
+    What is damaged or missing of the index is computed again, as if its photos had changed. Segments are merged into
+    one where a tenth of their rows is not shown any more.
+
     Args:
         index: the index's folder. progress: is told how far the build is.
 
     Raises:
         BadInvocation: what is asked for cannot be done; EmbedderUnavailable and IndexUnwritable are such errors.
         IndexBusy: another build is writing this index.
-        IndexRefused: the index that is there has another format or is damaged.
+        IndexRefused: the index that is there has another format, or nothing of it can be used.
     """
     folder = IndexFolder(index)
     request.check(folder.path)
@@ -439,7 +435,7 @@ def build(index: Path, request: Request, matcher: Matcher, progress: Progress | 
     found: dict[WantedEmbedder, ChosenEmbedder] = {}
     while True:
         with folder.writing():
-            start = StartingPoint(live_generation_if_any(folder))
+            start = StartingPoint.find(folder)
             origin = wanted_origin(request, start.manifest, matcher)
             wanted = wanted_embedder(request, start.manifest, origin)
             if wanted in found:

@@ -18,7 +18,7 @@ class LiveState:
     """The parts of the live generation that the next one takes over.
 
     Attributes:
-        generation: the live generation, or in a repair the generation to go on from; None before the first build.
+        generation: the generation that the build goes on from; None before the first build.
         files: its catalog. Roots have the numbers that they have in the next generation, and files of roots that leave
             the gallery are left out.
         reusable: whether the same checkpoint, preprocessing and embedder computed its rows.

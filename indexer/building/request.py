@@ -1,4 +1,4 @@
-"""The request of a build, checked before anything slow begins, and the folders that it would take out of the index."""
+"""The request of a build, the generation that it goes on from, and the folders that it would take out of the index."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from indexer.errors import BadInvocation
+from indexer.errors import BadInvocation, IndexDamaged, IndexRefused
 from indexer.store import (
+    CATALOG_FILE,
+    EMBEDDINGS_FILE,
+    VECTORS_FILE,
     Address,
     FileStamp,
     Folder,
     GalleryFile,
+    Generation,
     IndexFolder,
     LocalFolder,
     Manifest,
     Root,
+    damaged_files,
     folder_at,
     folder_of,
     live_generation_if_any,
     locate,
     name_of_text,
+    read_catalog,
+    read_manifest,
+    readable_generations,
     resolve_roots,
 )
 
@@ -97,11 +105,70 @@ class Request:
         """Find simple mistakes at once, before a network is loaded.
 
         Raises:
-            BadInvocation: as in ``roots``. IndexRefused: the live index has another format or is damaged.
+            BadInvocation: as in ``roots``. IndexRefused: the index has another format, or nothing of it can be used.
         """
         folder = IndexFolder(index)
-        live = live_generation_if_any(folder)
+        try:
+            live = live_generation_if_any(folder)
+        except IndexDamaged:
+            live = next(readable_generations(folder, []), None)
         self.roots(folder.path, live.manifest if live is not None else None)
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """The state of an index that a build goes on from.
+
+    Attributes:
+        generation: the newest one whose catalog is sound; None if there is no such generation.
+        manifest: the newest that can be read, which names the folders and the embedder; None before the first build.
+        problems: what is damaged, one sentence each. damaged: the segments whose rows are computed again.
+        next_id: no new id may be below this.
+    """
+
+    generation: Generation | None = None
+    manifest: Manifest | None = None
+    problems: tuple[str, ...] = ()
+    damaged: frozenset[str] = frozenset()
+    next_id: int = 1
+
+    @staticmethod
+    def find(folder: IndexFolder) -> StartingPoint:
+        """Reads all files of the live generation; where its catalog is damaged, those of the generations before it.
+
+        Raises:
+            IndexRefused: as in ``readable_generations`` and ``damaged_files``.
+        """
+        problems: list[str] = []
+        newest: Manifest | None = None
+        for generation in readable_generations(folder, problems):
+            manifest = generation.manifest
+            newest = newest or manifest
+            damaged = damaged_files(folder, manifest)
+            problems += damaged.values()
+            if generation.path / CATALOG_FILE in damaged:
+                continue
+            segments = {file.parent.name for file in damaged if file.parent != generation.path}
+            if damaged.keys() & {generation.path / VECTORS_FILE, generation.path / EMBEDDINGS_FILE}:
+                # The vectors belong to the photos of all segments.
+                segments = {segment.id for segment in manifest.segments}
+            next_id = _next_id(folder) if problems else manifest.next_id
+            return StartingPoint(generation, newest, tuple(problems), frozenset(segments), next_id)
+        if newest is None:
+            return StartingPoint()
+        problems.append("no catalog is left: photos get new ids, and those that were removed come back.")
+        return StartingPoint(None, newest, tuple(problems), next_id=_next_id(folder))
+
+
+def _next_id(folder: IndexFolder) -> int:
+    """Returns an id above all those in the manifests and catalogs that can be read."""
+    found = [1]
+    for name in folder.generations():
+        with suppress(IndexRefused):
+            found.append(read_manifest(folder.generation(name) / "manifest.json").next_id)
+        with suppress(IndexRefused):
+            found += [file.id + 1 for file in read_catalog(folder.generation(name) / CATALOG_FILE)]
+    return max(found)
 
 
 def live_roots(manifest: Manifest | None, moved: Sequence[tuple[Path, Path]] = ()) -> tuple[Root, ...]:
@@ -153,9 +220,16 @@ def find_replacement(request: Request, index: Path) -> Replacement:
     """Compare the folders that are asked for with those of the index. No photo is read.
 
     Raises:
-        BadInvocation: as in ``Request.roots``. IndexRefused: the index has another format or is damaged.
+        BadInvocation: as in ``Request.roots``. IndexRefused: as in ``Request.check``.
     """
-    live = live_generation_if_any(IndexFolder(index))
+    folder = IndexFolder(index)
+    try:
+        return _replacement(request, index, live_generation_if_any(folder))
+    except IndexDamaged:
+        return _replacement(request, index, StartingPoint.find(folder).generation)
+
+
+def _replacement(request: Request, index: Path, live: Generation | None) -> Replacement:
     if live is None:
         return Replacement((), 0, ())
     before = live_roots(live.manifest, request.moved)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from indexer.building.plan import LiveState, members_by_cluster, shown_ids
 from indexer.store import (
+    CATALOG_FILE,
     PRECISION,
     Centroids,
     Counts,
@@ -148,7 +149,7 @@ class GenerationWriter:
     def __init__(self, folder: IndexFolder, key: str, contents: Contents, live: LiveState) -> None:
         self._folder, self._building = folder, folder.building(key)
         self._contents, self._clustering, self._live = contents, contents.clustering, live
-        # The number is above all existing ones, because a repair may go on from a generation that is not the newest.
+        # The number is above all existing ones, because a build may go on from a generation that is not the newest.
         self._number = 1 + max((generation_number(name) for name in folder.generations()), default=0)
         self._ids = shown_ids(contents.entries)
         self._to_write = sorted(contents.to_write, key=self._ids.__getitem__)
@@ -187,7 +188,7 @@ class GenerationWriter:
             working = self._building / "generation"
             shutil.rmtree(working, ignore_errors=True)
             working.mkdir()
-            write_catalog(working / "photos.sqlite", self._files, self._contents.removals, self._drift())
+            write_catalog(working / CATALOG_FILE, self._files, self._contents.removals, self._drift())
             write_centroids(working / "clusters.faiss", self._clustering.centroids)
             self._centroids().write(working)
             self._write_vectors(working)

@@ -133,19 +133,14 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     _add_index(command)
     command.add_argument("--quiet", action="store_true", help="errors only")
 
-    command = commands.add_parser("compact", help="merge segments, and free the space of removed photos")
-    _add_index(command)
-    command.add_argument("--quiet", action="store_true", help="errors only")
-
     command = commands.add_parser("info", help="say what an index holds")
     _add_index(command)
     command.add_argument("--json", action="store_true", help="for machines")
 
     command = commands.add_parser("verify", help="check every byte of an index, and compare the photos with it")
-    which = command.add_mutually_exclusive_group()
-    which.add_argument("--repair", action="store_true", help="make what is damaged anew from the photos")
-    which.add_argument("--index-only", action="store_true", help="do not read the photos")
-    _add_computing(command)
+    command.add_argument("--index-only", action="store_true", help="do not read the photos")
+    _add_index(command)
+    command.add_argument("--quiet", action="store_true", help="no bar; problems only")
 
     command = commands.add_parser("samples", help="draw a sample gallery, and sketches to search it with")
     command.add_argument("folder", type=a_path, metavar="DIR", help="gets the folders photos and sketches")

@@ -26,14 +26,12 @@ from indexer.store import IndexFolder
 from indexer.upkeep import (
     IndexSummary,
     RemovalPlan,
-    UpkeepReport,
-    compact,
+    RemovalReport,
     compare,
     gallery_state,
     plan_removal,
     read_summary,
     remove,
-    repair,
     verify,
     watch,
 )
@@ -295,16 +293,6 @@ def run_remove(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_compact(options: argparse.Namespace) -> int:
-    """compact"""
-    report = compact(index_of(options))
-    left = f"{_count(report.rows, 'row')} in {_count(report.segments, 'segment')} left"
-    dropped = _line("dropped", f"{_count(report.dropped, 'row')} no longer shown")
-    freed = _line("freed", f"{report.freed / 2**20:.1f} MiB, {left}")
-    print_unless_quiet(options, [dropped, freed, _state_line(report)])
-    return 0
-
-
 def run_info(options: argparse.Namespace) -> int:
     """info [--json]"""
     summary = read_summary(index_of(options))
@@ -316,26 +304,13 @@ def run_info(options: argparse.Namespace) -> int:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    """verify [--repair | --index-only]"""
-    if options.repair:
-        return _repair(options)
+    """verify [--index-only]"""
     index = index_of(options)
     problems = verify(index)
     _tell(options, problems, index)
     if problems or options.index_only:
         return 1 if problems else 0
     return _compare(options, index)
-
-
-def _repair(options: argparse.Namespace) -> int:
-    index = index_of(options)
-    unread = 0
-    report = repair(index, open_matcher(options), progress=progress_of(options), batch=options.batch)
-    print_unless_quiet(options, [f"was damaged: {problem}" for problem in report.problems])
-    if report.build is not None:
-        unread = _tell_build(options, report.build)
-    _tell(options, report.remaining, index)
-    return 1 if report.remaining else unread
 
 
 def _tell(options: argparse.Namespace, problems: Sequence[str], index: Path) -> None:
@@ -377,7 +352,8 @@ def run_samples(options: argparse.Namespace) -> int:
 
 def build_lines(report: BuildReport) -> list[str]:
     """Describe a build: count the photos, and name the files that were not indexed, and the shards if there are any."""
-    lines = [_line("not indexed", f"{bad.path}: {bad.reason}") for bad in report.bad]
+    lines = [_line("was damaged", problem) for problem in report.damaged]
+    lines += [_line("not indexed", f"{bad.path}: {bad.reason}") for bad in report.bad]
     duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
     lines += [_line("skipped", told) for told in report.skipped.describe()]
     lines.append(_line("photos", f"{report.photos}{duplicates}"))
@@ -434,7 +410,7 @@ def summary_lines(summary: IndexSummary) -> list[str]:
     return lines
 
 
-def _state_line(report: BuildReport | UpkeepReport, index: str = "") -> str:
+def _state_line(report: BuildReport | RemovalReport, index: str = "") -> str:
     state = "now live" if report.changed else "nothing has changed; it stays as it is"
     return _line("index", f"{index}generation {report.generation}, {state}")
 
@@ -451,7 +427,6 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "build": run_build,
     "add": run_add,
     "remove": run_remove,
-    "compact": run_compact,
     "info": run_info,
     "verify": run_verify,
     "samples": run_samples,

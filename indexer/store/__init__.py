@@ -4,6 +4,7 @@ A search reads ``vectors`` first. Another structure to find photos by would take
 """
 
 from indexer.store.catalog import (
+    CATALOG_FILE,
     Catalog,
     GalleryFile,
     IndexedContent,
@@ -49,6 +50,7 @@ from indexer.store.generation import (
     Origin,
     RootEntry,
     SegmentEntry,
+    damaged_files,
     generation_files,
     keep_only,
     live_generation,
@@ -56,6 +58,7 @@ from indexer.store.generation import (
     open_generation,
     open_rows,
     read_manifest,
+    readable_generations,
 )
 from indexer.store.location import (
     IndexFolder,

@@ -19,12 +19,13 @@ from unicodedata import normalize
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from indexer.errors import REPAIR, IndexRefused, OtherFormat
+from indexer.errors import REPAIR, IndexDamaged, IndexRefused, OtherFormat
 from indexer.store.clusters import Drift
 from indexer.store.files import LEAST_TIME, MOST_TIME, FileStamp, open_regular
 from indexer.store.roots import FileKey, place_shown, with_folders
 from indexer.store.rows import SegmentRow
 
+CATALOG_FILE = "photos.sqlite"
 SCHEMA_VERSION = 4
 Status = Literal["indexed", "bad", "gone"]
 _NS = 10**9
@@ -331,7 +332,7 @@ class Catalog:
             )
         found = set(self._rows("SELECT type, name, sql FROM sqlite_master"))
         if version != SCHEMA_VERSION or found != _objects(_SCHEMA):
-            raise IndexRefused(f"{self._path} is no catalog; {REPAIR}.")
+            raise IndexDamaged(f"{self._path} is no catalog; {REPAIR}.")
 
     def _spend(self) -> bool:
         """Returns True if a query is to be stopped, because a query of a damaged file may go in circles."""
@@ -368,7 +369,7 @@ class Catalog:
         found = self._rows("SELECT clustered, distance, photos, distance_now, automatic FROM drift")
         for clustered, distance, photos, distance_now, automatic in self._checked(_DRIFT_ROWS, found):
             return Drift(clustered, distance, photos, distance_now, bool(automatic))
-        raise IndexRefused(f"{self._path} does not say how well the clusters fit; {REPAIR}.")
+        raise IndexDamaged(f"{self._path} does not say how well the clusters fit; {REPAIR}.")
 
     def sharing(self, photo: int) -> Sequence[GalleryFile]:
         """Finds the indexed files with the content of an indexed file, itself included, by id. There may be none."""
@@ -408,16 +409,16 @@ class Catalog:
         rows = self._checked(_FILE_ROWS, self._rows(query, *values))
         files = [_from_row(row) for row in rows]
         if any(file.status != row[_STATUS] for file, row in zip(files, rows, strict=True)):
-            raise IndexRefused(f"{self._path} is damaged (a file is bad without a reason); {REPAIR}.")
+            raise IndexDamaged(f"{self._path} is damaged (a file is bad without a reason); {REPAIR}.")
         for file in files:
             self._check_root(file.root)
             if self._bounds is not None and (problem := _problem(file, self._bounds)) is not None:
-                raise IndexRefused(f"{self._path} is damaged (photo {file.id} {problem}); {REPAIR}.")
+                raise IndexDamaged(f"{self._path} is damaged (photo {file.id} {problem}); {REPAIR}.")
         return files
 
     def _check_root(self, root: int) -> None:
         if self._bounds is not None and root >= self._bounds.roots:
-            raise IndexRefused(f"{self._path} is damaged (there is no root {root}); {REPAIR}.")
+            raise IndexDamaged(f"{self._path} is damaged (there is no root {root}); {REPAIR}.")
 
     def _checked(self, kind: TypeAdapter[list[Row]], rows: list[tuple[Any, ...]]) -> list[Row]:
         """Checks the types and bounds of the rows' values by ``kind``, since SQLite keeps any value in any column."""
@@ -425,7 +426,7 @@ class Catalog:
             return kind.validate_python(rows, strict=True)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise IndexRefused(
+            raise IndexDamaged(
                 f"{self._path} is damaged ({first['msg']}: {first['input']!r:.40}); {REPAIR}."
             ) from error
 
@@ -439,7 +440,7 @@ class Catalog:
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
                 raise IndexRefused(f"{self._path} cannot be opened ({error}); check its permissions.") from error
-            raise IndexRefused(f"{self._path} is damaged ({error}); {REPAIR}.") from error
+            raise IndexDamaged(f"{self._path} is damaged ({error}); {REPAIR}.") from error
 
 
 def _problem(file: GalleryFile, bounds: Bounds) -> str | None:

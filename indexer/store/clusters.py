@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from indexer.errors import REPAIR, IndexRefused, unreadable
+from indexer.errors import REPAIR, IndexDamaged, unreadable
 from indexer.store.files import read_regular, write_array, write_atomically
 from indexer.store.rows import BLOCK, TOKEN_FILES, Rows, SegmentRow, map_array
 
@@ -113,12 +113,12 @@ def read_centroids(path: Path, count: int, width: int | None = None) -> Floats:
     kind, found_width, found = _FLAT.unpack_from(data) if len(data) >= _FLAT_HEADER else (b"", 0, 0)
     whole = len(data) == _FLAT_HEADER + 4 * found * found_width
     if kind != b"IxF2" or not whole or found != count or width not in (None, found_width):
-        raise IndexRefused(f"{path} does not hold the manifest's number of clusters; {REPAIR}.")
+        raise IndexDamaged(f"{path} does not hold the manifest's number of clusters; {REPAIR}.")
     try:
         index = faiss.deserialize_index(np.frombuffer(data, np.uint8))
         return np.asarray(index.reconstruct_n(0, index.ntotal), np.float32)
     except RuntimeError as error:
-        raise IndexRefused(f"{path} cannot be read; {REPAIR}.") from error
+        raise IndexDamaged(f"{path} cannot be read; {REPAIR}.") from error
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from indexer.errors import REPAIR, IndexRefused, OtherFormat, no_index, unreadable
-from indexer.store.catalog import Bounds, Catalog
+from indexer.errors import REPAIR, IndexDamaged, IndexRefused, OtherFormat, no_index, unreadable
+from indexer.store.catalog import CATALOG_FILE, Bounds, Catalog
 from indexer.store.clusters import Centroids, read_centroids
 from indexer.store.files import hash_file, read_regular
-from indexer.store.location import IndexFolder
+from indexer.store.location import IndexFolder, generation_number
 from indexer.store.rows import Array, Picked, RowArrays, map_array, open_tokens
 from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, Places
 from model import Matcher
@@ -240,7 +240,7 @@ def read_json(path: Path, most: int, advice: str) -> object:
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
-        raise IndexRefused(f"{path} cannot be read ({error}); {advice}.") from error
+        raise IndexDamaged(f"{path} cannot be read ({error}); {advice}.") from error
 
 
 def validated(kind: type[Document], document: object, path: Path, advice: str) -> Document:
@@ -250,7 +250,7 @@ def validated(kind: type[Document], document: object, path: Path, advice: str) -
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "counts"
-        raise IndexRefused(f"{path} is damaged ({field}: {first['msg']}); {advice}.") from error
+        raise IndexDamaged(f"{path} is damaged ({field}: {first['msg']}); {advice}.") from error
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ class Generation:
         """Opens the catalog, which the caller has to close."""
         manifest = self.manifest
         bounds = Bounds(len(manifest.roots), manifest.counts.clusters, manifest.segment_rows)
-        return Catalog(self.path / "photos.sqlite", bounds)
+        return Catalog(self.path / CATALOG_FILE, bounds)
 
     def open_places(self) -> Places:
         """Maps the places of all rows into memory."""
@@ -327,6 +327,58 @@ def live_generation_if_any(folder: IndexFolder) -> Generation | None:
     return None
 
 
+def readable_generations(folder: IndexFolder, problems: list[str]) -> Iterator[Generation]:
+    """Yields the live generation and those before it, as far as their manifests can be read; none before a first build.
+
+    Adds a sentence to ``problems`` for each that cannot be read.
+
+    Raises:
+        IndexRefused: no manifest can be read. OtherFormat: an index of another version is never built over.
+    """
+    readable = False
+    try:
+        live = folder.current()
+        if live is None:
+            return
+    except IndexDamaged as error:
+        problems.append(str(error))
+        live = None
+    names = folder.generations()
+    if live is not None:
+        # A killed build may have left a generation above the live one. It was never live.
+        names = [name for name in names if generation_number(name) <= generation_number(live)]
+        if live not in names:
+            problems.append(f"{folder.generation(live)} is missing.")
+    for name in names:
+        try:
+            manifest = read_manifest(folder.generation(name) / "manifest.json")
+        except IndexDamaged as error:
+            problems.append(str(error))
+        else:
+            readable = True
+            yield Generation(name, folder.generation(name), manifest)
+    if not readable:
+        raise IndexRefused(f"no manifest of {folder.path} can be read; delete the folder and build again.")
+
+
+def damaged_files(folder: IndexFolder, manifest: Manifest) -> dict[Path, str]:
+    """Compares every file of a generation with its hash. Returns a sentence for each that differs, by its path.
+
+    Raises:
+        IndexRefused: a file is there and may not be read.
+    """
+    found: dict[Path, str] = {}
+    for file, entry in generation_files(folder, manifest):
+        try:
+            if hash_file(file) != entry.sha256:
+                found[file] = f"{file} does not have the content it was written with."
+        except FileNotFoundError:
+            found[file] = f"{file} is missing."
+        except OSError as error:
+            raise unreadable(file, error) from error
+    return found
+
+
 def open_generation(folder: IndexFolder, name: str) -> Generation:
     """Open a generation by name.
 
@@ -341,7 +393,7 @@ def open_generation(folder: IndexFolder, name: str) -> Generation:
         except OSError as error:
             raise unreadable(file, error) from error
         if size != entry.size:
-            raise IndexRefused(f"{file} has {size} bytes instead of {entry.size}; {REPAIR}.")
+            raise IndexDamaged(f"{file} has {size} bytes instead of {entry.size}; {REPAIR}.")
     return Generation(name, path, manifest)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexRefused, IndexUnwritable
+from indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexDamaged, IndexRefused, IndexUnwritable
 from indexer.store.files import read_regular, sync_folder, write_atomically
 from model.terminal import expanded
 
@@ -70,7 +70,7 @@ class IndexFolder:
                 raise IndexRefused(f"{self.path} cannot be read: {error.strerror}; check its permissions.") from error
             name = ""
         if not _GENERATION.fullmatch(name):
-            raise IndexRefused(f"{self.path / 'CURRENT'} does not name a generation; {REPAIR}.")
+            raise IndexDamaged(f"{self.path / 'CURRENT'} does not name a generation; {REPAIR}.")
         return name
 
     def generation(self, name: str) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.errors import REPAIR, BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
+from indexer.errors import REPAIR, BadInvocation, IndexDamaged, IndexRefused, PhotoUnavailable, UnknownPhoto
 from indexer.store.catalog import GalleryFile, PhotoFilter
 from indexer.store.folders import Address
 from indexer.store.generation import EmbedderEntry, Generation, live_generation
@@ -60,10 +60,10 @@ class Index:
         embeddings: CLIP's vectors of the photos; None if the photos were clustered by [Ret].
     """
 
-    def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Root], patches: int) -> None:
-        """Opens the files. roots: the folders of photos. patches: how many the network's grid has."""
+    def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Root]) -> None:
+        """Opens the files. roots: the folders of photos."""
         manifest, counts = generation.manifest, generation.manifest.counts
-        self.generation, self.manifest, self._roots, self._patches = generation.name, manifest, tuple(roots), patches
+        self.generation, self.manifest, self._roots = generation.name, manifest, tuple(roots)
         self.photo_count, self.cluster_count = counts.photos, counts.clusters
         self._segments = [
             open_tokens(folder.segment(segment.id), segment.rows, manifest.width, manifest.tokens)
@@ -71,9 +71,8 @@ class Index:
         ]
         self._segment_numbers = {segment.id: number for number, segment in enumerate(manifest.segments)}
         places = generation.open_places()
-        sizes = np.array([*manifest.segment_rows.values()], np.int64)
-        if counts.photos > counts.rows or not places.fit(sizes, counts.clusters, counts.photos):
-            raise IndexRefused(f"{generation.path / PLACES_FILE} points past the end of a segment; {REPAIR}.")
+        if not places.fit(np.array([*manifest.segment_rows.values()], np.int64), counts.clusters, counts.photos):
+            raise IndexDamaged(f"{generation.path / PLACES_FILE} points past the end of a segment; {REPAIR}.")
         shown = slice(0, self.photo_count)
         self.ids, self._segment, self._row_of_segment = places.ids[shown], places.segments[shown], places.rows[shown]
         self.cluster_sizes: Numbers = np.bincount(places.clusters[shown], minlength=counts.clusters).astype(np.int64)
@@ -84,19 +83,10 @@ class Index:
             self.embeddings = Vectors(values, self.cluster_sizes, generation.read_means(values.shape[1]))
         self.centroids = Tokens.of_ret(self.vectors.centroids)
         if opened.features is not None and opened.positions is not None:
-            positions = np.array(opened.positions, np.int64)
-            self._check_positions(positions)
-            self.centroids = Tokens(np.array(opened.features), positions)
+            self.centroids = Tokens(np.array(opened.features), np.array(opened.positions, np.int64))
         self._lock = threading.Lock()
         # The catalog is opened last, since it has to be closed.
         self._catalog = generation.open_catalog()
-
-    def _check_positions(self, positions: Array) -> None:
-        """Raises IndexRefused if a token is at no patch of the grid."""
-        if positions.size and positions.max() >= self._patches:
-            raise IndexRefused(
-                f"the index has tokens beyond the {self._patches} patches of the network's grid; {REPAIR}."
-            )
 
     @cached_property
     def made(self) -> str:
@@ -122,9 +112,7 @@ class Index:
         """Reads only the tokens of the photos in these rows: features (m, n, d) float32."""
         if self.manifest.tokens == 1:
             return Tokens.of_ret(self.vectors.of(rows))
-        features, positions = self._read(rows, RowArrays.features), self._read(rows, RowArrays.patches)
-        self._check_positions(positions)
-        return Tokens(features, positions)
+        return Tokens(self._read(rows, RowArrays.features), self._read(rows, RowArrays.patches))
 
     def _read(self, rows: Numbers, read: Callable[[RowArrays, Choice], Array]) -> Array:
         """Reads an array of the photos in these rows by ``read``, in the order of the rows: (m, ...) in memory."""
@@ -278,7 +266,7 @@ def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address]
         try:
             return _open(folder, generation, matcher, gallery_roots)
         except IndexRefused:
-            # The generation that was live a moment ago may have been deleted, as ``compact`` does.
+            # The generation that was live a moment ago may have been deleted by builds that ended meanwhile.
             if folder.current() == generation.name:
                 raise
 
@@ -308,4 +296,4 @@ def _open(
             )
         folders = [*map(folder_of, gallery_roots)]
     roots = [Root(root.name, folder) for root, folder in zip(manifest.roots, folders, strict=True)]
-    return Index(folder, generation, roots, matcher.config.grid**2)
+    return Index(folder, generation, roots)

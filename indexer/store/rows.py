@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer.errors import REPAIR, IndexRefused, unreadable
+from indexer.errors import REPAIR, IndexDamaged, unreadable
 from indexer.store.files import ArrayWriter, open_regular, sync_folder
 
 Array = npt.NDArray[Any]
@@ -136,7 +136,7 @@ class Rows:
             rows, arrays = [refs[number].number for number in numbers], self._sources[source].arrays
             for name, array in found.items():
                 if arrays[name].shape[1:] != array.shape[1:]:
-                    raise IndexRefused(f"{name} of {source} have another length than the others; {REPAIR}.")
+                    raise IndexDamaged(f"{name} of {source} have another length than the others; {REPAIR}.")
                 array[numbers] = arrays[name][rows]
         return RowArrays(found)
 
@@ -197,8 +197,8 @@ def map_array(path: Path, shape: Shape, dtype: npt.DTypeLike = np.float32) -> Ar
         raise
     # NumPy parses the header as Python source text, so any error of that parser may come out.
     except Exception as error:
-        raise IndexRefused(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); {REPAIR}.") from error
+        raise IndexDamaged(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); {REPAIR}.") from error
     wanted = isinstance(array, np.ndarray) and array.dtype == np.dtype(dtype) and array.ndim == len(shape)
     if not wanted or not all(wide in (None, side) for side, wide in zip(array.shape, shape, strict=True)):
-        raise IndexRefused(f"{path} is not the array that the manifest says; {REPAIR}.")
+        raise IndexDamaged(f"{path} is not the array that the manifest says; {REPAIR}.")
     return np.array(array) if array.nbytes <= _READ else array

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from indexer.errors import REPAIR, IndexRefused
+from indexer.errors import REPAIR, IndexDamaged
 from indexer.store.catalog import GalleryFile
 from indexer.store.files import ArrayWriter, write_array
 from indexer.store.rows import Array, Rows, SegmentRow, map_array
@@ -79,19 +79,12 @@ class Places:
         return np.stack([self.ids, self.clusters, self.segments, self.rows], axis=1)
 
     def fit(self, sizes: Numbers, clusters: int, photos: int) -> bool:
-        """Returns True if the shown photos, in ``clusters`` clusters, come first, and each row of the segments exists.
-
-        Args:
-            sizes: how many rows each segment has. photos: how many are shown.
-        """
-        known = (self.segments >= 0) & (self.segments < len(sizes)) & (self.rows >= 0)
-        if not known.all() or not (self.rows < sizes[self.segments]).all():
+        """Returns True if each of the shown ``photos`` has a row in a segment of ``sizes``, and a cluster, in order."""
+        segments, rows, shown = self.segments[:photos], self.rows[:photos], self.clusters[:photos]
+        known = len(shown) == photos and (segments >= 0).all() and (segments < len(sizes)).all() and (rows >= 0).all()
+        if not known or not (rows < sizes[segments]).all():
             return False
-        ends = np.cumsum(sizes)
-        every = np.sort(ends[self.segments] - sizes[self.segments] + self.rows)
-        shown = self.clusters[:photos]
-        right = (shown >= 0).all() and (shown < clusters).all() and (np.diff(shown) >= 0).all()
-        return bool(right and np.array_equal(every, np.arange(sizes.sum())))
+        return bool((shown >= 0).all() and (shown < clusters).all() and (np.diff(shown) >= 0).all())
 
     def of_segment(self, number: int) -> Numbers:
         """Returns the places of the m rows of a segment, (m,) in their order."""
@@ -134,7 +127,7 @@ class Vectors:
         self.sizes, self.centroids = sizes, centroids
         self.count, self.width = int(sizes.sum()), int(values.shape[1])
         if centroids.shape[1] != self.width:
-            raise IndexRefused(f"the centroids of the index have another width than its vectors; {REPAIR}.")
+            raise IndexDamaged(f"the centroids of the index have another width than its vectors; {REPAIR}.")
         self._values = values
         self._ends = np.cumsum(sizes)
 

@@ -14,7 +14,7 @@ from service import PROGRAM
 COMMANDS = ("serve", "search", "explain", "demo", "openapi")
 PROGRAMS = ("index", "model")
 # `sketch-search index` followed by anything else means `sketch-search index build`.
-INDEX_COMMANDS = ("build", "add", "remove", "compact", "info", "verify", "samples")
+INDEX_COMMANDS = ("build", "add", "remove", "info", "verify", "samples")
 ANSWERED_AT_ONCE = ("-h", "--help", "--version")
 # The options that may stand before a command and take the next argument as their value.
 _VALUED = ("--index", "--weights", "--device", "--host", "--port")

@@ -30,7 +30,7 @@ import pytest
 import torch
 
 import model
-from indexer import BadInvocation, Request, build, compact, remove, repair, verify
+from indexer import BadInvocation, Request, build, remove, verify
 from indexer.building import staging
 from indexer.building.progress import Progress
 from model.decoding import Decoders, Job
@@ -151,18 +151,18 @@ def disturb_builds(photos: Path, matcher: model.Matcher, out: Path, count: int) 
 def disturb_upkeep(matcher: model.Matcher, out: Path, count: int | None) -> None:
     """Kill the other commands that write an index, before about ``count`` writes of each; None for every write."""
 
-    def mended(index: Path) -> None:
-        repair(index, matcher, progress=Progress(clock=lambda: 0.0), batch=3)
+    def updated(index: Path) -> None:
+        build(index, Request(batch=3), matcher, Progress(clock=lambda: 0.0))
 
     def removed(index: Path) -> None:
         # If it was killed after the switch, it is done.
         with suppress(BadInvocation):
             remove([REMOVED], index)
 
-    works: dict[str, Callable[[Path], object]] = {"remove": removed, "compact": compact, "repair": mended}
+    works: dict[str, Callable[[Path], object]] = {"remove": removed, "damaged": updated}
     for name, work in works.items():
         source = Path(shutil.copytree(out / "updated", out / f"before-{name}"))
-        if name == "repair":
+        if name == "damaged":
             path = next(source.glob("segments/s000001-*")) / "tokens.npy"
             path.write_bytes(path.read_bytes()[:-1])
         log = out / "writes"
@@ -172,7 +172,7 @@ def disturb_upkeep(matcher: model.Matcher, out: Path, count: int | None) -> None
         for point in range(0, writes, 1 if count is None else max(1, writes // count)):
             index = Path(shutil.copytree(source, out / f"killed-{name}-{point}"))
             assert in_child(partial(work, index), Moment(point)) == signal.SIGKILL
-            assert name == "repair" or verify(index) == []
+            assert name == "damaged" or verify(index) == []
             assert in_child(partial(work, index)) == 0
 
 

@@ -1,6 +1,6 @@
 """python -m tests.indexer.upheaval PHOTOS INDEX WEIGHTS SEED COUNT: commands upon one index, while others do the same.
 
-Photos come, change, move and go; builds, removals, compactions and repairs follow each other in forked processes, of
+Photos come, change, move and go; builds and removals follow each other in forked processes, of
 which every third is killed. A refusal in a sentence is an answer, and a traceback on standard error is none.
 """
 
@@ -18,7 +18,7 @@ from random import Random
 import torch
 
 import model
-from indexer import Request, build, compact, read_summary, remove, repair, verify
+from indexer import Request, build, read_summary, remove, verify
 from model.errors import Refusal
 from tests.indexer.galleries import save_photo, save_photos
 
@@ -51,8 +51,7 @@ def main(photos: Path, index: Path, weights: Path, seed: int, count: int) -> Non
         lambda: build(index, Request([photos], embedder="ret", batch=3), matcher),
         lambda: build(index, Request(embedder="ret", recluster=True), matcher),
         lambda: remove([some_photo()], index),
-        lambda: compact(index),
-        lambda: repair(index, matcher),
+        lambda: build(index, Request(), matcher),
         lambda: read_summary(index),
         lambda: print(*verify(index), file=sys.stderr, sep="\n", end=""),
     ]

@@ -26,8 +26,8 @@ from tests.service.server_process import address, running
 from tests.service.small_gallery import PHOTOS, draw_sketch
 
 STORM = (
-    "Searches with likes while photos come and go, a build watches them, and two programs build, remove, compact, "
-    "repair and verify, every third time until they are killed. Each is answered, and the index is whole"
+    "Searches with likes while photos come and go, a build watches them, and two programs build, remove "
+    "and verify, every third time until they are killed. Each is answered, and the index is whole"
 )
 
 

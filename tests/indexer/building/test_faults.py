@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import IndexBusy, IndexUnwritable, Request, build, compact, read_summary, remove, repair, verify
+from indexer import IndexBusy, IndexUnwritable, Request, build, read_summary, remove, verify
 from indexer.store.location import IndexFolder
 from model.engine import Floats, Modality, Tokens
 from tests.indexer.damages import flip
@@ -35,8 +35,7 @@ def writers(collection: Collection) -> dict[str, Callable[[], object]]:
         "build": collection.build,
         "add": lambda: build(collection.index, Request(added=[collection.photos]), collection.matcher),
         "remove": lambda: remove([], collection.index, ids=[1]),
-        "compact": lambda: compact(collection.index),
-        "repair": lambda: repair(collection.index, collection.matcher),
+        "repair": collection.update,
     }
 
 
@@ -57,7 +56,7 @@ def test_on_a_full_disk_the_old_index_stays_and_the_next_build_goes_on(room: int
     assert verify(on_disk.index) == []
 
 
-@pytest.mark.parametrize("name", ["remove", "compact", "repair"])
+@pytest.mark.parametrize("name", ["remove", "repair"])
 def test_upkeep_on_a_full_disk_leaves_the_old_index_and_can_be_done_later(name: str, on_disk: Collection) -> None:
     save_photos(on_disk.photos, 5, start=20)
     on_disk.build()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer import EmbedderUnavailable, IndexBusy, Request, build, remove, repair
+from indexer import EmbedderUnavailable, IndexBusy, Request, build, remove
 from indexer.embedding.embedders import ChosenEmbedder, WantedEmbedder
 from indexer.store.location import IndexFolder
 from tests.indexer.clip_models import saved_clip
@@ -79,13 +79,13 @@ def test_an_embedder_that_is_not_to_be_had_leaves_the_index_as_it_was(built: Col
     assert not built.build().changed
 
 
-def test_a_repair_that_may_have_to_download_does_not_hold_the_index_meanwhile(
+def test_a_damaged_index_whose_embedder_may_have_to_be_downloaded_does_not_hold_the_index_meanwhile(
     collection: Collection, clip: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection.build(embedder=clip)
     shorten(collection.index / "g000001" / "photos.sqlite")
     noted = before_one_is_found(monkeypatch, lambda: take_the_lock(collection.index))
-    report = repair(collection.index, collection.matcher)
-    assert (noted, report.remaining) == ([clip], ())
+    assert collection.update().encoded == 12
+    assert noted == [clip]
     with collection.open() as index:
         assert index.manifest.embedder.spec == clip

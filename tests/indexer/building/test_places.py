@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
-import pytest
 
-from indexer import compact, remove, repair, verify
+from indexer import remove, verify
 from indexer.store import Places, normalised, read_catalog
-from tests.indexer.damages import DAMAGES
 from tests.indexer.galleries import Collection, save_photos
 
 
@@ -32,7 +27,7 @@ def check(built: Collection, photos: int) -> None:
     assert verify(built.index) == []
 
 
-def test_places_and_vectors_follow_photos_that_come_and_go_clusters_and_compaction(built: Collection) -> None:
+def test_places_and_vectors_follow_photos_that_come_and_go_clusters_and_merged_segments(built: Collection) -> None:
     check(built, 12)
     segments = set((built.index / "segments").iterdir())
     save_photos(built.photos, 5, start=20)
@@ -44,19 +39,9 @@ def test_places_and_vectors_follow_photos_that_come_and_go_clusters_and_compacti
     assert built.update(clusters=5).encoded == 0
     check(built, 15)
     assert segments < set((built.index / "segments").iterdir())
-    compact(built.index)
+    # More than a tenth of the rows is dead.
+    assert built.update().encoded == 0
+    assert len(list((built.index / "segments").iterdir())) == 3
     check(built, 15)
     remove([], built.index, ids=[*range(3, 15), 16, 17])
     check(built, 1)
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_damaged_places_are_made_anew_and_nothing_is_computed(
-    damage: Callable[[Path], None], copied: Collection
-) -> None:
-    damage(copied.index / "g000001" / "places.npy")
-    assert len(verify(copied.index)) == 1
-    report = repair(copied.index, copied.matcher)
-    assert report.build is not None
-    assert (report.remaining, report.build.encoded) == ((), 0)
-    check(copied, 12)

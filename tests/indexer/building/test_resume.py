@@ -22,12 +22,12 @@ from tests.programs import LONG, run_python
 
 # The sentence that the soak writes down.
 SOAKED = (
-    "Builds and updates killed at 200 moments; `remove`, `compact` and `repair` killed before each of "
-    "their writes. Run again, each ends with the index that an undisturbed run makes"
+    "Builds and updates killed at 200 moments; `remove`, and the update of a damaged index, killed before "
+    "each of their writes. Run again, each ends with the index that an undisturbed run makes"
 )
 
 POINTS = 3
-UPKEEP = ("remove", "compact", "repair")
+UPKEEP = ("remove", "damaged")
 
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked and killed")
@@ -86,8 +86,8 @@ def check_upkeep(work: str, killed: Path) -> int:
     """Checks the indexes whose upkeep was killed, and returns how many there are."""
     indexes = list(killed.glob(f"killed-{work}-*"))
     assert len(indexes) >= POINTS
-    # A repair does not reuse the numbers of generations, and so of segments, that a killed one has left.
-    told = 3 if work == "repair" else 5
+    # The numbers of generations, and so of segments, that a killed build has left are not used again.
+    told = 3 if work == "damaged" else 5
     expected = {path: entry[:told] for path, entry in catalog(killed / work).items()}
     for index in indexes:
         assert {path: entry[:told] for path, entry in catalog(index).items()} == expected

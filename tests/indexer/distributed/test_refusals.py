@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import BadInvocation, IndexBusy, IndexRefused, Request, build, compact, open_index, remove
+from indexer import BadInvocation, IndexBusy, IndexRefused, Request, build, open_index, remove
 from indexer.commands import main
 from indexer.distributed import Machines, build_shards
 from indexer.distributed.builds import check_ids
@@ -126,7 +126,6 @@ def test_what_writes_one_index_refuses_shards_and_their_folder(
     for work in (
         lambda: build(shard, Request([photos]), matcher),
         lambda: remove(["Ännchen 001.png"], shard),
-        lambda: compact(shard),
     ):
         with pytest.raises(BadInvocation, match=f"{shard} is a shard, and holds a part of the photos only"):
             work()

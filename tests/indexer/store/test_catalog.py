@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from indexer import IndexRefused, read_summary, remove, verify
+from indexer import IndexRefused, read_summary, remove
 from indexer.store.catalog import Catalog
 from tests.indexer.damages import sign, sql
 from tests.indexer.galleries import Collection
@@ -33,7 +33,7 @@ def test_a_catalog_with_values_out_of_place_is_refused_by_what_changes_the_index
     sql(f"UPDATE {change}" + (" WHERE id = 3" if "photos SET" in change else ""))(copied.index)
     sign(copied.index)
     for change_it in (lambda: copied.build(), lambda: remove(["in here"], copied.index)):
-        with pytest.raises(IndexRefused, match=r"photos\.sqlite is damaged .*verify --repair"):
+        with pytest.raises(IndexRefused, match=r"photos\.sqlite is damaged .*index build`"):
             change_it()
 
 
@@ -44,7 +44,6 @@ def test_a_root_that_the_manifest_does_not_have_is_refused_by_all_who_look_into_
     sql("UPDATE photos SET root = 7 WHERE id = 4")(copied.index)
     sign(copied.index)
     sentence = "there is no root 7"
-    assert sentence in verify(copied.index)[0]
     with pytest.raises(IndexRefused, match=sentence):
         read_summary(copied.index)
     with copied.open() as index, pytest.raises(IndexRefused, match=sentence):
@@ -83,7 +82,6 @@ def test_a_catalog_with_other_tables_or_views_than_a_build_makes_is_refused_befo
     for look in (lambda: copied.open(), lambda: read_summary(copied.index)):
         with pytest.raises(IndexRefused, match=r"photos\.sqlite is no catalog"):
             look()
-    assert "is no catalog" in verify(copied.index)[0]
 
 
 def test_a_query_that_goes_in_circles_is_stopped(copied: Collection) -> None:

@@ -19,11 +19,9 @@ from indexer import (
     Request,
     UnknownPhoto,
     build,
-    compact,
     open_index,
     read_summary,
     remove,
-    repair,
     verify,
 )
 from indexer.place import default_index_path
@@ -61,12 +59,10 @@ def test_an_index_of_another_format_is_refused_by_everything_that_would_read_or_
         lambda: read_summary(copied.index),
         lambda: copied.update(),
         lambda: remove([], copied.index, ids=[1]),
-        lambda: compact(copied.index),
-        lambda: repair(copied.index, copied.matcher),
+        lambda: verify(copied.index),
     ):
         with pytest.raises(IndexRefused, match=sentence):
             work()
-    assert [f"has index format {version}" in problem for problem in verify(copied.index)] == [True]
     assert {path.name for path in copied.index.iterdir()} == before
 
 
@@ -111,7 +107,7 @@ def test_a_missing_or_short_file_is_refused(
 ) -> None:
     (path,) = copied.index.glob(name)
     damage(path)
-    with pytest.raises(IndexRefused, match=f"{path.name} .*{word}.* build again"):
+    with pytest.raises(IndexRefused, match=f"{path.name} .*{word}.* index build`"):
         copied.open()
     assert len(verify(copied.index)) == 1
 
@@ -138,7 +134,7 @@ def test_a_catalog_with_damaged_pages_is_refused_wherever_the_damage_is(copied: 
 @pytest.mark.parametrize("text", ["", "g1", "../elsewhere", "g000009"])
 def test_a_damaged_current_file_is_refused(text: str, copied: Collection) -> None:
     (copied.index / "CURRENT").write_text(text)
-    with pytest.raises(IndexRefused, match="build again"):
+    with pytest.raises(IndexRefused, match="index build`"):
         copied.open()
 
 
@@ -149,7 +145,7 @@ def test_a_damaged_current_file_is_refused(text: str, copied: Collection) -> Non
 )
 def test_a_damaged_manifest_is_refused(text: str, copied: Collection) -> None:
     (copied.index / "g000001" / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(IndexRefused, match="build again"):
+    with pytest.raises(IndexRefused, match="index build`"):
         copied.open()
 
 
@@ -164,7 +160,6 @@ def test_a_manifest_with_impossible_numbers_is_refused(counts: dict[str, int], c
     works: tuple[Callable[[], object], ...] = (
         lambda: copied.open(),
         lambda: read_summary(copied.index),
-        lambda: compact(copied.index),
     )
     for work in works:
         with pytest.raises(IndexRefused, match=r"manifest\.json is damaged \(counts"):
@@ -202,7 +197,6 @@ def test_a_stray_link_in_the_folder_of_an_index_is_left_alone(name: str, copied:
     kept = save_photos(tmp_path / "kept", 3)
     (copied.index / name).symlink_to(kept)
     remove([copied.photos / "Ännchen 001.png"], copied.index)
-    compact(copied.index)
     assert copied.update().photos == 11
     assert (copied.index / name).is_symlink()
     assert len(list(kept.rglob("*.png"))) == 3

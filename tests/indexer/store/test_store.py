@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 
 import model
-from indexer import BuildReport, Request, build, compact, open_index, remove, verify
+from indexer import BuildReport, Request, build, open_index, remove, verify
 from tests.benchmarks.results import soak
 from tests.indexer.galleries import catalog, save_photo
 
@@ -156,11 +156,6 @@ class Store(RuleBasedStateMachine):
             self.built(build(self.index, Request(added=[self.photos / path]), self.matcher))
         else:
             self.hidden = before
-
-    @rule()
-    def compact(self) -> None:
-        compact(self.index)
-        self.computed = set(self.live.values())
 
     # These methods compute what is expected.
 

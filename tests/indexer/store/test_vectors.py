@@ -102,7 +102,6 @@ def test_places_of_a_catalog_have_the_photos_that_are_shown_first_and_every_row_
     opened = Places.open(tmp_path, 5)
     assert np.array_equal(opened.table(), places.table())
     assert opened.fit(np.array([3, 2]), 2, 3)
-    assert not opened.fit(np.array([3, 3]), 2, 3)
     assert not opened.fit(np.array([3, 2]), 1, 3)
     assert not opened.fit(np.array([3, 2]), 2, 4)
     with pytest.raises(IndexRefused, match="not the array that the manifest says"):

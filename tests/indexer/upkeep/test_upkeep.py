@@ -6,14 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import model
 from indexer import (
     BadInvocation,
-    Index,
     Request,
     UnknownPhoto,
     build,
-    compact,
     live_stamp,
     read_summary,
     remove,
@@ -21,7 +18,7 @@ from indexer import (
 )
 from indexer.upkeep import plan_removal
 from tests.indexer.disks import refuse_listing
-from tests.indexer.galleries import Collection, catalog, save_photo, save_photos, tokens_of
+from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
 
 
@@ -29,17 +26,6 @@ def shown(collection: Collection) -> set[str]:
     """Returns the paths of everything that a search can find."""
     with collection.open() as opened:
         return {path for photo in opened.ids.tolist() for path in opened.photo(photo).paths}
-
-
-def answers(index: Index, matcher: model.Matcher) -> list[tuple[int, list[int], list[float]]]:
-    """Computes the scores that searches use, of centroids and of photos, cluster by cluster."""
-    query = tokens_of(index, 0)[:1]
-    found = []
-    for number in range(index.cluster_count):
-        ids = index.cluster_ids(number)
-        scores = matcher.scores(query, tokens_of(index, number), "rn")[0].tolist() if len(ids) else []
-        found.append((number, ids.tolist(), scores))
-    return [(-1, [], matcher.scores(query, index.centroids, "rn")[0].tolist()), *found]
 
 
 def test_a_removed_photo_vanishes_at_once_and_its_file_stays(built: Collection) -> None:
@@ -195,37 +181,11 @@ def test_what_cannot_be_added_is_refused(name: str, match: str, built: Collectio
         build(built.index, Request(added=[tmp_path / name]), built.matcher)
 
 
-def test_compact_merges_segments_and_drops_dead_rows_and_answers_stay(built: Collection) -> None:
-    save_photos(built.photos, 5, start=20)
-    built.build()
-    remove(["Ännchen 022.png"], built.index, ids=[3])
-    before = built.open()
-    live = live_stamp(built.index)
-    expected = answers(before, built.matcher)
-    report = compact(built.index)
-    assert (report.changed, report.segments, report.rows, report.dropped) == (True, 1, 15, 2)
-    assert verify(built.index) == []
-    with built.open() as after:
-        assert answers(after, built.matcher) == expected
-        assert after.generation != before.generation
-        assert np.array_equal(after.vectors.centroids, before.vectors.centroids)
-    # The space is free, and a reader that was there goes on.
-    assert len(list((built.index / "segments").iterdir())) == len(list(built.index.glob("g*"))) == 1
-    assert live is not None
-    assert live_stamp(built.index) not in (live, None)
-    assert answers(before, built.matcher) == expected
-    assert before.photo(1).id == 1
-    before.close()
-    assert not compact(built.index).changed
-    assert not built.build().changed
-
-
-def test_upkeep_leaves_what_a_stopped_build_has_computed(built: Collection) -> None:
+def test_a_removal_leaves_what_a_stopped_build_has_computed(built: Collection) -> None:
     save_photos(built.photos, 6, start=20)
     with pytest.raises(Stopped):
         built.build(batch=2, progress=StopAfter(4))
     remove([], built.index, ids=[3])
-    compact(built.index)
     assert built.build(batch=2).encoded == 2
 
 

@@ -1,4 +1,4 @@
-"""Writes generations without reading a photo: for a removal, and for a compaction."""
+"""Takes photos out of an index, without reading one. Their rows go when a build merges the segments."""
 
 from __future__ import annotations
 
@@ -25,106 +25,23 @@ from indexer.store import (
     with_folders,
 )
 
-_KEY = "upkeep"
+# Names the folder in which a removal works.
+_KEY = "removal"
 
 
 @dataclass(frozen=True)
-class UpkeepReport:
-    """The outcome of a removal or a compaction.
+class RemovalReport:
+    """The outcome of a removal.
 
     Attributes:
         generation: the live generation's name. changed: False if nothing had to be written.
         photos: how many are shown now. files: how many were removed, with files that could not be indexed.
-        segments: how many there are now. rows: in all segments. dropped: rows that were deleted.
-        freed: bytes of the segments that were deleted, less those of the segments that were written.
     """
 
     generation: str
     changed: bool
     photos: int
     files: int
-    segments: int
-    rows: int
-    dropped: int
-    freed: int
-
-    @staticmethod
-    def of(before: Generation, after: Generation, files: int) -> UpkeepReport:
-        """Reports on a step from one generation to the next, or to the same one, that removed ``files`` files."""
-        old, new = before.manifest, after.manifest
-        size = {entry.id: sum(file.size for file in entry.files) for entry in (*old.segments, *new.segments)}
-        return UpkeepReport(
-            generation=after.name,
-            changed=after.name != before.name,
-            photos=new.counts.photos,
-            files=files,
-            segments=len(new.segments),
-            rows=new.counts.rows,
-            dropped=old.counts.rows - new.counts.rows,
-            freed=sum(size[entry.id] for entry in old.segments) - sum(size[entry.id] for entry in new.segments),
-        )
-
-
-def write_next(
-    folder: IndexFolder,
-    before: Generation,
-    live: LiveState,
-    roots: Sequence[Root],
-    entries: Sequence[GalleryFile],
-    removals: Removals,
-    to_write: frozenset[str] = frozenset(),
-) -> Generation:
-    """Write the next generation from the rows and clusters of ``before``; or return ``before`` if nothing changes.
-
-    Args:
-        live: the state of ``before``. roots, entries, removals: of the next generation.
-        to_write: the content hashes whose rows go into a new segment.
-    """
-    if not to_write and live.holds(entries, roots, removals):
-        return before
-    manifest, ids = before.manifest, shown_ids(entries)
-    rows = Rows(open_rows(folder, before))
-    centroids = before.read_means(rows.clustered_by([]).shape[1])
-    cluster_of = {content: live.contents[content].cluster for content in ids}
-    contents = Contents(
-        origin=manifest.origin,
-        embedder=manifest.embedder,
-        roots=roots,
-        entries=entries,
-        removals=removals,
-        rows=rows,
-        refs={content: live.contents[content].row for content in ids},
-        to_write=to_write,
-        clustering=Clustering(centroids, cluster_of, manifest.clusters_asked, kept=True),
-    )
-    written = GenerationWriter(folder, _KEY, contents, live).write()
-    shutil.rmtree(folder.building(_KEY), ignore_errors=True)
-    return written
-
-
-def compact(index: Path) -> UpkeepReport:
-    """Merges all segments into one, without the rows that are not shown. Searches give the same answers as before.
-
-    The previous generation is deleted at once, to free its space. Readers that have opened it can still read it.
-
-    Raises:
-        IndexBusy: a build is writing this index. IndexUnwritable: its folder cannot be written.
-        IndexRefused: there is no index, or it has another format or is damaged.
-    """
-    folder = IndexFolder(index)
-    # This comes before the lock, which would make a folder if there is no index.
-    live_generation(folder)
-    with folder.writing():
-        before = live_generation(folder)
-        keep_only(folder, before)
-        roots = live_roots(before.manifest)
-        live = LiveState.read(before, roots)
-        ids = shown_ids(live.files)
-        after = before
-        if len(before.manifest.segments) > 1 or before.manifest.counts.rows > len(ids):
-            after = write_next(folder, before, live, roots, live.files, live.removals, to_write=frozenset(ids))
-        keep_only(folder, after, previous=False)
-        return UpkeepReport.of(before, after, files=0)
 
 
 @dataclass(frozen=True)
@@ -151,7 +68,7 @@ def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[in
     return _planned(live_generation(IndexFolder(index)), targets, ids)
 
 
-def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> UpkeepReport:
+def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalReport:
     """Take photos out of the index. Later builds leave them out too, until a build adds them again.
 
     Args:
@@ -171,9 +88,34 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
         before = live_generation(folder)
         plan = _planned(before, targets, ids)
         keep_only(folder, before)
-        after = write_next(folder, before, plan.live, plan.roots, plan.entries, plan.removals)
+        after = _written(folder, before, plan)
         keep_only(folder, after)
-        return UpkeepReport.of(before, after, plan.files)
+        return RemovalReport(after.name, after.name != before.name, after.manifest.counts.photos, plan.files)
+
+
+def _written(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Generation:
+    """Writes the planned generation from the rows and clusters of ``before``; returns that if nothing changes."""
+    live = plan.live
+    if live.holds(plan.entries, plan.roots, plan.removals):
+        return before
+    manifest, ids = before.manifest, shown_ids(plan.entries)
+    rows = Rows(open_rows(folder, before))
+    centroids = before.read_means(rows.clustered_by([]).shape[1])
+    cluster_of = {content: live.contents[content].cluster for content in ids}
+    contents = Contents(
+        origin=manifest.origin,
+        embedder=manifest.embedder,
+        roots=plan.roots,
+        entries=plan.entries,
+        removals=plan.removals,
+        rows=rows,
+        refs={content: live.contents[content].row for content in ids},
+        to_write=frozenset(),
+        clustering=Clustering(centroids, cluster_of, manifest.clusters_asked, kept=True),
+    )
+    written = GenerationWriter(folder, _KEY, contents, live).write()
+    shutil.rmtree(folder.building(_KEY), ignore_errors=True)
+    return written
 
 
 def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> RemovalPlan:

@@ -7,26 +7,30 @@ import numpy as np
 import pytest
 
 import model
-from indexer import IndexRefused, read_summary, remove, repair, verify
-from tests.indexer.damages import DAMAGES, flip, not_finite, shorten, sign, sql
+from indexer import IndexRefused, Request, build, read_summary, remove, verify
+from tests.indexer.damages import DAMAGES, flip, shorten
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
+from tests.indexer.stopped_builds import StopAfter, Stopped
+
+# What a build writes into an index that it leaves as it is.
+OWN = (".lock", "progress.json")
 
 
 @pytest.fixture(scope="module")
 def updated(tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) -> Collection:
-    """A collection with an index of two segments, in two generations; two photos are removed."""
+    """A collection with an index of two segments, in two generations; one photo is removed."""
     folder = tmp_path_factory.mktemp("updated")
     updated = Collection(save_photos(folder / "photos", 12), folder / "index", matcher)
     updated.build()
     save_photos(updated.photos, 5, start=20)
     updated.update()
-    remove([], updated.index, ids=[3, 14])
+    remove([], updated.index, ids=[3])
     return updated
 
 
 @pytest.fixture
 def copied(updated: Collection, tmp_path: Path) -> Collection:
-    """An index to damage."""
+    """Returns an index to damage."""
     return updated.copied(tmp_path)
 
 
@@ -45,9 +49,8 @@ def tokens(collection: Collection) -> dict[int, bytes]:
 # Each damaged part, and how many photos are computed again: those of the first segment, all, or none.
 PARTS = {
     **dict.fromkeys(("tokens.npy", "scales.npy", "positions.npy"), ("segments/s000001-*", 11)),
-    "vectors.npy": ("g000003", 15),
-    **dict.fromkeys(("clusters.faiss", "centroid_tokens.npy", "centroid_positions.npy"), ("g000003", 0)),
-    "centroid_ret.npy": ("g000003", 0),
+    "vectors.npy": ("g000003", 16),
+    **dict.fromkeys(("clusters.faiss", "centroid_tokens.npy", "centroid_ret.npy", "places.npy"), ("g000003", 0)),
 }
 DAMAGED: list[tuple[str, Callable[[Path], None]]] = [(name, flip) for name in PARTS]
 DAMAGED += [
@@ -61,11 +64,12 @@ def test_what_is_damaged_is_made_anew_from_the_photos_and_all_that_is_known_stay
 ) -> None:
     folder, encoded = PARTS[name]
     damage(next(copied.index.glob(folder)) / name)
-    assert verify(copied.index)
-    report = repair(copied.index, copied.matcher)
-    assert report.build is not None
-    assert (len(report.problems), report.build.encoded, report.build.photos) == (1, encoded, 15)
-    assert (report.remaining, verify(copied.index)) == ((), [])
+    (problem,) = verify(copied.index)
+    assert problem.endswith("run `sketch-search index build`, which makes what is damaged anew.")
+    report = copied.update()
+    assert (len(report.damaged), report.encoded, report.photos) == (1, encoded, 16)
+    assert verify(copied.index) == []
+    assert not copied.update().changed
     assert (known(copied.index), tokens(copied)) == (known(updated.index), tokens(updated))
 
 
@@ -75,12 +79,11 @@ def test_without_its_catalog_or_manifest_an_index_goes_on_from_the_generation_be
     name: str, damage: Callable[[Path], None], updated: Collection, copied: Collection
 ) -> None:
     damage(copied.index / "g000003" / name)
-    report = repair(copied.index, copied.matcher)
-    assert report.build is not None
-    assert report.problems
+    report = copied.update()
+    assert report.damaged
     # The generation before knew nothing of what was removed last.
-    assert (report.build.encoded, report.build.photos, report.build.generation) == (0, 17, "g000004")
-    assert (report.remaining, verify(copied.index)) == ((), [])
+    assert (report.encoded, report.photos, report.generation) == (0, 17, "g000004")
+    assert verify(copied.index) == []
     before, after = ({path: entry[0] for path, entry in known(one.index).items()} for one in (updated, copied))
     assert before == after
 
@@ -90,10 +93,9 @@ def test_without_any_catalog_all_is_computed_again_and_no_id_is_given_twice(
 ) -> None:
     for generation in copied.index.glob("g*"):
         shorten(generation / "photos.sqlite")
-    report = repair(copied.index, copied.matcher)
-    assert report.build is not None
-    assert "photos get new ids" in report.problems[-1]
-    assert (report.build.encoded, report.build.photos) == (17, 17)
+    report = copied.update()
+    assert "photos get new ids" in report.damaged[-1]
+    assert (report.encoded, report.photos) == (17, 17)
     assert verify(copied.index) == []
     assert sorted(entry[0] for entry in known(copied.index).values()) == list(range(18, 35))
 
@@ -103,29 +105,10 @@ def test_an_index_whose_current_file_is_damaged_goes_on_from_its_newest_generati
     text: str, updated: Collection, copied: Collection
 ) -> None:
     (copied.index / "CURRENT").write_text(text)
-    report = repair(copied.index, copied.matcher)
-    assert report.build is not None
-    assert (report.build.encoded, report.build.photos) == (0, 15)
+    report = build(copied.index, Request([copied.photos]), copied.matcher)
+    assert (report.encoded, report.photos, len(report.damaged)) == (0, 16, 1)
     assert verify(copied.index) == []
     assert known(copied.index) == known(updated.index)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        not_finite("segments/*/scales.npy"),
-        sql("UPDATE photos SET row = 99 WHERE id = 3"),
-        not_finite("g000001/centroid_tokens.npy"),
-    ],
-    ids=["of rows", "of the catalog", "of clusters"],
-)
-def test_contents_that_a_faulty_program_signed_are_repaired(damage: Callable[[Path], None], built: Collection) -> None:
-    damage(built.index)
-    sign(built.index)
-    report = repair(built.index, built.matcher)
-    assert len(report.problems) >= 1
-    assert (report.remaining, verify(built.index)) == ((), [])
-    assert read_summary(built.index).manifest.counts.photos == 12
 
 
 def test_a_photo_that_is_lost_with_its_row_is_gone_and_one_that_changed_is_itself(built: Collection) -> None:
@@ -134,38 +117,62 @@ def test_a_photo_that_is_lost_with_its_row_is_gone_and_one_that_changed_is_itsel
     flip(segment / "tokens.npy")
     (built.photos / "Ännchen 001.png").unlink()
     save_photo(built.photos / "Ännchen 002.png", 60)
-    report = repair(built.index, built.matcher)
-    assert report.build is not None
-    assert (report.build.encoded, report.build.gone, report.remaining) == (11, 1, ())
+    report = built.update()
+    assert (report.encoded, report.gone, verify(built.index)) == (11, 1, [])
     found = catalog(built.index)
     assert {path: entry[0] for path, entry in found.items()} == ids
     assert found["Ännchen 001.png"][1:] == ("gone", None, None, None)
 
 
 def test_a_sound_index_is_left_alone(copied: Collection) -> None:
-    before = {path: path.stat().st_mtime_ns for path in copied.index.rglob("*") if path.name != ".lock"}
-    report = repair(copied.index, copied.matcher)
-    assert (report.problems, report.build, report.remaining) == ((), None, ())
-    assert {path: path.stat().st_mtime_ns for path in copied.index.rglob("*") if path.name != ".lock"} == before
+    before = {path: path.stat().st_mtime_ns for path in copied.index.rglob("*.*") if path.name not in OWN}
+    report = copied.update()
+    assert (report.damaged, report.changed) == ((), False)
+    assert {path: path.stat().st_mtime_ns for path in copied.index.rglob("*.*") if path.name not in OWN} == before
 
 
-def test_an_index_of_another_checkpoint_or_a_newer_program_is_not_touched(
-    copied: Collection, other_matcher: model.Matcher
-) -> None:
-    flip(next((copied.index / "segments").iterdir()) / "tokens.npy")
-    with pytest.raises(IndexRefused, match=r"other photo weights .* --weights"):
-        repair(copied.index, other_matcher)
-    manifest = copied.index / "g000003" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format_version": 8', '"format_version": 9'))
-    with pytest.raises(IndexRefused, match="has index format 9"):
-        repair(copied.index, copied.matcher)
-    assert (copied.index / "CURRENT").read_text() == "g000003\n"
-
-
-def test_where_nothing_is_left_a_sentence_says_so(copied: Collection, tmp_path: Path) -> None:
+def test_where_nothing_is_left_a_sentence_says_so_and_nothing_is_written(copied: Collection) -> None:
     for manifest in copied.index.glob("g*/manifest.json"):
         manifest.unlink()
-    with pytest.raises(IndexRefused, match="delete the folder and build again"):
-        repair(copied.index, copied.matcher)
-    with pytest.raises(IndexRefused, match="there is no index"):
-        repair(tmp_path / "nowhere", copied.matcher)
+    left = sorted(copied.index.rglob("*"))
+    for work in (copied.update, copied.build, lambda: verify(copied.index)):
+        with pytest.raises(IndexRefused, match=r"no manifest of .* can be read; delete the folder and build again"):
+            work()
+    assert sorted(copied.index.rglob("*")) == left
+
+
+def test_a_damaged_index_that_is_stopped_while_it_is_made_anew_goes_on(copied: Collection) -> None:
+    flip(next(copied.index.glob("segments/s000001-*")) / "tokens.npy")
+    with pytest.raises(Stopped):
+        copied.build(batch=2, progress=StopAfter(4))
+    report = copied.build(batch=2)
+    assert (report.encoded, report.photos, verify(copied.index)) == (7, 16, [])
+
+
+def test_segments_are_merged_where_a_tenth_of_their_rows_is_dead_and_answers_stay(built: Collection) -> None:
+    save_photos(built.photos, 5, start=20)
+    built.build()
+    remove([], built.index, ids=[3])
+    assert not built.update().changed
+    remove(["Ännchen 022.png"], built.index)
+    before = built.open()
+    expected = tokens(built)
+    report = built.update()
+    assert (report.changed, report.encoded, report.photos) == (True, 0, 15)
+    (entry,) = read_summary(built.index).manifest.segments
+    assert (entry.rows, verify(built.index), tokens(built)) == (15, [], expected)
+    # A reader that was there goes on.
+    assert before.photo(1).id == 1
+    assert before.photo_tokens(np.arange(15)).features.shape[0] == 15
+    before.close()
+    assert not built.update().changed
+
+
+def test_many_small_segments_are_merged(built: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.building.builds.MAX_SEGMENTS", 2)
+    segments = []
+    for number in range(20, 23):
+        save_photo(built.photos / f"{number}.png", number)
+        built.update()
+        segments.append(len(read_summary(built.index).manifest.segments))
+    assert (segments, verify(built.index)) == ([2, 3, 1], [])
