@@ -13,12 +13,11 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from indexer import default_index_path
+from service.schemas import MAX_VARIANTS
 
 MIB = 1024 * 1024
 # More of them than cores only wait for each other, and with thousands of them a search never ends.
 MOST_THREADS = 512
-# The number of variants that the model has; a test compares them. Importing the model here would be slow.
-MAX_VARIANTS = 3
 # Matches one path of a list with separators. A URL has ':' behind its scheme, and before a password and a port.
 _ADDRESS = re.compile(rf"(?:\w+://(?:[^/@]*@)?[^/:]*(?::\d+(?=/))?)?[^{os.pathsep}]*")
 _NAME = re.compile("[^,]+")

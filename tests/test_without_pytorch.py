@@ -7,12 +7,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 
 from indexer.samples import write_samples
+from service.http.routes import TOKEN_HEADER
 from tests.networks import tiny_checkpoint
-from tests.patience import PATIENCE
-from tests.programs import run_python
+from tests.patience import PATIENCE, wait_until
+from tests.programs import run_python, started_python
 
 # Python runs this when it starts. What is hidden cannot be found, as if it were not installed.
 HIDES = """
@@ -64,6 +66,17 @@ def test_photos_are_indexed_searched_and_explained_by_command(without: dict[str,
     assert {photo["paths"][0].split("/")[0] for photo in found} == {"umbrella"}
     said(without, *program, "explain", sketch, "-o", str(tmp_path / "why"))
     assert (tmp_path / "why" / "explanation.json").is_file()
+
+
+def test_a_folder_is_indexed_from_the_page(without: dict[str, str], tmp_path: Path) -> None:
+    folder = str(write_samples(tmp_path).photos)
+    with started_python("-m", "sketch_search", "serve", environment={**without, "SBIR_PORT": "0"}) as process:
+        assert process.stdout is not None
+        url, _, token = process.stdout.readline().split()[-1].partition("/?token=")
+        with httpx.Client(base_url=url, headers={TOKEN_HEADER: token}, timeout=PATIENCE) as http:
+            assert http.post("/build", params={"folder": folder}).status_code == 202
+            wait_until(lambda: not http.get("/info").json()["build"]["running"], "the build has not ended")
+            assert http.get("/info").json()["build"]["failed"] is None
 
 
 def test_the_library_finds_explains_encodes_and_ranks(without: dict[str, str], tmp_path: Path) -> None:

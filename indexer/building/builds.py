@@ -309,7 +309,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     listing = FolderListing(roots, site.path, decision.removals, live.folders())
     records, rows = site.staged()
     changes = Changes(live, records, live.contents.keys() | rows.keys(), decision.request.checksum)
-    encoded = site.encode(_to_read(changes, listing, decision))
+    encoded = site.encode(_to_read(changes, listing, decision, progress))
     progress.advance(0, changes.bad)
     records, rows = site.staged()
     entries, waiting = changes.entries(records, listing), changes.waiting
@@ -338,9 +338,10 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     )
 
 
-def _to_read(changes: Changes, listing: FolderListing, decision: Decision) -> Iterator[GalleryFile]:
+def _to_read(changes: Changes, listing: FolderListing, decision: Decision, progress: Progress) -> Iterator[GalleryFile]:
     """Yields the files that have to be read. Raises BadInvocation if there are too few photos, once all are listed."""
     yield from changes.to_read(listing)
+    progress.skip(changes.settled)
     listing.check(decision.live.files)
     if not listing.unlisted:
         check_counts(decision, listing.count)

@@ -144,7 +144,8 @@ class Changes:
         known: the content hashes that have a row. checksum: whether every file is to be read.
 
     Attributes:
-        bad: how many of the known files cannot be indexed. waiting: how many files were to be read, and were not.
+        settled: how many files need not be read. bad: how many of them cannot be indexed. waiting: how many files were
+            to be read, and were not.
     """
 
     def __init__(self, live: LiveState, staged: Mapping[FileKey, GalleryFile], known: Set[str], checksum: bool) -> None:
@@ -153,7 +154,7 @@ class Changes:
         # With ``checksum`` every file is read again. If its content is known, its row is still used.
         self._seen = [] if checksum else [self._old if live.reusable else {}, staged]
         self._records: dict[FileKey, GalleryFile | None] = {}
-        self.bad = self.waiting = 0
+        self.settled = self.bad = self.waiting = 0
 
     def to_read(self, files: Iterable[GalleryFile]) -> Iterator[GalleryFile]:
         """Yields the files that have to be read, because their size or times have changed."""
@@ -163,6 +164,7 @@ class Changes:
             if record is None:
                 yield file
             else:
+                self.settled += 1
                 self.bad += record.reason is not None
 
     def _settled(self, file: GalleryFile) -> GalleryFile | None:

@@ -28,7 +28,8 @@ class ProgressState(BaseModel):
 
     Attributes:
         phase: what the build does; "done" and "stopped" are final. After a kill it stays what it was.
-        done, total: photos of this phase that are done, and all of them. bad: files so far that cannot be indexed.
+        done, total: photos of this phase that are done, and all of them; while photos are encoded, also those that need
+            not be read. bad: files so far that cannot be indexed.
         photos_per_second, seconds_left: of this phase; None before the first photo is done.
         started, updated: seconds since the epoch. pid: the process that builds.
     """
@@ -69,7 +70,7 @@ class Progress:
         self._phase: Phase = "reading"
         self._phase_start = clock()
         self._written = float("-inf")
-        self._done = self._total = self._bad = 0
+        self._done = self._total = self._bad = self._skipped = 0
 
     @contextmanager
     def of_build(self, file: Path) -> Iterator[None]:
@@ -87,7 +88,8 @@ class Progress:
     def start(self, phase: Phase, total: int = 0) -> None:
         """Begin a phase of ``total`` photos; 0 if their number is not known."""
         self._close_bar()
-        self._phase, self._done, self._total = phase, 0, total
+        skipped = self._skipped if phase == "encoding" else 0
+        self._phase, self._done, self._total = phase, skipped, total + skipped
         self._phase_start = self._clock()
         self.expect(0)
         self._write()
@@ -98,7 +100,21 @@ class Progress:
         if self._bar is not None:
             self._bar.total = self._total
         elif self._bar_wanted and self._total:
-            self._bar = tqdm(total=self._total, desc=self._phase, unit="photo", dynamic_ncols=True, disable=None)
+            self._bar = tqdm(
+                total=self._total,
+                initial=self._done,
+                desc=self._phase,
+                unit="photo",
+                dynamic_ncols=True,
+                disable=None,
+            )
+
+    def skip(self, files: int = 1) -> None:
+        """Count files that need not be read as done in the phase that encodes the others, which may come later."""
+        self._skipped += files
+        if self._phase == "encoding":
+            self._done += files
+            self._total += files
 
     def advance(self, done: int = 1, bad: int = 0) -> None:
         """Count ``done`` more photos of this phase, and ``bad`` more files that cannot be indexed."""
@@ -122,7 +138,8 @@ class Progress:
     def _write(self) -> None:
         self._written = self._clock()
         elapsed = self._written - self._phase_start
-        rate = self._done / elapsed if self._done and elapsed > 0 else None
+        done = self._done - (self._skipped if self._phase == "encoding" else 0)
+        rate = done / elapsed if done and elapsed > 0 else None
         state = ProgressState(
             phase=self._phase,
             done=self._done,

@@ -166,6 +166,7 @@ def _add_search(commands: Subparsers) -> None:
     search.add_argument("--nprobe", help="open so many clusters at least, or all for the exhaustive search")
     search.add_argument("--method", help="rn, ret, fused, clip or auto (auto)")
     search.add_argument("--rerank", help="photos that the relation network scores (96 or 192; with --nprobe all)")
+    search.add_argument("--variants", help="variants of the sketch that are encoded, 1 to 3 (3)")
     search.add_argument("--diffuse", choices=["yes", "no"], help="photos that look alike share their scores")
     search.add_argument("--budget-ms", metavar="MS", help="score no further photos after so many milliseconds")
     search.add_argument("--view", help="photos; kinds: photos that look alike together; or auto (photos)")

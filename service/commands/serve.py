@@ -69,6 +69,19 @@ def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> i
     return serve_until_stopped(settings, _open_page if browser else None)
 
 
+class _Announced(uvicorn.Server):
+    """Prints a line as soon as it answers. Connections that come earlier wait."""
+
+    def __init__(self, config: uvicorn.Config, line: str) -> None:
+        super().__init__(config)
+        self._line = line
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(self._line, flush=True)
+
+
 def serve_until_stopped(
     settings: Settings, beside: Callable[[str, str], None] | None = None, app: FastAPI | None = None
 ) -> int:
@@ -93,9 +106,8 @@ def serve_until_stopped(
             print(f"metrics at {address(settings.host, app.state.metrics_port)}/metrics", flush=True)
         port = listeners[0].getsockname()[1]
         opening = "" if settings.shards else f"/?token={app.state.token}"
-        print(f"sketch-search at {address(settings.host, port)}{opening}", flush=True)
         configure_logging(settings.log_format)
-        server = uvicorn.Server(server_config(app))
+        server = _Announced(server_config(app), f"sketch-search at {address(settings.host, port)}{opening}")
         if not settings.shards:
             bound = listeners[0].getsockname()[0]
             opened.enter_context(told(settings, address(_ANY_ADDRESS.get(bound, bound), port), app.state.token))

@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response, StreamingResponse
 
 import service
-from indexer import PhotoEntry, PhotoUnavailable, live_stamp
+from indexer import PhotoEntry, PhotoUnavailable, live_stamp, read_summary
 from service.engine import Engine
 from service.errors import BadSearch, BrokenOff, Forbidden, NotFound, NotReady, Unauthorized
 from service.http.answers import is_known
@@ -35,6 +35,9 @@ from service.schemas import (
     ErrorResponse,
     ExplainParams,
     ExplainResponse,
+    FoldersParams,
+    FoldersResponse,
+    GalleryResponse,
     HealthResponse,
     Id,
     IndexInfo,
@@ -49,10 +52,11 @@ from service.schemas import (
     SearchQuery,
     SearchResponse,
     ThumbnailParams,
+    UnreadFile,
     WordsParams,
     WordsResponse,
 )
-from service.serving import Builder, Live, Metrics, Shared, Unready, Worker
+from service.serving import Builder, Live, Metrics, Shared, Unready, Worker, folders_in
 from service.settings import Settings, index_path
 
 T = TypeVar("T")
@@ -65,6 +69,8 @@ WITHOUT_TOKEN = (
 )
 # Bytes of an original that are read at a time.
 PART = 256 * 1024
+# The most files that are listed of those that could not be read.
+MOST_UNREAD = 1000
 
 # Media types of what the page loads. Not those of the system: where it has others, browsers refuse the modules.
 _KINDS = {
@@ -231,6 +237,14 @@ def _may_build(trusted: bool, ctx: Context) -> bool:
     """Returns True if this client may have an index built."""
     allowed = ctx.settings.allow_build
     return not ctx.live.shards and (trusted if allowed is None else allowed)
+
+
+def _check_build(trusted: bool, ctx: Context) -> None:
+    """Raises Forbidden if this client may not have an index built."""
+    if not _may_build(trusted, ctx):
+        if trusted or ctx.settings.allow_build is False:
+            raise Forbidden("This server indexes nothing; on its machine, run `sketch-search index build FOLDER`.")
+        raise Forbidden(f"To index a folder {WITHOUT_TOKEN}")
 
 
 health = APIRouter(tags=["health"], responses=error_answers(400))
@@ -427,16 +441,35 @@ async def cluster(
     responses=error_answers(403, 409, 422, 503),
 )
 async def build(ctx: Ctx, trusted: HasToken, params: Annotated[BuildParams, Query()]) -> BuildInfo:
-    """Begins to index a folder of the server's machine. Photos found so far can be searched meanwhile.
+    """Begins to index a folder of the server's machine, too. Photos found so far can be searched meanwhile.
 
     Needs the server's token, unless SBIR_ALLOW_BUILD says otherwise.
     """
-    if not _may_build(trusted, ctx):
-        if trusted or ctx.settings.allow_build is False:
-            raise Forbidden("This server indexes nothing; on its machine, run `sketch-search index build FOLDER`.")
-        raise Forbidden(f"To index a folder {WITHOUT_TOKEN}")
+    _check_build(trusted, ctx)
     await _look_up(ctx, lambda: ctx.builder.start(params.folder))
     return BuildInfo(running=True, failed=None)
+
+
+@api.get("/folders", dependencies=[Depends(refuse_doubles(FoldersParams))], responses=error_answers(403, 422))
+async def folders(ctx: Ctx, trusted: HasToken, params: Annotated[FoldersParams, Query()]) -> FoldersResponse:
+    """The folders in a folder of the server's machine, one of which may be indexed. Needs what POST /build needs."""
+    _check_build(trusted, ctx)
+    return await _look_up(ctx, lambda: folders_in(params.path))
+
+
+@api.get("/gallery", responses=error_answers(404, 422, 503))
+async def gallery(ctx: Ctx, trusted: HasToken) -> GalleryResponse:
+    """The folders that are indexed, and the files in them that could not be read."""
+    if ctx.live.shards:
+        raise NotFound("A gallery in shards has many indexes; /info lists them.")
+    found = await _look_up(ctx, lambda: read_summary(index_path(ctx.settings)))
+    roots, unread = found.manifest.roots, found.bad
+    return GalleryResponse(
+        folders=tuple(root.path if _may_reveal(trusted, ctx) else root.name for root in roots),
+        updated=found.manifest.created,
+        unread=len(unread),
+        files=tuple(UnreadFile(path=file.path, reason=file.reason) for file in unread[:MOST_UNREAD]),
+    )
 
 
 @api.get("/words", dependencies=[Depends(refuse_doubles(WordsParams))], responses=error_answers(422, 503))
@@ -483,6 +516,7 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
             reveal=_may_reveal(trusted, ctx) and file_manager() is not None,
             build=_may_build(trusted, ctx) and (reason is None or live_stamp(index_path(settings)) is None),
         ),
+        searches=ctx.worker.held,
         limits=limits,
         defaults=SearchDefaults(k=settings.default_k, quality=settings.quality, nprobe=settings.nprobe),
     )

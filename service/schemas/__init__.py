@@ -16,6 +16,8 @@ from service.schemas.explain import (
 from service.schemas.info import (
     Allowed,
     BuildInfo,
+    FoldersResponse,
+    GalleryResponse,
     HealthResponse,
     IndexInfo,
     InfoResponse,
@@ -23,11 +25,14 @@ from service.schemas.info import (
     ModelInfo,
     SearchDefaults,
     ShardInfo,
+    UnreadFile,
     WordsResponse,
 )
 from service.schemas.query import (
+    MAX_VARIANTS,
     AskedView,
     BuildParams,
+    FoldersParams,
     Id,
     PageParams,
     Params,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -53,7 +54,9 @@ class BuildInfo(BaseModel):
     phase: str = Field(
         default="reading", description="reading, encoding, clustering, writing; done or stopped once it is over."
     )
-    done: int = Field(default=0, description="Photos of this phase that are done.")
+    done: int = Field(
+        default=0, description="Photos of this phase that are done; in encoding also those that were done before."
+    )
     total: int = Field(default=0, description="Photos of this phase; 0 where that is not known.")
     bad: int = Field(default=0, description="Files that could not be indexed, so far.")
     photos_per_second: float | None = None
@@ -63,10 +66,38 @@ class BuildInfo(BaseModel):
     failed: str | None = Field(description="Why the last build that POST /build started has failed, as a sentence.")
 
 
+class UnreadFile(BaseModel):
+    """A file of the gallery that could not be indexed."""
+
+    path: str = Field(description="As paths of photos are shown.")
+    reason: str
+
+
+class GalleryResponse(BaseModel):
+    """The gallery of the index in use."""
+
+    folders: tuple[str, ...] = Field(
+        description="Those that are indexed: their paths with the token, else their names."
+    )
+    updated: datetime = Field(description="When a build last found that photos had changed.")
+    unread: int = Field(description="How many files could not be indexed.")
+    files: tuple[UnreadFile, ...] = Field(description="These files, the first 1,000 by path.")
+
+
+class FoldersResponse(BaseModel):
+    """The folders in a folder of the server's machine."""
+
+    path: str = Field(description="The whole path of the folder.")
+    above: str | None = Field(description="The whole path of the folder that it is in; null for the topmost one.")
+    folders: tuple[str, ...] = Field(
+        description="The names of the folders in it, but for hidden ones; of very many the first 1,000."
+    )
+
+
 class Allowed(BaseModel):
     """Tells what the client who asks may have done on the server's machine."""
 
-    build: bool = Field(description="POST /build, where there is no index yet, or one that answers.")
+    build: bool = Field(description="POST /build and GET /folders, where there is no index yet, or one that answers.")
     reveal: bool = Field(description="POST /photos/{photo_id}/reveal.")
 
 
@@ -118,6 +149,7 @@ class InfoResponse(BaseModel):
     )
     build: BuildInfo | None = Field(description="Null where the index has never been built.")
     allows: Allowed
+    searches: int = Field(description="Searches that run or wait now.")
     limits: Limits
     defaults: SearchDefaults
 

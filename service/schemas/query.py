@@ -19,6 +19,8 @@ View = Literal["photos", "kinds"]
 AskedView = Literal["photos", "kinds", "auto"]
 # The picture that comes with a query is a drawing or a photo.
 PictureKind = Literal["sketch", "photo"]
+# The number of variants of a sketch that the model has; a test compares them. Importing the model here would be slow.
+MAX_VARIANTS = 3
 # The most photos that a query may like and dislike, together.
 MOST_PHOTOS = 32
 # The most photos that may be named at once.
@@ -104,8 +106,20 @@ class BuildParams(Params):
         default=None,
         min_length=1,
         max_length=4096,
-        description="The whole path of a folder of photos on the server's machine, which may begin with ~; left out: "
-        "the folders that the index has.",
+        description="The whole path of a folder of photos on the server's machine, which may begin with ~. It is "
+        "indexed beside those that the index has. Left out: only these.",
+    )
+
+
+class FoldersParams(Params):
+    """The query parameters of a list of folders."""
+
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="The whole path of a folder on the server's machine, which may begin with ~; left out: the home "
+        "folder of who runs the server.",
     )
 
 
@@ -154,6 +168,12 @@ class SearchQuery(Params):
         default=None,
         description="Photos that look alike lend each other their scores; default: yes with method auto, where the "
         "checkpoint knows how.",
+    )
+    variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS), PLAIN_DIGITS] | None = Field(
+        default=None,
+        description="How many variants of the sketch are encoded; each takes the time of one encoding. 1 is for a "
+        "first answer while somebody draws. Default: the server's.",
+        examples=[1],
     )
     budget_ms: float | None = Field(
         default=None,

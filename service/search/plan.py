@@ -221,16 +221,16 @@ class Stopwatch:
 Sketch: TypeAlias = Image.Image | Pixels
 
 #: What encodes pictures: ``Matcher.encode``, here or on another machine.
-Encode: TypeAlias = Callable[[Floats, Modality], Tokens]
+Encode: TypeAlias = Callable[[Floats, Modality, int | None], Tokens]
 
 
-def encode_picture(given: Sketch, modality: Modality, matcher: Matcher, watch: Stopwatch, encode: Encode) -> Tokens:
-    """Crops, resizes and encodes a picture: tokens of a batch of one. Raises BlankSketch for a sketch without ink."""
+def encode_picture(given: Sketch, query: SearchQuery, matcher: Matcher, watch: Stopwatch, encode: Encode) -> Tokens:
+    """Crops, resizes and encodes a query's picture: a batch of one. Raises BlankSketch for a sketch without ink."""
     if isinstance(given, Image.Image):
-        pixels = matcher.prepare(given, modality)
+        pixels = matcher.prepare(given, query.kind)
     else:
         pixels = matcher.preprocessing.normalised(given)
     watch.lap("prepare")
-    tokens = encode(pixels[None], modality)
+    tokens = encode(pixels[None], query.kind, query.variants)
     watch.lap("encode")
     return tokens

@@ -156,7 +156,7 @@ class Searcher:
         examples = [gallery.vectors(liked)] if len(liked) else []
         drawn: Tokens | None = None
         if sketch is not None:
-            tokens = encode_picture(sketch, query.kind, self.matcher, watch, self._encode)
+            tokens = encode_picture(sketch, query, self.matcher, watch, self._encode)
             if query.kind == "photo":
                 examples.append(tokens.ret)
             else:

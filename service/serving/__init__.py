@@ -1,6 +1,6 @@
 """This package runs a server: it keeps the newest engine open, queues searches, runs builds, and listens on ports."""
 
-from service.serving.builder import Builder
+from service.serving.builder import Builder, folders_in
 from service.serving.connection import server_config
 from service.serving.live import Live
 from service.serving.metrics import Metrics

@@ -17,12 +17,14 @@ from pydantic import BaseModel
 from indexer import BadInvocation, IndexRefused, Request, build_growing, indexed_folders, read_progress
 from model.engine import set_threads
 from model.errors import Refusal
-from model.terminal import expanded, resolved
+from model.terminal import expanded
 from service.engine import open_matcher
 from service.errors import BuildRefused, NotReady
-from service.schemas import BuildInfo
+from service.schemas import BuildInfo, FoldersResponse
 from service.settings import Settings, index_path
 
+# The most folders that are listed of one folder.
+MOST_FOLDERS = 1000
 # Searches of the server go before the build.
 _NICENESS = 5
 _STOPPED = "The build ended before it was done. What it has done is kept: start it again, and it goes on."
@@ -33,6 +35,7 @@ class _Asked(BaseModel):
 
     settings: dict[str, Any]
     folders: tuple[Path, ...]
+    added: bool
 
 
 class Builder:
@@ -45,10 +48,10 @@ class Builder:
         self._failed: str | None = None
 
     def start(self, folder: str | None) -> None:
-        """Starts to index a folder of this machine, or to go on with the folders that the index has.
+        """Starts to index a folder of this machine beside those that the index has, or only these.
 
         Raises:
-            BuildRefused: a build runs already; or the index has other folders, which it would lose.
+            BuildRefused: a build runs already.
             BadInvocation: there is no such folder, or it cannot be read.
             NotReady: what is there as the index is damaged, or of another version.
         """
@@ -59,24 +62,16 @@ class Builder:
                 "The page indexes folders of this machine; for a server, run `sketch-search index URL`."
             )
         index = index_path(self._settings)
-        folders = () if folder is None else (expanded(folder),)
+        named = () if folder is None else (expanded(folder),)
         try:
-            Request(folders).check(index)
-            known = [*map(str, indexed_folders(index))]
+            added = bool(indexed_folders(index))
+            _request(named, added=added).check(index)
         except IndexRefused as error:
             raise NotReady(str(error)) from error
-        for place in folders:
-            if not place.is_absolute():
-                raise BadInvocation(f"{folder} is no whole path; write one such as {Path.home() / 'Pictures'}.")
-            if known and known != [str(resolved(place))]:
-                raise BuildRefused(f"The index has other folders: {', '.join(known)}. Add to them on the command line.")
-            try:
-                if place.is_dir():  # and no album, which is a ZIP file
-                    os.scandir(place).close()
-            except OSError as error:
-                raise BadInvocation(
-                    f"{folder} cannot be read: {error.strerror}; give permission, or name another."
-                ) from error
+        for place in named:
+            _check_whole(place)
+            if place.is_dir():  # and no album, which is a ZIP file
+                _subfolders(place)
         with self._lock:
             if self._running():
                 raise BuildRefused("A build of the index is running already; its progress is on the page.")
@@ -91,8 +86,8 @@ class Builder:
                 start_new_session=True,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
-            wanted = self._settings.model_dump(mode="json", include={"weights", "device", "threads"})
-            asked = _Asked(settings={**wanted, "index": index, "dtype": "float32"}, folders=folders)
+            wanted = self._settings.model_dump(mode="json", include={"weights", "device", "dtype", "threads"})
+            asked = _Asked(settings={**wanted, "index": index}, folders=named, added=added)
             requests = cast(BinaryIO, self._process.stdin)
             with suppress(BrokenPipeError):  # where it has ended already, ``info`` says so
                 requests.write(asked.model_dump_json().encode() + b"\n")
@@ -126,6 +121,36 @@ class Builder:
             self._process = None
 
 
+def _request(folders: tuple[Path, ...], *, added: bool) -> Request:
+    return Request(added=folders) if added else Request(folders)
+
+
+def folders_in(folder: str | None) -> FoldersResponse:
+    """Lists the folders in a folder of this machine, without hidden ones; None: in the user's own.
+
+    Raises BadInvocation if there is no such folder, or it cannot be read.
+    """
+    place = Path.home() if folder is None else expanded(_meant(folder))
+    _check_whole(place)
+    above = None if place.parent == place else str(place.parent)
+    return FoldersResponse(path=str(place), above=above, folders=tuple(_subfolders(place)[:MOST_FOLDERS]))
+
+
+def _check_whole(place: Path) -> None:
+    if not place.is_absolute():
+        raise BadInvocation(f"{place} is no whole path; write one such as {Path.home() / 'Pictures'}.")
+
+
+def _subfolders(place: Path) -> list[str]:
+    """Lists the names of the folders in a folder. Raises BadInvocation if it cannot be read."""
+    try:
+        with os.scandir(place) as found:
+            names = [one.name for one in found if not one.name.startswith(".") and one.is_dir()]
+    except OSError as error:
+        raise BadInvocation(f"{place} cannot be read: {error.strerror}; give permission, or name another.") from error
+    return sorted(names, key=str.casefold)
+
+
 def _meant(pasted: str) -> str:
     """Returns the folder that somebody pastes as a file manager gives it: in quotes, or as a file:// URL."""
     folder = pasted.strip()
@@ -152,7 +177,8 @@ def main() -> None:
     if settings.threads is not None:
         set_threads(settings.threads)
     try:
-        build_growing(index_path(settings), Request(asked.folders), open_matcher(settings))
+        request = _request(asked.folders, added=asked.added)
+        build_growing(index_path(settings), request, open_matcher(settings))
     except Refusal as error:
         text = str(error)
         print(text[:1].upper() + text[1:])

@@ -113,10 +113,10 @@ class EncoderReplica:
         self._matcher = open_matcher(settings)
         self._turn = threading.Lock()
 
-    def encode(self, images: Floats, modality: Modality) -> _Told[Tokens]:
+    def encode(self, images: Floats, modality: Modality, variants: int | None = None) -> _Told[Tokens]:
         """Does what ``Matcher.encode`` does."""
         with self._turn:
-            return _told(lambda: self._matcher.encode(images, modality))
+            return _told(lambda: self._matcher.encode(images, modality, variants))
 
 
 class _Response(Generic[T]):
@@ -274,14 +274,14 @@ class Encoder:
         self._here = settings.device != "cuda" and matcher.device == "cpu"
         self._turn = threading.Lock()
 
-    def __call__(self, images: Floats, modality: Modality) -> Tokens:
+    def __call__(self, images: Floats, modality: Modality, variants: int | None = None) -> Tokens:
         """Does what ``Matcher.encode`` does. Raises NotReady if no copy of the encoder answers."""
         if self._here and self._turn.acquire(blocking=False):
             try:
-                return self._matcher.encode(images, modality)
+                return self._matcher.encode(images, modality, variants)
             finally:
                 self._turn.release()
-        sent: _Response[Tokens] = _Response(lambda: self._handle.encode.remote(images, modality))
+        sent: _Response[Tokens] = _Response(lambda: self._handle.encode.remote(images, modality, variants))
         try:
             return sent.result(self._seconds)
         except ShardUnavailable as error:

@@ -37,6 +37,21 @@ def test_the_file_tells_rate_and_time_left_at_most_once_a_second(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
 
 
+def test_files_that_need_not_be_read_count_as_done_but_not_for_the_rate(tmp_path: Path) -> None:
+    clock = Clock()
+    progress = Progress(file=tmp_path / "p.json", clock=clock)
+    progress.start("reading")
+    progress.skip(60)
+    progress.start("encoding", 40)
+    assert (state(tmp_path / "p.json").done, state(tmp_path / "p.json").total) == (60, 100)
+    clock.now = 2.0
+    progress.advance(10)
+    told = state(tmp_path / "p.json")
+    assert (told.done, told.total, told.photos_per_second, told.seconds_left) == (70, 100, 5.0, 6.0)
+    progress.start("clustering")
+    assert (state(tmp_path / "p.json").done, state(tmp_path / "p.json").total) == (0, 0)
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_bar_is_drawn_when_asked_for_and_only_on_a_terminal(
     terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -16,7 +16,7 @@ from service.settings import Settings
 from tests.indexer.disks import refuse_listing
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import served
-from tests.service.small_gallery import PHOTOS
+from tests.service.small_gallery import PHOTOS, save_copy
 from tests.service.talk import error
 
 
@@ -57,8 +57,36 @@ def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
         assert len(http.post("/search", content=sketch, params={"k": 50}).json()["results"]) == PHOTOS
         # From now on commands find it.
         wait_until(lambda: find_server(own) is not None, "the server does not tell where it is")
-        other = http.post("/build", params={"folder": f'"{tmp_path}" '})
-        assert error(other) == (409, "build_refused")
+        # Another folder comes beside it, and files that cannot be read are told.
+        (tmp_path / "more").mkdir()
+        (tmp_path / "more" / "broken.png").write_bytes(b"no picture")
+        save_copy(tmp_path / "more" / "one.png", 77, 0)
+        assert http.post("/build", params={"folder": f'"{tmp_path / "more"}" '}).status_code == 202
+        assert over(http)["failed"] is None
+        known = http.get("/gallery").json()
+        assert known["folders"] == [str(gallery), str(tmp_path / "more")]
+        assert [file["path"] for file in known["files"]] == ["more/broken.png"]
+        assert (known["unread"], "not an image" in known["files"][0]["reason"]) == (1, True)
+        wait_until(lambda: http.get("/info").json()["index"]["photos"] == PHOTOS + 1, "the photo is not found")
+        # Without the token, nobody sees where folders lie.
+        assert httpx.get(f"{http.base_url}/gallery", timeout=PATIENCE).json()["folders"] == [gallery.name, "more"]
+
+
+def test_folders_are_listed_to_those_who_may_have_them_indexed(settings: Settings, tmp_path: Path) -> None:
+    for name in ("b", "A", ".hidden", "c"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+    (tmp_path / "photos" / "file.jpg").touch()
+    with empty(settings, tmp_path / "index") as http:
+        told = http.get("/folders", params={"path": str(tmp_path / "photos")}).json()
+        assert told == {"path": str(tmp_path / "photos"), "above": str(tmp_path), "folders": ["A", "b", "c"]}
+        assert http.get("/folders", params={"path": "/"}).json()["above"] is None
+        assert http.get("/folders").json()["path"] == str(Path.home())
+        missing = http.get("/folders", params={"path": str(tmp_path / "none")})
+        assert error(missing) == (422, "bad_parameter")
+        assert "cannot be read" in missing.json()["error"]["message"]
+        assert error(http.get("/folders", params={"path": "photos"})) == (422, "bad_parameter")
+        del http.headers[TOKEN_HEADER]
+        assert error(http.get("/folders")) == (403, "forbidden")
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_the_sizes_that_docs_compute_are_those_of_what_is_kept_and_sent(
     width, tokens = matcher.config.width, matcher.token_count("photo")
     kept = sum(array.nbytes for array in vars(gallery.cells).values() if array is not None)
     assert kept == 2 * index.cluster_count * scale.cell_bytes(width, tokens)
-    sketch = encode_picture(draw_sketch(), "sketch", matcher, Stopwatch(), matcher.encode)
+    sketch = encode_picture(draw_sketch(), SearchQuery(), matcher, Stopwatch(), matcher.encode)
     every = np.arange(gallery.cluster_count)
     found = gallery.find(Find("rn", gallery.cells.mean, cells=every, count=4, rerank=2).of_tokens(sketch))
     sent = sum(column.nbytes for column in vars(found).values() if isinstance(column, np.ndarray))
@@ -198,7 +198,7 @@ def test_only_shards_with_an_opened_cell_are_asked_and_in_one_round(
 ) -> None:
     links = divide(clusters_of(index).tolist())
     gallery = gallery_of(links)
-    sketch = encode_picture(draw_sketch(), "sketch", matcher, Stopwatch(), matcher.encode)
+    sketch = encode_picture(draw_sketch(), SearchQuery(), matcher, Stopwatch(), matcher.encode)
     # Shard n has all photos of cluster n, and the other clusters without photos.
     cells = np.array([0, 3]) * index.cluster_count + np.array([0, 3])
     gallery.find(Find("rn", gallery.cells.mean, cells=cells).of_tokens(sketch))
