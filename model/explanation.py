@@ -13,7 +13,7 @@ from model.engine import Aligned, Engine, Floats, Numbers, Observed, SelfAttenti
 # tokens of this kind in fixed corners, for themselves. They are the same in every photo, and would match best of all.
 _REPEATED = 0.97
 # The weight of the whole sketch where the best patch for a part of it is chosen, and the side, in patches, of the
-# square around a patch that is compared with the whole sketch. docs/research/figures.md says how both were chosen.
+# square around a patch that is compared with the whole sketch. docs/quality.md says how both were chosen.
 _RELEVANCE = 2.0
 _AROUND = 3
 
