@@ -22,10 +22,10 @@ from model.engine import (
     Floats,
     Method,
     Modality,
-    ModelConfig,
     NetworkConfig,
     Observed,
     Tokens,
+    TwoSidedConfig,
     Vocabulary,
     averaged_variants,
     default_checkpoint,
@@ -160,7 +160,7 @@ class Matcher:
         checkpoint.
         """
         config = self.config
-        if not isinstance(config, ModelConfig) or not config.photo_side:
+        if not isinstance(config, TwoSidedConfig):
             return self.checkpoint_sha256
         return hashlib.sha256(f"{config.photo_side} {config.token_count('photo')}".encode()).hexdigest()
 

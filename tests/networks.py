@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from model.checkpoint.file import save_checkpoint
-from model.engine import Calibration, ModelConfig
+from model.engine import Calibration, ZseConfig
 from model.network.zse import Network
 
-TINY = ModelConfig(
+TINY = ZseConfig(
     name="tiny-random",
     image_size=64,
     width=32,
@@ -39,8 +39,8 @@ def randn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def tiny_config(**overrides: Any) -> ModelConfig:
-    """The configuration of a network with a 4x4 grid and 32 dimensions; ``overrides`` are fields of ModelConfig."""
+def tiny_config(**overrides: Any) -> ZseConfig:
+    """The configuration of a network with a 4x4 grid and 32 dimensions; ``overrides`` are fields of ZseConfig."""
     return dataclasses.replace(TINY, **overrides)
 
 
@@ -52,7 +52,7 @@ def tiny_calibration(**overrides: Any) -> Calibration:
 def tiny_network(seed: int = 0, **overrides: Any) -> Network:
     """Random weights, larger than a real start's, so that images differ clearly in their tokens.
 
-    ``overrides``: fields of ModelConfig and of Calibration.
+    ``overrides``: fields of ZseConfig and of Calibration.
     """
     calibration = {name: value for name, value in overrides.items() if name in CALIBRATED}
     config = {name: value for name, value in overrides.items() if name not in CALIBRATED}

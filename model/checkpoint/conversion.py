@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from model.checkpoint.file import save_checkpoint
-from model.engine import Calibration, ModelConfig, preset
+from model.engine import Calibration, ZseConfig, preset
 from model.errors import ModelError
 from model.network import ClipAtConfig, ClipAtNetwork, Network, clip_at_network_from, clip_encoder, renamed
 
@@ -56,7 +56,7 @@ UNUSED = "ca.encoder.layers."
 RELEASED_CALIBRATION = Calibration(methods=("rn", "ret"), best_method="rn", variants=1)
 
 
-def released_config() -> ModelConfig:
+def released_config() -> ZseConfig:
     """Returns the configuration of the paper's network with all ``released_`` fields switched on."""
     return dataclasses.replace(
         preset("zse-b16"),

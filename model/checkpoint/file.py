@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from model.engine import Calibration, ModelConfig, file_sha256, find_photo_side, from_json, read_metadata, to_json
+from model.engine import Calibration, TwoSidedConfig, file_sha256, find_photo_side, from_json, read_metadata, to_json
 from model.engine.files import FORMAT, PHOTO_SIDE_KIND, PHOTO_SIDE_NAME, SCALE, VERSION, ZSE, check_memory
 from model.errors import ModelError
 from model.network import NETWORKS, Network, RetNetwork, as_zse
@@ -86,7 +86,7 @@ def load_network(path: Path) -> RetNetwork:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no mapping)
         # These values are checked before those of the photo side are added, which its hash identifies.
         broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-        if isinstance(config, ModelConfig) and config.photo_side:
+        if isinstance(config, TwoSidedConfig):
             tensors |= photo_side_state(find_photo_side(config.photo_side, path))
         network.load_state_dict(tensors, strict=True, assign=True)
     except (SafetensorError, RuntimeError) as error:
@@ -120,7 +120,7 @@ def average_checkpoints(sources: Sequence[Path], target: Path) -> None:
     states = [network.state_dict() for network in plain]
     mean = {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
     plain[0].load_state_dict(mean)
-    if first.config.photo_side:
+    if isinstance(first.config, TwoSidedConfig):
         keep_photo_side(find_photo_side(first.config.photo_side, sources[0]), target)
     notes = {"origin": "the mean of " + ", ".join(file_sha256(path)[:12] for path in sources)}
     save_checkpoint(plain[0].prior_replaced(first.prior).half(), target, notes)

@@ -8,9 +8,9 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from model.engine.tokens import MAX_VARIANTS
 from model.errors import ModelError
@@ -22,19 +22,16 @@ if TYPE_CHECKING:
 Modality = Literal["sketch", "photo"]
 Method = Literal["rn", "ret", "fused"]
 METHODS: tuple[Method, ...] = ("rn", "ret", "fused")
-# The bounds of numbers, or of each number of a tuple: several times the values of the largest networks of this kind.
-Bounds = dict[str, tuple[float, float]]
+# Sizes of a network; the largest are several times those of the largest networks of their kind.
+Size = Annotated[int, Field(ge=1, le=65536)]
+Positive = Annotated[float, Field(gt=0)]
+Pixels = tuple[float, float, float]
+Spread = tuple[Positive, Positive, Positive]
 # The most words of a vocabulary, ten times those of the largest one, and the most names of a word.
 _MOST_WORDS = 20_000
 MAX_NAMES = 16
 # Fields that earlier versions wrote, with the only value that this one can still do.
-_GONE: dict[str, object] = {
-    "pooling": "token",
-    "keep_cross": 1.0,
-    "average": "projected",
-    "tokenizer": "learnable",
-    "cross_attention": True,
-}
+_GONE: dict[str, object] = {"pooling": "token", "keep_cross": 1.0, "average": "projected"}
 
 Record = TypeVar("Record", bound="DataclassInstance")
 
@@ -49,18 +46,18 @@ def from_json(kind: type[Record], text: str, title: str) -> Record:
 
     title: names the record in errors.
 
-    Raises ModelError: a field is unknown or gone, a value has another type, or a field without a default is missing.
+    Raises ModelError: a field is unknown, gone or missing, or a value has another type or lies outside its bounds.
     """
-    known = {field.name for field in dataclasses.fields(kind)}
     try:
         values: dict[str, Any] = json.loads(text)
+        if kind is ModelConfig:
+            kind, values = _kind_of(values)
         for name, harmless in _GONE.items():
             if values.pop(name, harmless) != harmless:
                 raise ModelError(
                     f"the checkpoint was trained with {name}, which this version no longer has; train it again without"
                 )
-        unknown = sorted(set(values) - known)
-        if unknown:
+        if unknown := sorted(values.keys() - _names(kind)):
             raise ModelError(
                 f"{title} has fields that this version does not know ({', '.join(unknown)}); "
                 "check their names, or install a newer sketch-search"
@@ -135,23 +132,16 @@ class NetworkConfig(ABC):
             it.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
 
-    Raises ModelError: the values contradict each other, or lie outside their bounds.
+    Raises ModelError: the values contradict each other.
     """
 
     name: str
-    image_size: int = 224
-    prototypes: int = 0
+    image_size: Annotated[int, Field(ge=1, le=2048)] = 224
+    prototypes: Annotated[int, Field(ge=0, le=65536)] = 0
     words: tuple[Names, ...] = ()
     drawn: tuple[int, ...] = ()
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-
-    bounds: ClassVar[Bounds] = {
-        "image_size": (1, 2048),
-        "prototypes": (0, 65536),
-        "mean": (-1000, 1000),
-        "std": (1e-6, 1000),
-    }
+    mean: Pixels = (0.5, 0.5, 0.5)
+    std: Spread = (0.5, 0.5, 0.5)
 
     if TYPE_CHECKING:
         # These are fields of some configurations, and properties of others.
@@ -160,9 +150,7 @@ class NetworkConfig(ABC):
             """The length of [Ret]."""
 
     def __post_init__(self) -> None:
-        # A checkpoint may come from anywhere. Values that would let the network, or the other checks, take for ever are
-        # checked first.
-        problems = out_of_bounds(self, self.bounds) or self.problems()
+        problems = self.problems()
         if problem := problem_of_words(self.words, self.drawn):
             problems.append(problem)
         if problems:
@@ -197,166 +185,194 @@ class NetworkConfig(ABC):
         """Returns the number of tokens of an encoded image, [Ret] included."""
 
 
-def out_of_bounds(record: DataclassInstance, bounds: Bounds) -> list[str]:
-    """Lists the numbers of a record that lie outside their bounds, among them NaN."""
-    values = {name: getattr(record, name) for name in bounds}
-    return [
-        f"{name} must lie in {bounds[name][0]:g} to {bounds[name][1]:g}"
-        for name, value in values.items()
-        if not all(bounds[name][0] <= n <= bounds[name][1] for n in (value if isinstance(value, tuple) else (value,)))
-    ]
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(NetworkConfig):
+    """What the networks have in common that compare pairs by cross-attention. Section numbers are those of ZSE-SBIR.
+
+    Attributes:
+        width: of tokens and of [Ret].
+        heads, depth, mlp_ratio, norm_eps: of the ViT (3.2).
+        keep_sketch, keep_photo: keep rates r_S and r_I in (0, 1] of a selection of tokens (3.4).
+        cross_heads, cross_ffn: heads and hidden width of the one cross-attention layer (3.3).
+        dropout: in encoder, cross-attention and relation network, while training only.
+    """
+
+    width: Size
+    heads: Size
+    depth: Size = 12
+    mlp_ratio: Positive = 4.0
+    norm_eps: float = 1e-6
+    keep_sketch: float = 1.0
+    keep_photo: float = 1.0
+    cross_heads: Size = 8
+    cross_ffn: Size = 1024
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    if TYPE_CHECKING:
+
+        @property
+        def patch_size(self) -> int:
+            """Side of a patch in pixels."""
+
+    def problems(self) -> list[str]:
+        problems = []
+        if self.image_size % self.patch_size:
+            problems.append(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+        if self.width % self.cross_heads:
+            problems.append(f"width {self.width} is not a multiple of cross_heads {self.cross_heads}")
+        if any(not 0 < rate <= 1 for rate in (self.keep_sketch, self.keep_photo)):
+            problems.append("keep rates must lie in (0, 1]")
+        return problems
+
+    @property
+    def grid(self) -> int:
+        return self.image_size // self.patch_size
+
+    @property
+    def photo_side(self) -> str:
+        """SHA-256 of the file with the part of a two-sided network that photos need; "" for other networks."""
+        return ""
+
+    @property
+    def released_value_from_query(self) -> bool:
+        """True if cross-attention takes the value from the query's own side; eq. 6 takes it from the key's side."""
+        return False
+
+    @property
+    def released_cross_norm(self) -> bool:
+        """True if cross-attention divides by the unbiased standard deviation plus epsilon."""
+        return False
+
+    @property
+    def selections(self) -> int:
+        """How often tokens are selected, at the same rate each time."""
+        return 1
+
+    def patches(self, modality: Modality) -> int:
+        """Returns how many patches there are along one side of a sketch or of a photo."""
+        return self.grid
+
+    def keep_rate(self, modality: Modality) -> float:
+        """Returns the keep rate r_S or r_I."""
+        return self.keep_sketch if modality == "sketch" else self.keep_photo
+
+    def token_count(self, modality: Modality) -> int:
+        left = self.patches(modality) ** 2
+        for _ in range(self.selections):
+            left = kept_count(left, self.keep_rate(modality))
+        return 1 + left
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(NetworkConfig):
-    """The configuration of a network of ZSE-SBIR. Section numbers are those of its paper.
+class ZseConfig(ModelConfig):
+    """The configuration of the network of ZSE-SBIR, with its ablations (table 3).
 
     Attributes:
-        patch_size: side of one patch in pixels.
-        width, depth, heads, mlp_ratio, norm_eps: the ViT encoder (3.2).
-        encoder: "vit"; "two-sided", a ViT that is frozen for photos and tuned for sketches
-            (``model.network.two_sided``), which selects tokens once, after its last block.
-        encoder_width: width of the two-sided ViT, whose tokens are projected to ``width``; 0 for other encoders.
-        sketch_size: side of the square to which a two-sided encoder scales sketches, in pixels; 0 for ``image_size``.
-        second_width, second_heads: of the ViT beside it that sees photos alone, with patches of 16 pixels.
-        photo_side: SHA-256 of the file with the part of a two-sided ViT that photos need; "" for other encoders.
-        tokenizer_widths: channels of the first three convolutions of the learnable tokenizer (3.1); the last has
-            ``width``.
+        tokenizer: "learnable" adds four convolutions to the patch projection (3.1); "patch" leaves them out.
+        tokenizer_widths: channels of the first three convolutions; the last has ``width``.
         select_after: indices of the blocks after whose attention tokens are selected (3.4; layers 4, 7 and 10).
-        keep_sketch, keep_photo: keep rates r_S and r_I in (0, 1].
-        cross_heads, cross_ffn: heads and hidden width of the one cross-attention layer (3.3).
+        cross_attention: False compares the tokens as they left the encoder.
         relation: "kernel-mlp" is the paper's relation network on the flattened kernel matrix (3.5); "best-match"
             weights each token's best match on the other side.
         kernel_width: channels of the kernel's 2x2 downsampling convolution (kernel-mlp).
         relation_hidden: hidden widths of the paper's relation network (kernel-mlp).
         relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.
-        dropout: in encoder, cross-attention and relation network, while training only.
-        released_*: how released ZSE-SBIR checkpoints were trained; False for new networks.
+        released_*: how released checkpoints were trained; False for new networks.
     """
 
-    width: int
-    heads: int
-    depth: int = 12
-    patch_size: int = 16
-    mlp_ratio: float = 4.0
-    norm_eps: float = 1e-6
-    encoder: Literal["vit", "two-sided"] = "vit"
-    encoder_width: int = 0
-    sketch_size: int = 0
-    second_width: int = 0
-    second_heads: int = 1
-    photo_side: str = ""
-    tokenizer_widths: tuple[int, int, int] = (64, 128, 256)
+    encoder: Literal["vit"] = "vit"
+    tokenizer: Literal["learnable", "patch"] = "learnable"
+    tokenizer_widths: tuple[Size, Size, Size] = (64, 128, 256)
     select_after: tuple[int, ...] = (3, 6, 9)
-    keep_sketch: float = 1.0
-    keep_photo: float = 1.0
-    cross_heads: int = 8
-    cross_ffn: int = 1024
+    cross_attention: bool = True
     relation: Literal["kernel-mlp", "best-match"] = "kernel-mlp"
-    kernel_width: int = 512
-    relation_hidden: tuple[int, int] = (343, 49)
+    kernel_width: Size = 512
+    relation_hidden: tuple[Size, Size] = (343, 49)
     relation_ret: bool = False
-    dropout: float = 0.1
     # The released loader squashes photos and crops sketches by fixed thresholds and margins.
     released_preprocessing: bool = False
     # The released tokenizer averages its two branches; the paper adds them.
     released_tokenizer_average: bool = False
-    # The released cross-attention takes the value from the query's own side; eq. 6 takes it from the key's side.
     released_value_from_query: bool = False
     # The released kernel views (n, d) tokens as a (d, 14, 14) map without transposing them.
     released_kernel_view: bool = False
-    # The released cross-attention divides by the unbiased standard deviation plus epsilon.
     released_cross_norm: bool = False
 
-    bounds: ClassVar[Bounds] = {
-        **NetworkConfig.bounds,
-        "width": (1, 8192),
-        "encoder_width": (0, 8192),
-        "second_width": (0, 8192),
-        "second_heads": (1, 256),
-        "heads": (1, 256),
-        "depth": (1, 128),
-        "sketch_size": (0, 2048),
-        "patch_size": (1, 2048),
-        "mlp_ratio": (0.1, 64),
-        "norm_eps": (0, 1),
-        "tokenizer_widths": (1, 65536),
-        "cross_heads": (1, 256),
-        "cross_ffn": (1, 65536),
-        "kernel_width": (1, 65536),
-        "relation_hidden": (1, 65536),
-        "dropout": (0, 1),
-    }
-
     def problems(self) -> list[str]:
-        """Lists the reasons why these values do not go together."""
-        problems = []
-        for name in ("image_size", "sketch_size"):
-            if getattr(self, name) % self.patch_size:
-                problems.append(f"{name} {getattr(self, name)} is not a multiple of patch_size {self.patch_size}")
-        if self.sketch_size > (self.image_size if self.encoder == "two-sided" else 0):
-            problems.append("sketch_size belongs to a two-sided encoder, and is at most image_size")
-        inner = self.encoder_width if self.encoder == "two-sided" else self.width
-        if inner % self.heads or self.width % self.cross_heads:
-            problems.append(
-                f"{inner} is not a multiple of heads {self.heads}, or width {self.width} of {self.cross_heads}"
-            )
-        if any(not 0 < rate <= 1 for rate in (self.keep_sketch, self.keep_photo)):
-            problems.append("keep rates must lie in (0, 1]")
+        problems = super().problems()
+        if self.width % self.heads:
+            problems.append(f"width {self.width} is not a multiple of heads {self.heads}")
         if list(self.select_after) != sorted(set(self.select_after)):
             problems.append(f"select_after {self.select_after} must ascend")
         if any(not 0 <= index < self.depth for index in self.select_after):
             problems.append(f"select_after {self.select_after} names a block beyond depth {self.depth}")
-        if self.encoder == "two-sided":
-            if not self.encoder_width or not self.photo_side or self.select_after != (self.depth - 1,):
-                problems.append(
-                    "a two-sided encoder needs encoder_width, photo_side and selection after the last block"
-                )
-        elif self.encoder_width or self.photo_side:
-            problems.append("encoder_width and photo_side belong to a two-sided encoder")
-        elif self.patch_size != 16:
-            problems.append("patch_size must be 16, the total stride of the tokenizer's four convolutions")
-        if self.relation != "best-match" and (self.image_size // self.patch_size) % 2:
+        if self.relation == "kernel-mlp" and self.grid % 2:
             problems.append("the kernel's 2x2 downsampling needs an even patch grid")
         if self.released_value_from_query and self.keep_sketch != self.keep_photo:
             problems.append("released_value_from_query needs equal numbers of sketch and photo tokens")
         return problems
 
     @property
-    def grid(self) -> int:
-        """Patches along one side of the input."""
-        return self.image_size // self.patch_size
+    def patch_size(self) -> int:
+        """The total stride of the tokenizer's four convolutions."""
+        return 16
+
+    @property
+    def selections(self) -> int:
+        return len(self.select_after)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoSidedConfig(ModelConfig):
+    """The configuration of a ViT that is frozen for photos and tuned for sketches (``model.network.two_sided``).
+
+    It selects tokens once, after the last block, and compares best matches and [Ret].
+
+    Attributes:
+        encoder_width: width of the ViT, whose tokens are projected to ``width``.
+        sketch_size: side of the square to which sketches are scaled, in pixels; at most ``image_size``.
+        second_width, second_heads: of the ViT beside it that sees photos alone, with patches of 16 pixels.
+    """
+
+    encoder: Literal["two-sided"] = "two-sided"
+    patch_size: Size = 14
+    encoder_width: Size
+    sketch_size: Size
+    second_width: Size
+    second_heads: Size
+    photo_side: str = "unknown"
+
+    def problems(self) -> list[str]:
+        problems = super().problems()
+        if self.sketch_size % self.patch_size or self.sketch_size > self.image_size:
+            problems.append(f"sketch_size {self.sketch_size} is no multiple of patch_size, or larger than image_size")
+        if self.encoder_width % self.heads or self.second_width % self.second_heads:
+            problems.append("encoder_width or second_width is not a multiple of its heads")
+        return problems
 
     @property
     def guess_width(self) -> int:
-        """The length of the vector from which guesses are made: two-sided, class token and mean patch; else [Ret]."""
-        return 2 * self.encoder_width or self.width
+        """The length of class token and mean patch together."""
+        return 2 * self.encoder_width
 
     @property
     def sketch_grid(self) -> int:
         """Patches along one side of a sketch."""
-        return (self.sketch_size or self.image_size) // self.patch_size
+        return self.sketch_size // self.patch_size
 
     def patches(self, modality: Modality) -> int:
-        """Returns how many patches there are along one side of a sketch or of a photo."""
         return self.sketch_grid if modality == "sketch" else self.grid
 
-    def keep_rate(self, modality: Modality) -> float:
-        """Returns the keep rate r_S or r_I."""
-        return self.keep_sketch if modality == "sketch" else self.keep_photo
 
-    def kept(self, modality: Modality) -> tuple[int, ...]:
-        """Returns how many patch tokens each selection leaves, in order. The last number leaves the encoder."""
-        counts = []
-        left = self.patches(modality) ** 2
-        for _ in self.select_after:
-            left = kept_count(left, self.keep_rate(modality))
-            counts.append(left)
-        return tuple(counts)
+def _names(kind: type[DataclassInstance]) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
 
-    def token_count(self, modality: Modality) -> int:
-        """Returns the number of tokens of an encoded image, [Ret] included."""
-        return 1 + (self.kept(modality) or (self.patches(modality) ** 2,))[-1]
+
+def _kind_of(values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Finds the kind of a ``ModelConfig``, and its fields: earlier versions wrote those of both kinds."""
+    kinds = (TwoSidedConfig, ZseConfig) if values.get("encoder") == "two-sided" else (ZseConfig, TwoSidedConfig)
+    kind, other = (_names(kind) for kind in kinds)
+    return kinds[0], {name: value for name, value in values.items() if name in kind or name not in other}
 
 
 def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | None:
@@ -380,57 +396,37 @@ def kept_count(tokens: int, rate: float) -> int:
     return math.ceil(Fraction(str(rate)) * tokens)
 
 
-PRESETS: dict[str, ModelConfig] = {
-    "zse-b16": ModelConfig(name="zse-b16", width=768, heads=12),
-    "zse-s16": ModelConfig(
-        name="zse-s16",
-        width=384,
-        heads=6,
-        cross_heads=6,
-        cross_ffn=512,
-        relation="best-match",
-        relation_ret=True,
-        keep_sketch=0.7,
-        keep_photo=0.7,
-    ),
-    "zse-ti16": ModelConfig(
-        name="zse-ti16",
-        width=192,
-        heads=3,
-        tokenizer_widths=(16, 32, 64),
-        cross_heads=6,
-        cross_ffn=256,
-        relation="best-match",
-        relation_ret=True,
-        keep_sketch=0.7,
-        keep_photo=0.7,
-    ),
-    "two-sided-s14": ModelConfig(
-        name="two-sided-s14",
-        encoder="two-sided",
-        width=192,
-        heads=6,
-        patch_size=14,
-        encoder_width=384,
-        sketch_size=168,
-        second_width=192,
-        second_heads=3,
-        select_after=(11,),
-        keep_sketch=0.1111,
-        keep_photo=0.0625,
-        cross_heads=6,
-        cross_ffn=256,
-        relation="best-match",
-        relation_ret=True,
-        dropout=0.0,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        photo_side="unknown",
-    ),
+_SMALL: dict[str, Any] = {
+    "cross_heads": 6,
+    "relation": "best-match",
+    "relation_ret": True,
+    "keep_sketch": 0.7,
+    "keep_photo": 0.7,
 }
+PRESETS: dict[str, ZseConfig] = {
+    "zse-b16": ZseConfig(name="zse-b16", width=768, heads=12),
+    "zse-s16": ZseConfig(name="zse-s16", width=384, heads=6, cross_ffn=512, **_SMALL),
+    "zse-ti16": ZseConfig(name="zse-ti16", width=192, heads=3, tokenizer_widths=(16, 32, 64), cross_ffn=256, **_SMALL),
+}
+TWO_SIDED = TwoSidedConfig(
+    name="two-sided-s14",
+    width=192,
+    heads=6,
+    encoder_width=384,
+    sketch_size=168,
+    second_width=192,
+    second_heads=3,
+    keep_sketch=0.1111,
+    keep_photo=0.0625,
+    cross_heads=6,
+    cross_ffn=256,
+    dropout=0.0,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
 
 
-def preset(name: str) -> ModelConfig:
+def preset(name: str) -> ZseConfig:
     """Returns the configuration of this name. Raises ModelError, with the known names, for another name."""
     try:
         return PRESETS[name]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 import weights
-from model.engine.config import Calibration, ModelConfig, from_json
+from model.engine.config import Calibration, ModelConfig, TwoSidedConfig, from_json
 from model.errors import ModelError
 from model.terminal import expanded
 
@@ -113,7 +113,7 @@ class TwoSidedFiles:
         photo_side: the arrays of its photo side as they are stored: matrices of blocks int8, all others float16.
     """
 
-    config: ModelConfig
+    config: TwoSidedConfig
     calibration: Calibration
     arrays: dict[str, NDArray[np.float32]]
     photo_side: dict[str, NDArray[Any]]
@@ -128,7 +128,7 @@ def read_two_sided(path: Path) -> TwoSidedFiles:
     if metadata.get("kind", ZSE) != ZSE:
         raise ModelError(f"{path} holds a network of the kind {metadata['kind']!r}, which only PyTorch runs")
     config = from_json(ModelConfig, metadata["config"], "the checkpoint's configuration")
-    if not config.photo_side:
+    if not isinstance(config, TwoSidedConfig):
         raise ModelError(f"{path} holds {config.name}, which has no photo side and is run by PyTorch alone")
     calibration = from_json(Calibration, metadata.get("calibration", ""), "the checkpoint's calibration")
     arrays = {name: array.astype(np.float32) for name, array in read_arrays(path).items()}

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from model.engine.config import ModelConfig, from_json
+from model.engine.config import ModelConfig, TwoSidedConfig, from_json
 from model.engine.files import ZSE, packaged, read_metadata
 from model.errors import ModelError
 
@@ -32,7 +32,7 @@ SECOND_PATCH = 16
 _CROSS_EPS = 1e-5
 
 
-def shape_of(config: ModelConfig) -> dict[str, Any]:
+def shape_of(config: TwoSidedConfig) -> dict[str, Any]:
     """Returns everything of a configuration that its graphs depend on."""
     names = ("width", "heads", "depth", "patch_size", "mlp_ratio", "norm_eps", "encoder_width", "second_width")
     return {name: getattr(config, name) for name in (*names, "second_heads", "cross_heads", "cross_ffn")} | {
@@ -40,16 +40,10 @@ def shape_of(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def folder_name(config: ModelConfig) -> str:
+def folder_name(config: TwoSidedConfig) -> str:
     """Returns the name of the folder with the graphs for networks of this shape, such as "graphs-1a2b3c4d"."""
     digest = hashlib.sha256(json.dumps(shape_of(config), sort_keys=True).encode()).hexdigest()
     return f"graphs-{digest[:8]}"
-
-
-def is_expressible(config: ModelConfig) -> bool:
-    """True if there are graphs for networks of this configuration: two-sided ones that compare best matches."""
-    released = config.released_value_from_query or config.released_cross_norm
-    return config.encoder == "two-sided" and config.relation == "best-match" and not released
 
 
 def find_graphs(checkpoint: Path) -> Path | None:
@@ -61,17 +55,17 @@ def find_graphs(checkpoint: Path) -> Path | None:
     if metadata.get("kind", ZSE) != ZSE:
         return None
     config = from_json(ModelConfig, metadata["config"], "the checkpoint's configuration")
-    places = (checkpoint.parent, packaged()) if is_expressible(config) else ()
-    return next((place / folder_name(config) for place in places if (place / folder_name(config)).is_dir()), None)
+    if not isinstance(config, TwoSidedConfig):
+        return None
+    folders = (place / folder_name(config) for place in (checkpoint.parent, packaged()))
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
-def write_graphs(config: ModelConfig, parent: Path) -> Path:
+def write_graphs(config: TwoSidedConfig, parent: Path) -> Path:
     """Writes the graphs for a network of this configuration into a folder below ``parent``, and returns the folder.
 
-    Raises ModelError: there are none for such a network, or the folder cannot be written.
+    Raises ModelError if the folder cannot be written.
     """
-    if not is_expressible(config):
-        raise ModelError(f"{config.name} is no two-sided network with best matches; PyTorch runs it, as it is")
     folder = parent / folder_name(config)
     graphs = {
         VIT: _vit(config, config.encoder_width, config.heads, config.patch_size, int8=True),
@@ -171,7 +165,7 @@ class _Graph:
         return data
 
 
-def _vit(config: ModelConfig, width: int, heads: int, patch: int, *, int8: bool) -> bytes:
+def _vit(config: TwoSidedConfig, width: int, heads: int, patch: int, *, int8: bool) -> bytes:
     """A ViT with LayerScale, as ``model.network.two_sided.FrozenVit``, for one picture at a time.
 
     Inputs: ``pixels`` (1, 3, H, W); ``position`` (1 + n, width); ``kept``, how many patches leave the last block.
@@ -229,7 +223,7 @@ def _class_attention(g: _Graph, query: str, key: str, heads: int, width: int) ->
     return g("Squeeze", of_patches, g.number([2]))
 
 
-def _pairs(config: ModelConfig) -> bytes:
+def _pairs(config: TwoSidedConfig) -> bytes:
     """Cross-attention (section 3.3) and best matches of one sketch and p photos.
 
     The prior, guesses and the cosine of both [Ret] are not in it. See ``model.network.relation`` for the formulas.

@@ -64,10 +64,8 @@ class OnnxEngine:
         if not len(photos):
             return np.empty(0, np.float32)
         logits = self._run_pairs(("logits",), sketch, photos)[0]
-        if self.config.relation_ret:
-            scale = self._files.arrays["ret_term.scale"]
-            logits = logits + scale * (unit(photos.ret) @ unit(sketch.ret)[0])
-        return logits
+        found: Floats = logits + self._files.arrays["ret_term.scale"] * (unit(photos.ret) @ unit(sketch.ret)[0])
+        return found
 
     def observe(self, pictures: Floats, modality: Modality) -> Observed:
         """Encodes the variants of one picture, and records its attention: see ``Engine``."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from model.engine import UNCALIBRATED, Calibration, Modality
-from model.engine.config import Bounds
 from model.errors import ModelError
 from model.network.encoder import EncoderTrace
 from model.network.ret_network import RetNetwork
@@ -42,11 +42,9 @@ class ClipAtConfig(OneVectorConfig):
             Both are true for fine-grained networks, and neither for networks of categories.
     """
 
-    prompts: int = 3
+    prompts: Annotated[int, Field(ge=0, le=4096)] = 3
     shared_prompts: bool = False
     shared_norms: bool = False
-
-    bounds: ClassVar[Bounds] = {**OneVectorConfig.bounds, "prompts": (0, 4096)}
 
     @property
     def width(self) -> int:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.engine import Modality, ModelConfig
+from model.engine import Modality, ZseConfig
 from model.engine.config import kept_count
 from model.network.tokens import Tokens
 
@@ -25,7 +25,7 @@ class LearnableTokenizer(nn.Module):
     No ReLU follows the last convolution: it starts at zero in a new network, and would get no gradient behind a ReLU.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ZseConfig) -> None:
         super().__init__()
         widths = (3, *config.tokenizer_widths, config.width)
         layers: list[nn.Module] = []
@@ -42,26 +42,21 @@ class LearnableTokenizer(nn.Module):
         out: torch.Tensor = self.layers(images)
         return out
 
-    @property
-    def last(self) -> nn.Conv2d:
-        """The convolution whose output is added to the patch projection's."""
-        layer = self.layers[-1]
-        assert isinstance(layer, nn.Conv2d)
-        return layer
-
 
 class Tokenizer(nn.Module):
-    """X = Tokenizer(S) + S': the learnable tokenizer's output plus the patch projection's."""
+    """X = Tokenizer(S) + S': the learnable tokenizer's output plus the patch projection's; S' alone if told so."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ZseConfig) -> None:
         super().__init__()
         self.patch = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size)
-        self.learnable = LearnableTokenizer(config)
+        self.learnable = LearnableTokenizer(config) if config.tokenizer == "learnable" else None
         self.average = config.released_tokenizer_average
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(b, 3, H, W) normalised pixels -> (b, grid*grid, d), cells counted row by row."""
-        tokens: torch.Tensor = self.patch(images) + self.learnable(images)
+        tokens: torch.Tensor = self.patch(images)
+        if self.learnable is not None:
+            tokens = tokens + self.learnable(images)
         if self.average:
             tokens = tokens / 2
         return tokens.flatten(2).transpose(1, 2)
@@ -70,7 +65,7 @@ class Tokenizer(nn.Module):
 class Block(nn.Module):
     """A pre-norm block in two halves; dropout follows both projections and the perceptron's hidden layer."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ZseConfig) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.attn = SelfAttention(config)
@@ -91,7 +86,7 @@ class Block(nn.Module):
 class SelfAttention(nn.Module):
     """Self-attention with several heads (eqs. 4 and 5)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ZseConfig) -> None:
         super().__init__()
         width, self.heads = config.width, config.heads
         self.scale = (width // self.heads) ** -0.5
@@ -116,7 +111,7 @@ class SelfAttention(nn.Module):
 class Perceptron(nn.Module):
     """Two linear layers with a GELU between them."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ZseConfig) -> None:
         super().__init__()
         hidden = int(config.width * config.mlp_ratio)
         self.fc1 = nn.Linear(config.width, hidden)
@@ -153,7 +148,7 @@ class EncoderTrace:
 class Encoder(nn.Module):
     """Tokenizer, [Ret], position embedding and pre-norm blocks; both modalities share its weights."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ZseConfig) -> None:
         super().__init__()
         self.config = config
         self.tokenizer = Tokenizer(config)

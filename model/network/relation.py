@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.engine import Modality, ModelConfig
+from model.engine import Modality, ModelConfig, ZseConfig
 from model.network.tokens import Tokens
 
 # The most numbers that a vector instruction of a CPU works on at once: 32 of 16 bits in 512 bits. A softmax over rows
@@ -160,6 +160,25 @@ class CrossAttention(nn.Module):
         return x.reshape(b, n, self.heads, d // self.heads).transpose(1, 2)
 
 
+class Unaligned(CrossAttention):
+    """Leaves tokens as they left the encoder: ZSE-SBIR without cross-attention (table 3)."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+    def project(self, tokens: Tokens, modality: Modality) -> Side:
+        # A single number for each token, whose attention is the same for all.
+        same = torch.zeros_like(tokens.features[:, None, :, :1])
+        return Side(tokens.features, tokens.positions, tokens.ret, same, same, same)
+
+    def forward(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
+        count = len(photo)
+        return (
+            Tokens(sketch.features.expand(count, -1, -1), sketch.positions.expand(count, -1)),
+            Tokens(photo.features, photo.positions),
+        )
+
+
 def dot_product_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Scaled dot-product attention: (b, heads, n, d_k), (b, heads, m, d_k), (b, heads, m, d_k) -> (b, heads, n, d_k).
 
@@ -215,7 +234,7 @@ class KernelRelation(nn.Module):
     holds the cosines of all pairs of cells.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ZseConfig) -> None:
         super().__init__()
         self.grid = config.grid
         self.untransposed = config.released_kernel_view
@@ -296,9 +315,3 @@ class BestMatchRelation(nn.Module):
         w, v = self.token_weights(sketch, photo)
         matched = (w * kernel.amax(dim=2)).sum(dim=1) + (v * kernel.amax(dim=1)).sum(dim=1)
         return self.scale * matched / 2 + self.bias
-
-
-RELATIONS: dict[str, type[KernelRelation | BestMatchRelation]] = {
-    "kernel-mlp": KernelRelation,
-    "best-match": BestMatchRelation,
-}

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from model.engine import UNCALIBRATED, Calibration, Modality
-from model.engine.config import Bounds
+from model.engine.config import Size
 from model.network.encoder import EncoderTrace
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
@@ -32,9 +32,7 @@ class AnchorConfig(OneVectorConfig):
     """
 
     anchors: tuple[Anchor, ...] = ANCHORS
-    units: int = 512
-
-    bounds: ClassVar[Bounds] = {**OneVectorConfig.bounds, "units": (1, 8192)}
+    units: Size = 512
 
     def problems(self) -> list[str]:
         known = self.anchors == tuple(name for name in ANCHORS if name in self.anchors)

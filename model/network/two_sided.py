@@ -29,15 +29,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from model.engine.graphs import SECOND_PATCH
 from model.network.encoder import EncoderTrace, gather, select_tokens
 from model.network.relation import dot_product_attention
 from model.network.tokens import Tokens
 
 if TYPE_CHECKING:
-    from model.engine import Modality, ModelConfig
+    from model.engine import Modality, TwoSidedConfig
 
-# Side of a patch of the ViT that sees photos alone, in pixels.
-SECOND_PATCH = 16
 # The one-dimensional parameters of a block, in the order in which a forward pass meets them, and their names in timm.
 BLOCK_PARAMETERS = {
     "norm1_weight": "norm1.weight",
@@ -66,17 +65,17 @@ class VitShape:
     norm_eps: float
 
     @staticmethod
-    def main(config: ModelConfig) -> VitShape:
+    def main(config: TwoSidedConfig) -> VitShape:
         """Returns the sizes of the ViT of photos and sketches."""
         return VitShape._of(config, config.encoder_width, config.heads, config.patch_size)
 
     @staticmethod
-    def second(config: ModelConfig) -> VitShape:
+    def second(config: TwoSidedConfig) -> VitShape:
         """Returns the sizes of the ViT that sees photos alone."""
         return VitShape._of(config, config.second_width, config.second_heads, SECOND_PATCH)
 
     @staticmethod
-    def _of(config: ModelConfig, width: int, heads: int, patch: int) -> VitShape:
+    def _of(config: TwoSidedConfig, width: int, heads: int, patch: int) -> VitShape:
         hidden, grid = int(width * config.mlp_ratio), config.image_size // patch
         return VitShape(width, config.depth, heads, hidden, patch, grid, config.norm_eps)
 
@@ -202,7 +201,7 @@ class PhotoHead(nn.Module):
     ``from_first`` maps the first ViT's class token and mean patch to nearly this [Ret]. A new sketch side begins there.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: TwoSidedConfig) -> None:
         super().__init__()
         first, second = config.encoder_width, config.second_width
         self.mean = nn.Parameter(torch.zeros(first))
@@ -232,7 +231,7 @@ class SketchHead(nn.Module):
     [Ret] = unit(unit(W (class, mean)) - centre), where the centre is the mean direction of sketches.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: TwoSidedConfig) -> None:
         super().__init__()
         self.ret = nn.Linear(2 * config.encoder_width, config.width, bias=False)
         self.centre = nn.Parameter(torch.zeros(config.width))
@@ -246,7 +245,7 @@ class SketchHead(nn.Module):
 class PhotoSide(nn.Module):
     """The parts that decide the tokens of a photo. One file holds them for all checkpoints."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: TwoSidedConfig) -> None:
         super().__init__()
         self.vit = FrozenVit(VitShape.main(config))
         self.tuning = Tuning(VitShape.main(config))
@@ -268,7 +267,7 @@ class TwoSidedEncoder(nn.Module):
             than photos, which takes half the time and finds nearly as much.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: TwoSidedConfig) -> None:
         super().__init__()
         self.config = config
         self.photo_side = PhotoSide(config)

@@ -10,27 +10,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from model.engine import Modality, NetworkConfig
-from model.engine.config import Bounds, out_of_bounds
+from model.engine.config import Size
 from model.errors import ModelError
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
-_BOUNDS: Bounds = {
-    "patch_size": (1, 512),
-    "width": (1, 8192),
-    "depth": (1, 128),
-    "heads": (1, 256),
-    "mlp_width": (1, 65536),
-    "norm_eps": (1e-12, 1),
-    "projection": (0, 65536),
-}
 # The names of architectures. timm also takes names of places to download from, which a recipe may not name.
 _ARCHITECTURE = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -48,22 +40,19 @@ class VitLayout:
         projection: numbers of the vector to which the class token is projected; 0 for no projection.
     """
 
-    patch_size: int
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
+    patch_size: Size
+    width: Size
+    depth: Size
+    heads: Size
+    mlp_width: Size
     norm_eps: float = 1e-6
     clip: bool = False
     quick_gelu: bool = False
-    projection: int = 0
+    projection: Annotated[int, Field(ge=0, le=65536)] = 0
 
     def __post_init__(self) -> None:
-        problems = out_of_bounds(self, _BOUNDS)
-        if not problems and self.width % self.heads:
-            problems.append(f"width {self.width} is not a multiple of heads {self.heads}")
-        if problems:
-            raise ModelError("unusable layout of a ViT: " + "; ".join(problems))
+        if self.width % self.heads:
+            raise ModelError(f"unusable layout of a ViT: width {self.width} is not a multiple of heads {self.heads}")
 
     def build(self, image_size: int) -> VisionTransformer:
         """Makes timm's ViT of this layout, with random weights and no projection. Raises ModelError without timm."""

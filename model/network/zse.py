@@ -18,16 +18,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from model.engine import UNCALIBRATED, Calibration, Modality, ModelConfig
+from model.engine import UNCALIBRATED, Calibration, Modality, ModelConfig, TwoSidedConfig, ZseConfig
 from model.errors import ModelError
 from model.network.encoder import Encoder, EncoderTrace
-from model.network.relation import RELATIONS, BestMatchRelation, CrossAttention, KernelRelation, RetTerm, Side
+from model.network.relation import BestMatchRelation, CrossAttention, KernelRelation, RetTerm, Side, Unaligned
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
 from model.network.two_sided import TwoSidedEncoder
 from model.terminal import expanded
 
-_ENCODERS: dict[str, type[Encoder | TwoSidedEncoder]] = {"vit": Encoder, "two-sided": TwoSidedEncoder}
 # Names in the encoder for names in timm.
 _RENAMED = {
     "cls_token": "ret",
@@ -54,10 +53,20 @@ class Network(RetNetwork):
 
     def __init__(self, config: ModelConfig, calibration: Calibration = UNCALIBRATED) -> None:
         super().__init__(config, calibration)
-        self.encoder: Encoder | TwoSidedEncoder = _ENCODERS[config.encoder](config)
-        self.cross = CrossAttention(config)
-        self.relation: KernelRelation | BestMatchRelation = RELATIONS[config.relation](config)
-        self.ret_term = RetTerm() if config.relation_ret else None
+        self.encoder: Encoder | TwoSidedEncoder
+        self.relation: KernelRelation | BestMatchRelation
+        if isinstance(config, ZseConfig):
+            self.encoder = Encoder(config)
+            self.cross = CrossAttention(config) if config.cross_attention else Unaligned()
+            by_kernel = config.relation == "kernel-mlp"
+            self.relation = KernelRelation(config) if by_kernel else BestMatchRelation(config)
+            self.ret_term = RetTerm() if config.relation_ret else None
+        else:
+            assert isinstance(config, TwoSidedConfig)
+            self.encoder = TwoSidedEncoder(config)
+            self.cross = CrossAttention(config)
+            self.relation = BestMatchRelation(config)
+            self.ret_term = RetTerm()
         self._add_parts()
 
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
@@ -92,7 +101,7 @@ class Network(RetNetwork):
     @property
     def precision(self) -> torch.dtype:
         """The precision of cross-attention and kernel."""
-        return self.cross.sketch.query.weight.dtype
+        return next((value.dtype for value in self.cross.parameters()), torch.float32)
 
     def set_precision(self, dtype: torch.dtype) -> Self:
         """Lets cross-attention, kernel and a two-sided encoder's matrices compute in ``dtype``; returns the network.
@@ -143,7 +152,7 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
     return state
 
 
-def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
+def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
     """Makes a network whose encoder starts as the given ViT. All other weights are random, and follow from ``seed``.
 
     The class token becomes [Ret], and the learnable tokenizer starts at zero. Position embeddings are resampled to
@@ -155,9 +164,9 @@ def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: i
         torch.manual_seed(seed)
         network = Network(config)
     encoder = network.encoder
-    if not isinstance(encoder, Encoder):
-        return network
-    nn.init.zeros_(encoder.tokenizer.learnable.last.weight)
+    assert isinstance(encoder, Encoder)
+    if encoder.tokenizer.learnable is not None:
+        nn.init.zeros_(encoder.tokenizer.learnable.layers[-1].weight)  # type: ignore[arg-type]
     state = encoder.state_dict()
     given = {_RENAMED.get(name, name): tensor.float() for name, tensor in weights.items()}
     if "position" in given and given["position"].ndim == 3:

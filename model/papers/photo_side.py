@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from model.checkpoint import save_photo_side
 from model.datasets import data_folder, read_data, read_imagenet, read_split
-from model.engine import ModelConfig, preset
+from model.engine import TWO_SIDED, TwoSidedConfig
 from model.errors import ModelError
 from model.images import Preprocessing
 from model.network import BLOCK_PARAMETERS, PhotoSide, VitShape, multiplies_bf16, read_backbone
@@ -51,7 +51,7 @@ def make_photo_side(encoder: Path, second: Path, target: Path) -> None:
         second: weights of the ViT that sees photos alone, with its classifier over ImageNet-1k.
         target: the file to write.
     """
-    config = preset("two-sided-s14")
+    config = TWO_SIDED
     weights, others = read_backbone(str(encoder)), read_backbone(str(second))
     tensors = vit_tensors(weights, VitShape.main(config))
     beside = vit_tensors(others, VitShape.second(config), "second_")
@@ -72,7 +72,7 @@ def make_photo_side(encoder: Path, second: Path, target: Path) -> None:
 
 
 def photo_features(
-    config: ModelConfig,
+    config: TwoSidedConfig,
     tensors: Mapping[str, torch.Tensor],
     pixels: torch.Tensor,
     classifier: tuple[torch.Tensor, torch.Tensor],

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from model.engine import Method, ModelConfig, NetworkConfig, from_json, preset
+from model.engine import TWO_SIDED, Method, NetworkConfig, TwoSidedConfig, ZseConfig, from_json, preset
 from model.errors import ModelError
 from model.network import (
     AnchorConfig,
@@ -192,9 +192,9 @@ class ZseRecipe(Recipe):
         return 4 * self.quadruplets.samples
 
     @property
-    def config(self) -> ModelConfig:
+    def config(self) -> ZseConfig:
         """The configuration of the network. Raises ModelError for one that cannot be used."""
-        return self.configured(ModelConfig, **dataclasses.asdict(preset(self.preset)))
+        return self.configured(ZseConfig, **dataclasses.asdict(preset(self.preset)))
 
     def check(self) -> None:
         super().check()
@@ -256,9 +256,9 @@ class TwoSidedRecipe(Recipe):
         """Sketches alone: photos are encoded once, before the first step."""
         return self.classes
 
-    def config(self, photo_side: str) -> ModelConfig:
+    def config(self, photo_side: str) -> TwoSidedConfig:
         """Makes the configuration of a network on the photo side with this SHA-256. Raises ModelError if unusable."""
-        return self.configured(ModelConfig, **dataclasses.asdict(preset("two-sided-s14")) | {"photo_side": photo_side})
+        return self.configured(TwoSidedConfig, **dataclasses.asdict(TWO_SIDED) | {"photo_side": photo_side})
 
     def check(self) -> None:
         super().check()

@@ -351,12 +351,13 @@ def new_network(recipe: TwoSidedRecipe, photo_side: Path) -> Network:
     state = photo_side_state(photo_side)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = Network(recipe.config(file_sha256(photo_side)))
+        config = recipe.config(file_sha256(photo_side))
+        network = Network(config)
     own = network.state_dict() | state
     for name, value in state.items():
         if ".tuning." in name and "second" not in name:
             own[name.replace("photo_side.", "")] = value
-    position, side = state["encoder.photo_side.vit.position"][None], network.config.sketch_grid
+    position, side = state["encoder.photo_side.vit.position"][None], config.sketch_grid
     own["encoder.position"] = resample_abs_pos_embed(position, [side, side])[0]
     own["encoder.head.tokens.weight"] = state["encoder.photo_side.head.tokens.weight"]
     own["encoder.head.tokens.bias"] = state["encoder.photo_side.head.tokens.bias"]

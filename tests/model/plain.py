@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import torch
 
-from model.engine import ModelConfig
+from model.engine import ZseConfig
 
 State = dict[str, torch.Tensor]
 
@@ -54,7 +54,7 @@ def best(importance: torch.Tensor, rate: float) -> list[int]:
     return sorted(ranked[:count])
 
 
-def encode(config: ModelConfig, state: State, image: torch.Tensor, modality: str) -> tuple[torch.Tensor, list[int]]:
+def encode(config: ZseConfig, state: State, image: torch.Tensor, modality: str) -> tuple[torch.Tensor, list[int]]:
     """Encodes one (3, H, W) image -> tokens (n, d) after the final norm, and the grid cells of the patch tokens."""
     p, grid = config.patch_size, config.grid
     kernel = state["encoder.tokenizer.patch.weight"].flatten(1)
@@ -65,12 +65,13 @@ def encode(config: ModelConfig, state: State, image: torch.Tensor, modality: str
     ]
     x = torch.stack(patches)
     maps = image[None]
-    for index, size in zip((0, 2, 4, 6), (7, 3, 3, 3), strict=True):
-        if index:
-            maps = maps.clamp(min=0)
-        w = state[f"encoder.tokenizer.learnable.layers.{index}.weight"]
-        maps = torch.nn.functional.conv2d(maps, w, stride=2, padding=size // 2)
-    x = x + maps[0].flatten(1).T
+    if config.tokenizer == "learnable":
+        for index, size in zip((0, 2, 4, 6), (7, 3, 3, 3), strict=True):
+            if index:
+                maps = maps.clamp(min=0)
+            w = state[f"encoder.tokenizer.learnable.layers.{index}.weight"]
+            maps = torch.nn.functional.conv2d(maps, w, stride=2, padding=size // 2)
+        x = x + maps[0].flatten(1).T
     x = torch.cat([state["encoder.ret"][0], x]) + state["encoder.position"][0]
     cells = list(range(grid * grid))
     rate = config.keep_sketch if modality == "sketch" else config.keep_photo
@@ -98,7 +99,7 @@ def branch(state: State, name: str, x: torch.Tensor, attended: torch.Tensor) -> 
     return layer_norm(z, state[f"{name}.norm2.weight"], state[f"{name}.norm2.bias"], 1e-5)
 
 
-def cross(config: ModelConfig, state: State, s: torch.Tensor, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def cross(config: ZseConfig, state: State, s: torch.Tensor, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens of one sketch and one photo after cross-attention."""
     heads = config.cross_heads
     forth = attention_rows(linear(s, state, "cross.sketch.query"), linear(p, state, "cross.sketch.key"), heads)
@@ -114,7 +115,7 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (a * b).sum() / norms if norms > 0 else torch.zeros((), dtype=torch.float64)
 
 
-def downsampled(config: ModelConfig, state: State, x: torch.Tensor, cells: list[int]) -> list[torch.Tensor]:
+def downsampled(config: ZseConfig, state: State, x: torch.Tensor, cells: list[int]) -> list[torch.Tensor]:
     """A token for each 2x2 block of cells; zero where none of the four was kept."""
     weight, bias = state["relation.downsample.weight"], state["relation.downsample.bias"]
     at = dict(zip(cells, x[1:], strict=True))
@@ -136,12 +137,12 @@ def mlp(state: State, x: torch.Tensor) -> torch.Tensor:
     return linear(x, state, "relation.mlp.6")[0]
 
 
-def relation_logit(config: ModelConfig, state: State, sketch: torch.Tensor, photo: torch.Tensor) -> float:
+def relation_logit(config: ZseConfig, state: State, sketch: torch.Tensor, photo: torch.Tensor) -> float:
     """Returns the relation network's logit for one prepared sketch and one prepared photo."""
     state = {name: tensor.double() for name, tensor in state.items()}
     s, s_cells = encode(config, state, sketch.double(), "sketch")
     p, p_cells = encode(config, state, photo.double(), "photo")
-    s2, p2 = cross(config, state, s, p)
+    s2, p2 = cross(config, state, s, p) if config.cross_attention else (s, p)
     if config.relation == "kernel-mlp":
         rows, columns = downsampled(config, state, s2, s_cells), downsampled(config, state, p2, p_cells)
         logit = mlp(state, torch.stack([cosine(a, b) for a in rows for b in columns]))

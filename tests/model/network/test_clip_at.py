@@ -13,6 +13,7 @@ import timm
 import torch
 
 from model.checkpoint.file import load_network, save_checkpoint
+from model.engine import from_json
 from model.errors import ModelError
 from model.matcher import load
 from model.network import ClipAtConfig, ClipAtNetwork, VitLayout, clip_at_network_from, read_clip
@@ -178,13 +179,13 @@ def test_what_is_no_clip_is_refused(
     ("changes", "sentence"),
     [
         ({"image_size": 60}, "no whole number of patches"),
-        ({"prompts": -1}, "prompts must lie in 0"),
-        ({"std": (0.5, 0.0, 0.5)}, "std must lie in"),
+        ({"prompts": -1}, "prompts: Input should be greater than or equal to 0"),
+        ({"std": (0.5, 0.0, 0.5)}, "std.1: Input should be greater than 0"),
     ],
 )
 def test_an_unusable_configuration_is_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ModelError, match=sentence):
-        dataclasses.replace(CONFIG, **changes)
+        from_json(ClipAtConfig, json.dumps(dataclasses.asdict(CONFIG) | changes), "it")
     with pytest.raises(ModelError, match="not a multiple of heads"):
         dataclasses.replace(LAYOUT, heads=3)
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 import model
 from model.commands import main
+from model.engine import ZseConfig
 from model.engine.config import kept_count
 from model.matcher import Matcher
 from model.network import TorchEngine
@@ -29,6 +30,8 @@ CASES = [
     {"relation": "kernel-mlp", "relation_ret": False, "keep_sketch": 1.0, "keep_photo": 1.0},
     {"relation": "kernel-mlp", "keep_sketch": 0.9, "keep_photo": 0.2},
     {"keep_sketch": 0.5, "keep_photo": 0.9},
+    {"tokenizer": "patch"},
+    {"cross_attention": False},
 ]
 
 
@@ -40,6 +43,7 @@ def pictures(count: int, seed: int) -> torch.Tensor:
 @pytest.mark.parametrize("overrides", CASES, ids=str)
 def test_scores_agree_with_a_plain_version_of_the_papers_equations(overrides: dict[str, object]) -> None:
     network = tiny_network(seed=3, **overrides)
+    assert isinstance(network.config, ZseConfig)
     matcher = Matcher(TorchEngine(network), "0" * 64, variants=1)
     sketches, photos = pictures(2, 1), pictures(2, 2)
     logits = matcher.relation_logits(
@@ -66,6 +70,7 @@ def test_every_relation_network_reads_tokens_of_a_cross_attention_in_bfloat16(re
 @pytest.mark.parametrize("modality", ["sketch", "photo"])
 def test_encoded_tokens_and_kept_cells_agree_with_the_plain_version(modality: str) -> None:
     network = tiny_network(seed=5, keep_sketch=0.6, keep_photo=0.8)
+    assert isinstance(network.config, ZseConfig)
     image = pictures(1, 7)
     tokens = network.encode(image, modality)  # type: ignore[arg-type]
     state = {name: tensor.double() for name, tensor in network.state_dict().items()}

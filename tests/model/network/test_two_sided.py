@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,17 @@ from PIL import Image, ImageDraw
 
 from model.checkpoint import load_network, photo_side_state, save_checkpoint, save_photo_side
 from model.commands import main
-from model.engine import Calibration, ModelConfig, file_sha256, preset, sketch_variants, unit
+from model.engine import (
+    PRESETS,
+    TWO_SIDED,
+    Calibration,
+    ModelConfig,
+    TwoSidedConfig,
+    file_sha256,
+    from_json,
+    sketch_variants,
+    unit,
+)
 from model.errors import ModelError
 from model.matcher import Matcher, load
 from model.network import Network, Tokens, TorchEngine
@@ -19,7 +30,7 @@ from model.network.ret_network import Prior
 from model.network.two_sided import TwoSidedEncoder, cells_of_patches
 
 SMALL = dataclasses.replace(
-    preset("two-sided-s14"),
+    TWO_SIDED,
     width=24,
     heads=2,
     depth=2,
@@ -28,14 +39,13 @@ SMALL = dataclasses.replace(
     encoder_width=16,
     second_width=8,
     second_heads=1,
-    select_after=(1,),
     cross_heads=2,
     cross_ffn=16,
 )
 TRAINED = Calibration(methods=("rn", "ret", "fused"), best_method="fused", fusion=1.0, diffusion=0.3)
 
 
-def two_sided(config: ModelConfig = SMALL, seed: int = 0) -> Network:
+def two_sided(config: TwoSidedConfig = SMALL, seed: int = 0) -> Network:
     """A network whose numbers are all random, so that none of them can be left out without a change."""
     torch.manual_seed(seed)
     network = Network(config, TRAINED)
@@ -49,6 +59,7 @@ def written(folder: Path, network: Network, name: str = "network.safetensors") -
     start = "encoder.photo_side."
     tensors = {key.removeprefix(start): v for key, v in network.state_dict().items() if key.startswith(start)}
     sha256 = save_photo_side(tensors, folder / "photo-side.safetensors")
+    assert isinstance(network.config, TwoSidedConfig)
     network.config = dataclasses.replace(network.config, photo_side=sha256)
     save_checkpoint(network, folder / name)
     return folder / name
@@ -163,10 +174,18 @@ def test_a_damaged_photo_side_is_refused(tmp_path: Path) -> None:
         photo_side_state(path)
 
 
-@pytest.mark.parametrize("changes", [{"photo_side": ""}, {"encoder_width": 0}, {"select_after": (0, 1)}])
-def test_a_configuration_that_lacks_what_two_sides_need_is_refused(changes: dict[str, object]) -> None:
-    with pytest.raises(ModelError, match="two-sided"):
-        dataclasses.replace(SMALL, **changes)  # type: ignore[arg-type]
+@pytest.mark.parametrize("changes", [{"encoder_width": 0}, {"sketch_size": 224}, {"second_heads": 3}], ids=str)
+def test_a_configuration_that_two_sides_cannot_have_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ModelError, match=next(iter(changes)).partition("_")[0]):
+        from_json(ModelConfig, json.dumps(dataclasses.asdict(SMALL) | changes), "it")
+
+
+def test_a_configuration_of_earlier_versions_with_the_fields_of_every_network_is_read() -> None:
+    others = {name: value for name, value in dataclasses.asdict(PRESETS["zse-ti16"]).items() if name != "encoder"}
+    everything = others | {"select_after": [1]} | dataclasses.asdict(SMALL)
+    assert from_json(ModelConfig, json.dumps(everything), "it") == SMALL
+    paper = dataclasses.asdict(SMALL) | dataclasses.asdict(PRESETS["zse-b16"])
+    assert from_json(ModelConfig, json.dumps(paper), "it") == PRESETS["zse-b16"]
 
 
 def test_in_bfloat16_both_sides_point_where_they_point_in_float32() -> None:

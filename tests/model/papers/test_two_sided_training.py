@@ -20,7 +20,7 @@ from indexer.commands import main as indexer
 from model.checkpoint import load_network, load_zse_network
 from model.commands import main
 from model.datasets import some_of_each
-from model.engine import Calibration, ModelConfig, from_json, preset
+from model.engine import TWO_SIDED, Calibration, TwoSidedConfig, from_json
 from model.errors import ModelError
 from model.evaluation import encode_pictures, trained_matcher
 from model.matcher import load
@@ -42,13 +42,12 @@ NETWORK = {
     "encoder_width": 16,
     "second_width": 8,
     "second_heads": 1,
-    "select_after": [1],
     "keep_sketch": 0.05,
     "keep_photo": 0.05,
     "cross_heads": 2,
     "cross_ffn": 16,
 }
-SMALL = from_json(ModelConfig, json.dumps({**dataclasses.asdict(preset("two-sided-s14")), **NETWORK}), "SMALL")
+SMALL = from_json(TwoSidedConfig, json.dumps({**dataclasses.asdict(TWO_SIDED), **NETWORK}), "SMALL")
 
 
 def photo_side_of(network: Network) -> PhotoSide:
