@@ -170,14 +170,14 @@ def run_words(options: argparse.Namespace) -> None:
 
 def run_table(options: argparse.Namespace) -> None:
     """table NAME [--data DIR] [--budget N] [--row NAME] [--resume] [--plot FILE] [--page PAGE] [--json]"""
-    from model.papers import TableRun, run_table, write_block
+    from model.papers import TableRun, write_block
 
     rows = tuple(options.rows or ())
     run = TableRun(
         options.data, options.words, options.backbone, options.budget, rows, Path(options.runs), options.resume
     )
     budget = f" --budget {options.budget}" if options.budget else ""
-    shown = run_table(options.name, run, f"python -m model table {options.name}{budget}")
+    shown = run.run(options.name, f"python -m model table {options.name}{budget}")
     print(shown.json() if options.json else shown.markdown())
     if options.page:
         write_block(options.page, options.name, shown.markdown())

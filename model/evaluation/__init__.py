@@ -2,6 +2,7 @@
 
 from model.evaluation.answers import CHANCE, guess_table, measure_composites, measure_guesses
 from model.evaluation.calibration import calibrated, trained_matcher
+from model.evaluation.costs import costs_of
 from model.evaluation.figures import (
     ALL,
     HARMONIC,
@@ -14,3 +15,4 @@ from model.evaluation.figures import (
     relevance,
 )
 from model.evaluation.scoring import counts, encode_pictures, encoded, score_matrices, task_matrices
+from model.evaluation.two_stage import search_in_two_stages

@@ -22,6 +22,7 @@ RESAMPLES = 2000
 LEVEL = 0.95
 TITLES = {
     "map_all": "mAP@all",
+    "map_100": "mAP@100",
     "map_200": "mAP@200",
     "precision_10": "P@10",
     "hit_10": "hit@10",

@@ -3,6 +3,6 @@
 from model.papers.photo_side import make_photo_side
 from model.papers.recipe import read_recipe
 from model.papers.runs import Run, check_target
-from model.papers.tables import TableRun, run_table, write_block
+from model.papers.tables import TableRun, write_block
 from model.papers.trainings import TRAININGS
 from model.papers.vocabulary import give_words

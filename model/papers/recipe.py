@@ -332,13 +332,18 @@ class AnchorOptimiser(Optimiser):
 class AnchorRecipe(VectorRecipe):
     """A training of Sketch-an-Anchor. Fields of ``network`` are those of ``AnchorConfig``.
 
-    ``temperature`` is the same for all losses; the paper does not give it.
+    Attributes:
+        temperature: the same for all losses; the paper does not give it.
+        photos: how many photos of each class are trained on; 0 for all.
+        photos_by: which ones: those whose features lie nearest to their class's visual anchor, the farthest, or any.
     """
 
     method: ClassVar[str | None] = AnchorNetwork.kind
     title: ClassVar[str] = "Sketch-an-Anchor"
 
     temperature: Positive = 0.07
+    photos: Annotated[int, Field(ge=0)] = 0
+    photos_by: Literal["nearest", "farthest", "chance"] = "nearest"
     anchoring: Anchoring = Anchoring()
     optimiser: AnchorOptimiser = AnchorOptimiser()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -130,6 +130,24 @@ def word_anchors(
             row[rows] = -torch.inf
         chosen.append(cosines.topk(count, dim=1).indices)
     return WordAnchors(vectors, directions[torch.cat(chosen)])
+
+
+def chosen_photos(
+    recipe: AnchorRecipe, features: torch.Tensor, anchors: torch.Tensor, rows: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    """Chooses the photos that are trained on, of each class with these rows, by their cosines with its visual anchor.
+
+    features: (n, d), of all photos. anchors: (c, d).
+    """
+    if not recipe.photos:
+        return tuple(rows)
+    generator, chosen = torch.Generator().manual_seed(recipe.seed), []
+    for found, anchor in zip(rows, anchors, strict=True):
+        order = F.cosine_similarity(features[found], anchor[None]).argsort(descending=recipe.photos_by == "nearest")
+        if recipe.photos_by == "chance":
+            order = torch.randperm(len(found), generator=generator)
+        chosen.append(found[order[: recipe.photos]])
+    return tuple(chosen)
 
 
 def pretrained_features(
@@ -327,7 +345,10 @@ def anchor_trainer(
         unseen = read_split(data_folder(), "unseen") if run.data is None else ()
         kept_out = (*validation.labels, *unseen)
         anchors["word"] = word_anchors(vectors, training.labels, recipe.names, neighbours=neighbours, kept_out=kept_out)
-    if "visual" in recipe.config.anchors:
+    if "visual" in recipe.config.anchors or recipe.photos:
         features = pretrained_features(recipe.config, backbone, data.photos, data.key)
-        anchors["visual"] = VisualAnchors.of_features(features, data.photo_rows)
+        visual = VisualAnchors.of_features(features, data.photo_rows)
+        if "visual" in recipe.config.anchors:
+            anchors["visual"] = visual
+        data = replace(data, photo_rows=chosen_photos(recipe, features, visual.vectors, data.photo_rows))
     return AnchorTrainer(recipe, data, anchors, backbone, run.folder), notes

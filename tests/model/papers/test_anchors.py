@@ -7,7 +7,7 @@ import json
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -36,6 +36,7 @@ from model.papers.sketch_an_anchor import (
     VisualAnchors,
     WordAnchors,
     anchored_contrastive_loss,
+    chosen_photos,
     info_nce,
     joined_edges,
     pretrained_features,
@@ -184,6 +185,18 @@ def test_visual_anchors_are_the_means_of_what_the_pretrained_network_says_of_eac
         torch.testing.assert_close(of_classes.vectors[number], sum(features[rows]) / len(rows))
     again = pretrained_features(RECIPE.config, weights, data.photos[:0], data.key)
     assert torch.equal(again, features), "they are found again without asking"
+
+
+@pytest.mark.parametrize(("how", "expected"), [("nearest", [2, 0]), ("farthest", [1, 0]), ("chance", None)])
+def test_the_photos_of_a_class_are_chosen_by_how_near_they_lie_to_its_anchor(
+    how: Literal["nearest", "farthest", "chance"], expected: list[int] | None
+) -> None:
+    features = torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 0.1], [0.0, 1.0]])
+    recipe = dataclasses.replace(RECIPE, photos=2, photos_by=how)
+    found = chosen_photos(recipe, features, torch.eye(2), (torch.arange(3), torch.tensor([3])))
+    assert found[1].tolist() == [3]
+    assert len(set(found[0].tolist())) == 2
+    assert expected is None or found[0].tolist() == expected
 
 
 def test_a_class_is_found_in_any_spelling_by_its_parts_or_by_the_names_that_were_given() -> None:

@@ -82,10 +82,29 @@ def test_a_table_trains_chooses_rates_and_measures_once(folder: Path, capsys: py
     assert run(folder, "--page", page) == 0
     assert logs == {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
     text = page.read_text()
-    assert text.startswith("Before\n<!-- begin: table two -->\nTwo rows: ")
+    assert text.startswith("Before\n<!-- begin: table two -->\nTwo rows; ")
     assert text.endswith("<!-- end: table two -->\nAfter\n")
     assert "old" not in text
     assert "Budget 24 pictures, seeds 0" in text
+
+
+def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhaustive_one_does(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ways = [(1, 1), (4, 4), (4, 1)]
+    rows = "".join(
+        f'[[row]]\nname = "{n} of {c}"\nrecipe = "RECIPE"\nbudget = 0\nmethod = "rn"\n'
+        f"measure = {{ clusters = {c}, nprobe = {n} }}\n"
+        for c, n in ways
+    )
+    write_table(folder, f'title = "Two stages"\ncolumns = ["map_100", "precision_100"]\n{rows}')
+    assert run(folder, "--json") == 0
+    exhaustive, opened, one = json.loads(capsys.readouterr().out)["rows"]
+    assert opened["figures"] == exhaustive["figures"]
+    assert opened["costs"]["pairs"] == exhaustive["costs"]["pairs"] + 4 == exhaustive["photos"] + 4
+    assert one["costs"]["pairs"] < exhaustive["photos"]
+    assert one["figures"]["precision_100"]["value"] <= exhaustive["figures"]["precision_100"]["value"]
+    assert opened["costs"]["distance from centroids"] < exhaustive["costs"]["distance from centroids"]
 
 
 def test_a_stopped_training_goes_on_if_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +141,7 @@ def test_an_unknown_table_or_row_is_said(
 
 
 def test_what_the_data_lacks_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_table(folder, TABLE.replace("budget = 24", 'budget = 24\nprotocol = "fine-grained"'))
+    write_table(folder, TABLE.replace("budget = 24", 'budget = 24\nmeasure = { protocol = "fine-grained" }'))
     assert run(folder) == 2
     assert "no sketch is named after a photo" in capsys.readouterr().err
 
@@ -140,6 +159,7 @@ def test_without_matplotlib_the_table_is_printed_and_the_plot_is_not(
 @pytest.mark.parametrize("path", sorted(tables.TABLES.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_table_has_usable_recipes(path: Path) -> None:
     table = tables.read_table(path.stem)
-    for row in table.rows:
+    for row in table.row:
         recipe = read_recipe(Path(row.recipe), merged(table.set, row.set))
         assert recipe.pictures > 1
+        tables.Measure(**merged(table.measure, row.measure))
