@@ -77,7 +77,7 @@ def load(
         path_or_name: a safetensors file, or "default" for the checkpoint that comes with the package.
         device: where to compute; "auto" for a GPU if there is one, else the CPU.
         dtype: precision of large products. None takes ONNX Runtime's int8 on a CPU if the network is two-sided, else
-            PyTorch's fastest precision whose relation scores stay within 1e-2 of float32's.
+            PyTorch's fastest precision, which moves relation scores by up to 0.002.
         variants: how many variants of a sketch are encoded, from 1 to MAX_VARIANTS; None for the number in the
             checkpoint's calibration. See ``model.engine.tokens``.
 

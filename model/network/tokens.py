@@ -1,4 +1,4 @@
-"""Holds encoded images as tensors: retrieval token and patch tokens."""
+"""Holds encoded images as tensors; see ``model.engine.Tokens``, which holds them as arrays."""
 
 from __future__ import annotations
 
@@ -14,22 +14,13 @@ class Tokens:
 
     Attributes:
         features: (b, n, d) floating point; row 0 is [Ret], rows 1..n-1 are patch tokens.
-        positions: (b, n-1) int64, strictly ascending in each row; patch token i+1 sits at cell ``positions[:, i]``
-            of the patch grid, counted row by row from the top left.
-        summary: (b, e), a two-sided encoder's summary of whole sketches, from which guesses are made: it has more than
-            [Ret] keeps. None for photos, and for other encoders.
+        positions: (b, n-1) int64, strictly ascending in each row: the cell of each patch token on the patch grid.
+        summary: (b, e), a two-sided encoder's summary of whole sketches; None for photos and for other encoders.
     """
 
     features: torch.Tensor
     positions: torch.Tensor
     summary: torch.Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if self.features.ndim != 3 or self.positions.shape != (self.features.shape[0], self.features.shape[1] - 1):
-            raise ValueError(
-                f"tokens need features (b, n, d) and positions (b, n-1), not {tuple(self.features.shape)} "
-                f"and {tuple(self.positions.shape)}"
-            )
 
     def __len__(self) -> int:
         return self.features.shape[0]
@@ -44,31 +35,17 @@ class Tokens:
         return self.features[:, 0]
 
     @property
-    def guessed_from(self) -> torch.Tensor:
-        """(b, e): the summaries, or [Ret] if the encoder gives no summaries."""
-        return self.ret if self.summary is None else self.summary
-
-    @property
     def patches(self) -> torch.Tensor:
         """(b, n-1, d): the patch tokens."""
         return self.features[:, 1:]
 
-    @property
-    def without_patches(self) -> Tokens:
-        """Returns the part that comparing by [Ret] reads."""
-        return Tokens(self.features[:, :1], self.positions[:, :0], self.summary)
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tokens:
-        """Moves the tokens to another device or precision; positions stay int64."""
-        summary = None if self.summary is None else self.summary.to(device=device, dtype=dtype)
-        return Tokens(self.features.to(device=device, dtype=dtype), self.positions.to(device=device), summary)
+    def to(self, device: torch.device) -> Tokens:
+        summary = None if self.summary is None else self.summary.to(device)
+        return Tokens(self.features.to(device), self.positions.to(device), summary)
 
     @staticmethod
     def of_ret(ret: torch.Tensor) -> Tokens:
-        """Makes tokens with n = 1 from retrieval tokens (b, d).
-
-        This is all that the method "ret" reads, and all that a network with one global vector gives.
-        """
+        """Makes tokens from retrieval tokens (b, d) alone, as networks with one vector for each picture give them."""
         return Tokens(ret.unsqueeze(1), torch.empty(len(ret), 0, dtype=torch.int64, device=ret.device))
 
     @staticmethod
