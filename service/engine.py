@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from indexer import BadInvocation, PhotoEntry, PhotoUnavailable
+from indexer import BadInvocation, PhotoEntry, PhotoUnavailable, open_index
 from model import Matcher, load
 from model.decoding import Job, RunJob, run_here
 from model.images import Pixels, media_type
 from service.errors import BadSearch, NotFound, ShardsLost
 from service.explain import explain
-from service.gallery import Gallery
+from service.gallery import Gallery, LocalGallery, OpenGallery
 from service.photos import ThumbnailCache, reveal, still_opening, thumbnail
 from service.schemas import (
     ClusterResponse,
@@ -40,7 +39,6 @@ from service.schemas import (
 )
 from service.search import Defaults, Encode, Searcher, methods_of
 from service.settings import Settings, index_path
-from service.sharding import ShardHere, Shards, ShardServer
 from service.towers import ClipVectors, Towers
 
 
@@ -52,18 +50,6 @@ def open_matcher(settings: Settings) -> Matcher:
         dtype=settings.dtype,
         variants=settings.variants,
     )
-
-
-def one_index(settings: Settings, matcher: Callable[[], Matcher]) -> Shards:
-    """Makes the index that the settings name the one shard of a gallery. It is opened when it is first asked.
-
-    matcher: opens the checkpoint that made the index.
-    """
-    return Shards([ShardHere(_index_server(settings, matcher))])
-
-
-def _index_server(settings: Settings, matcher: Callable[[], Matcher]) -> ShardServer:
-    return ShardServer(index_path(settings), matcher, settings.gallery)
 
 
 @dataclass(frozen=True)
@@ -78,7 +64,7 @@ class PreparedSketch:
 
 
 class Engine:
-    """One checkpoint and a gallery: one index, or shards; the same generations for as long as it is used.
+    """One checkpoint and a gallery: one index, or shards; always of the same generations.
 
     Its methods may be called from any thread, and block.
     """
@@ -90,7 +76,7 @@ class Engine:
         thumbnails: ThumbnailCache | None = None,
         run: RunJob = run_here,
         towers: Towers | None = None,
-        shards: Shards | None = None,
+        gallery: OpenGallery | None = None,
         encode: Encode | None = None,
     ) -> None:
         """
@@ -99,8 +85,7 @@ class Engine:
             thumbnails: keeps thumbnails from one generation to the next; None to keep none.
             run: decodes the sketches and photos that HTTP asks about, in this process or in others.
             towers: keeps CLIP's towers from one generation to the next; None for those of this engine alone.
-            shards: what is searched, in the generations that they have now; None to open the index that the settings
-                name.
+            gallery: opens what is searched; None for the index that the settings name.
             encode: encodes the sketches and photos of queries; None for the matcher.
 
         Raises IndexerError with what to do.
@@ -111,17 +96,17 @@ class Engine:
         self._run = run
         self._towers = Towers(matcher.device) if towers is None else towers
         self._encode = encode
-        if shards is None:
-            server = _index_server(settings, lambda: matcher)
-            server.open(trial=False)
-            shards = Shards([ShardHere(server)])
-            shards.refresh()
-        self._shards, self._generations = shards, shards.generations
+        self._own: LocalGallery | None = None
+        if gallery is None:
+            index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
+            self._own = own = LocalGallery(index, matcher)
+            gallery = lambda without: own  # noqa: E731
+        self._open = gallery
 
     @property
     def _gallery(self) -> Gallery:
         """The photos that can be searched now."""
-        return self._shards.gallery(self._generations)
+        return self._open(())
 
     @property
     def searcher(self) -> Searcher:
@@ -134,8 +119,9 @@ class Engine:
         return Searcher(gallery, self._matcher, defaults, self._encode)
 
     def close(self) -> None:
-        """Lets go of files; without this, that happens when nothing refers to the engine any more."""
-        self._generations.close()
+        """Closes the index, if this engine has opened it."""
+        if self._own is not None:
+            self._own.index.close()
 
     @property
     def generation(self) -> str:
@@ -197,12 +183,11 @@ class Engine:
         pixels, milliseconds = (None, 0.0) if sketch is None else (sketch.pixels, sketch.milliseconds)
         without: frozenset[str] = frozenset()
         while True:
-            gallery = self._shards.gallery(self._generations, without)
+            gallery = self._open(without)
             try:
                 return self._searcher(gallery).search(pixels, query, clip, milliseconds)
             except ShardsLost as lost:
-                self._shards.lose(lost.names)
-                if without.issuperset(lost.names) or set(gallery.missing).issuperset(lost.names):
+                if (without | set(gallery.missing)).issuperset(lost.names):
                     raise
                 without |= frozenset(lost.names)
 
@@ -293,7 +278,7 @@ class Engine:
         """Returns an ETag for what ``cluster`` answers: another answer has another tag. Raises like ``cluster``."""
         self._check_cluster(cluster_id)
         shown = f"{page.offset}-{self._page_size(page.k)}-{self._settings.serve_originals:d}"
-        return f"{self._gallery.made}-{cluster_id}-{shown}"
+        return f"{self._gallery.generation_id}-{cluster_id}-{shown}"
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:
         """Describes the network and the index that are loaded."""
@@ -314,9 +299,9 @@ class Engine:
             IndexInfo(
                 generation=index.generation,
                 # The name of many shards is long.
-                made=hashlib.sha256(index.made.encode()).hexdigest()[:16],
+                made=hashlib.sha256(index.generation_id.encode()).hexdigest()[:16],
                 photos=index.photo_count,
-                clusters=index.cluster_count,
+                clusters=len(index.clusters.sizes),
                 tokens=index.tokens_kept,
                 embedder=index.embedder.name,
                 embedder_description=index.embedder.description,
@@ -348,8 +333,8 @@ class Engine:
         return embedder.name if self._has_clip and self._towers.refusal(embedder) is None else None
 
     def _check_cluster(self, cluster_id: int) -> None:
-        if not 0 <= cluster_id < self._gallery.cluster_count:
-            raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {self._gallery.cluster_count - 1}.")
+        if not 0 <= cluster_id < len(self._gallery.clusters.sizes):
+            raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {len(self._gallery.clusters.sizes) - 1}.")
 
     def _shown(self, entry: PhotoEntry) -> Photo:
         return Photo(

@@ -16,7 +16,7 @@ from model import Matcher
 from model.engine import Floats, unit
 from model.ranking import ALIKE, likeness_to
 from service import search
-from service.gallery import Gallery, Shard
+from service.gallery import LocalGallery
 from service.schemas import SearchQuery, SearchResponse
 from service.search import Defaults
 from tests.networks import tiny_checkpoint
@@ -33,12 +33,12 @@ class Searcher(search.Searcher):
     """Searches an index.
 
     Attributes:
-        index: what is searched. shard: the same as the one shard of a gallery.
+        index: what is searched.
     """
 
     def __init__(self, index: Index, matcher: Matcher, defaults: Defaults | None = None) -> None:
-        self.index, self.shard = index, Shard(index, matcher)
-        super().__init__(Gallery.of(self.shard), matcher, defaults)
+        self.index = index
+        super().__init__(LocalGallery(index, matcher), matcher, defaults)
 
     def find(self, picture: Image.Image | None, **asked: Any) -> SearchResponse:
         """Search for all photos, by these fields of a query."""

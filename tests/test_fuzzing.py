@@ -40,8 +40,8 @@ from service.commands.command_line import build_parser
 from service.commands.command_line import main as service_main
 from service.engine import Engine
 from service.schemas import SearchQuery
+from service.serving.live_index import check_searches
 from service.settings import Settings
-from service.sharding import check_searches
 from tests.benchmarks.results import Soak, soak
 from tests.indexer.damages import sign
 from tests.networks import tiny_checkpoint

@@ -201,7 +201,7 @@ def serve_shards(settings: Settings, run: Callable[[FastAPI], int]) -> int:
         return run(
             create_app(
                 settings,
-                lambda decode: Live(settings, decode, matcher=lambda: matcher, shards=shards, encode=there.encode),
+                lambda decode: Live(settings, decode, matcher=lambda: matcher, source=shards, encode=there.encode),
                 at_once=SEARCHES_AT_ONCE,
             )
         )

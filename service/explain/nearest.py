@@ -51,7 +51,7 @@ class Surroundings:
         self._ranks[self._order] = np.arange(1, len(self._order) + 1)
 
     def _nearness(self, given: Tokens, modality: Modality) -> tuple[NDArray[np.int64], Scores]:
-        return self._gallery.nearness(given.without_patches, modality, self._gallery.cells.mean)
+        return self._gallery.nearness(given.without_patches, modality)
 
     def rank(self, photo: PhotoEntry) -> int:
         """Returns the place of a photo of the gallery among all by how near they are to what was given, from 1."""

@@ -131,7 +131,7 @@ def explain(
 def near_photos(index: Gallery, near: Iterable[Near], originals: bool) -> list[NearPhoto]:
     """Finds photos of the index around a picture, as they are answered."""
     found = list(near)
-    entries = index.photos(one.id for one in found)
+    entries = index.photos([one.id for one in found])
     return [
         NearPhoto(
             id=one.id,

@@ -1,26 +1,16 @@
-"""The photos that are searched: as a table, in one index on this machine, and in several shards as one gallery."""
+"""The photos that are searched: what a gallery answers, and a gallery that is one index in this process."""
 
-from service.gallery.gallery import (
-    Computed,
-    Gallery,
-    GenerationGone,
-    Layout,
-    Pending,
-    Round,
-    ShardLink,
-    ShardRefuses,
-    ShardUnavailable,
-    State,
-)
-from service.gallery.shard import Call, Overview, Shard
-from service.gallery.table import (
-    Cells,
-    Find,
+from service.gallery.candidates import (
+    Candidates,
     Ids,
+    Nearest,
     Rows,
     Scores,
-    Table,
+    ShardQuery,
     Word,
     best_first,
     interleaved,
 )
+from service.gallery.clusters import Clusters
+from service.gallery.gallery import Gallery, OpenGallery
+from service.gallery.local import LocalGallery

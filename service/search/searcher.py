@@ -1,14 +1,14 @@
-"""One search in two stages: the sketch against cells, then against the photos of the best cells.
+"""One search in two stages: the sketch against clusters, then against the photos of the best clusters.
 
     encode     the sketch becomes a vector and tokens; liked photos and a word become vectors, too     ``_encoded``
-    stage 1    the sketch against the centroids of all cells                                           ``_cells``
-    stage 2    photos of the best cells, by vector; cross-attention and relation network on the best   ``_photos``
+    stage 1    the sketch against the centroids of all clusters                                        ``_clusters``
+    stage 2    photos of the best clusters, by vector; then pairs of tokens of the best photos         ``_photos``
     diffusion  photos that look alike lend each other their scores                                     ``_diffused``
     leads      photos that look like liked ones, and those that show the query's word, come forward    ``_led``
     order      liked photos first, then by score; near duplicates fold into one                        ``_ordered``
-    page       the photos, or the kinds of photos, that were asked for                                 ``_page``
+    page       the photos, or the groups of look-alikes, that were asked for                           ``_page``
 
-From stage 2 on, all work on one ``Table``: a row for each photo, a column for each kind of score. The score of a photo
+From stage 2 on, all work on ``Candidates``: a row for each photo, a column for each kind of score. The score of a photo
 does not depend on what is scored beside it. So, before diffusion, all ways to search agree on every photo that they
 share, and with ``nprobe="all"``, the exhaustive search, the order is that of scoring every photo.
 """
@@ -29,29 +29,29 @@ from model.engine import Floats, Method, Tokens
 from model.ranking import EXAMPLES, fits, led, led_by_word, named, pulled, shares_of
 from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
-from service.gallery import Find, Gallery, Scores, Table, Word, best_first, interleaved
+from service.gallery import Candidates, Gallery, Scores, ShardQuery, Word, best_first, interleaved
 from service.schemas import Cluster, Guessed, Kind, SearchQuery, SearchResponse, SearchResult, View, addresses
 from service.search.plan import GROUPED, NO_CLIP, Defaults, Encode, Plan, Sketch, Stopwatch, encode_picture, plan_search
-from service.search.shown import FOLDED, fold, group_kinds, grouped_places, is_far_ahead
+from service.search.shown import FOLDED, fold, group_alike, grouped_places, is_far_ahead
 from service.towers import ClipVectors, TextVector
 
-# Cells that are scored by the method where it chooses cells: the best of all by vector. The seed's system has 125.
+# Clusters that are scored by the method if it chooses clusters: the best of all by vector. The seed's system has 125.
 RELATED = 128
-# Photos of a kind that are shown beside its best one.
+# Photos of a group that are shown beside its best one.
 MORE = 4
 
 
 @dataclass(frozen=True)
 class _Encoded:
-    """An encoded query: the question for shards, and what the searcher alone needs.
+    """An encoded query.
 
     Attributes:
-        find: the question, without cells yet.
-        homes: the cells that the liked photos are in. sizes: (c,) how many photos of each cell may be found.
+        query: what the gallery is asked, without clusters yet.
+        homes: the clusters that the liked photos are in. sizes: (c,) how many photos of each cluster may be found.
         guesses: what the sketch may show.
     """
 
-    find: Find
+    query: ShardQuery
     homes: NDArray[np.int64]
     sizes: NDArray[np.int64]
     guesses: tuple[Guessed, ...] = ()
@@ -97,40 +97,42 @@ class Searcher:
         asks: dict[str, Any] = {"drawn": sketch is not None, "clip": clip, "tokens_kept": self.gallery.tokens_kept}
         plan = plan_search(query, self.matcher, self._defaults, **asks)
         watch = Stopwatch(prepare_ms, clip.milliseconds)
-        encoded, wanted = self._encoded(sketch, query, clip, plan, watch), plan.results
+        encoded = self._encoded(sketch, query, clip, plan, watch)
+        order, by_cluster, pairs = self._clusters(encoded, plan)
+        watch.lap("clusters")
+        wanted, found = plan.results, None
         while True:
-            order, by_cell, pairs = self._cells(encoded, plan)
-            watch.lap("clusters")
-            found = self._photos(encoded, plan, order, watch)
+            found = self._photos(encoded, plan, order, watch, found)
             watch.lap("photos")
-            table = self._led(self._diffused(found, plan), encoded.find)
+            ranking = self._led(self._diffused(found, plan), encoded.query)
             watch.lap("diffusion")
-            table = self._ordered(table, encoded.find, fold_too=plan.query.fold)
-            missing = wanted - len(table.results)
-            if missing <= 0 or not plan.query.fold or plan.query.budget_ms is not None:
+            ranking = self._ordered(ranking, encoded.query, fold_too=query.fold)
+            missing = wanted - len(ranking.results)
+            if missing <= 0 or not query.fold or query.budget_ms is not None:
                 break
-            if not plan.results <= len(table) < encoded.sizes.sum():
+            if not plan.results <= len(ranking) < encoded.sizes.sum():
                 break
             # Near duplicates took places. A longer ranking has others for them.
-            plan = plan_search(query, self.matcher, self._defaults, at_least=max(FOLDED, len(table)) + missing, **asks)
-        results, kinds, view = self._page(table, plan)
+            at_least = max(FOLDED, len(ranking)) + missing
+            plan = plan_search(query, self.matcher, self._defaults, at_least=at_least, **asks)
+        results, groups, view = self._page(ranking, plan)
         watch.lap("photos")
         word_fits = None
-        if isinstance(encoded.find.word, int):
-            word_fits = fits(float(table.by_word.max(initial=-np.inf)), int(encoded.sizes.sum()))
+        if isinstance(encoded.query.word, int) and ranking.by_word is not None:
+            word_fits = fits(float(ranking.by_word.max(initial=-np.inf)), int(encoded.sizes.sum()))
         return SearchResponse(
             results=results,
-            kinds=kinds,
-            view=view if plan.query.view == "auto" else None,
+            kinds=groups,
+            view=view if query.view == "auto" else None,
             guesses=encoded.guesses,
-            clusters=_clusters(found, encoded.sizes, by_cell),
-            candidates=len(table),
+            clusters=self._opened(found, encoded.sizes, by_cluster),
+            candidates=len(ranking),
             pairs_scored=pairs + int(found.scored.sum()),
             quality=plan.quality,
             rerank=plan.rerank,
             diffused=plan.diffuse,
-            budget_spent=not table.complete,
-            words=None if encoded.find.word is None else "vocabulary" if clip.text is None else "clip",
+            budget_spent=not ranking.complete,
+            words=None if encoded.query.word is None else "vocabulary" if clip.text is None else "clip",
             word_fits=word_fits,
             timings_ms=watch.timings(),
             complete=not self.gallery.missing,
@@ -162,10 +164,11 @@ class Searcher:
             else:
                 drawn = tokens
         wanted = PhotoFilter(tuple(sorted(set(query.folder))), query.after, query.before)
-        find = Find(
+        shard_query = ShardQuery(
             method=plan.method,
-            mean=gallery.cells.mean,
+            mean=gallery.clusters.mean,
             wanted=None if wanted == PhotoFilter() else wanted,
+            sketch=drawn,
             clip=clip.sketch if plan.method == "clip" else None,
             word=word,
             liked=np.concatenate(examples) if examples else None,
@@ -174,18 +177,18 @@ class Searcher:
             dropped=tuple(entry.id for entry in entries[len(liked) :]),
         )
         encoded = _Encoded(
-            find.of_tokens(drawn) if drawn is not None else find,
+            shard_query,
             homes=np.array([entry.cluster for entry in entries[: len(liked)]], np.int64),
-            sizes=gallery.cells.sizes if find.wanted is None else gallery.passing(find.wanted),
+            sizes=gallery.clusters.sizes if shard_query.wanted is None else gallery.passing(shard_query.wanted),
             guesses=() if drawn is None else tuple(Guessed(**asdict(one)) for one in self.matcher.guesses(drawn)),
         )
-        if drawn is not None and find.liked is None:
+        if drawn is not None and shard_query.liked is None:
             return encoded
         # Liked photos lead the sketch, or else the best photos by the word alone.
-        leading = self._examples(encoded) if find.liked is None else find.liked
+        leading = self._examples(encoded) if shard_query.liked is None else shard_query.liked
         ret = pulled(None if drawn is None else drawn.ret, leading)
-        summary = None if drawn is None else drawn.summary
-        return replace(encoded, find=find.of_tokens(replace(Tokens.of_ret(ret), summary=summary)))
+        tokens = replace(Tokens.of_ret(ret), summary=None if drawn is None else drawn.summary)
+        return replace(encoded, query=replace(shard_query, sketch=tokens))
 
     def _word(self, query: SearchQuery, clip: ClipVectors) -> Word | None:
         """Returns the query's word, by CLIP where that can be had, else of the vocabulary; None where it has no word.
@@ -206,187 +209,188 @@ class Searcher:
             raise UnknownWord(query.text.strip(), len(self.matcher.words), unknown.nearest, reason) from unknown
 
     def _examples(self, encoded: _Encoded) -> Floats:
-        """(e, d): the vectors of the photos that stand for a word alone, the best ones by it."""
-        cells = self._order(encoded, self._compared(encoded), [])[: self._defaults.nprobe]
-        best = self.gallery.find(replace(encoded.find, cells=np.sort(cells), method="ret", clip=None, count=EXAMPLES))
-        best = best[best_first(best.ids, best.by_word, EXAMPLES)]
-        return best.vectors.astype(np.float32) if len(best) else np.zeros((1, best.vectors.shape[1]), np.float32)
+        """Returns the vectors of the photos that stand for a word alone, the best ones by it, (e, d)."""
+        clusters = np.sort(self._order(encoded, self._compared(encoded), [])[: self._defaults.nprobe])
+        best = self.gallery.find(replace(encoded.query, clusters=clusters, method="ret", clip=None, count=EXAMPLES))
+        if best.by_word is None or not len(best):
+            return np.zeros((1, best.vectors.shape[1]), np.float32)
+        return best.vectors[best_first(best.ids, best.by_word, EXAMPLES)].astype(np.float32)
 
-    # Stage 1: cells.
+    # Stage 1: clusters.
 
-    def _cells(self, encoded: _Encoded, plan: Plan) -> tuple[NDArray[np.int64], Scores, int]:
-        """Returns the cells with photos that may be found, best first; all cells' scores; and how many pairs it took.
+    def _clusters(self, encoded: _Encoded, plan: Plan) -> tuple[NDArray[np.int64], Scores, int]:
+        """Returns the clusters with photos that may be found, best first; all clusters' scores; and how many pairs.
 
-        Where the plan says so, the RELATED best by vector are scored by the method, and come first. A cell that is not
+        If the plan says so, the RELATED best by vector are scored by the method, and come first. A cluster that is not
         compared has no number as its score.
         """
-        cells, method, find = self.gallery.cells, plan.method, encoded.find
+        clusters, method, query = self.gallery.clusters, plan.method, encoded.query
         # Encoding a query gives it tokens, whatever it asks for.
-        assert find.sketch is not None
-        sketch = find.sketch
-        compared = np.arange(len(cells.sizes)) if plan.nprobe == "all" else self._compared(encoded)
-        if find.clip is not None and cells.embeddings is not None:
-            by_vector = cells.by_clip(find.clip)
+        assert query.sketch is not None
+        compared = np.arange(len(clusters.sizes)) if plan.nprobe == "all" else self._compared(encoded)
+        if query.clip is not None and clusters.embeddings is not None:
+            by_vector = clusters.by_clip(query.clip)
         else:
-            centroids = Tokens.of_ret(cells.vectors_of(compared))
-            by_vector = self._scores(sketch.without_patches, centroids, "ret")
-        scores = np.full(len(cells.sizes), np.nan, np.float32)
+            centroids = Tokens.of_ret(clusters.vectors_of(compared))
+            by_vector = self._scores(query.sketch.without_patches, centroids, "ret")
+        scores = np.full(len(clusters.sizes), np.nan, np.float32)
         scores[compared] = by_vector
         order = self._order(encoded, compared, [by_vector])
         if not plan.by_pairs or method == "ret" or method == "clip":
             return order, scores, len(compared) if plan.by_pairs else 0
         first = order[:RELATED]
-        scores[first] = self._scores(sketch, cells.tokens(first), method)
+        scores[first] = self._scores(query.sketch, clusters.tokens(first), method)
         order = np.concatenate([first[best_first(first, scores[first])], order[RELATED:]])
         return order, scores, len(first)
 
-    def _scores(self, sketch: Tokens, cells: Tokens, method: Method) -> Scores:
-        """(c,): the sketch against centroids."""
-        if not len(cells):
-            return np.empty(0, np.float32)
-        scores: Scores = self.matcher.scores(sketch, cells, method)[0]
+    def _scores(self, sketch: Tokens, centroids: Tokens, method: Method) -> Scores:
+        scores: Scores = (
+            self.matcher.scores(sketch, centroids, method)[0] if len(centroids) else np.empty(0, np.float32)
+        )
         return scores
 
     def _compared(self, encoded: _Encoded) -> NDArray[np.int64]:
-        """Returns the cells that the query is compared with, ascending: of very many, those near a part of it."""
-        cells, find = self.gallery.cells, encoded.find
-        if find.wanted is not None or find.clip is not None or isinstance(find.word, TextVector):
-            return np.arange(len(cells.sizes))
-        drawn = [] if find.sketch is None else [find.sketch.features[:, 0]]
-        return np.union1d(cells.near(np.concatenate([*drawn, self._directions(find)])), encoded.homes)
+        """Returns the clusters that the query is compared with, ascending: of very many, those near a part of it."""
+        clusters, query = self.gallery.clusters, encoded.query
+        if query.wanted is not None or query.clip is not None or isinstance(query.word, TextVector):
+            return np.arange(len(clusters.sizes))
+        drawn = [] if query.sketch is None else [query.sketch.features[:, 0]]
+        return np.union1d(clusters.near(np.concatenate([*drawn, self._directions(query)])), encoded.homes)
 
-    def _directions(self, find: Find) -> NDArray[np.float32]:
-        """(q, d): what the word of the vocabulary, and each liked photo, are like among vectors."""
-        parts = [np.empty((0, len(find.mean)), np.float32)]
-        if isinstance(find.word, int):
-            parts.append(self.matcher.word_direction(find.word)[None])
-        if find.liked is not None:
-            parts.append(find.liked - find.mean)
+    def _directions(self, query: ShardQuery) -> NDArray[np.float32]:
+        """Returns what the word of the vocabulary, and each liked photo, are like among vectors, (q, d)."""
+        parts = [np.empty((0, len(query.mean)), np.float32)]
+        if isinstance(query.word, int):
+            parts.append(self.matcher.word_direction(query.word)[None])
+        if query.liked is not None:
+            parts.append(query.liked - query.mean)
         return np.concatenate(parts)
 
     def _order(self, encoded: _Encoded, compared: NDArray[np.int64], columns: Sequence[Scores]) -> NDArray[np.int64]:
-        """Interleaves the rankings of the compared cells by sketch, word and each liked photo, without empty cells.
+        """Interleaves the rankings of the compared clusters by sketch, word and each liked photo; drops empty ones.
 
-        columns: the scores of the compared cells by the sketch; none without one.
+        columns: the scores of the compared clusters by the sketch; none without one.
         """
-        cells, word = self.gallery.cells, encoded.find.word
-        columns = [*columns, *(cells.vectors_of(compared) @ self._directions(encoded.find).T).T]
-        if isinstance(word, TextVector) and cells.embeddings is not None:
-            columns.append(cells.by_clip(word.values))
+        clusters, word = self.gallery.clusters, encoded.query.word
+        columns = [*columns, *(clusters.vectors_of(compared) @ self._directions(encoded.query).T).T]
+        if isinstance(word, TextVector) and clusters.embeddings is not None:
+            columns.append(clusters.by_clip(word.values))
         order = interleaved([compared[best_first(compared, column)] for column in columns], encoded.homes)
         return order[encoded.sizes[order] > 0]
 
     # Stage 2: photos.
 
-    def _photos(self, encoded: _Encoded, plan: Plan, order: NDArray[np.int64], watch: Stopwatch) -> Table:
-        """Returns the photos of the best cells, the most promising of them scored.
+    def _photos(
+        self, encoded: _Encoded, plan: Plan, order: NDArray[np.int64], watch: Stopwatch, found: Candidates | None
+    ) -> Candidates:
+        """Returns the photos of the best clusters, the most promising of them scored.
 
-        At least ``nprobe`` cells are opened for each part of the query, and more where these do not fill the page: also
-        where what may not be found has emptied them.
+        At least ``nprobe`` clusters are opened for each part of the query, and more if these do not fill the page: also
+        if what may not be found has emptied them.
+
+        found: by an earlier plan for the same query; its scores are kept.
         """
         enough = int(np.searchsorted(np.cumsum(encoded.sizes[order]), plan.results)) + 1
-        least = len(order) if plan.nprobe == "all" else plan.nprobe * (1 if plan.by_pairs else encoded.find.parts)
+        least = len(order) if plan.nprobe == "all" else plan.nprobe * (1 if plan.by_pairs else encoded.query.parts)
         opened = max(least, enough, len(encoded.homes))
         wanted = plan.results if plan.rerank is None else min(plan.results, plan.rerank)
+        query = replace(encoded.query, count=plan.count, rerank=plan.rerank)
         while True:
             left = None if plan.query.budget_ms is None else max(plan.query.budget_ms - watch.passed(), 1e-6)
-            cells = np.sort(order[:opened])
-            find = replace(encoded.find, cells=cells, count=plan.count, rerank=plan.rerank, budget_ms=left)
-            table = self.gallery.find(find)
-            if len(table) >= wanted or opened >= len(order) or not table.complete:
+            query = replace(query, clusters=np.sort(order[:opened]), budget_ms=left)
+            found = self.gallery.find(query, found)
+            if len(found) >= wanted or opened >= len(order) or not found.complete:
                 break
             opened *= 4
-        if table.scored.sum() < len(table.to_score(find)) and table.complete:
+        if found.complete and found.scored.sum() < len(found.to_score(query)):
             raise NotReady(
                 "The network gives scores that are no numbers: the checkpoint or the index is damaged. Take another "
                 "checkpoint, or run `sketch-search index verify`."
             )
-        return table
+        return found
+
+    def _opened(self, found: Candidates, sizes: NDArray[np.int64], scores: Scores) -> tuple[Cluster, ...]:
+        """Describes the clusters of the photos that were scored, best first; sizes: how many may be found there."""
+        there = np.unique(self.gallery.clusters.of(found.rows[found.scored]))
+        order = there[best_first(there, scores[there])].tolist()
+        return tuple(Cluster(id=number, score=float(scores[number]), size=int(sizes[number])) for number in order)
 
     # Further columns.
 
-    def _diffused(self, table: Table, plan: Plan) -> Table:
+    def _diffused(self, found: Candidates, plan: Plan) -> Candidates:
         """Estimates the missing scores, and diffuses all. Without diffusion it drops the unscored photos."""
         if not plan.diffuse:
-            return table[table.scored]
-        if not len(table):
-            return table
-        method, ret = plan.method, table.vectors
-        before = table.scores
-        if not table.scored.all():
-            before = self.matcher.estimate(np.nan_to_num(before), table.scored, -table.by_vector, ret, method)
-        return replace(table, scores=self.matcher.diffuse(before[None], ret, method)[0], before=before)
+            return found[found.scored]
+        if not len(found):
+            return found
+        method, ret, before = plan.method, found.vectors, found.scores
+        if not found.scored.all():
+            before = self.matcher.estimate(np.nan_to_num(before), found.scored, -found.by_vector, ret, method)
+        return replace(found, scores=self.matcher.diffuse(before[None], ret, method)[0], before=before)
 
-    def _led(self, table: Table, find: Find) -> Table:
-        """Returns the table led by likeness to liked photos, and by what the word names (``model.ranking``)."""
-        drawn_alone = find.liked is None and find.unliked is None and find.word is None
-        if drawn_alone or not len(table):
-            return table
-        scores = table.scores
-        if find.liked is not None:
-            scores = led(scores, table.likeness)
-        if find.word is not None:
-            scores = led_by_word(scores, named(table.by_word, float(table.by_word.max())), find.method)
+    def _led(self, ranking: Candidates, query: ShardQuery) -> Candidates:
+        """Lets likeness to liked photos, and what the word names, lead (``model.ranking``)."""
+        drawn_alone = query.liked is None and query.unliked is None and query.word is None
+        if drawn_alone or not len(ranking):
+            return ranking
+        scores = ranking.scores
+        if ranking.likeness is not None:
+            scores = led(scores, ranking.likeness)
+        if ranking.by_word is not None:
+            scores = led_by_word(scores, named(ranking.by_word, float(ranking.by_word.max())), query.method)
         # More than a drawing decides now, so that the scores before diffusion say little.
-        return replace(table, scores=scores, before=None)
+        return replace(ranking, scores=scores, before=None)
 
-    def _ordered(self, table: Table, find: Find, *, fold_too: bool) -> Table:
-        """Puts the table into the order of the ranking: liked photos by id, then others by score; folds duplicates."""
-        liked = np.isin(table.ids, find.kept)
+    def _ordered(self, ranking: Candidates, query: ShardQuery, *, fold_too: bool) -> Candidates:
+        """Puts photos into the order of the ranking: liked photos by id, then others by score; folds duplicates."""
+        liked = np.isin(ranking.ids, query.kept)
         # A liked photo gets the best score there is. With liked photos that is a distance of 0, or 1 by CLIP.
-        scores = np.where(liked, np.float32(0 if find.method == "ret" else 1), table.scores)
-        table = replace(table, scores=scores)[np.lexsort((table.ids, -scores, ~liked))]
+        scores = np.where(liked, np.float32(0 if query.method == "ret" else 1), ranking.scores)
+        ranking = replace(ranking, scores=scores)[np.lexsort((ranking.ids, -scores, ~liked))]
         if not fold_too:
-            return table
-        return replace(table, firsts=fold(self.gallery, table, int(liked.sum()), self.matcher.config.grid))
+            return ranking
+        return replace(ranking, firsts=fold(self.gallery, ranking, int(liked.sum()), self.matcher.config.grid))
 
     # The page.
 
-    def _page(self, table: Table, plan: Plan) -> tuple[tuple[SearchResult, ...], tuple[Kind, ...] | None, View]:
-        """Returns the photos, or the kinds, that were asked for; and which of both."""
+    def _page(self, ranking: Candidates, plan: Plan) -> tuple[tuple[SearchResult, ...], tuple[Kind, ...] | None, View]:
+        """Returns the photos, or the groups, that were asked for; and which of both."""
         page, view = slice(plan.query.offset, plan.query.offset + plan.k), plan.query.view
         if view != "photos":
             # The view is chosen by the grouping that is shown.
-            shown = table[table.results]
+            shown = ranking[ranking.results]
             grouped = grouped_places(shown.ids, shown.before, GROUPED)
-            groups = group_kinds(shown.vectors[grouped], self.gallery.cells.mean)
+            groups = group_alike(shown.vectors[grouped], self.gallery.clusters.mean)
             if view == "auto":
                 view = "photos" if is_far_ahead(shown.scores[grouped], groups, plan.method) else "kinds"
         if view == "photos":
-            return self._results(table, plan, range(len(table.results))[page]), None, view
+            return self._results(ranking, plan, range(len(ranking.results))[page]), None, view
         places = [grouped[group[: 1 + MORE]].tolist() for group in groups[page]]
         # All at once, since each time may be a round of questions to other machines.
-        results = iter(self._results(table, plan, [place for of_kind in places for place in of_kind]))
-        kinds: list[Kind] = []
-        for rank, (group, of_kind) in enumerate(zip(groups[page], places, strict=True), plan.query.offset + 1):
-            best, *more = islice(results, len(of_kind))
-            kinds.append(Kind(rank=rank, size=len(group), best=best, more=tuple(more)))
-        return (), tuple(kinds), view
+        results = iter(self._results(ranking, plan, [place for of_group in places for place in of_group]))
+        found: list[Kind] = []
+        for rank, (group, of_group) in enumerate(zip(groups[page], places, strict=True), plan.query.offset + 1):
+            best, *more = islice(results, len(of_group))
+            found.append(Kind(rank=rank, size=len(group), best=best, more=tuple(more)))
+        return (), tuple(found), view
 
-    def _results(self, table: Table, plan: Plan, places: Iterable[int]) -> tuple[SearchResult, ...]:
+    def _results(self, ranking: Candidates, plan: Plan, places: Iterable[int]) -> tuple[SearchResult, ...]:
         """Returns the results at these places of the ranking, counted from 0."""
         shown = list(places)
-        chosen = table.results[shown]
-        # Nothing is shown of an empty table.
-        support = shares_of(table.scores, plan.method) if shown else table.scores
-        entries = self.gallery.entries(table.rows[chosen])
+        chosen = ranking.results[shown]
+        # Nothing is shown of an empty ranking.
+        support = shares_of(ranking.scores, plan.method) if shown else ranking.scores
+        entries = self.gallery.entries(ranking.rows[chosen])
         return tuple(
             SearchResult(
                 id=photo.id,
                 rank=place + 1,
                 score=float(support[n]),
-                raw_score=float(table.scores[n]),
+                raw_score=float(ranking.scores[n]),
                 cluster=photo.cluster,
                 paths=photo.paths,
                 **addresses(photo.id, self._defaults.originals),
-                copies=table.copies(n),
+                copies=ranking.copies(n),
             )
             for place, n, photo in zip(shown, chosen.tolist(), entries, strict=True)
         )
-
-
-def _clusters(table: Table, sizes: NDArray[np.int64], scores: Scores) -> tuple[Cluster, ...]:
-    """Describes the cells of the photos that were scored, best first, with how many photos may be found there."""
-    there = np.unique(table.cells[table.scored])
-    order = there[best_first(there, scores[there])].tolist()
-    return tuple(Cluster(id=cell, score=float(scores[cell]), size=int(sizes[cell])) for cell in order)

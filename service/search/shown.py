@@ -17,7 +17,7 @@ from model.ranking import (
     sameness,
     support_of,
 )
-from service.gallery import Gallery, Ids, Scores, Table, best_first, interleaved
+from service.gallery import Candidates, Gallery, Ids, Scores, best_first, interleaved
 
 # The number of best photos that are folded. All pages are cut out of this one folding, so that what a result stands for
 # does not change from page to page; beyond them every photo is a result of its own. It takes some milliseconds.
@@ -33,28 +33,28 @@ Groups: TypeAlias = tuple[NDArray[np.int64], ...]
 FAR_AHEAD = 0.3
 
 
-def fold(gallery: Gallery, table: Table, liked: int, grid: int) -> NDArray[np.int64]:
+def fold(gallery: Gallery, ranking: Candidates, liked: int, grid: int) -> NDArray[np.int64]:
     """Finds the near duplicates in a ranking.
 
     Args:
-        table: in the order of the ranking.
+        ranking: in the order of the ranking.
         liked: how many of its photos, the first, are liked: each is a result of its own, since somebody named it.
         grid: cells in a row of the network's patch grid.
 
     Returns:
-        (m,): for each photo the place of the one that stands for it, or its own (see ``Table.firsts``).
+        (m,): for each photo the place of the one that stands for it, or its own (see ``Candidates.firsts``).
     """
-    firsts = np.arange(len(table))
-    best = table[np.arange(min(len(table), FOLDED))]
+    firsts = np.arange(len(ranking))
+    best = ranking[np.arange(min(len(ranking), FOLDED))]
     firsts[:FOLDED] = first_of_same(len(best), _duplicates(gallery, best, grid), own=liked)
     return firsts
 
 
-def _duplicates(gallery: Gallery, table: Table, grid: int) -> list[tuple[int, int]]:
+def _duplicates(gallery: Gallery, ranking: Candidates, grid: int) -> list[tuple[int, int]]:
     """Returns the pairs of these photos that are near duplicates, as places among them."""
-    pairs = pairs_to_compare(table.vectors)
+    pairs = pairs_to_compare(ranking.vectors)
     # Tokens are read once, by row.
-    needed, numbers = np.unique(table.rows[pairs], return_inverse=True)
+    needed, numbers = np.unique(ranking.rows[pairs], return_inverse=True)
     if not len(needed):
         return []
     same = sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid) > SAME
@@ -86,7 +86,7 @@ def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
     count: how many of them there are, and how much better they are. Nothing is ahead where there are no photos.
 
     Args:
-        scores: (m,) of the grouped photos by ``method``, in any order. groups: as ``group_kinds`` gives them.
+        scores: (m,) of the grouped photos by ``method``, in any order. groups: as ``group_alike`` gives them.
     """
     if not len(scores):
         return False
@@ -96,7 +96,7 @@ def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
     return bool(support[kind].sum() >= FAR_AHEAD * support.sum())
 
 
-def group_kinds(vectors: NDArray[np.floating], mean: Floats) -> Groups:
+def group_alike(vectors: NDArray[np.floating], mean: Floats) -> Groups:
     """Returns the kinds of photos with these vectors, (m, d), in a gallery whose vectors have this mean, (d,).
 
     Each kind is an array of indices of photos, ascending: the first is its best photo. Kinds are in the order of

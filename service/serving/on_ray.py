@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from indexer.distributed import connected
 from model import Matcher
@@ -20,11 +21,13 @@ from model.engine import Floats, Modality, Tokens, set_threads
 from model.errors import Refusal
 from service.engine import open_matcher
 from service.errors import NotReady, QueueFull
-from service.gallery import Call, Overview, Pending, ShardUnavailable, State
+from service.gallery import LocalGallery
 from service.search import Encode
+from service.serving.live_index import LiveIndex
 from service.settings import Settings
-from service.sharding import ShardServer, ShardsRefused
+from service.sharding import GenerationGone, Pending, ShardRefuses, ShardsRefused, ShardUnavailable, State
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 APPLICATION = "sketch-search"
@@ -42,7 +45,7 @@ _RETRY_SECONDS = 1
 
 
 @dataclass(frozen=True)
-class _Told(Generic[T]):
+class _Answer(Generic[T]):
     """An answer, or the error instead of it that the asker is to know. As a value: Ray would wrap what is raised."""
 
     value: T | None
@@ -55,11 +58,11 @@ class _Told(Generic[T]):
         return self.value  # type: ignore[return-value]
 
 
-def _told(compute: Callable[[], T]) -> _Told[T]:
+def _answer(compute: Callable[[], T]) -> _Answer[T]:
     try:
-        return _Told(compute())
+        return _Answer(compute())
     except Refusal as error:
-        return _Told(None, error)
+        return _Answer(None, error)
 
 
 def _begin(settings: Settings) -> None:
@@ -82,27 +85,46 @@ class ShardReplica:
         _begin(settings)
         # Here, since Ray counts the copy as ready after this: nothing is asked of it while the checkpoint is opened.
         matcher = open_matcher(settings)
-        self._server = ShardServer(folder, lambda: matcher, settings.gallery, KEPT)
+        self._index = LiveIndex(folder, lambda: matcher, settings.gallery, KEPT)
         self._turn = threading.Lock()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
         while True:
-            self._server.refresh()
+            self._index.refresh()
             time.sleep(POLL_SECONDS)
 
-    def state(self) -> _Told[State]:
-        """Returns the answer of ``ShardServer.state``."""
-        return _told(self._server.state)
+    def state(self) -> _Answer[State]:
+        """Returns what ``state_of`` does."""
+        return _answer(lambda: state_of(self._index))
 
-    def overview(self, made: str) -> _Told[Overview]:
-        """Returns the answer of ``ShardServer.overview``."""
-        return _told(lambda: self._server.overview(made))
-
-    def answer(self, made: str, question: Call[T]) -> _Told[T]:
-        """Returns the answer of ``ShardServer.answer``."""
+    def answer(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> _Answer[T]:
+        """Returns what ``answer_of`` does."""
         with self._turn:
-            return _told(lambda: self._server.answer(made, question))
+            return _answer(lambda: answer_of(self._index, generation_id, question, *arguments))
+
+
+def state_of(index: LiveIndex) -> State:
+    """Returns the generation of a shard that is in use. Raises ShardRefuses if there is none."""
+    newest = index.newest
+    if newest is None:
+        index.refresh()
+        newest = index.newest
+    if newest is None:
+        raise ShardRefuses(index.reason or "it was not opened yet")
+    return State(newest.generation_id, index.refused)
+
+
+def answer_of(index: LiveIndex, generation_id: str, question: Callable[..., T], *arguments: Any) -> T:
+    """Has a question answered by this generation of a shard, and by no other. Raises GenerationGone, ShardRefuses."""
+    if (shard := index.generation(generation_id)) is None:
+        # Another copy of this shard may have seen it earlier.
+        index.refresh()
+        state_of(index)
+        shard = index.generation(generation_id)
+    if shard is None:
+        raise GenerationGone(f"generation {generation_id} is not there any more")
+    return question(shard, *arguments)
 
 
 class EncoderReplica:
@@ -113,10 +135,10 @@ class EncoderReplica:
         self._matcher = open_matcher(settings)
         self._turn = threading.Lock()
 
-    def encode(self, images: Floats, modality: Modality, variants: int | None = None) -> _Told[Tokens]:
+    def encode(self, images: Floats, modality: Modality, variants: int | None = None) -> _Answer[Tokens]:
         """Does what ``Matcher.encode`` does."""
         with self._turn:
-            return _told(lambda: self._matcher.encode(images, modality, variants))
+            return _answer(lambda: self._matcher.encode(images, modality, variants))
 
 
 class _Response(Generic[T]):
@@ -146,11 +168,11 @@ class _Response(Generic[T]):
 
     def _got(self, response: Any, seconds: float) -> T:
         try:
-            told: _Told[T] = response.result(timeout_s=seconds)
+            answer: _Answer[T] = response.result(timeout_s=seconds)
         except TimeoutError:
             response.cancel()
             raise
-        return told.get()
+        return answer.get()
 
 
 class RayShard:
@@ -160,16 +182,18 @@ class RayShard:
         self.name, self._handle = name, handle
 
     def state(self) -> Pending[State]:
-        """Asks for the answer of ``ShardServer.state``."""
+        """See ``ShardLink.state``."""
         return _Response(self._handle.state.remote)
 
-    def overview(self, made: str) -> Pending[Overview]:
-        """Returns the summary of a generation."""
-        return _Response(lambda: self._handle.overview.remote(made))
-
-    def ask(self, made: str, question: Call[T]) -> Pending[T]:
-        """Returns the answer of a generation to a call."""
-        return _Response(lambda: self._handle.answer.remote(made, question))
+    def ask(
+        self,
+        generation_id: str,
+        question: Callable[Concatenate[LocalGallery, P], T],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> Pending[T]:
+        """See ``ShardLink.ask``."""
+        return _Response(lambda: self._handle.answer.remote(generation_id, partial(question, **options), *arguments))
 
 
 @dataclass(frozen=True)

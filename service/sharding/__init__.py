@@ -1,4 +1,14 @@
-"""The shards of a gallery: each follows the generations of its folder, and those that go together are searched."""
+"""A gallery in shards: how they are asked, which of them answer, and what they have together."""
 
-from service.sharding.server import ShardHere, ShardServer, check_searches
-from service.sharding.shards import Generations, Shards, ShardsRefused, check_folders, shard_names
+from service.sharding.gallery import ShardedGallery
+from service.sharding.links import (
+    GenerationGone,
+    Overview,
+    Pending,
+    ShardLink,
+    ShardRefuses,
+    ShardUnavailable,
+    State,
+    overview,
+)
+from service.sharding.shards import Shards, ShardsRefused, check_folders, shard_names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -13,20 +13,10 @@ import numpy as np
 
 from model.errors import Refusal
 from service.errors import NotReady
-from service.gallery import (
-    Call,
-    Gallery,
-    Ids,
-    Layout,
-    Overview,
-    Pending,
-    Round,
-    ShardLink,
-    ShardRefuses,
-    ShardUnavailable,
-    State,
-)
+from service.gallery import Gallery, Ids, LocalGallery, OpenGallery
 from service.schemas import ShardInfo
+from service.sharding.gallery import Layout, ShardedGallery
+from service.sharding.links import Overview, Pending, ShardLink, ShardRefuses, ShardUnavailable, State, overview
 
 _TOGETHER = "build the shards together, by `sketch-search index build FOLDER --ray ADDRESS`"
 
@@ -50,38 +40,14 @@ class _Known:
     reason: str | None = "it has not answered yet"
 
 
-class Generations:
-    """The generations of all shards that are searched together. They do not change.
-
-    Attributes:
-        overviews: of the shards; None for those that were never there.
-    """
-
-    def __init__(self, overviews: Sequence[Overview | None]) -> None:
-        self.overviews = tuple(overviews)
-        # All answer, or the same few do not. Nothing here refers to itself, so that what is open is closed at once.
-        self.layout = lru_cache(maxsize=2)(partial(Layout, self.overviews))
-
-    def close(self) -> None:
-        """Lets go of the files of shards in this process."""
-        for one in self.overviews:
-            if one is not None and one.shard is not None:
-                one.shard.index.close()
-
-
 class Shards:
-    """The shards of a gallery; a gallery that is one index is one shard without a name. Threads may share it.
+    """The shards of a gallery, which of them answer, and their generations that are searched. Threads may share it."""
 
-    Attributes:
-        links: to all of them. generations: those that are searched.
-    """
-
-    def __init__(self, links: Sequence[ShardLink], seconds: float = 0.0) -> None:
-        """seconds: how long a shard elsewhere may take to answer one question."""
+    def __init__(self, links: Sequence[ShardLink], seconds: float) -> None:
+        """seconds: how long a shard may take to answer one question."""
         self.links, self._seconds = tuple(links), seconds
         self._known = [_Known() for _ in links]
         self._lock = threading.Lock()
-        self.generations = Generations([None for _ in links])
 
     @property
     def missing(self) -> frozenset[int]:
@@ -97,46 +63,47 @@ class Shards:
         return self._reasons(known) or None
 
     def _reasons(self, known: Iterable[_Known]) -> str:
-        """Why something is not as it should be, shard by shard."""
-        told = [(link.name, one.reason) for link, one in zip(self.links, known, strict=True) if one.reason is not None]
-        return "; ".join(f"{name}: {reason}" if name else reason for name, reason in told)
+        """Says why something is not as it should be, shard by shard."""
+        return "; ".join(
+            f"{link.name}: {one.reason}" for link, one in zip(self.links, known, strict=True) if one.reason is not None
+        )
 
-    def check_any(self) -> None:
-        """Raises NotReady, saying why, where no shard answers."""
+    def check_ready(self) -> None:
+        """Raises NotReady, saying why, if no shard answers."""
         if len(self.missing) == len(self.links):
-            reasons = self._reasons(self._known)
-            raise NotReady(f"No shard of the gallery answers ({reasons})." if self.links[0].name else reasons)
+            raise NotReady(f"No shard of the gallery answers ({self._reasons(self._known)}).")
 
     def infos(self) -> tuple[ShardInfo, ...]:
-        """Describes the shards to users. A gallery that is one index has none."""
-        if not self.links[0].name:
-            return ()
+        """Describes the shards to users."""
         with self._lock:
             return tuple(_info(link.name, known) for link, known in zip(self.links, self._known, strict=True))
 
     def lose(self, names: Collection[str]) -> None:
-        """Takes note that shards with these names did not answer."""
+        """Notes that shards with these names did not answer."""
         with self._lock:
             for number, link in enumerate(self.links):
                 if link.name in names:
                     lost = replace(self._known[number], answers=False, reason="it did not answer a search")
                     self._known[number] = lost
 
-    def gallery(self, generations: Generations, without: Collection[str] = ()) -> Gallery:
-        """Returns the photos of these generations, as far as their shards answer. Raises NotReady where none does.
+    def opened(self) -> OpenGallery | None:
+        """Returns what opens the generations that are searched now, as far as their shards answer; None before that."""
+        with self._lock:
+            overviews = tuple(one.overview for one in self._known)
+        if not any(overviews):
+            return None
+        # All answer, or the same few do not.
+        return partial(self._gallery, lru_cache(maxsize=2)(partial(Layout, overviews)))
 
-        without: names of shards that have not answered this search.
-        """
-        never = {number for number, one in enumerate(generations.overviews) if one is None}
-        named = {number for number, link in enumerate(self.links) if link.name in without}
-        missing = self.missing | never | named
+    def _gallery(self, layout: Callable[[frozenset[int]], Layout], without: Collection[str] = ()) -> Gallery:
+        never = {number for number, one in enumerate(layout(frozenset()).overviews) if one is None}
+        missing = self.missing | never | {n for n, link in enumerate(self.links) if link.name in without}
         if len(missing) == len(self.links):
             raise NotReady("No shard of the gallery answers now. Try again in a moment.")
-        asked = [
-            None if one is None or number in missing else one.made for number, one in enumerate(generations.overviews)
-        ]
-        names = tuple(self.links[number].name for number in sorted(missing))
-        return Gallery(generations.layout(missing), Round(self.links, asked, self._seconds), names)
+        return ShardedGallery(self.links, layout(missing), missing, self._seconds, self.lose)
+
+    def close(self) -> None:
+        """Does nothing: the files are open elsewhere."""
 
     def refresh(self, *, strict: bool = False) -> bool:
         """Ask all of them what they have. Returns whether there are other generations to be searched than before.
@@ -145,42 +112,39 @@ class Shards:
 
         strict: whether to raise ShardsRefused then, and where a shard says that it cannot be searched.
         """
-        pending = [link.state() for link in self.links]
-        states = [self._heard(one) for one in pending]
-        overviews = list(self.generations.overviews)
+        states = [self._heard(one) for one in [link.state() for link in self.links]]
+        before = [one.overview for one in self._known]
         fresh: dict[int, Overview] = {}
         now: list[_Known] = []
-        for number, (state, overview) in enumerate(zip(states, overviews, strict=True)):
+        for number, (link, state, known) in enumerate(zip(self.links, states, before, strict=True)):
             if strict and isinstance(state, ShardRefuses):
-                raise ShardsRefused(f"the shard {self.links[number].name} cannot be searched: {state}")
-            if isinstance(state, State) and (overview is None or overview.made != state.made):
+                raise ShardsRefused(f"the shard {link.name} cannot be searched: {state}")
+            if isinstance(state, State) and (known is None or known.generation_id != state.generation_id):
                 try:
-                    fresh[number] = self.links[number].overview(state.made).result(self._seconds)
+                    fresh[number] = link.ask(state.generation_id, overview).result(self._seconds)
                 except ShardUnavailable as error:
                     state = error
-            told = state.refusal if isinstance(state, State) else str(state)
-            now.append(_Known(overview, isinstance(state, State), told))
-        while (misfit := self._misfit(fresh)) is not None:
+            reason = state.refusal if isinstance(state, State) else str(state)
+            now.append(_Known(known, isinstance(state, State), reason))
+        while (misfit := self._misfit(before, fresh)) is not None:
             number, refusal = misfit
             if strict:
                 raise ShardsRefused(refusal)
             # The one before may be open there still.
             del fresh[number]
             now[number] = replace(now[number], answers=now[number].overview is not None, reason=refusal)
-        for number, overview in fresh.items():
-            overviews[number], now[number] = overview, replace(now[number], overview=overview)
+        for number, one in fresh.items():
+            now[number] = replace(now[number], overview=one)
         with self._lock:
             self._known = now
-        if fresh:
-            self.generations = Generations(overviews)
         return bool(fresh)
 
-    def _misfit(self, fresh: Mapping[int, Overview]) -> tuple[int, str] | None:
+    def _misfit(self, before: Sequence[Overview | None], fresh: Mapping[int, Overview]) -> tuple[int, str] | None:
         """Returns the number of a shard whose new generation does not go with the others, and why; None where all fit.
 
         A build may move photos from shard to shard. So those that come together are looked at together.
         """
-        known = {number: one for number, one in enumerate(self.generations.overviews) if one is not None}
+        known = {number: one for number, one in enumerate(before) if one is not None}
         together = {**known, **fresh}
         # The first of two that do not fit together stays.
         for number in sorted(fresh, reverse=True):
@@ -198,7 +162,7 @@ class Shards:
         The ids are not kept: nothing in this process grows with the photos but the cells.
         """
         order = sorted(together, key=lambda number: (number in fresh, number))
-        pending = {number: self.links[number].ask(together[number].made, Call[Ids]("all_ids")) for number in order}
+        pending = {number: self.links[number].ask(together[number].generation_id, ids_of) for number in order}
         ids: dict[int, Ids] = {}
         for number, one in pending.items():
             with suppress(ShardUnavailable):
@@ -223,15 +187,20 @@ class Shards:
             return error
 
 
+def ids_of(shard: LocalGallery) -> Ids:
+    """Returns the ids of a shard's photos."""
+    return shard.index.ids
+
+
 def _info(name: str, known: _Known) -> ShardInfo:
-    overview = known.overview
+    one = known.overview
     return ShardInfo(
         name=name,
         answers=known.answers,
         reason=known.reason,
-        generation=None if overview is None else overview.generation,
-        photos=0 if overview is None else overview.photos,
-        clusters=0 if overview is None else len(overview.cells.sizes),
+        generation=None if one is None else one.generation,
+        photos=0 if one is None else one.photos,
+        clusters=0 if one is None else len(one.clusters.sizes),
     )
 
 

@@ -12,23 +12,25 @@ import pickle
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
 import numpy as np
 
 from indexer import Request, build
 from model import Matcher
-from service.gallery import Call, Computed, Pending
+from service.gallery import LocalGallery
 from service.schemas import SearchQuery
 from service.settings import Settings
+from service.sharding import Pending
+from service.sharding.gallery import packed_nearest
 from tests.benchmarks.command import Command, by_server
 from tests.benchmarks.galleries import draw_gallery
 from tests.benchmarks.large import sketches
@@ -37,8 +39,9 @@ from tests.benchmarks.results import Row
 from tests.ray_cluster import ray_cluster_of, set_environment
 from tests.service.server_process import address, running
 from tests.service.sharding.served_on_ray import served_on_ray
-from tests.service.sharding.shards_here import LocalLink, searcher_of
+from tests.service.sharding.shards_here import Computed, LocalLink, searcher_of
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 SHARDS, QUICK_SHARDS = (1, 2, 4), (1,)
@@ -160,14 +163,23 @@ class Weighed(LocalLink):
 
     out = back = 0
 
-    def ask(self, made: str, question: Call[T]) -> Pending[T]:
-        pending = super().ask(made, question)
-        self.out += len(pickle.dumps(question))
+    def ask(
+        self,
+        generation_id: str,
+        question: Callable[Concatenate[LocalGallery, P], T],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> Pending[T]:
+        sent = pickle.dumps((question, arguments, options))
+        self.out += len(sent)
+        question, arguments, options = pickle.loads(sent)
+        pending = super().ask(generation_id, question, *arguments, **options)
 
         def weighed() -> T:
-            answer = pending.result(0)
-            self.back += len(pickle.dumps(answer))
-            return answer
+            answer = pickle.dumps(pending.result(0))
+            self.back += len(answer)
+            found: T = pickle.loads(answer)
+            return found
 
         return Computed(weighed)
 
@@ -176,9 +188,11 @@ def sent(folders: Sequence[Path], matcher: Matcher, drawn: Sequence[bytes]) -> R
     """Measures, without Ray, what a query sends to shards and gets back, and how many shards it asks: the means."""
     links = [Weighed(f"shard-{number}", folder, matcher) for number, folder in enumerate(folders)]
     searcher = searcher_of(links, matcher)
+    for link in links:
+        link.out = link.back = 0
     for sketch in drawn:
         searcher.search(matcher.open(sketch, "sketch"), SearchQuery())
-    calls = sum(call.name == "find" for link in links for call in link.asked)
+    calls = sum(question is packed_nearest for link in links for question in link.asked)
     sizes = {"sent (KiB)": sum(link.out for link in links), "answered (KiB)": sum(link.back for link in links)}
     return {"shards asked": calls / len(drawn), **{name: size / 1024 / len(drawn) for name, size in sizes.items()}}
 

@@ -20,8 +20,8 @@ from service.engine import Engine
 from service.explain.files import ExplainedFiles, best_of_index, write_explanation
 from service.explain.response import encode_picture
 from service.schemas import ExplainParams, SearchQuery
+from service.serving.live_index import check_searches
 from service.settings import Settings
-from service.sharding import check_searches
 from tests.pictures import encoded
 from tests.service.small_gallery import draw_sketch
 

@@ -14,7 +14,7 @@ from indexer.store.rows import quantised
 from model import Matcher, Tokens
 from model.engine import Method, unit
 from model.images.files import open_image
-from service.gallery import Cells, best_first
+from service.gallery import Clusters, best_first
 from service.schemas import SearchQuery
 from service.search import plan
 from service.search.plan import Defaults, Stopwatch
@@ -197,7 +197,7 @@ def test_photos_that_are_compared_in_blocks_have_the_scores_that_they_have_toget
     index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = Searcher(index, matcher).find_sketch(method="ret").results
-    monkeypatch.setattr("service.gallery.shard.BLOCK", 4)
+    monkeypatch.setattr("service.gallery.local.BLOCK", 4)
     assert Searcher(index, matcher).find_sketch(method="ret").results == together
 
 
@@ -220,30 +220,30 @@ def test_all_time_until_the_last_lap_belongs_to_a_stage() -> None:
     assert timings.total <= watch.passed() < 1e9
 
 
-def test_a_second_level_finds_nearly_all_of_the_cells_that_are_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.gallery.table.MANY_CELLS", 1)
-    monkeypatch.setattr("service.gallery.table.NEAR_CELLS", 256)
+def test_a_second_level_finds_nearly_all_of_the_clusters_that_are_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.gallery.clusters.MANY_CLUSTERS", 1)
+    monkeypatch.setattr("service.gallery.clusters.NEAR_CLUSTERS", 256)
     random, count, opened = np.random.default_rng(0), 20_000, 64
-    # Cells of real photos lie in groups, as photos do.
+    # Clusters of real photos lie in groups, as photos do.
     groups = random.normal(size=(200, 32))
     vectors = groups[random.integers(200, size=count)] + 0.8 * random.normal(size=(count, 32))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     tokens = np.empty((count, 1, 32), np.float16), np.empty((count, 0), np.uint8)
-    cells = Cells(np.ones(count, np.int64), vectors, *tokens)
+    clusters = Clusters(np.ones(count, np.int64), vectors, *tokens)
     queries = (vectors[random.integers(count, size=50)] + 0.1 * random.normal(size=(50, 32))).astype(np.float32)
-    shares = [np.isin(np.argsort(-(vectors @ query))[:opened], cells.near(query[None])).mean() for query in queries]
+    shares = [np.isin(np.argsort(-(vectors @ query))[:opened], clusters.near(query[None])).mean() for query in queries]
     assert np.mean(shares) > 0.98
-    assert len(cells.near(queries[:1])) == 256
+    assert len(clusters.near(queries[:1])) == 256
 
 
 @pytest.mark.parametrize(
     "asked", [{}, {"quality": "fast"}, {"like": [1]}, {"nprobe": 2}, {"nprobe": "all"}, {"folder": ["red"]}]
 )
-def test_a_search_by_a_second_level_of_cells_answers_as_one_without(
+def test_a_search_by_a_second_level_of_clusters_answers_as_one_without(
     index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
 ) -> None:
     searcher = Searcher(index, matcher)
     plain = searcher.find_sketch(**asked)
-    monkeypatch.setattr("service.gallery.table.MANY_CELLS", 1)
+    monkeypatch.setattr("service.gallery.clusters.MANY_CLUSTERS", 1)
     found = searcher.find_sketch(**asked)
     assert (found.results, found.clusters) == (plain.results, plain.clusters)

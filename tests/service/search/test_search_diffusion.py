@@ -14,8 +14,8 @@ from model import Matcher, Tokens
 from service.engine import Engine
 from service.schemas import ExplainParams, SearchQuery
 from service.search import plan
+from service.serving.live_index import check_searches
 from service.settings import Settings
-from service.sharding import check_searches
 from tests.pictures import encoded
 from tests.searching import Searcher
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch

@@ -19,7 +19,7 @@ from service.search import searcher as searcher_module
 from service.search import shown
 from service.search.plan import GROUPED
 from service.search.searcher import MORE
-from service.search.shown import Groups, group_kinds, is_far_ahead
+from service.search.shown import Groups, group_alike, is_far_ahead
 from tests.searching import Searcher, mean_direction, searching
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch, save_copy
 
@@ -209,9 +209,9 @@ def test_whether_a_kind_is_far_ahead_is_decided_by_the_kinds_that_are_shown(
 
     def noted(vectors: Floats, mean: Floats) -> Groups:
         grouped.append(vectors.tolist())
-        return group_kinds(vectors, mean)
+        return group_alike(vectors, mean)
 
-    monkeypatch.setattr(searcher_module, "group_kinds", noted)
+    monkeypatch.setattr(searcher_module, "group_alike", noted)
     monkeypatch.setattr("service.search.shown.FAR_AHEAD", 1.1)
     for view in ("kinds", "auto"):
         assert searcher.search(draw_sketch(), SearchQuery(view=view)).kinds

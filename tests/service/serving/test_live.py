@@ -222,7 +222,7 @@ def test_a_refused_search_does_not_keep_an_old_generation(growing: Growing, serv
 def test_a_damaged_generation_is_refused_and_the_old_one_stays(
     growing: Growing, server: Served, damage: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.sharding.server.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("service.serving.live_index.RETRY_SECONDS", 0.0)
     caplog.set_level(logging.INFO, "sketch_search")
     sketch = encoded(draw_sketch())
     with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
@@ -262,7 +262,7 @@ def wait_for_refusal(http: httpx.Client, reason: str | None) -> None:
 def test_what_was_refused_is_tried_again_when_it_may_be_cured(
     growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.sharding.server.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("service.serving.live_index.RETRY_SECONDS", 0.0)
     with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         name = growing.grow()
         wait_for_generation(http, name)

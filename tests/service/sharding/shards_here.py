@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import httpx
 import pytest
 
 from indexer import open_index, remove
 from model import Matcher
-from service.gallery import Call, Computed, Gallery, Ids, Layout, Pending, Round, ShardUnavailable, State
+from service.gallery import Gallery, LocalGallery
 from service.http.app import create_app
 from service.schemas import SearchResponse
 from service.search import Searcher
 from service.serving import Live
+from service.serving.live_index import LiveIndex
+from service.serving.on_ray import answer_of, state_of
 from service.settings import Settings
-from service.sharding import ShardHere, Shards, ShardServer
+from service.sharding import Pending, ShardLink, Shards, ShardUnavailable, State
+from service.sharding.shards import ids_of
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import Served, served
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 # Sums over all photos, as the mean [Ret], and over matrices of other shapes may differ in their last bits.
@@ -46,37 +50,56 @@ def cut(index: Path, matcher: Matcher, folder: Path, parts: Sequence[int]) -> li
     return places
 
 
-class LocalLink(ShardHere):
+@dataclass(frozen=True)
+class Computed(Generic[T]):
+    """An answer that is computed in this process, when it is wanted."""
+
+    compute: Callable[[], T]
+
+    def result(self, seconds: float) -> T:
+        return self.compute()
+
+
+class LocalLink:
     """A link to a shard in this process.
 
     Attributes:
-        asked: the questions so far. broken: whether it answers no more.
+        index: the shard's. asked: the questions so far. broken: whether it answers no more.
     """
 
     def __init__(self, name: str, folder: Path, matcher: Matcher) -> None:
-        super().__init__(ShardServer(folder, lambda: matcher))
-        self.name = name
-        self.asked: list[Call[Any]] = []
+        self.name, self.index = name, LiveIndex(folder, lambda: matcher)
+        self.asked: list[Callable[..., Any]] = []
         self.broken = False
 
     def state(self) -> Pending[State]:
-        return self._unless_broken(super().state())
+        def looked() -> State:
+            self.index.refresh()
+            return state_of(self.index)
 
-    def ask(self, made: str, question: Call[T]) -> Pending[T]:
+        return self._unless_broken(looked)
+
+    def ask(
+        self,
+        generation_id: str,
+        question: Callable[Concatenate[LocalGallery, P], T],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> Pending[T]:
         self.asked.append(question)
-        return self._unless_broken(super().ask(made, question))
+        return self._unless_broken(lambda: answer_of(self.index, generation_id, question, *arguments, **options))
 
-    def _unless_broken(self, answer: Pending[T]) -> Pending[T]:
+    def _unless_broken(self, answer: Callable[[], T]) -> Pending[T]:
         def answered() -> T:
             if self.broken:
                 raise ShardUnavailable("it is broken")
-            return answer.result(0)
+            return answer()
 
         return Computed(answered)
 
     def ids(self) -> set[int]:
         """Returns the ids of its photos."""
-        return set(self.ask(self.state().result(0).made, Call[Ids]("all_ids")).result(0).tolist())
+        return set(self.ask(self.state().result(0).generation_id, ids_of).result(0).tolist())
 
 
 def links_to(folders: Sequence[Path], matcher: Matcher) -> list[LocalLink]:
@@ -84,10 +107,13 @@ def links_to(folders: Sequence[Path], matcher: Matcher) -> list[LocalLink]:
     return [LocalLink(f"shard-{number}", folder, matcher) for number, folder in enumerate(folders)]
 
 
-def gallery_of(links: Sequence[LocalLink]) -> Gallery:
+def gallery_of(links: Sequence[ShardLink]) -> Gallery:
     """Returns the gallery of these shards, for one search."""
-    overviews = [link.overview(link.state().result(0).made).result(0) for link in links]
-    return Gallery(Layout(overviews, frozenset()), Round(links, [one.made for one in overviews], seconds=0))
+    shards = Shards(links, seconds=0)
+    shards.refresh(strict=True)
+    opened = shards.opened()
+    assert opened is not None
+    return opened(())
 
 
 def searcher_of(links: Sequence[LocalLink], matcher: Matcher) -> Searcher:
@@ -142,6 +168,6 @@ def sharded(settings: Settings, matcher: Matcher, folders: Sequence[Path]) -> It
     shards = Shards(links, settings.shard_seconds)
     # The command waits for the shards before it serves them.
     shards.refresh(strict=True)
-    app = create_app(settings, lambda run: Live(settings, run, matcher=lambda: matcher, shards=shards), at_once=4)
+    app = create_app(settings, lambda run: Live(settings, run, matcher=lambda: matcher, source=shards), at_once=4)
     with served(settings, app) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         yield Sharded(server, http, links)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import model
 from indexer import Index, Request, build, open_index
 from model import Matcher
 from service.explain.nearest import Surroundings
-from service.gallery import Find
+from service.gallery import Gallery, LocalGallery, Nearest, Rows, ShardQuery
 from service.schemas import SearchQuery, SearchResponse
 from service.search.plan import Stopwatch, encode_picture
-from tests.benchmarks import scale
+from service.sharding.gallery import packed_nearest
 from tests.networks import tiny_checkpoint
 from tests.searching import Searcher
 from tests.service.sharding.shards_here import (
@@ -97,6 +99,18 @@ def divide(place: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
+def quarters(divide: Divide) -> list[LocalLink]:
+    """Four shards, each with photos of all clusters."""
+    return divide([photo % 4 for photo in range(PHOTOS)])
+
+
+@pytest.fixture(autouse=True)
+def nothing_asked_yet(quarters: list[LocalLink]) -> None:
+    for link in quarters:
+        link.asked.clear()
+
+
+@pytest.fixture(scope="module")
 def whole(index: Index, matcher: Matcher) -> Searcher:
     return Searcher(index, matcher)
 
@@ -106,7 +120,7 @@ def few_are_enough() -> Iterator[None]:
     """Shards choose fewer photos than they have, as those of large galleries do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("service.search.plan.SHORTLIST", 9)
-        patch.setattr("service.gallery.table.NEAREST", 5)
+        patch.setattr("service.gallery.candidates.NEAREST", 5)
         yield
 
 
@@ -167,9 +181,9 @@ def test_clusters_choose_the_same_photos_where_each_is_in_one_shard(
 
 
 def test_the_photos_around_a_picture_are_those_of_one_index(
-    index: Index, divide: Divide, matcher: Matcher, whole: Searcher
+    index: Index, quarters: list[LocalLink], matcher: Matcher, whole: Searcher
 ) -> None:
-    gallery = gallery_of(divide([0, 1, 2, 1] * 5 + [0, 1, 2]))
+    gallery = gallery_of(quarters)
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
     photo = matcher.encode(matcher.prepare(draw_photo(3), "photo")[None], "photo")
     around, expected = (Surroundings(one, sketch, "sketch") for one in (gallery, whole.gallery))
@@ -179,27 +193,76 @@ def test_the_photos_around_a_picture_are_those_of_one_index(
     assert gallery.open_photo(5) == index.open_photo(5)
 
 
-def test_the_sizes_that_docs_compute_are_those_of_what_is_kept_and_sent(
-    index: Index, divide: Divide, matcher: Matcher
-) -> None:
-    gallery = gallery_of(divide([photo % 2 for photo in range(PHOTOS)]))
-    width, tokens = matcher.config.width, matcher.token_count("photo")
-    kept = sum(array.nbytes for array in vars(gallery.cells).values() if array is not None)
-    assert kept == 2 * index.cluster_count * scale.cell_bytes(width, tokens)
+def drawn(matcher: Matcher, gallery: Gallery, clusters: NDArray[np.int64], **asked: Any) -> ShardQuery:
     sketch = encode_picture(draw_sketch(), SearchQuery(), matcher, Stopwatch(), matcher.encode)
-    every = np.arange(gallery.cluster_count)
-    found = gallery.find(Find("rn", gallery.cells.mean, cells=every, count=4, rerank=2).of_tokens(sketch))
-    sent = sum(column.nbytes for column in vars(found).values() if isinstance(column, np.ndarray))
-    assert sent == 4 * scale.row_bytes(width)
+    return ShardQuery("rn", gallery.clusters.mean, sketch, clusters=clusters, **asked)
 
 
-def test_only_shards_with_an_opened_cell_are_asked_and_in_one_round(
+def test_only_shards_with_an_opened_cluster_are_asked_and_in_two_rounds(
     index: Index, divide: Divide, matcher: Matcher
 ) -> None:
     links = divide(clusters_of(index).tolist())
     gallery = gallery_of(links)
-    sketch = encode_picture(draw_sketch(), SearchQuery(), matcher, Stopwatch(), matcher.encode)
+    for link in links:
+        link.asked.clear()
     # Shard n has all photos of cluster n, and the other clusters without photos.
-    cells = np.array([0, 3]) * index.cluster_count + np.array([0, 3])
-    gallery.find(Find("rn", gallery.cells.mean, cells=cells).of_tokens(sketch))
-    assert [len(link.asked) for link in links] == [1, 0, 0, 1, 0]
+    clusters = np.array([0, 3]) * index.cluster_count + np.array([0, 3])
+    gallery.find(drawn(matcher, gallery, clusters))
+    assert [len(link.asked) for link in links] == [2, 0, 0, 2, 0]
+
+
+def test_shards_score_as_many_pairs_as_one_index_and_send_few_bytes(
+    quarters: list[LocalLink], matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery, score = gallery_of(quarters), LocalGallery.scored
+    scored: list[int] = []
+    photos: list[tuple[int, int]] = []
+    vectors: list[int] = []
+
+    def counted(shard: LocalGallery, query: ShardQuery, rows: Rows, wanted: Rows) -> Any:
+        found = score(shard, query, rows, wanted)
+        scored.append(len(wanted))
+        vectors.append(found[0].nbytes)
+        assert len(wanted) or query.sketch is None
+        return found
+
+    def sized(shard: LocalGallery, query: ShardQuery) -> Nearest:
+        found = packed_nearest(shard, query)
+        columns = (found.rows, found.ids, found.by_vector)
+        photos.append((len(found), sum(column.nbytes for column in columns)))
+        return found
+
+    monkeypatch.setattr("service.sharding.gallery.packed_nearest", sized)
+    monkeypatch.setattr(LocalGallery, "scored", counted)
+    query = drawn(matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=8, rerank=5)
+    found = gallery.find(query)
+    assert (len(found), found.scored.sum(), sum(scored)) == (8, 5, 5)
+    assert all(size == 12 * count for count, size in photos)
+    assert sum(vectors) == 8 * matcher.config.width * 2
+
+
+def test_a_shard_that_has_more_of_the_best_than_was_expected_of_it_is_asked_again(
+    index: Index, quarters: list[LocalLink], matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.sharding.gallery.MARGIN", 0.0)
+    monkeypatch.setattr("service.sharding.gallery.SPARE", 1)
+    gallery, whole = gallery_of(quarters), LocalGallery(index, matcher)
+    every = drawn(matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=9, rerank=9)
+    found = gallery.find(every)
+    expected = whole.find(replace(every, clusters=np.arange(index.cluster_count)))
+    assert sorted(found.ids) == sorted(expected.ids)
+    assert found.scores[np.argsort(found.ids)] == pytest.approx(expected.scores[np.argsort(expected.ids)], abs=1e-4)
+    assert sum(question.__name__ == "packed_nearest" for link in quarters for question in link.asked) > 4
+
+
+def test_what_is_known_of_an_earlier_question_is_not_scored_again(
+    index: Index, quarters: list[LocalLink], matcher: Matcher
+) -> None:
+    for gallery in (LocalGallery(index, matcher), gallery_of(quarters)):
+        query = drawn(matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=PHOTOS)
+        known = gallery.find(replace(query, rerank=6))
+        marked = replace(known, scores=np.where(known.scored, known.scores - 5, known.scores))
+        found, fresh = gallery.find(replace(query, rerank=10), marked), gallery.find(replace(query, rerank=10))
+        assert found.scored.sum() == fresh.scored.sum() == 10
+        assert np.flatnonzero(found.scores < -1).tolist() == np.flatnonzero(known.scored).tolist()
+        assert np.allclose(found.scores[found.scores > -1], fresh.scores[fresh.scored & (found.scores > -1)], atol=1e-4)

@@ -18,17 +18,20 @@ from model import Matcher
 from model.terminal import BAD_INPUT
 from service.commands import main
 from service.errors import ShardsLost
-from service.gallery import Call, Computed, GenerationGone, Overview, ShardRefuses, State
+from service.gallery import LocalGallery
+from service.serving.live_index import LiveIndex
+from service.serving.on_ray import answer_of, state_of
 from service.settings import Settings
-from service.sharding import Shards, ShardServer, ShardsRefused
-from service.sharding.shards import check_folders, shard_names
+from service.sharding import GenerationGone, Overview, ShardRefuses, Shards, ShardsRefused, State
+from service.sharding import overview as summary
+from service.sharding.shards import check_folders, ids_of, shard_names
 from tests.benchmarks.scale import number
 from tests.benchmarks.sharded import Plan, compare, in_turns
 from tests.patience import wait_until
 from tests.requirements import need_ray
 from tests.service.served import Served
 from tests.service.sharding.conftest import HALVES
-from tests.service.sharding.shards_here import Sharded, cut, gallery_of, links_to, sharded
+from tests.service.sharding.shards_here import Computed, Sharded, cut, gallery_of, links_to, sharded
 from tests.service.small_gallery import PHOTOS
 
 
@@ -39,27 +42,32 @@ class OfOverviews:
         self.name, self.overviews = name, list(overviews)
 
     def state(self) -> Computed[State]:
-        return Computed(lambda: State(self.overviews[0].made))
+        return Computed(lambda: State(self.overviews[0].generation_id))
 
-    def overview(self, made: str) -> Computed[Overview]:
-        return Computed(lambda: self.overviews[0])
-
-    def ask(self, made: str, call: Call[Any]) -> Computed[Any]:
-        assert call.name == "all_ids"
+    def ask(self, generation_id: str, question: Callable[..., Any], *arguments: Any, **options: Any) -> Computed[Any]:
+        if question is summary:
+            return Computed(lambda: self.overviews[0])
+        assert question is ids_of
         # Each made overview is named by its first id.
-        first = int(made.rpartition("-")[2]) if made.startswith("ids-") else 1
+        first = int(generation_id.rpartition("-")[2]) if generation_id.startswith("ids-") else 1
         return Computed(lambda: np.arange(first, first + self.overviews[0].photos))
+
+
+def opened(folder: Path, matcher: Matcher, keeps: int = 1) -> LiveIndex:
+    index = LiveIndex(folder, lambda: matcher, keeps=keeps)
+    index.refresh()
+    return index
 
 
 @pytest.fixture(scope="module")
 def overview(shard_folders: list[Path], matcher: Matcher) -> Overview:
-    server = ShardServer(shard_folders[0], lambda: matcher)
-    return server.overview(server.state().made)
+    index = opened(shard_folders[0], matcher)
+    return answer_of(index, state_of(index).generation_id, summary)
 
 
 def other(overview: Overview, first: int = 1000, **fields: Any) -> Overview:
     """Makes an overview of other photos."""
-    return replace(overview, **{"made": f"ids-{first}", **fields})
+    return replace(overview, **{"generation_id": f"ids-{first}", **fields})
 
 
 def searched(*overviews: Overview, strict: bool = True) -> Shards:
@@ -77,7 +85,7 @@ def test_shards_of_one_build_are_searched_together(overview: Overview) -> None:
 MISFITS: dict[str, Callable[[Overview], Overview]] = {
     "different checkpoints": lambda one: other(one, origin=one.origin.model_copy(update={"photo_sha256": "f" * 64})),
     "different embedders": lambda one: other(one, embedder=one.embedder.model_copy(update={"sha256": "f" * 64})),
-    "both have a photo with the id": lambda one: replace(one, made="again"),
+    "both have a photo with the id": lambda one: replace(one, generation_id="again"),
 }
 
 
@@ -97,19 +105,20 @@ def test_a_search_ends_with_the_generation_that_it_began_with(
     index_path: Path, matcher: Matcher, tmp_path: Path
 ) -> None:
     (folder,) = cut(index_path, matcher, tmp_path, [0] * PHOTOS)
-    server = ShardServer(folder, lambda: matcher, keeps=2)
-    first = server.state().made
-    photo = int(server.answer(first, Call[Any]("all_ids"))[0])
-    assert len(server.answer(first, Call[Any]("rows_of_ids", (photo,)))) == 1
-    made = [first]
+    index = opened(folder, matcher, keeps=2)
+    first = state_of(index).generation_id
+    photo = int(answer_of(index, first, ids_of)[0])
+    assert len(answer_of(index, first, LocalGallery.rows_of_ids, (photo,))) == 1
+    seen = [first]
     for _ in range(2):
-        gone = server.answer(made[-1], Call[Any]("all_ids"))[-1]
+        gone = answer_of(index, seen[-1], ids_of)[-1]
         remove([], folder, ids=[int(gone)])
-        server.refresh()
-        made.append(server.state().made)
-        assert server.overview(made[-2]).photos == server.overview(made[-1]).photos + 1
+        index.refresh()
+        seen.append(state_of(index).generation_id)
+        before, after = (answer_of(index, generation, summary).photos for generation in seen[-2:])
+        assert before == after + 1
     with pytest.raises(GenerationGone, match="is not there any more"):
-        server.answer(first, Call[Any]("entries", np.array([0])))
+        answer_of(index, first, LocalGallery.entries, np.array([0]))
 
 
 def test_shards_that_are_exchanged_are_told_apart_and_exchanged_again_are_as_before(
@@ -119,12 +128,12 @@ def test_shards_that_are_exchanged_are_told_apart_and_exchanged_again_are_as_bef
     # Both look as if they had been written within one second.
     for manifest in (file for folder in folders for file in folder.glob("g*/manifest.json")):
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"created": "2026-01-01T00:00:00Z"}))
-    server = ShardServer(folders[0], lambda: matcher, keeps=2)
+    index = opened(folders[0], matcher, keeps=2)
     seen = []
     for _ in range(3):
-        server.refresh()
-        made = server.state().made
-        seen.append((made, frozenset(server.answer(made, Call[Any]("all_ids")).tolist())))
+        index.refresh()
+        generation_id = state_of(index).generation_id
+        seen.append((generation_id, frozenset(answer_of(index, generation_id, ids_of).tolist())))
         folders[0].rename(tmp_path / "away")
         folders[1].rename(folders[0])
         (tmp_path / "away").rename(folders[1])
@@ -135,11 +144,11 @@ def test_shards_that_are_exchanged_are_told_apart_and_exchanged_again_are_as_bef
 
 
 def test_a_shard_without_an_index_says_so(matcher: Matcher, tmp_path: Path) -> None:
-    server = ShardServer(tmp_path / "nothing", lambda: matcher)
+    index = opened(tmp_path / "nothing", matcher)
     with pytest.raises(ShardRefuses, match="there is no index at"):
-        server.state()
+        state_of(index)
     link = OfOverviews("a")
-    link.state = lambda: Computed(server.state)  # type: ignore[method-assign]
+    link.state = lambda: Computed(lambda: state_of(index))  # type: ignore[method-assign]
     with pytest.raises(ShardsRefused, match="the shard a cannot be searched: there is no index at"):
         Shards([link], seconds=1).refresh(strict=True)
 

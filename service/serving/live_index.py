@@ -1,4 +1,4 @@
-"""The server of a shard: it follows the generations of an index, and answers by that which a search began with."""
+"""The newest generation of an index that can be opened and searched."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from PIL import Image, ImageDraw
 
 from indexer import Address, IndexerError, IndexRefused, live_stamp, open_index
 from model import Matcher, ModelError
-from service.gallery import Call, Computed, Gallery, GenerationGone, Overview, Pending, Shard, ShardRefuses, State
-from service.schemas import SearchQuery
+from service.errors import NotReady
+from service.gallery import LocalGallery, OpenGallery
+from service.schemas import SearchQuery, ShardInfo
 from service.search import Searcher, methods_of
-
-T = TypeVar("T")
 
 # Results of each search of the trial.
 RESULTS = 5
@@ -42,7 +40,7 @@ class _Attempt:
 
     Attributes:
         stamp: what was live on the disk. ended: when it was over, by the monotonic clock, in seconds.
-        refusal: why that generation is not used; None where it is.
+        refusal: why that generation is not used; None if it is.
     """
 
     stamp: Stamp
@@ -50,11 +48,8 @@ class _Attempt:
     refusal: str | None
 
 
-class ShardServer:
-    """Answers for one shard, which is an index on this machine, by the generation that is live or by an older one.
-
-    Its methods may be called from any thread.
-    """
+class LiveIndex:
+    """An index on this machine, in the newest generation that stood its trial. Threads may share it."""
 
     def __init__(
         self, folder: Path, matcher: Callable[[], Matcher], gallery_roots: Sequence[Address] = (), keeps: int = 1
@@ -67,48 +62,83 @@ class ShardServer:
             keeps: generations that stay open, the newest ones; others only while somebody in this process has them.
         """
         self._folder, self._matcher, self._roots = folder, matcher, gallery_roots or None
-        self._newest: deque[Shard] = deque(maxlen=keeps)
-        self._opened: weakref.WeakValueDictionary[str, Shard] = weakref.WeakValueDictionary()
+        self._kept: deque[LocalGallery] = deque(maxlen=keeps)
         self._lock = threading.Lock()
         self._last: _Attempt | None = None
 
-    def open(self, *, trial: bool = True) -> None:
-        """Opens what is live on the disk, and takes it into use.
+    @property
+    def refused(self) -> str | None:
+        """Why the newest generation was rejected while an older one answers, or None."""
+        return self._last.refusal if self._kept and self._last is not None else None
 
-        trial: whether it has to answer searches as an index should first.
+    @property
+    def reason(self) -> str | None:
+        """Why no generation is open, or None."""
+        if self._kept:
+            return None
+        return (self._last.refusal if self._last is not None else None) or "it was not opened yet"
 
-        Raises ModelError and IndexerError with what to do.
-        """
-        stamp, matcher = live_stamp(self._folder), self._matcher()
-        index = open_index(self._folder, matcher, gallery_roots=self._roots)
-        try:
-            fresh = Shard(index, matcher)
-            if trial:
-                check_searches(Searcher(Gallery.of(fresh), matcher))
-        except BaseException:
-            index.close()
-            raise
-        # A search may outlive its generation. So the files are closed when nothing refers to them any more.
-        weakref.finalize(fresh, index.close)
-        self._opened[index.made] = fresh
-        self._newest.append(fresh)
-        self._last = _Attempt(stamp, time.monotonic(), None)
+    def check_ready(self) -> None:
+        """Raises NotReady, saying why, if no generation is open."""
+        if self.reason is not None:
+            raise NotReady(self.reason)
 
-    def refresh(self) -> None:
+    def opened(self) -> OpenGallery | None:
+        """Returns what opens the generation in use; None before there is one."""
+        gallery = self.newest
+        return None if gallery is None else lambda without: gallery
+
+    @property
+    def newest(self) -> LocalGallery | None:
+        """The generation in use; None before there is one."""
+        return self._kept[-1] if self._kept else None
+
+    def generation(self, generation_id: str) -> LocalGallery | None:
+        """Returns one of the generations that are kept; None if it is none of them."""
+        return next((kept for kept in self._kept if kept.generation_id == generation_id), None)
+
+    def infos(self) -> tuple[ShardInfo, ...]:
+        """Returns nothing: one index has no shards."""
+        return ()
+
+    def close(self) -> None:
+        """Closes the files."""
+        for kept in self._kept:
+            kept.index.close()
+
+    def refresh(self) -> bool:
         """Opens what is live on the disk, unless it is in use already or was just refused.
 
-        Where it cannot be opened, the generation in use stays.
+        If it cannot be opened, the generation in use stays. Returns whether another one came into use.
         """
+        before = self.newest
         with self._lock:
             while self._is_worth_an_attempt(stamp := live_stamp(self._folder)):
                 try:
-                    self.open()
+                    self._open(stamp)
                 # Whatever is wrong with a new generation, the old one has to go on.
                 except Exception as error:
                     # Builds that end meanwhile delete the generation that was being opened: then the newest one counts.
                     if stamp == live_stamp(self._folder):
                         self._refuse(error, stamp)
-                        return
+                        break
+        return self.newest is not before
+
+    def _open(self, stamp: Stamp) -> None:
+        matcher = self._matcher()
+        index = open_index(self._folder, matcher, gallery_roots=self._roots)
+        try:
+            fresh = LocalGallery(index, matcher)
+            check_searches(Searcher(fresh, matcher))
+        except BaseException:
+            index.close()
+            raise
+        # A search may outlive its generation. So the files are closed when nothing refers to them any more.
+        weakref.finalize(fresh, index.close)
+        if (known := self.generation(fresh.generation_id)) is not None:
+            self._kept.remove(known)
+        self._kept.append(fresh)
+        self._last = _Attempt(stamp, time.monotonic(), None)
 
     def _is_worth_an_attempt(self, stamp: Stamp) -> bool:
         """Returns True for a generation that was never tried, or was refused RETRY_SECONDS ago."""
@@ -121,79 +151,14 @@ class ShardServer:
         reason = str(error) if foreseen else f"it cannot be opened ({type(error).__name__}); the log has more."
         # The same refusal is logged once.
         if self._last is None or (reason, stamp) != (self._last.refusal, self._last.stamp):
-            kept = f"generation {self._newest[-1].index.generation} stays live" if self._newest else "not ready"
+            kept = "not ready" if self.newest is None else f"generation {self.newest.generation} stays live"
             unforeseen = error.__cause__ if foreseen else error
             log.warning("%s: %s", kept, reason, exc_info=None if isinstance(unforeseen, _FORESEEN) else unforeseen)
         self._last = _Attempt(stamp, time.monotonic(), reason)
 
-    def state(self) -> State:
-        """Returns the generation in use. Raises ShardRefuses where there is none."""
-        if not self._newest:
-            self.refresh()
-        refusal = None if self._last is None else self._last.refusal
-        if not self._newest:
-            raise ShardRefuses(refusal or "it was not opened yet")
-        return State(self._newest[-1].index.made, refusal)
-
-    def overview(self, made: str) -> Overview:
-        """Summarises a generation, without keeping it open. Raises GenerationGone and ShardRefuses."""
-        return self.shard(made).overview()
-
-    def answer(self, made: str, question: Call[T]) -> T:
-        """Returns the answer by a generation, and by no other.
-
-        Raises:
-            GenerationGone: it is not open here any more, and not live either.
-            ShardRefuses: there is none to be opened.
-        """
-        return question.answer(self.shard(made))
-
-    def shard(self, made: str) -> Shard:
-        """One of its generations. Raises as ``answer`` does."""
-        shard = self._opened.get(made)
-        if shard is None:
-            # Another copy of this shard may have seen it earlier.
-            self.refresh()
-            self.state()
-            shard = self._opened.get(made)
-        if shard is None:
-            raise GenerationGone(f"generation {made} is not there any more")
-        return shard
-
-
-class ShardHere:
-    """The link to a shard whose server is in this process, as that of one index is."""
-
-    name = ""
-
-    def __init__(self, server: ShardServer) -> None:
-        self._server = server
-
-    def state(self) -> Pending[State]:
-        """Looks at the disk, and returns what the shard has then."""
-
-        def looked() -> State:
-            self._server.refresh()
-            return self._server.state()
-
-        return Computed(looked)
-
-    def overview(self, made: str) -> Pending[Overview]:
-        """Returns the summary of a generation, which stays open for as long as that is kept."""
-
-        def keeping() -> Overview:
-            shard = self._server.shard(made)
-            return replace(shard.overview(), shard=shard)
-
-        return Computed(keeping)
-
-    def ask(self, made: str, question: Call[T]) -> Pending[T]:
-        """Returns the answer of a generation."""
-        return Computed(lambda: self._server.answer(made, question))
-
 
 def check_searches(searcher: Searcher) -> None:
-    """Search with a small drawing, once with nothing said but the number of results, and once by each method.
+    """Searches with a small drawing, once with nothing said but the number of results, and once by each method.
 
     Raises:
         IndexRefused: too few results, a score that is no number, or the search itself failed.

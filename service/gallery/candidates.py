@@ -1,0 +1,226 @@
+"""What a gallery is asked, ``ShardQuery``, and what it answers: ``Candidates``, with a row for each photo.
+
+Both hold numpy arrays, since a gallery may be on other machines: what each shard finds is joined, and
+``Candidates.best`` keeps what one index would have found.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer import PhotoFilter
+from model.engine import Floats, Tokens
+from model.ranking import ScoredBy
+from service.towers import TextVector
+
+Ids: TypeAlias = NDArray[np.int64]
+#: Photos by their places in a gallery: one cluster after the other, in each by id.
+Rows: TypeAlias = NDArray[np.int64]
+Scores: TypeAlias = NDArray[np.float32]
+Mask: TypeAlias = NDArray[np.bool_]
+#: A word of a query: its number in the checkpoint's vocabulary, or a text as CLIP has it.
+Word: TypeAlias = int | TextVector
+
+# Photos that come into the ranking because they are the most similar ones to liked photos.
+NEAREST = 300
+
+
+def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np.int64]:
+    """Returns the indices in the order of falling score, the first ``count`` of them; equal scores by id."""
+    if count is None or count >= len(scores):
+        return np.lexsort((ids, -scores))
+    # Sorting all of a large gallery would cost more than comparing its vectors.
+    least = np.partition(scores, -count)[-count] if count else np.inf
+    chosen = np.flatnonzero(scores >= least)
+    return chosen[np.lexsort((ids[chosen], -scores[chosen]))][:count]
+
+
+def interleaved(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Returns the members of rankings of equal length by turns, each once. Those of ``first`` come before them."""
+    turns = np.stack(orders, axis=1).ravel()
+    every = turns if first is None else np.concatenate([first, turns])
+    _, places = np.unique(every, return_index=True)
+    return every[np.sort(places)]
+
+
+@dataclass(frozen=True)
+class ShardQuery:
+    """An encoded query, the clusters to open, and how many photos to return: what each shard of a gallery is asked.
+
+    Attributes:
+        method: what scores photos; "ret" and "clip" compare vectors alone.
+        mean: (d,) the mean of all vectors of the gallery.
+        sketch: the query's tokens, a batch of one: the sketch's, or with liked photos one [Ret] near theirs. None if
+            nothing is compared with them.
+        clip: (e,) the sketch by CLIP, if that is the method.
+        word: the query's word. wanted: the filter that photos have to pass. None for none.
+        liked, unliked: (l, d) and (u, d) vectors of photos. kept: ids of liked photos of the gallery.
+        dropped: ids of unliked photos.
+        clusters: (n,) int64 ascending, those that are opened.
+        count: how many photos become candidates, the best by vector, and so many more by the word; None for all of
+            the opened clusters.
+        rerank: how many of them ``method`` scores; None for all.
+        budget_ms: milliseconds after which no further photos are scored; None for no limit.
+    """
+
+    method: ScoredBy
+    mean: Floats
+    sketch: Tokens | None = None
+    clip: Floats | None = None
+    word: Word | None = None
+    wanted: PhotoFilter | None = None
+    liked: Floats | None = None
+    unliked: Floats | None = None
+    kept: tuple[int, ...] = ()
+    dropped: tuple[int, ...] = ()
+    clusters: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    count: int | None = None
+    rerank: int | None = None
+    budget_ms: float | None = None
+
+    @property
+    def parts(self) -> int:
+        """Counts the parts of the query that choose clusters: the sketch, the word, and each liked photo."""
+        return 1 + (self.word is not None) + (0 if self.liked is None else len(self.liked))
+
+    @property
+    def by_pairs(self) -> bool:
+        """True if the method compares tokens, and not vectors alone."""
+        return self.method not in ("ret", "clip")
+
+    def since(self, begun: float) -> ShardQuery:
+        """Returns this query with what is left of its time. begun: by ``time.perf_counter``."""
+        if self.budget_ms is None:
+            return self
+        return replace(self, budget_ms=self.budget_ms - 1000 * (time.perf_counter() - begun))
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Photos whose vectors are near a query, in the order of ``rows``.
+
+    Attributes:
+        rows, ids: (m,) their places in the gallery, and their ids.
+        by_vector: (m,) float32, the query's score with each by [Ret], or by CLIP if that is the method.
+        by_word: (m,) float32, how much each shows what the word names, as logits; None without a word.
+        likeness: (m,) float32, how much each looks like the most similar liked photo, -1 to 1; None without one.
+    """
+
+    rows: Rows
+    ids: Ids
+    by_vector: Scores
+    by_word: Scores | None = None
+    likeness: Scores | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, chosen: NDArray[np.int64] | Mask) -> Self:
+        return replace(self, **{name: column[chosen] for name, column in self._columns().items()})
+
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        columns = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: column for name, column in columns.items() if isinstance(column, np.ndarray)}
+
+    @staticmethod
+    def joined(parts: Sequence[Nearest]) -> Nearest:
+        """Joins the photos of several parts, at least one, in the order of their rows."""
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in parts[0]._columns()}
+        every = Nearest(**columns)
+        return every[np.argsort(every.rows)]
+
+    @staticmethod
+    def nothing(query: ShardQuery) -> Nearest:
+        """Returns no photos, with the columns that the query asks for."""
+        rows, none = np.empty(0, np.int64), np.empty(0, np.float32)
+        by_word, likeness = None if query.word is None else none, None if query.liked is None else none
+        return Nearest(rows, rows, none, by_word, likeness)
+
+    def rankings(self, query: ShardQuery) -> list[tuple[Scores, int]]:
+        """Returns the columns whose best photos become candidates, and how many of each do."""
+        assert query.count is not None
+        found = [] if query.sketch is None else [(self.by_vector, query.count)]
+        if self.likeness is not None:
+            found.append((self.likeness, NEAREST))
+        if self.by_word is not None:
+            found.append((self.by_word, query.count))
+        return found
+
+    def best(self, query: ShardQuery) -> Self:
+        """Keeps the photos that become candidates."""
+        if query.count is None:
+            return self
+        chosen = [best_first(self.ids, column, count) for column, count in self.rankings(query)]
+        # The liked ones are the nearest to themselves, but others may be as near.
+        chosen.append(np.flatnonzero(np.isin(self.ids, query.kept)))
+        return self[np.unique(np.concatenate(chosen))]
+
+    def to_score(self, query: ShardQuery) -> NDArray[np.int64]:
+        """Returns the indices of the photos that the method is to score, the most promising first.
+
+        With a word, half of them are the best by the word.
+        """
+        if query.rerank is None:
+            return best_first(self.ids, self.by_vector)
+        by_word = 0 if self.by_word is None else query.rerank // 2
+        chosen = best_first(self.ids, self.by_vector, query.rerank - by_word)
+        if self.by_word is None or not by_word:
+            return chosen
+        named = best_first(self.ids, self.by_word, by_word)
+        return np.concatenate([chosen, named[~np.isin(named, chosen)]])
+
+    def known_scores(self, query: ShardQuery, known: Candidates | None) -> tuple[Scores, NDArray[np.int64]]:
+        """Returns the scores as far as they are known, (m,), and the indices of those that are still to be scored.
+
+        known: candidates of an earlier question of the same search, whose scores are taken over.
+        """
+        if not query.by_pairs:
+            return self.by_vector, np.empty(0, np.int64)
+        scores, wanted = np.full(len(self), np.nan, np.float32), self.to_score(query)
+        if known is not None:
+            _, here, there = np.intersect1d(self.rows[wanted], known.rows, return_indices=True)
+            scores[wanted[here]] = known.scores[there]
+        return scores, wanted[np.isnan(scores[wanted])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates(Nearest):
+    """Photos that were found and scored, in the order of ``rows`` until they are put in the order of a ranking.
+
+    Attributes:
+        vectors: (m, d) float16, as they are kept.
+        scores: (m,) float32 by the method; not a number for a photo that was not scored. Diffusion, likes and words
+            change them.
+        before: (m,) the scores before diffusion; None if a ranking is not changed by diffusion alone.
+        firsts: (m,) the row of the candidate that stands for this one: its own, unless it is a near duplicate of an
+            earlier one. None if nothing was to be folded.
+        complete: whether all were scored that were to be: the time may have been over before.
+    """
+
+    vectors: NDArray[np.float16]
+    scores: Scores
+    before: Scores | None = None
+    firsts: NDArray[np.int64] | None = None
+    complete: bool = True
+
+    @property
+    def scored(self) -> Mask:
+        """(m,): whether a photo has a score."""
+        scored: Mask = np.isfinite(self.scores)
+        return scored
+
+    @property
+    def results(self) -> NDArray[np.int64]:
+        """(r,): the rows of the candidates that are results, those that do not stand behind another one."""
+        every = np.arange(len(self))
+        return every if self.firsts is None else np.flatnonzero(self.firsts == every)
+
+    def copies(self, row: int) -> tuple[int, ...] | None:
+        """Returns the ids of the near duplicates for which a row stands; None if nothing was to be folded."""
+        return None if self.firsts is None else tuple(self.ids[self.firsts == row][1:].tolist())

@@ -1,0 +1,220 @@
+"""A gallery that is one index on this machine: photos are found in its clusters by vector, and scored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer import Index, IndexRefused, PhotoEntry, PhotoFilter, Vectors
+from indexer.errors import REPAIR
+from model import Matcher
+from model.engine import Modality, Tokens
+from model.ranking import ALIKE, likeness_to
+from service.gallery.candidates import Candidates, Floats, Ids, Mask, Nearest, Rows, Scores, ShardQuery
+from service.gallery.clusters import Clusters, check_length
+from service.gallery.gallery import Gallery
+from service.towers import TextVector
+
+# Clusters are searched by the cosine alone. So many times as many photos are found there as are wanted, and so many at
+# least, because the prior, and what else counts, puts them in another order. In a made gallery of 100,000 photos, 4,000
+# of them held all of the first 96 by distance, and 1,000 held 0.995 of them.
+FOUND_FOR_ONE, FOUND_AT_LEAST = 4, 4096
+# Photos whose vectors are compared at a time: some 12 MiB with the default network.
+BLOCK = 1 << 14
+# Chunks of the matcher whose tokens are copied into memory at a time: 64 photos of the largest network take some 40
+# MiB. More of the default network would not stay in the CPU's cache until they are scored.
+BATCHED = 2
+# Filters whose photos are kept, a byte for each photo of the gallery: while somebody draws, one is asked for again.
+FILTERS_KEPT = 16
+
+
+class LocalGallery(Gallery):
+    """A generation of an index, opened with the checkpoint that made its tokens.
+
+    Tokens are read out of mapped files, which the system keeps in memory for as long as nothing else needs it.
+
+    Attributes:
+        index: the generation.
+    """
+
+    def __init__(self, index: Index, matcher: Matcher) -> None:
+        self.index, self._matcher = index, matcher
+        self.clusters = Clusters(
+            index.cluster_sizes,
+            index.vectors.centroids,
+            index.centroids.features,
+            index.centroids.positions.astype(np.uint8),
+            None if index.embeddings is None else index.embeddings.centroids,
+        )
+        self.photo_count, self.embedder = index.photo_count, index.embedder
+        self.tokens_kept = index.manifest.origin.tokens
+        self.generation, self.generation_id = index.generation, index.made
+        self._passing: Callable[[PhotoFilter], Mask] = lru_cache(maxsize=FILTERS_KEPT)(index.passing)
+        # Both depend on a photo alone. They are computed when they are first needed, and take four bytes a photo.
+        self._priors, self._levels = (np.full(index.photo_count, np.nan, np.float32) for _ in range(2))
+
+    def find(self, query: ShardQuery, known: Candidates | None = None) -> Candidates:
+        begun = time.perf_counter()
+        found = self.nearest(query)
+        scores, left = found.known_scores(query, known)
+        vectors, scores[left], complete = self.scored(query.since(begun), found.rows, left)
+        return Candidates(**vars(found), vectors=vectors, scores=scores, complete=complete)
+
+    def nearest(self, query: ShardQuery) -> Nearest:
+        """Finds the photos of the opened clusters that may become candidates, by vectors alone."""
+        rows = self._near(query)
+        blocks = np.split(rows, range(BLOCK, len(rows), BLOCK))
+        return Nearest.joined([self._compared(block, query) for block in blocks]).best(query)
+
+    def _near(self, query: ShardQuery) -> Rows:
+        """Returns the photos of the opened clusters among which are all that are looked for, (m,) ascending."""
+        mask = None if query.wanted is None else self._passing(query.wanted)
+        vectors, clusters = self.index.vectors, query.clusters
+        if query.count is None:
+            rows = vectors.rows_of(clusters)
+            return rows if mask is None else rows[mask[rows]]
+        wanted = max(FOUND_AT_LEAST, FOUND_FOR_ONE * query.count)
+        found = [np.empty(0, np.int64)]
+        if query.clip is not None:
+            found.append(self._embeddings.near(query.clip[None], wanted, mask, clusters))
+        elif query.sketch is not None:
+            found.append(vectors.near(query.sketch.ret, wanted, mask, clusters))
+        if query.liked is not None:
+            found.append(vectors.near(query.liked - query.mean, wanted, mask, clusters))
+            kept = np.flatnonzero(np.isin(self.index.ids, query.kept))
+            found.append(kept if mask is None else kept[mask[kept]])
+        if isinstance(query.word, TextVector):
+            found.append(self._embeddings.near(query.word.values[None], wanted, mask, clusters))
+        elif query.word is not None:
+            found.append(vectors.near(self._matcher.word_direction(query.word)[None], wanted, mask, clusters))
+        return np.unique(np.concatenate(found))
+
+    def _compared(self, rows: Rows, query: ShardQuery) -> Nearest:
+        """Compares these photos with each part of the query, and drops those that are like unliked ones."""
+        by_vector, by_word, likeness = np.zeros(len(rows), np.float32), None, None
+        vectors, ids = self.index.vectors.of(rows), self.index.ids[rows]
+        ret = Tokens.of_ret(vectors)
+        if query.clip is not None:
+            by_vector = self._by_clip(query.clip, rows)
+        elif query.sketch is not None:
+            priors = self._kept(self._priors, rows, ret, self._matcher.priors)
+            by_vector = self._matcher.scores(query.sketch, ret, "ret", priors)[0]
+        if isinstance(query.word, TextVector):
+            by_word = self._by_clip(query.word.values, rows)
+        elif query.word is not None:
+            levels = self._kept(self._levels, rows, ret, self._matcher.word_levels)
+            by_word = self._matcher.word_scores(ret, [query.word], levels)[0]
+        if query.liked is not None:
+            likeness = likeness_to(query.liked, vectors, query.mean)
+        found = Nearest(rows, ids, by_vector, by_word, likeness)
+        if query.unliked is None:
+            return found
+        # A photo stays if it looks more like a liked one: who likes a white cat, and not a black one, still wants cats.
+        unlike = likeness_to(query.unliked, vectors, query.mean)
+        gone = (unlike > ALIKE) & (unlike >= (-1 if likeness is None else likeness)) & ~np.isin(ids, query.kept)
+        return found[~gone & ~np.isin(ids, query.dropped)]
+
+    def _kept(
+        self, known: Scores, rows: Rows, ret: Tokens, compute: Callable[[Tokens], Floats | None]
+    ) -> Floats | None:
+        """Returns what is computed of each of these photos alone, (m,), and keeps it in ``known``; None without it."""
+        missing = np.flatnonzero(np.isnan(known[rows]))
+        if len(missing):
+            computed = compute(ret[missing])
+            if computed is None:
+                return None
+            known[rows[missing]] = computed
+        values: Floats = known[rows]
+        return values
+
+    def scored(
+        self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float16], Scores, bool]:
+        """Reads the vectors of these photos, (m, d), and scores some of them by cross-attention and relation network.
+
+        Args:
+            wanted: (w,) the indices of those that are scored, the most promising first. With a limit of time they are
+                scored in portions, of which the first is always scored.
+
+        Returns the vectors, the scores (w,), and whether all were scored; the others are not a number.
+        """
+        vectors = self.index.vectors.of(rows).astype(np.float16)
+        begun, scores = time.perf_counter(), np.full(len(wanted), np.nan, np.float32)
+        rows, hurry = rows[wanted], query.budget_ms is not None
+        order = np.arange(len(rows)) if hurry else self.index.reading_order(rows)
+        portion = self._matcher.chunk * (1 if hurry else BATCHED)
+        for start in range(0, len(rows), portion):
+            if query.budget_ms is not None and start and 1000 * (time.perf_counter() - begun) >= query.budget_ms:
+                return vectors, scores, False
+            # Only queries by vectors alone may have no tokens.
+            assert query.sketch is not None
+            assert query.method != "clip"
+            some = order[start : start + portion]
+            scores[some] = self._matcher.scores(query.sketch, self.tokens(rows[some]), query.method)[0]
+        return vectors, scores, True
+
+    @property
+    def _embeddings(self) -> Vectors:
+        if self.index.embeddings is None:
+            raise IndexRefused(f"the index has no CLIP vectors; {REPAIR}.")
+        return self.index.embeddings
+
+    def _by_clip(self, vector: Floats, rows: Rows) -> Scores:
+        """Multiplies a vector (e,) with what CLIP made of these photos, (m,) float32."""
+        check_length(vector, self._embeddings.width)
+        scores: Scores = self._embeddings.of(rows) @ vector
+        if not np.isfinite(scores).all():
+            raise IndexRefused(f"the CLIP vectors of the index are damaged; {REPAIR}.")
+        return scores
+
+    def passing(self, wanted: PhotoFilter) -> NDArray[np.int64]:
+        return self.index.vectors.passing(self._passing(wanted))
+
+    def rows_of_ids(self, ids: Sequence[int]) -> Rows:
+        return np.array([self._row_of(self.index.photo(photo)) for photo in ids], np.int64)
+
+    def _row_of(self, entry: PhotoEntry) -> int:
+        rows = self.index.vectors.rows_of(entry.cluster)
+        return int(rows[np.searchsorted(self.index.ids[rows], entry.id)])
+
+    def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
+        return self.photos(self.index.ids[rows].tolist())
+
+    def photos(self, ids: Sequence[int]) -> tuple[PhotoEntry, ...]:
+        return tuple(map(self.index.photo, ids))
+
+    def vectors(self, rows: Rows) -> Floats:
+        return self.index.vectors.of(rows)
+
+    def tokens(self, rows: Rows) -> Tokens:
+        return self.index.photo_tokens(rows)
+
+    def nearness(self, given: Tokens, modality: Modality, mean: Floats | None = None) -> tuple[Ids, Scores]:
+        """mean: (d,) of all vectors of the gallery, if this is one of its shards; None for that of this index."""
+        near = [np.empty(0, np.float32)]
+        for start in range(0, self.photo_count, BLOCK):
+            vectors = self.index.vectors.of(np.arange(start, min(start + BLOCK, self.photo_count)))
+            if modality == "photo":
+                near.append(likeness_to(given.ret, vectors, self.clusters.mean if mean is None else mean))
+            else:
+                near.append(self._matcher.scores(given, Tokens.of_ret(vectors), "ret")[0])
+        return self.index.ids, np.concatenate(near)
+
+    def cluster_ids(self, number: int) -> Ids:
+        return self.index.cluster_ids(number)
+
+    def photo_at(self, target: str) -> PhotoEntry:
+        return self.index.photo_at(target)
+
+    def address_of(self, shown: str) -> str:
+        return self.index.address_of(shown)
+
+    def open_photo(self, photo: int) -> bytes:
+        return self.index.open_photo(photo)
+
+    def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
+        return self.index.part_of_photo(photo, size, start, count)

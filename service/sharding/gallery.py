@@ -1,0 +1,338 @@
+"""A gallery in shards: the photos of several indexes, each on some machine, as if they were one index.
+
+A search by a sketch takes two rounds. First the shards that have the best clusters send ids and scores by vector of
+what may come into the ranking, 12 bytes a photo. Then the best of all are known: their shards send their vectors, and
+score the best pairs. Each answers about the generation that the search began with.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer import BadInvocation, PhotoEntry, PhotoFilter, UnknownPhoto
+from model.engine import Floats, Modality, Tokens
+from service.errors import ShardsLost
+from service.gallery import Candidates, Clusters, Gallery, Ids, LocalGallery, Nearest, Rows, Scores, ShardQuery
+from service.sharding.links import Overview, Pending, ShardLink, ShardUnavailable
+
+T = TypeVar("T")
+
+# The share of the variance of a cluster's photos that lies along the direction of a sketch.
+SPREAD = 1 / 48
+# A shard sends more photos than are expected of it, by this factor and so many: asking again costs a round.
+MARGIN, SPARE = 1.5, 32
+
+
+class Layout:
+    """The photos of all shards that answer, one shard after the other, each in its own order.
+
+    A shard that is missing has no photos, and its clusters are empty: so the others keep their numbers.
+
+    Attributes:
+        overviews: of the shards; None for those that have never answered.
+        asked: the numbers of the shards that have photos here.
+        row_starts, cluster_starts: the numbers of each shard's first photo and first cluster among those of all.
+        photo_count: p. clusters: of all shards, one shard after the other.
+    """
+
+    def __init__(self, overviews: Sequence[Overview | None], missing: frozenset[int]) -> None:
+        """missing: numbers of the shards that do not answer now."""
+        self.overviews = tuple(overviews)
+        photos = [0 if one is None or number in missing else one.photos for number, one in enumerate(overviews)]
+        clusters = [0 if one is None else len(one.clusters.sizes) for one in overviews]
+        self.row_ends, self.cluster_ends = np.cumsum(photos), np.cumsum(clusters)
+        self.row_starts, self.cluster_starts = self.row_ends - photos, self.cluster_ends - clusters
+        self.asked = tuple(number for number, count in enumerate(photos) if count)
+        self.photo_count = sum(photos)
+        there = [(number, one.clusters) for number, one in enumerate(overviews) if one is not None]
+        sizes = [np.zeros_like(own.sizes) if number in missing else own.sizes for number, own in there]
+        self.clusters = _joined([replace(own, sizes=size) for (_, own), size in zip(there, sizes, strict=True)])
+
+
+def _joined(every: Sequence[Clusters]) -> Clusters:
+    embeddings = [clusters.embeddings for clusters in every if clusters.embeddings is not None]
+    return Clusters(
+        np.concatenate([clusters.sizes for clusters in every]),
+        np.concatenate([clusters.vectors for clusters in every]),
+        np.concatenate([clusters.features for clusters in every]),
+        np.concatenate([clusters.positions for clusters in every]),
+        np.concatenate(embeddings) if len(embeddings) == len(every) else None,
+    )
+
+
+class ShardedGallery(Gallery):
+    """The photos of the shards that answer, for one search or lookup."""
+
+    def __init__(
+        self,
+        links: Sequence[ShardLink],
+        layout: Layout,
+        missing: frozenset[int],
+        seconds: float,
+        lose: Callable[[Sequence[str]], None] = lambda names: None,
+    ) -> None:
+        """
+        Args:
+            layout: the photos. missing: the numbers of the shards that are not to be asked.
+            seconds: how long a shard may take to answer one question. lose: called with the names of those that do not.
+        """
+        self._links, self._layout, self._seconds, self._lose = links, layout, seconds, lose
+        known = next(one for one in layout.overviews if one is not None)
+        self.clusters, self.photo_count = layout.clusters, layout.photo_count
+        self.embedder, self.tokens_kept = known.embedder, known.origin.tokens
+        self.missing = tuple(links[number].name for number in sorted(missing))
+        names = ["-" if one is None else one.generation for one in layout.overviews]
+        self.generation = names[0] if len(set(names)) == 1 else "+".join(names)
+        self.generation_id = "+".join("-" if one is None else one.generation_id for one in layout.overviews)
+
+    # Asking.
+
+    def _begin(self, shard: int, question: Callable[..., T], *arguments: Any) -> Pending[T]:
+        overview = self._layout.overviews[shard]
+        assert overview is not None  # such a shard has no photos
+        return self._links[shard].ask(overview.generation_id, question, *arguments)
+
+    def _gather(self, pending: dict[int, Pending[T]]) -> tuple[dict[int, T], list[str]]:
+        """Returns the answers by the shard's number, and the names of the shards that do not answer in time."""
+        until = time.monotonic() + self._seconds
+        answers: dict[int, T] = {}
+        lost: list[str] = []
+        for shard, one in pending.items():
+            try:
+                answers[shard] = one.result(max(0.0, until - time.monotonic()))
+            except ShardUnavailable:
+                lost.append(self._links[shard].name)
+        return answers, lost
+
+    def _answers(self, pending: dict[int, Pending[T]]) -> dict[int, T]:
+        """Returns the answers by the shard's number. Raises ShardsLost if a shard does not answer."""
+        answers, lost = self._gather(pending)
+        self._refuse_lost(lost)
+        return answers
+
+    def _refuse_lost(self, lost: Sequence[str]) -> None:
+        if lost:
+            self._lose(lost)
+            raise ShardsLost(lost)
+
+    def _ask_all(self, question: Callable[..., T], *arguments: Any) -> dict[int, T]:
+        return self._answers({shard: self._begin(shard, question, *arguments) for shard in self._layout.asked})
+
+    def _ask_homes(self, question: Callable[..., T], rows: Rows) -> Iterable[tuple[NDArray[np.int64], int, T]]:
+        """Asks the shards of these photos for them. Returns which photos, the shard, and its answer."""
+        split = list(self._by_shard(rows))
+        answers = self._answers({shard: self._begin(shard, question, there) for shard, _, there in split})
+        return [(places, shard, answers[shard]) for shard, places, _ in split]
+
+    def _by_shard(self, rows: Rows) -> Iterator[tuple[int, NDArray[np.int64], Rows]]:
+        """Yields each shard that has some of these photos: its number, which these are, and their rows there."""
+        shards = np.searchsorted(self._layout.row_ends, rows, side="right")
+        for shard in np.unique(shards).tolist():
+            places = np.flatnonzero(shards == shard)
+            yield shard, places, rows[places] - self._layout.row_starts[shard]
+
+    # Searching.
+
+    def find(self, query: ShardQuery, known: Candidates | None = None) -> Candidates:
+        begun = time.perf_counter()
+        found = self._nearest(query).best(query)
+        scores, left = found.known_scores(query, known)
+        query = query.since(begun)
+        without_sketch = replace(query, sketch=None)
+        # The place of each photo among those that are left to be scored, the most promising first.
+        turns = np.full(len(found), len(left))
+        turns[left] = np.arange(len(left))
+        split = list(self._by_shard(found.rows))
+        scored: dict[int, NDArray[np.int64]] = {}
+        pending: dict[int, Pending[tuple[NDArray[np.float16], Scores, bool]]] = {}
+        for shard, places, there in split:
+            wanted = np.argsort(turns[places], kind="stable")[: (turns[places] < len(left)).sum()]
+            scored[shard] = places[wanted]
+            asked = query if len(wanted) else without_sketch
+            pending[shard] = self._begin(shard, LocalGallery.scored, asked, there, wanted)
+        answers = self._answers(pending)
+        vectors = np.empty((len(found), self.clusters.vectors.shape[1]), np.float16)
+        for shard, places, _ in split:
+            vectors[places], scores[scored[shard]], _ = answers[shard]
+        complete = all(in_time for _, _, in_time in answers.values())
+        return Candidates(**vars(found), vectors=vectors, scores=scores, complete=complete)
+
+    def _nearest(self, query: ShardQuery) -> Nearest:
+        """Asks the shards of the opened clusters for the photos that may become candidates."""
+        if query.sketch is not None:
+            query = replace(query, sketch=query.sketch.without_patches)
+        questions = {
+            shard: replace(query, clusters=query.clusters[places] - self._layout.cluster_starts[shard], count=count)
+            for shard, places, count in self._split(query)
+        }
+        answers = self._ask_nearest(questions)
+        every = Nearest.joined([Nearest.nothing(query), *answers.values()])
+        if short := [shard for shard, part in answers.items() if is_cut(part, questions[shard], every, query)]:
+            answers |= self._ask_nearest({shard: replace(questions[shard], count=query.count) for shard in short})
+            every = Nearest.joined([*answers.values()])
+        return every
+
+    def _ask_nearest(self, questions: dict[int, ShardQuery]) -> dict[int, Nearest]:
+        pending = {shard: self._begin(shard, packed_nearest, question) for shard, question in questions.items()}
+        found = self._answers(pending).items()
+        return {shard: replace(part, rows=part.rows + self._layout.row_starts[shard]) for shard, part in found}
+
+    def _split(self, query: ShardQuery) -> list[tuple[int, NDArray[np.int64], int | None]]:
+        """Returns the shards that have opened clusters, which of them these are, and how many photos each is to send.
+
+        How many of the best a shard has is estimated from its centroids. One that has more is asked again.
+        """
+        shards = np.searchsorted(self._layout.cluster_ends, query.clusters, side="right")
+        asked = [shard for shard in np.unique(shards).tolist() if shard in self._layout.asked]
+        counts: NDArray[np.float64] | None = None
+        drawn_alone = query.sketch is not None and query.clip is None and query.word is None and query.liked is None
+        if query.count is not None and query.sketch is not None and drawn_alone and len(asked) > 1:
+            counts = expected(self.clusters, query.clusters, query.sketch.ret[0], query.count)
+        split: list[tuple[int, NDArray[np.int64], int | None]] = []
+        for shard in asked:
+            places, count = np.flatnonzero(shards == shard), query.count
+            if counts is not None and count is not None:
+                count = min(count, math.ceil(MARGIN * counts[places].sum()) + SPARE)
+            split.append((shard, places, count))
+        return split
+
+    # Looking up.
+
+    def passing(self, wanted: PhotoFilter) -> NDArray[np.int64]:
+        counts = np.zeros_like(self.clusters.sizes)
+        for shard, of_shard in self._ask_all(LocalGallery.passing, wanted).items():
+            start = self._layout.cluster_starts[shard]
+            counts[start : start + len(of_shard)] = of_shard
+        return counts
+
+    def rows_of_ids(self, ids: Sequence[int]) -> Rows:
+        """Raises ShardsLost if no shard has a photo, and one that does not answer may have it."""
+        found = np.full(len(ids), -1, np.int64)
+        asked = self._layout.asked if len(ids) else ()
+        answers, lost = self._gather({shard: self._begin(shard, rows_there, tuple(ids)) for shard in asked})
+        for shard, rows in answers.items():
+            found[rows >= 0] = rows[rows >= 0] + self._layout.row_starts[shard]
+        if (found < 0).any():
+            self._refuse_lost(lost)
+            self._check_complete()
+            raise UnknownPhoto(f"no photo has the id {ids[int(np.argmin(found))]}.")
+        return found
+
+    def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
+        found: dict[int, PhotoEntry] = {}
+        for places, shard, entries in self._ask_homes(LocalGallery.entries, rows):
+            first = int(self._layout.cluster_starts[shard])
+            for place, entry in zip(places.tolist(), entries, strict=True):
+                found[place] = replace(entry, cluster=entry.cluster + first)
+        return tuple(found[place] for place in range(len(rows)))
+
+    def vectors(self, rows: Rows) -> Floats:
+        found = np.empty((len(rows), self.clusters.vectors.shape[1]), np.float32)
+        for places, _, vectors in self._ask_homes(LocalGallery.vectors, rows):
+            found[places] = vectors
+        return found
+
+    def tokens(self, rows: Rows) -> Tokens:
+        parts = self._ask_homes(LocalGallery.tokens, rows)
+        order = np.concatenate([places for places, _, _ in parts])
+        return Tokens.cat([tokens for _, _, tokens in parts])[np.argsort(order)]
+
+    def nearness(self, given: Tokens, modality: Modality) -> tuple[Ids, Scores]:
+        answers = self._ask_all(LocalGallery.nearness, given, modality, self.clusters.mean)
+        ids, near = zip(*(answers[shard] for shard in self._layout.asked), strict=True)
+        return np.concatenate(ids), np.concatenate(near)
+
+    def cluster_ids(self, number: int) -> Ids:
+        """Raises ShardsLost if the cluster's shard is missing."""
+        shard = int(np.searchsorted(self._layout.cluster_ends, number, side="right"))
+        if shard not in self._layout.asked:
+            self._check_complete()
+            return np.empty(0, np.int64)
+        there = number - int(self._layout.cluster_starts[shard])
+        return self._answers({shard: self._begin(shard, LocalGallery.cluster_ids, there)})[shard]
+
+    def photo_at(self, target: str) -> PhotoEntry:
+        raise BadInvocation(f"photos of several shards are named by their ids, not by paths such as {target}.")
+
+    def address_of(self, shown: str) -> str:
+        raise BadInvocation(f"photos of several shards are named by their ids, not by paths such as {shown}.")
+
+    def open_photo(self, photo: int) -> bytes:
+        return self._ask_home(photo, LocalGallery.open_photo)
+
+    def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
+        return self._ask_home(photo, LocalGallery.part_of_photo, size, start, count)
+
+    def _ask_home(self, photo: int, question: Callable[..., bytes], *arguments: int) -> bytes:
+        ((shard, _, _),) = self._by_shard(self.rows_of_ids([photo]))
+        return self._answers({shard: self._begin(shard, question, photo, *arguments)})[shard]
+
+    def _check_complete(self) -> None:
+        """Raises ShardsLost if a shard is missing: what is looked for may be there."""
+        if self.missing:
+            raise ShardsLost(self.missing)
+
+
+# Functions that are computed where a shard's files are.
+
+
+def packed_nearest(shard: LocalGallery, query: ShardQuery) -> Nearest:
+    """Finds what ``LocalGallery.nearest`` does, with rows and ids in four bytes: a build by Ray gives no others."""
+    found = shard.nearest(query)
+    return replace(found, rows=found.rows.astype(np.int32), ids=found.ids.astype(np.int32))
+
+
+def rows_there(shard: LocalGallery, ids: Sequence[int]) -> Rows:
+    """Returns the rows of the photos of these ids, (m,); -1 for those that are in other shards."""
+
+    def row(photo: int) -> int:
+        try:
+            return int(shard.rows_of_ids([photo])[0])
+        except UnknownPhoto:
+            return -1
+
+    return np.array([row(photo) for photo in ids], np.int64)
+
+
+# What the ingress expects of whom.
+
+
+def expected(clusters: Clusters, opened: NDArray[np.int64], ret: Floats, count: int) -> NDArray[np.float64]:
+    """Estimates how many of the ``count`` photos nearest to a sketch are in each of the opened clusters, (n,).
+
+    The product of the sketch's [Ret], (d,), with a cluster's mean vector is the mean of its products with the photos.
+    They are taken to be spread around it like a logistic distribution, whose width is a share of the cluster's own.
+    """
+    vectors, sizes = clusters.vectors[opened].astype(np.float64), clusters.sizes[opened]
+    means = vectors @ (ret / np.linalg.norm(ret))
+    widths = np.sqrt(SPREAD * np.maximum(1 - (vectors**2).sum(axis=1), 1e-6))
+    least, most = -2.0, 2.0
+    for _ in range(40):
+        cosine = (least + most) / 2
+        found = sizes / (1 + np.exp(np.clip((cosine - means) / widths, -50, 50)))
+        least, most = (cosine, most) if found.sum() > count else (least, cosine)
+    return np.asarray(found)
+
+
+def is_cut(part: Nearest, asked: ShardQuery, every: Nearest, query: ShardQuery) -> bool:
+    """Returns True if a shard may have further photos that belong to the best of all.
+
+    Args:
+        part: what it sent. asked: how it was asked. every: what all sent. query: of all.
+    """
+    if asked.count == query.count:
+        return False
+    for (column, sent), (of_all, count) in zip(part.rankings(asked), every.rankings(query), strict=True):
+        if len(column) < sent:
+            continue
+        least = np.partition(column, -sent)[-sent]
+        if len(of_all) < count or least >= np.partition(of_all, -count)[-count]:
+            return True
+    return False
