@@ -1,21 +1,17 @@
-"""Holds what the three programs share at the terminal: command lines, names made harmless, errors as sentences.
-
-Beside errors it imports only the standard library, because a program prints its help before anything slow is loaded.
-"""
+"""What all programs share at the terminal: names made harmless, errors as sentences, and exit codes."""
 
 from __future__ import annotations
 
-import argparse
-import gc
 import io
+import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from types import FrameType
 
 from model.errors import Refusal
 
@@ -27,6 +23,11 @@ def printable(text: str) -> str:
     sequence could rewrite the lines above it. These characters are written as Python's escapes, as in ``a\\nb``.
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def printable_json(text: str) -> str:
+    """Writes such characters of a JSON document as JSON's own escapes, so that it means the same."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 class HomeUnknown(Refusal, OSError):
@@ -63,109 +64,36 @@ def installed_version() -> str:
         return "not installed"
 
 
-class VersionAction(argparse.Action):
-    """The option ``--version``, which prints the version, and ends the program. The version is looked up only then."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help="show the version")
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        print(f"sketch-search {installed_version()}")
-        parser.exit()
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser without abbreviated options: an abbreviation of one option may tomorrow be that of two."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, **options})
-
-    def error(self, message: str) -> NoReturn:
-        """End the program with code 2 and the message, which may repeat parts of the command line."""
-        super().error(printable(message))
-
-
-# The type of the object to which commands are added; argparse has no public name for it.
-Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
-
-
-def program_parser(prog: str, description: str, examples: str) -> tuple[Parser, Subparsers]:
-    """Makes the parser of a program with commands, and the object to add commands to.
-
-    The attribute ``command`` of the parsed options is the name of the command.
-
-    prog: the program's name for itself. examples: end its help; "{prog}" in them stands for ``prog``.
-    """
-    top = Parser(
-        prog=prog,
-        description=description,
-        epilog=examples.format(prog=prog),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    top.add_argument("--version", action=VersionAction)
-    return top, top.add_subparsers(dest="command", required=True, title="commands", metavar="COMMAND")
-
-
-def a_path(text: str) -> Path:
-    """Parses a path on the command line.
-
-    Raises ArgumentTypeError: it is empty, as from a shell variable that is not set, and would mean the current folder;
-    or it begins with the name of an unknown user.
-    """
-    if not text:
-        raise argparse.ArgumentTypeError("a path is missing: '' names nothing; write . for the current folder")
-    try:
-        path = expanded(text)
-    except HomeUnknown as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    # A path ./~name has become ~name, which would be taken for a home folder.
-    return path.absolute() if path.parts[:1] and path.parts[0].startswith("~") else path
-
-
-def a_folder(text: str) -> Path | str:
-    """Parses a folder of photos on the command line: a URL stays as it is, else as ``a_path`` does."""
-    return text if "://" in text else a_path(text)
-
-
 # The exit code that shells give after SIGINT: 128 and the number of the signal.
 STOPPED = 130
+# The name of the file of Python's import system, in the frames of every import.
+_IMPORT = "<frozen importlib._bootstrap>"
 
 
 @contextmanager
-def importing() -> Iterator[None]:
-    """While the block imports libraries, Ctrl-C ends the program at once, with code 130.
+def _stopped_at_once() -> Iterator[None]:
+    """While the block imports a module, Ctrl-C ends the program at once, with code 130.
 
-    Libraries catch the exception that Ctrl-C raises during their imports, or turn it into another, such as a missing
-    module. Nothing has begun yet, so nothing needs to be tidied up.
-
-    Garbage collection is off meanwhile: imported objects stay, and looking for garbage takes a tenth of the time.
+    Libraries catch the exception that Ctrl-C raises, or turn it into another, such as a missing module.
     """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        with _ended_at_once():
-            yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
-@contextmanager
-def _ended_at_once() -> Iterator[None]:
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not usual or threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGINT, _end_at_once)
+    signal.signal(signal.SIGINT, _stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _end_at_once(*_: object) -> None:
-    os.write(2, b"stopped.\n")
-    os._exit(STOPPED)
+def _stop(_: int, frame: FrameType | None) -> None:
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORT:
+            os.write(2, b"stopped.\n")
+            os._exit(STOPPED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 BAD_INPUT = 2
@@ -184,32 +112,28 @@ EXTRAS = {
 _NOBODY_READS = 141
 
 
-def run_program(
-    work: Callable[[], int], *, prefix: str = "error", prog: str = "sketch-search", stopped: str = "stopped."
-) -> int:
-    """Do the work of a program.
+def run_program(work: Callable[[], int], prog: str = "sketch-search") -> int:
+    """Does the work of a program, which returns the exit code.
 
-    Args:
-        work: returns the exit code. SystemExit, as from ``argparse``, passes through.
-        prefix: stands before the sentence on an error. prog: how the user called the program.
-        stopped: is printed after Ctrl-C.
+    prog: how the user has called the program.
 
-    Returns the exit code: that of ``work``; 2 after a sentence on standard error, for problems that the user can
-    mend, such as an extra that is not installed, or a closed standard output, in which results would be lost silently;
-    130 after Ctrl-C; 141 if nobody reads the output any more, as in ``program | head``.
+    Returns that code; 2 after a sentence on standard error, for problems that the user can solve, such as an extra that
+    is not installed, or a closed standard output, in which results would be lost silently; 130 after Ctrl-C; 141 if
+    nobody reads the output any more, as in ``program | head``.
     """
     if sys.stdout is None:
-        return _end(f"{prefix}: standard output is closed; send it to a file, or to {os.devnull}.", BAD_INPUT)
+        return _end(f"error: standard output is closed; send it to a file, or to {os.devnull}.", BAD_INPUT)
     _open_what_is_closed()
     _accept_every_character()
     try:
-        return _with_sentences(work, prefix, prog)
+        with _stopped_at_once():
+            return _with_sentences(work, prog)
     except KeyboardInterrupt:
-        return _end(stopped, STOPPED)
+        return _end("stopped; run the same again to go on.", STOPPED)
 
 
-def _with_sentences(work: Callable[[], int], prefix: str, prog: str) -> int:
-    """Do the work of ``run_program``, but let Ctrl-C pass, since it may come while a sentence is written, too."""
+def _with_sentences(work: Callable[[], int], prog: str) -> int:
+    """Does the work of ``run_program``, but lets Ctrl-C pass, since it may come while a sentence is written, too."""
     try:
         try:
             return work()
@@ -219,41 +143,32 @@ def _with_sentences(work: Callable[[], int], prefix: str, prog: str) -> int:
         _discard_output()
         return _NOBODY_READS
     except Refusal as error:
-        return _end(as_called(f"{prefix}: {error}", prog), BAD_INPUT)
+        return _end(as_called(f"error: {error}", prog), BAD_INPUT)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if library not in EXTRAS:
             raise
-        told = f"{library} is not installed; run `pip install 'sketch-search[{EXTRAS[library]}]'`."
-        return _end(f"{prefix}: {told}", BAD_INPUT)
+        needed = f"{library} is not installed; run `pip install 'sketch-search[{EXTRAS[library]}]'`."
+        return _end(f"error: {needed}", BAD_INPUT)
     except OSError as error:
-        return _end(f"{prefix}: {_told(error)}", BAD_INPUT)
+        return _end(f"error: {_sentence(error)}", BAD_INPUT)
     except ImportError as error:
         # The loader of shared libraries also raises this if there is no memory for a library.
-        return _end(f"{prefix}: a library cannot be loaded ({error}); free memory, or install it again.", BAD_INPUT)
+        return _end(f"error: a library cannot be loaded ({error}); free memory, or install it again.", BAD_INPUT)
     except MemoryError:
-        return _end(f"{prefix}: there is not enough memory; end other programs, or ask for less at once.", BAD_INPUT)
+        return _end("error: there is not enough memory; end other programs, or ask for less at once.", BAD_INPUT)
 
 
 def as_called(sentence: str, prog: str) -> str:
-    """Writes the commands in a sentence as this user calls them.
-
-    Sentences name the installed command, ``sketch-search index`` or ``sketch-search model``. A user who has called
-    ``python -m indexer`` may not have this command.
-    """
-    if not prog.startswith("python -m "):
-        return sentence
-    sentence = sentence.replace("sketch-search index", as_module("indexer"))
-    return sentence.replace("sketch-search model", as_module("model"))
+    """Writes the commands in a sentence as this user calls them, who may have no command ``sketch-search``."""
+    if prog.startswith("python -m "):
+        below = prog.removesuffix("indexer").removesuffix("model")
+        sentence = sentence.replace("sketch-search index", f"{below}indexer")
+        sentence = sentence.replace("sketch-search model", f"{below}model")
+    return sentence
 
 
-def as_module(package: str) -> str:
-    """Returns the command that runs a package as a program. In an installed wheel it lies below ``sketch_search``."""
-    below = __name__.removesuffix("model.terminal")
-    return f"python -m {below}{package}"
-
-
-def _told(error: OSError) -> str:
+def _sentence(error: OSError) -> str:
     if error.filename is None:
         return str(error.strerror or error)
     advice = "check its name" + ("" if isinstance(error, FileNotFoundError) else " and that it may be read and written")

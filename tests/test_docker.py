@@ -19,9 +19,10 @@ import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-import indexer.commands
+from indexer.commands import index
 from service.serving.connection import GRACE_SECONDS
 from service.settings import Settings
+from tests.command_lines import parse
 from tests.installations import copy_of_the_project, environment_with, python
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE
@@ -251,8 +252,8 @@ def test_the_index_job_ends_and_the_service_stays(compose: dict[str, Any]) -> No
             assert service["restart"] == "unless-stopped"
         if name.startswith("index"):
             assert service["command"][:3] == ["python", "-m", "indexer"]
-            asked = indexer.commands.parser().parse_args(service["command"][3:])
-            assert asked.folders == [Path(service["volumes"][0]["target"])]
+            asked = parse(index, service["command"][3:]).params
+            assert asked["folders"] == (Path(service["volumes"][0]["target"]),)
         if "service" not in name:
             assert "ports" not in service
         else:
@@ -294,7 +295,7 @@ def test_the_units_share_user_and_index_and_give_up_all_privileges() -> None:
     assert service["ReadOnlyPaths"] == ["%S/sketch-search"]
     assert int(service["TimeoutStopSec"][0]) > GRACE_SECONDS
     (command,) = job["ExecStart"]
-    assert indexer.commands.parser().parse_args(command.split()[2:]).folders == [Path("/srv/photos")]
+    assert parse(index, command.split()[2:]).params["folders"] == (Path("/srv/photos"),)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")

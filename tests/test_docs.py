@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import json
@@ -11,13 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from indexer.commands import parser as indexer_parser
-from model.commands.command_line import parser as model_parser
-from service.commands.command_line import build_parser, with_command, with_index_command
+from indexer.commands import index
+from model.command_line import Group
+from model.commands import model
+from service.commands import application
 from service.settings import Settings
 from tests.benchmarks.results import read_blocks
+from tests.command_lines import all_commands, commands_of, options_of, parse
 from tests.documents import CHECKOUT, PAGES, anchors, commands, links, read, shell_commands, spans
 
 README = CHECKOUT / "README.md"
@@ -56,7 +58,7 @@ def test_every_command_in_a_shell_block_would_run(page: Path) -> None:
             _check_make(arguments)
         elif program.startswith("tests."):
             _check_own_module(program, arguments)
-        elif program in PARSERS:
+        elif program in PROGRAMS:
             _check_parses(program, arguments)
         else:
             assert program in OTHERS | OTHER_MODULES, f"{words}: what is {program}?"
@@ -70,15 +72,13 @@ def test_every_command_in_the_prose_has_the_names_that_it_uses(page: Path) -> No
             _check_make(arguments)
         elif program.startswith("tests."):
             _check_own_module(program, arguments)
-        elif program in PARSERS:
+        elif program in PROGRAMS:
             _check_names(program, arguments)
 
 
 @of_page
 def test_every_option_in_the_prose_is_one_of_some_command(page: Path) -> None:
-    known = {
-        option for program in PARSERS for parser in _all_parsers(PARSERS[program]()) for option in _options(parser)
-    }
+    known = {option for command in all_commands(application) for option in options_of(command)}
     for bench in ("command", "evaluation"):
         known |= set(re.findall(r'"(--[a-z-]+)"', read(CHECKOUT / "tests" / "benchmarks" / f"{bench}.py")))
     for span in spans(page):
@@ -142,7 +142,7 @@ def test_the_readmes_figures_are_those_of_the_page_of_quality() -> None:
 
 
 # By the name that ``_program`` gives.
-PARSERS = {"service": build_parser, "indexer": indexer_parser, "model": model_parser}
+PROGRAMS: dict[str, click.Command] = {"service": application, "indexer": index, "model": model}
 
 
 def _begins_a_command(span: str) -> bool:
@@ -155,11 +155,7 @@ def _program(words: Sequence[str]) -> list[str]:
     name = name.removeprefix(".venv/bin/")
     if name == "python" and arguments[0] == "-m":
         name, *arguments = arguments[1:]
-    if name in {"service", "sketch-search"}:
-        if arguments[:1] == ["index"]:
-            return ["indexer", *with_index_command(arguments[1:])]
-        return ["model", *arguments[1:]] if arguments[:1] == ["model"] else ["service", *with_command(arguments)]
-    return [name, *arguments]
+    return ["service" if name == "sketch-search" else name, *arguments]
 
 
 def _check_make(arguments: Sequence[str]) -> None:
@@ -185,36 +181,22 @@ def _check_own_module(module: str, arguments: Sequence[str]) -> None:
 
 def _check_parses(program: str, arguments: Sequence[str]) -> None:
     try:
-        PARSERS[program]().parse_args(arguments)
-    except SystemExit as ended:
-        pytest.fail(f"{program} {' '.join(arguments)} ends with {ended.code}")
+        parse(PROGRAMS[program], arguments)
+    except click.UsageError as error:
+        pytest.fail(f"{program} {' '.join(arguments)}: {error.format_message()}")
+    except click.exceptions.Exit:
+        pass  # as after --help
 
 
 def _check_names(program: str, arguments: Sequence[str]) -> None:
     """Checks that command and options exist. In a sentence, other arguments of the command may be left out."""
-    parser = PARSERS[program]()
+    command = PROGRAMS[program]
     for argument in arguments:
+        inner = commands_of(command)
+        if argument in inner:
+            command = inner[argument]
+        elif isinstance(command, Group) and command.default is not None and argument not in options_of(command):
+            # All arguments are those of the command that runs where none is named.
+            command = inner[command.default]
         if argument.startswith("-"):
-            assert argument.partition("=")[0] in _options(parser), f"{program} {' '.join(arguments)}"
-        elif argument in (inner := _commands(parser)):
-            parser = inner[argument]
-        else:
-            # A program with commands has no arguments of its own.
-            assert not inner or not argument.islower(), f"{program} {' '.join(arguments)}"
-
-
-def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    return {
-        name: inner
-        for action in parser._actions
-        if isinstance(action, argparse._SubParsersAction)
-        for name, inner in action.choices.items()
-    }
-
-
-def _all_parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    return [parser, *(below for inner in _commands(parser).values() for below in _all_parsers(inner))]
-
-
-def _options(parser: argparse.ArgumentParser) -> set[str]:
-    return {option for action in parser._actions for option in action.option_strings}
+            assert argument.partition("=")[0] in options_of(command), f"{program} {' '.join(arguments)}"

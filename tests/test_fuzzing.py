@@ -6,7 +6,6 @@ made in the same way by ``tests/service/http/test_contract.py``.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
 import io
@@ -24,25 +23,27 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import click
 import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 import model
 from indexer import IndexRefused, Request, build, open_index, read_summary, remove, verify
+from indexer.commands import index as index_commands
 from indexer.commands import main as index_main
-from indexer.commands import parser as index_parser
-from model.commands.command_line import main as model_main
-from model.commands.command_line import parser as model_parser
+from model.commands import main as model_main
+from model.commands import model as model_commands
 from model.errors import ImageError, Refusal
 from model.images import media_type, open_image
-from service.commands.command_line import build_parser
-from service.commands.command_line import main as service_main
+from service.commands import application
+from service.commands import main as service_main
 from service.engine import Engine
 from service.schemas import SearchQuery
 from service.serving.live_index import check_searches
 from service.settings import Settings
 from tests.benchmarks.results import Soak, soak
+from tests.command_lines import commands_of
 from tests.indexer.damages import sign
 from tests.networks import tiny_checkpoint
 from tests.pictures import ODD_FILES, SHAPES, drawing, encoded, oriented, photo
@@ -298,10 +299,10 @@ def edit_catalog(catalog: Path, data: st.DataObject) -> None:
             database.execute(f"UPDATE {table} SET {column} = ?" + (f" WHERE rowid = {row}" if row else ""), (value,))
 
 
-PROGRAMS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[Sequence[str]], int]]] = {
-    "indexer": (index_parser, index_main),
-    "model": (model_parser, model_main),
-    "service": (build_parser, service_main),
+PROGRAMS: dict[str, tuple[click.Command, Callable[[Sequence[str]], int]]] = {
+    "indexer": (index_commands, index_main),
+    "model": (model_commands, model_main),
+    "service": (application, service_main),
 }
 #: Commands that end by themselves, soon, and ask no other machine.
 COMMANDS = {
@@ -325,9 +326,8 @@ PLAUSIBLE = {
     "targets": ("2.png", "in here", "photos/2.png"),
     "index": ("index", "new index"),
     "sketch": ("sketch.png", "-"),
-    "sketches": ("sketch.png",),
-    "photos": ("photos/2.png", "more/1.png"),
-    "preset": ("zse-ti16",),
+    "pictures": ("sketch.png", "photos/2.png", "more/1.png"),
+    "kind": ("zse-ti16",),
     "device": ("cpu",),
     "embedder": ("ret",),
     "target": ("out.safetensors",),
@@ -339,18 +339,20 @@ PLAUSIBLE = {
 def command_lines(draw: st.DrawFn) -> tuple[str, list[str]]:
     """A program and its arguments: real commands and options, with plausible and hostile values and slips."""
     program = draw(st.sampled_from(sorted(PROGRAMS)))
-    outer = PROGRAMS[program][0]()
-    (commands,) = (action for action in outer._actions if isinstance(action, argparse._SubParsersAction))
     command = draw(st.sampled_from(COMMANDS[program]))
     words = [command]
-    for action in commands.choices[command]._actions:
-        needed = action.required or not action.option_strings
-        if LASTING & set(action.dest.split("_")) or draw(st.integers(0, 9)) >= (9 if needed else 2):
+    for param in commands_of(PROGRAMS[program][0])[command].params:
+        name = param.name or ""
+        needed = param.required or isinstance(param, click.Argument)
+        if LASTING & set(name.split("_")) or draw(st.integers(0, 9)) >= (9 if needed else 2):
             continue
-        plausible = action.choices or PLAUSIBLE.get(action.dest, ("1", "2", "out"))
+        plausible = (
+            param.type.choices if isinstance(param.type, click.Choice) else PLAUSIBLE.get(name, ("1", "2", "out"))
+        )
         value = st.sampled_from(sorted(map(str, plausible))) | st.sampled_from(HOSTILE_WORDS)
-        values = [] if action.nargs == 0 else draw(st.lists(value, min_size=1, max_size=2 if action.nargs else 1))
-        words += [*action.option_strings[-1:], *values]
+        many = 2 if param.nargs == -1 else 1
+        values = [] if getattr(param, "is_flag", False) else draw(st.lists(value, min_size=1, max_size=many))
+        words += [*(param.opts[-1:] if isinstance(param, click.Option) else ()), *values]
     if draw(st.integers(0, 6)) == 0:
         at = draw(st.integers(1, len(words)))
         words[at : at + 1] = draw(st.sampled_from(([], words[at : at + 1] * 2, ["--help"], [""])))
@@ -396,10 +398,7 @@ def test_a_hostile_command_line_ends_with_a_documented_exit_code(
         written = [io.BytesIO(), io.BytesIO()]
         for stream, text in zip(("stdout", "stderr"), written, strict=True):
             patch.setattr(sys, stream, io.TextIOWrapper(text, encoding, write_through=True))
-        try:
-            code = PROGRAMS[program][1](words)
-        except SystemExit as end:
-            code = int(end.code or 0)
+        code = PROGRAMS[program][1](words)
         out, err = (text.getvalue().decode("utf-8", "replace") for text in written)
     note(out + err)
     # 1 and 3 say that `verify` or a build has found something.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
 
-from indexer.commands.running import open_matcher as of_the_indexer
+from indexer.commands.build import Work
 from model import load
 from service.engine import open_matcher as of_the_service
 from service.settings import Settings
 
 
 def test_indexing_by_command_serving_and_the_library_compute_in_int8_by_onnx_runtime_on_a_cpu() -> None:
-    by_command = of_the_indexer(argparse.Namespace(weights=None, device="cpu"))
+    by_command = Work(Path("index"), None, "cpu", 64, None, quiet=True).matcher()
     by_server = of_the_service(Settings.model_validate({"device": "cpu"}))
     assert by_command.dtype == by_server.dtype == load().dtype == "int8"

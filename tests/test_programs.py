@@ -24,7 +24,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("library", ["argparse", "numpy"])
+@pytest.mark.parametrize("library", ["click", "numpy"])
 @pytest.mark.parametrize("program", ["indexer info", "model info", "service"])
 def test_a_program_that_is_stopped_while_it_is_loaded_says_so_without_a_traceback(
     program: str, library: str, tmp_path: Path

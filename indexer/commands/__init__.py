@@ -1,3 +1,41 @@
-"""Holds the program `python -m indexer`: its command line, and the work of each command."""
+"""The commands of `sketch-search index`, which `python -m indexer` is, too: ``build`` and ``upkeep``."""
 
-from indexer.commands.command_line import main, parser
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import click
+
+from model.command_line import Group, examples, run
+
+_EXAMPLES = examples(
+    "sketch-search index ~/Pictures          once, and again to update",
+    "sketch-search index build --watch       stay, and follow changes",
+    'sketch-search index remove "holiday/blurred.jpg"',
+    "sketch-search index info",
+)
+
+
+def _commands() -> Iterable[click.Command]:
+    from indexer.commands import build, upkeep
+
+    return (build.build, build.add, upkeep.remove, upkeep.info, upkeep.verify, upkeep.samples)
+
+
+index = Group(
+    "index",
+    load=_commands,
+    default="build",
+    help="Build an index of photos, look into it, and look after it. FOLDERs alone are built.",
+    subcommand_metavar="[FOLDER ...] | COMMAND ...",
+    epilog=_EXAMPLES,
+)
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "sketch-search index") -> int:
+    """Runs one command.
+
+    Returns the exit code. 0: done; 1: ``verify`` found problems; 3: done, but some folders could not be read; else the
+    code that ``run_program`` gives to an error.
+    """
+    return run(index, arguments, prog)

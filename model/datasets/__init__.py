@@ -21,6 +21,9 @@ from model.datasets.corpus import (
 )
 from model.datasets.tasks import (
     LARGE_PROTOCOLS,
+    PARTS,
+    PROTOCOLS,
+    STANDARD_SPLITS,
     Protocol,
     Task,
     hold_out,

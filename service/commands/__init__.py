@@ -1,6 +1,3 @@
-"""The command line `sketch-search`, which `python -m service` is, too: one module a command, or a family of them.
+"""The program `sketch-search`, which `python -m service` is, too. ``application`` declares its commands."""
 
-`command_line` says what may be written, `dispatch` calls the command that was named.
-"""
-
-from service.commands.command_line import main
+from service.commands.application import application, main

@@ -9,7 +9,6 @@ from pathlib import Path
 from indexer import Progress, Request, build
 from indexer.samples import THINGS, draw_sketch, write_samples
 from model.terminal import printable
-from service import PROGRAM
 from service.client import Client, ServiceError
 from service.commands.search import results_table
 from service.commands.serve import check_port, print_build, serve_until_stopped
@@ -72,7 +71,7 @@ def _show_first_search(settings: Settings, sketch: Path, url: str, page: str) ->
         with Client(url, key, timeout=PATIENCE_SECONDS) as client:
             answer = client.search(sketch, k=RESULTS)
     except (ServiceError, ConnectionError) as error:
-        print(printable(f"{PROGRAM}: the first search failed: {error}"), file=sys.stderr)
+        print(printable(f"error: the first search failed: {error}"), file=sys.stderr)
         return
     found = printable(f"{sketch} finds, in {answer.timings_ms.total:.0f} ms:")
     print(f"\n{found}\n\n{results_table(answer)}\n")

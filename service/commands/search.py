@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode, urlsplit
-
-from pydantic import ValidationError
 
 from model.errors import ImageError
-from model.terminal import importing, printable
+from model.terminal import printable, printable_json
 from service.address import find_server
 from service.schemas import Kind, SearchQuery, SearchResponse, SearchResult
 from service.settings import Settings, index_path
@@ -26,8 +20,6 @@ if TYPE_CHECKING:
     from service.engine import Engine
 
 _ID = re.compile("[0-9]+")
-# Seconds without any byte of the server's answer.
-_PATIENCE = 60
 _HEADING = f"{'rank':>4}  {'score':>8}  path"
 # Said where a search finds no photo.
 _NOTHING = "no photos: none passes the filters, or --offset is beyond the last; a --folder is named as results show it"
@@ -70,7 +62,7 @@ def search(
     if answer is None:
         answer = _searched(settings, source, query, like, unlike)
     if as_json:
-        print(answer.model_dump_json())
+        print(printable_json(answer.model_dump_json()))
     elif answer.results or answer.kinds:
         print(results_table(answer) if answer.kinds is None else kinds_table(answer.kinds))
     else:
@@ -82,7 +74,7 @@ def search(
 
 
 def _asked(settings: Settings, source: bytes | Path | None, query: SearchQuery) -> SearchResponse | None:
-    """Returns the answer of the server of this index; None where there is none, or it cannot answer this.
+    """Returns the answer of the server of this index; None if there is none, or it cannot answer this.
 
     What it refuses is searched here, which says why in the words of this command line.
     """
@@ -91,23 +83,15 @@ def _asked(settings: Settings, source: bytes | Path | None, query: SearchQuery) 
     found = find_server(settings)
     if found is None:
         return None
-    params = query.model_dump(mode="json", exclude_defaults=True)
-    headers = {}
-    if found.protected and settings.api_key is not None:
-        headers["X-API-Key"] = settings.api_key.get_secret_value()
-    where = urlsplit(found.url)
-    body = source.read_bytes() if isinstance(source, Path) else source or b""
+    from service.client import Client, ServiceError
+
+    key = settings.api_key.get_secret_value() if found.protected and settings.api_key is not None else None
     try:
-        # Not by service.client: httpx takes as long to load as all else that is done here.
-        with closing(HTTPConnection(where.hostname or "", where.port, timeout=_PATIENCE)) as connection:
-            connection.request("POST", f"/search?{urlencode(params, doseq=True)}", body, headers)
-            response = connection.getresponse()
-            if response.status != HTTPStatus.OK:
-                return None
-            answer = SearchResponse.model_validate_json(response.read())
+        with Client(found.url, key) as client:
+            answer = client.search(source, query)
         if answer.generation != (index_path(settings) / "CURRENT").read_text().strip():
             return None  # It has not opened yet what a build has just made.
-    except (OSError, HTTPException, ValidationError):
+    except (OSError, ServiceError, ValueError):
         return None
     print(f"answered by the server at {found.url}; --no-server searches without it", file=sys.stderr)
     return answer
@@ -119,14 +103,12 @@ def _searched(
     """Returns the answer of this process."""
     # One search is soon over. Threads that wait for work at full speed would take more time than it does.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with importing():
-        # Imported late: PyTorch takes seconds to load.
-        from model.images import read_image_file
-        from service.engine import Engine, open_matcher
+    # Imported late, since a server that answers saves it.
+    from model.images import read_image_file
+    from service.engine import Engine, open_matcher
 
     with naming(source):
         data = None if source is None else read_image_file(source)
-
     with closing(Engine(settings, open_matcher(settings))) as engine:
         asked = with_photos(query, [photo_id(engine, one) for one in like], [photo_id(engine, one) for one in unlike])
         with naming(source):
@@ -149,15 +131,6 @@ def with_photos(query: SearchQuery, like: Sequence[str], unlike: Sequence[str]) 
     """The query with photos that are wanted, and that are not, by their ids. Raises pydantic's ValidationError."""
     photos = {"like": list(like), "unlike": list(unlike)}
     return SearchQuery.model_validate({**query.model_dump(exclude_unset=True), **photos})
-
-
-def search_query(options: argparse.Namespace) -> SearchQuery:
-    """Returns the query on the command line but for its photos, which only an index can tell by their paths.
-
-    It is checked like that of an HTTP request. Raises pydantic's ValidationError.
-    """
-    asked = {name: getattr(options, name) for name in SearchQuery.model_fields if name not in ("like", "unlike")}
-    return SearchQuery.model_validate({name: text for name, text in asked.items() if text is not None})
 
 
 def photo_id(engine: Engine, photo: str) -> str:

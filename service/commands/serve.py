@@ -56,8 +56,8 @@ def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> i
         PortTaken: the port cannot be listened on.
     """
     if settings.ray is not None or settings.shards:
-        if folders:
-            raise BadInvocation("--ray and --shards serve shards that are built; leave the folders of photos out.")
+        # Of several folders behind --shards, all but the first are taken for folders of photos.
+        settings = settings.model_copy(update={"shards": (*settings.shards, *map(Path, folders))})
         return serve_shards(settings, lambda app: serve_until_stopped(settings, _open_page if browser else None, app))
     if folders:
         settings = index_folders(settings, folders)
@@ -157,7 +157,7 @@ def print_build(report: BuildReport) -> None:
     for words in report.skipped.describe():
         print(printable(f"skipped: {words}"))
     for folder in report.unlisted:
-        print(printable(f"{PROGRAM}: {folder.path}: {folder.reason}; what was known of it stays."), file=sys.stderr)
+        print(printable(f"error: {folder.path}: {folder.reason}; what was known of it stays."), file=sys.stderr)
     sys.stdout.flush()
 
 

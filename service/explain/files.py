@@ -1,25 +1,21 @@
-"""An explanation as files: one HTML page, which needs nothing beside it and no server, and its data as JSON.
-
-The page is the dialog of the service's own page, with its scripts and styles, so that both show the same.
-"""
+"""An explanation as files: for each photo a picture of what matches what, and all data as JSON."""
 
 from __future__ import annotations
 
-import base64
 import errno
+import io
 import os
-import posixpath
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw
 from pydantic import BaseModel, Field
 
 from indexer import PhotoEntry, PhotoUnavailable
 from model.engine import Modality
 from model.errors import Refusal
+from model.images import Pixels
 from service.explain.nearest import Near, Surroundings
 from service.explain.response import (
     compared,
@@ -28,20 +24,16 @@ from service.explain.response import (
     explained_pair,
     near_photos,
 )
-from service.photos import picture, thumbnail
-from service.schemas import ExplainedImage, ExplainedPair, NearPhoto, PictureKind, SearchQuery
+from service.photos import picture
+from service.schemas import ExplainedImage, ExplainedPair, PictureKind, SearchQuery
 from service.search import Searcher
 
-# Photos of the index that are shown beside each picture, and their longest side.
+# Photos of the index that are named beside each picture.
 NEAREST = 6
-THUMBNAIL = 128
-
-_PAGE = Path(__file__).parent.parent / "page"
-_STYLES = ("base", "dialogs", "why")
-_SCRIPT = "why/file.js"
-# Nothing is loaded from anywhere.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline' data:"
-_IMPORT = re.compile(r'(?<= from ")[^"]+(?=";$)', re.MULTILINE)
+# Matches that a picture shows, strongest first, each in its colour.
+_COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4")
+# Pixels between the sketch and the photo.
+_GAP = 8
 
 
 @dataclass(frozen=True)
@@ -87,22 +79,30 @@ def best_of_index(
     return found
 
 
+class NearFile(BaseModel):
+    """A photo of the index that looks like the sketch, or like a photo; as ``NearPhoto`` has it."""
+
+    paths: tuple[str, ...]
+    cosine: float
+    rank: int
+
+
 class ExplainedFile(ExplainedPair):
     """A photo beside the sketch, or beside the photo in its place."""
 
     path: str
     ret_rank: int | None = Field(description="As ``ExplainedPhoto`` has it; null for a photo that is not in the index.")
-    nearest: list[NearPhoto]
+    nearest: list[NearFile]
 
 
 class ExplainedFiles(BaseModel):
-    """The data of the page: what POST /explain answers, with pictures as data URLs."""
+    """What POST /explain answers, but for what only a server can give."""
 
     grid: int
     kind: PictureKind
     sketch: ExplainedImage
     photos: list[ExplainedFile]
-    nearest: list[NearPhoto]
+    nearest: list[NearFile]
     method: str
     generation: str
     model: str
@@ -116,7 +116,7 @@ def write_explanation(
     kind: Modality = "sketch",
     own: PhotoEntry | None = None,
 ) -> tuple[Path, ...]:
-    """Write ``explanation.html`` and ``explanation.json`` into a folder, which is made if need be.
+    """Writes ``explanation.json``, and ``1.png`` and so on, into a folder, which is made if need be.
 
     Args:
         searcher: has the checkpoint, and finds the nearest photos.
@@ -126,38 +126,12 @@ def write_explanation(
 
     Returns the files written. Raises BlankSketch, and Refusal where a symbolic link is in the place of a file.
     """
-    document = _explained(searcher, given, photos, kind, own).model_dump_json(indent=1)
-    out.mkdir(parents=True, exist_ok=True)
-    files = {out / "explanation.html": _page(document), out / "explanation.json": document + "\n"}
-    for file, text in files.items():
-        write_file(file, text.encode())
-    return tuple(files)
-
-
-def write_file(file: Path, data: bytes) -> None:
-    """Write a file, or replace it. Raises Refusal where it is a symbolic link, which may lead out of its folder."""
-    refused = Refusal(f"{file} is a symbolic link, through which nothing is written: remove it, or name another folder")
-    if file.is_symlink():
-        raise refused
-    # A link that was made since is not followed either, where the system can tell.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        descriptor = os.open(file, flags, 0o666)
-    except OSError as error:
-        raise refused if error.errno == errno.ELOOP else error from None
-    with open(descriptor, "wb") as opened:
-        opened.write(data)
-
-
-def _explained(
-    searcher: Searcher, given: Image.Image, photos: Sequence[NamedPhoto], kind: Modality, own: PhotoEntry | None
-) -> ExplainedFiles:
     matcher = searcher.matcher
     sketch = encode_picture(matcher, given, kind)
     seen = [encode_picture(matcher, photo.image, "photo") for photo in photos]
     pairs = [compared(matcher, sketch, photo) for photo in seen]
     around = Surroundings(searcher.gallery, sketch.observed.tokens, kind)
-    return ExplainedFiles(
+    document = ExplainedFiles(
         grid=matcher.config.grid,
         kind=kind,
         sketch=explained_image(sketch),
@@ -175,60 +149,46 @@ def _explained(
         generation=searcher.gallery.generation,
         model=matcher.config.name,
     )
+    out.mkdir(parents=True, exist_ok=True)
+    files = {out / "explanation.json": document.model_dump_json(indent=1).encode() + b"\n"}
+    for number, (photo, one) in enumerate(zip(seen, document.photos, strict=True), 1):
+        files[out / f"{number}.png"] = _picture(sketch.pixels, photo.pixels, one, document.grid)
+    for file, data in files.items():
+        write_file(file, data)
+    return tuple(files)
 
 
-def _near(searcher: Searcher, near: Iterable[Near]) -> list[NearPhoto]:
-    """Returns the photos with small pictures of them, but for those that cannot be read any more."""
-    shown = []
-    for photo in near_photos(searcher.gallery, near, originals=False):
-        try:
-            small = base64.b64encode(thumbnail(searcher.gallery.open_photo(photo.id), THUMBNAIL)).decode()
-        except PhotoUnavailable:
-            continue
-        shown.append(photo.model_copy(update={"thumbnail_url": f"data:image/jpeg;base64,{small}"}))
-    return shown
+def _picture(sketch: Pixels, photo: Pixels, pair: ExplainedPair, grid: int) -> bytes:
+    """Draws sketch and photo, (H, W, 3) uint8, side by side, with frames around the parts that match most."""
+    side = sketch.shape[1]
+    sheet = Image.new("RGB", (2 * side + _GAP, max(len(sketch), len(photo))), "white")
+    sheet.paste(Image.fromarray(sketch), (0, 0))
+    sheet.paste(Image.fromarray(photo), (side + _GAP, 0))
+    draw, cell = ImageDraw.Draw(sheet), side / grid
+    for match, colour in zip(pair.matches, _COLOURS, strict=False):
+        for left, place in ((0, match.sketch_cell), (side + _GAP, match.photo_cell)):
+            x, y = left + place % grid * cell, place // grid * cell
+            draw.rectangle((x, y, x + cell - 1, y + cell - 1), outline=colour, width=2)
+    out = io.BytesIO()
+    sheet.save(out, "PNG")
+    return out.getvalue()
 
 
-def _page(document: str) -> str:
-    """Returns the page of an explanation, whose data are ``document``."""
-    index = (_PAGE / "index.html").read_text(encoding="utf-8")
-    icons, dialog = re.findall(r'<svg class="sprite".*?</svg>\n|<dialog id="why".*?</dialog>', index, re.DOTALL)
-    styles = "\n".join((_PAGE / f"styles/{name}.css").read_text(encoding="utf-8") for name in _STYLES)
-    scripts = ",\n".join(f'"{name}": "{url}"' for name, url in _modules(_SCRIPT, {}).items())
-    # In JSON, < is only ever part of a text; as itself it could end the element.
-    data = document.replace("<", "\\u003c")
-    return f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Why these photos?</title>
-<style>
-{styles}</style>
-{icons}<main><h1 class="unseen">Why these photos?</h1>
-{dialog}</main>
-<script type="application/json" id="explanation">{data}</script>
-<script type="importmap">{{"imports": {{
-{scripts}
-}}}}</script>
-<script type="module">import "{_SCRIPT}";</script>
-</html>
-"""
+def _near(searcher: Searcher, near: Iterable[Near]) -> list[NearFile]:
+    found = near_photos(searcher.gallery, near, originals=False)
+    return [NearFile(paths=one.paths, cosine=one.cosine, rank=one.rank) for one in found]
 
 
-def _modules(name: str, found: dict[str, str]) -> dict[str, str]:
-    """Reads a script of the page and all that it imports, as data URLs by path. found: those found before.
-
-    A data URL is no place that a relative path could start from, so that all paths in them start at the page's folder.
-    """
-    if name not in found:
-        found[name] = ""
-        text = (_PAGE / name).read_text(encoding="utf-8")
-        imported = [posixpath.normpath(posixpath.join(posixpath.dirname(name), path)) for path in _IMPORT.findall(text)]
-        names = iter(imported)
-        text = _IMPORT.sub(lambda _: next(names), text)
-        found[name] = f"data:text/javascript;base64,{base64.b64encode(text.encode()).decode()}"
-        for other in imported:
-            _modules(other, found)
-    return found
+def write_file(file: Path, data: bytes) -> None:
+    """Write a file, or replace it. Raises Refusal where it is a symbolic link, which may lead out of its folder."""
+    refused = Refusal(f"{file} is a symbolic link, through which nothing is written: remove it, or name another folder")
+    if file.is_symlink():
+        raise refused
+    # A link that was made since is not followed either, where the system can tell.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(file, flags, 0o666)
+    except OSError as error:
+        raise refused if error.errno == errno.ELOOP else error from None
+    with open(descriptor, "wb") as opened:
+        opened.write(data)

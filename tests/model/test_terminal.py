@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from indexer.commands import parser as indexer_parser
-from model.commands.command_line import parser as model_parser
+from model.command_line import a_path
 from model.errors import Refusal
-from model.terminal import HomeUnknown, a_path, expanded, printable, run_program
-from service.commands.command_line import build_parser
+from model.terminal import HomeUnknown, expanded, printable, printable_json, run_program
 from tests.patience import PATIENCE
 from tests.programs import run_python
 
@@ -35,29 +34,28 @@ def test_a_name_cannot_forge_a_line_nor_move_the_cursor(name: str, shown: str) -
     assert printable(name) == shown
 
 
+def test_json_keeps_its_meaning_where_a_terminal_would_obey_it() -> None:
+    names = {"a": "\x9b31mred\u202egpj.exe \U000e0041", "b": ["Ännchen\u2066", "\x1b[2J"]}
+    written = json.dumps(names, ensure_ascii=False, indent=1)
+    shown = printable_json(written)
+    assert json.loads(shown) == names
+    assert all(line.isprintable() for line in shown.split("\n"))
+    assert "Ännchen" in shown
+
+
 def test_a_home_folder_that_nobody_has_is_a_sentence() -> None:
     assert expanded("~/x") == Path.home() / "x"
     with pytest.raises(HomeUnknown, match=f"there is no home folder {NOBODY}; write the whole path"):
         expanded(f"{NOBODY}/photos")
-    with pytest.raises(argparse.ArgumentTypeError, match="there is no home folder"):
+    with pytest.raises(click.BadParameter, match="there is no home folder"):
         a_path(NOBODY)
 
 
 def test_a_path_on_the_command_line_is_taken_as_written() -> None:
     assert a_path("photos") == Path("photos")
     assert a_path(f"./{NOBODY}") == Path.cwd() / NOBODY
-    with pytest.raises(argparse.ArgumentTypeError, match="names nothing"):
+    with pytest.raises(click.BadParameter, match="names nothing"):
         a_path("")
-
-
-def _parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return [parser, *(below for action in inner for one in action.choices.values() for below in _parsers(one))]
-
-
-def test_no_program_takes_abbreviated_options() -> None:
-    for parser in (build_parser(), indexer_parser(), model_parser()):
-        assert [one.prog for one in _parsers(parser) if one.allow_abbrev] == []
 
 
 def _raising(error: BaseException) -> int:
@@ -73,7 +71,7 @@ def _raising(error: BaseException) -> int:
         (OSError(28, "No space left on device"), 2, "error: No space left on device\n"),
         (MemoryError(), 2, "error: there is not enough memory"),
         (ImportError("x.so: cannot map"), 2, "error: a library cannot be loaded (x.so: cannot map); free memory"),
-        (KeyboardInterrupt(), 130, "stopped.\n"),
+        (KeyboardInterrupt(), 130, "stopped; run the same again to go on.\n"),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
     ],
     ids=lambda value: repr(value)[:30],

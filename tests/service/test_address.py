@@ -152,5 +152,5 @@ def test_a_search_loads_no_network_where_a_server_answers_and_no_server_where_it
     assert done.returncode == 0, done.stderr
     assert ("answered by the server" in done.stderr) == asks
     loaded = set(done.stderr.splitlines()[-1].split())
-    unneeded = {"torch", "numpy", "PIL", "httpx"} if asks else {"fastapi", "uvicorn", "httpx", "timm", "open_clip"}
+    unneeded = {"torch", "numpy", "PIL"} if asks else {"fastapi", "uvicorn", "httpx", "timm", "open_clip"}
     assert not loaded & (unneeded | {"torchvision", "scipy", "sklearn"})

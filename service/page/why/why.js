@@ -20,7 +20,6 @@ export class Why {
   #api;
   #dialog = part("why");
   #gone;
-  #reveal;
   // The question that is open: aborted when the dialog closes or other photos are asked about. Answers to an aborted
   // question are not shown.
   #question = new AbortController();
@@ -34,12 +33,10 @@ export class Why {
   /**
    * @param {import("../shared/api.js").Api} api
    * @param {(status: number) => void} gone called with the HTTP status when the server cannot explain these photos
-   * @param {(dialog: HTMLDialogElement) => void} reveal opens it; what was asked of the server is given up when it closes
    */
-  constructor(api, gone, reveal = (dialog) => show(dialog, () => false)) {
+  constructor(api, gone) {
     this.#api = api;
     this.#gone = gone;
-    this.#reveal = reveal;
     this.#nearest = new Nearest(api);
     part("why-close").addEventListener("click", () => this.#dialog.close());
     // The event comes a moment after the dialog has closed. By then the dialog may be open again.
@@ -74,7 +71,7 @@ export class Why {
     part("why-liked").hidden = Boolean(subject.blob) || liked.length < 2;
     this.#results = results;
     part("why-title").textContent = results.length > 1 ? "Why these photos?" : `Why ${fileName(results[0].paths[0])}?`;
-    this.#reveal(this.#dialog);
+    show(this.#dialog, () => false);
     void this.#load();
   }
 

@@ -13,14 +13,17 @@ import timm
 import torch
 from safetensors.torch import save
 
-import indexer.commands
-import model.commands.command_line
+from indexer.commands import index
 from indexer.embedding.embedders import WantedEmbedder
 from model.checkpoint.download import KnownCheckpoint, fetch, known_checkpoint, known_checkpoints
+from model.commands import main
+from model.commands import model as commands
 from model.engine import PRESETS
 from model.errors import ModelError
 from model.network import DEFAULT_CLIP
 from model.network.zse import read_backbone
+from model.terminal import BAD_INPUT
+from tests.command_lines import parse
 from tests.patience import join
 
 CPU = "cpu"
@@ -129,17 +132,17 @@ def test_the_command_that_goes_with_a_checkpoint_can_be_run(known: KnownCheckpoi
     program, module, *arguments = shlex.split(known.command(Path("a b.safetensors"), cached=True))
     assert program == "sketch-search"
     if module == "index":
-        indexer.commands.parser().parse_args(arguments)
+        parse(index, arguments)
         *_, embedder = shlex.split(known.command(Path("a b.safetensors"), cached=False))
         assert known.command(Path("a b.safetensors"), cached=False).startswith("sketch-search index build ")
         assert embedder == f"clip:{known.name.split('/')[0]}@a b.safetensors"
     else:
         assert module == "model"
-        asked = model.commands.command_line.parser().parse_args(arguments)
+        asked = parse(commands, arguments).params
         if known.kind == "backbone":
-            assert asked.backbone == "a b.safetensors"
+            assert asked["backbone"] == "a b.safetensors"
             width = {"tiny": 192, "small": 384, "base": 768}[known.name.split("_")[1]]
-            assert PRESETS[asked.preset].width == width
+            assert PRESETS[asked["kind"]].width == width
 
 
 def test_a_file_is_fetched_once(hub: Hub) -> None:
@@ -183,12 +186,12 @@ def test_the_indexer_clusters_by_the_clip_that_was_fetched(
 ) -> None:
     known = known_checkpoint(DEFAULT_CLIP)
     hub.files[f"{known.repository}/{known.files[0]}"] = b"weights"
-    assert model.commands.command_line.main(["fetch", DEFAULT_CLIP]) == 0
+    assert main(["fetch", DEFAULT_CLIP]) == 0
     printed = capsys.readouterr().out
     assert hashlib.sha256(b"weights").hexdigest() in printed
     chosen = WantedEmbedder("clip").find(CPU).entry
     assert (chosen.kind, chosen.name) == ("clip", f"CLIP {DEFAULT_CLIP}")
-    assert model.commands.command_line.main(["fetch", DEFAULT_CLIP, "--out", str(tmp_path / "elsewhere")]) == 0
+    assert main(["fetch", DEFAULT_CLIP, "--out", str(tmp_path / "elsewhere")]) == 0
     *_, spec = shlex.split(capsys.readouterr().out)
     assert WantedEmbedder(spec).find(CPU).entry.sha256 == chosen.sha256
 
@@ -204,10 +207,9 @@ def test_a_network_starts_from_the_backbone_that_was_fetched(hub: Hub, monkeypat
 
 
 def test_the_list_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert model.commands.command_line.main(["fetch", "--list"]) == 0
+    assert main(["fetch", "--list"]) == 0
     printed = capsys.readouterr().out
     for known in known_checkpoints():
         assert known.name in printed
         assert known.use in printed
-    with pytest.raises(SystemExit):
-        model.commands.command_line.main(["fetch"])
+    assert main(["fetch"]) == BAD_INPUT

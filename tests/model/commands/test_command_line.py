@@ -1,30 +1,28 @@
 from __future__ import annotations
 
-import argparse
+import click
+import pytest
 
-from model.commands import command_line, program
-from model.commands.command_line import parser
-from model.datasets.tasks import LARGE_PROTOCOLS, PARTS, PROTOCOLS, STANDARD_SPLITS
-from model.engine import MAX_VARIANTS, METHODS, PRESETS
+from model.commands import main, model
+from model.datasets.tasks import PROTOCOLS
 from model.evaluation.answers import COMPOSITES
 from model.evaluation.figures import RESAMPLED
 from model.papers.recipe import RECIPES
+from tests.command_lines import commands_of, parse
 
 
 def test_options_choose_among_the_names_that_the_rooms_know() -> None:
-    assert command_line._LARGE == LARGE_PROTOCOLS
-    assert command_line._METHODS == METHODS
-    assert command_line._PARTS == PARTS
-    assert tuple(sorted(PRESETS)) == command_line._PRESETS
-    assert command_line._PROTOCOLS == PROTOCOLS
-    assert command_line._RESAMPLED == RESAMPLED
-    assert command_line._STANDARD_SPLITS == STANDARD_SPLITS
-    assert tuple(range(1, MAX_VARIANTS + 1)) == command_line._VARIANTS
-    assert parser().parse_args(["composites"]).count == COMPOSITES
+    intervals = next(one for one in commands_of(model)["evaluate"].params if one.name == "intervals")
+    assert isinstance(intervals.type, click.Choice)
+    assert tuple(intervals.type.choices) == RESAMPLED
+    assert parse(model, ["composites"]).params["count"] == COMPOSITES
     assert RECIPES.name == "recipes"
 
 
-def test_every_command_has_something_that_runs_it() -> None:
-    (commands,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
-    for name in commands.choices:
-        assert callable(getattr(program, f"run_{name.replace('-', '_')}"))
+def test_a_name_that_is_none_is_a_sentence_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--protocol", "zeroshot"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("error: Invalid value for '--protocol': 'zeroshot' is not one of ")
+    assert all(f"'{name}'" in err for name in PROTOCOLS)
+    assert err.endswith("`sketch-search model evaluate --help` says what there is.\n")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import model
-from model.commands.command_line import main
+from model.commands import main
 from model.datasets.corpus import Corpus, Picture
 from model.datasets.tasks import Task
 from model.engine import Observed, SelfAttention, Tokens

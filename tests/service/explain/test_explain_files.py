@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image, ImageColor
 
 import model
 from indexer import Request, build, open_index
@@ -19,16 +20,12 @@ from service.commands import main
 from service.commands.explain import explain
 from service.engine import Engine
 from service.errors import BadInvocation, BadSearch
-from service.explain.files import ExplainedFiles, best_of_index, write_explanation, write_file
+from service.explain.files import _COLOURS, ExplainedFiles, best_of_index, write_explanation, write_file
 from service.schemas import SearchQuery
 from service.schemas.explain import ExplainResponse
 from service.settings import Settings
-from tests import browser
-from tests.browser import DESKTOP, Browser, wait
 from tests.pictures import drawing, encoded, photo
-from tests.requirements import needs_browser
 from tests.searching import Searcher
-from tests.service.looking import axe_complaints
 from tests.service.small_gallery import draw_sketch
 
 SHAPES = ("circle", "star")
@@ -66,19 +63,29 @@ def explained(folder: Path) -> ExplainedFiles:
     return ExplainedFiles.model_validate_json((folder / "explanation.json").read_text(encoding="utf-8"), strict=True)
 
 
-def test_an_explanation_is_one_page_and_its_data(place: Place, tmp_path: Path) -> None:
+def test_an_explanation_is_a_picture_for_each_photo_and_all_data(place: Place, tmp_path: Path) -> None:
     searcher = place.searcher
     photos = best_of_index(searcher, draw_sketch(), 2)
-    page, data = write_explanation(searcher, draw_sketch(), photos, tmp_path / "new" / "out")
-    assert [page.name, data.name] == ["explanation.html", "explanation.json"]
-    assert "http" not in page.read_text(encoding="utf-8").replace("http-equiv", "")
+    data, *pictures = write_explanation(searcher, draw_sketch(), photos, tmp_path / "new" / "out")
+    assert [file.name for file in (data, *pictures)] == ["explanation.json", "1.png", "2.png"]
     document = explained(data.parent)
     assert (document.kind, document.grid, document.model) == ("sketch", 4, searcher.matcher.config.name)
     assert [one.path for one in document.photos] == [one.name for one in photos]
-    for one, named in zip(document.photos, photos, strict=True):
+    for one, named, file in zip(document.photos, photos, pictures, strict=True):
         assert one.relation_score == searcher.matcher.explain(draw_sketch(), named.image).relation_score
         assert one.influence
-        assert all(near.thumbnail_url.startswith("data:image/jpeg;base64,") for near in one.nearest)
+        assert [len(near.paths) for near in one.nearest] == [1] * len(one.nearest) != []
+        with Image.open(file) as picture:
+            coloured = {ImageColor.getrgb(colour) for colour in _COLOURS} & {colour for _, colour in _colours(picture)}
+            # A frame may lie over an earlier one.
+            assert 2 <= len(coloured) <= min(len(one.matches), len(_COLOURS))
+            assert picture.width > 2 * picture.height
+
+
+def _colours(picture: Image.Image) -> list[tuple[int, tuple[int, ...]]]:
+    found = picture.getcolors(picture.width * picture.height)
+    assert found is not None
+    return [(count, colour) for count, colour in found if isinstance(colour, tuple)]
 
 
 @pytest.fixture
@@ -118,36 +125,6 @@ def test_of_several_pictures_the_one_that_cannot_be_read_is_named(place: Place, 
         explain(place.settings, sketch, photos, tmp_path / "why", like=None, kind="sketch")
 
 
-@needs_browser
-def test_the_page_shows_every_view_from_the_disk_as_the_service_does(files: Path) -> None:
-    with browser.browser(DESKTOP) as driver:
-        driver.get((files / "explanation.html").as_uri())
-        wait(driver).until(lambda d: d.execute_script("return !document.getElementById('why-body').hidden"))
-        assert shown(driver, "why-photos") == ["1: <b>stranger<!--.png", "2: 1.png"]
-        for view in ("nearest", "look", "kept", "pairs", "parts"):
-            driver.execute_script(f"document.querySelector('[name=why-view][value={view}]').click()")
-            assert not axe_complaints(driver)
-        ranks = driver.execute_script(
-            "return [...document.querySelectorAll('#why-nearest > li > .says')].map((one) => one.textContent)"
-        )
-        assert ranks[0] == "Not in the index"
-        assert ranks[1].startswith("Number ")
-        broken = "return [...document.images].filter((one) => one.src && !one.naturalWidth).length"
-        wait(driver).until(lambda d: d.execute_script(broken) == 0)
-        # A page can be scrolled and printed; a box in it could not.
-        hidden = "const box = document.querySelector('#why .scroll'); return box.scrollHeight - box.clientHeight"
-        assert driver.execute_script(hidden) == 0
-        assert browser.complaints(driver) == browser.requested(driver) == []
-
-
-def shown(driver: Browser, rows: str) -> list[str]:
-    """Returns the names of the photos in a list of the page."""
-    names: list[str] = driver.execute_script(
-        f"return [...document.querySelectorAll('#{rows} > li > .name')].map((one) => one.textContent)"
-    )
-    return names
-
-
 def test_why_photos_are_like_one_of_the_index_is_said_without_it(place: Place, tmp_path: Path) -> None:
     assert explain(place.settings, None, [], tmp_path, like="circle/1.png", kind="sketch") == 0
     document = explained(tmp_path)
@@ -158,7 +135,7 @@ def test_why_photos_are_like_one_of_the_index_is_said_without_it(place: Place, t
         explain(place.settings, None, [], tmp_path, like=None, kind="sketch")
 
 
-@pytest.mark.parametrize("name", ["explanation.html", "explanation.json"])
+@pytest.mark.parametrize("name", ["1.png", "explanation.json"])
 def test_nothing_is_written_through_a_symbolic_link(place: Place, tmp_path: Path, name: str) -> None:
     (tmp_path / "mine").write_text("keep this")
     (tmp_path / "out").mkdir()
@@ -274,7 +251,7 @@ def test_the_command_writes_an_explanation(
     drawing("star", 96).save(tmp_path / "sketch.png")
     common = ["--index", str(settings.index), "--weights", str(settings.weights)]
     assert main(["explain", *common, str(tmp_path / "sketch.png"), "-o", str(tmp_path / "why")]) == 0
-    assert str(tmp_path / "why" / "explanation.html") in capsys.readouterr().out
+    assert str(tmp_path / "why" / "explanation.json") in capsys.readouterr().out
     assert len(json.loads((tmp_path / "why" / "explanation.json").read_text())["photos"]) == 3
     one = ["explain", *common, str(tmp_path / "sketch.png"), str(gallery / "p01.png")]
     assert main([*one, "-o", str(tmp_path / "one")]) == 0
@@ -291,5 +268,5 @@ def test_a_file_is_no_folder_for_files_and_that_is_said_at_once(
     for output in (file, file / "below"):
         assert main(["explain", "no sketch.png", "-o", str(output)]) == 2
         assert capsys.readouterr().err == (
-            f"sketch-search: --output {output}: {file} is a file; name a folder for the files.\n"
+            f"error: --output {output}: {file} is a file; name a folder for the files.\n"
         )

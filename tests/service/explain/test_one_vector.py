@@ -101,6 +101,6 @@ def test_what_is_laid_over_a_padded_picture_lies_where_the_network_saw_it() -> N
 def test_its_files_show_where_it_looked_and_the_nearest_photos_alone(engine: Engine, tmp_path: Path) -> None:
     photos = best_of_index(engine.searcher, draw_sketch(1), 3)
     written = write_explanation(engine.searcher, draw_sketch(1), photos, tmp_path / "why")
-    document = ExplainedFiles.model_validate_json(written[1].read_bytes())
+    document = ExplainedFiles.model_validate_json(written[0].read_bytes())
     assert [len(head) for head in document.sketch.attention] == [289, 289]
     assert all(not one.matches and one.nearest for one in document.photos)

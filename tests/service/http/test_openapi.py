@@ -15,7 +15,7 @@ import schemathesis
 from pydantic import SecretStr
 
 from service.commands import main
-from service.commands.dispatch import OPENAPI
+from service.commands.application import OPENAPI
 from service.schemas.errors import ErrorResponse
 from service.schemas.search import SearchResponse
 from service.search.plan import GROUPED

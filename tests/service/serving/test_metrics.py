@@ -184,6 +184,5 @@ def test_a_taken_port_for_metrics_is_a_sentence(
         monkeypatch.setenv("SBIR_METRICS_PORT", str(port))
         assert main(["--port", "0", "--index", str(settings.index), "--weights", str(settings.weights)]) == 2
     assert capsys.readouterr().err == (
-        f"sketch-search: cannot listen on 127.0.0.1, port {port}: Address already in use; "
-        "name another with SBIR_METRICS_PORT\n"
+        f"error: cannot listen on 127.0.0.1, port {port}: Address already in use; name another with SBIR_METRICS_PORT\n"
     )

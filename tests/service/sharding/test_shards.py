@@ -174,7 +174,6 @@ def test_a_folder_of_shards_stands_for_all_of_them_and_another_one_for_itself(tm
     [
         (["--ray", "auto"], "name their folders with --shards"),
         (["--shards", "x"], "say with --ray ADDRESS where it is"),
-        (["photos", "--ray", "auto", "--shards", "x"], "leave the folders of photos out"),
         (["--ray", "auto", "--shards", "x", "x"], "one shard is named twice"),
     ],
 )

@@ -1,0 +1,300 @@
+"""The commands that build an index, or bring it up to date."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from indexer.commands import reports
+from indexer.commands.reports import INDEX, MUCH, QUIET, SOME_UNREAD, ask, index_at, show
+from indexer.errors import BadInvocation, IndexerError
+from model.command_line import a_folder, a_path, before, option
+from model.terminal import printable
+
+if TYPE_CHECKING:
+    from indexer.building import BuildReport, Progress, Request
+    from model import Matcher
+
+# The most threads that may be asked for; the service's settings have the same limit.
+_MAX_THREADS = 512
+# Seconds between two looks at the gallery. Systems have a limit on how long a program can wait.
+_LONGEST_INTERVAL = 7 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class Work:
+    """The options of a command that computes: of which index, by which network, and how it is shown."""
+
+    index: Path
+    weights: Path | None
+    device: str
+    batch: int
+    progress_file: Path | None
+    quiet: bool
+
+    def progress(self) -> Progress:
+        from indexer.building import Progress
+
+        return Progress(bar=not self.quiet, file=self.progress_file)
+
+    def matcher(self) -> Matcher:
+        """Loads the network. Raises ModelError; BadInvocation: the number of threads makes no sense."""
+        import faiss
+
+        import model
+        from model.engine import set_threads
+
+        # Pillow's warnings about a picture are not printed: the report says what is wrong with it.
+        warnings.filterwarnings("ignore", module=r"PIL\b")
+        threads = os.environ.get("SBIR_THREADS") or "auto"
+        if threads != "auto":
+            if not re.fullmatch("[0-9]{1,9}", threads) or not 1 <= int(threads) <= _MAX_THREADS:
+                raise BadInvocation(
+                    f"SBIR_THREADS is {threads[:64]!r}; set it to auto, or to a number of CPU threads, from 1 to "
+                    f"{_MAX_THREADS}."
+                )
+            set_threads(int(threads))
+            faiss.omp_set_num_threads(int(threads))
+        return model.load(self.weights or "default", self.device)
+
+    def build(self, request: Request, matcher: Matcher | None = None) -> int:
+        """Builds, and prints what was done. Returns the exit code."""
+        from indexer.building import build
+
+        # This comes before the network is loaded, so that simple mistakes are reported at once.
+        request.check(self.index)
+        progress = self.progress()
+        return self.done(build(self.index, request, matcher or self.matcher(), progress))
+
+    def done(self, report: BuildReport) -> int:
+        """Prints the report of a build, and which folders could not be read. Returns the exit code."""
+        show(reports.of_build(report), self.quiet)
+        for line in reports.unlisted(report):
+            print(printable(f"error: {line}"), file=sys.stderr, flush=True)
+        return SOME_UNREAD if report.unlisted else 0
+
+
+def _computing(command: Callable[..., int]) -> Callable[..., int]:
+    """Gives a command the options of ``Work``."""
+
+    @INDEX
+    @option(
+        "--weights FILE",
+        "Checkpoint (default: SBIR_WEIGHTS, else the embedded one).",
+        a_path,
+        default=before("weights", "SBIR_WEIGHTS"),
+    )
+    @option(
+        "--device NAME",
+        "auto, cpu or cuda (default: SBIR_DEVICE; SBIR_THREADS says how many CPU threads compute).",
+        default=before("device", "SBIR_DEVICE"),
+    )
+    @option("--batch N", "Files between two commits (64).", int, default=64)
+    @option("--progress-file FILE", "JSON, kept up to date while building.", a_path)
+    @QUIET
+    @wraps(command)
+    def called(
+        index: Path | None,
+        weights: Path | None,
+        device: str | None,
+        batch: int,
+        progress_file: Path | None,
+        quiet: bool,
+        **options: Any,
+    ) -> int:
+        return command(Work(index_at(index), weights, device or "auto", batch, progress_file, quiet), **options)
+
+    return called
+
+
+@click.command()
+@click.argument("folders", type=a_folder, nargs=-1, metavar="[FOLDER]...")
+@option("--clusters N", "Default: about the square root of the number of photos.", int)
+@option("--recluster", "Make the clusters anew, from all photos.")
+@option("--checksum", "Read every file: finds changes that left size and times as they were.")
+@option(
+    "--embedder NAME",
+    "What photos are clustered by: ret, the checkpoint's; clip, or clip:MODEL/PRETRAINED, clip:MODEL@FILE or "
+    "clip:FOLDER; or auto: what the index has, else ret.",
+    default="auto",
+)
+@option(
+    "--tokens auto|all|none",
+    "none: an index a fraction as large, which is searched by vectors alone (auto: as the index is, else all).",
+    click.Choice(("auto", "all", "none")),
+    default="auto",
+)
+@option("--moved", "The new folder is a renamed one: its photos keep their ids.")
+@option("--yes", "Do not ask where folders that are not named leave.")
+@option("--ray ADDRESS", "Build on many machines, into shards, by a Ray cluster: auto, local or HOST:PORT of its head.")
+@option("--shards N", "With --ray: how many shards (default: as many as there are, or one).", int)
+@option("--workers N", "With --ray: how many work at once (default: as many as the cluster has CPUs, or GPUs).", int)
+@option("--watch", "Stay, and bring the index up to date when photos change.")
+@option("--interval SECONDS", "With --watch: time between two looks at the photos (10).", float, default=10.0)
+@_computing
+def build(
+    work: Work,
+    moved: bool,
+    yes: bool,
+    ray: str | None,
+    shards: int | None,
+    workers: int | None,
+    watch: bool,
+    interval: float,
+    checksum: bool,
+    **asked: Any,
+) -> int:
+    """Index folders of photos, or bring their index up to date.
+
+    FOLDERs are all folders of photos; without any they are those that the index has.
+    """
+    from indexer.building import Request
+
+    request = Request(batch=work.batch, shards=shards, leave=yes, checksum=checksum, **asked)
+    if (ray, shards, workers) != (None, None, None):
+        _check_shards(ray, watch=watch, moved=moved, checksum=checksum)
+        from indexer.distributed import Machines, build_shards
+
+        machines = Machines(str(ray), work.device, workers, None if work.weights is None else str(work.weights))
+        return work.done(build_shards(work.index, request, machines, work.progress()))
+    request = _confirmed(request, work, moved=moved, yes=yes)
+    return _watch(work, request, interval) if watch else work.build(request)
+
+
+@click.command()
+@click.argument("added", type=a_folder, nargs=-1, required=True, metavar="PATH...")
+@_computing
+def add(work: Work, added: tuple[Path | str, ...]) -> int:
+    """Add folders to the gallery, or show again what was removed.
+
+    A PATH is a folder to add, or a removed file or folder to show again.
+    """
+    from indexer.building import Request
+
+    return work.build(Request(added=added, batch=work.batch))
+
+
+def _check_shards(ray: str | None, **alone: bool) -> None:
+    if ray is None:
+        raise BadInvocation(
+            "--shards and --workers are for a build on many machines; say with --ray where its Ray cluster is."
+        )
+    for name in (name for name, given in alone.items() if given):
+        raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
+
+
+def _confirmed(request: Request, work: Work, *, moved: bool, yes: bool) -> Request:
+    """Asks the person about folders that were renamed or leave the index. Returns the request with renamed folders.
+
+    Raises BadInvocation: nobody can be asked, or the person does not agree; or as in ``find_replacement``.
+    """
+    from indexer.building import find_replacement
+
+    if not request.folders:
+        return request
+    found = find_replacement(request, work.index)
+    for move in found.moves:
+        sentence = f"{move.old} is gone, and {move.new} has {move.files} of its {move.of} files"
+        agreed = moved or (
+            not yes
+            and ask(
+                f"{sentence}. Was it renamed, and do its photos keep their ids?",
+                None,
+                f"{sentence}; "
+                "repeat it with --moved if it was renamed, so that its photos keep their ids, or with --yes if not.",
+            )
+        )
+        if agreed:
+            request = replace(request, moved=(*request.moved, (move.old, move.new)))
+    if request.moved:
+        found = find_replacement(request, work.index)
+    if not found.leaving:
+        return request
+    leaving = [f"leaves:      {folder} ({files} files)" for folder, files in found.leaving]
+    if found.files * MUCH > found.of and not yes:
+        sentence = f"this takes {found.files} of {found.of} files out of the index, because their folders are not named"
+        advice = "name these folders, too; or add to them by `sketch-search index add`; or repeat it with --yes"
+        folders = ", ".join(str(folder) for folder, _ in found.leaving)
+        if not ask(f"{sentence}. Go on?", leaving, f"{sentence}: {folders}; {advice}."):
+            raise BadInvocation("nothing has changed.")
+    else:
+        show(leaving, work.quiet)
+    return request
+
+
+def _watch(work: Work, request: Request, interval: float) -> int:
+    from indexer.upkeep import watch
+
+    if not 0 < interval <= _LONGEST_INTERVAL:
+        raise BadInvocation(f"the interval must be a number of seconds above 0, at most {_LONGEST_INTERVAL} (a week).")
+    request.check(work.index)
+    matcher = work.matcher()
+    # A service manager ends the program by SIGTERM, which here does the same as Ctrl-C: a build that is stopped
+    # loses nothing.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        work.build(request, matcher)
+        watcher = _Watcher(work, matcher)
+        watch(watcher.read_state, watcher.update, _pauses(interval))
+    except KeyboardInterrupt:
+        show(["stopped watching."], work.quiet)
+    return 0
+
+
+@dataclass
+class _Watcher:
+    """The state of a watch: ``last_error`` is printed only once, while it stays."""
+
+    work: Work
+    matcher: Matcher
+    last_error: str | None = None
+
+    def read_state(self) -> str:
+        """Returns the state of the gallery; a fixed word while it cannot be read."""
+        from indexer.upkeep import gallery_state
+
+        try:
+            return gallery_state(self.work.index)
+        except (IndexerError, OSError) as error:
+            self._print_error(error)
+            return "unreadable"
+
+    def update(self) -> bool:
+        """Brings the index up to date. Returns False if that failed."""
+        from indexer.building import Request, build
+
+        try:
+            # The request names no folders, because ``add`` and ``remove`` may have changed those of the index.
+            report = build(self.work.index, Request(batch=self.work.batch), self.matcher, self.work.progress())
+        except (IndexerError, OSError) as error:
+            self._print_error(error)
+            return False
+        if report.unlisted:
+            self._print_error(" ".join(reports.unlisted(report)))
+        else:
+            self.last_error = None
+        if report.changed:
+            show([f"{time.strftime('%Y-%m-%d %H:%M:%S')} {reports.in_one_line(report)}"], self.work.quiet)
+        return True
+
+    def _print_error(self, error: IndexerError | OSError | str) -> None:
+        if str(error) != self.last_error:
+            print(printable(f"error: {error}"), file=sys.stderr, flush=True)
+        self.last_error = str(error)
+
+
+def _pauses(seconds: float) -> Iterator[None]:
+    while True:
+        time.sleep(seconds)
+        yield

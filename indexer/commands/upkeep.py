@@ -1,0 +1,116 @@
+"""The commands that look into an index, and take photos out of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from indexer.commands import reports
+from indexer.commands.reports import INDEX, MUCH, QUIET, SOME_UNREAD, ask, index_at, show
+from indexer.errors import BadInvocation
+from model.command_line import a_path, option
+from model.terminal import as_called, printable, printable_json
+
+
+def _photo_id(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise click.BadParameter(f"an id is a number such as 17, not {text!r}")
+    return int(text)
+
+
+@click.command()
+@click.argument("targets", nargs=-1, metavar="[PATH]...")
+@option("--id N", "A photo by its id, repeatable.", _photo_id, name="ids", multiple=True)
+@option("--dry-run", "Only say what would be removed.")
+@option("--yes", "Do not ask where more than a tenth of the files leaves.")
+@INDEX
+@QUIET
+def remove(
+    targets: tuple[str, ...], ids: tuple[int, ...], dry_run: bool, yes: bool, index: Path | None, quiet: bool
+) -> None:
+    """Take photos out of the index; their files stay.
+
+    A PATH is a file or folder of the gallery, on disk or as results show it.
+    """
+    from indexer.upkeep import plan_removal, remove
+
+    if not targets and not ids:
+        raise BadInvocation("name what to remove: the path of a file or folder, or a photo by --id N.")
+    place = index_at(index)
+    plan = plan_removal(targets, place, ids=ids)
+    leaving = reports.of_plan(plan)
+    if dry_run:
+        show([*leaving, f"nothing has changed; this would remove {plan.files} of {plan.of} files."])
+        return
+    if plan.files * MUCH > plan.of and not yes:
+        sentence = f"this removes {plan.files} of {plan.of} files, more than a tenth of the gallery"
+        alone = f"{sentence}; look at what that is with --dry-run, and repeat it with --yes."
+        if not ask(f"{sentence}. Go on?", leaving, alone):
+            raise BadInvocation("nothing was removed.")
+    show([*leaving, *reports.of_removal(remove(targets, place, ids=ids))], quiet)
+
+
+@click.command()
+@INDEX
+@option("--json", "For machines.", name="as_json")
+def info(index: Path | None, as_json: bool) -> None:
+    """Say what an index holds."""
+    from indexer.upkeep import read_summary
+
+    summary = read_summary(index_at(index))
+    if as_json:
+        print(printable_json(summary.model_dump_json(indent=1)))
+    else:
+        show(reports.of_index(summary))
+
+
+@click.command()
+@option("--index-only", "Do not read the photos.")
+@INDEX
+@QUIET
+@click.pass_context
+def verify(context: click.Context, index_only: bool, index: Path | None, quiet: bool) -> int:
+    """Check every byte of an index, and compare the photos with it."""
+    from tqdm import tqdm
+
+    from indexer.store import IndexFolder
+    from indexer.upkeep import compare, verify
+
+    prog = context.find_root().info_name or ""
+    place = index_at(index)
+    problems = verify(place)
+    show([as_called(problem, prog) for problem in problems] or [f"{IndexFolder(place).path} is sound."])
+    if problems or index_only:
+        return 1 if problems else 0
+    with tqdm(unit=" photos", leave=False, disable=True if quiet else None) as bar:
+
+        def seen(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        found = compare(place, seen)
+    show(found.problems)
+    for folder in found.absent:
+        print(printable(f"error: {folder}"), file=sys.stderr, flush=True)
+    if found.problems:
+        update = as_called("To bring the index up to date, run `sketch-search index build --checksum`.", prog)
+        show([f"{len(found.problems)} of {found.files} files are not what was indexed.", update])
+        return 1
+    if found.absent:
+        return SOME_UNREAD
+    show([f"{found.files} files are what was indexed."])
+    return 0
+
+
+@click.command()
+@click.argument("folder", type=a_path, metavar="DIR")
+def samples(folder: Path) -> None:
+    """Draw a sample gallery, and sketches to search it with.
+
+    DIR gets the folders photos and sketches.
+    """
+    from indexer.samples import write_samples
+
+    show(reports.of_samples(write_samples(folder)))

@@ -1,0 +1,140 @@
+"""What the command lines of all packages are made of, by click: groups of commands, types of arguments, and ``run``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from model.errors import Refusal
+from model.terminal import HomeUnknown, expanded, installed_version, run_program
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def run(command: click.Command, arguments: Sequence[str] | None, prog: str) -> int:
+    """Runs a command line, and returns the exit code that ``run_program`` gives.
+
+    arguments: None for those of this process. prog: how the user has called the program.
+    """
+
+    def work() -> int:
+        try:
+            with command.make_context(prog, list(sys.argv[1:] if arguments is None else arguments)) as context:
+                return command.invoke(context) or 0
+        except click.exceptions.Exit as ended:
+            return ended.exit_code
+        except click.UsageError as error:
+            asked = prog if error.ctx is None else error.ctx.command_path
+            raise Refusal(f"{error.format_message().rstrip('.')}. `{asked} --help` says what there is.") from None
+
+    return run_program(work, prog=prog)
+
+
+class Group(click.Group):
+    """Commands, which are imported when one of them, or their list, is wanted.
+
+    Attributes:
+        load: imports and returns the commands.
+        default: the name of the command that runs where none is named.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        load: Callable[[], Iterable[click.Command]],
+        default: str | None = None,
+        **settings: Any,
+    ) -> None:
+        context = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": default is not None}
+        super().__init__(
+            name,
+            context_settings=context,
+            invoke_without_command=default is not None,
+            no_args_is_help=False,
+            **settings,
+        )
+        self.load, self.default = load, default
+        self.params.append(_VERSION)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the names of the commands, in the order of ``load``."""
+        self.commands = self.commands or {str(command.name): command for command in self.load()}
+        return list(self.commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Returns the command of this name, if there is one."""
+        self.list_commands(ctx)
+        return self.commands.get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Chooses the command that is named, or the default, which gets all arguments."""
+        if self.default is not None and self.get_command(ctx, args[0]) is None:
+            args = [self.default, *args]
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command that is named; the default without arguments where there is no word at all."""
+        done = super().invoke(ctx)
+        command = self.get_command(ctx, self.default or "")
+        if command is None or ctx.invoked_subcommand is not None:
+            return done
+        with command.make_context(self.default, [], parent=ctx) as own:
+            return command.invoke(own)
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        print(f"sketch-search {installed_version()}")
+        ctx.exit()
+
+
+_VERSION = click.Option(
+    ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version."
+)
+
+
+def option(spelling: str, help: str, kind: Any = str, **settings: Any) -> Callable[[F], F]:
+    """Declares an option, spelt as help shows it: ``--out DIR`` has a value, of ``kind``, and ``--resume`` is a flag.
+
+    settings: further ones of ``click.option``; ``name`` is that of the parameter, if it is not the option's.
+    """
+    names = [word for word in spelling.split() if word.startswith("-")]
+    value = spelling.removeprefix(" ".join(names)).strip()
+    parameter = [settings.pop("name")] if "name" in settings else []
+    what = {"type": kind, "metavar": value} if value else {"is_flag": True}
+    return click.option(*names, *parameter, help=help, **what, **settings)
+
+
+def before(name: str, variable: str = "") -> Callable[[], Any]:
+    """Returns the default of an option that may stand before the command, too: its value there, or of a variable."""
+    return lambda: click.get_current_context().find_root().params.get(name) or os.environ.get(variable) or None
+
+
+def examples(*lines: str) -> str:
+    """Returns the end of a help text, whose lines stay as they are."""
+    return "\n".join(["\b", "examples:", *(f"  {line}" for line in lines)])
+
+
+def a_path(text: str | Path) -> Path:
+    """Parses a path. Raises BadParameter: it is empty, and would mean the current folder; or its user is unknown."""
+    if not str(text):
+        raise click.BadParameter("a path is missing: '' names nothing; write . for the current folder")
+    try:
+        path = expanded(text)
+    except HomeUnknown as error:
+        raise click.BadParameter(str(error)) from error
+    # A path ./~name has become ~name, which would be taken for a home folder.
+    return path.absolute() if path.parts[:1] and path.parts[0].startswith("~") else path
+
+
+def a_folder(text: str) -> Path | str:
+    """Parses a folder of photos: a URL stays as it is, else as ``a_path`` does."""
+    return text if "://" in text else a_path(text)

@@ -1,0 +1,132 @@
+"""Commands that make, convert and describe checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from model.command_line import a_path, option
+from model.commands import options
+from model.engine import DESCRIPTION, PRESETS, default_checkpoint, file_sha256, preset, read_metadata
+from model.terminal import printable
+
+
+@click.command()
+@click.argument("checkpoint", type=a_path, required=False, envvar="SBIR_WEIGHTS")
+def info(checkpoint: Path | None) -> None:
+    """Show what a checkpoint is, by default that of SBIR_WEIGHTS or the embedded one."""
+    from model.checkpoint import load_network
+    from model.network import ClipAtNetwork, Network
+
+    path = default_checkpoint(checkpoint)
+    metadata = read_metadata(path)
+    network = load_network(path)
+    config, calibration = network.config, network.calibration
+    parameters = sum(tensor.numel() for tensor in network.parameters())
+    lines = {
+        "file": str(path),
+        "sha256": file_sha256(path),
+        "network": f"{config.name}, {parameters / 1e6:.1f} M parameters",
+        "methods": f"{', '.join(calibration.methods)} (best: {calibration.best_method})",
+        "tokens": f"sketch {config.token_count('sketch')}, photo {config.token_count('photo')}, of {config.width} dims",
+    }
+    if isinstance(network, ClipAtNetwork):
+        shared = network.config.shared_norms
+        whose = "that sketches and photos share" if shared else "of their own for sketches and photos"
+        lines["clip-at"] = f"{network.config.prompts} prompts and LayerNorms {whose}; the encoder is frozen"
+    if calibration.fusion is not None:
+        lines["fusion weight"] = f"{calibration.fusion:g}"
+    if calibration.diffusion is not None:
+        lines["diffusion threshold"] = f"cosine {calibration.diffusion:g}"
+    if config.words:
+        lines["vocabulary"] = f"{len(config.words):,} words"
+    if isinstance(network, Network) and not calibration.relation_trained:
+        lines["relation network"] = "untrained, not offered"
+    lines |= {name: metadata[name] for name in sorted(metadata.keys() - DESCRIPTION)}
+    released = [
+        field.name.removeprefix("released_")
+        for field in dataclasses.fields(config)
+        if field.name.startswith("released_") and getattr(config, field.name)
+    ]
+    if released:
+        lines["released quirks"] = ", ".join(released)
+    for name, value in lines.items():
+        print(printable(f"{name + ':':<21}{value}"))
+
+
+@click.command()
+@click.argument("name", required=False)
+@option("--list", "Print all that are known.", name="listed")
+@option("--out DIR", "Default: the Hugging Face cache, where the indexer and timm find it.", a_path)
+def fetch(name: str | None, listed: bool, out: Path | None) -> None:
+    """Download a public checkpoint or backbone by its NAME, or list them."""
+    from model.checkpoint import fetch, known_checkpoint, known_checkpoints
+
+    if listed == (name is not None):
+        raise click.UsageError("Give a NAME or --list.")
+    if name is None:
+        for entry in known_checkpoints():
+            origin = f"https://huggingface.co/{entry.repository}" if entry.repository else "by hand"
+            print(f"{entry.name}\n  {entry.kind}, about {entry.megabytes} MB: {entry.purpose}")
+            print(f"  licence: {entry.licence}\n  from: {entry.source}; {origin}\n  then: {entry.use}\n")
+        return
+    entry = known_checkpoint(name)
+    path, digest = fetch(entry, out)
+    print(printable(f"file:    {path}"))
+    print(f"sha256:  {digest}{', as it should be' if entry.sha256 else ''}\nlicence: {entry.licence}")
+    print(printable(f"then:    {entry.command(path, cached=out is None)}"))
+
+
+@click.command()
+@click.argument("source", type=a_path, metavar="RELEASED.pth")
+@options.target
+def convert(source: Path, target: Path) -> None:
+    """Turn a released file of ZSE-SBIR or CLIP-AT into a checkpoint."""
+    from model.checkpoint import convert
+
+    convert(source, target)
+    print(printable(f"wrote {target}"))
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(sorted(PRESETS)))
+@options.backbone
+@option("--seed N", "Of the weights that start random (0).", int, default=0)
+@options.target
+def init(kind: str, backbone: str, seed: int, target: Path) -> None:
+    """Make an untrained checkpoint from a pretrained ViT."""
+    from model.checkpoint import save_checkpoint
+    from model.network import from_backbone, read_backbone
+
+    network = from_backbone(preset(kind), read_backbone(backbone), seed)
+    origin = f"encoder started from {Path(backbone).name}; relation network untrained"
+    save_checkpoint(network, target, {"origin": origin})
+    print(printable(f"wrote {target}: {origin}, so it matches by [Ret] alone until trained"))
+
+
+@click.command()
+@click.argument("sources", type=a_path, nargs=-1, required=True, metavar="IN.safetensors...")
+@options.target
+def average(sources: tuple[Path, ...], target: Path) -> None:
+    """Average the weights of networks that were trained alike. The first gives the calibration."""
+    from model.checkpoint import average_checkpoints
+
+    average_checkpoints(sources, target)
+    print(printable(f"wrote {target}; its words are made by sketch-search model words"))
+
+
+@click.command()
+@options.source
+@click.argument("target", type=a_path, metavar="DIR")
+def export(source: Path, target: Path) -> None:
+    """Write the ONNX graphs by which a two-sided network can be run. Their folder is made in DIR."""
+    from model.engine import read_two_sided
+    from model.engine.graphs import write_graphs
+
+    folder = write_graphs(read_two_sided(source).config, target)
+    print(printable(f"wrote {folder}"))
+
+
+COMMANDS = (info, fetch, convert, init, average, export)

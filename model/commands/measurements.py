@@ -1,0 +1,240 @@
+"""Commands that measure checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from model.command_line import a_path, examples, option
+from model.commands import options
+from model.datasets import LARGE_PROTOCOLS, PARTS, PROTOCOLS, STANDARD_SPLITS, Corpus
+from model.engine import METHODS, Method, default_checkpoint
+from model.errors import ModelError
+
+if TYPE_CHECKING:
+    from model.evaluation import Evaluation
+    from model.evaluation.figures import Resampled
+    from model.matcher import Matcher
+_SPLITS = (*PARTS, *STANDARD_SPLITS)
+_TRAINED_ON = f"""cross-data-set: sketchy (default), tuberlin or quickdraw; with --data: {STANDARD_SPLITS[0]} and so on;
+    generalised, fine-grained, fresh, everything: parts such as train+val."""
+_DTYPES = ("auto", "int8", "float32", "bfloat16", "float16")
+
+
+def _every(text: str) -> tuple[int, int]:
+    first, _, second = text.partition(",")
+    if not (first.isdecimal() and second.isdecimal() and int(first) and int(second)):
+        raise click.BadParameter(f"two numbers from 1 on with a comma between, not {text!r}")
+    return int(first), int(second)
+
+
+@click.command(epilog=examples("sketch-search model evaluate --split unseen --intervals queries"))
+@option("--weights FILE", "Checkpoint (the embedded one); several are compared side by side.", a_path, multiple=True)
+@option("--network clip:MODEL", "CLIP's own vectors, such as clip:ViT-B-32@FILE.", name="networks", multiple=True)
+@option("--protocol NAME", ", ".join(PROTOCOLS), click.Choice(PROTOCOLS), default="zero-shot")
+@option("--split NAME", f"{', '.join(_SPLITS)} (val, or all of --data).", click.Choice(_SPLITS))
+@option("--trained-on NAME", _TRAINED_ON)
+@options.data
+@option("--every S,P", "Use every S-th sketch and every P-th photo only.", _every)
+@option("--method NAME", f"{', '.join(METHODS)} (all).", click.Choice(METHODS), name="methods", multiple=True)
+@option("--by-class", "Figures of each class by itself, with its first 10 results.")
+@option("--words", "Large galleries: also by the word of each sketch's class.")
+@options.variants
+@option("--device NAME", "cpu, cuda, or auto (cpu).", default="cpu")
+@option("--dtype NAME", ", ".join(_DTYPES), click.Choice(_DTYPES), default="auto")
+@options.as_json
+@option("--intervals NAME", "95% intervals by resampling queries or classes.", click.Choice(("queries", "classes")))
+def evaluate(
+    protocol: Any,
+    split: str | None,
+    trained_on: str | None,
+    data: Path | None,
+    every: tuple[int, int] | None,
+    methods: tuple[Method, ...],
+    by_class: bool,
+    words: bool,
+    as_json: bool,
+    intervals: Resampled | None,
+    **networks: Any,
+) -> None:
+    """Measure how well checkpoints retrieve, on the classes of a split or of a folder."""
+    from model.datasets import read_task
+    from model.evaluation import Evaluation, measure, task_matrices
+
+    large = protocol in LARGE_PROTOCOLS
+    if words and not large:
+        raise ModelError(f"--words is for --protocol {', '.join(LARGE_PROTOCOLS)}")
+    if by_class and (large or protocol == "fine-grained"):
+        raise ModelError("--by-class is for category protocols")
+    task = read_task(protocol, split, trained_on, data)
+    task = task.subsampled(*every) if every else task
+    task = task.by_class() if by_class else task
+    found: dict[str, Evaluation] = {}
+    identities: list[dict[str, object]] = []
+    base = ""
+    for name, matcher in _measured(validated=data is None, **networks):
+        matrices = task_matrices(matcher, task, methods, words=words)
+        found[name] = measure(task, matrices)
+        # The others are compared with the best method of the first.
+        best = matcher.best_method if matcher.best_method in matrices else next(iter(matrices))
+        base = base or f"{name}: {best}"
+        identities.append(
+            {
+                "checkpoint": name,
+                "checkpoint_sha256": matcher.checkpoint_sha256,
+                "dtype": matcher.dtype,
+                "variants": matcher.variants,
+            }
+        )
+    one = Evaluation.side_by_side(found) if len(found) > 1 else next(iter(found.values()))
+    resampled = intervals or "queries"
+    if as_json:
+        result = one.json(resampled) | {"protocol": task.protocol, "about": task.about}
+        if len(found) > 1:
+            less = one.differences(base).json(resampled)["intervals"]
+            result |= {"checkpoints": identities, "compared_with": base, "differences": less}
+        print(json.dumps(result | identities[0] if len(found) == 1 else result))
+        return
+    print(one.table())
+    for sentence in task.about:
+        print(f"\n{task.protocol}: {sentence}")
+    if intervals:
+        print("\n" + one.interval_table(intervals))
+    if len(found) > 1:
+        print("\n" + one.difference_table(base, resampled))
+
+
+def _measured(
+    weights: tuple[Path, ...],
+    networks: tuple[str, ...],
+    device: str,
+    dtype: Any,
+    variants: int | None,
+    validated: bool,
+) -> Iterator[tuple[str, Matcher]]:
+    """Loads, one after the other, the networks that ``evaluate`` is to measure, each with a name of its own."""
+    from model.datasets import read_protocol, subsampled
+    from model.matcher import load
+
+    default = os.environ.get("SBIR_WEIGHTS")
+    files = weights or (() if networks else (Path(default) if default else None,))
+    paths = [default_checkpoint(file) for file in files]
+    names = [path.name for path in paths]
+    for path in paths:
+        name = path.name if names.count(path.name) == 1 else str(path)
+        yield name, load(path, device, None if dtype == "auto" else dtype, variants=variants)
+    for name in networks:
+        # The threshold of diffusion is chosen on the validation classes, if they are there, as for networks that are
+        # trained here.
+        validation = subsampled(read_protocol("val"), 2, 2) if validated else None
+        yield name, clip_matcher(name, validation, device, variants or 1)
+
+
+def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:
+    """Makes a matcher that compares CLIP's own image vectors of sketches and photos, with nothing learned.
+
+    Args:
+        network: "clip:" and a CLIP, as for ``read_clip``.
+        validation: the pictures on which the threshold of diffusion is chosen; None for no diffusion.
+        variants: how often a sketch is encoded.
+
+    Raises ModelError for any other name, and for a CLIP that cannot be had.
+    """
+    from model.evaluation import calibrated
+    from model.matcher import Matcher
+    from model.network import ClipAtConfig, TorchEngine, clip_at_network_from, read_clip
+
+    kind, _, source = network.partition(":")
+    if kind != "clip" or not source:
+        raise ModelError(f"--network {network} is unknown; name clip:MODEL, such as clip:ViT-B-32/laion2b_s34b_b79k")
+    encoder = read_clip(source).encoder
+    config = ClipAtConfig(
+        name=network,
+        vit=encoder.layout,
+        image_size=encoder.image_size,
+        prompts=0,
+        mean=encoder.mean,
+        std=encoder.std,
+    )
+    plain = clip_at_network_from(config, encoder.weights).requires_grad_(False).to(device).eval()
+    if validation is not None:
+        plain, _ = calibrated(plain, validation, methods=("ret",))
+    digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in encoder.weights.values())).hexdigest()
+    return Matcher(TorchEngine(plain.to(device)), digest, variants=variants)
+
+
+@click.command()
+@options.weights
+@options.part
+@option("--count N", "Canvases (50).", int, default=50)
+@option("--seed N", "Of their choice (0).", int, default=0)
+@options.as_json
+@options.data
+def composites(weights: Path | None, split: str, count: int, seed: int, as_json: bool, data: Path | None) -> None:
+    """Measure whether matching patches point at the thing drawn, among four photos on one canvas."""
+    from model.datasets import read_class_folders, read_protocol
+    from model.evaluation import CHANCE, measure_composites
+    from model.matcher import load
+
+    matcher = load(default_checkpoint(weights))
+    corpus = read_protocol(split) if data is None else read_class_folders(data)
+    result = measure_composites(matcher, corpus, count, seed)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(result)))
+        return
+    print(f"{result.composites} composites of {result.classes} classes; by chance {CHANCE:.3f}")
+    for name, interval in (
+        ("best matches in the right quarter", result.right),
+        ("compared tokens in the right quarter", result.tokens),
+        ("composites most matches of which are there", result.most),
+    ):
+        print(f"{name:<44}{interval.value:.3f}  (95%: {interval.low:.3f} to {interval.high:.3f})")
+
+
+@click.command()
+@options.weights
+@options.large
+@option("--split NAME", "everything: classes not trained on (val).", click.Choice(PARTS))
+@options.trained_on
+@options.variants
+@options.as_json
+def guesses(
+    weights: Path | None, protocol: Any, split: str | None, trained_on: str | None, variants: int | None, as_json: bool
+) -> None:
+    """Measure how often the words guessed for sketches are right."""
+    from model.datasets import read_task
+    from model.evaluation import guess_table, measure_guesses
+    from model.matcher import load
+
+    matcher = load(default_checkpoint(weights), variants=variants)
+    found = measure_guesses(matcher, read_task(protocol, split, trained_on))
+    if as_json:
+        print(json.dumps({name: dataclasses.asdict(row) for name, row in found.items()}))
+    else:
+        print(guess_table(found))
+
+
+@click.command(epilog=examples("sketch-search model folders everything --split unseen"))
+@click.argument("out", type=a_path)
+@options.part
+@options.trained_on
+def folders(out: Path, split: str, trained_on: str | None) -> None:
+    """Write the protocol everything as class folders, for a server.
+
+    OUT, a new folder, gets the folders photo, trained and unseen.
+    """
+    from model.datasets import read_task, write_folders
+
+    task = read_task("everything", split, trained_on)
+    write_folders(task, out)
+    print(f"{len(task.corpus.photos):,} photos and {len(task.corpus.sketches):,} sketches are in {out}")
+
+
+COMMANDS = (evaluate, composites, guesses, folders)

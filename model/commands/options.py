@@ -1,0 +1,35 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import click
+
+from model.command_line import a_path, option
+from model.datasets import LARGE_PROTOCOLS, PARTS
+from model.engine import MAX_VARIANTS
+
+BACKBONE = "--backbone FILE|TIMM-TAG"
+
+backbone = option(BACKBONE, "The pretrained ViT: a file or a timm tag.", required=True)
+source = click.argument("source", type=a_path, metavar="IN.safetensors")
+target = click.argument("target", type=a_path, metavar="OUT.safetensors")
+data = option(
+    "--data DIR", "sketch/<class>/* and photo/<class>/* (default: the folder SKETCH_SEARCH_DATA names).", a_path
+)
+word_vectors = option(
+    "--words FILE", "Word vectors for sketch-an-anchor and clip-at (default: those of SKETCH_SEARCH_DATA).", a_path
+)
+weights = option(
+    "--weights FILE", "Checkpoint (default: SBIR_WEIGHTS, else the embedded one).", a_path, envvar="SBIR_WEIGHTS"
+)
+variants = option(
+    "--variants N",
+    "Variants of each sketch that are encoded (as the checkpoint says).",
+    click.IntRange(1, MAX_VARIANTS),
+)
+part = option("--split NAME", f"Classes: {', '.join(PARTS)} (val).", click.Choice(PARTS), default="val")
+large = option(
+    "--protocol NAME", f"{', '.join(LARGE_PROTOCOLS)} (everyday).", click.Choice(LARGE_PROTOCOLS), default="everyday"
+)
+trained_on = option("--trained-on PARTS", "Parts whose fresh pictures are used, such as train+val.")
+as_json = option("--json", "Print JSON instead of tables.", name="as_json")

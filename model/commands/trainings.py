@@ -1,0 +1,99 @@
+"""Commands that train networks, and make what networks need besides: vocabularies, photo sides, tables of papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from model.command_line import a_path, examples, option
+from model.commands import options
+
+
+@click.command(
+    epilog=examples("sketch-search model train paper --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k --until 100")
+)
+@click.argument("recipe", type=a_path)
+@option(options.BACKBONE, "What it starts from: a photo side, a ViT as a file or timm tag, CLIP.", required=True)
+@option("--start FILE", "Two-sided: checkpoint to go on from.", a_path)
+@option("--run DIR", "Default: runs/NAME-OF-RECIPE.", a_path, name="folder")
+@option("--until STEP", "Stop after this step; the next call continues.", int)
+@option("--out OUT.safetensors", "Default: DIR/final.safetensors.", a_path)
+@options.word_vectors
+@option("--device NAME", "Two-sided: cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
+@options.data
+def train(recipe: Path, folder: Path | None, out: Path | None, device: str, **further: Any) -> None:
+    """Train a network, or continue a training.
+
+    RECIPE is a TOML file, or the name of one in recipes/ of this package, such as paper.
+    """
+    from model.network import find_device
+    from model.papers import TRAININGS, Run, check_target, read_recipe
+
+    folder = folder or Path("runs") / recipe.stem
+    target = out or folder / "final.safetensors"
+    # The quick checks come first: preparing many pictures takes minutes, and a training takes hours.
+    read = read_recipe(recipe)
+    check_target(target, folder)
+    run = Run(recipe=recipe, folder=folder, target=target, device=find_device(device), **further)
+    TRAININGS[type(read)](read, run)
+
+
+@click.command()
+@options.source
+@option(options.BACKBONE, "The ViT that says what photos show: a safetensors file or a timm tag.", required=True)
+@option("--recipe RECIPE", "Of the photos (two-sided/shipped).", a_path, default=Path("two-sided/shipped"))
+@options.target
+@options.data
+def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | None) -> None:
+    """Give a checkpoint a vocabulary, to find photos by words."""
+    from model.papers import give_words
+
+    give_words(source, backbone, target, recipe=recipe, data=data)
+
+
+@click.command("photo-side")
+@click.argument("encoder", type=a_path)
+@click.argument("second", type=a_path)
+@options.target
+def photo_side(encoder: Path, second: Path, target: Path) -> None:
+    """Make the photo side that two-sided networks share.
+
+    ENCODER has the weights of the ViT of photos and sketches, under timm's names; SECOND those of the ViT that sees
+    photos alone, with its classifier.
+    """
+    from model.papers import make_photo_side
+
+    make_photo_side(encoder, second, target)
+
+
+@click.command(epilog=examples("sketch-search model table one-budget --budget 2000 --resume"))
+@click.argument("name")
+@options.data
+@option(options.BACKBONE, "The ViT to start from: a file or a timm tag (default: that of SKETCH_SEARCH_DATA).")
+@options.word_vectors
+@option("--budget N", "Pictures that each training sees.", click.IntRange(min=1))
+@option("--row NAME", "This row only (default: all).", name="rows", multiple=True)
+@option("--runs DIR", "Default: runs/tables.", a_path, name="folder", default=Path("runs/tables"))
+@option("--resume", "Go on with trainings that were stopped.")
+@option("--plot FILE.svg", "Draw the table's figure, by matplotlib.", a_path)
+@option("--page PAGE.md", "Write the table between its marks in a page.", a_path)
+@options.as_json
+def table(name: str, budget: int | None, plot: Path | None, page: Path | None, as_json: bool, **further: Any) -> None:
+    """Train and measure the rows of a paper's table.
+
+    NAME is that of a file in recipes/tables of this package, such as one-budget.
+    """
+    from model.papers import TableRun, write_block
+
+    budgeted = f" --budget {budget}" if budget else ""
+    shown = TableRun(budget=budget, **further).run(name, f"python -m model table {name}{budgeted}")
+    print(shown.json() if as_json else shown.markdown())
+    if page:
+        write_block(page, name, shown.markdown())
+    if plot:
+        shown.plot(plot)
+
+
+COMMANDS = (train, words, photo_side, table)

@@ -1,0 +1,226 @@
+"""Declares the commands of `sketch-search`. What they need is imported as they run: help is shown at once."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from indexer.commands import index
+from model.command_line import Group, a_folder, a_path, before, examples, option, run
+from model.commands import model
+from model.errors import Refusal
+from model.terminal import printable
+from service import PROGRAM
+
+if TYPE_CHECKING:
+    from service.schemas import PictureKind
+    from service.settings import Settings
+
+# The committed document. A test compares it with what the routes say.
+OPENAPI = Path(__file__).parent.parent / "http" / "openapi.json"
+_INDEX = functools.partial(option, "--index DIR", "Folder of the index (in the platform's data folder).", a_path)
+_WEIGHTS = functools.partial(option, "--weights FILE", "Checkpoint, a safetensors file (the embedded one).", a_path)
+_DEVICE = functools.partial(option, "--device NAME", "auto, cpu or cuda (auto).", click.Choice(("auto", "cpu", "cuda")))
+_PORT = option("--port N", "Port to listen on (8000); 0 takes any free one.", int)
+_YES_NO = click.Choice(("yes", "no"))
+_EPILOG = f"""{
+    examples(
+        "sketch-search ~/Pictures --open      index it, serve it, open the page",
+        "sketch-search --port 8080            serve what was indexed before",
+        "sketch-search search cat.png --k 5   search without the page",
+        "sketch-search index add ~/More       have one more folder in the index",
+    )
+}
+
+A folder named like a command is written with its path: ./search. Every setting is an environment variable, too:
+SBIR_HOST, SBIR_PORT, SBIR_INDEX and so on."""
+
+
+class _Application(Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            from pydantic import ValidationError
+
+            from service.schemas import describe_problems
+
+            if isinstance(error, ValidationError):
+                raise Refusal(describe_problems(error.errors())) from error
+            raise
+
+
+def _commands() -> Iterable[click.Command]:
+    return (serve, search, explain, index, model, demo, openapi)
+
+
+@click.group(
+    cls=_Application,
+    load=_commands,
+    default="serve",
+    subcommand_metavar="[FOLDER ...] | COMMAND ...",
+    epilog=_EPILOG,
+)
+@_INDEX()
+@_WEIGHTS()
+@_DEVICE()
+@click.pass_context
+def application(context: click.Context, /, **given: Any) -> None:
+    """Draw something, find the photos of it. FOLDERs are indexed, then served."""
+    if context.invoked_subcommand == "model" and any(given.values()):
+        raise click.UsageError("model is a program of its own: write its options behind its name.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command, and returns the exit code. arguments: None for those of this process."""
+    return run(application, arguments, PROGRAM)
+
+
+def _with_settings(*further: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Gives a command the options that may stand before it, too, and makes settings of these and ``further`` ones."""
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        @_INDEX(default=before("index"))
+        @_WEIGHTS(default=before("weights"))
+        @_DEVICE(default=before("device"))
+        @functools.wraps(command)
+        def called(**options: Any) -> Any:
+            given = {name: options.pop(name) for name in ("index", "weights", "device", *further)}
+            return command(_settings(**given), **options)
+
+        return called
+
+    return decorated
+
+
+def _settings(**given: Any) -> Settings:
+    """Returns the settings of the environment, but for those that are given. Raises pydantic's ValidationError."""
+    from service.settings import Settings
+
+    settings = Settings(**{name: value for name, value in given.items() if value not in (None, ())})
+    if settings.threads is not None:
+        from model.engine import set_threads
+
+        # For the whole process, so that the program decides it, and no library.
+        set_threads(settings.threads)
+    return settings
+
+
+@click.command(epilog=examples("sketch-search ~/Pictures --open", "sketch-search serve --port 8080"))
+@click.argument("folders", type=a_folder, nargs=-1, metavar="[FOLDER]...")
+@option("--ray ADDRESS", "Search shards by this Ray cluster: auto, local or HOST:PORT.")
+@option("--shards DIR...", "With --ray: the shards of the index.", a_path, multiple=True)
+@option("--replicas N", "With --ray: copies of each shard (1).", int)
+@option("--open", "Open the page in a browser.", name="browser")
+@option("--host ADDRESS", "Address to listen on (127.0.0.1).")
+@_PORT
+@_with_settings("ray", "shards", "replicas", "host", "port")
+def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> int:
+    """Index FOLDERs, if any, and serve them (the default)."""
+    from service.commands.serve import serve
+
+    return serve(settings, folders, browser=browser)
+
+
+@click.command(epilog=examples("sketch-search search cat.png --k 10", "sketch-search search - --json < cat.png"))
+@click.argument("sketch", required=False)
+# All values are texts: they are checked like the query of an HTTP request, and refused with the same sentences.
+@option("--k N", "Results wanted, photos or kinds (20).")
+@option("--offset N", "Results to skip (0).")
+@option("--quality NAME", "fast: by vectors alone; good; or best: every photo is scored (good).")
+@option("--nprobe N", "Open so many clusters at least, or all for the exhaustive search.")
+@option("--method NAME", "rn, ret, fused, clip or auto (auto).")
+@option("--rerank N", "Photos that the relation network scores (96 or 192).")
+@option("--variants N", "Variants of the sketch that are encoded, 1 to 3 (3).")
+@option("--diffuse yes|no", "Photos that look alike share their scores.", _YES_NO)
+@option("--budget-ms MS", "Score no further photos after so many milliseconds.")
+@option("--view NAME", "photos; kinds: look-alikes together; or auto (photos).")
+@option("--fold yes|no", "Near duplicates, as bursts are, become one result (no).", _YES_NO)
+@option("--like PHOTO", "A photo that is wanted: path or id; repeatable.", multiple=True)
+@option("--unlike PHOTO", "One that is not, with its kind; repeatable.", multiple=True)
+@option("--text WORD", "Find what this word names; by CLIP, any text.")
+@option("--photo", "The image is a photo: find what looks like it.", str, name="kind", flag_value="photo")
+@option("--folder PATH", "Only photos below it, as results show it; repeatable.", multiple=True)
+@option("--after DAY", "Only photos taken on 2023-01-31 or later.")
+@option("--before DAY", "Only photos taken on this day or earlier.")
+@option("--json", "Print what POST /search answers.", name="as_json")
+@option("--no-server", "Do not ask a server of this index that runs here.")
+@_with_settings()
+def search(settings: Settings, sketch: str | None, as_json: bool, no_server: bool, **asked: Any) -> int:
+    """Search once, by a server of the index if one runs here.
+
+    SKETCH is an image file or - for standard input; none is needed with --like or --text.
+    """
+    from service.commands.search import search
+    from service.schemas import SearchQuery
+
+    like, unlike = asked.pop("like"), asked.pop("unlike")
+    if sketch is None and not like and asked["text"] is None:
+        raise click.UsageError("Missing argument 'SKETCH', or --like PHOTO, or --text WORD.")
+    query = SearchQuery.model_validate({name: value for name, value in asked.items() if value not in (None, ())})
+    return search(settings, sketch, query, like=like, unlike=unlike, as_json=as_json, server=not no_server)
+
+
+@click.command(
+    epilog=examples(
+        "sketch-search explain cat.png -o why",
+        "sketch-search explain cat.png a.jpg b.jpg -o why",
+        "sketch-search explain a.jpg b.jpg --like cats/3.jpg -o why",
+    )
+)
+@click.argument("pictures", type=a_path, nargs=-1, metavar="[SKETCH] [PHOTO]...")
+@option("--like PHOTO", "Why they are like this photo of the index: path or id.")
+@option("--photo", "The image is a photo: why they are like it.", str, name="kind", flag_value="photo")
+@option("-o --output DIR", "Folder for the files.", a_path, required=True)
+@_with_settings()
+def explain(
+    settings: Settings, pictures: Sequence[Path], like: str | None, kind: PictureKind | None, output: Path
+) -> int:
+    """Write why photos match a sketch, or are like a photo, as pictures and JSON.
+
+    Without PHOTOs these are the best of the index; without a SKETCH, but with --like, all files are PHOTOs.
+    """
+    from service.commands.explain import explain
+
+    if like is not None and kind is not None:
+        raise click.UsageError("--photo says what the image is, and with --like there is none: leave one of them out.")
+    if like is None and not pictures:
+        raise click.UsageError("Missing argument 'SKETCH', or --like PHOTO.")
+    sketch, photos = (None, pictures) if like is not None else (pictures[0], pictures[1:])
+    return explain(settings, sketch, photos, output, like=like, kind=kind or "sketch")
+
+
+@click.command(epilog=examples("sketch-search demo try-it", "sketch-search demo try-it --photos ~/Pictures"))
+@click.argument("folder", type=a_path, metavar="DIR")
+@option("--photos FOLDER", "Photos to index instead of the sample gallery.", a_path)
+@_PORT
+@_WEIGHTS(default=before("weights"))
+def demo(folder: Path, photos: Path | None, port: int | None, weights: Path | None) -> int:
+    """Index a sample gallery, serve it, search it once.
+
+    DIR keeps the gallery and its index.
+    """
+    from service.commands.demo import demo
+
+    return demo(_settings(weights=weights, port=port), folder, photos)
+
+
+@click.command(epilog=examples("sketch-search openapi --output api.json"))
+@option("--output FILE", "File to write it to (standard output).", a_path)
+def openapi(output: Path | None) -> None:
+    """Print the OpenAPI document of the HTTP API."""
+    from service.http import create_app
+    from service.settings import Settings
+
+    # The defaults, whatever the environment says.
+    text = json.dumps(create_app(Settings.model_construct()).openapi(), indent=2)
+    if output is None:
+        print(text)
+    else:
+        output.write_text(text + "\n", encoding="utf-8")
+        print(printable(str(output)))
