@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from model.errors import Refusal
+from model.terminal import printable
 from service.schemas import (
     ClusterResponse,
     ErrorResponse,
@@ -30,16 +32,25 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 
 
+#: The most bytes of an answer, unless the caller says otherwise.
+MAX_BYTES = 64 << 20
+# Values of an answer. An explanation of twelve photos has some hundred thousand; each that is wrong costs 400 bytes.
+_MAX_VALUES = 1_000_000
+# Characters of what a server says that an error repeats. Its sentences are shorter.
+_MAX_TOLD = 1000
+
+
 class ServiceError(Refusal):
     """The server refused, or failed.
 
     Attributes:
-        code: as the server said it, or "unexpected_answer" where the answer is not one of this API.
-        message, request_id: as the server said them.
+        code: from the server; "unexpected_answer" if the answer is not one of this API, "too_large" if it is too large.
+        message, request_id: from the server, in printable characters and cut to 1,000.
         status: the HTTP status.
     """
 
     def __init__(self, code: str, message: str, request_id: str, status: int) -> None:
+        code, message, request_id = (printable(text[:_MAX_TOLD]) for text in (code, message, request_id))
         super().__init__(f"{message} ({status} {code}, request {request_id})")
         self.code = code
         self.message = message
@@ -50,11 +61,15 @@ class ServiceError(Refusal):
 class Client:
     """A connection to one server. It is a context manager, and threads may share it.
 
-    All methods raise ServiceError for an answer that is not a success, and ConnectionError where none comes.
+    All methods raise ServiceError for an answer that is not a success or too large, and ConnectionError if none comes.
     """
 
     def __init__(
-        self, base_url: str = "http://127.0.0.1:8000", api_key: str | None = None, timeout: float = 60.0
+        self,
+        base_url: str = "http://127.0.0.1:8000",
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         """Sends nothing yet.
 
@@ -62,13 +77,24 @@ class Client:
             base_url: of the server; with a token where the server has printed it so.
             api_key: the server's key, where it has one.
             timeout: seconds without any progress after which a request is given up.
+            max_bytes: the most bytes of an answer that are taken; ServiceError for more.
+
+        Raises ValueError: the URL is none, or the key has line breaks or other control characters.
         """
-        place = httpx.URL(base_url)
-        headers = {} if api_key is None else {"X-API-Key": api_key}
-        if "token" in place.params:
-            headers["X-SBIR-Token"] = place.params["token"]
+        try:
+            place = httpx.URL(base_url)
+        except httpx.InvalidURL as error:
+            raise ValueError(f"{base_url!r} is no address of a server, such as http://127.0.0.1:8000") from error
+        headers = {b"Accept-Encoding": b"identity"}
+        for name, secret in ((b"X-API-Key", api_key), (b"X-SBIR-Token", place.params.get("token"))):
+            if secret is None:
+                continue
+            if not secret.isprintable():
+                raise ValueError("the key or the token has a character that cannot be sent, such as a line break")
+            headers[name] = secret.encode()
         # A proxy that the environment names could not reach this machine's own addresses.
         direct: dict[str, httpx.BaseTransport | None] = {"all://127.0.0.1": None, "all://localhost": None}
+        self._max_bytes = max_bytes
         self._http = httpx.Client(base_url=place.copy_with(query=None), headers=headers, timeout=timeout, mounts=direct)
 
     def search(
@@ -148,33 +174,48 @@ class Client:
     ) -> None:
         self.close()
 
-    def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def _answer(self, method: str, path: str, **options: Any) -> _Answer:
         """Sends a request, with the options of httpx, and returns its answer, which is a success."""
+        content = bytearray()
         try:
-            response = self._http.request(method, path, **options)
+            with self._http.stream(method, path, **options) as response:
+                # As it comes: unpacked, a small answer could be of any size.
+                for piece in response.iter_raw():
+                    content += piece
+                    if len(content) > self._max_bytes:
+                        raise _broken(
+                            response,
+                            "too_large",
+                            f"answers with more than {self._max_bytes} bytes; if that "
+                            "is as it should be, raise max_bytes",
+                        )
         except httpx.TransportError as error:
-            raise ConnectionError(f"no server answers at {self._http.base_url}: {error}") from error
+            raise ConnectionError(f"no server answers at {self._http.base_url}: {printable(str(error))}") from error
         if response.is_success:
-            return response
-        try:
-            detail = ErrorResponse.model_validate_json(response.content).error
-        except ValidationError:
-            raise _unexpected(response) from None
+            return _Answer(response, bytes(content))
+        detail = self._model(ErrorResponse, _Answer(response, bytes(content))).error
         raise ServiceError(detail.code, detail.message, detail.request_id, response.status_code)
 
     @staticmethod
-    def _model(kind: type[M], response: httpx.Response) -> M:
+    def _model(kind: type[M], answer: _Answer) -> M:
+        response, content = answer
+        if content.count(b",") > _MAX_VALUES:
+            raise _broken(response, "too_large", f"answers with more than {_MAX_VALUES} values")
         try:
-            return kind.model_validate_json(response.content)
-        except ValidationError as error:
-            raise _unexpected(response) from error
+            # By Python's parser: pydantic's own copies the whole document for each of its errors.
+            return kind.model_validate(json.loads(content))
+        except (ValueError, RecursionError) as error:
+            raise _broken(response, "unexpected_answer", "does not answer like this API") from error
 
 
-def _unexpected(response: httpx.Response) -> ServiceError:
+class _Answer(NamedTuple):
+    response: httpx.Response
+    content: bytes
+
+
+def _broken(response: httpx.Response, code: str, problem: str) -> ServiceError:
     request_id = response.headers.get("x-request-id", "-")
-    return ServiceError(
-        "unexpected_answer", f"{response.url} does not answer like this API.", request_id, response.status_code
-    )
+    return ServiceError(code, f"{response.url} {problem}.", request_id, response.status_code)
 
 
 def as_bytes(sketch: str | os.PathLike[str] | bytes | Image.Image) -> bytes:

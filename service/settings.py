@@ -168,6 +168,14 @@ class Settings(BaseSettings):
     def _split_names(cls, value: Any) -> Any:
         return _split(value, _NAME)
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "null" in value:
+            # Every page in a sandbox has it.
+            raise ValueError("'null' is the origin of any page that hides its own; name the origins, or '*' for all")
+        return value
+
     @field_validator("allowed_hosts")
     @classmethod
     def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:

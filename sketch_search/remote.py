@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.client import Client
+from service.client import MAX_BYTES, Client
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
 from sketch_search.answers import Searches
 
@@ -13,9 +13,15 @@ class Remote(Searches):
     What the server refuses is a ``Refusal`` with its sentence; ConnectionError says that no server answers.
     """
 
-    def __init__(self, url: str = "http://127.0.0.1:8000", api_key: str | None = None, timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
         """Sends nothing yet; the arguments are those of ``service.client.Client``."""
-        self.client = Client(url, api_key, timeout)
+        self.client = Client(url, api_key, timeout, max_bytes)
 
     def close(self) -> None:
         """Closes the connections."""

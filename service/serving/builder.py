@@ -61,13 +61,17 @@ class Builder:
             raise BadInvocation(
                 "The page indexes folders of this machine; for a server, run `sketch-search index URL`."
             )
+        if folder is not None and "\0" in folder:
+            raise BadInvocation("The folder's name has a NUL in it, as no file can have; write it without.")
         index = index_path(self._settings)
-        named = () if folder is None else (expanded(folder),)
         try:
+            named = () if folder is None else (expanded(folder),)
             added = bool(indexed_folders(index))
             _request(named, added=added).check(index)
         except IndexRefused as error:
             raise NotReady(str(error)) from error
+        except OSError as error:  # no such home folder, or a name that is too long
+            raise BadInvocation(str(error)) from error
         for place in named:
             _check_whole(place)
             if place.is_dir():  # and no album, which is a ZIP file

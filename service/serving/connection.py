@@ -155,6 +155,14 @@ class Framing:
         self._barren = 0
 
 
+class _WithoutTrailers(HttpToolsProtocol):
+    """Drops the headers behind a body in chunks, which uvicorn adds to those of the request."""
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self.headers = []
+
+
 class Connection(asyncio.Protocol):
     """Closes a connection whose client keeps the server waiting for HEAD_SECONDS, however many bytes trickle.
 
@@ -178,7 +186,7 @@ class Connection(asyncio.Protocol):
         """``crowd``: all connections of the server. ``given``: what uvicorn gives to a protocol."""
         self._crowd = crowd
         # The protocol copies its state into the scope of each request.
-        self._inner = HttpToolsProtocol(**{**given, "app_state": {**given["app_state"], "connection": self}})
+        self._inner = _WithoutTrailers(**{**given, "app_state": {**given["app_state"], "connection": self}})
         self._framing = Framing()
         self._loop = asyncio.get_running_loop()
         self._deadline: asyncio.TimerHandle | None = None

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,7 @@ from service.commands import main
 from service.schemas.query import SearchQuery
 from service.schemas.search import SearchResponse
 from service.settings import Settings
+from tests.patience import join
 from tests.pictures import encoded
 from tests.service.served import served
 from tests.service.small_gallery import PHOTOS, draw_sketch
@@ -185,6 +191,86 @@ def test_the_client_sends_the_api_key(settings: Settings) -> None:
             assert client.info().ready
         with Client(server.url, api_key="another") as client, pytest.raises(ServiceError, match="401 unauthorized"):
             client.info()
+
+
+@contextmanager
+def answering(body: bytes, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Iterator[str]:
+    """A server that gives everybody this answer, as one of somebody else may."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in headers:
+                self.send_header(name, value)
+            self.end_headers()
+            with suppress(ConnectionError):
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Prints nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            join(thread)
+
+
+def test_the_client_takes_no_more_of_an_answer_than_it_says() -> None:
+    with answering(bytes(5000)) as url:
+        with Client(url, max_bytes=4999) as client, pytest.raises(ServiceError, match="raise max_bytes") as refused:
+            client.photo(1)
+        assert refused.value.code == "too_large"
+        with Client(url, max_bytes=5000) as client:
+            assert client.photo(1) == bytes(5000)
+
+
+def test_an_answer_that_was_packed_unasked_is_not_unpacked() -> None:
+    packed = gzip.compress(bytes(10_000_000))
+    with answering(packed, headers=(("Content-Encoding", "gzip"),)) as url, Client(url) as client:
+        assert client.photo(1) == packed
+        with pytest.raises(ServiceError, match="does not answer like this API"):
+            client.info()
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(b"[" * 100_000, "unexpected_answer"), (b'{"ready":[' + b"0," * 1_000_001 + b"0]}", "too_large")],
+    ids=["deep", "wide"],
+)
+def test_an_answer_that_would_take_much_memory_is_not_parsed(body: bytes, code: str) -> None:
+    with answering(body) as url, Client(url) as client, pytest.raises(ServiceError) as refused:
+        client.info()
+    assert refused.value.code == code
+
+
+def test_what_a_server_says_moves_no_cursor() -> None:
+    said = {"code": "\x1b[2J", "message": "gone \u202e\x9b" + "x" * 100_000, "request_id": "\n"}
+    answer = json.dumps({"error": said}).encode()
+    with answering(answer, 500) as url, Client(url) as client, pytest.raises(ServiceError) as refused:
+        client.info()
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 2000
+    assert refused.value.message.startswith("gone \\u202e\\x9bxxx")
+
+
+def test_a_key_in_any_script_is_sent_and_one_that_cannot_be_is_refused(settings: Settings) -> None:
+    with served(settings, api_key=SecretStr("ключ")) as server:
+        with Client(server.url, api_key="ключ") as client:
+            assert client.info().ready
+        for key in ("a\nb", "a\0", "\udc80"):
+            with pytest.raises(ValueError, match="such as a line break") as refused:
+                Client(server.url, api_key=key)
+            assert key not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["http://[::", "http://a:b", "http://\0/"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="no address of a server"):
+        Client(url)
 
 
 def test_where_no_server_answers_its_address_is_told() -> None:

@@ -96,6 +96,9 @@ def test_folders_are_listed_to_those_who_may_have_them_indexed(settings: Setting
         ("file.txt", "is not a folder"),
         ("refused", "cannot be read"),
         ("index", "lies inside the index"),
+        ("~nosuch/x", "no home folder"),
+        ("nul\0", "has a NUL"),
+        ("x" * 300, "too long"),
     ],
 )
 def test_a_folder_that_cannot_be_indexed_is_refused_at_once(
@@ -106,7 +109,7 @@ def test_a_folder_that_cannot_be_indexed_is_refused_at_once(
     (tmp_path / "index").mkdir()
     refuse_listing(monkeypatch, tmp_path / "refused")
     with empty(settings, tmp_path / "index") as http:
-        answer = http.post("/build", params={"folder": str(tmp_path / folder)})
+        answer = http.post("/build", params={"folder": folder if "~" in folder else str(tmp_path / folder)})
         assert error(answer) == (422, "bad_parameter")
         assert said in answer.json()["error"]["message"]
         assert http.get("/info").json()["build"] is None

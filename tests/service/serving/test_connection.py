@@ -167,6 +167,14 @@ def test_what_costs_more_than_it_should_is_hardly_looked_at(server: Served, sent
     assert httpx.get(f"{server.url}/healthz", timeout=PATIENCE).status_code == 200
 
 
+def test_headers_behind_a_body_are_dropped(server: Served) -> None:
+    trailers = b"X-Request-ID: of-a-trailer\r\nX-SBIR-Token: %b\r\n" % server.app.state.token.encode()
+    sent = b"POST /photos/1/reveal HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n" + CLOSE
+    answer = plain_http(server, sent + b"\r\n1\r\nx\r\n0\r\n" + trailers + b"\r\n")
+    assert status(answer) == 403
+    assert b"of-a-trailer" not in answer
+
+
 def test_chunks_of_an_ordinary_size_are_taken_in_any_number() -> None:
     framing = Framing()
     framing.feed(CHUNKED)
