@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.message import Message
-from email.parser import HeaderParser
 
 from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import BadUpload, BrokenUpload, QueueFull, UploadTooLarge
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
-# The most bytes of a content type, and of the headers of a part: their parser may look at each byte many times.
-MOST_HEADER = 1024
+# The most bytes of a content type, and of each header of a part.
+MAX_HEADER = 1024
 # RFC 2046 allows 70; some clients take more.
-MOST_BOUNDARY = 256
-# The delimiters that are looked for: two files and what ends them, so that the answer can name what does not belong.
-MOST_DELIMITERS = 3
+MAX_BOUNDARY = 256
 _ALONE = "send one sketch, as the file field 'file' or as the raw request body; parameters go into the query."
 # After which a client whose sketch gave way may try again.
 RETRY_SECONDS = 1
@@ -125,33 +123,40 @@ class Uploads:
 
 
 class Form:
-    """A multipart form that should hold one file, in the field ``file``.
-
-    Its bytes are searched for the boundary as they arrive, each only once; nothing else of them is looked at but the
-    few lines before the file.
-    """
+    """A multipart form that should hold one file, in the field ``file``. It is taken apart while it arrives."""
 
     def __init__(self, content_type: str) -> None:
-        """Raises BrokenUpload where this content type, of a form, names no boundary."""
-        boundary = _parameters(f"Content-Type: {content_type}").get_param("boundary")
-        if not isinstance(boundary, str) or not 0 < len(boundary) <= MOST_BOUNDARY:
+        """Raises BrokenUpload if this content type, of a form, names no boundary."""
+        boundary = _parameters(content_type).get(b"boundary", b"")
+        if not 0 < len(boundary) <= MAX_BOUNDARY:
             raise BrokenUpload("The form has no boundary that could be its parts'.")
-        self._delimiter = b"\r\n--" + boundary.encode("latin-1", "replace")
-        # The parser expects the end of a line before each delimiter, so the first one gets one, too.
-        self._bytes = bytearray(b"\r\n")
-        self._found: list[int] = []
-        self._searched = 0
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._check,
+                "on_part_data": lambda data, start, end: self._file.extend(memoryview(data)[start:end]),
+                "on_end": self._end,
+            },
+            max_header_size=MAX_HEADER,
+        )
+        self._name, self._value, self._file = bytearray(), bytearray(), bytearray()
+        self._parts, self._ended = 0, False
+        self._disposition = ""
+        self._problem: BadUpload | BrokenUpload | None = None
 
     def add(self, piece: bytes) -> None:
-        """Take a piece of the body. Raises BadUpload where the form has too many parts."""
-        self._bytes += piece
-        while (place := self._bytes.find(self._delimiter, self._searched)) >= 0:
-            if len(self._found) == MOST_DELIMITERS:
-                raise BadUpload(f"The form has parts that are not taken; {_ALONE}")
-            self._found.append(place)
-            self._searched = place + len(self._delimiter)
-        # The next piece may bring the rest of a delimiter.
-        self._searched = max(self._searched, len(self._bytes) - len(self._delimiter) + 1)
+        """Take a piece of the body."""
+        if self._problem is None:
+            try:
+                self._parser.write(piece)
+            except FormParserError:
+                self._problem = BrokenUpload("The form does not parse.")
+            except (BadUpload, BrokenUpload) as problem:
+                self._problem = problem
 
     def file(self) -> bytes:
         """Returns the file, once all of the body is here.
@@ -160,37 +165,41 @@ class Form:
             BrokenUpload: the form is cut short, or does not parse.
             BadUpload: it has anything else than that file, or nothing.
         """
-        after = [bytes(self._bytes[place + len(self._delimiter) :][:2]) for place in self._found]
-        if not after or self._found[0] != 0 or b"--" not in after:
-            raise BrokenUpload("The form is cut short, or does not begin with its boundary.")
-        parts = after.index(b"--")
-        if any(mark != b"\r\n" for mark in after[:parts]):
-            raise BrokenUpload("The form does not parse.")
-        if not parts:
+        if self._problem is not None:
+            raise self._problem
+        if not self._ended:
+            raise BrokenUpload("The form is cut short.")
+        if not self._parts:
             raise BadUpload(f"The form is empty; {_ALONE}")
-        files = [self._part(number) for number in range(parts)]
-        if len(files) > 1:
-            raise BadUpload(f"The form has a second field 'file'; {_ALONE}")
-        return files[0]
+        return bytes(self._file)
 
-    def _part(self, number: int) -> bytes:
-        """Returns the content of a part. Raises BrokenUpload; BadUpload if it is no file in the field ``file``."""
-        start = self._found[number] + len(self._delimiter) + 2
-        blank = self._bytes.find(b"\r\n\r\n", start - 2, start + MOST_HEADER)
-        if not 0 <= blank <= self._found[number + 1]:
-            raise BrokenUpload("The form does not parse.")
-        head = _parameters(self._bytes[start:blank].decode("latin-1"))
-        name = head.get_param("name", header="content-disposition")
-        if name != "file":
-            told = name.encode("latin-1", "replace").decode(errors="replace") if isinstance(name, str) else ""
-            raise BadUpload(f"The form has a part {told[:64]!r} that is not taken; {_ALONE}")
-        if head.get_param("filename", header="content-disposition") is None:
+    def _begin(self) -> None:
+        self._parts += 1
+        self._disposition = ""
+
+    def _end_header(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self._disposition = self._value.decode("latin-1")
+        self._name.clear()
+        self._value.clear()
+
+    def _check(self) -> None:
+        """Raises BadUpload if the part that begins is not the file."""
+        given = _parameters(self._disposition)
+        name = given.get(b"name", b"")
+        if name != b"file":
+            raise BadUpload(f"The form has a part {name.decode(errors='replace')[:64]!r} that is not taken; {_ALONE}")
+        if b"filename" not in given:
             raise BadUpload(f"The form has no upload in its field 'file'; {_ALONE}")
-        return bytes(self._bytes[blank + 4 : self._found[number + 1]])
+        if self._parts > 1:
+            raise BadUpload(f"The form has a second field 'file'; {_ALONE}")
+
+    def _end(self) -> None:
+        self._ended = True
 
 
-def _parameters(head: str) -> Message:
-    """Returns some header lines, taken apart. Raises BrokenUpload where they are too long to be what they should be."""
-    if len(head) > MOST_HEADER:
+def _parameters(header: str) -> dict[bytes, bytes]:
+    """Returns the parameters of a header. Raises BrokenUpload if it is too long to be what it should be."""
+    if len(header) > MAX_HEADER:
         raise BrokenUpload("The form has a header that is too long.")
-    return HeaderParser().parsestr(head)
+    return parse_options_header(header)[1]
