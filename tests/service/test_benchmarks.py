@@ -123,10 +123,9 @@ def test_what_it_costs_is_measured_by_the_programs_themselves(tmp_path: Path, mo
     for program in (costs.IMPORT, "`sketch-search index`, 8 photos", "`sketch-search search`, no server"):
         assert number(rows[program], "CPU seconds") > 0
         assert number(rows[program], "MiB of memory") > 20
-    encode, whole = (
-        number(rows[f"a search of that server, {part}"], "seconds") for part in ("to encode the sketch", "in all")
-    )
-    assert 0 < encode < whole
+    three, one = ("a sketch in three variants", "a sketch in one variant")
+    assert number(rows[f"{three}, encoded by that server"], "seconds") > 0
+    assert number(rows[f"{one}, encoded by that server"], "seconds") > 0
 
 
 @needs_browser
