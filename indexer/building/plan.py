@@ -78,7 +78,7 @@ class LiveState:
         manifest, new_numbers = generation.manifest, {str(root.folder): number for number, root in enumerate(roots)}
         numbers = [new_numbers.get(str(root.folder)) for root in live_roots(manifest, moved)]
         with generation.open_catalog() as catalog:
-            before, removals, drift = catalog.files(), catalog.removals(), catalog.drift()
+            before, removals, drift = [*catalog.files()], catalog.removals(), catalog.drift()
         files: list[GalleryFile] = []
         contents: dict[str, IndexedContent] = {}
         days: dict[str, date | None] = {}

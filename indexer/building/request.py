@@ -14,6 +14,7 @@ from indexer.store import (
     EMBEDDINGS_FILE,
     VECTORS_FILE,
     Address,
+    Catalog,
     FileStamp,
     Folder,
     GalleryFile,
@@ -28,7 +29,6 @@ from indexer.store import (
     live_generation_if_any,
     locate,
     name_of_text,
-    read_catalog,
     read_manifest,
     readable_generations,
     resolve_roots,
@@ -166,8 +166,8 @@ def _next_id(folder: IndexFolder) -> int:
     for name in folder.generations():
         with suppress(IndexRefused):
             found.append(read_manifest(folder.generation(name) / "manifest.json").next_id)
-        with suppress(IndexRefused):
-            found += [file.id + 1 for file in read_catalog(folder.generation(name) / CATALOG_FILE)]
+        with suppress(IndexRefused), Catalog(folder.generation(name) / CATALOG_FILE) as catalog:
+            found.append(catalog.last_id() + 1)
     return max(found)
 
 

@@ -37,7 +37,6 @@ from indexer.store import (
     RowArrays,
     content_columns,
     file_of_columns,
-    has_schema,
     make_folder,
     normalised,
     quantised,
@@ -162,12 +161,20 @@ def _opened(folder: Path, complete: bool) -> sqlite3.Connection:
         return sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
     make_folder(folder, to_work_in=True)
     database = sqlite3.connect(path)
-    if not has_schema(database, _SCHEMA):
+    if _tables(database) != {"arrays", "rows", "files"}:
         database.close()
         path.unlink()
         database = sqlite3.connect(path)
         database.executescript(_SCHEMA)
     return database
+
+
+def _tables(database: sqlite3.Connection) -> set[str]:
+    """Returns the names of all tables, views and triggers; none if the file is damaged."""
+    try:
+        return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type != 'index'")}
+    except sqlite3.DatabaseError:
+        return set()
 
 
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from indexer.building.plan import LiveState, members_by_cluster, shown_ids
 from indexer.store import (
     CATALOG_FILE,
-    PRECISION,
+    CLUSTERS_FILE,
     Centroids,
     Counts,
     Drift,
@@ -43,9 +43,9 @@ from indexer.store import (
     told_if_unwritable,
     trained,
     training_points,
+    write_array,
     write_atomically,
     write_catalog,
-    write_centroids,
     write_segment,
     write_vectors,
 )
@@ -189,7 +189,7 @@ class GenerationWriter:
             shutil.rmtree(working, ignore_errors=True)
             working.mkdir()
             write_catalog(working / CATALOG_FILE, self._files, self._contents.removals, self._drift())
-            write_centroids(working / "clusters.faiss", self._clustering.centroids)
+            write_array(working / CLUSTERS_FILE, self._clustering.centroids)
             self._centroids().write(working)
             self._write_vectors(working)
             manifest = self._manifest(working)
@@ -209,7 +209,6 @@ class GenerationWriter:
             **contents.origin.model_dump(),
             generation=generation_name(self._number),
             previous=live.generation.name if live.generation else None,
-            dtype=self._segments[-1].dtype,
             embedder=contents.embedder,
             roots=tuple(RootEntry(name=root.name, path=str(root.folder)) for root in contents.roots),
             counts=Counts(
@@ -239,7 +238,7 @@ class GenerationWriter:
         shutil.rmtree(final, ignore_errors=True)
         os.replace(working, final)
         sync_folder(self._folder.segments)
-        return SegmentEntry(id=self._new_segment, rows=len(self._to_write), dtype=PRECISION, files=files)
+        return SegmentEntry(id=self._new_segment, rows=len(self._to_write), files=files)
 
     def _write_vectors(self, working: Path) -> None:
         """Writes the places of all rows of the generation, and their vectors in that order."""

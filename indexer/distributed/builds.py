@@ -46,6 +46,7 @@ from indexer.distributed.workers import (
 )
 from indexer.errors import BadInvocation
 from indexer.store import (
+    CLUSTERS_FILE,
     MOST_ID,
     MOST_SHARDS,
     Drift,
@@ -63,9 +64,9 @@ from indexer.store import (
     make_folder,
     open_generation,
     told_if_unwritable,
+    write_array,
     write_atomically,
     write_catalog,
-    write_centroids,
 )
 from model.engine import default_checkpoint
 from model.terminal import installed_version
@@ -310,9 +311,9 @@ class RaySite:
 
     def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
         """Has workers find the nearest centroids."""
-        path = self._slices.folder / "centroids.faiss"
+        path = self._slices.folder / "centroids.npy"
         with told_if_unwritable(path):
-            write_centroids(path, centroids)
+            write_array(path, centroids)
         self._progress.start("clustering", len(refs))
         found = np.empty(len(refs), np.int64)
 
@@ -348,9 +349,9 @@ class RaySite:
         next_id = max(decision.live.next_id, *(file.id + 1 for file in contents.entries))
         check_ids(next_id)
         check_shards(decision.shards, cells, "clusters: a shard holds whole ones")
-        path = self._slices.folder / "clusters.faiss"
+        path = self._slices.folder / CLUSTERS_FILE
         with told_if_unwritable(path):
-            write_centroids(path, clustering.centroids)
+            write_array(path, clustering.centroids)
         self._progress.start("writing", len(ids))
         written: list[ShardEntry] = []
 

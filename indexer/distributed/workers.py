@@ -37,8 +37,8 @@ from indexer.store import (
     ShardsFolder,
     assign,
     clean_shard,
+    map_array,
     open_generation,
-    read_centroids,
     shard_name,
 )
 from model.engine import default_checkpoint, set_threads
@@ -194,7 +194,7 @@ def assign_rows(
 @lru_cache(maxsize=1)
 def _centroids(path: Path, count: int, build: str) -> npt.NDArray[np.float32]:
     """Reads the centroids in a file. build: names the build, since the files of all builds have the same name."""
-    return read_centroids(path, count)
+    return map_array(path, (count, None))
 
 
 def write_shard(
@@ -224,7 +224,7 @@ def write_shard(
         present = sorted({indexed.cluster for indexed in placed.values()})
         own = {cluster: position for position, cluster in enumerate(present)}
         clustering = Clustering(
-            read_centroids(centroids, clusters)[np.array(present)],
+            map_array(centroids, (clusters, None))[np.array(present)],
             {content: own[indexed.cluster] for content, indexed in placed.items()},
             setup.clusters,
         )

@@ -12,11 +12,11 @@ from indexer.store.catalog import (
     Removals,
     content_columns,
     file_of_columns,
-    has_schema,
     read_catalog,
     write_catalog,
 )
 from indexer.store.clusters import (
+    CLUSTERS_FILE,
     MOST_PATCHES,
     Centroids,
     Drift,
@@ -24,10 +24,8 @@ from indexer.store.clusters import (
     default_clusters,
     mean_distance,
     normalised,
-    read_centroids,
     trained,
     training_points,
-    write_centroids,
 )
 from indexer.store.files import (
     FileChanging,
@@ -36,12 +34,12 @@ from indexer.store.files import (
     name_of_text,
     sync_folder,
     text_of_name,
+    write_array,
     write_atomically,
 )
 from indexer.store.folders import Address, Entry, Folder, Listing, LocalFolder
 from indexer.store.generation import (
     FORMAT_VERSION,
-    PRECISION,
     Counts,
     EmbedderEntry,
     FileEntry,
@@ -87,6 +85,7 @@ from indexer.store.rows import (
     RowArrays,
     Rows,
     SegmentRow,
+    map_array,
     open_tokens,
     quantised,
     write_segment,

@@ -6,27 +6,24 @@ a search.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal
 from unicodedata import normalize
 
-from pydantic import Field, TypeAdapter, ValidationError
-
-from indexer.errors import REPAIR, IndexDamaged, IndexRefused, OtherFormat
+from indexer.errors import REPAIR, IndexDamaged, unreadable
 from indexer.store.clusters import Drift
 from indexer.store.files import LEAST_TIME, MOST_TIME, FileStamp, open_regular
 from indexer.store.roots import FileKey, place_shown, with_folders
 from indexer.store.rows import SegmentRow
 
 CATALOG_FILE = "photos.sqlite"
-SCHEMA_VERSION = 4
 Status = Literal["indexed", "bad", "gone"]
 _NS = 10**9
 # The first and the last day whose times SQLite can keep, with some room for time zones.
@@ -171,6 +168,7 @@ def _begin(day: date) -> int:
     return int(midnight.timestamp()) * _NS
 
 
+# Searches filter by day and by folder, ask for the files of photos, and builds compare paths with a listing.
 _SCHEMA = """
 CREATE TABLE photos (
     id INTEGER PRIMARY KEY,
@@ -187,43 +185,31 @@ CREATE TABLE photos (
     segment TEXT,
     row INTEGER
 );
-CREATE INDEX photos_by_row ON photos (segment, row);
 CREATE TABLE removals (root INTEGER NOT NULL, path TEXT NOT NULL, removed INTEGER NOT NULL, PRIMARY KEY (root, path));
 CREATE TABLE drift (
     clustered INTEGER NOT NULL, distance REAL NOT NULL, photos INTEGER NOT NULL, distance_now REAL NOT NULL,
     automatic INTEGER NOT NULL
 );
 """
+_INDEXES = """
+CREATE UNIQUE INDEX photos_by_path ON photos (root, path);
+CREATE INDEX photos_by_row ON photos (segment, row);
+CREATE INDEX photos_by_day ON photos (taken, mtime);
+"""
 _COLUMNS = "id, root, path, hash, size, mtime, ctime, taken, status, reason, cluster, segment, row"
-# The number of the status column.
-_STATUS = 8
-# SQLite asks after every 100,000 steps of a query whether to go on. A query may take about a hundred steps for each
-# byte of the file; there is a limit because a query of a damaged file may never end.
+# SQLite asks after so many steps of a query whether to go on. A query may take ten steps for each byte of the file,
+# and more of a small one: in an index that somebody made to do harm, a query may have no end.
 _STEPS = 100_000
-_BYTES_A_BUDGET = 1000
-_LEAST_BUDGET = 100
-# The bounds of what each column may hold, since an index may come from anywhere, and may be damaged.
-_Number = Annotated[int, Field(ge=0, le=2**40)]
-_Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-_Perhaps = _Number | None
-_Size = Annotated[int, Field(ge=0)] | None
-_Time = int | None
-_Day = Annotated[int, Field(ge=1, le=date.max.toordinal())] | None
-_Text = str | None
-_FILE_ROWS = TypeAdapter(
-    list[tuple[_Number, _Number, str, _Text, _Size, _Time, _Time, _Day, Status, _Text, _Perhaps, _Text, _Perhaps]]
-)
-_REMOVAL_ROWS = TypeAdapter(list[tuple[_Number, str, _Number]])
-_DRIFT_ROWS = TypeAdapter(list[tuple[_Number, _Distance, _Number, _Distance, _Number]])
-Row = TypeVar("Row")
+_STEPS_A_BYTE, _FREE_STEPS = 10, 2_000_000
+# The most bytes of a value, for the same reason.
+_MAX_VALUE = 1 << 24
 
 
 def write_catalog(path: Path, files: Iterable[GalleryFile], removals: Removals, drift: Drift) -> None:
-    """Write a new catalog. The same contents give the same bytes."""
+    """Writes a new catalog."""
     with closing(sqlite3.connect(path)) as database:
         # Nobody reads the file before it is complete, so one sync at the end is enough.
         database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;{_SCHEMA}")
-        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         marks = ", ".join("?" * len(_COLUMNS.split(", ")))
         database.executemany(f"INSERT INTO photos ({_COLUMNS}) VALUES ({marks})", map(_to_row, files))
         rules = [(root, path, removed) for (root, path), removed in sorted(removals.rules.items())]
@@ -232,6 +218,8 @@ def write_catalog(path: Path, files: Iterable[GalleryFile], removals: Removals, 
             "INSERT INTO drift VALUES (?, ?, ?, ?, ?)",
             (drift.clustered, drift.distance, drift.photos, drift.distance_now, drift.automatic),
         )
+        for statement in _INDEXES.strip().splitlines():
+            database.execute(statement)
         database.commit()
     with path.open("r+b") as file:
         os.fsync(file.fileno())
@@ -245,11 +233,18 @@ def _to_row(file: GalleryFile) -> tuple[int | str | None, ...]:
 
 
 def _from_row(columns: tuple[Any, ...]) -> GalleryFile:
-    number, *content, status, reason, cluster, segment, row = columns
-    indexed = None
-    if cluster is not None and segment is not None and row is not None:
-        indexed = IndexedContent(SegmentRow(segment, row), cluster)
-    return replace(file_of_columns([*content, reason]), id=number, gone=status == "gone", indexed=indexed)
+    number, root, path, content, size, mtime, ctime, taken, status, reason, cluster, segment, row = columns
+    return GalleryFile(
+        root,
+        path,
+        None if size is None else FileStamp(size, mtime, ctime),
+        content,
+        reason,
+        None if taken is None else date.fromordinal(taken),
+        number,
+        status == "gone",
+        None if row is None else IndexedContent(SegmentRow(segment, row), cluster),
+    )
 
 
 def content_columns(file: GalleryFile) -> tuple[int | str | None, ...]:
@@ -261,83 +256,44 @@ def content_columns(file: GalleryFile) -> tuple[int | str | None, ...]:
 
 def file_of_columns(columns: Sequence[Any]) -> GalleryFile:
     """Makes the file from the columns that ``content_columns`` gave."""
-    root, path, content_hash, size, mtime, ctime, taken, reason = columns
-    stamp = None if size is None else FileStamp(size, mtime, ctime)
-    return GalleryFile(root, path, stamp, content_hash, reason, None if taken is None else date.fromordinal(taken))
-
-
-def has_schema(database: sqlite3.Connection, schema: str) -> bool:
-    """Returns True if a database has exactly the tables and indexes of a schema: no view, trigger or other table."""
-    return set(database.execute("SELECT type, name, sql FROM sqlite_master")) == _objects(schema)
-
-
-@cache
-def _objects(schema: str) -> set[tuple[Any, ...]]:
-    with closing(sqlite3.connect(":memory:")) as database:
-        database.executescript(schema)
-        return set(database.execute("SELECT type, name, sql FROM sqlite_master"))
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The numbers of a manifest, which bound the values in its catalog.
-
-    Attributes:
-        roots, clusters: how many there are. rows: how many each segment has, by its name.
-    """
-
-    roots: int
-    clusters: int
-    rows: Mapping[str, int]
+    *content, reason = columns
+    return _from_row((0, *content, "", reason, None, None, None))
 
 
 class Catalog:
     """A catalog opened for reading. It closes as a context manager does, too.
 
-    Args:
-        bounds: if given, a file of another root, cluster or row is damage.
-
     Raises:
-        IndexRefused: it cannot be opened, is no catalog, or has another schema. Every method raises it too if the file
-            is damaged, since pages are read when they are needed.
+        IndexRefused: it cannot be opened, or is no SQLite file. Every method raises it too if the file is damaged,
+            since pages are read when they are needed.
     """
 
-    def __init__(self, path: Path, bounds: Bounds | None = None) -> None:
-        self._path, self._bounds = path, bounds
-        self._budget = self._allowed = _LEAST_BUDGET
+    def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             # This refuses a pipe, for which SQLite would wait for ever.
             with open_regular(path) as file:
-                self._allowed += os.fstat(file.fileno()).st_size // _BYTES_A_BUDGET
-            # A server's threads share the connection, and the reader guards every call with a lock.
-            self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
-        except (OSError, sqlite3.Error) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise IndexRefused(f"{path} cannot be opened ({reason}); check its permissions.") from error
+                size = os.fstat(file.fileno()).st_size
+        except OSError as error:
+            raise unreadable(path, error) from error
+        self._allowed = (_FREE_STEPS + _STEPS_A_BYTE * size) // _STEPS
+        self._left = self._allowed
+        # A server's threads share the connection, and the reader guards every call with a lock.
+        self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        self._database.set_progress_handler(self._spend, _STEPS)
+        self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
         try:
-            self._check_schema()
+            # A view must not call functions that do more than compute.
+            self._all("PRAGMA trusted_schema = OFF")
+            self._all("SELECT 1 FROM sqlite_master")
         except BaseException:
             self._database.close()
             raise
 
-    def _check_schema(self) -> None:
-        """Refuse a schema that this program does not write, before anything else is read: a view may have no end."""
-        self._database.set_progress_handler(self._spend, _STEPS)
-        self._rows("PRAGMA trusted_schema = OFF")
-        ((version,),) = self._rows("PRAGMA user_version")
-        if version > SCHEMA_VERSION:
-            raise OtherFormat(
-                f"{self._path} has catalog version {version}, and this program reads {SCHEMA_VERSION}; "
-                "update the program, or build a new index."
-            )
-        found = set(self._rows("SELECT type, name, sql FROM sqlite_master"))
-        if version != SCHEMA_VERSION or found != _objects(_SCHEMA):
-            raise IndexDamaged(f"{self._path} is no catalog; {REPAIR}.")
-
     def _spend(self) -> bool:
-        """Returns True if a query is to be stopped, because a query of a damaged file may go in circles."""
-        self._budget -= 1
-        return self._budget < 0
+        """Returns True if a query is to be stopped."""
+        self._left -= 1
+        return self._left < 0
 
     def close(self) -> None:
         self._database.close()
@@ -348,39 +304,50 @@ class Catalog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def files(self) -> list[GalleryFile]:
-        """Reads every entry, by id."""
-        return self._files(f"SELECT {_COLUMNS} FROM photos ORDER BY id")
+    def files(self) -> Iterator[GalleryFile]:
+        """Yields every entry, by id, as it is read."""
+        return self._files("ORDER BY id")
+
+    def files_of_root(self, root: int) -> Iterator[GalleryFile]:
+        """Yields the entries of a root, by path, as they are read."""
+        return self._files("WHERE root = ? ORDER BY path", root)
 
     def bad(self) -> list[GalleryFile]:
         """Reads the files that cannot be indexed, by id."""
-        query = f"SELECT {_COLUMNS} FROM photos WHERE status = 'bad' ORDER BY id"
-        return self._files(query)
+        return [*self._files("WHERE status = 'bad' ORDER BY id")]
+
+    def last_id(self) -> int:
+        """Returns the highest id; 0 if there is none."""
+        ((last,),) = self._all("SELECT coalesce(max(id), 0) FROM photos")
+        return int(last)
 
     def removals(self) -> Removals:
         """Reads the rules by which the user removed files."""
-        rules = self._checked(_REMOVAL_ROWS, self._rows("SELECT root, path, removed FROM removals"))
-        for root, _, _ in rules:
-            self._check_root(root)
+        rules = self._all("SELECT root, path, removed FROM removals")
         return Removals({(root, path): bool(removed) for root, path, removed in rules})
 
     def drift(self) -> Drift:
         """Reads how well the clusters fit the photos."""
-        found = self._rows("SELECT clustered, distance, photos, distance_now, automatic FROM drift")
-        for clustered, distance, photos, distance_now, automatic in self._checked(_DRIFT_ROWS, found):
+        query = "SELECT clustered, distance, photos, distance_now, automatic FROM drift"
+        for clustered, distance, photos, distance_now, automatic in self._all(query):
             return Drift(clustered, distance, photos, distance_now, bool(automatic))
         raise IndexDamaged(f"{self._path} does not say how well the clusters fit; {REPAIR}.")
 
-    def sharing(self, photo: int) -> Sequence[GalleryFile]:
-        """Finds the indexed files with the content of an indexed file, itself included, by id. There may be none."""
-        query = f"""SELECT {_COLUMNS} FROM photos WHERE status = 'indexed' AND (segment, row) =
-                    (SELECT segment, row FROM photos WHERE id = ? AND status = 'indexed') ORDER BY id"""
-        return self._files(query, photo)
+    def sharing(self, photos: Sequence[int]) -> list[GalleryFile]:
+        """Finds the indexed files that have the content of one of these indexed files, themselves included, by id."""
+        return [
+            *self._files(
+                """WHERE status = 'indexed' AND (segment, row) IN
+                   (SELECT segment, row FROM photos
+                    WHERE id IN (SELECT value FROM json_each(?)) AND status = 'indexed') ORDER BY id""",
+                json.dumps(photos),
+            )
+        ]
 
     def at(self, root: int, path: str) -> int | None:
         """Finds the id of the indexed file at this place; None if there is no such file."""
         query = "SELECT id FROM photos WHERE root = ? AND path = ? AND status = 'indexed'"
-        return next((int(number) for (number,) in self._rows(query, root, path)), None)
+        return next((int(number) for (number,) in self._all(query, root, path)), None)
 
     def rows_of(self, wanted: PhotoFilter, names: Sequence[str]) -> list[tuple[str, int]]:
         """Finds segment and row of each indexed file that passes. A row that files share may be returned several times.
@@ -389,75 +356,51 @@ class Catalog:
         """
         conditions, values = ["status = 'indexed'"], list[int | str]()
         if (folders := wanted.folder_keys(names)) is not None:
-            below = ["0"]
+            below = []
             for root, path in folders:
                 # '0' is the character after '/'.
                 below.append("root = ? AND path >= ? AND path < ?" if path else "root = ?")
                 values += [root, f"{path}/", f"{path}0"] if path else [root]
-            conditions.append(f"({' OR '.join(below)})")
-        # If the file says no day, the day of its last change counts.
+            conditions.append(f"({' OR '.join(below) or '0'})")
+        # If the file says no day, the day of its last change counts. SQLite finds both by the index on the two.
+        said, silent = ["taken IS NOT NULL"], ["taken IS NULL"]
+        days, changes = list[int](), list[int]()
         for day, of_day, changed, of_change in (
             (wanted.after, "taken >= ?", wanted.since, "mtime >= ?"),
             (wanted.before, "taken <= ?", wanted.until, "mtime < ?"),
         ):
             if day is not None and changed is not None:
-                conditions.append(f"CASE WHEN taken IS NOT NULL THEN {of_day} ELSE {of_change} END")
-                values += [day.toordinal(), changed]
-        return self._rows(f"SELECT segment, row FROM photos WHERE {' AND '.join(conditions)}", *values)
+                said.append(of_day)
+                silent.append(of_change)
+                days.append(day.toordinal())
+                changes.append(changed)
+        if days:
+            conditions.append(f"({' AND '.join(said)} OR {' AND '.join(silent)})")
+        query = f"SELECT segment, row FROM photos WHERE {' AND '.join(conditions)}"
+        return self._all(query, *values, *days, *changes)
 
-    def _files(self, query: str, *values: int) -> list[GalleryFile]:
-        rows = self._checked(_FILE_ROWS, self._rows(query, *values))
-        files = [_from_row(row) for row in rows]
-        if any(file.status != row[_STATUS] for file, row in zip(files, rows, strict=True)):
-            raise IndexDamaged(f"{self._path} is damaged (a file is bad without a reason); {REPAIR}.")
-        for file in files:
-            self._check_root(file.root)
-            if self._bounds is not None and (problem := _problem(file, self._bounds)) is not None:
-                raise IndexDamaged(f"{self._path} is damaged (photo {file.id} {problem}); {REPAIR}.")
-        return files
+    def _files(self, condition: str, *values: int | str) -> Iterator[GalleryFile]:
+        for row in self._rows(f"SELECT {_COLUMNS} FROM photos {condition}", *values):
+            try:
+                yield _from_row(row)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise IndexDamaged(f"{self._path} is damaged ({error}); {REPAIR}.") from error
 
-    def _check_root(self, root: int) -> None:
-        if self._bounds is not None and root >= self._bounds.roots:
-            raise IndexDamaged(f"{self._path} is damaged (there is no root {root}); {REPAIR}.")
+    def _all(self, query: str, *values: int | str) -> list[tuple[Any, ...]]:
+        return [*self._rows(query, *values)]
 
-    def _checked(self, kind: TypeAdapter[list[Row]], rows: list[tuple[Any, ...]]) -> list[Row]:
-        """Checks the types and bounds of the rows' values by ``kind``, since SQLite keeps any value in any column."""
+    def _rows(self, query: str, *values: int | str) -> Iterator[tuple[Any, ...]]:
+        self._left = self._allowed
         try:
-            return kind.validate_python(rows, strict=True)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise IndexDamaged(
-                f"{self._path} is damaged ({first['msg']}: {first['input']!r:.40}); {REPAIR}."
-            ) from error
-
-    def _rows(self, query: str, *values: int | str) -> list[tuple[Any, ...]]:
-        self._budget = self._allowed
-        try:
-            return self._database.execute(query, values).fetchall()
+            yield from self._database.execute(query, values)
         except sqlite3.ProgrammingError:
             # This is a mistake of the caller, such as reading after close. It says nothing about the file.
             raise
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
-                raise IndexRefused(f"{self._path} cannot be opened ({error}); check its permissions.") from error
             raise IndexDamaged(f"{self._path} is damaged ({error}); {REPAIR}.") from error
 
 
-def _problem(file: GalleryFile, bounds: Bounds) -> str | None:
-    """Says why a file cannot be where the catalog has it; None if it can."""
-    if file.indexed is None:
-        return "is indexed and has no row" if file.status == "indexed" else None
-    row, cluster = file.indexed.row, file.indexed.cluster
-    if not row.number < bounds.rows.get(row.segment, 0):
-        return f"points at row {row.number} of {row.segment}, which is not there"
-    return None if cluster < bounds.clusters else f"is in cluster {cluster} of {bounds.clusters}"
-
-
 def read_catalog(path: Path) -> list[GalleryFile]:
-    """Reads every entry of a catalog whose manifest is not known, by id.
-
-    Raises:
-        IndexRefused: it is no catalog, has another schema, or is damaged.
-    """
+    """Reads every entry of a catalog, by id. Raises IndexRefused as ``Catalog`` does."""
     with Catalog(path) as catalog:
-        return catalog.files()
+        return [*catalog.files()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +12,17 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from indexer.errors import REPAIR, IndexDamaged, unreadable
-from indexer.store.files import read_regular, write_array, write_atomically
+from indexer.store.files import write_array
 from indexer.store.rows import BLOCK, TOKEN_FILES, Rows, SegmentRow, map_array
 
 Floats = npt.NDArray[np.float32]
+# The centroids that k-means found, (c, e) float32.
+CLUSTERS_FILE = "clusters.npy"
 SEED = 1234
 ITERATIONS = 25
 # The most patches of a grid, since a position is kept in one byte. Patches that a smaller grid does not have are in no
 # photo, and so never chosen.
 MOST_PATCHES = 256
-# The start of a flat index as FAISS writes it: its kind, the width and the number of its vectors. Further fields and
-# the vectors follow.
-_FLAT = struct.Struct("<4siq")
-_FLAT_HEADER = 45
-# The most bytes of a file of centroids: twice those of 65,536 centroids of 4,096 dimensions.
-_MOST_BYTES = 1 << 31
 # The most photos that k-means trains on. More would hardly move a centroid, and cost time in every iteration.
 _TRAINING_POINTS = 1_000_000
 
@@ -76,49 +70,8 @@ def assign(embeddings: Floats, centroids: Floats) -> npt.NDArray[np.int64]:
     """Finds each embedding's nearest centroid by Euclidean distance, (m,) int64; of equal ones the lower number."""
     index = faiss.IndexFlatL2(centroids.shape[1])
     index.add(np.ascontiguousarray(centroids))
-    # Blocks have one fixed size, because faiss computes small and large batches by different kernels, and a photo must
-    # join the same cluster whichever photos are assigned with it.
-    found = [_nearest(index, embeddings[start : start + BLOCK]) for start in range(0, len(embeddings), BLOCK)]
-    return np.concatenate(found) if found else np.empty(0, np.int64)
-
-
-def _nearest(index: faiss.IndexFlatL2, block: Floats) -> npt.NDArray[np.int64]:
-    padded = np.zeros((BLOCK, block.shape[1]), np.float32)
-    padded[: len(block)] = block
-    _, nearest = index.search(padded, 1)
-    return np.asarray(nearest[: len(block), 0], np.int64)
-
-
-def write_centroids(path: Path, centroids: Floats) -> None:
-    """Write the k-means centroids, (c, e), as a FAISS index."""
-    index = faiss.IndexFlatL2(centroids.shape[1])
-    index.add(np.ascontiguousarray(centroids))
-    write_atomically(path, faiss.serialize_index(index).tobytes())
-
-
-def read_centroids(path: Path, count: int, width: int | None = None) -> Floats:
-    """Reads the k-means centroids, (c, e) float32.
-
-    Args:
-        count, width: c, and e if the caller knows it.
-
-    Raises:
-        IndexRefused: the file is missing or damaged, or holds centroids of another number or width.
-    """
-    try:
-        data = read_regular(path, _MOST_BYTES)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    # FAISS reads indexes of many kinds, and believes the sizes in their headers. Only this kind is written here.
-    kind, found_width, found = _FLAT.unpack_from(data) if len(data) >= _FLAT_HEADER else (b"", 0, 0)
-    whole = len(data) == _FLAT_HEADER + 4 * found * found_width
-    if kind != b"IxF2" or not whole or found != count or width not in (None, found_width):
-        raise IndexDamaged(f"{path} does not hold the manifest's number of clusters; {REPAIR}.")
-    try:
-        index = faiss.deserialize_index(np.frombuffer(data, np.uint8))
-        return np.asarray(index.reconstruct_n(0, index.ntotal), np.float32)
-    except RuntimeError as error:
-        raise IndexDamaged(f"{path} cannot be read; {REPAIR}.") from error
+    _, nearest = index.search(np.ascontiguousarray(embeddings), 1)
+    return np.asarray(nearest[:, 0], np.int64)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import Annotated, Final, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from indexer.errors import REPAIR, IndexDamaged, IndexRefused, OtherFormat, no_index, unreadable
-from indexer.store.catalog import CATALOG_FILE, Bounds, Catalog
-from indexer.store.clusters import Centroids, read_centroids
+from indexer.store.catalog import CATALOG_FILE, Catalog
+from indexer.store.clusters import CLUSTERS_FILE, Centroids
 from indexer.store.files import hash_file, read_regular
 from indexer.store.location import IndexFolder, generation_number
 from indexer.store.rows import Array, Picked, RowArrays, map_array, open_tokens
@@ -24,17 +24,13 @@ from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, Places
 from model import Matcher
 
 # The version of the index format. Every change that a program of another version could not read raises it.
-FORMAT_VERSION: Final = 8
-# Photos are always encoded in this precision, whatever precision a network scores in.
-PRECISION: Final = "float32"
+FORMAT_VERSION: Final = 9
 
 
-# An index may come from anywhere: numbers are bounded, and names cannot lead out of its folder.
+# An index may come from anywhere: names cannot lead out of its folder.
 _Number = Annotated[int, Field(ge=0, le=2**40)]
 _Size = Annotated[int, Field(ge=0, le=2**50)]
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
-# A centroid has at least one number of four bytes.
-_CENTROID_BYTES = 4
 # A manifest larger than this is refused. The manifest of a million photos has less than a hundredth of it.
 _MOST_BYTES = 1 << 28
 
@@ -64,12 +60,10 @@ class SegmentEntry(_Frozen):
 
     Attributes:
         id: its name. rows: how many it has. files: its arrays.
-        dtype: the precision in which the rows were computed, not the one in which they are stored.
     """
 
     id: _FileName
     rows: _Number
-    dtype: str
     files: tuple[FileEntry, ...]
 
 
@@ -159,35 +153,24 @@ class Manifest(Origin):
 
     Attributes:
         previous: the generation before it; None for the first.
-        dtype: the precision in which the newest rows were computed.
         clusters_asked: how many clusters the user asked for; None for about sqrt(photos).
-        centroids: how a cluster's tokens are made from its photos' tokens.
         next_id: the lowest id that no file has ever had.
         created: UTC. software: the version of the program.
         files: the files in the generation's own folder, without the manifest.
     """
 
-    format_version: Literal[8] = FORMAT_VERSION
+    format_version: Literal[9] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
-    dtype: str
     embedder: EmbedderEntry
     roots: tuple[RootEntry, ...]
     counts: Counts
     clusters_asked: _Number | None
-    centroids: Literal["mean"] = "mean"
     next_id: _Number
     created: datetime
     software: str
     segments: tuple[SegmentEntry, ...]
     files: tuple[FileEntry, ...]
-
-    @model_validator(mode="after")
-    def _check_clusters(self) -> Manifest:
-        room = sum(file.size for file in self.files if file.name == "clusters.faiss")
-        if self.counts.clusters * _CENTROID_BYTES > room:
-            raise ValueError("there are more clusters than clusters.faiss has room for")
-        return self
 
     @property
     def has_embeddings(self) -> bool:
@@ -267,9 +250,7 @@ class Generation:
 
     def open_catalog(self) -> Catalog:
         """Opens the catalog, which the caller has to close."""
-        manifest = self.manifest
-        bounds = Bounds(len(manifest.roots), manifest.counts.clusters, manifest.segment_rows)
-        return Catalog(self.path / CATALOG_FILE, bounds)
+        return Catalog(self.path / CATALOG_FILE)
 
     def open_places(self) -> Places:
         """Maps the places of all rows into memory."""
@@ -293,7 +274,7 @@ class Generation:
 
     def read_means(self, width: int | None = None) -> npt.NDArray[np.float32]:
         """Reads the centroids that k-means found, (c, e) float32. width: e, if the caller knows it."""
-        return read_centroids(self.path / "clusters.faiss", self.manifest.counts.clusters, width)
+        return map_array(self.path / CLUSTERS_FILE, (self.manifest.counts.clusters, width))
 
 
 def live_generation(folder: IndexFolder) -> Generation:

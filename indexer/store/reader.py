@@ -140,12 +140,28 @@ class Index:
         Raises:
             UnknownPhoto: no shown photo has a file with this id.
         """
-        files = self._files_of(photo)
-        first, names = files[0], self.manifest.root_names
-        if first.indexed is None or first.content_hash is None:
-            raise UnknownPhoto(f"no photo has the id {photo}.")
-        paths = tuple(shown_path(names, file.root, file.path) for file in files)
-        return PhotoEntry(first.id, paths, first.indexed.cluster, first.content_hash)
+        return self.photos([photo])[0]
+
+    def photos(self, photos: Sequence[int]) -> tuple[PhotoEntry, ...]:
+        """Finds the photos that files with these ids belong to, in their order.
+
+        Raises:
+            UnknownPhoto: no shown photo has a file with one of these ids.
+        """
+        with self._lock:
+            files = self._catalog.sharing(photos)
+        sharing: dict[str, list[GalleryFile]] = {}
+        for file in files:
+            sharing.setdefault(file.content_hash or "", []).append(file)
+        entries = {file.id: same for same in sharing.values() for file in same}
+        if unknown := [photo for photo in photos if photo not in entries]:
+            raise UnknownPhoto(f"no photo has the id {unknown[0]}.")
+        return tuple(self._entry(entries[photo]) for photo in photos)
+
+    def _entry(self, files: Sequence[GalleryFile]) -> PhotoEntry:
+        paths = tuple(shown_path(self.manifest.root_names, file.root, file.path) for file in files)
+        cluster = 0 if files[0].indexed is None else files[0].indexed.cluster
+        return PhotoEntry(files[0].id, paths, cluster, files[0].content_hash or "")
 
     def photo_at(self, target: str) -> PhotoEntry:
         """Finds the photo of a file. The file is named by its path as results show it, or by its path on disk.
@@ -232,7 +248,7 @@ class Index:
     def _files_of(self, photo: int) -> Sequence[GalleryFile]:
         """Finds the files of a photo, at least one. Raises UnknownPhoto."""
         with self._lock:
-            files = self._catalog.sharing(photo)
+            files = self._catalog.sharing([photo])
         if not files:
             raise UnknownPhoto(f"no photo has the id {photo}.")
         return files

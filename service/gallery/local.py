@@ -175,7 +175,7 @@ class LocalGallery(Gallery):
         return self.index.vectors.passing(self._passing(wanted))
 
     def rows_of_ids(self, ids: Sequence[int]) -> Rows:
-        return np.array([self._row_of(self.index.photo(photo)) for photo in ids], np.int64)
+        return np.array([self._row_of(entry) for entry in self.index.photos(ids)], np.int64)
 
     def _row_of(self, entry: PhotoEntry) -> int:
         rows = self.index.vectors.rows_of(entry.cluster)
@@ -185,7 +185,7 @@ class LocalGallery(Gallery):
         return self.photos(self.index.ids[rows].tolist())
 
     def photos(self, ids: Sequence[int]) -> tuple[PhotoEntry, ...]:
-        return tuple(map(self.index.photo, ids))
+        return self.index.photos(ids)
 
     def vectors(self, rows: Rows) -> Floats:
         return self.index.vectors.of(rows)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from indexer.distributed.builds import place_cells
 from indexer.store import (
+    CLUSTERS_FILE,
     VECTORS_FILE,
     Centroids,
     Counts,
@@ -40,8 +41,8 @@ from indexer.store import (
     live_generation,
     normalised,
     open_rows,
+    write_array,
     write_catalog,
-    write_centroids,
 )
 from indexer.store.files import ArrayWriter, FileStamp, sync_folder, write_atomically
 
@@ -139,7 +140,7 @@ def _write(
     generation.mkdir()
     files = _files(clusters, made.numbers)
     write_catalog(generation / "photos.sqlite", files, Removals(), Drift(count, 0, count, 0, True))
-    write_centroids(generation / "clusters.faiss", centroids)
+    write_array(generation / CLUSTERS_FILE, centroids)
     _tokens_of_clusters(real, centroids).write(generation)
     Places(made.numbers[order] + 1, clusters[order], np.zeros(count, np.int64), order).write(generation)
     _write_vectors(generation / VECTORS_FILE, made, order)
@@ -228,7 +229,7 @@ def _manifest(real: Manifest, folder: IndexFolder, count: int, clusters: int, ev
         "roots": real.roots[:1],
         "counts": counts,
         "next_id": every + 1,
-        "segments": (SegmentEntry(id=SEGMENT, rows=count, dtype=real.dtype, files=segment),),
+        "segments": (SegmentEntry(id=SEGMENT, rows=count, files=segment),),
         "files": tuple(_entry(path) for path in sorted(folder.generation(name).iterdir())),
     }
     return real.model_copy(update=changed)

@@ -50,11 +50,11 @@ def tokens(collection: Collection) -> dict[int, bytes]:
 PARTS = {
     **dict.fromkeys(("tokens.npy", "scales.npy", "positions.npy"), ("segments/s000001-*", 11)),
     "vectors.npy": ("g000003", 16),
-    **dict.fromkeys(("clusters.faiss", "centroid_tokens.npy", "centroid_ret.npy", "places.npy"), ("g000003", 0)),
+    **dict.fromkeys(("clusters.npy", "centroid_tokens.npy", "centroid_ret.npy", "places.npy"), ("g000003", 0)),
 }
 DAMAGED: list[tuple[str, Callable[[Path], None]]] = [(name, flip) for name in PARTS]
 DAMAGED += [
-    (name, damage) for name in ("tokens.npy", "clusters.faiss") for damage in (DAMAGES["cut short"], DAMAGES["gone"])
+    (name, damage) for name in ("tokens.npy", "clusters.npy") for damage in (DAMAGES["cut short"], DAMAGES["gone"])
 ]
 
 

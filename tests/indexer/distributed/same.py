@@ -17,7 +17,6 @@ from indexer.store import (
     live_generation,
     open_rows,
     read_catalog,
-    read_centroids,
 )
 
 
@@ -54,7 +53,7 @@ def held(index: Path) -> Held:
     folder = IndexFolder(index)
     live: Generation = live_generation(folder)
     files = read_catalog(live.path / "photos.sqlite")
-    centroids = read_centroids(live.path / "clusters.faiss", live.manifest.counts.clusters)
+    centroids = live.read_means()
     rows = Rows(open_rows(folder, live))
     photos: dict[int, PhotoBytes] = {}
     seen: set[str] = set()

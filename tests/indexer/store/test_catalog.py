@@ -1,61 +1,15 @@
-"""Catalogs whose values are not what a build writes."""
+"""Queries of the catalog, also of one that somebody made to do harm."""
 
 from __future__ import annotations
 
-from contextlib import closing
+from datetime import date
 
 import pytest
 
-from indexer import IndexRefused, read_summary, remove
+from indexer import IndexDamaged, PhotoFilter, UnknownPhoto, remove
 from indexer.store.catalog import Catalog
 from tests.indexer.damages import sign, sql
 from tests.indexer.galleries import Collection
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        *("photos SET root = 1", "photos SET root = 'x'", "photos SET root = -1", "photos SET path = x'ff'"),
-        *("photos SET cluster = 'x'", "photos SET cluster = 9", "photos SET cluster = -1", "photos SET row = 0.5"),
-        *("photos SET taken = 'x'", "photos SET taken = -1", "photos SET taken = 1 << 40", "photos SET ctime = 'x'"),
-        *("photos SET size = 'x'", "photos SET mtime = 1e300", "photos SET hash = x''", "photos SET id = 1 << 50"),
-        *(
-            "drift SET distance = 'x'",
-            "drift SET distance = 9e999",
-            "drift SET photos = -1",
-            "drift SET clustered = ''",
-        ),
-    ],
-)
-def test_a_catalog_with_values_out_of_place_is_refused_by_what_changes_the_index(
-    change: str, copied: Collection
-) -> None:
-    sql(f"UPDATE {change}" + (" WHERE id = 3" if "photos SET" in change else ""))(copied.index)
-    sign(copied.index)
-    for change_it in (lambda: copied.build(), lambda: remove(["in here"], copied.index)):
-        with pytest.raises(IndexRefused, match=r"photos\.sqlite is damaged .*index build`"):
-            change_it()
-
-
-def test_a_root_that_the_manifest_does_not_have_is_refused_by_all_who_look_into_the_catalog(
-    copied: Collection,
-) -> None:
-    sql("UPDATE photos SET root = 7, status = 'bad', reason = 'x' WHERE id = 3")(copied.index)
-    sql("UPDATE photos SET root = 7 WHERE id = 4")(copied.index)
-    sign(copied.index)
-    sentence = "there is no root 7"
-    with pytest.raises(IndexRefused, match=sentence):
-        read_summary(copied.index)
-    with copied.open() as index, pytest.raises(IndexRefused, match=sentence):
-        index.photo(4)
-
-
-def test_a_removal_of_a_root_that_is_not_there_is_refused(copied: Collection) -> None:
-    sql("INSERT INTO removals VALUES (5, 'x', 1)")(copied.index)
-    sign(copied.index)
-    with pytest.raises(IndexRefused, match="there is no root 5"):
-        copied.build()
-
 
 ENDLESS = (
     "CREATE VIEW photos AS WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM endless) "
@@ -64,29 +18,55 @@ ENDLESS = (
 )
 
 
-@pytest.mark.parametrize(
-    "statements",
-    [
-        ("ALTER TABLE photos RENAME TO others", ENDLESS),
-        ("CREATE TABLE more (n INTEGER)",),
-        ("CREATE TRIGGER more AFTER INSERT ON photos BEGIN SELECT 1; END",),
-        ("DROP INDEX photos_by_row",),
-    ],
-)
-def test_a_catalog_with_other_tables_or_views_than_a_build_makes_is_refused_before_it_is_read(
-    statements: tuple[str, ...], copied: Collection
-) -> None:
-    for statement in statements:
-        sql(statement)(copied.index)
+def test_a_query_of_a_view_without_end_is_stopped(copied: Collection) -> None:
+    sql("ALTER TABLE photos RENAME TO others")(copied.index)
+    sql(ENDLESS)(copied.index)
     sign(copied.index)
-    for look in (lambda: copied.open(), lambda: read_summary(copied.index)):
-        with pytest.raises(IndexRefused, match=r"photos\.sqlite is no catalog"):
-            look()
+    for work in (copied.update, lambda: remove(["in here"], copied.index)):
+        with pytest.raises(IndexDamaged, match=r"is damaged .interrupted"):
+            work()
+    with copied.open() as index:
+        for look in (lambda: index.photo(1), lambda: index.passing(PhotoFilter())):
+            with pytest.raises(IndexDamaged, match=r"is damaged .interrupted"):
+                look()
 
 
-def test_a_query_that_goes_in_circles_is_stopped(copied: Collection) -> None:
-    catalog = Catalog(copied.index / "g000001" / "photos.sqlite")
-    with closing(catalog), pytest.raises(IndexRefused, match=r"is damaged .interrupted"):
-        catalog._rows(
-            "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM endless) SELECT n FROM endless"
-        )
+@pytest.mark.parametrize("change", ["taken = 'x'", "taken = -1", "taken = 1 << 40"])
+def test_a_day_that_is_none_is_damage(change: str, copied: Collection) -> None:
+    sql(f"UPDATE photos SET {change}")(copied.index)
+    with copied.open() as index, pytest.raises(IndexDamaged, match="is damaged"):
+        index.photo(3)
+
+
+def test_a_page_of_photos_is_one_query(copied: Collection) -> None:
+    with copied.open() as index:
+        asked = list[str]()
+        index._catalog._database.set_trace_callback(asked.append)
+        found = index.photos([5, 3, 12])
+        assert len(asked) == 1
+        assert [entry.id for entry in found] == [5, 3, 12]
+        assert found[1] == index.photo(3)
+        assert index.photos([]) == ()
+        with pytest.raises(UnknownPhoto, match="no photo has the id 99"):
+            index.photos([5, 99])
+
+
+def test_filters_and_look_ups_use_an_index(copied: Collection) -> None:
+    plans = list[str]()
+    with Catalog(copied.index / "g000001" / "photos.sqlite") as catalog:
+        wanted = [
+            PhotoFilter(after=date(2020, 1, 1), before=date(2020, 2, 1)),
+            PhotoFilter(after=date(2020, 1, 1)),
+            PhotoFilter(folders=("in here",)),
+        ]
+        asked = list[str]()
+        catalog._database.set_trace_callback(asked.append)
+        for each in wanted:
+            catalog.rows_of(each, ["photos"])
+        catalog.at(0, "in here/x.png")
+        catalog.sharing([1, 2])
+        catalog._database.set_trace_callback(None)
+        for query in asked:
+            plans += [detail for *_, detail in catalog._database.execute(f"EXPLAIN QUERY PLAN {query}")]
+    assert len(asked) == 5
+    assert not [plan for plan in plans if plan.startswith("SCAN") and "json_each" not in plan]

@@ -1,21 +1,15 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.errors import IndexRefused
 from indexer.store.clusters import (
     assign,
     default_clusters,
     mean_tokens,
     normalised,
-    read_centroids,
-    write_centroids,
 )
 from indexer.store.rows import RowArrays, Rows, SegmentRow, quantised
 from tests.indexer.galleries import clustered
@@ -90,20 +84,3 @@ def test_joining_a_cluster_does_not_depend_on_company() -> None:
 
 def test_the_number_of_clusters_is_about_the_square_root() -> None:
     assert [default_clusters(photos) for photos in (1, 2, 12, 12_500)] == [1, 1, 3, 112]
-
-
-def test_centroids_are_read_as_they_were_written(tmp_path: Path) -> None:
-    centroids = embeddings(5)
-    write_centroids(tmp_path / "clusters.faiss", centroids)
-    path = tmp_path / "clusters.faiss"
-    assert np.array_equal(read_centroids(path, 5), centroids)
-    whole = path.read_bytes()
-    # Another kind of index; more vectors than there are bytes; a header of another size; cut short.
-    for damaged in (b"nothing", b"IwFl" + whole[4:], whole[:8] + b"\xff" * 8 + whole[16:], whole[:37], whole + b"1234"):
-        path.write_bytes(damaged)
-        with pytest.raises(IndexRefused, match="index build"):
-            read_centroids(path, 5)
-    path.write_bytes(whole)
-    for count, width in ((4, None), (5, 1)):
-        with pytest.raises(IndexRefused, match="number of clusters"):
-            read_centroids(path, count, width)

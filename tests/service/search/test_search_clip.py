@@ -185,7 +185,7 @@ def test_an_index_by_ret_has_no_method_clip(index: Any, matcher: Matcher) -> Non
 
 def test_scores_that_are_no_numbers_are_refused(by_clip: ByClip) -> None:
     damaged = ClipVectors(sketch=np.full(16, np.nan, np.float32))
-    with pytest.raises(IndexRefused, match="are damaged; run `sketch-search index verify"):
+    with pytest.raises(IndexRefused, match="are damaged; run `sketch-search index build"):
         by_clip.searcher.search(by_clip.drawing, SearchQuery(method="clip"), damaged)
 
 
