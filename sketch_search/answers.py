@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import errno
 import html
 import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
@@ -17,6 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
+from model.errors import Refusal
+from model.terminal import expanded, printable
 from service.client import as_bytes
 from service.schemas import (
     ExplainedPhoto,
@@ -25,6 +29,7 @@ from service.schemas import (
     SearchQuery,
     SearchResponse,
     SearchResult,
+    ThumbnailParams,
     describe_problems,
 )
 
@@ -69,20 +74,25 @@ class Photo:
         return self._source._original(self.id)
 
     def image(self) -> Image.Image:
-        """Returns the picture, upright."""
-        from PIL import ImageOps
+        """Returns the picture as the index reads it, upright and in RGB: of a RAW file the preview.
 
-        return ImageOps.exif_transpose(Image.open(io.BytesIO(self.read())))
+        Raises Refusal as ``read`` does, and where an extra is missing that reads such files.
+        """
+        from model.images import open_image
+
+        return open_image(self.read())
 
     def thumbnail(self, size: int = 256) -> bytes:
-        """A JPEG whose longest side has at most ``size`` pixels, 16 to 1024."""
-        return self._source._thumbnail(self.id, size)
+        """Returns a JPEG whose longest side has at most ``size`` pixels, 16 to 1024. Raises ValueError for others."""
+        return self._source._thumbnail(self.id, _checked(ThumbnailParams, size=size).size)
 
     def _repr_jpeg_(self) -> bytes:
         return self.thumbnail()
 
 
-Liked: TypeAlias = Photo | int | Iterable[Photo | int]
+# As it was found, by its id, or by its path as results show it or on disk. A text of digits alone is an id.
+OnePhoto: TypeAlias = Photo | int | str | os.PathLike[str]
+Liked: TypeAlias = OnePhoto | Iterable[OnePhoto] | None
 
 
 class Results(Sequence[Photo]):
@@ -171,8 +181,8 @@ class Searches(ABC):
         *,
         k: int | None = None,
         text: str | None = None,
-        like: Liked = (),
-        unlike: Liked = (),
+        like: Liked = None,
+        unlike: Liked = None,
         **options: Any,
     ) -> Results:
         """Returns the photos that match a sketch best, look like liked ones, and show what a word names.
@@ -182,27 +192,32 @@ class Searches(ABC):
                 ``text`` or ``like`` alone.
             k: how many at most; None for 20.
             text: a word of the vocabulary; any text where the index was clustered by CLIP.
-            like, unlike: photos that are wanted, and that are not: one or several.
+            like, unlike: photos that are wanted, and that are not, one or several: as they were found, by id, or by
+                path if the gallery is on this machine.
             options: further fields of ``service.schemas.SearchQuery``, such as ``folder`` or ``fold``.
 
         Raises:
-            ValueError: an option that does not exist, or is out of its range.
-            Refusal: a picture that cannot be read, an unknown word, and the like, with a sentence.
+            TypeError: what is liked is no photo. ValueError: an option that does not exist, or is out of its range.
+            Refusal: a picture that cannot be read, an unknown word, a folder without photos, and the like.
         """
         answer = self._answered(sketch, k=k, text=text, like=like, unlike=unlike, **options)
         return Results(map(self._photo, answer.results), answer)
 
     def kinds(self, sketch: Picture | None = None, **options: Any) -> list[Kind]:
         """Returns the best photos, grouped by look. The arguments are those of ``search``; ``k`` counts kinds."""
+        if "view" in options:
+            raise ValueError("kinds are groups whatever the view; leave it out, or give it to search")
         answer = self._answered(sketch, **options, view="kinds")
         return [
             Kind(self._photo(kind.best), tuple(map(self._photo, kind.more)), kind.size) for kind in answer.kinds or ()
         ]
 
-    def explain(self, sketch: Picture | None, photo: Photo | int, **options: Any) -> Explanation:
-        """Why a photo matches a sketch; options are fields of ``service.schemas.ExplainParams``."""
+    def explain(self, sketch: Picture | None, photo: OnePhoto, **options: Any) -> Explanation:
+        """Explains why a photo matches a sketch; options are fields of ``service.schemas.ExplainParams``."""
         options.setdefault("nearest", 0)
-        params = _checked(ExplainParams, photo=[_id(photo)], **options)
+        if options.get("like") is not None:
+            options["like"] = self._id(options["like"])
+        params = _checked(ExplainParams, photo=[self._id(photo)], **options)
         answer = self._explained(None if sketch is None else picture_bytes(sketch), params)
         found = answer.photos[0]
         rows = [(match.sketch_cell, match.photo_cell) for match in found.matches]
@@ -221,15 +236,38 @@ class Searches(ABC):
         self,
         sketch: Picture | None,
         *,
-        like: Liked = (),
-        unlike: Liked = (),
+        like: Liked = None,
+        unlike: Liked = None,
         **options: Any,
     ) -> SearchResponse:
         given = {name: value for name, value in options.items() if value is not None}
         if isinstance(given.get("folder"), str):
             given["folder"] = (given["folder"],)
-        query = _checked(SearchQuery, like=_ids(like), unlike=_ids(unlike), **given)
-        return self._searched(None if sketch is None else picture_bytes(sketch), query)
+        query = _checked(SearchQuery, like=self._ids(like), unlike=self._ids(unlike), **given)
+        answer = self._searched(None if sketch is None else picture_bytes(sketch), query)
+        narrowed = query.after or query.before or query.offset or query.like or query.unlike
+        if query.folder and not narrowed and not answer.results and not answer.kinds:
+            folders = " or ".join(map(printable, query.folder))
+            raise Refusal(f"the index has no photos below {folders}; name a folder as the paths of results show it.")
+        return answer
+
+    def _ids(self, photos: Liked) -> list[int]:
+        if photos is None:
+            return []
+        if isinstance(photos, str | bytes | os.PathLike) or not isinstance(photos, Iterable):
+            return [self._id(photos)]
+        return list(map(self._id, photos))
+
+    def _id(self, photo: object) -> int:
+        if isinstance(photo, Photo):
+            return photo.id
+        if isinstance(photo, Integral) and not isinstance(photo, bool):
+            return int(photo)
+        if isinstance(photo, str | os.PathLike):
+            path = os.fspath(photo)
+            if isinstance(path, str):
+                return int(path) if path.isascii() and path.isdecimal() else self._id_at(path)
+        raise TypeError(f"a photo is named as it was found, by its id or by its path, and not as {photo!r}")
 
     def _photo(self, found: SearchResult) -> Photo:
         paths = tuple(map(self._path, found.paths))
@@ -252,6 +290,8 @@ class Searches(ABC):
     @abstractmethod
     def _explained(self, sketch: bytes | None, params: ExplainParams) -> ExplainResponse: ...
     @abstractmethod
+    def _id_at(self, path: str) -> int: ...
+    @abstractmethod
     def _path(self, shown: str) -> str: ...
     @abstractmethod
     def _original(self, photo_id: int) -> bytes: ...
@@ -260,20 +300,21 @@ class Searches(ABC):
 
 
 def picture_bytes(picture: Picture) -> bytes:
-    """Returns a picture as the bytes of an image file. Raises OSError for a file that cannot be read, and TypeError."""
+    """Returns a picture as the bytes of an image file.
+
+    Raises OSError: the file cannot be read, or cannot be, such as one of an unknown user. TypeError: it is no picture.
+    """
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8:
             raise TypeError(f"pixels must be uint8, from 0 to 255, and not {picture.dtype}")
         return as_bytes(Image.fromarray(picture))
-    return as_bytes(picture if isinstance(picture, bytes | Image.Image) else Path(picture).expanduser())
-
-
-def _id(photo: Photo | int) -> int:
-    return photo.id if isinstance(photo, Photo) else photo
-
-
-def _ids(photos: Liked) -> tuple[int, ...]:
-    return tuple(map(_id, (photos,) if isinstance(photos, Photo | int) else photos))
+    if isinstance(picture, bytes | Image.Image):
+        return as_bytes(picture)
+    if not isinstance(picture, str | os.PathLike):
+        raise TypeError(f"a picture is a path, bytes, a PIL.Image or an array of pixels, and not {type(picture)}")
+    if "\0" in os.fspath(picture):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(picture))
+    return as_bytes(expanded(os.fspath(picture)))
 
 
 def _checked(kind: type[M], **given: Any) -> M:

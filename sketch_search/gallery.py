@@ -72,6 +72,8 @@ class Gallery(Searches):
         Raises Refusal, in a sentence: a folder does not exist or has no photos, or the index has others, which it would
         lose.
         """
+        if impossible := [given for given in folders if "\0" in os.fspath(given)]:
+            raise BadInvocation(f"no folder is called {impossible[0]!r}; name a folder of photos.")
         places = [folder_of(folder) for folder in folders]
         place = Path(index).expanduser() if index is not None else _index_of(places)
         if places and (others := [str(known) for known in indexed_folders(place) if known not in places]):
@@ -107,6 +109,11 @@ class Gallery(Searches):
     def _explained(self, sketch: bytes | None, params: ExplainParams) -> ExplainResponse:
         prepared = None if sketch is None else self.engine.prepare(sketch, kind=params.kind)
         return self.engine.explain(prepared, params)
+
+    def _id_at(self, path: str) -> int:
+        if "\0" in path:
+            raise BadInvocation(f"the index has no photo at {path!r}; name one as results show it.")
+        return self.engine.photo_at(path).id
 
     def _path(self, shown: str) -> str:
         return self.engine.address_of(shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from model.errors import Refusal
 from service.client import MAX_BYTES, Client
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
 from sketch_search.answers import Searches
@@ -32,6 +33,9 @@ class Remote(Searches):
 
     def _explained(self, sketch: bytes | None, params: ExplainParams) -> ExplainResponse:
         return self.client.explain(sketch, **params.model_dump(exclude_defaults=True))
+
+    def _id_at(self, path: str) -> int:
+        raise Refusal(f"a server does not look photos up by paths such as {path!r}; give the photo, or its id.")
 
     def _path(self, shown: str) -> str:
         return shown

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from indexer import BadInvocation
 from service.errors import VERDICTS, QueueFull, ServiceFault, Unauthorized
 from service.schemas import ErrorDetail, ErrorResponse, describe_problems
 
@@ -73,7 +74,7 @@ async def _answer_nobody(request: Request, error: ClientDisconnect) -> Response:
 
 def _sentence(error: Exception) -> str:
     text = str(error)
-    if isinstance(error, ServiceFault):
-        # It is a sentence already. It may begin with the name of a parameter, which keeps its small letter.
+    if isinstance(error, ServiceFault | BadInvocation):
+        # It may begin with the name of a parameter or a path, which keeps its small letter.
         return text
     return text[:1].upper() + text[1:]

@@ -184,6 +184,5 @@ def main() -> None:
         request = _request(asked.folders, added=asked.added)
         build_growing(index_path(settings), request, open_matcher(settings))
     except Refusal as error:
-        text = str(error)
-        print(text[:1].upper() + text[1:])
+        print(error)
         sys.exit(1)

@@ -225,12 +225,31 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
             gallery.search(b"no picture")
         with pytest.raises(ValueError, match=r"^k must be at least 1, not 0$"):
             gallery.search(b"", k=0)
-        with pytest.raises(ValueError, match=r"photo must be a number of digits only, not 'cat.png'"):
-            gallery.explain(b"", "cat.png")  # type: ignore[arg-type]
-    with pytest.raises(Refusal):
-        Gallery.open(tmp_path / "nowhere", index=tmp_path / "index", progress=False)
-    with pytest.raises(FileNotFoundError):
-        opened.search(tmp_path / "nothing.png")
+        with pytest.raises(Refusal, match=r"cat\.png.*(name one as results show it|give the photo, or its id)"):
+            gallery.explain(b"", "cat.png")
+        with pytest.raises(Refusal, match="no photos below nowhere; name a folder as the paths of results show it"):
+            gallery.search(encoded(draw_sketch()), folder="nowhere")
+        for size in (5, 15, 1025, "x"):
+            with pytest.raises(ValueError, match=r"^size must be"):
+                gallery.search(like=1, k=1)[0].thumbnail(size)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="leave it out"):
+            gallery.kinds(like=1, view="photos")
+        for liked in (1.5, b"1", [1.5], True, object()):
+            with pytest.raises(TypeError, match="a photo is named as it was found, by its id or by its path"):
+                gallery.search(like=liked)  # type: ignore[arg-type]
+        for wrong in (-1, "9" * 30):
+            with pytest.raises(ValueError, match="like"):
+                gallery.search(like=wrong)
+        with pytest.raises(Refusal, match=r"a\\x00b"):
+            gallery.search(unlike="a\0b")
+    for folder in (tmp_path / "nowhere", "http://[::", "a\0b", "~nobody-of-this-name/x"):
+        with pytest.raises(Refusal):
+            Gallery.open(folder, index=tmp_path / "index", progress=False)
+    for file in (tmp_path / "nothing.png", "a\0b", "~nobody-of-this-name/x.png", "http://[::"):
+        with pytest.raises(OSError, match=r"No such file|no home folder"):
+            opened.search(file)
+    with pytest.raises(TypeError, match="a picture is a path"):
+        opened.search(7)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="pixels must be uint8"):
         opened.search(np.ones((99, 99)))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="give a list"):
@@ -239,9 +258,34 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
         rank("cat.png", draw_photo(0))  # type: ignore[arg-type]
 
 
-def test_one_photo_and_one_folder_need_no_list(opened: Gallery, sketch: bytes) -> None:
+def test_a_photo_is_liked_as_it_was_found_by_its_id_or_by_its_path(
+    opened: Gallery, remote: Remote, sketch: bytes
+) -> None:
     best = opened.search(sketch, k=1)[0]
-    assert opened.search(like=best, k=3)[0] == opened.search(like=[best], k=3)[0]
+    shown = opened.search(sketch, k=1).answer.results[0].paths[0]
+    expected = [photo.id for photo in opened.search(like=[best], k=3)]
+    names: list[Any] = [best, best.id, str(best.id), np.int64(best.id), best.path, Path(best.path), shown, (shown,)]
+    for liked in names:
+        assert [photo.id for photo in opened.search(like=liked, k=3)] == expected
+    assert opened.explain(sketch, shown).answer.id == best.id
+    for liked in (best, best.id, str(best.id)):
+        assert [photo.id for photo in remote.search(like=liked, k=3)] == expected
+    # Digits are one id, and not an id each.
+    assert opened.search(like="12", k=1)[0].id == remote.search(like=12, k=1)[0].id == 12
+    assert opened.search(sketch, like=None, unlike=None, k=1)[0] == best
+
+
+def test_a_photo_gives_its_picture_whatever_its_type(tmp_path: Path, weights: Path, sketch: bytes) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="reads and writes HEIC")
+    picture = draw_photo(1).convert("RGB")
+    (tmp_path / "photos").mkdir()
+    pillow_heif.from_pillow(picture).save(tmp_path / "photos" / "a.heic")
+    with Gallery.open(tmp_path / "photos", index=tmp_path / "index", weights=weights, progress=False) as gallery:
+        (found,) = gallery.search(sketch)
+        assert (found.image().size, found.image().mode) == (picture.size, "RGB")
+
+
+def test_one_folder_needs_no_list(opened: Gallery, sketch: bytes) -> None:
     alone, listed = (opened.search(sketch, folder=folder).answer.results for folder in ("größe", ["größe"]))
     assert alone == listed
 
