@@ -340,7 +340,7 @@ class Engine:
         return Photo(
             id=entry.id,
             paths=entry.paths,
-            **addresses(entry.id, self._settings.serve_originals),
+            **addresses(entry.id, entry.content_hash, self._settings.serve_originals),
         )
 
     def _check_page_size(self, k: int | None) -> None:

@@ -85,7 +85,7 @@ def prepared(index: PhotoFiles, matcher: Matcher, entry: PhotoEntry, run: RunJob
 
 def thumbnail(original: bytes, size: int, run: RunJob = run_here) -> bytes:
     """Returns a JPEG of an image file, upright, its longest side at most ``size`` pixels. Raises ImageError."""
-    image = run(original, Job(longest_side=size))
+    image = run(original, Job(least_side=size, longest_side=size))
     out = io.BytesIO()
     image.save(out, "JPEG", quality=85)
     return out.getvalue()

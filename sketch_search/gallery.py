@@ -31,7 +31,7 @@ from model.engine import Floats, Modality, Tokens, unit
 from service.engine import Engine, open_matcher
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
 from service.settings import Settings
-from sketch_search.answers import Picture, Searches, picture_bytes
+from sketch_search.answers import Picture, Searches, picture_bytes, picture_image
 
 # Pictures that are prepared before they are encoded: four chunks of photos, some 40 MB.
 _BATCH = 64
@@ -184,6 +184,8 @@ def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> To
     """Encodes pictures in batches: a photo alone takes as long as a whole chunk of the matcher."""
 
     def prepared(picture: Picture) -> Floats:
+        if isinstance(picture, np.ndarray | Image.Image):
+            return matcher.prepare(picture_image(picture), kind)
         return matcher.prepare(matcher.open(io.BytesIO(picture_bytes(picture)), kind), kind)
 
     waiting, parts = map(prepared, pictures), []

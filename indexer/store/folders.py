@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import weakref
 import zipfile
 from abc import ABC, abstractmethod
@@ -13,7 +14,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import IO, ClassVar, Protocol
+
+from cachetools import LRUCache
 
 from indexer.store.files import (
     MAX_FILE_BYTES,
@@ -216,10 +219,20 @@ class Album(LocalFolder):
         return listing_of(_listed(info) for info in entries if not info.is_dir())
 
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
+        info = self._info(path)
+        return FileContent(self._unpacked(info, 0, info.file_size), FileStamp.of(_listed(info)))
+
+    def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
+        info = self._info(path)
+        if size not in (None, info.file_size):
+            raise FileChanging(errno.EAGAIN, "it has another size", path)
+        return self._unpacked(info, start, count)
+
+    def _info(self, path: str) -> zipfile.ZipInfo:
+        """Finds a file that can be read. Raises OSError."""
         safe_parts(path)
-        album = self._opened()
         try:
-            info = album.getinfo(name_of_text(path))
+            info = self._opened().getinfo(name_of_text(path))
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, "the album does not have it", path) from None
         if info.file_size > MAX_FILE_BYTES:
@@ -227,20 +240,26 @@ class Album(LocalFolder):
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # Python unpacks a block of these whole, however large it gets.
             raise OSError(errno.ENOTSUP, "it is packed by bzip2 or LZMA; pack the album again with deflate", path)
+        return info
+
+    def _unpacked(self, info: zipfile.ZipInfo, start: int, count: int) -> bytes:
+        """Unpacks ``count`` bytes of a file, or what there is of them. Raises OSError."""
         try:
-            with album.open(info) as file:
-                data = file.read(info.file_size)
+            with _reading:
+                album, file = _streams.pop((info, start), (None, None))
+            if album is None or file is None:
+                album = self._opened()
+                file = album.open(info)
+                file.seek(start)
+            data = file.read(count)
         # Its parts are untrusted bytes, and reading them may raise anything from zlib.error to RuntimeError.
         except Exception as error:
             reason = "it is encrypted" if info.flag_bits & 1 else "its part of the album is damaged"
-            raise OSError(errno.EIO, f"{reason}; get the album again", path) from error
-        return FileContent(data, FileStamp.of(_listed(info)))
-
-    def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
-        data = self.read(path).data
-        if size not in (None, len(data)):
-            raise FileChanging(errno.EAGAIN, "it has another size", path)
-        return data[start : start + count]
+            raise OSError(errno.EIO, f"{reason}; get the album again", info.filename) from error
+        if start + len(data) < info.file_size:
+            with _reading:
+                _streams[info, start + len(data)] = album, file
+        return data
 
     def _opened(self) -> zipfile.ZipFile:
         status = self.path.stat()
@@ -249,6 +268,12 @@ class Album(LocalFolder):
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
             reason = "it is no ZIP file, or only a part of one; copy or download it again"
             raise OSError(errno.EINVAL, reason, str(self.path)) from error
+
+
+# Files that are read in parts, by the place where the next part begins: to unpack them again from their beginning for
+# each part would take the square of their size. A ZipInfo stands for itself alone, so for one opening of its album.
+_streams: LRUCache[tuple[zipfile.ZipInfo, int], tuple[zipfile.ZipFile, IO[bytes]]] = LRUCache(64)
+_reading = threading.Lock()
 
 
 @lru_cache(maxsize=4)

@@ -104,7 +104,7 @@ def explain(
     shown = [
         ExplainedPhoto(
             id=entry.id,
-            **addresses(entry.id, originals),
+            **addresses(entry.id, entry.content_hash, originals),
             ret_rank=around.rank(entry),
             nearest=near_photos(index, near, originals),
             **dict(explained_pair(photo, explanation)),
@@ -136,7 +136,7 @@ def near_photos(index: Gallery, near: Iterable[Near], originals: bool) -> list[N
         NearPhoto(
             id=one.id,
             paths=entry.paths,
-            **addresses(one.id, originals),
+            **addresses(one.id, entry.content_hash, originals),
             cosine=round(one.cosine, 3),
             rank=one.rank,
         )

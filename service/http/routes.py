@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
+import re
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,6 +17,7 @@ from anyio import CapacityLimiter
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 import service
@@ -28,6 +30,7 @@ from service.http.middleware import SearchNote
 from service.http.upload import Uploads
 from service.photos import file_manager
 from service.schemas import (
+    HASH_SHOWN,
     Allowed,
     BuildInfo,
     BuildParams,
@@ -68,7 +71,9 @@ WITHOUT_TOKEN = (
     f"as the header {TOKEN_HEADER}. It is also in server.json, in the folder of the index."
 )
 # Bytes of an original that are read at a time.
-PART = 256 * 1024
+PART = 1 << 20
+# One range, as players and downloads that go on ask for it. Others may be ignored (RFC 9110, 14.2).
+_RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 # The most files that are listed of those that could not be read.
 MOST_UNREAD = 1000
 
@@ -359,7 +364,12 @@ async def reveal(ctx: Ctx, trusted: HasToken, photo_id: PathId) -> None:
 @api.get(
     "/photos/{photo_id}",
     response_class=Response,
-    responses={**image_answers("image/*"), **error_answers(404, 422, 503)},
+    responses={
+        **image_answers("image/*"),
+        206: {"description": "The bytes that one Range asks for."},
+        416: {"model": ErrorResponse, "description": "The file ends before the Range begins."},
+        **error_answers(404, 422, 503),
+    },
 )
 async def photo(request: Request, ctx: Ctx, photo_id: PathId) -> Response:
     """The original file of a photo, as it is."""
@@ -370,16 +380,35 @@ async def photo(request: Request, ctx: Ctx, photo_id: PathId) -> Response:
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return _unchanged(headers["ETag"])
     size, kind = await ctx.originals.get(entry.id, lambda: engine.original(entry), _hung_up(request))
-    # The HTTP server leaves out the body where it was asked for by HEAD.
-    sent = {**headers, "Content-Length": str(size)}
-    return StreamingResponse(_parts(engine, entry, size), headers=sent, media_type=kind)
+    part = None if request.headers.get("if-range", headers["ETag"]) != headers["ETag"] else _part(request, size)
+    if part is None:
+        # The HTTP server leaves out the body where it was asked for by HEAD.
+        sent = {**headers, "Content-Length": str(size), "Accept-Ranges": "bytes"}
+        return StreamingResponse(_parts(engine, entry, size), headers=sent, media_type=kind)
+    if not part:
+        raise HTTPException(416, "The photo has no such part.", {"Content-Range": f"bytes */{size}"})
+    sent = {**headers, "Content-Length": str(len(part)), "Content-Range": f"bytes {part[0]}-{part[-1]}/{size}"}
+    return StreamingResponse(_parts(engine, entry, size, part), 206, headers=sent, media_type=kind)
 
 
-async def _parts(engine: Engine, entry: PhotoEntry, size: int) -> AsyncIterator[bytes]:
-    """Yields the bytes of a photo's file. Nothing stays open or in memory meanwhile, however long a client takes."""
-    for start in range(0, size, PART):
+def _part(request: Request, size: int) -> range | None:
+    """Returns which of a file's bytes are asked for, none if it has not so many; None for all of them."""
+    found = _RANGE.fullmatch(request.headers.get("range", ""))
+    if found is None or not (found[1] or found[2]):
+        return None
+    if not found[1]:
+        return range(max(0, size - int(found[2])), size)
+    start, end = int(found[1]), min(size, int(found[2] or size) + 1)
+    return range(start, end) if start <= int(found[2] or start) else None
+
+
+async def _parts(engine: Engine, entry: PhotoEntry, size: int, part: range | None = None) -> AsyncIterator[bytes]:
+    """Yields the bytes of a photo's file, or some. No more than a part is in memory, however long a client takes."""
+    asked = part or range(size)
+    for start in asked[::PART]:
+        count = min(PART, asked.stop - start)
         try:
-            yield await anyio.to_thread.run_sync(engine.part_of_original, entry, size, start, PART)
+            yield await anyio.to_thread.run_sync(engine.part_of_original, entry, size, start, count)
         except PhotoUnavailable as error:
             raise BrokenOff(str(error)) from error
 
@@ -390,21 +419,40 @@ def _check_originals(ctx: Context) -> None:
         raise NotFound("This server keeps the original files back; /thumbnails has small ones.")
 
 
-@api.get(
-    "/thumbnails/{photo_id}",
-    dependencies=[Depends(refuse_doubles(ThumbnailParams))],
-    response_class=Response,
-    responses={**image_answers("image/jpeg"), **error_answers(404, 422, 503)},
-)
+_THUMBNAIL: dict[str, Any] = {
+    "dependencies": [Depends(refuse_doubles(ThumbnailParams))],
+    "response_class": Response,
+    "responses": {**image_answers("image/jpeg"), **error_answers(404, 422, 503)},
+}
+
+
+@api.get("/thumbnails/{photo_id}/{content}", **_THUMBNAIL)
+async def thumbnail_of_content(
+    request: Request, ctx: Ctx, photo_id: PathId, content: str, params: Annotated[ThumbnailParams, Query()]
+) -> Response:
+    """A small JPEG of a photo with this content, at the address that results have. Browsers may keep it for ever."""
+    return await _thumbnail(request, ctx, photo_id, params.size, content)
+
+
+@api.get("/thumbnails/{photo_id}", **_THUMBNAIL)
 async def thumbnail(
     request: Request, ctx: Ctx, photo_id: PathId, params: Annotated[ThumbnailParams, Query()]
 ) -> Response:
     """A small JPEG of a photo."""
-    engine, size = ctx.live.engine(), params.size
+    return await _thumbnail(request, ctx, photo_id, params.size, None)
+
+
+async def _thumbnail(request: Request, ctx: Context, photo_id: int, size: int, content: str | None) -> Response:
+    """Answers with a thumbnail; only of this content, if it is given. Raises NotFound."""
+    engine = ctx.live.engine()
     entry = await _look_up(ctx, lambda: engine.photo(photo_id))
+    if content not in (None, entry.content_hash[:HASH_SHOWN]):
+        raise NotFound("This id is of another photo now; search again.")
     headers = _headers(f'"{entry.content_hash}-{size}"')
+    if content is not None:
+        headers["Cache-Control"] = "private, max-age=31536000, immutable"
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
-        return _unchanged(headers["ETag"])
+        return Response(status_code=304, headers=headers)
     small = engine.kept_thumbnail(entry, size)
     if small is None:
         key = entry.content_hash, size

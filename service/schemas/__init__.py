@@ -45,6 +45,7 @@ from service.schemas.query import (
     WordsParams,
 )
 from service.schemas.search import (
+    HASH_SHOWN,
     Cluster,
     ClusterResponse,
     Guessed,

@@ -12,6 +12,10 @@ from service.schemas.query import Quality, View
 Words = Literal["clip", "vocabulary"]
 
 
+#: Characters of a content's hash in the address of a thumbnail.
+HASH_SHOWN = 16
+
+
 class Photo(BaseModel):
     """A photo of the index. Files with the same bytes are one photo with several paths."""
 
@@ -33,9 +37,13 @@ class Addresses(TypedDict):
     thumbnail_url: str
 
 
-def addresses(photo_id: int, originals: bool) -> Addresses:
+def addresses(photo_id: int, content_hash: str, originals: bool) -> Addresses:
     """Returns the addresses of a photo's files. originals: whether originals are served."""
-    return {"photo_url": f"/photos/{photo_id}" if originals else None, "thumbnail_url": f"/thumbnails/{photo_id}"}
+    return {
+        "photo_url": f"/photos/{photo_id}" if originals else None,
+        # With the content's hash, so that browsers can keep it: another index may give the id to another photo.
+        "thumbnail_url": f"/thumbnails/{photo_id}/{content_hash[:HASH_SHOWN]}",
+    }
 
 
 class PhotosResponse(BaseModel):

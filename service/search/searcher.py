@@ -389,7 +389,7 @@ class Searcher:
                 raw_score=float(ranking.scores[n]),
                 cluster=photo.cluster,
                 paths=photo.paths,
-                **addresses(photo.id, self._defaults.originals),
+                **addresses(photo.id, photo.content_hash, self._defaults.originals),
                 copies=ranking.copies(n),
             )
             for place, n, photo in zip(shown, chosen.tolist(), entries, strict=True)

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from indexer import BadInvocation, IndexRefused, Request, build_growing, indexed_folders, read_progress
 from model.engine import set_threads
 from model.errors import Refusal
-from model.terminal import expanded
+from model.terminal import HomeUnknown, expanded
 from service.engine import open_matcher
 from service.errors import BuildRefused, NotReady
 from service.schemas import BuildInfo, FoldersResponse
@@ -61,8 +61,6 @@ class Builder:
             raise BadInvocation(
                 "The page indexes folders of this machine; for a server, run `sketch-search index URL`."
             )
-        if folder is not None and "\0" in folder:
-            raise BadInvocation("The folder's name has a NUL in it, as no file can have; write it without.")
         index = index_path(self._settings)
         try:
             named = () if folder is None else (expanded(folder),)
@@ -134,7 +132,10 @@ def folders_in(folder: str | None) -> FoldersResponse:
 
     Raises BadInvocation if there is no such folder, or it cannot be read.
     """
-    place = Path.home() if folder is None else expanded(_meant(folder))
+    try:
+        place = Path.home() if folder is None else expanded(_meant(folder))
+    except HomeUnknown as error:
+        raise BadInvocation(str(error)) from error
     _check_whole(place)
     above = None if place.parent == place else str(place.parent)
     return FoldersResponse(path=str(place), above=above, folders=tuple(_subfolders(place)[:MOST_FOLDERS]))
@@ -156,11 +157,21 @@ def _subfolders(place: Path) -> list[str]:
 
 
 def _meant(pasted: str) -> str:
-    """Returns the folder that somebody pastes as a file manager gives it: in quotes, or as a file:// URL."""
+    """Returns the folder that somebody pastes as a file manager gives it: in quotes, or as a file:// URL.
+
+    Raises BadInvocation: no folder can have this name.
+    """
     folder = pasted.strip()
     if len(folder) > 1 and folder[0] == folder[-1] and folder[0] in "'\"":
         folder = folder[1:-1]
-    return url2pathname(urlsplit(folder).path) if folder.startswith("file://") else folder
+    try:
+        folder = url2pathname(urlsplit(folder).path) if folder.startswith("file://") else folder
+        os.fsencode(folder)
+    except ValueError:
+        folder = "\0"
+    if "\0" in folder:
+        raise BadInvocation("No folder can have this name: write it as the file manager shows it.")
+    return folder
 
 
 def _environment() -> dict[str, str]:

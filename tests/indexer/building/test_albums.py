@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zipfile
 from pathlib import Path
 
@@ -130,6 +131,29 @@ def test_an_album_may_lie_in_a_folder_of_the_gallery(album: Path, collection: Co
 def test_a_part_of_a_photo_that_has_another_size_by_now_is_not_read(album: Path) -> None:
     with pytest.raises(FileChanging):
         Album(album).read_part("Ännchen 001.png", 5, size=1)
+
+
+def test_a_photo_that_is_read_in_parts_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, unpacked = random.Random(0).randbytes(100_000), 0
+    with zipfile.ZipFile(tmp_path / "takeout.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("large.png", whole)
+    read = zipfile.ZipExtFile.read
+
+    def counted(self: zipfile.ZipExtFile, count: int = -1) -> bytes:
+        nonlocal unpacked
+        data = read(self, count)
+        unpacked += len(data)
+        return data
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", counted)
+    album = Album(tmp_path / "takeout.zip")
+    starts = range(0, len(whole), 1000)
+    # Two at once, each at its own place.
+    for start, later in zip(starts, [*starts[50:], *starts[:50]], strict=True):
+        for place in (start, later):
+            assert album.read_part("large.png", 1000, start=place, size=len(whole)) == whole[place : place + 1000]
+    assert unpacked <= 3 * len(whole)
+    assert album.read_part("large.png", 1000, start=99_500) == whole[99_500:]
 
 
 def test_the_names_of_an_album_are_listed_in_order(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_folders_are_listed_to_those_who_may_have_them_indexed(settings: Setting
         ("refused", "cannot be read"),
         ("index", "lies inside the index"),
         ("~nosuch/x", "no home folder"),
-        ("nul\0", "has a NUL"),
+        ("nul\0", "No folder can have this name"),
         ("x" * 300, "too long"),
     ],
 )
@@ -113,6 +113,15 @@ def test_a_folder_that_cannot_be_indexed_is_refused_at_once(
         assert error(answer) == (422, "bad_parameter")
         assert said in answer.json()["error"]["message"]
         assert http.get("/info").json()["build"] is None
+
+
+@pytest.mark.parametrize("folder", ["~nosuch/x", "/nul\0", "/" + "x" * 300, "file://[::1", "file:///a%00", "/nowhere"])
+@pytest.mark.parametrize(("verb", "path", "name"), [("GET", "/folders", "path"), ("POST", "/build", "folder")])
+def test_a_folder_that_cannot_be_is_refused_in_a_sentence(
+    settings: Settings, tmp_path: Path, verb: str, path: str, name: str, folder: str
+) -> None:
+    with empty(settings, tmp_path / "index") as http:
+        assert error(http.request(verb, path, params={name: folder})) == (422, "bad_parameter")
 
 
 def test_a_path_that_depends_on_where_the_server_was_started_is_refused(settings: Settings, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from indexer import Index, PhotoEntry, PhotoUnavailable, UnknownPhoto
+from model.decoding import Job, run_here
+from model.images import open_image
 from service.client import Client
 from service.http import routes
 from service.http.app import READERS
@@ -67,6 +69,48 @@ def test_an_original_is_read_in_parts(http: httpx.Client, index: Index, monkeypa
         index.part_of_photo(1, len(whole) + 1, 0, 10)
     with pytest.raises(UnknownPhoto):
         index.part_of_photo(1000, 1, 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("asked", "part"),
+    [
+        ("bytes=0-", slice(0, None)),
+        ("bytes=5-9", slice(5, 10)),
+        ("bytes=2500-", slice(2500, None)),
+        ("bytes=900-99999999", slice(900, None)),
+        ("bytes=-7", slice(-7, None)),
+        ("bytes=-99999999", slice(0, None)),
+    ],
+)
+def test_a_part_of_an_original_is_sent_to_who_asks_for_it(
+    http: httpx.Client, index: Index, monkeypatch: pytest.MonkeyPatch, asked: str, part: slice
+) -> None:
+    monkeypatch.setattr(routes, "PART", 1000)
+    whole = index.open_photo(1)
+    start, stop, _ = part.indices(len(whole))
+    answer = http.get("/photos/1", headers={"range": asked})
+    assert (answer.status_code, answer.content) == (206, whole[part])
+    assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{len(whole)}"
+    assert http.get("/photos/1").headers["accept-ranges"] == "bytes"
+    same = {"range": asked, "if-range": answer.headers["etag"]}
+    assert http.get("/photos/1", headers=same).status_code == 206
+    assert http.get("/photos/1", headers={**same, "if-range": '"of another"'}).content == whole
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["bytes=5-4", "bytes=-", "bytes=a-b", "bytes=0-1,3-4", "lines=1-2", "bytes=" + "9" * 5000 + "-", "bytes=--1"],
+)
+def test_a_range_that_is_none_is_ignored(http: httpx.Client, index: Index, asked: str) -> None:
+    answer = http.get("/photos/1", headers={"range": asked})
+    assert (answer.status_code, answer.content) == (200, index.open_photo(1))
+
+
+@pytest.mark.parametrize("asked", ["bytes=99999999-", "bytes=-0"])
+def test_a_range_beyond_the_end_is_refused(http: httpx.Client, index: Index, asked: str) -> None:
+    answer = http.get("/photos/1", headers={"range": asked})
+    assert error(answer) == (416, "bad_request")
+    assert answer.headers["content-range"] == f"bytes */{len(index.open_photo(1))}"
 
 
 def test_an_original_that_changes_while_it_is_sent_breaks_off_and_leaves_a_line(
@@ -126,6 +170,32 @@ def test_a_thumbnail_is_a_small_jpeg(http: httpx.Client) -> None:
         assert image.size == (96, 96)
     assert answer.headers["etag"] != http.get("/thumbnails/3").headers["etag"]
     assert error(http.get("/thumbnails/3", params={"size": 100_000})) == (422, "bad_parameter")
+
+
+def test_a_browser_keeps_a_thumbnail_for_as_long_as_its_id_is_of_that_photo(http: httpx.Client, client: Client) -> None:
+    address = client.photos(3).photos[0].thumbnail_url
+    first = http.get(address, params={"size": 32})
+    assert first.content == http.get("/thumbnails/3", params={"size": 32}).content
+    assert first.headers["cache-control"] == "private, max-age=31536000, immutable"
+    known = http.get(address, params={"size": 32}, headers={"if-none-match": first.headers["etag"]})
+    assert (known.status_code, "immutable" in known.headers["cache-control"]) == (304, True)
+    # As where the index was replaced by one that gives the id to another photo.
+    for other in (client.photos(4).photos[0].thumbnail_url.replace("/4/", "/3/"), address[:-1], f"{address}0"):
+        assert error(http.get(other)) == (404, "not_found")
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size_for_a_thumbnail() -> None:
+    jobs: list[Job] = []
+
+    def noted(data: bytes, job: Job, *, quick: bool = False) -> Image.Image:
+        jobs.append(job)
+        return run_here(data, job, quick=quick)
+
+    large = encoded(drawing("house", size=1600), "JPEG")
+    with Image.open(io.BytesIO(thumbnail(large, 200, noted))) as small:
+        assert small.size == (200, 200)
+    (job,) = jobs
+    assert open_image(large, least_side=job.least_side).size == (200, 200)
 
 
 def test_photos_are_told_of_by_their_ids_in_the_order_asked_for(http: httpx.Client, client: Client) -> None:
