@@ -6,6 +6,7 @@ through one by one, since an int8 product scales what it reads by the extremes o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,6 +25,10 @@ from model.engine.surface import Aligned, Matching, Observed, SelfAttention, gri
 from model.engine.threads import threads
 from model.engine.tokens import Floats, Tokens, averaged_variants, unit
 from model.errors import ModelError
+
+# Otherwise it writes an id of this machine into the user's folder, and reports to its maker, once it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
 
 _MATRICES = ("qkv", "proj", "fc1", "fc2")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from model.images import Preprocessing
 from model.network import TorchEngine
 from tests.networks import tiny_checkpoint
 from tests.pictures import drawing, photo
+from tests.programs import run_python
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +140,11 @@ def test_a_graph_that_is_missing_or_damaged_is_named_with_the_command_that_write
     (folder / "vit.onnx").unlink()
     with pytest.raises(ModelError, match="sketch-search model export writes it anew"):
         OnnxEngine(files, folder).encode(photos[:1], "photo")
+
+
+def test_onnx_runtime_reports_nothing_and_writes_nothing_into_the_users_folder(tmp_path: Path) -> None:
+    dropped = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    done = run_python("-c", "import model.engine.runtime", environment=kept | {"HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
