@@ -27,11 +27,11 @@ RESULTS := build/bench$(if $(QUICK),-quick)
 # Small tensors gain nothing from threads, and the threads of parallel tests would compete for the cores.
 test coverage soak: export OMP_NUM_THREADS := 1
 
-.PHONY: help install test coverage demo bench soak dist lock clean
+.PHONY: help install test coverage demo containers bench soak dist lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP) ## make .venv, with this project and all that its targets need
 
@@ -61,6 +61,9 @@ coverage: $(STAMP) ## run the tests, and print how much of the code they run
 
 demo: $(DEMO_STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
 	@$(BIN)/sketch-search demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
+
+containers: ## build the image for CPUs without a daemon, index, serve, search and stop in it; needs root, podman and debootstrap
+	@docker/check.sh
 
 bench: $(STAMP) ## measure the speeds in docs/speed.md and docs/scale.md anew and write them there; QUICK=1: in minutes, only printed
 	$(BIN)/python -m tests.benchmarks.costs --output $(RESULTS) $(if $(QUICK),--quick)

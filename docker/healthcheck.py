@@ -10,9 +10,10 @@ import sys
 def alive(port: int) -> bool:
     """Whether something answers HTTP at ``port`` of this machine, even if it refuses the request.
 
-    It refuses this one where SBIR_ALLOWED_HOSTS does not name localhost. urllib is not used: it would ask a proxy.
+    It refuses this one where SBIR_ALLOWED_HOSTS does not name 127.0.0.1. urllib is not used: it would ask a proxy. The
+    name localhost is not either: where it means ::1 first, nothing listens there.
     """
-    connection = http.client.HTTPConnection("localhost", port, timeout=4)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=4)
     try:
         connection.request("GET", "/healthz")
         return connection.getresponse().status < 500

@@ -31,7 +31,13 @@ from tests.programs import run_python, started_python
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _DOCKER = _CHECKOUT / "docker"
 _UNITS = ("sketch-search.service", "sketch-search-index.service")
-_DEPLOYED_BY = ("docker/Dockerfile", "docker-compose.yml", ".env", ".dockerignore", *(f"docker/{u}" for u in _UNITS))
+_DEPLOYED_BY = (
+    "docker/Dockerfile",
+    "docker-compose.yml",
+    ".env.example",
+    ".dockerignore",
+    *(f"docker/{u}" for u in _UNITS),
+)
 
 
 @dataclass
@@ -91,9 +97,8 @@ def test_no_committed_file_names_a_host_to_fetch_from(name: str) -> None:
     assert all(re.match(r"(http://127\.0\.0\.1|file:///opt/)", link) for link in links), links
 
 
-def test_both_targets_are_there_and_the_default_one_is_for_cpus(stages: dict[str, Stage]) -> None:
+def test_the_default_target_is_for_cpus(stages: dict[str, Stage]) -> None:
     assert list(stages)[-1] == "cpu"
-    assert "gpu" in stages
     assert stages["venv"].all("ARG") == ['PIP_EXTRA_INDEX_URL=""']
 
 
@@ -199,21 +204,33 @@ def test_the_service_is_alive_without_an_index_and_stops_when_told(tmp_path: Pat
     assert healthy(port) == 1
 
 
-def test_compose_starts_the_cpu_profile_unless_told_so(compose: dict[str, Any], stages: dict[str, Stage]) -> None:
-    assert "COMPOSE_PROFILES=cpu" in (_CHECKOUT / ".env").read_text().splitlines()
-    profiles: dict[str, set[str]] = {}
+def test_compose_starts_the_services_for_cpus_and_others_by_name(
+    compose: dict[str, Any], stages: dict[str, Stage]
+) -> None:
+    services: dict[str, set[str]] = {}
     for name, service in compose["services"].items():
-        (profile,) = service["profiles"]
-        profiles.setdefault(profile, set()).add(name)
-        assert service["build"]["target"] == profile
-        assert profile in stages
+        target = service["build"]["target"]
+        services.setdefault(target, set()).add(name)
+        # A service without a profile starts unless others are named.
+        assert service.get("profiles", ["cpu"]) == [target]
+        assert target in stages
         assert (_CHECKOUT / service["build"]["dockerfile"]).is_file()
-        assert bool(service["deploy"]["resources"].get("reservations")) == (profile == "gpu")
-    assert profiles == {
+        assert bool(service["deploy"]["resources"].get("reservations")) == (target == "gpu")
+    assert services == {
         "cpu": {"index", "service"},
         "gpu": {"index-gpu", "service-gpu"},
         "ray": {"ray-head", "ray-worker", "ray-index", "ray-service"},
     }
+
+
+def test_every_service_takes_the_settings_of_an_operator(compose: dict[str, Any]) -> None:
+    passed = {"ALLOWED_HOSTS", "API_KEY", "SERVE_ORIGINALS", "RATE_LIMIT", "LOG_FORMAT", "METRICS_PORT"}
+    for name, service in compose["services"].items():
+        if "service" in name:
+            environment = service["environment"]
+            assert {f"SBIR_{setting}" for setting in passed} | {"FORWARDED_ALLOW_IPS"} <= environment.keys()
+            given = {key.removeprefix("SBIR_").lower(): value for key, value in environment.items() if value}
+            assert Settings(**given).rate_limit is None
 
 
 def test_every_container_is_locked_down_and_limited(compose: dict[str, Any], stages: dict[str, Stage]) -> None:
@@ -274,12 +291,23 @@ def test_every_node_of_the_cluster_needs_the_token_and_is_reached_by_the_others_
             assert "networks" not in service
 
 
-def test_every_variable_of_the_compose_file_is_named_at_its_top() -> None:
-    text = (_CHECKOUT / "docker-compose.yml").read_text()
-    top, _, rest = text.partition("\nname:")
-    used = set(re.findall(r"\$\{([A-Z_]+)", rest))
-    named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", top.partition("Set in the shell")[2]))
+def test_the_example_of_env_has_every_variable_of_the_compose_file_with_its_default() -> None:
+    used = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", (_CHECKOUT / "docker-compose.yml").read_text()))
+    named = dict(re.findall(r"^# ([A-Z_]+)=(\S*)", (_CHECKOUT / ".env.example").read_text(), re.MULTILINE))
     assert used == named
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="there is no sh")
+@pytest.mark.parametrize("missing", ["podman", "debootstrap", "curl"])
+def test_the_check_of_the_containers_is_skipped_with_a_reason(missing: str, tmp_path: Path) -> None:
+    for tool in {"podman", "debootstrap", "curl"} - {missing}:
+        (tmp_path / tool).symlink_to("/bin/false")
+    sh = shutil.which("sh")
+    assert sh is not None
+    done = subprocess.run(
+        [sh, str(_DOCKER / "check.sh")], env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stdout) == (0, f"skipped: {missing} is not installed\n")
 
 
 def test_the_units_share_user_and_index_and_give_up_all_privileges() -> None:
