@@ -37,12 +37,14 @@ class PhotoEntry:
         id: the lowest id among its files.
         paths: of all its files, by id; each begins with its root's name if there are several roots.
         cluster: which cluster it is in. content_hash: SHA-256 of its bytes, hex.
+        changed: when the first of its files was last changed, in ns since 1970; None if that is unknown.
     """
 
     id: int
     paths: tuple[str, ...]
     cluster: int
     content_hash: str
+    changed: int | None
 
 
 class Index:
@@ -161,7 +163,8 @@ class Index:
     def _entry(self, files: Sequence[GalleryFile]) -> PhotoEntry:
         paths = tuple(shown_path(self.manifest.root_names, file.root, file.path) for file in files)
         cluster = 0 if files[0].indexed is None else files[0].indexed.cluster
-        return PhotoEntry(files[0].id, paths, cluster, files[0].content_hash or "")
+        changed = None if files[0].stamp is None else files[0].stamp.mtime
+        return PhotoEntry(files[0].id, paths, cluster, files[0].content_hash or "", changed)
 
     def photo_at(self, target: str) -> PhotoEntry:
         """Finds the photo of a file. The file is named by its path as results show it, or by its path on disk.

@@ -57,7 +57,7 @@ async def zipped(
             except PhotoUnavailable as error:
                 missing.append(f"{photo.paths[0]}: {error}\n")
                 continue
-            entry = zipfile.ZipInfo(name, time.localtime()[:6])  # else the file would be of 1980
+            entry = zipfile.ZipInfo(name, _local_time(photo))
             entry.file_size = size
             with archive.open(entry, "w") as file:
                 async for part in parts(photo, size):
@@ -66,6 +66,13 @@ async def zipped(
         if missing:
             archive.writestr(zipfile.ZipInfo(_MISSING), "".join(missing))
     yield sink.take()
+
+
+def _local_time(photo: PhotoEntry) -> tuple[int, int, int, int, int, int]:
+    """Returns when the file was last changed, as far as a ZIP file can say it; now if that is unknown."""
+    seconds = time.time() if photo.changed is None else photo.changed / 1e9
+    year, month, day, hour, minute, second = time.localtime(min(max(seconds, 0), 2**32))[:6]
+    return (year, month, day, hour, minute, second) if year >= 1980 else (1980, 1, 1, 0, 0, 0)
 
 
 def file_names(paths: Sequence[str]) -> list[str]:

@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from indexer import Request, build
+from model import Matcher
 from service.address import NAME, find_server, told
 from service.commands.search import search
 from service.schemas import SearchQuery
 from service.settings import Settings
 from tests.programs import run_python
 from tests.service.served import Served, served
+from tests.service.small_gallery import draw_photo
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files have no owner there")
 URL = "http://127.0.0.1:1"
@@ -72,6 +75,30 @@ def test_a_server_with_a_key_is_asked_with_the_key_of_the_settings_or_not_at_all
         assert "answered by the server" in _found(capsys, protected, drawn, SearchQuery())[1]
         # It refuses this one, which then is searched here.
         assert _found(capsys, wrong, drawn, SearchQuery())[1] == ""
+
+
+def test_a_key_of_any_letters_is_sent_and_one_that_cannot_be_sent_is_no_traceback(
+    settings: Settings, drawn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign, broken = (settings.model_copy(update={"api_key": SecretStr(key)}) for key in ("schlüssel€", "a\nb"))
+    with served(foreign) as server, told(foreign, server.url, TOKEN):
+        assert "answered by the server" in _found(capsys, foreign, drawn, SearchQuery())[1]
+        assert _found(capsys, broken, drawn, SearchQuery())[1] == ""
+
+
+def test_names_in_json_do_not_reach_a_terminal_as_they_are(
+    settings: Settings, matcher: Matcher, drawn: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["\x9b31mred\u202egpj.png", "Ännchen.png"]
+    (tmp_path / "photos").mkdir()
+    for seed, name in enumerate(names):
+        draw_photo(seed).save(tmp_path / "photos" / name)
+    build(tmp_path / "index", Request([tmp_path / "photos"], embedder="ret"), matcher)
+    own = settings.model_copy(update={"index": tmp_path / "index"})
+    assert search(own, drawn, SearchQuery(), as_json=True) == 0
+    printed = capsys.readouterr().out
+    assert printed.rstrip("\n").isprintable()
+    assert {result["paths"][0] for result in json.loads(printed)["results"]} == {*names}
 
 
 def test_an_address_is_there_for_as_long_as_the_server_runs(settings: Settings, file: Path) -> None:

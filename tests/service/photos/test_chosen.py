@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -16,7 +18,7 @@ from indexer import Index, Request, build
 from model import Matcher
 from service import photos
 from service.http import routes
-from service.http.archive import file_names
+from service.http.archive import _local_time, file_names
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import Served, asked
@@ -46,6 +48,17 @@ def test_chosen_photos_come_as_one_file_each_as_it_is_and_once(
     answer = http.get("/photos.zip", params={"id": [1, 7, 9, 7]})
     assert "content-length" not in answer.headers  # it is sent while it is made
     assert unzipped(answer) == {file.name: file.read_bytes() for file in files}
+
+
+def test_photos_in_a_file_keep_the_time_of_their_last_change(http: httpx.Client, index: Index, gallery: Path) -> None:
+    entry = index.photo(7)
+    changed = (gallery / entry.paths[0]).stat().st_mtime
+    with zipfile.ZipFile(io.BytesIO(http.get("/photos.zip", params={"id": 7}).content)) as archive:
+        (written,) = archive.infolist()
+    # A ZIP file counts in steps of two seconds.
+    assert abs(time.mktime((*written.date_time, 0, 0, -1)) - changed) < 2
+    for moment, year in ((-(10**18), 1980), (0, 1980), (10**18, 2001), (2**62, 2106)):
+        assert _local_time(replace(entry, changed=moment))[0] == year
 
 
 def test_names_do_not_clash_and_suit_every_system() -> None:
