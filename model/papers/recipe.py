@@ -46,19 +46,12 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser(Table):
-    """The part of an optimiser that all methods have. Rates rise linearly at first, and then fall by a cosine.
+    """The part of an optimiser that all methods have. Rates rise linearly at first, and then fall by a cosine."""
 
-    Attributes:
-        warmup: steps in which the learning rates rise.
-        clip: the largest norm of the gradients.
-        average: the share of the running average of the weights that each step keeps; 0 for no average.
-        last: the share of the rates that is left at the end; 1 for constant rates.
-    """
-
-    warmup: Count
-    clip: float = float("inf")
-    average: float = 0.0
-    last: Share = 1.0
+    warmup: Count  # steps in which the learning rates rise
+    clip: float = float("inf")  # the largest norm of the gradients
+    average: float = 0.0  # the share of the running average of the weights that each step keeps; 0 for no average
+    last: Share = 1.0  # the share of the rates that is left at the end; 1 for constant rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,22 +65,20 @@ class Recipe(Table):
             calibration is chosen on "val"; a training that uses "val" keeps the calibration of its start. Class folders
             (--data) have the parts "train" and "val" only: without "val" every fifth class is left for it. In
             data/more, "more" has classes with sketches alone, "imagenet1k" with photos alone, and "ship" with both.
-            "unseen" may be trained on only with "ship", because then no figure of the network is zero-shot.
+            In data/more3, "drawings" has line drawings of many kinds, a few of each, and "pacs" sketches of animals and
+            people. "unseen" and "pacs" may be trained on only with "ship": then no figure of the network is zero-shot.
         hold_out: leaves out of training the photos that galleries of the generalised protocol show.
         data_set: the one set of sketches that is trained on, with the photos that go with it; None for all sets.
         seed: decides all random choices of a step, together with the step's number.
         save_every, evaluate_every: steps between saved states, and between evaluations on the validation classes.
-        evaluate_share: n uses every n-th validation query and photo for these evaluations.
-        choose_share: n uses every n-th of them to choose the calibration at the end.
-        bf16: whether to compute in bfloat16 what autocast allows, on a CPU that multiplies bfloat16 natively; on other
-            CPUs it takes many times longer than float32.
+        evaluate_share, choose_share: n uses every n-th validation query and photo for these evaluations, and to choose
+            the calibration at the end.
+        bf16: whether to compute in bfloat16 on a CPU that is faster with it.
     """
 
-    # The method's name in recipes, and its title in messages.
-    method: ClassVar[str | None] = None
+    method: ClassVar[str | None] = None  # its name in recipes
     title: ClassVar[str]
-    # True if classes that lack sketches or photos are used, too.
-    further: ClassVar[bool] = False
+    further: ClassVar[bool] = False  # whether classes that lack sketches or photos are used, too
 
     network: dict[str, Any] = field(default_factory=dict)
     split: tuple[str, ...] = ("train",)
@@ -119,39 +110,27 @@ class Recipe(Table):
 
     def check(self) -> None:
         """Raises ModelError for values that do not fit together."""
-        if "unseen" in self.split and "ship" not in self.split:
-            raise ModelError('a recipe may train on "unseen" only together with "ship"')
+        if {"unseen", "pacs"} & set(self.split) and "ship" not in self.split:
+            raise ModelError('a recipe may train on "unseen" and "pacs" only together with "ship"')
 
     def refuse(self, *names: str) -> None:
-        """Raises ModelError if the table [network] has one of these names."""
-        if fixed := sorted({*names} & set(self.network)):
-            raise ModelError(
-                f"[network] may not set {', '.join(fixed)}, which the rest of the recipe, or what comes after the "
-                "training, decides"
-            )
+        """Raises ModelError if the table [network] has one of these names, or those of parts that come later."""
+        if fixed := sorted({"prototypes", "words", "drawn", *names} & set(self.network)):
+            raise ModelError(f"[network] may not set {', '.join(fixed)}, which is decided elsewhere")
 
     def configured(self, kind: type[Config], **given: Any) -> Config:
-        """Makes the configuration from these values and the table [network], without ``sizes``.
-
-        Raises ModelError for unknown fields and unusable values.
-        """
+        """Makes the configuration from these values and the table [network]. Raises ModelError for unusable ones."""
         values = {**given, **{name: value for name, value in self.network.items() if name != "sizes"}}
         return from_json(kind, json.dumps(values, default=dataclasses.asdict), "the recipe's table [network]")
 
 
 @dataclass(frozen=True)
 class Quadruplets(Table):
-    """The paper's samples and losses; see ``ZseTrainer``.
+    """ZSE-SBIR's samples and losses (eq. 12); see ``ZseTrainer``."""
 
-    Attributes:
-        samples: how many one step has, of four pictures each.
-        triplet, relation: weights of the two losses (eq. 12); 0 switches a loss off.
-        margin: of the triplet loss.
-    """
-
-    samples: Count = 15
-    triplet: float = 2.0
-    relation: float = 4.0
+    samples: Count = 15  # how many a step has, of four pictures each
+    triplet: float = 2.0  # weight of the triplet loss; 0 switches it off
+    relation: float = 4.0  # weight of the loss of relation scores
     margin: float = 1.0
 
 
@@ -200,22 +179,17 @@ class ZseRecipe(Recipe):
         super().check()
         if not self.methods:
             raise ModelError("all losses are switched off")
-        self.refuse("mean", "std", "released_preprocessing", "prototypes", "words", "drawn")
+        self.refuse("mean", "std", "released_preprocessing")
         _ = self.config
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwoSidedOptimiser(Optimiser):
-    """AdamW.
+    """AdamW."""
 
-    Attributes:
-        tuning_rate: of norms, biases and scales. head_rate: of the projection of sketches.
-        pair_rate: of the projection of tokens, cross-attention and relation network.
-    """
-
-    tuning_rate: float = 1.5e-3
-    head_rate: float = 1e-3
-    pair_rate: float = 3e-4
+    tuning_rate: float = 1.5e-3  # of norms, biases and scales
+    head_rate: float = 1e-3  # of the projection of sketches
+    pair_rate: float = 3e-4  # of the projection of tokens, cross-attention and relation network
     warmup: Count = 10
     last: Share = 0.001
     clip: float = 1.0
@@ -227,6 +201,7 @@ class TwoSidedRecipe(Recipe):
 
     Attributes:
         classes: of each step, a sketch of each.
+        drawings: the share of these classes that has line drawings alone.
         kept: in (0, 1], how much of the way from the photos' norms, biases and scales to the trained ones is gone in
             the end; less finds more of what the training did not show.
         kept_tokens: the same of the way from the photos' projection of tokens to that of sketches.
@@ -241,6 +216,7 @@ class TwoSidedRecipe(Recipe):
 
     steps: Count = 140
     classes: Several = 64
+    drawings: Share = 0.15
     kept: Positive = 1.0
     kept_tokens: Positive = 1.0
     anew: bool = False
@@ -262,7 +238,7 @@ class TwoSidedRecipe(Recipe):
 
     def check(self) -> None:
         super().check()
-        self.refuse("mean", "std", "image_size", "photo_side", "prototypes", "words")
+        self.refuse("mean", "std", "image_size", "photo_side")
         self.config("unknown")
 
 
@@ -299,32 +275,21 @@ class VectorRecipe(Recipe):
 
 @dataclass(frozen=True)
 class Anchoring(Table):
-    """The treatment of the anchors (sections 3.4 and 3.5).
+    """The treatment of the anchors (sections 3.4 and 3.5)."""
 
-    Attributes:
-        graph: layers of the graph convolution that adapts the anchors; 0 leaves them as they are.
-        randomised: whether each step draws its anchors.
-        neighbours: the nearest words that a class's word may be swapped for. The paper says 10.
-    """
-
-    graph: Annotated[int, Field(ge=0)] = 4
-    randomised: bool = True
-    neighbours: Annotated[int, Field(ge=0)] = 10
+    graph: Annotated[int, Field(ge=0)] = 4  # layers of the graph convolution that adapts the anchors; 0 for none
+    randomised: bool = True  # whether each step draws its anchors
+    neighbours: Annotated[int, Field(ge=0)] = 10  # the nearest words that a class's word may be swapped for
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorOptimiser(Optimiser):
-    """Adam (section 4.2).
-
-    Attributes:
-        rate: after the warm-up.
-        backbone_gradient: factor of the gradient that enters the ViT. It changes little, because Adam divides gradients
-            by their own size.
-    """
+    """Adam (section 4.2)."""
 
     rate: float = 5e-6
     warmup: Count = 150
     last: Share = 0.2
+    # Factor of the gradient that enters the ViT. It changes little, because Adam divides gradients by their own size.
     backbone_gradient: float = 0.1
 
 
@@ -354,32 +319,24 @@ class AnchorRecipe(VectorRecipe):
 
     def check(self) -> None:
         super().check()
-        self.refuse("prototypes", "words", "vit")
+        self.refuse("vit")
         _ = self.config
 
 
 @dataclass(frozen=True)
 class ClipAtLosses(Table):
-    """The losses and their weights; 0 switches one off. The supplementary gives no weights.
+    """The losses and their weights; 0 switches one off. The supplementary gives no weights."""
 
-    Attributes:
-        triplet: weight of the triplet loss on cosine distances. margin: its margin; the public code has 0.2.
-        classes: weight of the classification by the text vectors of the training's classes.
-        temperature: of its cosines; CLIP's own training ends at 0.01.
-        divergence: weight of the average divergence of the categories (C); fine-grained only. The triplet loss is about
-            0.1 and the divergence about 1, so that a weight of 0.1 makes them count equally.
-        bandwidth: of the kernels by which the relative distances of a category become a density.
-        patches: weight of the triplet loss on shuffled patches; fine-grained only. patch_margin: its margin.
-        patch_grid: how many rows and columns of patches a picture is cut into. In finer grids parts of things are
-            harder to recognise; with 2 there are 24 orders, and halves of things can still be seen.
-    """
-
-    triplet: float = 1.0
-    margin: float = 0.2
-    classes: float = 1.0
-    temperature: Positive = 0.01
+    triplet: float = 1.0  # on cosine distances
+    margin: float = 0.2  # the public code's
+    classes: float = 1.0  # of the classification by the text vectors of the training's classes
+    temperature: Positive = 0.01  # of its cosines, at which CLIP's own training ends
+    # Fine-grained networks only: the average divergence of the categories (C). The triplet loss is about 0.1 and the
+    # divergence about 1, so that a weight of 0.1 makes them count equally.
     divergence: float = 0.1
-    bandwidth: Positive = 0.1
+    bandwidth: Positive = 0.1  # of the kernels by which the relative distances of a category become a density
+    # Fine-grained networks only: the triplet loss on shuffled patches. A grid of 2 has 24 orders, and halves of things
+    # can still be seen; in finer grids parts are harder to recognise.
     patches: float = 1.0
     patch_margin: float = 0.2
     patch_grid: Several = 2
@@ -387,17 +344,11 @@ class ClipAtLosses(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipAtOptimiser(Optimiser):
-    """Adam; the public code has constant rates.
+    """Adam; the public code has constant rates, of 1e-6 and 1e-4."""
 
-    Attributes:
-        encoder_rate: of the LayerNorms, the only part of the encoder that is learned; the public code has 1e-6.
-        prompt_rate: of the prompts; the public code has 1e-4.
-        text_rate: of the projection to the text vectors, which only a ViT of timm needs.
-    """
-
-    encoder_rate: float = 1e-6
+    encoder_rate: float = 1e-6  # of the LayerNorms, the only part of the encoder that is learned
     prompt_rate: float = 1e-4
-    text_rate: float = 1e-3
+    text_rate: float = 1e-3  # of the projection to the text vectors, which only a ViT of timm needs
     warmup: Count = 20
 
 
@@ -405,8 +356,7 @@ class ClipAtOptimiser(Optimiser):
 class ClipAtRecipe(VectorRecipe):
     """A training of CLIP-AT. Fields of ``network`` are those of ``ClipAtConfig``.
 
-    The supplementary gives no number of prompts, no number of epochs and no weights: these values are chosen here. The
-    public code has 3 ``prompts``.
+    The supplementary gives no number of prompts, epochs or weights: these values are chosen here.
 
     Attributes:
         level: what is learned: the "category" of a thing, with one encoder for sketches and one for photos, or
@@ -419,7 +369,7 @@ class ClipAtRecipe(VectorRecipe):
     title: ClassVar[str] = "CLIP-AT"
 
     level: Literal["category", "fine-grained"] = "category"
-    categories: int = 4
+    categories: Several = 4
     losses: ClipAtLosses = ClipAtLosses()
     optimiser: ClipAtOptimiser = ClipAtOptimiser()
 
@@ -438,11 +388,9 @@ class ClipAtRecipe(VectorRecipe):
         super().check()
         if not self.losses.triplet and not self.losses.classes:
             raise ModelError("all losses are switched off")
-        if self.fine_grained and (
-            self.categories < 2 or self.batch % self.categories or self.batch < 2 * self.categories
-        ):
+        if self.fine_grained and (self.batch % self.categories or self.batch < 2 * self.categories):
             raise ModelError("a fine-grained batch needs 2 categories or more, with 2 pairs or more of each")
-        self.refuse("prototypes", "words", "vit", "shared_prompts", "shared_norms")
+        self.refuse("vit", "shared_prompts", "shared_norms")
 
 
 AnyRecipe: TypeAlias = ZseRecipe | TwoSidedRecipe | AnchorRecipe | ClipAtRecipe

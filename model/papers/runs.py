@@ -41,29 +41,17 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Run:
-    """The options of ``python -m model train``.
-
-    Attributes:
-        recipe: its TOML file.
-        backbone: pretrained weights to start from, a file or a timm tag; the teacher uses them, too.
-        folder: keeps the state of the training; a training found there is continued.
-        target: the checkpoint to write.
-        data: class folders; None for the data that SKETCH_SEARCH_DATA names.
-        start: a checkpoint to start from instead of the backbone; None for the backbone.
-        until: the step to stop after; None for the recipe's last.
-        words: a file of word vectors, for recipes that use them; None for the stand-in of the optional data.
-        device: where the steps are computed; see ``model.matcher.find_device``.
-    """
+    """The options of ``python -m model train``."""
 
     recipe: Path
-    backbone: str
-    folder: Path
-    target: Path
-    data: Path | None = None
-    start: Path | None = None
-    until: int | None = None
-    words: Path | None = None
-    device: torch.device = CPU
+    backbone: str  # pretrained weights to start from, a file or a timm tag
+    folder: Path  # keeps the state of the training; a training found there is continued
+    target: Path  # the checkpoint to write
+    data: Path | None = None  # class folders; None for the data that SKETCH_SEARCH_DATA names
+    start: Path | None = None  # a checkpoint to start from instead of the backbone
+    until: int | None = None  # the step to stop after; None for the recipe's last
+    words: Path | None = None  # a file of word vectors; None for the stand-in of the optional data
+    device: torch.device = CPU  # where the steps are computed
 
     @property
     def origin(self) -> str:
@@ -103,13 +91,11 @@ class Trainer(ABC, Generic[Trained]):
     was not stopped.
 
     Args:
-        recipe: how to train.
         network: this is trained, and moved to the device.
         folder: keeps state.safetensors, all that is needed to continue, and log.jsonl, which has a JSON object for each
             step: losses, seconds and, at times, validation figures. A training found there is continued.
         origin: a digest of everything that determines the state of the training.
-        device: where the steps are computed. Pictures and random numbers stay on the CPU, so that the steps of all
-            devices see the same.
+        device: of the steps. Pictures and random numbers stay on the CPU, so that all devices see the same.
 
     Raises ModelError: the folder has the state of a training of another origin.
     """
@@ -160,7 +146,6 @@ class Trainer(ABC, Generic[Trained]):
         return self.recipe.seed * 1_000_003 + self.step
 
     def generator(self) -> torch.Generator:
-        """Makes a random generator for the next step."""
         return torch.Generator().manual_seed(self.step_seed)
 
     @abstractmethod
@@ -172,10 +157,10 @@ class Trainer(ABC, Generic[Trained]):
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def run(self, validation: Corpus | None = None, until: int | None = None) -> None:
-        """Trains to the end, or to step ``until``.
+        """Trains to the end, or to step ``until``, and adds the ``figures`` of validation classes to the log at times.
 
         SIGINT and SIGTERM end the step under way and save the state before they act as usual; a second signal acts at
-        once. Every ``evaluate_every`` steps and at the end, the ``figures`` of validation classes are added to the log.
+        once.
         """
         recipe = self.recipe
         last = min(until or recipe.steps, recipe.steps)
@@ -273,10 +258,10 @@ def _gpus(device: torch.device) -> list[int]:
 def noted_signals() -> Iterator[list[int]]:
     """While the block runs, a first SIGINT or SIGTERM only goes into the list; a second signal acts as before."""
     noted: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # Only the main thread may set handlers, and signals that are ignored stay ignored.
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: handler for number, handler in before.items() if main and handler not in (None, signal.SIG_IGN)}
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -286,9 +271,9 @@ def noted_signals() -> Iterator[list[int]]:
         noted.append(number)
         restore()
 
-    for number in before:
-        signal.signal(number, note)
     try:
+        for number in before:
+            signal.signal(number, note)
         yield noted
     finally:
         restore()
@@ -301,10 +286,7 @@ def check_target(target: Path, folder: Path | None = None) -> None:
 
 
 def run_steps(trainer: Trainer[Trained], run: Run, validation: Corpus | None) -> bool:
-    """Makes the steps, and measures the network on the validation classes on the way.
-
-    Returns True if the recipe was completed; if not, the same run can continue it.
-    """
+    """Makes the steps. Returns True if the recipe was completed; if not, the same run can continue it."""
     trainer.run(validation, run.until)
     if trainer.step < trainer.recipe.steps:
         print(f"stopped at step {trainer.step} of {trainer.recipe.steps}; the same command continues from here")

@@ -37,12 +37,11 @@ DRAWN_PER_CLASS = 400
 
 
 def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data: Path | None) -> None:
-    """Writes the checkpoint at ``source`` with a vocabulary to ``target``. If it has a vocabulary, that is made anew.
+    """Writes the checkpoint at ``source`` to ``target`` with a new vocabulary.
 
     Args:
         backbone: the pretrained ViT that says what photos show, a file or a timm tag.
-        recipe: names the photos of the optional data, as for a training.
-        data: class folders to take the photos from instead; None for the data that SKETCH_SEARCH_DATA names.
+        recipe: names the photos of the optional data, as for a training. data: class folders to take instead.
 
     Raises ModelError for a checkpoint, recipe or data that do not fit together.
     """
@@ -128,16 +127,13 @@ def with_vocabulary(
     synonyms: Sequence[Names] = (),
     vectors: WordVectors | None = None,
 ) -> Network:
-    """Returns a copy of the network with a vocabulary, which replaces an older vocabulary.
-
-    Its words are the classes of the photos, and those of ImageNet-1k if the ViT has its classifier.
+    """Returns a copy of the network with a new vocabulary: the photos' classes, and ImageNet's if the ViT knows them.
 
     Args:
-        photos: the photos that it is fitted on.
-        beliefs: (n, k), the ViT's probabilities for each photo.
+        photos: it is fitted on these. beliefs: (n, k), the ViT's probabilities for each of them.
         sketches: the guesses are calibrated on these, best not trained on. Without any there are no guesses.
-        drawn: the guesses are learned from these, which are others than ``sketches``. Without any, or if all show one
-            thing, guesses are made by the directions of photos.
+        drawn: the guesses are learned from these other sketches. Without any, or if all show one thing, guesses are
+            made by the directions of photos.
         synonyms: names of one thing each, from which words get further names.
         vectors: of words, by which things that no photo shows get a place among photos; None to give them no place.
 
@@ -187,14 +183,11 @@ def fit_words(
     """Fits the words' directions (w, d) and biases (w,), by a multinomial regression from [Ret] to the photos' words.
 
     The target of a photo with a class is a mixture of its word, with the share LABEL_SHARE, and the ViT's
-    probabilities. The target of another photo is the ViT's probabilities, among the ViT's words alone, because nobody
-    said whether it shows another word. The classifier's words begin where a linear regression of the ViT's
-    log-probabilities puts them.
+    probabilities. The target of another photo is the ViT's probabilities, among the ViT's words alone. The classifier's
+    words begin where a linear regression of the ViT's log-probabilities puts them.
 
-    Args:
-        ret: (n, d) float32, [Ret] of n photos by the network that is to get a vocabulary.
-        classes: each photo's class; None for one that has none.
-        beliefs: (n, k) float32, the pretrained ViT's probabilities for its classes; k = 0 where there are none.
+    ret: (n, d) float32, [Ret] of n photos. classes: of each photo; None for one that has none. beliefs: (n, k) float32,
+    the ViT's probabilities for its classes; k = 0 where there are none.
     """
     inputs, mean, spread = _standardised(ret)
     known = beliefs.shape[1] > 0
@@ -225,8 +218,7 @@ def fit_things(given: torch.Tensor, things: torch.Tensor) -> tuple[torch.Tensor,
 
     Things are sampled in proportion to the square root of the number of sketches that show them.
 
-    given: (n, e), the summaries of sketches, or their [Ret], of any scale. things: (n,) int64, numbers from 0, each of
-    which occurs.
+    given: (n, e), the summaries of sketches, or their [Ret], of any scale. things: (n,) int64, from 0.
     """
     given = F.normalize(given.float(), dim=1)
     mean, spread = given.mean(dim=0), given.std(dim=0).clamp(min=1e-6)
@@ -291,8 +283,8 @@ def _regressed(
 def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, float]:
     """Fits the scale, and the logit of none, that give the true things of sketches with logits (n, k) most probability.
 
-    things: (n,) int64, what was drawn; -1 if it is none of them. Without such sketches the logit of none cannot be
-    fitted, and is that at which it is as probable as all things together for NONE_SHARE of the sketches.
+    things: (n,) int64, what was drawn; -1 if it is none of them. Without such sketches, none is as probable as all
+    things together for NONE_SHARE of the sketches.
     """
     log_scale = torch.zeros(()).requires_grad_()
     none = logits.max(dim=1).values.mean().detach().clone().requires_grad_()
@@ -328,15 +320,9 @@ def _word_of(label: str, book: WordBook) -> int:
 
 @dataclass(frozen=True)
 class Entry:
-    """A word of the vocabulary.
+    """A word of the vocabulary, with the classes of the data, and of the classifier by index, that mean it."""
 
-    Attributes:
-        names: the first name is shown.
-        labels: classes of the data that mean the word; empty if none does.
-        classes: indices of the classifier's classes that mean the word; empty if none does.
-    """
-
-    names: Names
+    names: Names  # the first name is shown
     labels: tuple[str, ...] = ()
     classes: tuple[int, ...] = ()
 
@@ -348,9 +334,7 @@ def word_list(labels: Iterable[str], classes: Sequence[Names], synonyms: Iterabl
     data; or if any of its names is, and no other of its classes has this name: a "harp" is not a harmonica, which is
     also called a harp. Classes of the classifier with the same first name are one word, such as the two cranes. If
     several words have a name, only the word that shows this name keeps it, or else none. A class that cannot be a word,
-    such as "?", is left out.
-
-    synonyms: names of one thing each. The word that shows one of them gets the other names, too.
+    such as "?", is left out. synonyms: names of one thing each; the word that shows one of them gets the others.
     """
     first: dict[str, list[int]] = {}
     others: dict[str, list[int]] = {}
