@@ -27,7 +27,7 @@ RESULTS := build/bench$(if $(QUICK),-quick)
 # Small tensors gain nothing from threads, and the threads of parallel tests would compete for the cores.
 test coverage soak: export OMP_NUM_THREADS := 1
 
-.PHONY: help install test coverage demo containers bench soak dist lock clean
+.PHONY: help install test coverage demo containers bench papers soak dist lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -77,6 +77,11 @@ bench: $(STAMP) ## measure the speeds in docs/speed.md and docs/scale.md anew an
 	$(BIN)/python -m tests.benchmarks.query_parts --output $(RESULTS) $(if $(QUICK),--quick)
 	@$(BIN)/python -m tests.benchmarks.results $(RESULTS) $(if $(QUICK),--quick,--page docs/speed.md)
 	@$(if $(QUICK),,$(BIN)/python -m tests.benchmarks.scale $(RESULTS) --page docs/scale.md)
+
+papers: $(STAMP) ## train and measure the tables of all papers, for hours, and write them into docs/research/networks.md
+	@for table in model/papers/recipes/tables/*.toml; do \
+		$(BIN)/python -m model table $$(basename $$table .toml) --resume --page docs/research/networks.md || exit; \
+	done
 
 soak: $(STAMP) ## long tests: 200 kills, 10,000 requests, swaps under load, fuzzers; writes their table to docs/speed.md
 	@rm -rf build/soak
