@@ -1,10 +1,11 @@
-"""CLIP by open_clip: found and opened, its image encoder as a ViT of timm, and the vectors of sentences.
+"""CLIP by open_clip: found and opened, its image encoder as a ViT of timm, and vectors of pictures and of texts.
 
 open_clip is imported in the functions that use it. Programs that search do not need it, and other networks never do.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +13,12 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from model.engine import Floats, unit
 from model.errors import ModelError
 from model.network.vit import PretrainedVit, VitLayout
 from model.terminal import expanded, resolved
@@ -42,8 +45,10 @@ _RENAMED = (
 # The width of a head in all of OpenAI's encoders.
 _HEAD = 64
 _NORM_EPS = 1e-5
-# The number of sentences whose vectors are computed at once.
-_AT_ONCE = 64
+# The number of sentences, and of photos, whose vectors are computed at once.
+_AT_ONCE, _PHOTOS = 64, 16
+# The limit of CLIP's training, which a larger logit scale would have made unstable.
+_LARGEST_SCALE = 100.0
 
 
 @dataclass(frozen=True)
@@ -269,3 +274,84 @@ def renamed(key: str, names: Sequence[tuple[str, str]]) -> str:
     for pattern, replacement in names:
         key = re.sub(pattern, replacement, key)
     return key
+
+
+class ClipEmbedder:
+    """An open_clip image encoder, in float32. It gives every photo a vector of unit length.
+
+    Attributes:
+        model: the open_clip model. transform: its PIL -> (3, H, W) preprocessing. device: where it runs.
+        source: its name in open_clip: that of an architecture, or "local-dir:FOLDER".
+    """
+
+    def __init__(
+        self, model: Any, transform: Callable[[Image.Image], torch.Tensor], device: torch.device | str, source: str
+    ) -> None:
+        self.model, self.transform, self.device, self.source = model, transform, device, source
+
+    def prepare(self, image: Image.Image) -> Floats:
+        """Prepares an RGB picture as this model was trained: (3, H, W). Several threads may call it."""
+        pixels: Floats = self.transform(image).numpy()
+        return pixels
+
+    @torch.inference_mode()
+    def embed(self, inputs: Sequence[Floats]) -> Floats:
+        """Computes the model's image features of b prepared photos, (b, e) float32, L2-normalised."""
+        parts = torch.split(torch.from_numpy(np.stack(inputs)), _PHOTOS)
+        return unit(torch.cat([self.model.encode_image(part.to(self.device)).float().cpu() for part in parts]).numpy())
+
+
+class ClipTowers:
+    """The text tower and the image tower of one open_clip model, in float32. Threads must not use it at once.
+
+    name: the model as people know it. Raises ModelError if the model has no text tower that can be used here.
+    """
+
+    def __init__(self, embedder: ClipEmbedder, name: str) -> None:
+        self._embedder = embedder
+        self._tokenizer = _tokenizer(embedder.model, embedder.source, name)
+        self._scale = min(float(embedder.model.logit_scale.detach().exp().flatten()[0]), _LARGEST_SCALE)
+
+    @torch.inference_mode()
+    def text(self, text: str) -> Floats:
+        """Encodes a text: (e,) float32, a vector of unit length times the model's logit scale.
+
+        Its product with a photo's vector is the logit that the model was trained with. A text that is longer than the
+        model's context, most often 77 tokens, is cut off.
+        """
+        vector = self._embedder.model.encode_text(self._tokenizer([text]).to(self._embedder.device))
+        scaled: Floats = unit(vector.float().cpu().numpy())[0] * np.float32(self._scale)
+        return scaled
+
+    @torch.inference_mode()
+    def image(self, picture: Image.Image) -> Floats:
+        """Encodes an RGB picture: (e,) float32 of unit length."""
+        found: Floats = self._embedder.embed([self._embedder.prepare(picture)])[0]
+        return found
+
+
+def _tokenizer(model: Any, source: str, name: str) -> Callable[[list[str]], torch.Tensor]:
+    """Returns open_clip's own tokenizer of this model, which needs no download."""
+    import open_clip
+
+    embeddings = [part for path, part in model.named_modules() if path.endswith("token_embedding")]
+    if not embeddings or not hasattr(model, "encode_text"):
+        raise ModelError(f"{name} has no text tower; use a CLIP model that has one")
+    folder = source.removeprefix("local-dir:")
+    if folder != source:
+        config: Any = json.loads((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"))["model_cfg"]
+    else:
+        config = open_clip.get_model_config(source)
+    if "siglip" in source.lower() or config.get("text_cfg", {}).get("hf_tokenizer_name"):
+        raise ModelError(
+            f"the text tower of {name} needs a tokenizer that does not come with open_clip; use a model such as "
+            "ViT-B-32"
+        )
+    tokenizer: Any = open_clip.get_tokenizer(source)
+    if tokenizer.vocab_size > embeddings[0].num_embeddings:
+        raise ModelError(
+            f"the text tower of {name} knows {embeddings[0].num_embeddings:,} tokens, and open_clip's tokenizer has "
+            f"{tokenizer.vocab_size:,}; use another CLIP model"
+        )
+    tokenize: Callable[[list[str]], torch.Tensor] = tokenizer
+    return tokenize
