@@ -104,11 +104,9 @@ def load_zse_network(path: Path) -> Network:
 
 
 def average_checkpoints(sources: Sequence[Path], target: Path) -> None:
-    """Writes the mean of the weights of several networks, which were trained from the same start with other seeds.
+    """Writes the mean of the weights of networks trained from the same start (Wortsman et al., Model soups, ICML 2022).
 
-    Such a mean often finds more of what is new than each of them (Wortsman et al., Model soups, ICML 2022). Prior and
-    calibration are those of the first. There is no vocabulary, because guesses are fitted to one network.
-
+    Prior and calibration are those of the first. There is no vocabulary, because guesses are fitted to one network.
     Raises ModelError like ``load_zse_network``, and for checkpoints of different configurations.
     """
     networks = [load_zse_network(path) for path in sources]

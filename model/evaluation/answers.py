@@ -28,19 +28,13 @@ CHANCE = 1 / QUARTERS
 
 @dataclass(frozen=True)
 class GuessFigures:
-    """The means over the sketches of a group.
+    """The means over the sketches of a group."""
 
-    Attributes:
-        sketches: how many. named: the share whose thing a word of the vocabulary names; only these can be guessed.
-        first: the share whose first guess is right. among: the share that has a right guess.
-        shown: how many guesses a sketch has; see ``Matcher.guesses``.
-    """
-
-    sketches: int
-    named: float
-    first: float
-    among: float
-    shown: float
+    sketches: int  # how many
+    named: float  # the share whose thing a word of the vocabulary names; only these can be guessed
+    first: float  # the share whose first guess is right
+    among: float  # the share that has a right guess
+    shown: float  # how many guesses a sketch has; see ``Matcher.guesses``
 
 
 def measure_guesses(matcher: Matcher, task: Task) -> Mapping[str, GuessFigures]:
@@ -87,21 +81,13 @@ class Composite:
 
 @dataclass(frozen=True)
 class CompositeReport:
-    """The means over composites, with 95% intervals by resampling composites.
-
-    Attributes:
-        composites, classes: the number of canvases, and of the classes of their sketches.
-        right: share of the sketch tokens whose best match on the canvas lies in the right quarter; by chance CHANCE.
-        tokens: share of the canvas's compared tokens that lie in the right quarter; token selection alone may make it
-            differ from CHANCE.
-        most: share of the composites in which more sketch tokens point at the right quarter than at any other.
-    """
+    """The means over composites, with 95% intervals by resampling composites."""
 
     composites: int
-    classes: int
-    right: Interval
-    tokens: Interval
-    most: Interval
+    classes: int  # of their sketches
+    right: Interval  # share of the sketch tokens whose best match lies in the right quarter; by chance CHANCE
+    tokens: Interval  # share of the canvas's compared tokens that lie there, from which the selection moves CHANCE
+    most: Interval  # share of the composites in which more sketch tokens point there than at any other quarter
 
 
 def choose_composites(corpus: Corpus, count: int = COMPOSITES, seed: int = 0) -> tuple[Composite, ...]:

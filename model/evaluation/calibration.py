@@ -39,18 +39,12 @@ def calibrated(
     dtype: torch.dtype = torch.float32,
     methods: Sequence[Method] = BOTH,
 ) -> tuple[Calibrated, dict[str, float]]:
-    """Chooses a calibration by mAP@all on the validation classes.
+    """Chooses a calibration by mAP@all on the validation classes; "fused" is added if both methods were trained.
 
     The fusion weight is the best of FUSIONS. The best method and the diffusion threshold, one of DIFFUSIONS, are those
     with the highest mAP@all after diffusion.
 
-    Args:
-        dtype: precision in which the scores are computed.
-        methods: the methods that were trained; "fused" is added if both were.
-
-    Returns:
-        A copy of the network with its calibration, and the mAP@all of each method and of the best one after diffusion.
-
+    Returns a copy of the network with its calibration, and the mAP@all of each method and of the best one diffused.
     Raises ModelError: there are no validation pictures.
     """
     if not validation.sketches or not validation.photos:

@@ -72,10 +72,7 @@ def word_matrices(
 ) -> dict[str, NDArray[np.floating]]:
     """Computes scores (sketches, photos) float32 by the word of each sketch's class, as searches do; higher is better.
 
-    Args:
-        labels: the class of each sketch, which is its word. gallery: the photos' tokens.
-        matrices: the scores of the sketches alone, by the names of ``score_matrices``.
-
+    labels: the class of each sketch. matrices: the scores of the sketches alone, by the names of ``score_matrices``.
     Returns "word" for the word alone, which is searched by the [Ret] of its best photos; and "rn+word",
     "rn+diffusion+word" and so on for the word together with the sketch.
 

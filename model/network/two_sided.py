@@ -262,9 +262,7 @@ class PhotoSide(nn.Module):
 class TwoSidedEncoder(nn.Module):
     """Encodes photos by the photo side as it is, and sketches by its matrices with other parameters.
 
-    Attributes:
-        position: (1 + sketch_grid**2, encoder_width), the position table of sketches. These are scaled to fewer patches
-            than photos, which takes half the time and finds nearly as much.
+    Sketches are scaled to fewer patches, in half the time, and find nearly as much; ``position`` is their table.
     """
 
     def __init__(self, config: TwoSidedConfig) -> None:

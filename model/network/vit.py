@@ -32,9 +32,6 @@ class VitLayout:
     """A plain ViT with a class token, without its weights.
 
     Attributes:
-        patch_size: side of a patch in pixels.
-        width, depth, heads, mlp_width: of its tokens, its blocks, their attention and their MLPs.
-        norm_eps: of its LayerNorms.
         clip: whether it is built as in CLIP, with a LayerNorm before the blocks and a patch projection without bias.
         quick_gelu: whether its MLPs have x sigmoid(1.702 x), as in OpenAI's CLIP, instead of GELU.
         projection: numbers of the vector to which the class token is projected; 0 for no projection.
@@ -99,10 +96,7 @@ class PretrainedVit:
 class OneVectorConfig(NetworkConfig):
     """Everything that the networks with one vector for each picture have in common.
 
-    Attributes:
-        vit: the ViT.
-        released_padding: whether pictures are padded to squares, in black, and none is cropped, as in the public code
-            of CLIP-AT.
+    released_padding: whether pictures are padded to black squares, and none is cropped, as in CLIP-AT's public code.
     """
 
     vit: VitLayout

@@ -116,7 +116,7 @@ class Network(RetNetwork):
 
 
 def as_zse(network: RetNetwork) -> Network:
-    """Returns the network if it is one of ZSE-SBIR. Raises ModelError for a network of another kind."""
+    """Returns the network if it compares pairs. Raises ModelError for a network of another kind."""
     if not isinstance(network, Network):
         raise ModelError(
             f"{network.config.name} is a network of the kind {network.kind!r}, which gives one vector for each "

@@ -149,10 +149,7 @@ class Trained(nn.Module):
 class ClipAtTrainer(Trainer[Trained]):
     """A training of a network of CLIP-AT. Its state holds what is learned, not the frozen encoder.
 
-    texts: (c, d) L2-normalised, the text vectors of the pictures' classes. vit: the pretrained ViT. The other arguments
-    are those of ``Trainer``.
-
-    Raises ModelError: the pictures or the ViT do not fit the recipe.
+    texts: (c, d) L2-normalised, of the pictures' classes. Raises ModelError: pictures or ViT do not fit the recipe.
     """
 
     recipe: ClipAtRecipe
@@ -227,10 +224,7 @@ class ClipAtTrainer(Trainer[Trained]):
         return losses | self._classification(sketch, photo, labels)
 
     def _pair_losses(self) -> dict[str, torch.Tensor]:
-        """Computes losses of pairs. Each sketch has to find the photo that it was drawn from, in its category.
-
-        The losses are of hard triplets, classification, divergence of the categories (C), and shuffled patches.
-        """
+        """Computes losses of pairs: hard triplets, classification, divergence of categories (C), shuffled patches."""
         weights = self.recipe.losses
         generator = self.generator()
         labels, sketch_rows, photo_rows = self.pair_batch(generator)
@@ -302,14 +296,9 @@ class ClipAtTrainer(Trainer[Trained]):
 def read_start(
     recipe: ClipAtRecipe, backbone: str, words: Path | None, labels: Sequence[str]
 ) -> tuple[PretrainedVit, torch.Tensor, str]:
-    """Reads a CLIP, or a ViT of timm with a file of word vectors.
+    """Reads a CLIP (see ``read_clip``), or a ViT of timm with a file of word vectors (see ``read_word_vectors``).
 
-    Args:
-        backbone: names a CLIP, as for ``read_clip``; or a file or a timm tag.
-        words: as for ``read_word_vectors``; a CLIP has its own word vectors.
-        labels: the names of c classes.
-
-    Returns the ViT, the text vectors of the classes, (c, d) float32, L2-normalised, and the source of these vectors.
+    Returns the ViT, the text vectors of c classes, (c, d) float32, L2-normalised, and the source of these vectors.
     Raises ModelError: they cannot be read, do not fit the recipe, or lack a class.
     """
     if recipe.backbone == CLIP:

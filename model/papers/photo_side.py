@@ -98,12 +98,8 @@ def photo_features(
 def vit_tensors(weights: Mapping[str, torch.Tensor], shape: VitShape, prefix: str = "") -> dict[str, torch.Tensor]:
     """Makes the tensors of a `FrozenVit` and its `Tuning` from a ViT's weights under timm's names.
 
-    Matrices may be int8 with a scale for each row, NAME.scale. Position embeddings are resampled to the shape's grid.
-
-    Args:
-        prefix: of the names in the result: "" gives "vit." and "tuning.", "second_" gives "second_vit." and so on.
-
-    Raises ModelError for a ViT of another shape.
+    Matrices may be int8 with a scale for each row, NAME.scale. prefix: "" gives "vit." and "tuning.", "second_" gives
+    "second_vit." and so on. Raises ModelError for a ViT of another shape.
     """
     from timm.layers.pos_embed import resample_abs_pos_embed
 
@@ -170,18 +166,12 @@ class PhotoFeatures:
 
 
 def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[str, torch.Tensor]:
-    """Fits the projection of photos, the tensors of a `PhotoHead`.
+    """Fits the projection of photos to this width: returns the tensors of a `PhotoHead` by their names.
 
     Two photos' [Ret] are to have the likeness of both class tokens together (by the mean square of cosines, and the
     cross entropy of each photo's likenesses to the other photos), to tell classes apart, and to keep the beliefs of the
     second ViT's classifier. Tokens are projected by their principal components, whose spreads are halfway evened out.
-
-    Args:
-        labels: (n,) int64, the class of each photo; -1 if it is not known.
-        width: of [Ret] and of tokens.
-
-    Returns:
-        The head's tensors by their names.
+    labels: (n,) int64, the class of each photo; -1 if it is not known.
     """
     a, b = F.normalize(features.first, dim=1), F.normalize(features.second, dim=1)
     mean, second_mean = a.mean(dim=0), b.mean(dim=0)

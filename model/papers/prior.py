@@ -63,9 +63,7 @@ def with_chosen_prior(
     """Returns a copy of the network with the prior that is best on ``large``, which has trained and validation classes.
 
     For each method the weight with the best harmonic mean of the groups' precision@10 is taken, among those by which
-    trained classes lose MOST_LOSS at most.
-
-    Returns the network, and the harmonic means without and with its prior, by method.
+    trained classes lose MOST_LOSS at most. Also returns the harmonic means without and with the prior, by method.
     """
     other = with_prior(network, training, further, 0.0, 0.0)
     prior = other.prior

@@ -32,12 +32,7 @@ SHARPNESS = 10.0
 
 @dataclass(frozen=True)
 class WordAnchors:
-    """Anchors of words (section 3.3).
-
-    Attributes:
-        vectors: (c, d) float32, of each training class.
-        neighbours: (c, k, d), the words nearest to each class in the whole vocabulary; k = 0 for none.
-    """
+    """Anchors of words (section 3.3): of each class, (c, d) float32, and its nearest words, (c, k, d); k may be 0."""
 
     vectors: torch.Tensor
     neighbours: torch.Tensor
@@ -54,11 +49,7 @@ class WordAnchors:
 
 @dataclass(frozen=True)
 class VisualAnchors:
-    """Anchors of photos, as the pretrained network sees them (section 3.3).
-
-    vectors, deviations: (c, d) float32, means and standard deviations of the features of each class's photos, number
-    by number. The deviation of a class with one photo is 0.
-    """
+    """Anchors of photos (section 3.3): means and standard deviations of the features of each class, (c, d) float32."""
 
     vectors: torch.Tensor
     deviations: torch.Tensor
@@ -104,17 +95,9 @@ def word_anchors(
     neighbours: int,
     kept_out: Sequence[str] = (),
 ) -> WordAnchors:
-    """Finds the vectors of classes, and the words nearest to each.
+    """Finds the vectors of classes (see ``class_rows``), and the words nearest to each by cosine.
 
-    The vector of a class is that of its name in any spelling. If the file does not have a name of several words, the
-    mean of the words' vectors is taken.
-
-    Args:
-        labels: the classes.
-        names: for classes with another name in the file, the words whose vectors are averaged.
-        neighbours: how many of the nearest words, by cosine, without the class itself; fewer if the file is small.
-        kept_out: classes whose names are never among the neighbours, because the training may not know them.
-
+    kept_out: classes whose names are never among the neighbours, because the training may not know them.
     Raises ModelError: the file lacks classes.
     """
     found = class_rows(words, labels, names)
@@ -155,11 +138,7 @@ def pretrained_features(
 ) -> torch.Tensor:
     """(n, d) float32, L2-normalised: the class token of the pretrained ViT for each photo, kept in the user's cache.
 
-    Args:
-        config: names the ViT and its input size.
-        weights: its weights, under timm's key names.
-        pixels: (n, 3, H, W) uint8.
-        key: digest of the pixels.
+    weights: under timm's key names. pixels: (n, 3, H, W) uint8, with this digest as ``key``.
     """
     shape = repr((config.vit, config.image_size, config.mean, config.std))
     path = cache_folder() / "features" / f"{digest(key + shape, weights)[:32]}.safetensors"
@@ -224,14 +203,8 @@ def anchored_contrastive_loss(
 ) -> torch.Tensor:
     """Computes the cross-entropy between the similarities of anchors and the similarities of vectors (eqs. 3 and 4).
 
-    Against anchors (eq. 3) ``others`` are all anchors; against photos (eq. 4) they are the photos of the batch.
-
-    Args:
-        vectors: (n, d), hidden representations.
-        others: (m, d).
-        alike: (n, m), similarities of the anchor of each vector's class with each anchor, or with the anchor of each
-            photo's class.
-        temperature: of the cosines between ``vectors`` and ``others``.
+    vectors: (n, d). others: (m, d), all anchors (eq. 3), or the photos of the batch (eq. 4). alike: (n, m), the
+    similarities of the anchor of each vector's class with these anchors, or with those of the photos' classes.
     """
     target = alike.softmax(dim=1)
     cosines = F.normalize(vectors, dim=1) @ F.normalize(others, dim=1).T
@@ -261,10 +234,7 @@ class AnchoredNetwork(nn.Module):
 
 
 class AnchorTrainer(Trainer[AnchoredNetwork]):
-    """A training of a network of Sketch-an-Anchor.
-
-    anchors: of the pictures' classes, of the kinds that the recipe's network has. backbone: weights of the pretrained
-    ViT, under timm's key names. The other arguments are those of ``Trainer``.
+    """A training of a network of Sketch-an-Anchor, from the weights of a ViT under timm's key names.
 
     Raises ModelError: the backbone is not the recipe's.
     """

@@ -23,12 +23,7 @@ MOST_WORDS = 500_000
 
 @dataclass(frozen=True)
 class WordVectors:
-    """Words with a vector each.
-
-    Attributes:
-        name: of the file, for messages.
-        words: in the file's order. vectors: (n, d) float32.
-    """
+    """Words of a file, in its order, with a vector each, (n, d) float32. name: of the file, for messages."""
 
     name: str
     words: tuple[str, ...]
@@ -99,16 +94,10 @@ def _of_word2vec(path: Path) -> WordVectors:
 def class_rows(
     words: WordVectors, labels: Sequence[str], names: Mapping[str, Sequence[str]], *, lacking: bool = False
 ) -> dict[str, list[int]]:
-    """Finds the rows of each class's words. The mean of these rows is the vector of the class.
+    """Finds the rows of each class's words: its name in any spelling, or else the single words of its name.
 
-    A class is found by its name in any spelling, or else by the single words of its name.
-
-    Args:
-        labels: the classes.
-        names: for classes with another name in the file, the words whose vectors are averaged.
-        lacking: whether the file may lack a class, which then has no rows.
-
-    Raises ModelError: the file lacks classes.
+    names: for classes with another name in the file, its words. lacking: whether the file may lack a class, which then
+    has no rows. Raises ModelError: the file lacks classes.
     """
     places: dict[str, int] = {}
     for number, word in enumerate(words.words):

@@ -26,9 +26,7 @@ class ZseTrainer(Trainer[Network]):
     relation scores of these pairs have targets (eq. 11); the triplet loss (eq. 10) is on [Ret] as it leaves the
     cross-attention: first sketch, its photo, the other photo.
 
-    backbone: pretrained weights to start from, under timm's key names; the other arguments are those of ``Trainer``.
-
-    Raises ModelError: the backbone is another ViT's.
+    backbone: weights under timm's key names. Raises ModelError if it is another ViT's.
     """
 
     recipe: ZseRecipe
