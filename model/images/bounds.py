@@ -15,9 +15,9 @@ from typing import Literal
 from model.errors import CostlyImage
 
 # The most scans of a JPEG. Progressive JPEGs have some ten; each scan may visit the whole picture.
-MOST_SCANS = 100
+MAX_SCANS = 100
 # The most chunks or strips, for which Pillow takes some tenths of a second. Large pictures have a few thousand.
-MOST_PARTS = 65_536
+MAX_PARTS = 65_536
 
 # A marker in compressed data: 0xFF and a byte that is neither zero, nor a restart, nor 0xFF again.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -39,10 +39,10 @@ def _check_jpeg(data: bytes) -> None:
     # Decoders skip all bytes that are no segment.
     while (at := data.find(b"\xff", at)) >= 0 and (code := data[at + 1 : at + 2]) and code != b"\xda":
         segments += 1
-        _check_count("JPEG", "segments", segments, MOST_PARTS)
+        _check_count("JPEG", "segments", segments, MAX_PARTS)
         alone = code in b"\x00\x01\xff" or 0xD0 <= code[0] <= 0xD9
         at += 1 if alone else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    if at < 0 or data.count(b"\xff\xda", at) <= MOST_SCANS:
+    if at < 0 or data.count(b"\xff\xda", at) <= MAX_SCANS:
         return
     # The scans so far may belong to further pictures in the same file, which are not decoded.
     scans = 0
@@ -50,14 +50,14 @@ def _check_jpeg(data: bytes) -> None:
         if marker[0] == b"\xff\xd9":
             return
         scans += marker[0] == b"\xff\xda"
-        _check_count("JPEG", "scans", scans, MOST_SCANS)
+        _check_count("JPEG", "scans", scans, MAX_SCANS)
 
 
 def _check_png(data: bytes) -> None:
     at, chunks = 8, 0
     while at < len(data):
         chunks += 1
-        _check_count("PNG", "chunks", chunks, MOST_PARTS)
+        _check_count("PNG", "chunks", chunks, MAX_PARTS)
         at += 12 + int.from_bytes(data[at : at + 4], "big")
 
 
@@ -66,22 +66,22 @@ def _check_gif(data: bytes) -> None:
     at, blocks = 13 + palette, 0
     while (block := data[at : at + 1]) not in (b"", b",", b";"):
         blocks += 1
-        _check_count("GIF", "blocks", blocks, MOST_PARTS)
+        _check_count("GIF", "blocks", blocks, MAX_PARTS)
         at += 1
         if block == b"!":
             at += 1
             while at < len(data) and data[at]:
                 blocks += 1
-                _check_count("GIF", "blocks", blocks, MOST_PARTS)
+                _check_count("GIF", "blocks", blocks, MAX_PARTS)
                 at += 1 + data[at]
             at += 1
 
 
 def _check_tiff(data: bytes) -> None:
     for number, (tag, values, _) in enumerate(tiff_entries(data), 1):
-        _check_count("TIFF", "entries", number, MOST_PARTS)
+        _check_count("TIFF", "entries", number, MAX_PARTS)
         if tag in (_STRIPS, _TILES):
-            _check_count("TIFF", "strips or tiles", values, MOST_PARTS)
+            _check_count("TIFF", "strips or tiles", values, MAX_PARTS)
 
 
 def tiff_entries(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -16,10 +16,10 @@ _BLANK = "the sketch is blank: no stroke stands out from its paper; draw somethi
 
 # Pixels that differ from the paper by less than this, in the channel that differs most, are paper.
 LEAST_CONTRAST = 10
-# In a noisy picture the limit is this many times the median difference, but at most _MOST_NOISE, because in a photo
+# In a noisy picture the limit is this many times the median difference, but at most _MAX_NOISE, because in a photo
 # most pixels differ much.
 _NOISE_FACTOR = 5
-_MOST_NOISE = 40
+_MAX_NOISE = 40
 # Fainter than this share of the strongest ink is a smudge or a compression artefact, which must not widen the crop.
 _SMUDGE_SHARE = 1 / 8
 # The border has the paper's colour if at least this share of the picture has it; else the border is only a frame.
@@ -57,7 +57,7 @@ def find_ink(image: Image.Image) -> Ink:
     distance = _distance(image, paper_colour(image))
     counts = np.array(Image.fromarray(distance).histogram())
     noise = int(np.searchsorted(np.cumsum(counts), distance.size / 2))
-    threshold = min(max(LEAST_CONTRAST, _NOISE_FACTOR * noise), _MOST_NOISE)
+    threshold = min(max(LEAST_CONTRAST, _NOISE_FACTOR * noise), _MAX_NOISE)
     strongest = percentile(counts, threshold, 99)
     threshold = max(threshold, int(strongest * _SMUDGE_SHARE))
     box = _box(distance >= threshold)

@@ -21,7 +21,7 @@ _MODALITIES = ("sketch", "photo")
 # Margin on each side of the ink, as a share of the input's side. Without it, patches would cut strokes at the edge.
 _MARGIN = 0.05
 # Sketches that shrink more than this first keep the greatest value of each block, so that thin lines survive.
-_MOST_REDUCTION = 8
+_MAX_REDUCTION = 8
 _KEPT_REDUCTION = 4
 # A JPEG photo is decoded to at least this many times the side of the input. That changes tokens no more than saving the
 # photo again would.
@@ -108,7 +108,7 @@ def prepare_sketch(image: Image.Image, size: int) -> Pixels:
     darkness = find_ink(_rgb(image, sketch=True)).crop
     side = max(1, size - 2 * round(size * _MARGIN))
     scale = max(darkness.shape) / side
-    if scale > _MOST_REDUCTION:
+    if scale > _MAX_REDUCTION:
         darkness = keep_greatest(darkness, int(scale) // _KEPT_REDUCTION)
     height, width = darkness.shape
     longer = max(height, width)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from model.errors import UndecodableImage, UnsupportedImage
-from model.images.bounds import MOST_PARTS, check_bounds, tiff_entries
+from model.images.bounds import MAX_PARTS, check_bounds, tiff_entries
 
 #: Endings of the names of RAW files, in lower case.
 RAW_SUFFIXES = frozenset({".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"})
@@ -28,7 +28,7 @@ _ORIENTATIONS = (1, 2, 4, 3, 5, 8, 6, 7)
 
 def is_raw_tiff(data: bytes) -> bool:
     """True if the first directory of a TIFF file is that of a RAW file: most cameras' RAW files are TIFF files."""
-    tags = {tag: value for tag, _, value in islice(tiff_entries(data), MOST_PARTS)}
+    tags = {tag: value for tag, _, value in islice(tiff_entries(data), MAX_PARTS)}
     # A file that begins with a small copy of the picture has the values of the sensor in a directory below.
     begins_small = bool(tags.get(_SUBFILE, 0) & _REDUCED) and _SUB_DIRECTORIES in tags
     return begins_small or _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _SENSOR_VALUES

@@ -29,8 +29,8 @@ _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 # The status of a request whose client left before it was answered, as in errors.VERDICTS.
 _GONE = 499
 # No path takes a quarter of either in its query.
-MOST_PARAMETERS = 64
-MOST_BYTES = 8 * 1024
+MAX_PARAMETERS = 64
+MAX_BYTES = 8 * 1024
 # Buckets kept, of the clients seen last; some hundred bytes each.
 CLIENTS = 10_000
 # Whoever watches over the service must not be kept from it by whoever strains it.
@@ -283,12 +283,12 @@ class Inner:
                 message = f"You ask more often than this server allows. Try again in {wait} s."
                 return error_answer(429, "rate_limited", message, request_id, {"Retry-After": str(wait)})
         # The parser looks at each name several times: 60 KB of names would keep everybody else waiting.
-        if len(query) > MOST_BYTES:
-            message = f"The query has {len(query)} bytes; at most {MOST_BYTES} are taken. A sketch is sent as the body."
+        if len(query) > MAX_BYTES:
+            message = f"The query has {len(query)} bytes; at most {MAX_BYTES} are taken. A sketch is sent as the body."
             return error_answer(422, "bad_parameter", message, request_id)
         parameters = query.count(b"&") + 1
-        if parameters > MOST_PARAMETERS:
-            message = f"The query has {parameters} parameters; at most {MOST_PARAMETERS} are taken."
+        if parameters > MAX_PARAMETERS:
+            message = f"The query has {parameters} parameters; at most {MAX_PARAMETERS} are taken."
             return error_answer(422, "bad_parameter", message, request_id)
         if self._metrics_apart and (path == "/metrics") != (scope["server"][1] == scope["app"].state.metrics_port):
             return error_answer(404, "not_found", "There is nothing here.", request_id)

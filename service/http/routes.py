@@ -75,7 +75,7 @@ PART = 1 << 20
 # One range, as players and downloads that go on ask for it. Others may be ignored (RFC 9110, 14.2).
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 # The most files that are listed of those that could not be read.
-MOST_UNREAD = 1000
+MAX_UNREAD = 1000
 
 # Media types of what the page loads. Not those of the system: where it has others, browsers refuse the modules.
 _KINDS = {
@@ -516,7 +516,7 @@ async def gallery(ctx: Ctx, trusted: HasToken) -> GalleryResponse:
         folders=tuple(root.path if _may_reveal(trusted, ctx) else root.name for root in roots),
         updated=found.manifest.created,
         unread=len(unread),
-        files=tuple(UnreadFile(path=file.path, reason=file.reason) for file in unread[:MOST_UNREAD]),
+        files=tuple(UnreadFile(path=file.path, reason=file.reason) for file in unread[:MAX_UNREAD]),
     )
 
 

@@ -24,7 +24,7 @@ from service.schemas import BuildInfo, FoldersResponse
 from service.settings import Settings, index_path
 
 # The most folders that are listed of one folder.
-MOST_FOLDERS = 1000
+MAX_FOLDERS = 1000
 # Searches of the server go before the build.
 _NICENESS = 5
 _STOPPED = "The build ended before it was done. What it has done is kept: start it again, and it goes on."
@@ -138,7 +138,7 @@ def folders_in(folder: str | None) -> FoldersResponse:
         raise BadInvocation(str(error)) from error
     _check_whole(place)
     above = None if place.parent == place else str(place.parent)
-    return FoldersResponse(path=str(place), above=above, folders=tuple(_subfolders(place)[:MOST_FOLDERS]))
+    return FoldersResponse(path=str(place), above=above, folders=tuple(_subfolders(place)[:MAX_FOLDERS]))
 
 
 def _check_whole(place: Path) -> None:

@@ -29,12 +29,12 @@ HEAD_SECONDS = 20.0
 # Bytes of an answer that a client must take in that time.
 LEAST_TAKEN = 16 * 1024
 # All answers together that clients have not taken, in bytes.
-MOST_HELD = 64 * 1024 * 1024
+MAX_HELD = 64 * 1024 * 1024
 # Bytes without a whole head, or anything of a body, among them.
-MOST_HEAD = 64 * 1024
-MOST_HEADERS = 100
+MAX_HEAD = 64 * 1024
+MAX_HEADERS = 100
 # Requests on one connection that wait for the answers to those before them.
-MOST_PIPELINED = 16
+MAX_PIPELINED = 16
 # Each chunk of a body costs time, however small it is: so many are free, the others need so many bytes on average.
 FREE_CHUNKS, CHUNK_BYTES = 1000, 256
 # When the server stops, the job that runs and those that wait may take so long to finish.
@@ -103,11 +103,11 @@ class Framing:
     def feed(self, data: bytes) -> None:
         """Take notice of what has come. Raises Refused."""
         try:
-            for start in range(0, len(data), MOST_HEAD):
-                piece = data[start : start + MOST_HEAD]
+            for start in range(0, len(data), MAX_HEAD):
+                piece = data[start : start + MAX_HEAD]
                 self._barren += len(piece)
                 self._parser.feed_data(piece)
-                if self._barren > MOST_HEAD:
+                if self._barren > MAX_HEAD:
                     self._refuse(431, "The head of the request is too long.")
         except httptools.HttpParserUpgrade:
             pass  # it is answered as if it did not ask for another protocol
@@ -120,7 +120,7 @@ class Framing:
 
     def on_message_begin(self) -> None:
         """The first byte of a request is here."""
-        if self.heads - self.answered >= MOST_PIPELINED:
+        if self.heads - self.answered >= MAX_PIPELINED:
             self._refuse(400, "Too many requests wait on one connection.")
         self._headers = self._chunks = self._body = 0
         self._target = b""
@@ -132,7 +132,7 @@ class Framing:
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header is here; it may also be one behind the body."""
         self._headers += 1
-        if self._headers > MOST_HEADERS:
+        if self._headers > MAX_HEADERS:
             self._refuse(431, "The request has too many headers.")
 
     def on_headers_complete(self) -> None:
@@ -171,7 +171,7 @@ class Connection(asyncio.Protocol):
     ``service.http.upload``).
 
     Where ``most`` are open, a new one takes the place of the one that has kept the server waiting longest. Where it
-    waits for none, the new one is refused with 503. Where clients leave more than MOST_HELD bytes of answers lying, the
+    waits for none, the new one is refused with 503. Where clients leave more than MAX_HELD bytes of answers lying, the
     one that has done so for longest is closed.
 
     Attributes:
@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
         self._paused = True
         self._wait()
         slow = [other for other in self._crowd if other._paused]
-        if sum(other._transport.get_write_buffer_size() for other in slow) > MOST_HELD:
+        if sum(other._transport.get_write_buffer_size() for other in slow) > MAX_HELD:
             log.warning("Answers are not taken: the connection that has waited longest is closed.")
             min(slow, key=lambda other: other._since)._close()
 

@@ -13,7 +13,7 @@ from model.errors import Refusal
 # Files that the program itself may have open: the index and the next one, photos being read, libraries.
 RESERVE = 32
 # The most connections: the buffers of more would fill the memory of a small machine.
-MOST = 1000
+MAX_CONNECTIONS = 1000
 # Seconds without accepting anything, once descriptors are short in spite of the reserve.
 PAUSE_SECONDS = 0.5
 # Accepted in a row; then those that are open have a turn.
@@ -31,13 +31,13 @@ class PortTaken(Refusal):
 
 
 def most_connections() -> int:
-    """The most that may be open at once: what the limit of file descriptors leaves, at least 8, at most MOST."""
+    """Returns how many may be open at once: what the limit of files leaves, 8 to MAX_CONNECTIONS."""
     if sys.platform == "win32":
-        return MOST
+        return MAX_CONNECTIONS
     import resource
 
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST if files == resource.RLIM_INFINITY else max(8, min(MOST, files - RESERVE))
+    return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else max(8, min(MAX_CONNECTIONS, files - RESERVE))
 
 
 class Listener(socket.socket):

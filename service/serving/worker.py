@@ -27,7 +27,7 @@ ALWAYS = 4
 # Weight of the newest job in the running mean of job durations.
 _LAST = 0.2
 # The most thumbnails and originals that are read at a time, or wait for it: a page of results asks for some dozens.
-MOST_MADE = 256
+MAX_MADE = 256
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Shared(Generic[T]):
             listening.cancel()
 
     def _begin(self, key: Hashable, make: Callable[[], T]) -> _Making[T]:
-        if len(self._making) >= MOST_MADE:
+        if len(self._making) >= MAX_MADE:
             raise QueueFull(1)
         begun = self._executor.submit(make)
         made = asyncio.wrap_future(begun)

@@ -264,8 +264,8 @@ def test_the_fingerprint_tells_preprocessings_apart() -> None:
 @pytest.mark.parametrize(
     ("module", "constant"),
     [
-        *((preprocess, name) for name in ("_MARGIN", "_KEPT_REDUCTION", "_MOST_REDUCTION", "_PHOTO_DETAIL")),
-        *((ink, name) for name in ("LEAST_CONTRAST", "_NOISE_FACTOR", "_MOST_NOISE", "_SMUDGE_SHARE", "_FRAME_SHARE")),
+        *((preprocess, name) for name in ("_MARGIN", "_KEPT_REDUCTION", "_MAX_REDUCTION", "_PHOTO_DETAIL")),
+        *((ink, name) for name in ("LEAST_CONTRAST", "_NOISE_FACTOR", "_MAX_NOISE", "_SMUDGE_SHARE", "_FRAME_SHARE")),
     ],
 )
 def test_the_fingerprint_changes_when_the_pixels_would(

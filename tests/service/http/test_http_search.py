@@ -14,7 +14,7 @@ from starlette.datastructures import QueryParams
 import model
 from indexer import Index
 from model.engine import MAX_VARIANTS
-from service.http.middleware import MOST_BYTES, MOST_PARAMETERS
+from service.http.middleware import MAX_BYTES, MAX_PARAMETERS
 from service.settings import Settings
 from tests.patience import PATIENCE
 from tests.pictures import encoded
@@ -237,10 +237,10 @@ def test_a_query_of_many_names_is_refused_before_it_is_read(
 
     monkeypatch.setattr(QueryParams, "__init__", read)
     for query in (
-        "&".join(f"{number:x}" for number in range(MOST_PARAMETERS + 1)),
-        "&" * MOST_PARAMETERS,
+        "&".join(f"{number:x}" for number in range(MAX_PARAMETERS + 1)),
+        "&" * MAX_PARAMETERS,
         "&".join(f"{number:x}" for number in range(12_000)),
-        "size=" + "1" * MOST_BYTES,
+        "size=" + "1" * MAX_BYTES,
     ):
         answer = http.get(f"{path}?{query}")
         assert error(answer) == (422, "bad_parameter")
@@ -248,9 +248,9 @@ def test_a_query_of_many_names_is_refused_before_it_is_read(
 
 
 def test_a_query_at_the_limit_is_read(http: httpx.Client, sketch: bytes) -> None:
-    names = [f"{number:x}" for number in range(MOST_PARAMETERS)]
+    names = [f"{number:x}" for number in range(MAX_PARAMETERS)]
     answer = http.post("/search?" + "&".join(names), content=sketch)
     assert answer.json()["error"]["message"].startswith("There is no parameter '0'")
-    assert http.get("/healthz?" + "x" * MOST_BYTES).status_code == 200
+    assert http.get("/healthz?" + "x" * MAX_BYTES).status_code == 200
     doubled = http.get("/thumbnails/1?" + "&".join([*names[1:], names[-1]]))
     assert doubled.json()["error"]["message"] == f"The parameter {names[-1]} is given 2 times; give it once."

@@ -18,7 +18,7 @@ from model.network import ClipTowers
 from model.terminal import BAD_INPUT
 from service.client import Client, ServiceError
 from service.commands import main
-from service.http.middleware import MOST_BYTES
+from service.http.middleware import MAX_BYTES
 from service.schemas import InfoResponse, SearchResponse, WordsResponse
 from service.settings import Settings
 from service.towers import Towers
@@ -129,7 +129,7 @@ def test_a_word_that_no_photo_fits_is_told_and_the_nearest_photos_are_found(
         # It would turn the direction of writing.
         ("\N{RIGHT-TO-LEFT OVERRIDE}god", (422, "bad_parameter"), "text must not have control characters."),
         ("d" * 101, (422, "bad_parameter"), "text must have at most 100 characters, not 101."),
-        ("d" * 10_000, (422, "bad_parameter"), f"The query has 10005 bytes; at most {MOST_BYTES} are taken."),
+        ("d" * 10_000, (422, "bad_parameter"), f"The query has 10005 bytes; at most {MAX_BYTES} are taken."),
     ],
     ids=range(8),
 )

@@ -225,7 +225,7 @@ def test_who_takes_an_answer_slowly_gets_all_of_it(settings: Settings, large: Fa
 def test_answers_that_nobody_takes_are_held_up_to_a_limit(
     settings: Settings, large: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "MOST_HELD", 300_000)
+    monkeypatch.setattr(connection_module, "MAX_HELD", 300_000)
     with served(settings, large) as server, ExitStack() as opened:
         readers = [opened.enter_context(connect(server)) for _ in range(8)]
         ended = select.poll()

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from service.serving.connection import Connection
-from service.serving.ports import AT_ONCE, MOST, RESERVE, Listener, most_connections
+from service.serving.ports import AT_ONCE, MAX_CONNECTIONS, RESERVE, Listener, most_connections
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied
@@ -106,7 +106,8 @@ def test_a_crowd_of_idle_connections_keeps_nobody_out(
 
 @on_posix
 @pytest.mark.parametrize(
-    ("files", "most"), [(64, 64 - RESERVE), (1024, 1024 - RESERVE), (20, 8), (-1, MOST), (10**6, MOST)]
+    ("files", "most"),
+    [(64, 64 - RESERVE), (1024, 1024 - RESERVE), (20, 8), (-1, MAX_CONNECTIONS), (10**6, MAX_CONNECTIONS)],
 )
 def test_connections_leave_files_for_everything_else(files: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import resource

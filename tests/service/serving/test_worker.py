@@ -162,7 +162,7 @@ def test_a_thing_is_made_once_for_all_who_wait_for_it() -> None:
 
 
 def test_a_thing_that_nobody_waits_for_is_not_begun_and_leaves_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "MOST_MADE", 2)
+    monkeypatch.setattr(worker_module, "MAX_MADE", 2)
 
     async def scenario() -> None:
         shared: Shared[str] = Shared(1)
