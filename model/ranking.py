@@ -266,7 +266,7 @@ def fits(best: float, photos: int) -> bool:
 ALIKE = 0.45
 
 
-def kinds_of(ret: NDArray[np.floating], mean: Floats, threshold: float = ALIKE) -> Numbers:
+def groups_of(ret: NDArray[np.floating], mean: Floats, threshold: float = ALIKE) -> Numbers:
     """Finds the kind of each photo of a ranking.
 
     Let r_i be the normalised [Ret] of the i-th photo minus ``mean``, normalised again. Down the ranking, photo i joins
@@ -301,17 +301,24 @@ _SAME = 1e-6
 
 
 def likeness_to(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Floats:
-    """Computes how much photos look like the most similar of some examples, by the highest cosine of centred [Ret].
+    """Computes how much photos look like the most similar of some examples, at least one: (p,) float32, -1 to 1.
+
+    The arguments are those of ``likenesses``.
+    """
+    likeness: Floats = likenesses(examples, ret, mean).max(axis=1)
+    return likeness
+
+
+def likenesses(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Floats:
+    """Computes how much photos look like examples, by the cosines of centred [Ret]: (p, e) float32, -1 to 1.
 
     Args:
-        examples, ret: (e, d) and (p, d) retrieval tokens, at least one example.
-        mean: (d,) as for ``kinds_of``.
-
-    Returns (p,) float32, -1 to 1.
+        examples, ret: (e, d) and (p, d) retrieval tokens.
+        mean: (d,) as for ``groups_of``.
     """
     rests = [unit(some) - mean for some in (ret, examples)]
     photos, others = (unit(rest * (np.linalg.norm(rest, axis=1, keepdims=True) > _SAME)) for rest in rests)
-    likeness: Floats = np.clip((photos @ others.T).max(axis=1), -1, 1)
+    likeness: Floats = np.clip(photos @ others.T, -1, 1)
     return likeness
 
 

@@ -207,9 +207,9 @@ class Searches(ABC):
         """Returns the best photos, grouped by look. The arguments are those of ``search``; ``k`` counts kinds."""
         if "view" in options:
             raise ValueError("kinds are groups whatever the view; leave it out, or give it to search")
-        answer = self._answered(sketch, **options, view="kinds")
+        answer = self._answered(sketch, **options, view="groups")
         return [
-            Kind(self._photo(kind.best), tuple(map(self._photo, kind.more)), kind.size) for kind in answer.kinds or ()
+            Kind(self._photo(kind.best), tuple(map(self._photo, kind.more)), kind.size) for kind in answer.groups or ()
         ]
 
     def explain(self, sketch: Picture | None, photo: OnePhoto, **options: Any) -> Explanation:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from model.errors import ImageError
 from model.terminal import printable, printable_json
 from service.address import find_server
-from service.schemas import Kind, SearchQuery, SearchResponse, SearchResult
+from service.schemas import Group, SearchQuery, SearchResponse, SearchResult
 from service.settings import Settings, index_path
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def search(
         answer = _searched(settings, source, query, like, unlike)
     if as_json:
         print(printable_json(answer.model_dump_json()))
-    elif answer.results or answer.kinds:
-        print(results_table(answer) if answer.kinds is None else kinds_table(answer.kinds))
+    elif answer.results or answer.groups:
+        print(results_table(answer) if answer.groups is None else kinds_table(answer.groups))
     else:
         print(_NOTHING)
         return 0
@@ -143,7 +143,7 @@ def results_table(answer: SearchResponse) -> str:
     return "\n".join([_HEADING, *(line for result in answer.results for line in _result_lines(result))])
 
 
-def kinds_table(kinds: Iterable[Kind]) -> str:
+def kinds_table(kinds: Iterable[Group]) -> str:
     """Returns the kinds, each with how many photos it has, and the best of these on lines as in ``results_table``."""
     lines = [f"{'kind':>4}  {'photos':>6}  {_HEADING}"]
     for kind in kinds:

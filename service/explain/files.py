@@ -131,6 +131,7 @@ def write_explanation(
     seen = [encode_picture(matcher, photo.image, "photo") for photo in photos]
     pairs = [compared(matcher, sketch, photo) for photo in seen]
     around = Surroundings(searcher.gallery, sketch.observed.tokens, kind)
+    to_photos = around.of_photos([photo.observed.tokens for photo in seen], NEAREST, [photo.entry for photo in photos])
     document = ExplainedFiles(
         grid=matcher.config.grid,
         kind=kind,
@@ -139,10 +140,10 @@ def write_explanation(
             ExplainedFile(
                 path=photo.name,
                 ret_rank=None if photo.entry is None else around.rank(photo.entry),
-                nearest=_near(searcher, around.of_photo(encoded.observed.tokens, NEAREST, photo.entry)),
+                nearest=_near(searcher, near),
                 **dict(explained_pair(encoded, pair)),
             )
-            for photo, encoded, pair in zip(photos, seen, pairs, strict=True)
+            for photo, encoded, pair, near in zip(photos, seen, pairs, to_photos, strict=True)
         ],
         nearest=_near(searcher, around.of_given(NEAREST, own)),
         method="ret" if kind == "photo" else matcher.best_method,

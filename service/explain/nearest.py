@@ -6,14 +6,14 @@ photos its vectors lie near. The same is true of every network: photos lend each
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from indexer import PhotoEntry
 from model.engine import Modality, Tokens
-from service.gallery import Gallery, Scores, best_first
+from service.gallery import Gallery, Ids, Scores, best_first
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,14 @@ class Surroundings:
     def __init__(self, gallery: Gallery, given: Tokens, modality: Modality) -> None:
         """given: the sketch or photo, a batch of one."""
         self._gallery = gallery
-        self._ids, scores = self._nearness(given, modality)
+        self._ids, scores = gallery.nearness(given.without_patches, modality)
         # Scores of a sketch are minus the distances of vectors of length 1, which guesses make longer.
         cosines = (1 - scores**2 / 2).clip(-1).astype(np.float32)
         self._cosines: Scores = cosines if modality == "sketch" else scores
         self._order = best_first(self._ids, scores)
         self._ranks = np.empty(len(self._order), np.int64)
         self._ranks[self._order] = np.arange(1, len(self._order) + 1)
-
-    def _nearness(self, given: Tokens, modality: Modality) -> tuple[NDArray[np.int64], Scores]:
-        return self._gallery.nearness(given.without_patches, modality)
+        self._by_id = np.argsort(self._ids)
 
     def rank(self, photo: PhotoEntry) -> int:
         """Returns the place of a photo of the gallery among all by how near they are to what was given, from 1."""
@@ -62,15 +60,21 @@ class Surroundings:
 
         count: at most so many. own: what was given, if it is a photo of the gallery; it is left out.
         """
-        return self._first(self._order[: count + 1], self._cosines, count, own)
+        first = self._order[: count + 1]
+        return self._near(self._ids[first], self._cosines[first], count, own)
 
-    def of_photo(self, photo: Tokens, count: int, own: PhotoEntry | None = None) -> tuple[Near, ...]:
-        """Returns the photos nearest to another photo, a batch of one; ``count`` and ``own`` as in ``of_given``."""
-        ids, cosines = self._nearness(photo, "photo")
-        return self._first(best_first(ids, cosines, count + 1), cosines, count, own)
+    def of_photos(
+        self, photos: Sequence[Tokens], count: int, owns: Sequence[PhotoEntry | None]
+    ) -> list[tuple[Near, ...]]:
+        """Returns the photos nearest to each of other photos, batches of one; ``count`` as in ``of_given``.
 
-    def _first(self, rows: NDArray[np.int64], cosines: Scores, count: int, own: PhotoEntry | None) -> tuple[Near, ...]:
-        left = rows if own is None else rows[self._ids[rows] != own.id]
-        return tuple(
-            Near(int(self._ids[row]), float(cosines[row]), int(self._ranks[row])) for row in left[:count].tolist()
-        )
+        owns: for each the photo that it is, which is left out; None if it is none of the gallery's.
+        """
+        found = self._gallery.alike(np.concatenate([photo.ret for photo in photos]), count + 1)
+        return [self._near(ids, cosines, count, own) for (ids, cosines), own in zip(found, owns, strict=True)]
+
+    def _near(self, ids: Ids, cosines: Scores, count: int, own: PhotoEntry | None) -> tuple[Near, ...]:
+        others = np.flatnonzero(ids != own.id)[:count] if own is not None else np.arange(len(ids))[:count]
+        chosen = ids[others]
+        ranks = self._ranks[self._by_id[np.searchsorted(self._ids, chosen, sorter=self._by_id)]]
+        return tuple(map(Near, chosen.tolist(), cosines[others].tolist(), ranks.tolist()))

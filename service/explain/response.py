@@ -96,10 +96,7 @@ def explain(
     around = Surroundings(searcher.gallery, given.observed.tokens, given.modality)
     liked = None if params.like is None else index.photo(params.like)
     to_given = around.of_given(params.nearest, own=liked)
-    to_photos = [
-        around.of_photo(photo.observed.tokens, params.nearest, own=entry)
-        for entry, photo in zip(entries, photos, strict=True)
-    ]
+    to_photos = around.of_photos([photo.observed.tokens for photo in photos], params.nearest, entries)
     found = time.perf_counter()
     shown = [
         ExplainedPhoto(

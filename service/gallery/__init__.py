@@ -10,6 +10,7 @@ from service.gallery.candidates import (
     Word,
     best_first,
     interleaved,
+    most_alike,
 )
 from service.gallery.clusters import Clusters
 from service.gallery.gallery import Gallery, OpenGallery

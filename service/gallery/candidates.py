@@ -41,6 +41,13 @@ def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np
     return chosen[np.lexsort((ids[chosen], -scores[chosen]))][:count]
 
 
+def most_alike(parts: Sequence[tuple[Ids, Scores]], count: int) -> tuple[Ids, Scores]:
+    """Joins photos and their likenesses, and keeps the ``count`` best, best first."""
+    ids, near = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    best = best_first(ids, near, count)
+    return ids[best], near[best]
+
+
 def interleaved(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Returns the members of rankings of equal length by turns, each once. Those of ``first`` come before them."""
     turns = np.stack(orders, axis=1).ravel()

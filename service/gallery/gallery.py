@@ -72,6 +72,13 @@ class Gallery(ABC):
         """
 
     @abstractmethod
+    def alike(self, photos: Floats, count: int) -> list[tuple[Ids, Scores]]:
+        """Finds the ``count`` photos that look most like each of these, (q, d), best first: ids and likenesses.
+
+        All are found in one pass over the vectors.
+        """
+
+    @abstractmethod
     def cluster_ids(self, number: int) -> Ids:
         """Returns the ids of a cluster's photos, (m,) ascending."""
 

@@ -13,8 +13,8 @@ from indexer import Index, IndexRefused, PhotoEntry, PhotoFilter, Vectors
 from indexer.errors import REPAIR
 from model import Matcher
 from model.engine import Modality, Tokens
-from model.ranking import ALIKE, likeness_to
-from service.gallery.candidates import Candidates, Floats, Ids, Mask, Nearest, Rows, Scores, ShardQuery
+from model.ranking import ALIKE, likeness_to, likenesses
+from service.gallery.candidates import Candidates, Floats, Ids, Mask, Nearest, Rows, Scores, ShardQuery, most_alike
 from service.gallery.clusters import Clusters, check_length
 from service.gallery.gallery import Gallery
 from service.towers import TextVector
@@ -203,6 +203,16 @@ class LocalGallery(Gallery):
             else:
                 near.append(self._matcher.scores(given, Tokens.of_ret(vectors), "ret")[0])
         return self.index.ids, np.concatenate(near)
+
+    def alike(self, photos: Floats, count: int, mean: Floats | None = None) -> list[tuple[Ids, Scores]]:
+        """mean: as for ``nearness``."""
+        found = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in photos]
+        for start in range(0, self.photo_count, BLOCK):
+            ids = self.index.ids[start : start + BLOCK]
+            vectors = self.index.vectors.of(np.arange(start, start + len(ids)))
+            near = likenesses(photos, vectors, self.clusters.mean if mean is None else mean)
+            found = [most_alike([best, (ids, column)], count) for best, column in zip(found, near.T, strict=True)]
+        return found
 
     def cluster_ids(self, number: int) -> Ids:
         return self.index.cluster_ids(number)

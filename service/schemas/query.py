@@ -13,10 +13,10 @@ from model.words import why_no_name
 
 # The photos that are scored by more than vectors: none, the best by vector, or every photo.
 Quality = Literal["fast", "good", "best"]
-# Photos are shown one by one, or grouped by look.
-View = Literal["photos", "kinds"]
-# A query may leave the choice of the view to the search.
-AskedView = Literal["photos", "kinds", "auto"]
+# Photos are shown one by one, or in groups of look-alikes.
+View = Literal["photos", "groups"]
+# A query may leave the choice of the view to the search. "kinds" is the old name of groups.
+AskedView = Literal["photos", "groups", "kinds", "auto"]
 # The picture that comes with a query is a drawing or a photo.
 PictureKind = Literal["sketch", "photo"]
 # The number of variants of a sketch that the model has; a test compares them. Importing the model here would be slow.
@@ -133,12 +133,12 @@ class SearchQuery(Params):
 
     k: Annotated[int, Field(ge=1), PLAIN_DIGITS] | None = Field(
         default=None,
-        description="Results wanted, or kinds with view=kinds; default: the server's (20 unless configured).",
+        description="Results wanted, or groups with view=groups; default: the server's (20 unless configured).",
     )
     offset: Annotated[int, Field(ge=0, le=2**31), PLAIN_DIGITS] = Field(
         default=0,
-        description="Results to skip, or kinds with view=kinds. Beyond the candidates more photos are scored, which "
-        "may reorder earlier pages; with nprobe=all or view=kinds it does not.",
+        description="Results to skip, or groups with view=groups. Beyond the candidates more photos are scored, which "
+        "may reorder earlier pages; with nprobe=all or view=groups it does not.",
     )
     quality: Quality | None = Field(
         default=None,
@@ -184,15 +184,16 @@ class SearchQuery(Params):
     )
     view: AskedView = Field(
         default="photos",
-        description="photos: `results` lists the photos. kinds: the 200 best photos are grouped by look, and `kinds` "
-        "lists the groups. A photo joins the first kind whose best photo looks like it, or else begins one. "
-        "auto: photos if one kind is far ahead, else kinds; `view` of the answer says which.",
-        examples=["kinds"],
+        description="photos: `results` lists the photos. groups: the 200 best photos are grouped by look, and "
+        "`groups` lists the groups of look-alikes. A photo joins the first group whose best photo looks like it, or "
+        "else begins one. auto: photos if one group is far ahead, else groups; `view` of the answer says which. kinds: "
+        "the old name of groups, answered until the next version.",
+        examples=["groups"],
     )
     fold: bool = Field(
         default=False,
         description="Near duplicates, such as other sizes of one picture or bursts, are one result, the best of them; "
-        "its `copies` are the others. Pages hold as many results as without it. In effect for the 1000 best photos.",
+        "its `copies` are the others. Pages hold as many results as without it. Applies to the top 1,000.",
     )
 
     like: tuple[Id, ...] = Field(
@@ -203,8 +204,9 @@ class SearchQuery(Params):
     )
     unlike: tuple[Id, ...] = Field(
         default=(),
-        description="The id of a photo that is not wanted; may be repeated. It leaves the results, and so do those of "
-        "its kind, unless they look more like a liked one. like and unlike are given 32 times at most, together.",
+        description="The id of a photo that is not wanted; may be repeated. It leaves the results, and so do those "
+        "that look like it, unless they look more like a liked one. like and unlike are given 32 times at most, "
+        "together.",
         examples=[[23]],
     )
 

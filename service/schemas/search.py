@@ -79,18 +79,18 @@ class SearchResult(Photo):
     )
 
 
-class Kind(BaseModel):
+class Group(BaseModel):
     """Photos of the ranking that look alike."""
 
     rank: int = Field(
         description="From 1, over all pages. The best photos of the ranking and those before diffusion take turns.",
         examples=[2],
     )
-    size: int = Field(description="Photos of this kind among the 200 best, the best one included.", examples=[12])
+    size: int = Field(description="Photos of this group among the 200 best, the best one included.", examples=[12])
     best: SearchResult = Field(
-        description="The photo of the kind that had its turn first, with its rank among all photos."
+        description="The photo of the group that had its turn first, with its rank among all photos."
     )
-    more: tuple[SearchResult, ...] = Field(description="The photos of the kind that had their turns next: at most 4.")
+    more: tuple[SearchResult, ...] = Field(description="The photos of the group that had their turns next: at most 4.")
 
 
 class Guessed(BaseModel):
@@ -119,7 +119,7 @@ class StageTimings(BaseModel):
     encode: float = Field(description="Encode it; and what CLIP takes for it, or for text.")
     clusters: float = Field(description="Choose clusters: compare the sketch with their centroids.")
     photos: float = Field(
-        description="Compare the photos of these clusters by [Ret], and score the best; with view=kinds also group "
+        description="Compare the photos of these clusters by [Ret], and score the best; with view=groups also group "
         "them, and with fold=true fold them."
     )
     diffusion: float = Field(description="Let photos that look alike lend each other their scores.")
@@ -129,12 +129,17 @@ class StageTimings(BaseModel):
 class SearchResponse(BaseModel):
     """The answer to a search."""
 
-    results: tuple[SearchResult, ...] = Field(description="Best first, ties by id; empty where kinds are listed.")
-    # Left out rather than null, so that searches for photos are answered as they were before there were kinds.
-    kinds: tuple[Kind, ...] | None = Field(
+    results: tuple[SearchResult, ...] = Field(description="Best first, ties by id; empty if groups are listed.")
+    groups: tuple[Group, ...] | None = Field(
         default=None,
-        description="With view=kinds, or where auto took it: the kinds, in their order.",
-        exclude_if=lambda kinds: kinds is None,
+        description="With view=groups, or if auto took it: the groups of look-alikes, in their order.",
+        exclude_if=lambda groups: groups is None,
+    )
+    kinds: tuple[Group, ...] | None = Field(
+        default=None,
+        description="The old name of groups, answered until the next version.",
+        json_schema_extra={"deprecated": True},
+        exclude_if=lambda groups: groups is None,
     )
     view: View | None = Field(
         default=None,

@@ -30,8 +30,8 @@ RERANK_PLAIN = 192
 # and 100,000 photos, 26 cells held 0.98 of the exact first 96 photos of real sketches, and 57 held 0.995.
 NPROBE = 64
 
-# The number of best photos that are grouped into kinds. All pages of kinds are cut out of this one grouping, so that no
-# kind changes its place or its size from page to page.
+# The number of best photos that are grouped by look. All pages of groups are cut out of this one grouping, so that no
+# group changes its place or its size from page to page.
 GROUPED = 200
 
 NO_CLIP = ClipVectors()
@@ -113,8 +113,8 @@ def plan_search(
     by_vector = method in ("ret", "clip")
     diffuse = _diffuse(query, matcher)
     k = defaults.k if query.k is None else query.k
-    # Kinds are made of the GROUPED best photos.
-    page = 0 if query.view == "kinds" else query.offset + k
+    # Groups are made of the GROUPED best photos.
+    page = 0 if query.view in ("groups", "kinds") else query.offset + k
     results = max(at_least, page, 0 if query.view == "photos" else GROUPED)
     nprobe = query.nprobe or ("all" if quality == "best" else defaults.nprobe)
     # Who counts clusters, or wants the best, wants all of their photos scored.

@@ -30,7 +30,7 @@ from model.ranking import EXAMPLES, fits, led, led_by_word, named, pulled, share
 from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
 from service.gallery import Candidates, Gallery, Scores, ShardQuery, Word, best_first, interleaved
-from service.schemas import Cluster, Guessed, Kind, SearchQuery, SearchResponse, SearchResult, View, addresses
+from service.schemas import Cluster, Group, Guessed, SearchQuery, SearchResponse, SearchResult, View, addresses
 from service.search.plan import GROUPED, NO_CLIP, Defaults, Encode, Plan, Sketch, Stopwatch, encode_picture, plan_search
 from service.search.shown import FOLDED, fold, group_alike, grouped_places, is_far_ahead
 from service.towers import ClipVectors, TextVector
@@ -122,6 +122,7 @@ class Searcher:
             word_fits = fits(float(ranking.by_word.max(initial=-np.inf)), int(encoded.sizes.sum()))
         return SearchResponse(
             results=results,
+            groups=groups,
             kinds=groups,
             view=view if query.view == "auto" else None,
             guesses=encoded.guesses,
@@ -353,25 +354,26 @@ class Searcher:
 
     # The page.
 
-    def _page(self, ranking: Candidates, plan: Plan) -> tuple[tuple[SearchResult, ...], tuple[Kind, ...] | None, View]:
+    def _page(self, ranking: Candidates, plan: Plan) -> tuple[tuple[SearchResult, ...], tuple[Group, ...] | None, View]:
         """Returns the photos, or the groups, that were asked for; and which of both."""
-        page, view = slice(plan.query.offset, plan.query.offset + plan.k), plan.query.view
-        if view != "photos":
+        page, asked = slice(plan.query.offset, plan.query.offset + plan.k), plan.query.view
+        view: View = "photos"
+        if asked != "photos":
             # The view is chosen by the grouping that is shown.
             shown = ranking[ranking.results]
             grouped = grouped_places(shown.ids, shown.before, GROUPED)
             groups = group_alike(shown.vectors[grouped], self.gallery.clusters.mean)
-            if view == "auto":
-                view = "photos" if is_far_ahead(shown.scores[grouped], groups, plan.method) else "kinds"
+            if asked != "auto" or not is_far_ahead(shown.scores[grouped], groups, plan.method):
+                view = "groups"
         if view == "photos":
             return self._results(ranking, plan, range(len(ranking.results))[page]), None, view
         places = [grouped[group[: 1 + MORE]].tolist() for group in groups[page]]
         # All at once, since each time may be a round of questions to other machines.
         results = iter(self._results(ranking, plan, [place for of_group in places for place in of_group]))
-        found: list[Kind] = []
+        found: list[Group] = []
         for rank, (group, of_group) in enumerate(zip(groups[page], places, strict=True), plan.query.offset + 1):
             best, *more = islice(results, len(of_group))
-            found.append(Kind(rank=rank, size=len(group), best=best, more=tuple(more)))
+            found.append(Group(rank=rank, size=len(group), best=best, more=tuple(more)))
         return (), tuple(found), view
 
     def _results(self, ranking: Candidates, plan: Plan, places: Iterable[int]) -> tuple[SearchResult, ...]:

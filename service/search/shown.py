@@ -12,7 +12,7 @@ from model.ranking import (
     SAME,
     ScoredBy,
     first_of_same,
-    kinds_of,
+    groups_of,
     pairs_to_compare,
     sameness,
     support_of,
@@ -102,7 +102,7 @@ def group_alike(vectors: NDArray[np.floating], mean: Floats) -> Groups:
     Each kind is an array of indices of photos, ascending: the first is its best photo. Kinds are in the order of
     their first photos, and every photo is in exactly one.
     """
-    kinds = kinds_of(vectors, mean)
+    kinds = groups_of(vectors, mean)
     # A stable sort keeps the photos of a kind in their order.
     by_kind = np.argsort(kinds, kind="stable")
     sizes = np.bincount(kinds)

@@ -19,7 +19,18 @@ from numpy.typing import NDArray
 from indexer import BadInvocation, PhotoEntry, PhotoFilter, UnknownPhoto
 from model.engine import Floats, Modality, Tokens
 from service.errors import ShardsLost
-from service.gallery import Candidates, Clusters, Gallery, Ids, LocalGallery, Nearest, Rows, Scores, ShardQuery
+from service.gallery import (
+    Candidates,
+    Clusters,
+    Gallery,
+    Ids,
+    LocalGallery,
+    Nearest,
+    Rows,
+    Scores,
+    ShardQuery,
+    most_alike,
+)
 from service.sharding.links import Overview, Pending, ShardLink, ShardUnavailable
 
 T = TypeVar("T")
@@ -248,6 +259,10 @@ class ShardedGallery(Gallery):
         answers = self._ask_all(LocalGallery.nearness, given, modality, self.clusters.mean)
         ids, near = zip(*(answers[shard] for shard in self._layout.asked), strict=True)
         return np.concatenate(ids), np.concatenate(near)
+
+    def alike(self, photos: Floats, count: int) -> list[tuple[Ids, Scores]]:
+        answers = self._ask_all(LocalGallery.alike, photos, count, self.clusters.mean).values()
+        return [most_alike(parts, count) for parts in zip(*answers, strict=True)]
 
     def cluster_ids(self, number: int) -> Ids:
         """Raises ShardsLost if the cluster's shard is missing."""

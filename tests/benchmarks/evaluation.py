@@ -27,7 +27,7 @@ from tqdm import tqdm
 from model.datasets import Picture, read_class_folders, read_protocol
 from service.client import Client
 from service.errors import BadSearch
-from service.schemas import Kind, Photo, SearchQuery, SearchResponse
+from service.schemas import Group, Photo, SearchQuery, SearchResponse
 from tests.benchmarks.lists import list_metrics
 
 WARM_UP = 3
@@ -247,7 +247,7 @@ class Person:
         """Returns True if a photo shows what was drawn."""
         return self.label in labels_of(photo)
 
-    def click(self, kinds: Sequence[Kind]) -> None:
+    def click(self, kinds: Sequence[Group]) -> None:
         """Makes one round of clicks on a page of kinds."""
         shown = [kind.best for kind in kinds] + [photo for kind in kinds for photo in kind.more]
         right = [photo.id for photo in shown if self.is_right(photo)]
@@ -286,7 +286,7 @@ def _rounds(
         # Liked photos are compared by [Ret], whatever ranked the photos before.
         by = "auto" if person.like else method
         asked = SearchQuery(like=tuple(person.like), unlike=tuple(person.unlike), method=by)
-        kinds = client.search(data, asked.model_copy(update={"view": "kinds", "k": k})).kinds or ()
+        kinds = client.search(data, asked.model_copy(update={"view": "groups", "k": k})).groups or ()
         photos = client.search(data, asked.model_copy(update={"k": min(DEEP, gallery.relevant.total())}))
         deep, first = (_figures(sketch, photos, gallery, count) for count in (DEEP, k))
         rows.append(

@@ -31,7 +31,7 @@ def ways(url: str, sketch: bytes) -> dict[str, Parameters]:
     like: dict[str, str | list[int]] = {"like": [result["id"] for result in found[:LIKED]]}
     named: dict[str, Parameters] = {
         "the sketch alone": {},
-        "and kinds instead of photos": {"view": "kinds"},
+        "and kinds instead of photos": {"view": "groups"},
         "and 5 liked photos": like,
         "and a photo that is not liked": {"unlike": [found[-1]["id"]]},
     }

@@ -324,7 +324,7 @@ def test_the_table_of_kinds_shows_their_sizes_and_their_best_photos(
     assert main(["search", "-", *options, "--view", "kinds", "--offset", "1"]) == 0
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading.split() == ["kind", "photos", "rank", "score", "path"]
-    kinds = client.search(sketch, view="kinds", offset=1).kinds
+    kinds = client.search(sketch, view="kinds", offset=1).groups
     assert kinds
     assert [line.split()[:4] for line in lines if line[:4].strip()] == [
         [str(kind.rank), str(kind.size), str(kind.best.rank), f"{kind.best.score:.4f}"] for kind in kinds

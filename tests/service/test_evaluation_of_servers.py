@@ -18,7 +18,7 @@ from model.datasets import Corpus
 from model.evaluation.scoring import encode_pictures
 from service.client import Client
 from service.errors import BadSearch
-from service.schemas import Kind, SearchResult
+from service.schemas import Group, SearchResult
 from service.settings import Settings
 from tests.benchmarks.evaluation import Person, evaluate_server, figures_table, main
 from tests.learning import write_class_folders
@@ -96,9 +96,9 @@ def found(number: int, label: str) -> SearchResult:
     return SearchResult.model_validate({"id": number, "paths": paths, **shown})
 
 
-def kind(rank: int, *photos: SearchResult) -> Kind:
+def kind(rank: int, *photos: SearchResult) -> Group:
     """Photos that look alike."""
-    return Kind(rank=rank, size=len(photos), best=photos[0], more=photos[1:])
+    return Group(rank=rank, size=len(photos), best=photos[0], more=photos[1:])
 
 
 def test_a_person_likes_the_first_right_photo_that_is_not_liked_yet() -> None:

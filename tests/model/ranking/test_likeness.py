@@ -22,7 +22,7 @@ from model.ranking import (
     SAME_BY_RET,
     centred,
     first_of_same,
-    kinds_of,
+    groups_of,
     likeness_to,
     pairs_to_compare,
     sameness,
@@ -86,7 +86,7 @@ def walked(ret: Floats, mean: Floats, threshold: float) -> list[int]:
 def test_a_photo_joins_the_first_kind_whose_first_photo_it_looks_like(seed: int, photos: int, threshold: float) -> None:
     ret = gallery(seed, photos)
     mean = mean_direction(gallery(seed + 1, 50))
-    found = kinds_of(ret, mean, threshold)
+    found = groups_of(ret, mean, threshold)
     assert found.dtype == np.int64
     assert found.tolist() == walked(ret, mean, threshold)
 

@@ -78,7 +78,7 @@ def test_a_sketch_is_seen_in_as_many_variants_as_the_server_or_the_query_says(
         ("/search", f"offset={2**40}", "offset must be at most 2147483648, not 1099511627776."),
         ("/search", "nprobe=some", "nprobe must be a whole number or 'all', not 'some'."),
         ("/search", "quality=fine", "quality must be 'fast', 'good' or 'best', not 'fine'."),
-        ("/search", "view=all", "view must be 'photos', 'kinds' or 'auto', not 'all'."),
+        ("/search", "view=all", "view must be 'photos', 'groups', 'kinds' or 'auto', not 'all'."),
         ("/search", "diffuse=maybe", "diffuse must be true or false, not 'maybe'."),
         ("/search", "budget_ms=soon", "budget_ms must be a number, not 'soon'."),
         ("/search", "budget_ms=0", "budget_ms must be more than 0, not 0."),

@@ -58,7 +58,7 @@ def test_a_sketch_is_documented_as_a_raw_body_and_as_a_form(document: dict[str, 
 
 
 def test_the_numbers_that_describe_kinds_are_those_of_the_search(document: dict[str, Any]) -> None:
-    kind = document["components"]["schemas"]["Kind"]["properties"]
+    kind = document["components"]["schemas"]["Group"]["properties"]
     assert f"the {GROUPED} best" in kind["size"]["description"]
     assert f"at most {MORE}." in kind["more"]["description"]
     view = next(p for p in document["paths"]["/search"]["post"]["parameters"] if p["name"] == "view")
@@ -81,7 +81,11 @@ def test_answers_have_the_documented_fields(http: httpx.Client, document: dict[s
         "word_fits",
         "missing_shards",
     }
-    for view, left_out in (("photos", {"kinds", "view"}), ("kinds", {"view"}), ("auto", {"kinds"})):
+    for view, left_out in (
+        ("photos", {"groups", "kinds", "view"}),
+        ("groups", {"view"}),
+        ("auto", {"groups", "kinds"}),
+    ):
         found = http.post("/search", content=sketch, params={"view": view}).content
         assert SearchResponse.model_validate_json(found, strict=True)
         assert set(json.loads(found)) | left_out == documented

@@ -118,10 +118,10 @@ def test_clip_goes_with_every_other_part_of_a_query(
     by_clip: ByClip, method: str, way: dict[str, Any], text: str | None
 ) -> None:
     found = by_clip.find(method=method, text=text, **way)
-    hits = found.results or tuple(hit for kind in found.kinds or () for hit in (kind.best, *kind.more))
+    hits = found.results or tuple(hit for kind in found.groups or () for hit in (kind.best, *kind.more))
     assert hits
     assert np.isfinite([hit.raw_score for hit in hits]).all()
-    if found.kinds is None:
+    if found.groups is None:
         assert [hit.raw_score for hit in hits] == sorted((hit.raw_score for hit in hits), reverse=True)
     assert found.words == (None if text is None else "clip")
     assert found.diffused == (way.get("diffuse") is True or (method == "auto" and "diffuse" not in way))
@@ -131,7 +131,7 @@ def test_clip_goes_with_every_other_part_of_a_query(
 def test_a_text_needs_no_sketch(by_clip: ByClip, asked: dict[str, Any]) -> None:
     found = by_clip.find(drawn=False, text=TEXT, **asked)
     assert (found.method, found.words) == ("ret", "clip")
-    assert found.results or found.kinds
+    assert found.results or found.groups
 
 
 def test_shards_answer_as_one_index_does(by_clip: ByClip, clip_index: tuple[Path, Matcher], tmp_path: Path) -> None:

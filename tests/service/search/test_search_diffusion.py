@@ -113,7 +113,7 @@ def both(without: Path, diffusing: Searcher) -> Iterator[Both]:
 def test_it_is_searched_as_one_with_tokens_by_ret(both: Both, asked: dict[str, Any]) -> None:
     small = both[0].search(draw_sketch(), SearchQuery(k=PHOTOS, **asked))
     whole = both[1].search(draw_sketch(), SearchQuery(k=PHOTOS, method="ret", diffuse=True, **asked))
-    assert (small.method, small.results, small.kinds) == ("ret", whole.results, whole.kinds)
+    assert (small.method, small.results, small.groups) == ("ret", whole.results, whole.groups)
 
 
 def test_near_duplicates_are_found_by_ret(both: Both) -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from indexer import Request, build, open_index
 from model.engine import Floats
-from model.ranking import kinds_of
-from service.schemas import Kind, SearchQuery, SearchResult, View
+from model.ranking import groups_of
+from service.schemas import Group, SearchQuery, SearchResult, View
 from service.search import searcher as searcher_module
 from service.search import shown
 from service.search.plan import GROUPED
@@ -29,16 +29,16 @@ def searcher(diffusing: Searcher) -> Searcher:
     return diffusing
 
 
-def kinds(searcher: Searcher, **asked: Any) -> tuple[Kind, ...]:
-    outcome = searcher.search(draw_sketch(), SearchQuery(view="kinds", **asked))
+def kinds(searcher: Searcher, **asked: Any) -> tuple[Group, ...]:
+    outcome = searcher.search(draw_sketch(), SearchQuery(view="groups", **asked))
     assert outcome.results == ()
-    assert outcome.kinds is not None
-    return outcome.kinds
+    assert outcome.groups is not None
+    return outcome.groups
 
 
 def ranking(searcher: Searcher, **asked: Any) -> tuple[SearchResult, ...]:
     outcome = searcher.search(draw_sketch(), SearchQuery(k=GROUPED, **asked))
-    assert outcome.kinds is None
+    assert outcome.groups is None
     return outcome.results
 
 
@@ -97,7 +97,7 @@ def test_pages_continue_the_kinds(searcher: Searcher, way: dict[str, Any], k: in
 def test_kinds_are_those_of_the_model_around_the_mean_of_the_whole_gallery(searcher: Searcher) -> None:
     photos = ranking(searcher, diffuse=False)
     ret, ids = searcher.index.vectors.of(), searcher.index.ids.tolist()
-    mine = kinds_of(ret[[ids.index(hit.id) for hit in photos]], mean_direction(ret)).tolist()
+    mine = groups_of(ret[[ids.index(hit.id) for hit in photos]], mean_direction(ret)).tolist()
     found = kinds(searcher, k=GROUPED, diffuse=False)
     assert [kind.best for kind in found] == [photos[mine.index(kind)] for kind in range(max(mine) + 1)]
     assert [kind.size for kind in found] == np.bincount(mine).tolist()
@@ -115,7 +115,7 @@ def test_a_diffused_ranking_and_that_before_diffusion_give_photos_to_the_kinds_b
     assert before != after
     turns = list(dict.fromkeys(photo for pair in zip(before, after, strict=True) for photo in pair))
     ret, ids = searcher.index.vectors.of(), searcher.index.ids.tolist()
-    mine = kinds_of(ret[[ids.index(photo) for photo in turns]], mean_direction(ret)).tolist()
+    mine = groups_of(ret[[ids.index(photo) for photo in turns]], mean_direction(ret)).tolist()
     found = kinds(searcher, k=GROUPED, diffuse=True, **whole)
     assert [[hit.id for hit in (kind.best, *kind.more)] for kind in found] == [
         [photo for photo, its in zip(turns, mine, strict=True) if its == kind] for kind in range(max(mine) + 1)
@@ -156,7 +156,7 @@ def test_only_the_best_photos_are_grouped_however_many_are_ranked(
     asked = SearchQuery(view="kinds", method="rn", nprobe=1, diffuse=False, k=1)
     first = searcher.search(draw_sketch(), asked)
     later = searcher.search(draw_sketch(), asked.model_copy(update={"offset": 1000}))
-    assert (later.kinds, later.candidates) == ((), first.candidates)
+    assert (later.groups, later.candidates) == ((), first.candidates)
 
 
 def test_clusters_are_opened_until_there_are_enough_photos_to_group(searcher: Searcher) -> None:
@@ -191,15 +191,23 @@ def test_a_kind_is_far_ahead_if_it_holds_much_of_the_support() -> None:
     assert not is_far_ahead(np.zeros(0, np.float32), (), "rn")
 
 
-@pytest.mark.parametrize(("far_ahead", "view"), [(True, "photos"), (False, "kinds")])
+@pytest.mark.parametrize(("far_ahead", "view"), [(True, "photos"), (False, "groups")])
 def test_one_kind_far_ahead_is_shown_as_photos_and_any_other_ranking_as_kinds(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch, far_ahead: bool, view: View
 ) -> None:
     monkeypatch.setattr("service.search.shown.FAR_AHEAD", 0.0 if far_ahead else 1.1)
     found = searcher.search(draw_sketch(), SearchQuery(view="auto", k=3, offset=1))
     named = searcher.search(draw_sketch(), SearchQuery(view=view, k=3, offset=1))
-    assert (found.view, found.results, found.kinds) == (view, named.results, named.kinds)
+    assert (found.view, found.results, found.groups) == (view, named.results, named.groups)
     assert named.view is None
+
+
+def test_the_old_name_of_groups_is_answered(searcher: Searcher) -> None:
+    old, new = (
+        searcher.search(draw_sketch(), SearchQuery.model_validate({"view": view})) for view in ("kinds", "groups")
+    )
+    assert old.groups
+    assert old.kinds == old.groups == new.groups
 
 
 def test_whether_a_kind_is_far_ahead_is_decided_by_the_kinds_that_are_shown(
@@ -214,7 +222,7 @@ def test_whether_a_kind_is_far_ahead_is_decided_by_the_kinds_that_are_shown(
     monkeypatch.setattr(searcher_module, "group_alike", noted)
     monkeypatch.setattr("service.search.shown.FAR_AHEAD", 1.1)
     for view in ("kinds", "auto"):
-        assert searcher.search(draw_sketch(), SearchQuery(view=view)).kinds
+        assert searcher.search(draw_sketch(), SearchQuery(view=view)).groups
     shown, decided = grouped
     assert decided == shown
     # Photos by their scores before diffusion take turns with the ranking, which begins otherwise.
@@ -334,7 +342,7 @@ def test_liked_photos_are_results_of_their_own_even_if_they_are_copies(copied: S
 
 
 def test_kinds_are_made_of_folded_results(copied: Searcher) -> None:
-    found = copied.find_sketch(fold=True, view="kinds", k=GROUPED).kinds or ()
+    found = copied.find_sketch(fold=True, view="kinds", k=GROUPED).groups or ()
     assert sum(kind.size for kind in found) == len(FILES)
     shown = [hit for kind in found for hit in (kind.best, *kind.more)]
     assert sum(1 + len(copies(hit)) for hit in shown) <= ALL_FILES

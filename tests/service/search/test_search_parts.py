@@ -120,7 +120,7 @@ def test_an_uploaded_photo_finds_what_the_same_photo_finds_if_it_is_liked(
     for photo in searcher.index.ids.tolist()[:3]:
         image = Image.open(io.BytesIO(searcher.index.open_photo(photo)))
         uploaded, liked = searcher.find(image, kind="photo", **way), searcher.find_sketch(False, like=[photo], **way)
-        best = uploaded.results if uploaded.kinds is None else tuple(kind.best for kind in uploaded.kinds)
+        best = uploaded.results if uploaded.groups is None else tuple(kind.best for kind in uploaded.groups)
         assert best[0].id == photo
         assert (uploaded.method, uploaded.candidates) == ("ret", liked.candidates)
         assert set(ids(uploaded.results)) == set(ids(liked.results))
@@ -218,7 +218,7 @@ def test_only_photos_that_pass_are_found_however_they_are_ranked(
 def test_a_filter_that_leaves_nothing_gives_no_results(filtered: Searcher, way: dict[str, Any]) -> None:
     for drawn, liked in ((True, []), (True, [1]), (False, [1])):
         outcome = filtered.find_sketch(drawn, folder=["nowhere"], like=liked, **way)
-        assert (outcome.results, outcome.kinds or (), outcome.clusters, outcome.candidates) == ((), (), (), 0)
+        assert (outcome.results, outcome.groups or (), outcome.clusters, outcome.candidates) == ((), (), (), 0)
 
 
 def test_one_file_has_to_pass_all_filters(filtered: Searcher) -> None:

@@ -107,10 +107,12 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
     if folder is not None:
         allowed &= below(searcher, folder)
     hits = found.results
-    if found.kinds is not None:
+    if found.groups is not None:
         assert not hits
-        assert sum(kind.size for kind in found.kinds) == found.candidates
-        hits = tuple(sorted((hit for kind in found.kinds for hit in (kind.best, *kind.more)), key=lambda hit: hit.rank))
+        assert sum(kind.size for kind in found.groups) == found.candidates
+        hits = tuple(
+            sorted((hit for kind in found.groups for hit in (kind.best, *kind.more)), key=lambda hit: hit.rank)
+        )
     else:
         assert [hit.rank for hit in hits] == list(range(1, found.candidates + 1))
     ranked = [hit.id for hit in hits]
@@ -120,7 +122,7 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
     assert scores == sorted(scores, reverse=True)
     assert all(map(math.isfinite, scores))
     assert all(score <= 1 if found.method == "rn" else score <= 0 for score in scores)
-    if found.kinds is None:
+    if found.groups is None:
         first = sorted(set(liked) & allowed)
         assert ranked[: len(first)] == first
         if not way or way == {"method": "ret"} or way == {"nprobe": "all"}:

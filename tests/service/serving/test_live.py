@@ -22,6 +22,7 @@ from pydantic import SecretStr
 
 from indexer import Request, build
 from model import Matcher
+from service.serving.live_index import LiveIndex
 from service.settings import Settings
 from tests.benchmarks.results import Soak, soak
 from tests.patience import PATIENCE, join, wait_for, wait_until
@@ -272,6 +273,26 @@ def test_what_was_refused_is_tried_again_when_it_may_be_cured(
         wait_for_refusal(http, "photos.sqlite")
         catalog.with_name("away").rename(catalog)
         wait_for_refusal(http, None)
+
+
+def test_an_unforeseen_error_is_logged_once_and_does_not_end_the_watch(
+    growing: Growing, server: Served, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = threading.Semaphore(0)
+
+    def fails(index: LiveIndex) -> bool:
+        looked.release()
+        raise RuntimeError("unforeseen")
+
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+        with monkeypatch.context() as patch:
+            patch.setattr(LiveIndex, "refresh", fails)
+            for _ in range(3):
+                assert looked.acquire(timeout=PATIENCE)
+            assert http.get("/readyz").status_code == 200
+        wait_for_generation(http, growing.grow())
+    assert [record.exc_text for record in caplog.records if "looking for a new generation" in record.getMessage()]
+    assert sum("looking for a new generation" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_who_lacks_the_key_does_not_learn_why_the_server_is_not_ready(settings: Settings, tmp_path: Path) -> None:

@@ -131,11 +131,11 @@ def assert_same(found: SearchResponse, expected: SearchResponse) -> None:
         (hit.rank, hit.paths, hit.copies) for hit in expected.results
     ]
     kinds = [
-        [(kind.best.id, kind.size, [hit.id for hit in kind.more]) for kind in outcome.kinds or ()]
+        [(kind.best.id, kind.size, [hit.id for hit in kind.more]) for kind in outcome.groups or ()]
         for outcome in (found, expected)
     ]
     assert kinds[0] == kinds[1]
-    own: dict[str, Any] = {"results": (), "kinds": None, "clusters": (), "pairs_scored": 0}
+    own: dict[str, Any] = {"results": (), "groups": None, "kinds": None, "clusters": (), "pairs_scored": 0}
     own |= {"timings_ms": expected.timings_ms, "generation": expected.generation}
     assert found.model_copy(update=own) == expected.model_copy(update=own)
 
