@@ -22,6 +22,10 @@ T = TypeVar("T")
 PREPARED_AT_ONCE = 2
 # Slow sketches share one extra thread, so they delay only each other.
 SLOW_AT_ONCE = 1
+# Slow sketches that are prepared or wait for it. More would fill the queue, and wait longer than clients do.
+MAX_SLOW = 4
+# Seconds after which one of them is likely to be done.
+_SLOW_RETRY = 10
 # This many jobs may wait for any time, or a slow machine would refuse almost everybody.
 ALWAYS = 4
 # Weight of the newest job in the running mean of job durations.
@@ -66,7 +70,7 @@ class Worker:
         self._asking_clip = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clip")
         self._turn = asyncio.Semaphore(at_once)
         self.queue, self.seconds, self.at_once = queue, seconds, at_once
-        self.held = 0
+        self.held = self._slow = 0
         self._waited = waited
         self._mean_seconds = 0.0
 
@@ -96,7 +100,7 @@ class Worker:
         ``hung_up`` ends when nobody waits for the result any more: a job that has not begun then leaves the queue.
 
         Raises:
-            QueueFull: too many wait already, or it would wait too long.
+            QueueFull: too many wait already, or too many slow ones, or it would wait too long.
             ClientGone: ``hung_up`` ended first.
         """
 
@@ -104,8 +108,14 @@ class Worker:
             loop = asyncio.get_running_loop()
             try:
                 prepared = await loop.run_in_executor(self._preparing, prepare, True)
-            except SlowImage:
-                prepared = await loop.run_in_executor(self._preparing_slow, prepare, False)
+            except SlowImage as error:
+                if self._slow >= MAX_SLOW:
+                    raise QueueFull(_SLOW_RETRY) from error
+                self._slow += 1
+                try:
+                    prepared = await loop.run_in_executor(self._preparing_slow, prepare, False)
+                finally:
+                    self._slow -= 1
             if isinstance(prepared, Unready):
                 return await loop.run_in_executor(self._asking_clip, prepared.make)
             return prepared

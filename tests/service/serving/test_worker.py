@@ -114,16 +114,21 @@ def test_sketches_that_take_long_wait_for_each_other_and_nobody_waits_for_them()
             assert quick
             return partial(done.append, "ordinary")
 
-        several = [asyncio.create_task(worker.run_prepared(slow, never())) for _ in range(4)]
+        several = [asyncio.create_task(worker.run_prepared(slow, never())) for _ in range(worker_module.MAX_SLOW)]
         await until(gate.begun)
         for _ in range(3):
             await worker.run_prepared(ordinary, never())
+        # Those that would fill the queue and wait for a minute are sent away.
+        for _ in range(2 * worker.queue):
+            with pytest.raises(QueueFull, match="Try again in 10 s"):
+                await worker.run_prepared(slow, never())
         gate.opened.set()
         await asyncio.gather(*several)
+        await worker.run_prepared(slow, never())
         worker.close()
         return done
 
-    assert asyncio.run(scenario()) == ["ordinary"] * 3 + ["slow"] * 4
+    assert asyncio.run(scenario()) == ["ordinary"] * 3 + ["slow"] * (worker_module.MAX_SLOW + 1)
 
 
 def test_a_sketch_that_is_no_picture_is_not_tried_again() -> None:
