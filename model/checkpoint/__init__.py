@@ -7,6 +7,7 @@ from model.checkpoint.file import (
     keep_photo_side,
     load_network,
     load_zse_network,
+    photo_side_notes,
     photo_side_state,
     save_checkpoint,
     save_photo_side,

@@ -160,6 +160,16 @@ def keep_photo_side(photo_side: Path, checkpoint: Path) -> None:
             raise ModelError(f"{beside} cannot be written ({error}); copy {photo_side} there") from error
 
 
+def photo_side_notes(path: Path) -> dict[str, str]:
+    """Reads what ``save_photo_side`` was given as notes. Raises ModelError like ``photo_side_state``."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes: dict[str, str] = json.loads((file.metadata() or {})[PHOTO_SIDE_KIND])
+            return notes
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} cannot be read as a photo side ({error}); make it by model photo-side") from error
+
+
 def photo_side_state(path: Path) -> dict[str, torch.Tensor]:
     """Reads the tensors of a photo side, float32, by their names in the state of a network.
 

@@ -54,18 +54,20 @@ def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | 
 
 
 @click.command("photo-side")
-@click.argument("encoder", type=a_path)
-@click.argument("second", type=a_path)
+@click.argument("encoder")
 @options.target
-def photo_side(encoder: Path, second: Path, target: Path) -> None:
+@option("--second FILE|TIMM-TAG", "A ViT that sees photos alone, with its classifier over ImageNet-1k (none).")
+@option("--device NAME", "cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
+def photo_side(encoder: str, target: Path, second: str | None, device: str) -> None:
     """Make the photo side that two-sided networks share.
 
-    ENCODER has the weights of the ViT of photos and sketches, under timm's names; SECOND those of the ViT that sees
-    photos alone, with its classifier.
+    ENCODER is the ViT of photos and sketches: timm:NAME, clip:MODEL as open_clip names it, or a safetensors file.
     """
-    from model.papers import make_photo_side
+    from model.network import find_device
+    from model.papers import check_target, make_photo_side
 
-    make_photo_side(encoder, second, target)
+    check_target(target)
+    make_photo_side(encoder, second, target, find_device(device))
 
 
 @click.command(epilog=examples("sketch-search model table one-budget --budget 2000 --resume"))

@@ -1,7 +1,9 @@
 """Reads labelled sketches and photos: files, classes, splits and pairs; and chooses the queries and the gallery."""
 
 from model.datasets.corpus import (
+    DRAWINGS_PART,
     IMAGENET_PART,
+    PACS_PART,
     Corpus,
     Picture,
     cache_folder,
@@ -12,7 +14,9 @@ from model.datasets.corpus import (
     read_data,
     read_drawings,
     read_imagenet,
+    read_line_drawings,
     read_more,
+    read_pacs,
     read_protocol,
     read_split,
     split_fresh,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import json
@@ -144,12 +145,13 @@ def read_split(folder: Path, name: str) -> tuple[str, ...]:
 
 
 def classes_of(folder: Path, parts: Sequence[str], corpus: Corpus) -> set[str]:
-    """Reads the classes of some parts of the split; see ``read_split``. IMAGENET_PART has no classes of the data.
+    """Reads the classes of some parts of the split; see ``read_split``. Those without classes of their own give none.
 
     The part "thin" has the classes with sketches and photos in ``corpus``, but too few to be measured on, which
     ``folder``/data/split.json omits.
     """
-    found = {label for part in parts if part not in ("thin", IMAGENET_PART) for label in read_split(folder, part)}
+    without = {"thin", IMAGENET_PART, DRAWINGS_PART, PACS_PART}
+    found = {label for part in parts if part not in without for label in read_split(folder, part)}
     if "thin" in parts:
         both = {p.label for p in corpus.sketches} & {p.label for p in corpus.photos}
         found |= both - {label for part in ("train", "val", "unseen") for label in read_split(folder, part)}
@@ -273,6 +275,8 @@ def is_fresh(label: str, name: str, share: float) -> bool:
 
 # The part with photos of ImageNet's classes. Only their looks are used: their classes are not those of the data.
 IMAGENET_PART = "imagenet1k"
+# The parts with line drawings of many kinds, a few of each, and with sketches of animals, people, houses and guitars.
+DRAWINGS_PART, PACS_PART = "drawings", "pacs"
 # The flag of those classes of the part "more" that no photo shows.
 _WITHOUT_PHOTOS = "abstract"
 # The flag of classes that are too near to a part, for each part that a training may leave out.
@@ -300,6 +304,31 @@ def read_drawings(folder: Path) -> Corpus:
         drawn = _drawn(unpacked(strokes))
         sketches += in_class_folders(drawn, "strokes")
     return Corpus(tuple(sketches), ())
+
+
+def read_line_drawings(folder: Path, parts: Sequence[str]) -> tuple[Picture, ...]:
+    """Reads the line drawings in ``folder``/data/more3 that a training on these parts may see.
+
+    ``folder``/data/more3/classes.csv says which classes are of, or too near to, a part that is measured on. All
+    drawings count as one set, because each of theirs has one or two of a class.
+    """
+    archives = folder / "data" / "more3"
+    root = unpacked(archives / f"{DRAWINGS_PART}.tar.gz")
+    allowed = {"", *(("val", "near_val") if "val" in parts else ())}
+    allowed |= {"unseen", "ship", "near_unseen_or_ship"} if "ship" in parts else set()
+    try:
+        with (archives / "classes.csv").open(encoding="utf-8", newline="") as file:
+            classes = {row["class"] for row in csv.DictReader(file) if row["leave_out"] in allowed}
+    except (OSError, KeyError) as error:
+        raise ModelError(f"{archives / 'classes.csv'} does not say which drawings to leave out ({error})") from error
+    sets = (in_class_folders(root / child / "sketch", DRAWINGS_PART) for child in _children(root))
+    return tuple(picture for pictures in sets for picture in pictures if picture.label in classes)
+
+
+def read_pacs(folder: Path) -> tuple[Picture, ...]:
+    """Reads the sketches of PACS_PART in ``folder``/data/more3."""
+    root = unpacked(folder / "data" / "more3" / "pacs_sketches.tar.gz")
+    return tuple(in_class_folders(root / PACS_PART / "sketch", PACS_PART))
 
 
 def _drawn(root: Path) -> Path:

@@ -331,15 +331,20 @@ class TwoSidedConfig(ModelConfig):
     Attributes:
         encoder_width: width of the ViT, whose tokens are projected to ``width``.
         sketch_size: side of the square to which sketches are scaled, in pixels; at most ``image_size``.
-        second_width, second_heads: of the ViT beside it that sees photos alone, with patches of 16 pixels.
+        second_width, second_heads: of the ViT beside it that sees photos alone, with patches of 16 pixels; a width of 0
+            for none.
+        pre_norm, quick_gelu: whether the ViT has a LayerNorm before its blocks, and x sigmoid(1.702 x) instead of GELU,
+            as CLIP's.
     """
 
     encoder: Literal["two-sided"] = "two-sided"
     patch_size: Size = 14
     encoder_width: Size
     sketch_size: Size
-    second_width: Size
+    second_width: Annotated[int, Field(ge=0, le=8192)]
     second_heads: Size
+    pre_norm: bool = False
+    quick_gelu: bool = False
     photo_side: str = "unknown"
 
     def problems(self) -> list[str]:

@@ -46,6 +46,11 @@ def folder_name(config: TwoSidedConfig) -> str:
     return f"graphs-{digest[:8]}"
 
 
+def is_expressible(config: TwoSidedConfig) -> bool:
+    """True if there are graphs for such a network: with a second ViT, and a first one that is not built as CLIP's."""
+    return bool(config.second_width) and not config.pre_norm and not config.quick_gelu
+
+
 def find_graphs(checkpoint: Path) -> Path | None:
     """Finds the folder of graphs for a checkpoint, beside it or in the package; None if there is none.
 
@@ -55,7 +60,7 @@ def find_graphs(checkpoint: Path) -> Path | None:
     if metadata.get("kind", ZSE) != ZSE:
         return None
     config = from_json(ModelConfig, metadata["config"], "the checkpoint's configuration")
-    if not isinstance(config, TwoSidedConfig):
+    if not isinstance(config, TwoSidedConfig) or not is_expressible(config):
         return None
     folders = (place / folder_name(config) for place in (checkpoint.parent, packaged()))
     return next((folder for folder in folders if folder.is_dir()), None)
@@ -64,8 +69,10 @@ def find_graphs(checkpoint: Path) -> Path | None:
 def write_graphs(config: TwoSidedConfig, parent: Path) -> Path:
     """Writes the graphs for a network of this configuration into a folder below ``parent``, and returns the folder.
 
-    Raises ModelError if the folder cannot be written.
+    Raises ModelError: there are none for such a network, or the folder cannot be written.
     """
+    if not is_expressible(config):
+        raise ModelError(f"there are no graphs for {config.name}; PyTorch runs it, as it is")
     folder = parent / folder_name(config)
     graphs = {
         VIT: _vit(config, config.encoder_width, config.heads, config.patch_size, int8=True),

@@ -190,7 +190,7 @@ def dot_product_attention(query: torch.Tensor, key: torch.Tensor, value: torch.T
         # many small ones. There must be no remainder (see LANES), or the last image's result would depend on its place.
         merged = query.transpose(0, 1).reshape(1, heads, count * n, width)
         return dot_product_attention(merged, key, value).view(heads, count, n, width).transpose(0, 1)
-    if query.device.type != "cpu" or query.dtype == torch.float32 or query.requires_grad:
+    if query.device.type != "cpu" or query.dtype == torch.float32:
         count = max(map(len, (query, key, value)))
         q, k, v = (t.expand(count, -1, -1, -1) for t in (query, key, value))
         return F.scaled_dot_product_attention(q, k, v)

@@ -22,7 +22,7 @@ serves each of them. A checkpoint adds the sketch side.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -63,11 +63,14 @@ class VitShape:
     patch_size: int
     grid: int
     norm_eps: float
+    pre_norm: bool = False
+    quick_gelu: bool = False
 
     @staticmethod
     def main(config: TwoSidedConfig) -> VitShape:
         """Returns the sizes of the ViT of photos and sketches."""
-        return VitShape._of(config, config.encoder_width, config.heads, config.patch_size)
+        shape = VitShape._of(config, config.encoder_width, config.heads, config.patch_size)
+        return replace(shape, pre_norm=config.pre_norm, quick_gelu=config.quick_gelu)
 
     @staticmethod
     def second(config: TwoSidedConfig) -> VitShape:
@@ -108,12 +111,14 @@ class FrozenVit(nn.Module):
     Attributes:
         patch_kernel: (width, 3, patch, patch). class_token: (width,). position: (1 + grid**2, width).
         qkv, proj, fc1, fc2: (depth, out, in), the matrices of all blocks, in the precision to compute in.
+        pre_norm: (2, width), weight and bias of a LayerNorm before the blocks; only if the shape has one.
     """
 
     def __init__(self, shape: VitShape) -> None:
         super().__init__()
         depth, width, hidden = shape.depth, shape.width, shape.hidden
         self.heads, self.patch_size, self.norm_eps = shape.heads, shape.patch_size, shape.norm_eps
+        self.quick_gelu = shape.quick_gelu
         self.patch_kernel: torch.Tensor
         self.class_token: torch.Tensor
         self.position: torch.Tensor
@@ -128,6 +133,8 @@ class FrozenVit(nn.Module):
         self.register_buffer("proj", torch.zeros(depth, width, width))
         self.register_buffer("fc1", torch.zeros(depth, hidden, width))
         self.register_buffer("fc2", torch.zeros(depth, width, hidden))
+        self.pre_norm: torch.Tensor | None
+        self.register_buffer("pre_norm", torch.zeros(2, width) if shape.pre_norm else None)
 
     def forward(
         self,
@@ -155,6 +162,8 @@ class FrozenVit(nn.Module):
         first = (self.class_token + position[0]).expand(len(images), 1, -1)
         x = torch.cat([first, patches.flatten(2).transpose(1, 2) + position[1:]], dim=1)
         b, n, width = x.shape
+        if self.pre_norm is not None:
+            x = F.layer_norm(x, (width,), self.pre_norm[0], self.pre_norm[1], self.norm_eps)
         importance = x.new_zeros(b, n - 1)
         dtype, last = self.qkv.dtype, len(self.qkv) - 1
         for index in range(last + 1):
@@ -173,7 +182,8 @@ class FrozenVit(nn.Module):
             mixed = dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
             x = x + F.linear(mixed, self.proj[index], proj_b.to(dtype)) * scale1
             y = F.layer_norm(x, (width,), norm2_w, norm2_b, self.norm_eps).to(dtype)
-            y = F.gelu(F.linear(y, self.fc1[index], fc1_b.to(dtype)))
+            y = F.linear(y, self.fc1[index], fc1_b.to(dtype))
+            y = y * torch.sigmoid(1.702 * y) if self.quick_gelu else F.gelu(y)
             x = x + F.linear(y, self.fc2[index], fc2_b.to(dtype)) * scale2
         return F.layer_norm(x, (width,), side.norm_weight, side.norm_bias, self.norm_eps), importance
 
@@ -198,7 +208,8 @@ class PhotoHead(nn.Module):
 
         [Ret] = unit(unit(W (a, b)) - centre).
 
-    ``from_first`` maps the first ViT's class token and mean patch to nearly this [Ret]. A new sketch side begins there.
+    Without a second ViT, b is empty. ``from_first`` maps the first ViT's class token and mean patch to nearly this
+    [Ret]. A new sketch side begins there.
     """
 
     def __init__(self, config: TwoSidedConfig) -> None:
@@ -249,14 +260,24 @@ class PhotoSide(nn.Module):
         super().__init__()
         self.vit = FrozenVit(VitShape.main(config))
         self.tuning = Tuning(VitShape.main(config))
-        self.second_vit = FrozenVit(VitShape.second(config))
-        self.second_tuning = Tuning(VitShape.second(config))
+        self.second_vit: FrozenVit | None = None
+        if config.second_width:
+            self.second_vit = FrozenVit(VitShape.second(config))
+            self.second_tuning = Tuning(VitShape.second(config))
         self.head = PhotoHead(config)
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Lets the products of tokens and matrices compute in ``dtype``, in both ViTs."""
         self.vit.set_precision(dtype)
-        self.second_vit.set_precision(dtype)
+        if self.second_vit is not None:
+            self.second_vit.set_precision(dtype)
+
+    def second(self, images: torch.Tensor) -> torch.Tensor:
+        """(b, 3, H, W) normalised pixels -> (b, w_2) float32, the second ViT's class tokens; w_2 is 0 without one."""
+        if self.second_vit is None:
+            return images.new_empty(len(images), 0)
+        tokens: torch.Tensor = self.second_vit(images, self.second_tuning, kept=0)[0]
+        return tokens[:, 0]
 
 
 class TwoSidedEncoder(nn.Module):
@@ -286,7 +307,7 @@ class TwoSidedEncoder(nn.Module):
         attention: list[torch.Tensor] | None = None if trace is None else []
         if modality == "photo":
             x, importance = vit(images, side.tuning, trace=attention, kept=count if trace is None else None)
-            ret = side.head(x[:, 0], side.second_vit(images, side.second_tuning, kept=0)[0][:, 0])
+            ret = side.head(x[:, 0], side.second(images))
             project = side.head.tokens
         else:
             size = self.config.sketch_grid * self.config.patch_size

@@ -125,6 +125,7 @@ def vit_layout(architecture: str, image_size: int, sizes: Mapping[str, Any] | No
     Raises ModelError if timm has no ViT of this name, or none with a class token and this input size.
     """
     import timm
+    from timm.layers.mlp import Mlp
     from timm.models.vision_transformer import VisionTransformer
 
     if not _ARCHITECTURE.fullmatch(architecture) or not timm.is_model(architecture):
@@ -136,9 +137,15 @@ def vit_layout(architecture: str, image_size: int, sizes: Mapping[str, Any] | No
             )
     except (TypeError, ValueError, AssertionError) as error:
         raise ModelError(f"{architecture} cannot be built for {image_size} pixels: {error}") from error
-    if type(vit) is not VisionTransformer or vit.cls_token is None or vit.pos_embed is None:
-        raise ModelError(f"{architecture} is not a plain ViT with a class token and a position embedding")
-    first: Any = vit.blocks[0]
+    plain = type(vit) is VisionTransformer and vit.cls_token is not None and vit.pos_embed is not None
+    if plain:
+        first: Any = vit.blocks[0]
+        plain = vit.num_prefix_tokens == 1 and type(first.mlp) is Mlp and isinstance(first.attn.q_norm, nn.Identity)
+    if not plain:
+        raise ModelError(
+            f"{architecture} is not a plain ViT: with a class token and a position embedding, without registers, "
+            "gated MLPs and normalised queries"
+        )
     norm: Any = vit.norm
     return VitLayout(
         patch_size=vit.patch_embed.patch_size[0],

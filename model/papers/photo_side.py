@@ -1,14 +1,16 @@
-"""Makes the photo side of a two-sided network: two pretrained ViTs as they are, and a fitted projection of photos.
+"""Makes the photo side of a two-sided network: pretrained ViTs as they are, and a fitted projection of photos.
 
 It is made once. Every checkpoint whose sketch side is trained against it shares its file.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +19,25 @@ from tqdm import tqdm
 
 from model.checkpoint import save_photo_side
 from model.datasets import data_folder, read_data, read_imagenet, read_split
-from model.engine import TWO_SIDED, TwoSidedConfig
+from model.engine import TWO_SIDED, TwoSidedConfig, from_json
 from model.errors import ModelError
 from model.images import Preprocessing
-from model.network import BLOCK_PARAMETERS, PhotoSide, VitShape, multiplies_bf16, read_backbone
+from model.network import (
+    BLOCK_PARAMETERS,
+    PhotoSide,
+    PretrainedVit,
+    VitLayout,
+    VitShape,
+    multiplies_bf16,
+    read_backbone,
+    read_clip,
+    vit_layout,
+)
 from model.papers.pictures import prepared_pixels, sized
+from model.papers.runs import CPU
+
+# The width of a head in nearly all ViTs.
+_HEAD = 64
 
 # The ViT that sees photos alone was trained with this mean and spread of pixels.
 _SECOND_MEAN = _SECOND_STD = 0.5
@@ -40,22 +56,30 @@ _SQUARES = 50.0
 _RIDGE = 1e-4
 
 
-def make_photo_side(encoder: Path, second: Path, target: Path) -> None:
-    """Writes the photo side of two pretrained ViTs, fitted on the photos of training classes and of ImageNet-1k.
+def make_photo_side(encoder: str, second: str | None, target: Path, device: torch.device = CPU) -> None:
+    """Writes the photo side of pretrained ViTs, fitted on the photos of training classes and of ImageNet-1k.
 
     No class of val, unseen or ship is used in the fit, so that one photo side serves networks that are measured on
     these classes and networks that are trained on all classes.
 
     Args:
-        encoder: weights of the ViT of photos and sketches, under timm's names; matrices may be int8, with NAME.scale.
-        second: weights of the ViT that sees photos alone, with its classifier over ImageNet-1k.
+        encoder: names the ViT of photos and sketches; see ``read_vit``.
+        second: the ViT that sees photos alone, with its classifier over ImageNet-1k, a file or a timm tag; None for
+            none. It needs as many blocks as the first.
         target: the file to write.
+        device: where photos are encoded.
     """
-    config = TWO_SIDED
-    weights, others = read_backbone(str(encoder)), read_backbone(str(second))
-    tensors = vit_tensors(weights, VitShape.main(config))
-    beside = vit_tensors(others, VitShape.second(config), "second_")
-    tensors |= renormalised(beside, "second_", config.mean, config.std)
+    vit = read_vit(encoder)
+    fields = fields_of(vit, encoder, second is not None)
+    config = from_json(TwoSidedConfig, json.dumps({**asdict(TWO_SIDED), **fields}), f"the network on {encoder}")
+    tensors = vit_tensors(vit.weights, VitShape.main(config))
+    classifier: tuple[torch.Tensor, torch.Tensor] | None = None
+    notes = {"encoder": Path(encoder).name, "second": "none" if second is None else Path(second).name}
+    if second is not None:
+        others = read_backbone(second)
+        beside = vit_tensors(others, VitShape.second(config), "second_")
+        tensors |= renormalised(beside, "second_", config.mean, config.std)
+        classifier = others["head.weight"].float(), others["head.bias"].float()
     data = data_folder()
     photos = read_data(data).of(read_split(data, "train")).photos
     labels = sorted({photo.label for photo in photos})
@@ -63,35 +87,115 @@ def make_photo_side(encoder: Path, second: Path, target: Path) -> None:
     more = read_imagenet(data).photos
     look = Preprocessing(config.image_size, config.mean, config.std)
     pixels = prepared_pixels((*photos, *more), "photo", look)
-    classifier = others["head.weight"].float(), others["head.bias"].float()
-    features = photo_features(config, tensors, pixels, classifier)
+    features = photo_features(config, tensors, pixels, classifier, device)
     known = torch.tensor(numbers + [-1] * len(more))
     tensors |= {f"head.{name}": value for name, value in fit_head(features, known, config.width).items()}
-    sha256 = save_photo_side(tensors, target, {"encoder": encoder.name, "second": second.name})
+    if fields:
+        notes["network"] = json.dumps(fields)
+    sha256 = save_photo_side(tensors, target, notes)
     print(f"wrote {target}, {sha256[:12]}...: fitted on {len(pixels):,} photos")
+
+
+def read_vit(source: str) -> PretrainedVit:
+    """Reads the ViT of photos and sketches.
+
+    source: "timm:NAME" for a ViT of timm, whose weights are downloaded if needed; "clip:MODEL" for the image encoder of
+        a CLIP, see ``read_clip``; or a safetensors file under timm's names. Its matrices may be int8, with NAME.scale.
+
+    Raises ModelError, saying what to do, for one that cannot be had, or is no plain ViT with a class token.
+    """
+    kind, _, name = source.partition(":")
+    if kind == "clip":
+        return read_clip(name).encoder
+    base = TWO_SIDED
+    mean, std = base.mean, base.std
+    if kind == "timm":
+        from timm.models import get_pretrained_cfg
+
+        weights = read_backbone(name)
+        layout = vit_layout(name.partition(".")[0], base.image_size)
+        if (known := get_pretrained_cfg(name, allow_unregistered=True)) is not None:
+            mean, std = (known.mean[0], known.mean[1], known.mean[2]), (known.std[0], known.std[1], known.std[2])
+    else:
+        weights = read_backbone(source)
+        layout = layout_of(weights)
+    return PretrainedVit(layout, base.image_size, weights, mean, std)
+
+
+def layout_of(weights: Mapping[str, torch.Tensor]) -> VitLayout:
+    """Finds the layout of a ViT from its weights under timm's names.
+
+    Raises ModelError if they are those of no plain ViT whose heads are 64 wide.
+    """
+    try:
+        hidden, width = weights["blocks.0.mlp.fc1.weight"].shape
+        patch = weights["patch_embed.proj.weight"].shape[-1]
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"this is no plain ViT: {error}") from error
+    depth = sum(name.startswith("blocks.") and name.endswith(".norm1.weight") for name in weights)
+    return VitLayout(patch, width, depth, max(1, width // _HEAD), hidden)
+
+
+def fields_of(vit: PretrainedVit, name: str, second: bool) -> dict[str, Any]:
+    """Finds the fields by which the configuration of a network on this ViT differs from TWO_SIDED.
+
+    Sketches have three quarters of the photos' rows of patches, and both keep as many tokens as there.
+    """
+    base, layout = TWO_SIDED, vit.layout
+    grid = base.image_size // layout.patch_size
+    drawn = round(grid * base.sketch_size / base.image_size)
+    fields: dict[str, Any] = {
+        "image_size": grid * layout.patch_size,
+        "sketch_size": drawn * layout.patch_size,
+        "patch_size": layout.patch_size,
+        "encoder_width": layout.width,
+        "depth": layout.depth,
+        "heads": layout.heads,
+        "mlp_ratio": layout.mlp_width / layout.width,
+        "norm_eps": layout.norm_eps,
+        "keep_photo": _kept(base.token_count("photo") - 1, grid),
+        "keep_sketch": _kept(base.token_count("sketch") - 1, drawn),
+        "pre_norm": layout.clip,
+        "quick_gelu": layout.quick_gelu,
+        "mean": tuple(vit.mean),
+        "std": tuple(vit.std),
+        "second_width": base.second_width if second else 0,
+    }
+    differing = {field: value for field, value in fields.items() if value != getattr(base, field)}
+    return {"name": f"two-sided on {name}", **differing} if differing else {}
+
+
+def _kept(tokens: int, grid: int) -> float:
+    """The keep rate, of four digits, that leaves this many of a grid's patches."""
+    return math.floor(1e4 * min(1.0, tokens / grid**2)) / 1e4
 
 
 def photo_features(
     config: TwoSidedConfig,
     tensors: Mapping[str, torch.Tensor],
     pixels: torch.Tensor,
-    classifier: tuple[torch.Tensor, torch.Tensor],
+    classifier: tuple[torch.Tensor, torch.Tensor] | None,
+    device: torch.device = CPU,
 ) -> PhotoFeatures:
-    """Runs the ViTs of a photo side, ``tensors``, over photos, (n, 3, H, W) uint8."""
+    """Runs the ViTs of a photo side, ``tensors``, over photos, (n, 3, H, W) uint8.
+
+    classifier: weights and biases over the second ViT's class tokens; None for no beliefs.
+    """
     side = PhotoSide(config)
     side.load_state_dict(tensors, strict=False)
-    side.set_precision(torch.bfloat16 if multiplies_bf16() else torch.float32)
+    side.set_precision(torch.bfloat16 if device != CPU or multiplies_bf16() else torch.float32)
+    side.to(device)
     kept = config.token_count("photo") - 1
     parts: list[tuple[torch.Tensor, ...]] = []
     with torch.inference_mode():
         for start in tqdm(range(0, len(pixels), _PHOTOS), desc="looking at photos", disable=None):
-            images = sized(pixels[start : start + _PHOTOS], config)
+            images = sized(pixels[start : start + _PHOTOS], config).to(device)
             x, importance = side.vit(images, side.tuning)
-            y, _ = side.second_vit(images, side.second_tuning)
+            y = side.second(images).cpu()
             best = importance.topk(kept, dim=1).indices
             patches = x[:, 1:].gather(1, best[..., None].expand(-1, -1, x.shape[2])).flatten(0, 1)
-            beliefs = F.linear(y[:, 0], *classifier).log_softmax(dim=1)
-            parts.append((x[:, 0], y[:, 0], x[:, 1:].mean(dim=1), beliefs, patches[::_EVERY_PATCH]))
+            beliefs = y[:, :0] if classifier is None else F.linear(y, *classifier).log_softmax(dim=1)
+            parts.append((x[:, 0].cpu(), y, x[:, 1:].mean(dim=1).cpu(), beliefs, patches[::_EVERY_PATCH].cpu()))
     return PhotoFeatures(*(torch.cat(found) for found in zip(*parts, strict=True)))
 
 
@@ -122,10 +226,14 @@ def vit_tensors(weights: Mapping[str, torch.Tensor], shape: VitShape, prefix: st
             f"{prefix}vit.patch_kernel": given("patch_embed.proj.weight"),
             f"{prefix}vit.class_token": given("cls_token").flatten(),
             f"{prefix}vit.position": position[0],
-            f"{prefix}tuning.patch_bias": given("patch_embed.proj.bias"),
+            f"{prefix}tuning.patch_bias": given("patch_embed.proj.bias")
+            if "patch_embed.proj.bias" in weights
+            else torch.zeros(shape.width),
             f"{prefix}tuning.norm_weight": given("norm.weight"),
             f"{prefix}tuning.norm_bias": given("norm.bias"),
         }
+        if shape.pre_norm:
+            found[f"{prefix}vit.pre_norm"] = torch.stack([given("norm_pre.weight"), given("norm_pre.bias")])
     except (KeyError, RuntimeError) as error:
         raise ModelError(f"these are not the weights of a ViT with {shape.depth} blocks: {error}") from error
     if found[f"{prefix}vit.qkv"].shape != (shape.depth, 3 * shape.width, shape.width):
@@ -170,13 +278,14 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[
 
     Two photos' [Ret] are to have the likeness of both class tokens together (by the mean square of cosines, and the
     cross entropy of each photo's likenesses to the other photos), to tell classes apart, and to keep the beliefs of the
-    second ViT's classifier. Tokens are projected by their principal components, whose spreads are halfway evened out.
-    labels: (n,) int64, the class of each photo; -1 if it is not known.
+    second ViT's classifier, if there is one. Tokens are projected by their principal components, whose spreads are
+    halfway evened out. labels: (n,) int64, the class of each photo; -1 if it is not known.
     """
     a, b = F.normalize(features.first, dim=1), F.normalize(features.second, dim=1)
     mean, second_mean = a.mean(dim=0), b.mean(dim=0)
     both = torch.cat([F.normalize(a - mean, dim=1), F.normalize(b - second_mean, dim=1)], dim=1)
-    alike = both * math.sqrt(0.5)
+    # Without a second ViT the first one's class token alone has length 1.
+    alike = F.normalize(both, dim=1)
     classes, known = int(labels.max()) + 1, features.beliefs.shape[1]
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)

@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from model.datasets import (
+    DRAWINGS_PART,
     IMAGENET_PART,
+    PACS_PART,
     Corpus,
     Picture,
     cache_folder,
@@ -29,7 +31,9 @@ from model.datasets import (
     read_data,
     read_drawings,
     read_imagenet,
+    read_line_drawings,
     read_more,
+    read_pacs,
     read_split,
     rows_by_label,
     split_fresh,
@@ -58,10 +62,11 @@ class TrainingSet:
         sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8. Classes that have both come first.
         sketch_rows, photo_rows: for each class that has both, its rows in ``sketches`` and in ``photos``.
         classes: the names of all classes, those with both first. shown: the label of each photo.
+        lines_alone: (c,) bool, the classes that have line drawings alone.
         drawn_from: (n,) int64, the row of the photo that each sketch was drawn from; -1 for none.
         sources: (n,) int64, a number for the data set of each sketch.
         further_rows: for each class without photos, its rows in ``sketches``.
-        key: digest that changes with the pictures and their labels.
+        key, photos_key: digests that change with the pictures and their labels, and with the photos and theirs.
     """
 
     sketches: torch.Tensor
@@ -73,7 +78,9 @@ class TrainingSet:
     further_rows: tuple[torch.Tensor, ...]
     classes: tuple[str, ...]
     shown: tuple[str, ...]
+    lines_alone: torch.Tensor
     key: str
+    photos_key: str
 
 
 @dataclass(frozen=True)
@@ -112,12 +119,21 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     data = data_folder()
     first = read_data(data)
     wanted, everything = classes_of(data, recipe.split, first), first
-    if {"more", "ship", IMAGENET_PART} & set(recipe.split):
+    lines: tuple[Picture, ...] = ()
+    if {"more", "ship", IMAGENET_PART, DRAWINGS_PART, PACS_PART} & set(recipe.split):
         more = read_more(data)
-        drawings = read_drawings(data).sketches if recipe.further else ()
-        everything = Corpus(first.sketches + more.sketches + drawings, first.photos + more.photos)
-        wanted -= too_near(data, recipe.split)
-    seen, fresh = split_fresh(everything.of(wanted))
+        sketches = first.sketches + more.sketches
+        if recipe.further:
+            sketches += read_drawings(data).sketches
+        if PACS_PART in recipe.split:
+            sketches += read_pacs(data)
+        everything = Corpus(sketches, first.photos + more.photos)
+        near = too_near(data, recipe.split)
+        wanted -= near
+        if DRAWINGS_PART in recipe.split:
+            lines = tuple(p for p in read_line_drawings(data, recipe.split) if p.label not in near)
+    chosen = everything.of(wanted)
+    seen, fresh = split_fresh(Corpus(chosen.sketches + lines, chosen.photos))
     allowed = _allowed(seen, recipe)
     training = allowed.of({p.label for p in allowed.sketches} & {p.label for p in allowed.photos})
     validation = None if "val" in recipe.split else first.of(read_split(data, "val")).protocol()
@@ -179,6 +195,8 @@ def training_set(corpus: Corpus, further: Corpus | None = None) -> TrainingSet:
     preprocessing = Preprocessing()
     sketches, photos = corpus.sketches + further.sketches, corpus.photos + further.photos
     beside = rows_by_label(sketch.label for sketch in further.sketches)
+    classes, keys = (*labels, *beside), [pictures_key(pictures, preprocessing) for pictures in (sketches, photos)]
+    otherwise = {sketch.label for sketch in sketches if sketch.source != DRAWINGS_PART}
     return TrainingSet(
         sketches=prepared_pixels(sketches, "sketch", preprocessing),
         photos=prepared_pixels(photos, "photo", preprocessing),
@@ -187,9 +205,11 @@ def training_set(corpus: Corpus, further: Corpus | None = None) -> TrainingSet:
         drawn_from=torch.cat([torch.from_numpy(drawn_from(corpus)), torch.full((len(further.sketches),), -1)]),
         sources=torch.from_numpy(np.unique([sketch.source for sketch in sketches], return_inverse=True)[1]),
         further_rows=tuple(len(corpus.sketches) + torch.tensor(found) for found in beside.values()),
-        classes=(*labels, *beside),
+        classes=classes,
         shown=tuple(photo.label for photo in photos),
-        key="".join(pictures_key(pictures, preprocessing) for pictures in (sketches, photos)),
+        lines_alone=torch.tensor([label not in otherwise for label in classes]),
+        key="".join(keys),
+        photos_key=keys[1],
     )
 
 

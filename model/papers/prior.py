@@ -13,7 +13,7 @@ from model.datasets import Corpus, Task, some_of_each
 from model.engine import unit
 from model.errors import ModelError
 from model.evaluation import HARMONIC, encode_pictures, encoded, measure, trained_matcher
-from model.network import Network, Prior
+from model.network import Network, Prior, fastest_dtype
 
 PROTOTYPES = 256
 SKETCHES_PER_CLASS = 10
@@ -37,7 +37,7 @@ def with_prior(
     The prototypes are the centres of clusters, by k-means, of the [Ret] of some sketches of every class.
     """
     plain = network.prior_replaced(None)
-    matcher = trained_matcher(plain, methods=("ret",))
+    matcher = trained_matcher(plain, fastest_dtype(plain, torch.device("cpu")), methods=("ret",))
     some = some_of_each(training.sketches + further.sketches, SKETCHES_PER_CLASS)
     sketches = encode_pictures(matcher, some, "sketch")
     # Equal sketches cannot be the centres of two clusters.

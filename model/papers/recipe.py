@@ -232,9 +232,13 @@ class TwoSidedRecipe(Recipe):
         """Sketches alone: photos are encoded once, before the first step."""
         return self.classes
 
-    def config(self, photo_side: str) -> TwoSidedConfig:
-        """Makes the configuration of a network on the photo side with this SHA-256. Raises ModelError if unusable."""
-        return self.configured(TwoSidedConfig, **dataclasses.asdict(TWO_SIDED) | {"photo_side": photo_side})
+    def config(self, photo_side: str, fields: Mapping[str, Any] | None = None) -> TwoSidedConfig:
+        """Makes the configuration of a network on the photo side with this SHA-256.
+
+        fields: those that differ from TWO_SIDED because of the photo side. Raises ModelError if unusable.
+        """
+        given = dataclasses.asdict(TWO_SIDED) | dict(fields or {}) | {"photo_side": photo_side}
+        return self.configured(TwoSidedConfig, **given)
 
     def check(self) -> None:
         super().check()

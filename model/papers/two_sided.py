@@ -16,12 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.checkpoint import keep_photo_side, load_zse_network, photo_side_state, save_checkpoint
+from model.checkpoint import (
+    keep_photo_side,
+    load_zse_network,
+    photo_side_notes,
+    photo_side_state,
+    save_checkpoint,
+)
 from model.datasets import IMAGENET_PART, Picture, Task, read_task, rows_by_label, some_of_each, subsampled
 from model.engine import file_sha256
 from model.errors import ModelError
 from model.evaluation import calibrated, counts, encode_pictures, trained_matcher
-from model.network import Network, Tokens, TwoSidedEncoder
+from model.network import Network, Tokens, TwoSidedEncoder, fastest_dtype
 from model.papers.pictures import (
     Augmentation,
     TrainingSet,
@@ -58,8 +64,9 @@ def class_places(
 ) -> torch.Tensor:
     """Computes the place of each class's photos, (c, d) of length 1: the mean of its photos, or else a prediction.
 
-    The prediction is made from the class's word, by the ridge regression from words to the means of photos. Zeros stand
-    for a class without photos that the word vectors lack.
+    The prediction is made from the class's word, by the ridge regression from words to the means of photos. It is
+    averaged with the mean of the photos of an ImageNet class of this name, which are few. Zeros stand for a class
+    without photos that the word vectors lack.
 
     Args:
         classes: the names of c classes.
@@ -71,8 +78,8 @@ def class_places(
     def mean(rows: list[int]) -> torch.Tensor:
         return F.normalize(directions[rows].mean(dim=0), dim=0)
 
+    photos = rows_by_label(map(class_name, shown))
     if vectors is not None:
-        photos = rows_by_label(map(class_name, shown))
         rows = class_rows(vectors, [*photos, *classes], {}, lacking=True)
         fitted = {name: rows[name] for name in photos if rows[name]}
         x, y = class_vectors(vectors, fitted), torch.stack([mean(photos[name]) for name in fitted])
@@ -86,6 +93,8 @@ def class_places(
     for number, name in enumerate(classes):
         if name in own:
             places[number] = mean(own[name])
+        elif name in photos:
+            places[number] = F.normalize(places[number] + mean(photos[name]), dim=0)
     return places
 
 
@@ -130,7 +139,9 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         device: torch.device = CPU,
     ) -> None:
         self.recipe, self.data, self.base, self.device = recipe, data, network, device
-        network.requires_grad_(False).set_precision(recipe.dtype)
+        # All GPUs that run PyTorch multiply bfloat16, also where the CPU beside them does not.
+        dtype = torch.bfloat16 if recipe.bf16 and device.type == "cuda" else recipe.dtype
+        network.requires_grad_(False).set_precision(dtype)
         network.cross.float()
         state = {name: value for name, value in network.state_dict().items() if "photo_side" not in name}
         origin = digest(repr(recipe) + data.key + network.config.photo_side, state)
@@ -191,8 +202,8 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         that instances are learned, too.
         """
         augment = Augmentation(self.step_seed)
-        recipe, side, generator = self.recipe, self.network, augment.generator
-        classes = torch.randperm(len(self.rows), generator=generator)[: recipe.classes]
+        side, generator = self.network, augment.generator
+        classes = self._classes(generator)
         # Classes with photos come first, so that the pairs are in the first rows.
         classes = classes[(classes >= self.with_photos).int().argsort(stable=True)]
         sketches = one_of_each(self.rows, classes, generator)
@@ -217,6 +228,13 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             losses["pairs"] = listwise_loss(logits)
         return losses
 
+    def _classes(self, generator: torch.Generator) -> torch.Tensor:
+        """Draws the classes of a step, of which a share has line drawings alone."""
+        order, recipe = torch.randperm(len(self.rows), generator=generator), self.recipe
+        lines = self.data.lines_alone[order]
+        few = min(round(recipe.drawings * recipe.classes), int(lines.sum()))
+        return torch.cat([order[~lines][: recipe.classes - few], order[lines][:few]])
+
     def _encoded(self, sketches: torch.Tensor, augment: Augmentation) -> Tokens:
         """Varies and encodes these sketches."""
         ink = augment.sketches(1 - self.data.sketches[sketches].float() / 255)
@@ -225,7 +243,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
     def _encoded_photos(self, folder: Path) -> Tokens:
         """The tokens of all training photos, on the CPU. They are encoded once and kept in the folder."""
         network, data = self.base, self.data
-        origin = digest(data.key + network.config.photo_side, {})
+        origin = digest(data.photos_key + network.config.photo_side, {})
 
         @torch.inference_mode()
         def encode() -> dict[str, torch.Tensor]:
@@ -315,7 +333,8 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
 def centre_tokens(network: Network, sketches: Sequence[Picture]) -> None:
     """Shifts the tokens of sketches, so that those of some of these sketches of every class have the mean 0."""
     some = some_of_each(sketches, SKETCHES_PER_CLASS)
-    patches = encode_pictures(trained_matcher(network, methods=("ret",)), some, "sketch").patches
+    matcher = trained_matcher(network, fastest_dtype(network, CPU), methods=("ret",))
+    patches = encode_pictures(matcher, some, "sketch").patches
     assert isinstance(network.encoder, TwoSidedEncoder)
     network.encoder.head.tokens.bias.sub_(torch.from_numpy(patches.mean(axis=(0, 1))))
 
@@ -348,10 +367,10 @@ def new_network(recipe: TwoSidedRecipe, photo_side: Path) -> Network:
     # timm is imported here because it takes a second to load.
     from timm.layers.pos_embed import resample_abs_pos_embed
 
-    state = photo_side_state(photo_side)
+    state, fields = photo_side_state(photo_side), json.loads(photo_side_notes(photo_side).get("network", "{}"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        config = recipe.config(file_sha256(photo_side))
+        config = recipe.config(file_sha256(photo_side), fields)
         network = Network(config)
     own = network.state_dict() | state
     for name, value in state.items():

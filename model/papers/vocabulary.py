@@ -18,7 +18,8 @@ from model.engine import MAX_NAMES, read_metadata
 from model.errors import ModelError
 from model.evaluation import encode_pictures, trained_matcher
 from model.images import Preprocessing
-from model.network import Network, VitLayout, Vocabulary, guess_log_probabilities, read_backbone
+from model.network import Network, Vocabulary, fastest_dtype, guess_log_probabilities, read_backbone
+from model.papers.photo_side import layout_of
 from model.papers.pictures import class_tokens, prepared_pixels, training_corpora
 from model.papers.recipe import read_recipe
 from model.papers.runs import check_target
@@ -72,14 +73,7 @@ def vit_beliefs(weights: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch
     weights: under timm's key names; k is 0 without a classifier. pixels: (n, 3, 224, 224) uint8. Raises ModelError if
     the network is no ViT whose heads are 64 wide.
     """
-    try:
-        hidden, width = weights["blocks.0.mlp.fc1.weight"].shape
-        patch = weights["patch_embed.proj.weight"].shape[-1]
-    except (KeyError, ValueError) as error:
-        raise ModelError(f"this is no plain ViT: {error}") from error
-    depth = sum(name.startswith("blocks.") and name.endswith(".norm1.weight") for name in weights)
-    layout = VitLayout(patch, width, depth, max(1, width // 64), hidden)
-    tokens = class_tokens(layout, weights, pixels, Preprocessing())
+    tokens = class_tokens(layout_of(weights), weights, pixels, Preprocessing())
     if "head.weight" not in weights:
         return tokens[:, :0]
     return F.linear(tokens, weights["head.weight"].float(), weights["head.bias"].float()).softmax(dim=1)
@@ -140,7 +134,7 @@ def with_vocabulary(
     Raises ModelError if there is no word.
     """
     plain = network.vocabulary_replaced(None)
-    matcher = trained_matcher(plain, methods=("ret",))
+    matcher = trained_matcher(plain, fastest_dtype(plain, torch.device("cpu")), methods=("ret",))
     # ImageNet's classes are known by number only. The classifier's probabilities have them already.
     labels = tuple(None if photo.source == IMAGENET_PART else photo.label for photo in photos)
     names = imagenet_names()

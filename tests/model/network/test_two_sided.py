@@ -192,6 +192,7 @@ def test_in_bfloat16_both_sides_point_where_they_point_in_float32() -> None:
     exact, fast = two_sided(), two_sided().set_precision(torch.bfloat16)
     assert isinstance(fast.encoder, TwoSidedEncoder)
     side = fast.encoder.photo_side
+    assert side.second_vit is not None
     assert side.vit.fc1.dtype == side.second_vit.fc1.dtype == torch.bfloat16
     for images, modality in ((drawing(1)[None], "sketch"), (torch.randn(1, 3, 112, 112), "photo")):
         one, other = (n.encode(images, modality).ret for n in (exact, fast))  # type: ignore[arg-type]

@@ -23,6 +23,8 @@ from tests.pictures import SHAPES, drawing, encoded, photo
 BOTH, OTHER, HELD, UNSEEN = SHAPES[:4]
 SKETCHED, SHOWN, NEAR, ZIGZAG = "anvil", "dolphin", "leaf", "zigzag"
 FRAME = "574_golf_ball"
+# Kinds that are drawn as lines alone, and why a training may have to leave them out.
+LINES = {"abacus": "", "eagle": "near_val", "wolf": "near_unseen_or_ship", UNSEEN: "unseen"}
 WIDE = TwoSidedRecipe(split=("train", "more", "imagenet1k"))
 PLAIN = small_recipe(1)
 
@@ -50,6 +52,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flags = {"near_unseen": [NEAR], "near_val": [], "abstract": [ZIGZAG]}
     split = {"more": [SKETCHED, NEAR, ZIGZAG], "ship": [SHOWN], "flags": flags}
     (more / "split.json").write_text(json.dumps(split))
+    line, rows = encoded(drawing("star", 64, 2)), ["class,leave_out"]
+    drawings = {f"{name}/sketch/{BOTH}/{name}.png": line for name in ("mulberry", "openmoji")}
+    for label, leave_out in LINES.items():
+        drawings |= {f"mulberry/sketch/{label}/{n}.png": line for n in range(4)}
+        rows.append(f"{label},{leave_out}")
+    pack(folder / "data" / "more3" / "drawings.tar.gz", drawings)
+    (folder / "data" / "more3" / "classes.csv").write_text("\n".join([*rows, f"{BOTH},"]) + "\n")
+    horses = {f"pacs/sketch/{SHOWN}/{n}.png": sketch for n in range(6)}
+    pack(folder / "data" / "more3" / "pacs_sketches.tar.gz", horses)
     return folder
 
 
@@ -84,6 +95,33 @@ def test_what_the_shipped_network_alone_may_see_comes_with_its_part() -> None:
     assert {p.label for p in pictures.further.photos} == {SHOWN}
     assert UNSEEN in pictures.training.labels
     assert pictures.validation is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "labels"),
+    [
+        ((), {"abacus"}),
+        (("val",), {"abacus", "eagle"}),
+        (("val", "unseen", "ship"), {"abacus", "eagle", "wolf", UNSEEN}),
+    ],
+)
+def test_line_drawings_of_what_is_measured_on_and_of_what_is_near_it_are_left_out(
+    parts: tuple[str, ...], labels: set[str]
+) -> None:
+    pictures = training_corpora(None, dataclasses.replace(WIDE, split=("train", "drawings", *parts)))
+    lines = [p for p in (*pictures.training.sketches, *pictures.further.sketches) if p.source == "drawings"]
+    assert {p.label for p in lines} == {*labels, BOTH}
+    data = training_set(pictures.training, pictures.further)
+    alone = {label for label, only in zip(data.classes, data.lines_alone.tolist(), strict=True) if only}
+    assert alone == labels - set(parts and {UNSEEN})
+
+
+def test_sketches_of_animals_and_people_are_beside_the_shipped_network_alone() -> None:
+    split = ("train", "val", "unseen", "ship", "pacs")
+    pictures = training_corpora(None, dataclasses.replace(WIDE, split=split))
+    assert {p.label for p in pictures.training.sketches if p.source == "pacs"} == {SHOWN}
+    without = training_corpora(None, dataclasses.replace(WIDE, split=split[:-1]))
+    assert SHOWN not in without.training.labels
 
 
 def test_near_classes_are_left_out_unless_their_part_is_trained_on(shared: Path, tmp_path: Path) -> None:
