@@ -64,6 +64,7 @@ from indexer.store import (
     make_folder,
     open_generation,
     told_if_unwritable,
+    trained,
     write_array,
     write_atomically,
     write_catalog,
@@ -78,6 +79,10 @@ _RETRIES = 20
 # Rows that one piece of work assigns to clusters. Naming them takes less than a megabyte.
 _ROWS = 16_384
 _MOST_SLICE = 100_000
+# A shard takes clusters until it has this many times its share of the photos, and clusters are placed again so often.
+# Of the 849 clusters of 6,792 real photos in 32 shards, the first 16 of a sketch are in 5.1 shards, the first 64 in
+# 15.1; cut in halves along the direction in which they differ most, in 6.5 and 17.3.
+FULL, PLACINGS = 1.05, 10
 
 
 @dataclass(frozen=True)
@@ -360,7 +365,7 @@ class RaySite:
             self._progress.advance(entry.photos)
 
         sizes = np.bincount(list(clustering.cluster_of.values()), minlength=cells)
-        shard_of_cell = place_cells(clustering.centroids, sizes, decision.shards).tolist()
+        shard_of_cell = place_clusters(clustering.centroids, sizes, decision.shards).tolist()
         shard_of = {content: shard_of_cell[cell] for content, cell in clustering.cluster_of.items()}
         generations = () if self._live is None else self._live.generations
 
@@ -410,11 +415,11 @@ def check_ids(next_id: int) -> None:
         )
 
 
-def place_cells(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
-    """Gives each cluster a shard. Neighbours come together, and shards are as equal as whole clusters allow.
+def place_clusters(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
+    """Gives each cluster a shard. Neighbours come together, and no shard has much more than its share of the photos.
 
-    The clusters are cut in two along the direction in which they differ most, and the parts again, until there is one
-    for each shard.
+    A second k-means over the centroids makes the neighbourhoods. A shard that is full sends further clusters to the
+    next nearest.
 
     Args:
         centroids: (c, e). sizes: (c,) photos in each. shards: 1..c.
@@ -422,32 +427,33 @@ def place_cells(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
     Returns:
         (c,) int64, from 0; each shard has at least one cluster.
     """
-    placed = np.zeros(len(sizes), np.int64)
-    _cut(centroids.astype(np.float64), sizes, np.arange(len(sizes)), 0, shards, placed)
+    points = centroids.astype(np.float64)
+    middles = trained(np.asarray(centroids, np.float32), shards).astype(np.float64)
+    room = FULL * sizes.sum() / shards
+    for _ in range(PLACINGS):
+        placed = _placed(
+            (points**2).sum(axis=1)[:, None] - 2 * points @ middles.T + (middles**2).sum(axis=1), sizes, room
+        )
+        middles = np.stack([points[placed == shard].mean(axis=0) for shard in range(shards)])
     return placed
 
 
-def _cut(
-    centroids: npt.NDArray[np.float64],
-    sizes: Numbers,
-    cells: Numbers,
-    first: int,
-    shards: int,
-    placed: Numbers,
-) -> None:
-    """Places some cells into ``shards`` shards, numbered from ``first`` on."""
-    if shards == 1:
-        placed[cells] = first
-        return
-    left = shards // 2
-    points = centroids[cells] - centroids[cells].mean(axis=0)
-    along = points @ np.linalg.eigh(points.T @ points)[1][:, -1]
-    order = cells[np.argsort(along, kind="stable")]
-    wanted = sizes[order].sum() * left / shards
-    middle = int(np.searchsorted(np.cumsum(sizes[order]), wanted, side="right"))
-    middle = min(max(middle, left), len(order) - (shards - left))
-    _cut(centroids, sizes, order[:middle], first, left, placed)
-    _cut(centroids, sizes, order[middle:], first + left, shards - left, placed)
+def _placed(distances: npt.NDArray[np.float64], sizes: Numbers, room: float) -> Numbers:
+    """Gives each cluster the nearest shard that has room; those with most to lose choose first. distances: (c, s)."""
+    clusters, shards = distances.shape
+    order = np.argsort(distances, axis=1, kind="stable")
+    nearest = np.take_along_axis(distances, order[:, :2], axis=1)
+    photos, counts, placed = np.zeros(shards), np.zeros(shards, np.int64), np.zeros(clusters, np.int64)
+    for left, cluster in zip(range(clusters, 0, -1), np.argsort(nearest[:, 0] - nearest[:, -1]).tolist(), strict=True):
+        able = photos + sizes[cluster] <= room
+        if (counts == 0).sum() >= left:
+            able = counts == 0
+        fitting = order[cluster][able[order[cluster]]]
+        shard = int(fitting[0] if len(fitting) else photos.argmin())
+        placed[cluster] = shard
+        photos[shard] += sizes[cluster]
+        counts[shard] += 1
+    return placed
 
 
 def partition(entries: Sequence[GalleryFile], shard_of: Mapping[str, int], shards: int) -> list[list[GalleryFile]]:

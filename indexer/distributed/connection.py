@@ -13,7 +13,7 @@ import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -110,7 +110,9 @@ def connected(address: str) -> Iterator[None]:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     local = {"include_dashboard": False, "object_store_memory": _OBJECTS} if address == "local" else {}
     try:
-        ray.init(address=address, **quiet, **local)
+        # Workers look for modules in the current folder first, which may be a checkout of another version of them.
+        with chdir(Path(__file__).parents[__name__.count(".")]):
+            ray.init(address=address, **quiet, **local)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise BadInvocation(f"no Ray cluster can be reached at {address}: {_first_line(error)}") from error
     try:

@@ -23,8 +23,9 @@ ITERATIONS = 25
 # The most patches of a grid, since a position is kept in one byte. Patches that a smaller grid does not have are in no
 # photo, and so never chosen.
 MOST_PATCHES = 256
-# The most photos that k-means trains on. More would hardly move a centroid, and cost time in every iteration.
-_TRAINING_POINTS = 1_000_000
+# The most photos for each cluster that k-means trains on, as FAISS takes. More would hardly move a centroid, and cost
+# time in every iteration.
+_POINTS_PER_CLUSTER = 256
 
 
 def default_clusters(photos: int) -> int:
@@ -37,7 +38,7 @@ def training_points(points: int, count: int) -> npt.NDArray[np.int64]:
 
     FAISS would choose the same points. Choosing them here lets a caller read only these.
     """
-    most = count * math.ceil(min(points, _TRAINING_POINTS) / count)
+    most = count * min(math.ceil(points / count), _POINTS_PER_CLUSTER)
     if points <= most:
         return np.arange(points)
     order = np.empty(points, np.int32)

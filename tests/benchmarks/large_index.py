@@ -18,7 +18,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.distributed.builds import place_cells
+from indexer.distributed.builds import place_clusters
 from indexer.store import (
     CLUSTERS_FILE,
     VECTORS_FILE,
@@ -111,7 +111,7 @@ def write_large_shards(places: Sequence[Path], source: Path, count: int) -> None
     made = MadePhotos(ret, np.arange(count))
     centroids = _clusters(made, count)
     clusters = np.concatenate([assign(made.block(*block)[0], centroids) for block in _blocks(count)])
-    shard_of = place_cells(centroids, np.bincount(clusters, minlength=len(centroids)), len(places))
+    shard_of = place_clusters(centroids, np.bincount(clusters, minlength=len(centroids)), len(places))
     for shard, place in enumerate(places):
         cells, numbers = np.flatnonzero(shard_of == shard), np.flatnonzero(shard_of[clusters] == shard)
         of_shard = np.searchsorted(cells, clusters[numbers])

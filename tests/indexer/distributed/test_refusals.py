@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,7 +20,11 @@ from tests.indexer.distributed.builds import BuildShards
 from tests.indexer.distributed.same import read_shards
 from tests.indexer.galleries import Collection, save_photos
 from tests.networks import tiny_checkpoint
+from tests.programs import run_python
 from tests.requirements import need_ray
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 
 def refused(photos: Path, shards: Path, ray: str, number: int | None = None) -> str:
@@ -180,6 +186,25 @@ def test_workers_that_do_not_see_the_storage_are_refused(
 def test_more_workers_than_there_is_room_for_are_refused(photos: Path, tmp_path: Path, sharded: BuildShards) -> None:
     with pytest.raises(BadInvocation, match=r"has room for [0-9]+ workers, and not for 999"):
         build_shards(tmp_path / "shards", Request((photos,)), Machines("auto", workers=999))
+
+
+TASK = """
+import sys, ray
+from indexer.distributed import check_address, connected
+with connected(sys.argv[1]):
+    ray.get(ray.remote(num_cpus=0)(check_address).remote("auto"))
+"""
+
+
+def test_workers_import_what_the_driver_has_imported_and_not_what_lies_in_the_current_folder(
+    tmp_path: Path, ray_cluster: Cluster
+) -> None:
+    for package in ("indexer", "sketch_search"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise ImportError('of another version')")
+    place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = run_python("-P", "-c", TASK, ray_cluster.address, folder=tmp_path, environment=place)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_second_build_of_the_same_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
