@@ -18,14 +18,15 @@ from model import Matcher
 from model.checkpoint.conversion import released_config
 from model.datasets.corpus import DATA_VARIABLE
 from model.network.zse import Network
-from tests.benchmarks import costs, indexing, large, pen_up, two_stage
+from tests.benchmarks import costs, indexing, ingress, large, pen_up, two_stage
 from tests.benchmarks.large_index import write_large_index
-from tests.benchmarks.results import Result
+from tests.benchmarks.results import Result, Row
 from tests.benchmarks.scale import number
 from tests.benchmarks.sharded import sent, write_shards
 from tests.programs import LONG, run_python
 from tests.requirements import needs_browser
 from tests.service.served import Served
+from tests.service.sharding.shards_here import gallery_of, links_to
 
 
 def test_every_way_is_compared_with_the_exhaustive_search_and_a_stopped_run_goes_on(
@@ -86,9 +87,23 @@ def test_shards_of_a_made_gallery_have_whole_cells_of_it_and_what_a_query_sends_
         assert cells == {whole.cluster_ids(number).tobytes() for number in range(whole.cluster_count)}
         vectors = [index.vectors.of() for index in (whole, *shards)]
     assert np.array_equal(np.unique(np.concatenate(vectors[1:]), axis=0), np.unique(vectors[0], axis=0))
-    row = sent(places, matcher, [path.read_bytes() for path in large.sketches(2, tmp_path)])
+    drawn = large.sketches(2, tmp_path)
+    row = sent(places, matcher, [path.read_bytes() for path in drawn])
     assert row["shards asked"] == 4
-    assert number(row, "answered (KiB)") > number(row, "sent (KiB)") > 0
+    assert number(row, "answered (KiB)") > 0
+    assert number(row, "sent (KiB)") > 0
+    links = links_to(places, matcher)
+    gallery, clusters = gallery_of(links), [index.cluster_count for index in shards]
+    for link in links:
+        link.asked.clear()
+    row = ingress.measure(gallery, ingress.encoded(matcher, drawn), 2, clusters, queries=1)
+    assert number(row, "CPU of the ingress (ms)") > 0
+    assert [bool(link.asked) for link in links] == [True, True, False, False]
+
+
+def test_the_cpu_of_an_ingress_is_a_line_through_what_was_measured() -> None:
+    rows: list[Row] = [{"shards asked": n, "CPU of the ingress (ms)": 5 + 0.25 * n} for n in (1, 4, 32)]
+    assert ingress.fitted(rows) == pytest.approx((5, 0.25))
 
 
 def test_indexing_is_measured_whole_and_in_parts(
