@@ -213,7 +213,7 @@ def write_shard(
     with ShardsFolder(setup.shards).writing_shard(number, _WAIT) as folder:
         live = _clean(folder, committed)
         with Catalog(plan) as catalog:
-            planned, removals = catalog.files(), catalog.removals()
+            planned, removals = [*catalog.files()], catalog.removals()
         placed = {
             file.shown_content: file.indexed
             for file in planned
