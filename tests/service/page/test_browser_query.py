@@ -47,7 +47,8 @@ def photo(driver: Browser, place: int) -> tuple[str, str]:
         "return [tile.querySelector('.name').textContent, tile.querySelector('img').dataset.path];",
         place,
     )
-    return name, source.split("?")[0].split("/")[-1]
+    # Behind the id stands the hash of its content.
+    return name, source.partition("/thumbnails/")[2].split("/")[0]
 
 
 def press(driver: Browser, deed: str, place: int) -> None:

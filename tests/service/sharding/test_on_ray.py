@@ -230,8 +230,8 @@ class Copies:
         return self
 
     def get(self) -> Tokens:
-        images, modality = self.sent
-        return self.matcher.encode(images, modality)
+        images, modality, variants = self.sent
+        return self.matcher.encode(images, modality, variants)
 
 
 # Ray Serve's own models warn when they are imported.
