@@ -104,7 +104,7 @@ def of_samples(samples: Samples) -> list[str]:
     """Describes a sample gallery."""
     drawn = f"{samples.photos}: {samples.drawn} drawn of {samples.things} things"
     return [
-        _line("photos", f"{drawn}, and {samples.copied} photos from scikit-learn"),
+        _line("photos", f"{drawn}, and {samples.copied} photos that come with packages"),
         _line("sketches", f"{samples.sketches}: {samples.sketched}"),
     ]
 

@@ -1,6 +1,6 @@
 """Draws a sample gallery: pictures of everyday things to search in, and sketches to search with.
 
-If scikit-learn is installed, the two photos that come with it are added.
+If scikit-learn or scikit-image are installed, photos that come with them are added.
 """
 
 from __future__ import annotations
@@ -22,6 +22,23 @@ __all__ = ["EACH", "SKETCHED", "THINGS", "Samples", "draw_photo", "draw_sketch",
 
 # The number of pictures of each thing: one in each style.
 EACH = len(STYLES)
+# Photos that come with packages, by the name of the package: what it is imported as, and the files in it.
+_BORROWED = {
+    "scikit-learn": ("sklearn", ("datasets/images/china.jpg", "datasets/images/flower.jpg")),
+    "scikit-image": (
+        "skimage",
+        (
+            "data/astronaut.png",
+            "data/camera.png",
+            "data/chelsea.png",
+            "data/coffee.png",
+            "data/coins.png",
+            "data/moon.png",
+            "data/motorcycle_left.png",
+            "data/rocket.jpg",
+        ),
+    ),
+}
 SKETCHED = tuple(name for name in THINGS if name not in ("duck", "flower", "star", "tree"))
 
 
@@ -31,7 +48,7 @@ class Samples:
 
     Attributes:
         photos, sketches: the folders. drawn: how many pictures were drawn. things: how many things they show.
-        copied: how many photos came from scikit-learn. sketched: how many sketches there are.
+        copied: how many photos came from other packages. sketched: how many sketches there are.
     """
 
     photos: Path
@@ -85,10 +102,14 @@ def draw_photo(name: str, number: int) -> Image.Image:
 
 
 def _copy_photos(folder: Path) -> int:
-    """Copy the photos that come with scikit-learn. It is not imported to find them, which would take a second."""
-    spec = importlib.util.find_spec("sklearn")
-    found = [] if spec is None or spec.origin is None else [*Path(spec.origin).parent.glob("datasets/images/*.jpg")]
-    for source in found:
-        (folder / "scikit-learn").mkdir(exist_ok=True)
-        shutil.copyfile(source, folder / "scikit-learn" / source.name)
-    return len(found)
+    """Copy the photos that come with other packages. These are not imported, which would take a second."""
+    copied = 0
+    for package, (name, photos) in _BORROWED.items():
+        spec = importlib.util.find_spec(name)
+        places = spec.submodule_search_locations or () if spec is not None else ()
+        for source in (Path(place, photo) for place in places for photo in photos):
+            if source.is_file():
+                (folder / package).mkdir(exist_ok=True)
+                shutil.copyfile(source, folder / package / source.name)
+                copied += 1
+    return copied

@@ -1,25 +1,26 @@
-/** The dialog that says what is searched, and by what; and the line that says how far a build is. */
+/** The dialog that says what is searched; and the line that says how far a build is. */
 
 import { show } from "./shared/dialogs.js";
 import { element, part, progress } from "./shared/dom.js";
-import { building, count, facts, stopped } from "./shared/words.js";
+import { building, count, facts, stopped, trouble, unreadFiles } from "./shared/words.js";
 
 export class About {
+  #api;
   #dialog = part("about");
 
-  constructor() {
-    part("about-open").addEventListener("click", () => show(this.#dialog));
+  /** @param {import("./shared/api.js").Api} api */
+  constructor(api) {
+    this.#api = api;
+    part("about-open").addEventListener("click", () => void this.#open());
     part("about-close").addEventListener("click", () => this.#dialog.close());
     this.#dialog.addEventListener("click", (event) => event.target === this.#dialog && this.#dialog.close());
   }
 
   /** Show what the server has told of itself. @param info the answer of /info */
   show(info) {
-    const rows = facts(info).map(([name, text]) =>
-      element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: text })),
-    );
-    part("info").replaceChildren(...rows);
+    part("info").replaceChildren(...facts(info).map(([name, text]) => fact(name, text)));
     part("about-open").textContent = info.index ? count(info.index.photos, "photo") : "About";
+    part("growing").hidden = !info.index || !info.allows.build;
     // While nothing can be searched, the notice shows the build, in larger type.
     const build = building(info.build);
     const left = stopped(info);
@@ -28,4 +29,33 @@ export class About {
     part("building-on").hidden = !left;
     progress(part("building-progress"), build?.share);
   }
+
+  async #open() {
+    part("about-note").textContent = "";
+    part("gallery").replaceChildren();
+    part("unread").hidden = true;
+    show(this.#dialog);
+    try {
+      this.#fill(await this.#api.gallery());
+    } catch (error) {
+      // A gallery on many machines has no one description, and one that is not ready has none yet.
+      part("about-note").textContent = error.status === 404 || error.status === 503 ? "" : trouble(error).join(": ");
+    }
+  }
+
+  #fill({ folders, updated, unread, files }) {
+    const day = new Date(updated).toLocaleString("en", { dateStyle: "long", timeStyle: "short" });
+    part("gallery").replaceChildren(
+      fact("Photos", part("about-open").textContent),
+      fact(folders.length > 1 ? "Folders" : "Folder", folders.join("\n")),
+      fact("Last changed", day),
+    );
+    part("unread").hidden = !unread;
+    part("unread-count").textContent = unreadFiles(unread);
+    part("unread-list").replaceChildren(...files.map(({ path, reason }) => element("li", { textContent: `${path}: ${reason}` })));
+  }
+}
+
+function fact(name, text) {
+  return element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: text }));
 }

@@ -7,6 +7,7 @@
  */
 
 import { About } from "./about.js";
+import { Folders } from "./folders.js";
 import { Keys } from "./keys.js";
 import { Server } from "./server.js";
 import { Filter } from "./asking/filter.js";
@@ -24,12 +25,12 @@ import { Start } from "./results/start.js";
 import { Viewer } from "./results/viewer.js";
 import { Api } from "./shared/api.js";
 import { part } from "./shared/dom.js";
-import { trouble, unready } from "./shared/words.js";
+import { building, trouble, unready } from "./shared/words.js";
 import { Why } from "./why/why.js";
 
 // This many fit a screen beside the sketch, and take a few seconds.
 const EXPLAINED = 6;
-// Photos keep their places for as long as strokes follow each other.
+// Photos keep their places, and one variant of the drawing is looked at, for as long as strokes follow each other.
 const REST_MS = 900;
 
 const api = new Api();
@@ -38,7 +39,8 @@ const query = new Query(paper);
 const tools = new Tools(paper, query);
 const start = new Start(api, (marks) => paper.do(...marks));
 const notice = new Notice(start);
-const about = new About();
+const about = new About(api);
+new Folders(api, build);
 const options = new Options();
 const parts = new Parts(api, () => query.clear());
 const filter = new Filter(parts);
@@ -60,6 +62,7 @@ const search = new LiveSearch(runSearch, {
 });
 const server = new Server(api, {
   told: (info) => {
+    onlyUseful(!info.ready && !building(info.build));
     about.show(info);
     found.know(info);
     start.know(info);
@@ -71,7 +74,10 @@ const server = new Server(api, {
     searchAgain();
   },
   unready: (info) => found.say(...unready(info)),
-  trouble: (error) => found.fail(error),
+  trouble: (error) => {
+    onlyUseful(error.status === 401);
+    found.fail(error);
+  },
 });
 
 // Whether this server explains at all, and whether it has refused to explain the photos that are shown.
@@ -96,7 +102,8 @@ async function runSearch(signal) {
     // The server would close the connection in the middle of the upload, and the page would report it as away.
     throw new Error(`The image is too large; this server takes ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
   }
-  const params = { ...options.params, ...parts.params, ...(drawn.kind === "photo" ? { kind: "photo" } : {}) };
+  const quick = stay ? options.quick : {};
+  const params = { ...options.params, ...parts.params, ...quick, ...(drawn.kind === "photo" ? { kind: "photo" } : {}) };
   return { answer: await api.search(snapshot.blob, params, signal), asked: { snapshot, params }, stay, after };
 }
 
@@ -110,9 +117,18 @@ function showFound({ answer, asked, stay, after }) {
   resting = setTimeout(penRests, REST_MS);
 }
 
-/** The pen rests: the best first. What takes longer than a stroke allows belongs here, such as more variants of the drawing. */
+/** The pen rests: the best first, by all variants of the drawing. */
 function penRests() {
-  found.order();
+  if (found.asked?.params.variants) {
+    searchNow();
+  } else {
+    found.order();
+  }
+}
+
+/** Show only the message and what it asks for, while nothing can be drawn for or chosen. */
+function onlyUseful(yes) {
+  document.body.classList.toggle("bare", yes);
 }
 
 /** Explain what is on the paper now: search with it first, where what is shown was found for an earlier drawing. */
@@ -186,16 +202,17 @@ function offerMore() {
   part("why-open").hidden = !explainable();
 }
 
-/** Have a folder indexed; null: those that the index has. What the server refuses is said in this element. */
+/** Have a folder indexed, too; null: only those that the index has. Whether it begins; why not, is said in this element. */
 async function build(folder, note) {
   try {
     await api.build(folder);
     note.textContent = "";
   } catch (error) {
     note.textContent = trouble(error).at(-1);
-    return;
+    return false;
   }
   void server.check();
+  return true;
 }
 
 function announce(text) {
@@ -203,6 +220,7 @@ function announce(text) {
 }
 
 paper.addEventListener("start", () => {
+  start.stop();
   search.hold();
   clearTimeout(resting);
 });
@@ -240,9 +258,10 @@ found.addEventListener("away", () => server.checkLater());
 options.addEventListener("change", () => server.ready && searchAgain());
 part("search").addEventListener("click", searchNow);
 part("why-open").addEventListener("click", () => void explain());
-part("folder-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  void build(part("folder").value.trim(), part("folder-note"));
+part("look-again").addEventListener("click", async () => {
+  if (await build(null, part("about-note"))) {
+    part("about").close();
+  }
 });
 part("building-on").addEventListener("click", () => void build(null, part("building-text")));
 part("key-form").addEventListener("submit", (event) => {

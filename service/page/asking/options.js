@@ -13,6 +13,7 @@ export class Options extends EventTarget {
   #count = part("count");
   #fold = part("fold");
   #most = 0;
+  #variants = 1;
 
   /** Events: "change" when something else was chosen. */
   constructor() {
@@ -32,6 +33,11 @@ export class Options extends EventTarget {
     return { quality, k: this.#count.value || "20", view: this.#view, fold };
   }
 
+  /** What makes a search quicker, while somebody draws: one variant of the drawing is looked at. */
+  get quick() {
+    return this.#variants > 1 ? { variants: 1 } : {};
+  }
+
   /** How many results to ask for at a time, and how many one may. */
   get sizes() {
     const page = Number(this.params.k);
@@ -41,6 +47,7 @@ export class Options extends EventTarget {
   /** Offer what this server can do. @param model and limits as /info tells them */
   offer(model, limits) {
     this.#most = limits.max_k;
+    this.#variants = model.variants;
     part("care").hidden = !(model.methods.includes("ret") && model.best_method !== "ret");
     const sizes = new Set([...PAGE_SIZES.filter((size) => size <= limits.max_k), limits.default_k]);
     const wanted = sizes.has(Number(this.#count.value)) ? this.#count.value : String(limits.default_k);

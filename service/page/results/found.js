@@ -2,13 +2,16 @@
 
 import { Away } from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
-import { ENDS, nearestOnly, noPhotos, shownCount, took, trouble } from "../shared/words.js";
+import { ENDS, nearestOnly, noPhotos, shownCount, took, trouble, waitingFor } from "../shared/words.js";
 import { Chosen } from "./chosen.js";
 import { Groups } from "./groups.js";
 import { Missing } from "./missing.js";
 import { Pages } from "./pages.js";
 import { KindReading, PhotoReading } from "./reading.js";
 import { alone, numbered, Results } from "./results.js";
+
+// A search that takes longer says what it waits for.
+const WAIT_MS = 1500;
 
 export class Found extends EventTarget {
   #api;
@@ -25,6 +28,7 @@ export class Found extends EventTarget {
   // What the results shown were asked for with. Later pages are asked for with the same.
   #asked = null;
   #shown = false;
+  #waiting = 0;
 
   /**
    * Events: "change" when something else is shown; "away" when the server could not answer but may do so later.
@@ -70,10 +74,23 @@ export class Found extends EventTarget {
 
   /** Show whether a search is running. */
   busy(yes) {
+    clearTimeout(this.#waiting);
+    part("waiting").textContent = "";
+    this.#waiting = yes ? setTimeout(() => void this.#tellWait(), WAIT_MS) : 0;
     this.#box.classList.toggle("busy", yes);
-    part("results").setAttribute("aria-busy", String(yes));
+    // The answer to a stroke is followed by a better one when the pen rests.
+    part("results").setAttribute("aria-busy", String(yes || Boolean(this.asked?.params.variants)));
     if (yes) {
       this.#pages.stop();
+    }
+  }
+
+  /** Say what a search waits for. */
+  async #tellWait() {
+    const waiting = this.#waiting;
+    const info = await this.#api.info().catch(() => null);
+    if (info && waiting === this.#waiting) {
+      part("waiting").textContent = waitingFor(info);
     }
   }
 
@@ -183,7 +200,7 @@ export class Found extends EventTarget {
     this.#box.classList.toggle("unordered", !ordered);
   }
 
-  /** Put the best first again, after groups have kept their places. */
+  /** Put the best first, after groups have kept their places. */
   order() {
     if (this.#shown && !this.#results.ordered) {
       this.#results.order();

@@ -26,7 +26,7 @@ export class Notice {
     }
     progress(part("notice-progress"), share);
     part("key-form").hidden = form !== "key";
-    part("folder-form").hidden = form !== "folder";
+    part("folder-choose").hidden = form !== "folder";
     this.#start.hide();
     part("ghosts").hidden = true;
     part("notice").hidden = false;

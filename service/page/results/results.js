@@ -62,8 +62,14 @@ export class Results {
     return inOrder(this.kinds);
   }
 
-  /** Show these kinds. @param {boolean} stay whether those that are shown already keep their places */
+  /**
+   * Show these kinds. What moves is seen to move, but for those who want nothing to move.
+   *
+   * @param {boolean} stay whether those that are shown already keep their places
+   */
   show(kinds, stay = false) {
+    const still = stay || matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const tiles = still ? [] : [...this.#list.querySelectorAll(".tile")].map((tile) => [tile, tile.getBoundingClientRect()]);
     const before = this.#stacks;
     const focused = this.#list.contains(document.activeElement) ? document.activeElement : null;
     this.#stacks = arrange(kinds, this.kinds, stay).map(({ kind, from }) => {
@@ -72,6 +78,7 @@ export class Results {
       return stack;
     });
     this.#settle();
+    tiles.forEach(([tile, from]) => move(tile, from));
     if (focused?.isConnected) {
       // An element that is moved loses the focus.
       focused.focus({ preventScroll: true });
@@ -80,17 +87,9 @@ export class Results {
     }
   }
 
-  /** Put the best first; what moves is seen to move, but for those who want nothing to move. */
+  /** Put the best first. */
   order() {
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const tiles = still ? [] : [...this.#list.querySelectorAll(".tile")];
-    const before = tiles.map((tile) => tile.getBoundingClientRect());
     this.show(this.kinds.sort((a, b) => a.rank - b.rank));
-    tiles.forEach((tile, i) => {
-      const { left, top } = tile.getBoundingClientRect();
-      const from = `${before[i].left - left}px ${before[i].top - top}px`;
-      tile.animate({ translate: [from, "0 0"] }, { duration: MOVE_MS, easing: "ease-in-out" });
-    });
   }
 
   /** Show these after those that are there. */
@@ -143,5 +142,14 @@ export class Results {
       const one = opened.findLast((some) => some.contains(document.activeElement)) ?? opened.at(-1);
       one?.close();
     }
+  }
+}
+
+/** Let a tile move to where it is now from where it was. */
+function move(tile, from) {
+  const to = tile.getBoundingClientRect();
+  const [x, y] = [from.left - to.left, from.top - to.top];
+  if (tile.isConnected && (x || y)) {
+    tile.animate({ translate: [`${x}px ${y}px`, "0 0"] }, { duration: MOVE_MS, easing: "ease-in-out" });
   }
 }

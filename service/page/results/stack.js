@@ -16,7 +16,7 @@ export class Stack {
   // The tiles shown: of the best photo, and while the kind is open of further ones.
   #tiles = [];
   #toggle = element("button", { type: "button", className: "toggle" });
-  #further = element("ol", { id: `kind-${++lists}`, className: "further", ariaLabel: "More photos of this kind" });
+  #further = element("ol", { id: `kind-${++lists}`, className: "further", ariaLabel: "More photos of this group" });
 
   /**
    * @param {(result: object) => import("./tile.js").Tile} tile gives the tile of a photo, always the same one
@@ -64,7 +64,7 @@ export class Stack {
     const several = more.length > 0;
     this.element.classList.toggle("stack", several);
     this.#toggle.replaceChildren(element("i", { className: "sheets" }), size.toLocaleString("en"));
-    this.#toggle.ariaLabel = `${count(size, "photo")} of this kind: ${fileName(best.paths[0])}`;
+    this.#toggle.ariaLabel = `${count(size, "photo")} of this group: ${fileName(best.paths[0])}`;
     this.#toggle.title = this.#toggle.ariaLabel;
     if (!several) {
       this.#toggle.remove();

@@ -57,6 +57,11 @@ export class Start {
 
   hide() {
     part("start").hidden = true;
+    this.stop();
+  }
+
+  /** Do not find out: somebody draws, and should not have to wait for it. */
+  stop() {
     clearTimeout(this.#timer);
     this.#asking.abort();
   }

@@ -44,7 +44,17 @@ export class Api {
     return (await this.#ask("info")).json();
   }
 
-  /** Begin to index a folder of the server's machine; null: the folders that the index has. */
+  /** The folders that are indexed, and the files that could not be read. */
+  async gallery() {
+    return (await this.#ask("gallery")).json();
+  }
+
+  /** The folders in a folder of the server's machine; "": in the home of who runs it. */
+  async folders(path) {
+    return (await this.#ask(`folders?${parameters(path ? { path } : {})}`)).json();
+  }
+
+  /** Begin to index a folder of the server's machine, too; null: look for changes in those that the index has. */
   async build(folder) {
     await this.#ask(`build?${parameters(folder === null ? {} : { folder })}`, { method: "POST" });
   }

@@ -22,7 +22,7 @@ const PHASES = {
 };
 
 const ASKS =
-  "Name their folder. Each of them is looked at once, and the first can be found by a drawing within a minute. They stay as they are, and none leaves this machine.";
+  "Each of them is looked at once, and the first can be found by a drawing within a minute. They stay as they are, and none leaves this machine.";
 
 /** What the button for more results says, and what is said in its place at the end. */
 export const ENDS = {
@@ -149,7 +149,21 @@ export function took(answer) {
   ].join(" ");
 }
 
-/** What is searched and by which network: pairs of a name and a text. */
+/** What a search waits for, as a sentence. @param info the answer of /info */
+export function waitingFor({ searches, build }) {
+  const others = searches - 1;
+  if (others > 0) {
+    return `The computer is busy: ${others === 1 ? "another search runs" : `${others.toLocaleString("en")} other searches run or wait`}.`;
+  }
+  return building(build) ? "The computer is busy: it is also indexing photos." : "This takes a little longer.";
+}
+
+/** How many files could not be read. */
+export function unreadFiles(number) {
+  return `${count(number, "file")} could not be read`;
+}
+
+/** By what is searched, for experts: pairs of a name and a text. */
 export function facts({ model, index, version, refused }) {
   const programme = [
     // A checkout that is not installed has no version.
@@ -160,7 +174,7 @@ export function facts({ model, index, version, refused }) {
   }
   const standIn = index.embedder === "[Ret]";
   return [
-    ["Photos", `${count(index.photos, "photo")}, in ${count(index.clusters, "cluster")} of photos that look alike`],
+    ["Clusters", `${index.clusters.toLocaleString("en")}, of photos that look alike`],
     [
       "Clusters made by",
       standIn ? "the network's own vectors of whole pictures, [Ret]: a stand-in, not CLIP" : `${index.embedder}: ${index.embedder_description}`,

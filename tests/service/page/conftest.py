@@ -7,6 +7,20 @@ from collections.abc import Iterator
 import pytest
 
 from service.search import shown
+from service.settings import Settings
+from tests.service.served import Served, served
+
+
+@pytest.fixture(scope="package")
+def settings(settings: Settings) -> Settings:
+    """Drawings are looked at in one variant, so that no further search follows when the pen rests."""
+    return settings.model_copy(update={"variants": 1})
+
+
+@pytest.fixture(scope="package")
+def server(settings: Settings) -> Iterator[Served]:
+    with served(settings) as running:
+        yield running
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -25,6 +25,7 @@ from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, r
 from tests.patience import PATIENCE
 from tests.pictures import strokes
 from tests.requirements import needs_browser
+from tests.service.busy_server import occupied
 from tests.service.looking import (
     axe_complaints,
     choose,
@@ -39,9 +40,15 @@ from tests.service.looking import (
     wait_for_notice,
 )
 from tests.service.served import Served, served
-from tests.service.small_gallery import PHOTOS
+from tests.service.small_gallery import PHOTOS, save_copy
 
 pytestmark = needs_browser
+
+
+def open_details(driver: Browser) -> None:
+    """Open the details of the search, in the menu of what to show."""
+    driver.find_element(By.CSS_SELECTOR, "#settings > summary").click()
+    driver.find_element(By.CSS_SELECTOR, "#took > summary").click()
 
 
 @pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=lambda screen: screen.name)
@@ -52,9 +59,9 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(opened: Browser, server: S
         draw(driver, screen, strokes("star"))
         wait_for_photos(driver)
         assert text(driver, "status") == "20 photos, best first"
-        assert text(driver, "timings") == ""
-        driver.find_element(By.CSS_SELECTOR, "#took summary").click()
+        open_details(driver)
         assert text(driver, "timings").startswith("Found in ")
+        driver.find_element(By.CSS_SELECTOR, "#settings > summary").click()
         first, second, *_ = driver.find_elements(By.CSS_SELECTOR, "#results .photo")
         assert first.get_attribute("aria-label") == "1: {}".format(*first.text.split("\n")[1:])
 
@@ -73,15 +80,70 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(opened: Browser, server: S
         assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
 
 
-def test_what_is_searched_and_by_what_is_told_in_words(desk: Browser, server: Served) -> None:
+def test_what_is_searched_is_told_in_words_and_grows_from_the_page(
+    desk: Browser, settings: Settings, gallery: Path, index_path: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(index_path, tmp_path / "index")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "broken.jpg").write_bytes(b"no picture")
+    save_copy(tmp_path / "more" / "one.png", 77, 0)
+    with served_to(desk, settings, index=tmp_path / "index") as server:
+        desk.get(server.page)
+        wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
+        desk.find_element(By.ID, "about-open").click()
+        wait(desk).until(lambda d: str(gallery) in text(d, "gallery"))
+        assert not desk.find_element(By.ID, "unread").is_displayed()
+        desk.find_element(By.CSS_SELECTOR, "#about details:has(#info) summary").click()
+        said = text(desk, "info")
+        assert all(part in said for part in ("[Ret]: a stand-in, not CLIP", "tiny-random", "Apache License"))
+
+        desk.find_element(By.ID, "folder-add").click()
+        wait(desk).until(lambda d: desk.find_element(By.ID, "folder").get_property("value") == str(Path.home()))
+        folder = desk.find_element(By.ID, "folder")
+        folder.clear()
+        folder.send_keys(str(tmp_path / "more"), Keys.ENTER)
+        wait(desk).until(lambda d: not d.find_element(By.ID, "folders").is_displayed())
+        desk.find_element(By.ID, "about-close").click()
+        wait(desk).until(lambda d: text(d, "about-open") == "24 photos")
+        wait(desk).until(lambda d: not d.find_element(By.ID, "building").is_displayed())
+
+        desk.find_element(By.ID, "about-open").click()
+        wait(desk).until(lambda d: text(d, "unread-count") == "1 file could not be read")
+        assert text(desk, "gallery").count(str(tmp_path / "more")) == 1
+        desk.find_element(By.CSS_SELECTOR, "#unread summary").click()
+        assert text(desk, "unread-list").startswith("more/broken.jpg: not an image")
+        assert axe_complaints(desk) == []
+        save_copy(tmp_path / "more" / "two.png", 78, 0)
+        desk.find_element(By.ID, "look-again").click()
+        wait(desk).until(lambda d: text(d, "about-open") == "25 photos")
+
+
+def test_those_who_may_not_build_are_offered_no_folders(desk: Browser, server: Served, gallery: Path) -> None:
     desk.get(server.url)
     wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
     desk.find_element(By.ID, "about-open").click()
-    said = text(desk, "info")
-    assert "23 photos, in 5 clusters" in said
-    assert "[Ret]: a stand-in, not CLIP" in said
-    assert "tiny-random" in said
-    assert "Apache License" in said
+    wait(desk).until(lambda d: gallery.name in text(d, "gallery"))
+    assert str(gallery) not in text(desk, "gallery")
+    assert not desk.find_element(By.ID, "growing").is_displayed()
+
+
+def test_a_search_that_takes_long_says_what_it_waits_for(desk: Browser, server: Served) -> None:
+    with occupied(server):
+        desk.get(server.url)
+        draw(desk, DESKTOP, strokes("star"))
+        wait(desk).until(lambda d: text(d, "waiting") == "The computer is busy: another search runs.")
+    wait_for_photos(desk)
+    assert text(desk, "waiting") == ""
+
+
+def test_without_javascript_the_message_is_all_there_is(desk: Browser, server: Served) -> None:
+    desk.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        desk.get(server.url)
+        assert desk.find_element(By.CLASS_NAME, "noscript").text.startswith("Drawing needs JavaScript.")
+        assert not desk.find_element(By.TAG_NAME, "main").is_displayed()
+    finally:
+        desk.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
 def test_the_page_can_be_installed_like_a_program(desk: Browser, server: Served) -> None:
@@ -93,9 +155,9 @@ def test_the_page_can_be_installed_like_a_program(desk: Browser, server: Served)
 
 def test_one_can_choose_how_much_is_scored(desk: Browser, server: Served) -> None:
     find(desk, server, "circle")
-    desk.find_element(By.CSS_SELECTOR, "#took summary").click()
+    open_details(desk)
     for value, said in [("fast", "whole picture, [Ret]."), ("best", "pictures square by square.")]:
-        choose(desk, f"label:has([value='{value}'])")
+        desk.find_element(By.CSS_SELECTOR, f"#care label:has([value='{value}'])").click()
         wait(desk).until(partial(ends_with, name="timings", end=said))
     urls = "".join(browser.requested(desk))
     assert all(f"quality={value}" in urls for value in ("good", "fast", "best"))
@@ -136,7 +198,7 @@ def test_one_can_search_by_the_button_only(desk: Browser, server: Served) -> Non
 
 def test_the_clusters_looked_into_show_their_photos(desk: Browser, server: Served) -> None:
     find(desk, server, "circle")
-    desk.find_element(By.CSS_SELECTOR, "#took summary").click()
+    open_details(desk)
     desk.find_element(By.CSS_SELECTOR, "#groups summary").click()
     wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#groups-list img"))
     groups = desk.find_elements(By.CSS_SELECTOR, "#groups-list > li")
@@ -250,19 +312,39 @@ def test_the_page_works_where_the_browser_blocks_site_data(desk: Browser, settin
         expect_complaints(desk, "401")
 
 
+def press_folder(driver: Browser, name: str) -> None:
+    """Press a folder in the list, once it is there."""
+    wait(driver).until(
+        lambda d: d.execute_script(
+            "const one = [...document.querySelectorAll('#folders-list button')]"
+            ".find((button) => button.textContent === arguments[0]); one?.click(); return Boolean(one);",
+            name,
+        )
+    )
+
+
 def test_a_first_visit_names_a_folder_watches_it_being_indexed_and_searches(
-    desk: Browser, settings: Settings, gallery: Path, tmp_path: Path
+    desk: Browser, settings: Settings, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HOME", str(gallery.parent))
     with served_to(desk, settings, index=tmp_path / "index") as server:
         desk.get(server.page)
         wait_for_notice(desk, "Where are your photos?")
-        folder = desk.find_element(By.ID, "folder")
+        # There is nothing to draw for yet.
+        assert not desk.find_element(By.ID, "paper").is_displayed()
         assert axe_complaints(desk) == []
+        desk.find_element(By.ID, "folder-choose").click()
+        folder = desk.find_element(By.ID, "folder")
+        wait(desk).until(lambda _: folder.get_property("value"))
+        folder.clear()
         folder.send_keys(str(tmp_path / "none"), Keys.ENTER)
         wait(desk).until(lambda d: "does not exist" in text(d, "folder-note"))
         expect_complaints(desk, "422")
-        folder.clear()
-        folder.send_keys(str(gallery), Keys.ENTER)
+        assert axe_complaints(desk) == []
+        for name in (gallery.name, "größe", "The folder above"):
+            press_folder(desk, name)
+        wait(desk).until(lambda _: folder.get_property("value") == str(gallery))
+        folder.send_keys(Keys.ENTER)
         wait_for_notice(desk, "Your photos are being read")
         assert desk.find_element(By.ID, "notice-progress").is_displayed()
         wait_for_notice(desk, "What are you looking for?")
@@ -294,10 +376,7 @@ def test_without_an_index_the_page_says_what_to_do_to_those_who_may_not_build(
         desk.get(server.url)
         wait_for_notice(desk, "Not ready yet")
         assert "sketch-search index build" in text(desk, "notice-text")
-        draw(desk, DESKTOP, strokes("house"))
-        wait(desk).until(lambda d: "503" in "".join(browser.complaints(d)))
-        wait_for_notice(desk, "Not ready yet")
-        browser.complaints(desk)
+        assert not desk.find_element(By.ID, "paper").is_displayed()
 
 
 def progress(phase: Phase, done: int) -> str:

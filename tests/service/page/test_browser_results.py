@@ -28,6 +28,8 @@ from tests.service.looking import (
     names,
     on_screen,
     parts,
+    searches,
+    served_to,
     text,
 )
 from tests.service.served import Served, served
@@ -130,7 +132,7 @@ def test_the_photos_of_an_open_kind_open_the_viewer_and_can_be_explained(desk: B
     desk.find_element(By.CSS_SELECTOR, ".further .photo").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "viewer-why").is_displayed())
     assert text(desk, "viewer-paths").split("\n") == kind["more"][0].split("\n")
-    assert (text(desk, "viewer-rank-label"), text(desk, "viewer-rank")) == ("Kind", str(kind["rank"]))
+    assert (text(desk, "viewer-rank-label"), text(desk, "viewer-rank")) == ("Group", str(kind["rank"]))
     desk.find_element(By.ID, "viewer").send_keys(Keys.ARROW_LEFT)
     assert text(desk, "viewer-paths").split("\n") == kind["best"].split("\n")
     desk.find_element(By.ID, "viewer-why").click()
@@ -183,6 +185,18 @@ def test_a_page_shows_what_the_server_chooses_until_the_person_does(opened: Brow
         for view in ("photos", "kinds"):
             show(driver, view)
             wait(driver).until(partial(ends_with, name="status", end=f" {NAMES[view]}, best first"))
+
+
+def test_a_stroke_is_answered_by_one_variant_and_the_resting_pen_by_all(desk: Browser, settings: Settings) -> None:
+    with served_to(desk, settings, variants=3) as server:
+        desk.get(server.url)
+        wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
+        draw(desk, DESKTOP, strokes("star")[:1])
+        # What is shown is called busy until then.
+        wait_for_photos(desk)
+        asked = [query.get("variants") for query in searches(desk)]
+        assert (asked[0], asked[-1]) == (["1"], None)
+        assert text(desk, "status") == "20 photos, best first"
 
 
 def test_when_the_pen_rests_the_best_kind_is_first(desk: Browser, server: Served) -> None:

@@ -1,0 +1,55 @@
+/** The dialog in which a folder of the server's machine is chosen, to be indexed. */
+
+import { show } from "./shared/dialogs.js";
+import { element, icon, part } from "./shared/dom.js";
+import { trouble } from "./shared/words.js";
+
+export class Folders {
+  #api;
+  #dialog = part("folders");
+  #field = part("folder");
+  #note = part("folder-note");
+
+  /**
+   * @param {import("./shared/api.js").Api} api
+   * @param {(folder: string, note: HTMLElement) => Promise<boolean>} build has the folder indexed, or says why not
+   */
+  constructor(api, build) {
+    this.#api = api;
+    for (const opener of ["folder-choose", "folder-add"]) {
+      part(opener).addEventListener("click", () => this.#open());
+    }
+    part("folders-close").addEventListener("click", () => this.#dialog.close());
+    part("folder-form").addEventListener("submit", async (event) => {
+      event.preventDefault();
+      if (await build(this.#field.value.trim(), this.#note)) {
+        this.#dialog.close();
+      }
+    });
+  }
+
+  #open() {
+    show(this.#dialog);
+    void this.#read(this.#field.value.trim());
+  }
+
+  /** List the folders in this one, or else in the home of who runs the server. */
+  async #read(path) {
+    try {
+      const { path: here, above, folders } = await this.#api.folders(path);
+      const slash = here.includes("\\") ? "\\" : "/";
+      const below = folders.map((name) => this.#item(name, `${here}${here.endsWith(slash) ? "" : slash}${name}`, "folder"));
+      this.#field.value = here;
+      part("folders-list").replaceChildren(...(above ? [this.#item("The folder above", above, "up")] : []), ...below);
+      this.#note.textContent = "";
+    } catch (error) {
+      this.#note.textContent = trouble(error).at(-1);
+    }
+  }
+
+  #item(name, path, drawn) {
+    const button = element("button", { type: "button" }, icon(drawn), name);
+    button.addEventListener("click", () => void this.#read(path));
+    return element("li", {}, button);
+  }
+}
