@@ -27,7 +27,7 @@ RESULTS := build/bench$(if $(QUICK),-quick)
 # Small tensors gain nothing from threads, and the threads of parallel tests would compete for the cores.
 test coverage soak: export OMP_NUM_THREADS := 1
 
-.PHONY: help install test coverage demo containers bench papers soak dist lock clean
+.PHONY: help install test coverage demo containers bench papers pictures soak dist lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -88,6 +88,11 @@ soak: $(STAMP) ## long tests: 200 kills, 10,000 requests, swaps under load, fuzz
 	@rm -rf build/soak
 	$(BIN)/python -m pytest -m "soak or fuzz" --hypothesis-profile=soak
 	@$(BIN)/python -m tests.benchmarks.results build/soak --page docs/speed.md
+
+pictures: $(STAMP) ## draw the pictures of README and docs anew, in chromium
+	@# Only its photos are used.
+	@$(PIP) --no-deps --upgrade --target build/pictures scikit-image
+	PYTHONPATH=build/pictures $(BIN)/python -m tests.screenshots docs
 
 dist: $(STAMP) ## build sdist and wheel in dist/, and check them
 	@rm -rf dist build/lib build/bdist.*

@@ -1,129 +1,162 @@
-"""Pictures of the page: `python -m tests.screenshots OUT_DIR URL`, of a server that is running.
+"""Draws the pictures of the README and the docs: `make pictures`, or `python -m tests.screenshots OUT_DIR`.
 
-Those in docs/ are of the sample gallery, as `make demo` serves it, and of a shape of `tests.pictures`. With your
-own photos and sketch: `make demo PHOTOS=DIR`, and here `--sketch FILE`.
+They show the page of this checkout in a browser, over the sample gallery with the photos of scikit-learn and
+scikit-image. What is drawn are drawings that the start page offers, by pointer.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+from PIL import Image
 from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 
+import model
+from indexer import Request, build
+from indexer.samples import write_samples
+from service.settings import Settings
 from tests.browser import (
     DESKTOP,
-    LAPTOP,
-    PHONE,
-    WIDE,
     Browser,
+    Line,
     Screen,
     browser,
     draw,
     missing,
     picture,
+    run,
+    settle,
     wait,
     wait_for_photos,
 )
-from tests.pictures import SHAPES, strokes
+from tests.service.served import served
 
-#: Views of an explanation, as the page names them.
-VIEWS = ("parts", "nearest", "look", "kept", "pairs")
-SCREENS = {screen.name: screen for screen in (DESKTOP, PHONE, LAPTOP, WIDE)}
+#: Low, so that three of them stand below each other, and two rows of photos are seen.
+FRAME = Screen("frame", 1280, 560)
+GAP = 24
+# Ink of ``draw`` goes from -1 to 1, which are so many sides of the sheet.
+_SIDE = 0.84
 
 
-def take(driver: Browser, screen: Screen, sketch: str | Path, stem: Path) -> None:
-    """Draw a shape or choose an image file; take the page, the best photo, all views of its explanation: STEM-*.png."""
-    wait(driver).until(lambda d: d.find_element(By.ID, "start").is_displayed())
-    picture(driver, stem.with_name(f"{stem.name}-start.png"))
-    if isinstance(sketch, Path):
-        driver.find_element(By.ID, "file").send_keys(str(sketch.resolve()))
-    else:
-        draw(driver, screen, strokes(sketch))
+def drawing(driver: Browser, name: str) -> list[Line]:
+    """Returns the lines of a drawing that the start page offers, for ``draw``."""
+    lines: list[list[list[float]]] = run(driver, "example_strokes", name)
+    return [[((x - 0.5) * 2 / _SIDE, (y - 0.5) * 2 / _SIDE) for x, y in line] for line in lines]
+
+
+def find(driver: Browser, screen: Screen, name: str, view: str) -> None:
+    """Draw it, and wait for its photos. Raises AssertionError where it is not guessed and found: no picture of that."""
+    driver.execute_script(
+        "sessionStorage.clear(); localStorage.clear(); localStorage['sketch-search-view'] = arguments[0]", view
+    )
+    driver.get(driver.current_url.partition("#")[0])
+    draw(driver, screen, drawing(driver, name))
     wait_for_photos(driver)
-    picture(driver, stem.with_name(f"{stem.name}.png"))
-    driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
-    wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
-    picture(driver, stem.with_name(f"{stem.name}-photo.png"))
-    driver.find_element(By.ID, "viewer-close").click()
-    driver.find_element(By.ID, "why-open").click()
-    wait(driver).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
-    for view in VIEWS:
-        label = driver.find_element(By.XPATH, f"//input[@name='why-view'][@value='{view}']/..")
-        # A network with one vector for each picture has no views of patches.
-        if not label.is_displayed():
-            continue
-        label.click()
-        wait_for_small_pictures(driver)
-        picture(driver, stem.with_name(f"{stem.name}-why-{view}.png"))
-    driver.find_element(By.ID, "why-close").click()
+    guess = driver.find_element(By.CSS_SELECTOR, "#guesses button").text
+    best = driver.find_element(By.CSS_SELECTOR, "#results .name").text
+    assert guess.startswith(name.lower()), f"{name} was guessed as {guess}"
+    assert best.startswith(name.lower()), f"{name} found {best}"
 
 
-def take_searches(driver: Browser, screen: Screen, word: str, stem: Path) -> None:
-    """Take kinds, one of them open, then photos like the best one, then those of a word: STEM-*.png."""
-    driver.execute_script("document.querySelector('#views [value=kinds]').click()")
-    wait(driver).until(lambda d: " group" in d.find_element(By.ID, "status").text)
-    take_results(driver, screen, stem.with_name(f"{stem.name}-kinds.png"))
-    driver.execute_script("document.querySelector('#results .toggle')?.click()")
-    take_results(driver, screen, stem.with_name(f"{stem.name}-kind.png"))
+def like_best(driver: Browser) -> None:
+    """Press + on the best photo."""
     driver.execute_script("document.querySelector('#results .small.like').click()")
     wait(driver).until(lambda d: "#like=" in d.current_url)
-    take_results(driver, screen, stem.with_name(f"{stem.name}-likes.png"))
-    field = driver.find_element(By.ID, "word")
-    # A network without a vocabulary takes no words.
-    if field.is_displayed():
-        field.send_keys(word, Keys.ENTER)
-        wait(driver).until(lambda d: "text=" in d.current_url)
-        take_results(driver, screen, stem.with_name(f"{stem.name}-words.png"))
-
-
-def take_results(driver: Browser, screen: Screen, file: Path) -> None:
-    """Take the photos found: on a phone they are below the paper."""
     wait_for_photos(driver)
-    if screen.phone:
-        driver.execute_script("document.getElementById('found').scrollIntoView()")
+
+
+def three_frames(driver: Browser, file: Path) -> None:
+    """Strokes, photos, and one click, below each other."""
+    frames = []
+
+    def frame() -> None:
+        settle(driver)
+        frames.append(Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB"))
+
+    lines = drawing(driver, "Bicycle")
+    driver.execute_script("document.getElementById('live').click()")
+    draw(driver, FRAME, lines[:2])
+    frame()
+    driver.execute_script("document.getElementById('live').click()")
+    find(driver, FRAME, "Bicycle", "photos")
+    frame()
+    like_best(driver)
+    frame()
+    width, height = frames[0].size
+    whole = Image.new("RGB", (width, len(frames) * (height + GAP) - GAP), "white")
+    for place, one in enumerate(frames):
+        whole.paste(one, (0, place * (height + GAP)))
+    whole.save(file)
+
+
+def kinds(driver: Browser, file: Path) -> None:
+    find(driver, DESKTOP, "Umbrella", "kinds")
     picture(driver, file)
 
 
-def wait_for_small_pictures(driver: Browser) -> None:
-    """Wait until the look-alikes of an explanation are shown, where they are asked for."""
+def click(driver: Browser, file: Path) -> None:
+    like_best(driver)
+    driver.execute_script("document.querySelector('#results .toggle')?.click()")
+    wait_for_photos(driver)
+    picture(driver, file)
+
+
+def word(driver: Browser, file: Path) -> None:
+    find(driver, DESKTOP, "Umbrella", "photos")
+    driver.find_element(By.CSS_SELECTOR, "#guesses button").click()
+    wait(driver).until(lambda d: "text=" in d.current_url)
+    wait_for_photos(driver)
+    picture(driver, file)
+
+
+def why(driver: Browser, file: Path) -> None:
+    find(driver, DESKTOP, "Sailboat", "photos")
+    driver.find_element(By.ID, "why-open").click()
+    wait(driver).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
     wait(driver).until(
-        lambda d: d.execute_script(
-            "return [...document.querySelectorAll('#why .nearest img')]"
-            ".every((one) => !one.checkVisibility() || one.naturalWidth)"
-        )
+        lambda d: d.execute_script("return [...document.querySelectorAll('#why .layers img')].every((i) => i.complete)")
     )
+    picture(driver, file)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
-    made = argparse.ArgumentParser(prog="python -m tests.screenshots", description=__doc__)
-    made.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the PNG files")
-    made.add_argument("url", metavar="URL", help="where the server is, such as http://127.0.0.1:8000")
-    made.add_argument("--shape", choices=SHAPES, default="house", help="what is drawn (house)")
-    made.add_argument("--sketch", type=Path, metavar="FILE", help="an image file, instead of a shape")
-    made.add_argument("--word", default="house", help="a word that is searched with at the end (house)")
-    usual = ["desktop", "phone"]
-    made.add_argument("--screens", nargs="+", choices=SCREENS, default=usual, help="light and dark (desktop phone)")
-    return made
+def make_small(file: Path) -> None:
+    """Write the picture again in 256 colours, a third of the bytes."""
+    with Image.open(file) as shot:
+        shot.convert("RGB").quantize(256).save(file, optimize=True)
+
+
+#: The pictures of each screen, in the order in which they are taken.
+PICTURES: dict[Screen, dict[str, Callable[[Browser, Path], None]]] = {
+    FRAME: {"page.png": three_frames},
+    DESKTOP: {"tutorial-kinds.png": kinds, "tutorial-click.png": click, "tutorial-word.png": word, "why.png": why},
+}
 
 
 def main() -> int:
     """Take the pictures. Returns the exit code."""
-    asked = parser().parse_args()
+    made = argparse.ArgumentParser(prog="python -m tests.screenshots", description=__doc__)
+    made.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the PNG files")
+    out: Path = made.parse_args().out
     if reason := missing():
-        print(f"screenshots: {reason}", file=sys.stderr)
+        print(f"pictures: {reason}", file=sys.stderr)
         return 2
-    asked.out.mkdir(parents=True, exist_ok=True)
-    for screen in map(SCREENS.__getitem__, asked.screens):
-        for dark in (False, True):
-            with browser(screen, dark=dark) as driver:
-                driver.get(asked.url)
-                stem = asked.out / (f"{screen.name}-dark" if dark else screen.name)
-                take(driver, screen, asked.sketch or asked.shape, stem)
-                take_searches(driver, screen, asked.word, stem)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="sketch-search-pictures-") as folder:
+        photos, index = write_samples(Path(folder)).photos, Path(folder) / "index"
+        print(f"The gallery: {build(index, Request([photos]), model.load()).photos} photos.")
+        with served(Settings(index=index, port=0)) as server:
+            for screen, pictures in PICTURES.items():
+                with browser(screen, still=True) as driver:
+                    driver.get(server.url)
+                    for name, take in pictures.items():
+                        take(driver, out / name)
+                        make_small(out / name)
+                        print(out / name)
     return 0
 
 
