@@ -9,6 +9,7 @@ export class Folders {
   #dialog = part("folders");
   #field = part("folder");
   #note = part("folder-note");
+  #reads = 0;
 
   /**
    * @param {import("./shared/api.js").Api} api
@@ -35,8 +36,12 @@ export class Folders {
 
   /** List the folders in this one, or else in the home of who runs the server. */
   async #read(path) {
+    const read = ++this.#reads;
     try {
       const { path: here, above, folders } = await this.#api.folders(path);
+      if (read !== this.#reads) {
+        return; // another folder was pressed meanwhile
+      }
       const slash = here.includes("\\") ? "\\" : "/";
       const below = folders.map((name) => this.#item(name, `${here}${here.endsWith(slash) ? "" : slash}${name}`, "folder"));
       this.#field.value = here;

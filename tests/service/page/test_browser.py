@@ -312,8 +312,8 @@ def test_the_page_works_where_the_browser_blocks_site_data(desk: Browser, settin
         expect_complaints(desk, "401")
 
 
-def press_folder(driver: Browser, name: str) -> None:
-    """Press a folder in the list, once it is there."""
+def press_folder(driver: Browser, name: str, path: Path) -> None:
+    """Press a folder in the list, once it is there, and wait until it is the one at ``path``."""
     wait(driver).until(
         lambda d: d.execute_script(
             "const one = [...document.querySelectorAll('#folders-list button')]"
@@ -321,6 +321,7 @@ def press_folder(driver: Browser, name: str) -> None:
             name,
         )
     )
+    wait(driver).until(lambda d: d.find_element(By.ID, "folder").get_property("value") == str(path))
 
 
 def test_a_first_visit_names_a_folder_watches_it_being_indexed_and_searches(
@@ -341,9 +342,8 @@ def test_a_first_visit_names_a_folder_watches_it_being_indexed_and_searches(
         wait(desk).until(lambda d: "does not exist" in text(d, "folder-note"))
         expect_complaints(desk, "422")
         assert axe_complaints(desk) == []
-        for name in (gallery.name, "größe", "The folder above"):
-            press_folder(desk, name)
-        wait(desk).until(lambda _: folder.get_property("value") == str(gallery))
+        for name, path in ((gallery.name, gallery), ("größe", gallery / "größe"), ("The folder above", gallery)):
+            press_folder(desk, name, path)
         folder.send_keys(Keys.ENTER)
         wait_for_notice(desk, "Your photos are being read")
         assert desk.find_element(By.ID, "notice-progress").is_displayed()
