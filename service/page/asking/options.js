@@ -33,7 +33,7 @@ export class Options extends EventTarget {
     return { quality, k: this.#count.value || "20", view: this.#view, fold };
   }
 
-  /** What makes a search quicker, while somebody draws: one variant of the drawing is looked at. */
+  /** A search is quicker while somebody draws if one variant of the drawing is looked at. */
   get quick() {
     return this.#variants > 1 ? { variants: 1 } : {};
   }
