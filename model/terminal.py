@@ -129,7 +129,7 @@ def run_program(work: Callable[[], int], prog: str = "sketch-search") -> int:
         with _stopped_at_once():
             return _with_sentences(work, prog)
     except KeyboardInterrupt:
-        return _end("stopped; run the same again to go on.", STOPPED)
+        return _end("stopped; run the same command again to continue.", STOPPED)
 
 
 def _with_sentences(work: Callable[[], int], prog: str) -> int:

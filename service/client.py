@@ -84,7 +84,7 @@ class Client:
         try:
             place = httpx.URL(base_url)
         except httpx.InvalidURL as error:
-            raise ValueError(f"{base_url!r} is no address of a server, such as http://127.0.0.1:8000") from error
+            raise ValueError(f"{base_url!r} is not the address of a server, such as http://127.0.0.1:8000") from error
         headers = {b"Accept-Encoding": b"identity"}
         for name, secret in ((b"X-API-Key", api_key), (b"X-SBIR-Token", place.params.get("token"))):
             if secret is None:

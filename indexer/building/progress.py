@@ -169,7 +169,7 @@ def _replaceable(path: Path) -> Path:
         return path
     except ValidationError:
         pass
-    raise BadInvocation(f"{path} is there, and is no progress file; name another with --progress-file.")
+    raise BadInvocation(f"{path} is there, but is not a progress file; name another with --progress-file.")
 
 
 def read_progress(index: Path) -> ProgressState | None:

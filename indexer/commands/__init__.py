@@ -10,7 +10,7 @@ from model.command_line import Group, examples, run
 
 _EXAMPLES = examples(
     "sketch-search index ~/Pictures          once, and again to update",
-    "sketch-search index build --watch       stay, and follow changes",
+    "sketch-search index build --watch       keep running, and follow changes",
     'sketch-search index remove "holiday/blurred.jpg"',
     "sketch-search index info",
 )
@@ -26,7 +26,7 @@ index = Group(
     "index",
     load=_commands,
     default="build",
-    help="Build an index of photos, look into it, and look after it. FOLDERs alone are built.",
+    help="Build, inspect and maintain an index of photos. FOLDERs without a command are built.",
     subcommand_metavar="[FOLDER ...] | COMMAND ...",
     epilog=_EXAMPLES,
 )

@@ -121,8 +121,8 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
 @click.command()
 @click.argument("folders", type=a_folder, nargs=-1, metavar="[FOLDER]...")
 @option("--clusters N", "Default: about the square root of the number of photos.", int)
-@option("--recluster", "Make the clusters anew, from all photos.")
-@option("--checksum", "Read every file: finds changes that left size and times as they were.")
+@option("--recluster", "Cluster all photos again.")
+@option("--checksum", "Read every file, to find changes that kept size and times.")
 @option(
     "--embedder NAME",
     "What photos are clustered by: ret, the checkpoint's; clip, or clip:MODEL/PRETRAINED, clip:MODEL@FILE or "
@@ -135,13 +135,13 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
     click.Choice(("auto", "all", "none")),
     default="auto",
 )
-@option("--moved", "The new folder is a renamed one: its photos keep their ids.")
-@option("--yes", "Do not ask where folders that are not named leave.")
+@option("--moved", "The named folder was renamed: its photos keep their ids.")
+@option("--yes", "Do not ask before dropping folders that are not named.")
 @option("--ray ADDRESS", "Build on many machines, into shards, by a Ray cluster: auto, local or HOST:PORT of its head.")
 @option("--shards N", "With --ray: how many shards (default: as many as there are, or one).", int)
 @option("--workers N", "With --ray: how many work at once (default: as many as the cluster has CPUs, or GPUs).", int)
-@option("--watch", "Stay, and bring the index up to date when photos change.")
-@option("--interval SECONDS", "With --watch: time between two looks at the photos (10).", float, default=10.0)
+@option("--watch", "Keep running, and follow changes of the photos.")
+@option("--interval SECONDS", "With --watch: seconds between two checks (10).", float, default=10.0)
 @_computing
 def build(
     work: Work,
@@ -157,7 +157,7 @@ def build(
 ) -> int:
     """Index folders of photos, or bring their index up to date.
 
-    FOLDERs are all folders of photos; without any they are those that the index has.
+    FOLDERs are all folders that the index is to have; by default those that it has.
     """
     from indexer.building import Request
 

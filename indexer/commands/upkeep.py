@@ -24,7 +24,7 @@ def _photo_id(text: str) -> int:
 @click.argument("targets", nargs=-1, metavar="[PATH]...")
 @option("--id N", "A photo by its id, repeatable.", _photo_id, name="ids", multiple=True)
 @option("--dry-run", "Only say what would be removed.")
-@option("--yes", "Do not ask where more than a tenth of the files leaves.")
+@option("--yes", "Do not ask if more than a tenth of the files would go.")
 @INDEX
 @QUIET
 def remove(
@@ -54,9 +54,9 @@ def remove(
 
 @click.command()
 @INDEX
-@option("--json", "For machines.", name="as_json")
+@option("--json", "Print JSON.", name="as_json")
 def info(index: Path | None, as_json: bool) -> None:
-    """Say what an index holds."""
+    """Print what an index holds."""
     from indexer.upkeep import read_summary
 
     summary = read_summary(index_at(index))

@@ -174,7 +174,7 @@ class Workers:
         self.resources = Resources.of([node["Resources"] for node in self._nodes], device)
         if most is not None and not 1 <= most <= self.resources.workers:
             raise BadInvocation(
-                f"the Ray cluster has room for {self.resources.workers} workers, and not for {most}; give --workers "
+                f"the Ray cluster has room for {self.resources.workers} workers, not for {most}; give --workers "
                 "from 1 to that, or add machines to it."
             )
         self.count = most or self.resources.workers
@@ -265,7 +265,7 @@ def _told() -> Iterator[None]:
         raise
     except RayError as error:
         raise BadInvocation(
-            f"the Ray cluster could not go on ({_first_line(error)}); run the same again: it goes on from here."
+            f"the Ray cluster failed ({_first_line(error)}); run the same command again: it continues from here."
         ) from error
 
 

@@ -97,7 +97,7 @@ class IndexFolder:
             )
         ours = {"CURRENT", "segments", ".lock", "progress.json"}
         if names and not names & ours and not any(name.startswith(_BUILDING) for name in names):
-            raise BadInvocation(f"{self.path} holds files that are no index; name an empty or new folder with --index.")
+            raise BadInvocation(f"{self.path} holds files that are not an index; name another folder with --index.")
         make_folder(self.segments)
 
     def locked(self) -> AbstractContextManager[None]:
@@ -218,10 +218,10 @@ def told_if_unwritable(folder: Path) -> Iterator[None]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         path = (isinstance(error, OSError) and error.filename) or folder
         stray = isinstance(error, OSError) and error.errno in _STRAY
-        advice = "move away what lies there in its place" if stray else "make room or give permission"
+        advice = "move away what is there instead" if stray else "make room or give permission"
         raise IndexUnwritable(
-            f"{path} cannot be written: {reason}; {advice}, and run the same again: it goes on from here, and what "
-            "was live still is."
+            f"{path} cannot be written: {reason}; {advice}, and run the same command again: it continues from here. "
+            "The old index stays in use."
         ) from error
 
 

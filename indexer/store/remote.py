@@ -75,13 +75,13 @@ class RemoteFolder(Folder):
         kind, (place, _, path) = kind.lower(), rest.partition("/")
         if kind not in _LIBRARIES:
             kinds = ", ".join(f"{known}://" for known in _LIBRARIES)
-            raise BadInvocation(f"{kind[:20]}:// is no address that photos are read from; these are: {kinds}.")
+            raise BadInvocation(f"photos cannot be read from {kind[:20]}:// addresses, only from: {kinds}.")
         host = _HOST.fullmatch(place)
         # A key may have a slash in it, so that the rest of the key looks like a path.
         if host is None or (host[1] is not None and kind != "sftp") or (kind == "s3" and host[3] is not None):
             raise BadInvocation(
                 f"this {kind}:// address names no {'bucket' if kind == 's3' else 'server'}, or has a password in it, "
-                "which would be seen by others; leave it out, and see docs/using.md for where it is looked for."
+                "which others would see; leave it out: docs/using.md says where credentials come from."
             )
         if "?" in path or "#" in path or ".." in path.split("/"):
             raise BadInvocation(f"this {kind}:// address has a '?', '#' or '..' in it; name the folder itself.")

@@ -100,8 +100,8 @@ def _overlap(outer: Folder, inner: Folder, known: Collection[Folder]) -> str:
         return f"{outer} and {inner} overlap: they are the same folder; name it once."
     if inner in known and outer not in known:
         return (
-            f"{outer} and {inner}, which the index has, overlap; to have the outer one in its place, name it, and "
-            "every other folder that is to stay, with `sketch-search index build`."
+            f"{outer} and {inner}, which the index has, overlap; to replace it by the outer one, name that and "
+            "every other folder to keep with `sketch-search index build`."
         )
     return f"{outer} and {inner} overlap; name only the outer one."
 

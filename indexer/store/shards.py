@@ -145,7 +145,7 @@ class ShardsFolder:
                 ours = SHARDS_FILE in names or any(name.startswith(SLICES) for name in names)
                 if not ours and names - {".lock", "progress.json"}:
                     raise BadInvocation(
-                        f"{self.path} holds files that are no index; name an empty or new folder with --index."
+                        f"{self.path} holds files that are not an index; name another folder with --index."
                     )
                 held.enter_context(hold_lock(self.path))
             yield

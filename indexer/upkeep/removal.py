@@ -139,7 +139,7 @@ def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[in
         for file in renumbered.files
     ]
     if not shown_ids(entries):
-        raise BadInvocation("no photo would be left; to have done with an index, delete its folder.")
+        raise BadInvocation("no photo would be left; to remove the index, delete its folder.")
     files = len(there) - sum(not file.gone for file in entries)
     named = tuple(_leaving(place, there, roots) for place in found)
     return RemovalPlan(named, files, len(there), renumbered, staying, entries, removals)

@@ -136,7 +136,7 @@ class DecodingProcess:
 def _unavailable(reason: str) -> DecodingUnavailable:
     return DecodingUnavailable(
         f"no process can be started that decodes pictures ({reason}); free memory, or allow more open files and "
-        "processes, and run the same again"
+        "processes, and try again"
     )
 
 

@@ -257,7 +257,7 @@ def _encoder(visual: Any, source: str) -> PretrainedVit:
         and visual.grid_size[0] == visual.grid_size[1]
     )
     if not plain:
-        raise ModelError(f"the image encoder of {source} is no plain ViT with a class token; name one such as ViT-B-32")
+        raise ModelError(f"{source} is not a plain ViT with a class token; name one such as ViT-B-32")
     first = visual.transformer.resblocks[0]
     settings = visual.preprocess_cfg
     return clip_encoder(

@@ -220,7 +220,7 @@ class TableRun:
             raise Diverged(int(diverged.read_text()))
         if not checkpoint.exists():
             if (folder / "state.safetensors").exists() and not self.resume:
-                raise ModelError(f"the training in {folder} was stopped; --resume goes on with it")
+                raise ModelError(f"the training in {folder} was stopped; --resume continues it")
             folder.mkdir(parents=True, exist_ok=True)
             run = Run(Path(recipe.title), backbone, folder, checkpoint, self.data, words=self.words)
             try:

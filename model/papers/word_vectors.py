@@ -106,7 +106,7 @@ def class_rows(
     without = [label for label, rows in found.items() if not rows]
     if without and not lacking:
         raise ModelError(
-            f"the word vectors {words.name} lack {', '.join(without)}; say by which words they go, in the recipe's "
+            f"the word vectors {words.name} lack {', '.join(without)}; name other words for them in the recipe's "
             f'table [names], such as {without[0]} = ["thing"]'
         )
     return found

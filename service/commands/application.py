@@ -33,11 +33,11 @@ _EPILOG = f"""{
         "sketch-search ~/Pictures --open      index it, serve it, open the page",
         "sketch-search --port 8080            serve what was indexed before",
         "sketch-search search cat.png --k 5   search without the page",
-        "sketch-search index add ~/More       have one more folder in the index",
+        "sketch-search index add ~/More       add a folder to the index",
     )
 }
 
-A folder named like a command is written with its path: ./search. Every setting is an environment variable, too:
+If a folder is named like a command, write its path: ./search. Every setting is an environment variable, too:
 SBIR_HOST, SBIR_PORT, SBIR_INDEX and so on."""
 
 
@@ -73,7 +73,7 @@ def _commands() -> Iterable[click.Command]:
 def application(context: click.Context, /, **given: Any) -> None:
     """Draw something, find the photos of it. FOLDERs are indexed, then served."""
     if context.invoked_subcommand == "model" and any(given.values()):
-        raise click.UsageError("model is a program of its own: write its options behind its name.")
+        raise click.UsageError("write the options of model after its name.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -130,29 +130,29 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 @click.command(epilog=examples("sketch-search search cat.png --k 10", "sketch-search search - --json < cat.png"))
 @click.argument("sketch", required=False)
 # All values are texts: they are checked like the query of an HTTP request, and refused with the same sentences.
-@option("--k N", "Results wanted, photos or kinds (20).")
+@option("--k N", "Results wanted: photos, or groups of look-alikes (20).")
 @option("--offset N", "Results to skip (0).")
 @option("--quality NAME", "fast: by vectors alone; good; or best: every photo is scored (good).")
-@option("--nprobe N", "Open so many clusters at least, or all for the exhaustive search.")
+@option("--nprobe N", "Open at least N clusters, or all for the exhaustive search.")
 @option("--method NAME", "rn, ret, fused, clip or auto (auto).")
 @option("--rerank N", "Photos that the relation network scores (96 or 192).")
 @option("--variants N", "Variants of the sketch that are encoded, 1 to 3 (3).")
 @option("--diffuse yes|no", "Photos that look alike share their scores.", _YES_NO)
 @option("--budget-ms MS", "Score no further photos after so many milliseconds.")
-@option("--view NAME", "photos; kinds: look-alikes together; or auto (photos).")
-@option("--fold yes|no", "Near duplicates, as bursts are, become one result (no).", _YES_NO)
+@option("--view NAME", "photos, groups (look-alikes together) or auto (photos).")
+@option("--fold yes|no", "Near duplicates, such as bursts, become one result (no).", _YES_NO)
 @option("--like PHOTO", "A photo that is wanted: path or id; repeatable.", multiple=True)
-@option("--unlike PHOTO", "One that is not, with its kind; repeatable.", multiple=True)
+@option("--unlike PHOTO", "A photo that is not wanted, with those like it; repeatable.", multiple=True)
 @option("--text WORD", "Find what this word names; by CLIP, any text.")
 @option("--photo", "The image is a photo: find what looks like it.", str, name="kind", flag_value="photo")
 @option("--folder PATH", "Only photos below it, as results show it; repeatable.", multiple=True)
 @option("--after DAY", "Only photos taken on 2023-01-31 or later.")
 @option("--before DAY", "Only photos taken on this day or earlier.")
 @option("--json", "Print what POST /search answers.", name="as_json")
-@option("--no-server", "Do not ask a server of this index that runs here.")
+@option("--no-server", "Do not use a server of this index.")
 @_with_settings()
 def search(settings: Settings, sketch: str | None, as_json: bool, no_server: bool, **asked: Any) -> int:
-    """Search once, by a server of the index if one runs here.
+    """Search once, through the server of the index if one runs on this machine.
 
     SKETCH is an image file or - for standard input; none is needed with --like or --text.
     """
@@ -174,8 +174,8 @@ def search(settings: Settings, sketch: str | None, as_json: bool, no_server: boo
     )
 )
 @click.argument("pictures", type=a_path, nargs=-1, metavar="[SKETCH] [PHOTO]...")
-@option("--like PHOTO", "Why they are like this photo of the index: path or id.")
-@option("--photo", "The image is a photo: why they are like it.", str, name="kind", flag_value="photo")
+@option("--like PHOTO", "Explain why they are like this photo of the index: path or id.")
+@option("--photo", "The image is a photo: explain why they are like it.", str, name="kind", flag_value="photo")
 @option("-o --output DIR", "Folder for the files.", a_path, required=True)
 @_with_settings()
 def explain(

@@ -71,7 +71,7 @@ def _raising(error: BaseException) -> int:
         (OSError(28, "No space left on device"), 2, "error: No space left on device\n"),
         (MemoryError(), 2, "error: there is not enough memory"),
         (ImportError("x.so: cannot map"), 2, "error: a library cannot be loaded (x.so: cannot map); free memory"),
-        (KeyboardInterrupt(), 130, "stopped; run the same again to go on.\n"),
+        (KeyboardInterrupt(), 130, "stopped; run the same command again to continue.\n"),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
     ],
     ids=lambda value: repr(value)[:30],

@@ -97,7 +97,7 @@ def test_a_folder_that_holds_other_things_is_not_taken_for_an_index(
 ) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
-    with pytest.raises(BadInvocation, match="holds files that are no index"):
+    with pytest.raises(BadInvocation, match="holds files that are not an index"):
         build(tmp_path / "home", Request([gallery]), matcher)
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["letter.txt"]
 

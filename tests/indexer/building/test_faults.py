@@ -63,7 +63,7 @@ def test_upkeep_on_a_full_disk_leaves_the_old_index_and_can_be_done_later(name: 
     if name == "repair":
         flip(on_disk.index / "g000002" / "centroid_ret.npy")
     work, filler = writers(on_disk)[name], fill(on_disk.index.parent)
-    with pytest.raises(IndexUnwritable, match="what was live still is"):
+    with pytest.raises(IndexUnwritable, match="The old index stays in use"):
         work()
     with on_disk.open() as opened:
         assert (opened.generation, opened.photo_count) == ("g000002", 17)

@@ -166,7 +166,7 @@ def test_a_photo_is_not_overwritten_by_the_progress_of_a_build(
     (tmp_path / "link").symlink_to(photo)
     for file in (photo, tmp_path / "link", gallery, Path(os.devnull)):
         assert main(["build", str(gallery), "--progress-file", str(file)]) == 2
-        assert f"error: {file} is there, and is no progress file; name another" in capsys.readouterr().err
+        assert f"error: {file} is there, but is not a progress file; name another" in capsys.readouterr().err
     assert photo.read_bytes() == before
     (tmp_path / "p.json").touch()
     for _ in range(2):

@@ -97,7 +97,7 @@ def test_a_folder_with_other_files_is_not_built_into(gallery: Path, tmp_path: Pa
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("all of it")
-    assert "holds files that are no index" in refused(gallery, other, "local")
+    assert "holds files that are not an index" in refused(gallery, other, "local")
     assert "is a file" in refused(gallery, other / "thesis.txt", "local")
 
 
@@ -184,7 +184,7 @@ def test_workers_that_do_not_see_the_storage_are_refused(
 
 
 def test_more_workers_than_there_is_room_for_are_refused(photos: Path, tmp_path: Path, sharded: BuildShards) -> None:
-    with pytest.raises(BadInvocation, match=r"has room for [0-9]+ workers, and not for 999"):
+    with pytest.raises(BadInvocation, match=r"has room for [0-9]+ workers, not for 999"):
         build_shards(tmp_path / "shards", Request((photos,)), Machines("auto", workers=999))
 
 

@@ -208,7 +208,7 @@ def test_a_build_writes_through_no_link_that_a_stopped_build_seems_to_have_left(
     before = {file: file.read_bytes() for file in mine.iterdir()}
     assert build(index_path, Request([gallery]), matcher).encoded == 12
     left.symlink_to(mine)
-    with pytest.raises(IndexUnwritable, match="move away what lies there"):
+    with pytest.raises(IndexUnwritable, match="move away what is there"):
         build(index_path, Request([gallery], recluster=True), matcher)
     assert {file: file.read_bytes() for file in mine.iterdir()} == before
 
@@ -218,7 +218,7 @@ def test_segments_of_another_index_are_not_deleted_through_a_link(copied: Collec
     build(mine, Request(added=[save_photos(tmp_path / "more", 2, start=50)]), copied.matcher)
     shutil.rmtree(copied.index / "segments")
     (copied.index / "segments").symlink_to(mine / "segments")
-    with pytest.raises(IndexUnwritable, match="move away what lies there"):
+    with pytest.raises(IndexUnwritable, match="move away what is there"):
         copied.update(recluster=True)
     assert verify(mine) == []
 

@@ -172,7 +172,7 @@ def test_a_root_that_is_added_changes_no_other_photo_and_leaves_the_gallery_when
     [
         ("missing", "does not exist"),
         ("file", "is not a folder"),
-        ("", "which the index has, overlap; to have the outer one in its place, name it, and every other folder"),
+        ("", "which the index has, overlap; to replace it by the outer one, name that and every other folder"),
     ],
 )
 def test_what_cannot_be_added_is_refused(name: str, match: str, built: Collection, tmp_path: Path) -> None:

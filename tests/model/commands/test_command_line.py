@@ -25,4 +25,4 @@ def test_a_name_that_is_none_is_a_sentence_with_those_there_are(capsys: pytest.C
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("error: Invalid value for '--protocol': 'zeroshot' is not one of ")
     assert all(f"'{name}'" in err for name in PROTOCOLS)
-    assert err.endswith("`sketch-search model evaluate --help` says what there is.\n")
+    assert err.endswith("`sketch-search model evaluate --help` lists what there is.\n")

@@ -139,7 +139,7 @@ def test_an_encoder_of_clip_of_another_kind_is_refused(tmp_path: Path) -> None:
     settings = json.loads((folder / "open_clip_config.json").read_text())
     settings["model_cfg"]["vision_cfg"]["pool_type"] = "avg"
     (folder / "open_clip_config.json").write_text(json.dumps(settings))
-    with pytest.raises(ModelError, match="is no plain ViT with a class token; name one such as ViT-B-32"):
+    with pytest.raises(ModelError, match="is not a plain ViT with a class token; name one such as ViT-B-32"):
         read_clip(str(folder))
 
 

@@ -113,7 +113,7 @@ def test_a_stopped_training_goes_on_if_asked(folder: Path, capsys: pytest.Captur
     (checkpoint, *_) = sorted((folder / "runs").rglob("final.safetensors"))
     checkpoint.unlink()  # as after a kill before the last file
     assert run(folder) == 2
-    assert f"the training in {checkpoint.parent} was stopped; --resume goes on with it" in capsys.readouterr().err
+    assert f"the training in {checkpoint.parent} was stopped; --resume continues it" in capsys.readouterr().err
     assert run(folder, "--resume") == 0
     assert capsys.readouterr().out == whole
 

@@ -86,8 +86,8 @@ def test_the_programs_of_indexer_and_model_are_commands(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--index", "here", "model", "info"], "write its options behind its name"),
-        (["search"], "Missing argument 'SKETCH', or --like PHOTO, or --text WORD. `sketch-search search --help` says"),
+        (["--index", "here", "model", "info"], "write the options of model after its name"),
+        (["search"], "Missing argument 'SKETCH', or --like PHOTO, or --text WORD. `sketch-search search --help` lists"),
         (["explain", "-o", "why"], "Missing argument 'SKETCH', or --like PHOTO"),
         (["explain", "--photo", "--like", "7", "-o", "why"], "with --like there is none"),
         (
