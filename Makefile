@@ -49,7 +49,7 @@ $(STAMP): $(DEMO_STAMP)
 	@$(PIP) -e '.[$(EXTRAS)]' --group dev
 	@touch $@
 
-test: $(STAMP) ## style, types, rooms and tests
+test: $(STAMP) ## style, types, imports and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -112,17 +112,17 @@ def test_every_path_and_parameter_of_the_http_api_is_documented() -> None:
                     assert re.search(rf"`{parameter['name']}\b", text), parameter["name"]
 
 
-def test_every_room_stands_in_the_table_of_rooms() -> None:
+def test_every_package_stands_in_the_list_of_packages() -> None:
     page = CHECKOUT / "docs" / "architecture.md"
-    table = read(page).partition("## The rooms")[2]
-    listed = {(page.parent / target).resolve() for target in re.findall(r"^\| \[.*?\]\((.*?)\)", table, re.MULTILINE)}
-    rooms = {
+    table = read(page).partition("## The packages")[2]
+    listed = {(page.parent / target).resolve() for target in re.findall(r"^- \[.*?\]\((.*?)\)", table, re.MULTILINE)}
+    there = {
         path
         for package in ("service", "indexer", "model")
         for path in (CHECKOUT / package).iterdir()
         if not path.name.startswith("__") and (path.suffix == ".py" or any(path.glob("*.py")) or path.name == "page")
     }
-    assert listed == rooms | {CHECKOUT / "sketch_search"}, "write the rows of docs/architecture.md"
+    assert listed == there | {CHECKOUT / "sketch_search"}, "write the list of docs/architecture.md"
 
 
 def test_every_measured_part_has_its_block_among_the_figures() -> None:
