@@ -80,9 +80,9 @@ bench: $(STAMP) ## measure the speeds in docs/speed.md and docs/scale.md anew an
 	@$(if $(QUICK),,$(BIN)/python -m tests.benchmarks.scale $(RESULTS) --page docs/scale.md)
 
 papers: $(STAMP) ## train and measure the tables of all papers, for hours, and write them into docs/research/networks.md
-	@for table in model/papers/recipes/tables/*.toml; do \
-		$(BIN)/python -m model table $$(basename $$table .toml) --resume --page docs/research/networks.md || exit; \
-	done
+	@failed=; for table in model/papers/recipes/tables/*.toml; do \
+		$(BIN)/python -m model table $$(basename $$table .toml) --resume --page docs/research/networks.md || failed=1; \
+	done; test -z "$$failed"
 
 soak: $(STAMP) ## long tests: 200 kills, 10,000 requests, swaps under load, fuzzers; writes their table to docs/speed.md
 	@rm -rf build/soak

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from model.command_line import a_path, examples, option
 from model.commands import options
+from model.errors import ModelError
 
 
 @click.command(
@@ -91,11 +93,14 @@ def table(name: str, budget: int | None, plot: Path | None, page: Path | None, a
 
     budgeted = f" --budget {budget}" if budget else ""
     shown = TableRun(budget=budget, **further).run(name, f"python -m model table {name}{budgeted}")
-    print(shown.json() if as_json else shown.markdown())
+    found = {"table": shown.table.title, "about": shown.about, "rows": shown.rows, "missing": shown.missing}
+    print(json.dumps(found) if as_json else shown.markdown())
     if page:
         write_block(page, name, shown.markdown())
     if plot:
         shown.plot(plot)
+    if failed := [f"{row}: {reason}" for row, reason in shown.missing.items() if reason]:
+        raise ModelError("; ".join(failed))
 
 
 COMMANDS = (train, words, photo_side, table)

@@ -31,10 +31,12 @@ from model.datasets.tasks import (
     Protocol,
     Task,
     hold_out,
+    of_standard_split,
     one_data_set,
     read_task,
     rows_by_label,
     some_of_each,
+    standard_split,
     subsampled,
     write_folders,
 )

@@ -133,14 +133,14 @@ def read_task(
 def _read_optional(protocol: Protocol, split: str, trained_on: str | None) -> Task:
     folder = data_folder()
     everything = read_data(folder)
-    corpus = (
-        everything.of(read_split(folder, split))
-        if split in PARTS
-        else classes_named(everything, standard_split(split)[1])
-    )
-    if protocol == "fine-grained":
-        return Task(fine_grained(Corpus(corpus.sketches, corpus.protocol().photos)), protocol)
     groups, about = {}, []
+    if split in PARTS:
+        corpus = everything.of(read_split(folder, split))
+    else:
+        corpus, sentence = of_standard_split(everything, split, "unseen")
+        about.append(sentence)
+    if protocol == "fine-grained":
+        return Task(fine_grained(Corpus(corpus.sketches, corpus.protocol().photos)), protocol, about=tuple(about))
     if split == "unseen":
         groups = {SUBSET: frozenset(WITHOUT_NAMESAKE)}
         about.append(f"{SUBSET} in ImageNet-1k: {', '.join(WITHOUT_NAMESAKE)}")
@@ -352,9 +352,48 @@ def standard_split(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return classes("seen"), classes("unseen")
 
 
+def of_standard_split(corpus: Corpus, name: str, part: Literal["seen", "unseen"]) -> tuple[Corpus, str]:
+    """Chooses the sketches of a standard split's data set, and photos of all sets, of its seen or unseen classes.
+
+    Classes without sketches or photos are left out; the sentence says which. Raises ModelError if none is left.
+    """
+    names = standard_split(name)[part == "unseen"]
+    chosen = classes_named(corpus, names).without_thumbnails()
+    source = name.partition("_")[0]
+    sketches = tuple(sketch for sketch in chosen.sketches if sketch.source == source)
+    found = Corpus(sketches, chosen.photos).of({p.label for p in sketches} & {p.label for p in chosen.photos})
+    keys = set(map(class_key, found.labels))
+    lacking = [given for given in names if class_key(given) not in keys]
+    if not found.labels:
+        raise ModelError(f"this data has no sketches of {source} with photos of the {part} classes of {name}")
+    said = f"{len(names) - len(lacking)} of the {len(names)} {part} classes of {name}"
+    return found, said + (f"; this data lacks {', '.join(lacking)}" if lacking else "")
+
+
+# Names of classes in the lists of public data sets, by ``class_key``, and the same classes in the optional data.
+_OTHER_NAMES = {
+    "bear_animal": "bear",
+    "car_sedan": "car",
+    "crocodilian": "crocodile",
+    "flower_with_stem": "flower",
+    "head_phones": "headphones",
+    "hotdog": "hot_dog",
+    "ice_cream_cone": "ice_cream",
+    "motorbike": "motorcycle",
+    "mouse_animal": "mouse",
+    "racket": "tennis_racket",
+    "revolver": "pistol",
+    "socks": "sock",
+    "tablelamp": "table_lamp",
+    "tv": "television",
+    "wineglass": "wine_glass",
+}
+
+
 def class_key(name: str) -> str:
-    """Unifies the spellings of a class name: "hot-air balloon" and "Hot_air_balloon" become "hot_air_balloon"."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    """Unifies the names of a class: "hot-air balloon" and "Hot_air_balloon" become "hot_air_balloon"."""
+    key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return _OTHER_NAMES.get(key, key)
 
 
 def classes_named(corpus: Corpus, names: Collection[str], *, exclude: bool = False) -> Corpus:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from model.datasets import Corpus
 from model.engine import Method, Tokens, unit
 from model.evaluation.figures import relevance
-from model.evaluation.scoring import encoded
 from model.matcher import Matcher
 
 # Results that count, as in the report of the two-stage system.
@@ -18,20 +17,21 @@ TOP = 100
 
 
 def search_in_two_stages(
-    matcher: Matcher, corpus: Corpus, method: Method, clusters: int, nprobe: int
+    matcher: Matcher, corpus: Corpus, tokens: tuple[Tokens, Tokens], method: Method, clusters: int, nprobe: int
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
     """Searches by every sketch with photos of its class, and measures the first TOP results.
 
     The clusters are those of k-means over [Ret]; one cluster is the exhaustive search. Photos of clusters that are not
     opened are lost, and count as such: average precision (interpolated) and precision are over min(TOP, relevant).
 
-    Returns "map_100" and "precision_100", (q,) each, and the means over queries of pairs and milliseconds of scoring on
-    this machine, with the mean square distance of photos from their centroids, whose bend by clusters is the elbow.
+    tokens: of the corpus, from ``encoded``. Returns "map_100" and "precision_100", (q,) each, and the means over
+    queries of pairs and milliseconds of scoring on this machine, with the mean square distance of photos from their
+    centroids, whose bend by clusters is the elbow.
     """
     # Imported late because it takes longer than all other imports of an evaluation.
     from sklearn.cluster import KMeans
 
-    queries, gallery = encoded(matcher, corpus)
+    queries, gallery = tokens
     kmeans = KMeans(clusters, n_init=1, random_state=0).fit(unit(gallery.ret))
     members = [np.flatnonzero(kmeans.labels_ == number) for number in range(clusters)]
     means = Tokens.cat([mean_tokens(gallery[rows]) for rows in members])

@@ -22,7 +22,7 @@ serves each of them. A checkpoint adds the sketch side.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,6 +33,7 @@ from model.engine.graphs import SECOND_PATCH
 from model.network.encoder import EncoderTrace, gather, select_tokens
 from model.network.relation import dot_product_attention
 from model.network.tokens import Tokens
+from model.network.vit import VitLayout
 
 if TYPE_CHECKING:
     from model.engine import Modality, TwoSidedConfig
@@ -52,35 +53,19 @@ BLOCK_PARAMETERS = {
 }
 
 
-@dataclass(frozen=True)
-class VitShape:
-    """The sizes of a ViT: width, blocks, heads, hidden units; side of a patch in pixels, and patches along one side."""
+def main_layout(config: TwoSidedConfig) -> VitLayout:
+    """Returns the layout of the ViT of photos and sketches."""
+    layout = _layout(config, config.encoder_width, config.heads, config.patch_size)
+    return replace(layout, clip=config.pre_norm, quick_gelu=config.quick_gelu)
 
-    width: int
-    depth: int
-    heads: int
-    hidden: int
-    patch_size: int
-    grid: int
-    norm_eps: float
-    pre_norm: bool = False
-    quick_gelu: bool = False
 
-    @staticmethod
-    def main(config: TwoSidedConfig) -> VitShape:
-        """Returns the sizes of the ViT of photos and sketches."""
-        shape = VitShape._of(config, config.encoder_width, config.heads, config.patch_size)
-        return replace(shape, pre_norm=config.pre_norm, quick_gelu=config.quick_gelu)
+def second_layout(config: TwoSidedConfig) -> VitLayout:
+    """Returns the layout of the ViT that sees photos alone."""
+    return _layout(config, config.second_width, config.second_heads, SECOND_PATCH)
 
-    @staticmethod
-    def second(config: TwoSidedConfig) -> VitShape:
-        """Returns the sizes of the ViT that sees photos alone."""
-        return VitShape._of(config, config.second_width, config.second_heads, SECOND_PATCH)
 
-    @staticmethod
-    def _of(config: TwoSidedConfig, width: int, heads: int, patch: int) -> VitShape:
-        hidden, grid = int(width * config.mlp_ratio), config.image_size // patch
-        return VitShape(width, config.depth, heads, hidden, patch, grid, config.norm_eps)
+def _layout(config: TwoSidedConfig, width: int, heads: int, patch: int) -> VitLayout:
+    return VitLayout(patch, width, config.depth, heads, int(width * config.mlp_ratio), config.norm_eps)
 
 
 class Tuning(nn.Module):
@@ -89,14 +74,14 @@ class Tuning(nn.Module):
     Each parameter of the blocks is stacked: its first dimension counts the blocks.
     """
 
-    def __init__(self, shape: VitShape) -> None:
+    def __init__(self, layout: VitLayout) -> None:
         super().__init__()
-        width = shape.width
+        width = layout.width
         self.patch_bias = nn.Parameter(torch.zeros(width))
         for name in BLOCK_PARAMETERS:
-            count = {"qkv_bias": 3 * width, "fc1_bias": shape.hidden}.get(name, width)
+            count = {"qkv_bias": 3 * width, "fc1_bias": layout.mlp_width}.get(name, width)
             start = torch.zeros if name.endswith("bias") else torch.ones
-            self.register_parameter(name, nn.Parameter(start(shape.depth, count)))
+            self.register_parameter(name, nn.Parameter(start(layout.depth, count)))
         self.norm_weight = nn.Parameter(torch.ones(width))
         self.norm_bias = nn.Parameter(torch.zeros(width))
 
@@ -114,11 +99,11 @@ class FrozenVit(nn.Module):
         pre_norm: (2, width), weight and bias of a LayerNorm before the blocks; only if the shape has one.
     """
 
-    def __init__(self, shape: VitShape) -> None:
+    def __init__(self, layout: VitLayout, image_size: int) -> None:
         super().__init__()
-        depth, width, hidden = shape.depth, shape.width, shape.hidden
-        self.heads, self.patch_size, self.norm_eps = shape.heads, shape.patch_size, shape.norm_eps
-        self.quick_gelu = shape.quick_gelu
+        depth, width, hidden = layout.depth, layout.width, layout.mlp_width
+        self.heads, self.patch_size, self.norm_eps = layout.heads, layout.patch_size, layout.norm_eps
+        self.quick_gelu = layout.quick_gelu
         self.patch_kernel: torch.Tensor
         self.class_token: torch.Tensor
         self.position: torch.Tensor
@@ -126,15 +111,15 @@ class FrozenVit(nn.Module):
         self.proj: torch.Tensor
         self.fc1: torch.Tensor
         self.fc2: torch.Tensor
-        self.register_buffer("patch_kernel", torch.zeros(width, 3, shape.patch_size, shape.patch_size))
+        self.register_buffer("patch_kernel", torch.zeros(width, 3, layout.patch_size, layout.patch_size))
         self.register_buffer("class_token", torch.zeros(width))
-        self.register_buffer("position", torch.zeros(1 + shape.grid**2, width))
+        self.register_buffer("position", torch.zeros(1 + (image_size // layout.patch_size) ** 2, width))
         self.register_buffer("qkv", torch.zeros(depth, 3 * width, width))
         self.register_buffer("proj", torch.zeros(depth, width, width))
         self.register_buffer("fc1", torch.zeros(depth, hidden, width))
         self.register_buffer("fc2", torch.zeros(depth, width, hidden))
         self.pre_norm: torch.Tensor | None
-        self.register_buffer("pre_norm", torch.zeros(2, width) if shape.pre_norm else None)
+        self.register_buffer("pre_norm", torch.zeros(2, width) if layout.clip else None)
 
     def forward(
         self,
@@ -258,12 +243,12 @@ class PhotoSide(nn.Module):
 
     def __init__(self, config: TwoSidedConfig) -> None:
         super().__init__()
-        self.vit = FrozenVit(VitShape.main(config))
-        self.tuning = Tuning(VitShape.main(config))
+        self.vit = FrozenVit(main_layout(config), config.image_size)
+        self.tuning = Tuning(main_layout(config))
         self.second_vit: FrozenVit | None = None
         if config.second_width:
-            self.second_vit = FrozenVit(VitShape.second(config))
-            self.second_tuning = Tuning(VitShape.second(config))
+            self.second_vit = FrozenVit(second_layout(config), config.image_size)
+            self.second_tuning = Tuning(second_layout(config))
         self.head = PhotoHead(config)
 
     def set_precision(self, dtype: torch.dtype) -> None:
@@ -290,7 +275,7 @@ class TwoSidedEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.photo_side = PhotoSide(config)
-        self.tuning = Tuning(VitShape.main(config))
+        self.tuning = Tuning(main_layout(config))
         self.head = SketchHead(config)
         self.position: torch.Tensor
         self.register_buffer("position", torch.zeros(1 + config.sketch_grid**2, config.encoder_width))

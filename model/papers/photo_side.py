@@ -27,10 +27,11 @@ from model.network import (
     PhotoSide,
     PretrainedVit,
     VitLayout,
-    VitShape,
+    main_layout,
     multiplies_bf16,
     read_backbone,
     read_clip,
+    second_layout,
     vit_layout,
 )
 from model.papers.pictures import prepared_pixels, sized
@@ -72,12 +73,12 @@ def make_photo_side(encoder: str, second: str | None, target: Path, device: torc
     vit = read_vit(encoder)
     fields = fields_of(vit, encoder, second is not None)
     config = from_json(TwoSidedConfig, json.dumps({**asdict(TWO_SIDED), **fields}), f"the network on {encoder}")
-    tensors = vit_tensors(vit.weights, VitShape.main(config))
+    tensors = vit_tensors(vit.weights, main_layout(config), config.image_size)
     classifier: tuple[torch.Tensor, torch.Tensor] | None = None
     notes = {"encoder": Path(encoder).name, "second": "none" if second is None else Path(second).name}
     if second is not None:
         others = read_backbone(second)
-        beside = vit_tensors(others, VitShape.second(config), "second_")
+        beside = vit_tensors(others, second_layout(config), config.image_size, "second_")
         tensors |= renormalised(beside, "second_", config.mean, config.std)
         classifier = others["head.weight"].float(), others["head.bias"].float()
     data = data_folder()
@@ -199,7 +200,9 @@ def photo_features(
     return PhotoFeatures(*(torch.cat(found) for found in zip(*parts, strict=True)))
 
 
-def vit_tensors(weights: Mapping[str, torch.Tensor], shape: VitShape, prefix: str = "") -> dict[str, torch.Tensor]:
+def vit_tensors(
+    weights: Mapping[str, torch.Tensor], layout: VitLayout, image_size: int, prefix: str = ""
+) -> dict[str, torch.Tensor]:
     """Makes the tensors of a `FrozenVit` and its `Tuning` from a ViT's weights under timm's names.
 
     Matrices may be int8 with a scale for each row, NAME.scale. prefix: "" gives "vit." and "tuning.", "second_" gives
@@ -212,32 +215,33 @@ def vit_tensors(weights: Mapping[str, torch.Tensor], shape: VitShape, prefix: st
         return value if scale is None else value * scale.float()[:, None]
 
     try:
-        blocks = range(shape.depth)
+        blocks = range(layout.depth)
         found = {
             f"{prefix}vit.{ours}": torch.stack([given(f"blocks.{block}.{name}") for block in blocks])
             for ours, name in _MATRICES.items()
         }
         for ours, name in BLOCK_PARAMETERS.items():
             scaled = ours.startswith("scale") and f"blocks.0.{name}" not in weights
-            values = [torch.ones(shape.width) if scaled else given(f"blocks.{block}.{name}") for block in blocks]
+            values = [torch.ones(layout.width) if scaled else given(f"blocks.{block}.{name}") for block in blocks]
             found[f"{prefix}tuning.{ours}"] = torch.stack(values)
-        position = resample_abs_pos_embed(given("pos_embed"), [shape.grid, shape.grid])
+        position = resample_abs_pos_embed(given("pos_embed"), [image_size // layout.patch_size] * 2)
         found |= {
             f"{prefix}vit.patch_kernel": given("patch_embed.proj.weight"),
             f"{prefix}vit.class_token": given("cls_token").flatten(),
             f"{prefix}vit.position": position[0],
             f"{prefix}tuning.patch_bias": given("patch_embed.proj.bias")
             if "patch_embed.proj.bias" in weights
-            else torch.zeros(shape.width),
+            else torch.zeros(layout.width),
             f"{prefix}tuning.norm_weight": given("norm.weight"),
             f"{prefix}tuning.norm_bias": given("norm.bias"),
         }
-        if shape.pre_norm:
+        if layout.clip:
             found[f"{prefix}vit.pre_norm"] = torch.stack([given("norm_pre.weight"), given("norm_pre.bias")])
     except (KeyError, RuntimeError) as error:
-        raise ModelError(f"these are not the weights of a ViT with {shape.depth} blocks: {error}") from error
-    if found[f"{prefix}vit.qkv"].shape != (shape.depth, 3 * shape.width, shape.width):
-        raise ModelError(f"the ViT's matrices are {tuple(found[f'{prefix}vit.qkv'].shape)}, not of width {shape.width}")
+        raise ModelError(f"these are not the weights of a ViT with {layout.depth} blocks: {error}") from error
+    if found[f"{prefix}vit.qkv"].shape != (layout.depth, 3 * layout.width, layout.width):
+        shape = tuple(found[f"{prefix}vit.qkv"].shape)
+        raise ModelError(f"the ViT's matrices are {shape}, not of width {layout.width}")
     return found
 
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from model.datasets import (
     DRAWINGS_PART,
     IMAGENET_PART,
     PACS_PART,
+    STANDARD_SPLITS,
     Corpus,
     Picture,
     cache_folder,
@@ -26,6 +27,7 @@ from model.datasets import (
     data_folder,
     drawn_from,
     hold_out,
+    of_standard_split,
     one_data_set,
     read_class_folders,
     read_data,
@@ -115,9 +117,14 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     Raises ModelError if data is missing.
     """
     if folder is not None:
-        return _of_folders(folder, recipe)
+        return _all_but_held(read_class_folders(folder), str(folder), recipe)
     data = data_folder()
     first = read_data(data)
+    if standard := [part for part in recipe.split if part in STANDARD_SPLITS]:
+        if len(recipe.split) > 1:
+            raise ModelError(f"a recipe trains on {standard[0]} alone, not on {', '.join(recipe.split)}")
+        alone = _all_but_held(of_standard_split(split_fresh(first)[0], standard[0], "seen")[0], standard[0], recipe)
+        return replace(alone, validation=alone.validation and alone.validation.protocol())
     wanted, everything = classes_of(data, recipe.split, first), first
     lines: tuple[Picture, ...] = ()
     if {"more", "ship", IMAGENET_PART, DRAWINGS_PART, PACS_PART} & set(recipe.split):
@@ -140,13 +147,13 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     return TrainingCorpora(training, _further(data, allowed, training, recipe), validation, fresh.sketches)
 
 
-def _of_folders(folder: Path, recipe: Recipe) -> TrainingCorpora:
-    corpus = read_class_folders(folder)
+def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
+    """Holds every fifth class out for validation, unless the recipe trains on "val", too."""
     held = () if "val" in recipe.split else corpus.labels[::VALIDATION_EVERY]
     trained = [label for label in corpus.labels if label not in held]
     if len(trained) < FEWEST_CLASSES:
         raise ModelError(
-            f"{folder} has too few classes to train on ({', '.join(trained) or 'none'}), beside {len(held)} for "
+            f"{name} has too few classes to train on ({', '.join(trained) or 'none'}), beside {len(held)} for "
             f"validation; at least {FEWEST_CLASSES} are needed, because a network learns by telling them apart: "
             'add class folders, or name a recipe that trains on all of them (split = ["train", "val"])'
         )

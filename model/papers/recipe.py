@@ -67,6 +67,8 @@ class Recipe(Table):
             data/more, "more" has classes with sketches alone, "imagenet1k" with photos alone, and "ship" with both.
             In data/more3, "drawings" has line drawings of many kinds, a few of each, and "pacs" sketches of animals and
             people. "unseen" and "pacs" may be trained on only with "ship": then no figure of the network is zero-shot.
+            Or one of STANDARD_SPLITS alone: the seen classes, by the sketches of its data set and the photos of all
+            sets; every fifth class is left for the calibration.
         hold_out: leaves out of training the photos that galleries of the generalised protocol show.
         data_set: the one set of sketches that is trained on, with the photos that go with it; None for all sets.
         seed: decides all random choices of a step, together with the step's number.
@@ -431,6 +433,25 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> AnyReci
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     return recipe
+
+
+# How often a training within a budget is saved, and measured on the validation classes.
+MOMENTS = 5
+
+
+def read_within_budget(path: Path, changes: Mapping[str, Any], budget: int, rate: float) -> AnyRecipe:
+    """Reads a recipe with as many steps as a budget of pictures has, and its learning rates times ``rate``.
+
+    A budget of 0 has one step that learns nothing.
+    """
+    recipe = read_recipe(path, changes)
+    steps = max(1, budget // recipe.pictures)
+    often, factor = max(1, steps // MOMENTS), rate if budget else 0.0
+    values = dataclasses.asdict(recipe.optimiser)
+    optimiser = {name: value * factor for name, value in values.items() if name.endswith("rate")}
+    optimiser["warmup"] = min(recipe.optimiser.warmup, often)
+    given = {"steps": steps, "evaluate_every": often, "save_every": often, "optimiser": optimiser}
+    return read_recipe(path, merged(changes, given))
 
 
 def recipe_file(path: Path) -> Path:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.datasets import Corpus, cache_folder, data_folder, read_split
+from model.datasets import STANDARD_SPLITS, Corpus, cache_folder, data_folder, read_split, standard_split
 from model.errors import ModelError
 from model.network import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from, read_backbone
 from model.papers.pictures import TrainingSet, class_batch, class_tokens, kept_tensors, sized, training_set
@@ -312,7 +312,10 @@ def anchor_trainer(
         notes["words"] = vectors.name
         neighbours = recipe.anchoring.neighbours if recipe.anchoring.randomised else 0
         # The training may not know the names of these classes.
-        unseen = read_split(data_folder(), "unseen") if run.data is None else ()
+        unseen: Sequence[str] = ()
+        if run.data is None:
+            part = recipe.split[0]
+            unseen = standard_split(part)[1] if part in STANDARD_SPLITS else read_split(data_folder(), "unseen")
         kept_out = (*validation.labels, *unseen)
         anchors["word"] = word_anchors(vectors, training.labels, recipe.names, neighbours=neighbours, kept_out=kept_out)
     if "visual" in recipe.config.anchors or recipe.photos:

@@ -6,16 +6,16 @@ that a table that was stopped, and another table with the same row, take what is
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
+import os
 import platform
 import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -23,23 +23,21 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 import weights
 from model.checkpoint import load_network
 from model.datasets import Protocol, data_folder, read_task
-from model.engine import file_sha256, read_metadata
+from model.engine import Tokens, file_sha256, read_metadata
 from model.errors import ModelError
-from model.evaluation import ALL, TITLES, bootstrap, costs_of, measure, search_in_two_stages, task_matrices
+from model.evaluation import ALL, TITLES, bootstrap, costs_of, encoded, measure, search_in_two_stages, task_matrices
 from model.matcher import load
-from model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_recipe
+from model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_within_budget
 from model.papers.runs import Diverged, Run
 from model.papers.trainings import TRAININGS
 
 TABLES = RECIPES / "tables"
 PHOTO_SIDE = Path(weights.__file__).with_name("photo-side.safetensors")
-# How often a training is saved, and measured on the validation classes.
-MOMENTS = 5
 Kind = TypeVar("Kind")
 
 
@@ -57,80 +55,39 @@ class Measure(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Table):
-    """A row of a table.
-
-    Attributes:
-        name: its title. recipe: its training; ``set`` overrides keys of it, ``measure`` those of the table.
-        backbone: what it starts from: a file of the data folder, or "photo-side" for the default's.
-        budget: pictures that its training sees; None for the table's, 0 for a network that is not trained.
-        rates: factors of the recipe's learning rates; the one that ends best on the validation classes is measured.
-        seeds: of the trainings; their figures are averaged query by query.
-        method: of scoring; None for the network's best one.
-    """
+    """A row of a table. ``set`` overrides keys of its recipe, ``measure`` those of the table."""
 
     name: str
     recipe: str
-    backbone: str = "vit_tiny_patch16_224.safetensors"
+    backbone: str = "vit_tiny_patch16_224.safetensors"  # of the data folder; or "photo-side", the default's
     set: dict[str, Any] = field(default_factory=dict)
     measure: dict[str, Any] = field(default_factory=dict)
-    budget: int | None = None
-    rates: tuple[float, ...] = (1.0,)
-    seeds: tuple[int, ...] = (0,)
-    method: Literal["rn", "ret", "fused"] | None = None
+    budget: int | None = None  # pictures that its training sees; None for the table's; 0 leaves it untrained
+    rates: tuple[float, ...] = (1.0,)  # factors of its learning rates; the best on validation classes is measured
+    seeds: tuple[int, ...] = (0,)  # their figures are averaged query by query
+    method: Literal["rn", "ret", "fused"] | None = None  # of scoring; None for the network's best
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTable(Table):
-    """A table of a paper.
-
-    Attributes:
-        title: what it shows. row: its rows; those with as many queries and photos as the first are compared with it.
-        budget: pictures that each training sees. set: overrides keys of every recipe. measure: fields of ``Measure``.
-        columns: names of figures. costs: whether parameters and multiply-adds are counted.
-        plot: "rows" for the first figure of each row, "curve" for validation figures by pictures seen.
-    """
+    """A table of a paper. Each row is compared with the first one that has the same queries and photos."""
 
     title: str
     row: tuple[Row, ...]
-    budget: int = 8000
+    budget: int = 2000
     set: dict[str, Any] = field(default_factory=dict)
     measure: dict[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ("map_all", "precision_100")
-    costs: bool = False
-    plot: Literal["rows", "curve"] = "rows"
-
-
-@dataclass(frozen=True)
-class Figures:
-    """The figures of a trained network: of each query by name, (q,), and what it costs by title."""
-
-    method: str
-    queries: int
-    photos: int
-    per_query: Mapping[str, Sequence[float]]
-    costs: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Result:
-    """A row that was run. seen: pictures. validation: its mAP@all at each rate, None if diverged. log: of the best."""
-
-    row: Row
-    seen: int
-    validation: Mapping[float, float | None]
-    log: Path
-    figures: Figures
+    costs: bool = False  # whether parameters and multiply-adds are counted
+    plot: Literal["rows", "curve"] = "rows"  # figures of the rows, or validation figures by pictures seen
 
 
 def read_table(name: str) -> PaperTable:
-    """Reads a table by its name. Raises ModelError, with the known names, if there is none, or it cannot be used."""
+    """Reads a table by its name. Raises ModelError, with the known names, if there is none."""
     known = sorted(path.stem for path in TABLES.glob("*.toml"))
     if name not in known:
         raise ModelError(f"there is no table {name}; name one of {', '.join(known)}")
-    try:
-        return _typed(PaperTable, tomllib.loads((TABLES / f"{name}.toml").read_text(encoding="utf-8")))
-    except (ValidationError, ValueError) as error:
-        raise ModelError(f"the table {name} cannot be read: {error}") from error
+    return _typed(PaperTable, tomllib.loads((TABLES / f"{name}.toml").read_text(encoding="utf-8")))
 
 
 def _typed(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
@@ -139,86 +96,77 @@ def _typed(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
 
 @dataclass(frozen=True)
 class TableRun:
-    """The options of ``python -m model table``, which ``run`` a table.
+    """The options of ``python -m model table``, and the tokens that its rows share."""
 
-    Attributes:
-        data: class folders; None for the data that SKETCH_SEARCH_DATA names. words: a file of word vectors.
-        backbone: the ViT to start from, a file or a timm tag; None for that of the data folder.
-        budget: pictures that each training sees; None for the table's. rows: names of rows; empty for all.
-        folder: keeps all trainings. resume: whether trainings that were stopped go on.
-    """
-
-    data: Path | None = None
-    words: Path | None = None
-    backbone: str | None = None
-    budget: int | None = None
-    rows: tuple[str, ...] = ()
-    folder: Path = Path("runs/tables")
-    resume: bool = False
+    data: Path | None = None  # class folders; None for the data that SKETCH_SEARCH_DATA names
+    words: Path | None = None  # a file of word vectors
+    backbone: str | None = None  # the ViT to start from, a file or a timm tag; None for that of the data folder
+    budget: int | None = None  # pictures that each training sees; None for the table's
+    rows: tuple[str, ...] = ()  # names; empty for all
+    folder: Path = Path("runs/tables")  # keeps all trainings
+    resume: bool = False  # whether trainings that were stopped go on
+    tokens: dict[str, tuple[Tokens, Tokens]] = field(default_factory=dict)
 
     def run(self, name: str, command: str) -> Shown:
         """Trains and measures the rows of a table; ``command`` is what is written below it.
 
-        Raises ModelError for an unknown table or row, for data that is missing, for a training that was stopped and is
-        not to go on, and for a row that diverges at all its rates.
+        Raises ModelError for an unknown table or row, and if no row can be run.
         """
         table = read_table(name)
         known = [row.name for row in table.row]
         if unknown := sorted(set(self.rows) - set(known)):
             raise ModelError(f"{name} has no row {unknown[0]}; its rows are {', '.join(known)}")
-        rows = [row for row in table.row if not self.rows or row.name in self.rows]
-        results = [self._row(table, row) for row in rows]
+        rows: list[dict[str, Any]] = []
+        missing = {row: "" for row in known if self.rows and row not in self.rows}
+        for row in table.row:
+            if row.name not in missing:
+                try:
+                    rows.append(self._row(table, row))
+                except ModelError as error:
+                    missing[row.name] = str(error)
+        if not rows:
+            raise ModelError(next(filter(None, missing.values())))
         cpus = Path("/proc/cpuinfo")
         names = re.findall(r"^model name\s*: (.+)$", cpus.read_text() if cpus.exists() else "", re.MULTILINE)
-        machine = f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
-        seeds = ", ".join(str(seed) for seed in sorted({seed for row in rows for seed in row.seeds}))
-        about = f"Budget {self.budget or table.budget:,} pictures, seeds {seeds}; {machine}"
-        about += f", {datetime.now(UTC).date().isoformat()}; `{command}`."
-        return Shown(table, results, [row.name for row in table.row if row not in rows], about)
+        seeds = ", ".join(str(seed) for seed in sorted({seed for row in table.row for seed in row.seeds}))
+        about = f"Budget {self.budget or table.budget:,} pictures, seeds {seeds}; {[*names, platform.machine()][0]}, "
+        about += f"{torch.get_num_threads()} threads, {datetime.now(UTC).date().isoformat()}; `{command}`."
+        return Shown(table, [_with_intervals(row, rows) for row in rows], missing, about)
 
-    def _row(self, table: PaperTable, row: Row) -> Result:
+    def _row(self, table: PaperTable, row: Row) -> dict[str, Any]:
         """Trains a row at each of its rates, and measures the one that ends best on the validation classes."""
-        validation: dict[float, float | None] = {}
-        for rate in row.rates:
-            try:
-                validation[rate] = self._trained(row, self._recipe(table, row, rate, row.seeds[0]))[1]
-            except Diverged as error:
-                print(f"{row.name} at {rate:g} times its rates: {error}", file=sys.stderr)
-                validation[rate] = None
-        best, figure = max(validation.items(), key=lambda ended: -1 if ended[1] is None else ended[1])
-        if figure is None:
-            raise ModelError(f"{row.name} diverged at every rate of the table; lower them")
-        recipes = [self._recipe(table, row, best, seed) for seed in row.seeds]
-        folders = [self._trained(row, recipe)[0] for recipe in recipes]
-        found = [self._measured(table, row, folder) for folder in folders]
-        mean = {name: np.mean([one.per_query[name] for one in found], axis=0).tolist() for name in table.columns}
-        seen = 0 if row.budget == 0 else recipes[0].steps * recipes[0].pictures
-        return Result(row, seen, validation, folders[0] / "log.jsonl", dataclasses.replace(found[0], per_query=mean))
-
-    def _recipe(self, table: PaperTable, row: Row, rate: float, seed: int) -> AnyRecipe:
-        """Reads the recipe of a row, with as many steps as the budget has, and its learning rates times ``rate``."""
-        changes = merged(table.set, row.set) | {"seed": seed}
-        recipe = read_recipe(Path(row.recipe), changes)
         budget = (self.budget or table.budget) if row.budget is None else row.budget
-        steps = max(1, budget // recipe.pictures)
-        often, factor = max(1, steps // MOMENTS), rate if budget else 0.0
-        values = dataclasses.asdict(recipe.optimiser)
-        optimiser = {name: value * factor for name, value in values.items() if name.endswith("rate")}
-        optimiser["warmup"] = min(recipe.optimiser.warmup, often)
-        given = {"steps": steps, "evaluate_every": often, "save_every": often, "optimiser": optimiser}
-        return read_recipe(Path(row.recipe), merged(changes, given))
 
-    def _trained(self, row: Row, recipe: AnyRecipe) -> tuple[Path, float]:
-        """Trains, unless it was trained before; returns the folder, and the best mAP@all on the validation classes."""
+        def trained(rate: float, seed: int) -> tuple[AnyRecipe, Path, float | None]:
+            recipe = read_within_budget(Path(row.recipe), merged(table.set, row.set) | {"seed": seed}, budget, rate)
+            return recipe, *self._trained(row, recipe)
+
+        ended = {rate: trained(rate, row.seeds[0])[2] for rate in row.rates}
+        best = max(row.rates, key=lambda rate: ended[rate] or -1)
+        runs = [trained(best, seed) for seed in row.seeds]
+        if any(figure is None for *_, figure in runs):
+            raise ModelError("it diverged at every rate of the table; lower them")
+        found = [self._measured(table, row, folder) for _, folder, _ in runs]
+        mean = {name: np.mean([one["per_query"][name] for one in found], axis=0) for name in table.columns}
+        recipe, folder, _ = runs[0]
+        log = list(map(json.loads, (folder / "log.jsonl").read_text().splitlines()))
+        curve = [(e["step"], [value for name, value in e.items() if name.startswith("val_")]) for e in log]
+        return found[0] | {
+            "network": row.name,
+            "pictures": recipe.steps * recipe.pictures if budget else 0,
+            "validation": {f"{rate:g}": figure for rate, figure in ended.items()},
+            "curve": [(step * recipe.pictures, max(values)) for step, values in curve if values],
+            "per_query": mean,
+        }
+
+    def _trained(self, row: Row, recipe: AnyRecipe) -> tuple[Path, float | None]:
+        """Trains, unless it was trained before; returns the folder, and the mAP@all on validation, None if diverged."""
         backbone = self.backbone or str(data_folder() / "data" / row.backbone)
         backbone = str(PHOTO_SIDE) if row.backbone == "photo-side" else backbone
         start = file_sha256(Path(backbone)) if Path(backbone).is_file() else backbone
-        key = hashlib.sha256(f"{recipe!r} {start} {self._data_key} {self.words}".encode()).hexdigest()
-        folder = self.folder / key[:16]
+        folder = self.folder / _key(recipe, start, self._files, self.words)
         diverged, checkpoint = folder / "diverged", folder / "final.safetensors"
-        if diverged.exists():
-            raise Diverged(int(diverged.read_text()))
-        if not checkpoint.exists():
+        if not diverged.exists() and not checkpoint.exists():
             if (folder / "state.safetensors").exists() and not self.resume:
                 raise ModelError(f"the training in {folder} was stopped; --resume continues it")
             folder.mkdir(parents=True, exist_ok=True)
@@ -227,94 +175,96 @@ class TableRun:
                 with redirect_stdout(sys.stderr):
                     TRAININGS[type(recipe)](recipe, run)
             except Diverged as error:
-                diverged.write_text(str(error.step))
-                raise
+                _write(diverged, str(error))
+        if diverged.exists():
+            print(f"{row.name}: {diverged.read_text()}", file=sys.stderr)
+            return folder, None
         figures = json.loads(read_metadata(checkpoint)["validation"])
         return folder, max(float(value) for name, value in figures.items() if name in ("rn", "ret", "fused"))
 
     @cached_property
-    def _data_key(self) -> str:
-        """A digest of the names and sizes of all files of the data."""
+    def _files(self) -> list[tuple[str, int]]:
         root = self.data or data_folder() / "data"
-        files = sorted((str(path.relative_to(root)), path.stat().st_size) for path in root.rglob("*") if path.is_file())
-        return hashlib.sha256(repr(files).encode()).hexdigest()
+        return sorted((str(path.relative_to(root)), path.stat().st_size) for path in root.rglob("*") if path.is_file())
 
-    def _measured(self, table: PaperTable, row: Row, folder: Path) -> Figures:
+    def _measured(self, table: PaperTable, row: Row, folder: Path) -> dict[str, Any]:
         """Measures a trained network once, and keeps what was found beside it."""
         where = _typed(Measure, merged(table.measure, row.measure))
-        key = hashlib.sha256(f"{where} {row.method} {table.columns} {table.costs}".encode()).hexdigest()
-        kept = folder / f"figures-{key[:16]}.json"
-        if kept.exists():
-            return _typed(Figures, json.loads(kept.read_text()))
-        split = None if self.data else where.split
-        task = read_task(where.protocol, split, where.trained_on, self.data).subsampled(*where.every)
-        matcher = load(folder / "final.safetensors", variants=1)
-        method = "ret" if task.protocol == "within" else row.method or matcher.best_method
-        costs = costs_of(load_network(folder / "final.safetensors")) if table.costs else {}
-        if where.clusters:
-            per_query, more = search_in_two_stages(matcher, task.corpus, method, where.clusters, where.nprobe)
-        else:
-            evaluation = measure(task, task_matrices(matcher, task, [method]))
-            per_query, more = evaluation.per_query[method], {}
-            if task.protocol == "within":
-                groups, first = evaluation.figures[method], table.columns[0]
-                more = {f"{TITLES[first]}: {name}": of_group[first] for name, of_group in groups.items() if name != ALL}
-        if lacking := set(table.columns) - set(per_query):
-            raise ModelError(f"{task.protocol} has no figure {', '.join(sorted(lacking))}, but {', '.join(per_query)}")
-        columns = {name: np.round(per_query[name], 6).tolist() for name in table.columns}
-        queries = len(columns[table.columns[0]])
-        found = Figures(method, queries, len(task.corpus.photos), columns, costs | more)
-        kept.write_text(json.dumps(dataclasses.asdict(found)))
-        return found
+        named = repr(replace(where, clusters=0, nprobe=1))
+        kept = folder / f"figures-{_key(where, row.method, table.columns, table.costs)}.json"
+        if not kept.exists():
+            task = read_task(where.protocol, None if self.data else where.split, where.trained_on, self.data)
+            task = task.subsampled(*where.every)
+            matcher = load(folder / "final.safetensors", variants=1)
+            method = "ret" if task.protocol == "within" else row.method or matcher.best_method
+            costs = costs_of(load_network(folder / "final.safetensors")) if table.costs else {}
+            if where.clusters:
+                # Rows that differ in clusters and nprobe alone share their tokens, which take longest.
+                key = f"{folder} {named}"
+                tokens = self.tokens[key] = self.tokens.get(key) or encoded(matcher, task.corpus)
+                figures, more = search_in_two_stages(matcher, task.corpus, tokens, method, where.clusters, where.nprobe)
+                costs |= more
+            else:
+                evaluation = measure(task, task_matrices(matcher, task, [method]))
+                figures, first = evaluation.per_query[method], table.columns[0]
+                for group, means in evaluation.figures[method].items() if task.protocol == "within" else ():
+                    costs |= {f"{TITLES[first]}: {group}": means[first]} if group != ALL else {}
+            if lacking := sorted(set(table.columns) - set(figures)):
+                raise ModelError(f"{task.protocol} has no figure {', '.join(lacking)}, but {', '.join(figures)}")
+            per_query = {name: np.round(figures[name], 6).tolist() for name in table.columns}
+            counts = {"queries": len(per_query[table.columns[0]]), "photos": len(task.corpus.photos)}
+            # A table has no groups of queries.
+            about = [sentence for sentence in task.about if not sentence.startswith(tuple(task.groups))]
+            found = {
+                "ranks by": method,
+                **counts,
+                "task": named,
+                "per_query": per_query,
+                "costs": costs,
+                "about": about,
+            }
+            _write(kept, json.dumps(found | {"about": about}))
+        read: dict[str, Any] = json.loads(kept.read_text())
+        return read
+
+
+def _with_intervals(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Replaces a row's figures by 95% intervals over queries, and compares it with the first row of the same task."""
+    first = next(one for one in rows if one["task"] == row["task"])
+    values, base = (np.stack(list(one["per_query"].values()), axis=1) for one in (row, first))
+    figures = dict(zip(row["per_query"], map(asdict, bootstrap(values)), strict=True))
+    less = asdict(bootstrap(values[:, :1] - base[:, :1])[0])
+    return {name: row[name] for name in row if name != "per_query"} | {"figures": figures, "difference": less}
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A table that was run. missing: names of rows that were not asked for. about: below the table."""
+    """A table that was run. missing: names of other rows, with the reason if they were to be run."""
 
     table: PaperTable
-    results: Sequence[Result]
-    missing: Sequence[str]
+    rows: Sequence[Mapping[str, Any]]
+    missing: Mapping[str, str]
     about: str
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Returns each row's values by column, with 95% intervals over queries; see ``bootstrap``."""
-        first, found = self.results[0].figures, []
-        base = np.array(first.per_query[self.table.columns[0]])
-        for one in self.results:
-            own, values = one.figures, np.array(list(one.figures.per_query.values())).T
-            alike = (own.queries, own.photos) == (first.queries, first.photos)
-            found.append(
-                {"network": one.row.name, "ranks by": own.method, "pictures": one.seen}
-                | {"queries": own.queries, "photos": own.photos}
-                | {"validation": {f"{rate:g}": value for rate, value in one.validation.items()}}
-                | {"figures": dict(zip(own.per_query, map(dataclasses.asdict, bootstrap(values)), strict=True))}
-                | {"difference": dataclasses.asdict(bootstrap(values[:, :1] - base[:, None])[0]) if alike else None}
-                | {"costs": own.costs}
-            )
-        return found
-
     def markdown(self) -> str:
-        """Writes the table, and below it where, when and by which command it was made."""
-        titles = [TITLES[name] for name in self.table.columns]
-        fixed = ["network", "ranks by", "pictures", "queries", "photos"]
-        head = [*fixed, "validation by factor of the rates", *titles, f"{titles[0]} less the first row"]
-        lines = [[*head, *self.results[0].figures.costs]]
-        lines.append(["---"] * len(lines[0]))
-        for row in self.rows():
-            ended = ", ".join(f"{k}: {'diverged' if v is None else f'{v:.3f}'}" for k, v in row["validation"].items())
-            figures = [_interval(figure) for figure in row["figures"].values()]
-            less = _interval(row["difference"], "+.3f") if row["difference"] else ""
-            counts = [f"{value:,.3f}" if value else "" for value in row["costs"].values()]
-            first = [row[name] if isinstance(row[name], str) else f"{row[name]:,}" for name in fixed]
-            lines.append([*first, ended, *figures, less, *counts])
-        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        lacking = [f"Not run: {', '.join(self.missing)}."] if self.missing else []
-        return "\n\n".join([f"{self.table.title}; 95% intervals over queries.", body, *lacking, self.about])
-
-    def json(self) -> str:
-        found = {"table": self.table.title, "about": self.about, "rows": self.rows(), "missing": list(self.missing)}
-        return json.dumps(found)
+        """Writes the table, and below it what is missing, and where, when and by which command it was made."""
+        titles, lines = [TITLES[name] for name in self.table.columns], []
+        for row in self.rows:
+            ended = (f"{k}: {'diverged' if v is None else f'{v:.3f}'}" for k, v in row["validation"].items())
+            lines.append(
+                {"network": row["network"], "ranks by": row["ranks by"]}
+                | {name: f"{row[name]:,}" for name in ("pictures", "queries", "photos")}
+                | {"validation by factor of the rates": ", ".join(ended)}
+                | dict(zip(titles, map(_interval, row["figures"].values()), strict=True))
+                | {f"{titles[0]} less the first row": _interval(row["difference"], "+.3f")}
+                | {title: f"{value:,.3f}" if value else "" for title, value in row["costs"].items()}
+            )
+        cells = [list(lines[0]), ["---"] * len(lines[0]), *(list(line.values()) for line in lines)]
+        body = "\n".join(f"| {' | '.join(line)} |" for line in cells)
+        said = dict.fromkeys(sentence[0].upper() + sentence[1:] for row in self.rows for sentence in row["about"])
+        notes = [*said, *(f"Not run: {name}{why and f' ({why})'}" for name, why in self.missing.items())]
+        parts = [f"{self.table.title}; 95% intervals over queries.", body, "\n".join(f"- {note}." for note in notes)]
+        return "\n\n".join(filter(None, [*parts, self.about]))
 
     def plot(self, target: Path) -> None:
         """Draws the figure of the table to a file. Raises ModelError without matplotlib."""
@@ -322,20 +272,15 @@ class Shown:
             from matplotlib.figure import Figure
         except ImportError as error:
             raise ModelError("plots need matplotlib: pip install matplotlib; the table needs none") from error
-        figure = Figure(figsize=(8, 5), layout="constrained")
+        figure, curve, title = Figure(layout="constrained"), self.table.plot == "curve", self.table.columns[0]
         axes = figure.subplots()
-        for place, (one, row) in enumerate(zip(self.results, self.rows(), strict=True)):
-            if self.table.plot == "curve":
-                log = [json.loads(line) for line in one.log.read_text().splitlines()]
-                best = {e["step"]: [value for name, value in e.items() if name.startswith("val_")] for e in log}
-                points = [(step * one.seen / len(log), max(values)) for step, values in best.items() if values]
-                axes.plot(*zip(*points, strict=True), marker=".", label=one.row.name)
+        for place, row in enumerate(self.rows):
+            if curve:
+                axes.plot(*zip(*row["curve"], strict=True), marker=".", label=row["network"])
             else:
-                first = row["figures"][self.table.columns[0]]
-                spread = [[first["value"] - first["low"]], [first["high"] - first["value"]]]
-                axes.errorbar(first["value"], place, xerr=spread, fmt="o", label=one.row.name)
-        curve = self.table.plot == "curve"
-        axes.set(xlabel="pictures seen" if curve else TITLES[self.table.columns[0]])
+                value, low, high = row["figures"][title].values()
+                axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", label=row["network"])
+        axes.set(xlabel="pictures seen" if curve else TITLES[title])
         axes.set(ylabel="mAP@all on validation classes" if curve else "rows, the last on top")
         axes.legend()
         figure.savefig(target)
@@ -352,4 +297,15 @@ def write_block(page: Path, name: str, text: str) -> None:
     _, last, after = rest.partition(end)
     if not mark or not last:
         raise ModelError(f"{page} needs one {begin.strip()} and, after it, one {end}")
-    page.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")
+    _write(page, f"{before}{begin}{text}\n{end}{after}")
+
+
+def _key(*determining: object) -> str:
+    return hashlib.sha256(repr(determining).encode()).hexdigest()[:16]
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a file atomically."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -30,6 +30,7 @@ from model.datasets.tasks import (
     fine_grained,
     generalised,
     hold_out,
+    of_standard_split,
     one_data_set,
     read_task,
     standard_split,
@@ -276,6 +277,22 @@ def test_a_standard_split_has_as_many_classes_as_its_name_says(name: str) -> Non
 def test_across_data_sets_as_many_classes_are_left_as_published(trained: str, tested: str, count: int) -> None:
     sketches = tuple(Picture(Path(f"{label}.png"), label, "a") for label in standard_split(tested)[1])
     assert len(classes_named(Corpus(sketches, ()), standard_split(trained)[0], exclude=True).labels) == count
+
+
+def test_a_standard_split_has_the_sketches_of_its_data_set_and_says_what_is_missing() -> None:
+    corpus = Corpus(
+        pictures("sketch", "sketchy", "swan", "1.png")
+        + pictures("sketch", "tuberlin", "cup", "1.png")
+        + pictures("sketch", "sketchy", "tennis_racket", "1.png"),
+        photos("caltech101", "swan", 2) + photos("sketchy", "cup", 1) + photos("sketchy", "tennis_racket", 1),
+    )
+    found, said = of_standard_split(corpus, "sketchy_100_25", "unseen")
+    assert found == corpus.of(["swan"])
+    assert said.startswith("1 of the 25 unseen classes of sketchy_100_25; this data lacks cup, harp, squirrel")
+    seen, _ = of_standard_split(corpus, "sketchy_100_25", "seen")
+    assert seen.labels == ("tennis_racket",), "which the list calls a racket"
+    with pytest.raises(ModelError, match="no sketches of quickdraw with photos of the seen classes"):
+        of_standard_split(corpus, "quickdraw_80_30", "seen")
 
 
 def test_classes_are_found_in_any_spelling() -> None:

@@ -18,7 +18,7 @@ from model.engine import TWO_SIDED, Calibration, TwoSidedConfig, from_json
 from model.errors import ModelError
 from model.images import open_image
 from model.matcher import load
-from model.network import Network, PretrainedVit, TwoSidedEncoder, VitLayout, VitShape
+from model.network import Network, PretrainedVit, TwoSidedEncoder, VitLayout, main_layout
 from model.papers import photo_side
 from model.papers.photo_side import fields_of, layout_of, read_vit, vit_tensors
 from tests.archives import pack
@@ -61,7 +61,7 @@ def test_tokens_are_those_of_the_vit(layout: VitLayout) -> None:
     network = Network(config, Calibration())
     assert isinstance(network.encoder, TwoSidedEncoder)
     side = network.encoder.photo_side
-    side.load_state_dict(vit_tensors(weights, VitShape.main(config)), strict=False)
+    side.load_state_dict(vit_tensors(weights, main_layout(config), config.image_size), strict=False)
     vit = layout.build(224).eval()
     vit.load_state_dict(weights)
     images = torch.randn(2, 3, 224, 224)

@@ -153,6 +153,30 @@ def test_a_training_on_folders_leaves_out_every_fifth_class_or_none_and_what_its
     assert not training_corpora(tmp_path, dataclasses.replace(PLAIN, data_set="tuberlin")).training.sketches
 
 
+def test_a_training_on_a_standard_split_sees_its_seen_classes_and_validates_on_a_fifth_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, labels = "sketchy_100_25", ("ant", "ape", "apple", "bat", "bee", "bench", "swan")
+    pictures = {
+        f"sketchy/{half}/{label}/{seed:03}.png": encoded(make("star", 32, seed))
+        for label in labels
+        for half, make in (("sketch", drawing), ("photo", photo))
+        for seed in range(12)
+    }
+    pictures |= {f"tuberlin/sketch/{label}/1.png": pictures["sketchy/sketch/ant/000.png"] for label in labels}
+    pack(tmp_path / "data" / "sketchy.tar.gz", pictures)
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
+    found = training_corpora(None, dataclasses.replace(PLAIN, split=(split,)))
+    assert found.validation is not None
+    assert found.training.labels == ("ape", "apple", "bat", "bee")
+    assert found.validation.labels == ("ant", "bench")
+    assert {p.source for p in found.training.sketches} == {"sketchy"}
+    assert len(found.validation.of(["ant"]).sketches) == 10, "as in the protocols"
+    assert split_fresh(found.training)[1] == Corpus((), ())
+    with pytest.raises(ModelError, match="trains on sketchy_100_25 alone"):
+        training_corpora(None, dataclasses.replace(PLAIN, split=(split, "thin")))
+
+
 def test_the_prior_of_a_network_stands_on_the_sketches_of_its_training() -> None:
     pictures = training_corpora(None, WIDE)
     network = with_prior(tiny_network(), pictures.training, pictures.further, 1.5, 8.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from safetensors.torch import save_file
 
 from model.commands import main
 from model.papers import tables
-from model.papers.recipe import merged, read_recipe
+from model.papers.recipe import merged, read_within_budget
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
+from tests.pictures import SHAPES
 
 RECIPE = f"""\
 preset = "zse-ti16"
@@ -122,8 +124,20 @@ def test_a_rate_that_diverges_leaves_the_other_rates(folder: Path, capsys: pytes
     write_table(folder, TABLE, rate=1e30)
     assert run(folder) == 0
     found = capsys.readouterr()
-    assert "trained at 1e+30 times its rates: training diverged" in found.err
+    assert "trained: training diverged at step" in found.err
     assert "1e+30: diverged" in found.out
+
+
+def test_a_row_that_cannot_be_run_leaves_the_other_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(folder, TABLE.replace("1.0, RATE", "RATE"), rate=1e30)
+    page = folder / "page.md"
+    page.write_text("<!-- begin: table two -->\n<!-- end: table two -->\n")
+    assert run(folder, "--page", page) == 2
+    found = capsys.readouterr()
+    reason = "it diverged at every rate of the table; lower them"
+    assert f"trained: {reason}" in found.err
+    assert "| not trained | ret | 0 |" in found.out
+    assert f"- Not run: trained ({reason})." in page.read_text()
 
 
 @pytest.mark.parametrize(
@@ -144,6 +158,10 @@ def test_what_the_data_lacks_is_said(folder: Path, capsys: pytest.CaptureFixture
     write_table(folder, TABLE.replace("budget = 24", 'budget = 24\nmeasure = { protocol = "fine-grained" }'))
     assert run(folder) == 2
     assert "no sketch is named after a photo" in capsys.readouterr().err
+    write_table(folder, TABLE)
+    shutil.rmtree(folder / "data" / "photo" / SHAPES[3])
+    assert run(folder) == 2
+    assert f"there are no photos of {SHAPES[3]}" in capsys.readouterr().err
 
 
 def test_without_matplotlib_the_table_is_printed_and_the_plot_is_not(
@@ -160,6 +178,6 @@ def test_without_matplotlib_the_table_is_printed_and_the_plot_is_not(
 def test_every_table_has_usable_recipes(path: Path) -> None:
     table = tables.read_table(path.stem)
     for row in table.row:
-        recipe = read_recipe(Path(row.recipe), merged(table.set, row.set))
-        assert recipe.pictures > 1
+        recipe = read_within_budget(Path(row.recipe), merged(table.set, row.set), table.budget, 1.0)
+        assert 1000 < recipe.steps * recipe.pictures <= 2000
         tables.Measure(**merged(table.measure, row.measure))

@@ -24,7 +24,7 @@ from model.engine import TWO_SIDED, Calibration, TwoSidedConfig, from_json
 from model.errors import ModelError
 from model.evaluation import encode_pictures, trained_matcher
 from model.matcher import load
-from model.network import Network, PhotoSide, TwoSidedEncoder, VitShape
+from model.network import Network, PhotoSide, TwoSidedEncoder, VitLayout, main_layout, second_layout
 from model.papers import read_recipe
 from model.papers.photo_side import PhotoFeatures, fit_head, renormalised, vit_tensors
 from model.papers.pictures import balanced, training_corpora, training_set
@@ -154,18 +154,18 @@ def test_a_start_on_another_photo_side_is_refused(work: Path, capsys: pytest.Cap
     assert "was trained against another photo side" in capsys.readouterr().err
 
 
-def timm_vit(shape: VitShape, scaled: bool) -> Any:
-    """A ViT of timm of this shape with random weights; scaled: with LayerScale."""
+def timm_vit(layout: VitLayout, size: int, scaled: bool) -> Any:
+    """A ViT of timm with random weights for pictures of this size; scaled: with LayerScale."""
     torch.manual_seed(1)
     vit: Any = timm.create_model(
         "vit_small_patch14_dinov2" if scaled else "vit_tiny_patch16_224",
         pretrained=False,
-        img_size=shape.grid * shape.patch_size,
+        img_size=size,
         num_classes=0,
-        patch_size=shape.patch_size,
-        embed_dim=shape.width,
-        depth=shape.depth,
-        num_heads=shape.heads,
+        patch_size=layout.patch_size,
+        embed_dim=layout.width,
+        depth=layout.depth,
+        num_heads=layout.heads,
     )
     vit.load_state_dict({name: value + 0.1 * torch.randn_like(value) for name, value in vit.state_dict().items()})
     return vit.eval()
@@ -174,10 +174,10 @@ def timm_vit(shape: VitShape, scaled: bool) -> Any:
 @pytest.mark.parametrize("scaled", [True, False], ids=["with LayerScale", "without"])
 def test_a_vit_from_timm_gives_the_tokens_that_timm_gives(scaled: bool) -> None:
     config = dataclasses.replace(SMALL, image_size=56, sketch_size=56, second_width=8)
-    shape = VitShape.main(config)
-    vit = timm_vit(shape, scaled)
+    layout = main_layout(config)
+    vit = timm_vit(layout, 56, scaled)
     side = photo_side_of(Network(config, Calibration()))
-    side.load_state_dict(vit_tensors(vit.state_dict(), shape), strict=False)
+    side.load_state_dict(vit_tensors(vit.state_dict(), layout, 56), strict=False)
     images = torch.randn(2, 3, 56, 56)
     with torch.inference_mode():
         ours, _ = side.vit(images, side.tuning)
@@ -185,8 +185,9 @@ def test_a_vit_from_timm_gives_the_tokens_that_timm_gives(scaled: bool) -> None:
 
 
 def test_the_second_vit_sees_the_pixels_that_it_was_trained_with() -> None:
-    shape = VitShape.second(SMALL)
-    tensors = vit_tensors(timm_vit(shape, scaled=False).state_dict(), shape, "second_")
+    layout = second_layout(SMALL)
+    size = SMALL.image_size
+    tensors = vit_tensors(timm_vit(layout, size, scaled=False).state_dict(), layout, size, "second_")
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (SMALL.mean, SMALL.std))
     pixels = torch.rand(1, 3, 224, 224)
     changed = renormalised(tensors, "second_", SMALL.mean, SMALL.std)
@@ -197,9 +198,10 @@ def test_the_second_vit_sees_the_pixels_that_it_was_trained_with() -> None:
 
 
 def test_weights_of_another_shape_are_refused() -> None:
-    shape = VitShape.second(SMALL)
+    layout = second_layout(SMALL)
+    weights = timm_vit(layout, SMALL.image_size, scaled=False).state_dict()
     with pytest.raises(ModelError, match="not the weights of a ViT with 3 blocks"):
-        vit_tensors(timm_vit(shape, scaled=False).state_dict(), dataclasses.replace(shape, depth=3))
+        vit_tensors(weights, dataclasses.replace(layout, depth=3), SMALL.image_size)
 
 
 def test_the_projection_of_photos_keeps_who_is_like_whom() -> None:
