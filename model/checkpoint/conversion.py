@@ -71,10 +71,7 @@ def released_config() -> ZseConfig:
 
 
 def read_released(path: Path) -> dict[str, torch.Tensor]:
-    """Reads the state dict in a released file, without running any code in it.
-
-    Raises ModelError, saying what is wrong, for a missing, damaged or different file.
-    """
+    """Reads the state dict in a released file without running code in it. Raises ModelError for any other file."""
     if not path.is_file():
         raise ModelError(f"there is no file {path}")
     try:
@@ -134,10 +131,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def released_clip_at(state: Mapping[str, torch.Tensor], source: Path) -> ClipAtNetwork:
-    """Builds the network in a released file, without its text encoder, which a search does not need.
-
-    Raises ModelError with what does not fit.
-    """
+    """Builds the network in a released file, without its text encoder. Raises ModelError with what does not fit."""
     weights = {key.removeprefix(_ENCODER): value for key, value in state.items() if key.startswith(_ENCODER)}
     prompts = {modality: state[name].float() for modality, name in PROMPTS.items()}
     try:

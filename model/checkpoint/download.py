@@ -17,7 +17,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class KnownCheckpoint(BaseModel):
-    """An entry of weights/known.toml. The comment at the beginning of that file explains the fields."""
+    """An entry of weights/known.toml, which explains the fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,7 +34,7 @@ class KnownCheckpoint(BaseModel):
 
     @property
     def megabytes(self) -> int:
-        """Approximate size of the file: four bytes for each parameter; 1 MB is 10^6 bytes."""
+        """Approximate size of the file: four bytes for each parameter."""
         return round(self.parameters * 4 / 1e6)
 
     def command(self, path: Path, *, cached: bool) -> str:
@@ -46,7 +46,6 @@ class KnownCheckpoint(BaseModel):
 
 
 def known_checkpoints() -> tuple[KnownCheckpoint, ...]:
-    """Reads all entries of weights/known.toml."""
     text = Path(weights.__file__).with_name("known.toml").read_text("utf-8")
     return TypeAdapter(tuple[KnownCheckpoint, ...]).validate_python(tomllib.loads(text)["checkpoint"])
 
@@ -61,15 +60,10 @@ def known_checkpoint(name: str) -> KnownCheckpoint:
 
 
 def fetch(entry: KnownCheckpoint, folder: Path | None = None) -> tuple[Path, str]:
-    """Downloads the file of ``entry`` unless it is on this disk, and checks it. A file that fails the check is deleted.
+    """Downloads the file of ``entry`` unless it is on this disk; returns its path and SHA-256, in hex.
 
-    Args:
-        folder: the target; None for the Hugging Face cache, where open_clip, timm and the indexer find the file.
-
-    Returns:
-        The path of the file, and the hex digest of its SHA-256.
-
-    Raises ModelError, saying what to do: it has to be fetched by hand, cannot be downloaded, or has another hash.
+    folder: None for the Hugging Face cache. Raises ModelError if it has to be fetched by hand, cannot be downloaded, or
+    has another hash, and is deleted.
     """
     if entry.repository is None:
         raise ModelError(f"{entry.name} has to be fetched by hand: {entry.source}. Then: {entry.use}")

@@ -1,7 +1,4 @@
-"""Reads and writes checkpoints: safetensors files that carry their network's configuration and calibration.
-
-A network with a two-sided encoder lies in two files: the checkpoint, and the photo side that several checkpoints share.
-"""
+"""Reads and writes checkpoints: safetensors files that carry their network's configuration and calibration."""
 
 from __future__ import annotations
 
@@ -28,10 +25,7 @@ _MOST = 127
 
 
 def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | None = None) -> None:
-    """Writes a checkpoint atomically: the tensors in their precision, configuration and calibration in the metadata.
-
-    ``notes``: further entries of the metadata, free text by name. Raises ModelError if it cannot be written.
-    """
+    """Writes a checkpoint atomically, with further ``notes``. Raises ModelError if it cannot be written."""
     metadata = {
         **(notes or {}),
         "format": FORMAT,
@@ -50,7 +44,6 @@ def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | 
 
 
 def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Writes a safetensors file atomically. Raises ModelError if it cannot be written."""
     partial = path.with_name(path.name + ".partial")
     try:
         save_file(tensors, partial, metadata=metadata)
@@ -65,8 +58,6 @@ def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str
 
 def load_network(path: Path) -> RetNetwork:
     """Loads the network stored at ``path``, in float32 and evaluation mode, on the CPU.
-
-    The metadata says which kind of network it is (``model.network.NETWORKS``).
 
     Raises ModelError, saying what to do, for a file that is missing, damaged or no checkpoint; MemoryError.
     """
@@ -106,8 +97,8 @@ def load_zse_network(path: Path) -> Network:
 def average_checkpoints(sources: Sequence[Path], target: Path) -> None:
     """Writes the mean of the weights of networks trained from the same start (Wortsman et al., Model soups, ICML 2022).
 
-    Prior and calibration are those of the first. There is no vocabulary, because guesses are fitted to one network.
-    Raises ModelError like ``load_zse_network``, and for checkpoints of different configurations.
+    Prior and calibration are those of the first. Guesses are fitted to one network, so there is no vocabulary. Raises
+    ModelError for checkpoints of different configurations.
     """
     networks = [load_zse_network(path) for path in sources]
     first = networks[0]
@@ -125,11 +116,7 @@ def average_checkpoints(sources: Sequence[Path], target: Path) -> None:
 
 
 def save_photo_side(tensors: Mapping[str, torch.Tensor], path: Path, notes: Mapping[str, str] | None = None) -> str:
-    """Writes the tensors of a `PhotoSide` atomically and returns the file's SHA-256.
-
-    The matrices of the blocks become int8 with a float16 scale for each row, and all other tensors float16. notes:
-    entries of the metadata.
-    """
+    """Writes the tensors of a `PhotoSide` atomically, matrices as int8; returns the file's SHA-256."""
     stored: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         if "vit." in name and tensor.ndim == 3:
@@ -144,7 +131,7 @@ def save_photo_side(tensors: Mapping[str, torch.Tensor], path: Path, notes: Mapp
 
 
 def keep_photo_side(photo_side: Path, checkpoint: Path) -> None:
-    """Copies a photo side beside a checkpoint that needs it, unless it is found there or in this installation.
+    """Copies a photo side beside a checkpoint, unless it is found there or in this installation.
 
     Raises ModelError if it cannot be written, or another photo side lies there.
     """
@@ -171,10 +158,7 @@ def photo_side_notes(path: Path) -> dict[str, str]:
 
 
 def photo_side_state(path: Path) -> dict[str, torch.Tensor]:
-    """Reads the tensors of a photo side, float32, by their names in the state of a network.
-
-    Raises ModelError for a file that is damaged or no photo side.
-    """
+    """Reads the tensors of a photo side, float32, by their names in a network. Raises ModelError if there is none."""
     try:
         with safe_open(path, framework="pt") as file:
             if PHOTO_SIDE_KIND not in (file.metadata() or {}):

@@ -38,12 +38,7 @@ WITHOUT_NAMESAKE = ("bat", "brain", "cabin", "pear", "rollerblades", "saw", "sky
 
 @dataclass(frozen=True)
 class Picture:
-    """A labelled file.
-
-    Attributes:
-        label: its class. source: the set it comes from.
-        also: further classes that a photo shows. It is a right result for these classes, too.
-    """
+    """A labelled file. source: the set it comes from. also: further classes that a photo shows."""
 
     path: Path
     label: str
@@ -71,11 +66,7 @@ class Corpus:
         )
 
     def protocol(self) -> Corpus:
-        """Chooses the queries and the gallery that figures are measured on.
-
-        The queries are the first ten sketches by file name of each class from each source that has it. The gallery has
-        all photos of the sources of 96 pixels and more.
-        """
+        """Chooses the first ten sketches by file name of each class and source, and the photos without thumbnails."""
         queries: list[Picture] = []
         taken: dict[tuple[str, str], int] = {}
         for picture in self.sketches:
@@ -86,15 +77,12 @@ class Corpus:
         return Corpus(tuple(queries), self.without_thumbnails().photos)
 
     def without_thumbnails(self) -> Corpus:
-        """Returns the sketches, and the photos of the sets of 96 pixels and more, which are good enough to judge by."""
+        """Returns the sketches, and the photos that are large enough to judge by."""
         return Corpus(self.sketches, tuple(p for p in self.photos if p.source not in THUMBNAIL_SETS))
 
 
 def read_class_folders(folder: Path, source: str = "") -> Corpus:
-    """Reads ``folder/sketch/<class>/*`` and ``folder/photo/<class>/*``; one of the two may be missing.
-
-    Raises ModelError for a folder that has neither.
-    """
+    """Reads ``folder/sketch/<class>/*`` and ``folder/photo/<class>/*``. Raises ModelError if both are missing."""
     halves = {half: folder / half for half in ("sketch", "photo")}
     if not any(path.is_dir() for path in halves.values()):
         raise ModelError(f"{folder} holds neither sketch/<class>/ nor photo/<class>/ folders")
@@ -129,7 +117,7 @@ def _corpus(archives: Iterable[Path]) -> Corpus:
 
 
 def read_more(folder: Path) -> Corpus:
-    """Reads the labelled pictures of the archives in ``folder``/data/more: further classes. Empty without archives."""
+    """Reads the labelled pictures of FURTHER_ARCHIVES in ``folder``/data/more. Empty without archives."""
     archives = [folder / "data" / "more" / f"{name}.tar.gz" for name in FURTHER_ARCHIVES]
     return _corpus(archive for archive in archives if archive.is_file())
 
@@ -145,11 +133,7 @@ def read_split(folder: Path, name: str) -> tuple[str, ...]:
 
 
 def classes_of(folder: Path, parts: Sequence[str], corpus: Corpus) -> set[str]:
-    """Reads the classes of some parts of the split; see ``read_split``. Those without classes of their own give none.
-
-    The part "thin" has the classes with sketches and photos in ``corpus``, but too few to be measured on, which
-    ``folder``/data/split.json omits.
-    """
+    """Reads the classes of parts of the split. "thin" has those with sketches and photos that split.json omits."""
     without = {"thin", IMAGENET_PART, DRAWINGS_PART, PACS_PART}
     found = {label for part in parts if part not in without for label in read_split(folder, part)}
     if "thin" in parts:
@@ -170,11 +154,7 @@ def cache_folder() -> Path:
 
 
 def unpacked(archive: Path) -> Path:
-    """Returns the folder with the files of a .tar.gz, which is unpacked once for all runs and parallel processes.
-
-    The folder's name contains the size of the archive, so that another archive of the same name is unpacked again.
-    Raises ModelError if there is no such archive.
-    """
+    """Returns the folder with the files of a .tar.gz, unpacked once. Raises ModelError if there is no such archive."""
     if not archive.is_file():
         raise ModelError(f"there is no {archive}; the optional data has it, and this needs it")
     cache = cache_folder() / "images"
@@ -215,10 +195,7 @@ _OF_PHOTO = re.compile(r"(.+)[-_]\d+")
 
 
 def drawn_from(corpus: Corpus) -> NDArray[np.int64]:
-    """Finds the index of the photo that each sketch was drawn from, or -1 for none: (sketches,) int64.
-
-    Both have the same class and source, and the sketch has the photo's name, followed by a number as "-3" or "_3".
-    """
+    """Finds the photo of the same class and source that each sketch is named after, or -1: (sketches,) int64."""
     photos = {(p.source, p.label, p.path.stem): number for number, p in enumerate(corpus.photos)}
     named = [(p, _OF_PHOTO.fullmatch(p.path.stem)) for p in corpus.sketches]
     return np.array([photos.get((p.source, p.label, name[1]), -1) if name else -1 for p, name in named], np.int64)
@@ -245,10 +222,8 @@ FRESH_PHOTOS = 0.2
 def split_fresh(corpus: Corpus) -> tuple[Corpus, Corpus]:
     """Splits a corpus into the pictures that are not fresh, and the fresh ones.
 
-    A picture is fresh when a hash of its class and file name falls into the first tenth (sketches) or fifth (photos)
-    of all values. The choice depends on these names alone: it stays when pictures are added, and a photo that several
-    sets hold under one name is fresh in all of them. A sketch that was drawn from a photo of the corpus uses that
-    photo's name, so the photo of a fresh sketch is always fresh as well.
+    A hash of class and file name decides, so the choice stays when pictures are added. A sketch that was drawn from a
+    photo counts under the photo's name, so the photo of a fresh sketch is fresh as well.
     """
     sources = [
         corpus.photos[target] if target >= 0 else sketch
@@ -290,10 +265,7 @@ def read_imagenet(folder: Path) -> Corpus:
 
 
 def read_drawings(folder: Path) -> Corpus:
-    """Reads the sketches in ``folder``/data/more2: people.tar.gz, and strokes.tar.gz, whose sketches are drawn once.
-
-    Empty without that folder.
-    """
+    """Reads the sketches in ``folder``/data/more2, some of which are lines to draw. Empty without that folder."""
     sketches: list[Picture] = []
     people, strokes = (folder / "data" / "more2" / f"{name}.tar.gz" for name in ("people", "strokes"))
     if people.is_file():
@@ -307,11 +279,7 @@ def read_drawings(folder: Path) -> Corpus:
 
 
 def read_line_drawings(folder: Path, parts: Sequence[str]) -> tuple[Picture, ...]:
-    """Reads the line drawings in ``folder``/data/more3 that a training on these parts may see.
-
-    ``folder``/data/more3/classes.csv says which classes are of, or too near to, a part that is measured on. All
-    drawings count as one set, because each of theirs has one or two of a class.
-    """
+    """Reads the drawings in ``folder``/data/more3 that a training on these parts may see, by its classes.csv."""
     archives = folder / "data" / "more3"
     root = unpacked(archives / f"{DRAWINGS_PART}.tar.gz")
     allowed = {"", *(("val", "near_val") if "val" in parts else ())}
@@ -365,11 +333,9 @@ def _drawing(strokes: Sequence[tuple[Sequence[int], Sequence[int]]], width: int)
 
 
 def too_near(folder: Path, parts: Sequence[str]) -> frozenset[str]:
-    """Finds the classes that a training on these parts of the split leaves out, by the flags of data/more/split.json.
+    """Finds the classes that a training on these parts leaves out, because its figures would not be zero-shot.
 
-    A training without "val" leaves out classes near the validation classes, and a training without "ship" leaves out
-    classes near the unseen ones: else their figures would not be zero-shot. Abstract figures, such as "zigzag", are
-    always left out.
+    Without "val" these are near validation classes, and without "ship" near unseen ones. Abstract figures never count.
     """
     path = folder / "data" / "more" / "split.json"
     try:
@@ -399,11 +365,9 @@ _SCENE_CLASSES = {
 
 @dataclass(frozen=True)
 class Scene:
-    """An ordinary photo.
+    """An ordinary photo. ``picture.label`` is the class of its largest box, "" for none.
 
-    Attributes:
-        picture: its file; ``label`` is the class of the largest box, "" if no box counts, ``also`` the other classes.
-        shares: for each class that counts, the share of the photo that its largest box covers, in (0, 1].
+    shares: for each class that counts, the share of the photo that its largest box covers, in (0, 1].
     """
 
     picture: Picture
@@ -411,10 +375,7 @@ class Scene:
 
 
 def read_scenes(folder: Path) -> tuple[Scene, ...]:
-    """Reads the ordinary photos of the optional data, sorted by file name. Boxes marked difficult do not count.
-
-    Raises ModelError if they are missing or not laid out as expected.
-    """
+    """Reads the ordinary photos, without boxes marked difficult. Raises ModelError if they are missing or damaged."""
     photos = unpacked(folder / _SCENES_ARCHIVE) / _SCENES_SOURCE
     try:
         boxes = json.loads((photos / "labels.json").read_text())

@@ -64,13 +64,9 @@ class Task:
     """The pictures of one evaluation.
 
     Attributes:
-        corpus: the queries and the gallery.
-        protocol: the rules by which the corpus was chosen, which decide the figures, too.
-        groups: for each name of a group of queries, their classes.
-        harmonic: two groups whose harmonic mean is given, too; None if there are not two groups.
-        sizes: for each name of a size, (q, g) bool: photos that are relevant and show the thing in that size. Only for
-            ordinary photos.
-        each_class: whether each class is a group. If so, its first results are measured.
+        groups: the classes of each named group of queries. harmonic: two groups whose harmonic mean is given, too.
+        sizes: for each name of a size, (q, g) bool: photos that are relevant and show the thing in that size.
+        each_class: whether each class is a group, whose first results are measured.
         about: sentences that belong to the figures.
     """
 
@@ -100,13 +96,9 @@ def read_task(
     """Reads the pictures of one protocol.
 
     Args:
-        split: one of PARTS or STANDARD_SPLITS, whose classes are queried; None for "val" of the optional data, or for
-            all of ``data``. Among LARGE_PROTOCOLS only "everything" has a split, "val" or "unseen".
-        trained_on: what the checkpoint must have been trained on for the figures to be valid. In cross-data-set it is
-            "sketchy", "tuberlin" or "quickdraw" (None: "sketchy"), or, with ``data``, a standard split, whose seen
-            classes are left out. In generalised it is parts of the split joined by "+" (None: "train"). In
-            fine-grained, fresh and everything it is such parts, too, whose fresh sketches are queries; "thin" means the
-            classes that the split leaves out.
+        split: one of PARTS or STANDARD_SPLITS, whose classes are queried; None for "val", or for all of ``data``.
+        trained_on: what the checkpoint must have been trained on for the figures to be valid: in cross-data-set one of
+            SKETCH_SETS ("sketchy"), or, with ``data``, a standard split; else parts of the split joined by "+".
         data: a folder of class folders; None for the data that SKETCH_SEARCH_DATA names.
 
     Raises ModelError for arguments that contradict each other, or data that is missing.
@@ -198,7 +190,6 @@ def _held_out(count: int, parts: list[str]) -> str:
 
 
 def _fresh_pairs(trained_on: str) -> Task:
-    """Chooses the fresh sketches of classes that were trained on, and all photos of these classes."""
     folder = data_folder()
     data = read_data(folder)
     trained = data.of(classes_of(folder, trained_on.split("+"), data))
@@ -208,13 +199,7 @@ def _fresh_pairs(trained_on: str) -> Task:
 
 
 def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -> Task:
-    """Reads the pictures of one of LARGE_PROTOCOLS.
-
-    "fresh" has fresh sketches of the trained classes against the fresh photos of these classes. "everyday" has fresh
-    sketches of the things in ordinary photos against these photos, by class and by size. "everything" has fresh
-    sketches of trained classes, and sketches of classes of ``split`` as in the zero-shot protocol; its gallery has the
-    fresh photos of the trained classes, all photos of the classes of ``split``, and the ordinary photos.
-    """
+    """Reads fresh sketches against fresh photos, against ordinary photos, or with new classes against all of these."""
     folder = data_folder()
     if split is not None and protocol != "everything":
         raise ModelError(f"--protocol {protocol} has no split; leave out --split")
@@ -254,11 +239,9 @@ def _grouped(task: Task, wanted: Mapping[str, Collection[str]]) -> Task:
 
 
 def hold_out(corpus: Corpus) -> tuple[Corpus, tuple[Picture, ...]]:
-    """Splits off some photos of each class: the corpus without them, and those photos.
+    """Splits off a fifth of the photos of each class, by class and file name alone: the corpus without them, and them.
 
-    Class and file name alone choose the photos, so that training and evaluation hold out the same ones. None is chosen
-    from sets of thumbnails, because no gallery has them; but a photo that is held out is removed from every set that
-    has a photo of the same name.
+    None is chosen from sets of thumbnails, but what is held out is removed from every set that has it.
     """
     names: dict[str, set[str]] = {}
     for picture in corpus.photos:
@@ -294,11 +277,9 @@ def one_data_set(corpus: Corpus, source: str) -> Corpus:
 
 
 def cross_data_set(corpus: Corpus, trained: str) -> Corpus:
-    """Chooses queries and gallery for a network trained on one data set: only sketches and photos of the other sets.
+    """Chooses queries and gallery for a network trained on one data set: sketches and photos of the other sets alone.
 
-    For Sketchy these are the sketches of TU-Berlin and Quick, Draw! and the photos of all sets but Sketchy. For
-    TU-Berlin or Quick, Draw! these are the sketches of the other two sets and the photos of Sketchy. First remove the
-    classes that were trained on (``Corpus.of``).
+    Photos of Sketchy go with its sketches, all other photos with TU-Berlin and Quick, Draw!.
     """
     _check_source(trained)
     return Corpus(
@@ -317,7 +298,7 @@ def _check_source(source: str) -> None:
 
 
 def fine_grained(corpus: Corpus) -> Corpus:
-    """Keeps one sketch for each photo, the first by file name that was drawn from it. The gallery keeps all photos."""
+    """Keeps the first sketch by file name that was drawn from each photo, and all photos."""
     paired = with_pairs(corpus)
     first: dict[int, Picture] = {}
     for sketch, target in zip(paired.sketches, drawn_from(paired).tolist(), strict=True):
@@ -337,10 +318,7 @@ def subsampled(corpus: Corpus, sketches: int, photos: int) -> Corpus:
 
 
 def standard_split(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the seen and the unseen classes of one of STANDARD_SPLITS, as their data set spells them.
-
-    Raises ModelError for another name.
-    """
+    """Returns the seen and the unseen classes of one of STANDARD_SPLITS. Raises ModelError for another name."""
     if name not in STANDARD_SPLITS:
         raise ModelError(f"there is no standard split {name!r}; choose one of {', '.join(STANDARD_SPLITS)}")
     folder = Path(__file__).parent / "splits"
@@ -406,7 +384,7 @@ def classes_named(corpus: Corpus, names: Collection[str], *, exclude: bool = Fal
 
 
 def rows_by_label(labels: Iterable[str]) -> dict[str, list[int]]:
-    """Finds the places of each label; labels are in the order in which they first occur."""
+    """Finds the places of each label, in the order in which labels first occur."""
     rows: dict[str, list[int]] = {}
     for row, label in enumerate(labels):
         rows.setdefault(label, []).append(row)
@@ -420,11 +398,10 @@ def some_of_each(pictures: Sequence[Picture], most: int) -> tuple[Picture, ...]:
 
 
 def write_folders(task: Task, folder: Path) -> None:
-    """Writes a task's pictures as class folders, so that it can be indexed and searched like anybody's photos.
+    """Writes a task's photos to ``folder``/photo/<class>/, and its sketches to ``folder``/<group>/sketch/<class>/.
 
-    Photos go to ``folder``/photo/<class>/. A photo that shows several classes goes into the folder of each, and a photo
-    that shows none of them to photo/other/. Sketches go to ``folder``/<group>/sketch/<class>/. Each file gets its
-    source's name in front of its own. Raises ModelError if ``folder`` has files already.
+    A photo that shows several classes goes to each, and one that shows none to photo/other/. Raises ModelError if
+    ``folder`` has files already.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ModelError(f"{folder} has files already; name an empty or a new folder")

@@ -1,7 +1,4 @@
-"""Measures how often a checkpoint's statements on a sketch are right: its guessed words, and its matching patches.
-
-Matching patches are measured on canvases of four photos, of which one shows the thing that was drawn.
-"""
+"""Measures how often guessed words are right, and how often matching patches lie on the thing that was drawn."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ class GuessFigures:
 
 
 def measure_guesses(matcher: Matcher, task: Task) -> Mapping[str, GuessFigures]:
-    """Measures the guesses for all sketches of a task, as "all", and for its groups, by their names.
+    """Measures the guesses for the sketches of a task, as "all", and for its groups.
 
     Raises ModelError: this checkpoint has no vocabulary.
     """
@@ -69,10 +66,7 @@ def guess_table(found: Mapping[str, GuessFigures]) -> str:
 
 @dataclass(frozen=True)
 class Composite:
-    """A sketch, and photos of four classes; ``photos[quarter]`` has the sketch's class.
-
-    Quarters: 0 top left, 1 top right, 2 bottom left, 3 bottom right.
-    """
+    """A sketch, and photos of four classes; ``photos[quarter]``, counted row by row, has the sketch's class."""
 
     sketch: Picture
     photos: tuple[Picture, ...]
@@ -91,10 +85,7 @@ class CompositeReport:
 
 
 def choose_composites(corpus: Corpus, count: int = COMPOSITES, seed: int = 0) -> tuple[Composite, ...]:
-    """Chooses composites: classes in turn, quarters equally often; the same for the same corpus, count and seed.
-
-    Raises ModelError if there are fewer than four classes with photos, or none of them has a sketch.
-    """
+    """Chooses composites: classes in turn, quarters equally often. Raises ModelError if there are too few classes."""
     photos, sketches = (rows_by_label(p.label for p in pictures) for pictures in (corpus.photos, corpus.sketches))
     sketches = {label: rows for label, rows in sketches.items() if label in photos}
     if len(photos) < QUARTERS or not sketches:
@@ -140,10 +131,7 @@ def pointed_at(explanation: Explanation) -> Numbers:
 
 
 def measure_composites(matcher: Matcher, corpus: Corpus, count: int = COMPOSITES, seed: int = 0) -> CompositeReport:
-    """Explains ``count`` composites and counts in which quarters the sketch tokens' best matches lie.
-
-    Raises ModelError like ``choose_composites``, ImageError for a picture that cannot be read.
-    """
+    """Explains composites and counts in which quarters the best matches of sketch tokens lie."""
     composites = choose_composites(corpus, count, seed)
     rows = []
     for composite in tqdm(composites, desc="explaining", unit="composite", disable=None):

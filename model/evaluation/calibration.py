@@ -39,13 +39,10 @@ def calibrated(
     dtype: torch.dtype = torch.float32,
     methods: Sequence[Method] = BOTH,
 ) -> tuple[Calibrated, dict[str, float]]:
-    """Chooses a calibration by mAP@all on the validation classes; "fused" is added if both methods were trained.
-
-    The fusion weight is the best of FUSIONS. The best method and the diffusion threshold, one of DIFFUSIONS, are those
-    with the highest mAP@all after diffusion.
+    """Chooses the fusion weight, the best method and the threshold of diffusion by mAP@all on the validation classes.
 
     Returns a copy of the network with its calibration, and the mAP@all of each method and of the best one diffused.
-    Raises ModelError: there are no validation pictures.
+    Raises ModelError without validation pictures.
     """
     if not validation.sketches or not validation.photos:
         raise ModelError("methods are chosen on validation classes; there are none")

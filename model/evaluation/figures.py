@@ -61,12 +61,9 @@ class Evaluation:
     """The figures of some methods on a task.
 
     Attributes:
-        corpus: the queries and the gallery that were measured.
-        queries: the q sketches that count.
-        per_query: the figures of each query.
-        groups: how many queries each group has; the first is ALL.
-        figures: for each method and group, means over queries by name, each in 0..1. A method may have groups of its
-            own without a number of queries: HARMONIC, or sizes of things.
+        queries: the q sketches that count. groups: how many queries each group has; the first is ALL.
+        figures: means over queries in 0..1, by method, group and name. A method may have further groups without a
+            number of queries: HARMONIC, or sizes of things.
     """
 
     corpus: Corpus
@@ -93,14 +90,13 @@ class Evaluation:
 
     @staticmethod
     def side_by_side(found: Mapping[str, Evaluation]) -> Evaluation:
-        """Joins evaluations of one task; the methods of each get its name in front: "NAME: METHOD"."""
+        """Joins evaluations of one task, with methods named "NAME: METHOD"."""
         first = next(iter(found.values()))
         per_query = {f"{name}: {m}": figures for name, one in found.items() for m, figures in one.per_query.items()}
         figures = {f"{name}: {m}": groups for name, one in found.items() for m, groups in one.figures.items()}
         return Evaluation(first.corpus, first.queries, per_query, first.groups, figures)
 
     def table(self) -> str:
-        """Writes a line for each method and group, under the titles of the figures."""
         names = list(next(iter(self.figures.values()))[ALL])
         width = max(len(name) for name in ("method", *self.figures)) + 2
         sizes = self._sizes()
@@ -117,12 +113,10 @@ class Evaluation:
         return "\n".join(lines)
 
     def interval_table(self, resampled: Resampled) -> str:
-        """Writes a line for each method, with the intervals of its figures."""
         title = f"{LEVEL:.0%} intervals by {RESAMPLES} resamples of {resampled}"
         return _interval_table(title, self.intervals(resampled))
 
     def difference_table(self, base: str, resampled: Resampled) -> str:
-        """Writes a line for each other method, with the intervals of its figures less those of the method ``base``."""
         title = f"less {base}: {LEVEL:.0%} intervals of the differences, by {RESAMPLES} resamples of {resampled}"
         return _interval_table(title, self.differences(base).intervals(resampled))
 
@@ -165,10 +159,10 @@ def _interval_table(title: str, found: Mapping[str, Mapping[str, Interval]]) -> 
 
 
 def measure(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
-    """Computes the figures of the task's protocol.
+    """Computes the figures of the task's protocol from scores (sketches, photos), higher is better.
 
-    matrices: the scores (sketches, photos) of each method, higher is better. Raises ModelError if a sketch of the
-    fine-grained protocol was drawn from none of the photos, ValueError if no sketch has a photo of its class.
+    Raises ModelError if a sketch of the fine-grained protocol was drawn from none of the photos, ValueError if no
+    sketch has a photo of its class.
     """
     if task.protocol in LARGE_PROTOCOLS or task.each_class:
         return _measure_groups(task, matrices)
@@ -178,7 +172,6 @@ def measure(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluat
 
 
 def _measure_categories(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
-    """Measures category retrieval: a photo is relevant if it shows the sketch's class. Sources are groups, too."""
     relevant = relevance(task.corpus)
     scored = tuple(task.corpus.sketches[row] for row in np.flatnonzero(relevant.any(axis=1)))
     groups = {source: np.array([p.source == source for p in scored]) for source in {p.source for p in scored} if source}
@@ -190,10 +183,7 @@ def _measure_categories(task: Task, matrices: Mapping[str, NDArray[np.floating]]
 
 
 def _measure_within(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
-    """Measures how each picture finds the others of its class among those of its kind, and sketches the photos.
-
-    matrices: the scores of all pictures, sketches before photos, against all of them.
-    """
+    """Measures how each picture finds others of its class among those of its kind, and sketches the photos."""
     sketches, pictures = len(task.corpus.sketches), task.corpus.sketches + task.corpus.photos
     of_sketch = np.arange(len(pictures)) < sketches
     asked = np.concatenate([np.arange(len(pictures)), np.arange(sketches)])
@@ -211,11 +201,7 @@ def _measure_within(task: Task, matrices: Mapping[str, NDArray[np.floating]]) ->
 
 
 def _measure_instances(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
-    """Measures fine-grained retrieval: how often the photo that a sketch was drawn from is among the k best ones.
-
-    "acc_k" ranks it among the photos of the sketch's class and source, "gallery_acc_k" among all photos. The method
-    "chance" is a random order.
-    """
+    """Measures how often the photo that a sketch was drawn from is among the k best of its class, and of all."""
     corpus = task.corpus
     targets = drawn_from(corpus)
     if (targets < 0).any():
@@ -236,11 +222,7 @@ def _measure_instances(task: Task, matrices: Mapping[str, NDArray[np.floating]])
 
 
 def _measure_groups(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
-    """Measures groups of queries against one gallery, on the first page and on the whole ranking.
-
-    HARMONIC is the harmonic mean of two groups, if the task names two. "covering ..." is the mAP of finding the photos
-    in which the thing has this size; the photos in which it has another size are left out of the ranking.
-    """
+    """Measures groups of queries on the first page and on the whole ranking, and things by their size."""
     relevant, queries = relevance(task.corpus), task.corpus.sketches
     per_query: PerQuery = {}
     for method, scores in matrices.items():
@@ -275,14 +257,10 @@ def relevance(corpus: Corpus) -> NDArray[np.bool_]:
 
 
 def bootstrap(values: NDArray[np.float64], groups: Sequence[str] | None = None) -> tuple[Interval, ...]:
-    """Percentile intervals of the means of the columns of ``values`` (q, m) over its q rows.
+    """Computes percentile intervals of the means of the columns of ``values`` (q, m), from the same resampled rows.
 
-    Every column is resampled with the same rows, so the interval of a column of differences is that of paired
-    differences. Every call draws the same rows.
-
-    groups: a name for each row; groups are then drawn instead of rows, each with all its rows. None for rows.
-
-    Raises ValueError: there are no rows, or the groups do not fit them.
+    groups: a name for each row; groups are then drawn instead of rows, each with all its rows.
+    Raises ValueError without rows, or for groups that do not fit them.
     """
     if values.ndim != 2 or not len(values) or (groups is not None and len(groups) != len(values)):
         raise ValueError(f"a bootstrap needs (rows, columns) and one group a row, not {values.shape}")

@@ -26,15 +26,10 @@ def score_matrices(
     *,
     words: bool = False,
 ) -> dict[str, NDArray[np.floating]]:
-    """Computes scores (sketches, photos) float32 by each method, higher is better.
+    """Computes scores (sketches, photos) float32 by each method, higher is better; then diffused, as "rn+diffusion".
 
-    Args:
-        methods: None for all methods of the checkpoint. If the checkpoint has a threshold for diffusion, the scores
-            after diffusion follow as "rn+diffusion" and so on.
-        words: whether to add searches by the words of the classes, see ``word_matrices``.
-
-    Raises:
-        ModelError: there are no sketches or no photos, or no class has both; or a class is no word of the vocabulary.
+    methods: None for all of the checkpoint. words: adds ``word_matrices``.
+    Raises ModelError if sketches or photos are missing, no class has both, or a class is no word of the vocabulary.
     """
     if not corpus.sketches or not corpus.photos:
         raise ModelError("an evaluation needs sketches and photos; found " + counts(corpus))
@@ -55,14 +50,14 @@ def score_matrices(
 def task_matrices(
     matcher: Matcher, task: Task, methods: Sequence[Method] | None = None, *, words: bool = False
 ) -> dict[str, NDArray[np.floating]]:
-    """Computes the scores that ``measure`` takes for a task; see ``score_matrices`` and ``within_matrices``."""
+    """Computes the scores that ``measure`` takes for a task."""
     if task.protocol == "within":
         return within_matrices(matcher, task.corpus)
     return score_matrices(matcher, task.corpus, methods, words=words)
 
 
 def within_matrices(matcher: Matcher, corpus: Corpus) -> dict[str, NDArray[np.floating]]:
-    """Computes the cosines of [Ret] among all pictures, sketches before photos: (s + p, s + p) float32, as "ret"."""
+    """Computes the cosines of [Ret] among all pictures, sketches before photos: (s + p, s + p) float32."""
     ret = unit(np.concatenate([tokens.ret for tokens in encoded(matcher, corpus)]))
     return {"ret": ret @ ret.T}
 
@@ -70,13 +65,10 @@ def within_matrices(matcher: Matcher, corpus: Corpus) -> dict[str, NDArray[np.fl
 def word_matrices(
     matcher: Matcher, labels: Sequence[str], gallery: Tokens, matrices: Mapping[str, NDArray[np.floating]]
 ) -> dict[str, NDArray[np.floating]]:
-    """Computes scores (sketches, photos) float32 by the word of each sketch's class, as searches do; higher is better.
+    """Computes scores by the word of each sketch's class, as searches do, with names as in ``score_matrices``.
 
-    labels: the class of each sketch. matrices: the scores of the sketches alone, by the names of ``score_matrices``.
-    Returns "word" for the word alone, which is searched by the [Ret] of its best photos; and "rn+word",
-    "rn+diffusion+word" and so on for the word together with the sketch.
-
-    Raises ModelError: this checkpoint has no vocabulary, or the vocabulary lacks the name of a class.
+    Returns "word" for the word alone, which is searched by the [Ret] of its best photos, and "rn+word" and so on for
+    the word together with the sketch. Raises ModelError if the vocabulary lacks a class.
     """
     kinds = sorted(set(labels))
     scores = matcher.word_scores(gallery, [matcher.book.find(label) for label in kinds])
@@ -106,7 +98,7 @@ def encoded(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:
 
 
 def encode_pictures(matcher: Matcher, pictures: Sequence[Picture], modality: Modality) -> Tokens:
-    """Encodes all pictures in order, as float32 tokens. Raises ModelError for a file that cannot be read."""
+    """Encodes all pictures in order. Raises ModelError for a file that cannot be read."""
     parts = []
     for start in range(0, len(pictures), PREPARED_AT_ONCE):
         batch = [_prepared(matcher, picture, modality) for picture in pictures[start : start + PREPARED_AT_ONCE]]

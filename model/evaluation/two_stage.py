@@ -19,14 +19,13 @@ TOP = 100
 def search_in_two_stages(
     matcher: Matcher, corpus: Corpus, tokens: tuple[Tokens, Tokens], method: Method, clusters: int, nprobe: int
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
-    """Searches by every sketch with photos of its class, and measures the first TOP results.
+    """Searches by every sketch among the best clusters of [Ret] by k-means, and measures the first TOP results.
 
-    The clusters are those of k-means over [Ret]; one cluster is the exhaustive search. Photos of clusters that are not
-    opened are lost, and count as such: average precision (interpolated) and precision are over min(TOP, relevant).
+    One cluster is the exhaustive search. Photos of other clusters count as lost: average precision (interpolated) and
+    precision are over min(TOP, relevant). tokens: of the corpus, from ``encoded``.
 
-    tokens: of the corpus, from ``encoded``. Returns "map_100" and "precision_100", (q,) each, and the means over
-    queries of pairs and milliseconds of scoring on this machine, with the mean square distance of photos from their
-    centroids, whose bend by clusters is the elbow.
+    Returns "map_100" and "precision_100", (q,) each, and means over queries: pairs, milliseconds of scoring, and the
+    square distance of photos from their centroids, whose bend by clusters is the elbow.
     """
     # Imported late because it takes longer than all other imports of an evaluation.
     from sklearn.cluster import KMeans

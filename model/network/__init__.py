@@ -1,9 +1,6 @@
 """Holds the networks, which make tokens of a picture, and a relation score of the tokens of two pictures.
 
-``ret_network.py`` has the parts of every network. ``zse.py`` composes the network of ZSE-SBIR from the other modules;
-``ModelConfig`` says which variant of it. ``clip_at.py`` and ``sketch_an_anchor.py`` have networks with one vector for
-each picture: their tokens hold [Ret] only, and their methods are ``("ret",)``. A checkpoint says which kind of network
-it holds (``NETWORKS``).
+A checkpoint says which kind of network it holds (``NETWORKS``).
 """
 
 from collections.abc import Mapping

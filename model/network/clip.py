@@ -1,7 +1,4 @@
-"""CLIP by open_clip: found and opened, its image encoder as a ViT of timm, and vectors of pictures and of texts.
-
-open_clip is imported in the functions that use it. Programs that search do not need it, and other networks never do.
-"""
+"""CLIP by open_clip: found and opened, its image encoder as a ViT of timm, and vectors of pictures and of texts."""
 
 from __future__ import annotations
 
@@ -55,11 +52,8 @@ _LARGEST_SCALE = 100.0
 class FoundClip:
     """A CLIP whose files are on this disk.
 
-    Attributes:
-        source: names it from everywhere, as one of FORMS with whole paths. name: a short one, for people.
-        model: as open_clip calls it: the name of an architecture, or "local-dir:FOLDER".
-        files: what decides its vectors: its weights, and its configuration where it has one of its own.
-        options: of open_clip, for these weights.
+    source: one of FORMS with whole paths. model: an architecture, or "local-dir:FOLDER". files: weights, and
+    configuration.
     """
 
     source: str
@@ -92,14 +86,9 @@ class FoundClip:
 
 
 def find_clip(source: str, *, download: bool = True) -> FoundClip:
-    """Finds the files of a CLIP.
+    """Finds the files of a CLIP; see FORMS. Raises ModelError if it cannot be had.
 
-    Args:
-        source: see FORMS; ``~`` is a home folder. download: whether published weights that are not on this disk are
-            downloaded.
-
-    Raises:
-        ModelError: there is no such CLIP, or it cannot be had.
+    download: whether published weights that are not on this disk are downloaded.
     """
     import open_clip
 
@@ -134,7 +123,6 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
 
 
 def _published(source: str, known: Mapping[str, Any], download: bool) -> Path:
-    """Finds published weights that were downloaded before, or downloads them."""
     import open_clip
 
     repository, name = str(known.get("hf_hub", "")).rpartition("/")[::2]
@@ -166,23 +154,14 @@ def cached_file(repository: str, names: Sequence[str]) -> Path | None:
 
 @dataclass(frozen=True)
 class Clip:
-    """A CLIP that has been read.
-
-    Attributes:
-        encoder: its image encoder.
-        text: sentences -> (n, d) float32, their vectors, L2-normalised.
-    """
+    """A CLIP: its image encoder, and what gives sentences their vectors, (n, d) float32, L2-normalised."""
 
     encoder: PretrainedVit
     text: Callable[[Sequence[str]], torch.Tensor]
 
 
 def read_clip(source: str) -> Clip:
-    """Reads a CLIP, whose weights are downloaded if they are named by a tag and not on this disk.
-
-    source: see FORMS. Raises ModelError, saying what to do, for a CLIP that cannot be found or used, because it has no
-    text encoder, or its image encoder is no plain ViT.
-    """
+    """Reads a CLIP; see FORMS. Raises ModelError if it cannot be had, or has no text encoder or no plain ViT."""
     import open_clip
 
     found = find_clip(source)
@@ -215,9 +194,8 @@ def clip_encoder(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> PretrainedVit:
-    """Makes an image encoder from its weights, under the names of CLIP's own code, without a prefix such as "visual.".
+    """Makes an image encoder from weights under the names of CLIP's own code; heads are 64 wide unless given.
 
-    heads: of its attention; None for as many as OpenAI gave to a ViT of its width.
     Raises ModelError if they are not the weights of a ViT of CLIP.
     """
     try:
@@ -279,9 +257,7 @@ def renamed(key: str, names: Sequence[tuple[str, str]]) -> str:
 class ClipEmbedder:
     """An open_clip image encoder, in float32. It gives every photo a vector of unit length.
 
-    Attributes:
-        model: the open_clip model. transform: its PIL -> (3, H, W) preprocessing. device: where it runs.
-        source: its name in open_clip: that of an architecture, or "local-dir:FOLDER".
+    source: its name in open_clip: that of an architecture, or "local-dir:FOLDER".
     """
 
     def __init__(
@@ -296,15 +272,15 @@ class ClipEmbedder:
 
     @torch.inference_mode()
     def embed(self, inputs: Sequence[Floats]) -> Floats:
-        """Computes the model's image features of b prepared photos, (b, e) float32, L2-normalised."""
+        """Computes image features of b prepared photos, (b, e) float32, L2-normalised."""
         parts = torch.split(torch.from_numpy(np.stack(inputs)), _PHOTOS)
         return unit(torch.cat([self.model.encode_image(part.to(self.device)).float().cpu() for part in parts]).numpy())
 
 
 class ClipTowers:
-    """The text tower and the image tower of one open_clip model, in float32. Threads must not use it at once.
+    """The text tower and the image tower of one open_clip model. Threads must not use it at once.
 
-    name: the model as people know it. Raises ModelError if the model has no text tower that can be used here.
+    Raises ModelError if the model has no text tower that can be used here.
     """
 
     def __init__(self, embedder: ClipEmbedder, name: str) -> None:
@@ -314,11 +290,7 @@ class ClipTowers:
 
     @torch.inference_mode()
     def text(self, text: str) -> Floats:
-        """Encodes a text: (e,) float32, a vector of unit length times the model's logit scale.
-
-        Its product with a photo's vector is the logit that the model was trained with. A text that is longer than the
-        model's context, most often 77 tokens, is cut off.
-        """
+        """Encodes a text, cut off after the model's context: (e,) float32, of length 1 times the logit scale."""
         vector = self._embedder.model.encode_text(self._tokenizer([text]).to(self._embedder.device))
         scaled: Floats = unit(vector.float().cpu().numpy())[0] * np.float32(self._scale)
         return scaled

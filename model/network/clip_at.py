@@ -34,13 +34,7 @@ _NORMS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ClipAtConfig(OneVectorConfig):
-    """The configuration of a network of CLIP-AT. Letters are sections of its supplementary.
-
-    Attributes:
-        prompts: how many learned tokens the input of the ViT gets.
-        shared_prompts, shared_norms: whether sketches and photos have the same prompts, and the same LayerNorms (A).
-            Both are true for fine-grained networks, and neither for networks of categories.
-    """
+    """The configuration of a network of CLIP-AT. Sketches and photos share both for fine-grained pairs (A)."""
 
     prompts: Annotated[int, Field(ge=0, le=4096)] = 3
     shared_prompts: bool = False
@@ -84,8 +78,8 @@ class FrozenVit(nn.Module):
     ) -> torch.Tensor:
         """(b, 3, H, W) normalised pixels -> (b, width or projection), the class token as it leaves the ViT.
 
-        prompts: (k, width), tokens that follow the tokens of the patches and have no position. ``trace`` records the
-        attention of the class token.
+        prompts: (k, width), which follow the patches and have no position. ``trace`` records the class token's
+        attention.
         """
         vit = self.vit
         x = vit._pos_embed(vit.patch_embed(images))
@@ -126,10 +120,7 @@ class Learned(nn.Module):
 
 
 class ClipAtNetwork(RetNetwork):
-    """A frozen ViT, stored once, with prompts and LayerNorms for sketches and for photos (A).
-
-    The vector of a picture is the class token, projected as CLIP does it.
-    """
+    """A frozen ViT, stored once, with prompts and LayerNorms for sketches and for photos (A)."""
 
     kind: ClassVar[str] = "clip-at"
     config_kind = ClipAtConfig
@@ -147,10 +138,9 @@ class ClipAtNetwork(RetNetwork):
 
 
 def clip_at_network_from(config: ClipAtConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> ClipAtNetwork:
-    """Makes a network whose ViT and LayerNorms start with these weights. Prompts are random, from ``seed``.
+    """Makes a network whose ViT and LayerNorms start with weights under timm's names; prompts are random.
 
-    weights: of a ViT, under timm's key names, and of its projection as "projection.weight" if the config has one.
-    Raises ModelError if they are the weights of another ViT.
+    The projection is "projection.weight". Raises ModelError if they are the weights of another ViT.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -186,7 +176,7 @@ def _names(shared: bool) -> tuple[str, ...]:
 
 
 def split_norms(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Splits the weights of a ViT under timm's names: into those of ``FrozenVit.vit``, and those of ``LayerNorms``."""
+    """Splits the weights of a ViT under timm's names into those of ``FrozenVit.vit`` and those of ``LayerNorms``."""
     rest, norms = {}, {}
     for key, value in state.items():
         found = [pattern.sub(name, key, count=1) for pattern, name in _NORMS if pattern.match(key)]

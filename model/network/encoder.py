@@ -1,8 +1,6 @@
 """The ViT encoder: tokenizer (section 3.1), retrieval token (section 3.2) and token selection (section 3.4).
 
-Blocks compute the same as timm's, with its names of weights and its initialisation. They are not taken from timm,
-because importing timm brings torchvision and PyTorch's compiler: seconds and memory for every program that searches or
-indexes.
+Blocks compute the same as timm's, with its names of weights, and give the attention of [Ret].
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ class LearnableTokenizer(nn.Module):
 
 
 class Tokenizer(nn.Module):
-    """X = Tokenizer(S) + S': the learnable tokenizer's output plus the patch projection's; S' alone if told so."""
+    """X = Tokenizer(S) + S': the learnable tokenizer's output plus the patch projection's."""
 
     def __init__(self, config: ZseConfig) -> None:
         super().__init__()
@@ -73,12 +71,11 @@ class Block(nn.Module):
         self.mlp = Perceptron(config)
 
     def attended(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Computes the first half, (b, n, d) -> (b, n, d), and its attention weights of [Ret]: see `SelfAttention`."""
+        """Computes the first half, (b, n, d) -> (b, n, d), and its attention weights of [Ret]."""
         output, ret_row = self.attn(self.norm1(x))
         return x + output, ret_row
 
     def transformed(self, x: torch.Tensor) -> torch.Tensor:
-        """Computes the second half, (b, n, d) -> (b, n, d)."""
         hidden: torch.Tensor = x + self.mlp(self.norm2(x))
         return hidden
 
@@ -95,11 +92,9 @@ class SelfAttention(nn.Module):
         self.proj_drop = nn.Dropout(config.dropout)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Computes the output, and the attention weights of [Ret] (eq. 7).
+        """Computes (b, n, d) -> (b, n, d), and the attention of [Ret] to the patches (eq. 7), (b, heads, n-1).
 
-        x (b, n, d) -> output (b, n, d) and weights (b, heads, n-1) of [Ret] for each patch token; the softmax is over
-        all n keys. The fused kernel computes the output but does not return weights, so the one row of [Ret] is
-        computed again.
+        The fused kernel returns no weights, so the one row of [Ret] is computed again.
         """
         b, n, _ = x.shape
         q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
@@ -109,8 +104,6 @@ class SelfAttention(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Two linear layers with a GELU between them."""
-
     def __init__(self, config: ZseConfig) -> None:
         super().__init__()
         hidden = int(config.width * config.mlp_ratio)
@@ -121,7 +114,6 @@ class Perceptron(nn.Module):
         self.drop2 = nn.Dropout(config.dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(b, n, d) -> (b, n, d)."""
         output: torch.Tensor = self.drop2(self.fc2(self.drop1(self.act(self.fc1(x)))))
         return output
 
@@ -131,11 +123,11 @@ class EncoderTrace:
     """A record of one forward pass, for explanations. Pass an empty one to ``Encoder``; it appends to the lists.
 
     Attributes:
-        attention: for each block (b, heads, n), the attention of [Ret] to the patch tokens that were left.
-        positions: for each block (b, n), the grid cells of those tokens.
+        attention, positions: for each block (b, heads, n), the attention of [Ret] to the patch tokens, and (b, n),
+        their cells.
         kept: for each selection (b, n), the grid cells of the tokens that it kept.
-        everything: a two-sided encoder's photos with the tokens of all their patches; None for other images.
-        local: (b, n, d), the local [Ret] of these n patches; None for other images.
+        everything, local: a two-sided encoder's photos with the tokens of all their patches, and (b, n, d), the local
+        [Ret].
     """
 
     attention: list[torch.Tensor] = field(default_factory=list)
@@ -184,10 +176,7 @@ class Encoder(nn.Module):
 
 
 def select_tokens(importance: torch.Tensor, count: int) -> torch.Tensor:
-    """Chooses the ``count`` most important of n tokens: (b, count) indices, in ascending order; ties go to the first.
-
-    importance: (b, n); tokens with higher values are kept.
-    """
+    """Chooses the ``count`` most important of (b, n): (b, count) indices, in ascending order; ties go to the first."""
     order = importance.argsort(dim=1, descending=True, stable=True)
     return order[:, :count].sort(dim=1).values
 

@@ -46,7 +46,6 @@ class TorchEngine:
         self.dtype = str(network.precision).removeprefix("torch.")
 
     def encode(self, pictures: Floats, modality: Modality) -> Arrays:
-        """Encodes prepared pictures: see ``Engine``."""
         parts = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
         threads = torch.get_num_threads()
         workers = min(threads, len(parts)) if self.device == "cpu" else 1
@@ -67,14 +66,12 @@ class TorchEngine:
 
     @torch.inference_mode()
     def relate(self, sketch: Arrays, photos: Arrays) -> Floats:
-        """Computes the relation logits of a sketch and p photos: see ``Engine``."""
         network = as_zse(self.network)
         sides = network.project(self._tokens(sketch), "sketch"), network.project(self._tokens(photos), "photo")
         return as_array(network.relate(*sides)).astype(np.float32)
 
     @torch.inference_mode()
     def observe(self, pictures: Floats, modality: Modality) -> Observed:
-        """Encodes the variants of one picture, and records its attention: see ``Engine``."""
         trace, grid = EncoderTrace(), self.config.grid
         tokens = averaged(as_arrays(self.network.encode(self._tensor(pictures), modality, trace)))
         blocks = [
@@ -91,7 +88,6 @@ class TorchEngine:
 
     @torch.inference_mode()
     def align(self, sketch: Arrays, photo: Arrays) -> Aligned | None:
-        """Aligns a sketch and a photo: see ``Engine``."""
         network = self.network
         if not isinstance(network, Network):
             return None
@@ -115,7 +111,7 @@ class TorchEngine:
 
 
 def find_device(name: str) -> torch.device:
-    """Returns the device of this name; "auto" is a GPU if there is one, else the CPU. Raises ModelError if it fails."""
+    """Returns the device of this name; "auto" is a GPU if there is one. Raises ModelError if it cannot be used."""
     try:
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -133,6 +129,5 @@ def as_arrays(tokens: Tokens) -> Arrays:
 
 
 def as_array(tensor: torch.Tensor) -> NDArray[Any]:
-    """Returns the values of a tensor."""
     array: NDArray[Any] = tensor.detach().cpu().numpy()
     return array

@@ -43,13 +43,8 @@ _FEW_KEYS = 64
 class Side:
     """All that a pair's score needs of one of its two images, computed without the other image.
 
-    Attributes:
-        features: (b, n, d), as in ``Tokens``, in the precision of the cross-attention.
-        positions: (b, n-1) int64, as in ``Tokens``.
-        ret: (b, d), the retrieval token as it left the encoder, in float32 where a ``Matcher`` made it.
-        query: (b, heads, n, d_k), compared with the other side's keys.
-        key: (b, heads, n, d_k), compared with the other side's queries.
-        value: (b, heads, n, d_k), received by the other side (eq. 6); in released networks, by this side.
+    features (b, n, d) and positions (b, n-1) are as in ``Tokens``; ret is (b, d), [Ret] as it left the encoder. query,
+    key and value are (b, heads, n, d_k); the other side receives the value (eq. 6), or in released networks this side.
     """
 
     features: torch.Tensor
@@ -63,7 +58,7 @@ class Side:
         return self.features.shape[0]
 
     def rows(self, index: slice | torch.Tensor) -> Side:
-        """Takes the images at ``index``. An index may occur several times."""
+        """Takes the images at ``index``."""
         chosen: dict[str, Any] = {name: None if part is None else part[index] for name, part in vars(self).items()}
         return Side(**chosen)
 
@@ -71,8 +66,7 @@ class Side:
 class StdNorm(nn.Module):
     """a * (x - mean) / (std + eps) + b with the unbiased std: the released cross-attention's own normalisation.
 
-    It is computed by PyTorch's fused layer norm, which cannot add eps outside the square root. The relative difference
-    is at most eps / std, where eps is 1e-6 and the std of the tokens is some tenths or more.
+    The fused layer norm cannot add eps outside the square root; the difference is at most eps / std.
     """
 
     def __init__(self, width: int) -> None:
@@ -81,7 +75,6 @@ class StdNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalises x (..., width) to the same shape and dtype. A constant row gives b."""
         width = x.shape[-1]
         return F.layer_norm(x, (width,), self.weight * (1 - 1 / width) ** 0.5, self.bias, eps=1e-12)
 
@@ -125,11 +118,7 @@ class CrossAttention(nn.Module):
         self.photo = CrossBranch(config)
 
     def project(self, tokens: Tokens, modality: Modality) -> Side:
-        """Query, key and value of one modality's tokens.
-
-        The query comes from the modality's own branch. Key and value come from the other branch, which reads them
-        (eq. 6); in released networks the value also comes from the modality's own branch.
-        """
+        """Computes query, key and value of one modality. Key and value come from the branch that reads them (eq. 6)."""
         own, other = (self.sketch, self.photo) if modality == "sketch" else (self.photo, self.sketch)
         x = tokens.features.to(own.query.weight.dtype)
         value = own.value if self.value_from_query else other.value
@@ -147,9 +136,7 @@ class CrossAttention(nn.Module):
         )
 
     def attention(self, sketch: Side, photo: Side) -> tuple[torch.Tensor, torch.Tensor]:
-        """Computes the attention weights, for explanations: (b, heads, n_s, n_p) float32, from sketch tokens to photo
-        tokens, and (b, heads, n_p, n_s), from photo tokens to sketch tokens.
-        """
+        """Computes the attention weights, for explanations: (b, heads, n_s, n_p) and (b, heads, n_p, n_s) float32."""
         scale = sketch.query.shape[-1] ** -0.5
         forth = (sketch.query.float() @ photo.key.float().transpose(-2, -1) * scale).softmax(-1)
         back = (photo.query.float() @ sketch.key.float().transpose(-2, -1) * scale).softmax(-1)
@@ -206,10 +193,7 @@ def dot_product_attention(query: torch.Tensor, key: torch.Tensor, value: torch.T
 
 
 def kernel_matrix(sketch: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
-    """Computes the cosines of all token pairs (eq. 8): (b, n, d), (b, m, d) -> (b, n, m) float32, in their precision.
-
-    A zero token gives zeros.
-    """
+    """Computes the cosines of all token pairs (eq. 8): (b, n, d), (b, m, d) -> (b, n, m). A zero token gives zeros."""
     # float16 has no 1e-12, and a zero token must not be divided by zero.
     eps = max(1e-12, torch.finfo(sketch.dtype).tiny)
     return (F.normalize(sketch, dim=-1, eps=eps) @ F.normalize(photo, dim=-1, eps=eps).transpose(-2, -1)).float()
@@ -228,11 +212,7 @@ class RetTerm(nn.Module):
 
 
 class KernelRelation(nn.Module):
-    """The paper's relation network: the kernel matrix of downsampled tokens, flattened, goes through an MLP (eq. 9).
-
-    The tokens are put back on the patch grid, a strided 2x2 convolution makes one cell of four, and the kernel matrix
-    holds the cosines of all pairs of cells.
-    """
+    """The paper's relation network: the kernel matrix of downsampled tokens, flattened, goes through an MLP (eq. 9)."""
 
     def __init__(self, config: ZseConfig) -> None:
         super().__init__()
@@ -283,13 +263,11 @@ class KernelRelation(nn.Module):
 class BestMatchRelation(nn.Module):
     """Averages the cosines of each token's best match on the other side, with learned token weights.
 
-    Let K_ij be the cosine of sketch patch i and photo patch j, and w_i and v_j the weights of the tokens. Each weight
-    is computed from its token alone, and the weights of an image sum to 1. Then
+    Let K_ij be the cosine of sketch patch i and photo patch j, and w_i and v_j token weights that sum to 1:
 
         logit = scale / 2 * (sum_i w_i max_j K_ij + sum_j v_j max_i K_ij) + bias.
 
-    Positions on the grid are not used, so that a thing may be drawn anywhere. The logit is a sum over matched pairs, so
-    that each pair's share of it is known.
+    Positions on the grid are not used, so that a thing may be drawn anywhere, and each pair's share is known.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -300,7 +278,6 @@ class BestMatchRelation(nn.Module):
         self.bias = nn.Parameter(torch.tensor(-15.0))
 
     def kernel(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
-        """Computes the cosine of every pair of patch tokens, (b, n_s, n_p)."""
         return kernel_matrix(sketch.patches, photo.patches)
 
     def token_weights(self, sketch: Tokens, photo: Tokens) -> tuple[torch.Tensor, torch.Tensor]:

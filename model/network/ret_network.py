@@ -19,7 +19,7 @@ from model.words import Names
 
 
 class Prior(nn.Module):
-    """The state of ``model.engine.Prior``, which says what it means."""
+    """The state of ``model.engine.Prior``."""
 
     def __init__(self, prototypes: int, width: int) -> None:
         super().__init__()
@@ -32,12 +32,11 @@ class Prior(nn.Module):
             self.register_buffer(name, torch.zeros(()))
 
     def known(self) -> engine.Prior:
-        """Returns the prior that searches compute with."""
         return engine.Prior.of(_arrays(self))
 
 
 class Vocabulary(nn.Module):
-    """The state of ``model.engine.Vocabulary``, which says what it means. drawn: empty without sketches."""
+    """The state of ``model.engine.Vocabulary``. drawn: empty without sketches."""
 
     def __init__(self, words: int, width: int, drawn: Sequence[int] = (), guess_width: int | None = None) -> None:
         super().__init__()
@@ -63,7 +62,6 @@ class Vocabulary(nn.Module):
         self.register_buffer("guess_none", torch.zeros(()))
 
     def known(self) -> engine.Vocabulary:
-        """Returns the vocabulary that searches compute with."""
         return engine.Vocabulary.of(_arrays(self), self.drawn)
 
 
@@ -79,13 +77,8 @@ def guess_log_probabilities(logits: torch.Tensor, scale: torch.Tensor, none: tor
 class RetNetwork(nn.Module, ABC):
     """The base class of all networks, which searching and measuring use.
 
-    A subclass gives tokens (``encode``), and calls ``_add_parts`` at the end of its constructor.
-
-    Attributes:
-        kind: the name in the metadata of checkpoints, by which they are loaded. config_kind: the class of ``config``.
-        config: architecture and preprocessing.
-        calibration: the choices for the weights; no computation here depends on it.
-        prior, vocabulary: None for a network without them.
+    A subclass gives tokens (``encode``), and calls ``_add_parts`` at the end of its constructor. kind: the name in the
+    metadata of checkpoints, by which they are loaded. No computation here depends on the calibration.
     """
 
     kind: ClassVar[str]
@@ -100,7 +93,6 @@ class RetNetwork(nn.Module, ABC):
         self.calibration = calibration
 
     def _add_parts(self) -> None:
-        """Adds the prior and the vocabulary that the configuration asks for."""
         config = self.config
         self.prior = Prior(config.prototypes, config.width) if config.prototypes else None
         self.vocabulary = None
@@ -122,15 +114,11 @@ class RetNetwork(nn.Module, ABC):
         return self._part_replaced("prior", prior, prototypes=0 if prior is None else len(prior.prototypes))
 
     def vocabulary_replaced(self, vocabulary: Vocabulary | None, words: tuple[Names, ...] = ()) -> Self:
-        """Returns a copy whose vocabulary is replaced by the state of ``vocabulary``; None for no vocabulary.
-
-        words: the names of each of its words, as in ``ModelConfig.words``.
-        """
+        """Returns a copy with the state of ``vocabulary``, whose words have these names; None for no vocabulary."""
         drawn = () if vocabulary is None else vocabulary.drawn
         return self._part_replaced("vocabulary", vocabulary, words=words, drawn=drawn)
 
     def _part_replaced(self, name: str, part: nn.Module | None, **config: Any) -> Self:
-        """Returns a copy, in evaluation mode, with the state of ``part`` and the matching configuration."""
         other = type(self)(dataclasses.replace(self.config, **config), self.calibration)
         state = {key: value for key, value in self.state_dict().items() if not key.startswith(f"{name}.")}
         if part is not None:

@@ -22,13 +22,10 @@ ANCHORS: tuple[Anchor, ...] = ("word", "visual")
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorConfig(OneVectorConfig):
-    """The configuration of a network of Sketch-an-Anchor. Section numbers are those of its paper.
+    """The configuration of a network of Sketch-an-Anchor.
 
-    Attributes:
-        anchors: the anchors that the training had, in this order. Each has a retrieval token and a projection (3.4).
-            It is empty for the paper's baseline (3.2), which has one token and one projection.
-        units: of each gated linear projection (4.2). The retrieval vector is an average of the projected vectors, as
-            in Fig. 2; in the formula of section 3.4 it is an average of the tokens as they leave the ViT.
+    anchors: those of the training, each with a retrieval token and a projection (section 3.4); none for the baseline
+    (3.2). units: of each gated projection (4.2). The retrieval vector averages the projected vectors, as in Fig. 2.
     """
 
     anchors: tuple[Anchor, ...] = ANCHORS
@@ -40,7 +37,6 @@ class AnchorConfig(OneVectorConfig):
 
     @property
     def width(self) -> int:
-        """The length of a picture's retrieval vector."""
         return self.units
 
 
@@ -53,18 +49,13 @@ class GatedProjection(nn.Module):
         self.gate = nn.Linear(units, units)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(b, width) -> (b, units)."""
         y = self.project(x)
         gated: torch.Tensor = y * self.gate(y).sigmoid()
         return gated
 
 
 class DynamicAverage(nn.Module):
-    """The average of some vectors by weights that depend on them (Sukhbaatar et al., 2015).
-
-    Each vector is compared with one learned query; the softmax of the results gives the weights. It starts as the plain
-    mean.
-    """
+    """The average of some vectors by weights that depend on them (Sukhbaatar et al., 2015). It starts as the mean."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -78,10 +69,7 @@ class DynamicAverage(nn.Module):
 
 
 class AnchorNetwork(RetNetwork):
-    """A ViT in which retrieval tokens take the place of the class token; one network for sketches and photos (3.4).
-
-    In a new network each retrieval token is a copy of the class token, so that the pretrained ViT is not disturbed.
-    """
+    """A ViT in which retrieval tokens take the place of the class token; one network for sketches and photos (3.4)."""
 
     kind: ClassVar[str] = "sketch-an-anchor"
     config_kind = AnchorConfig
@@ -108,10 +96,7 @@ class AnchorNetwork(RetNetwork):
             self.tokens.copy_(embedded[:, :1].expand_as(self.tokens))
 
     def retrieval_tokens(self, images: torch.Tensor, trace: EncoderTrace | None = None) -> torch.Tensor:
-        """(b, 3, H, W) normalised pixels -> (b, k, d), the retrieval tokens as they leave the ViT.
-
-        ``trace`` records the attention of the retrieval tokens, as their mean.
-        """
+        """(b, 3, H, W) normalised pixels -> (b, k, d), the retrieval tokens as they leave the ViT."""
         vit, count = self.vit, self.tokens.shape[1]
         x = vit._pos_embed(vit.patch_embed(images))
         x = vit.norm_pre(torch.cat([self.tokens.expand(len(x), -1, -1), x[:, 1:]], dim=1))
@@ -126,11 +111,7 @@ class AnchorNetwork(RetNetwork):
         return found
 
     def represent(self, tokens: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """(b, k, d) from ``retrieval_tokens`` -> (b, width), the retrieval vectors r, which are compared.
-
-        With them (b, units) for each anchor of the configuration, in its order: the hidden representations r^w and r^v,
-        which are trained; for the baseline, r alone.
-        """
+        """(b, k, d) from ``retrieval_tokens`` -> (b, width), the retrieval vectors, and (b, units) of each anchor."""
         hidden = tuple(project(token) for project, token in zip(self.projections, tokens.unbind(1), strict=True))
         return hidden[0] if self.average is None else self.average(torch.stack(hidden, dim=1)), hidden
 
@@ -140,10 +121,7 @@ class AnchorNetwork(RetNetwork):
 
 
 def anchor_network_from(config: AnchorConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> AnchorNetwork:
-    """Makes a network whose ViT starts with these weights, under timm's key names. The rest is random, from ``seed``.
-
-    Raises ModelError if the weights are those of another ViT.
-    """
+    """Makes a network whose ViT starts with weights under timm's names. Raises ModelError for another ViT's."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = AnchorNetwork(config)

@@ -12,10 +12,8 @@ import torch
 class Tokens:
     """A batch of encoded images of one modality.
 
-    Attributes:
-        features: (b, n, d) floating point; row 0 is [Ret], rows 1..n-1 are patch tokens.
-        positions: (b, n-1) int64, strictly ascending in each row: the cell of each patch token on the patch grid.
-        summary: (b, e), a two-sided encoder's summary of whole sketches; None for photos and for other encoders.
+    features: (b, n, d); row 0 is [Ret]. positions: (b, n-1) int64, ascending: the cell of each patch on the patch grid.
+    summary: (b, e), a two-sided encoder's summary of whole sketches; None for photos and for other encoders.
     """
 
     features: torch.Tensor
@@ -26,7 +24,6 @@ class Tokens:
         return self.features.shape[0]
 
     def __getitem__(self, rows: slice | torch.Tensor | Sequence[int]) -> Tokens:
-        """Returns the images at ``rows``, in this order; the result is a batch, too."""
         return Tokens(self.features[rows], self.positions[rows], None if self.summary is None else self.summary[rows])
 
     @property
@@ -36,7 +33,6 @@ class Tokens:
 
     @property
     def patches(self) -> torch.Tensor:
-        """(b, n-1, d): the patch tokens."""
         return self.features[:, 1:]
 
     def to(self, device: torch.device) -> Tokens:
@@ -45,7 +41,7 @@ class Tokens:
 
     @staticmethod
     def of_ret(ret: torch.Tensor) -> Tokens:
-        """Makes tokens from retrieval tokens (b, d) alone, as networks with one vector for each picture give them."""
+        """Makes tokens from retrieval tokens (b, d) alone."""
         return Tokens(ret.unsqueeze(1), torch.empty(len(ret), 0, dtype=torch.int64, device=ret.device))
 
     @staticmethod

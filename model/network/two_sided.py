@@ -69,10 +69,7 @@ def _layout(config: TwoSidedConfig, width: int, heads: int, patch: int) -> VitLa
 
 
 class Tuning(nn.Module):
-    """The one-dimensional parameters of the blocks and of the patch embedding: 70,272 numbers in a ViT-S.
-
-    Each parameter of the blocks is stacked: its first dimension counts the blocks.
-    """
+    """The one-dimensional parameters of the blocks, stacked, and of the patch embedding."""
 
     def __init__(self, layout: VitLayout) -> None:
         super().__init__()
@@ -93,10 +90,7 @@ class Tuning(nn.Module):
 class FrozenVit(nn.Module):
     """The matrices of a ViT with LayerScale, such as DINOv2's. They are used with the `Tuning` of either side.
 
-    Attributes:
-        patch_kernel: (width, 3, patch, patch). class_token: (width,). position: (1 + grid**2, width).
-        qkv, proj, fc1, fc2: (depth, out, in), the matrices of all blocks, in the precision to compute in.
-        pre_norm: (2, width), weight and bias of a LayerNorm before the blocks; only if the shape has one.
+    qkv, proj, fc1 and fc2 are (depth, out, in), in the precision to compute in; pre_norm (2, width) is CLIP's.
     """
 
     def __init__(self, layout: VitLayout, image_size: int) -> None:
@@ -131,16 +125,10 @@ class FrozenVit(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Passes (b, 3, H, W) normalised pixels, which are n patches, through all blocks and the final norm.
 
-        Args:
-            position: (1 + n, width), added to the class token and to the patches, row by row; None for its own table.
-            trace: the list to which the attention of the class token to the patches, (b, heads, n), of each block is
-                appended.
-            kept: how many patches leave the last block, by `select_tokens`; None for all. The others are not computed
-                there, which saves most of a block's time.
+        position: (1 + n, width). trace: gets the attention of the class token to the patches, (b, heads, n), of each
+        block. kept: how many patches leave the last block, by `select_tokens`; the others are not computed there.
 
-        Returns:
-            (b, 1 + n, width) float32 tokens, the class token first, or (b, 1 + kept, width), and (b, n) float32, the
-            attention of the class token in the last block, the mean over heads.
+        Returns (b, 1 + n or kept, width) float32 tokens, and (b, n), the class token's attention in the last block.
         """
         position = self.position if position is None else position
         patches = F.conv2d(images, self.patch_kernel, side.patch_bias, stride=self.patch_size)
@@ -174,7 +162,6 @@ class FrozenVit(nn.Module):
 
     @staticmethod
     def _class_attention(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        """Computes the attention weights of the class token to each patch token, (b, heads, n) float32."""
         logits = q[:, :, :1].float() @ k.float().transpose(-2, -1) * q.shape[-1] ** -0.5
         weights: torch.Tensor = logits.softmax(dim=-1)
         return weights[:, :, 0, 1:]
@@ -193,8 +180,7 @@ class PhotoHead(nn.Module):
 
         [Ret] = unit(unit(W (a, b)) - centre).
 
-    Without a second ViT, b is empty. ``from_first`` maps the first ViT's class token and mean patch to nearly this
-    [Ret]. A new sketch side begins there.
+    Without a second ViT, b is empty. ``from_first`` maps class token and mean patch of the first to nearly this [Ret].
     """
 
     def __init__(self, config: TwoSidedConfig) -> None:
@@ -213,11 +199,7 @@ class PhotoHead(nn.Module):
         return _unit(_unit(self.ret(torch.cat([a, b], dim=-1))) - self.centre)
 
     def local(self, patches: torch.Tensor) -> torch.Tensor:
-        """Patch tokens of the first ViT (b, n, w_1) -> their local [Ret], (b, n, d) float32 of length 1.
-
-        It is nearly the [Ret] of a photo that shows this patch alone: the patch stands for both class token and mean
-        patch.
-        """
+        """Patch tokens of the first ViT (b, n, w_1) -> their local [Ret], as of a photo that shows this patch alone."""
         return _unit(_unit(self.from_first(torch.cat([patches, patches], dim=-1))) - self.centre)
 
 
@@ -252,7 +234,6 @@ class PhotoSide(nn.Module):
         self.head = PhotoHead(config)
 
     def set_precision(self, dtype: torch.dtype) -> None:
-        """Lets the products of tokens and matrices compute in ``dtype``, in both ViTs."""
         self.vit.set_precision(dtype)
         if self.second_vit is not None:
             self.second_vit.set_precision(dtype)
@@ -266,10 +247,7 @@ class PhotoSide(nn.Module):
 
 
 class TwoSidedEncoder(nn.Module):
-    """Encodes photos by the photo side as it is, and sketches by its matrices with other parameters.
-
-    Sketches are scaled to fewer patches, in half the time, and find nearly as much; ``position`` is their table.
-    """
+    """Encodes photos by the photo side as it is, and sketches by its matrices with other parameters."""
 
     def __init__(self, config: TwoSidedConfig) -> None:
         super().__init__()
@@ -283,9 +261,7 @@ class TwoSidedEncoder(nn.Module):
     def forward(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens (b, 1 + kept, d) float32; ``trace`` records the pass.
 
-        Each image keeps the same number of patch tokens: those to which the class token attends most in the last block.
-        Positions, in the tokens and in ``trace``, are cells of the photos' grid: a sketch's patch has the cell in which
-        its centre lies.
+        Positions are cells of the photos' grid: a sketch's patch has the cell in which its centre lies.
         """
         side, vit, summary = self.photo_side, self.photo_side.vit, None
         count = self.config.token_count(modality) - 1
@@ -319,7 +295,7 @@ class TwoSidedEncoder(nn.Module):
 
 
 def cells_of_patches(patches: int, grid: int) -> torch.Tensor:
-    """Finds the cell of a grid in which the centre of each patch lies, (patches**2,) int64; both divide one square."""
+    """Finds the cell of a grid in which the centre of each patch lies, (patches**2,) int64."""
     along = (2 * torch.arange(patches) + 1) * grid // (2 * patches)
     return (along[:, None] * grid + along).flatten()
 

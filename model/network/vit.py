@@ -1,8 +1,4 @@
-"""Describes plain ViTs, of timm and of CLIP, by their sizes; and configures networks with one vector for each picture.
-
-timm is imported in the functions that use it. This takes seconds, and programs that search with other networks do not
-need it.
-"""
+"""Describes plain ViTs, of timm and of CLIP, and configures networks with one vector for each picture."""
 
 from __future__ import annotations
 
@@ -31,10 +27,8 @@ _ARCHITECTURE = re.compile(r"[a-z][a-z0-9_]*")
 class VitLayout:
     """A plain ViT with a class token, without its weights.
 
-    Attributes:
-        clip: whether it is built as in CLIP, with a LayerNorm before the blocks and a patch projection without bias.
-        quick_gelu: whether its MLPs have x sigmoid(1.702 x), as in OpenAI's CLIP, instead of GELU.
-        projection: numbers of the vector to which the class token is projected; 0 for no projection.
+    clip: whether it has a LayerNorm before the blocks and a patch projection without bias. quick_gelu: whether its MLPs
+    have x sigmoid(1.702 x), as OpenAI's. projection: numbers to which the class token is projected; 0 for none.
     """
 
     patch_size: Size
@@ -77,13 +71,7 @@ class VitLayout:
 
 @dataclass(frozen=True)
 class PretrainedVit:
-    """A ViT that has been read, from which a network starts.
-
-    Attributes:
-        layout: of the ViT. image_size: side of its square input in pixels.
-        weights: under timm's key names; those of its projection are "projection.weight".
-        mean, std: normalisation of the pixels, which lie in [0, 1] before it.
-    """
+    """A ViT from which a network starts, with weights under timm's key names."""
 
     layout: VitLayout
     image_size: int
@@ -94,7 +82,7 @@ class PretrainedVit:
 
 @dataclass(frozen=True, kw_only=True)
 class OneVectorConfig(NetworkConfig):
-    """Everything that the networks with one vector for each picture have in common.
+    """What the networks with one vector for each picture have in common.
 
     released_padding: whether pictures are padded to black squares, and none is cropped, as in CLIP-AT's public code.
     """
@@ -111,16 +99,11 @@ class OneVectorConfig(NetworkConfig):
         return self.image_size // self.vit.patch_size
 
     def token_count(self, modality: Modality) -> int:
-        """Returns 1, because an encoded picture is its vector alone."""
         return 1
 
 
 def vit_layout(architecture: str, image_size: int, sizes: Mapping[str, Any] | None = None) -> VitLayout:
-    """Finds the layout of a ViT of timm.
-
-    Args:
-        architecture: timm's name, without the tag of its weights, such as "vit_small_patch8_224".
-        sizes: the sizes that differ from timm's, under timm's names, such as "embed_dim" and "depth".
+    """Finds the layout of a ViT of timm, by its name without a tag. sizes: those that differ, under timm's names.
 
     Raises ModelError if timm has no ViT of this name, or none with a class token and this input size.
     """
@@ -160,9 +143,9 @@ def vit_layout(architecture: str, image_size: int, sizes: Mapping[str, Any] | No
 
 
 def load_vit(vit: VisionTransformer, weights: dict[str, torch.Tensor]) -> None:
-    """Gives a ViT pretrained weights, under timm's key names; the classifier among them is left out.
+    """Gives a ViT pretrained weights under timm's key names, with positions resampled to its grid.
 
-    Position embeddings are resampled to the ViT's grid. Raises ModelError if the weights are those of another ViT.
+    Raises ModelError if the weights are those of another ViT.
     """
     from timm.layers.pos_embed import resample_abs_pos_embed
 
@@ -178,10 +161,7 @@ def load_vit(vit: VisionTransformer, weights: dict[str, torch.Tensor]) -> None:
 
 
 def mean_attention(attn: Any, x: torch.Tensor, count: int) -> torch.Tensor:
-    """Computes the mean attention of the first tokens in a block of timm, by head.
-
-    x: (b, n, d), the normalised input of the attention. count: how many tokens. Returns (b, heads, n).
-    """
+    """Computes the mean attention of the first ``count`` tokens in a block of timm, from (b, n, d) to (b, heads, n)."""
     b, n, _ = x.shape
     q, k, _ = attn.qkv(x).reshape(b, n, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     q, k = attn.q_norm(q[:, :, :count]), attn.k_norm(k)

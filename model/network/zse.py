@@ -1,8 +1,4 @@
-"""Composes the network of ZSE-SBIR as in Figure 2 of the paper, from pretrained ViTs, too, and chooses its precision.
-
-timm is imported in the functions that use it. This takes seconds, and programs that only search or index do not need
-it.
-"""
+"""Composes the network of ZSE-SBIR as in Figure 2 of the paper, from pretrained ViTs, too."""
 
 from __future__ import annotations
 
@@ -39,10 +35,7 @@ _PRECISIONS = (torch.float32, torch.bfloat16)
 
 
 class Network(RetNetwork):
-    """Images to tokens (``encode``), tokens to half a cross-attention (``project``), pairs to logits (``relate``).
-
-    The encoder works in float32; cross-attention and kernel matrix may work in less (``set_precision``).
-    """
+    """Images to tokens (``encode``), tokens to half a cross-attention (``project``), pairs to logits (``relate``)."""
 
     kind: ClassVar[str] = "zse"
     config_kind = ModelConfig
@@ -81,14 +74,11 @@ class Network(RetNetwork):
         return pair
 
     def relate(self, sketch: Side, photo: Side) -> torch.Tensor:
-        """b sketches, or one for all of them, with b photos -> (b,) float32 logits of the relation scores (eq. 9).
-
-        Prior and guesses are not in them; ``Matcher`` adds these.
-        """
+        """b sketches, or one for all, with b photos -> (b,) float32 logits of the relation scores (eq. 9)."""
         return self.relation_logits(*self.align(sketch, photo), sketch, photo)
 
     def relation_logits(self, aligned_sketch: Tokens, aligned_photo: Tokens, sketch: Side, photo: Side) -> torch.Tensor:
-        """Computes (b,) float32 logits of pairs that ``align`` has aligned. This is the second half of ``relate``."""
+        """Computes (b,) float32 logits of pairs that ``align`` has aligned."""
         with torch.autocast(sketch.features.device.type, enabled=False):
             logits: torch.Tensor = self.relation(aligned_sketch, aligned_photo)
             if self.ret_term is not None:
@@ -97,15 +87,13 @@ class Network(RetNetwork):
 
     @property
     def precision(self) -> torch.dtype:
-        """The precision of cross-attention and kernel."""
         return next((value.dtype for value in self.cross.parameters()), torch.float32)
 
     def set_precision(self, dtype: torch.dtype) -> Self:
         """Lets cross-attention, kernel and a two-sided encoder's matrices compute in ``dtype``; returns the network.
 
         An encoder that selects tokens between its blocks stays in float32, because a small rounding error there can
-        make it keep other tokens: in bfloat16 relation scores moved by up to 0.07, against 0.002 with the
-        cross-attention alone in bfloat16.
+        make it keep other tokens.
         """
         if isinstance(self.encoder, TwoSidedEncoder):
             self.encoder.photo_side.set_precision(dtype)
@@ -116,7 +104,7 @@ class Network(RetNetwork):
 
 
 def as_zse(network: RetNetwork) -> Network:
-    """Returns the network if it compares pairs. Raises ModelError for a network of another kind."""
+    """Returns the network if it compares pairs, else raises ModelError."""
     if not isinstance(network, Network):
         raise ModelError(
             f"{network.config.name} is a network of the kind {network.kind!r}, which gives one vector for each "
@@ -126,10 +114,7 @@ def as_zse(network: RetNetwork) -> Network:
 
 
 def read_backbone(source: str) -> dict[str, torch.Tensor]:
-    """Reads weights under timm's key names from a safetensors file, or by timm tag, downloaded if needed.
-
-    Raises ModelError, saying what to do.
-    """
+    """Reads weights under timm's key names from a safetensors file, or by timm tag. Raises ModelError if it cannot."""
     import timm
 
     path = expanded(source)
@@ -150,9 +135,7 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
 
 
 def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
-    """Makes a network whose encoder starts as the given ViT. All other weights are random, and follow from ``seed``.
-
-    The class token becomes [Ret], and the learnable tokenizer starts at zero.
+    """Makes a network whose encoder starts as the given ViT, with a learnable tokenizer of zeros; all else is random.
 
     Raises ModelError if the ViT has other dimensions than the config.
     """
@@ -185,10 +168,7 @@ def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int
 
 
 def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
-    """Chooses float16 on CUDA, bfloat16 on a CPU that is faster with it, else float32.
-
-    In bfloat16 relation scores move by up to 0.002, as `Network.set_precision` uses it.
-    """
+    """Chooses float16 on CUDA, bfloat16 on a CPU that is faster with it, else float32."""
     if isinstance(network, Network) and device.type == "cuda":
         return torch.float16
     if isinstance(network, Network) and device.type == "cpu" and multiplies_bf16():
@@ -199,10 +179,10 @@ def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
 @cache
 @torch.inference_mode()
 def multiplies_bf16() -> bool:
-    """True if this CPU multiplies bfloat16 natively, and faster than float32; False if PyTorch cannot tell.
+    """True if this CPU multiplies bfloat16 natively, and faster than float32, as measured once in some 20 ms.
 
-    It is measured once in a process, in some 20 ms: an AMD Zen 4 takes half the time of float32, and an Intel CPU whose
-    AMX a virtual machine hides nearly twice the time.
+    An AMD Zen 4 takes half the time of float32, and an Intel CPU whose AMX a virtual machine hides nearly twice the
+    time.
     """
     tell = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     if tell is None or not tell():

@@ -51,10 +51,7 @@ def triplet_loss(sketches: torch.Tensor, right: torch.Tensor, wrong: torch.Tenso
 def classification_loss(
     vectors: torch.Tensor, labels: torch.Tensor, texts: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """Computes the cross-entropy of each picture's class among the text vectors of all training classes.
-
-    vectors: (n, d). labels: (n,) int64, their classes. texts: (c, d), L2-normalised.
-    """
+    """Computes the cross-entropy of each picture's class, (n,), among the L2-normalised text vectors (c, d)."""
     return F.cross_entropy(F.normalize(vectors, dim=1) @ texts.T / temperature, labels)
 
 
@@ -64,10 +61,7 @@ def category_distances(sketches: torch.Tensor, photos: torch.Tensor) -> torch.Te
 
 
 def hard_triplet_loss(distances: torch.Tensor, margin: float) -> torch.Tensor:
-    """Computes the triplet loss within each category; p- is the nearest photo that the sketch was not drawn from.
-
-    distances: (c, k, k) from ``category_distances``; the distances of pairs are on the diagonals.
-    """
+    """Computes the triplet loss within categories, (c, k, k); p- is the nearest photo that is not the sketch's own."""
     own = torch.eye(distances.shape[1], dtype=torch.bool)
     nearest = distances.masked_fill(own, torch.inf).amin(dim=2)
     return (margin + distances.diagonal(dim1=1, dim2=2) - nearest).clamp(min=0).mean()
@@ -88,10 +82,7 @@ def log_densities(relative: torch.Tensor, bandwidth: float) -> torch.Tensor:
 
 
 def average_divergence(logs: torch.Tensor) -> torch.Tensor:
-    """Computes 1 / (c (c - 1)) sum_i sum_j KL(D_i, D_j) over categories (C, eq. 1).
-
-    logs: (c, m), the log-probabilities of the distributions; c at least 2.
-    """
+    """Computes 1 / (c (c - 1)) sum_i sum_j KL(D_i, D_j) from log-probabilities (c, m) (C, eq. 1)."""
     count = len(logs)
     # KL(D_i, D_j) = sum D_i log D_i - sum D_i log D_j
     negentropy = (logs.exp() * logs).sum(dim=1, keepdim=True)
@@ -99,11 +90,7 @@ def average_divergence(logs: torch.Tensor) -> torch.Tensor:
 
 
 def shuffled(images: torch.Tensor, orders: torch.Tensor) -> torch.Tensor:
-    """Puts the patches of pictures in another order.
-
-    images: (b, c, H, W). orders: (b, g * g) int64, a permutation for each picture: the patch at place i, counted row by
-    row, was at ``orders[:, i]``. H and W are multiples of g.
-    """
+    """Puts the patches of pictures (b, c, H, W) in another order: place i, row by row, gets the patch orders[:, i]."""
     b, c, height, width = images.shape
     grid = round(orders.shape[1] ** 0.5)
     patches = images.reshape(b, c, grid, height // grid, grid, width // grid).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
@@ -113,7 +100,7 @@ def shuffled(images: torch.Tensor, orders: torch.Tensor) -> torch.Tensor:
 
 
 def different_orders(count: int, grid: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draws two permutations (count, grid * grid) for each of ``count`` pairs, which are never the same in a pair."""
+    """Draws two different permutations (count, grid * grid) for each of ``count`` pairs."""
     cells = grid * grid
     first = torch.rand(count, cells, generator=generator).argsort(dim=1)
     second = torch.rand(count, cells, generator=generator).argsort(dim=1)
@@ -123,7 +110,7 @@ def different_orders(count: int, grid: int, generator: torch.Generator) -> tuple
 
 
 def others(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Draws for each place of a batch (b,) a place with another label. There must be two labels at least."""
+    """Draws for each place of a batch (b,) a place with another label."""
     different = (labels[:, None] != labels[None]).float()
     return torch.multinomial(different, 1, generator=generator)[:, 0]
 
@@ -135,11 +122,7 @@ def drawn_pairs(drawn_from: torch.Tensor, photos: torch.Tensor) -> list[tuple[in
 
 
 class Trained(nn.Module):
-    """The parts that a training changes: prompts, LayerNorms and, beside the network, the projection to text vectors.
-
-    CLIP's vectors are compared with its text vectors as they are. The vectors of another ViT have another width, so
-    they need a linear map (``to_text``), which does not get into the checkpoint.
-    """
+    """All that a training changes, with a linear map to text vectors if the ViT has no projection of CLIP's."""
 
     def __init__(self, learned: Learned, to_text: nn.Linear | None) -> None:
         super().__init__()
@@ -147,9 +130,9 @@ class Trained(nn.Module):
 
 
 class ClipAtTrainer(Trainer[Trained]):
-    """A training of a network of CLIP-AT. Its state holds what is learned, not the frozen encoder.
+    """A training of a network of CLIP-AT. texts: (c, d) L2-normalised, of the pictures' classes.
 
-    texts: (c, d) L2-normalised, of the pictures' classes. Raises ModelError: pictures or ViT do not fit the recipe.
+    Raises ModelError if pictures or ViT do not fit the recipe.
     """
 
     recipe: ClipAtRecipe
@@ -192,11 +175,10 @@ class ClipAtTrainer(Trainer[Trained]):
 
     @property
     def trained(self) -> ClipAtNetwork:
-        """Returns the network as it would be saved now: the average over steps. It shares the training's encoder."""
+        """The average over steps. It shares the training's encoder."""
         return with_learned(self.start, self.average.learned)
 
     def make_optimiser(self) -> torch.optim.Adam:
-        """Makes Adam; LayerNorms, prompts and the projection to text vectors have learning rates of their own."""
         chosen, learned = self.recipe.optimiser, self.network.learned
         groups = [
             {"params": list(learned.norms.parameters()), "rate": chosen.encoder_rate},
@@ -207,11 +189,9 @@ class ClipAtTrainer(Trainer[Trained]):
         return torch.optim.Adam(groups)
 
     def losses(self) -> dict[str, torch.Tensor]:
-        """Computes the losses of categories, or the losses of fine-grained pairs."""
         return self._pair_losses() if self.recipe.fine_grained else self._category_losses()
 
     def _category_losses(self) -> dict[str, torch.Tensor]:
-        """Computes losses of categories. Each sketch has a photo of its class, and a wrong photo of another class."""
         recipe, weights = self.recipe, self.recipe.losses
         generator = self.generator()
         labels, sketches, photos = class_batch(self.data, recipe.batch, generator)
@@ -224,7 +204,7 @@ class ClipAtTrainer(Trainer[Trained]):
         return losses | self._classification(sketch, photo, labels)
 
     def _pair_losses(self) -> dict[str, torch.Tensor]:
-        """Computes losses of pairs: hard triplets, classification, divergence of categories (C), shuffled patches."""
+        """Computes hard triplets, classification, divergence of categories (C), and triplets of shuffled patches."""
         weights = self.recipe.losses
         generator = self.generator()
         labels, sketch_rows, photo_rows = self.pair_batch(generator)
@@ -261,7 +241,6 @@ class ClipAtTrainer(Trainer[Trained]):
         return torch.tensor(labels), torch.tensor(sketches), torch.tensor(photos)
 
     def _vectors(self, images: torch.Tensor, modality: Modality) -> torch.Tensor:
-        """(n, 3, H, W) normalised pixels -> (n, width) float32."""
         with self.autocast():
             found: torch.Tensor = self.start.encoder(images, *self.network.learned.of(modality))
         return found.float()
@@ -269,7 +248,6 @@ class ClipAtTrainer(Trainer[Trained]):
     def _classification(
         self, sketch: torch.Tensor, photo: torch.Tensor, labels: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Computes the weighted classification losses of sketches and of photos; none if they are switched off."""
         chosen, to_text = self.recipe.losses, self.network.to_text
         if not chosen.classes:
             return {}
@@ -296,11 +274,7 @@ class ClipAtTrainer(Trainer[Trained]):
 def read_start(
     recipe: ClipAtRecipe, backbone: str, words: Path | None, labels: Sequence[str]
 ) -> tuple[PretrainedVit, torch.Tensor, str]:
-    """Reads a CLIP (see ``read_clip``), or a ViT of timm with a file of word vectors (see ``read_word_vectors``).
-
-    Returns the ViT, the text vectors of c classes, (c, d) float32, L2-normalised, and the source of these vectors.
-    Raises ModelError: they cannot be read, do not fit the recipe, or lack a class.
-    """
+    """Reads a CLIP, or a ViT of timm with word vectors; the text vectors (c, d) of classes; and their source."""
     if recipe.backbone == CLIP:
         if words is not None:
             raise ModelError("CLIP reads the names of classes itself: leave --words out")

@@ -60,15 +60,10 @@ _RIDGE = 1e-4
 def make_photo_side(encoder: str, second: str | None, target: Path, device: torch.device = CPU) -> None:
     """Writes the photo side of pretrained ViTs, fitted on the photos of training classes and of ImageNet-1k.
 
-    No class of val, unseen or ship is used in the fit, so that one photo side serves networks that are measured on
-    these classes and networks that are trained on all classes.
+    No class of val, unseen or ship is used, so that one photo side serves all networks.
 
-    Args:
-        encoder: names the ViT of photos and sketches; see ``read_vit``.
-        second: the ViT that sees photos alone, with its classifier over ImageNet-1k, a file or a timm tag; None for
-            none. It needs as many blocks as the first.
-        target: the file to write.
-        device: where photos are encoded.
+    encoder: see ``read_vit``. second: the ViT that sees photos alone, with its classifier over ImageNet-1k, a file or a
+    timm tag, with as many blocks as the first; None for none.
     """
     vit = read_vit(encoder)
     fields = fields_of(vit, encoder, second is not None)
@@ -98,12 +93,9 @@ def make_photo_side(encoder: str, second: str | None, target: Path, device: torc
 
 
 def read_vit(source: str) -> PretrainedVit:
-    """Reads the ViT of photos and sketches.
+    """Reads the ViT of photos and sketches: "timm:NAME", "clip:MODEL" (see ``read_clip``), or a file with timm's names.
 
-    source: "timm:NAME" for a ViT of timm, whose weights are downloaded if needed; "clip:MODEL" for the image encoder of
-        a CLIP, see ``read_clip``; or a safetensors file under timm's names. Its matrices may be int8, with NAME.scale.
-
-    Raises ModelError, saying what to do, for one that cannot be had, or is no plain ViT with a class token.
+    Matrices of a file may be int8, with NAME.scale. Raises ModelError for one that cannot be had, or is no plain ViT.
     """
     kind, _, name = source.partition(":")
     if kind == "clip":
@@ -124,10 +116,7 @@ def read_vit(source: str) -> PretrainedVit:
 
 
 def layout_of(weights: Mapping[str, torch.Tensor]) -> VitLayout:
-    """Finds the layout of a ViT from its weights under timm's names.
-
-    Raises ModelError if they are those of no plain ViT whose heads are 64 wide.
-    """
+    """Finds the layout of a plain ViT, with heads 64 wide, from weights under timm's names. Raises ModelError."""
     try:
         hidden, width = weights["blocks.0.mlp.fc1.weight"].shape
         patch = weights["patch_embed.proj.weight"].shape[-1]
@@ -138,10 +127,7 @@ def layout_of(weights: Mapping[str, torch.Tensor]) -> VitLayout:
 
 
 def fields_of(vit: PretrainedVit, name: str, second: bool) -> dict[str, Any]:
-    """Finds the fields by which the configuration of a network on this ViT differs from TWO_SIDED.
-
-    Sketches have three quarters of the photos' rows of patches, and both keep as many tokens as there.
-    """
+    """Finds the fields by which the configuration of a network on this ViT differs from TWO_SIDED."""
     base, layout = TWO_SIDED, vit.layout
     grid = base.image_size // layout.patch_size
     drawn = round(grid * base.sketch_size / base.image_size)
@@ -167,7 +153,6 @@ def fields_of(vit: PretrainedVit, name: str, second: bool) -> dict[str, Any]:
 
 
 def _kept(tokens: int, grid: int) -> float:
-    """The keep rate, of four digits, that leaves this many of a grid's patches."""
     return math.floor(1e4 * min(1.0, tokens / grid**2)) / 1e4
 
 
@@ -178,10 +163,7 @@ def photo_features(
     classifier: tuple[torch.Tensor, torch.Tensor] | None,
     device: torch.device = CPU,
 ) -> PhotoFeatures:
-    """Runs the ViTs of a photo side, ``tensors``, over photos, (n, 3, H, W) uint8.
-
-    classifier: weights and biases over the second ViT's class tokens; None for no beliefs.
-    """
+    """Runs the ViTs of a photo side, ``tensors``, over photos, (n, 3, H, W) uint8. classifier: of the second ViT."""
     side = PhotoSide(config)
     side.load_state_dict(tensors, strict=False)
     side.set_precision(torch.bfloat16 if device != CPU or multiplies_bf16() else torch.float32)
@@ -205,8 +187,7 @@ def vit_tensors(
 ) -> dict[str, torch.Tensor]:
     """Makes the tensors of a `FrozenVit` and its `Tuning` from a ViT's weights under timm's names.
 
-    Matrices may be int8 with a scale for each row, NAME.scale. prefix: "" gives "vit." and "tuning.", "second_" gives
-    "second_vit." and so on. Raises ModelError for a ViT of another shape.
+    Matrices may be int8 with NAME.scale. prefix: "" or "second_". Raises ModelError for a ViT of another shape.
     """
     from timm.layers.pos_embed import resample_abs_pos_embed
 
@@ -248,10 +229,7 @@ def vit_tensors(
 def renormalised(
     tensors: dict[str, torch.Tensor], prefix: str, mean: Sequence[float], std: Sequence[float]
 ) -> dict[str, torch.Tensor]:
-    """Adapts the second ViT's tensors to pixels that are normalised by ``mean`` and ``std``, as those of the first ViT.
-
-    The patch embedding is linear and has no padding, so its kernel and its bias take the change of pixels.
-    """
+    """Adapts the second ViT's patch embedding to pixels that are normalised for the first ViT."""
     kernel = tensors[f"{prefix}vit.patch_kernel"]
     shift = (torch.tensor(mean) - _SECOND_MEAN) / _SECOND_STD
     bias = tensors[f"{prefix}tuning.patch_bias"] + (kernel.sum(dim=(2, 3)) @ shift)
@@ -261,13 +239,10 @@ def renormalised(
 
 @dataclass(frozen=True)
 class PhotoFeatures:
-    """The outputs of both ViTs for some photos, before the projection.
+    """The outputs of both ViTs for some photos, before the projection; all float32.
 
-    Attributes:
-        first, second: (n, w_1) and (n, w_2) float32, their class tokens.
-        mean: (n, w_1) float32, the mean of the first ViT's patch tokens.
-        beliefs: (n, k) float32, the logarithm of the second ViT's probabilities for its k classes.
-        patches: (m, w_1) float32, tokens of patches to which the first class token attends, of all photos together.
+    first, second: (n, w_1), (n, w_2), class tokens. mean: (n, w_1), of patch tokens. beliefs: (n, k), logarithms of the
+    second ViT's probabilities. patches: (m, w_1), patch tokens of all photos together.
     """
 
     first: torch.Tensor
@@ -280,10 +255,9 @@ class PhotoFeatures:
 def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[str, torch.Tensor]:
     """Fits the projection of photos to this width: returns the tensors of a `PhotoHead` by their names.
 
-    Two photos' [Ret] are to have the likeness of both class tokens together (by the mean square of cosines, and the
-    cross entropy of each photo's likenesses to the other photos), to tell classes apart, and to keep the beliefs of the
-    second ViT's classifier, if there is one. Tokens are projected by their principal components, whose spreads are
-    halfway evened out. labels: (n,) int64, the class of each photo; -1 if it is not known.
+    Two photos' [Ret] are to have the likeness of both class tokens together, to tell classes apart (labels (n,), -1 if
+    not known), and to keep the beliefs of the second ViT's classifier. Tokens are projected by their principal
+    components, whose spreads are halfway evened out.
     """
     a, b = F.normalize(features.first, dim=1), F.normalize(features.second, dim=1)
     mean, second_mean = a.mean(dim=0), b.mean(dim=0)
@@ -347,7 +321,7 @@ def _likeness_loss(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 
 def _principal(x: torch.Tensor, count: int) -> torch.Tensor:
-    """Finds the first principal components (d, count) of rows (n, d), orthonormal. Raises ModelError: too few rows."""
+    """Finds the first principal components (d, count) of rows (n, d). Raises ModelError: too few rows."""
     if min(x.shape) < count:
         raise ModelError(f"{count} principal components need as many photos and dimensions, not {tuple(x.shape)}")
     axes: torch.Tensor = torch.linalg.svd(x - x.mean(dim=0), full_matrices=False).Vh[:count].T

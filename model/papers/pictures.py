@@ -62,13 +62,12 @@ class TrainingSet:
 
     Attributes:
         sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8. Classes that have both come first.
-        sketch_rows, photo_rows: for each class that has both, its rows in ``sketches`` and in ``photos``.
-        classes: the names of all classes, those with both first. shown: the label of each photo.
-        lines_alone: (c,) bool, the classes that have line drawings alone.
+        sketch_rows, photo_rows: the rows of each class that has both. further_rows: of each class without photos.
         drawn_from: (n,) int64, the row of the photo that each sketch was drawn from; -1 for none.
         sources: (n,) int64, a number for the data set of each sketch.
-        further_rows: for each class without photos, its rows in ``sketches``.
-        key, photos_key: digests that change with the pictures and their labels, and with the photos and theirs.
+        classes: all names, those with both first. shown: the label of each photo.
+        lines_alone: (c,) bool, the classes that have line drawings alone.
+        key, photos_key: digests of the pictures and their labels, and of the photos and theirs.
     """
 
     sketches: torch.Tensor
@@ -87,13 +86,9 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class TrainingCorpora:
-    """The pictures of a training.
+    """The pictures of a training: of classes with sketches and photos, and ``further`` ones.
 
-    Attributes:
-        training: the pictures of the classes that have sketches and photos.
-        further: the other pictures that it uses.
-        validation: None if the validation classes are trained on.
-        fresh: sketches of the trained classes that the training does not see; empty for class folders.
+    validation: None if its classes are trained on. fresh: sketches of trained classes that the training does not see.
     """
 
     training: Corpus
@@ -105,16 +100,9 @@ class TrainingCorpora:
 def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     """Chooses the training and the validation pictures.
 
-    Args:
-        folder: class folders, of which every fifth class is for validation, unless ``recipe.split`` has "val", too;
-            None for the data that SKETCH_SEARCH_DATA names.
-        recipe: ``split`` says which parts of the data's split are trained on ("thin" means the classes that the split
-            leaves out), ``hold_out`` and ``data_set`` say which pictures are left out (``model.datasets.tasks``).
-            Classes that then lack sketches or photos are left out unless the recipe uses ``further`` ones. No training
-            sees the fresh pictures of the data (``model.datasets.split_fresh``), nor, with parts of data/more, classes
-            that are too near to those it is measured on (``model.datasets.too_near``).
-
-    Raises ModelError if data is missing.
+    folder: class folders, of which every fifth class is for validation, unless ``recipe.split`` has "val", too; None
+    for the data that SKETCH_SEARCH_DATA names. No training on that sees its fresh pictures, nor classes too near to
+    those it is measured on. Raises ModelError if data is missing.
     """
     if folder is not None:
         return _all_but_held(read_class_folders(folder), str(folder), recipe)
@@ -148,7 +136,6 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
 
 
 def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
-    """Holds every fifth class out for validation, unless the recipe trains on "val", too."""
     held = () if "val" in recipe.split else corpus.labels[::VALIDATION_EVERY]
     trained = [label for label in corpus.labels if label not in held]
     if len(trained) < FEWEST_CLASSES:
@@ -167,7 +154,6 @@ def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
 
 
 def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Corpus:
-    """Chooses the pictures that the recipe uses beside those of its classes with sketches and photos."""
     if not recipe.further:
         return Corpus((), ())
     trained = set(training.labels)
@@ -180,8 +166,7 @@ def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> C
 def training_set(corpus: Corpus, further: Corpus | None = None) -> TrainingSet:
     """Prepares the pixels of a corpus, and of further pictures.
 
-    Raises ModelError for a class of the corpus that lacks sketches or photos, which no step could use, and if all
-    pictures are of one class.
+    Raises ModelError for a class that lacks sketches or photos, and if all pictures are of one class.
     """
     further = further or Corpus((), ())
     labels = corpus.labels
@@ -240,11 +225,7 @@ def kept_tensors(path: Path, make: Callable[[], Mapping[str, torch.Tensor]]) -> 
 
 
 def prepared_pixels(pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing) -> torch.Tensor:
-    """Prepares pixels (n, c, H, W) uint8, memory-mapped; c is 1 for sketches, which are grey, and 3 for photos.
-
-    The first call for these pictures and this preprocessing decodes them and writes a file to the user's cache; later
-    calls only map it.
-    """
+    """Prepares pixels (n, c, H, W) uint8, kept in the cache, memory-mapped; c is 1 for sketches, 3 for photos."""
     shape = (len(pictures), 1 if modality == "sketch" else 3, preprocessing.image_size, preprocessing.image_size)
     if not pictures:
         return torch.empty(shape, dtype=torch.uint8)
@@ -270,7 +251,6 @@ def prepared_pixels(pictures: Sequence[Picture], modality: Modality, preprocessi
 
 
 def pictures_key(pictures: Sequence[Picture], preprocessing: Preprocessing) -> str:
-    """Computes a hex digest of the files, their order, their labels and their preprocessing."""
     key = hashlib.sha256(preprocessing.fingerprint().encode())
     for picture in pictures:
         stat = picture.path.stat()
@@ -279,10 +259,7 @@ def pictures_key(pictures: Sequence[Picture], preprocessing: Preprocessing) -> s
 
 
 def sized(pictures: torch.Tensor, look: NetworkConfig | Preprocessing) -> torch.Tensor:
-    """Scales and normalises pictures as ``look`` says, for a network: (b, 3, side, side) float32.
-
-    pictures: (b, c, H, W), uint8, or float32 in [0, 1].
-    """
+    """Scales and normalises pictures (b, c, H, W), uint8 or in [0, 1], for a network: (b, 3, side, side) float32."""
     if pictures.dtype == torch.uint8:
         pictures = pictures.float() / 255
     side = look.image_size
@@ -296,12 +273,7 @@ def sized(pictures: torch.Tensor, look: NetworkConfig | Preprocessing) -> torch.
 def class_tokens(
     layout: VitLayout, weights: dict[str, torch.Tensor], pixels: torch.Tensor, look: NetworkConfig | Preprocessing
 ) -> torch.Tensor:
-    """Computes the class token that a pretrained ViT gives to each photo, (n, d) float32.
-
-    Args:
-        weights: of the ViT, under timm's key names.
-        pixels: (n, 3, H, W) uint8. They are scaled and normalised as ``look`` says.
-    """
+    """Computes the class token that a pretrained ViT gives to each photo (n, 3, H, W) uint8: (n, d) float32."""
     vit = layout.build(look.image_size)
     load_vit(vit, weights)
     dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
@@ -313,10 +285,7 @@ def class_tokens(
 def class_batch(
     data: TrainingSet, size: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Draws classes (b,), and a sketch (b, 1, H, W) and a photo (b, 3, H, W) of each, uint8.
-
-    No class is drawn twice before all classes are drawn.
-    """
+    """Draws classes (b,), and a sketch (b, 1, H, W) and a photo (b, 3, H, W) of each; all before any a second time."""
     classes = len(data.photo_rows)
     rounds = [torch.randperm(classes, generator=generator) for _ in range(-(-size // classes))]
     labels = torch.cat(rounds)[:size]
@@ -335,10 +304,7 @@ def some(rows: torch.Tensor, count: int, generator: torch.Generator) -> torch.Te
 
 
 class Augmentation:
-    """Draws variations from one random generator, so that a training step is reproducible from its seed.
-
-    All pictures are float32 in [0, 1], (b, c, H, W). Sketches are "ink": 1 where the pen was, 0 on paper.
-    """
+    """Draws variations of ink (b, 1, H, W) in [0, 1], 1 where the pen was, reproducibly from a seed."""
 
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
@@ -368,7 +334,7 @@ class Augmentation:
         return ink.masked_fill(hole[:, None], 0.0)
 
     def _affine(self, b: int) -> torch.Tensor:
-        """Draws a sampling grid (b, SIDE, SIDE, 2); ``sized`` later scales the pictures to the network's size."""
+        """Draws a sampling grid (b, SIDE, SIDE, 2)."""
         angle = self._uniform(b, -15, 15) * math.pi / 180
         zoom = self._uniform(b, 0.85, 1.2)
         mirror = torch.where(self._uniform(b, 0, 1) < 0.5, -1.0, 1.0)

@@ -32,10 +32,7 @@ _FIGURE = "precision_10"
 def with_prior(
     network: Network, training: Corpus, further: Corpus, ret_weight: float, relation_weight: float
 ) -> Network:
-    """Returns a copy of the network with the prior of its training sketches, which replaces an older prior.
-
-    The prototypes are the centres of clusters, by k-means, of the [Ret] of some sketches of every class.
-    """
+    """Returns a copy of the network with the prior of its training sketches: k-means over their [Ret]."""
     plain = network.prior_replaced(None)
     matcher = trained_matcher(plain, fastest_dtype(plain, torch.device("cpu")), methods=("ret",))
     some = some_of_each(training.sketches + further.sketches, SKETCHES_PER_CLASS)
@@ -62,8 +59,8 @@ def with_chosen_prior(
 ) -> tuple[Network, dict[str, float]]:
     """Returns a copy of the network with the prior that is best on ``large``, which has trained and validation classes.
 
-    For each method the weight with the best harmonic mean of the groups' precision@10 is taken, among those by which
-    trained classes lose MOST_LOSS at most. Also returns the harmonic means without and with the prior, by method.
+    For each method, weights by which trained classes lose MOST_LOSS at most compete by the harmonic mean of
+    precision@10. Also returns these means without and with the prior.
     """
     other = with_prior(network, training, further, 0.0, 0.0)
     prior = other.prior

@@ -60,7 +60,6 @@ class Run:
 
 
 def digest(words: str, weights: Mapping[str, torch.Tensor]) -> str:
-    """Computes a hex digest of some words and of the values of some tensors by their names."""
     found = hashlib.sha256(words.encode())
     for name, tensor in sorted(weights.items()):
         found.update(name.encode())
@@ -87,17 +86,13 @@ def warmed_cosine(step: int, steps: int, warmup: int, last: float) -> float:
 class Trainer(ABC, Generic[Trained]):
     """A training by a recipe: the network, the running average of its weights, the optimiser, and its state on disk.
 
-    A subclass says what a step computes. A training that was stopped and goes on gives exactly the weights of one that
-    was not stopped.
+    A training that was stopped and goes on gives exactly the weights of one that was not stopped.
 
     Args:
         network: this is trained, and moved to the device.
-        folder: keeps state.safetensors, all that is needed to continue, and log.jsonl, which has a JSON object for each
-            step: losses, seconds and, at times, validation figures. A training found there is continued.
-        origin: a digest of everything that determines the state of the training.
-        device: of the steps. Pictures and random numbers stay on the CPU, so that all devices see the same.
-
-    Raises ModelError: the folder has the state of a training of another origin.
+        folder: keeps state.safetensors, all that is needed to continue, and log.jsonl, with the losses, seconds and, at
+            times, validation figures of each step. A training found there is continued.
+        origin: a digest of everything that determines the state of the training; ModelError for another one.
     """
 
     recipe: Recipe
@@ -153,11 +148,10 @@ class Trainer(ABC, Generic[Trained]):
         """Computes the losses of the step by name; the same step gives the same losses."""
 
     def autocast(self) -> torch.autocast:
-        """Returns a context in which what autocast allows is computed in the recipe's precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def run(self, validation: Corpus | None = None, until: int | None = None) -> None:
-        """Trains to the end, or to step ``until``, and adds the ``figures`` of validation classes to the log at times.
+        """Trains to the end, or to step ``until``.
 
         SIGINT and SIGTERM end the step under way and save the state before they act as usual; a second signal acts at
         once.
@@ -183,7 +177,6 @@ class Trainer(ABC, Generic[Trained]):
             signal.raise_signal(number)
 
     def train_step(self) -> dict[str, float]:
-        """Makes one optimiser step and returns the losses by name. Raises ModelError if they are not finite."""
         chosen = self.recipe.optimiser
         share = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, chosen.last)
         for group in self.optimiser.param_groups:
@@ -250,7 +243,6 @@ class Trainer(ABC, Generic[Trained]):
 
 
 def _gpus(device: torch.device) -> list[int]:
-    """Returns the numbers of the GPUs whose random state a step changes."""
     return [] if device.type == "cpu" else [device.index or 0]
 
 
@@ -286,7 +278,6 @@ def check_target(target: Path, folder: Path | None = None) -> None:
 
 
 def run_steps(trainer: Trainer[Trained], run: Run, validation: Corpus | None) -> bool:
-    """Makes the steps. Returns True if the recipe was completed; if not, the same run can continue it."""
     trainer.run(validation, run.until)
     if trainer.step < trainer.recipe.steps:
         print(f"stopped at step {trainer.step} of {trainer.recipe.steps}; the same command continues from here")
@@ -299,10 +290,7 @@ Begin: TypeAlias = Callable[[Any, Run, Corpus, Corpus], tuple[Trainer[Any], Mapp
 
 
 def train_from_backbone(begin: Begin, recipe: Recipe, run: Run) -> None:
-    """Trains a network, calibrates it on the validation classes, and writes the checkpoint.
-
-    Raises ModelError for a run that has a start, a GPU, or no validation classes.
-    """
+    """Trains a network, calibrates it on the validation classes, and writes the checkpoint."""
     if run.start is not None:
         raise ModelError(f"{recipe.title} starts from a backbone alone: leave --start out")
     if run.device != CPU:

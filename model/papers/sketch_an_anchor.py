@@ -56,7 +56,7 @@ class VisualAnchors:
 
     @staticmethod
     def of_features(features: torch.Tensor, rows: tuple[torch.Tensor, ...]) -> VisualAnchors:
-        """Computes the anchors of classes. features: (n, d), of all photos; rows: the rows of each class."""
+        """Computes the anchors of classes with these rows from the features (n, d) of all photos."""
         of_class = [features[found] for found in rows]
         return VisualAnchors(
             torch.stack([found.mean(dim=0) for found in of_class]),
@@ -95,11 +95,7 @@ def word_anchors(
     neighbours: int,
     kept_out: Sequence[str] = (),
 ) -> WordAnchors:
-    """Finds the vectors of classes (see ``class_rows``), and the words nearest to each by cosine.
-
-    kept_out: classes whose names are never among the neighbours, because the training may not know them.
-    Raises ModelError: the file lacks classes.
-    """
+    """Finds the vectors of classes, and the words nearest to each by cosine, which never name classes ``kept_out``."""
     found = class_rows(words, labels, names)
     vectors, own = class_vectors(words, found), list(found.values())
     forbidden = sorted({row for rows in class_rows(words, kept_out, names, lacking=True).values() for row in rows})
@@ -118,10 +114,7 @@ def word_anchors(
 def chosen_photos(
     recipe: AnchorRecipe, features: torch.Tensor, anchors: torch.Tensor, rows: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, ...]:
-    """Chooses the photos that are trained on, of each class with these rows, by their cosines with its visual anchor.
-
-    features: (n, d), of all photos. anchors: (c, d).
-    """
+    """Chooses the photos (rows of each class) that are trained on, by the cosines of features and visual anchors."""
     if not recipe.photos:
         return tuple(rows)
     generator, chosen = torch.Generator().manual_seed(recipe.seed), []
@@ -136,10 +129,7 @@ def chosen_photos(
 def pretrained_features(
     config: AnchorConfig, weights: dict[str, torch.Tensor], pixels: torch.Tensor, key: str
 ) -> torch.Tensor:
-    """(n, d) float32, L2-normalised: the class token of the pretrained ViT for each photo, kept in the user's cache.
-
-    weights: under timm's key names. pixels: (n, 3, H, W) uint8, with this digest as ``key``.
-    """
+    """Computes the pretrained ViT's class token of each photo, (n, d) L2-normalised, kept in the user's cache."""
     shape = repr((config.vit, config.image_size, config.mean, config.std))
     path = cache_folder() / "features" / f"{digest(key + shape, weights)[:32]}.safetensors"
 
@@ -150,12 +140,10 @@ def pretrained_features(
 
 
 def joined_edges(of_each: list[torch.Tensor]) -> torch.Tensor:
-    """Computes the normalised adjacency matrix of the joined graph: (g c, g c) for g graphs of c anchors.
+    """Computes the normalised adjacency matrix, (g c, g c), of g graphs' similarities (c, c).
 
-    Each graph is fully connected, by its similarities. The anchors of one class in different graphs are connected as
-    strongly as an anchor with itself. Other anchors of different graphs have no edge, so the softmax leaves them out.
-
-    of_each: (c, c) similarities of each graph.
+    Each graph is fully connected. The anchors of one class in different graphs are connected as strongly as an anchor
+    with itself; other anchors of different graphs have no edge.
     """
     count = len(of_each[0])
     rows = []
@@ -169,8 +157,7 @@ def joined_edges(of_each: list[torch.Tensor]) -> torch.Tensor:
 class AnchorGraph(nn.Module):
     """The graph convolution that adapts anchors (section 3.5): V <- A V W, layer after layer (eq. 5).
 
-    It has no non-linearity, because the equation has none. The weights start orthogonal, so that at first only the
-    edges change the similarities of anchors.
+    The weights start orthogonal, so that at first only the edges change the similarities of anchors.
     """
 
     def __init__(self, units: int, layers: int) -> None:
@@ -190,10 +177,7 @@ class AnchorGraph(nn.Module):
 
 
 def info_nce(sketches: torch.Tensor, photos: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Computes InfoNCE between the vectors (n, d) of sketches and photos that are paired by row (eq. 1).
-
-    Each sketch has to find its photo among those of the batch, by cosines.
-    """
+    """Computes InfoNCE between the vectors (n, d) of sketches and photos that are paired by row (eq. 1)."""
     cosines = F.normalize(sketches, dim=1) @ F.normalize(photos, dim=1).T
     return F.cross_entropy(cosines / temperature, torch.arange(len(cosines)))
 
@@ -204,7 +188,7 @@ def anchored_contrastive_loss(
     """Computes the cross-entropy between the similarities of anchors and the similarities of vectors (eqs. 3 and 4).
 
     vectors: (n, d). others: (m, d), all anchors (eq. 3), or the photos of the batch (eq. 4). alike: (n, m), the
-    similarities of the anchor of each vector's class with these anchors, or with those of the photos' classes.
+    similarities of their anchors.
     """
     target = alike.softmax(dim=1)
     cosines = F.normalize(vectors, dim=1) @ F.normalize(others, dim=1).T
@@ -217,10 +201,7 @@ def scaled_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 class AnchoredNetwork(nn.Module):
-    """The parts that a training changes: the network and, beside it, the graph that adapts the anchors.
-
-    Only the network gets into the checkpoint.
-    """
+    """The network and, beside it, the graph that adapts the anchors, which does not get into the checkpoint."""
 
     def __init__(self, network: AnchorNetwork, graph: AnchorGraph | None) -> None:
         super().__init__()
@@ -234,10 +215,7 @@ class AnchoredNetwork(nn.Module):
 
 
 class AnchorTrainer(Trainer[AnchoredNetwork]):
-    """A training of a network of Sketch-an-Anchor, from the weights of a ViT under timm's key names.
-
-    Raises ModelError: the backbone is not the recipe's.
-    """
+    """A training of a network of Sketch-an-Anchor. Raises ModelError if the backbone is not the recipe's."""
 
     recipe: AnchorRecipe
 
@@ -270,10 +248,7 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         return torch.optim.Adam([{"params": trained, "rate": self.recipe.optimiser.rate}], eps=_EPSILON)
 
     def losses(self) -> dict[str, torch.Tensor]:
-        """Computes InfoNCE and the anchored contrastive losses; they count equally (section 3.5).
-
-        The latter are of sketches and of photos with anchors, and of sketches with photos.
-        """
+        """Computes InfoNCE, and anchored losses of sketches, of photos, and of sketches with photos (section 3.5)."""
         recipe, network = self.recipe, self.network.network
         generator = self.generator()
         labels, sketches, photos = class_batch(self.data, recipe.batch, generator)

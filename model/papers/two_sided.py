@@ -1,8 +1,7 @@
-"""Trains the sketch side of a two-sided network, and the comparison of pairs, against photos that do not change.
+"""Trains the sketch side of a two-sided network, and the comparison of pairs, against photos that are encoded once.
 
-Photos are encoded once. Sketches learn to lie near photos of their class; their patch tokens, cross-attention and
-relation network learn which photo of a batch each sketch fits. Cross-attention begins as the identity: best matches of
-untrained tokens find more than [Ret] does, and random weights would destroy that.
+Cross-attention begins as the identity: best matches of untrained tokens find more than [Ret] does, and random weights
+would destroy that.
 """
 
 from __future__ import annotations
@@ -64,14 +63,10 @@ def class_places(
 ) -> torch.Tensor:
     """Computes the place of each class's photos, (c, d) of length 1: the mean of its photos, or else a prediction.
 
-    The prediction is made from the class's word, by the ridge regression from words to the means of photos. It is
-    averaged with the mean of the photos of an ImageNet class of this name, which are few. Zeros stand for a class
-    without photos that the word vectors lack.
+    The prediction is a ridge regression from words to the means of photos, averaged with the mean of the photos of an
+    ImageNet class of this name. Zeros stand for a class without photos that the word vectors lack.
 
-    Args:
-        classes: the names of c classes.
-        shown: the label of each photo, of classes without sketches, too. ret: (m, d), [Ret] of each photo.
-        vectors: of words; None to leave classes without photos at zeros.
+    shown: the label of each photo. ret: (m, d), [Ret] of each photo. vectors: None for zeros.
     """
     places, directions = torch.zeros(len(classes), ret.shape[1]), F.normalize(ret, dim=1)
 
@@ -99,11 +94,9 @@ def class_places(
 
 
 class SketchSide(nn.Module):
-    """The parts that a training changes: the network without its photo side, and points for classes without photos.
+    """The parts that a training changes: the network without its photo side, points, and the factor of cosines.
 
-    Attributes:
-        points: (k, d), the places of sketches of the k classes without photos.
-        log_scale: the logarithm of the factor of the cosines of [Ret].
+    points: (k, d), the places of the k classes without photos.
     """
 
     def __init__(self, network: Network, points: int) -> None:
@@ -118,14 +111,7 @@ class SketchSide(nn.Module):
 
 
 class TwoSidedTrainer(Trainer[SketchSide]):
-    """A training of the sketch side.
-
-    Args:
-        network: a new or trained network; its photo side stays as it is.
-        folder: of the training's state; the photos' tokens are kept there, too.
-        vectors: of words; None if classes without photos have to find their places by themselves.
-        device: where the steps are computed.
-    """
+    """A training of the sketch side. vectors: None if classes without photos find their places by themselves."""
 
     recipe: TwoSidedRecipe
 
@@ -178,7 +164,6 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         return other.requires_grad_(False).eval()
 
     def make_optimiser(self) -> torch.optim.AdamW:
-        """Makes AdamW with a rate for each kind of parameter."""
         chosen, side = self.recipe.optimiser, self.network
         pairs = [side.head.tokens, side.cross, side.relation, side.ret_term]
         return torch.optim.AdamW(
@@ -195,11 +180,9 @@ class TwoSidedTrainer(Trainer[SketchSide]):
     def losses(self) -> dict[str, torch.Tensor]:
         """Computes three losses of some classes' sketches, one sketch of each.
 
-        classes: the cross entropy of their cosines to all classes. A class lies at the mean of its photos; without
-        photos, at the prediction from its word; without a word, at a point that is learned. contrast: the cross entropy
-        of their cosines to one photo of each class in the batch. pairs: the list-wise loss of the relation logits of
-        all pairs of these sketches and photos. Half of the sketches that were drawn from a photo meet this photo, so
-        that instances are learned, too.
+        classes: the cross entropy of their cosines to the places of all classes. contrast: to one photo of each class
+        in the batch. pairs: the list-wise loss of the relation logits of all pairs. Half of the sketches that were
+        drawn from a photo meet this photo, so that instances are learned, too.
         """
         augment = Augmentation(self.step_seed)
         side, generator = self.network, augment.generator
@@ -236,12 +219,11 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         return torch.cat([order[~lines][: recipe.classes - few], order[lines][:few]])
 
     def _encoded(self, sketches: torch.Tensor, augment: Augmentation) -> Tokens:
-        """Varies and encodes these sketches."""
         ink = augment.sketches(1 - self.data.sketches[sketches].float() / 255)
         return self.base.encode(sized(1 - ink, self.base.config).to(self.device), "sketch")
 
     def _encoded_photos(self, folder: Path) -> Tokens:
-        """The tokens of all training photos, on the CPU. They are encoded once and kept in the folder."""
+        """Encodes all training photos once, and keeps their tokens in the folder."""
         network, data = self.base, self.data
         origin = digest(data.photos_key + network.config.photo_side, {})
 
@@ -280,9 +262,8 @@ class TwoSidedTrainer(Trainer[SketchSide]):
 def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     """Trains a two-sided network, calibrates it on the validation classes, and writes the checkpoint.
 
-    ``run.backbone`` is the file of the photo side. Without ``run.start`` the sketch side begins as the photo side.
-    A recipe that trains on the validation classes keeps the calibration of ``run.start``, and the weights of its
-    prior.
+    ``run.backbone`` is the file of the photo side. A recipe that trains on the validation classes keeps the calibration
+    of ``run.start``, and the weights of its prior.
     """
     photo_side = Path(run.backbone)
     network = load_zse_network(run.start) if run.start else new_network(recipe, photo_side)
@@ -346,7 +327,6 @@ def listwise_loss(logits: torch.Tensor) -> torch.Tensor:
 
 
 def large_validation(recipe: TwoSidedRecipe) -> Task | None:
-    """Reads trained and validation classes in one gallery, if the recipe uses it; see ``read_task``."""
     if not recipe.evaluate_everything:
         return None
     trained = "+".join(part for part in recipe.split if part not in ("more", IMAGENET_PART))
@@ -360,10 +340,7 @@ def class_name(label: str) -> str:
 
 
 def new_network(recipe: TwoSidedRecipe, photo_side: Path) -> Network:
-    """Makes a network on a photo side, whose sketch side begins as that of photos, with pairs compared by best matches.
-
-    [Ret] of sketches begins with the linear map from class token and mean patch that comes nearest to [Ret] of photos.
-    """
+    """Makes a network on a photo side, whose sketch side begins as that of photos and compares best matches."""
     # timm is imported here because it takes a second to load.
     from timm.layers.pos_embed import resample_abs_pos_embed
 

@@ -38,11 +38,7 @@ DRAWN_PER_CLASS = 400
 
 
 def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data: Path | None) -> None:
-    """Writes the checkpoint at ``source`` to ``target`` with a new vocabulary.
-
-    Args:
-        backbone: the pretrained ViT that says what photos show, a file or a timm tag.
-        recipe: names the photos of the optional data, as for a training. data: class folders to take instead.
+    """Writes the checkpoint at ``source`` to ``target`` with a vocabulary from the photos of ``recipe`` or ``data``.
 
     Raises ModelError for a checkpoint, recipe or data that do not fit together.
     """
@@ -68,11 +64,7 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
 
 
 def vit_beliefs(weights: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
-    """Computes a pretrained ViT's probabilities for the k classes it knows, of what photos show: (n, k) float32.
-
-    weights: under timm's key names; k is 0 without a classifier. pixels: (n, 3, 224, 224) uint8. Raises ModelError if
-    the network is no ViT whose heads are 64 wide.
-    """
+    """Computes a ViT's probabilities of what photos (n, 3, 224, 224) show: (n, k); k is 0 without a classifier."""
     tokens = class_tokens(layout_of(weights), weights, pixels, Preprocessing())
     if "head.weight" not in weights:
         return tokens[:, :0]
@@ -81,7 +73,7 @@ def vit_beliefs(weights: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch
 
 @cache
 def imagenet_names() -> tuple[tuple[str, ...], ...]:
-    """Reads the names of ImageNet-1k's classes in the classifier's order, such as ("goldfish", "Carassius auratus")."""
+    """Reads the names of ImageNet-1k's classes in the classifier's order."""
     from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo()
@@ -126,10 +118,8 @@ def with_vocabulary(
     Args:
         photos: it is fitted on these. beliefs: (n, k), the ViT's probabilities for each of them.
         sketches: the guesses are calibrated on these, best not trained on. Without any there are no guesses.
-        drawn: the guesses are learned from these other sketches. Without any, or if all show one thing, guesses are
-            made by the directions of photos.
-        synonyms: names of one thing each, from which words get further names.
-        vectors: of words, by which things that no photo shows get a place among photos; None to give them no place.
+        drawn: the guesses are learned from these other sketches; without any, the directions of photos give them.
+        synonyms: names of one thing each. vectors: of words, by which things that no photo shows get a place.
 
     Raises ModelError if there is no word.
     """
@@ -174,14 +164,11 @@ def with_vocabulary(
 def fit_words(
     ret: torch.Tensor, classes: Sequence[str | None], beliefs: torch.Tensor, entries: Sequence[Entry]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fits the words' directions (w, d) and biases (w,), by a multinomial regression from [Ret] to the photos' words.
+    """Fits the words' directions (w, d) and biases (w,), by a multinomial regression from [Ret] to photos' words.
 
-    The target of a photo with a class is a mixture of its word, with the share LABEL_SHARE, and the ViT's
-    probabilities. The target of another photo is the ViT's probabilities, among the ViT's words alone. The classifier's
-    words begin where a linear regression of the ViT's log-probabilities puts them.
-
-    ret: (n, d) float32, [Ret] of n photos. classes: of each photo; None for one that has none. beliefs: (n, k) float32,
-    the ViT's probabilities for its classes; k = 0 where there are none.
+    The target of a photo with a class is its word, with the share LABEL_SHARE, and the ViT's probabilities ``beliefs``
+    (n, k); that of another photo these probabilities alone. The classifier's words begin where a linear regression of
+    its log-probabilities puts them.
     """
     inputs, mean, spread = _standardised(ret)
     known = beliefs.shape[1] > 0
@@ -208,12 +195,7 @@ def fit_words(
 
 
 def fit_things(given: torch.Tensor, things: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fits the things' directions (k, e) and biases (k,), by a multinomial regression from sketches to their things.
-
-    Things are sampled in proportion to the square root of the number of sketches that show them.
-
-    given: (n, e), the summaries of sketches, or their [Ret], of any scale. things: (n,) int64, from 0.
-    """
+    """Fits directions (k, e) and biases (k,), by a multinomial regression from sketches (n, e) to things (n,)."""
     given = F.normalize(given.float(), dim=1)
     mean, spread = given.mean(dim=0), given.std(dim=0).clamp(min=1e-6)
     inputs, counts = (given - mean) / spread, torch.bincount(things)
@@ -243,7 +225,6 @@ def _standardised(ret: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
 
 
 def _mapped(inputs: torch.Tensor, beliefs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fits weights (d, k) and biases (k,) of the linear regression from inputs (n, d) to centred log-probabilities."""
     logs = beliefs.clamp(min=1e-12).log()
     logs = logs - logs.mean(dim=1, keepdim=True)
     biases = logs.mean(dim=0)
@@ -275,10 +256,9 @@ def _regressed(
 
 
 def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, float]:
-    """Fits the scale, and the logit of none, that give the true things of sketches with logits (n, k) most probability.
+    """Fits the scale, and the logit of none, that give the true things (n,), -1 for none, most probability.
 
-    things: (n,) int64, what was drawn; -1 if it is none of them. Without such sketches, none is as probable as all
-    things together for NONE_SHARE of the sketches.
+    logits: (n, k). Without sketches of other things, none is as probable as all things together for NONE_SHARE of them.
     """
     log_scale = torch.zeros(()).requires_grad_()
     none = logits.max(dim=1).values.mean().detach().clone().requires_grad_()
@@ -295,8 +275,6 @@ def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, floa
 
 
 def _minimise(loss: Callable[[], torch.Tensor], optimiser: torch.optim.LBFGS) -> None:
-    """Lets the optimiser find the parameters with the least loss."""
-
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
         found = loss()
@@ -324,11 +302,9 @@ class Entry:
 def word_list(labels: Iterable[str], classes: Sequence[Names], synonyms: Iterable[Names] = ()) -> tuple[Entry, ...]:
     """Makes the words of the data's classes, and then of the classifier's classes.
 
-    A class of the data and a class of the classifier are one word if the classifier's first name is the name in the
-    data; or if any of its names is, and no other of its classes has this name: a "harp" is not a harmonica, which is
-    also called a harp. Classes of the classifier with the same first name are one word, such as the two cranes. If
-    several words have a name, only the word that shows this name keeps it, or else none. A class that cannot be a word,
-    such as "?", is left out. synonyms: names of one thing each; the word that shows one of them gets the others.
+    A class of the data and of the classifier are one word if the classifier's first name is the data's; or if any of
+    its names is, and no other of its classes has it: a "harp" is not a harmonica, which is also called a harp. If
+    several words have a name, only the word that shows it keeps it. The word that shows a synonym gets its other names.
     """
     first: dict[str, list[int]] = {}
     others: dict[str, list[int]] = {}

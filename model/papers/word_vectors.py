@@ -31,10 +31,7 @@ class WordVectors:
 
 
 def read_word_vectors(path: Path | None) -> WordVectors:
-    """Reads word vectors.
-
-    path: a word2vec file as gensim reads it (.bin, .bin.gz, .txt, .vec, or .kv as gensim saves it); or a .npy of (n, d)
-        with the words in a .txt of the same name beside it, one a line; None for the stand-in.
+    """Reads a word2vec file by gensim, a .npy with its words in a .txt beside it, or, for None, the stand-in.
 
     Raises ModelError for a file that is missing or cannot be read, and if gensim is not installed.
     """
@@ -49,10 +46,7 @@ def read_word_vectors(path: Path | None) -> WordVectors:
 
 
 def read_synonyms() -> tuple[Names, ...]:
-    """Reads the names of each thing with several names, in the order of the stand-in; empty without optional data.
-
-    The stand-in has a row for each name. The names of one thing were embedded together, and have equal rows.
-    """
+    """Reads the names of each thing with several names, which have equal rows in the stand-in; empty without it."""
     if not (data_folder() / "data" / STAND_IN).is_file():
         return ()
     words = read_word_vectors(None)
@@ -94,10 +88,9 @@ def _of_word2vec(path: Path) -> WordVectors:
 def class_rows(
     words: WordVectors, labels: Sequence[str], names: Mapping[str, Sequence[str]], *, lacking: bool = False
 ) -> dict[str, list[int]]:
-    """Finds the rows of each class's words: its name in any spelling, or else the single words of its name.
+    """Finds the rows of each class's words: those in ``names``, its name in any spelling, or its name's single words.
 
-    names: for classes with another name in the file, its words. lacking: whether the file may lack a class, which then
-    has no rows. Raises ModelError: the file lacks classes.
+    lacking: whether the file may lack a class, which then has no rows; else this raises ModelError.
     """
     places: dict[str, int] = {}
     for number, word in enumerate(words.words):
@@ -118,7 +111,6 @@ def class_vectors(words: WordVectors, rows: Mapping[str, Sequence[int]]) -> torc
 
 
 def _rows(label: str, names: Mapping[str, Sequence[str]], places: Mapping[str, int]) -> list[int]:
-    """Finds the rows of the words of a class; none if the file lacks one of the words."""
     if label in names:
         wanted = [spelling(name) for name in names[label]]
     else:

@@ -21,12 +21,9 @@ MATCH, NO_MATCH = 0.99, 0.01
 class ZseTrainer(Trainer[Network]):
     """A training of a network of ZSE-SBIR (section 3.6). It follows the released code where the paper is silent.
 
-    A sample is a sketch, another sketch of its class, a photo of this class, and a photo of another class. The first
-    sketch goes with the photo of its class through the cross-attention, the second sketch with the other photo. The
-    relation scores of these pairs have targets (eq. 11); the triplet loss (eq. 10) is on [Ret] as it leaves the
-    cross-attention: first sketch, its photo, the other photo.
-
-    backbone: weights under timm's key names. Raises ModelError if it is another ViT's.
+    A sample is a sketch, another sketch of its class, a photo of this class, and a photo of another class. Relation
+    scores of first sketch and photo, second sketch and other photo have targets (eq. 11); the triplet loss (eq. 10) is
+    on [Ret] as it leaves the cross-attention.
     """
 
     recipe: ZseRecipe
@@ -41,7 +38,6 @@ class ZseTrainer(Trainer[Network]):
         return self.average
 
     def losses(self) -> dict[str, torch.Tensor]:
-        """Computes the losses by name (eq. 12)."""
         network, options = self.network, self.recipe.quadruplets
         count, config = options.samples, network.config
         sketch_rows, photo_rows = self.batch(self.generator())
@@ -71,7 +67,6 @@ class ZseTrainer(Trainer[Network]):
         return sketches, one_of_each(self.data.photo_rows, torch.cat([own, other]), generator)
 
     def make_optimiser(self) -> torch.optim.AdamW:
-        """Makes AdamW; the pretrained part of the encoder has a rate of its own."""
         chosen = self.recipe.optimiser
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
