@@ -14,7 +14,8 @@ async () => {
         (frame) => frame.getBoundingClientRect().top < innerHeight,
       );
       const shown = seen.length && seen.every((frame) => frame.classList.contains("here"));
-      if (search && shown && results.getAttribute("aria-busy") === "false") {
+      // `results` stays busy until the pen rests, for the answer by all variants; the photos of the stroke come before.
+      if (search && shown && !document.getElementById("found").classList.contains("busy")) {
         const { startTime: sent, responseEnd: answered } = search;
         const view = document.querySelector("#views input:checked").value;
         window.lifts.push({ view, pause_ms: sent - lifted, request_ms: answered - sent, show_ms: now - answered });
