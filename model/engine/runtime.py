@@ -181,7 +181,7 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        # Threads that wait by spinning take the cores from numpy's and from the other graphs': searches take twice as long.
+        # Threads that spin as they wait take the cores from numpy and the other graphs: a search takes twice as long.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.array(w, order="C")) for w in weights.values()]
         options.add_external_initializers(list(weights), values)
