@@ -248,17 +248,17 @@ class Engine:
         return self._gallery.part_of_photo(entry.id, size, start, count)
 
     def kept_thumbnail(self, entry: PhotoEntry, size: int) -> bytes | None:
-        """Returns what ``thumbnail`` does if it was made before; else None."""
+        """Returns what ``thumbnail`` does if it is in memory; else None."""
         return self._thumbnails.find(f"{entry.content_hash}-{size}")
 
     def thumbnail(self, entry: PhotoEntry, size: int) -> bytes:
         """Makes a JPEG of the photo, at most ``size`` pixels a side. Raises PhotoUnavailable."""
-        kept = self.kept_thumbnail(entry, size)
-        if kept is not None:
+        key = f"{entry.content_hash}-{size}"
+        if (kept := self._thumbnails.find(key) or self._thumbnails.read(key)) is not None:
             return kept
         with still_opening(entry):
             made = thumbnail(self._gallery.open_photo(entry.id), size, self._run)
-        self._thumbnails.keep(f"{entry.content_hash}-{size}", made)
+        self._thumbnails.keep(key, made)
         return made
 
     def cluster(self, cluster_id: int, page: PageParams) -> ClusterResponse:

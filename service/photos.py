@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -92,20 +92,75 @@ def thumbnail(original: bytes, size: int, run: RunJob = run_here) -> bytes:
 
 
 class ThumbnailCache:
-    """The thumbnails asked for last, up to a number of bytes. Safe to use from several threads."""
+    """The thumbnails asked for last, in memory and in a folder, each up to a number of bytes. Safe to use from threads.
 
-    def __init__(self, capacity: int) -> None:
-        """``capacity``: bytes kept at most; 0 keeps nothing."""
+    A folder that cannot be written keeps nothing. Of one that is full, the older half is removed.
+    """
+
+    def __init__(self, capacity: int, folder: Path | None = None, folder_capacity: int = 0) -> None:
+        """``capacity``, ``folder_capacity``: bytes kept at most; 0 keeps nothing."""
         self._kept: LRUCache[str, bytes] = LRUCache(capacity, getsizeof=len)
         self._lock = threading.Lock()
+        self._folder, self._folder_capacity = folder, folder_capacity
+        self._writing = threading.Lock()
+        # How many bytes may still be written before the folder has to be looked through.
+        self._room = 0
 
     def find(self, key: str) -> bytes | None:
-        """Returns what is kept under ``key``; None if nothing is."""
+        """Returns what is kept in memory under ``key``; None if nothing is."""
         with self._lock:
             return self._kept.get(key)
 
+    def read(self, key: str) -> bytes | None:
+        """Returns what is kept in the folder under ``key``; None if nothing is."""
+        if self._folder is None:
+            return None
+        try:
+            # No link of this folder leads anywhere else.
+            flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+            with open(os.open(self._folder / f"{key}.jpg", flags), "rb") as file:
+                found = file.read()
+        except OSError:
+            return None
+        # A power failure leaves files that are empty or end early.
+        if not (found.startswith(b"\xff\xd8") and found.endswith(b"\xff\xd9")):
+            return None
+        self._remember(key, found)
+        return found
+
     def keep(self, key: str, thumbnail: bytes) -> None:
-        """Keep a thumbnail, unless it is larger than all that may be kept."""
+        """Keeps a thumbnail, unless it is larger than all that may be kept."""
+        self._remember(key, thumbnail)
+        if self._folder is None or len(thumbnail) > self._folder_capacity:
+            return
+        with self._writing, suppress(OSError):
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            if self._folder.is_symlink():
+                return
+            if self._room < len(thumbnail):
+                self._room = self._make_room(len(thumbnail))
+            written = self._folder / f"{key}.new"
+            try:
+                written.write_bytes(thumbnail)
+                written.replace(self._folder / f"{key}.jpg")
+            finally:
+                written.unlink(missing_ok=True)
+            self._room -= len(thumbnail)
+
+    def _remember(self, key: str, thumbnail: bytes) -> None:
         with self._lock:
             if len(thumbnail) <= self._kept.maxsize:
                 self._kept[key] = thumbnail
+
+    def _make_room(self, wanted: int) -> int:
+        """Returns how many bytes the folder may still take; where ``wanted`` do not fit, its older half goes first."""
+        assert self._folder is not None
+        files = [(file.stat().st_mtime_ns, file.stat().st_size, file) for file in self._folder.glob("*-*.jpg")]
+        room = self._folder_capacity - sum(size for _, size, _ in files)
+        if room < wanted:
+            for _, size, file in sorted(files):
+                if room >= max(wanted, self._folder_capacity // 2):
+                    break
+                file.unlink()
+                room += size
+        return room

@@ -23,7 +23,7 @@ from service.towers import Towers
 # Seconds between two looks at what the shards have; for one index, at a file's date. A person hardly waits this long
 # for a new index. A shard that comes back may be left out for this long.
 POLL_SECONDS = 0.5
-THUMBNAIL_BYTES = 32 * 1024 * 1024
+THUMBNAIL_BYTES, THUMBNAIL_FILE_BYTES = 32 * 2**20, 256 * 2**20
 
 log = logging.getLogger("sketch_search")
 
@@ -83,10 +83,12 @@ class Live:
         """
         self._settings, self._run, self._encode = settings, run, encode
         self._matcher = cache(lambda: open_matcher(settings)) if matcher is None else matcher
+        small = None
         if source is None:
             source = LiveIndex(index_path(settings), self._matcher, settings.gallery)
+            small = index_path(settings) / "thumbnails"
         self._source = source
-        self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES)
+        self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES, small, THUMBNAIL_FILE_BYTES)
         self._towers: Towers | None = None
         self._engine: Engine | None = None
         self._stopped = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shutil
 import sqlite3
 import threading
@@ -338,3 +339,40 @@ def test_what_is_larger_than_the_cache_is_not_kept() -> None:
     cache = ThumbnailCache(capacity=3)
     cache.keep("key", b"long")
     assert cache.find("key") is None
+
+
+def test_thumbnails_are_found_again_after_a_restart_unless_their_file_is_damaged(settings: Settings) -> None:
+    def ask() -> bytes:
+        with served(settings) as server:
+            return httpx.get(f"{server.url}/thumbnails/5?size=31", timeout=PATIENCE).content
+
+    made = ask()
+    assert settings.index is not None
+    (kept,) = (settings.index / "thumbnails").glob("*-31.jpg")
+    assert kept.read_bytes() == made
+    kept.write_bytes(other := encoded(drawing("house", size=8), "JPEG"))
+    assert ask() == other
+    kept.write_bytes(other[:-2])
+    assert ask() == kept.read_bytes() == made
+
+
+def test_a_folder_of_thumbnails_loses_its_older_half_when_it_is_full(tmp_path: Path) -> None:
+    files = [encoded(drawing("house", size=8), "JPEG")] * 9
+    cache = ThumbnailCache(0, tmp_path / "small", 4 * len(files[0]))
+    for number, file in enumerate(files):
+        cache.keep(f"{number}-8", file)
+        os.utime(tmp_path / "small" / f"{number}-8.jpg", (number, number))
+    fresh = ThumbnailCache(2**20, tmp_path / "small")
+    assert [number for number in range(9) if fresh.read(f"{number}-8")] == [6, 7, 8]
+
+
+def test_a_folder_of_thumbnails_that_cannot_be_written_or_is_a_link_keeps_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    for folder in (tmp_path / "file", tmp_path / "link", tmp_path / "nowhere" / "small"):
+        cache = ThumbnailCache(2**20, folder, 2**20)
+        cache.keep("a-8", b"\xff\xd8\xff\xd9")
+        assert (cache.find("a-8"), cache.read("a-8")) == (b"\xff\xd8\xff\xd9", None)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "link"}
+    (tmp_path / "a-8.jpg").symlink_to(tmp_path / "file")
+    assert ThumbnailCache(2**20, tmp_path).read("a-8") is None
