@@ -101,7 +101,7 @@ BAD_INPUT = 2
 EXTRAS = {
     **dict.fromkeys(("fastapi", "httptools", "prometheus_client", "starlette", "uvicorn"), "server"),
     **dict.fromkeys(("huggingface_hub", "open_clip", "timm"), "clip"),
-    **dict.fromkeys(("s3fs", "sshfs", "webdav4"), "remote"),
+    **dict.fromkeys(("s3fs", "sshfs"), "remote"),
     "gensim": "words",
     "pillow_heif": "heic",
     "rawpy": "raw",

@@ -107,6 +107,10 @@ class FileChanging(OSError):
     """A file changed while it was read, so the bytes that were read may mix two of its states."""
 
 
+class Misled(OSError):
+    """A server's answer that is not followed or not taken, with the reason."""
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in ``folder`` survive a power cut. Does nothing if the platform cannot open folders."""
     if os.name != "posix":

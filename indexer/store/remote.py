@@ -1,4 +1,4 @@
-"""Folders of photos on servers: S3, SFTP and WebDAV, by fsspec. Its libraries are not loaded before they are needed.
+"""Folders of photos on servers: S3 and SFTP by fsspec, and WebDAV. The libraries are not loaded before they are needed.
 
 Credentials come from the places where the programs of each protocol look for them, and never from a URL. The message of
 a library's error is not passed on, because it may repeat credentials.
@@ -30,6 +30,7 @@ from indexer.store.files import (
     FileChanging,
     FileContent,
     FileStamp,
+    Misled,
     name_of_text,
     safe_parts,
     text_of_name,
@@ -37,7 +38,7 @@ from indexer.store.files import (
 from indexer.store.folders import Entry, Folder, ListedFile, Listing, listing_of
 
 # The library of each kind of server. The extra "remote" brings it.
-_LIBRARIES = {"s3": "s3fs", "sftp": "sshfs", "webdav": "webdav4", "webdavs": "webdav4"}
+_LIBRARIES = {"s3": "s3fs", "sftp": "sshfs", "webdav": "httpx", "webdavs": "httpx"}
 _INSTALL = "run `pip install 'sketch-search[remote]'`"
 _HOST = re.compile(r"(?:([^@:/]+)@)?(\[[\da-fA-F:.]+\]|[^@:/\[\]]+)(?::(\d{1,5}))?")
 # Seconds that a server has to accept a connection, and to answer a request.
@@ -45,6 +46,8 @@ _CONNECT, _ANSWER = 10, 60
 # A request whose failure may be temporary is tried this often. The first pause has this many seconds, and later pauses
 # are longer. The library of S3 does that itself.
 _TRIES, _PAUSE = 3, 0.5
+# Bytes that are read of an object at a time.
+_CHUNK = 2**20
 # The most requests to one server at a time.
 _AT_ONCE = 32
 # Bytes that are kept of the files that were read last, because a file is often read in parts, one soon after the other.
@@ -146,7 +149,8 @@ class RemoteFolder(Folder):
         stamp = listed or FileStamp.of(_listed(self._ask(lambda server: server.info(at)), at))
         if stamp.size > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
-        data = self._ask(lambda server: self._content(server, at))
+        # One byte more than there should be, and no further, whatever the server sends.
+        data = self._ask(lambda server: self._part(server, at, 0, stamp.size + 1))
         if len(data) != stamp.size:
             raise FileChanging(errno.EAGAIN, "it changed while it was read, or only a part of it came", path)
         if listed is None:
@@ -158,11 +162,13 @@ class RemoteFolder(Folder):
     def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
         with _keeping:
             data = _kept.get((self.url, path))
-        if data is None or size not in (None, len(data)):
-            data = self.read(path).data
-        if size not in (None, len(data)):
+        if data is not None and size in (None, len(data)):
+            return data[start : start + count]
+        at, end = self._at("/".join(safe_parts(path))), start + count if size is None else min(start + count, size)
+        part = self._ask(lambda server: self._part(server, at, start, end - start)) if end > start else b""
+        if size is not None and len(part) < end - start:
             raise FileChanging(errno.EAGAIN, "it has another size", path)
-        return data[start : start + count]
+        return part
 
     def address_of(self, path: str) -> str:
         name = name_of_text(path)
@@ -185,15 +191,17 @@ class RemoteFolder(Folder):
             return path.removeprefix("~/") if path.startswith("~/") else f"/{path}"
         return path
 
-    def _content(self, server: Any, at: str) -> bytes:
-        """Reads all bytes of a file by one request. By default the libraries ask for more about the file first."""
+    def _part(self, server: Any, at: str, start: int, count: int) -> bytes:
+        """Reads at most ``count`` bytes of a file by one request. The libraries would take whatever a server sends."""
         data: bytes
         if self._kind.startswith("webdav"):
-            answer = server.client.http.get(server.client.join_url(at), follow_redirects=True)
-            answer.raise_for_status()
-            data = answer.content
+            data = server.part(at, start, count)
+        elif self._kind == "s3":
+            data = importlib.import_module("fsspec.asyn").sync(server.loop, _part_of_object, server, at, start, count)
         else:
-            data = server.cat_file(at, **({"max_concurrency": 1} if self._kind == "s3" else {}))
+            with server.open(at, "rb") as file:
+                file.seek(start)
+                data = file.read(count)
         return data
 
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:
@@ -219,6 +227,9 @@ class RemoteFolder(Folder):
 def _listed(info: Mapping[str, Any], name: str) -> ListedFile:
     """Makes an entry of a listing from what a library says of it."""
     kind = {"directory": "folder", "file": "file", "link": "link"}.get(info["type"], "special")
+    size = info.get("size") or 0
+    if kind == "file" and not 0 <= size < 2**63:
+        kind, size = "special", 0
     changed = next((info[key] for key in ("LastModified", "modified", "mtime") if info.get(key)), None)
     nanoseconds = None
     if isinstance(changed, datetime):
@@ -228,7 +239,7 @@ def _listed(info: Mapping[str, Any], name: str) -> ListedFile:
     number = None
     if tag:
         number = int.from_bytes(hashlib.sha256(str(tag).encode()).digest()[:8], "big", signed=True)
-    return ListedFile(name, info.get("size") or 0, nanoseconds, number, kind)
+    return ListedFile(name, size, nanoseconds, number, kind)
 
 
 class _Connections:
@@ -260,7 +271,7 @@ _keeping = threading.Lock()
 
 
 def _connected(kind: str, place: str) -> Any:
-    library = importlib.import_module("webdav4.fsspec" if kind.startswith("webdav") else _LIBRARIES[kind])
+    library = importlib.import_module("indexer.store.webdav" if kind.startswith("webdav") else _LIBRARIES[kind])
     if kind == "s3":
         config = {"connect_timeout": _CONNECT, "read_timeout": _ANSWER, "max_pool_connections": _AT_ONCE}
         return library.S3FileSystem(config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
@@ -282,15 +293,26 @@ def _connected(kind: str, place: str) -> Any:
         )
     httpx = importlib.import_module("httpx")
     passwords = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
-    return library.WebdavFileSystem(
+    return library.WebDavServer(
         f"{'https' if kind == 'webdavs' else 'http'}://{place}",
-        auth=httpx.NetRCAuth(str(passwords)) if passwords.is_file() else None,
-        timeout=httpx.Timeout(_ANSWER, connect=_CONNECT),
-        limits=httpx.Limits(max_connections=_AT_ONCE),
-        # The library must not retry, because `_ask` does so with a new connection.
-        retry=False,
-        skip_instance_cache=True,
+        httpx.NetRCAuth(str(passwords)) if passwords.is_file() else None,
+        httpx.Timeout(_ANSWER, connect=_CONNECT),
+        httpx.Limits(max_connections=_AT_ONCE),
     )
+
+
+async def _part_of_object(server: Any, at: str, start: int, count: int) -> bytes:
+    """Reads a part of an object of S3."""
+    bucket, key, _ = server.split_path(at)
+    ranged = {"Range": f"bytes={start}-{start + count - 1}"} if start else {}
+    answer = await server._call_s3("get_object", Bucket=bucket, Key=key, **ranged)
+    data, body = bytearray(), answer["Body"]
+    try:
+        while len(data) < count and (chunk := await body.read(min(_CHUNK, count - len(data)))):
+            data += chunk
+    finally:
+        body.close()
+    return bytes(data)
 
 
 _DENIED = {
@@ -323,6 +345,8 @@ _SILENT = {
 
 def _fault(error: Exception) -> OSError:
     """Makes an error that says what a library's error means, with the remedy, and without the library's message."""
+    if isinstance(error, Misled):
+        return error
     kinds = {kind.__name__ for cause in (error, error.__cause__) for kind in type(cause).__mro__}
     status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, ModuleNotFoundError):
@@ -333,6 +357,8 @@ def _fault(error: Exception) -> OSError:
         return PermissionError(errno.EACCES, "access is denied; look for the credentials (docs/using.md says where)")
     if isinstance(error, FileNotFoundError | NotADirectoryError) or status == 404:
         return FileNotFoundError(errno.ENOENT, "there is nothing at its address")
+    if status == 416:
+        return FileChanging(errno.EAGAIN, "it has another size")
     if getattr(error, "errno", None) == errno.EBUSY or status in (429, 503):
         return Unreachable(errno.EBUSY, "the server asks for fewer requests; try again later")
     if kinds & _SILENT or (status or 0) >= 500 or isinstance(error, EOFError):
