@@ -22,7 +22,7 @@ from indexer.building.writer import Contents, GenerationWriter, joined_clusters,
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.errors import BadInvocation
 from indexer.store import (
-    MOST_PATCHES,
+    MAX_PATCHES,
     Drift,
     FileKey,
     GalleryFile,
@@ -262,7 +262,7 @@ class LocalSite:
         known = {**decision.live.days, **self._journal.days()}
         roots, keeps_tokens = [root.folder for root in decision.roots], decision.origin.tokens > 1
         stager = Stager(roots, self._matcher, decision.embedder.load(), self._journal, known, keeps_tokens)
-        step = decision.request.most or len(listed)
+        step = decision.request.max_new_files or len(listed)
         for start in range(0, len(listed), step):
             stager.stage(listed[start : start + step], decision.request.batch, self._progress)
             if stager.encoded:
@@ -393,7 +393,7 @@ def _is_sparse(live: LiveState, ids: Iterable[str]) -> bool:
 
 def check_network(matcher: Matcher) -> None:
     """Raises BadInvocation if an index cannot hold the tokens of this network."""
-    if matcher.token_count("photo") > 1 and matcher.config.grid**2 > MOST_PATCHES:
+    if matcher.token_count("photo") > 1 and matcher.config.grid**2 > MAX_PATCHES:
         raise BadInvocation("an index holds patch grids up to 16 by 16; use a checkpoint with fewer patches.")
 
 
@@ -453,7 +453,7 @@ def build_growing(index: Path, request: Request, matcher: Matcher) -> BuildRepor
     """
     most = FIRST_GENERATION
     while True:
-        report = build(index, replace(request, recluster=True, most=most), matcher)
+        report = build(index, replace(request, recluster=True, max_new_files=most), matcher)
         if not report.waiting:
             return report
         most = max(FIRST_GENERATION, report.photos)

@@ -20,7 +20,7 @@ from model.terminal import expanded
 Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
 _INTERVAL = 1.0
 # The most bytes that are read of a progress file; it has some 200.
-_LARGEST = 10_000
+_MAX_BYTES = 10_000
 
 
 class ProgressState(BaseModel):
@@ -160,7 +160,7 @@ def _replaceable(path: Path) -> Path:
     """Returns the path. Raises BadInvocation if there is a file at it that no build wrote."""
     try:
         status = path.lstat()
-        if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST:
+        if stat.S_ISREG(status.st_mode) and status.st_size <= _MAX_BYTES:
             data = path.read_bytes()
             if data:
                 ProgressState.model_validate_json(data)

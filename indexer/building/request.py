@@ -59,9 +59,9 @@ class Request:
         moved: folders of the index that were renamed, old and new. Their files keep their ids.
         batch: files between two commits of the journal.
         shards: how many shards a build on many machines writes; None for as many as there are, or one.
-        leave: whether folders that the shards have, and that are not named, may leave the gallery.
-        most: how many new files are read on this machine, unless none of them can be used; None for all. The other
-            files wait for the next build.
+        allow_root_removal: whether folders that the shards have, and that are not named, may leave the gallery.
+        max_new_files: how many new files are read on this machine, unless none of them can be used; None for all. The
+            other files wait for the next build.
     """
 
     folders: Sequence[Address] = ()
@@ -74,8 +74,8 @@ class Request:
     moved: Sequence[tuple[Path, Path]] = ()
     batch: int = DEFAULT_BATCH
     shards: int | None = None
-    leave: bool = False
-    most: int | None = None
+    allow_root_removal: bool = False
+    max_new_files: int | None = None
 
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
         """Returns the roots of the next generation. Those of the live one come first and stay as they are.

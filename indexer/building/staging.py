@@ -179,9 +179,9 @@ def _tables(database: sqlite3.Connection) -> set[str]:
 
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
 # these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.
-_MOST_DECODERS = 8
+_MAX_DECODERS = 8
 # The most files that are read from servers at once.
-_MOST_READERS = 16
+_MAX_READERS = 16
 
 
 @dataclass(frozen=True)
@@ -231,9 +231,9 @@ class Stager:
 
     def stage(self, files: Sequence[GalleryFile], batch: int, progress: Progress) -> None:
         """Read all ``files``, and commit them in batches of ``batch``."""
-        workers = min(_MOST_DECODERS, threads())
+        workers = min(_MAX_DECODERS, threads())
         # A reader mostly waits for the server, and then for a process that decodes.
-        readers = max(workers, _MOST_READERS) if any(root.remote for root in self._roots) else workers
+        readers = max(workers, _MAX_READERS) if any(root.remote for root in self._roots) else workers
         with (
             Decoders(workers) as decoders,
             ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool,

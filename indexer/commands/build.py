@@ -161,7 +161,7 @@ def build(
     """
     from indexer.building import Request
 
-    request = Request(batch=work.batch, shards=shards, leave=yes, checksum=checksum, **asked)
+    request = Request(batch=work.batch, shards=shards, allow_root_removal=yes, checksum=checksum, **asked)
     if (ray, shards, workers) != (None, None, None):
         _check_shards(ray, watch=watch, moved=moved, checksum=checksum)
         from indexer.distributed import Machines, build_shards

@@ -47,8 +47,8 @@ from indexer.distributed.workers import (
 from indexer.errors import BadInvocation
 from indexer.store import (
     CLUSTERS_FILE,
-    MOST_ID,
-    MOST_SHARDS,
+    MAX_ID,
+    MAX_SHARDS,
     Drift,
     FileKey,
     GalleryFile,
@@ -78,7 +78,7 @@ Numbers = npt.NDArray[np.int64]
 _RETRIES = 20
 # Rows that one piece of work assigns to clusters. Naming them takes less than a megabyte.
 _ROWS = 16_384
-_MOST_SLICE = 100_000
+_MAX_SLICE = 100_000
 # A shard takes clusters until it has this many times its share of the photos, and clusters are placed again so often.
 # Of the 849 clusters of 6,792 real photos in 32 shards, the first 16 of a sketch are in 5.1 shards, the first 64 in
 # 15.1; cut in halves along the direction in which they differ most, in 6.5 and 17.3.
@@ -120,10 +120,10 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
         IndexBusy: another build is writing these shards. IndexRefused: the shards that are there are damaged.
         ModelError: there is no such checkpoint.
     """
-    if request.shards is not None and not 1 <= request.shards <= MOST_SHARDS:
-        raise BadInvocation(f"the number of shards must be from 1 to {MOST_SHARDS:,}.")
-    if not 1 <= machines.slice_files <= _MOST_SLICE:
-        raise BadInvocation(f"a slice must have from 1 to {_MOST_SLICE:,} files.")
+    if request.shards is not None and not 1 <= request.shards <= MAX_SHARDS:
+        raise BadInvocation(f"the number of shards must be from 1 to {MAX_SHARDS:,}.")
+    if not 1 <= machines.slice_files <= _MAX_SLICE:
+        raise BadInvocation(f"a slice must have from 1 to {_MAX_SLICE:,} files.")
     check_address(machines.address)
     folder, progress = ShardsFolder(index), progress or Progress()
     # Checked before anything slow. The shards may have changed before the lock is held, so all is checked again then.
@@ -173,7 +173,7 @@ def _roots(request: Request, folder: ShardsFolder, live: LiveShards | None) -> t
     roots = request.roots(folder.path, manifest)
     now = {str(root.folder) for root in roots}
     leaving = [root.path for root in (() if manifest is None else manifest.roots) if root.path not in now]
-    if leaving and not request.leave:
+    if leaving and not request.allow_root_removal:
         raise BadInvocation(
             f"this takes {', '.join(leaving)} out of the shards, because it is not named; name it, too, or repeat it "
             "with --yes."
@@ -408,9 +408,9 @@ def check_ids(next_id: int) -> None:
     Args:
         next_id: the lowest id that no file has ever had.
     """
-    if next_id - 1 > MOST_ID:
+    if next_id - 1 > MAX_ID:
         raise BadInvocation(
-            f"the ids of the files go up to {next_id - 1:,}, and those of an index in shards end at {MOST_ID:,}; build "
+            f"the ids of the files go up to {next_id - 1:,}, and those of an index in shards end at {MAX_ID:,}; build "
             "it anew in another folder, where they begin at 1."
         )
 

@@ -29,7 +29,7 @@ _PATIENCE = 10
 # Pieces of work that are sent to each worker, with the piece that it is doing.
 _AHEAD = 2
 # CPUs that decode for one GPU, see indexer.building.staging.
-_MOST_DECODERS = 8
+_MAX_DECODERS = 8
 # Bytes for what Ray passes between processes. All arrays go through files.
 _OBJECTS = 200 * 2**20
 
@@ -69,7 +69,7 @@ class Resources:
                 )
             # Every worker gets the same share, since Ray places a worker wherever there is room for it.
             share = min(max(1, cpus // gpus) for gpus, cpus in with_gpu)
-            return Resources("cuda", min(share, _MOST_DECODERS), 1, sum(gpus for gpus, _ in with_gpu))
+            return Resources("cuda", min(share, _MAX_DECODERS), 1, sum(gpus for gpus, _ in with_gpu))
         if device not in ("auto", "cpu"):
             raise BadInvocation(f"device {device!r} cannot be used with --ray; use auto, cpu or cuda.")
         if not sum(cpus):

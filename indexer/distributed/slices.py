@@ -32,7 +32,7 @@ from indexer.store import (
 _SLICE = re.compile(r"slice-(\d{6,})-[0-9a-f]+")
 _TRYING = "trying"
 # Each source has up to five arrays mapped into memory, and Linux lets a process have 65,530 of them.
-_MOST_OPEN = 8_000
+_MAX_OPEN = 8_000
 
 
 class Slices:
@@ -137,7 +137,7 @@ class Sources(Mapping[str, RowArrays]):
     def __init__(self, shards: Path, slices: Slices, names: Iterable[str]) -> None:
         self._shards, self._slices = shards, slices
         self._names = tuple(sorted(set(names)))
-        self._open = lru_cache(maxsize=_MOST_OPEN)(self._open_now)
+        self._open = lru_cache(maxsize=_MAX_OPEN)(self._open_now)
 
     def __getitem__(self, name: str) -> RowArrays:
         return self._open(name)

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 TOKEN = "token"
 # After two workers have ended with a slice, its files are read one by one. After two have ended with one file, that
 # file is left out. One worker may end for another reason, such as a machine that was switched off.
-_MOST_DEATHS = 2
+_MAX_DEATHS = 2
 _KILLER = "the worker that read it ended, more than once; the next build tries again"
 # Seconds to wait for the lock of a shard. A worker that is taken to be lost may still be writing, and notices within a
 # few seconds that it is alone.
@@ -158,7 +158,7 @@ def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tup
         with closing(Journal(attempt.folder)) as journal:
             roots, keeps_tokens = [root.folder for root in setup.roots], setup.origin.tokens > 1
             stager = Stager(roots, *networks, journal, {}, keeps_tokens)
-            if attempt.deaths < _MOST_DEATHS:
+            if attempt.deaths < _MAX_DEATHS:
                 stager.stage(files, setup.batch, Progress())
             else:
                 _one_by_one(files, stager, journal, attempt)
@@ -171,7 +171,7 @@ def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tup
 def _one_by_one(files: Sequence[GalleryFile], stager: Stager, journal: Journal, attempt: Attempt) -> None:
     deaths = attempt.deaths_at()
     for number, file in enumerate(files):
-        if deaths.get(number, 0) >= _MOST_DEATHS:
+        if deaths.get(number, 0) >= _MAX_DEATHS:
             journal.append([replace(file, stamp=None, reason=_KILLER)], [], None)
         else:
             attempt.trying(number)

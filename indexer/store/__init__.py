@@ -17,7 +17,7 @@ from indexer.store.catalog import (
 )
 from indexer.store.clusters import (
     CLUSTERS_FILE,
-    MOST_PATCHES,
+    MAX_PATCHES,
     Centroids,
     Drift,
     assign,
@@ -91,8 +91,8 @@ from indexer.store.rows import (
     write_segment,
 )
 from indexer.store.shards import (
-    MOST_ID,
-    MOST_SHARDS,
+    MAX_ID,
+    MAX_SHARDS,
     ShardEntry,
     ShardsFolder,
     ShardsManifest,

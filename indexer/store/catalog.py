@@ -19,7 +19,7 @@ from unicodedata import normalize
 
 from indexer.errors import REPAIR, IndexDamaged, unreadable
 from indexer.store.clusters import Drift
-from indexer.store.files import LEAST_TIME, MOST_TIME, FileStamp, open_regular
+from indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, open_regular
 from indexer.store.roots import FileKey, place_shown, with_folders
 from indexer.store.rows import SegmentRow
 
@@ -155,13 +155,13 @@ class PhotoFilter:
         """The end of the times of last change that pass, itself excluded, in ns since 1970; None for no bound."""
         if self.before is None:
             return None
-        return MOST_TIME if self.before >= _LAST_DAY else _begin(self.before + timedelta(days=1))
+        return MAX_TIME if self.before >= _LAST_DAY else _begin(self.before + timedelta(days=1))
 
 
 def _begin(day: date) -> int:
     """Returns the time at which a day begins here, in ns since 1970; for days beyond, the nearest time that is kept."""
     if not _FIRST_DAY < day < _LAST_DAY:
-        return LEAST_TIME if day <= _FIRST_DAY else MOST_TIME
+        return MIN_TIME if day <= _FIRST_DAY else MAX_TIME
     midnight = datetime.combine(day, time.min)
     if day.year < _LOCAL_SINCE:
         midnight = midnight.replace(tzinfo=UTC)

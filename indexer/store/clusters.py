@@ -22,7 +22,7 @@ SEED = 1234
 ITERATIONS = 25
 # The most patches of a grid, since a position is kept in one byte. Patches that a smaller grid does not have are in no
 # photo, and so never chosen.
-MOST_PATCHES = 256
+MAX_PATCHES = 256
 # The most photos for each cluster that k-means trains on, as FAISS takes. More would hardly move a centroid, and cost
 # time in every iteration.
 _POINTS_PER_CLUSTER = 256
@@ -156,8 +156,8 @@ def mean_tokens(rows: Rows, refs: Sequence[SegmentRow]) -> tuple[npt.NDArray[np.
     none = rows.take([], TOKEN_FILES).arrays
     width, patches_kept = none["tokens"].shape[2], none["positions"].shape[1]
     ret = np.zeros(width, np.float64)
-    sums = np.zeros((MOST_PATCHES, width), np.float32)
-    counts = np.zeros(MOST_PATCHES, np.int64)
+    sums = np.zeros((MAX_PATCHES, width), np.float32)
+    counts = np.zeros(MAX_PATCHES, np.int64)
     for start in range(0, len(refs), BLOCK):
         block = rows.take(refs[start : start + BLOCK], TOKEN_FILES)
         features = block.features(slice(None))
@@ -181,9 +181,9 @@ def normalised(vectors: npt.NDArray[Any]) -> Floats:
 
 # New clusters are advised once photos are 10% farther from their centroids than at first. Then a search opens too many
 # clusters that have nothing for it.
-MOST_WIDENING = 1.1
+MAX_WIDENING = 1.1
 # At twice the photos there should be 1.4 times the clusters, as their number is about the square root of the photos.
-MOST_GROWTH = 2.0
+MAX_GROWTH = 2.0
 
 
 @dataclass(frozen=True)
@@ -206,10 +206,10 @@ class Drift:
     def excessive(self) -> bool:
         """True if the clusters should be made anew.
 
-        This is so if the mean distance is more than MOST_WIDENING times what it was, or if the number of clusters is
-        automatic and there are more than MOST_GROWTH times as many photos as when k-means ran.
+        This is so if the mean distance is more than MAX_WIDENING times what it was, or if the number of clusters is
+        automatic and there are more than MAX_GROWTH times as many photos as when k-means ran.
         """
-        return self._outgrown or self.distance_now > MOST_WIDENING * self.distance
+        return self._outgrown or self.distance_now > MAX_WIDENING * self.distance
 
     def describe(self) -> str:
         """Writes a sentence for people, without a full stop. It gives advice if the drift is excessive."""
@@ -219,7 +219,7 @@ class Drift:
 
     @property
     def _outgrown(self) -> bool:
-        return self.automatic and self.photos > MOST_GROWTH * self.clustered
+        return self.automatic and self.photos > MAX_GROWTH * self.clustered
 
     def _fit(self) -> str:
         if (self.photos, self.distance_now) == (self.clustered, self.distance):

@@ -55,7 +55,7 @@ def is_unicode(name: str) -> bool:
 # Larger files are not photos, and reading one would take the memory that everything else needs.
 MAX_FILE_BYTES = 512 * 2**20
 # The bounds of SQLite's integers of eight bytes. A time in ns beyond them, from 2262 on, cannot be that of a photo.
-LEAST_TIME, MOST_TIME = -(2**63), 2**63 - 1
+MIN_TIME, MAX_TIME = -(2**63), 2**63 - 1
 
 
 class FileStatus(Protocol):
@@ -89,7 +89,7 @@ class FileStamp:
     def of(status: FileStatus) -> FileStamp:
         """Makes the stamp of a file from what the system, or a listing, says about it."""
         mtime, ctime = (
-            ns if ns is not None and LEAST_TIME <= ns <= MOST_TIME else None
+            ns if ns is not None and MIN_TIME <= ns <= MAX_TIME else None
             for ns in (status.st_mtime_ns, status.st_ctime_ns)
         )
         return FileStamp(status.st_size, mtime, ctime)

@@ -32,7 +32,7 @@ _Number = Annotated[int, Field(ge=0, le=2**40)]
 _Size = Annotated[int, Field(ge=0, le=2**50)]
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
 # A manifest larger than this is refused. The manifest of a million photos has less than a hundredth of it.
-_MOST_BYTES = 1 << 28
+_MAX_BYTES = 1 << 28
 
 
 Document = TypeVar("Document", bound=BaseModel)
@@ -198,7 +198,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         IndexRefused: it is missing or damaged. OtherFormat: its format is earlier or later than this program's.
     """
-    document = read_json(path, _MOST_BYTES, REPAIR)
+    document = read_json(path, _MAX_BYTES, REPAIR)
     version = document.get("format_version") if isinstance(document, dict) else None
     if isinstance(version, int) and 0 < version < FORMAT_VERSION:
         raise OtherFormat(

@@ -26,7 +26,7 @@ SLICES = ".slices-"
 #: A file in the folder of each of its shards.
 SHARD_MARK = "SHARD"
 # The most bytes of CURRENT, which holds the name of a generation. A longer file, or one that is no text, is refused.
-_MOST_NAME = 1024
+_MAX_NAME = 1024
 _NO_TEXT = {errno.EINVAL, errno.EFBIG}
 # The codes of errors that say that something else lies in the place of a file or folder of the index, such as a link.
 _STRAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY}
@@ -60,7 +60,7 @@ class IndexFolder:
             IndexRefused: CURRENT does not hold the name of a generation.
         """
         try:
-            name = read_regular(self.path / "CURRENT", _MOST_NAME).decode().strip()
+            name = read_regular(self.path / "CURRENT", _MAX_NAME).decode().strip()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except UnicodeDecodeError:

@@ -58,7 +58,7 @@ class Index:
         cluster_count: c. cluster_sizes: (c,) int64, how many shown photos each cluster has.
         centroids: the tokens that stand for the c clusters, (c, n, d) float16, or (c, 1, d) float32 if no tokens are
             kept.
-        vectors: [Ret] of the photos at unit length, cell after cell.
+        vectors: [Ret] of the photos at unit length, cluster after cluster.
         embeddings: CLIP's vectors of the photos; None if the photos were clustered by [Ret].
     """
 
@@ -91,7 +91,7 @@ class Index:
         self._catalog = generation.open_catalog()
 
     @cached_property
-    def made(self) -> str:
+    def generation_id(self) -> str:
         """A unique name among the generations of all indexes: the generation's name, and the hash of its manifest.
 
         Every index numbers its generations from 1, and the shards of one build may be written within one second. The

@@ -1,7 +1,7 @@
 """Reads and writes the rows of an index: the vector of each photo, and its tokens.
 
-Tokens lie in segments, in the order of the photos, and are never written again. Vectors lie in the generation, cell
-after cell (``indexer.store.vectors``), so that clustering again rewrites vectors and no tokens.
+Tokens lie in segments, in the order of the photos, and are never written again. Vectors lie in the generation, by
+cluster (``indexer.store.vectors``), so that clustering again rewrites vectors and no tokens.
 """
 
 from __future__ import annotations

@@ -31,10 +31,10 @@ from indexer.store.location import (
 from model.terminal import expanded
 
 #: The highest id: the code that merges the results of several shards keeps an id in 31 bits.
-MOST_ID = 2**31 - 1
-MOST_SHARDS = 10_000
+MAX_ID = 2**31 - 1
+MAX_SHARDS = 10_000
 # The most bytes of the manifest, in which a shard takes some 200.
-_LARGEST = 10_000_000
+_MAX_BYTES = 10_000_000
 _Number = Annotated[int, Field(ge=0, le=2**40)]
 
 
@@ -79,7 +79,7 @@ class ShardsManifest(BaseModel):
     next_id: _Number
     created: datetime
     software: str
-    shards: Annotated[tuple[ShardEntry, ...], Field(min_length=1, max_length=MOST_SHARDS)]
+    shards: Annotated[tuple[ShardEntry, ...], Field(min_length=1, max_length=MAX_SHARDS)]
 
     @property
     def photos(self) -> int:
@@ -125,7 +125,7 @@ class ShardsFolder:
         if not os.path.lexists(path):
             return None
         advice = f"it may be of another version of this program; delete {self.path}, and build it again with --ray"
-        return validated(ShardsManifest, read_json(path, _LARGEST, advice), path, advice)
+        return validated(ShardsManifest, read_json(path, _MAX_BYTES, advice), path, advice)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

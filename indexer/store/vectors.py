@@ -1,8 +1,7 @@
-"""Reads and writes the vectors of a generation's photos, cell after cell, and finds those that are near a direction.
+"""The vectors of a generation's photos, one cluster after the other, and which of them are near a direction.
 
-The clusters are the cells of an inverted file, at every size of a gallery: a search compares its direction with the
-centroids, opens the best cells, and reads the vectors of their photos in one piece each. In a small gallery every cell
-is opened.
+They are an inverted file, at every size of a gallery: a search compares its direction with the centroids, opens the
+best clusters, and reads the vectors of their photos in one piece each. In a small gallery every cluster is opened.
 """
 
 from __future__ import annotations
@@ -117,14 +116,14 @@ def write_vectors(folder: Path, rows: Rows, refs: Sequence[SegmentRow]) -> None:
 
 
 class Vectors:
-    """Vectors of unit length of the photos of a generation, one cell after the other. Threads may share it.
+    """Vectors of unit length of the photos of a generation, one cluster after the other. Threads may share it.
 
     A photo's row here is its number in this order, not its number in a segment.
 
     Attributes:
         count, width: p and d.
-        sizes: (c,) int64, how many photos each cell has.
-        centroids: (c, d) float32, the mean of each cell's vectors.
+        sizes: (c,) int64, how many photos each cluster has.
+        centroids: (c, d) float32, the mean of each cluster's vectors.
     """
 
     def __init__(self, values: Array, sizes: Numbers, centroids: Floats) -> None:
@@ -140,37 +139,32 @@ class Vectors:
         """Reads the vectors of these photos, or of all photos: (m, d) float32."""
         return (self._values[: self.count] if rows is None else self._values[rows]).astype(np.float32)
 
-    def cells_of(self, rows: Numbers) -> Numbers:
-        """Returns the cells that these m photos are in, (m,)."""
-        cells: Numbers = np.searchsorted(self._ends, rows, side="right")
-        return cells
-
-    def rows_of(self, cells: int | Numbers) -> Numbers:
-        """Returns the photos of one or several cells: (m,) ascending."""
-        parts = [np.arange(part.start, part.stop) for part in self._opened(np.unique(cells))]
+    def rows_of(self, clusters: int | Numbers) -> Numbers:
+        """Returns the photos of one or several clusters: (m,) ascending."""
+        parts = [np.arange(part.start, part.stop) for part in self._opened(np.unique(clusters))]
         return np.concatenate([np.empty(0, np.int64), *parts])
 
     def passing(self, mask: Mask) -> Numbers:
-        """Counts the photos of each cell that pass, (c,). mask: (p,) whether a photo passes."""
+        """Counts the photos of each cluster that pass, (c,). mask: (p,) whether a photo passes."""
         before = np.concatenate([[0], np.cumsum(mask)])
         found: Numbers = before[self._ends] - before[self._ends - self.sizes]
         return found
 
-    def near(self, directions: Floats, count: int, mask: Mask | None, cells: Numbers) -> Numbers:
+    def near(self, directions: Floats, count: int, mask: Mask | None, clusters: Numbers) -> Numbers:
         """Finds the photos whose vectors have the highest products with any of these directions.
 
         Args:
             directions: (q, d). count: how many photos for each. mask: (p,) whether a photo may be found; None: all may.
-            cells: (n,) ascending, the cells that are opened.
+            clusters: (n,) ascending, the clusters that are opened.
 
         Returns:
             (m,) int64, ascending, with m at most q times ``count``.
         """
-        return np.unique(np.concatenate([self._near(direction, count, mask, cells) for direction in directions]))
+        return np.unique(np.concatenate([self._near(direction, count, mask, clusters) for direction in directions]))
 
-    def _near(self, direction: Floats, count: int, mask: Mask | None, cells: Numbers) -> Numbers:
-        if count >= self.sizes[cells].sum():
-            every = self.rows_of(cells)
+    def _near(self, direction: Floats, count: int, mask: Mask | None, clusters: Numbers) -> Numbers:
+        if count >= self.sizes[clusters].sum():
+            every = self.rows_of(clusters)
             return every if mask is None else every[mask[every]]
         # FAISS multiplies the float16 values where they lie. To convert them first takes many times as long.
         selector = None if mask is None else _faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
@@ -179,15 +173,15 @@ class Vectors:
         query = np.ascontiguousarray(direction, np.float32)
         scanner.set_query(faiss.swig_ptr(query))
         products, rows = np.full(count, -np.inf, np.float32), np.full(count, -1, np.int64)
-        for part in self._opened(cells):
+        for part in self._opened(clusters):
             values, numbers = self._values[part].view(np.uint8), np.arange(part.start, part.stop)
             scanner.scan_codes(len(numbers), *map(faiss.swig_ptr, (values, numbers, products, rows)), count)
         return rows[rows >= 0]
 
-    def _opened(self, cells: Numbers) -> Iterator[slice]:
-        """Yields the rows of these cells, ascending, in contiguous pieces that are not too large."""
-        gaps = np.flatnonzero(np.diff(cells) > 1) + 1
-        for run in np.split(cells, gaps) if len(cells) else ():
+    def _opened(self, clusters: Numbers) -> Iterator[slice]:
+        """Yields the rows of these clusters, ascending, in contiguous pieces that are not too large."""
+        gaps = np.flatnonzero(np.diff(clusters) > 1) + 1
+        for run in np.split(clusters, gaps) if len(clusters) else ():
             first, end = int(self._ends[run[0]] - self.sizes[run[0]]), int(self._ends[run[-1]])
             for start in range(first, end, _BLOCK):
                 yield slice(start, min(start + _BLOCK, end))

@@ -52,7 +52,7 @@ class LocalGallery(Gallery):
         )
         self.photo_count, self.embedder = index.photo_count, index.embedder
         self.tokens_kept = index.manifest.origin.tokens
-        self.generation, self.generation_id = index.generation, index.made
+        self.generation, self.generation_id = index.generation, index.generation_id
         self._passing: Callable[[PhotoFilter], Mask] = lru_cache(maxsize=FILTERS_KEPT)(index.passing)
         # Both depend on a photo alone. They are computed when they are first needed, and take four bytes a photo.
         self._priors, self._levels = (np.full(index.photo_count, np.nan, np.float32) for _ in range(2))

@@ -62,7 +62,7 @@ def overview(shard: LocalGallery) -> Overview:
     """Summarises a shard."""
     index = shard.index
     return Overview(
-        index.made, index.generation, index.photo_count, shard.clusters, index.manifest.origin, index.embedder
+        index.generation_id, index.generation, index.photo_count, shard.clusters, index.manifest.origin, index.embedder
     )
 
 

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 
-from indexer.store import MOST_ID
+from indexer.store import MAX_ID
 from model import load
 from model.ranking import SHORTLIST
 from service.commands.serve import SEARCHES_AT_ONCE
@@ -105,7 +105,7 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
             "token reads of a query, over all shards, at most": f"{in_bytes(RERANK * photo)} in {RERANK} places",
             "queries a second": rates[wall],
             "what limits them: the next wall": wall,
-            "ids given, of those there are": f"{photos / MOST_ID:.2%}",
+            "ids given, of those there are": f"{photos / MAX_ID:.2%}",
         }
 
     scale = transposed({name: gallery(photos) for name, photos in GALLERIES.items()})

@@ -46,7 +46,7 @@ def test_a_build_that_grows_lets_the_first_photos_be_searched_and_ends_as_any_ot
     for number in range(3):
         (collection.photos / f"! {number}.jpg").write_bytes(b"\xff\xd8\xff")
     # The first files are bad, so that one more step is read before there is a generation.
-    first = build(collection.index, Request((collection.photos,), most=3), collection.matcher)
+    first = build(collection.index, Request((collection.photos,), max_new_files=3), collection.matcher)
     assert (first.photos, first.waiting, len(first.bad)) == (3, 9, 3)
     with collection.open() as index:
         assert index.photo_count == 3
@@ -62,7 +62,7 @@ def test_a_build_that_grows_lets_the_first_photos_be_searched_and_ends_as_any_ot
 
 def test_a_changed_file_that_waits_for_the_next_build_stays_as_it_was(built: Collection) -> None:
     changed = [save_photo(built.photos / "in here" / f"Ännchen 00{number}.png", 50 + number) for number in range(3)]
-    report = build(built.index, Request(most=1), built.matcher)
+    report = build(built.index, Request(max_new_files=1), built.matcher)
     assert (report.photos, report.waiting, report.gone) == (12, len(changed) - 1, 0)
 
 

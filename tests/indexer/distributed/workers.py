@@ -57,6 +57,6 @@ def install() -> None:
     patch = pytest.MonkeyPatch()
     forget_syncs(patch)
     # Each death costs another worker, which takes seconds to load torch.
-    patch.setattr(workers, "_MOST_DEATHS", 1)
+    patch.setattr(workers, "_MAX_DEATHS", 1)
     patch.setattr(staging, "Decoders", InThisProcess)
     patch.setattr(LocalFolder, "read", read)

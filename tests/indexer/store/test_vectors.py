@@ -69,7 +69,6 @@ def test_a_cell_may_be_empty_and_a_gallery_too() -> None:
     values = photos(9).astype(np.float16)
     sizes, centroids = np.array([4, 0, 5]), photos(3, seed=2)
     vectors = Vectors(values, sizes, centroids)
-    assert vectors.cells_of(np.arange(9)).tolist() == [0] * 4 + [2] * 5
     assert (vectors.rows_of(1).tolist(), vectors.rows_of(np.array([2, 1])).tolist()) == ([], [4, 5, 6, 7, 8])
     assert len(vectors.near(photos(1), 3, None, every(vectors))) == 3
     nothing = Vectors(values[:0], np.zeros(3, np.int64), centroids)
