@@ -13,7 +13,7 @@ import stat
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 from urllib.parse import urlsplit
@@ -106,14 +106,11 @@ def find_server(settings: Settings) -> Address | None:
         return None
     try:
         descriptor = os.open(index_path(settings) / NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    with open(descriptor, "rb") as file:
-        # Shared, so that two commands do not take each other for a server.
-        text = file.read(_MOST_BYTES) if _is_ours(file) and not _locks(file, shared=True) else b""
-    try:
+        with open(descriptor, "rb") as file:
+            # Shared, so that two commands do not take each other for a server.
+            text = file.read(_MOST_BYTES) if _is_ours(file) and not _locks(file, shared=True) else b""
         found = Address.model_validate_json(text)
-    except ValidationError:
+    except (OSError, ValidationError):
         return None
     expected = Address.of(settings, found.url, found.token, protected=found.protected)
     reachable = _is_loopback(found.url) and (settings.api_key is not None or not found.protected)
@@ -136,13 +133,15 @@ def _written(address: Address, folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # somebody may have put something else there
+                path.unlink()
 
 
 def _is_ours(file: BinaryIO) -> bool:
-    """Returns True for a plain file that only this user can have written."""
+    """Returns True for a plain file that only this user can have written, and that has no other name."""
     status = os.fstat(file.fileno())
-    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    return own and status.st_nlink == 1
 
 
 def _locks(file: BinaryIO, *, shared: bool = False) -> bool:

@@ -153,7 +153,8 @@ def _subfolders(place: Path) -> list[str]:
             names = [one.name for one in found if not one.name.startswith(".") and one.is_dir()]
     except OSError as error:
         raise BadInvocation(f"{place} cannot be read: {error.strerror}; give permission, or name another.") from error
-    return sorted(names, key=str.casefold)
+    # A name that is no text can be neither shown nor indexed.
+    return sorted((name for name in names if name.encode(errors="replace").decode() == name), key=str.casefold)
 
 
 def _meant(pasted: str) -> str:

@@ -124,6 +124,27 @@ def test_what_a_killed_server_has_left_is_not_believed(settings: Settings, tmp_p
         assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
 
 
+def test_what_somebody_else_puts_in_its_place_is_neither_believed_nor_written_to(
+    settings: Settings, tmp_path: Path
+) -> None:
+    own = settings.model_copy(update={"index": tmp_path / "index"})
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "CURRENT").write_text("g000001\n")
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "mine").chmod(0o600)
+    place = tmp_path / "index" / NAME
+    puts: list[Callable[[], None]] = [lambda: os.link(tmp_path / "mine", place), place.mkdir, lambda: os.mkfifo(place)]
+    for put in puts:
+        put()
+        with told(own, URL, TOKEN):
+            assert find_server(own) is None
+        assert (tmp_path / "mine").read_text() == "mine"
+        if place.is_dir():
+            place.rmdir()
+        else:
+            place.unlink()
+
+
 def _changed(**values: Any) -> Callable[[Path], object]:
     return lambda file: file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
 

@@ -73,7 +73,7 @@ def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
 
 
 def test_folders_are_listed_to_those_who_may_have_them_indexed(settings: Settings, tmp_path: Path) -> None:
-    for name in ("b", "A", ".hidden", "c"):
+    for name in ("b", "A", ".hidden", "c", "\udce9"):
         (tmp_path / "photos" / name).mkdir(parents=True)
     (tmp_path / "photos" / "file.jpg").touch()
     with empty(settings, tmp_path / "index") as http:
