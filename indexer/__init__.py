@@ -2,7 +2,7 @@
 
 ``build`` makes an index, ``open_index`` opens it for searching, and the rest looks after it.
 docs/architecture.md lists the rooms. The names below are imported when they are first used, because a command line that
-only shows its help imports this package, too, and should not wait for PyTorch.
+only shows its help imports this package, too, and should not wait for NumPy and FAISS.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from indexer.building import BuildReport, Progress, Request, build, build_growing, read_progress
+    from indexer.building.builds import BuildReport, build, build_growing
+    from indexer.building.progress import Progress, read_progress
+    from indexer.building.request import Request
     from indexer.embedding import open_towers
     from indexer.errors import (
         BadInvocation,
@@ -29,32 +31,34 @@ if TYPE_CHECKING:
         UnknownPhoto,
     )
     from indexer.place import default_index_path
-    from indexer.store import (
-        Address,
-        EmbedderEntry,
-        Folder,
-        Index,
-        Origin,
-        PhotoEntry,
-        PhotoFilter,
-        Vectors,
-        folder_at,
-        folder_of,
-        live_stamp,
-        open_index,
-        shard_folders,
-    )
+    from indexer.store.catalog import PhotoFilter
+    from indexer.store.folders import Address, Folder
+    from indexer.store.generation import EmbedderEntry, Origin
+    from indexer.store.location import live_stamp
+    from indexer.store.reader import Index, PhotoEntry, open_index
+    from indexer.store.roots import folder_at, folder_of
+    from indexer.store.shards import shard_folders
+    from indexer.store.vectors import Vectors
     from indexer.upkeep import indexed_folders, read_summary, remove, verify
 
-# The rooms from the lowest to the highest, so that a name from a low room loads no higher room.
-_ROOMS = ("errors", "place", "store", "embedding", "building", "upkeep")
+# From the lowest to the highest, so that a name from a low module loads no higher one.
+_MODULES: tuple[str, ...] = (
+    "errors",
+    "place",
+    "store.location",
+    "store.roots",
+    "store.generation",
+    "store.shards",
+    "store.reader",
+)
+_MODULES += ("embedding", "building.progress", "building.request", "building.builds", "upkeep")
 
 
 def __getattr__(name: str) -> Any:
-    """Imports an exported name from the first room that has it."""
+    """Imports an exported name from the first module that has it."""
     # Python itself asks for names with underscores.
-    for room in () if name.startswith("_") else _ROOMS:
-        module = importlib.import_module(f"{__name__}.{room}")
+    for module_name in () if name.startswith("_") else _MODULES:
+        module = importlib.import_module(f"{__name__}.{module_name}")
         if hasattr(module, name):
             value = globals()[name] = getattr(module, name)
             return value

@@ -21,26 +21,13 @@ from indexer.building.staging import Journal, Stager, build_key
 from indexer.building.writer import Contents, GenerationWriter, joined_clusters, new_clusters
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.errors import BadInvocation
-from indexer.store import (
-    MAX_PATCHES,
-    Drift,
-    FileKey,
-    GalleryFile,
-    IndexFolder,
-    Manifest,
-    Origin,
-    Removals,
-    Root,
-    RowArrays,
-    Rows,
-    SegmentRow,
-    ShardEntry,
-    assign,
-    default_clusters,
-    keep_only,
-    locate,
-    open_rows,
-)
+from indexer.store.catalog import GalleryFile, Removals
+from indexer.store.clusters import MAX_PATCHES, Drift, assign, default_clusters
+from indexer.store.generation import Manifest, Origin, keep_only, open_rows
+from indexer.store.location import IndexFolder
+from indexer.store.roots import FileKey, Root, locate
+from indexer.store.rows import RowArrays, Rows, SegmentRow
+from indexer.store.shards import ShardEntry
 from model import Matcher
 
 Floats = npt.NDArray[np.float32]
@@ -59,9 +46,8 @@ class Decision:
     """The decisions of one build, made before any photo is read.
 
     Attributes:
-        request: what is asked for. start: the state that the build goes on from. live: what it takes over from there.
-        roots: the gallery's folders. removals: what is not to be indexed.
-        origin: the network that computes the rows. embedder: computes the vectors that are clustered.
+        start: the state that the build goes on from. live: what it takes over from there.
+        removals: what is not to be indexed. origin: the network that computes the rows.
         recluster: whether all clusters are made anew. clusters: their number in that case; None for about sqrt(photos).
         shards: how many shards are written. anew: whether a generation is written even if no photo has changed.
     """
@@ -85,12 +71,7 @@ class Decision:
 
 
 def wanted_embedder(request: Request, manifest: Manifest | None, origin: Origin) -> WantedEmbedder:
-    """Returns the embedder that was asked for, else the index's own, else "auto".
-
-    Args:
-        manifest: of the generation to go on from; None if there is no such generation. origin: the network of this
-            build.
-    """
+    """Returns the embedder that was asked for, else that of the generation with this manifest, else "auto"."""
     if request.embedder != "auto":
         # [Ret] has nothing to download.
         return WantedEmbedder(request.embedder, download=request.embedder != "ret")
@@ -100,10 +81,7 @@ def wanted_embedder(request: Request, manifest: Manifest | None, origin: Origin)
 
 
 def wanted_origin(request: Request, manifest: Manifest | None, matcher: Matcher) -> Origin:
-    """Returns the network of a build, with one token for each photo if only [Ret] is kept.
-
-    manifest: of the generation to go on from; None if there is no such generation.
-    """
+    """Returns the network of a build, with one token for each photo if only [Ret] is kept."""
     origin = Origin.of(matcher)
     alone = origin.with_tokens(1)
     keeps = request.tokens == "all" or (request.tokens == "auto" and (manifest is None or manifest.origin != alone))
@@ -111,10 +89,7 @@ def wanted_origin(request: Request, manifest: Manifest | None, matcher: Matcher)
 
 
 def decide(request: Request, start: StartingPoint, origin: Origin, embedder: ChosenEmbedder, index: Path) -> Decision:
-    """Decide what a build does. The caller holds the index's lock, or the decision may be out of date.
-
-    Args:
-        origin: the network. embedder: the one that ``wanted_embedder`` names. index: the index's folder.
+    """Decides what a build does. The caller holds the index's lock, or the decision may be out of date.
 
     Raises:
         BadInvocation: as ``Request.roots`` does. IndexRefused: the catalog is damaged.
@@ -213,7 +188,7 @@ class Site(Protocol):
         """Returns what was computed so far."""
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
-        """Read these files, and stage their rows. Returns how many photos were encoded."""
+        """Reads these files, and stages their rows. Returns how many photos were encoded."""
 
     def sources(self, refs: Iterable[SegmentRow]) -> Mapping[str, RowArrays]:
         """Opens the arrays from which these rows are read."""
@@ -222,21 +197,13 @@ class Site(Protocol):
         """Returns for each row the number of the nearest centroid, (m,). centroids: (c, e)."""
 
     def write(self, contents: Contents | None) -> Written:
-        """Write these contents and make them live, and delete files that are no longer needed.
-
-        Args:
-            contents: None if nothing has changed.
-
-        Returns:
-            a description of what is live afterwards.
-        """
+        """Makes these contents live; None if nothing has changed. Deletes files that are no longer needed."""
 
 
 class LocalSite:
     """The site of a build on this machine, which stages rows in one journal and writes one index.
 
-    Args:
-        folder: the folder of the index, whose lock the caller holds.
+    The caller holds the lock of the index.
     """
 
     workers = 1
@@ -254,7 +221,6 @@ class LocalSite:
         return self._journal.records(), rows
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
-        """Compute the rows of these files, and put them into the journal."""
         listed, decision = tuple(files), self._decision
         self._progress.start("encoding", len(listed))
         if not listed:
@@ -270,7 +236,6 @@ class LocalSite:
         return stager.encoded
 
     def sources(self, refs: Iterable[SegmentRow]) -> Mapping[str, RowArrays]:
-        """Opens the live generation's segments, and the journal."""
         live, found = self._decision.live, dict[str, RowArrays]()
         if live.reusable and live.generation is not None:
             found |= open_rows(self._folder, live.generation, live.places, self._decision.start.damaged)
@@ -282,7 +247,6 @@ class LocalSite:
         return assign(Rows(self.sources(refs)).clustered_by(refs), centroids)
 
     def write(self, contents: Contents | None) -> Written:
-        """Write the next generation. Delete the journal, and generations that were live before the last but one."""
         live = self._decision.live
         if contents is not None:
             self._progress.start("writing")
@@ -302,7 +266,7 @@ class LocalSite:
 
 
 def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildReport:
-    """Run a build as it was decided. The caller holds the folder's lock. An error leaves the live state unchanged."""
+    """Runs a build as it was decided. The caller holds the folder's lock. An error leaves the live state unchanged."""
     started = time.monotonic()
     live, roots = decision.live, decision.roots
     progress.start("reading")
@@ -354,11 +318,7 @@ def _contents(
     ids: Mapping[str, int],
     staged: Mapping[str, SegmentRow],
 ) -> Contents:
-    """Cluster the photos, and return what is to be written.
-
-    Args:
-        entries: the next catalog. ids, staged: the shown photos' ids, and the rows that were computed, by content hash.
-    """
+    """Clusters the photos, and returns what is to be written. ids, staged: ids and new rows by content hash."""
     live = decision.live
     new = ids.keys() - live.contents.keys()
     refs = {content: staged[content] if content in new else live.contents[content].row for content in ids}
@@ -411,7 +371,7 @@ def check_shards(shards: int, most: int, what: str) -> None:
 
 
 def run_here(folder: IndexFolder, decision: Decision, matcher: Matcher, progress: Progress) -> BuildReport:
-    """Run a build on this machine as it was decided. The caller holds the lock of the index."""
+    """Runs a build on this machine as it was decided. The caller holds the lock of the index."""
     with progress.of_build(folder.progress), closing(LocalSite(folder, decision, matcher, progress)) as site:
         return run_decided(decision, site, progress)
 

@@ -12,18 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
-from indexer.store import (
-    Entry,
-    FileKey,
-    FileStamp,
-    GalleryFile,
-    Listing,
-    Removals,
-    Root,
-    shown_path,
-    text_of_name,
-    with_folders,
-)
+from indexer.store.catalog import GalleryFile, Removals
+from indexer.store.files import text_of_name
+from indexer.store.folders import Entry, Listing
+from indexer.store.roots import FileKey, Root, shown_path, with_folders
 from model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
 from model.terminal import resolved
 
@@ -42,10 +34,8 @@ MAX_DEPTH = 100
 MAX_PATH = 4096
 # The most folders of one server that are listed.
 MAX_FOLDERS = 50_000
-# The most characters of a path that was left out that a report shows.
-_SHOWN = 200
-# The most endings of names that a report lists.
-_NAMED = 5
+# The most characters of a path that was left out that a report shows, and the most endings of names that it lists.
+_SHOWN, _NAMED = 200, 5
 
 
 @dataclass(frozen=True)
@@ -112,7 +102,7 @@ class FolderListing:
     ) -> None:
         self.count = 0
         self._roots, self._names = roots, [root.name for root in roots]
-        self._index, self._removals, self._expected = resolved(index), removals or Removals(), expected
+        self._index, self._removals, self._expected = str(resolved(index)), removals or Removals(), expected
         self._unlisted: dict[FileKey, BadFile] = {}
         self._links = self._special = 0
         self._listed = Counter[int]()
@@ -138,10 +128,7 @@ class FolderListing:
         return any((root, folder) in self._unlisted for folder in with_folders(path)[:-1])
 
     def check(self, known: Iterable[GalleryFile]) -> None:
-        """Raises BadInvocation if there is nothing to index.
-
-        known: the files of the generation that the build goes on from.
-        """
+        """Raises BadInvocation if nothing is to be indexed. known: the files that the index has."""
         if self.count or any(self.may_hide(file.key) for file in known if not file.gone):
             return
         if self._unlisted:
@@ -152,22 +139,25 @@ class FolderListing:
 
     def __iter__(self) -> Iterator[GalleryFile]:
         for number in sorted(range(len(self._roots)), key=lambda number: f"{self._names[number]}/"):
+            root = self._roots[number].folder
             try:
-                listing = self._roots[number].folder.listing()
+                listing = root.listing()
             except OSError as error:
                 self._leave_out(number, "", f"the folder cannot be read: {error.strerror}")
                 continue
             # A stack, because folders may be nested deeper than Python's calls may be.
             folders = [self._entries(number, "", listing)]
             while folders:
-                for path, entry in folders[-1]:
-                    if entry.is_dir(follow_symlinks=False):
-                        if Path(entry.path) != self._index:
-                            folders.append(self._entries(number, path, listing))
+                for name, entry in folders[-1]:
+                    path = text_of_name(name)
+                    if entry.kind == "folder":
+                        if root.address_of(path) != self._index:
+                            folders.append(self._entries(number, name, listing))
                             break
-                    elif not self._removals.hides(number, text_of_name(path)) and self._is_photo(number, path, entry):
+                    elif not self._removals.hides(number, path) and self._is_photo(number, path, entry):
                         self.count += 1
-                        yield _found(number, text_of_name(path), entry)
+                        reason = f"it cannot be read: {entry.reason}" if entry.reason else None
+                        yield GalleryFile(number, path, entry.stamp, reason=reason)
                 else:
                     folders.pop()
 
@@ -191,7 +181,7 @@ class FolderListing:
             self._leave_out(number, f"{folder}/", f"names in it are left out: their paths exceed {MAX_PATH} characters")
             entries = [entry for entry in entries if len(folder) + len(entry.name) < MAX_PATH]
         entries = self._without_companions(entries)
-        entries.sort(key=lambda entry: text_of_name(entry.name) + "/" * entry.is_dir(follow_symlinks=False))
+        entries.sort(key=lambda entry: text_of_name(entry.name) + "/" * (entry.kind == "folder"))
         return iter([(f"{folder}/{entry.name}" if folder else entry.name, entry) for entry in entries])
 
     def _without_companions(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -200,14 +190,13 @@ class FolderListing:
         photos = {stem for stem, ending in names if ending.lower() in IMAGE_SUFFIXES - RAW_SUFFIXES}
         kept: list[Entry] = []
         for entry, (stem, ending) in zip(entries, names, strict=True):
-            if stem in photos and ending.lower() in _COMPANIONS and entry.is_file(follow_symlinks=False):
+            if stem in photos and ending.lower() in _COMPANIONS and entry.kind == "file":
                 self._companions[ending.lower()] += 1
             else:
                 kept.append(entry)
         return kept
 
     def is_remote(self, root: int) -> bool:
-        """Returns True if the root is on another machine."""
         return self._roots[root].folder.remote
 
     def note_unread(self, file: GalleryFile) -> None:
@@ -224,14 +213,14 @@ class FolderListing:
 
     def _is_photo(self, number: int, path: str, entry: Entry) -> bool:
         """Returns True for an image file, and counts everything else."""
-        if entry.is_symlink():
+        if entry.kind == "link":
             self._links += 1
-        elif not entry.is_file(follow_symlinks=False):
+        elif entry.kind == "special":
             self._special += 1
         else:
             ending = Path(entry.name).suffix.lower()
             # Reading the start of each file from a server would mean waiting for the server each time.
-            looked_into = not ending and not self._roots[number].folder.remote
+            looked_into = not ending and not self.is_remote(number)
             if ending in IMAGE_SUFFIXES or (looked_into and _is_image(self._roots[number], path)):
                 return True
             self._endings[text_of_name(ending)] += 1
@@ -240,14 +229,6 @@ class FolderListing:
 
 def _is_image(root: Root, path: str) -> bool:
     try:
-        return media_type(root.folder.read_part(text_of_name(path), _START)) is not None
+        return media_type(root.folder.read_part(path, _START)) is not None
     except OSError:
         return False
-
-
-def _found(root: int, path: str, entry: Entry) -> GalleryFile:
-    try:
-        status = entry.stat(follow_symlinks=False)
-    except OSError as error:
-        return GalleryFile(root, path, None, reason=f"it cannot be read: {error.strerror}")
-    return GalleryFile(root, path, FileStamp.of(status))

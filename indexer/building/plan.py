@@ -10,7 +10,11 @@ from pathlib import Path
 from indexer.building.folder_listing import FolderListing
 from indexer.building.request import live_roots
 from indexer.errors import BadInvocation
-from indexer.store import Drift, FileKey, GalleryFile, Generation, IndexedContent, Places, Removals, Root, with_folders
+from indexer.store.catalog import GalleryFile, IndexedContent, Removals
+from indexer.store.clusters import Drift
+from indexer.store.generation import Generation
+from indexer.store.roots import FileKey, Root, with_folders
+from indexer.store.vectors import Places
 
 
 @dataclass(frozen=True)
@@ -18,18 +22,16 @@ class LiveState:
     """The parts of the live generation that the next one takes over.
 
     Attributes:
-        generation: the generation that the build goes on from; None before the first build.
+        generation: the generation that the build goes on from; None before the first build, and for shards.
         files: its catalog. Roots have the numbers that they have in the next generation, and files of roots that leave
             the gallery are left out.
         reusable: whether the same checkpoint, preprocessing and embedder computed its rows.
         contents: where each content is in the generation, by content hash; empty unless ``reusable``.
         days: the days on which these photos were taken, by content hash; None for a photo that does not tell.
         members: the content hashes of each cluster's photos, in id order.
-        drift: how well the clusters fit the photos; None before the first build, and for shards.
-        removals: what the user removed.
+        drift: how well the clusters fit the photos. removals: what the user removed.
         next_id: the lowest id that no file has ever had.
-        places: where the generation's vectors are; None before the first build, and for shards.
-        roots: the folders of its photos, as they were.
+        places: where the generation's vectors are. roots: the folders of its photos, as they were.
     """
 
     generation: Generation | None = None
@@ -72,8 +74,7 @@ class LiveState:
 
         Args:
             roots: those of the next generation. damaged: segments whose rows cannot be used.
-            next_id: an id below which no new one may be given, beside those that the generation has given.
-            moved: old and new paths of roots that were renamed.
+            next_id: an id below which no new one may be given. moved: old and new paths of roots that were renamed.
         """
         manifest, new_numbers = generation.manifest, {str(root.folder): number for number, root in enumerate(roots)}
         numbers = [new_numbers.get(str(root.folder)) for root in live_roots(manifest, moved)]
@@ -125,11 +126,7 @@ def usable_ids(files: Sequence[GalleryFile], roots: Sequence[Root]) -> dict[str,
 
 
 def members_by_cluster(ids: Mapping[str, int], cluster_of: Mapping[str, int], count: int) -> list[list[str]]:
-    """Returns the content hashes of each of ``count`` clusters, in id order.
-
-    Args:
-        ids: the photos' ids, as ``shown_ids`` gives them. cluster_of: their clusters. Both by content hash.
-    """
+    """Returns the content hashes of each of ``count`` clusters, in id order."""
     members: list[list[str]] = [[] for _ in range(count)]
     for content in sorted(ids, key=ids.__getitem__):
         members[cluster_of[content]].append(content)
@@ -181,10 +178,7 @@ class Changes:
         """Makes the next generation's catalog, by id, without rows. Files keep ids; new ones get theirs in path order.
 
         The entries of a folder that could not be listed, of a file that waits for the next build, and of a file that a
-        server did not give stay as they were.
-
-        Args:
-            read: the records of the files that had to be read.
+        server did not give stay as they were. ``read`` has the records of the files that had to be read.
         """
         old, next_id = dict(self._old), self._live.next_id
         entries: list[GalleryFile] = []
@@ -197,11 +191,8 @@ class Changes:
                 listing.note_unread(now)
                 continue
             before = old.pop(key, None)
-            if before is None:
-                number, next_id = next_id, next_id + 1
-            else:
-                number = before.id
-            entries.append(replace(now, id=number))
+            entries.append(replace(now, id=next_id if before is None else before.id))
+            next_id += before is None
         # Files that are gone stay in the catalog. A file that comes back gets its id again, and also its row if that
         # still exists.
         for key, unseen in old.items():

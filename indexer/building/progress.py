@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
 from indexer.errors import BadInvocation, IndexUnwritable
-from indexer.store import IndexFolder, told_if_unwritable, write_atomically
+from indexer.store.files import read_regular, write_atomically
+from indexer.store.location import IndexFolder, refuse_if_unwritable
 from model.terminal import expanded
 
 Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
@@ -48,7 +49,7 @@ class ProgressState(BaseModel):
 
 
 class Progress:
-    """Is called at each step of a build, and shows how far it is.
+    """Shows how far a build is, which calls it at each step.
 
     Args:
         bar: whether to draw a bar on standard error, if that is a terminal; a log file gets no bar.
@@ -74,7 +75,7 @@ class Progress:
 
     @contextmanager
     def of_build(self, file: Path) -> Iterator[None]:
-        """While the block runs, write the JSON document to ``file``, too. Its last phase is "done" or "stopped"."""
+        """While the block runs, writes the JSON document to ``file``, too. Its last phase is "done" or "stopped"."""
         self._files.append(file)
         try:
             yield
@@ -86,7 +87,7 @@ class Progress:
             raise
 
     def start(self, phase: Phase, total: int = 0) -> None:
-        """Begin a phase of ``total`` photos; 0 if their number is not known."""
+        """Begins a phase of ``total`` photos; 0 if their number is not known."""
         self._close_bar()
         skipped = self._skipped if phase == "encoding" else 0
         self._phase, self._done, self._total = phase, skipped, total + skipped
@@ -95,29 +96,24 @@ class Progress:
         self._write()
 
     def expect(self, more: int) -> None:
-        """Raise the number of photos in this phase by ``more``."""
+        """Raises the number of photos in this phase by ``more``."""
         self._total += more
         if self._bar is not None:
             self._bar.total = self._total
         elif self._bar_wanted and self._total:
             self._bar = tqdm(
-                total=self._total,
-                initial=self._done,
-                desc=self._phase,
-                unit="photo",
-                dynamic_ncols=True,
-                disable=None,
+                total=self._total, initial=self._done, desc=self._phase, unit="photo", dynamic_ncols=True, disable=None
             )
 
     def skip(self, files: int = 1) -> None:
-        """Count files that need not be read as done in the phase that encodes the others, which may come later."""
+        """Counts files that need not be read as done in the phase that encodes the others, which may come later."""
         self._skipped += files
         if self._phase == "encoding":
             self._done += files
             self._total += files
 
     def advance(self, done: int = 1, bad: int = 0) -> None:
-        """Count ``done`` more photos of this phase, and ``bad`` more files that cannot be indexed."""
+        """Counts ``done`` more photos of this phase, and ``bad`` more files that cannot be indexed."""
         self._done += done
         self._bad += bad
         if self._bar is not None:
@@ -152,7 +148,7 @@ class Progress:
             pid=os.getpid(),
         )
         for file in self._files:
-            with told_if_unwritable(file):
+            with refuse_if_unwritable(file):
                 write_atomically(file, state.model_dump_json().encode())
 
 
@@ -175,6 +171,6 @@ def _replaceable(path: Path) -> Path:
 def read_progress(index: Path) -> ProgressState | None:
     """Reads the last state that the last build of an index wrote; None if there was no build."""
     try:
-        return ProgressState.model_validate_json(IndexFolder(index).progress.read_bytes())
+        return ProgressState.model_validate_json(read_regular(IndexFolder(index).progress, _MAX_BYTES))
     except (OSError, ValidationError):
         return None

@@ -9,36 +9,24 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.errors import BadInvocation, IndexDamaged, IndexRefused
-from indexer.store import (
-    CATALOG_FILE,
-    EMBEDDINGS_FILE,
-    VECTORS_FILE,
-    Address,
-    Catalog,
-    FileStamp,
-    Folder,
-    GalleryFile,
+from indexer.store.catalog import CATALOG_FILE, Catalog, GalleryFile
+from indexer.store.files import FileStamp, name_of_text
+from indexer.store.folders import Address, Folder, LocalFolder
+from indexer.store.generation import (
     Generation,
-    IndexFolder,
-    LocalFolder,
     Manifest,
-    Root,
     damaged_files,
-    folder_at,
-    folder_of,
     live_generation_if_any,
-    locate,
-    name_of_text,
     read_manifest,
     readable_generations,
-    resolve_roots,
 )
+from indexer.store.location import IndexFolder
+from indexer.store.roots import Root, folder_at, folder_of, locate, resolve_roots
+from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE
 
 # Files in a batch: as many photos as four cores encode at once. A kill loses the batch that is not committed yet, which
 # is a few seconds' work.
 DEFAULT_BATCH = 64
-# Says whether the tokens are kept by which the relation network scores; "auto" means as in the index, else all.
-TokensKept = Literal["auto", "all", "none"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +56,7 @@ class Request:
     added: Sequence[Address] = ()
     clusters: int | None = None
     embedder: str = "auto"
-    tokens: TokensKept = "auto"
+    tokens: Literal["auto", "all", "none"] = "auto"
     recluster: bool = False
     checksum: bool = False
     moved: Sequence[tuple[Path, Path]] = ()
@@ -79,9 +67,6 @@ class Request:
 
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
         """Returns the roots of the next generation. Those of the live one come first and stay as they are.
-
-        Args:
-            index: the index's folder. manifest: of the live generation; None if there is no live generation.
 
         Raises:
             BadInvocation: a number is out of range; or a folder is missing, is no folder, or overlaps another.
@@ -102,17 +87,22 @@ class Request:
         return resolve_roots([*(self.folders or (root.folder for root in live)), *new], index, live)
 
     def check(self, index: Path) -> None:
-        """Find simple mistakes at once, before a network is loaded.
+        """Finds simple mistakes at once, before a network is loaded.
 
         Raises:
             BadInvocation: as in ``roots``. IndexRefused: the index has another format, or nothing of it can be used.
         """
         folder = IndexFolder(index)
-        try:
-            live = live_generation_if_any(folder)
-        except IndexDamaged:
-            live = next(readable_generations(folder, []), None)
+        live = _newest(folder)
         self.roots(folder.path, live.manifest if live is not None else None)
+
+
+def _newest(folder: IndexFolder) -> Generation | None:
+    """Returns the live generation; if it is damaged, the newest whose manifest can be read; None before a build."""
+    try:
+        return live_generation_if_any(folder)
+    except IndexDamaged:
+        return next(readable_generations(folder, []), None)
 
 
 @dataclass(frozen=True)
@@ -174,8 +164,7 @@ def _next_id(folder: IndexFolder) -> int:
 def live_roots(manifest: Manifest | None, moved: Sequence[tuple[Path, Path]] = ()) -> tuple[Root, ...]:
     """Returns the roots that an index has, at the paths where they are now; empty if there is no index.
 
-    Args:
-        moved: old and new paths of the roots that were renamed. They keep the names that paths begin with.
+    Roots that were renamed, from old to new, keep the names that paths begin with.
     """
     now = {str(old): str(new) for old, new in moved}
     roots = () if manifest is None else manifest.roots
@@ -184,11 +173,10 @@ def live_roots(manifest: Manifest | None, moved: Sequence[tuple[Path, Path]] = (
 
 @dataclass(frozen=True)
 class Move:
-    """A folder of the index that is gone, and a new one that has its files.
+    """A folder of the index that is gone, and a new one that has ``files`` of its files, by path, size and time.
 
     Attributes:
-        old, new: the folders. files: how many of the old folder's files the new one has, by path, size and time.
-            of: how many files the old folder has.
+        of: how many files the old folder has.
     """
 
     old: Path
@@ -206,9 +194,9 @@ class Replacement:
         moves: the folders that were probably renamed.
     """
 
-    leaving: tuple[tuple[Folder, int], ...]
-    of: int
-    moves: tuple[Move, ...]
+    leaving: tuple[tuple[Folder, int], ...] = ()
+    of: int = 0
+    moves: tuple[Move, ...] = ()
 
     @property
     def files(self) -> int:
@@ -217,43 +205,39 @@ class Replacement:
 
 
 def find_replacement(request: Request, index: Path) -> Replacement:
-    """Compare the folders that are asked for with those of the index. No photo is read.
+    """Compares the folders that are asked for with those of the index. No photo is read.
 
     Raises:
         BadInvocation: as in ``Request.roots``. IndexRefused: as in ``Request.check``.
     """
     folder = IndexFolder(index)
     try:
-        return _replacement(request, index, live_generation_if_any(folder))
+        live = live_generation_if_any(folder)
     except IndexDamaged:
-        return _replacement(request, index, StartingPoint.find(folder).generation)
-
-
-def _replacement(request: Request, index: Path, live: Generation | None) -> Replacement:
+        live = StartingPoint.find(folder).generation
     if live is None:
-        return Replacement((), 0, ())
-    before = live_roots(live.manifest, request.moved)
+        return Replacement()
+    before = [root.folder for root in live_roots(live.manifest, request.moved)]
     after = {root.folder for root in request.roots(index, live.manifest)}
     with live.open_catalog() as catalog:
         there = [file for file in catalog.files() if not file.gone]
-    files = [[file for file in there if file.root == number] for number in range(len(before))]
-    absent = [number for number, root in enumerate(before) if root.folder not in after]
-    new = sorted(Path(str(folder)) for folder in after - {root.folder for root in before} if _may_move(folder))
+    leaving = {
+        folder: [file for file in there if file.root == number]
+        for number, folder in enumerate(before)
+        if folder not in after
+    }
+    # Only the files of folders on this machine keep their times when the folder is renamed.
+    new = sorted(folder.path for folder in after - {*before} if type(folder) is LocalFolder)
     moves = (
-        _move(Path(str(root.folder)), files[number], new)
-        for number, root in enumerate(before)
-        if number in absent and _may_move(root.folder) and not root.folder.is_there()
+        _move(folder.path, files, new)
+        for folder, files in leaving.items()
+        if type(folder) is LocalFolder and not folder.is_there()
     )
     return Replacement(
-        tuple((before[number].folder, len(files[number])) for number in absent),
+        tuple((folder, len(files)) for folder, files in leaving.items()),
         len(there),
         tuple(move for move in moves if move is not None),
     )
-
-
-def _may_move(folder: Folder) -> bool:
-    """Returns True if a folder's files can be recognised by their times after it was renamed."""
-    return type(folder) is LocalFolder
 
 
 def _move(old: Path, files: Sequence[GalleryFile], new: Sequence[Path]) -> Move | None:
@@ -265,7 +249,6 @@ def _move(old: Path, files: Sequence[GalleryFile], new: Sequence[Path]) -> Move 
 
 def _is_at(folder: Path, file: GalleryFile) -> bool:
     with suppress(OSError, ValueError):
-        status = (folder / name_of_text(file.path)).lstat()
-        here = FileStamp.of(status)
+        here = FileStamp.of((folder / name_of_text(file.path)).lstat())
         return file.stamp is not None and (here.size, here.mtime) == (file.stamp.size, file.stamp.mtime)
     return False

@@ -23,26 +23,14 @@ import numpy as np
 from PIL import Image
 
 from indexer.building.progress import Progress
-from indexer.store import (
-    FORMAT_VERSION,
-    Array,
-    EmbedderEntry,
-    FileChanging,
-    FileKey,
-    Folder,
-    GalleryFile,
-    Origin,
-    Picked,
-    Root,
-    RowArrays,
-    content_columns,
-    file_of_columns,
-    make_folder,
-    normalised,
-    quantised,
-    sync_folder,
-    told_if_unwritable,
-)
+from indexer.store.catalog import GalleryFile, content_columns, file_of_columns
+from indexer.store.clusters import normalised
+from indexer.store.files import FileChanging, sync_folder
+from indexer.store.folders import Folder
+from indexer.store.generation import FORMAT_VERSION, EmbedderEntry, Origin
+from indexer.store.location import make_folder, refuse_if_unwritable
+from indexer.store.roots import FileKey, Root
+from indexer.store.rows import Array, Picked, RowArrays, quantised
 from model import Matcher
 from model.decoding import Decoders, Job
 from model.engine import Floats, Tokens, threads
@@ -71,17 +59,13 @@ def build_key(origin: Origin, embedder: EmbedderEntry, roots: Sequence[Root]) ->
 class Journal:
     """The journal in one folder, which is made if it does not exist. Close it before the folder is deleted.
 
-    Args:
-        complete: whether it is only read, by any number of processes. Otherwise, a journal that another program has
-            written is begun anew.
-
-    Raises:
-        IndexUnwritable: it cannot be opened.
+    If it is ``complete``, it is only read, by any number of processes. Otherwise, a journal that another program has
+    written is begun anew. Raises IndexUnwritable if it cannot be opened.
     """
 
     def __init__(self, folder: Path, *, complete: bool = False) -> None:
         self._folder = folder
-        with told_if_unwritable(folder):
+        with refuse_if_unwritable(folder):
             self._database = _opened(folder, complete)
             self._count: int = self._database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
 
@@ -107,13 +91,8 @@ class Journal:
         return {file.key: file for file in files}
 
     def append(self, records: Sequence[GalleryFile], hashes: Sequence[str], arrays: RowArrays | None) -> None:
-        """Commit one batch.
-
-        Args:
-            records: of its files. hashes: the content hashes of its new rows.
-            arrays: the new rows; None if there are none.
-        """
-        with told_if_unwritable(self._folder):
+        """Commits one batch: the records of its files, and the new rows, if there are any, with their hashes."""
+        with refuse_if_unwritable(self._folder):
             if arrays is not None:
                 self._append_arrays(arrays)
             taken = {file.content_hash: file.taken.toordinal() for file in records if file.taken is not None}
@@ -189,7 +168,6 @@ class _ReadFile:
     """A file that was read.
 
     Attributes:
-        record: of this file.
         pixels: (3, H, W), prepared for the network; None if the content has a row or cannot be decoded.
         for_embedder: the photo prepared for the embedder, if there is an embedder.
     """
@@ -221,16 +199,12 @@ class Stager:
         known: Mapping[str, date | None],
         keeps_tokens: bool = True,
     ) -> None:
-        self._roots = roots
-        self._matcher = matcher
-        self._embedder = embedder
-        self._journal = journal
-        self._known = dict(known)
-        self._keeps_tokens = keeps_tokens
+        self._roots, self._matcher, self._embedder, self._journal = roots, matcher, embedder, journal
+        self._known, self._keeps_tokens = dict(known), keeps_tokens
         self.encoded = 0
 
     def stage(self, files: Sequence[GalleryFile], batch: int, progress: Progress) -> None:
-        """Read all ``files``, and commit them in batches of ``batch``."""
+        """Reads all ``files``, and commits them in batches of ``batch``."""
         workers = min(_MAX_DECODERS, threads())
         # A reader mostly waits for the server, and then for a process that decodes.
         readers = max(workers, _MAX_READERS) if any(root.remote for root in self._roots) else workers
@@ -278,7 +252,7 @@ class Stager:
         return preprocessing.normalised(np.asarray(small.image)), None, small.taken
 
     def _commit(self, group: Sequence[_ReadFile]) -> int:
-        """Compute and commit the rows of new photos. Returns how many of the files cannot be indexed."""
+        """Computes and commits the rows of new photos. Returns how many of the files cannot be indexed."""
         records, days = [file.record for file in group], dict[str, date | None]()
         pixels, inputs = list[Floats](), list[Floats]()
         for file in group:

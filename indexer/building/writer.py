@@ -14,43 +14,26 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.building.plan import LiveState, members_by_cluster, shown_ids
-from indexer.store import (
-    CATALOG_FILE,
-    CLUSTERS_FILE,
-    Centroids,
+from indexer.store.catalog import CATALOG_FILE, GalleryFile, IndexedContent, Removals, write_catalog
+from indexer.store.clusters import CLUSTERS_FILE, Centroids, Drift, mean_distance, trained, training_points
+from indexer.store.files import sync_folder, write_array, write_atomically
+from indexer.store.generation import (
     Counts,
-    Drift,
     EmbedderEntry,
     FileEntry,
-    GalleryFile,
     Generation,
-    IndexedContent,
-    IndexFolder,
     Manifest,
     Origin,
-    Places,
-    Removals,
-    Root,
     RootEntry,
-    Rows,
     SegmentEntry,
-    SegmentRow,
-    generation_name,
-    generation_number,
-    make_folder,
-    mean_distance,
-    sync_folder,
-    told_if_unwritable,
-    trained,
-    training_points,
-    write_array,
-    write_atomically,
-    write_catalog,
-    write_segment,
-    write_vectors,
 )
+from indexer.store.location import IndexFolder, generation_name, generation_number, make_folder, refuse_if_unwritable
+from indexer.store.roots import Root
+from indexer.store.rows import Rows, SegmentRow, write_segment
+from indexer.store.vectors import Places, write_vectors
 from model.terminal import installed_version
 
+# Gives the number of the nearest centroid (c, e) for each row, (m,).
 Nearest = Callable[[Sequence[SegmentRow], npt.NDArray[np.float32]], npt.NDArray[np.int64]]
 
 
@@ -80,9 +63,7 @@ def new_clusters(
 ) -> Clustering:
     """Clusters all photos by k-means. Clusters that no photo is in are dropped.
 
-    Args:
-        ids: the shown photos' ids, refs: their rows; both by content hash. count: how many clusters, 1..photos.
-        nearest: gives the number of the nearest centroid (c, e) for each row, (m,).
+    ``ids`` and ``refs`` are the shown photos' ids and rows, by content hash; ``count`` is from 1 to as many.
     """
     # The photos are ordered by id, because the points that k-means starts from depend on the order.
     contents = sorted(ids, key=ids.__getitem__)
@@ -101,12 +82,7 @@ def joined_clusters(
     contents: Mapping[str, IndexedContent],
     nearest: Nearest,
 ) -> Clustering:
-    """Keeps the live clusters. Each new photo joins the nearest one.
-
-    Args:
-        ids, refs, rows, nearest: as for ``new_clusters``. live: the generation whose clusters are kept. contents:
-            where it has each content.
-    """
+    """Keeps the clusters of ``live``, which has ``contents``. Each new photo joins the nearest one."""
     centroids = live.read_means(rows.clustered_by([]).shape[1])
     cluster_of = {content: contents[content].cluster for content in ids if content in contents}
     new = sorted(ids.keys() - cluster_of.keys(), key=ids.__getitem__)
@@ -121,11 +97,9 @@ class Contents:
     """Describes what the next generation is to hold.
 
     Attributes:
-        origin, embedder: the network of the rows, and the embedder of the clusters. roots: the folders of the photos.
-        entries: the catalog by id, without rows. removals: what the user removed.
+        entries: the catalog by id, without rows.
         rows: where rows are read from. refs: the row of each shown photo, by content hash.
         to_write: the content hashes whose tokens go into a new segment.
-        clustering: the photos' clusters.
     """
 
     origin: Origin
@@ -140,11 +114,7 @@ class Contents:
 
 
 class GenerationWriter:
-    """Writes the generation that follows the live one. It works in a building folder until all is complete.
-
-    Args:
-        key: names the building folder.
-    """
+    """Writes the generation that follows the live one. It works in the building folder of ``key`` until it is done."""
 
     def __init__(self, folder: IndexFolder, key: str, contents: Contents, live: LiveState) -> None:
         self._folder, self._building = folder, folder.building(key)
@@ -176,12 +146,8 @@ class GenerationWriter:
         return replace(file, indexed=None)
 
     def write(self, *, make_live: bool = True) -> Generation:
-        """Write the generation. make_live: whether readers are to open it from now on.
-
-        Raises:
-            IndexUnwritable: it cannot be written.
-        """
-        with told_if_unwritable(self._folder.path):
+        """Writes the generation, which readers open from now on if ``make_live`` says so. Raises IndexUnwritable."""
+        with refuse_if_unwritable(self._folder.path):
             make_folder(self._building, to_work_in=True)
             if self._to_write:
                 self._segments.append(self._write_segment())
@@ -253,7 +219,7 @@ class GenerationWriter:
         write_vectors(working, contents.rows, refs)
 
     def _centroids(self) -> Centroids:
-        """Compute the centroids of clusters whose photos have changed, and copy the others from the live generation.
+        """Computes the centroids of clusters whose photos have changed, and copies the others from the live generation.
 
         A cluster that lost all of its photos keeps its centroid.
         """

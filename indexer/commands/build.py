@@ -23,7 +23,9 @@ from model.command_line import a_folder, a_path, before, option
 from model.terminal import printable
 
 if TYPE_CHECKING:
-    from indexer.building import BuildReport, Progress, Request
+    from indexer.building.builds import BuildReport
+    from indexer.building.progress import Progress
+    from indexer.building.request import Request
     from model import Matcher
 
 # The most threads that may be asked for; the service's settings have the same limit.
@@ -44,7 +46,7 @@ class Work:
     quiet: bool
 
     def progress(self) -> Progress:
-        from indexer.building import Progress
+        from indexer.building.progress import Progress
 
         return Progress(bar=not self.quiet, file=self.progress_file)
 
@@ -70,7 +72,7 @@ class Work:
 
     def build(self, request: Request, matcher: Matcher | None = None) -> int:
         """Builds, and prints what was done. Returns the exit code."""
-        from indexer.building import build
+        from indexer.building.builds import build
 
         # This comes before the network is loaded, so that simple mistakes are reported at once.
         request.check(self.index)
@@ -159,7 +161,7 @@ def build(
 
     FOLDERs are all folders that the index is to have; by default those that it has.
     """
-    from indexer.building import Request
+    from indexer.building.request import Request
 
     request = Request(batch=work.batch, shards=shards, allow_root_removal=yes, checksum=checksum, **asked)
     if (ray, shards, workers) != (None, None, None):
@@ -180,7 +182,7 @@ def add(work: Work, added: tuple[Path | str, ...]) -> int:
 
     A PATH is a folder to add, or a removed file or folder to show again.
     """
-    from indexer.building import Request
+    from indexer.building.request import Request
 
     return work.build(Request(added=added, batch=work.batch))
 
@@ -199,7 +201,7 @@ def _confirmed(request: Request, work: Work, *, moved: bool, yes: bool) -> Reque
 
     Raises BadInvocation: nobody can be asked, or the person does not agree; or as in ``find_replacement``.
     """
-    from indexer.building import find_replacement
+    from indexer.building.request import find_replacement
 
     if not request.folders:
         return request
@@ -272,7 +274,8 @@ class _Watcher:
 
     def update(self) -> bool:
         """Brings the index up to date. Returns False if that failed."""
-        from indexer.building import Request, build
+        from indexer.building.builds import build
+        from indexer.building.request import Request
 
         try:
             # The request names no folders, because ``add`` and ``remove`` may have changed those of the index.

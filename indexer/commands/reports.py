@@ -13,7 +13,7 @@ from model.command_line import a_path, before, option
 from model.terminal import printable
 
 if TYPE_CHECKING:
-    from indexer.building import BuildReport
+    from indexer.building.builds import BuildReport
     from indexer.samples import Samples
     from indexer.upkeep import IndexSummary, RemovalPlan, RemovalReport
 

@@ -75,7 +75,7 @@ def verify(context: click.Context, index_only: bool, index: Path | None, quiet: 
     """Check every byte of an index, and compare the photos with it."""
     from tqdm import tqdm
 
-    from indexer.store import IndexFolder
+    from indexer.store.location import IndexFolder
     from indexer.upkeep import compare, verify
 
     prog = context.find_root().info_name or ""

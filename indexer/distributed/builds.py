@@ -17,58 +17,33 @@ import numpy as np
 import numpy.typing as npt
 
 import model
-from indexer.building import (
+from indexer.building.builds import (
     BuildReport,
-    Contents,
     Decision,
-    LiveState,
-    Progress,
-    Request,
     Staged,
-    StartingPoint,
     Written,
     check_network,
     check_shards,
     run_decided,
-    shown_ids,
     wanted_embedder,
     wanted_origin,
 )
+from indexer.building.plan import LiveState, shown_ids
+from indexer.building.progress import Progress
+from indexer.building.request import Request, StartingPoint
+from indexer.building.writer import Contents
 from indexer.distributed.connection import Workers, check_address, connected
 from indexer.distributed.slices import Sources
-from indexer.distributed.workers import (
-    TOKEN,
-    Setup,
-    assign_rows,
-    encode_slice,
-    look,
-    write_shard,
-)
+from indexer.distributed.workers import TOKEN, Setup, assign_rows, encode_slice, look, write_shard
 from indexer.errors import BadInvocation
-from indexer.store import (
-    CLUSTERS_FILE,
-    MAX_ID,
-    MAX_SHARDS,
-    Drift,
-    FileKey,
-    GalleryFile,
-    Generation,
-    IndexedContent,
-    Manifest,
-    Root,
-    RowArrays,
-    SegmentRow,
-    ShardEntry,
-    ShardsFolder,
-    ShardsManifest,
-    make_folder,
-    open_generation,
-    told_if_unwritable,
-    trained,
-    write_array,
-    write_atomically,
-    write_catalog,
-)
+from indexer.store.catalog import GalleryFile, IndexedContent, write_catalog
+from indexer.store.clusters import CLUSTERS_FILE, Drift, trained
+from indexer.store.files import write_array, write_atomically
+from indexer.store.generation import Generation, Manifest, open_generation
+from indexer.store.location import make_folder, refuse_if_unwritable
+from indexer.store.roots import FileKey, Root
+from indexer.store.rows import RowArrays, SegmentRow
+from indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from model.engine import default_checkpoint
 from model.terminal import installed_version
 
@@ -107,13 +82,10 @@ class Machines:
 
 
 def build_shards(index: Path, request: Request, machines: Machines, progress: Progress | None = None) -> BuildReport:
-    """Index photos on many machines, in shards; or bring them up to date. A build that was killed is continued.
+    """Indexes photos on many machines, in shards; or brings them up to date. A build that was killed is continued.
 
-    Photos and ``index`` have to be on storage that all machines share, at the same path on each. Clusters are always
-    made anew.
-
-    Args:
-        index: the folder of the shards. request: with ``recluster``, shards are written even if no photo has changed.
+    Photos and ``index``, the folder of the shards, have to be on storage that all machines share, at the same path on
+    each. Clusters are always made anew; with ``recluster``, shards are written even if no photo has changed.
 
     Raises:
         BadInvocation: what is asked for cannot be done here, or the cluster cannot do it.
@@ -164,11 +136,7 @@ def _decide(request: Request, folder: ShardsFolder, live: LiveShards | None, mat
 
 
 def _roots(request: Request, folder: ShardsFolder, live: LiveShards | None) -> tuple[Root, ...]:
-    """Returns the roots of the next shards.
-
-    Raises:
-        BadInvocation: as in ``Request.roots``; or folders would leave, and may not.
-    """
+    """Returns the roots of the next shards. Raises BadInvocation, also if folders would leave, and may not."""
     manifest = None if live is None else live.first
     roots = request.roots(folder.path, manifest)
     now = {str(root.folder) for root in roots}
@@ -183,11 +151,7 @@ def _roots(request: Request, folder: ShardsFolder, live: LiveShards | None) -> t
 
 @dataclass(frozen=True)
 class LiveShards:
-    """The shards that the last build has committed.
-
-    Attributes:
-        manifest: joins the shards. generations: of the shards, in order.
-    """
+    """The shards that the last build has committed: what joins them, and their generations in order."""
 
     manifest: ShardsManifest
     generations: tuple[Generation, ...]
@@ -208,10 +172,7 @@ class LiveShards:
     def state(self, roots: Sequence[Root]) -> LiveState:
         """Joins all shards to the state of one index, without clusters, which are always made anew.
 
-        The rows of its contents are in ``Sources``.
-
-        Args:
-            roots: of the next build. Files of roots that leave the gallery are left out.
+        The rows of its contents are in ``Sources``. Files of roots that leave the gallery are left out.
         """
         files: list[GalleryFile] = []
         contents: dict[str, IndexedContent] = {}
@@ -235,11 +196,7 @@ class LiveShards:
 class RaySite:
     """The site of a build by the workers of a cluster. Each slice of the files has a journal, and a shard is an index.
 
-    Args:
-        folder: of the shards; the caller holds its lock. live: the shards that are there.
-
-    Raises:
-        BadInvocation: the workers cannot begin.
+    The caller holds the lock of the folder. Raises BadInvocation: the workers cannot begin.
     """
 
     def __init__(
@@ -272,7 +229,7 @@ class RaySite:
             software=installed_version(),
         )
         self._slices = self._setup.slices
-        with told_if_unwritable(self.path):
+        with refuse_if_unwritable(self.path):
             make_folder(self._slices.folder)
             write_atomically(self._slices.folder / TOKEN, self._setup.token.encode())
         workers.everywhere(look, self._setup)
@@ -317,7 +274,7 @@ class RaySite:
     def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
         """Has workers find the nearest centroids."""
         path = self._slices.folder / "centroids.npy"
-        with told_if_unwritable(path):
+        with refuse_if_unwritable(path):
             write_array(path, centroids)
         self._progress.start("clustering", len(refs))
         found = np.empty(len(refs), np.int64)
@@ -350,12 +307,12 @@ class RaySite:
     def _write(self, contents: Contents) -> ShardsManifest:
         """Have all shards written, and return the manifest that joins them. None of them is live yet."""
         decision, clustering = self._decision, contents.clustering
-        ids, cells = shown_ids(contents.entries), len(clustering.centroids)
+        ids, clusters = shown_ids(contents.entries), len(clustering.centroids)
         next_id = max(decision.live.next_id, *(file.id + 1 for file in contents.entries))
         check_ids(next_id)
-        check_shards(decision.shards, cells, "clusters: a shard holds whole ones")
+        check_shards(decision.shards, clusters, "clusters: a shard holds whole ones")
         path = self._slices.folder / CLUSTERS_FILE
-        with told_if_unwritable(path):
+        with refuse_if_unwritable(path):
             write_array(path, clustering.centroids)
         self._progress.start("writing", len(ids))
         written: list[ShardEntry] = []
@@ -364,24 +321,24 @@ class RaySite:
             written.append(entry)
             self._progress.advance(entry.photos)
 
-        sizes = np.bincount(list(clustering.cluster_of.values()), minlength=cells)
-        shard_of_cell = place_clusters(clustering.centroids, sizes, decision.shards).tolist()
-        shard_of = {content: shard_of_cell[cell] for content, cell in clustering.cluster_of.items()}
+        sizes = np.bincount(list(clustering.cluster_of.values()), minlength=clusters)
+        shard_of_cluster = place_clusters(clustering.centroids, sizes, decision.shards).tolist()
+        shard_of = {content: shard_of_cluster[cluster] for content, cluster in clustering.cluster_of.items()}
         generations = () if self._live is None else self._live.generations
 
         def works() -> Iterator[tuple[object, ...]]:
             for number, files in enumerate(partition(contents.entries, shard_of, decision.shards)):
                 plan = self._slices.folder / f"plan-{number:04d}.sqlite"
-                with told_if_unwritable(plan):
+                with refuse_if_unwritable(plan):
                     _write_plan(plan, files, contents)
                 live = generations[number].name if number < len(generations) else None
-                yield self._setup, number, plan, live, path, cells, next_id
+                yield self._setup, number, plan, live, path, clusters, next_id
 
         self._ray.each(write_shard, works(), done, retries=_RETRIES)
         return ShardsManifest(
             photo_sha256=decision.origin.photo_sha256,
             preprocessing_fingerprint=decision.origin.preprocessing_fingerprint,
-            clusters=cells,
+            clusters=clusters,
             clusters_asked=decision.clusters,
             next_id=next_id,
             created=datetime.now(UTC).replace(microsecond=0),
@@ -403,11 +360,7 @@ def _write_plan(path: Path, files: Sequence[GalleryFile], contents: Contents) ->
 
 
 def check_ids(next_id: int) -> None:
-    """Raises BadInvocation if ids are too high for shards.
-
-    Args:
-        next_id: the lowest id that no file has ever had.
-    """
+    """Raises BadInvocation if ids are too high for shards, the next of all being ``next_id``."""
     if next_id - 1 > MAX_ID:
         raise BadInvocation(
             f"the ids of the files go up to {next_id - 1:,}, and those of an index in shards end at {MAX_ID:,}; build "
@@ -421,11 +374,7 @@ def place_clusters(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
     A second k-means over the centroids makes the neighbourhoods. A shard that is full sends further clusters to the
     next nearest.
 
-    Args:
-        centroids: (c, e). sizes: (c,) photos in each. shards: 1..c.
-
-    Returns:
-        (c,) int64, from 0; each shard has at least one cluster.
+    Returns the shard of each cluster, (c,) int64, from 0; each shard has at least one. centroids: (c, e); sizes: (c,).
     """
     points = centroids.astype(np.float64)
     middles = trained(np.asarray(centroids, np.float32), shards).astype(np.float64)
@@ -457,11 +406,7 @@ def _placed(distances: npt.NDArray[np.float64], sizes: Numbers, room: float) -> 
 
 
 def partition(entries: Sequence[GalleryFile], shard_of: Mapping[str, int], shards: int) -> list[list[GalleryFile]]:
-    """Gives each file to a shard. The files of a photo stay together, and files that are no photos are dealt out.
-
-    Args:
-        entries: all files, by id. shard_of: the shard of each photo, by content hash.
-    """
+    """Gives each file to the shard of its photo, by content hash. Files that are no photos are dealt out."""
     parts: list[list[GalleryFile]] = [[] for _ in range(shards)]
     for file in entries:
         content = file.shown_content

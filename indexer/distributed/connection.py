@@ -36,11 +36,7 @@ _OBJECTS = 200 * 2**20
 
 @dataclass(frozen=True)
 class Resources:
-    """Describes what one worker has, and how many workers there can be.
-
-    Attributes:
-        device: where the network computes, "cpu" or "cuda". cpus, gpus: of one worker. workers: how many there can be.
-    """
+    """What one worker has: CPUs, GPUs, and a device, "cpu" or "cuda"; and how many workers there can be."""
 
     device: str
     cpus: int
@@ -49,14 +45,9 @@ class Resources:
 
     @staticmethod
     def of(nodes: Sequence[Mapping[str, float]], device: str) -> Resources:
-        """Computes what each worker gets and how many there can be, from what the cluster has.
+        """Computes what each worker gets and how many there can be, from the resources that Ray names of each machine.
 
-        Args:
-            nodes: the resources of each machine, as Ray names them.
-            device: "cpu" or "cuda"; "auto" for "cuda" if any machine has a GPU.
-
-        Raises:
-            BadInvocation: no machine has what a worker needs.
+        Raises BadInvocation: no machine has what a worker needs.
         """
         cpus = [int(node.get("CPU", 0)) for node in nodes]
         with_gpu = [(int(node.get("GPU", 0)), int(node.get("CPU", 0))) for node in nodes]
@@ -129,13 +120,9 @@ def _has_token() -> bool:
 
 
 def check_address(address: str) -> None:
-    """Find out at once whether a cluster listens at an address. Ray itself would try for minutes.
+    """Finds out at once whether a cluster listens at an address. Ray itself would try for minutes.
 
-    Args:
-        address: as for ``connected``.
-
-    Raises:
-        BadInvocation: Ray is not installed, or nothing listens there.
+    Raises BadInvocation: Ray is not installed, or nothing listens there.
     """
     if find_spec("ray") is None:
         raise BadInvocation("--ray needs Ray, which is not installed; run `pip install 'sketch-search[ray]'`.")
@@ -156,15 +143,13 @@ def check_address(address: str) -> None:
 class Workers:
     """The workers of the cluster that this process is connected to.
 
-    Args:
-        device: as for ``Resources.of``, which may raise, too.
-        most: how many workers are to work at once; None for as many as there is room for.
+    At most ``most`` work at once; None for as many as there is room for.
 
     Attributes:
         resources: of each worker, and how many workers there is room for. count: how many work at once.
 
     Raises:
-        BadInvocation: there is no room for ``most`` workers.
+        BadInvocation: there is no room for ``most`` workers, or as ``Resources.of`` does.
     """
 
     def __init__(self, device: str, most: int | None = None) -> None:
@@ -182,11 +167,7 @@ class Workers:
         self._at_once = most or _AHEAD * self.resources.workers
 
     def everywhere(self, function: Callable[..., object], *work: object) -> None:
-        """Call the function once on each machine that can have workers, to find out whether it works there.
-
-        Raises:
-            Refusal: what ``function`` raises. BadInvocation: the cluster cannot do it.
-        """
+        """Calls the function once on each machine that can have workers, to find out whether it works there."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -199,7 +180,7 @@ class Workers:
                 place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
                 remote = self._remote(function, retries=3, on_gpu=True).options(num_cpus=0, scheduling_strategy=place)
                 waiting.append(remote.remote(*work))
-        with _told():
+        with _refuse_if_lost():
             ray.get(waiting)
 
     def each(
@@ -213,11 +194,9 @@ class Workers:
     ) -> None:
         """Have workers do every piece of work, and call ``done`` with each result, in any order.
 
-        Args:
-            function: the work. It belongs to a module, which the workers import, too.
-            works: the arguments of each call. They are small, since arrays go through files.
-            retries: how often a piece of work is repeated if its worker has ended; -1: always.
-            on_gpu: whether the work runs the network, and so needs the device of the network.
+        ``works`` are the arguments of each call, which are small, since arrays go through files. A piece of work whose
+        worker has ended is repeated ``retries`` times; -1: always. ``on_gpu``: the work runs the network, and so needs
+        its device.
 
         Raises:
             Refusal, OSError, sqlite3.Error: what ``function`` raises. BadInvocation: the cluster cannot do it.
@@ -227,7 +206,7 @@ class Workers:
         remote, left = self._remote(function, retries, on_gpu=on_gpu), iter(works)
         waiting: list[object] = []
         try:
-            with _told():
+            with _refuse_if_lost():
                 while True:
                     # They are sent one by one, so that those already sent are cancelled if making the next one fails.
                     for work in islice(left, self._at_once - len(waiting)):
@@ -253,7 +232,7 @@ class Workers:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _refuse_if_lost() -> Iterator[None]:
     """Raise what a worker has raised, and what went wrong with the cluster as BadInvocation."""
     from ray.exceptions import RayError, RayTaskError
 

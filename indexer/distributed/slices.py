@@ -18,16 +18,11 @@ from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 
-from indexer.building import Journal
-from indexer.store import (
-    IndexFolder,
-    RowArrays,
-    open_generation,
-    open_rows,
-    sync_folder,
-    told_if_unwritable,
-    write_atomically,
-)
+from indexer.building.staging import Journal
+from indexer.store.files import sync_folder, write_atomically
+from indexer.store.generation import open_generation, open_rows
+from indexer.store.location import IndexFolder, refuse_if_unwritable
+from indexer.store.rows import RowArrays
 
 _SLICE = re.compile(r"slice-(\d{6,})-[0-9a-f]+")
 _TRYING = "trying"
@@ -69,7 +64,7 @@ class Slices:
         """Begin to write a slice, in a new folder."""
         before = sorted(self.folder.glob(f"attempt-{self.name(number)}-*"))
         attempt = self.folder / f"attempt-{self.name(number)}-{uuid.uuid4().hex}"
-        with told_if_unwritable(self.folder):
+        with refuse_if_unwritable(self.folder):
             attempt.mkdir()
         return Attempt(attempt, self.folder / self.name(number), before)
 
@@ -116,7 +111,7 @@ class Attempt:
 
     def complete(self) -> None:
         """Turn the attempt into the slice, unless another attempt has done so first."""
-        with told_if_unwritable(self._final.parent):
+        with refuse_if_unwritable(self._final.parent):
             try:
                 os.rename(self.folder, self._final)
             except OSError:

@@ -18,29 +18,21 @@ import numpy as np
 import numpy.typing as npt
 
 import model
-from indexer.building import Clustering, Contents, GenerationWriter, Journal, LiveState, Progress, Stager
+from indexer.building.plan import LiveState
+from indexer.building.progress import Progress
+from indexer.building.staging import Journal, Stager
+from indexer.building.writer import Clustering, Contents, GenerationWriter
 from indexer.distributed.slices import Attempt, Slices, Sources
 from indexer.embedding import WantedEmbedder
 from indexer.errors import BadInvocation
-from indexer.store import (
-    Catalog,
-    EmbedderEntry,
-    Folder,
-    GalleryFile,
-    Generation,
-    IndexFolder,
-    Origin,
-    Root,
-    Rows,
-    SegmentRow,
-    ShardEntry,
-    ShardsFolder,
-    assign,
-    clean_shard,
-    map_array,
-    open_generation,
-    shard_name,
-)
+from indexer.store.catalog import Catalog, GalleryFile
+from indexer.store.clusters import assign
+from indexer.store.folders import Folder
+from indexer.store.generation import EmbedderEntry, Generation, Origin, open_generation
+from indexer.store.location import IndexFolder
+from indexer.store.roots import Root
+from indexer.store.rows import Rows, SegmentRow, map_array
+from indexer.store.shards import ShardEntry, ShardsFolder, clean_shard, shard_name
 from model.engine import default_checkpoint, set_threads
 from model.errors import Refusal
 from model.terminal import installed_version
@@ -67,11 +59,9 @@ class Setup:
         token: the content of a file there. A worker that can read it sees the same storage.
         roots: the gallery's folders. there: the folders among them that exist now.
         weights: the checkpoint's file; None for the one that comes with the program. origin: the network that it must
-            hold.
-        embedder: of the clusters.
+            hold. software: the version of the program.
         device: "cpu" or "cuda". threads: how many threads compute. batch: photos that are encoded together.
         clusters: how many the user asked for; None for about sqrt(photos).
-        software: the version of the program.
     """
 
     shards: Path
@@ -181,11 +171,7 @@ def _one_by_one(files: Sequence[GalleryFile], stager: Stager, journal: Journal, 
 def assign_rows(
     setup: Setup, first: int, rows: Sequence[SegmentRow], path: Path, count: int
 ) -> tuple[int, npt.NDArray[np.int32]]:
-    """Finds the nearest centroid of each row. Returns ``first``, and the centroids' numbers (m,) int32.
-
-    Args:
-        first: the number of the first row among all. path, count: the file of centroids, and how many it holds.
-    """
+    """Finds the nearest of the ``count`` centroids in a file for each row. Returns ``first``, and their numbers."""
     centroids = _centroids(path, count, setup.token)
     sources = Sources(setup.shards, setup.slices, (row.segment for row in rows))
     return first, assign(Rows(sources).clustered_by(rows), centroids).astype(np.int32)
@@ -200,14 +186,11 @@ def _centroids(path: Path, count: int, build: str) -> npt.NDArray[np.float32]:
 def write_shard(
     setup: Setup, number: int, plan: Path, committed: str | None, centroids: Path, clusters: int, next_id: int
 ) -> ShardEntry:
-    """Write the next generation of a shard: an ordinary index of its part of the photos.
-
-    Readers go on with the generation that is live.
+    """Writes the next generation of a shard, an ordinary index of its part of the photos. Readers keep the live one.
 
     Args:
-        number: of the shard, from 0. plan: the file of its plan.
-        committed: the name of its live generation; None if it has none.
-        centroids: the file of all centroids. clusters: how many centroids there are.
+        plan: the file of a catalog that says where the rows of its photos are now. committed: the live generation, if
+            there is one. centroids: the file of all ``clusters`` centroids.
         next_id: the lowest id that no file in any shard has ever had.
     """
     with ShardsFolder(setup.shards).writing_shard(number, _WAIT) as folder:

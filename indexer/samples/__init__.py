@@ -22,21 +22,13 @@ __all__ = ["EACH", "SKETCHED", "THINGS", "Samples", "draw_photo", "draw_sketch",
 
 # The number of pictures of each thing: one in each style.
 EACH = len(STYLES)
-# Photos that come with packages, by the name of the package: what it is imported as, and the files in it.
+# Photos that come with packages, by the name of the package: what it is imported as, the folder, and the files in it.
 _BORROWED = {
-    "scikit-learn": ("sklearn", ("datasets/images/china.jpg", "datasets/images/flower.jpg")),
+    "scikit-learn": ("sklearn", "datasets/images", "china.jpg flower.jpg"),
     "scikit-image": (
         "skimage",
-        (
-            "data/astronaut.png",
-            "data/camera.png",
-            "data/chelsea.png",
-            "data/coffee.png",
-            "data/coins.png",
-            "data/moon.png",
-            "data/motorcycle_left.png",
-            "data/rocket.jpg",
-        ),
+        "data",
+        "astronaut.png camera.png chelsea.png coffee.png coins.png moon.png motorcycle_left.png rocket.jpg",
     ),
 }
 SKETCHED = tuple(name for name in THINGS if name not in ("duck", "flower", "star", "tree"))
@@ -104,10 +96,10 @@ def draw_photo(name: str, number: int) -> Image.Image:
 def _copy_photos(folder: Path) -> int:
     """Copy the photos that come with other packages. These are not imported, which would take a second."""
     copied = 0
-    for package, (name, photos) in _BORROWED.items():
+    for package, (name, inside, photos) in _BORROWED.items():
         spec = importlib.util.find_spec(name)
         places = spec.submodule_search_locations or () if spec is not None else ()
-        for source in (Path(place, photo) for place in places for photo in photos):
+        for source in (Path(place, inside, photo) for place in places for photo in photos.split()):
             if source.is_file():
                 (folder / package).mkdir(exist_ok=True)
                 shutil.copyfile(source, folder / package / source.name)

@@ -72,12 +72,10 @@ class GalleryFile:
 
     @property
     def key(self) -> FileKey:
-        """The file's place in the gallery."""
         return self.root, self.path
 
     @property
     def status(self) -> Status:
-        """The file's status: it is in the index, cannot be indexed, or is gone."""
         if self.gone:
             return "gone"
         return "indexed" if self.reason is None else "bad"
@@ -145,18 +143,6 @@ class PhotoFilter:
         places = (place_shown(names, folder) for folder in dict.fromkeys(forms))
         return [place for place in places if place is not None]
 
-    @property
-    def since(self) -> int | None:
-        """The first time of last change that passes the filter, in ns since 1970; None for no bound."""
-        return None if self.after is None else _begin(self.after)
-
-    @property
-    def until(self) -> int | None:
-        """The end of the times of last change that pass, itself excluded, in ns since 1970; None for no bound."""
-        if self.before is None:
-            return None
-        return MAX_TIME if self.before >= _LAST_DAY else _begin(self.before + timedelta(days=1))
-
 
 def _begin(day: date) -> int:
     """Returns the time at which a day begins here, in ns since 1970; for days beyond, the nearest time that is kept."""
@@ -206,7 +192,6 @@ _MAX_VALUE = 1 << 24
 
 
 def write_catalog(path: Path, files: Iterable[GalleryFile], removals: Removals, drift: Drift) -> None:
-    """Writes a new catalog."""
     with closing(sqlite3.connect(path)) as database:
         # Nobody reads the file before it is complete, so one sync at the end is enough.
         database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;{_SCHEMA}")
@@ -291,7 +276,7 @@ class Catalog:
             raise
 
     def _spend(self) -> bool:
-        """Returns True if a query is to be stopped."""
+        """Says whether to stop a query."""
         self._left -= 1
         return self._left < 0
 
@@ -308,10 +293,6 @@ class Catalog:
         """Yields every entry, by id, as it is read."""
         return self._files("ORDER BY id")
 
-    def files_of_root(self, root: int) -> Iterator[GalleryFile]:
-        """Yields the entries of a root, by path, as they are read."""
-        return self._files("WHERE root = ? ORDER BY path", root)
-
     def bad(self) -> list[GalleryFile]:
         """Reads the files that cannot be indexed, by id."""
         return [*self._files("WHERE status = 'bad' ORDER BY id")]
@@ -322,12 +303,10 @@ class Catalog:
         return int(last)
 
     def removals(self) -> Removals:
-        """Reads the rules by which the user removed files."""
         rules = self._all("SELECT root, path, removed FROM removals")
         return Removals({(root, path): bool(removed) for root, path, removed in rules})
 
     def drift(self) -> Drift:
-        """Reads how well the clusters fit the photos."""
         query = "SELECT clustered, distance, photos, distance_now, automatic FROM drift"
         for clustered, distance, photos, distance_now, automatic in self._all(query):
             return Drift(clustered, distance, photos, distance_now, bool(automatic))
@@ -362,22 +341,14 @@ class Catalog:
                 below.append("root = ? AND path >= ? AND path < ?" if path else "root = ?")
                 values += [root, f"{path}/", f"{path}0"] if path else [root]
             conditions.append(f"({' OR '.join(below) or '0'})")
-        # If the file says no day, the day of its last change counts. SQLite finds both by the index on the two.
-        said, silent = ["taken IS NOT NULL"], ["taken IS NULL"]
-        days, changes = list[int](), list[int]()
-        for day, of_day, changed, of_change in (
-            (wanted.after, "taken >= ?", wanted.since, "mtime >= ?"),
-            (wanted.before, "taken <= ?", wanted.until, "mtime < ?"),
-        ):
-            if day is not None and changed is not None:
-                said.append(of_day)
-                silent.append(of_change)
-                days.append(day.toordinal())
-                changes.append(changed)
-        if days:
-            conditions.append(f"({' AND '.join(said)} OR {' AND '.join(silent)})")
+        if wanted.after or wanted.before:
+            # If the file says no day, the day of its last change counts. SQLite finds both by the index on the two.
+            conditions.append("(taken BETWEEN ? AND ? OR taken IS NULL AND mtime >= ? AND mtime < ?)")
+            first, last = wanted.after or date.min, wanted.before or date.max
+            until = MAX_TIME if last >= _LAST_DAY else _begin(last + timedelta(days=1))
+            values += [first.toordinal(), last.toordinal(), _begin(first), until]
         query = f"SELECT segment, row FROM photos WHERE {' AND '.join(conditions)}"
-        return self._all(query, *values, *days, *changes)
+        return self._all(query, *values)
 
     def _files(self, condition: str, *values: int | str) -> Iterator[GalleryFile]:
         for row in self._rows(f"SELECT {_COLUMNS} FROM photos {condition}", *values):

@@ -108,11 +108,7 @@ class Centroids:
     def open(folder: Path, count: int, width: int, tokens: int) -> Centroids:
         """Map the centroids of a generation with ``count`` clusters into memory.
 
-        Args:
-            width, tokens: d and n of the network.
-
-        Raises:
-            IndexRefused: a file is missing, or is not an array of this shape.
+        ``width`` and ``tokens`` are d and n. Raises IndexRefused: a file is missing, or is not an array of this shape.
         """
         ret = map_array(folder / "centroid_ret.npy", (count, width))
         if tokens == 1:
@@ -145,11 +141,7 @@ def mean_tokens(rows: Rows, refs: Sequence[SegmentRow]) -> tuple[npt.NDArray[np.
     kept; of equally frequent cells, those with lower numbers. Its token at a cell is the mean over the photos that kept
     this cell.
 
-    Args:
-        refs: the rows of the cluster's photos.
-
-    Returns:
-        The patches (k,) int64, ascending, and features (1 + k, d) float32: the mean [Ret], and the mean tokens there.
+    Returns the patches (k,) int64, ascending, and features (1 + k, d) float32: mean [Ret], and the mean tokens there.
     """
     if "tokens" not in rows.names:
         return None
@@ -240,8 +232,7 @@ def _photos(photos: int) -> str:
 def mean_distance(rows: Rows, refs: Sequence[SegmentRow], clusters: Sequence[int], centroids: Floats) -> float:
     """Computes the mean Euclidean distance of embeddings to the centroids of their clusters; 0 for no rows.
 
-    Args:
-        refs: m rows. clusters: their clusters (m,). centroids: (c, e) float32.
+    ``refs`` are m rows, ``clusters`` (m,) their clusters; centroids: (c, e) float32.
     """
     total = 0.0
     for start in range(0, len(refs), BLOCK):

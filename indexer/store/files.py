@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,10 @@ import numpy.typing as npt
 _NO_CHARACTER = re.compile(r"(\\*)([\ud800-\udfff])")
 # Text in a name that looks like the escape of such a character.
 _LOOKALIKE = re.compile(r"(\\+)(ud[89a-f][0-9a-f]{2})")
+# Larger files are not photos, and reading one would take the memory that everything else needs.
+MAX_FILE_BYTES = 512 * 2**20
+# The bounds of SQLite's integers of eight bytes. A time in ns beyond them, from 2262 on, cannot be that of a photo.
+MIN_TIME, MAX_TIME = -(2**63), 2**63 - 1
 
 
 def text_of_name(name: str) -> str:
@@ -52,23 +56,6 @@ def is_unicode(name: str) -> bool:
     return _NO_CHARACTER.search(name) is None
 
 
-# Larger files are not photos, and reading one would take the memory that everything else needs.
-MAX_FILE_BYTES = 512 * 2**20
-# The bounds of SQLite's integers of eight bytes. A time in ns beyond them, from 2262 on, cannot be that of a photo.
-MIN_TIME, MAX_TIME = -(2**63), 2**63 - 1
-
-
-class FileStatus(Protocol):
-    """Describes a file that has not been read, as ``os.stat_result`` does; an unknown time is None."""
-
-    @property
-    def st_size(self) -> int: ...
-    @property
-    def st_mtime_ns(self) -> int | None: ...
-    @property
-    def st_ctime_ns(self) -> int | None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class FileStamp:
     """The size and the times of a file, by which a later build sees whether it has changed.
@@ -86,13 +73,13 @@ class FileStamp:
     ctime: int | None
 
     @staticmethod
-    def of(status: FileStatus) -> FileStamp:
-        """Makes the stamp of a file from what the system, or a listing, says about it."""
-        mtime, ctime = (
-            ns if ns is not None and MIN_TIME <= ns <= MAX_TIME else None
-            for ns in (status.st_mtime_ns, status.st_ctime_ns)
-        )
-        return FileStamp(status.st_size, mtime, ctime)
+    def checked(size: int, mtime: int | None, ctime: int | None) -> FileStamp:
+        """Makes a stamp without times that are impossible."""
+        return FileStamp(size, *(None if ns is None or not MIN_TIME <= ns <= MAX_TIME else ns for ns in (mtime, ctime)))
+
+    @staticmethod
+    def of(status: os.stat_result) -> FileStamp:
+        return FileStamp.checked(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @dataclass(frozen=True)
@@ -112,7 +99,7 @@ class Misled(OSError):
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` survive a power cut. Does nothing if the platform cannot open folders."""
+    """Makes the names in ``folder`` survive a power cut. Does nothing if the platform cannot open folders."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -123,7 +110,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the content of ``path`` by ``data``. A reader sees the old content or the new content, never a part."""
+    """Replaces the content of ``path`` by ``data``. A reader sees the old content or the new content, never a part."""
     # The name is always the same, so that the next write clears away what a killed process has left. A link may also
     # lie there, so nothing is written into an existing file.
     temporary = path.with_name(f".{path.name}.partial")
@@ -137,7 +124,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file of an index to read it. Raises OSError, also for a pipe or a device, which might never end."""
+    """Opens a file of an index to read it. Raises OSError, also for a pipe or a device, which might never end."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -162,13 +149,10 @@ def hash_file(path: Path) -> str:
 
 
 class ArrayWriter:
-    """Writes one .npy file from front to back, a block of rows at a time.
+    """Writes one .npy file from front to back, a block of rows at a time, and syncs it.
 
     It writes to the file and not through a memory map. On a full disk a write raises OSError; a memory map would end
-    the process with a signal.
-
-    Args:
-        shape: of the whole array. Leaving the writer before all rows are written raises ValueError.
+    the process with a signal. ``shape`` is that of the whole array; ValueError is raised if other rows are written.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
@@ -180,7 +164,7 @@ class ArrayWriter:
         np.lib.format.write_array_header_1_0(self._file, header)
 
     def write(self, block: npt.NDArray[np.generic]) -> None:
-        """Append rows; ``block`` is (m, ...) with the shape and dtype given at the start."""
+        """Appends rows (m, ...)."""
         if block.shape[1:] != self._shape[1:] or block.dtype != self._dtype:
             raise ValueError(f"expected rows {self._shape[1:]} {self._dtype}, not {block.shape[1:]} {block.dtype}")
         self._file.write(np.ascontiguousarray(block).tobytes())
@@ -200,7 +184,7 @@ class ArrayWriter:
 
 
 def write_array(path: Path, array: npt.NDArray[np.generic]) -> None:
-    """Write one whole array as .npy, synced."""
+    """Writes one whole array as .npy, synced."""
     with ArrayWriter(path, array.shape, array.dtype) as writer:
         writer.write(array)
 
@@ -208,42 +192,14 @@ def write_array(path: Path, array: npt.NDArray[np.generic]) -> None:
 def safe_parts(relative: str) -> list[str]:
     """Splits a path below a root into names. Raises PermissionError if it would lead out of the root."""
     parts = name_of_text(relative).split("/")
-    if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise PermissionError(errno.EPERM, "the path leads out of its folder", relative)
-    if os.name == "nt" and any(set(part) & set('\\:<>|"?*') for part in parts):
+    outside = any(part in ("", ".", "..") or "\0" in part for part in parts)
+    if outside or (os.name == "nt" and any(set(part) & set('\\:<>|"?*') for part in parts)):
         raise PermissionError(errno.EPERM, "the path leads out of its folder", relative)
     return parts
 
 
-def _open_below(root: Path, parts: list[str]) -> int:
-    """Opens ``root``/parts and returns its descriptor. Each part is opened from its folder and never through a link."""
-    no_follow = os.O_NOFOLLOW | os.O_CLOEXEC
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for part in parts[:-1]:
-            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | no_follow, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        # Non-blocking, because opening a pipe that nobody writes to would wait for ever.
-        return os.open(parts[-1], os.O_RDONLY | os.O_NONBLOCK | no_follow, dir_fd=folder)
-    finally:
-        os.close(folder)
-
-
-def _open_checked(root: Path, parts: list[str]) -> int:
-    """Open a file on a platform that cannot open folders. Each part of its path is checked before."""
-    path = root
-    for part in parts:
-        path = path / part
-        if path.is_symlink():
-            raise PermissionError(errno.ELOOP, "a symbolic link is not followed", str(path))
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise PermissionError(errno.EPERM, "the path leads out of its folder", str(path))
-    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-
-
 def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) -> FileContent:
-    """Read the regular file ``relative`` below ``root``. It is a path with '/', as ``text_of_name`` writes it.
+    """Reads the regular file ``relative`` below ``root``. It is a path with '/', as ``text_of_name`` writes it.
 
     Raises:
         OSError: it is missing, unreadable, too large or not a regular file; or its path leaves ``root`` ('..', an
@@ -253,7 +209,8 @@ def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) ->
     with _opened_below(root, relative) as (file, status):
         if status.st_size > max_bytes:
             raise OSError(errno.EFBIG, f"larger than {max_bytes >> 20} MiB", relative)
-        data = file.read(max_bytes)
+        # One byte more than there should be, however fast it grows.
+        data = file.read(status.st_size + 1)
         after = os.fstat(file.fileno())
         if (after.st_size, after.st_mtime_ns) != (len(data), status.st_mtime_ns):
             raise FileChanging(errno.EAGAIN, "it changed while it was read", relative)
@@ -280,8 +237,36 @@ def _opened_below(root: Path, relative: str) -> Iterator[tuple[BinaryIO, os.stat
     except UnicodeEncodeError as error:
         # No file of this system can have such a name.
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), relative) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", relative)
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", relative)
         yield file, status
+
+
+def _open_below(root: Path, parts: list[str]) -> int:
+    """Opens ``root``/parts and returns its descriptor. Each part is opened from its folder and never through a link."""
+    no_follow = os.O_NOFOLLOW | os.O_CLOEXEC
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | no_follow, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        # Non-blocking, because opening a pipe that nobody writes to would wait for ever.
+        return os.open(parts[-1], os.O_RDONLY | os.O_NONBLOCK | no_follow, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _open_checked(root: Path, parts: list[str]) -> int:
+    """Opens a file on a platform that cannot open folders. Each part of its path is checked before."""
+    path = root
+    for part in parts:
+        path = path / part
+        if path.is_symlink():
+            raise PermissionError(errno.ELOOP, "a symbolic link is not followed", str(path))
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise PermissionError(errno.EPERM, "the path leads out of its folder", str(path))
+    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, ClassVar, Protocol
+from typing import IO, ClassVar, Literal
 
 from cachetools import LRUCache
 
@@ -23,7 +23,6 @@ from indexer.store.files import (
     FileChanging,
     FileContent,
     FileStamp,
-    FileStatus,
     name_of_text,
     open_regular,
     read_below,
@@ -38,52 +37,19 @@ Address = str | os.PathLike[str]
 _NS = 10**9
 
 
-class Entry(Protocol):
-    """Describes one entry of a folder: a file, a folder or anything else. ``os.DirEntry`` has these methods.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a folder.
 
     Attributes:
-        name: in its folder. path: on this machine; "" if it has no path here.
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    def is_dir(self, *, follow_symlinks: bool = ...) -> bool: ...
-    def is_file(self, *, follow_symlinks: bool = ...) -> bool: ...
-    def is_symlink(self) -> bool: ...
-    def stat(self, *, follow_symlinks: bool = ...) -> FileStatus: ...
-
-
-@dataclass(frozen=True)
-class ListedFile:
-    """Describes a file in a listing of an album or a server. It is both an ``Entry`` and its status.
-
-    Attributes:
-        st_size, st_mtime_ns: as in ``os.stat_result``. st_ctime_ns: a number that changes with the content.
-        kind: "file"; "folder", "link", "special"; or "outside" for a name that leads out of the root.
+        name: in its folder. kind: "special" is a pipe, socket or device.
+        stamp: of a file; None if it cannot be read, for this ``reason``.
     """
 
     name: str
-    st_size: int = 0
-    st_mtime_ns: int | None = None
-    st_ctime_ns: int | None = None
-    kind: str = "file"
-    path: ClassVar[str] = ""
-
-    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        return self.kind == "folder"
-
-    def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        return self.kind in ("file", "outside")
-
-    def is_symlink(self) -> bool:
-        return self.kind == "link"
-
-    def stat(self, *, follow_symlinks: bool = True) -> FileStatus:
-        if self.kind == "outside":
-            safe_parts(text_of_name(self.name))
-        return self
+    kind: Literal["file", "folder", "link", "special"]
+    stamp: FileStamp | None = None
+    reason: str = ""
 
 
 #: Lists one folder, given its path in the root ('' for the root itself), in any order and without hidden names.
@@ -127,8 +93,7 @@ class Folder(ABC):
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
         """Reads a file of the folder.
 
-        Args:
-            listed: the stamp from a listing just before, so that a server need not be asked for it again.
+        ``listed`` is its stamp from a listing just before, so that a server need not be asked for it again.
 
         Raises:
             OSError: it is missing, unreadable, too large or no regular file. FileChanging: it changed meanwhile.
@@ -177,7 +142,7 @@ class LocalFolder(Folder):
 
     def _list(self, folder: str) -> Sequence[Entry]:
         with os.scandir(self.path / folder) as found:
-            return [entry for entry in found if not entry.name.startswith(".")]
+            return [_entry(entry) for entry in found if not entry.name.startswith(".")]
 
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
         return read_below(self.path, path)
@@ -200,6 +165,19 @@ class LocalFolder(Folder):
         return "" if inside == "." else text_of_name(inside)
 
 
+def _entry(found: os.DirEntry[str]) -> Entry:
+    if found.is_symlink():
+        return Entry(found.name, "link")
+    if found.is_dir(follow_symlinks=False):
+        return Entry(found.name, "folder")
+    if not found.is_file(follow_symlinks=False):
+        return Entry(found.name, "special")
+    try:
+        return Entry(found.name, "file", FileStamp.of(found.stat(follow_symlinks=False)))
+    except OSError as error:
+        return Entry(found.name, "file", reason=str(error.strerror))
+
+
 class Album(LocalFolder):
     """A ZIP file on this machine, the form in which services export a person's photos. It is never unpacked to disk."""
 
@@ -215,12 +193,14 @@ class Album(LocalFolder):
         return self == other
 
     def listing(self) -> Listing:
-        entries = self._opened().infolist()
-        return listing_of(_listed(info) for info in entries if not info.is_dir())
+        infos = [info for info in self._opened().infolist() if not info.is_dir()]
+        return listing_of(
+            Entry(info.filename, "link" if info.external_attr >> 28 == 0o12 else "file", _stamp(info)) for info in infos
+        )
 
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
         info = self._info(path)
-        return FileContent(self._unpacked(info, 0, info.file_size), FileStamp.of(_listed(info)))
+        return FileContent(self._unpacked(info, 0, info.file_size), _stamp(info))
 
     def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
         info = self._info(path)
@@ -229,7 +209,6 @@ class Album(LocalFolder):
         return self._unpacked(info, start, count)
 
     def _info(self, path: str) -> zipfile.ZipInfo:
-        """Finds a file that can be read. Raises OSError."""
         safe_parts(path)
         try:
             info = self._opened().getinfo(name_of_text(path))
@@ -243,7 +222,7 @@ class Album(LocalFolder):
         return info
 
     def _unpacked(self, info: zipfile.ZipInfo, start: int, count: int) -> bytes:
-        """Unpacks ``count`` bytes of a file, or what there is of them. Raises OSError."""
+        """Unpacks ``count`` bytes of a file, or what there is of them."""
         try:
             with _reading:
                 album, file = _streams.pop((info, start), (None, None))
@@ -290,32 +269,30 @@ def _opened(path: Path, size: int, mtime: int) -> zipfile.ZipFile:
     return album
 
 
-def _listed(info: zipfile.ZipInfo) -> ListedFile:
+def _stamp(info: zipfile.ZipInfo) -> FileStamp:
     try:
         # Albums do not tell the time zone of their times.
-        taken = datetime(*info.date_time, tzinfo=UTC)
-        changed = int(taken.timestamp()) * _NS
+        changed = int(datetime(*info.date_time, tzinfo=UTC).timestamp()) * _NS
     except ValueError:
         changed = None
-    link = info.external_attr >> 28 == 0o12
-    return ListedFile(info.filename, info.file_size, changed, info.CRC, "link" if link else "file")
+    return FileStamp.checked(info.file_size, changed, info.CRC)
 
 
-def listing_of(files: Iterable[ListedFile]) -> Listing:
+def listing_of(files: Iterable[Entry]) -> Listing:
     """Makes the listing of a root from all its files, whose names are their paths in it."""
     # Of several files with one name the last counts, as it does when one is read.
-    inside: dict[str, ListedFile] = {}
-    outside: list[ListedFile] = []
+    inside: dict[str, Entry] = {}
+    outside: list[Entry] = []
     for file in files:
         try:
             safe_parts(text_of_name(file.name))
             inside[file.name] = file
-        except OSError:
-            outside.append(replace(file, kind="outside"))
+        except PermissionError as error:
+            outside.append(Entry(file.name, "file", reason=str(error.strerror)))
     # Folders are found by search, because the paths of all folders would take the square of a long path's length.
     names = sorted(inside)
 
-    def entries(folder: str) -> list[ListedFile]:
+    def entries(folder: str) -> list[Entry]:
         start = f"{folder}/" if folder else ""
         found = [] if folder else [*outside]
         place = bisect_left(names, start)
@@ -323,7 +300,7 @@ def listing_of(files: Iterable[ListedFile]) -> Listing:
             path = names[place]
             name, slash, _ = path[len(start) :].partition("/")
             if not name.startswith("."):
-                found.append(ListedFile(name, kind="folder") if slash else replace(inside[path], name=name))
+                found.append(Entry(name, "folder") if slash else replace(inside[path], name=name))
             # "0" follows "/": the folder's other files are passed over.
             place = bisect_left(names, f"{start}{name}0", place) if slash else place + 1
         return found

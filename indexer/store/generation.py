@@ -25,16 +25,12 @@ from model import Matcher
 
 # The version of the index format. Every change that a program of another version could not read raises it.
 FORMAT_VERSION: Final = 9
-
-
 # An index may come from anywhere: names cannot lead out of its folder.
 _Number = Annotated[int, Field(ge=0, le=2**40)]
 _Size = Annotated[int, Field(ge=0, le=2**50)]
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
 # A manifest larger than this is refused. The manifest of a million photos has less than a hundredth of it.
 _MAX_BYTES = 1 << 28
-
-
 Document = TypeVar("Document", bound=BaseModel)
 
 
@@ -56,11 +52,7 @@ class FileEntry(_Frozen):
 
 
 class SegmentEntry(_Frozen):
-    """A segment.
-
-    Attributes:
-        id: its name. rows: how many it has. files: its arrays.
-    """
+    """A segment: its name, how many rows it has, and its arrays."""
 
     id: _FileName
     rows: _Number
@@ -102,7 +94,7 @@ class Counts(_Frozen):
         photos: different contents that are shown. files: the indexed files, at least one for each photo.
         duplicates: files minus photos. bad: files that cannot be indexed.
         gone: files that were indexed once, and are deleted or removed.
-        clusters: all clusters. rows: rows in all segments, with those that are no longer shown.
+        rows: rows in all segments, with those that are no longer shown.
     """
 
     photos: Annotated[_Number, Field(ge=1)]
@@ -133,7 +125,6 @@ class Origin(_Frozen):
 
     @staticmethod
     def of(matcher: Matcher) -> Origin:
-        """Describes the network of a matcher."""
         return Origin(
             photo_sha256=matcher.photo_sha256,
             preprocessing_fingerprint=matcher.preprocessing_fingerprint,
@@ -173,11 +164,6 @@ class Manifest(Origin):
     files: tuple[FileEntry, ...]
 
     @property
-    def has_embeddings(self) -> bool:
-        """True if the photos were clustered by CLIP's embeddings, which are then kept."""
-        return self.embedder.kind == "clip"
-
-    @property
     def segment_rows(self) -> dict[str, int]:
         """The number of rows of each segment, by its name, in the order of the segments."""
         return {segment.id: segment.rows for segment in self.segments}
@@ -188,12 +174,11 @@ class Manifest(Origin):
 
     @property
     def origin(self) -> Origin:
-        """The network that made the rows."""
         return Origin(**{name: getattr(self, name) for name in Origin.model_fields})
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read and check a manifest.
+    """Reads and checks a manifest.
 
     Raises:
         IndexRefused: it is missing or damaged. OtherFormat: its format is earlier or later than this program's.
@@ -214,10 +199,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_json(path: Path, most: int, advice: str) -> object:
-    """Reads the JSON in a file of an index, of ``most`` bytes at most.
-
-    Raises IndexRefused if there is no file, or it cannot be read. ``advice`` is for a file that holds something else.
-    """
+    """Reads the JSON in a file of an index, of ``most`` bytes at most. Raises IndexRefused, with ``advice``."""
     try:
         return json.loads(read_regular(path, most))
     except OSError as error:
@@ -263,7 +245,7 @@ class Generation:
         """
         manifest, rows = self.manifest, self.manifest.counts.rows
         found = {"vectors": map_array(self.path / VECTORS_FILE, (rows, manifest.width), np.float16)}
-        if manifest.has_embeddings:
+        if manifest.embedder.kind == "clip":
             found["embeddings"] = map_array(self.path / EMBEDDINGS_FILE, (rows, None), np.float16)
         return found
 
@@ -290,11 +272,7 @@ def live_generation(folder: IndexFolder) -> Generation:
 
 
 def live_generation_if_any(folder: IndexFolder) -> Generation | None:
-    """Opens the generation that readers are to use; None if nothing has been built yet.
-
-    Raises:
-        IndexRefused: it has another format, is damaged or incomplete.
-    """
+    """Like ``live_generation``, but returns None if nothing has been built yet."""
     name = folder.current()
     while name is not None:
         try:
@@ -345,8 +323,7 @@ def readable_generations(folder: IndexFolder, problems: list[str]) -> Iterator[G
 def damaged_files(folder: IndexFolder, manifest: Manifest) -> dict[Path, str]:
     """Compares every file of a generation with its hash. Returns a sentence for each that differs, by its path.
 
-    Raises:
-        IndexRefused: a file is there and may not be read.
+    Raises IndexRefused: a file is there and may not be read.
     """
     found: dict[Path, str] = {}
     for file, entry in generation_files(folder, manifest):
@@ -361,11 +338,7 @@ def damaged_files(folder: IndexFolder, manifest: Manifest) -> dict[Path, str]:
 
 
 def open_generation(folder: IndexFolder, name: str) -> Generation:
-    """Open a generation by name.
-
-    Raises:
-        IndexRefused: it has another format, its manifest is damaged, or a file is missing or short.
-    """
+    """Opens a generation by name. Raises IndexRefused as ``live_generation`` does."""
     path = folder.generation(name)
     manifest = read_manifest(path / "manifest.json")
     for file, entry in generation_files(folder, manifest):
@@ -378,18 +351,14 @@ def open_generation(folder: IndexFolder, name: str) -> Generation:
     return Generation(name, path, manifest)
 
 
-def keep_only(
-    folder: IndexFolder, live: Generation | None, *, previous: bool = True, building: set[str] | None = None
-) -> None:
-    """Deletes all generations but the live one, and all segments that no remaining generation uses.
+def keep_only(folder: IndexFolder, live: Generation | None, *, building: set[str] | None = None) -> None:
+    """Deletes all generations but the live one and the one before, and all segments that neither uses.
 
-    Args:
-        previous: whether the generation before the live one stays, too. Readers may still be opening it.
-        building: keys of the building folders that stay; None: all of them.
+    ``building`` has keys of the building folders that stay; None for all of them.
     """
     stay = [] if live is None else [live]
-    if previous and live is not None and live.manifest.previous is not None:
-        # The generation may be gone, or incomplete.
+    if live is not None and live.manifest.previous is not None:
+        # Readers may still be opening it. It may be gone, or incomplete.
         with suppress(IndexRefused):
             stay.append(open_generation(folder, live.manifest.previous))
     segments = {segment.id for generation in stay for segment in generation.manifest.segments}
@@ -408,14 +377,7 @@ def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[
 def open_rows(
     folder: IndexFolder, generation: Generation, places: Places | None = None, skipped: Collection[str] = ()
 ) -> dict[str, RowArrays]:
-    """Maps the rows of a generation into memory, by segment.
-
-    Args:
-        places: of its rows; None to read them from its folder. skipped: segments that are left out.
-
-    Raises:
-        IndexRefused: a file is missing, or is not the array that the manifest describes.
-    """
+    """Maps the rows of a generation into memory, by segment, without the ``skipped`` ones. Raises IndexRefused."""
     manifest = generation.manifest
     kept = [(number, segment) for number, segment in enumerate(manifest.segments) if segment.id not in skipped]
     if not kept:

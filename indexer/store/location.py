@@ -84,29 +84,23 @@ class IndexFolder:
         return self.path / f"{_BUILDING}{key}"
 
     def create(self) -> None:
-        """Make the folder. A folder that exists already must be an index or empty.
-
-        Raises:
-            BadInvocation: it is a file, or a folder that holds other things, among which a build would put its files.
-        """
+        """Makes the folder. Raises BadInvocation: it is a file, or holds other things than an index."""
         names = names_in(self.path)
         if SHARDS_FILE in names or any(name.startswith(SLICES) for name in names):
             raise BadInvocation(
                 f"{self.path} holds an index in shards; bring it up to date with --ray, or name another folder with "
                 "--index."
             )
-        ours = {"CURRENT", "segments", ".lock", "progress.json"}
-        if names and not names & ours and not any(name.startswith(_BUILDING) for name in names):
-            raise BadInvocation(f"{self.path} holds files that are not an index; name another folder with --index.")
+        if not names & {"CURRENT", "segments", ".lock", "progress.json"}:
+            check_ours(self.path, {name for name in names if not name.startswith(_BUILDING)})
         make_folder(self.segments)
 
     def locked(self) -> AbstractContextManager[None]:
-        """Hold the index's lock, see ``hold_lock``."""
         return hold_lock(self.path)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Make the folder and hold its lock, to write into it.
+        """Makes the folder and holds its lock, to write into it.
 
         Raises:
             IndexBusy: another build holds the lock.
@@ -119,7 +113,7 @@ class IndexFolder:
                 f"and --index {self.path.parent}."
             )
         with ExitStack() as held:
-            with told_if_unwritable(self.path):
+            with refuse_if_unwritable(self.path):
                 self.create()
                 held.enter_context(self.locked())
             yield
@@ -130,21 +124,16 @@ class IndexFolder:
         return sorted(names, key=generation_number, reverse=True)
 
     def make_live(self, name: str) -> None:
-        """Make readers open generation ``name`` from now on."""
-        with told_if_unwritable(self.path):
+        """Makes readers open generation ``name`` from now on."""
+        with refuse_if_unwritable(self.path):
             write_atomically(self.path / "CURRENT", f"{name}\n".encode())
 
     def clean(self, generations: set[str], segments: set[str], building: set[str] | None) -> None:
-        """Delete all generations, segments and building folders that are not named. Other files, and links, stay.
+        """Deletes all generations, segments and building folders that are not named. Other files, and links, stay.
 
-        Args:
-            generations, segments: names of the generations and segments that stay.
-            building: keys of the building folders that stay; None: all of them.
-
-        Raises:
-            IndexUnwritable: a file cannot be deleted.
+        ``building`` has keys; None for all of them. Raises IndexUnwritable: a file cannot be deleted.
         """
-        with told_if_unwritable(self.path):
+        with refuse_if_unwritable(self.path):
             for entry in sorted((*self.path.iterdir(), *self.segments.iterdir())):
                 if entry.parent == self.segments:
                     leaves = _SEGMENT.fullmatch(entry.name) and entry.name not in segments
@@ -160,19 +149,21 @@ class IndexFolder:
 
 
 def names_in(folder: Path) -> set[str]:
-    """Lists the names in a folder, which is made if it does not exist.
-
-    Raises:
-        BadInvocation: it is a file.
-    """
+    """Lists the names in a folder, which is made if it does not exist. Raises BadInvocation: it is a file."""
     if folder.exists() and not folder.is_dir():
         raise BadInvocation(f"{folder} is a file; name a folder with --index.")
     folder.mkdir(parents=True, exist_ok=True)
     return {entry.name for entry in folder.iterdir()}
 
 
+def check_ours(folder: Path, others: set[str]) -> None:
+    """Raises BadInvocation if a folder holds other things than an index, among which a build would put its files."""
+    if others:
+        raise BadInvocation(f"{folder} holds files that are not an index; name another folder with --index.")
+
+
 def make_folder(folder: Path, *, to_work_in: bool = False) -> None:
-    """Make a folder of an index, unless it exists.
+    """Makes a folder of an index, unless it exists.
 
     An index of somebody else may have links in it, through which a build would write, and delete, elsewhere. So if the
     folder is a link, OSError is raised. With ``to_work_in`` the folder is also emptied if it has anything but plain
@@ -188,13 +179,10 @@ def make_folder(folder: Path, *, to_work_in: bool = False) -> None:
 
 @contextmanager
 def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
-    """Hold the lock of an index. The system releases it when the process ends, also when it is killed.
-
-    Args:
-        wait: seconds to wait for another process to release it.
+    """Holds the lock of an index. The system releases it when the process ends, also when it is killed.
 
     Raises:
-        IndexBusy: another process holds it, or another thread of this process.
+        IndexBusy: another process, or thread of this process, still holds it after ``wait`` seconds.
     """
     lock = FileLock(folder / ".lock")
     try:
@@ -210,8 +198,8 @@ def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
 
 
 @contextmanager
-def told_if_unwritable(folder: Path) -> Iterator[None]:
-    """Raise IndexUnwritable, with a sentence, if the block cannot write a file of the index in ``folder``."""
+def refuse_if_unwritable(folder: Path) -> Iterator[None]:
+    """Raises IndexUnwritable, with a sentence, if the block cannot write a file of the index in ``folder``."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:

@@ -63,7 +63,6 @@ class Index:
     """
 
     def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Root]) -> None:
-        """Opens the files. roots: the folders of photos."""
         manifest, counts = generation.manifest, generation.manifest.counts
         self.generation, self.manifest, self._roots = generation.name, manifest, tuple(roots)
         self.photo_count, self.cluster_count = counts.photos, counts.clusters
@@ -82,7 +81,7 @@ class Index:
         self.vectors = Vectors(arrays["vectors"], self.cluster_sizes, np.array(opened.ret))
         self.embeddings: Vectors | None = None
         if (values := arrays.get("embeddings")) is not None:
-            self.embeddings = Vectors(values, self.cluster_sizes, generation.read_means(values.shape[1]))
+            self.embeddings = Vectors(values, self.cluster_sizes, np.array(generation.read_means(values.shape[1])))
         self.centroids = Tokens.of_ret(self.vectors.centroids)
         if opened.features is not None and opened.positions is not None:
             self.centroids = Tokens(np.array(opened.features), np.array(opened.positions, np.int64))
@@ -137,19 +136,11 @@ class Index:
         return np.lexsort((self._row_of_segment[rows], self._segment[rows]))
 
     def photo(self, photo: int) -> PhotoEntry:
-        """Finds the photo that a file's id belongs to.
-
-        Raises:
-            UnknownPhoto: no shown photo has a file with this id.
-        """
+        """Finds the photo that a file's id belongs to. Raises UnknownPhoto."""
         return self.photos([photo])[0]
 
     def photos(self, photos: Sequence[int]) -> tuple[PhotoEntry, ...]:
-        """Finds the photos that files with these ids belong to, in their order.
-
-        Raises:
-            UnknownPhoto: no shown photo has a file with one of these ids.
-        """
+        """Finds the photos that files with these ids belong to, in their order. Raises UnknownPhoto."""
         with self._lock:
             files = self._catalog.sharing(photos)
         sharing: dict[str, list[GalleryFile]] = {}
@@ -184,10 +175,7 @@ class Index:
     def address_of(self, shown: str) -> str:
         """Returns the address of a file in a root that may have been moved: its path on this machine, or its URL.
 
-        The file may no longer exist.
-
-        Args:
-            shown: its path, as results show it.
+        ``shown`` is its path, as results show it. The file may no longer exist.
 
         Raises:
             BadInvocation: no root of the gallery has the name that the path begins with.
@@ -211,8 +199,6 @@ class Index:
 
     def open_photo(self, photo: int) -> bytes:
         """Reads the bytes that were indexed as this photo, from the first of its files that still has them.
-
-        Links are not followed.
 
         Raises:
             UnknownPhoto: no shown photo has a file with this id.
@@ -239,9 +225,7 @@ class Index:
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
         """Reads bytes ``start`` to ``start + count`` of a photo, from the first of its files that has ``size`` bytes.
 
-        Only ``open_photo`` finds out whether the bytes are those that were indexed.
-
-        Raises UnknownPhoto and PhotoUnavailable, like ``open_photo``.
+        Only ``open_photo``, whose errors this raises, finds out whether the bytes are those that were indexed.
         """
         for file in self._files_of(photo):
             with suppress(OSError):
@@ -257,9 +241,14 @@ class Index:
         return files
 
     def close(self) -> None:
-        """Close the catalog. A memory map is closed when the last array that uses it goes."""
+        """Closes all files, whoever still refers to this index, as the traceback of an error does."""
         with self._lock:
             self._catalog.close()
+        # A memory map ends with its last array. A search that is under way in another thread has the arrays it needs.
+        self._segments.clear()
+        for vectors in (self.vectors, self.embeddings):
+            if vectors is not None:
+                vectors.close()
 
     def __enter__(self) -> Index:
         return self
@@ -269,7 +258,7 @@ class Index:
 
 
 def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address] | None = None) -> Index:
-    """Open the live generation of an index for searching with ``matcher``.
+    """Opens the live generation of an index for searching with ``matcher``.
 
     Args:
         gallery_roots: the addresses of the roots on this machine, in the manifest's order; None for the addresses at

@@ -14,7 +14,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,19 +35,21 @@ from indexer.store.files import (
     safe_parts,
     text_of_name,
 )
-from indexer.store.folders import Entry, Folder, ListedFile, Listing, listing_of
+from indexer.store.folders import Entry, Folder, Listing, listing_of
 
 # The library of each kind of server. The extra "remote" brings it.
 _LIBRARIES = {"s3": "s3fs", "sftp": "sshfs", "webdav": "httpx", "webdavs": "httpx"}
 _INSTALL = "run `pip install 'sketch-search[remote]'`"
 _HOST = re.compile(r"(?:([^@:/]+)@)?(\[[\da-fA-F:.]+\]|[^@:/\[\]]+)(?::(\d{1,5}))?")
-# Seconds that a server has to accept a connection, and to answer a request.
-_CONNECT, _ANSWER = 10, 60
+# Seconds that a server has to accept a connection, to answer a request, and for a whole listing or part of a file.
+_CONNECT, _ANSWER, _LONGEST = 10, 60, 600
 # A request whose failure may be temporary is tried this often. The first pause has this many seconds, and later pauses
 # are longer. The library of S3 does that itself.
 _TRIES, _PAUSE = 3, 0.5
 # Bytes that are read of an object at a time.
 _CHUNK = 2**20
+# The most files of a folder, or of a bucket: a server may name ever more.
+MAX_ENTRIES = 10_000_000
 # The most requests to one server at a time.
 _AT_ONCE = 32
 # Bytes that are kept of the files that were read last, because a file is often read in parts, one soon after the other.
@@ -131,27 +133,27 @@ class RemoteFolder(Folder):
         if self._kind != "s3":
             return self._list
         # This takes one request for each thousand files, however many folders they are in.
-        start = f"{self._at('')}/"
-        found = self._ask(lambda server: server.find(start, detail=True))
-        return listing_of(
-            _listed(info, name.removeprefix(start))
-            for name, info in found.items()
-            if name.startswith(start) and not name.endswith("/") and info["type"] == "file"
-        )
+        return listing_of(self._ask(lambda server: _awaited(server, None, _objects, f"{self._at('')}/")))
 
     def _list(self, folder: str) -> Sequence[Entry]:
-        infos = self._ask(lambda server: server.ls(self._at(folder), detail=True))
-        entries = [_listed(info, info["name"].rstrip("/").rpartition("/")[2]) for info in infos]
-        return [entry for entry in entries if not entry.name.startswith(".")]
+        at = self._at(folder)
+        if self._kind == "sftp":
+            entries = self._ask(lambda server: _awaited(server, _LONGEST, _in_folder, at))
+        else:
+            infos = self._ask(lambda server: server.ls(at))
+            entries = [_entry(info, info["name"].rpartition("/")[2]) for info in infos]
+        return [entry for entry in entries if not entry.name.startswith(".") and "/" not in entry.name]
 
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
         at = self._at("/".join(safe_parts(path)))
-        stamp = listed or FileStamp.of(_listed(self._ask(lambda server: server.info(at)), at))
-        if stamp.size > MAX_FILE_BYTES:
+        stamp = listed or _entry(self._ask(lambda server: server.info(at)), at).stamp
+        if stamp is None:
+            raise OSError(errno.EINVAL, "it is no file", path)
+        if (size := stamp.size) > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
         # One byte more than there should be, and no further, whatever the server sends.
-        data = self._ask(lambda server: self._part(server, at, 0, stamp.size + 1))
-        if len(data) != stamp.size:
+        data = self._ask(lambda server: self._part(server, at, 0, size + 1))
+        if len(data) != size:
             raise FileChanging(errno.EAGAIN, "it changed while it was read, or only a part of it came", path)
         if listed is None:
             with _keeping, suppress(ValueError):
@@ -197,11 +199,11 @@ class RemoteFolder(Folder):
         if self._kind.startswith("webdav"):
             data = server.part(at, start, count)
         elif self._kind == "s3":
-            data = importlib.import_module("fsspec.asyn").sync(server.loop, _part_of_object, server, at, start, count)
+            data = _awaited(server, _LONGEST, _part_of_object, at, start, count)
         else:
             with server.open(at, "rb") as file:
                 file.seek(start)
-                data = file.read(count)
+                data = file.read(count)[:count]
         return data
 
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:
@@ -224,40 +226,39 @@ class RemoteFolder(Folder):
         raise AssertionError("it is tried at least once")
 
 
-def _listed(info: Mapping[str, Any], name: str) -> ListedFile:
+def _entry(info: Mapping[str, Any], name: str) -> Entry:
     """Makes an entry of a listing from what a library says of it."""
-    kind = {"directory": "folder", "file": "file", "link": "link"}.get(info["type"], "special")
-    size = info.get("size") or 0
-    if kind == "file" and not 0 <= size < 2**63:
-        kind, size = "special", 0
+    kind, size = info["type"], info.get("size") or 0
+    if kind == "directory":
+        return Entry(name, "folder")
+    if kind != "file" or not 0 <= size < 2**63:
+        return Entry(name, "link" if kind == "link" else "special")
     changed = next((info[key] for key in ("LastModified", "modified", "mtime") if info.get(key)), None)
-    nanoseconds = None
+    nanoseconds = number = None
     if isinstance(changed, datetime):
         changed = changed if changed.tzinfo is not None else changed.replace(tzinfo=UTC)
         nanoseconds = round(changed.timestamp() * 10**6) * 1000
-    tag = info.get("ETag") or info.get("etag")
-    number = None
-    if tag:
+    if tag := info.get("ETag") or info.get("etag"):
         number = int.from_bytes(hashlib.sha256(str(tag).encode()).digest()[:8], "big", signed=True)
-    return ListedFile(name, size, nanoseconds, number, kind)
+    return Entry(name, "file", FileStamp.checked(size, nanoseconds, number))
 
 
 class _Connections:
-    """The file systems of fsspec, one for each server, which all threads share."""
+    """The connections to servers, one for each, which all threads share."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
 
     def open(self, kind: str, place: str) -> Any:
-        """Returns the file system of a server, and connects to it if it is not connected."""
+        """Returns the connection to a server, which may be a new one."""
         with self._lock:
             if (kind, place) not in self._open:
                 self._open[kind, place] = _connected(kind, place)
             return self._open[kind, place]
 
     def forget(self, kind: str, place: str, server: Any) -> None:
-        """Forget the connection, so that the next ``open`` connects anew, unless another thread has already done so."""
+        """Lets the next ``open`` connect anew, unless another thread has already done so."""
         with self._lock:
             # S3 has no connection that could be lost.
             if kind != "s3" and self._open.get((kind, place)) is server:
@@ -301,6 +302,34 @@ def _connected(kind: str, place: str) -> Any:
     )
 
 
+def _awaited(
+    server: Any, seconds: float | None, function: Callable[..., Coroutine[Any, Any, Answer]], *arguments: object
+) -> Answer:
+    """Runs a coroutine in the loop of fsspec. Raises FSTimeoutError if it takes longer."""
+    asyn = importlib.import_module("fsspec.asyn")
+    answer: Answer = asyn.sync(server.loop, function, server, *arguments, timeout=seconds)
+    return answer
+
+
+async def _objects(server: Any, below: str) -> list[Entry]:
+    """Lists all objects below a path of S3, by their paths in it."""
+    bucket, _, prefix = below.partition("/")
+    entries, token = list[Entry](), dict[str, str]()
+    while True:
+        page = await server._call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **token)
+        found = page.get("Contents", [])
+        entries += [
+            _entry({**info, "type": "file", "size": info["Size"]}, info["Key"].removeprefix(prefix))
+            for info in found
+            if info["Key"].startswith(prefix) and not info["Key"].endswith("/")
+        ]
+        if not page.get("IsTruncated"):
+            return entries
+        if not found or len(entries) > MAX_ENTRIES:
+            raise Misled(errno.EFBIG, "its listing does not end")
+        token = {"ContinuationToken": page["NextContinuationToken"]}
+
+
 async def _part_of_object(server: Any, at: str, start: int, count: int) -> bytes:
     """Reads a part of an object of S3."""
     bucket, key, _ = server.split_path(at)
@@ -315,32 +344,27 @@ async def _part_of_object(server: Any, at: str, start: int, count: int) -> bytes
     return bytes(data)
 
 
-_DENIED = {
-    "PermissionError",
-    "PermissionDenied",
-    "NoCredentialsError",
-    "PartialCredentialsError",
-    "ProfileNotFound",
-    "CredentialRetrievalError",
-    "NetrcParseError",
-    "ForbiddenOperation",
-    "KeyImportError",
-}
-_SILENT = {
-    "TimeoutError",
-    "ConnectionError",
-    "FSTimeoutError",
-    "HTTPClientError",
-    "IncompleteReadError",
-    "gaierror",
-    "TransportError",
-    "DisconnectError",
-    "SFTPConnectionLost",
-    "SFTPNoConnection",
-    "BadGatewayError",
-    "ClientPayloadError",
-    "ResponseParserError",
-}
+async def _in_folder(server: Any, folder: str) -> list[Entry]:
+    """Lists a folder of an SFTP server."""
+    entries = list[Entry]()
+    async with server._pool.get() as channel:
+        async for found in channel.scandir(folder):
+            entries.append(_entry(server._decode_attributes(found.attrs), found.filename))
+            if len(entries) > MAX_ENTRIES:
+                raise Misled(errno.EFBIG, "its listing does not end")
+    return entries
+
+
+# The names of errors, of libraries that may not be installed.
+_DENIED = re.compile(
+    "PermissionError|PermissionDenied|SFTPPermissionDenied|NoCredentialsError|PartialCredentialsError|ProfileNotFound|"
+    "CredentialRetrievalError|NetrcParseError|KeyImportError"
+)
+_ABSENT = re.compile("FileNotFoundError|NotADirectoryError|SFTPNoSuchFile|SFTPNoSuchPath|SFTPNotADirectory")
+_SILENT = re.compile(
+    "TimeoutError|ConnectionError|FSTimeoutError|HTTPClientError|IncompleteReadError|gaierror|TransportError|"
+    "DisconnectError|SFTPConnectionLost|SFTPNoConnection|ClientPayloadError|ResponseParserError"
+)
 
 
 def _fault(error: Exception) -> OSError:
@@ -353,14 +377,14 @@ def _fault(error: Exception) -> OSError:
         return OSError(errno.ENOSYS, f"{error.name} is not installed; {_INSTALL}")
     if "HostKeyNotVerifiable" in kinds:
         return PermissionError(errno.EACCES, "the server's key is not known; connect once by ssh, and say that it is")
-    if kinds & _DENIED or status in (401, 403):
+    if any(map(_DENIED.fullmatch, kinds)) or status in (401, 403):
         return PermissionError(errno.EACCES, "access is denied; look for the credentials (docs/using.md says where)")
-    if isinstance(error, FileNotFoundError | NotADirectoryError) or status == 404:
+    if any(map(_ABSENT.fullmatch, kinds)) or status == 404:
         return FileNotFoundError(errno.ENOENT, "there is nothing at its address")
     if status == 416:
         return FileChanging(errno.EAGAIN, "it has another size")
     if getattr(error, "errno", None) == errno.EBUSY or status in (429, 503):
         return Unreachable(errno.EBUSY, "the server asks for fewer requests; try again later")
-    if kinds & _SILENT or (status or 0) >= 500 or isinstance(error, EOFError):
+    if any(map(_SILENT.fullmatch, kinds)) or (status or 0) >= 500 or isinstance(error, EOFError):
         return Unreachable(errno.EHOSTUNREACH, "the server does not answer; try again when it does")
     return OSError(errno.EIO, f"the server's answer is not understood ({type(error).__name__})")

@@ -21,11 +21,7 @@ FileKey = tuple[int, str]
 
 @dataclass(frozen=True)
 class Root:
-    """A folder of the gallery.
-
-    Attributes:
-        name: paths begin with it if there are several roots. folder: the folder itself.
-    """
+    """A folder of the gallery. Paths begin with its name if there are several roots."""
 
     name: str
     folder: Folder
@@ -50,12 +46,10 @@ def folder_at(address: str) -> Folder:
 
 
 def resolve_roots(folders: Sequence[Address | Folder], index: Path, live: Sequence[Root] = ()) -> tuple[Root, ...]:
-    """Check the folders and give each a name of its own.
+    """Checks the folders and gives each a name of its own.
 
-    Args:
-        folders: as the user names them. index: the index's folder.
-        live: the roots that the index has. Roots that are named again keep their names and their order, because readers
-            may say by the order where the roots are on another machine. New roots come after them.
+    The roots that the index has keep their names and their order if they are named again, because readers may say by
+    the order where the roots are on another machine. New roots come after them.
 
     Raises:
         BadInvocation: no folder is given; a new folder is missing, is no folder, or has a path that is not valid UTF-8;
@@ -117,11 +111,10 @@ def locate(address: Address, roots: Sequence[Root]) -> FileKey | None:
 def place_meant(
     target: str, shown: FileKey | None, known: Callable[[FileKey], bool], roots: Sequence[Root]
 ) -> FileKey | None:
-    """Finds the file or folder of the gallery that a path means, as results show it, or on disk; None if it means none.
+    """Finds the file or folder that a user means by a path, as results show it, or on disk; None if it means none.
 
     Args:
-        target: what the user wrote. shown: the place that results show by this path, if there is such a place.
-        known: whether the index has a place.
+        shown: the place that results show by this path, if there is such a place. known: whether the index has a place.
 
     Raises:
         BadInvocation: the path may mean one place or another.
@@ -141,7 +134,6 @@ def place_meant(
 
 
 def _whole(place: FileKey, roots: Sequence[Root]) -> str:
-    """Returns the address of a place."""
     root, path = place
     return roots[root].folder.address_of(path)
 
@@ -161,9 +153,5 @@ def place_shown(names: Sequence[str], shown: str) -> FileKey | None:
 
 
 def shown_path(names: Sequence[str], root: int, path: str) -> str:
-    """Returns a photo's path as users see it. It begins with its root's name if there are several roots.
-
-    Args:
-        names: the roots' names. root, path: of the file, as in the catalog.
-    """
+    """Returns a photo's path as users see it. It begins with its root's name if there are several roots."""
     return f"{names[root]}/{path}" if len(names) > 1 else path

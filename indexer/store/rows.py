@@ -34,10 +34,9 @@ _STEPS = 127
 
 
 class Picked:
-    """Rows of an array, chosen by number. They look like an array (m, ...), and are read when they are asked for."""
+    """Rows ``numbers`` (m,) of an array. They look like an array (m, ...), and are read when they are asked for."""
 
     def __init__(self, array: Array, numbers: npt.NDArray[np.int64]) -> None:
-        """Keeps the numbers. array: (n, ...), mapped into memory. numbers: (m,), of the rows that are chosen."""
         self._array, self._numbers = array, numbers
         self.shape: tuple[int, ...] = (len(numbers), *array.shape[1:])
         self.dtype: np.dtype[Any] = array.dtype
@@ -108,8 +107,7 @@ class SegmentRow:
 class Rows:
     """Rows of several segments and journals, read together.
 
-    Args:
-        sources: the arrays of each segment or journal, by its name. They may be opened when they are asked for.
+    ``sources`` has the arrays of each segment or journal by its name, and may open them when they are asked for.
     """
 
     def __init__(self, sources: Mapping[str, RowArrays]) -> None:
@@ -160,11 +158,7 @@ def write_segment(folder: Path, rows: Rows, refs: Sequence[SegmentRow]) -> None:
 def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays | None:
     """Maps the tokens of a segment into memory; None if no tokens are kept. Nothing is read before it is used.
 
-    Args:
-        rows, width, tokens: m, d, and n, as in the manifest.
-
-    Raises:
-        IndexRefused: a file is missing, is no array, or has another shape or dtype.
+    Raises IndexRefused: a file is missing, is no array, or has another shape or dtype.
     """
     if tokens == 1:
         return None
@@ -181,11 +175,7 @@ def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays |
 def map_array(path: Path, shape: Shape, dtype: npt.DTypeLike = np.float32) -> Array:
     """Map one .npy file into memory, or read it if it is small.
 
-    Args:
-        shape, dtype: what the array must have, with any number for a None in its shape.
-
-    Raises:
-        IndexRefused: it is missing, is no array, or is another one.
+    Raises IndexRefused: it is missing, is no array, or has another shape (None stands for any length) or dtype.
     """
     try:
         # This refuses a pipe, for which NumPy would wait for ever.

@@ -24,9 +24,10 @@ from indexer.store.location import (
     SHARDS_FILE,
     SLICES,
     IndexFolder,
+    check_ours,
     hold_lock,
     names_in,
-    told_if_unwritable,
+    refuse_if_unwritable,
 )
 from model.terminal import expanded
 
@@ -39,12 +40,7 @@ _Number = Annotated[int, Field(ge=0, le=2**40)]
 
 
 class ShardEntry(BaseModel):
-    """A shard.
-
-    Attributes:
-        folder: its name in the folder of the shards. generation: the generation that belongs to this build.
-        photos, files, bad, clusters: the counts of the shard's manifest.
-    """
+    """A shard: its folder, the generation that belongs to this build, and the counts of that manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,7 +62,6 @@ class ShardsManifest(BaseModel):
             for about sqrt(photos).
         next_id: the lowest id that no file has ever had.
         created: UTC. software: the version of the program.
-        shards: one or more.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,7 +78,6 @@ class ShardsManifest(BaseModel):
 
     @property
     def photos(self) -> int:
-        """The number of photos in all shards."""
         return sum(shard.photos for shard in self.shards)
 
     @model_validator(mode="after")
@@ -108,7 +102,6 @@ class ShardsFolder:
         self.progress = self.path / "progress.json"
 
     def shard(self, number: int) -> IndexFolder:
-        """Returns the index of shard ``number``, counted from 0."""
         return IndexFolder(self.path / shard_name(number))
 
     def slices(self, key: str) -> Path:
@@ -129,64 +122,56 @@ class ShardsFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Make the folder and hold its lock, to write into it.
+        """Makes the folder and holds its lock, to write into it.
 
         Raises:
             IndexBusy: another build holds the lock. IndexUnwritable: a file in it cannot be written.
             BadInvocation: it is a file, an ordinary index, or a folder that holds other things.
         """
         with ExitStack() as held:
-            with told_if_unwritable(self.path):
+            with refuse_if_unwritable(self.path):
                 names = names_in(self.path)
                 if names & {"CURRENT", "segments"}:
                     raise BadInvocation(
                         f"{self.path} holds an ordinary index; name another folder for the shards with --index."
                     )
-                ours = SHARDS_FILE in names or any(name.startswith(SLICES) for name in names)
-                if not ours and names - {".lock", "progress.json"}:
-                    raise BadInvocation(
-                        f"{self.path} holds files that are not an index; name another folder with --index."
-                    )
+                if SHARDS_FILE not in names and not any(name.startswith(SLICES) for name in names):
+                    check_ours(self.path, names - {".lock", "progress.json"})
                 held.enter_context(hold_lock(self.path))
             yield
 
     @contextmanager
     def writing_shard(self, number: int, wait: float) -> Iterator[IndexFolder]:
-        """Make the folder of one shard and hold its lock. Only the holder writes the shard.
+        """Makes the folder of one shard and holds its lock, without which nobody writes the shard.
 
-        Args:
-            wait: seconds to wait for a worker that is about to end.
+        ``wait``: seconds to wait for a worker that is about to end.
         """
         folder = self.shard(number)
         with ExitStack() as held:
-            with told_if_unwritable(folder.path):
+            with refuse_if_unwritable(folder.path):
                 folder.create()
                 held.enter_context(hold_lock(folder.path, wait))
                 write_atomically(folder.path / SHARD_MARK, f"{number}\n".encode())
             yield folder
 
     def commit(self, manifest: ShardsManifest) -> None:
-        """Make readers open the shards of this build."""
-        with told_if_unwritable(self.path):
+        """Makes readers open the shards of this build."""
+        with refuse_if_unwritable(self.path):
             write_atomically(self.path / SHARDS_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
         self.settle(manifest)
 
     def settle(self, manifest: ShardsManifest) -> None:
-        """Make the committed generations live. A build may have been killed before it did so."""
+        """Makes the committed generations live. A build may have been killed before it did so."""
         for number, shard in enumerate(manifest.shards):
             folder = self.shard(number)
             if folder.current() != shard.generation:
                 folder.make_live(shard.generation)
 
     def clean(self, manifest: ShardsManifest | None, key: str | None) -> None:
-        """Delete the shards and generations that belong neither to ``manifest`` nor to the manifest before it.
-
-        Args:
-            key: of the build whose slices stay; None if no slices stay.
-        """
+        """Deletes generations neither of ``manifest`` nor of the one before, and the slices of other keys."""
         shards = () if manifest is None else manifest.shards
         kept = {shard.folder for shard in shards} | {f"{SLICES}{key}"}
-        with told_if_unwritable(self.path):
+        with refuse_if_unwritable(self.path):
             for entry in sorted(self.path.iterdir()):
                 ours = entry.name.startswith(SLICES) or (entry / SHARD_MARK).is_file()
                 if ours and entry.name not in kept and not entry.is_symlink():
@@ -197,7 +182,7 @@ class ShardsFolder:
 
 
 def clean_shard(folder: IndexFolder, generation: str) -> None:
-    """Delete all generations of a shard but this one and the one before it."""
+    """Deletes all generations of a shard but this one and the one before it."""
     keep_only(folder, open_generation(folder, generation), building=set())
 
 

@@ -132,8 +132,18 @@ class Vectors:
         self.count, self.width = int(sizes.sum()), int(values.shape[1])
         if centroids.shape[1] != self.width:
             raise IndexDamaged(f"the centroids of the index have another width than its vectors; {REPAIR}.")
-        self._values = values
+        self._array: Array | None = values
         self._ends = np.cumsum(sizes)
+
+    @property
+    def _values(self) -> Array:
+        if self._array is None:
+            raise ValueError("the index is closed")
+        return self._array
+
+    def close(self) -> None:
+        """Lets go of the file, whoever still refers to this object."""
+        self._array = None
 
     def of(self, rows: Numbers | None = None) -> Floats:
         """Reads the vectors of these photos, or of all photos: (m, d) float32."""

@@ -31,7 +31,7 @@ class WebDavServer:
     def __init__(self, address: str, auth: httpx.Auth | None, timeout: httpx.Timeout, limits: httpx.Limits) -> None:
         # An answer that is packed may unpack to any size.
         headers = {"Accept-Encoding": "identity"}
-        self._http = httpx.Client(base_url=address, auth=auth, timeout=timeout, limits=limits, headers=headers)
+        self.http = httpx.Client(base_url=address, auth=auth, timeout=timeout, limits=limits, headers=headers)
 
     def info(self, path: str) -> dict[str, Any]:
         """Describes a file or folder as fsspec does: its name, type, size, etag, and when it was modified."""
@@ -39,7 +39,7 @@ class WebDavServer:
             return entry
         raise FileNotFoundError(errno.ENOENT, "there is nothing at its address", path)
 
-    def ls(self, path: str, detail: bool = True) -> list[dict[str, Any]]:
+    def ls(self, path: str) -> list[dict[str, Any]]:
         """Describes what is in a folder."""
         found = [*self._entries(path, depth=1)]
         if not any(entry["name"] == path and entry["type"] == "directory" for entry in found):
@@ -73,10 +73,10 @@ class WebDavServer:
 
     def _answer(self, method: str, path: str, start: int, count: int, headers: dict[str, str]) -> bytes:
         """Returns at most ``count`` bytes of an answer. Follows redirects on the same server alone."""
-        url = self._http.base_url.join("/" + quote(path, errors="surrogateescape"))
+        url = self.http.base_url.join("/" + quote(path, errors="surrogateescape"))
         ends = time.monotonic() + MAX_SECONDS
         for _ in range(_MAX_REDIRECTS):
-            with self._http.stream(method, url, headers=headers) as answer:
+            with self.http.stream(method, url, headers=headers) as answer:
                 if answer.has_redirect_location:
                     there = answer.url.join(answer.headers["Location"])
                     if (there.scheme, there.host, there.port) != (url.scheme, url.host, url.port):

@@ -19,32 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.distributed.builds import place_clusters
-from indexer.store import (
-    CLUSTERS_FILE,
-    VECTORS_FILE,
-    Centroids,
-    Counts,
-    Drift,
-    FileEntry,
-    GalleryFile,
-    IndexedContent,
-    IndexFolder,
-    Manifest,
-    Places,
-    Removals,
-    RowArrays,
-    SegmentEntry,
-    SegmentRow,
-    assign,
-    default_clusters,
-    generation_name,
-    live_generation,
-    normalised,
-    open_rows,
-    write_array,
-    write_catalog,
-)
-from indexer.store.files import ArrayWriter, FileStamp, sync_folder, write_atomically
+from indexer.store.catalog import GalleryFile, IndexedContent, Removals, write_catalog
+from indexer.store.clusters import CLUSTERS_FILE, Centroids, Drift, assign, default_clusters, normalised
+from indexer.store.files import ArrayWriter, FileStamp, sync_folder, write_array, write_atomically
+from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, live_generation, open_rows
+from indexer.store.location import IndexFolder, generation_name
+from indexer.store.rows import RowArrays, SegmentRow
+from indexer.store.vectors import VECTORS_FILE, Places
 
 Floats = NDArray[np.float32]
 

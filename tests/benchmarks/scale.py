@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 
-from indexer.store import MAX_ID
+from indexer.store.shards import MAX_ID
 from model import load
 from model.ranking import SHORTLIST
 from service.commands.serve import SEARCHES_AT_ONCE

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from indexer import EmbedderUnavailable, IndexBusy, Request, build, remove
-from indexer.embedding.embedders import ChosenEmbedder, WantedEmbedder
+from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.store.location import IndexFolder
 from tests.indexer.clip_models import saved_clip
 from tests.indexer.damages import shorten

@@ -11,10 +11,15 @@ from pathlib import Path
 import torch
 
 import model
-from indexer.building import Contents, Journal, Progress, Request, Staged, StartingPoint, Written, decide, run_decided
-from indexer.building.builds import Floats, Numbers
+from indexer.building.builds import Floats, Numbers, Staged, Written, decide, run_decided
+from indexer.building.progress import Progress
+from indexer.building.request import Request, StartingPoint
+from indexer.building.staging import Journal
+from indexer.building.writer import Contents
 from indexer.embedding import WantedEmbedder
-from indexer.store import GalleryFile, Origin, RowArrays, SegmentRow
+from indexer.store.catalog import GalleryFile
+from indexer.store.generation import Origin
+from indexer.store.rows import RowArrays, SegmentRow
 
 FILES = 500
 ONLY_HERE = ".counted.jpg"  # other tests leave records that may be freed at any time: they are not counted

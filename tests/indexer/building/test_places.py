@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from indexer import remove, verify
-from indexer.store import Places, normalised, read_catalog
+from indexer.store.catalog import read_catalog
+from indexer.store.clusters import normalised
+from indexer.store.vectors import Places
 from tests.indexer.galleries import Collection, save_photos
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 from indexer import Address
-from indexer.building import BuildReport, Progress, Request
+from indexer.building.builds import BuildReport
+from indexer.building.progress import Progress
+from indexer.building.request import Request
 from indexer.distributed import Machines, build_shards
 
 #: Files of a slice.

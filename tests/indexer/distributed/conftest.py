@@ -11,7 +11,8 @@ import pytest
 
 import model
 from indexer import Address, Request, build
-from indexer.building import BuildReport, Progress
+from indexer.building.builds import BuildReport
+from indexer.building.progress import Progress
 from indexer.distributed import Machines, build_shards
 from tests.indexer.distributed.builds import SLICE, BuildShards
 from tests.indexer.distributed.workers import connection

@@ -7,17 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.store import (
-    GalleryFile,
-    Generation,
-    IndexFolder,
-    Rows,
-    ShardsFolder,
-    ShardsManifest,
-    live_generation,
-    open_rows,
-    read_catalog,
-)
+from indexer.store.catalog import GalleryFile, read_catalog
+from indexer.store.generation import Generation, live_generation, open_rows
+from indexer.store.location import IndexFolder
+from indexer.store.rows import Rows
+from indexer.store.shards import ShardsFolder, ShardsManifest
 
 
 def read_shards(shards: Path) -> ShardsManifest:

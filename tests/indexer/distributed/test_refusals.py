@@ -15,7 +15,7 @@ from indexer.commands import main
 from indexer.distributed import Machines, build_shards
 from indexer.distributed.builds import check_ids
 from indexer.distributed.connection import Resources, connected
-from indexer.store import ShardsFolder
+from indexer.store.shards import ShardsFolder
 from tests.indexer.distributed.builds import BuildShards
 from tests.indexer.distributed.same import read_shards
 from tests.indexer.galleries import Collection, save_photos

@@ -9,7 +9,7 @@ import torch
 
 from indexer import EmbedderUnavailable, verify
 from indexer.commands import main
-from indexer.embedding.embedders import WantedEmbedder
+from indexer.embedding import WantedEmbedder
 from tests.indexer.clip_models import saved_clip
 from tests.indexer.galleries import Collection
 from tests.pictures import SHAPES, photo

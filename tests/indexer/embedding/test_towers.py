@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from indexer import EmbedderUnavailable, open_towers
-from indexer.embedding.embedders import WantedEmbedder
+from indexer.embedding import WantedEmbedder
 from model.errors import ModelError
 from model.network import ClipEmbedder, ClipTowers
 from tests.indexer.clip_models import READING, saved_clip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -94,7 +95,7 @@ def broken_off(whole: bytes) -> Iterator[bytes]:
 def close_connections() -> None:
     """Close what this process has open to servers, so that it warns in no other test, and not at the end of all."""
     for files in remote._connections._open.values():
-        http = getattr(getattr(files, "client", None), "http", None)
+        http = getattr(files, "http", None)
         if http is not None:  # of WebDAV; what the others leave open is closed as garbage
             http.close()
     remote._connections._open.clear()
@@ -124,11 +125,12 @@ class Bucket(Server):
 
 
 class Served(Server):
-    """A folder on this machine that a server gives out."""
+    """A folder on this machine that a server gives out. names: what SFTP lists in place of what is there, if any."""
 
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url)
         self.folder = folder
+        self.names: Iterator[str] | None = None
 
     def write(self, name: str, data: bytes) -> None:
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -226,6 +228,11 @@ def sftp(folder: Path, home: Path) -> Iterator[Served]:
         async def scandir(self, path: bytes) -> Any:
             if served.meets(reading=False):
                 raise OSError(errno.EACCES, SECRET)
+            if served.names is not None:
+                for name in served.names:
+                    attrs = asyncssh.SFTPAttrs(size=5, permissions=stat.S_IFREG | 0o644)
+                    yield asyncssh.SFTPName(name.encode(), attrs=attrs)
+                return
             async for entry in super().scandir(path):
                 yield entry
 

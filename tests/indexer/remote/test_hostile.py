@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -200,3 +201,35 @@ def test_parts_of_a_large_file_are_read_without_the_rest(davs: Served, monkeypat
     assert b"".join(parts) == data
     with pytest.raises(FileChanging):
         folder.read_part("a.png", 1000, start=len(data), size=len(data) + 500)
+
+
+@pytest.mark.parametrize("keys", [1, 0])
+def test_a_bucket_without_end_is_not_listed_to_its_end(
+    keys: int, bucket: Bucket, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "MAX_ENTRIES", 20)
+    asked = list[str]()
+
+    def page(handler: BaseHTTPRequestHandler) -> None:
+        key = f"<Contents><Key>my photos/{len(asked)}.png</Key><Size>5</Size></Contents>" * keys
+        more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{len(asked)}</NextContinuationToken>"
+        send(handler, 200, f"<ListBucketResult>{more}{key}</ListBucketResult>".encode())
+
+    with lying(page, asked) as host:
+        config = home / ".aws" / "config"
+        config.write_text(f"[default]\nregion=us-east-1\nendpoint_url=http://{host}\n")
+        assert found(bucket.url, tmp_path) == ([], ["the folder cannot be read: its listing does not end"])
+    assert len(asked) <= 30
+
+
+def test_a_folder_of_sftp_without_end_is_not_listed_to_its_end(
+    nas: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "MAX_ENTRIES", 500)
+    nas.names = (f"{number}.png" for number in itertools.count())
+    assert found(nas.url, tmp_path) == ([], ["the folder cannot be read: its listing does not end"])
+
+
+def test_names_of_sftp_lead_nowhere(nas: Served, tmp_path: Path) -> None:
+    nas.names = iter(["../../a.png", "/etc/b.png", "..", ".", "", "c/d.png", "e.png"])
+    assert [path for path, _ in found(nas.url, tmp_path)[0]] == ["e.png"]

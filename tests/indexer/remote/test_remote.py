@@ -256,6 +256,7 @@ def test_without_the_extra_a_url_is_refused_with_the_command_that_installs_it(
 
 
 def test_the_libraries_of_servers_are_not_loaded_without_a_url() -> None:
-    code = "import sys, indexer.building; print({'s3fs', 'sshfs', 'httpx', 'asyncssh', 'botocore'} & {*sys.modules})"
+    names = "{'s3fs', 'sshfs', 'httpx', 'asyncssh', 'botocore'}"
+    code = f"import sys, indexer.building.builds; print({names} & {{*sys.modules}})"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from indexer import read_summary, remove
-from indexer.store import Drift
+from indexer.store.clusters import Drift
 from tests.indexer.galleries import Collection, save_photos
 
 SAME, RECLUSTER = "the same photos are shown now", "; run build --recluster"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from indexer import (
     verify,
 )
 from indexer.place import default_index_path
+from indexer.store import rows
 from indexer.store.location import IndexFolder
 from tests.indexer.damages import shorten
 from tests.indexer.galleries import Collection, save_photos, tokens_of
@@ -315,3 +317,28 @@ def test_an_index_folder_that_is_a_file_is_refused(tmp_path: Path, matcher: mode
     assert IndexFolder(tmp_path / "file").current() is None
     with pytest.raises(IndexRefused, match="no index"):
         open_index(tmp_path / "file", matcher)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_closed_index_holds_no_file_even_while_the_traceback_of_an_error_is_kept(
+    copied: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Small arrays are mapped, too.
+    monkeypatch.setattr(rows, "_READ", 0)
+
+    def held() -> list[str]:
+        links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if os.path.lexists(link)]
+        lines = [*links, *Path("/proc/self/maps").read_text().splitlines()]
+        return [line for line in lines if str(copied.index) in line]
+
+    def fail(index: Index) -> None:
+        vectors = index.vectors
+        assert len(held()) >= 4
+        raise ZeroDivisionError(index, vectors, tokens_of(index, 0))
+
+    with pytest.raises(ZeroDivisionError) as kept, copied.open() as index:
+        fail(index)
+    assert kept.value.__traceback__ is not None
+    assert held() == []
+    with pytest.raises(ValueError, match="the index is closed"):
+        index.vectors.of()

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import IndexRefused
-from indexer.store import Places, Vectors, default_clusters, normalised
 from indexer.store.catalog import GalleryFile, IndexedContent
+from indexer.store.clusters import default_clusters, normalised
 from indexer.store.rows import SegmentRow
+from indexer.store.vectors import Places, Vectors
 from tests.indexer.galleries import clustered
 
 WIDTH = 8

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer import IndexRefused, Request, build, read_summary
-from indexer.upkeep import summary
-from indexer.upkeep.summary import gallery_state, watch
+from indexer import IndexRefused, Request, build, read_summary, upkeep
+from indexer.upkeep import gallery_state, watch
 from tests.indexer.galleries import Collection, save_photo, save_photos
 from tests.patience import PATIENCE
 from tests.programs import started_python
@@ -44,7 +43,7 @@ EVER_CHANGING = "abcdefghijklmnopqrstuvwxyz"
         ("aaabccc", 0, "ac"),
         ("aabb", 0, "ab"),
         # A gallery that never rests is indexed nevertheless, and an update that failed is tried again at every pause.
-        (EVER_CHANGING, 0, len(EVER_CHANGING) // summary.PATIENCE),
+        (EVER_CHANGING, 0, len(EVER_CHANGING) // upkeep.PATIENCE),
         ("aaaaaa", 2, "aaa"),
     ],
 )

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 
 from indexer.commands import index
-from indexer.embedding.embedders import WantedEmbedder
+from indexer.embedding import WantedEmbedder
 from model.checkpoint.download import KnownCheckpoint, fetch, known_checkpoint, known_checkpoints
 from model.commands import main
 from model.commands import model as commands

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from indexer.errors import EmbedderUnavailable
-from indexer.store import EmbedderEntry, hash_file
+from indexer.store.files import hash_file
+from indexer.store.generation import EmbedderEntry
 from model.errors import ModelError
 
 if TYPE_CHECKING:
@@ -49,9 +50,6 @@ class WantedEmbedder:
     def find(self, device: str) -> ChosenEmbedder:
         """Finds the embedder. "auto" is [Ret], even if CLIP's weights are on this disk: others may put them there.
 
-        Args:
-            device: where it is to compute.
-
         Raises:
             EmbedderUnavailable: there is no such embedder, or its weights are not on this disk and cannot be
                 downloaded.
@@ -64,7 +62,7 @@ class WantedEmbedder:
         kind, colon, source = self.spec.partition(":")
         if kind != "clip" or (colon and not source):
             raise EmbedderUnavailable(f"there is no embedder {self.spec!r}; use {FORMS}, or auto.")
-        with _told():
+        with _refuse_if_unavailable():
             from model.network import DEFAULT_CLIP, find_clip
 
             found = find_clip(source or DEFAULT_CLIP, download=self.download)
@@ -79,14 +77,14 @@ class WantedEmbedder:
         def load() -> ClipEmbedder:
             from model.network import ClipEmbedder
 
-            with _told():
+            with _refuse_if_unavailable():
                 return ClipEmbedder(*found.open(device), device, found.model)
 
         return ChosenEmbedder(entry, load)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _refuse_if_unavailable() -> Iterator[None]:
     """Raises EmbedderUnavailable if the block cannot find or open a CLIP."""
     try:
         yield
@@ -100,9 +98,6 @@ def _told() -> Iterator[None]:
 
 def open_towers(entry: EmbedderEntry, device: str) -> ClipTowers:
     """Load the model that made the vectors of an index. Nothing is downloaded.
-
-    Args:
-        entry: the embedder in the manifest of the index. device: where the towers are to compute.
 
     Raises:
         EmbedderUnavailable: the index was not clustered by CLIP; the model is not on this disk or has changed; or it

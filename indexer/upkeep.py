@@ -1,0 +1,350 @@
+"""Looks after an existing index: says what it holds, verifies it, takes photos out of it, and watches its gallery."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from indexer.building.folder_listing import BadFile, FolderListing
+from indexer.building.plan import LiveState, shown_ids
+from indexer.building.request import live_roots
+from indexer.building.writer import Clustering, Contents, GenerationWriter
+from indexer.errors import REPAIR, BadInvocation, no_index
+from indexer.store.catalog import GalleryFile, Removals
+from indexer.store.clusters import Drift
+from indexer.store.files import FileChanging
+from indexer.store.folders import Folder
+from indexer.store.generation import (
+    Generation,
+    Manifest,
+    damaged_files,
+    generation_files,
+    keep_only,
+    live_generation,
+    live_generation_if_any,
+    open_rows,
+    readable_generations,
+)
+from indexer.store.location import IndexFolder
+from indexer.store.roots import FileKey, Root, place_meant, shown_path, with_folders
+from indexer.store.rows import Rows
+
+# Names the folder in which a removal works.
+_KEY = "removal"
+# After this many pauses the index is brought up to date even if the gallery keeps changing.
+PATIENCE = 6
+
+
+class IndexSummary(BaseModel):
+    """A summary of the live generation of an index.
+
+    Attributes:
+        path: the index's folder. generation: the name. bytes_on_disk: the size of its files.
+        bad: files that cannot be indexed. removed: files and folders that the user removed, by the paths users see.
+        drift: how well the clusters fit the photos.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+    generation: str
+    bytes_on_disk: int
+    manifest: Manifest
+    bad: tuple[BadFile, ...]
+    removed: tuple[str, ...]
+    drift: Drift
+
+
+def indexed_folders(path: Path) -> list[Folder]:
+    """Lists the folders that an index has; none if there is no index. Raises as ``read_summary`` does."""
+    live = live_generation_if_any(IndexFolder(path))
+    return [] if live is None else [root.folder for root in live_roots(live.manifest)]
+
+
+def read_summary(path: Path) -> IndexSummary:
+    """Says what an index holds.
+
+    Raises:
+        IndexRefused: there is no index, it has another format, or a file is missing or short.
+    """
+    folder = IndexFolder(path)
+    live = live_generation(folder)
+    names = live.manifest.root_names
+    with live.open_catalog() as catalog:
+        bad = [BadFile(shown_path(names, file.root, file.path), file.reason or "") for file in catalog.bad()]
+        removed = [shown_path(names, *place) for place, removed in sorted(catalog.removals().rules.items()) if removed]
+        drift = catalog.drift()
+    return IndexSummary(
+        path=folder.path,
+        generation=live.name,
+        bytes_on_disk=sum(entry.size for _, entry in generation_files(folder, live.manifest)),
+        manifest=live.manifest,
+        bad=tuple(bad),
+        removed=tuple(removed),
+        drift=drift,
+    )
+
+
+def verify(path: Path) -> list[str]:
+    """Reads every file of the live generation, and compares it with the hash that was written down.
+
+    Returns what is wrong, one sentence each; nothing for a sound index. The next build makes it anew.
+
+    Raises:
+        IndexRefused: there is no index, it has another format, or nothing of it can be used.
+    """
+    folder = IndexFolder(path)
+    problems: list[str] = []
+    for generation in readable_generations(folder, problems):
+        return problems or [
+            f"{sentence[:-1]}; {REPAIR}." for sentence in damaged_files(folder, generation.manifest).values()
+        ]
+    raise no_index(folder.path)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The outcome of comparing the photos with the index.
+
+    Attributes:
+        files: how many were to be compared. problems: one sentence for each file that is not what was indexed.
+        absent: one sentence for each folder of the gallery that is not there.
+    """
+
+    files: int
+    problems: tuple[str, ...]
+    absent: tuple[str, ...]
+
+
+def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: None) -> Comparison:
+    """Reads every indexed file, and compares it with what was indexed, whatever its size and times say.
+
+    ``seen`` is called after each file with the number of files done, and the number of all files.
+
+    Raises:
+        IndexRefused: there is no index, or it has another format or is damaged.
+    """
+    live = live_generation(IndexFolder(path))
+    roots = live_roots(live.manifest)
+    there = [root.folder.is_there() for root in roots]
+    with live.open_catalog() as catalog:
+        files = [file for file in catalog.files() if file.status == "indexed"]
+    problems: list[str] = []
+    for number, file in enumerate(files, 1):
+        if there[file.root] and (problem := _difference(file, roots)) is not None:
+            problems.append(f"{shown_path(live.manifest.root_names, file.root, file.path)} {problem}.")
+        seen(number, len(files))
+    absent = tuple(
+        f"{root.folder} is not there: its {sum(file.root == number for file in files)} files were not compared."
+        for number, root in enumerate(roots)
+        if not there[number]
+    )
+    return Comparison(len(files), tuple(problems), absent)
+
+
+def _difference(file: GalleryFile, roots: Sequence[Root]) -> str | None:
+    """Says how a file differs from what was indexed; None if it does not differ."""
+    try:
+        data = roots[file.root].folder.read(file.path).data
+    except FileChanging:
+        return "is changing right now"
+    except FileNotFoundError:
+        return "is not there any more"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    same = hashlib.sha256(data).hexdigest() == file.content_hash
+    return None if same else "has changed since it was indexed"
+
+
+@dataclass(frozen=True)
+class RemovalReport:
+    """The outcome of a removal.
+
+    Attributes:
+        generation: the live generation's name. changed: False if nothing had to be written.
+        photos: how many are shown now. files: how many were removed, with files that could not be indexed.
+    """
+
+    generation: str
+    changed: bool
+    photos: int
+    files: int
+
+
+@dataclass(frozen=True)
+class RemovalPlan:
+    """The effect that a removal would have.
+
+    Attributes:
+        leaving: each path that was named, as results show it, or the address of a whole root; with its number of files.
+        files: how many files leave together. of: how many files the index has.
+        live: the state that the next generation goes on from. roots, entries, removals: of the next generation.
+    """
+
+    leaving: tuple[tuple[str, int], ...]
+    files: int
+    of: int
+    live: LiveState
+    roots: Sequence[Root]
+    entries: Sequence[GalleryFile]
+    removals: Removals
+
+
+def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalPlan:
+    """Says what ``remove`` would do, and raises as it does, but writes nothing."""
+    return _planned(live_generation(IndexFolder(index)), targets, ids)
+
+
+def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalReport:
+    """Takes photos out of the index without reading one. Later builds leave them out, until a build adds them again.
+
+    Their rows go when a build merges the segments.
+
+    Args:
+        targets: paths of files and folders, as results show them or on disk. A folder stands for all below it, now and
+            later. A whole root leaves the gallery.
+        ids: each stands for all files of a photo.
+
+    Raises:
+        BadInvocation: the index has no such photo, a path may mean one file or another, or no photo would be left.
+        IndexUnwritable: the index's folder cannot be written. IndexBusy: a build is writing this index.
+        IndexRefused: there is no index, or it has another format or is damaged.
+    """
+    folder = IndexFolder(index)
+    # This comes before the lock, which would make a folder if there is no index.
+    live_generation(folder)
+    with folder.writing():
+        before = live_generation(folder)
+        plan = _planned(before, targets, ids)
+        keep_only(folder, before)
+        after = _written(folder, before, plan)
+        keep_only(folder, after)
+        return RemovalReport(after.name, after.name != before.name, after.manifest.counts.photos, plan.files)
+
+
+def _written(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Generation:
+    """Writes the planned generation from the rows and clusters of ``before``; returns that if nothing changes."""
+    live = plan.live
+    if live.holds(plan.entries, plan.roots, plan.removals):
+        return before
+    manifest, ids = before.manifest, shown_ids(plan.entries)
+    rows = Rows(open_rows(folder, before))
+    centroids = before.read_means(rows.clustered_by([]).shape[1])
+    cluster_of = {content: live.contents[content].cluster for content in ids}
+    contents = Contents(
+        origin=manifest.origin,
+        embedder=manifest.embedder,
+        roots=plan.roots,
+        entries=plan.entries,
+        removals=plan.removals,
+        rows=rows,
+        refs={content: live.contents[content].row for content in ids},
+        to_write=frozenset(),
+        clustering=Clustering(centroids, cluster_of, manifest.clusters_asked, kept=True),
+    )
+    written = GenerationWriter(folder, _KEY, contents, live).write()
+    shutil.rmtree(folder.building(_KEY), ignore_errors=True)
+    return written
+
+
+def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> RemovalPlan:
+    roots = live_roots(before.manifest)
+    live = LiveState.read(before, roots)
+    there = [file for file in live.files if not file.gone]
+    found = tuple(dict.fromkeys([*_by_path(targets, live.files, there, roots), *_by_id(ids, live.files)]))
+    removals = live.removals
+    leaving = {root for root, path in found if not path}
+    for root, path in found:
+        if path:
+            removals = removals.changed(root, path, removed=True)
+    staying = [root for number, root in enumerate(roots) if number not in leaving]
+    removals = removals.renumbered(
+        [None if number in leaving else staying.index(root) for number, root in enumerate(roots)]
+    )
+    renumbered = LiveState.read(before, staying)
+    entries = [
+        replace(file, gone=True, reason=None) if removals.hides(file.root, file.path) else file
+        for file in renumbered.files
+    ]
+    if not shown_ids(entries):
+        raise BadInvocation("no photo would be left; to remove the index, delete its folder.")
+    files = len(there) - sum(not file.gone for file in entries)
+    named = tuple(_leaving(place, there, roots) for place in found)
+    return RemovalPlan(named, files, len(there), renumbered, staying, entries, removals)
+
+
+def _leaving(place: FileKey, there: Sequence[GalleryFile], roots: Sequence[Root]) -> tuple[str, int]:
+    root, path = place
+    files = sum(file.root == root and path in with_folders(file.path) for file in there)
+    return shown_path([each.name for each in roots], root, path) if path else str(roots[root].folder), files
+
+
+def _by_id(ids: Sequence[int], files: Sequence[GalleryFile]) -> Iterator[FileKey]:
+    """Yields all files of the photos of these ids."""
+    for number in ids:
+        content = next((file.shown_content for file in files if file.id == number), None)
+        if content is None:
+            raise BadInvocation(f"no photo has the id {number}.")
+        yield from (file.key for file in files if file.shown_content == content)
+
+
+def _by_path(
+    targets: Sequence[str | Path], files: Sequence[GalleryFile], there: Sequence[GalleryFile], roots: Sequence[Root]
+) -> Iterator[FileKey]:
+    """Yields the files and folders at these paths."""
+    names = [root.name for root in roots]
+    known = {(file.root, part) for file in there for part in with_folders(file.path)}
+    by_shown_path = {shown_path(names, root, path).rstrip("/"): (root, path) for root, path in known}
+    # The empty path is the shown path of a single root. Nobody means the whole gallery by "/".
+    by_shown_path.pop("", None)
+    ids = {str(file.id) for file in files if file.shown_content is not None}
+    for target in map(str, targets):
+        if not target:
+            raise BadInvocation("a path is missing: '' names nothing; write . for the current folder.")
+        place = place_meant(target, by_shown_path.get(target.rstrip("/")), known.__contains__, roots)
+        if place is None:
+            advice = "name one as results show it, or a folder of them"
+            if target in ids:
+                advice = f"the photo of that id is named by --id {target}"
+            raise BadInvocation(f"the index has no photo at {target}; {advice}.")
+        yield place
+
+
+def gallery_state(index: Path) -> str:
+    """Digests the names, sizes and times of all image files of an index's gallery. It changes with any of them.
+
+    Raises:
+        IndexRefused: there is no index, or it has another format or is damaged.
+    """
+    folder = IndexFolder(index)
+    digest = hashlib.sha256()
+    for file in FolderListing(live_roots(live_generation(folder).manifest), folder.path):
+        digest.update(f"{file.root}/{file.path}\0{file.stamp}\0".encode())
+    return digest.hexdigest()
+
+
+def watch(read_state: Callable[[], str], update: Callable[[], bool], pauses: Iterable[object]) -> None:
+    """Brings the index up to date whenever the gallery has changed and then stayed the same for one pause.
+
+    Args:
+        read_state: gives the gallery's state, as ``gallery_state`` does.
+        update: brings the index up to date. If it returns False, it is called again after the next pause.
+        pauses: waits once each time it is asked for its next item. Watching ends when it ends.
+    """
+    last: str | None = None
+    indexed: str | None = None
+    changes = 0
+    for _ in pauses:
+        now = read_state()
+        # An update waits for a pause without changes, so that it does not read files that are still being copied.
+        changes = changes + 1 if now != last else 0
+        last = now
+        if now != indexed and (changes == 0 or changes >= PATIENCE):
+            changes = 0
+            # This is the state before the update, so that changes during the update are seen after the next pause.
+            indexed = now if update() else None
