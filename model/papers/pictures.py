@@ -15,32 +15,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from model.datasets import (
-    DRAWINGS_PART,
-    IMAGENET_PART,
-    PACS_PART,
-    STANDARD_SPLITS,
-    Corpus,
-    Picture,
-    cache_folder,
-    classes_of,
-    data_folder,
-    drawn_from,
-    hold_out,
-    of_standard_split,
-    one_data_set,
-    read_class_folders,
-    read_data,
-    read_drawings,
-    read_imagenet,
-    read_line_drawings,
-    read_more,
-    read_pacs,
-    read_split,
-    rows_by_label,
-    split_fresh,
-    too_near,
-)
+from model import datasets
+from model.datasets import DRAWINGS_PART, IMAGENET_PART, PACS_PART, STANDARD_SPLITS, Corpus, Picture, rows_by_label
 from model.engine import Modality, NetworkConfig
 from model.errors import ImageError, ModelError
 from model.images import Preprocessing
@@ -105,33 +81,34 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     those it is measured on. Raises ModelError if data is missing.
     """
     if folder is not None:
-        return _all_but_held(read_class_folders(folder), str(folder), recipe)
-    data = data_folder()
-    first = read_data(data)
+        return _all_but_held(datasets.read_class_folders(folder), str(folder), recipe)
+    data = datasets.data_folder()
+    first = datasets.read_data(data)
     if standard := [part for part in recipe.split if part in STANDARD_SPLITS]:
         if len(recipe.split) > 1:
             raise ModelError(f"a recipe trains on {standard[0]} alone, not on {', '.join(recipe.split)}")
-        alone = _all_but_held(of_standard_split(split_fresh(first)[0], standard[0], "seen")[0], standard[0], recipe)
+        seen = datasets.of_standard_split(datasets.split_fresh(first)[0], standard[0], "seen")[0]
+        alone = _all_but_held(seen, standard[0], recipe)
         return replace(alone, validation=alone.validation and alone.validation.protocol())
-    wanted, everything = classes_of(data, recipe.split, first), first
+    wanted, everything = datasets.classes_of(data, recipe.split, first), first
     lines: tuple[Picture, ...] = ()
     if {"more", "ship", IMAGENET_PART, DRAWINGS_PART, PACS_PART} & set(recipe.split):
-        more = read_more(data)
+        more = datasets.read_more(data)
         sketches = first.sketches + more.sketches
         if recipe.further:
-            sketches += read_drawings(data).sketches
+            sketches += datasets.read_drawings(data).sketches
         if PACS_PART in recipe.split:
-            sketches += read_pacs(data)
+            sketches += datasets.read_pacs(data)
         everything = Corpus(sketches, first.photos + more.photos)
-        near = too_near(data, recipe.split)
+        near = datasets.too_near(data, recipe.split)
         wanted -= near
         if DRAWINGS_PART in recipe.split:
-            lines = tuple(p for p in read_line_drawings(data, recipe.split) if p.label not in near)
+            lines = tuple(p for p in datasets.read_line_drawings(data, recipe.split) if p.label not in near)
     chosen = everything.of(wanted)
-    seen, fresh = split_fresh(Corpus(chosen.sketches + lines, chosen.photos))
+    seen, fresh = datasets.split_fresh(Corpus(chosen.sketches + lines, chosen.photos))
     allowed = _allowed(seen, recipe)
     training = allowed.of({p.label for p in allowed.sketches} & {p.label for p in allowed.photos})
-    validation = None if "val" in recipe.split else first.of(read_split(data, "val")).protocol()
+    validation = None if "val" in recipe.split else first.of(datasets.read_split(data, "val")).protocol()
     return TrainingCorpora(training, _further(data, allowed, training, recipe), validation, fresh.sketches)
 
 
@@ -149,8 +126,8 @@ def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
 
 def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
     if recipe.hold_out:
-        corpus = hold_out(corpus)[0]
-    return corpus if recipe.data_set is None else one_data_set(corpus, recipe.data_set)
+        corpus = datasets.hold_out(corpus)[0]
+    return corpus if recipe.data_set is None else datasets.one_data_set(corpus, recipe.data_set)
 
 
 def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Corpus:
@@ -159,7 +136,7 @@ def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> C
     trained = set(training.labels)
     photos = tuple(p for p in allowed.photos if p.label not in trained)
     if IMAGENET_PART in recipe.split:
-        photos += split_fresh(read_imagenet(data))[0].photos
+        photos += datasets.split_fresh(datasets.read_imagenet(data))[0].photos
     return Corpus(tuple(p for p in allowed.sketches if p.label not in trained), photos)
 
 
@@ -194,7 +171,7 @@ def training_set(corpus: Corpus, further: Corpus | None = None) -> TrainingSet:
         photos=prepared_pixels(photos, "photo", preprocessing),
         sketch_rows=rows[0],
         photo_rows=rows[1],
-        drawn_from=torch.cat([torch.from_numpy(drawn_from(corpus)), torch.full((len(further.sketches),), -1)]),
+        drawn_from=torch.cat([torch.from_numpy(datasets.drawn_from(corpus)), torch.full((len(further.sketches),), -1)]),
         sources=torch.from_numpy(np.unique([sketch.source for sketch in sketches], return_inverse=True)[1]),
         further_rows=tuple(len(corpus.sketches) + torch.tensor(found) for found in beside.values()),
         classes=classes,
@@ -229,7 +206,7 @@ def prepared_pixels(pictures: Sequence[Picture], modality: Modality, preprocessi
     shape = (len(pictures), 1 if modality == "sketch" else 3, preprocessing.image_size, preprocessing.image_size)
     if not pictures:
         return torch.empty(shape, dtype=torch.uint8)
-    cache = cache_folder() / "pixels"
+    cache = datasets.cache_folder() / "pixels"
     key = pictures_key(pictures, preprocessing)
     target = cache / f"{modality}-{shape[1]}-{preprocessing.image_size}-{key[:16]}.npy"
     if not target.exists():

@@ -17,9 +17,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,7 +37,6 @@ from model.papers.trainings import TRAININGS
 
 TABLES = RECIPES / "tables"
 PHOTO_SIDE = Path(weights.__file__).with_name("photo-side.safetensors")
-Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +85,7 @@ def read_table(name: str) -> PaperTable:
     known = sorted(path.stem for path in TABLES.glob("*.toml"))
     if name not in known:
         raise ModelError(f"there is no table {name}; name one of {', '.join(known)}")
-    return _typed(PaperTable, tomllib.loads((TABLES / f"{name}.toml").read_text(encoding="utf-8")))
-
-
-def _typed(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
-    return TypeAdapter(kind).validate_json(json.dumps(values), strict=True)
+    return TypeAdapter(PaperTable).validate_python(tomllib.loads((TABLES / f"{name}.toml").read_text("utf-8")))
 
 
 @dataclass(frozen=True)
@@ -164,7 +158,9 @@ class TableRun:
         backbone = self.backbone or str(data_folder() / "data" / row.backbone)
         backbone = str(PHOTO_SIDE) if row.backbone == "photo-side" else backbone
         start = file_sha256(Path(backbone)) if Path(backbone).is_file() else backbone
-        folder = self.folder / _key(recipe, start, self._files, self.words)
+        root = self.data or data_folder() / "data"
+        files = sorted((str(path.relative_to(root)), path.stat().st_size) for path in root.rglob("*.*"))
+        folder = self.folder / _key(recipe, start, files, self.words)
         diverged, checkpoint = folder / "diverged", folder / "final.safetensors"
         if not diverged.exists() and not checkpoint.exists():
             if (folder / "state.safetensors").exists() and not self.resume:
@@ -182,14 +178,9 @@ class TableRun:
         figures = json.loads(read_metadata(checkpoint)["validation"])
         return folder, max(float(value) for name, value in figures.items() if name in ("rn", "ret", "fused"))
 
-    @cached_property
-    def _files(self) -> list[tuple[str, int]]:
-        root = self.data or data_folder() / "data"
-        return sorted((str(path.relative_to(root)), path.stat().st_size) for path in root.rglob("*") if path.is_file())
-
     def _measured(self, table: PaperTable, row: Row, folder: Path) -> dict[str, Any]:
         """Measures a trained network once, and keeps what was found beside it."""
-        where = _typed(Measure, merged(table.measure, row.measure))
+        where = TypeAdapter(Measure).validate_python(merged(table.measure, row.measure))
         named = repr(replace(where, clusters=0, nprobe=1))
         kept = folder / f"figures-{_key(where, row.method, table.columns, table.costs)}.json"
         if not kept.exists():

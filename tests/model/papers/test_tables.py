@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,7 +14,8 @@ from safetensors.torch import save_file
 
 from model.commands import main
 from model.papers import tables
-from model.papers.recipe import merged, read_within_budget
+from model.papers.recipe import ZseRecipe, merged, read_within_budget
+from model.papers.runs import Run
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
 from tests.pictures import SHAPES
 
@@ -109,14 +112,24 @@ def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhausti
     assert opened["costs"]["distance from centroids"] < exhaustive["costs"]["distance from centroids"]
 
 
-def test_a_stopped_training_goes_on_if_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(folder) == 0
+def test_a_training_that_was_interrupted_goes_on_if_asked(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only = ("--row", "trained")
+    assert run(folder, *only, "--runs", folder / "whole") == 0
     whole = capsys.readouterr().out
-    (checkpoint, *_) = sorted((folder / "runs").rglob("final.safetensors"))
-    checkpoint.unlink()  # as after a kill before the last file
-    assert run(folder) == 2
-    assert f"the training in {checkpoint.parent} was stopped; --resume continues it" in capsys.readouterr().err
-    assert run(folder, "--resume") == 0
+    training = tables.TRAININGS[ZseRecipe]
+
+    def interrupted(recipe: ZseRecipe, options: Run) -> None:
+        training(recipe, dataclasses.replace(options, until=2))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "TRAININGS", {ZseRecipe: interrupted})
+        assert run(folder, *only) == 130
+    assert run(folder, *only) == 2
+    assert re.search(r"the training in \S+ was stopped; --resume continues it", capsys.readouterr().err)
+    assert run(folder, *only, "--resume") == 0
     assert capsys.readouterr().out == whole
 
 
