@@ -24,8 +24,6 @@ from model.errors import ModelError
 from model.images import IMAGE_SUFFIXES
 
 DATA_VARIABLE = "SKETCH_SEARCH_DATA"
-# The sets whose photos are 84 and 64 pixels wide: good enough for training, too small for evaluation.
-THUMBNAIL_SETS = frozenset({"miniimagenet", "tinyimagenet"})
 # Sets without labels.
 UNLABELLED_SETS = frozenset({"realphotos"})
 # Archives of data/more laid out as those of data are: <set>/{sketch,photo}/<class>/*.
@@ -66,7 +64,7 @@ class Corpus:
         )
 
     def protocol(self) -> Corpus:
-        """Chooses the first ten sketches by file name of each class and source, and the photos without thumbnails."""
+        """Chooses the first ten sketches by file name of each class and source, and all photos."""
         queries: list[Picture] = []
         taken: dict[tuple[str, str], int] = {}
         for picture in self.sketches:
@@ -74,11 +72,7 @@ class Corpus:
             taken[key] = taken.get(key, 0) + 1
             if taken[key] <= QUERIES_PER_CLASS:
                 queries.append(picture)
-        return Corpus(tuple(queries), self.without_thumbnails().photos)
-
-    def without_thumbnails(self) -> Corpus:
-        """Returns the sketches, and the photos that are large enough to judge by."""
-        return Corpus(self.sketches, tuple(p for p in self.photos if p.source not in THUMBNAIL_SETS))
+        return Corpus(tuple(queries), self.photos)
 
 
 def read_class_folders(folder: Path, source: str = "") -> Corpus:

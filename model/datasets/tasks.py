@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.datasets.corpus import (
-    THUMBNAIL_SETS,
     WITHOUT_NAMESAKE,
     Corpus,
     Picture,
@@ -132,7 +131,7 @@ def _read_optional(protocol: Protocol, split: str, trained_on: str | None) -> Ta
         corpus, sentence = of_standard_split(everything, split, "unseen")
         about.append(sentence)
     if protocol == "fine-grained":
-        return Task(fine_grained(Corpus(corpus.sketches, corpus.protocol().photos)), protocol, about=tuple(about))
+        return Task(fine_grained(Corpus(corpus.sketches, corpus.photos)), protocol, about=tuple(about))
     if split == "unseen":
         groups = {SUBSET: frozenset(WITHOUT_NAMESAKE)}
         about.append(f"{SUBSET} in ImageNet-1k: {', '.join(WITHOUT_NAMESAKE)}")
@@ -195,7 +194,7 @@ def _fresh_pairs(trained_on: str) -> Task:
     trained = data.of(classes_of(folder, trained_on.split("+"), data))
     queries = split_fresh(trained)[1].sketches
     about = (f"fresh sketches of {trained_on}; most photos of the gallery are no fresh ones",)
-    return Task(fine_grained(Corpus(queries, trained.protocol().photos)), "fine-grained", about=about)
+    return Task(fine_grained(Corpus(queries, trained.photos)), "fine-grained", about=about)
 
 
 def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -> Task:
@@ -218,7 +217,7 @@ def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -
     split = split or "val"
     trained_on = trained_on or ("train" if (protocol, split) == ("everything", "val") else _ALL_TRAINED)
     trained = classes_of(folder, trained_on.split("+"), first)
-    fresh = split_fresh(data.of(trained))[1].without_thumbnails()
+    fresh = split_fresh(data.of(trained))[1]
     if protocol == "fresh":
         return Task(answerable(fresh), protocol)
     unseen = set(read_split(folder, split))
@@ -241,12 +240,11 @@ def _grouped(task: Task, wanted: Mapping[str, Collection[str]]) -> Task:
 def hold_out(corpus: Corpus) -> tuple[Corpus, tuple[Picture, ...]]:
     """Splits off a fifth of the photos of each class, by class and file name alone: the corpus without them, and them.
 
-    None is chosen from sets of thumbnails, but what is held out is removed from every set that has it.
+    What is held out is removed from every set that has it.
     """
     names: dict[str, set[str]] = {}
     for picture in corpus.photos:
-        if picture.source not in THUMBNAIL_SETS:
-            names.setdefault(picture.label, set()).add(picture.path.stem.lower())
+        names.setdefault(picture.label, set()).add(picture.path.stem.lower())
 
     def order(label: str, name: str) -> bytes:
         return hashlib.sha256(f"{label}/{name}".encode()).digest()
@@ -256,9 +254,9 @@ def hold_out(corpus: Corpus) -> tuple[Corpus, tuple[Picture, ...]]:
         for label, all_names in names.items()
         for name in sorted(all_names, key=lambda name: order(label, name))[: round(HELD_OUT * len(all_names))]
     }
-    kept = tuple(p for p in corpus.photos if (p.label, p.path.stem.lower()) not in held)
-    out = tuple(p for p in corpus.photos if (p.label, p.path.stem.lower()) in held and p.source not in THUMBNAIL_SETS)
-    return Corpus(corpus.sketches, kept), out
+    out = tuple(p for p in corpus.photos if (p.label, p.path.stem.lower()) in held)
+    held_out = set(out)
+    return Corpus(corpus.sketches, tuple(p for p in corpus.photos if p not in held_out)), out
 
 
 def generalised(corpus: Corpus, seen: Collection[str], unseen: Collection[str]) -> Corpus:
@@ -336,7 +334,7 @@ def of_standard_split(corpus: Corpus, name: str, part: Literal["seen", "unseen"]
     Classes without sketches or photos are left out; the sentence says which. Raises ModelError if none is left.
     """
     names = standard_split(name)[part == "unseen"]
-    chosen = classes_named(corpus, names).without_thumbnails()
+    chosen = classes_named(corpus, names)
     source = name.partition("_")[0]
     sketches = tuple(sketch for sketch in chosen.sketches if sketch.source == source)
     found = Corpus(sketches, chosen.photos).of({p.label for p in sketches} & {p.label for p in chosen.photos})

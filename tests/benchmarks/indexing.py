@@ -25,7 +25,7 @@ from torch import nn
 
 from indexer import Request, build
 from indexer.building.request import DEFAULT_BATCH
-from model.datasets.corpus import DATA_VARIABLE, THUMBNAIL_SETS, data_folder, read_data
+from model.datasets.corpus import DATA_VARIABLE, data_folder, read_data
 from model.engine import Floats, Modality, Tokens
 from model.images.files import open_image
 from model.images.preprocess import Preprocessing
@@ -100,7 +100,7 @@ def gather(folder: Path, count: int) -> bool:
     if not os.environ.get(DATA_VARIABLE):
         draw_gallery(folder, count)
         return False
-    photos = [photo for photo in read_data(data_folder()).photos if photo.source not in THUMBNAIL_SETS]
+    photos = read_data(data_folder()).photos
     folder.mkdir(parents=True)
     for number, photo in enumerate(random.Random(SEED).sample(photos, count)):
         shutil.copyfile(photo.path, folder / f"{number:05}{photo.path.suffix.lower()}")

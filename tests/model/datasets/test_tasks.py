@@ -64,17 +64,6 @@ def test_a_fifth_of_each_class_is_held_out_of_training() -> None:
     assert set(kept.photos) | set(held) == set(corpus.photos)
 
 
-def test_thumbnails_are_not_held_out_but_a_held_photo_leaves_with_its_thumbnail() -> None:
-    large, small = photos("sketchy", "ant", 10), photos("tinyimagenet", "ant", 40)
-    held = hold_out(Corpus((), large + small))[1]
-    assert len(held) == 2
-    twin = pictures("photo", "tinyimagenet", "ant", held[0].path.name)
-    kept, again = hold_out(Corpus((), large + small + twin))
-    assert again == held
-    assert not set(twin) & set(kept.photos)
-    assert set(small) <= set(kept.photos)
-
-
 def test_the_generalised_gallery_has_unseen_photos_and_the_held_out_ones() -> None:
     corpus = Corpus(
         pictures("sketch", "sketchy", "ant", "a-1.png") + pictures("sketch", "sketchy", "bee", "b-1.png"),
