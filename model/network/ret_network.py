@@ -23,13 +23,8 @@ class Prior(nn.Module):
 
     def __init__(self, prototypes: int, width: int) -> None:
         super().__init__()
-        self.prototypes: torch.Tensor
-        self.level: torch.Tensor
-        self.ret_weight: torch.Tensor
-        self.relation_weight: torch.Tensor
-        self.register_buffer("prototypes", torch.zeros(prototypes, width))
-        for name in ("level", "ret_weight", "relation_weight"):
-            self.register_buffer(name, torch.zeros(()))
+        self.prototypes = nn.Buffer(torch.zeros(prototypes, width))
+        self.level, self.ret_weight, self.relation_weight = (nn.Buffer(torch.zeros(())) for _ in range(3))
 
     def known(self) -> engine.Prior:
         return engine.Prior.of(_arrays(self))
@@ -41,25 +36,13 @@ class Vocabulary(nn.Module):
     def __init__(self, words: int, width: int, drawn: Sequence[int] = (), guess_width: int | None = None) -> None:
         super().__init__()
         self.drawn = tuple(drawn)
-        self.directions: torch.Tensor
-        self.biases: torch.Tensor
-        self.guess_scale: torch.Tensor
-        self.guess_none: torch.Tensor
-        self.register_buffer("directions", torch.zeros(words, width))
-        self.register_buffer("biases", torch.zeros(words))
+        self.directions, self.biases = nn.Buffer(torch.zeros(words, width)), nn.Buffer(torch.zeros(words))
         if self.drawn:
-            self.sketch_directions: torch.Tensor
-            self.sketch_biases: torch.Tensor
-            self.places: torch.Tensor
-            self.ret_gain: torch.Tensor
-            self.relation_gain: torch.Tensor
-            self.register_buffer("sketch_directions", torch.zeros(len(self.drawn), guess_width or width))
-            self.register_buffer("sketch_biases", torch.zeros(len(self.drawn)))
-            self.register_buffer("places", torch.zeros(len(self.drawn), width))
-            self.register_buffer("ret_gain", torch.zeros(()))
-            self.register_buffer("relation_gain", torch.zeros(()))
-        self.register_buffer("guess_scale", torch.ones(()))
-        self.register_buffer("guess_none", torch.zeros(()))
+            self.sketch_directions = nn.Buffer(torch.zeros(len(self.drawn), guess_width or width))
+            self.sketch_biases = nn.Buffer(torch.zeros(len(self.drawn)))
+            self.places = nn.Buffer(torch.zeros(len(self.drawn), width))
+            self.ret_gain, self.relation_gain = nn.Buffer(torch.zeros(())), nn.Buffer(torch.zeros(()))
+        self.guess_scale, self.guess_none = nn.Buffer(torch.ones(())), nn.Buffer(torch.zeros(()))
 
     def known(self) -> engine.Vocabulary:
         return engine.Vocabulary.of(_arrays(self), self.drawn)

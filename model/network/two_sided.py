@@ -98,20 +98,13 @@ class FrozenVit(nn.Module):
         depth, width, hidden = layout.depth, layout.width, layout.mlp_width
         self.heads, self.patch_size, self.norm_eps = layout.heads, layout.patch_size, layout.norm_eps
         self.quick_gelu = layout.quick_gelu
-        self.patch_kernel: torch.Tensor
-        self.class_token: torch.Tensor
-        self.position: torch.Tensor
-        self.qkv: torch.Tensor
-        self.proj: torch.Tensor
-        self.fc1: torch.Tensor
-        self.fc2: torch.Tensor
-        self.register_buffer("patch_kernel", torch.zeros(width, 3, layout.patch_size, layout.patch_size))
-        self.register_buffer("class_token", torch.zeros(width))
-        self.register_buffer("position", torch.zeros(1 + (image_size // layout.patch_size) ** 2, width))
-        self.register_buffer("qkv", torch.zeros(depth, 3 * width, width))
-        self.register_buffer("proj", torch.zeros(depth, width, width))
-        self.register_buffer("fc1", torch.zeros(depth, hidden, width))
-        self.register_buffer("fc2", torch.zeros(depth, width, hidden))
+        self.patch_kernel = nn.Buffer(torch.zeros(width, 3, layout.patch_size, layout.patch_size))
+        self.class_token = nn.Buffer(torch.zeros(width))
+        self.position = nn.Buffer(torch.zeros(1 + (image_size // layout.patch_size) ** 2, width))
+        self.qkv = nn.Buffer(torch.zeros(depth, 3 * width, width))
+        self.proj = nn.Buffer(torch.zeros(depth, width, width))
+        self.fc1 = nn.Buffer(torch.zeros(depth, hidden, width))
+        self.fc2 = nn.Buffer(torch.zeros(depth, width, hidden))
         self.pre_norm: torch.Tensor | None
         self.register_buffer("pre_norm", torch.zeros(2, width) if layout.clip else None)
 
@@ -255,8 +248,7 @@ class TwoSidedEncoder(nn.Module):
         self.photo_side = PhotoSide(config)
         self.tuning = Tuning(main_layout(config))
         self.head = SketchHead(config)
-        self.position: torch.Tensor
-        self.register_buffer("position", torch.zeros(1 + config.sketch_grid**2, config.encoder_width))
+        self.position = nn.Buffer(torch.zeros(1 + config.sketch_grid**2, config.encoder_width))
 
     def forward(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens (b, 1 + kept, d) float32; ``trace`` records the pass.
