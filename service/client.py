@@ -186,8 +186,7 @@ class Client:
                         raise _broken(
                             response,
                             "too_large",
-                            f"answers with more than {self._max_bytes} bytes; if that "
-                            "is as it should be, raise max_bytes",
+                            f"answers with more than {self._max_bytes} bytes; if that is expected, raise max_bytes",
                         )
         except httpx.TransportError as error:
             raise ConnectionError(f"no server answers at {self._http.base_url}: {printable(str(error))}") from error

@@ -80,7 +80,7 @@ class Uploads:
         except TimeoutError:
             if upload.gave_way:
                 raise QueueFull(RETRY_SECONDS) from None
-            raise BrokenUpload(f"The sketch was not here after {self._patience:g} s; send a smaller one.") from None
+            raise BrokenUpload(f"The sketch did not arrive within {self._patience:g} s; send a smaller one.") from None
         finally:
             self._arriving.pop(upload, None)
             self.held -= upload.held
@@ -129,7 +129,7 @@ class Form:
         """Raises BrokenUpload if this content type, of a form, names no boundary."""
         boundary = _parameters(content_type).get(b"boundary", b"")
         if not 0 < len(boundary) <= MAX_BOUNDARY:
-            raise BrokenUpload("The form has no boundary that could be its parts'.")
+            raise BrokenUpload("The form has no valid boundary.")
         self._parser = MultipartParser(
             boundary,
             {
@@ -188,7 +188,7 @@ class Form:
         given = _parameters(self._disposition)
         name = given.get(b"name", b"")
         if name != b"file":
-            raise BadUpload(f"The form has a part {name.decode(errors='replace')[:64]!r} that is not taken; {_ALONE}")
+            raise BadUpload(f"The form has an unknown part {name.decode(errors='replace')[:64]!r}; {_ALONE}")
         if b"filename" not in given:
             raise BadUpload(f"The form has no upload in its field 'file'; {_ALONE}")
         if self._parts > 1:

@@ -305,7 +305,7 @@ class Searcher:
             opened *= 4
         if found.complete and found.scored.sum() < len(found.to_score(query)):
             raise NotReady(
-                "The network gives scores that are no numbers: the checkpoint or the index is damaged. Take another "
+                "The network gives scores that are not numbers: the checkpoint or the index is damaged. Use another "
                 "checkpoint, or run `sketch-search index verify`."
             )
         return found

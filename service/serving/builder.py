@@ -143,7 +143,7 @@ def folders_in(folder: str | None) -> FoldersResponse:
 
 def _check_whole(place: Path) -> None:
     if not place.is_absolute():
-        raise BadInvocation(f"{place} is no whole path; write one such as {Path.home() / 'Pictures'}.")
+        raise BadInvocation(f"{place} is not a full path; write one such as {Path.home() / 'Pictures'}.")
 
 
 def _subfolders(place: Path) -> list[str]:

@@ -178,7 +178,7 @@ def check_searches(searcher: Searcher) -> None:
             )
         scores = [hit.score for hit in found.results] + [cluster.score for cluster in found.clusters]
         if not all(map(math.isfinite, scores)):
-            raise _refused(gallery.generation, f"a search by {method} gave a score that is no number")
+            raise _refused(gallery.generation, f"a search by {method} gave a score that is not a number")
 
 
 def _drawing() -> Image.Image:
@@ -190,6 +190,4 @@ def _drawing() -> Image.Image:
 
 
 def _refused(generation: str, problem: str) -> IndexRefused:
-    return IndexRefused(
-        f"generation {generation} did not stand its trial: {problem}; run `sketch-search index verify`."
-    )
+    return IndexRefused(f"generation {generation} failed its trial: {problem}; run `sketch-search index verify`.")

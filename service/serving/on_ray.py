@@ -123,7 +123,7 @@ def answer_of(index: LiveIndex, generation_id: str, question: Callable[..., T], 
         state_of(index)
         shard = index.generation(generation_id)
     if shard is None:
-        raise GenerationGone(f"generation {generation_id} is not there any more")
+        raise GenerationGone(f"generation {generation_id} no longer exists")
     return question(shard, *arguments)
 
 

@@ -92,8 +92,8 @@ def test_a_form_without_a_boundary_that_can_be_used_is_refused(
 @pytest.mark.parametrize("path", ["/search", "/explain?photo=1"])
 def test_a_part_of_a_form_that_would_be_ignored_is_refused(http: httpx.Client, sketch: bytes, path: str) -> None:
     for answer, told in (
-        (http.post(path, files={"file": sketch}, data={"nprobe": "all"}), "a part 'nprobe' that is not taken"),
-        (http.post(path, files={"file": sketch, "mask": sketch}), "a part 'mask' that is not taken"),
+        (http.post(path, files={"file": sketch}, data={"nprobe": "all"}), "an unknown part 'nprobe'"),
+        (http.post(path, files={"file": sketch, "mask": sketch}), "an unknown part 'mask'"),
         (http.post(path, files=[("file", sketch), ("file", sketch)]), "a second field 'file'"),
         (http.post(path, data={"file": "x"}, files={"mask": sketch}), "no upload in its field 'file'"),
     ):

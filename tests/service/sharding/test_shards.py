@@ -117,7 +117,7 @@ def test_a_search_ends_with_the_generation_that_it_began_with(
         seen.append(state_of(index).generation_id)
         before, after = (answer_of(index, generation, summary).photos for generation in seen[-2:])
         assert before == after + 1
-    with pytest.raises(GenerationGone, match="is not there any more"):
+    with pytest.raises(GenerationGone, match="no longer exists"):
         answer_of(index, first, LocalGallery.entries, np.array([0]))
 
 
