@@ -221,17 +221,9 @@ def _black_palette() -> Image.Image:
     return picture
 
 
-def _palette() -> bytes:
-    return encoded(_black_palette(), "PNG", transparency=1)
-
-
 def _animation(kind: str) -> bytes:
     frames = [drawing(shape) for shape in ("circle", "star", "house")]
     return encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100, loop=0)
-
-
-def _see_through_gif() -> bytes:
-    return encoded(_black_palette(), "GIF", transparency=1)
 
 
 def _flipped(data: bytes, at: int, count: int = 1) -> bytes:
@@ -253,10 +245,6 @@ def _strip() -> bytes:
 
 def _tiff(picture: Image.Image, compression: str | None = None, **options: object) -> bytes:
     return encoded(picture, "TIFF", compression=compression, **options)
-
-
-def _floats() -> bytes:
-    return _tiff(Image.fromarray(_grey().astype(np.float32) / 255))
 
 
 def _turned_tiff() -> bytes:
@@ -353,10 +341,6 @@ def _raw() -> bytes:
     return dng(encoded(photo("house"), "JPEG"))
 
 
-def _cmyk_jpeg() -> bytes:
-    return encoded(drawing("house").convert("CMYK"), "JPEG", quality=90)
-
-
 _SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle cx="4" cy="4" r="3"/></svg>'
 _PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 
@@ -410,13 +394,13 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("no suffix", lambda: encoded(drawing("triangle"))),
     OddFile("grey.jpg", lambda: encoded(drawing("house").convert("L"), "JPEG")),
     OddFile("progressive.jpg", lambda: encoded(photo("star"), "JPEG", progressive=True)),
-    OddFile("cmyk.jpg", _cmyk_jpeg),
+    OddFile("cmyk.jpg", lambda: encoded(drawing("house").convert("CMYK"), "JPEG", quality=90)),
     OddFile("broken exif.jpg", _bad_exif),
     OddFile("impossible orientation.jpg", lambda: oriented(drawing("house"), 99)),
     *(OddFile(f"orientation {i}.jpg", partial(_oriented_photo, i)) for i in range(1, 9)),
     OddFile("one bit.png", lambda: encoded(drawing("house").convert("1"))),
     OddFile("palette.png", lambda: encoded(photo("star").quantize(16))),
-    OddFile("transparent palette.png", _palette),
+    OddFile("transparent palette.png", lambda: encoded(_black_palette(), "PNG", transparency=1)),
     OddFile("grey and alpha.png", lambda: encoded(_see_through().convert("LA"))),
     OddFile("alpha.png", lambda: encoded(_see_through())),
     OddFile("transparent value.png", lambda: png(np.where(_grey() > 127, 7, 0).astype(np.uint8), transparent=b"\0\7")),
@@ -424,7 +408,7 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("16 bits colour.png", lambda: png(np.repeat(_deep()[:, :, None], 3, axis=2))),
     OddFile("moving.png", lambda: _animation("PNG")),
     OddFile("moving.gif", lambda: _animation("GIF")),
-    OddFile("transparent.gif", _see_through_gif),
+    OddFile("transparent.gif", lambda: encoded(_black_palette(), "GIF", transparency=1)),
     OddFile("lossy.webp", lambda: encoded(drawing("circle"), "WEBP", quality=60)),
     OddFile("alpha.webp", lambda: encoded(_see_through(), "WEBP", lossless=True)),
     OddFile("moving.webp", lambda: _animation("WEBP")),
@@ -432,7 +416,7 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("16 bits.tif", lambda: _tiff(Image.fromarray(_deep()))),
     OddFile("12 bits in 16.tif", lambda: _tiff(Image.fromarray((_deep() // 16).astype(np.uint16)))),
     OddFile("16 bits big-endian.tif", lambda: _tiff(Image.fromarray(_deep().astype(">u2")))),
-    OddFile("floats.tif", _floats),
+    OddFile("floats.tif", lambda: _tiff(Image.fromarray(_grey().astype(np.float32) / 255))),
     OddFile("cmyk.tif", lambda: _tiff(drawing("house").convert("CMYK"))),
     OddFile("lab.tif", lambda: _tiff(_lab())),
     OddFile("lzw.tiff", lambda: _tiff(drawing("house"), "tiff_lzw")),

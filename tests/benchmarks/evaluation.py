@@ -22,13 +22,13 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from model.datasets import Picture, read_class_folders, read_protocol
 from service.client import Client
 from service.errors import BadSearch
 from service.schemas import Group, Photo, SearchQuery, SearchResponse
-from tests.benchmarks.lists import list_metrics
 
 WARM_UP = 3
 # Results over which average precision and recall are taken where somebody clicks.
@@ -132,6 +132,11 @@ class Gallery:
     relevant: Counter[str]
     sketches: tuple[Picture, ...]
 
+    def figures(self, picture: Picture, answer: SearchResponse, k: int) -> dict[str, float]:
+        """Returns the figures of the first k results for a sketch."""
+        hits = [picture.label in labels_of(result) for result in answer.results]
+        return list_figures(hits, self.relevant[picture.label], k)
+
 
 def gallery_of(client: Client, sketches: Sequence[Picture]) -> Gallery:
     """Asks a server for its gallery, and keeps the sketches that it can answer.
@@ -199,7 +204,7 @@ def evaluate_server(
             truth = {result.id for result in timed["all"][0].results}
             for nprobe, (answer, milliseconds) in timed.items():
                 shared = len(truth & {result.id for result in answer.results}) / max(1, len(truth))
-                row = _figures(picture, answer, gallery, k)
+                row = gallery.figures(picture, answer, k)
                 rows[nprobe].append({**row, "agreement": shared, "pairs": answer.pairs_scored, "ms": milliseconds})
         searches[method] = {"default" if nprobe is None else str(nprobe): _means(rows[nprobe]) for nprobe in wanted}
     return Evaluation(len(gallery.sketches), gallery.photos, gallery.clusters, k, searches)
@@ -211,15 +216,21 @@ def _timed(client: Client, sketch: bytes, query: SearchQuery) -> tuple[SearchRes
     return answer, (time.perf_counter() - start) * 1000
 
 
-def _figures(picture: Picture, answer: SearchResponse, gallery: Gallery, k: int) -> dict[str, float]:
-    hits = [picture.label in labels_of(result) for result in answer.results]
-    found = list_metrics(hits, gallery.relevant[picture.label], k)
-    return {
-        "map": found.average_precision,
-        "map_of_found": found.average_precision_of_found,
-        "precision": found.precision,
-        "recall": found.recall,
-    }
+def list_figures(hits: ArrayLike, relevant: int, k: int) -> dict[str, float]:
+    """Returns map, map_of_found, precision and recall of a search's first k results, as ``evaluate_server`` has them.
+
+    Average precision is interpolated as in `model.metrics.query_metrics`. hits: (n,) bool by rank. relevant: how many
+    photos of the gallery are right. Raises ValueError where there are more hits than that, or k is below 1.
+    """
+    first = np.asarray(hits, dtype=np.bool_)[:k]
+    found = int(first.sum())
+    if k < 1 or found > relevant:
+        raise ValueError(f"{found} of {relevant} relevant photos among the first {k}: counts do not fit")
+    precision = first.cumsum() / np.arange(1, len(first) + 1)
+    # The highest precision at each rank or beyond it.
+    area = float((np.maximum.accumulate(precision[::-1])[::-1] * first).sum())
+    averaged = {"map": area / max(1, min(k, relevant)), "map_of_found": area / max(1, found)}
+    return averaged | {"precision": found / k, "recall": found / max(1, relevant)}
 
 
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -288,7 +299,7 @@ def _rounds(
         asked = SearchQuery(like=tuple(person.like), unlike=tuple(person.unlike), method=by)
         kinds = client.search(data, asked.model_copy(update={"view": "groups", "k": k})).groups or ()
         photos = client.search(data, asked.model_copy(update={"k": min(DEEP, gallery.relevant.total())}))
-        deep, first = (_figures(sketch, photos, gallery, count) for count in (DEEP, k))
+        deep, first = (gallery.figures(sketch, photos, count) for count in (DEEP, k))
         rows.append(
             {
                 "right_kind": float(any(person.is_right(kind.best) for kind in kinds)),

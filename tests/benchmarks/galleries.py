@@ -55,10 +55,16 @@ def prepare(place: Path, matcher: Matcher, drawn: int | None, per_class: Mapping
         corpus = read_data(data_folder())
         build(place, Request(sorted({photo.path.parents[1] for photo in corpus.photos}), embedder="ret"), matcher)
         return _sketches(corpus, per_class)
-    folder = place.with_name(f"{place.name}-photos")
-    draw_gallery(folder, drawn or 500)
-    build(place, Request([folder], embedder="ret"), matcher)
+    drawn_index(place, drawn or 500, matcher)
     return [Query(name, name, False, draw_sketch(name)) for name in SKETCHED]
+
+
+def drawn_index(place: Path, count: int, matcher: Matcher) -> Path:
+    """Builds or updates an index of ``count`` drawn pictures, which lie beside it; returns ``place``."""
+    folder = place.with_name(f"{place.name}-photos")
+    draw_gallery(folder, count)
+    build(place, Request([folder], embedder="ret"), matcher)
+    return place
 
 
 def draw_gallery(folder: Path, count: int) -> None:

@@ -18,7 +18,6 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
-from indexer import Request, build
 from model import Matcher, Tokens, load
 from model.images import open_image
 from model.ranking import SHORTLIST
@@ -28,7 +27,7 @@ from service.serving.live_index import LiveIndex
 from service.serving.on_ray import answer_of, state_of
 from service.sharding import Pending, Shards, ShardUnavailable, State
 from tests.benchmarks.command import Command, by_matcher
-from tests.benchmarks.galleries import draw_gallery
+from tests.benchmarks.galleries import drawn_index
 from tests.benchmarks.large import sketches
 from tests.benchmarks.large_index import write_large_shards
 from tests.benchmarks.results import Row
@@ -168,11 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan, matcher = QUICK if options.quick else WHOLE, command.load()
     with tempfile.TemporaryDirectory(prefix="ingress-") as name:
         folder = Path(name)
-        source = options.source
-        if source is None:
-            source = folder / "source"
-            draw_gallery(folder / "photos", DRAWN)
-            build(source, Request([folder / "photos"], embedder="ret"), matcher)
+        source = options.source or drawn_index(folder / "source", DRAWN, matcher)
         places = [folder / f"shard-{number:04}" for number in range(plan.shards)]
         write_large_shards(places, source, plan.shards * plan.photos)
         result = command.result("Ingress", by_matcher(matcher))

@@ -6,6 +6,7 @@ opened and searched in a process of its own, which says how much memory it has t
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,9 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel
 
-from indexer import Request, build, open_index
+from indexer import open_index
 from indexer.samples import SKETCHED, draw_sketch
 from model import Matcher, Tokens, load
 from model.datasets.corpus import DATA_VARIABLE, data_folder, read_data
@@ -29,7 +29,7 @@ from service.gallery import best_first
 from service.schemas import SearchQuery
 from service.search.plan import RERANK
 from tests.benchmarks.command import Command, by_matcher
-from tests.benchmarks.galleries import draw_gallery, prepare
+from tests.benchmarks.galleries import drawn_index, prepare
 from tests.benchmarks.large_index import write_large_index
 from tests.benchmarks.results import Row
 from tests.searching import Searcher
@@ -44,20 +44,6 @@ STAGES = {"a query": "total", "encode": "encode", "choose": "clusters", "score":
 FILTER = SearchQuery.model_validate({"folder": ("007", "011"), "after": "1972-01-01"})
 FILTERED = 10
 _BLOCK = 1 << 14
-
-
-class Asked(BaseModel):
-    """The order for a measurement: an index, a checkpoint, and the sketches to search with."""
-
-    place: Path
-    weights: Path
-    sketches: list[Path]
-
-
-class Measured(BaseModel):
-    """The output of a process that measured a gallery."""
-
-    row: Row
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for size in options.sizes or (QUICK_SIZES if options.quick else SIZES):
         place = options.output / f"large-{size}-{matcher.checkpoint_sha256[:8]}"
         write_large_index(place, source, size)
-        result.rows.append(in_own_process(Asked(place=place, weights=command.weights(), sketches=queries)))
+        result.rows.append(in_own_process(place, command.weights(), queries))
         command.save(result, finished=False)
         shutil.rmtree(place)
     command.save(result)
@@ -91,9 +77,7 @@ def source_of(options: Namespace, matcher: Matcher) -> Path:
         prepare(place, matcher, None)
         return place
     place = options.output / f"drawn-large-{matcher.checkpoint_sha256[:8]}"
-    draw_gallery(place.with_name(f"{place.name}-photos"), DRAWN_QUICKLY if options.quick else DRAWN)
-    build(place, Request([place.with_name(f"{place.name}-photos")], embedder="ret"), matcher)
-    return place
+    return drawn_index(place, DRAWN_QUICKLY if options.quick else DRAWN, matcher)
 
 
 def sketches(count: int, folder: Path) -> list[Path]:
@@ -107,27 +91,28 @@ def sketches(count: int, folder: Path) -> list[Path]:
     return files
 
 
-def in_own_process(asked: Asked) -> Row:
+def in_own_process(place: Path, weights: Path, sketches: Sequence[Path]) -> Row:
     """Runs ``measure`` in a new process, whose memory holds nothing of what this one has done, and returns its row."""
-    command = [sys.executable, "-m", "tests.benchmarks.large", "measure", asked.model_dump_json()]
+    command = [sys.executable, "-m", "tests.benchmarks.large", "measure", *map(str, (place, weights, *sketches))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{asked.place} could not be measured:\n{done.stderr}")
-    return Measured.model_validate_json(done.stdout.splitlines()[-1]).row
+        raise RuntimeError(f"{place} could not be measured:\n{done.stderr}")
+    row: Row = json.loads(done.stdout.splitlines()[-1])
+    return row
 
 
-def measure(asked: Asked) -> Row:
+def measure(place: Path, weights: Path, sketches: Sequence[Path]) -> Row:
     """Open and search one gallery.
 
     The row has medians of a query and its stages, and the 95th percentile of a query. Memory is what the process has
     more than with the network alone; "own" is what it has in all, without pages of files, which the system may drop.
     """
-    matcher = load(asked.weights, variants=MAX_VARIANTS)
-    drawn = [open_image(path) for path in asked.sketches]
+    matcher = load(weights, variants=MAX_VARIANTS)
+    drawn = [open_image(path) for path in sketches]
     matcher.encode(matcher.prepare(drawn[0], "sketch")[None], "sketch")
     before, _ = resident()
     start = time.perf_counter()
-    with open_index(asked.place, matcher) as index:
+    with open_index(place, matcher) as index:
         searcher = Searcher(index, matcher)
         opened_in = time.perf_counter() - start
         opened, _ = resident()
@@ -179,6 +164,7 @@ def share_found(searcher: Searcher, drawn: Sequence[Image.Image]) -> float:
 
 if __name__ == "__main__":
     if sys.argv[1] == "measure":
-        print(Measured(row=measure(Asked.model_validate_json(sys.argv[2]))).model_dump_json())
+        place, weights, *files = map(Path, sys.argv[2:])
+        print(json.dumps(measure(place, weights, files)))
     else:
         sys.exit(main())

@@ -24,7 +24,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import httpx
 import numpy as np
 
-from indexer import Request, build
 from model import Matcher
 from service.gallery import LocalGallery
 from service.schemas import SearchQuery
@@ -32,7 +31,7 @@ from service.settings import Settings
 from service.sharding import Pending
 from service.sharding.gallery import packed_nearest
 from tests.benchmarks.command import Command, by_server
-from tests.benchmarks.galleries import draw_gallery
+from tests.benchmarks.galleries import drawn_index
 from tests.benchmarks.large import sketches
 from tests.benchmarks.large_index import write_large_shards
 from tests.benchmarks.results import Row
@@ -216,11 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_environment()
     with tempfile.TemporaryDirectory(prefix="sharded-") as name:
         folder = Path(name)
-        source = options.source
-        if source is None:
-            source = folder / "source"
-            draw_gallery(folder / "photos", DRAWN // 10 if options.quick else DRAWN)
-            build(source, Request([folder / "photos"], embedder="ret"), command.load())
+        count = DRAWN // 10 if options.quick else DRAWN
+        source = options.source or drawn_index(folder / "source", count, command.load())
         measure(command, folder, source, options.shards or (QUICK_SHARDS if options.quick else SHARDS))
     return 0
 

@@ -27,8 +27,8 @@ from service.schemas import SearchQuery, SearchResponse
 from service.search import Defaults
 from service.search.plan import RERANK
 from tests.benchmarks.command import Command, by_matcher
+from tests.benchmarks.evaluation import list_figures
 from tests.benchmarks.galleries import PER_CLASS, Query, prepare
-from tests.benchmarks.lists import list_metrics
 from tests.benchmarks.results import Row
 from tests.searching import Searcher
 
@@ -146,7 +146,7 @@ def rows(queries: str, found: Sequence[Found]) -> list[Row]:
 
 def _judged(query: Query, way: str, outcome: SearchResponse, label_of: dict[int, str], relevant: int) -> Found:
     hits = [label_of[hit.id] == query.label for hit in outcome.results]
-    figures = list_metrics(hits, relevant, K)
+    figures = list_figures(hits, relevant, K)
     least = max(1, min(K, relevant))
     timings = outcome.timings_ms
     return Found(
@@ -156,7 +156,7 @@ def _judged(query: Query, way: str, outcome: SearchResponse, label_of: dict[int,
         way=way,
         pairs=outcome.pairs_scored,
         milliseconds=timings.clusters + timings.photos + timings.diffusion,
-        map_100=figures.average_precision,
+        map_100=figures["map"],
         precision_100=sum(hits[:least]) / least,
         top=[hit.id for hit in outcome.results[:TOP]],
     )

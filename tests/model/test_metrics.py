@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 from numpy.typing import NDArray
 
 from model.metrics import FIGURES, category_metrics, query_metrics, target_ranks
-from tests.benchmarks.lists import ListMetrics, list_metrics
 from tests.requirements import needs_shared_data
 from tests.shared_data import golden
 
@@ -39,18 +37,6 @@ def slowly(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> list[fl
             first = min(top, total)
             sums[figure] += sum(ranking[:first]) / first
     return [value / counted for value in sums]
-
-
-def test_a_perfect_ranking_has_every_figure_at_one() -> None:
-    relevant = np.arange(300)[None] < np.array([[1], [150], [250]])
-    assert category_metrics(-np.arange(900.0).reshape(3, 300), relevant) == dict.fromkeys(FIGURES, 1.0)
-
-
-def test_average_precision_is_the_area_under_the_interpolated_curve() -> None:
-    # Precision at the three hits is 1/2, 2/3 and 3/6; made monotone from the right 2/3, 2/3 and 1/2.
-    metrics = category_metrics([[6, 5, 4, 3, 2, 1]], [[0, 1, 1, 0, 0, 1]])
-    assert metrics["map_all"] == pytest.approx((2 / 3 + 2 / 3 + 1 / 2) / 3)
-    assert metrics["precision_100"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(("queries", "gallery", "classes"), [(1, 1, 1), (7, 90, 3), (5, 450, 2), (6, 700, 40)])
@@ -112,17 +98,6 @@ def test_targets_that_have_no_rank_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=reason):
         target_ranks(scores, np.array(targets), None if among is None else np.array(among))
-
-
-def test_a_searchs_list_is_judged_by_its_hits_and_by_what_the_gallery_has() -> None:
-    listed = list_metrics([True, False, True, False, True], relevant=8, k=4)
-    area = 1 + 2 / 3
-    assert dataclasses.astuple(listed) == pytest.approx((area / 4, area / 2, 2 / 4, 2 / 8))
-    # A later hit may lift the precision of an earlier one.
-    assert list_metrics([False, True, True], relevant=2, k=3).average_precision == pytest.approx(2 / 3)
-    assert list_metrics([], relevant=3, k=5) == ListMetrics(0, 0, 0, 0)
-    with pytest.raises(ValueError, match="counts do not fit"):
-        list_metrics([True, True], relevant=1, k=2)
 
 
 @needs_shared_data

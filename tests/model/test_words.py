@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import ModelError
-from model.words import LONGEST, OFFERED, UnknownWord, WordBook, spelling
+from model.words import LONGEST, OFFERED, UnknownWord, WordBook
 
 BOOK = WordBook(
     [
@@ -102,10 +102,6 @@ def test_a_name_that_two_words_have_means_the_one_that_shows_it() -> None:
     book = WordBook([("red panda", "panda"), ("panda",)])
     assert book.find("panda") == 1
     assert WordBook([]).words == ()
-
-
-def test_spellings_that_differ_by_marks_alone_are_the_same() -> None:
-    assert len({spelling(name) for name in ("T-shirt", "t_shirt", " t  SHIRT", "t shirt")}) == 1
 
 
 @pytest.mark.parametrize(

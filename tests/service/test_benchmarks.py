@@ -66,7 +66,7 @@ def test_a_large_gallery_is_made_of_a_small_index_opened_and_searched(
     for count in (60, 70):
         place = tmp_path / f"{count}"
         write_large_index(place, index_path, count)
-        row = large.measure(large.Asked(place=place, weights=weights, sketches=sketches))
+        row = large.measure(place, weights, sketches)
         assert (row["photos"], row["found of the exact first 96"]) == (count, 1)
         assert number(row, "a query (ms)") >= number(row, "choose (ms)") > 0
     # All but the hashes, which nobody computed, is as in an index that was built.

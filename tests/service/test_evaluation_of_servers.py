@@ -20,7 +20,7 @@ from service.client import Client
 from service.errors import BadSearch
 from service.schemas import Group, SearchResult
 from service.settings import Settings
-from tests.benchmarks.evaluation import Person, evaluate_server, figures_table, main
+from tests.benchmarks.evaluation import Person, evaluate_server, figures_table, list_figures, main
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint
 from tests.service.served import served
@@ -87,6 +87,17 @@ def test_sketches_of_classes_that_the_gallery_lacks_are_left_out(labelled: Label
     assert evaluate_server(labelled.client, [*known, *unknown], k=2, methods=["ret"]).queries == len(known)
     with pytest.raises(BadSearch, match="none can be right"):
         evaluate_server(labelled.client, unknown)
+
+
+def test_a_searchs_list_is_judged_by_its_hits_and_by_what_the_gallery_has() -> None:
+    area = 1 + 2 / 3
+    listed = list_figures([True, False, True, False, True], relevant=8, k=4)
+    assert [*listed.values()] == pytest.approx([area / 4, area / 2, 2 / 4, 2 / 8])
+    # A later hit may lift the precision of an earlier one.
+    assert list_figures([False, True, True], relevant=2, k=3)["map"] == pytest.approx(2 / 3)
+    assert set(list_figures([], relevant=3, k=5).values()) == {0}
+    with pytest.raises(ValueError, match="counts do not fit"):
+        list_figures([True, True], relevant=1, k=2)
 
 
 def found(number: int, label: str) -> SearchResult:

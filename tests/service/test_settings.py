@@ -74,10 +74,6 @@ def test_auto_is_as_good_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings() == Settings.model_construct()
 
 
-def test_hosts_that_are_named_replace_the_default() -> None:
-    assert Settings(allowed_hosts=("photos.example",)).known_hosts == ("photos.example",)
-
-
 @pytest.mark.parametrize(
     ("host", "known"),
     [

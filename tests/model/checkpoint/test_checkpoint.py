@@ -205,12 +205,3 @@ def test_a_backbone_of_another_size_or_kind_is_refused(
         from_backbone(preset("zse-ti16"), {k: v for k, v in backbone.items() if k != "cls_token"})
     assert main(["init", "zse-ti16", "--backbone", "no_such_model", str(tmp_path / "x.safetensors")]) == 2
     assert "neither a safetensors file nor a timm model tag" in capsys.readouterr().err
-
-
-def test_importing_model_brings_in_neither_faiss_nor_fastapi_nor_open_clip() -> None:
-    code = (
-        "import sys, model; print(sorted({'faiss', 'fastapi', 'open_clip', 'indexer', 'service'} & set(sys.modules)))"
-    )
-    done = run_python("-c", code)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"

@@ -21,7 +21,7 @@ from model.images import Preprocessing, open_image
 from tests.bombs import scan_bomb
 from tests.patience import PATIENCE, wait_until
 from tests.pictures import ODD_FILES, OddFile, drawing, encoded, photo
-from tests.programs import run_python, started_python
+from tests.programs import started_python
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 AMPLE = Limits(cpu_seconds=60, clock_seconds=240, memory=2 << 30)
@@ -259,11 +259,6 @@ def test_one_whose_program_is_gone_before_it_has_begun_leaves_no_trace() -> None
             timeout=PATIENCE,
         )
     assert ended.stderr == b""
-
-
-def test_a_decoding_process_loads_no_pytorch() -> None:
-    code = "import sys, model.decoding.program; sys.exit('torch' in sys.modules)"
-    assert run_python("-c", code).returncode == 0
 
 
 @LINUX

@@ -14,7 +14,7 @@ from model.errors import BlankSketch, ModelError
 from model.images import ink, preprocess
 from model.images.files import open_image
 from model.images.preprocess import Preprocessing, prepare_photo, prepare_released_sketch, prepare_sketch
-from tests.pictures import ODD_FILES, SHAPES, OddFile, drawing, encoded, odd_file, photo
+from tests.pictures import SHAPES, drawing, encoded, odd_file, photo
 
 OURS, RELEASED = Preprocessing(), Preprocessing(released=True)
 both = pytest.mark.parametrize("preprocessing", [OURS, RELEASED], ids=["ours", "released"])
@@ -200,17 +200,6 @@ def test_a_blank_sketch_is_told(preprocessing: Preprocessing, blank: Image.Image
 def test_a_photo_serves_as_a_query(preprocessing: Preprocessing) -> None:
     for shape in SHAPES:
         assert np.isfinite(preprocessing.prepare(photo(shape), "sketch")).all()
-
-
-@both
-@pytest.mark.parametrize("odd", [odd for odd in ODD_FILES if odd.opens], ids=lambda odd: odd.name)
-def test_odd_files_become_sketches_or_are_blank(preprocessing: Preprocessing, odd: OddFile) -> None:
-    image = preprocessing.open(odd.data, "sketch")
-    if odd.as_sketch == 422:
-        with pytest.raises(BlankSketch):
-            preprocessing.prepare(image, "sketch")
-    else:
-        assert preprocessing.prepare(image, "sketch").std() > 0.05
 
 
 @pytest.mark.parametrize("name", ["white on nothing.png", "white on nothing.webp", "white on nothing, 16 bits.png"])

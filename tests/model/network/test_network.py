@@ -67,18 +67,6 @@ def test_every_relation_network_reads_tokens_of_a_cross_attention_in_bfloat16(re
     np.testing.assert_allclose(rounded, expected, atol=0.25, rtol=0.05)
 
 
-@pytest.mark.parametrize("modality", ["sketch", "photo"])
-def test_encoded_tokens_and_kept_cells_agree_with_the_plain_version(modality: str) -> None:
-    network = tiny_network(seed=5, keep_sketch=0.6, keep_photo=0.8)
-    assert isinstance(network.config, ZseConfig)
-    image = pictures(1, 7)
-    tokens = network.encode(image, modality)  # type: ignore[arg-type]
-    state = {name: tensor.double() for name, tensor in network.state_dict().items()}
-    features, cells = plain.encode(network.config, state, image[0].double(), modality)
-    assert tokens.positions[0].tolist() == cells
-    torch.testing.assert_close(tokens.features[0].double(), features, atol=1e-4, rtol=1e-4)
-
-
 def test_a_keep_rate_means_the_decimal_number_it_was_written_as() -> None:
     assert [kept_count(n, 0.7) for n in (196, 138, 97)] == [138, 97, 68]
     assert kept_count(30, 0.1) == 3
@@ -90,24 +78,6 @@ def test_selection_keeps_the_most_important_in_grid_order_and_the_first_of_equal
     importance = torch.tensor([[0.1, 0.4, 0.2, 0.4, 0.4], [0.5, 0.0, 0.0, 0.0, 0.0]])
     assert select_tokens(importance, 2).tolist() == [[1, 3], [0, 1]]
     assert select_tokens(importance, 5).tolist() == [[0, 1, 2, 3, 4]] * 2
-
-
-def test_a_kernel_cell_without_kept_tokens_is_zero_in_its_row_and_column() -> None:
-    network = tiny_network(relation="kernel-mlp", keep_sketch=0.2, keep_photo=0.2)
-    sketch, photo = network.encode(pictures(1, 1), "sketch"), network.encode(pictures(1, 2), "photo")
-    pair = network.align(network.project(sketch, "sketch"), network.project(photo, "photo"))
-    kernel = network.relation.kernel(*pair)[0]
-
-    def empty(cells: torch.Tensor) -> list[int]:
-        kept = {(int(c) // 4 // 2) * 2 + int(c) % 4 // 2 for c in cells}
-        return sorted(set(range(4)) - kept)
-
-    rows, columns = empty(sketch.positions[0]), empty(photo.positions[0])
-    assert rows or columns
-    assert (kernel[rows] == 0).all()
-    assert (kernel[:, columns] == 0).all()
-    full = sorted(set(range(4)) - set(rows))
-    assert (kernel[full][:, sorted(set(range(4)) - set(columns))] != 0).all()
 
 
 # Batch sizes of query, key and value, of which 1 is an image for all: the paper's two directions, and the released

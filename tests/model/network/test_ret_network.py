@@ -149,24 +149,6 @@ def test_relation_logits_and_distances_are_lowered_by_the_weighted_prior_of_each
     np.testing.assert_allclose(after.ret_distances(sketches, photos), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_photos_prior_does_not_depend_on_the_photos_beside_it(plain: Network) -> None:
-    matcher = Matcher(TorchEngine(with_prior(plain)), "0" * 64)
-    ret = randn(SEVERAL, plain.config.width, seed=5).numpy()
-    photos = Tokens.of_ret(ret)
-    priors = matcher.priors(photos)
-    assert priors is not None
-    rows = range(0, SEVERAL, 9)
-    alone = [matcher.priors(photos[row : row + 1]) for row in rows]
-    np.testing.assert_allclose(priors[rows], np.concatenate([one for one in alone if one is not None]), atol=1e-5)
-    sketches = Tokens.of_ret(ret[:3])
-    known = matcher.ret_distances(sketches, photos, priors)
-    np.testing.assert_allclose(matcher.ret_distances(sketches, photos), known, atol=1e-5)
-    none = matcher.priors(photos[:0])
-    assert none is not None
-    assert none.shape == (0,)
-    assert Matcher(TorchEngine(plain), "0" * 64).priors(photos) is None
-
-
 def test_an_explanation_has_the_scores_of_a_search(plain: Network) -> None:
     network = with_prior(plain)
     matcher = Matcher(TorchEngine(network), "0" * 64, variants=1)
@@ -185,11 +167,6 @@ WORDS = (("dog", "domestic dog"), ("cat",), ("sea lion",))
 @pytest.fixture
 def network() -> Network:
     return with_words(tiny_network(), WORDS)
-
-
-@pytest.fixture
-def matcher(network: Network) -> Matcher:
-    return Matcher(TorchEngine(network), "0" * 64)
 
 
 def photos(count: int) -> Tokens:
@@ -224,7 +201,7 @@ def led(network: Network, **gains: float) -> Network:
     """A copy of the network whose guesses of three things lead it; nobody knows where photos of the last one lie."""
     vocabulary = Vocabulary(3, network.config.width, drawn=[0, 2, -1])
     generator = torch.Generator().manual_seed(4)
-    for name in ("sketch_directions", "places"):
+    for name in ("sketch_directions", "places", "directions"):
         getattr(vocabulary, name).copy_(F.normalize(torch.randn(3, network.config.width, generator=generator), dim=1))
     vocabulary.places[2] = 0
     vocabulary.guess_scale.fill_(3.0)
@@ -269,27 +246,21 @@ def test_relation_logits_and_cosines_are_raised_where_guesses_and_photo_agree(pl
     assert np.array_equal(unled.ret_distances(sketches, gallery), before.ret_distances(sketches, gallery))
 
 
-def test_how_far_a_photo_agrees_does_not_depend_on_the_photos_beside_it(plain: Network) -> None:
-    matcher, sketch, gallery = (
-        Matcher(TorchEngine(led(plain, ret_gain=0.5)), "0" * 64),
-        photos(1),
-        photos(SEVERAL),
-    )
-    rows = range(0, SEVERAL, 9)
-    alone = [matcher.ret_distances(sketch, gallery[row : row + 1]) for row in rows]
-    np.testing.assert_allclose(
-        matcher.ret_distances(sketch, gallery)[:, rows], np.concatenate(alone, axis=1), atol=1e-5
-    )
-
-
-def test_a_photos_words_do_not_depend_on_the_photos_beside_it(matcher: Matcher) -> None:
+def test_prior_agreement_and_words_of_a_photo_do_not_depend_on_the_photos_beside_it(plain: Network) -> None:
+    matcher = Matcher(TorchEngine(led(with_prior(plain), ret_gain=0.5)), "0" * 64)
     gallery, rows = photos(SEVERAL), range(0, SEVERAL, 9)
-    scores = matcher.word_scores(gallery, [2, 0])
-    assert scores.shape == (2, SEVERAL)
-    alone = [matcher.word_scores(gallery[row : row + 1], [2, 0]) for row in rows]
-    np.testing.assert_allclose(scores[:, rows], np.concatenate(alone, axis=1), atol=1e-4)
-    assert np.array_equal(scores, matcher.word_scores(gallery, [2, 0], matcher.word_levels(gallery)))
-    assert matcher.word_scores(gallery[:0], [1]).shape == (1, 0)
+
+    def figures(some: Tokens) -> Floats:
+        """The distance, which prior and guesses change, and the scores by two words: (3, photos)."""
+        return np.concatenate([matcher.ret_distances(photos(1), some), matcher.word_scores(some, [2, 0])])
+
+    alone = [figures(gallery[row : row + 1]) for row in rows]
+    np.testing.assert_allclose(figures(gallery)[:, rows], np.concatenate(alone, axis=1), atol=1e-4)
+    assert figures(gallery[:0]).shape == (3, 0)
+    known = matcher.priors(gallery), matcher.word_levels(gallery)
+    np.testing.assert_allclose(matcher.ret_distances(photos(1), gallery, known[0]), figures(gallery)[:1], atol=1e-5)
+    np.testing.assert_allclose(matcher.word_scores(gallery, [2, 0], known[1]), figures(gallery)[1:], atol=1e-5)
+    assert Matcher(TorchEngine(plain), "0" * 64).priors(gallery) is None
     assert matcher.words == ("dog", "cat", "sea lion")
 
 
@@ -315,7 +286,7 @@ def test_a_checkpoint_without_a_vocabulary_has_no_words() -> None:
 
 
 def test_a_checkpoint_keeps_its_prior_and_its_vocabulary(plain: Network, tmp_path: Path) -> None:
-    network = with_words(with_prior(plain), WORDS)
+    network = led(with_prior(plain))
     save_checkpoint(network, tmp_path / "with.safetensors")
     again = load_network(tmp_path / "with.safetensors")
     assert again.config == network.config
@@ -323,19 +294,6 @@ def test_a_checkpoint_keeps_its_prior_and_its_vocabulary(plain: Network, tmp_pat
     without = again.vocabulary_replaced(None)
     assert without.config.words == ()
     torch.testing.assert_close(without.state_dict(), with_prior(plain).state_dict())
-
-
-def test_a_checkpoint_keeps_what_guesses_are_learned_from(tmp_path: Path) -> None:
-    learned = Vocabulary(3, 32, drawn=[0, 2, -1])
-    learned.sketch_directions.copy_(torch.from_numpy(photos(3).ret))
-    learned.guess_none.fill_(-1e4)
-    network = tiny_network().vocabulary_replaced(learned, WORDS)
-    save_checkpoint(network, tmp_path / "with.safetensors")
-    again = load_network(tmp_path / "with.safetensors")
-    assert again.config.drawn == (0, 2, -1)
-    guesses = [Matcher(TorchEngine(one), "0" * 64).guesses(photos(1)) for one in (network, again)]
-    assert guesses[0] == guesses[1] != ()
-    assert again.vocabulary_replaced(None).config.drawn == ()
 
 
 @pytest.mark.parametrize("drawn", [(3,), (-2,), (0,) * 20_001], ids=range(3))

@@ -74,15 +74,6 @@ def test_every_program_says_its_version(program: str, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.split()[-1] == installed_version()
 
 
-def test_the_programs_of_indexer_and_model_are_commands(
-    index_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["index", "info", "--index", str(index_path)]) == 0
-    assert str(index_path) in capsys.readouterr().out
-    assert main(["model", "info", str(weights)]) == 0
-    assert str(weights) in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -98,6 +89,8 @@ def test_the_programs_of_indexer_and_model_are_commands(
         (["search", "cat.png", "--js"], "No such option '--js'"),
         (["--port", "x\x1b[2J"], "Invalid value for '--port': 'x\\x1b[2J' is not a valid integer"),
         (["--index", ""], "names nothing"),
+        (["serve", "--port", "0", "--host", ""], "is not a host; write a name or an address without a port"),
+        (["serch", "cat.png"], "serch is neither a folder nor a command"),
     ],
 )
 def test_a_slip_is_told_and_the_exit_code_is_2(
@@ -108,19 +101,6 @@ def test_a_slip_is_told_and_the_exit_code_is_2(
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("error: ")
     assert sentence in err
-
-
-@pytest.mark.parametrize("host", ["", "x" * 300])
-def test_a_host_that_cannot_be_one_is_a_sentence(host: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", "--port", "0", "--host", host]) == 2
-    told = capsys.readouterr().err
-    assert "is not a host; write a name or an address without a port" in told
-    assert len(told) < 300
-
-
-def test_what_is_neither_a_folder_nor_a_command_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serch", "cat.png"]) == 2
-    assert "serch is neither a folder nor a command" in capsys.readouterr().err
 
 
 @pytest.fixture

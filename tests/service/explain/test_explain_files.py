@@ -15,12 +15,12 @@ from PIL import Image, ImageColor
 import model
 from indexer import Request, build, open_index
 from model import Matcher
-from model.errors import ImageError, ImageTooLarge, Refusal
+from model.errors import ImageError, Refusal
 from service.commands import main
 from service.commands.explain import explain
 from service.engine import Engine
 from service.errors import BadInvocation, BadSearch
-from service.explain.files import _COLOURS, ExplainedFiles, best_of_index, write_explanation, write_file
+from service.explain.files import _COLOURS, ExplainedFiles, best_of_index, write_explanation
 from service.schemas import SearchQuery
 from service.schemas.explain import ExplainResponse
 from service.settings import Settings
@@ -59,7 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[P
         yield Place(Searcher(index, matcher), root / "photos", settings, tuple(sketches))
 
 
-def explained(folder: Path) -> ExplainedFiles:
+def read(folder: Path) -> ExplainedFiles:
     return ExplainedFiles.model_validate_json((folder / "explanation.json").read_text(encoding="utf-8"), strict=True)
 
 
@@ -68,7 +68,7 @@ def test_an_explanation_is_a_picture_for_each_photo_and_all_data(place: Place, t
     photos = best_of_index(searcher, draw_sketch(), 2)
     data, *pictures = write_explanation(searcher, draw_sketch(), photos, tmp_path / "new" / "out")
     assert [file.name for file in (data, *pictures)] == ["explanation.json", "1.png", "2.png"]
-    document = explained(data.parent)
+    document = read(data.parent)
     assert (document.kind, document.grid, document.model) == ("sketch", 4, searcher.matcher.config.name)
     assert [one.path for one in document.photos] == [one.name for one in photos]
     for one, named, file in zip(document.photos, photos, pictures, strict=True):
@@ -88,32 +88,25 @@ def _colours(picture: Image.Image) -> list[tuple[int, tuple[int, ...]]]:
     return [(count, colour) for count, colour in found if isinstance(colour, tuple)]
 
 
-@pytest.fixture
-def files(place: Place, tmp_path: Path) -> Path:
-    """The folder of an explanation of two photos, the first of which is not in the index."""
-    stranger = tmp_path / "<b>stranger<!--.png"
-    photo("star", 96, 9).save(stranger)
-    known = place.photos / "circle" / "1.png"
-    assert (
-        explain(place.settings, place.sketches[0], [stranger, known], tmp_path / "why", like=None, kind="sketch") == 0
-    )
-    return tmp_path / "why"
+def why(place: Place, folder: Path, *photos: Path, like: str | None = None, drawn: bool = True) -> ExplainedFiles:
+    """Runs the command for these photos, beside the first sketch or without one, and returns what it has written."""
+    assert explain(place.settings, place.sketches[0] if drawn else None, photos, folder, like=like, kind="sketch") == 0
+    return read(folder)
 
 
-def test_photos_are_named_as_they_were_given_and_need_not_be_in_the_index(files: Path) -> None:
-    stranger, known = explained(files).photos
+def test_photos_are_named_as_they_were_given_and_need_not_be_in_the_index(place: Place, tmp_path: Path) -> None:
+    file = tmp_path / "<b>stranger<!--.png"
+    photo("star", 96, 9).save(file)
+    stranger, known, shown = why(
+        place, tmp_path / "why", file, place.photos / "circle" / "1.png", Path("circle/1.png")
+    ).photos
     assert stranger.path.endswith("stranger<!--.png")
     assert stranger.ret_rank is None
     assert known.ret_rank is not None
-
-
-def test_a_photo_of_the_index_is_explained_by_its_path_as_results_show_it(place: Place, tmp_path: Path) -> None:
-    assert explain(place.settings, place.sketches[0], [Path("circle/1.png")], tmp_path, like=None, kind="sketch") == 0
-    shown = explained(tmp_path).photos[0]
+    assert shown.ret_rank == known.ret_rank
     assert shown.path == str(Path("circle/1.png"))
-    assert shown.ret_rank is not None
     with pytest.raises(BadInvocation, match=r"circle/none\.png"):
-        explain(place.settings, place.sketches[0], [Path("circle/none.png")], tmp_path, like=None, kind="sketch")
+        why(place, tmp_path, Path("circle/none.png"))
 
 
 @pytest.mark.parametrize("broken", ["sketch", "photo"])
@@ -126,13 +119,12 @@ def test_of_several_pictures_the_one_that_cannot_be_read_is_named(place: Place, 
 
 
 def test_why_photos_are_like_one_of_the_index_is_said_without_it(place: Place, tmp_path: Path) -> None:
-    assert explain(place.settings, None, [], tmp_path, like="circle/1.png", kind="sketch") == 0
-    document = explained(tmp_path)
+    document = why(place, tmp_path, like="circle/1.png", drawn=False)
     assert (document.kind, document.method) == ("photo", "ret")
     assert "circle/1.png" not in [one.path for one in document.photos]
     assert all("circle/1.png" not in near.paths for near in document.nearest)
     with pytest.raises(Refusal, match="nothing to compare"):
-        explain(place.settings, None, [], tmp_path, like=None, kind="sketch")
+        why(place, tmp_path, drawn=False)
 
 
 @pytest.mark.parametrize("name", ["1.png", "explanation.json"])
@@ -141,15 +133,8 @@ def test_nothing_is_written_through_a_symbolic_link(place: Place, tmp_path: Path
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).symlink_to(tmp_path / "mine")
     with pytest.raises(Refusal, match="is a symbolic link"):
-        explain(place.settings, place.sketches[0], [], tmp_path / "out", like=None, kind="sketch")
+        why(place, tmp_path / "out")
     assert (tmp_path / "mine").read_text() == "keep this"
-
-
-def test_a_file_is_replaced_whatever_it_held(tmp_path: Path) -> None:
-    file = tmp_path / "page"
-    for data in (b"long text", b"text", b""):
-        write_file(file, data)
-        assert file.read_bytes() == data
 
 
 def test_photos_that_are_gone_make_room_for_the_next_best(tmp_path: Path, weights: Path) -> None:
@@ -188,6 +173,8 @@ def best_paths(engine: Engine, sketch: Path) -> list[str]:
 def test_the_photos_explained_are_those_that_a_search_finds_by_the_same_settings(
     by_clusters: Engine, settings: Settings, matcher: Matcher, tmp_path: Path
 ) -> None:
+    (tmp_path / "explained").mkdir()
+    (tmp_path / "explained" / "explanation.json").write_bytes(bytes(10**6))
     by_ret = Engine(settings, matcher)
     sketches = [tmp_path / f"{seed}.png" for seed in range(6)]
     for seed, sketch in enumerate(sketches):
@@ -200,18 +187,6 @@ def test_the_photos_explained_are_those_that_a_search_finds_by_the_same_settings
         explained = json.loads((tmp_path / "explained" / "explanation.json").read_bytes())["photos"]
         assert [photo["path"] for photo in explained] == best_paths(engine, sketch)
     by_ret.close()
-
-
-def test_sketches_with_too_many_pixels_are_not_explained(settings: Settings, matcher: Matcher, tmp_path: Path) -> None:
-    sketch = tmp_path / "sketch.png"
-    sketch.write_bytes(encoded(draw_sketch()))
-    small = settings.model_copy(update={"max_pixels": 100})
-    engine = Engine(small, matcher)
-    with pytest.raises(ImageTooLarge):
-        engine.prepare(sketch.read_bytes())
-    with pytest.raises(ImageTooLarge):
-        explain(small, sketch, [], tmp_path / "explained", like=None, kind="sketch")
-    engine.close()
 
 
 def test_photos_that_a_search_found_are_explained_in_the_order_asked_for(http: httpx.Client, sketch: bytes) -> None:

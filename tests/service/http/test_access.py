@@ -141,13 +141,6 @@ def test_a_request_is_a_line_of_pairs() -> None:
     }
 
 
-def test_a_request_is_one_json_object() -> None:
-    line = json.loads(JsonLines().format(record(logging.INFO, "%s", access=ACCESS)))
-    assert {"time", "level", "logger"} < set(line)
-    assert (line["status"], line["ms"], line["nprobe"]) == (200, 12.3, "all")
-    assert "message" not in line
-
-
 def failure(message: str, reason: str) -> logging.LogRecord:
     made = record(logging.ERROR, message)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import threading
 from collections.abc import Iterator
@@ -11,16 +10,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import Request
 from safetensors import safe_open
 from safetensors.torch import save_file
-from starlette.types import Message
 
 import indexer
 import model
 from indexer import Index
-from service.errors import BrokenUpload
-from service.http.upload import Uploads
 from service.settings import Settings
 from tests.patience import PATIENCE, join, wait_until
 from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is
@@ -151,16 +146,6 @@ def test_who_would_not_be_let_in_need_not_send_a_sketch(settings: Settings) -> N
         assert connection.recv(65536).startswith(b"HTTP/1.1 429 ")
 
 
-def test_an_upload_that_takes_too_long_is_given_up() -> None:
-    async def nothing() -> Message:
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError
-
-    request = Request({"type": "http", "method": "POST", "headers": []}, nothing)
-    with pytest.raises(BrokenUpload, match="send a smaller one"):
-        asyncio.run(Uploads(limit=100, room=1, patience=0).read(request))
-
-
 def test_info_tells_what_is_loaded(http: httpx.Client, index: Index, settings: Settings) -> None:
     body = http.get("/info").json()
     assert body["ready"] is True
@@ -172,11 +157,6 @@ def test_info_tells_what_is_loaded(http: httpx.Client, index: Index, settings: S
     assert body["index"]["tokens"] == index.manifest.tokens
     assert body["build"]["phase"] == "done"
     assert body["limits"]["max_upload_bytes"] == settings.max_upload_bytes
-
-
-def test_a_running_service_is_alive_and_ready(http: httpx.Client) -> None:
-    assert http.get("/healthz").json() == {"status": "ok"}
-    assert http.get("/readyz").json() == {"status": "ready"}
 
 
 def test_a_checkpoint_whose_scores_are_no_numbers_is_told_and_no_failure(

@@ -326,16 +326,13 @@ def test_a_thumbnail_keeps_the_shape_and_is_upright() -> None:
         assert not small.getexif()
 
 
-def test_the_cache_keeps_what_was_asked_for_last_up_to_its_size() -> None:
+def test_the_cache_keeps_what_was_asked_for_last_and_nothing_that_is_larger_than_itself() -> None:
     cache = ThumbnailCache(capacity=10)
     for key in ("a", "b"):
         cache.keep(key, key.encode() * 4)
     assert cache.find("a") == b"aaaa"
     cache.keep("c", b"cccc")  # b has not been asked for longest
     assert [cache.find(key) for key in ("a", "b", "c")] == [b"aaaa", None, b"cccc"]
-
-
-def test_what_is_larger_than_the_cache_is_not_kept() -> None:
     cache = ThumbnailCache(capacity=3)
     cache.keep("key", b"long")
     assert cache.find("key") is None

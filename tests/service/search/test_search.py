@@ -17,7 +17,7 @@ from model.images.files import open_image
 from service.gallery import Clusters, best_first
 from service.schemas import SearchQuery
 from service.search import plan
-from service.search.plan import Defaults, Stopwatch
+from service.search.plan import Defaults
 from tests.searching import Searcher
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
@@ -207,17 +207,6 @@ def test_the_best_few_are_the_first_of_all(count: int | None) -> None:
     ids, scores = generator.permutation(30), generator.integers(0, 9, 30).astype(np.float32)
     by_hand = sorted(range(30), key=lambda place: (-scores[place], ids[place]))
     assert best_first(ids, scores, count).tolist() == by_hand[:count]
-
-
-def test_all_time_until_the_last_lap_belongs_to_a_stage() -> None:
-    watch = Stopwatch()
-    for stage in ("prepare", "encode", "photos", "diffusion", "photos"):
-        watch.lap(stage)
-    timings = watch.timings()
-    assert timings.clusters == 0
-    parts = timings.prepare + timings.encode + timings.photos + timings.diffusion
-    assert parts == pytest.approx(timings.total)
-    assert timings.total <= watch.passed() < 1e9
 
 
 def test_a_second_level_finds_nearly_all_of_the_clusters_that_are_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
