@@ -8,8 +8,6 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
-
 from indexer.store.files import hash_file
 
 
@@ -34,16 +32,6 @@ def sql(statement: str) -> Callable[[Path], None]:
     return run
 
 
-def not_finite(name: str) -> Callable[[Path], None]:
-    def run(index: Path) -> None:
-        (path,) = index.glob(name)
-        array = np.load(path)
-        array.reshape(-1)[3] = np.nan
-        np.save(path, array)
-
-    return run
-
-
 def sign(index: Path) -> None:
     """Make the manifest agree with the files as they are now, as a faulty writer would."""
     path = index / "g000001" / "manifest.json"
@@ -53,15 +41,3 @@ def sign(index: Path) -> None:
         for entry in holder["files"]:
             entry |= {"size": (folder / entry["name"]).stat().st_size, "sha256": hash_file(folder / entry["name"])}
     path.write_text(json.dumps(manifest))
-
-
-def number(name: str, value: int, place: int = -1) -> Callable[[Path], None]:
-    """Makes the damage by which one number of each row of an array becomes ``value``."""
-
-    def run(index: Path) -> None:
-        (path,) = index.glob(name)
-        array = np.load(path)
-        array[:, place] = value
-        np.save(path, array)
-
-    return run

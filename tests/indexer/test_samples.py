@@ -47,19 +47,6 @@ def test_the_sketches_are_black_lines_on_white(written: Path) -> None:
         assert min(pixels[0].min(), pixels[-1].min(), pixels[:, 0].min(), pixels[:, -1].min()) == 255
 
 
-def test_a_second_time_gives_the_same_bytes(
-    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # One picture of each thing will do: whatever the style, all chance is taken from the same place.
-    monkeypatch.setattr("indexer.samples.EACH", 1)
-    assert main(["samples", str(tmp_path)]) == 0
-    assert f"{len(THINGS)} drawn of {len(THINGS)} things" in capsys.readouterr().out
-    again, first = files(tmp_path), files(written)
-    assert again == {name: data for name, data in first.items() if not name.endswith((" 2.jpg", " 3.jpg", " 4.jpg"))}
-    assert len(first) - len(again) == (EACH - 1) * len(THINGS)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "sketches"]
-
-
 def test_the_photos_that_scikit_learn_brings_are_counted_apart(written: Path) -> None:
     pytest.importorskip("sklearn")
     assert {path.name for path in (written / "photos" / "scikit-learn").iterdir()} == {"china.jpg", "flower.jpg"}

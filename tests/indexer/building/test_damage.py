@@ -10,7 +10,6 @@ import model
 from indexer import IndexRefused, Request, build, read_summary, remove, verify
 from tests.indexer.damages import DAMAGES, flip, shorten
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
-from tests.indexer.stopped_builds import StopAfter, Stopped
 
 # What a build writes into an index that it leaves as it is.
 OWN = (".lock", "progress.json")
@@ -139,14 +138,6 @@ def test_where_nothing_is_left_a_sentence_says_so_and_nothing_is_written(copied:
         with pytest.raises(IndexRefused, match=r"no manifest of .* can be read; delete the folder and build again"):
             work()
     assert sorted(copied.index.rglob("*")) == left
-
-
-def test_a_damaged_index_that_is_stopped_while_it_is_made_anew_goes_on(copied: Collection) -> None:
-    flip(next(copied.index.glob("segments/s000001-*")) / "tokens.npy")
-    with pytest.raises(Stopped):
-        copied.build(batch=2, progress=StopAfter(4))
-    report = copied.build(batch=2)
-    assert (report.encoded, report.photos, verify(copied.index)) == (7, 16, [])
 
 
 def test_segments_are_merged_where_a_tenth_of_their_rows_is_dead_and_answers_stay(built: Collection) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from indexer.building.folder_listing import BadFile, FolderListing, Skipped
-from indexer.store.catalog import GalleryFile, Removals, content_columns, file_of_columns
+from indexer.store.catalog import Removals
 from indexer.store.files import FileStamp
 from indexer.store.folders import LocalFolder
 from indexer.store.roots import Root, shown_path
@@ -96,12 +96,6 @@ def test_an_empty_root_counts_as_one_that_is_not_there_only_where_files_are_know
         BadFile(str(tmp_path / "empty"), "the folder is empty, as when its disk is not mounted"),
     )
     assert listing.may_hide((2, "x.png"))
-
-
-def test_a_stamp_and_its_absence_come_back_from_the_columns_of_a_table() -> None:
-    for stamp in (FileStamp(0, 0, None), FileStamp(5, -1, 7), FileStamp(5, None, 7), None):
-        file = GalleryFile(0, "a.png", stamp)
-        assert file_of_columns(content_columns(file)) == file
 
 
 def test_a_raw_file_and_the_film_of_a_live_photo_are_left_out_beside_their_photo(tmp_path: Path) -> None:

@@ -10,16 +10,7 @@ import pytest
 import model
 from indexer import Request, UnknownPhoto, build, build_growing, open_index, remove, verify
 from indexer.store.files import FileStamp
-from tests.indexer.galleries import Collection, catalog, index_bytes, save_photo, save_photos, tokens_of
-
-
-def test_a_second_build_of_an_unchanged_gallery_changes_nothing(collection: Collection) -> None:
-    (collection.photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    collection.build()
-    before = index_bytes(collection.index)
-    report = collection.build()
-    assert (report.changed, report.encoded, len(report.bad)) == (False, 0, 1)
-    assert index_bytes(collection.index) == before
+from tests.indexer.galleries import Collection, catalog, save_photo, save_photos, tokens_of
 
 
 def test_an_update_computes_only_new_photos_and_keeps_ids_rows_and_clusters(built: Collection) -> None:
@@ -96,20 +87,6 @@ def test_a_photo_that_is_gone_vanishes_and_comes_back_with_its_id_and_row(built:
     assert verify(built.index) == []
 
 
-def test_a_cluster_that_lost_all_its_photos_stays_in_its_place(collection: Collection) -> None:
-    collection.build(clusters=6)
-    with collection.open() as index:
-        smallest = int(index.cluster_sizes.argmin())
-        for photo in index.cluster_ids(smallest).tolist():
-            (collection.photos / index.photo(photo).paths[0]).unlink()
-        kept = index.centroids.features[smallest]
-    collection.build()
-    with collection.open() as index:
-        assert index.cluster_sizes[smallest] == 0
-        assert len(index.cluster_ids(smallest)) == len(tokens_of(index, smallest)) == 0
-        assert np.array_equal(index.centroids.features[smallest], kept)
-
-
 def test_a_touched_or_renamed_file_is_read_again_but_not_computed(built: Collection) -> None:
     os.utime(built.photos / "Ännchen 002.png", ns=(1, 1))
     (built.photos / "Ännchen 004.png").rename(built.photos / "another name.png")
@@ -143,24 +120,6 @@ def test_a_build_by_checksum_finds_what_no_size_and_no_time_tells(
     report = collection.build(checksum=True)
     assert (report.changed, report.encoded, len(report.bad)) == (True, 1, 1)
     assert not collection.build(checksum=True).changed
-
-
-def test_files_of_equal_content_are_shown_once_with_all_their_paths(collection: Collection) -> None:
-    shutil.copy(collection.photos / "Ännchen 001.png", collection.photos / "a copy.png")
-    shutil.copy(collection.photos / "Ännchen 001.png", collection.photos / "in here" / "another.png")
-    report = collection.build()
-    assert (report.photos, report.files, report.duplicates, report.encoded) == (12, 14, 2, 12)
-    found = catalog(collection.index)
-    with collection.open() as index:
-        entries = {index.photo(found[path][0]) for path in ("Ännchen 001.png", "a copy.png", "in here/another.png")}
-        (entry,) = entries
-        assert entry.paths == ("a copy.png", "in here/another.png", "Ännchen 001.png")
-        assert entry.id == found["a copy.png"][0]
-        assert sum((index.cluster_ids(number) == entry.id).sum() for number in range(index.cluster_count)) == 1
-    (collection.photos / "a copy.png").unlink()
-    assert collection.build().encoded == 0
-    with collection.open() as index:
-        assert index.photo(found["Ännchen 001.png"][0]).id == found["in here/another.png"][0]
 
 
 def test_several_roots_prefix_their_names_and_keep_ids_when_one_is_added(built: Collection, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from indexer.commands import main
-from model.terminal import installed_version
 
 NO_HOME = "there is no home folder to keep the index in; name a folder with --index or SBIR_INDEX, or set HOME."
 
@@ -152,8 +151,3 @@ def test_help_fits_a_screen_has_examples_and_names_the_program_that_was_called(
         assert lines[0].startswith(f"Usage: {prog} ")
         assert "    sketch-search index info" in lines
         assert len(lines) <= 40
-
-
-def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"sketch-search {installed_version()}\n"

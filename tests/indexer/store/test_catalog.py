@@ -31,13 +31,6 @@ def test_a_query_of_a_view_without_end_is_stopped(copied: Collection) -> None:
                 look()
 
 
-@pytest.mark.parametrize("change", ["taken = 'x'", "taken = -1", "taken = 1 << 40"])
-def test_a_day_that_is_none_is_damage(change: str, copied: Collection) -> None:
-    sql(f"UPDATE photos SET {change}")(copied.index)
-    with copied.open() as index, pytest.raises(IndexDamaged, match="is damaged"):
-        index.photo(3)
-
-
 def test_a_page_of_photos_is_one_query(copied: Collection) -> None:
     with copied.open() as index:
         asked = list[str]()

@@ -141,23 +141,6 @@ def test_a_damaged_manifest_is_refused(text: str, copied: Collection) -> None:
         copied.open()
 
 
-@pytest.mark.parametrize(
-    "counts",
-    [{"photos": 0}, {"clusters": 0}, {"clusters": 10**13}, {"rows": -1}, {"files": 10**30}],
-    ids=str,
-)
-def test_a_manifest_with_impossible_numbers_is_refused(counts: dict[str, int], copied: Collection) -> None:
-    before = json.loads((copied.index / "g000001" / "manifest.json").read_text())["counts"]
-    edit_manifest(copied.index, counts={**before, **counts})
-    works: tuple[Callable[[], object], ...] = (
-        lambda: copied.open(),
-        lambda: read_summary(copied.index),
-    )
-    for work in works:
-        with pytest.raises(IndexRefused, match=r"manifest\.json is damaged \(counts"):
-            work()
-
-
 def test_a_manifest_cannot_name_files_outside_of_its_index(copied: Collection) -> None:
     edit_manifest(copied.index, files=[{"name": "../../x", "size": 1, "sha256": ""}])
     with pytest.raises(IndexRefused, match=r"damaged \(files\.0\.name"):
@@ -237,18 +220,6 @@ def test_a_small_index_that_is_cut_short_while_it_is_open_is_searched_as_before(
         assert os.waitpid(child, 0)[1] == 0
 
 
-def test_an_unknown_photo_and_an_unknown_cluster_are_errors(built_once: Collection) -> None:
-    with built_once.open() as index:
-        for photo in (0, -1, 13):
-            with pytest.raises(UnknownPhoto):
-                index.photo(photo)
-            with pytest.raises(UnknownPhoto):
-                index.open_photo(photo)
-        for cluster in (-1, index.cluster_count):
-            with pytest.raises(IndexError):
-                index.cluster_ids(cluster)
-
-
 def test_roots_can_be_mapped_to_where_they_are_now(built_once: Collection, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(built_once.photos, tmp_path / "moved"))
     content = (moved / "Ännchen 001.png").read_bytes()
@@ -265,23 +236,6 @@ def test_roots_can_be_mapped_to_where_they_are_now(built_once: Collection, tmp_p
 
 def photo_at(index: Index, path: str) -> int:
     return next(int(photo) for photo in index.ids if path in index.photo(int(photo)).paths)
-
-
-def test_a_photo_is_opened_from_whichever_of_its_files_is_still_what_was_indexed(
-    tmp_path: Path, matcher: model.Matcher
-) -> None:
-    gallery = save_photos(tmp_path / "photos", 12)
-    first, second = gallery / "Ännchen 001.png", gallery / "Ännchen 001b.png"
-    content = first.read_bytes()
-    second.write_bytes(content)
-    build(tmp_path / "index", Request([gallery]), matcher)
-    with open_index(tmp_path / "index", matcher) as index:
-        photo = photo_at(index, first.name)
-        first.write_bytes(b"another")
-        assert index.open_photo(photo) == content
-        second.unlink()
-        with pytest.raises(PhotoUnavailable, match=rf"photo {photo} has changed since it was indexed; run "):
-            index.open_photo(photo)
 
 
 def test_an_original_is_never_read_through_a_link(built_once: Collection, tmp_path: Path) -> None:
