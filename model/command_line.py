@@ -1,4 +1,4 @@
-"""What the command lines of all packages are made of, by click: groups of commands, types of arguments, and ``run``."""
+"""Builds the command lines of all packages by click: groups of commands, types of arguments, and ``run``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def run(command: click.Command, arguments: Sequence[str] | None, prog: str) -> int:
-    """Runs a command line, and returns the exit code that ``run_program`` gives.
+    """Runs a command line, and returns its exit code. arguments:
 
-    arguments: None for those of this process. prog: how the user has called the program.
+    None for those of this process. prog: as it was called.
     """
 
     def work() -> int:
@@ -36,11 +36,11 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog: str) -> i
 
 
 class Group(click.Group):
-    """Commands, which are imported when one of them, or their list, is wanted.
+    """Commands that are imported when one of them, or their list, is needed.
 
     Attributes:
         load: imports and returns the commands.
-        default: the name of the command that runs where none is named.
+        default: the name of the command that runs if none is named.
     """
 
     def __init__(
@@ -63,25 +63,21 @@ class Group(click.Group):
         self.params.append(_VERSION)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Returns the names of the commands, in the order of ``load``."""
         self.commands = self.commands or {str(command.name): command for command in self.load()}
         return list(self.commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Returns the command of this name, if there is one."""
         self.list_commands(ctx)
         return self.commands.get(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Chooses the command that is named, or the default, which gets all arguments."""
         if self.default is not None and self.get_command(ctx, args[0]) is None:
             args = [self.default, *args]
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command that is named; the default without arguments where there is no word at all."""
         done = super().invoke(ctx)
         command = self.get_command(ctx, self.default or "")
         if command is None or ctx.invoked_subcommand is not None:
@@ -102,9 +98,9 @@ _VERSION = click.Option(
 
 
 def option(spelling: str, help: str, kind: Any = str, **settings: Any) -> Callable[[F], F]:
-    """Declares an option, spelt as help shows it: ``--out DIR`` has a value, of ``kind``, and ``--resume`` is a flag.
+    """Declares an option, spelt as help shows it:
 
-    settings: further ones of ``click.option``; ``name`` is that of the parameter, if it is not the option's.
+    ``--out DIR`` has a value, of ``kind``, and ``--resume`` is a flag.
     """
     names = [word for word in spelling.split() if word.startswith("-")]
     value = spelling.removeprefix(" ".join(names)).strip()
@@ -114,7 +110,7 @@ def option(spelling: str, help: str, kind: Any = str, **settings: Any) -> Callab
 
 
 def before(name: str, variable: str = "") -> Callable[[], Any]:
-    """Returns the default of an option that may stand before the command, too: its value there, or of a variable."""
+    """Makes the default of an option that may stand before the command, too: its value there, or of a variable."""
     return lambda: click.get_current_context().find_root().params.get(name) or os.environ.get(variable) or None
 
 
@@ -124,7 +120,10 @@ def examples(*lines: str) -> str:
 
 
 def a_path(text: str | Path) -> Path:
-    """Parses a path. Raises BadParameter: it is empty, and would mean the current folder; or its user is unknown."""
+    """Parses a path.
+
+    Raises BadParameter for an empty one, which would mean the current folder, or an unknown user's.
+    """
     if not str(text):
         raise click.BadParameter("a path is missing: '' names nothing; write . for the current folder")
     try:
@@ -136,5 +135,5 @@ def a_path(text: str | Path) -> Path:
 
 
 def a_folder(text: str) -> Path | str:
-    """Parses a folder of photos: a URL stays as it is, else as ``a_path`` does."""
+    """Parses a folder of photos: a URL, or a path."""
     return text if "://" in text else a_path(text)

@@ -22,23 +22,20 @@ _AROUND = 3
 class Explanation:
     """The explanation of one pair. Cells of the patch grid are counted row by row from the top left.
 
-    Where two photos are compared, the first one has the sketch's place.
+    If two photos are compared, the first one has the sketch's place. Without cross-attention its maps are None.
 
     Attributes:
         grid: patches along one side.
         sketch, photo: self-attention and selection of each.
-        sketch_cells, photo_cells: (n_s,) and (n_p,) int64, the cells of the patches that are compared: those whose
-            tokens left the encoder; all patches of a two-sided network's photo, of which a search compares some.
-        sketch_to_photo, photo_to_sketch: (heads, n_s, n_p) and (heads, n_p, n_s) cross-attention between patch
-            tokens, None without cross-attention.
-        ret_to_photo: (heads, n_p), cross-attention of the sketch's [Ret] to the photo's patch tokens, or None.
-        ret_to_sketch: (heads, n_s), cross-attention of the photo's [Ret] to the sketch's patch tokens, or None.
+        sketch_cells, photo_cells: (n_s,) and (n_p,) int64, the cells of the patches that are compared.
+        sketch_to_photo, photo_to_sketch: (heads, n_s, n_p) and (heads, n_p, n_s) cross-attention between patch tokens.
+        ret_to_photo, ret_to_sketch: (heads, n_p) and (heads, n_s), that of [Ret] to the other side's patch tokens.
         correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8); of two
             photos see ``compare_photos``.
-        relevance: (n_p,) float32, what is added to the cosines of each photo patch where the best one is chosen: more
-            where [Ret] of the sketch is like the local [Ret] of the patch and its neighbours. None if it is not known.
-        influence: the pairs of tokens that the relation score rests on most, strongest first; none if not known.
-        relation_score: in (0, 1), as in a search; None for two photos, and if the relation network is untrained.
+        relevance: (n_p,) float32, added to the cosines of a photo patch where the best one is chosen: more if [Ret] of
+            the sketch is like the local [Ret] of the patch and its neighbours. None if it is not known.
+        influence: the pairs of tokens that the relation score rests on most, strongest first.
+        relation_score: in (0, 1); None for two photos, and if the relation network is untrained.
         ret_distance: distance of the [Ret] tokens; see ``Matcher.ret_distances`` for its range.
     """
 
@@ -58,27 +55,23 @@ class Explanation:
     ret_to_sketch: Floats | None = None
 
     def matches(self) -> list[tuple[int, int, float]]:
-        """Lists the best photo patch for each sketch patch: (sketch cell, photo cell, cosine), strongest first.
+        """Lists each sketch patch's best photo patch, by cosine and ``relevance``: (sketch cell, photo cell, cosine).
 
-        The best has the largest sum of its cosine and ``relevance``. The list is empty if no patches are compared.
+        Strongest first; empty if no patches are compared.
         """
         if not self.correspondence.size:
             return []
         of_photo = self.correspondence if self.relevance is None else self.correspondence + self.relevance
-        places = of_photo.argmax(axis=1)
-        cosines = self.correspondence[np.arange(len(places)), places]
+        best = of_photo.argmax(axis=1)
+        cosines = self.correspondence[np.arange(len(best)), best]
         order = np.argsort(-cosines, kind="stable").tolist()
-        return [(int(self.sketch_cells[i]), int(self.photo_cells[places[i]]), float(cosines[i])) for i in order]
+        return [(int(self.sketch_cells[i]), int(self.photo_cells[best[i]]), float(cosines[i])) for i in order]
 
 
 def compare(
     engine: Engine, sketch: Observed, photo: Observed, ret_distance: float, relation_score: float | None
 ) -> Explanation:
-    """Explains a pair of observed pictures.
-
-    The scores are those of a search; all else is of all patches that are there to be compared. A network with one
-    vector for each picture compares no patches. Then there are no cells and no correspondences.
-    """
+    """Explains a pair of observed pictures by all of their patches. Networks with one vector compare none."""
     every = photo.tokens if photo.everything is None else photo.everything
     aligned = engine.align(sketch.tokens, every)
     of_sketch, of_photo = sketch.tokens.patches[0], every.patches[0]
@@ -123,10 +116,9 @@ def _relevance(sketch: Floats, local: Floats) -> Floats:
 def compare_photos(liked: Observed, photo: Observed) -> Explanation:
     """Explains why a photo is like another one.
 
-    Searches compare photos by [Ret] alone, so cross-attention and relation network are not used. Patch tokens are
-    compared as they left the encoder, because there the tokens of two photos correspond better than after a
-    cross-attention that was trained for sketches. The mean of all tokens is subtracted, and tokens that are repeated
-    within a photo are left out. ``ret_distance`` is the distance of the two normalised [Ret], without a prior.
+    Searches compare photos by [Ret] alone. Patch tokens are compared as they left the encoder, where those of two
+    photos correspond better than after a cross-attention that was trained for sketches: minus their mean, without
+    tokens that are repeated within a photo. ``ret_distance`` is that of the two normalised [Ret], without a prior.
     """
     first, second = (unit(seen.tokens.ret[0]) for seen in (liked, photo))
     patches, others = liked.tokens.patches[0], photo.tokens.patches[0]
@@ -171,13 +163,9 @@ class PairInfluence:
 def influential_pairs(
     engine: Engine, sketch: Tokens, photo: Tokens, relation_score: float, count: int = STRONGEST
 ) -> tuple[PairInfluence, ...]:
-    """Finds the pairs whose removal lowers the relation score most, strongest first. Other pairs are left out.
+    """Finds the ``count`` pairs whose removal lowers the relation score most, strongest first.
 
-    Args:
-        sketch, photo: one picture each, as encoded. relation_score: of both.
-        count: how many at most.
-
-    Returns no pairs for the paper's relation network, which compares blocks of patches, and without one.
+    There are none for the paper's relation network, which compares blocks of patches, and without one.
     """
     aligned = engine.align(sketch, photo)
     if aligned is None or aligned.matching is None:
@@ -187,7 +175,7 @@ def influential_pairs(
     drops = 1 - sigmoid(np.log(score / (1 - score)) - lost_logits(aligned)) / score
     found = []
     for row, column in (
-        divmod(place, drops.shape[1]) for place in np.argsort(-drops, axis=None, kind="stable")[:count]
+        divmod(index, drops.shape[1]) for index in np.argsort(-drops, axis=None, kind="stable")[:count]
     ):
         if drops[row, column] <= 0:
             break
@@ -199,7 +187,7 @@ def influential_pairs(
 def lost_logits(aligned: Aligned) -> Floats:
     """Computes how much the relation logit falls without each pair in turn, (n_s, n_p) float32, at least 0.
 
-    A pair counts only if it is the best of its row or column. Without it the next best pair counts, or 0.
+    A pair counts only if it is the best of its row or column. Without it the next best counts, or 0.
     """
     matching = aligned.matching
     assert matching is not None

@@ -1,4 +1,4 @@
-"""Offers all that a checkpoint can do: prepare, encode, score, explain. It computes with numpy and an engine."""
+"""Does all that a checkpoint can do: prepare, encode, score, explain, by numpy and an engine."""
 
 from __future__ import annotations
 
@@ -43,13 +43,12 @@ from model.images import Preprocessing, Source
 from model.ranking import ScoredBy, diffused, estimated
 from model.words import WordBook
 
-# Pairs scored at once: enough to keep a CPU busy, few enough to stay in its cache. A GPU needs more.
+# Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
 CHUNK, GPU_CHUNK = 32, 256
-# The most words that are guessed for a sketch, and the least probability of a guess, because no guess is better than a
-# wrong guess. With a calibration on sketches of trained things alone, 0.70 of other sketches of these things had a
-# right guess, with 0.94 guesses on average. Sketches of validation classes, for which no guess could be right, had 0.62
-# guesses on average.
-MOST_GUESSES = 3
+# The most words that are guessed for a sketch, and the least probability of a guess: no guess is better than a wrong
+# one. With a calibration on sketches of trained things alone, 0.70 of other sketches of these things had a right guess,
+# with 0.94 guesses on average. Sketches of validation classes, which have no right guess, had 0.62 guesses on average.
+MAX_GUESSES = 3
 LEAST_PROBABLE = 0.3
 
 #: The precision of large products. "int8" is ONNX Runtime's, the others are PyTorch's.
@@ -78,10 +77,9 @@ def load(
         device: where to compute; "auto" for a GPU if there is one, else the CPU.
         dtype: precision of large products. None takes ONNX Runtime's int8 on a CPU if the network is two-sided, else
             PyTorch's fastest precision, which moves relation scores by up to 0.002.
-        variants: how many variants of a sketch are encoded, from 1 to MAX_VARIANTS; None for the number in the
-            checkpoint's calibration. See ``model.engine.tokens``.
+        variants: how many variants of a sketch are encoded, 1 to MAX_VARIANTS; None for the checkpoint's own number.
 
-    Raises ModelError, saying what to do: the file is missing, damaged or of another kind, or the device cannot be used.
+    Raises ModelError: the file is missing, damaged or of another kind, or the device cannot be used.
     """
     path = default_checkpoint(None if str(path_or_name) == "default" else path_or_name)
     if device == "auto":
@@ -90,7 +88,7 @@ def load(
 
 
 def has_gpu() -> bool:
-    """True if this machine has a GPU that PyTorch can use. PyTorch is imported only if NVIDIA's driver is there."""
+    """True if PyTorch can use a GPU here. PyTorch is imported only if NVIDIA's driver is there."""
     with suppress(OSError):
         ctypes.CDLL("libcuda.so.1")
         if importlib.util.find_spec("torch") is not None:
@@ -124,14 +122,11 @@ class Matcher:
     """A network with its preprocessing, its methods and its precision. Threads may share it.
 
     Attributes:
-        engine: computes with the network.
-        config: architecture and preprocessing of the network.
-        calibration: the choices for its weights: methods, fusion weight, diffusion threshold.
         checkpoint_sha256: hex digest of the file it came from.
         preprocessing_fingerprint: hex digest that changes when ``prepare`` would give other pixels.
         device, dtype: where it computes, "cpu" or "cuda", and in which precision. variants: as for ``load``.
         chunk: how many pairs are scored at once.
-        book: looks up the words of its vocabulary; it is empty for a checkpoint without a vocabulary.
+        book: looks up the words of its vocabulary, if it has one.
     """
 
     def __init__(self, engine: Engine, checkpoint_sha256: str, *, variants: int | None = None) -> None:
@@ -154,11 +149,7 @@ class Matcher:
 
     @property
     def photo_sha256(self) -> str:
-        """Hex digest of all that decides the tokens of photos. Checkpoints that share it share their indexes.
-
-        For a two-sided network it covers the photo side and the number of kept tokens; for other networks the whole
-        checkpoint.
-        """
+        """Hex digest of all that decides the tokens of photos. Checkpoints that share it share their indexes."""
         config = self.config
         if not isinstance(config, TwoSidedConfig):
             return self.checkpoint_sha256
@@ -184,10 +175,9 @@ class Matcher:
         return self.config.token_count(modality)
 
     def open(self, source: Source, modality: Modality) -> Image.Image:
-        """Open a picture (bytes, path or stream) in the form that ``prepare`` expects.
+        """Opens a picture (bytes, path or stream) as ``prepare`` expects it. Raises as ``open_image`` does.
 
-        A large JPEG photo is decoded at a fraction of its size, which is much faster; every other picture, and every
-        picture for a released network, is decoded whole. Raises as ``model.images.open_image`` does.
+        A large JPEG photo is decoded at a fraction of its size, unless the network is a released one.
         """
         return self.preprocessing.open(source, modality)
 
@@ -199,10 +189,9 @@ class Matcher:
         return self.preprocessing.prepare(image, modality)
 
     def encode(self, pictures: Floats, modality: Modality, variants: int | None = None) -> Tokens:
-        """Encodes pictures (b, 3, H, W) from ``prepare`` -> float32 tokens.
+        """Encodes pictures (b, 3, H, W) from ``prepare`` -> float32 tokens, which do not depend on the others, to 1e-4.
 
-        The tokens of a picture do not depend on the others, to 1e-4. variants: of each sketch; None for ``variants``.
-        Raises ModelError for another shape.
+        variants: of each sketch; None for ``variants``. Raises ModelError for another shape.
         """
         size = (3, self.config.image_size, self.config.image_size)
         if pictures.ndim != 4 or pictures.shape[1:] != size or not len(pictures):
@@ -224,7 +213,6 @@ class Matcher:
         """Scores every sketch against every photo: (s, p) float32, higher is better.
 
         Args:
-            sketches, photos: tokens of any floating type.
             method: "rn", the relation score in (0, 1); "ret", minus the distance of [Ret]; "fused", a weighted sum of
                 both; None takes the checkpoint's best method.
             priors: the photos' ``priors``, if they are known already; only distances use them.
@@ -255,7 +243,7 @@ class Matcher:
     def diffuse(self, scores: Floats, ret: NDArray[np.floating], method: ScoredBy | None = None) -> Floats:
         """Lets photos that look alike share their scores (s, p), by ``model.ranking.diffused``.
 
-        method: None for the checkpoint's best. Raises ModelError for a checkpoint without a threshold for diffusion.
+        method: None for the checkpoint's best. Raises ModelError without a threshold for diffusion.
         """
         return diffused(scores, ret, self._threshold(), method or self.best_method)
 
@@ -267,10 +255,7 @@ class Matcher:
         ret: NDArray[np.floating],
         method: ScoredBy | None = None,
     ) -> Floats:
-        """Estimates the scores of photos that were not scored, by ``model.ranking.estimated``: (p,).
-
-        method: None for the checkpoint's best. Raises ModelError for a checkpoint without a threshold for diffusion.
-        """
+        """Estimates the scores of photos that were not scored, (p,), by ``model.ranking.estimated``."""
         return estimated(scores, known, distances, ret, self._threshold(), method or self.best_method)
 
     def ret_distances(self, sketches: Tokens, photos: Tokens, priors: Floats | None = None) -> Floats:
@@ -280,7 +265,7 @@ class Matcher:
         its weight: sqrt(2 - 2 (cosine - ret_weight * prior)). If guesses lead, it is lowered by
         ret_gain * (1 - agreement), too.
 
-        priors: the photos' ``priors``, if they are known already.
+        priors: the photos' ``priors``, if they are known.
         """
         squares = 2 - 2 * (unit(sketches.ret) @ unit(photos.ret).T)
         if self.engine.prior is not None:
@@ -292,22 +277,17 @@ class Matcher:
         return distances
 
     def priors(self, photos: Tokens) -> Floats | None:
-        """Computes the priors of photos, (p,) float32; None for a checkpoint without a prior.
-
-        Keep the result if the same photos are compared by [Ret] again and again.
-        """
+        """Computes the priors of photos, (p,) float32, to keep for further comparisons; None without a prior."""
         return None if self.engine.prior is None else self.engine.prior(photos.ret)
 
     def word_scores(self, photos: Tokens, words: Sequence[int], levels: Floats | None = None) -> Floats:
-        """Scores how much each photo shows what each of these words names: (w, p) float32, higher is more.
+        """Scores how much each photo shows what each word names: (w, p) float32, higher is more.
 
-        Only scores by one word can be compared, photo by photo; ``model.engine.Vocabulary`` defines them.
+        Only scores by one word can be compared; ``model.engine.Vocabulary`` defines them.
 
-        Args:
-            words: their numbers, places in ``words``.
-            levels: the photos' ``word_levels``, if they are known already.
+        words: their indices in ``words``. levels: the photos' ``word_levels``, if they are known.
 
-        Raises ModelError: this checkpoint has no vocabulary.
+        Raises ModelError without a vocabulary.
         """
         vocabulary = self._vocabulary()
         known = vocabulary.levels(photos.ret) if levels is None else levels
@@ -319,22 +299,18 @@ class Matcher:
         return direction
 
     def word_levels(self, photos: Tokens) -> Floats | None:
-        """Computes what all words of each photo take from its score by one word: (p,) float32.
+        """Computes what all words of each photo take from its score by one word, (p,) float32, to keep.
 
-        Keep the result if the same photos are searched by words again and again. It is None without a vocabulary.
+        None without a vocabulary.
         """
         return None if self.engine.vocabulary is None else self.engine.vocabulary.levels(photos.ret)
 
     def guesses(self, sketch: Tokens) -> tuple[Guess, ...]:
-        """Guesses words for what a sketch shows: the most probable first, MOST_GUESSES at most.
-
-        Words less probable than LEAST_PROBABLE are left out, so there may be none. Without a vocabulary there are none.
-        sketch: a batch of one.
-        """
+        """Guesses at most MAX_GUESSES words for a sketch, a batch of one, of at least LEAST_PROBABLE, best first."""
         if self.engine.vocabulary is None:
             return ()
         probabilities = self.engine.vocabulary.guess(sketch)[0]
-        best = np.argsort(-probabilities, kind="stable")[:MOST_GUESSES].tolist()
+        best = np.argsort(-probabilities, kind="stable")[:MAX_GUESSES].tolist()
         return tuple(
             Guess(self.words[number], float(probabilities[number]))
             for number in best
@@ -342,10 +318,9 @@ class Matcher:
         )
 
     def relation_logits(self, sketches: Tokens, photos: Tokens) -> Floats:
-        """Computes relation scores before the sigmoid: (s, p) float32.
+        """Computes relation scores before the sigmoid, with prior and guesses: (s, p) float32.
 
-        A prior lowers them, and guesses that agree with the photo raise them. Raises ModelError for a network with one
-        vector for each picture.
+        Raises ModelError for a network with one vector for each picture.
         """
         out = np.empty((len(sketches), len(photos)), np.float32)
         # Photos are outside, so that a chunk of them is in the cache for all sketches.
@@ -361,10 +336,7 @@ class Matcher:
         return out
 
     def explain(self, sketch: Image.Image, photo: Image.Image) -> Explanation:
-        """Explains why ``photo`` matches ``sketch``, by attention, token selection and correspondences of the pair.
-
-        Raises BlankSketch for a sketch without ink.
-        """
+        """Explains why ``photo`` matches ``sketch``. Raises BlankSketch."""
         drawn, seen = self.prepare(sketch, "sketch"), self.prepare(photo, "photo")
         return self.compare(self.observe(drawn, "sketch"), self.observe(seen, "photo"))
 
@@ -377,7 +349,6 @@ class Matcher:
 
     @property
     def _ret_gain(self) -> float:
-        """The amount by which cosines of [Ret] are raised if guesses and photo agree; 0 if guesses do not lead."""
         return 0.0 if self.engine.vocabulary is None else self.engine.vocabulary.ret_gain
 
     def _vocabulary(self) -> Vocabulary:

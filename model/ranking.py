@@ -1,4 +1,4 @@
-"""Ranks a whole gallery by diffusion, estimates, liked photos and words that lead, kinds and near duplicates.
+"""Ranks a whole gallery: diffusion, estimates, liked photos and words that lead, groups, near duplicates.
 
 All of it rests on one fact: the similarity of two photos is far more certain than that of a sketch and a photo.
 """
@@ -64,19 +64,17 @@ def diffused(scores: Floats, ret: NDArray[np.floating], threshold: float, method
     """Diffuses scores over the photos, for each sketch separately.
 
     Let r_i be the normalised [Ret] of photo i minus the mean of all, normalised again, and
-    A_ij = max(0, r_i . r_j - threshold). Each round replaces the scores f by D^-1 A f, where D holds the row sums of A:
-    every photo gets a weighted mean of its own score and of those of similar photos. The mean is subtracted because
-    features that all photos share, such as their style, make no two of them similar. Relation scores are averaged as
-    they are; distances and fused scores are mapped into (0, 1], averaged, and mapped back.
+    A_ij = max(0, r_i . r_j - threshold). Each round replaces the scores f by D^-1 A f, where D holds the row sums of A.
+    The mean is subtracted because features that all photos share make no two of them similar. Relation scores are
+    averaged as they are; distances and fused scores are mapped into (0, 1], averaged, and mapped back.
 
-    Only the SHORTLIST best photos of a sketch take part. The other photos follow in their previous order, their scores
-    capped at the lowest score of the shortlist.
+    Only the SHORTLIST best photos of a sketch take part. The others follow in their previous order, their scores capped
+    at the lowest of the shortlist.
 
     Args:
         scores: (s, p) by ``method``, higher is better.
         ret: (p, d) retrieval tokens of the photos.
         threshold: cosine r_i . r_j up to which two photos do not share scores.
-        method: how ``scores`` were computed.
 
     Returns (s, p) float32, in the range of the scores of ``method``.
     """
@@ -99,10 +97,7 @@ def diffused(scores: Floats, ret: NDArray[np.floating], threshold: float, method
 
 
 def centred(ret: NDArray[np.floating], mean: Floats | None = None) -> Floats:
-    """Centres retrieval tokens (p, d) of photos: normalised, minus ``mean``, normalised again, (p, d) float32.
-
-    mean: (d,) of normalised retrieval tokens; None for the mean of these photos.
-    """
+    """Centres retrieval tokens (p, d): normalised, minus ``mean``, or their own, normalised again, (p, d) float32."""
     directions = unit(ret)
     return unit(directions - (directions.mean(axis=0) if mean is None else mean))
 
@@ -131,12 +126,10 @@ def estimated(
         x_i = l(d_i) + sum_j A_ij (x_j - l(d_j)) / (PRIOR_WEIGHT + sum_j A_ij), over the known j.
 
     Args:
-        scores: (p,) float32 by ``method``, higher is better; only those of known photos are read.
+        scores: (p,) float32 by ``method``, "rn" or "fused"; only those of known photos are read.
         known: (p,) bool, the photos that were scored.
         distances: (p,) distances of the photos' [Ret] to the sketch's.
-        ret: (p, d) retrieval tokens of the photos.
-        threshold: as in the diffusion.
-        method: "rn" or "fused".
+        ret, threshold: as in the diffusion.
 
     Returns (p,) float32. If no photo is known, the estimates rank the photos by distance.
     """
@@ -154,7 +147,7 @@ def estimated(
 
 
 def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Evaluates the least-squares line through the points ``at``; level if it would rise. Without points, it is -at."""
+    """Evaluates the least-squares line ``at``; level if it would rise, and -at without points."""
     if not len(values):
         return -at
     dx, dy = distances - distances.mean(), values - values.mean()
@@ -254,46 +247,46 @@ def fits(best: float, photos: int) -> bool:
 
 
 # A sketch does not say enough to be sure: for a drawn dog, twenty pigs may be shown, and the dogs come right after
-# them. So a page of kinds shows each kind once. The photos are compared with each other, not with the sketch.
+# them. So a page of groups shows each thing once. The photos are compared with each other, not with the sketch.
 #
 # [Ret] says what a picture shows, and two photos of one thing may be nearer than a photo and its reduced copy. So [Ret]
 # only finds pairs that are worth comparing; patch tokens and their places decide whether they are one picture.
 
-# Cosine of two centred [Ret] above which two photos are of one kind. It was measured in a gallery of 12,890 photos of
-# everything, with sketches of classes held back from the network: the right kind was among the first 20 kinds for 0.81
-# of the sketches, and a right photo among the first 20 photos for 0.64. It is no threshold of diffusion, above which
-# photos share scores gradually: here a photo is in a kind or not.
+# Cosine of two centred [Ret] above which two photos are of one group. It was measured in a gallery of 12,890 photos of
+# everything, with sketches of classes held back from the network: the right group was among the first 20 groups for
+# 0.81 of the sketches, and a right photo among the first 20 photos for 0.64. It is no threshold of diffusion, above
+# which photos share scores gradually: here a photo is in a group or not.
 ALIKE = 0.45
 
 
 def groups_of(ret: NDArray[np.floating], mean: Floats, threshold: float = ALIKE) -> Numbers:
-    """Finds the kind of each photo of a ranking.
+    """Finds the group of look-alikes of each photo of a ranking.
 
     Let r_i be the normalised [Ret] of the i-th photo minus ``mean``, normalised again. Down the ranking, photo i joins
-    the first kind whose first photo j has r_i . r_j above the threshold. If there is none, it begins a kind.
+    the first group whose first photo j has r_i . r_j above the threshold. If there is none, it begins a group.
 
     Args:
         ret: (p, d) retrieval tokens of the photos, best first.
         mean: (d,) of the normalised [Ret] of the whole gallery. The mean of the ranking itself would hide the features
-            that its photos have in common, which make them a kind.
-        threshold: cosine above which two photos are alike.
+            that its photos have in common.
 
-    Returns (p,) int64: kinds are numbered from 0, in the order of their first photos.
+    Returns (p,) int64: groups are numbered from 0, in the order of their first photos.
     """
     directions = centred(ret, mean)
     alike = directions @ directions.T > threshold
-    kinds = np.full(len(directions), -1, np.int64)
-    kind = 0
-    # Going kind by kind is the same as photo by photo: the next photo without a kind is like no first photo before it.
+    groups = np.full(len(directions), -1, np.int64)
+    group = 0
+    # Going group by group is the same as photo by photo: the next photo without a group is like no first photo before
+    # it.
     for first in range(len(directions)):
-        if kinds[first] >= 0:
+        if groups[first] >= 0:
             continue
-        joining = alike[first] & (kinds < 0)
-        # A photo that is exactly the mean is like no photo, not even itself, but it begins a kind nevertheless.
+        joining = alike[first] & (groups < 0)
+        # A photo that is exactly the mean is like no photo, not even itself, but it begins a group nevertheless.
         joining[first] = True
-        kinds[joining] = kind
-        kind += 1
-    return kinds
+        groups[joining] = group
+        group += 1
+    return groups
 
 
 # Below this distance to the mean a photo has no direction, and is like no photo.
@@ -301,10 +294,7 @@ _SAME = 1e-6
 
 
 def likeness_to(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Floats:
-    """Computes how much photos look like the most similar of some examples, at least one: (p,) float32, -1 to 1.
-
-    The arguments are those of ``likenesses``.
-    """
+    """Computes how much photos look like the most similar of some examples: (p,) float32, -1 to 1."""
     likeness: Floats = likenesses(examples, ret, mean).max(axis=1)
     return likeness
 
@@ -313,8 +303,7 @@ def likenesses(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Flo
     """Computes how much photos look like examples, by the cosines of centred [Ret]: (p, e) float32, -1 to 1.
 
     Args:
-        examples, ret: (e, d) and (p, d) retrieval tokens.
-        mean: (d,) as for ``groups_of``.
+        examples, ret: (e, d) and (p, d) retrieval tokens. mean: (d,) as for ``groups_of``.
     """
     rests = [unit(some) - mean for some in (ret, examples)]
     photos, others = (unit(rest * (np.linalg.norm(rest, axis=1, keepdims=True) > _SAME)) for rest in rests)
@@ -342,29 +331,27 @@ def pairs_to_compare(ret: NDArray[np.floating]) -> Numbers:
 
     ret: (p, d) retrieval tokens, best first.
 
-    Returns (m, 2) int64: places of a photo and of an earlier photo, from 0. They are ordered by the first
-    place, and for one photo by falling cosine. All cosines are above LOOK.
+    Returns (m, 2) int64: ranks, from 0, of a photo and of an earlier one, with cosines above LOOK: by the first, then
+    by falling cosine.
     """
     directions = unit(ret)
     cosines = np.tril(directions @ directions.T, k=-1)
     count = min(LOOKED_AT, len(cosines))
-    places = np.argpartition(-cosines, count - 1, axis=1)[:, :count] if count else np.empty((0, 0), np.int64)
-    falling = np.argsort(-np.take_along_axis(cosines, places, axis=1), axis=1, kind="stable")
-    places = np.take_along_axis(places, falling, axis=1)
-    later, column = np.nonzero(np.take_along_axis(cosines, places, axis=1) > LOOK)
-    return np.stack([later, places[later, column]], axis=1)
+    earlier = np.argpartition(-cosines, count - 1, axis=1)[:, :count] if count else np.empty((0, 0), np.int64)
+    falling = np.argsort(-np.take_along_axis(cosines, earlier, axis=1), axis=1, kind="stable")
+    earlier = np.take_along_axis(earlier, falling, axis=1)
+    later, column = np.nonzero(np.take_along_axis(cosines, earlier, axis=1) > LOOK)
+    return np.stack([later, earlier[later, column]], axis=1)
 
 
 def sameness(tokens: Tokens, pairs: Numbers, grid: int) -> Floats:
-    """Measures how much of the pictures of each pair is the same, in the same places.
+    """Measures how much of the pictures of each pair is the same, in the same places: (m,) float32, 0 to 1.
 
-    A patch token gets its highest cosine with the other picture's tokens at most one cell of the patch grid away; 0 if
-    there is no such token or the cosine is negative. The result is the mean over each picture's tokens, averaged over
-    both pictures. Without patch tokens it is 1 if the cosine of [Ret] is above SAME_BY_RET, else 0.
+    A patch token gets its highest cosine with the other picture's tokens at most one cell of the patch grid away, or 0.
+    The result is the mean over each picture's tokens, averaged over both pictures. Without patch tokens it is 1 if the
+    cosine of [Ret] is above SAME_BY_RET, else 0.
 
-    tokens: of photos. pairs: (m, 2) int64, the photos that are compared. grid: cells in a row of the patch grid.
-
-    Returns (m,) float32, 0 to 1.
+    pairs: (m, 2) int64, the photos that are compared. grid: cells in a row of the patch grid.
     """
     parts = [np.empty(0, np.float32)]
     for start in range(0, len(pairs), _PAIRS):
@@ -390,14 +377,14 @@ def _sameness(first: Tokens, second: Tokens, grid: int) -> Floats:
 def first_of_same(count: int, duplicates: Sequence[tuple[int, int]], own: int = 0) -> Numbers:
     """Finds the photo of a ranking that stands for each photo: the first of its near duplicates, or itself.
 
-    A photo that is a near duplicate of several photos follows its first pair. If the other photo of this pair is itself
-    a duplicate, the same photo stands for both. So a burst, in which each photo is like the next, is one.
+    A photo follows its first pair; if the other photo of this pair is itself a duplicate, the same photo stands for
+    both. So a burst, in which each photo is like the next, is one.
 
     Args:
-        count: photos in the ranking. duplicates: places of a photo and an earlier photo, in the order of the first.
-        own: this many first photos stand for themselves, whatever they look like.
+        count: photos in the ranking. duplicates: ranks of a photo and an earlier photo, in the order of the first.
+        own: this many first photos stand for themselves.
 
-    Returns (count,) int64: places in the ranking, from 0. No place is later than the photo's own.
+    Returns (count,) int64: ranks, from 0.
     """
     firsts = np.arange(count)
     for photo, earlier in duplicates:

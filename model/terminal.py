@@ -1,4 +1,4 @@
-"""What all programs share at the terminal: names made harmless, errors as sentences, and exit codes."""
+"""Handles the terminal for all programs: makes names harmless, errors sentences, and returns exit codes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from model.errors import Refusal
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 def printable(text: str) -> str:
     """Escapes characters that break the line, move a terminal's cursor, hide or reorder text, or cannot be encoded.
 
-    A file may have any name. A name with a line break could forge a line of a report, and a name with an escape
-    sequence could rewrite the lines above it. These characters are written as Python's escapes, as in ``a\\nb``.
+    A file's name could otherwise forge a line of a report, or rewrite the lines above it.
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
@@ -35,16 +38,12 @@ class HomeUnknown(Refusal, OSError):
 
 
 def resolved(path: Path) -> Path:
-    """Resolves a path's symbolic links, as far as they lead somewhere. ``Path.resolve`` fails at a link to itself."""
+    """Resolves a path's symbolic links; unlike ``Path.resolve`` also of a link to itself."""
     return Path(os.path.realpath(path))
 
 
 def expanded(path: str | Path) -> Path:
-    """Replaces "~" or "~NAME" at the beginning of a path by the home folder.
-
-    Raises HomeUnknown: there is no user of this name; or for "~" alone, HOME is not set and the user has no entry in
-    the system's list of users.
-    """
+    """Replaces "~" or "~NAME" at the beginning of a path by the home folder. Raises HomeUnknown."""
     full = os.path.expanduser(path)
     if full.startswith("~"):
         raise HomeUnknown(
@@ -54,14 +53,33 @@ def expanded(path: str | Path) -> Path:
 
 
 def installed_version() -> str:
-    """Returns the version that pip installed; "not installed" if the program runs from a folder alone."""
-    # This is imported late because it takes longer than everything else that printing the help needs.
+    """Returns the version that pip installed, or "not installed"."""
+    # Imported late: it takes longer than everything else that printing the help needs.
     from importlib import metadata
 
     try:
         return metadata.version("sketch-search")
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def start_child(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    """Starts Python with these packages importable, without the service's settings and key, and with pipes."""
+    import subprocess
+
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
+    home = str(Path(__file__).parents[__name__.count(".")])
+    path = os.pathsep.join([home, *(entry for entry in sys.path if entry and entry != home)])
+    return subprocess.Popen(
+        # -P: a file of the current folder must not be taken for a module.
+        [sys.executable, "-P", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**kept, **environment, "PYTHONPATH": path},
+        # Ctrl-C at the terminal reaches this program alone, which then ends its children.
+        start_new_session=True,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
 
 
 # The exit code that shells give after SIGINT: 128 and the number of the signal.
@@ -72,10 +90,7 @@ _IMPORT = "<frozen importlib._bootstrap>"
 
 @contextmanager
 def _stopped_at_once() -> Iterator[None]:
-    """While the block imports a module, Ctrl-C ends the program at once, with code 130.
-
-    Libraries catch the exception that Ctrl-C raises, or turn it into another, such as a missing module.
-    """
+    """Lets Ctrl-C end the program at once while the block imports a module: libraries catch KeyboardInterrupt."""
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not usual or threading.current_thread() is not threading.main_thread():
         yield
@@ -113,13 +128,10 @@ _NOBODY_READS = 141
 
 
 def run_program(work: Callable[[], int], prog: str = "sketch-search") -> int:
-    """Does the work of a program, which returns the exit code.
+    """Does the work of a program, and returns its exit code.
 
-    prog: how the user has called the program.
-
-    Returns that code; 2 after a sentence on standard error, for problems that the user can solve, such as an extra that
-    is not installed, or a closed standard output, in which results would be lost silently; 130 after Ctrl-C; 141 if
-    nobody reads the output any more, as in ``program | head``.
+    It is 2 after a sentence on standard error, for problems that the user can solve; 130 after Ctrl-C; 141 if nobody
+    reads the output any more, as in ``program | head``. prog: how the user has called the program.
     """
     if sys.stdout is None:
         return _end(f"error: standard output is closed; send it to a file, or to {os.devnull}.", BAD_INPUT)
@@ -133,7 +145,6 @@ def run_program(work: Callable[[], int], prog: str = "sketch-search") -> int:
 
 
 def _with_sentences(work: Callable[[], int], prog: str) -> int:
-    """Does the work of ``run_program``, but lets Ctrl-C pass, since it may come while a sentence is written, too."""
     try:
         try:
             return work()
@@ -153,14 +164,13 @@ def _with_sentences(work: Callable[[], int], prog: str) -> int:
     except OSError as error:
         return _end(f"error: {_sentence(error)}", BAD_INPUT)
     except ImportError as error:
-        # The loader of shared libraries also raises this if there is no memory for a library.
+        # The loader of shared libraries raises this, too, if there is no memory for a library.
         return _end(f"error: a library cannot be loaded ({error}); free memory, or install it again.", BAD_INPUT)
     except MemoryError:
         return _end("error: there is not enough memory; end other programs, or ask for less at once.", BAD_INPUT)
 
 
 def as_called(sentence: str, prog: str) -> str:
-    """Writes the commands in a sentence as this user calls them, who may have no command ``sketch-search``."""
     if prog.startswith("python -m "):
         below = prog.removesuffix("indexer").removesuffix("model")
         sentence = sentence.replace("sketch-search index", f"{below}indexer")
@@ -182,10 +192,7 @@ def _end(sentence: str, code: int) -> int:
 
 
 def _open_what_is_closed() -> None:
-    """Open closed standard streams on the null device.
-
-    Otherwise files of an index would get their numbers, and a library's output to standard error would go into them.
-    """
+    """Opens closed standard streams on the null device, or files of an index would get their numbers."""
     if sys.stdin is None:
         sys.stdin = open(os.devnull)  # noqa: SIM115
     if sys.stderr is None:
@@ -193,14 +200,14 @@ def _open_what_is_closed() -> None:
 
 
 def _accept_every_character() -> None:
-    """Write characters that a terminal's encoding lacks as escapes, or a report with such a name would be lost."""
+    """Writes characters that a terminal's encoding lacks as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _discard_output() -> None:
-    """Discard all output that is still to be written, or Python would complain as it ends."""
+    """Discards output that is still to be written, or Python would complain as it ends."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

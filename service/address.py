@@ -1,7 +1,6 @@
 """Tells commands of the same user, by a file beside the index, at which address the index's server answers.
 
-The server holds the lock of the file for as long as it runs. So the system itself says whether it still does. A file
-that a killed server has left is worth nothing, even where its port is somebody else's by now.
+The server locks the file for as long as it runs, so that a file that a killed server has left is worth nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from service.settings import Settings, index_path
 
 NAME = "server.json"
-_MOST_BYTES = 1 << 16
-# Seconds after which an index that was not there is looked for again.
+_MAX_BYTES = 1 << 16
+# Seconds after which a missing index is looked for again.
 _AGAIN_SECONDS = 0.5
 # The settings that an answer depends on, besides the index.
 _ANSWERED_BY = {
@@ -36,11 +35,8 @@ _ANSWERED_BY = {
 class Address(BaseModel):
     """The content of that file: what a server says of itself.
 
-    Attributes:
-        url: on a loopback address. machine: its name, since several may share a disk.
-        protected: whether it wants an API key.
-        token: of who started it, for what it does to this machine.
-        answered_by: the settings that its answers depend on, as JSON.
+    ``url`` is on a loopback address; ``machine`` tells apart those that share a disk; ``protected`` servers want an API
+    key; ``token`` is that of who started it; its answers depend on ``answered_by``, settings as JSON.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,7 +50,6 @@ class Address(BaseModel):
 
     @classmethod
     def of(cls, settings: Settings, url: str, token: str, *, protected: bool) -> Self:
-        """Returns the address of a server with these settings."""
         weights = None if settings.weights is None else settings.weights.expanduser().absolute()
         return cls(
             url=url,
@@ -67,17 +62,17 @@ class Address(BaseModel):
 
 
 @contextmanager
-def told(settings: Settings, url: str, token: str) -> Iterator[None]:
-    """While the block runs, commands find the server at ``url`` and its token, if it is on a loopback address.
+def announced(settings: Settings, url: str, token: str) -> Iterator[None]:
+    """Lets commands find the server at ``url``, a loopback address, and its token while the block runs.
 
-    Where there is no index yet, that begins when there is. Nothing is told where the folder of the index cannot be
-    written, or has a server already.
+    Without an index this begins when there is one. Nothing is announced if the index's folder cannot be written, or has
+    a server already.
     """
     over = threading.Event()
     with ExitStack() as held:
 
-        def tell() -> bool:
-            """Returns whether to try again, because there is no index yet."""
+        def announce() -> bool:
+            """Returns True to try again, because there is no index yet."""
             own = Address.of(settings, url, token, protected=settings.api_key is not None)
             try:
                 held.enter_context(_written(own, index_path(settings)))
@@ -86,10 +81,10 @@ def told(settings: Settings, url: str, token: str) -> Iterator[None]:
             return False
 
         def wait_for_the_index() -> None:
-            while not over.wait(_AGAIN_SECONDS) and tell():
+            while not over.wait(_AGAIN_SECONDS) and announce():
                 pass
 
-        if sys.platform != "win32" and _is_loopback(url) and tell():
+        if sys.platform != "win32" and _is_loopback(url) and announce():
             waiting = threading.Thread(target=wait_for_the_index, daemon=True)
             waiting.start()
             held.callback(waiting.join)
@@ -98,17 +93,14 @@ def told(settings: Settings, url: str, token: str) -> Iterator[None]:
 
 
 def find_server(settings: Settings) -> Address | None:
-    """Returns the running server of this user, on this machine, that answers as a search with these settings would.
-
-    None where there is none; and where it wants a key and the settings have none.
-    """
+    """Returns this user's server on this machine that answers like a search with these settings, or None."""
     if sys.platform == "win32":
         return None
     try:
         descriptor = os.open(index_path(settings) / NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
             # Shared, so that two commands do not take each other for a server.
-            text = file.read(_MOST_BYTES) if _is_ours(file) and not _locks(file, shared=True) else b""
+            text = file.read(_MAX_BYTES) if _is_ours(file) and not _locks(file, shared=True) else b""
         found = Address.model_validate_json(text)
     except (OSError, ValidationError):
         return None
@@ -119,7 +111,7 @@ def find_server(settings: Settings) -> Address | None:
 
 @contextmanager
 def _written(address: Address, folder: Path) -> Iterator[None]:
-    """Raises OSError where there is no index, or the file cannot be written or is not ours."""
+    """Writes the file. Raises OSError without an index, or if the file cannot be written or is not ours."""
     (folder / "CURRENT").stat()
     path = folder / NAME
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
@@ -145,7 +137,7 @@ def _is_ours(file: BinaryIO) -> bool:
 
 
 def _locks(file: BinaryIO, *, shared: bool = False) -> bool:
-    """Takes the lock of the file, until it is closed. False where another process has it."""
+    """Takes the lock of the file, until it is closed. Returns False if another process has it."""
     import fcntl
 
     try:

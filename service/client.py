@@ -37,20 +37,18 @@ MAX_BYTES = 64 << 20
 # Values of an answer. An explanation of twelve photos has some hundred thousand; each that is wrong costs 400 bytes.
 _MAX_VALUES = 1_000_000
 # Characters of what a server says that an error repeats. Its sentences are shorter.
-_MAX_TOLD = 1000
+_MAX_TEXT = 1000
 
 
 class ServiceError(Refusal):
-    """The server refused, or failed.
+    """The server refused, or failed. ``status`` is that of HTTP.
 
-    Attributes:
-        code: from the server; "unexpected_answer" if the answer is not one of this API, "too_large" if it is too large.
-        message, request_id: from the server, in printable characters and cut to 1,000.
-        status: the HTTP status.
+    ``code``, ``message`` and ``request_id`` are the server's, in printable characters and cut to 1,000; the code is
+    "unexpected_answer" for an answer that is not of this API, "too_large" for one that is too large.
     """
 
     def __init__(self, code: str, message: str, request_id: str, status: int) -> None:
-        code, message, request_id = (printable(text[:_MAX_TOLD]) for text in (code, message, request_id))
+        code, message, request_id = (printable(text[:_MAX_TEXT]) for text in (code, message, request_id))
         super().__init__(f"{message} ({status} {code}, request {request_id})")
         self.code = code
         self.message = message
@@ -61,7 +59,7 @@ class ServiceError(Refusal):
 class Client:
     """A connection to one server. It is a context manager, and threads may share it.
 
-    All methods raise ServiceError for an answer that is not a success or too large, and ConnectionError if none comes.
+    All methods raise ServiceError for an answer that is not a success, and ConnectionError without an answer.
     """
 
     def __init__(
@@ -74,19 +72,18 @@ class Client:
         """Sends nothing yet.
 
         Args:
-            base_url: of the server; with a token where the server has printed it so.
-            api_key: the server's key, where it has one.
+            base_url: of the server; with a token if the server has printed it so.
             timeout: seconds without any progress after which a request is given up.
-            max_bytes: the most bytes of an answer that are taken; ServiceError for more.
+            max_bytes: the most bytes of an answer; ServiceError for more.
 
-        Raises ValueError: the URL is none, or the key has line breaks or other control characters.
+        Raises ValueError: the URL is invalid, or the key has line breaks or other control characters.
         """
         try:
-            place = httpx.URL(base_url)
+            address = httpx.URL(base_url)
         except httpx.InvalidURL as error:
             raise ValueError(f"{base_url!r} is not the address of a server, such as http://127.0.0.1:8000") from error
         headers = {b"Accept-Encoding": b"identity"}
-        for name, secret in ((b"X-API-Key", api_key), (b"X-SBIR-Token", place.params.get("token"))):
+        for name, secret in ((b"X-API-Key", api_key), (b"X-SBIR-Token", address.params.get("token"))):
             if secret is None:
                 continue
             if not secret.isprintable():
@@ -95,7 +92,9 @@ class Client:
         # A proxy that the environment names could not reach this machine's own addresses.
         direct: dict[str, httpx.BaseTransport | None] = {"all://127.0.0.1": None, "all://localhost": None}
         self._max_bytes = max_bytes
-        self._http = httpx.Client(base_url=place.copy_with(query=None), headers=headers, timeout=timeout, mounts=direct)
+        self._http = httpx.Client(
+            base_url=address.copy_with(query=None), headers=headers, timeout=timeout, mounts=direct
+        )
 
     def search(
         self,
@@ -107,12 +106,9 @@ class Client:
 
         Args:
             sketch: a path, the bytes of an image file, or a picture; None for a search by liked photos or a word alone.
-            query: what is asked; None for what ``options`` say.
-            options: the fields of a SearchQuery, as in ``search("cat.png", k=5, like=[17])``.
+            query: what is asked; None for the fields of a SearchQuery in ``options``, as in ``search("cat.png", k=5)``.
 
-        Raises:
-            ValueError: an option that does not exist, or is out of its range.
-            TypeError: both a query and options.
+        Raises ValueError for an option that does not exist, or is out of its range.
         """
         if query is None:
             query = SearchQuery(**options)
@@ -128,11 +124,10 @@ class Client:
         """Explains why photos match a sketch, or are like a photo.
 
         Args:
-            sketch: as in ``search``, or with ``kind="photo"`` a photo; None with ``like``, the id of a photo.
+            sketch: as in ``search``; with ``kind="photo"`` a photo, None with ``like``.
             options: the fields of ExplainParams, as in ``explain("cat.png", photo=[17])``.
 
-        Raises:
-            ValueError: an option that does not exist, or is out of its range; or no ``photo``.
+        Raises ValueError for an option that does not exist, or is out of its range.
         """
         params = ExplainParams(**options).model_dump(mode="json", exclude_defaults=True)
         body = b"" if sketch is None else as_bytes(sketch)
@@ -175,7 +170,7 @@ class Client:
         self.close()
 
     def _answer(self, method: str, path: str, **options: Any) -> _Answer:
-        """Sends a request, with the options of httpx, and returns its answer, which is a success."""
+        """Returns the answer to a request, which is a success."""
         content = bytearray()
         try:
             with self._http.stream(method, path, **options) as response:
@@ -218,7 +213,7 @@ def _broken(response: httpx.Response, code: str, problem: str) -> ServiceError:
 
 
 def as_bytes(sketch: str | os.PathLike[str] | bytes | Image.Image) -> bytes:
-    """Returns a picture as the bytes of an image file. Raises OSError for a file that cannot be read."""
+    """Returns a picture as the bytes of an image file. Raises OSError."""
     if isinstance(sketch, bytes):
         return sketch
     if isinstance(sketch, str | os.PathLike):

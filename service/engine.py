@@ -1,7 +1,4 @@
-"""A checkpoint and the index made with it, opened together: everything the service can be asked, without HTTP.
-
-The server, the command line and so the client all answer through this one object, which is why they agree.
-"""
+"""Opens a checkpoint and the index made with it: server, command line and client all answer through ``Engine``."""
 
 from __future__ import annotations
 
@@ -43,31 +40,21 @@ from service.towers import ClipVectors, Towers
 
 
 def open_matcher(settings: Settings) -> Matcher:
-    """Returns the checkpoint that the settings name. Raises ModelError with what to do."""
-    return load(
-        settings.weights or "default",
-        device=settings.device,
-        dtype=settings.dtype,
-        variants=settings.variants,
-    )
+    """Opens the checkpoint that the settings name. Raises ModelError."""
+    of = settings
+    return load(of.weights or "default", device=of.device, dtype=of.dtype, variants=of.variants)
 
 
 @dataclass(frozen=True)
 class PreparedSketch:
-    """A sketch, or a photo to search with, as the network wants it.
-
-    pixels: (H, W, 3) uint8. milliseconds: what it took to decode and prepare it.
-    """
+    """A sketch, or a photo to search with, prepared: (H, W, 3) uint8."""
 
     pixels: Pixels
     milliseconds: float
 
 
 class Engine:
-    """One checkpoint and a gallery: one index, or shards; always of the same generations.
-
-    Its methods may be called from any thread, and block.
-    """
+    """One checkpoint and a gallery: one index, or shards. Its methods block; any thread may call them."""
 
     def __init__(
         self,
@@ -81,14 +68,10 @@ class Engine:
     ) -> None:
         """
         Args:
-            matcher: the checkpoint that made the index.
-            thumbnails: keeps thumbnails from one generation to the next; None to keep none.
-            run: decodes the sketches and photos that HTTP asks about, in this process or in others.
-            towers: keeps CLIP's towers from one generation to the next; None for those of this engine alone.
-            gallery: opens what is searched; None for the index that the settings name.
-            encode: encodes the sketches and photos of queries; None for the matcher.
-
-        Raises IndexerError with what to do.
+            thumbnails, towers: kept from one generation to the next; None for those of this engine alone.
+            run: decodes the sketches and photos that HTTP asks about.
+            gallery: opens what is searched; None for the index that the settings name, whose errors are raised.
+            encode: encodes the pictures of queries; None for the matcher.
         """
         self._settings = settings
         self._matcher = matcher
@@ -104,14 +87,13 @@ class Engine:
         self._open = gallery
 
     @property
-    def _gallery(self) -> Gallery:
+    def gallery(self) -> Gallery:
         """The photos that can be searched now."""
         return self._open(())
 
     @property
     def searcher(self) -> Searcher:
-        """The search over what can be searched now."""
-        return self._searcher(self._gallery)
+        return self._searcher(self.gallery)
 
     def _searcher(self, gallery: Gallery) -> Searcher:
         of = self._settings
@@ -119,31 +101,17 @@ class Engine:
         return Searcher(gallery, self._matcher, defaults, self._encode)
 
     def close(self) -> None:
-        """Closes the index, if this engine has opened it."""
         if self._own is not None:
             self._own.index.close()
 
     @property
-    def generation(self) -> str:
-        """The name of the index generation."""
-        return self._gallery.generation
-
-    @property
-    def photo_count(self) -> int:
-        """The number of photos that are shown."""
-        return self._gallery.photo_count
-
-    @property
     def network(self) -> str:
-        """The name of the network, and by which method it ranks where a search names none."""
         return f"{self._matcher.config.name} by {self._best_method}"
 
     def prepare(self, sketch: bytes, *, kind: PictureKind = "sketch", quick: bool = False) -> PreparedSketch:
-        """Returns a sketch, or a photo where ``kind`` says so, given as an image file, for ``search`` and ``explain``.
+        """Decodes and prepares an image file: a step of its own, since it may take seconds and needs no network.
 
-        Raises ImageError; with ``quick``, SlowImage where decoding takes longer than that of ordinary pictures.
-
-        This is a step of its own because it may take seconds and needs neither the network nor the index.
+        Raises ImageError; with ``quick``, SlowImage if it takes longer than ordinary pictures.
         """
         start = time.perf_counter()
         job = Job.preparing(self._matcher.preprocessing, kind, self._settings.max_pixels)
@@ -151,31 +119,24 @@ class Engine:
         return PreparedSketch(pixels, (time.perf_counter() - start) * 1000)
 
     def by_clip(self, sketch: PreparedSketch | None, query: SearchQuery) -> ClipVectors:
-        """Computes what a search needs of CLIP, for ``search``.
-
-        This is a step of its own because it may take seconds, where CLIP is not loaded yet, and does not need the
-        thread that searches.
-        """
+        """Computes what a search needs of CLIP: a step of its own, since loading CLIP may take seconds."""
         if not self._has_clip:
             return ClipVectors()
-        return self._towers.vectors(self._gallery.embedder, query.text, _pixels_for_clip(sketch, query))
+        return self._towers.vectors(self.gallery.embedder, query.text, _pixels_for_clip(sketch, query))
 
     def is_by_clip_at_once(self, sketch: PreparedSketch | None, query: SearchQuery) -> bool:
-        """Returns True if ``by_clip`` would answer from what it keeps, without loading or computing anything."""
+        """True if ``by_clip`` answers without loading or computing anything."""
         pixels = _pixels_for_clip(sketch, query)
-        return not self._has_clip or self._towers.is_at_once(self._gallery.embedder, query.text, pixels)
+        return not self._has_clip or self._towers.is_at_once(self.gallery.embedder, query.text, pixels)
 
     def search(
         self, sketch: PreparedSketch | None, query: SearchQuery, clip: ClipVectors | None = None
     ) -> SearchResponse:
-        """Returns the answer to a sketch, or without one to the photos and the word of the query.
-
-        Where a shard is lost meanwhile, the search begins anew without that shard, and the answer says so.
+        """Answers a query with a sketch, a photo, or neither. If a shard is lost, it begins anew without that shard.
 
         clip: from ``by_clip``; None to have it computed here.
 
-        Raises BadSearch, UnknownPhoto and UnknownWord; ShardsLost where the query names a photo that may be in a shard
-        that does not answer.
+        Raises BadSearch, UnknownPhoto, UnknownWord; ShardsLost if the query names a photo of a shard that is missing.
         """
         self._check_page_size(query.k)
         if clip is None:
@@ -192,12 +153,8 @@ class Engine:
                 without |= frozenset(lost.names)
 
     def explain(self, sketch: PreparedSketch | None, params: ExplainParams) -> ExplainResponse:
-        """Explains why photos match a sketch, or are like a photo.
-
-        Raises BadSearch, UnknownPhoto, PhotoUnavailable; ShardsLost where a shard is
-        missing, since ranks among all photos would be wrong.
-        """
-        gallery = self._gallery
+        """Explains photos. Raises BadSearch, UnknownPhoto, PhotoUnavailable; ShardsLost if ranks would lack a shard."""
+        gallery = self.gallery
         if gallery.missing:
             raise ShardsLost(gallery.missing)
         return explain(
@@ -208,44 +165,30 @@ class Engine:
             run=self._run,
         )
 
-    def photo(self, photo_id: int) -> PhotoEntry:
-        """Finds a photo. Raises UnknownPhoto."""
-        return self._gallery.photo(photo_id)
-
     def photos(self, params: PhotosParams, *, files: bool = False) -> PhotosResponse:
-        """Describes photos as results do; with ``files`` also where they lie on this machine. Raises UnknownPhoto."""
+        """Describes photos as results do; with ``files`` also where they are on this machine. Raises UnknownPhoto."""
         photos = []
-        for entry in self._gallery.photos(params.id):
-            lie = [self.address_of(path) for path in entry.paths] if files else []
+        for entry in self.gallery.photos(params.id):
+            found = [self.gallery.address_of(path) for path in entry.paths] if files else []
             # A name may hold bytes that are no text.
-            told = tuple(path.encode(errors="surrogateescape").decode(errors="replace") for path in lie)
-            photos.append(self._shown(entry).model_copy(update={"files": told}))
+            shown = tuple(path.encode(errors="surrogateescape").decode(errors="replace") for path in found)
+            photos.append(self._shown(entry).model_copy(update={"files": shown}))
         return PhotosResponse(photos=tuple(photos))
 
     def reveal(self, entry: PhotoEntry) -> None:
-        """Shows a photo's file in the file manager of this machine. Raises PhotoUnavailable, and NotFound."""
+        """Shows a photo's file in this machine's file manager. Raises PhotoUnavailable and NotFound."""
         self.original(entry)
-        places = [Path(self.address_of(path)) for path in entry.paths]
-        reveal(next((place for place in places if place.is_file()), places[0]))
+        files = [Path(self.gallery.address_of(path)) for path in entry.paths]
+        reveal(next((file for file in files if file.is_file()), files[0]))
 
     def original(self, entry: PhotoEntry) -> tuple[int, str]:
-        """Returns the bytes and the media type of the photo's file, once it is sure that it is what was indexed.
-
-        Raises PhotoUnavailable: it is gone, is another one now, or is no image.
-        """
-        data = self._gallery.open_photo(entry.id)
+        """Returns the size and media type of a photo's file. Raises PhotoUnavailable if it is not what was indexed."""
+        data = self.gallery.open_photo(entry.id)
         kind = media_type(data)
         if kind is None:
             # No build indexes such a file. Whoever wrote this index by hand may have named any file of this machine.
             raise PhotoUnavailable(f"photo {entry.id} is not an image of a type that is read here.")
         return len(data), kind
-
-    def part_of_original(self, entry: PhotoEntry, size: int, start: int, count: int) -> bytes:
-        """Bytes ``start`` to ``start + count`` of a file of this size that ``original`` has looked at.
-
-        Raises PhotoUnavailable: it is gone, or has another size now.
-        """
-        return self._gallery.part_of_photo(entry.id, size, start, count)
 
     def kept_thumbnail(self, entry: PhotoEntry, size: int) -> bytes | None:
         """Returns what ``thumbnail`` does if it is in memory; else None."""
@@ -257,14 +200,14 @@ class Engine:
         if (kept := self._thumbnails.find(key) or self._thumbnails.read(key)) is not None:
             return kept
         with still_opening(entry):
-            made = thumbnail(self._gallery.open_photo(entry.id), size, self._run)
+            made = thumbnail(self.gallery.open_photo(entry.id), size, self._run)
         self._thumbnails.keep(key, made)
         return made
 
     def cluster(self, cluster_id: int, page: PageParams) -> ClusterResponse:
-        """Returns some of a cluster's photos, by id. Raises NotFound and BadSearch."""
+        """Returns a page of a cluster's photos, by id. Raises NotFound and BadSearch."""
         self._check_cluster(cluster_id)
-        k, index = self._page_size(page.k), self._gallery
+        k, index = self._page_size(page.k), self.gallery
         ids = index.cluster_ids(cluster_id)
         shown = ids.tolist()[page.offset : page.offset + k]
         return ClusterResponse(
@@ -275,14 +218,14 @@ class Engine:
         )
 
     def cluster_tag(self, cluster_id: int, page: PageParams) -> str:
-        """Returns an ETag for what ``cluster`` answers: another answer has another tag. Raises like ``cluster``."""
+        """Returns an ETag of what ``cluster`` answers. Raises like ``cluster``."""
         self._check_cluster(cluster_id)
         shown = f"{page.offset}-{self._page_size(page.k)}-{self._settings.serve_originals:d}"
-        return f"{self._gallery.generation_id}-{cluster_id}-{shown}"
+        return f"{self.gallery.generation_id}-{cluster_id}-{shown}"
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:
         """Describes the network and the index that are loaded."""
-        matcher, index = self._matcher, self._gallery
+        matcher, index = self._matcher, self.gallery
         return (
             ModelInfo(
                 name=matcher.config.name,
@@ -311,30 +254,29 @@ class Engine:
         )
 
     def words(self, params: WordsParams) -> WordsResponse:
-        """Returns words of the vocabulary that begin as asked, and whether any other text can be read."""
         book = self._matcher.book
         found = book.complete(params.prefix, params.limit)
         return WordsResponse(vocabulary=len(book.words), words=found, text_tower=self._text_tower)
 
     @property
     def _best_method(self) -> str:
-        """The method of a search that names none."""
-        able = methods_of(self._matcher, self._gallery.tokens_kept)
+        able = methods_of(self._matcher, self.gallery.tokens_kept)
         return self._matcher.best_method if self._matcher.best_method in able else "ret"
 
     @property
     def _has_clip(self) -> bool:
-        return self._gallery.embedder.kind == "clip"
+        return self.gallery.embedder.kind == "clip"
 
     @property
     def _text_tower(self) -> str | None:
-        """The name of the CLIP model that reads texts; None where there is none, or it could not be loaded."""
-        embedder = self._gallery.embedder
+        """The CLIP model that reads texts, or None."""
+        embedder = self.gallery.embedder
         return embedder.name if self._has_clip and self._towers.refusal(embedder) is None else None
 
     def _check_cluster(self, cluster_id: int) -> None:
-        if not 0 <= cluster_id < len(self._gallery.clusters.sizes):
-            raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {len(self._gallery.clusters.sizes) - 1}.")
+        count = len(self.gallery.clusters.sizes)
+        if not 0 <= cluster_id < count:
+            raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {count - 1}.")
 
     def _shown(self, entry: PhotoEntry) -> Photo:
         return Photo(
@@ -351,22 +293,13 @@ class Engine:
         self._check_page_size(k)
         return self._settings.default_k if k is None else k
 
-    def photo_at(self, path: str) -> PhotoEntry:
-        """Returns the photo with a file at this path, as results show it or on disk. Raises BadInvocation."""
-        return self._gallery.photo_at(path)
-
-    def address_of(self, shown: str) -> str:
-        """Returns the path on this machine, or the URL, of a file that is named by its path as results show it."""
-        return self._gallery.address_of(shown)
-
     def entry_of(self, file: Path) -> PhotoEntry | None:
-        """Returns the photo of a file on disk; None if it is none of the index's photos."""
+        """Returns the photo of a file on disk, or None."""
         try:
-            return self._gallery.photo_at(str(file.absolute()))
+            return self.gallery.photo_at(str(file.absolute()))
         except BadInvocation:
             return None
 
 
 def _pixels_for_clip(sketch: PreparedSketch | None, query: SearchQuery) -> Pixels | None:
-    """Returns the sketch, where CLIP is to look at it."""
     return sketch.pixels if sketch is not None and query.kind == "sketch" and query.method == "clip" else None

@@ -23,7 +23,7 @@ class ServiceFault(Refusal):
 
 
 class BadSearch(ServiceFault):
-    """A search parameter out of its range, or a method that this checkpoint does not have."""
+    """A search parameter is out of its range, or the checkpoint cannot do it."""
 
 
 class BadUpload(ServiceFault):
@@ -43,7 +43,7 @@ class Unauthorized(ServiceFault):
 
 
 class Forbidden(ServiceFault):
-    """This client may not have that done."""
+    """This client may not do that."""
 
 
 class BuildRefused(ServiceFault):
@@ -51,19 +51,15 @@ class BuildRefused(ServiceFault):
 
 
 class NotFound(ServiceFault):
-    """There is nothing of that id."""
+    """Nothing has that id."""
 
 
 class NotReady(ServiceFault):
-    """The checkpoint or the index could not be opened; the message says why and what to do."""
+    """The checkpoint or the index could not be opened."""
 
 
 class ShardsLost(NotReady):
-    """Shards did not answer while they were asked.
-
-    Attributes:
-        names: theirs.
-    """
+    """Shards with these names did not answer a question."""
 
     def __init__(self, names: Sequence[str]) -> None:
         which = f"The shard {names[0]} does" if len(names) == 1 else f"The shards {', '.join(names)} do"
@@ -72,15 +68,11 @@ class ShardsLost(NotReady):
 
 
 class ClientGone(ServiceFault):
-    """Whoever asked has hung up; nobody will read the answer."""
+    """Whoever asked has hung up."""
 
 
 class QueueFull(ServiceFault):
-    """The queue is full: no further search may wait.
-
-    Attributes:
-        retry_after: whole seconds after which there is likely to be room.
-    """
+    """No further search may wait; whole seconds after which to retry."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"The service is busy. Try again in {retry_after} s.")
@@ -88,7 +80,7 @@ class QueueFull(ServiceFault):
 
 
 class BrokenOff(ServiceFault):
-    """An answer that has begun cannot go on. Only the end of the connection can tell the client."""
+    """An answer that has begun cannot go on; the connection just ends."""
 
 
 @dataclass(frozen=True)

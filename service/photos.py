@@ -1,4 +1,4 @@
-"""The files of the photos that an index was made from: opened, prepared for the network, and as thumbnails."""
+"""Reads photos of an index: prepared for the network, as thumbnails, and in the file manager."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from cachetools import LRUCache
@@ -26,7 +25,7 @@ from service.errors import NotFound
 
 
 def file_manager() -> list[str] | None:
-    """Finds the command that shows a folder, or on macOS a file, in the file manager. Returns None if there is none."""
+    """Finds the command that shows a folder, or on macOS a file, in the file manager."""
     if sys.platform == "darwin":
         # Without -R, a folder that is a program would be started.
         command = ["open", "-R"]
@@ -38,53 +37,40 @@ def file_manager() -> list[str] | None:
 
 
 def reveal(file: Path) -> None:
-    """Shows a file, or its folder, in the file manager; of a file in a ZIP file, that one.
-
-    Raises NotFound where there is no file manager, or the file is on another machine.
-    """
+    """Shows a file, or the ZIP file it is in. Raises NotFound without a file manager or for another machine's file."""
     command = file_manager()
     if command is None or not file.is_absolute():
         raise NotFound("The server's machine has no file manager, or the photo lies on another one.")
-    there = next(place for place in (file, *file.parents) if place.exists())
+    there = next(path for path in (file, *file.parents) if path.exists())
     # In a thread, which waits for the program: some end only when their window is closed.
     shown = [*command, str(there if sys.platform == "darwin" else there.parent)]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     threading.Thread(target=subprocess.run, args=(shown,), kwargs=quiet, daemon=True).start()
 
 
-class PhotoFiles(Protocol):
-    """Opens the files of photos, as an index does."""
-
-    def open_photo(self, photo: int) -> bytes:
-        """Returns the bytes that were indexed as this photo. Raises UnknownPhoto and PhotoUnavailable."""
-
-
 @contextmanager
 def still_opening(entry: PhotoEntry) -> Iterator[None]:
-    """Raises PhotoUnavailable where the block cannot decode a photo, which was fine when it was indexed."""
+    """Turns an ImageError of a photo that was fine when it was indexed into PhotoUnavailable."""
     try:
         yield
     except ImageError as error:
         raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
 
 
-def picture(index: PhotoFiles, matcher: Matcher, entry: PhotoEntry) -> Image.Image:
-    """Returns a photo, upright, opened as it was to be indexed.
-
-    Raises PhotoUnavailable: none of its files is still what was indexed, or it no longer opens.
-    """
+def picture(matcher: Matcher, entry: PhotoEntry, data: bytes) -> Image.Image:
+    """Opens the bytes of a photo as it was opened to be indexed. Raises PhotoUnavailable."""
     with still_opening(entry):
-        return matcher.open(index.open_photo(entry.id), "photo")
+        return matcher.open(data, "photo")
 
 
-def prepared(index: PhotoFiles, matcher: Matcher, entry: PhotoEntry, run: RunJob = run_here) -> Pixels:
-    """Prepares a photo by ``Preprocessing.pixels``: (H, W, 3) uint8. Raises PhotoUnavailable, like ``picture``."""
+def prepared(matcher: Matcher, entry: PhotoEntry, data: bytes, run: RunJob = run_here) -> Pixels:
+    """Prepares the bytes of a photo: (H, W, 3) uint8. Raises PhotoUnavailable."""
     with still_opening(entry):
-        return np.asarray(run(index.open_photo(entry.id), Job.preparing(matcher.preprocessing, "photo")))
+        return np.asarray(run(data, Job.preparing(matcher.preprocessing, "photo")))
 
 
 def thumbnail(original: bytes, size: int, run: RunJob = run_here) -> bytes:
-    """Returns a JPEG of an image file, upright, its longest side at most ``size`` pixels. Raises ImageError."""
+    """Makes an upright JPEG whose longest side has at most ``size`` pixels. Raises ImageError."""
     image = run(original, Job(least_side=size, longest_side=size))
     out = io.BytesIO()
     image.save(out, "JPEG", quality=85)

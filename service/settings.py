@@ -1,4 +1,4 @@
-"""Everything that can be configured of the service, in one typed object."""
+"""Holds everything that can be configured of the service, in one typed object."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from service.schemas import MAX_VARIANTS
 
 MIB = 1024 * 1024
 # More of them than cores only wait for each other, and with thousands of them a search never ends.
-MOST_THREADS = 512
+MAX_THREADS = 512
 # Matches one path of a list with separators. A URL has ':' behind its scheme, and before a password and a port.
 _ADDRESS = re.compile(rf"(?:\w+://(?:[^/@]*@)?[^/:]*(?::\d+(?=/))?)?[^{os.pathsep}]*")
 _NAME = re.compile("[^,]+")
@@ -35,14 +35,14 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
     index: Path | None = Field(default=None, description="Folder of the index; default: the platform's data folder.")
     weights: Path | None = Field(default=None, description="Checkpoint (safetensors); default: the embedded one.")
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes the GPU where there is one.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes the GPU if there is one.")
     dtype: Literal["int8", "float32", "bfloat16", "float16"] | None = Field(
         default=None,
         description="Precision of the networks; default, or auto: int8 by ONNX Runtime on a CPU, else the fastest of "
         "PyTorch's that stays close to float32.",
     )
     threads: int | None = Field(
-        default=None, ge=1, le=MOST_THREADS, description="CPU threads of a search; default, or auto: all cores."
+        default=None, ge=1, le=MAX_THREADS, description="CPU threads of a search; default, or auto: all cores."
     )
     variants: int | None = Field(
         default=None,
@@ -53,13 +53,13 @@ class Settings(BaseSettings):
     )
     gallery: Annotated[tuple[Path | str, ...], NoDecode] = Field(
         default=(),
-        description="Where the photos' roots lie here, in the order of the build, if not where the index saw them: "
+        description="Where the photos' roots are here, in the order of the build, if they have moved: "
         "paths and URLs separated by the system's path separator (':' or ';'), or a JSON list.",
     )
     allow_build: bool | None = Field(
         default=None,
         description="Who may have the page index a folder of this machine, or go on with a build that was stopped: yes "
-        "for all who reach the service, no for nobody; default: who has the token that the server prints.",
+        "for all who reach the service, no for nobody; default: whoever has the token that the server prints.",
     )
     serve_originals: bool = Field(default=True, description="Whether /photos/{id} hands out the original files.")
     max_upload_bytes: int = Field(default=10 * MIB, ge=1, description="Largest request body that is taken, in bytes.")
@@ -134,7 +134,7 @@ class Settings(BaseSettings):
 
     @property
     def known_hosts(self) -> tuple[str, ...]:
-        """The names that a Host header may have: ``allowed_hosts``, or those that fit the address listened on."""
+        """The names that a Host header may have."""
         if self.allowed_hosts:
             return self.allowed_hosts
         if not is_loopback(self.host):
@@ -149,7 +149,7 @@ class Settings(BaseSettings):
     @field_validator("host")
     @classmethod
     def _check_host(cls, value: str) -> str:
-        """Refuses an empty host, which means every address, and hosts that break inside of the socket library."""
+        """Refuses an empty host, which means every address, and hosts that break the socket library."""
         try:
             ipaddress.ip_address(value)
         except ValueError:
@@ -186,12 +186,10 @@ class Settings(BaseSettings):
 
 
 def index_path(settings: Settings) -> Path:
-    """Returns the folder of the index: the one named, or the default one."""
     return settings.index if settings.index is not None else default_index_path()
 
 
 def _is_host_name(text: str) -> bool:
-    """Returns True if a machine could have this name in a network."""
     try:
         return bool(re.fullmatch(r"\w[\w.-]*", text) and text.encode("idna"))
     except UnicodeError:  # a part is empty or too long
@@ -199,7 +197,7 @@ def _is_host_name(text: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Tells whether a host, without a port and brackets, is this machine, reached by nobody else."""
+    """True if a host, without port and brackets, is this machine, reached by nobody else."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -207,7 +205,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _split(value: Any, part: re.Pattern[str]) -> Any:
-    """Returns a list written as text, as a list; anything else as it is. A ValueError becomes pydantic's sentence."""
+    """Splits a list written as text. A ValueError becomes pydantic's sentence."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):

@@ -1,7 +1,6 @@
-"""CLIP's towers, by which any text can be searched for, and sketches compared as CLIP compares pictures.
+"""Keeps CLIP's towers, by which any text can be searched for, and sketches compared as CLIP compares pictures.
 
-They take seconds to load and hundreds of megabytes of memory. So they are loaded when they are first needed, and once:
-they outlive the generations of an index.
+They take seconds to load and hundreds of megabytes of memory, so they are loaded once, when they are first needed.
 """
 
 from __future__ import annotations
@@ -35,20 +34,17 @@ RETRY_SECONDS = 10.0
 
 @dataclass(frozen=True, eq=False)
 class TextVector:
-    """A text by CLIP. values: (e,) float32; their product with a photo's vector is CLIP's logit."""
+    """A text by CLIP, (e,) float32, whose product with a photo's vector is CLIP's logit."""
 
     values: Vector
 
 
 @dataclass(frozen=True)
 class ClipVectors:
-    """A query by CLIP.
+    """A query by CLIP, and the milliseconds it took.
 
-    Attributes:
-        text: None without a text.
-        sketch: (e,) of unit length; None without a sketch, or where the method is not "clip".
-        refusal: why there are none, although the index was clustered by CLIP; None where nothing was refused.
-        milliseconds: what it took.
+    ``text`` is None without a text, ``sketch``, (e,) of unit length, without a sketch or another method than "clip";
+    ``refusal`` says why there are none, although the index was clustered by CLIP.
     """
 
     text: TextVector | None = None
@@ -59,12 +55,7 @@ class ClipVectors:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """An attempt to load the towers of an index.
-
-    Attributes:
-        entry: of the index. ended: when it was over, by the monotonic clock, in seconds.
-        towers: None where they could not be loaded; ``refusal`` then says why.
-    """
+    """An attempt to load an index's towers: when it ended, by the monotonic clock, and why it failed if it did."""
 
     entry: EmbedderEntry
     ended: float
@@ -73,7 +64,7 @@ class _Attempt:
 
 
 class Towers:
-    """Holds the towers of the CLIP model that an index was clustered by. Safe to use from several threads."""
+    """Holds the towers of the CLIP model that an index was clustered by. Threads may share it."""
 
     def __init__(
         self,
@@ -81,7 +72,7 @@ class Towers:
         load: Callable[[EmbedderEntry, str], ClipTowers] = open_towers,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Load nothing yet. device: where the towers are to compute. load, now: as tests have them."""
+        """Loads nothing yet. load, now: replaced by tests."""
         self._device = device
         self._load = load
         self._now = now
@@ -92,22 +83,18 @@ class Towers:
         self._texts_lock = threading.Lock()
 
     def refusal(self, entry: EmbedderEntry) -> str | None:
-        """Why the towers of this index could not be loaded; None where they could, or it was not tried."""
+        """Returns why the towers of this index could not be loaded, if that was tried."""
         last = self._last
         return last.refusal if last is not None and last.entry == entry and last.towers is None else None
 
     def is_at_once(self, entry: EmbedderEntry, text: str | None, pixels: Pixels | None) -> bool:
-        """Returns True if ``vectors`` would answer without computing anything."""
+        """True if ``vectors`` would answer without computing anything."""
         if self._is_refused(entry):
             return True
         return pixels is None and (text is None or self._known(_key(entry, text)) is not None)
 
     def vectors(self, entry: EmbedderEntry, text: str | None, pixels: Pixels | None) -> ClipVectors:
-        """Returns a text and a sketch by the CLIP model of an index. It may load that first.
-
-        Args:
-            entry: the embedder of the index. pixels: (H, W, 3) uint8; None without a sketch.
-        """
+        """Returns a text and a sketch, (H, W, 3) uint8, by the CLIP model of an index, which it may load first."""
         began = time.perf_counter()
         if text is None and pixels is None:
             return ClipVectors()
@@ -133,7 +120,7 @@ class Towers:
             self._texts[key] = vector
 
     def _attempt(self, entry: EmbedderEntry) -> _Attempt:
-        """Returns the towers of this index, loaded where they are not; or why they cannot be."""
+        """Returns the towers of this index, loaded if they are not, or why they cannot be."""
         last = self._last
         if last is not None and last.entry == entry and (last.towers is not None or self._is_refused(entry)):
             return last
@@ -146,7 +133,7 @@ class Towers:
         return self._last
 
     def _is_refused(self, entry: EmbedderEntry) -> bool:
-        """Returns True if the towers of this index could not be loaded, and it is too early to try again."""
+        """True if the towers of this index could not be loaded, and it is too early to try again."""
         last = self._last
         if last is None or last.entry != entry or last.towers is not None:
             return False

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from model.errors import Refusal
-    from sketch_search.answers import Explanation, Kind, Photo, Results
+    from sketch_search.answers import Explanation, Group, Photo, Results
     from sketch_search.gallery import Gallery, encode, rank
     from sketch_search.remote import Remote
 
-__all__ = ["Explanation", "Gallery", "Kind", "Photo", "Refusal", "Remote", "Results", "encode", "rank"]
+__all__ = ["Explanation", "Gallery", "Group", "Photo", "Refusal", "Remote", "Results", "encode", "rank"]
 
 _ROOMS = {"Gallery": "gallery", "encode": "gallery", "rank": "gallery", "Remote": "remote"}
 

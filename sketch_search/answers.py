@@ -1,4 +1,4 @@
-"""This module holds the answers of a search, and the one way to ask, which ``Gallery`` and ``Remote`` share."""
+"""Holds the answers of a search, and the one way to ask, which ``Gallery`` and ``Remote`` share."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ class Photo:
     _source: Searches = field(repr=False, compare=False)
 
     def read(self) -> bytes:
-        """Returns the file. Raises Refusal where it is gone or has changed since it was indexed."""
+        """Returns the file. Raises Refusal if it is gone or has changed since it was indexed."""
         return self._source._original(self.id)
 
     def image(self) -> Image.Image:
         """Returns the picture as the index reads it, upright and in RGB: of a RAW file the preview.
 
-        Raises Refusal as ``read`` does, and where an extra is missing that reads such files.
+        Raises Refusal as ``read`` does, and if an extra is missing that reads such files.
         """
         from model.images import open_image
 
@@ -131,7 +131,7 @@ class Results(Sequence[Photo]):
 
 
 @dataclass(frozen=True)
-class Kind:
+class Group:
     """Photos of a ranking that look alike.
 
     Attributes:
@@ -145,7 +145,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a photo matches a sketch: pairs of regions, strongest first. A notebook shows the strongest.
+    """Explains why a photo matches a sketch by pairs of regions, strongest first. A notebook shows the strongest.
 
     A region is a cell of a grid laid over the square that the network sees, counted row by row from the top left.
 
@@ -191,7 +191,7 @@ class Searches(ABC):
             sketch: what was drawn; with ``kind="photo"`` a photo whose look-alikes are wanted; None for a search by
                 ``text`` or ``like`` alone.
             k: how many at most; None for 20.
-            text: a word of the vocabulary; any text where the index was clustered by CLIP.
+            text: a word of the vocabulary; any text if the index was clustered by CLIP.
             like, unlike: photos that are wanted, and that are not, one or several: as they were found, by id, or by
                 path if the gallery is on this machine.
             options: further fields of ``service.schemas.SearchQuery``, such as ``folder`` or ``fold``.
@@ -203,13 +203,13 @@ class Searches(ABC):
         answer = self._answered(sketch, k=k, text=text, like=like, unlike=unlike, **options)
         return Results(map(self._photo, answer.results), answer)
 
-    def kinds(self, sketch: Picture | None = None, **options: Any) -> list[Kind]:
-        """Returns the best photos, grouped by look. The arguments are those of ``search``; ``k`` counts kinds."""
+    def groups(self, sketch: Picture | None = None, **options: Any) -> list[Group]:
+        """Returns the best photos, grouped by look. The arguments are those of ``search``; ``k`` counts groups."""
         if "view" in options:
-            raise ValueError("kinds are groups whatever the view; leave it out, or give it to search")
+            raise ValueError("groups have no other view; leave it out, or give it to search")
         answer = self._answered(sketch, **options, view="groups")
         return [
-            Kind(self._photo(kind.best), tuple(map(self._photo, kind.more)), kind.size) for kind in answer.groups or ()
+            Group(self._photo(one.best), tuple(map(self._photo, one.more)), one.size) for one in answer.groups or ()
         ]
 
     def explain(self, sketch: Picture | None, photo: OnePhoto, **options: Any) -> Explanation:
@@ -246,7 +246,7 @@ class Searches(ABC):
         query = _checked(SearchQuery, like=self._ids(like), unlike=self._ids(unlike), **given)
         answer = self._searched(None if sketch is None else picture_bytes(sketch), query)
         narrowed = query.after or query.before or query.offset or query.like or query.unlike
-        if query.folder and not narrowed and not answer.results and not answer.kinds:
+        if query.folder and not narrowed and not answer.results and not answer.groups:
             folders = " or ".join(map(printable, query.folder))
             raise Refusal(f"the index has no photos below {folders}; name a folder as the paths of results show it.")
         return answer
@@ -325,7 +325,7 @@ def picture_image(picture: Image.Image | NDArray[np.uint8]) -> Image.Image:
 
 
 def _checked(kind: type[M], **given: Any) -> M:
-    """Makes the checked options of a call. Raises ValueError, in a sentence, where one of them is wrong."""
+    """Checks the options of a call. Raises ValueError, in a sentence."""
     try:
         return kind(**given)
     except ValidationError as error:

@@ -38,13 +38,10 @@ _BATCH = 64
 
 
 class Gallery(Searches):
-    """The photos of an index on this machine, searched in this process.
-
-    What is refused, such as an unknown word or a picture that cannot be read, is a ``Refusal`` with a sentence.
-    """
+    """The photos of an index on this machine, searched in this process. What is refused is a ``Refusal``."""
 
     def __init__(self, settings: Settings, matcher: Matcher | None = None) -> None:
-        """Opens the index that the settings name, as a server with these settings does."""
+        """Opens the index that the settings name."""
         self.matcher = open_matcher(settings) if matcher is None else matcher
         self._engine: Engine | None = Engine(settings, self.matcher)
 
@@ -58,40 +55,39 @@ class Gallery(Searches):
         weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
     ) -> Self:
-        """Indexes the photos below the folders, or brings their index up to date, and opens it.
+        """Indexes the photos below the folders, or updates their index, and opens it.
 
         Args:
             folders: none for the folders that the index has.
-            index: the index's folder. None for the default index where it has just these folders, or where none are
-                named; else for one of these folders' own, beside it.
-            update: whether to look for photos that are new, changed or gone. Without an index they are read anyway.
-            progress: whether to draw a bar on standard error, where that is a terminal.
+            index: the index's folder. None for the default index if it has just these folders, or if none are named;
+                else for an index of these folders alone, beside it.
+            update: whether to look for new, changed and removed photos. Without an index they are read anyway.
+            progress: whether to draw a bar on standard error, if that is a terminal.
             weights: the checkpoint; None for the one that SBIR_WEIGHTS names, or the default.
-            device: "cpu", "cuda", or "auto", which takes the GPU where there is one.
+            device: "cpu", "cuda", or "auto" for the GPU if there is one.
 
-        Raises Refusal, in a sentence: a folder does not exist or has no photos, or the index has others, which it would
-        lose.
+        Raises Refusal: a folder does not exist or has no photos, or the index has others, which it would lose.
         """
         if impossible := [given for given in folders if "\0" in os.fspath(given)]:
             raise BadInvocation(f"no folder is called {impossible[0]!r}; name a folder of photos.")
-        places = [folder_of(folder) for folder in folders]
-        place = Path(index).expanduser() if index is not None else _index_of(places)
-        if places and (others := [str(known) for known in indexed_folders(place) if known not in places]):
+        wanted = [folder_of(folder) for folder in folders]
+        path = Path(index).expanduser() if index is not None else _index_of(wanted)
+        if wanted and (others := [str(known) for known in indexed_folders(path) if known not in wanted]):
             raise BadInvocation(
-                f"the index {place} has other folders: {', '.join(others)}. Name these, too, or another index."
+                f"the index {path} has other folders: {', '.join(others)}. Name these, too, or another index."
             )
-        settings = _settings(weights, device, index=place)
+        settings = _settings(weights, device, index=path)
         matcher = open_matcher(settings)
-        if (update and places) or not (place / "CURRENT").exists():
-            build(place, Request([*map(str, places)]), matcher, Progress(bar=progress))
+        if (update and wanted) or not (path / "CURRENT").exists():
+            build(path, Request([*map(str, wanted)]), matcher, Progress(bar=progress))
         return cls(settings, matcher)
 
     def __len__(self) -> int:
-        return self.engine.photo_count
+        return self.engine.gallery.photo_count
 
     @property
     def engine(self) -> Engine:
-        """The index and the network. Raises ValueError once the gallery is closed, as every search of it does."""
+        """The index and the network. Raises ValueError once the gallery is closed."""
         if self._engine is None:
             raise ValueError("this gallery is closed; open it again")
         return self._engine
@@ -113,18 +109,18 @@ class Gallery(Searches):
     def _id_at(self, path: str) -> int:
         if "\0" in path:
             raise BadInvocation(f"the index has no photo at {path!r}; name one as results show it.")
-        return self.engine.photo_at(path).id
+        return self.engine.gallery.photo_at(path).id
 
     def _path(self, shown: str) -> str:
-        return self.engine.address_of(shown)
+        return self.engine.gallery.address_of(shown)
 
     def _original(self, photo_id: int) -> bytes:
-        entry = self.engine.photo(photo_id)
+        entry = self.engine.gallery.photo(photo_id)
         size, _ = self.engine.original(entry)
-        return self.engine.part_of_original(entry, size, 0, size)
+        return self.engine.gallery.part_of_photo(entry.id, size, 0, size)
 
     def _thumbnail(self, photo_id: int, size: int) -> bytes:
-        return self.engine.thumbnail(self.engine.photo(photo_id), size)
+        return self.engine.thumbnail(self.engine.gallery.photo(photo_id), size)
 
 
 def encode(
@@ -154,7 +150,7 @@ def rank(
     """Ranks photos by how well they match a sketch, without any index.
 
     Returns:
-        Best first: the place of the photo in ``photos``, and its score by the checkpoint's best method.
+        Best first: the index of the photo in ``photos``, and its score by the checkpoint's best method.
     """
     _check_list(photos)
     matcher = _matcher(_settings(weights, device))
@@ -162,7 +158,7 @@ def rank(
         return []
     scores = matcher.scores(_tokens(matcher, [sketch], "sketch"), _tokens(matcher, photos, "photo"))[0]
     order = np.argsort(-scores, kind="stable").tolist()
-    return [(place, float(scores[place])) for place in order]
+    return [(index, float(scores[index])) for index in order]
 
 
 _matcher = lru_cache(maxsize=2)(open_matcher)
@@ -177,7 +173,7 @@ def _settings(weights: str | os.PathLike[str] | None, device: str, **given: Path
 
 def _check_list(pictures: object) -> None:
     if isinstance(pictures, str | bytes | os.PathLike | Image.Image):
-        raise TypeError("give a list of pictures, also where it is a single one")
+        raise TypeError("give a list of pictures, even of a single one")
 
 
 def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> Tokens:
@@ -195,7 +191,7 @@ def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> To
 
 
 def _index_of(folders: Sequence[Folder]) -> Path:
-    """The default index where it has just these folders; else one of their own."""
+    """Returns the default index if it has just these folders; else one of their own."""
     default = default_index_path()
     if not folders:
         return default

@@ -238,7 +238,7 @@ def answers(index: Path, weights: Path, samples: Samples, matcher: model.Matcher
     found = [engine.search(sketch, query).results for query in queries]
     for result in found[0]:
         # `verify` does not look at the files of photos.
-        tried(lambda shown=result.id: engine.thumbnail(engine.photo(shown), 64))  # type: ignore[misc]
+        tried(lambda shown=result.id: engine.thumbnail(engine.gallery.photo(shown), 64))  # type: ignore[misc]
     return [[(result.id, result.score, result.cluster, result.paths) for result in each] for each in found]
 
 

@@ -1,4 +1,4 @@
-"""The commands of `sketch-search model`, which `python -m model` is, too."""
+"""Declares the commands of `sketch-search model`, which `python -m model` is, too."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ model = Group("model", load=_commands, help="Make, train, measure and inspect ch
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "sketch-search model") -> int:
-    """Runs one command, and returns the exit code. arguments: None for those of this process."""
+    """Runs one command, and returns its exit code."""
     return run(model, arguments, prog)

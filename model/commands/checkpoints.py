@@ -1,4 +1,4 @@
-"""Commands that make, convert and describe checkpoints."""
+"""Runs the commands that make, convert and describe checkpoints."""
 
 from __future__ import annotations
 

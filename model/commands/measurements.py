@@ -1,4 +1,4 @@
-"""Commands that measure checkpoints."""
+"""Runs the commands that measure checkpoints."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _measured(
     variants: int | None,
     validated: bool,
 ) -> Iterator[tuple[str, Matcher]]:
-    """Loads, one after the other, the networks that ``evaluate`` is to measure, each with a name of its own."""
+    """Loads, one after the other, the networks to measure, each with a name of its own."""
     from model.datasets import read_protocol, subsampled
     from model.matcher import load
 
@@ -138,14 +138,11 @@ def _measured(
 
 
 def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:
-    """Makes a matcher that compares CLIP's own image vectors of sketches and photos, with nothing learned.
+    """Makes a matcher that compares CLIP's own image vectors. Raises ModelError.
 
     Args:
         network: "clip:" and a CLIP, as for ``read_clip``.
         validation: the pictures on which the threshold of diffusion is chosen; None for no diffusion.
-        variants: how often a sketch is encoded.
-
-    Raises ModelError for any other name, and for a CLIP that cannot be had.
     """
     from model.evaluation import calibrated
     from model.matcher import Matcher

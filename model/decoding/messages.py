@@ -1,4 +1,4 @@
-"""Defines the messages between a program and its decoding processes, which make a picture of a file within limits."""
+"""Defines what a decoding process is asked, within which limits, and the messages in both directions."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from model.images import MAX_PIXELS, OpenedImage, Preprocessing, open_dated
 
 @dataclass(frozen=True)
 class Job:
-    """Says how one picture is opened, and what is done with it then. All of it happens in the same process.
+    """Says how one picture is opened, and what is done with it then, all in the same process.
 
     Attributes:
         max_pixels, least_side, sketch: as for ``model.images.open_image``.
-        longest_side: the picture is reduced until no side is longer than this, in pixels; None leaves it as it is.
+        longest_side: the picture is reduced until no side is longer, in pixels; None leaves it as it is.
         preprocessing: prepares the picture by ``Preprocessing.pixels``; None leaves it as it is.
     """
 
@@ -38,12 +38,12 @@ class Job:
 
     @classmethod
     def preparing(cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS) -> Job:
-        """Makes the job whose picture has the pixels that ``preprocessing.pixels`` gives for the file: (H, W, 3)."""
+        """Makes the job that prepares a picture for the network: (H, W, 3)."""
         least_side, sketch = preprocessing.least_side(modality), modality == "sketch"
         return cls(max_pixels, least_side, sketch, preprocessing=preprocessing)
 
     def run(self, data: bytes) -> OpenedImage:
-        """Makes the 8-bit RGB picture. Raises ImageError: the errors of ``open_image``, and BlankSketch."""
+        """Makes the 8-bit RGB picture. Raises ImageError."""
         opened = open_dated(data, max_pixels=self.max_pixels, least_side=self.least_side, sketch=self.sketch)
         image = opened.image
         if self.longest_side is not None:
@@ -54,7 +54,6 @@ class Job:
 
     @property
     def most_pixels(self) -> int:
-        """The most pixels that a picture made by ``run`` can have."""
         return max(self.max_pixels, self.preprocessing.image_size**2 if self.preprocessing is not None else 0)
 
 
@@ -74,10 +73,7 @@ _CLOCK_PER_CPU = 5
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of the cost of decoding one picture.
-
-    cpu_seconds, clock_seconds: of the whole decoding. memory: bytes of the decoding process.
-    """
+    """The limits of decoding one picture: seconds of CPU and of the clock, and bytes of memory of the process."""
 
     cpu_seconds: float
     clock_seconds: float
@@ -85,21 +81,20 @@ class Limits:
 
     @classmethod
     def of(cls, size: int, pixels: int) -> Limits:
-        """Makes limits for ``size`` bytes and at most ``pixels`` pixels: several times what ordinary pictures need."""
+        """Makes limits for a file's size and pixels: several times what ordinary pictures need."""
         cpu_seconds = _OWN_SECONDS + pixels // _PIXELS_A_SECOND
         return cls(cpu_seconds, _CLOCK_PER_CPU * cpu_seconds, _OWN_BYTES + 2 * size + _BYTES_A_PIXEL * pixels)
 
     def quick(self) -> Limits:
-        """Returns limits with the same memory, and the time that ordinary pictures need."""
+        """Returns limits with the same memory, and the time of ordinary pictures."""
         return replace(self, cpu_seconds=_QUICK_SECONDS, clock_seconds=_CLOCK_PER_CPU * _QUICK_SECONDS)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Apply the limits to this process while the block runs, as far as the system can. Its parent limits the time.
+        """Applies the limits to this process while the block runs, if the system can. Its parent limits the time.
 
-        Beyond the CPU time the system ends the process (SIGPROF). Beyond the memory, allocating raises MemoryError.
-        Linux has both limits; macOS has only that of CPU time; Windows, and a system that forbids setting them, has
-        neither.
+        Beyond the CPU time the system ends the process (SIGPROF); beyond the memory, allocating raises MemoryError.
+        Linux has both limits, macOS that of CPU time, Windows neither.
         """
         if hasattr(signal, "setitimer"):
             # RLIMIT_CPU would count whole seconds, and from the start of the process.
@@ -116,7 +111,7 @@ class Limits:
 
 
 def without_core_dumps() -> None:
-    """Prevent a file of this process's memory from being written when a signal ends it."""
+    """Keeps signals that end this process from writing its memory to a file."""
     if (resource := _resource()) is not None:
         _lower(resource, "RLIMIT_CORE", 0)
 
@@ -130,16 +125,16 @@ def _resource() -> ModuleType | None:
 
 def _lower(resource: ModuleType, name: str, soft: int) -> None:
     kind = getattr(resource, name)
-    # A process may set its soft limit as often as it wants, up to the hard limit, which is not touched.
+    # The hard limit is not touched, so that the soft one can be set again and again.
     hard = resource.getrlimit(kind)[1]
     with suppress(OSError, ValueError):
         resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
-# The header of a request: the size of the job as JSON, and the size of the file, in bytes.
+# The header of a request: the bytes of the job as JSON, and of the file.
 _REQUEST = struct.Struct("<IQ")
-# The header of a reply, before the pixels: the number of the error or 0; width; height; and the day taken, which counts
-# the first day of the year 1 as 1, or 0. After an error, its text follows, and the width is the length of the text.
+# The header of a reply, before the pixels: the number of the error or 0; width; height; and the ordinal of the day
+# taken, or 0. After an error, its text follows, and the width is the length of the text.
 _REPLY = struct.Struct("<BIII")
 #: A process writes this first, as soon as it can take requests.
 READY = b"ready"
@@ -156,12 +151,12 @@ _ERRORS: tuple[type[Exception], ...] = (
 
 
 class BrokenReply(Exception):
-    """The other process has ended, or has sent something that is no reply."""
+    """The other process has ended, or its reply is none."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request to decode: the file, the job, and its limits."""
+    """The job of decoding a file."""
 
     job: Job
     limits: Limits
@@ -169,7 +164,6 @@ class Request:
 
 
 def send_request(stream: BinaryIO, request: Request) -> None:
-    """Writes the request to the stream. Raises OSError if nobody reads."""
     asked = json.dumps({"job": asdict(request.job), "limits": asdict(request.limits)}).encode()
     stream.write(_REQUEST.pack(len(asked), len(request.data)) + asked)
     stream.write(request.data)
@@ -177,7 +171,7 @@ def send_request(stream: BinaryIO, request: Request) -> None:
 
 
 def receive_request(stream: BinaryIO) -> Request | None:
-    """Waits for a request. Returns None if the other process is gone."""
+    """Waits for a request; None if the other process is gone."""
     head = stream.read(_REQUEST.size)
     if len(head) < _REQUEST.size:
         return None
@@ -192,7 +186,6 @@ def receive_request(stream: BinaryIO) -> Request | None:
 
 
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
-    """Writes the picture to the stream. Raises OSError if nobody reads."""
     image, day = opened.image, 0 if opened.taken is None else opened.taken.toordinal()
     stream.write(_REPLY.pack(0, image.width, image.height, day))
     stream.write(image.tobytes())
@@ -200,7 +193,6 @@ def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
 
 
 def send_error(stream: BinaryIO, error: Exception) -> None:
-    """Writes the error to the stream. Raises OSError if nobody reads."""
     number = next((n for n, kind in enumerate(_ERRORS) if isinstance(error, kind)), len(_ERRORS) - 1)
     text = (str(error) if isinstance(error, ImageError) else repr(error)).encode()
     stream.write(_REPLY.pack(number + 1, len(text), 0, 0) + text)
@@ -208,10 +200,7 @@ def send_error(stream: BinaryIO, error: Exception) -> None:
 
 
 def receive_picture(stream: BinaryIO, most_pixels: int) -> OpenedImage:
-    """Returns the picture of the reply, or raises the error in the reply.
-
-    Raises BrokenReply, too: the reply is cut short, is no reply, or has more pixels than ``most_pixels``.
-    """
+    """Returns the picture of the reply, or raises its error; BrokenReply for none, or more than ``most_pixels``."""
     head = stream.read(_REPLY.size)
     if len(head) < _REPLY.size:
         raise BrokenReply

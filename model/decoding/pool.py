@@ -1,15 +1,12 @@
-"""Runs decoding processes, each of which decodes one picture at a time, for several threads of a program."""
+"""Runs decoding processes, each of which decodes one picture at a time, for several threads."""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from PIL import Image
@@ -17,6 +14,7 @@ from PIL import Image
 from model.decoding.messages import READY, BrokenReply, Job, Limits, Request, receive_picture, send_request
 from model.errors import CostlyImage, DecodingUnavailable, EndedDecoding, SlowImage, UndecodableImage
 from model.images import OpenedImage
+from model.terminal import start_child
 
 # Bytes that a pipe should hold, if the system allows it. With the usual 64 KiB both sides often wait for each other.
 _PIPE_BYTES = 1 << 20
@@ -33,10 +31,7 @@ _TUNING = {
 
 
 class DecoderDied(Exception):
-    """The process ended while it decoded, for a reason that is no limit.
-
-    by_signal: the number of the signal that ended it, or None.
-    """
+    """The process ended while it decoded, by no limit; ``by_signal`` is the signal that ended it, or None."""
 
     def __init__(self, by_signal: int | None) -> None:
         super().__init__(by_signal)
@@ -44,24 +39,12 @@ class DecoderDied(Exception):
 
 
 class DecodingProcess:
-    """A process that decodes one picture at a time. It ends with this program, however the program ends.
-
-    Only one thread at a time may use it.
-    """
+    """A process that decodes one picture at a time, for one thread. It ends with this program, however that ends."""
 
     def __init__(self) -> None:
-        """Starts it. Raises DecodingUnavailable: the system cannot start the process, or ends it before it is ready."""
+        """Starts it. Raises DecodingUnavailable."""
         try:
-            self._process = subprocess.Popen(
-                # -P: a file of the current folder must not be taken for a module.
-                [sys.executable, "-P", "-m", f"{__package__}.program"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=_environment(),
-                # Ctrl-C at the terminal reaches this program alone, which then ends its processes.
-                start_new_session=True,
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
+            self._process = start_child("-m", f"{__package__}.program", **_TUNING)
         except OSError as error:
             raise _unavailable(error.strerror or str(error)) from error
         self._requests, self._replies = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
@@ -78,15 +61,12 @@ class DecodingProcess:
 
     @property
     def alive(self) -> bool:
-        """True if the process can take requests."""
         return self._process.poll() is None
 
     def run(self, request: Request) -> OpenedImage:
         """Returns the picture that the request's job makes. After any error but ImageError the process is gone.
 
-        Raises:
-            ImageError: the job raises it. CostlyImage: a limit was exceeded; SlowImage: it was the limit of time.
-            DecoderDied: the process ended for another reason.
+        Raises ImageError as the job does, CostlyImage or SlowImage if a limit was exceeded, and DecoderDied.
         """
         late = threading.Event()
         try:
@@ -107,7 +87,7 @@ class DecodingProcess:
 
     @contextmanager
     def _killed_after(self, seconds: float, late: threading.Event) -> Iterator[None]:
-        """Kill the process and set ``late`` if the block takes longer than ``seconds``."""
+        """Kills the process and sets ``late`` if the block takes longer than ``seconds``."""
 
         def give_up() -> None:
             late.set()
@@ -140,14 +120,6 @@ def _unavailable(reason: str) -> DecodingUnavailable:
     )
 
 
-def _environment() -> dict[str, str]:
-    """Returns this program's environment without the service's settings, which include its key; tuned for decoding."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
-    home = str(Path(__file__).parents[__name__.count(".")])
-    path = os.pathsep.join([home, *(entry for entry in sys.path if entry and entry != home)])
-    return {**kept, **_TUNING, "PYTHONPATH": path}
-
-
 def _widen(*pipes: BinaryIO) -> None:
     if sys.platform == "linux":
         import fcntl
@@ -166,23 +138,19 @@ class RunJob(Protocol):
 
 
 def run_here(data: bytes, job: Job, *, quick: bool = False) -> Image.Image:
-    """Does a job in this process and without limits, quick or not: for a person's own files, one by one."""
+    """Does a job in this process and without limits: for a person's own files, one by one."""
     return job.run(data).image
 
 
 class Decoders:
-    """Decodes in other processes, which are started when they are needed, and started again when they have ended.
+    """Decodes in other processes, which are started when they are needed, and again when they have ended.
 
-    A picture that crashes its process, or exceeds a limit of ``Limits``, is a bad picture, and harms nothing else. This
-    is a context manager; when it is left, or this program ends in any way, all processes end.
+    A picture that crashes its process or exceeds a limit is a bad picture, and harms nothing else. This is a context
+    manager; when it is left, or this program ends in any way, all processes end.
     """
 
     def __init__(self, most: int, limits: Limits | None = None) -> None:
-        """
-        Args:
-            most: how many processes there may be, and so how many pictures are decoded at once.
-            limits: of each picture; None for limits that suit its size.
-        """
+        """most: how many processes there may be. limits: of each picture; None for limits that suit its size."""
         self._limits = limits
         self._room = threading.Semaphore(most)
         self._lock = threading.Lock()
@@ -197,26 +165,24 @@ class Decoders:
 
     @property
     def idle(self) -> tuple[int, ...]:
-        """The process ids of the processes that wait for a picture."""
         with self._lock:
             return tuple(process.pid for process in self._idle)
 
     def start(self) -> None:
-        """Start a process, so that the first picture need not wait for it."""
+        """Starts a process, so that the first picture need not wait for it."""
         with self._room, self._process():
             pass
 
     def run(self, data: bytes, job: Job, *, quick: bool = False) -> Image.Image:
-        """Do a job with a file's bytes; with ``quick``, only if it takes no longer than with ordinary pictures.
+        """Does a job with a file's bytes; with ``quick``, only if it takes no longer than ordinary pictures.
 
-        Raises ImageError as the job does. CostlyImage: the picture exceeded a limit; SlowImage: it was that of time.
-        UndecodableImage: also if the process crashed. EndedDecoding: the system ended the process.
-        DecodingUnavailable: the system cannot start a process.
+        Raises ImageError as the job does, CostlyImage or SlowImage beyond a limit, UndecodableImage if the process
+        crashes, EndedDecoding if the system ends it, DecodingUnavailable if none can be started.
         """
         return self.open_dated(data, job, quick=quick).image
 
     def open_dated(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
-        """Do a job as ``run`` does. Returns the picture with the day on which it was taken."""
+        """Does a job as ``run`` does. Returns the picture with the day on which it was taken."""
         limits = self._limits or Limits.of(len(data), job.max_pixels)
         request = Request(job, limits.quick() if quick else limits, data)
         with self._room:
@@ -230,7 +196,7 @@ class Decoders:
                     raise _bad(death) from death
 
     def close(self) -> None:
-        """End all processes. A process that is decoding is ended when it is done."""
+        """Ends all processes; one that is decoding is ended when it is done."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -243,7 +209,6 @@ class Decoders:
 
     @contextmanager
     def _process(self) -> Iterator[DecodingProcess]:
-        """Gives a process that nobody else uses while the block runs."""
         process = self._waiting() or DecodingProcess()
         try:
             yield process

@@ -1,7 +1,4 @@
-"""The program of a decoding process: it decodes pictures from standard input until its input ends.
-
-It does not load PyTorch, so it starts quickly and takes little memory.
-"""
+"""The program of a decoding process: it decodes pictures from standard input until that ends."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from model.decoding.messages import READY, receive_request, send_error, send_pic
 
 
 def main() -> None:
-    """Answer requests until the program that asks is gone."""
+    """Answers requests until the program that asks is gone."""
     without_core_dumps()
     # Pillow warns of odd files, and nobody would read the warnings.
     warnings.simplefilter("ignore")
@@ -43,9 +40,9 @@ def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
 
 
 def _only_for_replies() -> BinaryIO:
-    """Returns standard output, and lets nothing else write to it, since libraries print messages about files.
+    """Returns standard output, and lets nothing else write to it or to standard error, as libraries do.
 
-    The parent is told that the process is ready before standard error is closed, so that earlier errors are printed.
+    Standard error is closed after the parent knows that the process is ready, so that earlier errors are printed.
     """
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -57,7 +54,7 @@ def _only_for_replies() -> BinaryIO:
 
 
 def _end_with_the_parent(requests: int) -> None:
-    """End this process as soon as nobody can send requests any more, even while it decodes."""
+    """Ends this process as soon as nobody can send requests any more, even while it decodes."""
     poll = select.poll()
     # Without events, only the end of the other side is reported.
     poll.register(requests, 0)

@@ -28,7 +28,7 @@ Positive = Annotated[float, Field(gt=0)]
 Pixels = tuple[float, float, float]
 Spread = tuple[Positive, Positive, Positive]
 # The most words of a vocabulary, ten times those of the largest one, and the most names of a word.
-_MOST_WORDS = 20_000
+_MAX_WORDS = 20_000
 MAX_NAMES = 16
 # Fields that earlier versions wrote, with the only value that this one can still do.
 _GONE: dict[str, object] = {"pooling": "token", "keep_cross": 1.0, "average": "projected"}
@@ -42,11 +42,9 @@ def to_json(record: DataclassInstance) -> str:
 
 
 def from_json(kind: type[Record], text: str, title: str) -> Record:
-    """Reads the record that ``to_json`` wrote. Lists become tuples, and missing fields take their defaults.
+    """Reads the record that ``to_json`` wrote, with defaults for missing fields.
 
-    title: names the record in errors.
-
-    Raises ModelError: a field is unknown, gone or missing, or a value has another type or lies outside its bounds.
+    Raises ModelError, which has ``title``.
     """
     try:
         values: dict[str, Any] = json.loads(text)
@@ -83,8 +81,6 @@ class Calibration:
         diffusion: cosine in [-1, 1) from which two photos share their scores (``model.ranking``); None if no value was
             chosen, so that rankings cannot be diffused.
         variants: how many variants of a sketch are encoded unless the caller says otherwise, 1 to MAX_VARIANTS.
-
-    Raises ModelError: the values contradict each other.
     """
 
     methods: tuple[Method, ...] = ("ret",)
@@ -120,7 +116,7 @@ UNCALIBRATED = Calibration()
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig(ABC):
-    """Everything that is needed to rebuild any network and to feed it.
+    """Holds everything that is needed to rebuild any network and to feed it.
 
     Attributes:
         name: the preset or recipe it came from, shown to users.
@@ -131,8 +127,6 @@ class NetworkConfig(ABC):
         drawn: for each kind of thing that the vocabulary knows in sketches, the number of its word; -1 if no word names
             it.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
-
-    Raises ModelError: the values contradict each other.
     """
 
     name: str
@@ -157,7 +151,6 @@ class NetworkConfig(ABC):
             raise ModelError("unusable network configuration: " + "; ".join(problems))
 
     def problems(self) -> list[str]:
-        """Lists the reasons why these values do not go together."""
         return []
 
     @property
@@ -172,12 +165,10 @@ class NetworkConfig(ABC):
 
     @property
     def released_preprocessing(self) -> bool:
-        """True if photos are squashed, and sketches cropped, as for released ZSE-SBIR networks."""
         return False
 
     @property
     def released_padding(self) -> bool:
-        """True if pictures are padded to squares, as for released CLIP-AT networks."""
         return False
 
     @abstractmethod
@@ -187,7 +178,7 @@ class NetworkConfig(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(NetworkConfig):
-    """What the networks have in common that compare pairs by cross-attention. Section numbers are those of ZSE-SBIR.
+    """Holds what the networks have in common that compare pairs by cross-attention. Sections are those of ZSE-SBIR.
 
     Attributes:
         width: of tokens and of [Ret].
@@ -272,10 +263,8 @@ class ZseConfig(ModelConfig):
         tokenizer_widths: channels of the first three convolutions; the last has ``width``.
         select_after: indices of the blocks after whose attention tokens are selected (3.4; layers 4, 7 and 10).
         cross_attention: False compares the tokens as they left the encoder.
-        relation: "kernel-mlp" is the paper's relation network on the flattened kernel matrix (3.5); "best-match"
-            weights each token's best match on the other side.
-        kernel_width: channels of the kernel's 2x2 downsampling convolution (kernel-mlp).
-        relation_hidden: hidden widths of the paper's relation network (kernel-mlp).
+        relation: "kernel-mlp" is the paper's relation network on the flattened kernel matrix (3.5), with
+            ``kernel_width`` channels and ``relation_hidden`` units; "best-match" weights each token's best match.
         relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.
         released_*: how released checkpoints were trained; False for new networks.
     """
@@ -357,12 +346,10 @@ class TwoSidedConfig(ModelConfig):
 
     @property
     def guess_width(self) -> int:
-        """The length of class token and mean patch together."""
         return 2 * self.encoder_width
 
     @property
     def sketch_grid(self) -> int:
-        """Patches along one side of a sketch."""
         return self.sketch_size // self.patch_size
 
     def patches(self, modality: Modality) -> int:
@@ -374,16 +361,16 @@ def _names(kind: type[DataclassInstance]) -> set[str]:
 
 
 def _kind_of(values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Finds the kind of a ``ModelConfig``, and its fields: earlier versions wrote those of both kinds."""
+    """Finds the class of a ``ModelConfig``, and its fields: earlier versions wrote those of both classes."""
     kinds = (TwoSidedConfig, ZseConfig) if values.get("encoder") == "two-sided" else (ZseConfig, TwoSidedConfig)
     kind, other = (_names(kind) for kind in kinds)
     return kinds[0], {name: value for name, value in values.items() if name in kind or name not in other}
 
 
 def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | None:
-    """Says why these cannot be the words of a vocabulary, and of the things it knows in sketches; None if they can."""
-    if (most := max(len(words), len(drawn))) > _MOST_WORDS:
-        return f"words must be at most {_MOST_WORDS:,}, not {most:,}"
+    """Says why these cannot be a vocabulary's words, and the numbers of the things it knows in sketches; else None."""
+    if (most := max(len(words), len(drawn))) > _MAX_WORDS:
+        return f"words must be at most {_MAX_WORDS:,}, not {most:,}"
     shown: set[str] = set()
     for names in words:
         if not 1 <= len(names) <= MAX_NAMES:
@@ -397,7 +384,7 @@ def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | 
 
 
 def kept_count(tokens: int, rate: float) -> int:
-    """Computes ceil(rate * tokens), with the rate as its printed decimal number, not as its binary approximation."""
+    """Computes ceil(rate * tokens), with the rate as it is printed, not as its binary approximation."""
     return math.ceil(Fraction(str(rate)) * tokens)
 
 
@@ -432,7 +419,7 @@ TWO_SIDED = TwoSidedConfig(
 
 
 def preset(name: str) -> ZseConfig:
-    """Returns the configuration of this name. Raises ModelError, with the known names, for another name."""
+    """Returns the configuration of this name. Raises ModelError."""
     try:
         return PRESETS[name]
     except KeyError:

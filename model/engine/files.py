@@ -1,4 +1,4 @@
-"""Finds and reads checkpoints as arrays of numpy: their metadata, and of two-sided networks the photo side, too."""
+"""Finds checkpoints and reads them as arrays of numpy; of two-sided networks the photo side, too."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DESCRIPTION = frozenset({"format", "version", "kind", "config", "calibration"})
 ZSE = "zse"
 PHOTO_SIDE_NAME = "photo-side.safetensors"
 PHOTO_SIDE_KIND = "photo-side"
-#: The ending of the names of scales in a photo side.
+# The ending of the names of scales in a photo side.
 SCALE = ".scale"
 
 
@@ -34,10 +34,7 @@ def packaged() -> Path:
 
 
 def default_checkpoint(explicit: str | Path | None = None) -> Path:
-    """Returns the path of the named checkpoint, else of the one that comes with the package.
-
-    Raises ModelError, saying what to do, if it does not exist.
-    """
+    """Returns the path of the named checkpoint, else of the one in the package. Raises ModelError if there is none."""
     if explicit is not None:
         path = expanded(explicit)
         if not path.is_file():
@@ -54,7 +51,7 @@ def default_checkpoint(explicit: str | Path | None = None) -> Path:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Reads the metadata of a checkpoint. Raises ModelError, saying what to do, if the file is no such checkpoint."""
+    """Reads the metadata of a checkpoint. Raises ModelError."""
     if not path.is_file():
         raise ModelError(f"there is no checkpoint at {path}")
     try:
@@ -78,16 +75,13 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def check_memory(error: Exception) -> None:
-    """Raises MemoryError if ``error`` means that memory ran out, for which the libraries have no type of their own."""
+    """Raises MemoryError if memory ran out, for which the libraries have no error of their own."""
     if "allocate memory" in str(error):
         raise MemoryError(str(error)) from error
 
 
 def find_photo_side(sha256: str, checkpoint: Path) -> Path:
-    """Finds the photo side with this hash, beside the checkpoint or in the package: a file named PHOTO_SIDE_NAME.
-
-    Raises ModelError, saying what to do, if neither has the hash.
-    """
+    """Finds the photo side with this hash, beside the checkpoint or in the package. Raises ModelError."""
     for path in (checkpoint.with_name(PHOTO_SIDE_NAME), packaged() / PHOTO_SIDE_NAME):
         if path.is_file() and file_sha256(path) == sha256:
             return path
@@ -105,12 +99,8 @@ def file_sha256(path: Path) -> str:
 
 @dataclass(frozen=True)
 class TwoSidedFiles:
-    """A checkpoint of a two-sided network.
-
-    Attributes:
-        config, calibration: from its metadata.
-        arrays: float32, by the names of the state of ``model.network.Network``, without the photo side.
-        photo_side: the arrays of its photo side as they are stored: matrices of blocks int8, all others float16.
+    """A checkpoint of a two-sided network: its arrays in float32, by ``Network``'s names, and those of its photo side
+    as they are stored: matrices of blocks int8, all others float16.
     """
 
     config: TwoSidedConfig
@@ -120,10 +110,7 @@ class TwoSidedFiles:
 
 
 def read_two_sided(path: Path) -> TwoSidedFiles:
-    """Reads a checkpoint with a two-sided encoder, and its photo side.
-
-    Raises ModelError, saying what to do, for a file that is damaged, or of another kind of network.
-    """
+    """Reads a checkpoint with a two-sided encoder, and its photo side. Raises ModelError."""
     metadata = read_metadata(path)
     if metadata.get("kind", ZSE) != ZSE:
         raise ModelError(f"{path} holds a network of the kind {metadata['kind']!r}, which only PyTorch runs")

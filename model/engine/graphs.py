@@ -1,10 +1,8 @@
 """Writes the ONNX graphs of a two-sided network: its ViTs, and the comparison of pairs.
 
-A graph has the operations and no weights: the engine gives those of a checkpoint and of its photo side when it opens
-the graph. So one set of graphs, a few hundred KiB, serves all checkpoints of one shape. The graphs use two operations
-of ONNX Runtime's own, ``DynamicQuantizeMatMul`` and ``MultiHeadAttention``.
-
-This needs the package ``onnx``, which the extra ``train`` brings; running the graphs does not.
+A graph has the operations and no weights, which the engine gives when it opens the graph: so one set of graphs, a few
+hundred KiB, serves all checkpoints of one shape. The graphs use two operations of ONNX Runtime's own,
+``DynamicQuantizeMatMul`` and ``MultiHeadAttention``. Writing needs the package ``onnx``; running does not.
 """
 
 from __future__ import annotations
@@ -41,36 +39,29 @@ def shape_of(config: TwoSidedConfig) -> dict[str, Any]:
 
 
 def folder_name(config: TwoSidedConfig) -> str:
-    """Returns the name of the folder with the graphs for networks of this shape, such as "graphs-1a2b3c4d"."""
     digest = hashlib.sha256(json.dumps(shape_of(config), sort_keys=True).encode()).hexdigest()
     return f"graphs-{digest[:8]}"
 
 
 def is_expressible(config: TwoSidedConfig) -> bool:
-    """True if there are graphs for such a network: with a second ViT, and a first one that is not built as CLIP's."""
+    """True if there are graphs for such a network: with a second ViT, and not built as CLIP's."""
     return bool(config.second_width) and not config.pre_norm and not config.quick_gelu
 
 
 def find_graphs(checkpoint: Path) -> Path | None:
-    """Finds the folder of graphs for a checkpoint, beside it or in the package; None if there is none.
-
-    Raises ModelError for a file that is no checkpoint.
-    """
+    """Finds the folder of graphs for a checkpoint, beside it or in the package, or None. Raises ModelError."""
     metadata = read_metadata(checkpoint)
     if metadata.get("kind", ZSE) != ZSE:
         return None
     config = from_json(ModelConfig, metadata["config"], "the checkpoint's configuration")
     if not isinstance(config, TwoSidedConfig) or not is_expressible(config):
         return None
-    folders = (place / folder_name(config) for place in (checkpoint.parent, packaged()))
+    folders = (parent / folder_name(config) for parent in (checkpoint.parent, packaged()))
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def write_graphs(config: TwoSidedConfig, parent: Path) -> Path:
-    """Writes the graphs for a network of this configuration into a folder below ``parent``, and returns the folder.
-
-    Raises ModelError: there are none for such a network, or the folder cannot be written.
-    """
+    """Writes the graphs for this configuration into a folder below ``parent``, and returns it. Raises ModelError."""
     if not is_expressible(config):
         raise ModelError(f"there are no graphs for {config.name}; PyTorch runs it, as it is")
     folder = parent / folder_name(config)
@@ -231,14 +222,14 @@ def _class_attention(g: _Graph, query: str, key: str, heads: int, width: int) ->
 
 
 def _pairs(config: TwoSidedConfig) -> bytes:
-    """Cross-attention (section 3.3) and best matches of one sketch and p photos.
+    """Cross-attention (3.3) and best matches of one sketch and p photos, without prior, guesses and cosine of [Ret].
 
-    The prior, guesses and the cosine of both [Ret] are not in it. See ``model.network.relation`` for the formulas.
+    See ``model.network.relation`` for the formulas.
 
-    Inputs: ``sketch`` (1, n_s, d) and ``photos`` (p, n_p, d). Outputs: ``logits`` (p,); for explanations,
-    ``sketch_to_photo`` (p, heads, n_s, n_p) and ``photo_to_sketch`` (p, heads, n_p, n_s), the attention weights;
-    ``aligned_sketch`` (p, n_s, d) and ``aligned_photo`` (p, n_p, d), the tokens after it; ``sketch_worth``
-    (p, n_s - 1) and ``photo_worth`` (p, n_p - 1), how much each patch token counts.
+    Inputs: ``sketch`` (1, n_s, d) and ``photos`` (p, n_p, d). Outputs: ``logits`` (p,); for explanations, the attention
+    weights ``sketch_to_photo`` (p, heads, n_s, n_p) and ``photo_to_sketch`` (p, heads, n_p, n_s), the tokens after it,
+    ``aligned_sketch`` (p, n_s, d) and ``aligned_photo`` (p, n_p, d), and how much each patch token counts,
+    ``sketch_worth`` (p, n_s - 1) and ``photo_worth`` (p, n_p - 1).
     """
     g = _Graph()
     width, heads = config.width, config.cross_heads

@@ -12,13 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from model.engine.tokens import Floats, Tokens, unit
 
-# The sharpness of a log-mean-exp. Higher values bring it nearer to the maximum over the prototypes, lower ones to the
-# mean. It was chosen on validation classes, among values from 7 to 45.
+# The sharpness of a log-mean-exp, between the mean over the prototypes and the maximum. It was chosen on validation
+# classes, among values from 7 to 45.
 SHARPNESS = 12.0
-# The degree to which a photo's other words count against a word: 0 ranks photos by the word's logit, 1 by its
-# probability among all words. A value between them is best for photos of one thing, of two, and of three: on training
-# photos that the fit did not see, alone and mixed, mean average precision was 0.932, 0.818 and 0.727 with this value,
-# 0.927, 0.807 and 0.713 with 0, and 0.933, 0.809 and 0.724 with 1.
+# How much a photo's other words count against a word: 0 ranks photos by the word's logit, 1 by its probability among
+# all words. On training photos that the fit did not see, of one thing, two and three, mean average precision was 0.932,
+# 0.818 and 0.727 with this value, 0.927, 0.807 and 0.713 with 0, and 0.933, 0.809 and 0.724 with 1.
 SHARE = 0.5
 # The sharpness with which the places of things decide which thing a photo shows. Values from 20 to 45 hardly differ.
 NEARNESS = 30.0
@@ -51,7 +50,6 @@ class Prior:
 
     @staticmethod
     def of(arrays: Arrays) -> Prior:
-        """Makes a prior of a checkpoint's arrays, by their names below ``prior``."""
         numbers = (float(arrays[name]) for name in ("level", "ret_weight", "relation_weight"))
         return Prior(np.asarray(arrays["prototypes"], np.float32), *numbers)
 
@@ -99,7 +97,6 @@ class Vocabulary:
 
     @staticmethod
     def of(arrays: Arrays, drawn: Sequence[int]) -> Vocabulary:
-        """Makes a vocabulary of a checkpoint's arrays, by their names below ``vocabulary``."""
         found: dict[str, Any] = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
         if not drawn:
             nowhere = np.zeros_like(found["directions"])

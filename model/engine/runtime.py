@@ -39,7 +39,6 @@ class OnnxEngine:
     kind, device, dtype = ZSE, "cpu", "int8"
 
     def __init__(self, files: TwoSidedFiles, folder: Path) -> None:
-        """folder: with the graphs, from ``graphs.write_graphs``. Graphs are opened when they are first needed."""
         self.config, self.calibration = files.config, files.calibration
         self._files, self._folder, self._threads = files, folder, threads()
         arrays = files.arrays
@@ -52,19 +51,17 @@ class OnnxEngine:
         self._photo_head = side
 
     def encode(self, pictures: Floats, modality: Modality) -> Tokens:
-        """Encodes prepared pictures: see ``Engine``."""
         count = self.config.token_count(modality) - 1
         if modality == "sketch":
             return Tokens.cat([self._sketch(picture, count)[0] for picture in pictures])
         if len(pictures) == 1:
             return self._photo(pictures[0], count)[0]
-        # Pictures side by side, each in one thread, take three quarters of the time of one after the other.
+        # Pictures side by side, each in one thread, take three quarters of the time.
         self._photo(pictures[0], count) if "_second" not in vars(self) else None
         with ThreadPoolExecutor(self._threads) as pool:
             return Tokens.cat([tokens for tokens, *_ in pool.map(lambda one: self._photo(one, count), pictures)])
 
     def relate(self, sketch: Tokens, photos: Tokens) -> Floats:
-        """Computes the relation logits of a sketch and p photos: see ``Engine``."""
         if not len(photos):
             return np.empty(0, np.float32)
         logits = self._run_pairs(("logits",), sketch, photos)[0]
@@ -72,7 +69,6 @@ class OnnxEngine:
         return found
 
     def observe(self, pictures: Floats, modality: Modality) -> Observed:
-        """Encodes the variants of one picture, and records its attention: see ``Engine``."""
         config, patches = self.config, self.config.patches(modality)
         kept = config.token_count(modality) - 1
         everything: Tokens | None = None
@@ -93,7 +89,6 @@ class OnnxEngine:
         return Observed(tokens, SelfAttention(blocks, (mask,)), everything, local)
 
     def align(self, sketch: Tokens, photo: Tokens) -> Aligned:
-        """Aligns a sketch and a photo: see ``Engine``."""
         names = ("sketch_to_photo", "photo_to_sketch", "aligned_sketch", "aligned_photo", "sketch_worth", "photo_worth")
         forth, back, of_sketch, of_photo, worth, worth_of_photo = (x[0] for x in self._run_pairs(names, sketch, photo))
         matching = Matching(float(self._files.arrays["relation.scale"]), worth, worth_of_photo)

@@ -1,4 +1,4 @@
-"""What indexing, searching and explaining need of a network: numpy in, numpy out."""
+"""Defines what indexing, searching and explaining need of a network: numpy in, numpy out."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ class SelfAttention:
     """The attention of one picture's [Ret] in each block, and the tokens that each selection kept.
 
     Attributes:
-        blocks: (depth, heads, grid, grid) float32, the attention of [Ret] to each patch token; zero if the token had
-            been dropped. One head's map sums to 1 minus the attention of [Ret] to itself.
+        blocks: (depth, heads, grid, grid) float32, the attention of [Ret] to each patch token; zero for dropped ones.
         kept: one (grid, grid) bool map for each selection, in order.
     """
 
@@ -41,13 +40,9 @@ class SelfAttention:
 
 @dataclass(frozen=True)
 class Observed:
-    """An encoded picture, and the self-attention of its encoding.
+    """An encoded picture as a search compares it, a batch of one, and its self-attention.
 
-    Attributes:
-        tokens: a batch of one, as a search compares it.
-        attention: self-attention and token selection.
-        everything: the same with the tokens of all patches, if an encoder has more than a search compares.
-        local: (n, d), the local [Ret] of these patches, of length 1; None where ``everything`` is.
+    ``everything`` has the tokens of all patches, if the encoder has more, and ``local``, (n, d), their local [Ret].
     """
 
     tokens: Tokens
@@ -58,11 +53,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Matching:
-    """How a relation network sums best matches: see ``model.network.relation.BestMatchRelation``.
-
-    Attributes:
-        scale: of the logit. sketch_worth, photo_worth: (n_s,) and (n_p,), how much each patch token counts.
-    """
+    """How ``model.network.relation.BestMatchRelation`` sums matches: its scale, and each patch token's worth."""
 
     scale: float
     sketch_worth: Floats

@@ -1,4 +1,4 @@
-"""Says how many threads compute, for ONNX Runtime and, where it is in use, for PyTorch."""
+"""Chooses how many threads compute, for ONNX Runtime and, if it is in use, for PyTorch."""
 
 from __future__ import annotations
 

@@ -21,10 +21,9 @@ class Tokens:
 
     Attributes:
         features: (b, n, d) floating point; row 0 is [Ret], rows 1..n-1 are patch tokens.
-        positions: (b, n-1) integers, strictly ascending in each row; patch token i+1 sits at cell ``positions[:, i]``
-            of the patch grid, counted row by row from the top left.
-        summary: (b, e), a two-sided encoder's summary of whole sketches, from which guesses are made: it has more than
-            [Ret] keeps. None for photos, and for other encoders.
+        positions: (b, n-1) integers, ascending in each row: the cell of each patch token, counted row by row.
+        summary: (b, e), a two-sided encoder's summary of sketches, from which guesses are made: it has more than [Ret]
+            keeps. None for photos, and for other encoders.
     """
 
     features: NDArray[Any]
@@ -42,7 +41,6 @@ class Tokens:
         return len(self.features)
 
     def __getitem__(self, rows: slice | NDArray[Any] | Sequence[int]) -> Tokens:
-        """Returns the pictures at ``rows``, in this order; the result is a batch, too."""
         return Tokens(self.features[rows], self.positions[rows], None if self.summary is None else self.summary[rows])
 
     @property
@@ -52,7 +50,6 @@ class Tokens:
 
     @property
     def guessed_from(self) -> NDArray[Any]:
-        """(b, e): the summaries, or [Ret] if the encoder gives no summaries."""
         return self.ret if self.summary is None else self.summary
 
     @property
@@ -67,15 +64,12 @@ class Tokens:
 
     @staticmethod
     def of_ret(ret: NDArray[Any]) -> Tokens:
-        """Makes tokens with n = 1 from retrieval tokens (b, d).
-
-        This is all that the method "ret" reads, and all that a network with one global vector gives.
-        """
+        """Makes tokens of [Ret] (b, d) alone, all that the method "ret" reads and that one-vector networks give."""
         return Tokens(ret[:, None], np.empty((len(ret), 0), np.int64))
 
     @staticmethod
     def cat(parts: Sequence[Tokens]) -> Tokens:
-        """Joins all pictures of ``parts`` in order. Every part must keep the same number of tokens."""
+        """Joins pictures with the same number of tokens."""
         summaries = [part.summary for part in parts if part.summary is not None]
         return Tokens(
             np.concatenate([part.features for part in parts]),
@@ -102,8 +96,8 @@ _Map = tuple[float, float, float, float]
 def sketch_variants(sketch: Floats, count: int) -> Floats:
     """Makes the first ``count`` variants (count, 3, H, W) of a prepared sketch (3, H, W); from 1 to MAX_VARIANTS.
 
-    The first is the sketch itself. The second is larger by 15%; the part that is then outside, some 2% of a long sketch
-    at each end, is cut off. The third is mirrored, drawn with a thicker pen and turned by 10 degrees.
+    The first is the sketch itself; the second larger by 15%, with what is then outside cut off; the third mirrored,
+    drawn with a thicker pen and turned by 10 degrees.
     """
     # Sampling gives zeros outside. So paper, the greatest value of each channel, is mapped to zero meanwhile.
     paper = sketch.max(axis=(1, 2), keepdims=True)
@@ -118,11 +112,7 @@ def sketch_variants(sketch: Floats, count: int) -> Floats:
 
 
 def averaged_variants(variants: Tokens) -> Tokens:
-    """Averages the variants of one sketch: returns a batch of one, the tokens of the first with the mean [Ret] of all.
-
-    The directions of [Ret] and of the summary are averaged; both keep the length of the first. A sketch without further
-    variants stays as it is.
-    """
+    """Averages the variants of one sketch to a batch of one: the first's tokens with the mean direction of [Ret]."""
     if len(variants) == 1:
         return variants
     first = variants[:1]
@@ -132,13 +122,13 @@ def averaged_variants(variants: Tokens) -> Tokens:
 
 
 def _mean_direction(vectors: Floats) -> Floats:
-    """Computes the mean of the directions of vectors (v, d) -> (1, d), as long as the first vector."""
+    """(v, d) -> (1, d), the mean of the directions, as long as the first vector."""
     mean: Floats = unit(unit(vectors).mean(axis=0, keepdims=True)) * np.linalg.norm(vectors[0])
     return mean
 
 
 def _thickened(ink: Floats) -> Floats:
-    """Takes for each pixel the darkest one of the square of _PEN pixels around it; ink is below zero."""
+    """Takes for each pixel the darkest one of the square around it; ink is below zero."""
     border = _PEN // 2
     around = np.pad(ink, ((0, 0), (border, border), (border, border)))
     rows = np.minimum.reduce([around[:, shift : shift + ink.shape[1]] for shift in range(_PEN)])
@@ -147,11 +137,11 @@ def _thickened(ink: Floats) -> Floats:
 
 
 def _moved(ink: Floats, to_source: _Map) -> Floats:
-    """Moves ink (3, H, W) by a linear map, given from the result's coordinates (-1 to 1) to the source's."""
+    """Moves ink (3, H, W) by a linear map from the result's coordinates, -1 to 1, to the source's."""
     moved = np.zeros((len(ink), ink[0].size), np.float32)
     flat = np.ascontiguousarray(ink).reshape(len(ink), -1)
-    for places, weights in _sampling(ink.shape[1], ink.shape[2], to_source):
-        moved += flat[:, places] * weights
+    for pixels, weights in _sampling(ink.shape[1], ink.shape[2], to_source):
+        moved += flat[:, pixels] * weights
     return moved.reshape(ink.shape)
 
 
@@ -166,6 +156,6 @@ def _sampling(height: int, width: int, to_source: _Map) -> tuple[tuple[NDArray[n
     for row, of_row in ((top, 1 - (down - top)), (top + 1, down - top)):
         for column, of_column in ((left, 1 - (across - left)), (left + 1, across - left)):
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            places = np.where(inside, row * width + column, 0).ravel()
-            taps.append((places, (inside * of_row * of_column).ravel().astype(np.float32)))
+            pixels = np.where(inside, row * width + column, 0).ravel()
+            taps.append((pixels, (inside * of_row * of_column).ravel().astype(np.float32)))
     return tuple(taps)

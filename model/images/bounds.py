@@ -1,7 +1,6 @@
 """Counts, from the bytes of a file, the parts that cost a decoder time: scans, segments, chunks, strips.
 
-A file of a few megabytes can have millions of these parts, and then takes minutes to decode, even if its picture is
-small. Counting them takes milliseconds. The decoders find all other problems, above all damage.
+A file of a few megabytes can have millions of these, and then takes minutes to decode. Decoders find other problems.
 """
 
 from __future__ import annotations
@@ -26,10 +25,7 @@ _SHORT = 3
 
 
 def check_bounds(data: bytes, kind: str) -> None:
-    """Raise `CostlyImage` if a file has more parts than any picture needs.
-
-    kind: its media type. Files of types that are read without a loop over parts always pass.
-    """
+    """Raises `CostlyImage` if a file of this media type has more parts than any picture needs."""
     if check := _CHECKS.get(kind):
         check(data)
 
@@ -85,16 +81,13 @@ def _check_tiff(data: bytes) -> None:
 
 
 def tiff_entries(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yields the entries of a TIFF file's first directory, as far as the file has them.
-
-    An entry is its tag, how many values it has, and the first value, or the place of the values if they do not fit.
-    """
+    """Yields the entries of a TIFF file's first directory: tag, number of values, first value or their offset."""
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     sign, big = "<" if order == "little" else ">", b"+" in data[2:4]
-    # The layouts of the directory's place, of its number of entries, and of an entry: tag, type, count and values.
-    place, count, entry = (sign + layout for layout in (("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")))
+    # The layouts of the directory's offset, of its number of entries, and of an entry: tag, type, count and values.
+    offset, count, entry = (sign + layout for layout in (("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")))
     with suppress(struct.error):
-        (at,) = struct.unpack_from(place, data, 8 if big else 4)
+        (at,) = struct.unpack_from(offset, data, 8 if big else 4)
         (entries,) = struct.unpack_from(count, data, at)
         at += struct.calcsize(count)
         for start in range(at, min(at + entries * struct.calcsize(entry), len(data)), struct.calcsize(entry)):

@@ -25,10 +25,7 @@ _FIRST_YEAR = 1826
 
 
 def day_taken(picture: Image.Image) -> date | None:
-    """Reads the day of EXIF's DateTimeOriginal, by the clock of the camera; None if there is none, or it is impossible.
-
-    A day in the future, which a camera with a wrong clock may write, counts as none.
-    """
+    """Reads the day of EXIF's DateTimeOriginal, by the camera's clock; None without one, or if it is impossible."""
     # Cameras and editors write EXIF that no parser expects. A photo without its day is better than no photo.
     try:
         exif = picture.getexif()
@@ -70,12 +67,7 @@ Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | Bi
 
 @dataclass(frozen=True)
 class OpenedImage:
-    """A picture that was opened.
-
-    Attributes:
-        image: as `open_image` returns it.
-        taken: the day on which it was taken, as its file says (`day_taken`); None if the file does not say.
-    """
+    """A picture as `open_image` returns it, and the day on which it was taken, if its file says so."""
 
     image: Image.Image
     taken: date | None
@@ -129,22 +121,21 @@ _LEAST_SHEET = 0.2
 def open_image(
     source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None, sketch: bool = False
 ) -> Image.Image:
-    """Open a picture as a new 8-bit RGB image: first frame, turned upright by EXIF, transparency on white.
+    """Opens a picture as a new 8-bit RGB image: first frame, upright by EXIF, transparency on white, no metadata.
 
-    `source` is the bytes of a file, a path, or a binary stream, which is read from its position to its end. The bytes
-    decide the type, not the name. Values of 16 and 32 bits, integers or floats, are scaled to 0..255. The result has no
-    metadata. It may be called from several threads.
+    `source` is the bytes of a file, a path, or a binary stream, which is read to its end. The bytes decide the type,
+    not the name. Values of 16 and 32 bits, integers or floats, are scaled to 0..255. It may be called from several
+    threads.
 
     With `least_side` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size: the smallest at which no side is shorter than
-    this many pixels. This is much faster if the picture will be reduced anyway, but the pixels differ slightly, and
-    thin lines suffer. It changes nothing for other files and for JPEGs that are too small.
+    this many pixels. This is much faster, but the pixels differ slightly, and thin lines suffer.
 
     With `sketch`, transparency becomes black if nothing could be seen on white: see `to_rgb`.
 
-    Raises `UnsupportedImage` (not a type that is read here), `UndecodableImage` (a known type, but damaged, cut short
-    or empty), `ImageTooLarge` (more than `max_pixels` pixels by its header, or more bytes than `MAX_BYTES`),
-    `CostlyImage` (so many parts that it would take minutes to decode), all of them `ImageError`; and any `OSError` of a
-    path or stream that cannot be read. Pillow's own limit, twice `MAX_PIXELS`, holds whatever `max_pixels` is.
+    Raises `ImageError`: `UnsupportedImage` (not a type that is read here), `UndecodableImage` (damaged, cut short or
+    empty), `ImageTooLarge` (more than `max_pixels` pixels by its header, or than `MAX_BYTES`), `CostlyImage` (so many
+    parts that it would take minutes to decode); and any `OSError` of a path or stream. Pillow's own limit, twice
+    `MAX_PIXELS`, holds whatever `max_pixels` is.
     """
     return open_dated(source, max_pixels=max_pixels, least_side=least_side, sketch=sketch).image
 
@@ -152,7 +143,6 @@ def open_image(
 def open_dated(
     source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None, sketch: bool = False
 ) -> OpenedImage:
-    """Open a picture as `open_image` does, with the day on which it was taken."""
     data, kind = _read(source)
     try:
         return _decode(data, kind, max_pixels, least_side, sketch)
@@ -166,9 +156,9 @@ def open_dated(
 
 
 def media_type(data: bytes) -> str | None:
-    """Returns the media type of a file, such as `image/png`; None for a type that is not read here.
+    """Returns the media type of a file by its first 512 bytes, such as `image/png`, or None.
 
-    data: its first 512 bytes at least. For a few RAW files these tell only that they are TIFF files, too.
+    For a few RAW files these say only that they are TIFF files, too.
     """
     for signature, kind in _SIGNATURES:
         if data.startswith(signature):
@@ -193,7 +183,7 @@ def to_rgb(image: Image.Image, *, sketch: bool = False) -> Image.Image:
     """Converts a picture of any Pillow mode to 8-bit RGB of the same size, transparency on white, without metadata.
 
     With `sketch`, transparency is on black if all of the picture would be white otherwise and at least a fifth of it is
-    transparent. So white strokes can be seen, while a white sheet with round corners stays blank.
+    transparent: white strokes can be seen then, and a white sheet with round corners stays blank.
     """
     rgb = _on_paper(image, _WHITE)
     # A sketch without ink on white would only be refused as blank; the pixels of all other sketches stay as they are.
@@ -206,7 +196,7 @@ def to_rgb(image: Image.Image, *, sketch: bool = False) -> Image.Image:
 
 
 def _on_paper(image: Image.Image, paper: int) -> Image.Image:
-    """Converts a picture of any mode to RGB. Its transparent parts get the grey level `paper`."""
+    """Converts a picture of any mode to RGB, on paper of this grey level."""
     if image.mode.startswith("I") or image.mode == "F":
         return _from_numbers(image, paper)
     if image.mode == "LAB":
@@ -220,13 +210,12 @@ def _on_paper(image: Image.Image, paper: int) -> Image.Image:
 
 
 def _black_share(rgb: Image.Image) -> float:
-    """Computes the share of a grey picture that is darker than the middle, 0 to 1."""
     counts = rgb.getchannel("R").histogram()
     return sum(counts[:128]) / sum(counts)
 
 
 def read_image_file(source: Source) -> bytes:
-    """Reads the bytes of an image file. Raises as `open_image` does for files of other types, without reading all."""
+    """Reads the bytes of an image file. Files of other types are refused as by `open_image`, without reading all."""
     return _read(source)[0]
 
 

@@ -30,11 +30,7 @@ _STRIP_PIXELS = 1 << 22
 
 @dataclass(frozen=True)
 class Ink:
-    """The strokes of an (H, W) sketch.
-
-    darkness: (H, W) uint8, 0 on paper, 255 at the strongest ink, proportional in between.
-    top, bottom, left, right: the box of the ink in pixels, ends exclusive.
-    """
+    """The strokes of an (H, W) sketch: uint8, 0 on paper, 255 at the strongest ink; and their box, ends exclusive."""
 
     darkness: Pixels
     top: int
@@ -49,11 +45,7 @@ class Ink:
 
 
 def find_ink(image: Image.Image) -> Ink:
-    """Finds the ink of an RGB sketch. Raises `BlankSketch` when nothing stands out from the paper.
-
-    Darkness is the largest difference of a channel from the paper, so a yellow stroke on white counts in full, and so
-    does a white stroke on black.
-    """
+    """Finds the ink of an RGB sketch by the largest difference of a channel from the paper. Raises `BlankSketch`."""
     distance = _distance(image, paper_colour(image))
     counts = np.array(Image.fromarray(distance).histogram())
     noise = int(np.searchsorted(np.cumsum(counts), distance.size / 2))
@@ -70,7 +62,7 @@ def find_ink(image: Image.Image) -> Ink:
 def paper_colour(image: Image.Image) -> tuple[int, int, int]:
     """Finds the paper's colour: the median of the border, or of everything if the border is only a frame.
 
-    It is white if neither colour covers much of the picture, as in a photo, which has no paper.
+    It is white if neither colour covers much of the picture, as in a photo.
     """
     step = max(1, round((image.width * image.height / _SAMPLED_PIXELS) ** 0.5))
     sampled = (max(1, image.width // step), max(1, image.height // step))
@@ -92,29 +84,24 @@ def _median(colours: Pixels) -> tuple[int, int, int]:
 
 
 def percentile(counts: NDArray[np.int64], least: int, percent: int) -> int:
-    """Finds the level that `percent` of the pixels of at least `least` do not exceed, or 0 without such pixels.
-
-    counts: (256,), the pixels of each level. A percentile is used because the maximum may be a single odd pixel.
-    """
+    """Finds the level that `percent` of the pixels of at least `least` do not exceed, or 0. counts: (256,) pixels."""
     above = np.cumsum(counts[least:])
     return least + int(np.searchsorted(above, -(-above[-1] * percent // 100))) if above[-1] else 0
 
 
 def stretched(darkness: Pixels, strongest: int) -> Pixels:
-    """Scales the darkness so that `strongest` and all above become 255."""
     table = np.minimum(255, (np.arange(256) * 510 + strongest) // (2 * strongest)).astype(np.uint8)
     return table[darkness]
 
 
 def keep_greatest(darkness: Pixels, factor: int) -> Pixels:
-    """Reduces the picture by `factor`. Each block becomes its greatest value."""
     height, width = darkness.shape
     rows = np.maximum.reduceat(darkness, np.arange(0, height, factor), axis=0)
     return np.maximum.reduceat(rows, np.arange(0, width, factor), axis=1)
 
 
 def _distance(image: Image.Image, paper: tuple[int, int, int]) -> Pixels:
-    """Computes each pixel's distance from the paper: the largest difference of a channel, (H, W) uint8."""
+    """Computes the largest difference of a channel from the paper, (H, W) uint8."""
     distance = np.empty((image.height, image.width), np.uint8)
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
@@ -125,10 +112,7 @@ def _distance(image: Image.Image, paper: tuple[int, int, int]) -> Pixels:
 
 
 def _box(ink: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """Finds the box (top, bottom, left, right; ends exclusive) of ink pixels that touch another; None without any.
-
-    Single pixels are left out because they are specks of dust.
-    """
+    """Finds the box (top, bottom, left, right; ends exclusive) of ink, without single pixels of dust; or None."""
     rows, columns = np.zeros(ink.shape[0], np.bool_), np.zeros(ink.shape[1], np.bool_)
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
         here = ink[: ink.shape[0] - down, max(0, -right) : ink.shape[1] - max(0, right)]

@@ -37,12 +37,11 @@ _WEIGHT_BITS = 11
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Holds everything that decides how the inputs of one network are made.
+    """Decides how the inputs of one network are made.
 
-    Photos are squashed to a square with Pillow's bicubic filter. Sketches are cropped to their ink, drawn dark on
-    white whatever their colours, scaled with antialias and centred on a white square. With `released`, sketches are
-    prepared as for the training of the public ZSE-SBIR checkpoints: see `prepare_released_sketch`. With `padded`, both
-    sketches and photos are padded to squares, as for the training of CLIP-AT: see `prepare_padded`.
+    Photos are squashed to a square. Sketches are cropped to their ink, drawn dark on white whatever their colours,
+    scaled and centred on a white square. With `released`, sketches are prepared as for the public ZSE-SBIR checkpoints:
+    see `prepare_released_sketch`. With `padded`, all are padded to squares, as for CLIP-AT: see `prepare_padded`.
     """
 
     image_size: int = 224
@@ -54,8 +53,8 @@ class Preprocessing:
     def open(self, source: Source, modality: str) -> Image.Image:
         """Opens a picture in the form that `prepare` expects. Raises as `open_image` does.
 
-        A large JPEG photo is decoded at a fraction of its size, with no side shorter than three times `image_size`.
-        Sketches, and photos for `released` networks, are decoded whole.
+        A large JPEG photo is decoded with no side shorter than three times `image_size`, unless for `released`
+        networks.
         """
         return open_image(source, least_side=self.least_side(modality), sketch=modality == "sketch")
 
@@ -86,11 +85,10 @@ class Preprocessing:
         return values
 
     def fingerprint(self) -> str:
-        """The hex SHA-256 of the inputs made of a few probe pictures. It changes if and only if inputs change."""
+        """Returns the hex SHA-256 of the inputs made of a few probe pictures, which changes only if inputs do."""
         return _fingerprint(self)
 
     def least_side(self, modality: str) -> int | None:
-        """Returns the `least_side` for `open_image`; None if pictures are decoded whole."""
         return None if self.released or modality == "sketch" else _PHOTO_DETAIL * self.image_size
 
 
@@ -102,8 +100,8 @@ def prepare_photo(image: Image.Image, size: int) -> Pixels:
 def prepare_sketch(image: Image.Image, size: int) -> Pixels:
     """Draws a sketch on any paper, in any colour, as dark strokes centred on a white square: (size, size, 3) uint8.
 
-    The ink's longer side, with a margin of 5% of `size` on both ends, fills the square. The strongest ink is black;
-    paper is white; levels between them keep their proportion. Raises `BlankSketch` when nothing stands out.
+    The ink's longer side, with a margin of 5% of `size` on both ends, fills the square; the strongest ink is black,
+    paper white. Raises `BlankSketch`.
     """
     darkness = find_ink(_rgb(image, sketch=True)).crop
     side = max(1, size - 2 * round(size * _MARGIN))
@@ -128,9 +126,8 @@ def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
 
     It is cropped to the pixels with R+G+B <= 300 and a margin of 10 pixels left and above, 9 right and below; scaled so
     that the longer side is `size`, bilinear without antialias as by OpenCV; and padded to a square with the crop's
-    largest value, half of the padding before. If the paper is dark, or no pixel is that dark, the sketch is first drawn
-    dark on white (as `prepare_sketch` sees it) and then cropped in the same way. Raises `BlankSketch` when nothing
-    stands out.
+    largest value, half of the padding before. A sketch on dark paper, or without such a pixel, is first drawn dark on
+    white as by `prepare_sketch`. Raises `BlankSketch`.
     """
     rgb = _rgb(image, sketch=True)
     pixels = np.asarray(rgb)
@@ -157,8 +154,7 @@ def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
 def prepare_padded(image: Image.Image, size: int, *, sketch: bool) -> Pixels:
     """Prepares a picture as for the training of the released CLIP-AT networks: (size, size, 3) uint8.
 
-    It is scaled until its longer side is `size`, with Pillow's antialiased bicubic filter, and stands in the middle of
-    a black square. Raises `BlankSketch` for a sketch in which nothing stands out.
+    Its longer side is scaled to `size`, and it stands in the middle of a black square. Raises `BlankSketch`.
     """
     rgb = _rgb(image, sketch=sketch)
     if sketch:
@@ -190,7 +186,7 @@ def _released_box(pixels: Pixels) -> tuple[int, int, int, int] | None:
 
 
 def _bilinear(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Scales as OpenCV's INTER_LINEAR, without antialias, in integers, so that every machine gives the same bytes."""
+    """Scales as OpenCV's INTER_LINEAR, without antialias, in integers."""
     top, bottom, down = _neighbours(pixels.shape[0], height)
     left, right, across = _neighbours(pixels.shape[1], width)
     one = 1 << _WEIGHT_BITS

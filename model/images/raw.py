@@ -27,7 +27,7 @@ _ORIENTATIONS = (1, 2, 4, 3, 5, 8, 6, 7)
 
 
 def is_raw_tiff(data: bytes) -> bool:
-    """True if the first directory of a TIFF file is that of a RAW file: most cameras' RAW files are TIFF files."""
+    """True if the first directory of a TIFF file is that of a RAW file, as most cameras' are."""
     tags = {tag: value for tag, _, value in islice(tiff_entries(data), MAX_PARTS)}
     # A file that begins with a small copy of the picture has the values of the sensor in a directory below.
     begins_small = bool(tags.get(_SUBFILE, 0) & _REDUCED) and _SUB_DIRECTORIES in tags
@@ -35,10 +35,7 @@ def is_raw_tiff(data: bytes) -> bool:
 
 
 def open_preview(stream: BinaryIO) -> Image.Image:
-    """Opens the largest preview in a RAW file. Its EXIF has an orientation, and the day if the file tells it.
-
-    Raises UnsupportedImage: rawpy is not installed. UndecodableImage: no preview can be read. CostlyImage.
-    """
+    """Opens the largest preview in a RAW file, with EXIF's orientation and day. Raises ImageError."""
     try:
         import rawpy
     except ImportError as error:

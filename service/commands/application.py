@@ -1,4 +1,4 @@
-"""Declares the commands of `sketch-search`. What they need is imported as they run: help is shown at once."""
+"""Declares the commands of `sketch-search`. What they need is imported when they run, so that help is shown at once."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_settings(*further: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Gives a command the options that may stand before it, too, and makes settings of these and ``further`` ones."""
+    """Gives a command the options that may stand before it, too, as settings with the ``further`` ones."""
 
     def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
         @_INDEX(default=before("index"))
@@ -99,14 +99,14 @@ def _with_settings(*further: str) -> Callable[[Callable[..., Any]], Callable[...
 
 
 def _settings(**given: Any) -> Settings:
-    """Returns the settings of the environment, but for those that are given. Raises pydantic's ValidationError."""
+    """Returns the environment's settings, with those that are given. Raises pydantic's ValidationError."""
     from service.settings import Settings
 
     settings = Settings(**{name: value for name, value in given.items() if value not in (None, ())})
     if settings.threads is not None:
         from model.engine import set_threads
 
-        # For the whole process, so that the program decides it, and no library.
+        # For the whole process, so that the program decides, and no library.
         set_threads(settings.threads)
     return settings
 
@@ -129,7 +129,7 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 
 @click.command(epilog=examples("sketch-search search cat.png --k 10", "sketch-search search - --json < cat.png"))
 @click.argument("sketch", required=False)
-# All values are texts: they are checked like the query of an HTTP request, and refused with the same sentences.
+# All values are texts: they are checked like the query of an HTTP request, with the same errors.
 @option("--k N", "Results wanted: photos, or groups of look-alikes (20).")
 @option("--offset N", "Results to skip (0).")
 @option("--quality NAME", "fast: by vectors alone; good; or best: every photo is scored (good).")
@@ -137,7 +137,7 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 @option("--method NAME", "rn, ret, fused, clip or auto (auto).")
 @option("--rerank N", "Photos that the relation network scores (96 or 192).")
 @option("--variants N", "Variants of the sketch that are encoded, 1 to 3 (3).")
-@option("--diffuse yes|no", "Photos that look alike share their scores.", _YES_NO)
+@option("--diffuse yes|no", "Whether photos that look alike share their scores.", _YES_NO)
 @option("--budget-ms MS", "Score no further photos after so many milliseconds.")
 @option("--view NAME", "photos, groups (look-alikes together) or auto (photos).")
 @option("--fold yes|no", "Near duplicates, such as bursts, become one result (no).", _YES_NO)

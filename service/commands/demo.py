@@ -1,4 +1,4 @@
-"""`sketch-search demo`: index a gallery in a folder of its own, serve it, and search it once with a sketch."""
+"""`sketch-search demo`: indexes a gallery in a folder of its own, serves it, and searches it once with a sketch."""
 
 from __future__ import annotations
 
@@ -25,11 +25,6 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     """Indexes ``photos``, or else a sample gallery, in a folder, serves it until stopped, and shows one search.
 
     What is there already is not done again. Returns the exit code.
-
-    Raises:
-        ModelError, IndexerError: the checkpoint cannot be opened, or the gallery cannot be indexed.
-        PortTaken: the port cannot be listened on.
-        OSError: ``folder`` cannot be written.
     """
     # First: without a checkpoint no port is needed, and nothing is drawn.
     matcher = open_matcher(settings)
@@ -55,8 +50,10 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
 
 
 def describe_samples(gallery: Path) -> str:
-    """Say how many pictures of a sample gallery are drawn, and how many are photos."""
-    # Counted in the folder: an earlier run may have written it, with or without scikit-learn.
+    """Says how many pictures of a sample gallery are drawn, and how many are photos.
+
+    They are counted: an earlier run may have written it, with or without scikit-learn.
+    """
     things = [file.parent.name for file in gallery.glob("*/*.jpg")]
     drawn = [thing for thing in things if thing in THINGS]
     copied = len(things) - len(drawn)
@@ -65,7 +62,7 @@ def describe_samples(gallery: Path) -> str:
 
 
 def _show_first_search(settings: Settings, sketch: Path, url: str, page: str) -> None:
-    """Search with the sketch at ``url``, and wait while the server starts."""
+    """Searches with the sketch at ``url``, and waits while the server starts."""
     key = None if settings.api_key is None else settings.api_key.get_secret_value()
     try:
         with Client(url, key, timeout=PATIENCE_SECONDS) as client:

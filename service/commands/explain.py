@@ -1,4 +1,4 @@
-"""`sketch-search explain`: why photos match a sketch, or are like a photo, in files."""
+"""`sketch-search explain`: writes why photos match a sketch, or are like a photo, as files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from service.photos import picture
 from service.schemas import PictureKind, SearchQuery
 from service.settings import Settings
 
-# Photos of the index that are explained where none is named.
+# Photos of the index that are explained if none is named.
 EXPLAINED = 3
 
 
@@ -31,27 +31,24 @@ def explain(
     like: str | None,
     kind: PictureKind,
 ) -> int:
-    """Write why ``photos``, or else the best of the index, match a sketch, or are like a photo.
+    """Writes why ``photos``, or else the best of the index, match a sketch, or are like a photo.
 
     Args:
         sketch: an image file, of what ``kind`` says; None with ``like``.
         photos: image files, or paths of photos of the index as results show them.
-        like: a photo of the index that they are compared with: an id, if it has digits only, or else a path.
-
-    Raises:
-        Refusal: there is neither a sketch nor a liked photo. BadInvocation: the index has no photo at the path.
-        BadSearch: the index has no photo to explain. UnknownPhoto, PhotoUnavailable: of the liked photo.
-        ImageError, OSError: a file cannot be read, or not be written. Otherwise as ``write_explanation``.
+        like: the id or the path of a photo of the index that they are compared with.
     """
-    _check_folder(output)
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise Refusal(f"--output {output}: {there} is a file; name a folder for the files.")
     matcher = open_matcher(settings)
     with closing(Engine(settings, matcher)) as engine:
         named = [_named(engine, matcher, photo) for photo in photos]
         searcher, own = engine.searcher, None
         if like is not None:
             query = SearchQuery.model_validate({"like": [photo_id(engine, like)]})
-            own = engine.photo(query.like[0])
-            given, kind = picture(searcher.gallery, matcher, own), "photo"
+            own = engine.gallery.photo(query.like[0])
+            given, kind = picture(matcher, own, engine.gallery.open_photo(own.id)), "photo"
             named = named or best_of_index(searcher, None, EXPLAINED, query)
         elif sketch is not None:
             with naming(sketch):
@@ -67,16 +64,9 @@ def explain(
 
 
 def _named(engine: Engine, matcher: Matcher, photo: Path) -> NamedPhoto:
-    """Opens a photo that is a file, or else lies in the index at this path. Raises BadInvocation: it is neither."""
+    """Opens a photo that is a file, or else is in the index at this path. Raises BadInvocation if it is neither."""
     if photo.exists():
         with naming(photo):
             return NamedPhoto(str(photo), matcher.open(photo, "photo"), engine.entry_of(photo))
-    entry = engine.photo_at(str(photo))
-    return NamedPhoto(str(photo), picture(engine.searcher.gallery, matcher, entry), entry)
-
-
-def _check_folder(output: Path) -> None:
-    """Raise Refusal where ``output`` cannot be a folder, before anything is computed for it."""
-    there = next(place for place in (output, *output.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise Refusal(f"--output {output}: {there} is a file; name a folder for the files.")
+    entry = engine.gallery.photo_at(str(photo))
+    return NamedPhoto(str(photo), picture(matcher, entry, engine.gallery.open_photo(entry.id)), entry)

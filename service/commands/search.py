@@ -1,4 +1,4 @@
-"""`sketch-search search`: the search of POST /search, by a server that runs here already, or without one."""
+"""`sketch-search search`: the search of POST /search, by a server that runs here already, or in this process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _ID = re.compile("[0-9]+")
 _HEADING = f"{'rank':>4}  {'score':>8}  path"
-# Said where a search finds no photo.
+# Printed if a search finds no photo.
 _NOTHING = "no photos: none passes the filters, or --offset is beyond the last; a --folder is named as results show it"
 
 
@@ -35,18 +35,12 @@ def search(
     as_json: bool,
     server: bool = True,
 ) -> int:
-    """Search with an image file, or with standard input where ``sketch`` is "-", and print what was found.
+    """Searches with an image file, or standard input if ``sketch`` is "-", and prints what was found.
 
     Args:
         sketch: None to search by liked photos or a word alone.
-        like, unlike: photos that become part of ``query``: what has digits only is an id, all else a path, as results
-            show it or on disk.
+        like, unlike: photos that become part of ``query``: an id if it has digits only, else a path.
         server: whether to ask a running server of the same index, which answers sooner.
-
-    Raises:
-        BadInvocation: the index has no photo at a path. pydantic's ValidationError: too many photos, or the like.
-        OSError: the file cannot be read. ImageError: it is no image file.
-        Otherwise as ``Engine``, ``Engine.prepare`` and ``Engine.search``.
     """
     source: bytes | Path | None = None if sketch is None else Path(sketch)
     if sketch == "-":
@@ -54,7 +48,7 @@ def search(
 
         source = read_image_file(sys.stdin.buffer)
     elif isinstance(source, Path):
-        source.stat()  # A file that is not there is told before anything slow is imported.
+        source.stat()  # A missing file is refused before anything slow is imported.
     answer = None
     # Only the index knows which photos lie at paths.
     if server and all(map(_ID.fullmatch, (*like, *unlike))):
@@ -64,7 +58,7 @@ def search(
     if as_json:
         print(printable_json(answer.model_dump_json()))
     elif answer.results or answer.groups:
-        print(results_table(answer) if answer.groups is None else kinds_table(answer.groups))
+        print(results_table(answer) if answer.groups is None else groups_table(answer.groups))
     else:
         print(_NOTHING)
         return 0
@@ -74,7 +68,7 @@ def search(
 
 
 def _asked(settings: Settings, source: bytes | Path | None, query: SearchQuery) -> SearchResponse | None:
-    """Returns the answer of the server of this index; None if there is none, or it cannot answer this.
+    """Returns the answer of the server of this index, or None.
 
     What it refuses is searched here, which says why in the words of this command line.
     """
@@ -100,7 +94,6 @@ def _asked(settings: Settings, source: bytes | Path | None, query: SearchQuery) 
 def _searched(
     settings: Settings, source: bytes | Path | None, query: SearchQuery, like: Sequence[str], unlike: Sequence[str]
 ) -> SearchResponse:
-    """Returns the answer of this process."""
     # One search is soon over. Threads that wait for work at full speed would take more time than it does.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported late, since a server that answers saves it.
@@ -118,7 +111,7 @@ def _searched(
 
 @contextmanager
 def naming(picture: bytes | Path | None) -> Iterator[None]:
-    """Puts the name of a picture's file before the reason why it cannot be used."""
+    """Puts a file's name before the reason why the picture cannot be used."""
     try:
         yield
     except ImageError as error:
@@ -128,28 +121,28 @@ def naming(picture: bytes | Path | None) -> Iterator[None]:
 
 
 def with_photos(query: SearchQuery, like: Sequence[str], unlike: Sequence[str]) -> SearchQuery:
-    """The query with photos that are wanted, and that are not, by their ids. Raises pydantic's ValidationError."""
+    """Returns the query with photos that are wanted and not wanted, by id. Raises pydantic's ValidationError."""
     photos = {"like": list(like), "unlike": list(unlike)}
     return SearchQuery.model_validate({**query.model_dump(exclude_unset=True), **photos})
 
 
 def photo_id(engine: Engine, photo: str) -> str:
-    """The id of a photo that is named by it, or by a path. Raises BadInvocation: the index has no photo there."""
-    return photo if _ID.fullmatch(photo) else str(engine.photo_at(photo).id)
+    """Returns the id of a photo that is named by it, or by a path. Raises BadInvocation."""
+    return photo if _ID.fullmatch(photo) else str(engine.gallery.photo_at(photo).id)
 
 
 def results_table(answer: SearchResponse) -> str:
-    """Writes rank, score, path and the number of near duplicates; further paths of a photo on lines of their own."""
+    """Writes rank, score, path and the number of near duplicates; further paths of a photo get lines of their own."""
     return "\n".join([_HEADING, *(line for result in answer.results for line in _result_lines(result))])
 
 
-def kinds_table(kinds: Iterable[Group]) -> str:
-    """Returns the kinds, each with how many photos it has, and the best of these on lines as in ``results_table``."""
-    lines = [f"{'kind':>4}  {'photos':>6}  {_HEADING}"]
-    for kind in kinds:
-        shown = [line for result in (kind.best, *kind.more) for line in _result_lines(result)]
-        lines.append(f"{kind.rank:>4}  {kind.size:>6}  {shown[0]}")
-        lines += [f"{'':>12}  {line}" for line in shown[1:]]
+def groups_table(groups: Iterable[Group]) -> str:
+    """Writes groups of look-alikes, each with its size and best photos."""
+    lines = [f"{'group':>5}  {'photos':>6}  {_HEADING}"]
+    for group in groups:
+        shown = [line for result in (group.best, *group.more) for line in _result_lines(result)]
+        lines.append(f"{group.rank:>5}  {group.size:>6}  {shown[0]}")
+        lines += [f"{'':>13}  {line}" for line in shown[1:]]
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""`sketch-search serve`, which `sketch-search` alone means too: index folders if any are named, then serve.
+"""`sketch-search serve`, which `sketch-search` alone is, too: indexes folders if any are named, then serves.
 
 With `--ray ADDRESS --shards DIR...` it serves a gallery in shards, which a Ray cluster searches.
 """
@@ -33,28 +33,23 @@ from indexer import (
 from indexer.distributed import check_address
 from model.terminal import printable
 from service import PROGRAM
-from service.address import told
+from service.address import announced
 from service.engine import open_matcher
 from service.http import configure_logging, create_app
 from service.serving import Live, address, deployed, listening, server_config
 from service.settings import Settings, index_path
 from service.sharding import Shards, ShardsRefused, check_folders, shard_names
 
-# Addresses that mean "all of this machine's": a browser is sent to loopback instead.
+# Addresses that mean all of this machine's: a browser gets loopback instead.
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 # Searches of this process at a time: it mostly waits for the shards.
 SEARCHES_AT_ONCE = 8
-# Until then the shards are waited for. Those that come later are searched from then on.
+# Seconds that the server waits for its shards to start. Those that come later are searched from then on.
 START_SECONDS = 600.0
 
 
 def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> int:
-    """Index ``folders``, if any are named, and serve until stopped; with ``browser`` open the page.
-
-    Raises:
-        ModelError, IndexerError: the checkpoint cannot be opened, or the folders cannot be indexed.
-        PortTaken: the port cannot be listened on.
-    """
+    """Indexes ``folders``, if any are named, and serves until stopped; with ``browser`` it opens the page."""
     if settings.ray is not None or settings.shards:
         # Of several folders behind --shards, all but the first are taken for folders of photos.
         settings = settings.model_copy(update={"shards": (*settings.shards, *map(Path, folders))})
@@ -85,15 +80,11 @@ class _Announced(uvicorn.Server):
 def serve_until_stopped(
     settings: Settings, beside: Callable[[str, str], None] | None = None, app: FastAPI | None = None
 ) -> int:
-    """Serve until Ctrl-C or SIGTERM. Returns the exit code.
+    """Serves until Ctrl-C or SIGTERM. Returns the exit code. Raises PortTaken.
 
     Args:
-        app: the application; None for the one over the index that the settings name.
-        beside: called with the server's address and that of the page, which has the token, in a thread of its own,
-            while the server starts.
-
-    Raises:
-        PortTaken: a port cannot be listened on.
+        app: None for the application over the index that the settings name.
+        beside: called in a thread with the server's address and that of the page, which has the token, as it starts.
     """
     app = create_app(settings) if app is None else app
     with ExitStack() as opened:
@@ -110,7 +101,7 @@ def serve_until_stopped(
         server = _Announced(server_config(app), f"sketch-search at {address(settings.host, port)}{opening}")
         if not settings.shards:
             bound = listeners[0].getsockname()[0]
-            opened.enter_context(told(settings, address(_ANY_ADDRESS.get(bound, bound), port), app.state.token))
+            opened.enter_context(announced(settings, address(_ANY_ADDRESS.get(bound, bound), port), app.state.token))
         if beside is not None:
             reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)
             threading.Thread(target=beside, args=(reached, reached + opening), daemon=True).start()
@@ -120,12 +111,9 @@ def serve_until_stopped(
 
 
 def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
-    """Build or update the index of ``folders``, and say what was done. Returns the settings to serve it with.
+    """Builds or updates the index of ``folders``, and prints what was done. Returns the settings to serve it with.
 
-    Raises:
-        BadInvocation: one of them is no folder, or the index has other folders, which it would lose.
-        ModelError, IndexerError: the checkpoint cannot be opened, or the folders cannot be indexed.
-        PortTaken: the port to serve at cannot be listened on.
+    Raises BadInvocation if one of them is no folder, or the index would lose others; PortTaken before it builds.
     """
     index = index_path(settings)
     known = indexed_folders(index)
@@ -139,18 +127,18 @@ def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
     report = build(index, Request(folders), matcher, Progress(bar=sys.stderr.isatty()))
     print(printable(f"{', '.join(map(str, folders))}: {report.photos} photos"))
     print_build(report)
-    # The photos lie where they were indexed just now, wherever SBIR_GALLERY has them.
+    # The photos are where they were indexed just now, whatever SBIR_GALLERY says.
     return settings.model_copy(update={"gallery": ()})
 
 
 def check_port(settings: Settings) -> None:
-    """Raise PortTaken where the port cannot be listened on: to be known before a build that may take long."""
+    """Raises PortTaken before a build that may take long."""
     with listening(settings.host, settings.port):
         pass
 
 
 def print_build(report: BuildReport) -> None:
-    """Say how much a build had to do, and which files it could not index."""
+    """Prints how much a build had to do, and which files it could not index."""
     print(f"{report.encoded} of them encoded now, in {report.seconds:.1f} s")
     for bad in report.bad:
         print(printable(f"not indexed: {bad.path}: {bad.reason}"))
@@ -177,15 +165,7 @@ def _open_page(_: str, page: str) -> None:
 
 
 def serve_shards(settings: Settings, run: Callable[[FastAPI], int]) -> int:
-    """Have a Ray cluster search the shards that the settings name, and serve. Returns the exit code.
-
-    run: serves the application until it is stopped.
-
-    Raises:
-        BadInvocation: --ray or --shards is missing, Ray is not installed, or the cluster cannot be reached.
-        ShardsRefused: the shards cannot be searched, or not together, or the cluster is too small.
-        IndexerError, ModelError: there are no shards in a folder, or the checkpoint cannot be opened.
-    """
+    """Serves shards by a Ray cluster. Returns the exit code of ``run``, which serves the application."""
     if settings.ray is None:
         raise BadInvocation("--shards are searched by a Ray cluster; say with --ray ADDRESS where it is: auto, local.")
     if not settings.shards:
@@ -208,13 +188,13 @@ def serve_shards(settings: Settings, run: Callable[[FastAPI], int]) -> int:
 
 
 def _wait_for(shards: Shards) -> None:
-    """Waits until all shards answer, or it has taken too long. Raises ShardsRefused, also where none answers."""
+    """Waits until all shards answer, or it has taken too long. Raises ShardsRefused, also if none answers."""
     until = time.monotonic() + START_SECONDS
     while shards.missing and time.monotonic() < until:
         shards.refresh(strict=True)
     if not shards.missing:
         return
-    told = "; ".join(f"{shard.name}: {shard.reason}" for shard in shards.infos() if not shard.answers)
+    missing = "; ".join(f"{shard.name}: {shard.reason}" for shard in shards.infos() if not shard.answers)
     if len(shards.missing) == len(shards.links):
-        raise ShardsRefused(f"no shard answers ({told}); look at the nodes with `ray status`.")
-    print(printable(f"{PROGRAM}: shards are missing, and searched when they come: {told}"), file=sys.stderr)
+        raise ShardsRefused(f"no shard answers ({missing}); look at the nodes with `ray status`.")
+    print(printable(f"{PROGRAM}: shards are missing, and searched when they come: {missing}"), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Why photos match a sketch: as the answer of POST /explain and as a page of its own."""
+"""Explains why photos match a sketch: as the answer of POST /explain, and as files."""
 
 from service.explain.files import NamedPhoto, best_of_index, write_explanation
 from service.explain.response import explain

@@ -1,11 +1,10 @@
-"""An explanation as files: for each photo a picture of what matches what, and all data as JSON."""
+"""Writes an explanation as files: for each photo a picture of what matches what, and all data as JSON."""
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from indexer import PhotoEntry, PhotoUnavailable
 from model.engine import Modality
 from model.errors import Refusal
 from model.images import Pixels
-from service.explain.nearest import Near, Surroundings
 from service.explain.response import (
+    Surroundings,
     compared,
     encode_picture,
     explained_image,
@@ -25,7 +24,7 @@ from service.explain.response import (
     near_photos,
 )
 from service.photos import picture
-from service.schemas import ExplainedImage, ExplainedPair, PictureKind, SearchQuery
+from service.schemas import ExplainedImage, ExplainedPair, NearPhoto, PictureKind, SearchQuery
 from service.search import Searcher
 
 # Photos of the index that are named beside each picture.
@@ -38,10 +37,7 @@ _GAP = 8
 
 @dataclass(frozen=True)
 class NamedPhoto:
-    """A photo, and the path it goes by: relative to the index's root, or as found in a folder.
-
-    entry: what the index knows of it; None for a photo that is not in the index.
-    """
+    """A photo, the path by which users know it, and its entry if it is in the index."""
 
     name: str
     image: Image.Image
@@ -51,40 +47,25 @@ class NamedPhoto:
 def best_of_index(
     searcher: Searcher, sketch: Image.Image | None, count: int, query: SearchQuery | None = None
 ) -> list[NamedPhoto]:
-    """Returns at most ``count`` photos, best first, as ``searcher`` finds them, without those that cannot be read.
-
-    Args:
-        sketch: the picture that is searched with; None where the query likes a photo.
-        query: what else is searched for; None for the sketch alone. Photos that it likes are not among the results.
-
-    Raises BlankSketch, and UnknownPhoto for an id in the query that no photo has.
-    """
+    """Finds at most ``count`` photos, best first, without those that the query likes or that cannot be read."""
     asked = query or SearchQuery()
-    index, matcher = searcher.gallery, searcher.matcher
     found: list[NamedPhoto] = []
-    looked_at = set(asked.like)
-    for offset in range(0, index.photo_count, count):
+    seen = set(asked.like)
+    for offset in range(0, searcher.gallery.photo_count, count):
         for hit in searcher.search(sketch, asked.model_copy(update={"k": count, "offset": offset})).results:
             # A page that opens more clusters may show a photo for the second time.
-            if hit.id in looked_at:
+            if hit.id in seen:
                 continue
-            looked_at.add(hit.id)
+            seen.add(hit.id)
             try:
-                entry = index.photo(hit.id)
-                found.append(NamedPhoto(hit.paths[0], picture(index, matcher, entry), entry))
+                entry = searcher.gallery.photo(hit.id)
+                image = picture(searcher.matcher, entry, searcher.gallery.open_photo(hit.id))
             except PhotoUnavailable:
                 continue
+            found.append(NamedPhoto(hit.paths[0], image, entry))
             if len(found) == count:
                 return found
     return found
-
-
-class NearFile(BaseModel):
-    """A photo of the index that looks like the sketch, or like a photo; as ``NearPhoto`` has it."""
-
-    paths: tuple[str, ...]
-    cosine: float
-    rank: int
 
 
 class ExplainedFile(ExplainedPair):
@@ -92,17 +73,17 @@ class ExplainedFile(ExplainedPair):
 
     path: str
     ret_rank: int | None = Field(description="As ``ExplainedPhoto`` has it; null for a photo that is not in the index.")
-    nearest: list[NearFile]
+    nearest: list[NearPhoto]
 
 
 class ExplainedFiles(BaseModel):
-    """What POST /explain answers, but for what only a server can give."""
+    """The answer of POST /explain, without what only a server can give."""
 
     grid: int
     kind: PictureKind
     sketch: ExplainedImage
     photos: list[ExplainedFile]
-    nearest: list[NearFile]
+    nearest: list[NearPhoto]
     method: str
     generation: str
     model: str
@@ -116,21 +97,19 @@ def write_explanation(
     kind: Modality = "sketch",
     own: PhotoEntry | None = None,
 ) -> tuple[Path, ...]:
-    """Writes ``explanation.json``, and ``1.png`` and so on, into a folder, which is made if need be.
+    """Writes ``explanation.json``, ``1.png`` and so on into a folder, which is made if need be. Returns the files.
 
     Args:
-        searcher: has the checkpoint, and finds the nearest photos.
         given: the sketch, or the photo in its place, as ``kind`` says.
         photos: at least one.
         own: the photo in the place of the sketch, if the index has it.
 
-    Returns the files written. Raises BlankSketch, and Refusal where a symbolic link is in the place of a file.
+    Raises BlankSketch, and Refusal if a symbolic link is in the place of a file.
     """
-    matcher = searcher.matcher
+    matcher, index = searcher.matcher, searcher.gallery
     sketch = encode_picture(matcher, given, kind)
     seen = [encode_picture(matcher, photo.image, "photo") for photo in photos]
-    pairs = [compared(matcher, sketch, photo) for photo in seen]
-    around = Surroundings(searcher.gallery, sketch.observed.tokens, kind)
+    around = Surroundings(index, sketch.observed.tokens, kind)
     to_photos = around.of_photos([photo.observed.tokens for photo in seen], NEAREST, [photo.entry for photo in photos])
     document = ExplainedFiles(
         grid=matcher.config.grid,
@@ -140,14 +119,14 @@ def write_explanation(
             ExplainedFile(
                 path=photo.name,
                 ret_rank=None if photo.entry is None else around.rank(photo.entry),
-                nearest=_near(searcher, near),
-                **dict(explained_pair(encoded, pair)),
+                nearest=near_photos(index, near, originals=False),
+                **dict(explained_pair(encoded, compared(matcher, sketch, encoded))),
             )
-            for photo, encoded, pair, near in zip(photos, seen, pairs, to_photos, strict=True)
+            for photo, encoded, near in zip(photos, seen, to_photos, strict=True)
         ],
-        nearest=_near(searcher, around.of_given(NEAREST, own)),
+        nearest=near_photos(index, around.of_given(NEAREST, own), originals=False),
         method="ret" if kind == "photo" else matcher.best_method,
-        generation=searcher.gallery.generation,
+        generation=index.generation,
         model=matcher.config.name,
     )
     out.mkdir(parents=True, exist_ok=True)
@@ -167,29 +146,24 @@ def _picture(sketch: Pixels, photo: Pixels, pair: ExplainedPair, grid: int) -> b
     sheet.paste(Image.fromarray(photo), (side + _GAP, 0))
     draw, cell = ImageDraw.Draw(sheet), side / grid
     for match, colour in zip(pair.matches, _COLOURS, strict=False):
-        for left, place in ((0, match.sketch_cell), (side + _GAP, match.photo_cell)):
-            x, y = left + place % grid * cell, place // grid * cell
+        for left, number in ((0, match.sketch_cell), (side + _GAP, match.photo_cell)):
+            x, y = left + number % grid * cell, number // grid * cell
             draw.rectangle((x, y, x + cell - 1, y + cell - 1), outline=colour, width=2)
     out = io.BytesIO()
     sheet.save(out, "PNG")
     return out.getvalue()
 
 
-def _near(searcher: Searcher, near: Iterable[Near]) -> list[NearFile]:
-    found = near_photos(searcher.gallery, near, originals=False)
-    return [NearFile(paths=one.paths, cosine=one.cosine, rank=one.rank) for one in found]
-
-
 def write_file(file: Path, data: bytes) -> None:
-    """Write a file, or replace it. Raises Refusal where it is a symbolic link, which may lead out of its folder."""
-    refused = Refusal(f"{file} is a symbolic link, through which nothing is written: remove it, or name another folder")
-    if file.is_symlink():
-        raise refused
-    # A link that was made since is not followed either, where the system can tell.
+    """Writes or replaces a file. Raises Refusal for a symbolic link, which may lead out of its folder."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(file, flags, 0o666)
     except OSError as error:
-        raise refused if error.errno == errno.ELOOP else error from None
+        if file.is_symlink():
+            raise Refusal(
+                f"{file} is a symbolic link, through which nothing is written: remove it, or name another folder"
+            ) from error
+        raise
     with open(descriptor, "wb") as opened:
         opened.write(data)

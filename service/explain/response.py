@@ -1,4 +1,4 @@
-"""Why photos of an index match a sketch, or are like a photo: what POST /explain answers, computed without HTTP."""
+"""Explains why photos of an index match a sketch, or are like a photo, as POST /explain answers it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import base64
 import io
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from indexer import PhotoEntry
 from model import Explanation, Matcher
 from model.decoding import RunJob, run_here
-from model.engine import Floats, Modality, Observed
+from model.engine import Floats, Modality, Observed, Tokens
 from model.explanation import compare_photos
 from model.images import Pixels
 from service.errors import BadSearch
-from service.explain.nearest import Near, Surroundings
-from service.gallery import Gallery
+from service.gallery import Gallery, Ids, Scores, best_first
 from service.photos import prepared
 from service.schemas import (
     CrossAttention,
@@ -39,12 +40,59 @@ from service.search import Searcher
 _JPEG_QUALITY = 90
 
 
+class Near(NamedTuple):
+    """A photo of the index near a picture: its cosine, -1 to 1, and its rank among all photos, from 1."""
+
+    id: int
+    cosine: float
+    rank: int
+
+
+class Surroundings:
+    """The photos of a gallery around a sketch, or a photo in its place, and around other photos.
+
+    A sketch is compared as a search by [Ret] does: by the cosine of both [Ret], lowered by the photo's prior and where
+    guesses and photo do not agree. Photos are compared as liked ones are, by ``model.ranking.likeness_to``.
+    """
+
+    def __init__(self, gallery: Gallery, given: Tokens, modality: Modality) -> None:
+        """given: the sketch or photo, a batch of one."""
+        self._gallery = gallery
+        self._ids, scores = gallery.nearness(given.without_patches, modality)
+        # Scores of a sketch are minus the distances of vectors of length 1, which guesses make longer.
+        cosines = (1 - scores**2 / 2).clip(-1).astype(np.float32)
+        self._cosines: Scores = cosines if modality == "sketch" else scores
+        self._order = best_first(self._ids, scores)
+        self._ranks = np.empty(len(self._order), np.int64)
+        self._ranks[self._order] = np.arange(1, len(self._order) + 1)
+        self._by_id = np.argsort(self._ids)
+
+    def rank(self, photo: PhotoEntry) -> int:
+        """Returns the rank of a photo by its nearness to what was given, from 1."""
+        return int(self._ranks[self._ids == photo.id][0])
+
+    def of_given(self, count: int, own: PhotoEntry | None = None) -> tuple[Near, ...]:
+        """Returns the ``count`` photos nearest to what was given, without ``own``, the photo that it is."""
+        first = self._order[: count + 1]
+        return self._near(self._ids[first], self._cosines[first], count, own)
+
+    def of_photos(
+        self, photos: Sequence[Tokens], count: int, owns: Sequence[PhotoEntry | None]
+    ) -> list[tuple[Near, ...]]:
+        """Returns the photos nearest to each of several photos, batches of one; arguments as for ``of_given``."""
+        found = self._gallery.alike(np.concatenate([photo.ret for photo in photos]), count + 1)
+        return [self._near(ids, cosines, count, own) for (ids, cosines), own in zip(found, owns, strict=True)]
+
+    def _near(self, ids: Ids, cosines: Scores, count: int, own: PhotoEntry | None) -> tuple[Near, ...]:
+        others = np.flatnonzero(ids != own.id)[:count] if own is not None else np.arange(len(ids))[:count]
+        chosen = ids[others]
+        ranks = self._ranks[self._by_id[np.searchsorted(self._ids, chosen, sorter=self._by_id)]]
+        return tuple(map(Near, chosen.tolist(), cosines[others].tolist(), ranks.tolist()))
+
+
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A picture as the network saw it.
-
-    pixels: (H, W, 3) uint8, prepared. observed: what the encoder made of it, with its attention.
-    """
+    """A picture as the network saw it, (H, W, 3) uint8, and what its encoder made of it."""
 
     pixels: Pixels
     observed: Observed
@@ -52,49 +100,52 @@ class EncodedPicture:
 
 
 def encode_picture(matcher: Matcher, image: Image.Image, modality: Modality) -> EncodedPicture:
-    """Prepare and encode one picture. Raises BlankSketch for a sketch without ink."""
+    """Prepares and encodes a picture. Raises BlankSketch."""
     return encode_pixels(matcher, matcher.preprocessing.pixels(image, modality), modality)
 
 
 def encode_pixels(matcher: Matcher, pixels: Pixels, modality: Modality) -> EncodedPicture:
-    """Encode one picture that is prepared, (H, W, 3) uint8."""
+    """Encodes a prepared picture, (H, W, 3) uint8."""
     return EncodedPicture(pixels, matcher.observe(matcher.preprocessing.normalised(pixels), modality), modality)
 
 
 def explain(
-    searcher: Searcher,
-    sketch: Pixels | None,
-    params: ExplainParams,
-    *,
-    originals: bool,
-    run: RunJob = run_here,
+    searcher: Searcher, sketch: Pixels | None, params: ExplainParams, *, originals: bool, run: RunJob = run_here
 ) -> ExplainResponse:
-    """Explains why the photos asked for match a sketch, or are like a photo that was sent or that ``like`` names.
+    """Explains why photos match a sketch, or are like a photo that was sent or that ``like`` names.
 
-    The photos are read and encoded anew, in full precision, so scores may differ from a search's in the third digit.
+    The photos are encoded anew, in full precision, so scores may differ from a search's in the third digit.
 
     Args:
-        searcher: has the index and the checkpoint, and finds the nearest photos.
-        sketch: (H, W, 3) uint8, as it is prepared for the network; with ``kind=photo`` a photo, None with ``like``.
+        sketch: (H, W, 3) uint8, prepared; with ``kind=photo`` a photo, None with ``like``.
         originals: whether photos have a ``photo_url``.
         run: decodes the photos.
 
-    Raises:
-        BadSearch: there is neither a sketch nor a photo in its place, or both.
-        UnknownPhoto: an id that no photo has.
-        PhotoUnavailable: a photo is gone or has changed since it was indexed.
+    Raises BadSearch if there is no picture to compare with, or two; UnknownPhoto; PhotoUnavailable.
     """
     start = time.perf_counter()
     index, matcher = searcher.gallery, searcher.matcher
+
+    def encoded_photo(entry: PhotoEntry) -> EncodedPicture:
+        return encode_pixels(matcher, prepared(matcher, entry, index.open_photo(entry.id), run), "photo")
+
     entries = index.photos(params.photo)
-    given = _given(index, matcher, sketch, params, run)
-    by_photo = given.modality == "photo"
-    photos = [encode_pixels(matcher, prepared(index, matcher, entry, run), "photo") for entry in entries]
+    liked = None if params.like is None else index.photo(params.like)
+    if (liked is None) == (sketch is None):
+        raise BadSearch(
+            "There is nothing to compare the photos with: send a sketch, or name a photo with like."
+            if sketch is None
+            else "like names a photo to compare with, and a picture was sent, too: leave one of them out."
+        )
+    given = encode_pixels(matcher, sketch, params.kind) if sketch is not None else None
+    if given is None:
+        assert liked is not None
+        given = encoded_photo(liked)
+    photos = list(map(encoded_photo, entries))
     encoded = time.perf_counter()
     explanations = [compared(matcher, given, photo) for photo in photos]
     paired = time.perf_counter()
-    around = Surroundings(searcher.gallery, given.observed.tokens, given.modality)
-    liked = None if params.like is None else index.photo(params.like)
+    around = Surroundings(index, given.observed.tokens, given.modality)
     to_given = around.of_given(params.nearest, own=liked)
     to_photos = around.of_photos([photo.observed.tokens for photo in photos], params.nearest, entries)
     found = time.perf_counter()
@@ -119,14 +170,14 @@ def explain(
             nearest=_milliseconds(paired, found),
             total=_milliseconds(start, found),
         ),
-        method="ret" if by_photo else matcher.best_method,
+        method="ret" if given.modality == "photo" else matcher.best_method,
         generation=index.generation,
         model=matcher.config.name,
     )
 
 
 def near_photos(index: Gallery, near: Iterable[Near], originals: bool) -> list[NearPhoto]:
-    """Finds photos of the index around a picture, as they are answered."""
+    """Describes photos of the index around a picture."""
     found = list(near)
     entries = index.photos([one.id for one in found])
     return [
@@ -141,19 +192,6 @@ def near_photos(index: Gallery, near: Iterable[Near], originals: bool) -> list[N
     ]
 
 
-def _given(
-    index: Gallery, matcher: Matcher, sketch: Pixels | None, params: ExplainParams, run: RunJob
-) -> EncodedPicture:
-    """Returns what the photos are compared with: the sketch or photo that was sent, or the liked photo."""
-    if params.like is None:
-        if sketch is None:
-            raise BadSearch("There is nothing to compare the photos with: send a sketch, or name a photo with like.")
-        return encode_pixels(matcher, sketch, params.kind)
-    if sketch is not None:
-        raise BadSearch("like names a photo to compare with, and a picture was sent, too: leave one of them out.")
-    return encode_pixels(matcher, prepared(index, matcher, index.photo(params.like), run), "photo")
-
-
 def compared(matcher: Matcher, given: EncodedPicture, photo: EncodedPicture) -> Explanation:
     """Explains one photo, of an index or not, beside a sketch or another photo."""
     if given.modality == "photo":
@@ -162,10 +200,12 @@ def compared(matcher: Matcher, given: EncodedPicture, photo: EncodedPicture) -> 
 
 
 def explained_image(seen: EncodedPicture) -> ExplainedImage:
-    """A picture as it is answered."""
-    attention = seen.observed.attention
+    """Describes a picture and where [Ret] looked."""
+    attention, out = seen.observed.attention, io.BytesIO()
+    kind = "JPEG" if seen.modality == "photo" else "PNG"
+    Image.fromarray(seen.pixels).save(out, kind, quality=_JPEG_QUALITY)
     return ExplainedImage(
-        image=data_url(Image.fromarray(seen.pixels), "JPEG" if seen.modality == "photo" else "PNG"),
+        image=f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}",
         attention=_rounded(attention.heads, 4),
         attention_layers=_rounded(attention.layers, 4),
         kept=[np.flatnonzero(kept).tolist() for kept in attention.kept],
@@ -173,7 +213,7 @@ def explained_image(seen: EncodedPicture) -> ExplainedImage:
 
 
 def explained_pair(photo: EncodedPicture, explanation: Explanation) -> ExplainedPair:
-    """Returns a photo beside the sketch, as it is answered."""
+    """Describes a photo beside the sketch."""
     crossed = None
     if explanation.ret_to_photo is not None and explanation.ret_to_sketch is not None:
         crossed = CrossAttention(
@@ -192,18 +232,8 @@ def explained_pair(photo: EncodedPicture, explanation: Explanation) -> Explained
             MatchedCells(sketch_cell=there, photo_cell=here, cosine=round(cosine, 3))
             for there, here, cosine in explanation.matches()
         ],
-        influence=[
-            InfluentialPair(sketch_cell=one.sketch_cell, photo_cell=one.photo_cell, drop=one.drop)
-            for one in explanation.influence
-        ],
+        influence=[InfluentialPair(**vars(one)) for one in explanation.influence],
     )
-
-
-def data_url(image: Image.Image, kind: str) -> str:
-    """Returns a picture as a data URL; kind: "PNG" or "JPEG"."""
-    out = io.BytesIO()
-    image.save(out, kind, **({"quality": _JPEG_QUALITY} if kind == "JPEG" else {}))
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def _rounded(values: Floats, decimals: int) -> list[list[float]]:

@@ -20,7 +20,7 @@ from model.ranking import ScoredBy
 from service.towers import TextVector
 
 Ids: TypeAlias = NDArray[np.int64]
-#: Photos by their places in a gallery: one cluster after the other, in each by id.
+#: Photos by their rows in a gallery: one cluster after the other, in each by id.
 Rows: TypeAlias = NDArray[np.int64]
 Scores: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -52,28 +52,24 @@ def interleaved(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | 
     """Returns the members of rankings of equal length by turns, each once. Those of ``first`` come before them."""
     turns = np.stack(orders, axis=1).ravel()
     every = turns if first is None else np.concatenate([first, turns])
-    _, places = np.unique(every, return_index=True)
-    return every[np.sort(places)]
+    _, first_seen = np.unique(every, return_index=True)
+    return every[np.sort(first_seen)]
 
 
 @dataclass(frozen=True)
 class ShardQuery:
-    """An encoded query, the clusters to open, and how many photos to return: what each shard of a gallery is asked.
+    """What each shard of a gallery is asked: an encoded query, the clusters to open, and how many photos to return.
 
     Attributes:
         method: what scores photos; "ret" and "clip" compare vectors alone.
         mean: (d,) the mean of all vectors of the gallery.
-        sketch: the query's tokens, a batch of one: the sketch's, or with liked photos one [Ret] near theirs. None if
-            nothing is compared with them.
+        sketch: the query's tokens, a batch of one: the sketch's, or with liked photos one [Ret] near theirs.
         clip: (e,) the sketch by CLIP, if that is the method.
-        word: the query's word. wanted: the filter that photos have to pass. None for none.
-        liked, unliked: (l, d) and (u, d) vectors of photos. kept: ids of liked photos of the gallery.
-        dropped: ids of unliked photos.
+        liked, unliked: (l, d) and (u, d) vectors of photos. kept, dropped: ids of those that the gallery has.
         clusters: (n,) int64 ascending, those that are opened.
-        count: how many photos become candidates, the best by vector, and so many more by the word; None for all of
-            the opened clusters.
+        count: how many photos become candidates, the best by vector, and so many more by the word; None for all.
         rerank: how many of them ``method`` scores; None for all.
-        budget_ms: milliseconds after which no further photos are scored; None for no limit.
+        budget_ms: milliseconds after which no further photos are scored.
     """
 
     method: ScoredBy
@@ -113,7 +109,7 @@ class Nearest:
     """Photos whose vectors are near a query, in the order of ``rows``.
 
     Attributes:
-        rows, ids: (m,) their places in the gallery, and their ids.
+        rows, ids: (m,) their rows in the gallery, and their ids.
         by_vector: (m,) float32, the query's score with each by [Ret], or by CLIP if that is the method.
         by_word: (m,) float32, how much each shows what the word names, as logits; None without a word.
         likeness: (m,) float32, how much each looks like the most similar liked photo, -1 to 1; None without one.
@@ -137,7 +133,7 @@ class Nearest:
 
     @staticmethod
     def joined(parts: Sequence[Nearest]) -> Nearest:
-        """Joins the photos of several parts, at least one, in the order of their rows."""
+        """Joins photos in the order of their rows."""
         columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in parts[0]._columns()}
         every = Nearest(**columns)
         return every[np.argsort(every.rows)]
@@ -169,10 +165,7 @@ class Nearest:
         return self[np.unique(np.concatenate(chosen))]
 
     def to_score(self, query: ShardQuery) -> NDArray[np.int64]:
-        """Returns the indices of the photos that the method is to score, the most promising first.
-
-        With a word, half of them are the best by the word.
-        """
+        """Returns the indices of the photos to score, most promising first; with a word, half are the best by it."""
         if query.rerank is None:
             return best_first(self.ids, self.by_vector)
         by_word = 0 if self.by_word is None else query.rerank // 2
@@ -185,7 +178,7 @@ class Nearest:
     def known_scores(self, query: ShardQuery, known: Candidates | None) -> tuple[Scores, NDArray[np.int64]]:
         """Returns the scores as far as they are known, (m,), and the indices of those that are still to be scored.
 
-        known: candidates of an earlier question of the same search, whose scores are taken over.
+        known: earlier candidates of the same search.
         """
         if not query.by_pairs:
             return self.by_vector, np.empty(0, np.int64)
@@ -198,16 +191,15 @@ class Nearest:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates(Nearest):
-    """Photos that were found and scored, in the order of ``rows`` until they are put in the order of a ranking.
+    """Photos that were found and scored, in the order of ``rows`` until they are ranked.
 
     Attributes:
         vectors: (m, d) float16, as they are kept.
-        scores: (m,) float32 by the method; not a number for a photo that was not scored. Diffusion, likes and words
-            change them.
-        before: (m,) the scores before diffusion; None if a ranking is not changed by diffusion alone.
+        scores: (m,) float32; not a number for a photo that was not scored. Diffusion, likes and words change them.
+        before: (m,) the scores before diffusion; None if more than diffusion has changed them.
         firsts: (m,) the row of the candidate that stands for this one: its own, unless it is a near duplicate of an
             earlier one. None if nothing was to be folded.
-        complete: whether all were scored that were to be: the time may have been over before.
+        complete: whether all were scored that were to be, in time.
     """
 
     vectors: NDArray[np.float16]
@@ -224,7 +216,7 @@ class Candidates(Nearest):
 
     @property
     def results(self) -> NDArray[np.int64]:
-        """(r,): the rows of the candidates that are results, those that do not stand behind another one."""
+        """(r,): the rows of the candidates that do not stand behind another one."""
         every = np.arange(len(self))
         return every if self.firsts is None else np.flatnonzero(self.firsts == every)
 

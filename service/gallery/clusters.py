@@ -1,4 +1,4 @@
-"""The clusters of a gallery: what a query is compared with first."""
+"""Holds the clusters of a gallery, with which a query is compared first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from service.gallery.candidates import Rows, Scores
 # A gallery with this many clusters has a second level of clusters above them, which finds those that a query is
 # compared with: sorting all of them would take longer than scoring photos.
 MANY_CLUSTERS = 100_000
-# So many are found for each part of a query, 64 times as many as are opened, in so many of the clusters above.
+# Clusters found for each part of a query, 64 times as many as are opened, and clusters above that are opened for it.
 NEAR_CLUSTERS, OPENED_ABOVE = 4096, 64
 
 
@@ -87,7 +87,7 @@ class Clusters:
 
 
 def check_length(vector: Floats, length: int) -> None:
-    """Raises IndexRefused if the index has CLIP vectors of another length than its model gives, (e,)."""
+    """Raises IndexRefused if CLIP vectors of the index have another length than its model gives, (e,)."""
     if vector.shape != (length,):
         raise IndexRefused(
             f"the index has CLIP vectors of length {length}, and its model gives {len(vector)}; delete the index "

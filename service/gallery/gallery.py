@@ -1,4 +1,4 @@
-"""What a search needs of photos: one index in this process (``LocalGallery``), or shards on many machines."""
+"""Defines what a search needs of photos: one index in this process (``LocalGallery``), or shards on many machines."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from service.gallery.clusters import Clusters
 
 
 class Gallery(ABC):
-    """Photos in clusters. A photo's *row* is its place: one cluster after the other, and by id in each.
+    """Photos in clusters. A photo's *row* counts one cluster after the other, and by id in each.
 
-    All methods may be called from any thread. If a shard does not answer, those that need it raise ShardsLost.
+    Any thread may call the methods. They raise ShardsLost if a shard that they need does not answer.
 
     Attributes:
-        clusters: what a query is compared with first. photo_count: photos that can be searched.
-        embedder: what the photos were clustered by. tokens_kept: of each photo, [Ret] included.
-        generation: the name of what is searched. generation_id: tells it apart from all others.
+        tokens_kept: of each photo, [Ret] included.
+        generation_id: tells the generation apart from all others.
         missing: the names of shards that are not searched, because they do not answer.
     """
 
@@ -39,9 +38,7 @@ class Gallery(ABC):
     def find(self, query: ShardQuery, known: Candidates | None = None) -> Candidates:
         """Finds photos of the opened clusters, the best by vector, by word and by likeness, and scores them.
 
-        known: what was found before in the same search: its photos are not scored again.
-
-        Raises IndexRefused if what CLIP made of the photos is damaged.
+        known: what the same search found before: its photos are not scored again.
         """
 
     @abstractmethod
@@ -50,7 +47,7 @@ class Gallery(ABC):
 
     @abstractmethod
     def rows_of_ids(self, ids: Sequence[int]) -> Rows:
-        """Returns where the photos are that files with these ids belong to, (m,). Raises UnknownPhoto."""
+        """Returns the rows of the photos of these ids, (m,). Raises UnknownPhoto."""
 
     @abstractmethod
     def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
@@ -66,17 +63,11 @@ class Gallery(ABC):
 
     @abstractmethod
     def nearness(self, given: Tokens, modality: Modality) -> tuple[Ids, Scores]:
-        """Returns the ids of all photos, and how near each is to a picture, a batch of one.
-
-        It is minus the distance to a sketch, and the likeness to a photo.
-        """
+        """Returns all ids, and minus the distance of each to a sketch, or the likeness to a photo, a batch of one."""
 
     @abstractmethod
     def alike(self, photos: Floats, count: int) -> list[tuple[Ids, Scores]]:
-        """Finds the ``count`` photos that look most like each of these, (q, d), best first: ids and likenesses.
-
-        All are found in one pass over the vectors.
-        """
+        """Finds the ``count`` photos that look most like each of these, (q, d), best first: ids and likenesses."""
 
     @abstractmethod
     def cluster_ids(self, number: int) -> Ids:
@@ -99,11 +90,11 @@ class Gallery(ABC):
         """Reads some of the same bytes, of a file of this size. Raises UnknownPhoto and PhotoUnavailable."""
 
     def photos(self, ids: Sequence[int]) -> tuple[PhotoEntry, ...]:
-        """Returns the photos of several ids, in their order. Raises UnknownPhoto."""
+        """Returns photos by id, in this order. Raises UnknownPhoto."""
         return self.entries(self.rows_of_ids(ids))
 
     def photo(self, photo: int) -> PhotoEntry:
-        """Returns the photo that an id belongs to. Raises UnknownPhoto."""
+        """Returns a photo by id. Raises UnknownPhoto."""
         return self.photos([photo])[0]
 
 

@@ -28,18 +28,12 @@ BLOCK = 1 << 14
 # Chunks of the matcher whose tokens are copied into memory at a time: 64 photos of the largest network take some 40
 # MiB. More of the default network would not stay in the CPU's cache until they are scored.
 BATCHED = 2
-# Filters whose photos are kept, a byte for each photo of the gallery: while somebody draws, one is asked for again.
+# Filters whose photos are kept, a byte for each photo of the gallery: while somebody draws, one is used again.
 FILTERS_KEPT = 16
 
 
 class LocalGallery(Gallery):
-    """A generation of an index, opened with the checkpoint that made its tokens.
-
-    Tokens are read out of mapped files, which the system keeps in memory for as long as nothing else needs it.
-
-    Attributes:
-        index: the generation.
-    """
+    """A generation of an index, opened with the checkpoint that made its tokens. Tokens are read from mapped files."""
 
     def __init__(self, index: Index, matcher: Matcher) -> None:
         self.index, self._matcher = index, matcher
@@ -121,7 +115,7 @@ class LocalGallery(Gallery):
     def _kept(
         self, known: Scores, rows: Rows, ret: Tokens, compute: Callable[[Tokens], Floats | None]
     ) -> Floats | None:
-        """Returns what is computed of each of these photos alone, (m,), and keeps it in ``known``; None without it."""
+        """Returns what is computed of each of these photos alone, (m,), and keeps it in ``known``."""
         missing = np.flatnonzero(np.isnan(known[rows]))
         if len(missing):
             computed = compute(ret[missing])
@@ -136,11 +130,11 @@ class LocalGallery(Gallery):
     ) -> tuple[NDArray[np.float16], Scores, bool]:
         """Reads the vectors of these photos, (m, d), and scores some of them by cross-attention and relation network.
 
-        Args:
-            wanted: (w,) the indices of those that are scored, the most promising first. With a limit of time they are
-                scored in portions, of which the first is always scored.
+        wanted: (w,) the indices of those that are scored, the most promising first: with a limit of time in portions,
+            of
+        which the first is always scored.
 
-        Returns the vectors, the scores (w,), and whether all were scored; the others are not a number.
+        Returns the vectors, the scores (w,), not a number for those left out, and whether none was left out.
         """
         vectors = self.index.vectors.of(rows).astype(np.float16)
         begun, scores = time.perf_counter(), np.full(len(wanted), np.nan, np.float32)
@@ -194,7 +188,7 @@ class LocalGallery(Gallery):
         return self.index.photo_tokens(rows)
 
     def nearness(self, given: Tokens, modality: Modality, mean: Floats | None = None) -> tuple[Ids, Scores]:
-        """mean: (d,) of all vectors of the gallery, if this is one of its shards; None for that of this index."""
+        """mean: (d,) of all vectors of the gallery, if this is one of its shards."""
         near = [np.empty(0, np.float32)]
         for start in range(0, self.photo_count, BLOCK):
             vectors = self.index.vectors.of(np.arange(start, min(start + BLOCK, self.photo_count)))

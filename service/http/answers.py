@@ -1,4 +1,4 @@
-"""The one shape that errors have, which error gets which status, and ETags."""
+"""Answers errors: their one shape, and which error gets which status."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def error_answer(
 
 
 def is_known(etag: str, known: str | None) -> bool:
-    """Returns True if the If-None-Match header ``known`` names ``etag``, also where a proxy has made it weak."""
+    """Returns True if the If-None-Match header ``known`` names ``etag``, even if a proxy has made it weak."""
     return known is not None and (
         known.strip() == "*" or etag in {part.strip().removeprefix("W/") for part in known.split(",")}
     )
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Have every typed error, and those of the framework, answered as ``VERDICTS`` says."""
+    """Answers every typed error, and those of the framework, as ``VERDICTS`` says."""
     for kind in VERDICTS:
         app.exception_handler(kind)(_answer_typed)
     app.exception_handler(RequestValidationError)(_answer_invalid)
@@ -51,7 +51,7 @@ async def _answer_invalid(request: Request, error: RequestValidationError) -> Re
     problems = error.errors()
     if any(problem["loc"][0] == "path" for problem in problems):
         return error_answer(404, "not_found", "There is nothing here.", request.state.request_id)
-    # A problem's place is ("query", "nprobe", "constrained-int"); the parameter is nprobe.
+    # A problem's location is ("query", "nprobe", "constrained-int"); the parameter is nprobe.
     named = [{**problem, "loc": problem["loc"][1:] or problem["loc"]} for problem in problems]
     return error_answer(422, "bad_parameter", f"{describe_problems(named)}.", request.state.request_id)
 

@@ -17,11 +17,11 @@ from service.http.answers import add_error_handlers
 from service.http.middleware import Inner, Outer
 from service.http.routes import Context, api, health, monitoring, page, require_key
 from service.http.upload import Uploads
-from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metrics, Shared, Worker
+from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metrics, SingleFlight, Worker
 from service.settings import Settings
 
-# The version of the HTTP API. The OpenAPI document has it, and each change of the document changes it.
-API_VERSION = "3.6.0"
+# The version of the HTTP API, raised with each change of the OpenAPI document.
+API_VERSION = "3.6.1"
 # Short questions that are answered at once, beside searches.
 LOOKUPS = 4
 # Photos that are read at once to be shrunk, and to be sent. Decoding a large one takes a few hundred MiB.
@@ -31,11 +31,10 @@ READERS = 2
 def create_app(
     settings: Settings | None = None, open_live: Callable[[RunJob], Live] | None = None, *, at_once: int = 1
 ) -> FastAPI:
-    """The HTTP API as an ASGI application. It starts without index or checkpoint too, and then answers 503.
+    """Makes the HTTP API as an ASGI application. Without an index or a checkpoint it answers 503.
 
     Args:
-        open_live: gives what holds the engine, and is called with what decodes pictures; None for the index that the
-            settings name.
+        open_live: makes what holds the engine from what decodes pictures; None for the index that the settings name.
         at_once: how many searches may run at the same time.
     """
     chosen = settings if settings is not None else Settings()
@@ -48,10 +47,10 @@ def create_app(
         decoders.start()
         live = Live(chosen, decoders.run) if open_live is None else open_live(decoders.run)
         worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds, at_once=at_once)
-        # No more sketches are received than searches may run and wait, so that they take at most twice their memory.
+        # Sketches on their way take at most the memory of those that run and wait.
         uploads = Uploads(chosen.max_upload_bytes, chosen.queue + at_once, chosen.upload_seconds)
-        thumbnails: Shared[bytes] = Shared(READERS)
-        originals: Shared[tuple[int, str]] = Shared(READERS)
+        thumbnails: SingleFlight[bytes] = SingleFlight(READERS)
+        originals: SingleFlight[tuple[int, str]] = SingleFlight(READERS)
         builder = Builder(chosen)
         app.state.context = Context(
             chosen,
@@ -88,7 +87,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    # The port of the metrics, where they have one of their own and it is bound.
+    # The port of the metrics, if they have one of their own and it is bound.
     app.state.metrics_port = None
     # Who has read it is who started the server.
     app.state.token = secrets.token_urlsafe(24)

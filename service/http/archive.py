@@ -1,4 +1,4 @@
-"""Puts photos that were chosen into one ZIP file, which is made while it is sent."""
+"""Puts chosen photos into one ZIP file, which is made while it is sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MISSING = "not in this file.txt"
 
 
 class _Sink:
-    """Holds what was written and is not sent yet. It cannot be moved in, so ``zipfile`` writes straight on."""
+    """Holds what was written and is not sent yet. It cannot seek, so ``zipfile`` writes straight on."""
 
     def __init__(self) -> None:
         self._held: list[bytes] = []
@@ -39,13 +39,13 @@ async def zipped(
     size_of: Callable[[PhotoEntry], Awaitable[int]],
     parts: Callable[[PhotoEntry, int], AsyncIterator[bytes]],
 ) -> AsyncIterator[bytes]:
-    """Yields the bytes of a ZIP file with these photos, of which no more than a part is held.
+    """Yields the bytes of a ZIP file with these photos, holding no more than a part.
 
-    A photo that is not there any more is left out, and a text in the file says so.
+    A photo that is gone is left out, and a text in the file says so.
 
     Args:
-        size_of: the bytes of a photo's file, once it is sure that it can be read; raises PhotoUnavailable.
-        parts: these bytes, for a file of that size.
+        size_of: checks a photo's file and returns its size; raises PhotoUnavailable.
+        parts: yields the bytes of a file of that size.
     """
     sink, missing = _Sink(), list[str]()
     names = file_names([_MISSING, *(photo.paths[0] for photo in photos)])[1:]
@@ -69,14 +69,14 @@ async def zipped(
 
 
 def _local_time(photo: PhotoEntry) -> tuple[int, int, int, int, int, int]:
-    """Returns when the file was last changed, as far as a ZIP file can say it; now if that is unknown."""
+    """Returns when the file was last changed, within the range of ZIP files; now if that is unknown."""
     seconds = time.time() if photo.changed is None else photo.changed / 1e9
     year, month, day, hour, minute, second = time.localtime(min(max(seconds, 0), 2**32))[:6]
     return (year, month, day, hour, minute, second) if year >= 1980 else (1980, 1, 1, 0, 0, 0)
 
 
 def file_names(paths: Sequence[str]) -> list[str]:
-    """Gives each of these paths a name that every system takes. No two are the same, whatever the case of letters."""
+    """Gives each path a name that every system takes. Names differ by more than the case of letters."""
     names: dict[str, str] = {}
     for path in paths:
         # A name that begins with a dot would be hidden, or a folder.

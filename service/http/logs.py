@@ -24,7 +24,7 @@ _CAUSES = 1000
 
 
 def configure_logging(kind: LogFormat) -> None:
-    """Have everything that this program logs written to standard error in this format."""
+    """Writes the log to standard error in this format."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if kind == "json" else TextLines())
     handler.addFilter(Repeated())
@@ -34,12 +34,11 @@ def configure_logging(kind: LogFormat) -> None:
 class Repeated(logging.Filter):
     """Holds back lines of one cause that come too often: whoever can cause one could fill the disk with it.
 
-    A cause is a place in the program, with the kind of the error if there is one. The first line that is written again
-    says how many were held back. Requests are no such lines: each is told.
+    A cause is a line of the program, with the type of the error if there is one. The first line that is written again
+    says how many were held back. Requests are always logged.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock``: seconds."""
         super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
@@ -47,7 +46,7 @@ class Repeated(logging.Filter):
         self._seen: LRUCache[tuple[object, ...], tuple[float, int]] = LRUCache(_CAUSES)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Returns True for a record that is to be written. It may add to the record."""
+        """Returns True for a record that is to be written, to which it may add."""
         if hasattr(record, "access"):
             return True
         kind = record.exc_info[0] if record.exc_info else None

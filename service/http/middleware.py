@@ -24,21 +24,21 @@ from service.serving import Metrics
 # A request id that may be echoed and logged as it is.
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PORT = re.compile(r":[0-9]*\Z")
-# Asked every few seconds by machines: worth a line only when something is wrong.
+# Machines ask for these every few seconds: they are worth a line only if something is wrong.
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 # The status of a request whose client left before it was answered, as in errors.VERDICTS.
 _GONE = 499
-# No path takes a quarter of either in its query.
+# Four times what any route needs.
 MAX_PARAMETERS = 64
 MAX_BYTES = 8 * 1024
 # Buckets kept, of the clients seen last; some hundred bytes each.
 CLIENTS = 10_000
 # Whoever watches over the service must not be kept from it by whoever strains it.
 _FREE = frozenset({"/healthz", "/readyz"})
-# Paths to which pages of the origins that CORS lists may POST. All others change something.
+# State-changing requests, all other POSTs, are refused even from allowed origins.
 _READING = frozenset({"/search", "/explain"})
-# The page's own files and its small pictures come by the dozen for each thing that a person does: they have a bucket of
-# their own, in which each request of the limit counts for so many.
+# The page's files and thumbnails come by the dozen for each thing that a person does. They have a bucket of their own,
+# whose limit is so many times as high.
 _OF_THE_PAGE = ("/page/", "/thumbnails/")
 PICTURES_A_REQUEST = 100
 
@@ -58,12 +58,11 @@ class SearchNote:
 
 @dataclass(frozen=True)
 class Access:
-    """One request, as it is logged: nothing of what was sent but its size, and no header.
+    """One request as it is logged, without its headers and body.
 
     Attributes:
-        route: the template of the path; "-" where there is nothing. status: 499 where nobody was left to answer.
-        ms: from the head of the request to the end of the answer. bytes_in: of its body, as far as it was read.
-        search: None for anything but a search that was answered.
+        route: the template of the path; "-" without one. status: 499 if nobody was left to answer.
+        ms: from the head of the request to the end of the answer. bytes_in: of the body, as far as it was read.
     """
 
     request_id: str
@@ -76,7 +75,6 @@ class Access:
     search: SearchNote | None
 
     def fields(self) -> dict[str, Any]:
-        """Returns all in one dictionary, in order; a search's fields only where there was one."""
         flat = asdict(self)
         search = flat.pop("search")
         return flat if search is None else {**flat, **search}
@@ -86,26 +84,25 @@ class Access:
 
 
 class Outer:
-    """The outermost layer: it counts, times and logs each request, and puts the headers of all answers on them.
+    """The outermost layer: it counts, times and logs each request, and adds the headers that all answers have.
 
-    Every answer has ``X-Request-ID``: the one that the request came with where that is harmless. Handlers find it as
-    ``request.state.request_id``. An error that no handler foresaw is a 500 that tells nothing else.
+    Every answer has ``X-Request-ID``: the request's own if that is harmless. Handlers find it as
+    ``request.state.request_id``. An unforeseen error is a 500 that says nothing else.
 
-    A browser says where a request comes from. What a page of another site or port asks for is refused, unless CORS
-    lists its origin or somebody follows a link. Such a page could not read the answer, but it could keep the server
-    busy, and learn from the time of an answer whether a folder has photos. What has something done on this machine is
-    refused to the pages of CORS, too.
+    Requests of pages of other sites or ports are refused, unless CORS lists their origin or somebody follows a link.
+    Such a page could not read the answer, but it could keep the server busy, and learn from the time of an answer
+    whether a folder has photos. State-changing requests are refused even from allowed origins.
 
-    A request whose ``Host`` header names none of the known hosts is refused. A hostile web page can have its own host
-    name resolve to this machine, and then read the answers as if they came from its own server; the Host header still
-    bears that name. A request of HTTP/1.0 that names no host passes: health checkers send such ones, no browser does.
+    A request whose ``Host`` header names no known host is refused: a hostile web page can have its own host name
+    resolve to this machine, and then read the answers as its own server's. A request of HTTP/1.0 may name no host:
+    health checkers send such ones, browsers do not.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Sequence[str], origins: Sequence[str]) -> None:
         """
         Args:
             hosts: names and addresses without a port; "*.example.org" is all below it, "*" any.
-            origins: those that CORS lists. Where there are any, all pages may show the images.
+            origins: those that CORS lists. If there are any, all pages may show the images.
         """
         self._app, self._metrics, self._origins = app, metrics, origins
         self._hosts = [host.lower().removesuffix(".") for host in hosts]
@@ -156,18 +153,17 @@ class Outer:
                 await answer(scope, receive_counted, send_noted)
         except BrokenOff as why:
             log.warning("request %s breaks off: %s", request_id, why)
-        # Nothing further out handles errors: whatever went wrong is logged in full, and the client is told an id.
+        # Nothing further out handles errors: whatever went wrong is logged in full, and the client gets an id.
         except Exception:
             log.exception("request %s failed", request_id)
             if status != _GONE:
                 raise
-            told = error_answer(500, "internal_error", "Something went wrong here; the log has it.", request_id)
-            await told(scope, receive, send_noted)
+            answer = error_answer(500, "internal_error", "Something went wrong here; the log has it.", request_id)
+            await answer(scope, receive, send_noted)
         finally:
             self._note(scope, status, bytes_in, time.perf_counter() - started)
 
     def _refusal(self, scope: Scope, request_id: str) -> Response | None:
-        """Why the request is not handed on; None where it is."""
         if not self._is_for_us(scope):
             message = "The Host header names no host of this server; if it should, list it in SBIR_ALLOWED_HOSTS."
             return error_answer(400, "bad_host", message, request_id)
@@ -194,12 +190,12 @@ class Outer:
     def _is_foreign(self, origin: str, host: str) -> bool:
         """Returns True for the origin of another page than the service's own, which has this host and port.
 
-        Browsers say ``Sec-Fetch-Site`` only to servers with TLS or on their own machine; others have the origin alone.
-        A proxy may have put another host into the place of the one that the browser knows, which is listed then.
+        Browsers send ``Sec-Fetch-Site`` only to servers with TLS or on their own machine; others have the origin alone.
+        A proxy may have replaced the host that the browser knows, which is listed then.
         """
-        place = origin.partition("://")[2].lower()
-        name, own = (_PORT.sub("", one) for one in (place, host.lower()))
-        return place != host.lower() and (name == own or "*" in self._hosts or not self._knows(name))
+        named = origin.partition("://")[2].lower()
+        name, own = (_PORT.sub("", one) for one in (named, host.lower()))
+        return named != host.lower() and (name == own or "*" in self._hosts or not self._knows(name))
 
     def _is_for_us(self, scope: Scope) -> bool:
         named = Headers(scope=scope).getlist("host")
@@ -214,7 +210,6 @@ class Outer:
         )
 
     def _note(self, scope: Scope, status: int, bytes_in: int, seconds: float) -> None:
-        """Count the request, and log it."""
         route, verb = getattr(scope.get("route"), "path", "-"), scope["method"]
         self._metrics.answered(verb, route, status, seconds)
         try:
@@ -239,11 +234,8 @@ class Outer:
 class Inner:
     """The layer before the routes, inside of CORS, so that pages of other origins may read why they are refused.
 
-    It answers 429 with Retry-After to a client that asks too often, 422 to a query of too many parameters or bytes, and
-    404 to what is not on this port. The routes get everything else, HEAD as a GET whose body the server leaves out.
-
-    Thumbnails and the page's files are counted by themselves, with a limit PICTURES_A_REQUEST times as high: a result
-    brings many of them, but each costs the server a photo to read and shrink.
+    It answers 429 to a client that asks too often, 422 to a query of too many parameters or bytes, and 404 to what is
+    not on this port. HEAD becomes a GET, whose body the server leaves out.
     """
 
     def __init__(self, app: ASGIApp, per_minute: int | None, *, metrics_apart: bool) -> None:
@@ -274,7 +266,6 @@ class Inner:
                 scope["route"] = asked["route"]
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Why the request is not handed on; None where it is."""
         path, query, request_id = scope["path"], scope["query_string"], scope["state"]["request_id"]
         buckets = self._pictures if path.startswith(_OF_THE_PAGE) else self._buckets
         if buckets is not None and path not in _FREE:
@@ -299,14 +290,14 @@ class Buckets:
     """A token bucket for each client: it holds a minute's requests and fills up evenly."""
 
     def __init__(self, per_minute: int, *, clients: int = CLIENTS, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clients``: how many are remembered; one that was forgotten starts anew. ``clock``: seconds."""
+        """clients: how many are remembered; one that was forgotten starts anew. clock: in seconds."""
         self._most = float(per_minute)
         self._clock = clock
         # client -> tokens left, and when that was
         self._left: LRUCache[str, tuple[float, float]] = LRUCache(clients)
 
     def take(self, client: str) -> float:
-        """Take a token; 0.0 where there was one, else the seconds until there is."""
+        """Takes a token, and returns 0.0; or returns the seconds until there is one."""
         now = self._clock()
         left, then = self._left.get(client, (self._most, now))
         left = min(self._most, left + (now - then) * self._most / 60)
@@ -319,10 +310,7 @@ class Buckets:
 
 
 def network(address: str) -> str:
-    """Who is one client: an IPv4 address, or the 64 bits of an IPv6 one that a household has.
-
-    What is no address is one client, too: a program of this machine may pose as a proxy, and name any text.
-    """
+    """Names one client: an IPv4 address, or the 64 bits of an IPv6 one that a household has; "" for any other text."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

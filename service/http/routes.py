@@ -59,7 +59,7 @@ from service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from service.serving import Builder, Live, Metrics, Shared, Unready, Worker, folders_in
+from service.serving import Builder, Live, Metrics, SingleFlight, Unready, Worker, folders_in
 from service.settings import Settings, index_path
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 # The most files that are listed of those that could not be read.
 MAX_UNREAD = 1000
 
-# Media types of what the page loads. Not those of the system: where it has others, browsers refuse the modules.
+# Media types of what the page loads. Not the system's: with others browsers refuse the modules.
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -108,7 +108,7 @@ _BINARY = {"type": "string", "format": "binary"}
 PICTURE_BODY = {
     "requestBody": {
         "required": False,
-        "description": "The sketch: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC, told by its bytes and not by its "
+        "description": "The sketch: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC, recognised by its bytes and not its "
         "content type; as the raw body, or as the field `file` of a form. With `kind=photo` it is a photo instead. "
         "With `like`, or with `text` in a search, it may be left out.",
         "content": {
@@ -145,7 +145,7 @@ def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def image_answers(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """An image of one of these media types, or that it is the one known."""
+    """The answers of a path that gives an image of one of these media types."""
     return {
         200: {"content": {kind: {"schema": _BINARY} for kind in kinds}, "description": "The image, with its ETag."},
         304: {"description": "If-None-Match names the image as it is."},
@@ -156,10 +156,7 @@ def image_answers(*kinds: str) -> dict[int | str, dict[str, Any]]:
 class Context:
     """The objects that all handlers of one application share.
 
-    Attributes:
-        lookups: limits how many short questions to the index are answered at once.
-        thumbnails, originals: read photos; what takes long there keeps nothing else waiting.
-        token: the secret of who started the server.
+    ``lookups`` limits how many short questions to the index are answered at once.
     """
 
     settings: Settings
@@ -169,8 +166,8 @@ class Context:
     uploads: Uploads
     metrics: Metrics
     lookups: CapacityLimiter
-    thumbnails: Shared[bytes]
-    originals: Shared[tuple[int, str]]
+    thumbnails: SingleFlight[bytes]
+    originals: SingleFlight[tuple[int, str]]
     builder: Builder
     token: str
 
@@ -181,7 +178,7 @@ async def context(request: Request) -> Context:
 
 
 Ctx = Annotated[Context, Depends(context)]
-_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="Where the server has SBIR_API_KEY set.")
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="If the server has SBIR_API_KEY set.")
 _bearer = HTTPBearer(auto_error=False, description="The same key as a bearer token.")
 
 
@@ -190,7 +187,7 @@ async def require_key(
     header: Annotated[str | None, Depends(_header)],
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> None:
-    """Raise Unauthorized unless the request carries the API key, where there is one."""
+    """Raises Unauthorized unless the request carries the API key, if there is one."""
     if ctx.settings.api_key is None:
         return
     given = header or (bearer.credentials if bearer else "")
@@ -200,10 +197,7 @@ async def require_key(
 
 
 def refuse_doubles(params: type[Params]) -> Callable[[Request], Awaitable[None]]:
-    """Makes a dependency that raises BadSearch for a query parameter given twice, since one would be ignored.
-
-    params: what the path takes; those of them that are lists may be repeated.
-    """
+    """Makes a dependency that raises BadSearch for a query parameter given twice that is no list."""
     repeatable = params.repeatable()
 
     async def refuse(request: Request) -> None:
@@ -220,7 +214,7 @@ _token = Header(
 
 
 async def has_token(request: Request, ctx: Ctx, token: Annotated[str | None, _token] = None) -> bool:
-    """Returns True if the client has the token, which only the server's owner can have read."""
+    """Returns True if the client has the token, which only whoever started the server can have read."""
     given = token or request.cookies.get(_cookie(request), "")
     return secrets.compare_digest(given.encode("latin-1", "replace"), ctx.token.encode())
 
@@ -229,17 +223,15 @@ HasToken = Annotated[bool, Depends(has_token)]
 
 
 def _cookie(request: Request) -> str:
-    """Names the token's cookie. Browsers share cookies between the ports of a host, each of which may be a server."""
+    # Browsers share cookies between the ports of a host, each of which may be a server.
     return f"sketch-search-{request.scope['server'][1]}"
 
 
 def _may_reveal(trusted: bool, ctx: Context) -> bool:
-    """Returns True if this client may know where files lie, and have them shown."""
     return trusted and ctx.settings.serve_originals and not ctx.live.shards
 
 
 def _may_build(trusted: bool, ctx: Context) -> bool:
-    """Returns True if this client may have an index built."""
     allowed = ctx.settings.allow_build
     return not ctx.live.shards and (trusted if allowed is None else allowed)
 
@@ -279,7 +271,7 @@ async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query
 
         return ask_clip() if engine.is_by_clip_at_once(prepared, query) else Unready(ask_clip)
 
-    answer = await ctx.worker.run_prepared(prepare, _hung_up(request))
+    answer = await ctx.worker.run(prepare, _hung_up(request))
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
     asked = "default" if query.nprobe is None else str(query.nprobe)
     request.state.search = SearchNote(answer.method, answer.quality, asked, answer.generation)
@@ -301,11 +293,10 @@ async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Q
         prepared = engine.prepare(sketch, kind=params.kind, quick=quick) if sketch else None
         return partial(engine.explain, prepared, params)
 
-    return await ctx.worker.run_prepared(prepare, _hung_up(request))
+    return await ctx.worker.run(prepare, _hung_up(request))
 
 
 async def _received(request: Request, ctx: Context) -> bytes:
-    """The sketch of a request; empty where its body is empty."""
     # If the queue is full, the sketch need not be sent at all.
     ctx.worker.check_room()
     return await ctx.uploads.read(request)
@@ -337,10 +328,10 @@ async def photos_zip(ctx: Ctx, params: Annotated[PhotosParams, Query()]) -> Resp
     """The original files of photos that are named, as one ZIP file."""
     _check_originals(ctx)
     engine = ctx.live.engine()
-    entries = await _look_up(ctx, lambda: [engine.photo(photo) for photo in dict.fromkeys(params.id)])
+    entries = await _look_up(ctx, lambda: [engine.gallery.photo(photo) for photo in dict.fromkeys(params.id)])
 
     async def size_of(entry: PhotoEntry) -> int:
-        # Who hangs up ends the answer, and so this.
+        # A client that hangs up ends the answer, and so this.
         size, _ = await ctx.originals.get(entry.id, lambda: engine.original(entry), anyio.sleep_forever())
         return size
 
@@ -357,7 +348,7 @@ async def reveal(ctx: Ctx, trusted: HasToken, photo_id: PathId) -> None:
     if not _may_reveal(trusted, ctx):
         raise Forbidden("This server shows no files." if trusted else f"To show a file {WITHOUT_TOKEN}")
     engine = ctx.live.engine()
-    entry = await _look_up(ctx, lambda: engine.photo(photo_id))
+    entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
     await _look_up(ctx, lambda: engine.reveal(entry))
 
 
@@ -375,14 +366,14 @@ async def photo(request: Request, ctx: Ctx, photo_id: PathId) -> Response:
     """The original file of a photo, as it is."""
     _check_originals(ctx)
     engine = ctx.live.engine()
-    entry = await _look_up(ctx, lambda: engine.photo(photo_id))
+    entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
     headers = _headers(f'"{entry.content_hash}"')
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
-        return _unchanged(headers["ETag"])
+        return Response(status_code=304, headers=headers)
     size, kind = await ctx.originals.get(entry.id, lambda: engine.original(entry), _hung_up(request))
     part = None if request.headers.get("if-range", headers["ETag"]) != headers["ETag"] else _part(request, size)
     if part is None:
-        # The HTTP server leaves out the body where it was asked for by HEAD.
+        # The HTTP server leaves out the body of an answer to HEAD.
         sent = {**headers, "Content-Length": str(size), "Accept-Ranges": "bytes"}
         return StreamingResponse(_parts(engine, entry, size), headers=sent, media_type=kind)
     if not part:
@@ -392,7 +383,7 @@ async def photo(request: Request, ctx: Ctx, photo_id: PathId) -> Response:
 
 
 def _part(request: Request, size: int) -> range | None:
-    """Returns which of a file's bytes are asked for, none if it has not so many; None for all of them."""
+    """Returns the range of bytes that is asked for, empty if the file is too short; None for all of them."""
     found = _RANGE.fullmatch(request.headers.get("range", ""))
     if found is None or not (found[1] or found[2]):
         return None
@@ -403,18 +394,17 @@ def _part(request: Request, size: int) -> range | None:
 
 
 async def _parts(engine: Engine, entry: PhotoEntry, size: int, part: range | None = None) -> AsyncIterator[bytes]:
-    """Yields the bytes of a photo's file, or some. No more than a part is in memory, however long a client takes."""
+    """Yields the bytes of a photo's file, at most PART in memory, however long a client takes."""
     asked = part or range(size)
     for start in asked[::PART]:
         count = min(PART, asked.stop - start)
         try:
-            yield await anyio.to_thread.run_sync(engine.part_of_original, entry, size, start, count)
+            yield await anyio.to_thread.run_sync(engine.gallery.part_of_photo, entry.id, size, start, count)
         except PhotoUnavailable as error:
             raise BrokenOff(str(error)) from error
 
 
 def _check_originals(ctx: Context) -> None:
-    """Raises NotFound where this server hands out no original files."""
     if not ctx.settings.serve_originals:
         raise NotFound("This server keeps the original files back; /thumbnails has small ones.")
 
@@ -443,9 +433,9 @@ async def thumbnail(
 
 
 async def _thumbnail(request: Request, ctx: Context, photo_id: int, size: int, content: str | None) -> Response:
-    """Answers with a thumbnail; only of this content, if it is given. Raises NotFound."""
+    """Answers with a thumbnail, or raises NotFound if the photo has another content than ``content``."""
     engine = ctx.live.engine()
-    entry = await _look_up(ctx, lambda: engine.photo(photo_id))
+    entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
     if content not in (None, entry.content_hash[:HASH_SHOWN]):
         raise NotFound("This id is of another photo now; search again.")
     headers = _headers(f'"{entry.content_hash}-{size}"')
@@ -477,7 +467,7 @@ async def cluster(
     engine = ctx.live.engine()
     headers = _headers(f'"{engine.cluster_tag(cluster_id, page)}"')
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
-        return _unchanged(headers["ETag"])
+        return Response(status_code=304, headers=headers)
     response.headers.update(headers)
     return await _look_up(ctx, lambda: engine.cluster(cluster_id, page))
 
@@ -531,25 +521,17 @@ async def words(ctx: Ctx, params: Annotated[WordsParams, Query()]) -> WordsRespo
 async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
     """The network and the index that are loaded, and the limits of this server."""
     settings = ctx.settings
-    limits = Limits(
-        max_upload_bytes=settings.max_upload_bytes,
-        max_pixels=settings.max_pixels,
-        default_k=settings.default_k,
-        max_k=settings.max_k,
-        queue=settings.queue,
-        queue_seconds=settings.queue_seconds,
-    )
     shards = ctx.live.shards
     build = None if shards else await _look_up(ctx, ctx.builder.info)
-    loaded: tuple[ModelInfo | None, IndexInfo | None] = (None, None)
+    model: ModelInfo | None = None
+    index: IndexInfo | None = None
     reason = None
     try:
-        loaded = ctx.live.engine().info()
+        model, index = ctx.live.engine().info()
     except NotReady as why:
         reason = str(why)
         if ctx.settings.allow_build is None and not trusted and not shards:
             reason = f"{reason} To index a folder here {WITHOUT_TOKEN}"
-    model, index = loaded
     return InfoResponse(
         ready=reason is None,
         reason=reason,
@@ -565,7 +547,7 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
             build=_may_build(trusted, ctx) and (reason is None or live_stamp(index_path(settings)) is None),
         ),
         searches=ctx.worker.held,
-        limits=limits,
+        limits=Limits(**settings.model_dump(include=set(Limits.model_fields))),
         defaults=SearchDefaults(k=settings.default_k, quality=settings.quality, nprobe=settings.nprobe),
     )
 
@@ -584,7 +566,7 @@ async def ready(ctx: Ctx) -> HealthResponse:
     except NotReady:
         if ctx.settings.api_key is None:
             raise
-        # The reason names folders of this machine, and whoever asks here may be anybody.
+        # The reason names folders of this machine, and anybody may ask here.
         raise NotReady("The service is not ready; /info says why to those who have the API key.") from None
     missing = tuple(shard.name for shard in ctx.live.shards if not shard.answers)
     return HealthResponse(status="ready", missing_shards=missing)
@@ -604,13 +586,8 @@ async def _look_up(ctx: Context, job: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(job, limiter=ctx.lookups)
 
 
-def _unchanged(etag: str) -> Response:
-    """Answers that the client's copy is still right."""
-    return Response(status_code=304, headers=_headers(etag))
-
-
 def _headers(etag: str) -> dict[str, str]:
-    """Makes the headers of an answer that browsers may keep, but must ask about before they use it again."""
+    """Returns headers of an answer that browsers keep, but ask about before they use it again."""
     return {"ETag": etag, "Cache-Control": "private, no-cache"}
 
 
@@ -641,7 +618,6 @@ async def part(request: Request, path: str) -> Response:
 
 
 def _file(path: str, request: Request) -> Response:
-    """The file, or a 304 where the browser has it."""
     content, headers = _FILES[path]
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)

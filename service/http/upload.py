@@ -1,4 +1,4 @@
-"""Sketches as they come in, as the raw body or in a form; their bytes are counted while they arrive."""
+"""Reads sketches as they arrive, as the raw body or in a form, and counts their bytes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MAX_HEADER = 1024
 # RFC 2046 allows 70; some clients take more.
 MAX_BOUNDARY = 256
 _ALONE = "send one sketch, as the file field 'file' or as the raw request body; parameters go into the query."
-# After which a client whose sketch gave way may try again.
+# Seconds after which a client whose sketch gave way may try again.
 RETRY_SECONDS = 1
 
 
 @dataclass(eq=False)
 class _Upload:
-    """A sketch that arrives: when it is given up, how many bytes of it are here, and whether it gave way to another."""
+    """A sketch that arrives: when it is given up, its bytes so far, and whether it gave way to another."""
 
     patience: asyncio.Timeout
     held: int = 0
@@ -33,22 +33,21 @@ class _Upload:
 
 
 class Uploads:
-    """Reads sketches while they arrive, any number at once.
+    """Reads sketches while they arrive, any number at once. It is used from one event loop.
 
-    Clients are not counted: one that sends slowly holds no more than what it has sent. Where there is no room for more
-    bytes, the sketch of which nothing has come for longest gives way. So who stops in the midst keeps nobody out.
-    To be used from one event loop.
+    Clients are not counted: one that sends slowly holds no more than what it has sent. If there is no room for more
+    bytes, the sketch of which nothing has come for longest gives way, so that a stalled client keeps nobody out.
 
     Attributes:
-        held: bytes of all sketches that are on their way, as far as they are here.
+        held: bytes so far of all sketches that are on their way.
     """
 
     def __init__(self, limit: int, room: int, patience: float) -> None:
         """
         Args:
-            limit: the most bytes an image may have; nothing is kept beyond it.
+            limit: the most bytes of an image.
             room: how many sketches of that size may be held while they arrive.
-            patience: seconds after which the whole of a sketch must be here.
+            patience: seconds in which a whole sketch must arrive.
         """
         self._limit = limit
         self._most_held = room * (limit + MULTIPART_OVERHEAD)
@@ -58,15 +57,12 @@ class Uploads:
         self.held = 0
 
     async def read(self, request: Request) -> bytes:
-        """Reads the image of a request: the raw body, whatever its content type says, or the form's field ``file``.
+        """Reads the image of a request: the raw body, whatever its content type, or the form's field ``file``.
 
-        It is empty where nothing was sent, and where the file is empty.
+        It is empty if nothing was sent.
 
-        Raises:
-            UploadTooLarge: more bytes than the limit, whether the request says so or not.
-            QueueFull: it gave way to others.
-            BrokenUpload: it took too long, or is multipart that does not parse.
-            BadUpload: multipart with anything but one file in a field named ``file``.
+        Raises UploadTooLarge; QueueFull if it gave way to others; BrokenUpload if it took too long or does not parse;
+        BadUpload for a form with anything but one file in a field named ``file``.
         """
         kind = request.headers.get("content-type", "")
         upload = _Upload(asyncio.timeout(self._patience))
@@ -93,7 +89,7 @@ class Uploads:
         return image
 
     async def _receive(self, request: Request, upload: _Upload, most: int, add: Callable[[bytes], None]) -> None:
-        """Hand the chunks of the body, of at most ``most`` bytes in all, to ``add`` as they come."""
+        """Hands the chunks of the body, at most ``most`` bytes in all, to ``add`` as they come."""
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > most:
             raise self._too_large()
@@ -123,10 +119,10 @@ class Uploads:
 
 
 class Form:
-    """A multipart form that should hold one file, in the field ``file``. It is taken apart while it arrives."""
+    """A multipart form that should hold one file, in the field ``file``, and is parsed while it arrives."""
 
     def __init__(self, content_type: str) -> None:
-        """Raises BrokenUpload if this content type, of a form, names no boundary."""
+        """Raises BrokenUpload without a boundary."""
         boundary = _parameters(content_type).get(b"boundary", b"")
         if not 0 < len(boundary) <= MAX_BOUNDARY:
             raise BrokenUpload("The form has no valid boundary.")
@@ -149,7 +145,6 @@ class Form:
         self._problem: BadUpload | BrokenUpload | None = None
 
     def add(self, piece: bytes) -> None:
-        """Take a piece of the body."""
         if self._problem is None:
             try:
                 self._parser.write(piece)
@@ -159,12 +154,7 @@ class Form:
                 self._problem = problem
 
     def file(self) -> bytes:
-        """Returns the file, once all of the body is here.
-
-        Raises:
-            BrokenUpload: the form is cut short, or does not parse.
-            BadUpload: it has anything else than that file, or nothing.
-        """
+        """Returns the file of the whole body. Raises BrokenUpload if it does not parse, BadUpload without one file."""
         if self._problem is not None:
             raise self._problem
         if not self._ended:

@@ -1,4 +1,4 @@
-"""The shape that errors are answered in, and what pydantic finds wrong with parameters, in plain sentences."""
+"""Defines the shape of errors, and describes what pydantic finds wrong with parameters."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pydantic import BaseModel
 
 from service.schemas.query import SENTENCE
 
-_MOST_PROBLEMS = 5
+_MAX_PROBLEMS = 5
 _LONGEST_NAME = 64
 _LONGEST_VALUE = 40
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 # Says what a parameter must be, by the type of pydantic's error. Its details fill the braces.
 _MUST_BE = {
-    "int_parsing": "a whole number",
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    **dict.fromkeys(
+        ("date_parsing", "date_type", "date_from_datetime_parsing", "date_from_datetime_inexact"),
+        "a day such as 2023-12-31",
+    ),
     "int_parsing_size": "a smaller number",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
     "finite_number": "a finite number",
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
     "string_type": "text",
     "greater_than": "more than {gt}",
     "greater_than_equal": "at least {ge}",
@@ -33,9 +33,6 @@ _MUST_BE = {
     "literal_error": "{expected}",
     "string_too_short": "at least {min_length} characters long",
     "string_too_long": "at most {max_length} characters long",
-    "date_parsing": "a day such as 2023-12-31",
-    "date_from_datetime_parsing": "a day such as 2023-12-31",
-    "date_type": "a day such as 2023-12-31",
     "string_unicode": "Unicode",
     "digits": "a number of digits only",
 }
@@ -62,13 +59,12 @@ class ErrorResponse(BaseModel):
 
 
 def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
-    """Describes problems in one line without a full stop: "k must be at least 1, not 0".
+    """Describes the first few problems in one line without a full stop: "k must be at least 1, not 0".
 
-    problems: as ``ValidationError.errors`` gives them; the ``loc`` of each begins with the parameter's name. Only the
-    first few are told.
+    problems: as ``ValidationError.errors`` gives them; the ``loc`` of each begins with the parameter's name.
     """
     said: dict[str, list[Mapping[str, Any]]] = {}
-    for problem in problems[:_MOST_PROBLEMS]:
+    for problem in problems[:_MAX_PROBLEMS]:
         # A parameter that may be of several kinds has a problem for each of them.
         said.setdefault(_name(problem), []).append(problem)
     return "; ".join(_describe(name, of_one) for name, of_one in said.items())
@@ -93,12 +89,11 @@ def _allowed(problem: Mapping[str, Any]) -> str:
 
 
 def _plain(limit: object) -> object:
-    """0 for 0.0."""
     return int(limit) if isinstance(limit, float) and limit.is_integer() else limit
 
 
 def _instead(value: object) -> str:
-    """The value that was given, as the end of a sentence; nothing for what people did not write themselves."""
+    """Returns the value that was given, as the end of a sentence; nothing for what people did not write themselves."""
     if isinstance(value, bool | int | float):
         return f", not {value}"
     if not isinstance(value, str):

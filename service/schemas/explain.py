@@ -1,36 +1,35 @@
-"""The parameters and the answer of /explain, as pydantic models. A cell is row * grid + column, from the top left."""
+"""Defines the parameters and the answer of /explain. A cell is row * grid + column, from the top left."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from pydantic import BaseModel, Field
 
-from service.schemas.query import PLAIN_DIGITS, Id, Params, PictureKind
+from service.schemas.query import Id, Params, PictureKind
 from service.schemas.search import Photo
 
-MOST_PHOTOS = 12
+MAX_PHOTOS = 12
 
 
 class ExplainParams(Params):
     """The query parameters of an explanation."""
 
     photo: list[Id] = Field(
-        min_length=1, max_length=MOST_PHOTOS, description="Ids of the photos to compare with the sketch; repeatable."
+        min_length=1, max_length=MAX_PHOTOS, description="Ids of the photos to compare with the sketch; repeatable."
     )
     like: Id | None = Field(
         default=None,
-        description="The id of a photo to compare with in place of a sketch: why the photos are like it. Nothing is "
-        "sent as the body then.",
+        description="The id of a photo to compare with in place of a sketch: why the photos are like it. The body is "
+        "empty then.",
         examples=[17],
     )
     kind: PictureKind = Field(
         default="sketch", description="What is sent as the body. photo: why the photos are like it."
     )
-    nearest: Annotated[int, Field(ge=0, le=20), PLAIN_DIGITS] = Field(
+    nearest: int = Field(
         default=6,
-        description="How many photos of the index are named that look most like the sketch, and like each of the "
-        "photos; 0 for none.",
+        ge=0,
+        le=20,
+        description="How many photos that look most like the sketch, and like each of the photos, are named.",
     )
 
 
@@ -75,29 +74,23 @@ class NearPhoto(Photo):
         description="How near, -1 to 1. To a sketch: the cosine of both [Ret], lowered by the photo's prior if the "
         "network has one. To a photo: the cosine of both [Ret] without the mean of all photos."
     )
-    rank: int = Field(
-        description="Its place among all photos by how near they are to the sketch, or to the photo in its place."
-    )
+    rank: int = Field(description="Its rank among all photos by how near they are to the sketch or the photo given.")
 
 
 class ExplainedPair(ExplainedImage):
     """A photo beside the sketch, or beside the photo in its place."""
 
     relation_score: float | None = Field(
-        description="In (0, 1), as in a search; null where the relation network is untrained, and where photos are "
-        "compared."
+        description="In (0, 1), as in a search; null if the relation network is untrained, or photos are compared."
     )
-    ret_distance: float = Field(
-        description="Distance of the normalised [Ret] tokens, which prior and guesses lengthen."
-    )
+    ret_distance: float = Field(description="Distance of normalised [Ret] tokens, which prior and guesses lengthen.")
     sketch_cells: list[int] = Field(description="Cells of the sketch's tokens that are compared.")
     photo_cells: list[int] = Field(
-        description="Cells of the photo's tokens that are compared; of the default network all cells, of which a "
-        "search compares some."
+        description="Cells of the photo's tokens that are compared; with the default network more than in a search."
     )
     correspondence: list[list[float]] = Field(
-        description="sketch_cells x photo_cells: cosines of the tokens after cross-attention; where photos are "
-        "compared, as they left the encoder, without their mean."
+        description="sketch_cells x photo_cells: cosines of the tokens after cross-attention; of photos, as they left "
+        "the encoder, without their mean."
     )
     cross_attention: CrossAttention | None = Field(
         description="Null for networks without cross-attention, and where photos are compared."
@@ -107,8 +100,7 @@ class ExplainedPair(ExplainedImage):
         "whole sketch resembles is preferred."
     )
     influence: list[InfluentialPair] = Field(
-        description="The pairs whose leaving out lowers the relation score most, at most 10, strongest first; none "
-        "where photos are compared."
+        description="The pairs without which the relation score falls most, at most 10, strongest first."
     )
 
 
@@ -117,8 +109,7 @@ class ExplainedPhoto(ExplainedPair):
 
     id: int
     ret_rank: int = Field(
-        description="Its place among all photos by how near they are to the sketch, or to the photo in its place, by "
-        "[Ret] alone. What diffusion moved up has photos in nearest that are nearer."
+        description="Its rank by [Ret] alone among all photos. If diffusion moved it up, photos in nearest are nearer."
     )
     nearest: list[NearPhoto] = Field(description="The photos that look most like it, nearest first, without itself.")
     photo_url: str | None = Field(description="The original, relative to the server; null where they are not served.")
@@ -143,12 +134,9 @@ class ExplainResponse(BaseModel):
     )
     photos: list[ExplainedPhoto] = Field(description="In the order asked for.")
     nearest: list[NearPhoto] = Field(
-        description="The photos that look most like the sketch, or the photo in its place, nearest first; without a "
-        "photo that like names."
+        description="The photos that look most like the sketch or the photo given, nearest first, without that one."
     )
     timings_ms: ExplainTimings
-    method: str = Field(
-        description="The checkpoint's best method, by which searches rank; ret where photos are compared."
-    )
+    method: str = Field(description="The checkpoint's best method, by which searches rank; ret if photos are compared.")
     generation: str = Field(description="The index generation.")
     model: str = Field(description="The checkpoint's name.")

@@ -1,4 +1,4 @@
-"""The answers of GET /info and of the health checks."""
+"""Defines the answers of GET /info, of the health checks, and about folders and words."""
 
 from __future__ import annotations
 
@@ -89,13 +89,11 @@ class FoldersResponse(BaseModel):
 
     path: str = Field(description="The whole path of the folder.")
     above: str | None = Field(description="The whole path of the folder that it is in; null for the topmost one.")
-    folders: tuple[str, ...] = Field(
-        description="The names of the folders in it, but for hidden ones; of very many the first 1,000."
-    )
+    folders: tuple[str, ...] = Field(description="The names of the first 1,000 folders in it, without hidden ones.")
 
 
 class Allowed(BaseModel):
-    """Tells what the client who asks may have done on the server's machine."""
+    """What the client who asks may do on the server's machine."""
 
     build: bool = Field(description="POST /build and GET /folders, where there is no index yet, or one that answers.")
     reveal: bool = Field(description="POST /photos/{photo_id}/reveal.")
@@ -140,7 +138,7 @@ class InfoResponse(BaseModel):
     model: ModelInfo | None
     index: IndexInfo | None
     refused: str | None = Field(
-        description="Why the newest generation on the disk is not used, while ``index`` still answers; null if it is."
+        description="Why the newest generation was rejected while an older one answers, or null."
     )
     shards: tuple[ShardInfo, ...] = Field(
         default=(),
@@ -160,7 +158,7 @@ class HealthResponse(BaseModel):
     status: Literal["ok", "ready"]
     missing_shards: tuple[str, ...] = Field(
         default=(),
-        description="Of /readyz, and only where there are any: shards that do not answer. The others are searched.",
+        description="Of /readyz: shards that do not answer, if there are any. The others are searched.",
         exclude_if=lambda shards: not shards,
     )
 
@@ -174,7 +172,6 @@ class WordsResponse(BaseModel):
     )
     text_tower: str | None = Field(
         default=None,
-        description="The CLIP model whose text tower reads text, so that any text can be given, and these words are "
-        "examples; left out where they are all that can be given.",
+        description="The CLIP model that reads any text, so that these words are examples; left out if there is none.",
         exclude_if=lambda tower: tower is None,
     )

@@ -1,4 +1,4 @@
-"""The query of a search: one object from HTTP, the command line and the client to the searcher."""
+"""Defines what requests ask: the query of a search, from HTTP, command line and client, and other parameters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import date
 from typing import Annotated, Any, Final, Literal, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError, PydanticKnownError
+from pydantic_core import PydanticCustomError
 
 from model.words import why_no_name
 
@@ -22,42 +22,16 @@ PictureKind = Literal["sketch", "photo"]
 # The number of variants of a sketch that the model has; a test compares them. Importing the model here would be slow.
 MAX_VARIANTS = 3
 # The most photos that a query may like and dislike, together.
-MOST_PHOTOS = 32
+MAX_PHOTOS = 32
 # The most photos that may be named at once.
-MOST_NAMED = 64
+MAX_NAMED = 64
 # The type of the validation errors whose message is a whole sentence and names the parameters itself.
 SENTENCE: Final = "sentence"
-# SQLite's largest integer: a longer id is nobody's.
-MAX_ID = 2**63 - 1
-_DIGITS = re.compile("[0-9]+")
-_INTEGER = re.compile("-?[0-9]+")
-_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NO_FOLDER = "folder must be the path of a folder as results show it, such as 2023/summer, not {given}"
 
 
-def _only_digits(given: Any) -> Any:
-    """Refuse what else Python reads as a number: +1, 1_0, 1.0, digits of other scripts, spaces around them."""
-    if isinstance(given, str) and not _DIGITS.fullmatch(given):
-        raise PydanticCustomError("digits", "An id has digits only")
-    return given
-
-
-def _refuse_other_spellings(value: object) -> object:
-    """Raises for a text that Python reads as an integer and people do not write as one: "1_0", "+3", "3.0"."""
-    if isinstance(value, str) and not _INTEGER.fullmatch(value):
-        raise PydanticKnownError("int_parsing")
-    return value
-
-
-def _refuse_other_days(value: object) -> object:
-    """Raises for a text that is no day as year, month and day, such as a time, or seconds since 1970."""
-    if isinstance(value, str) and not _DAY.fullmatch(value):
-        raise PydanticKnownError("date_parsing", {"error": "no such day"})
-    return value
-
-
 def _refuse_other_folders(value: object) -> object:
-    """The path of a folder without a '/' at its end. Raises for one that is not as results show paths."""
+    """Returns the path of a folder without a '/' at its end. Raises for one that is not as results show paths."""
     if not isinstance(value, str):
         return value
     path = value.removesuffix("/")
@@ -66,15 +40,20 @@ def _refuse_other_folders(value: object) -> object:
     return path
 
 
-# The number of a photo or a cluster, as it comes with a request.
-Id = Annotated[int, Field(ge=0, le=MAX_ID), BeforeValidator(_only_digits)]
-# For an integer of a query, whose text has nothing but digits; a minus sign is left to the check of the range.
-PLAIN_DIGITS: Final = BeforeValidator(_refuse_other_spellings)
+def _only_digits(given: Any) -> Any:
+    # Each photo has one address: no +1, 1_0, 1.0, spaces, or digits of other scripts.
+    if isinstance(given, str) and not re.fullmatch("[0-9]+", given):
+        raise PydanticCustomError("digits", "An id has digits only")
+    return given
 
 
-# A day whose begin all systems can tell.
-Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2200, 12, 31)), BeforeValidator(_refuse_other_days)]
+# The number of a photo or a cluster, up to SQLite's largest integer.
+Id = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_only_digits)]
+# A day whose beginning all systems know.
+Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2200, 12, 31))]
 Folder = Annotated[str, Field(max_length=4096), BeforeValidator(_refuse_other_folders)]
+AtLeast0 = Annotated[int, Field(ge=0, le=2**31)]
+AtLeast1 = Annotated[int, Field(ge=1, le=2**31)]
 
 
 class Params(BaseModel):
@@ -84,7 +63,7 @@ class Params(BaseModel):
 
     @classmethod
     def repeatable(cls) -> frozenset[str]:
-        """The names of those that may be given more than once: what is a list of values."""
+        """Returns the names of those that may be given more than once."""
         fields = cls.model_fields.items()
         return frozenset(name for name, field in fields if get_origin(field.annotation) in (list, tuple))
 
@@ -126,16 +105,14 @@ class FoldersParams(Params):
 class SearchQuery(Params):
     """A search's question, beside the sketch if there is one. Its ranges are checked once, when it is made.
 
-    It is the one list of a search's options. The HTTP API's query parameters, the command line's options and the
-    client's arguments are its fields, and the searcher takes it as it is. What depends on the checkpoint, such as
-    whether it has the method, is checked by ``service.search.plan``.
+    It is the one list of a search's options: HTTP, the command line and the client have its fields, and the searcher
+    takes it as it is. What depends on the checkpoint is checked by ``service.search.plan``.
     """
 
-    k: Annotated[int, Field(ge=1), PLAIN_DIGITS] | None = Field(
-        default=None,
-        description="Results wanted, or groups with view=groups; default: the server's (20 unless configured).",
+    k: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Results wanted, or groups with view=groups; default: the server's, 20."
     )
-    offset: Annotated[int, Field(ge=0, le=2**31), PLAIN_DIGITS] = Field(
+    offset: AtLeast0 = Field(
         default=0,
         description="Results to skip, or groups with view=groups. Beyond the candidates more photos are scored, which "
         "may reorder earlier pages; with nprobe=all or view=groups it does not.",
@@ -143,33 +120,32 @@ class SearchQuery(Params):
     quality: Quality | None = Field(
         default=None,
         description="How much is scored. fast: photos are compared by their vectors alone. good: the relation network "
-        "scores the best of them. best: it scores every photo, which takes minutes in a large gallery. Default: the "
-        "server's (good unless configured). The options below go before it.",
+        "scores the best of them. best: it scores every photo. Default: the server's, good. Later options go first.",
         examples=["fast"],
     )
-    nprobe: Annotated[int, Field(ge=1, le=2**31), PLAIN_DIGITS] | Literal["all"] | None = Field(
+    nprobe: AtLeast1 | Literal["all"] | None = Field(
         default=None,
-        description='Clusters to open at least; "all" is the exhaustive search. Where it is given, the clusters are '
-        "chosen by the method, and all of their photos are scored unless rerank says how many. Default: the server's "
-        "(64 unless configured), chosen by vector.",
+        description='Clusters to open at least; "all" is the exhaustive search. If it is given, the clusters are '
+        "chosen by the method, and all of their photos are scored unless rerank says how many. Default: the server's, "
+        "64, chosen by vector.",
     )
     method: str = Field(
         default="auto",
         max_length=32,
-        description="rn, ret or fused, as far as the checkpoint has it; auto: its best. clip: by CLIP's vectors of the "
-        "sketch and the photos, where the index was clustered by CLIP.",
+        description="rn, ret or fused, if the checkpoint has it; auto: its best. clip: by CLIP's vectors, if the index "
+        "was clustered by CLIP.",
     )
-    rerank: Annotated[int, Field(ge=1, le=2**31), PLAIN_DIGITS] | None = Field(
+    rerank: AtLeast1 | None = Field(
         default=None,
-        description="Let only so many photos of the opened clusters, the best by [Ret], reach the relation network. "
-        "Default: 96 if scores are diffused, else 192, or what a long page takes; with nprobe all.",
+        description="How many photos of the opened clusters, the best by [Ret], reach the relation network. Default: "
+        "96 if scores are diffused, else 192, or what a long page takes; all with nprobe.",
     )
     diffuse: bool | None = Field(
         default=None,
-        description="Photos that look alike lend each other their scores; default: yes with method auto, where the "
+        description="Photos that look alike lend each other their scores; default: yes with method auto, if the "
         "checkpoint knows how.",
     )
-    variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS), PLAIN_DIGITS] | None = Field(
+    variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS)] | None = Field(
         default=None,
         description="How many variants of the sketch are encoded; each takes the time of one encoding. 1 is for a "
         "first answer while somebody draws. Default: the server's.",
@@ -185,49 +161,43 @@ class SearchQuery(Params):
     view: AskedView = Field(
         default="photos",
         description="photos: `results` lists the photos. groups: the 200 best photos are grouped by look, and "
-        "`groups` lists the groups of look-alikes. A photo joins the first group whose best photo looks like it, or "
-        "else begins one. auto: photos if one group is far ahead, else groups; `view` of the answer says which. kinds: "
-        "the old name of groups, answered until the next version.",
+        "`groups` lists the groups of look-alikes. auto: photos if one group is far ahead, else groups; `view` of the "
+        "answer says which. kinds: the old name of groups, answered until the next version.",
         examples=["groups"],
     )
     fold: bool = Field(
         default=False,
         description="Near duplicates, such as other sizes of one picture or bursts, are one result, the best of them; "
-        "its `copies` are the others. Pages hold as many results as without it. Applies to the top 1,000.",
+        "its `copies` are the others. Applies to the top 1,000.",
     )
-
     like: tuple[Id, ...] = Field(
         default=(),
         description="The id of a photo that is wanted; may be repeated. Photos that look like it lead, and it comes "
-        "first itself. Without a sketch at least one is needed, or text. The same photo counts once.",
+        "first itself. Without a sketch at least one is needed, or text.",
         examples=[[17]],
     )
     unlike: tuple[Id, ...] = Field(
         default=(),
-        description="The id of a photo that is not wanted; may be repeated. It leaves the results, and so do those "
-        "that look like it, unless they look more like a liked one. like and unlike are given 32 times at most, "
-        "together.",
+        description="The id of a photo that is not wanted; may be repeated. It leaves the results, with those that "
+        "look like it more than like a liked one. like and unlike are given 32 times at most, together.",
         examples=[[23]],
     )
-
     text: str | None = Field(
         default=None,
-        description="A word for what the photos show, which lead. It goes with every other part of the query, or "
-        "alone. Where the index was clustered by CLIP, any text. Elsewhere a word of the checkpoint's vocabulary, in "
-        "singular or plural; one that it does not have is refused, and the nearest that it has are named; /words lists "
-        "them.",
+        description="A word for what the photos show, which lead; with other parts of the query or alone. If the index "
+        "was clustered by CLIP, any text. Else a word of the checkpoint's vocabulary, in singular or plural; /words "
+        "lists them, and another is refused with the nearest.",
         examples=["sofa"],
     )
     kind: PictureKind = Field(
         default="sketch",
-        description="What is sent as the body. photo: photos that look like it lead, as if it were a liked one. It "
-        "need not be in the index.",
+        description="What is sent as the body. photo: photos that look like it lead, as if it were a liked one.",
         examples=["photo"],
     )
     folder: tuple[Folder, ...] = Field(
         default=(),
         description="Find only photos below this folder, a path as results show it; may be repeated: below any of "
-        "them. A photo of several files is found if one of them passes all filters. No photos there: no results.",
+        "them. A photo of several files is found if one of them passes all filters.",
         examples=[["2023/summer"]],
     )
     after: Day | None = Field(
@@ -236,33 +206,20 @@ class SearchQuery(Params):
         "its last change and the server's clock.",
         examples=["2023-01-01"],
     )
-    before: Day | None = Field(
-        default=None,
-        description="The same for this day or earlier.",
-        examples=["2023-12-31"],
-    )
+    before: Day | None = Field(default=None, description="The same for this day or earlier.", examples=["2023-12-31"])
 
     @model_validator(mode="after")
-    def _after_to_before(self) -> SearchQuery:
+    def _consistent(self) -> SearchQuery:
         if self.after is not None and self.before is not None and self.after > self.before:
             said = {"after": str(self.after), "before": str(self.before)}
             problem = "after, {after}, must not be later than before, {before}"
             raise PydanticCustomError(SENTENCE, problem, said)
-        return self
-
-    @model_validator(mode="after")
-    def _a_possible_word(self) -> SearchQuery:
-        if self.text is not None and (problem := why_no_name(self.text)):
-            raise PydanticCustomError(SENTENCE, "text {problem}", {"problem": problem})
-        return self
-
-    @model_validator(mode="after")
-    def _either_liked_or_not(self) -> SearchQuery:
+        if self.text is not None and (fault := why_no_name(self.text)):
+            raise PydanticCustomError(SENTENCE, "text {problem}", {"problem": fault})
         given = len(self.like) + len(self.unlike)
-        if given > MOST_PHOTOS:
-            said = {"most": MOST_PHOTOS, "given": given}
+        if given > MAX_PHOTOS:
             problem = "like and unlike must be given at most {most} times together, not {given} times"
-            raise PydanticCustomError(SENTENCE, problem, said)
+            raise PydanticCustomError(SENTENCE, problem, {"most": MAX_PHOTOS, "given": given})
         if both := sorted(set(self.like) & set(self.unlike)):
             problem = "like and unlike name the same photo, {photo}: leave one of them out"
             raise PydanticCustomError(SENTENCE, problem, {"photo": both[0]})
@@ -272,28 +229,26 @@ class SearchQuery(Params):
 class PageParams(Params):
     """The query parameters of a list in pages."""
 
-    k: Annotated[int, Field(ge=1), PLAIN_DIGITS] | None = Field(
-        default=None, description="Photos wanted; default: the server's (20 unless configured)."
-    )
-    offset: Annotated[int, Field(ge=0, le=2**31), PLAIN_DIGITS] = Field(default=0, description="Photos to skip.")
+    k: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Photos wanted; default: the server's, 20.")
+    offset: AtLeast0 = Field(default=0, description="Photos to skip.")
 
 
 class PhotosParams(Params):
     """The query parameters of photos that are named."""
 
-    id: list[Id] = Field(min_length=1, max_length=MOST_NAMED, description="Ids of photos; may be repeated.")
+    id: list[Id] = Field(min_length=1, max_length=MAX_NAMED, description="Ids of photos; may be repeated.")
 
 
 class WordsParams(Params):
     """The query parameters of the vocabulary."""
 
     prefix: str = Field(default="", max_length=100, description="How the words, or one of their names, begin.")
-    limit: Annotated[int, Field(ge=1, le=1000), PLAIN_DIGITS] = Field(default=20, description="Words wanted at most.")
+    limit: int = Field(default=20, ge=1, le=1000, description="Words wanted at most.")
 
 
 class ThumbnailParams(Params):
     """The query parameters of a thumbnail."""
 
-    size: Annotated[int, Field(ge=16, le=1024), PLAIN_DIGITS] = Field(
-        default=256, description="Longest side in pixels; a smaller photo is not enlarged."
+    size: int = Field(
+        default=256, ge=16, le=1024, description="Longest side in pixels; a smaller photo is not enlarged."
     )

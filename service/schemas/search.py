@@ -25,7 +25,7 @@ class Photo(BaseModel):
     thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
     files: tuple[str, ...] = Field(
         default=(),
-        description="Of GET /photos, for clients on the server's machine alone: where the files lie there.",
+        description="Of GET /photos, for clients with the token: where the files are on the server's machine.",
         exclude_if=lambda files: not files,
     )
 
@@ -87,10 +87,8 @@ class Group(BaseModel):
         examples=[2],
     )
     size: int = Field(description="Photos of this group among the 200 best, the best one included.", examples=[12])
-    best: SearchResult = Field(
-        description="The photo of the group that had its turn first, with its rank among all photos."
-    )
-    more: tuple[SearchResult, ...] = Field(description="The photos of the group that had their turns next: at most 4.")
+    best: SearchResult = Field(description="The first photo of the group by turns, with its rank among all photos.")
+    more: tuple[SearchResult, ...] = Field(description="The next photos of the group, at most 4.")
 
 
 class Guessed(BaseModel):

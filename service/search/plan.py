@@ -1,7 +1,4 @@
-"""Plans a search: the query, with the service's defaults and what the checkpoint can do filled in.
-
-It also encodes the picture of a query, and has the stopwatch of the stages.
-"""
+"""Plans a search: the query, with the service's defaults and what the checkpoint can do filled in."""
 
 from __future__ import annotations
 
@@ -20,18 +17,18 @@ from service.errors import BadSearch
 from service.schemas import Quality, SearchQuery, StageTimings
 from service.towers import ClipVectors
 
-# Photos that the second stage scores where the query does not say how many: with diffusion, which estimates the others,
+# Photos that the second stage scores if the query does not say how many: with diffusion, which estimates the others,
 # and without. On validation queries scoring all of 11,761 photos changed mAP@100 by less than chance; without diffusion
 # 96 lost 0.015. Both are multiples of the matcher's chunk on a CPU, 32.
 RERANK = 96
 RERANK_PLAIN = 192
-# Cells that are opened at least. There are about as many cells as the square root of the photos, so that these hold
-# some 7,000 photos of 12,000, and 64,000 of a million: many times as many as a ranking has. In made galleries of 20,000
-# and 100,000 photos, 26 cells held 0.98 of the exact first 96 photos of real sketches, and 57 held 0.995.
+# Clusters that are opened at least. There are about as many clusters as the square root of the photos, so that these
+# hold some 7,000 photos of 12,000, and 64,000 of a million. In made galleries of 20,000 and 100,000 photos, 26 clusters
+# held 0.98 of the exact first 96 photos of real sketches, and 57 held 0.995.
 NPROBE = 64
 
-# The number of best photos that are grouped by look. All pages of groups are cut out of this one grouping, so that no
-# group changes its place or its size from page to page.
+# The best photos that are grouped by look. All pages of groups are cut out of this one grouping, so that no group
+# changes its rank or its size from page to page.
 GROUPED = 200
 
 NO_CLIP = ClipVectors()
@@ -44,12 +41,7 @@ def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
 
 @dataclass(frozen=True)
 class Defaults:
-    """The choices of a search whose query does not say; a service takes these from its settings.
-
-    Attributes:
-        k: results. quality: how much is scored. nprobe: cells to open at least.
-        originals: whether results have a ``photo_url``.
-    """
+    """The choices of a search whose query does not say. originals: whether results have a ``photo_url``."""
 
     k: int = 20
     quality: Quality = "good"
@@ -59,18 +51,15 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that the stages of a search need to know; nothing is left open.
+    """Everything that the stages of a search need to know.
 
     Attributes:
-        query: what is asked. quality: how much is scored.
-        method: the one that scores photos; "ret" where photos are liked, or there is no sketch.
-        nprobe: cells to open at least; "all" for every one.
-        by_pairs: whether the best cells are found by ``method``, and not by their mean vectors alone.
-        count: how many photos have a place in the ranking, the best by vector; None for all of the opened cells.
+        method: the one that scores photos; "ret" if photos are liked, or there is no sketch.
+        nprobe: clusters to open at least; "all" for every one.
+        by_pairs: whether the best clusters are found by ``method``, and not by their mean vectors alone.
+        count: how many photos are in the ranking, the best by vector; None for all of the opened clusters.
         rerank: how many of them ``method`` scores; None for all.
-        diffuse: whether photos that look alike lend each other their scores.
-        results: how long the ranking must be.
-        k: how many results are wanted, from ``query.offset`` on.
+        results: how long the ranking must be. k: how many results are wanted, from ``query.offset`` on.
     """
 
     query: SearchQuery
@@ -95,16 +84,12 @@ def plan_search(
     at_least: int = 0,
     clip: ClipVectors = NO_CLIP,
 ) -> Plan:
-    """Returns the plan for a query.
+    """Returns the plan for a query. Raises BadSearch if the checkpoint or the index cannot do it, or nothing is asked.
 
     Args:
         tokens_kept: how many the gallery keeps of each photo, [Ret] included.
         drawn: whether a sketch, or a photo, came with it.
         at_least: how long the ranking must be, even if the page asked for needs less.
-        clip: the query by CLIP.
-
-    Raises BadSearch: the checkpoint, or for "clip" the index, does not have the method; the checkpoint cannot diffuse,
-    or has nothing to rerank by; or there is neither a sketch nor a liked photo nor a word.
     """
     if not drawn and not query.like and query.text is None:
         raise BadSearch("There is nothing to search by: send a sketch, or name a photo with like, or a word with text.")
@@ -140,9 +125,8 @@ def plan_search(
 
 
 def default_rerank(results: int, *, diffuse: bool) -> int:
-    """Returns how many photos are scored for a ranking of ``results`` photos."""
+    """Returns how many photos are scored for a ranking of ``results`` photos; diffusion estimates the others."""
     if diffuse:
-        # Diffusion estimates the photos that are not scored.
         return RERANK if results <= SHORTLIST else results
     return max(RERANK_PLAIN, results)
 
@@ -193,26 +177,23 @@ Stage = Literal["prepare", "encode", "clusters", "photos", "diffusion"]
 
 
 class Stopwatch:
-    """Times the stages of one search, from the moment it is made. All time goes to one stage or another."""
+    """Times the stages of one search, in milliseconds. All time goes to one stage or another."""
 
     def __init__(self, prepare_ms: float = 0.0, encode_ms: float = 0.0) -> None:
-        """``prepare_ms``, ``encode_ms``: what these stages have taken before the search."""
         self._seconds: dict[Stage, float] = dict.fromkeys(("prepare", "encode", "clusters", "photos", "diffusion"), 0.0)
         self._seconds |= {"prepare": prepare_ms / 1000, "encode": encode_ms / 1000}
         self._start = self._last = time.perf_counter()
 
     def lap(self, stage: Stage) -> None:
-        """Count the time since the last lap as this stage's. A stage may have several laps."""
+        """Counts the time since the last lap as this stage's."""
         now = time.perf_counter()
         self._seconds[stage] += now - self._last
         self._last = now
 
     def passed(self) -> float:
-        """Returns the milliseconds since the start."""
         return (time.perf_counter() - self._start) * 1000
 
     def timings(self) -> StageTimings:
-        """Milliseconds of each stage, and of all, to the microsecond."""
         milliseconds = {stage: round(seconds * 1000, 3) for stage, seconds in self._seconds.items()}
         return StageTimings(**milliseconds, total=round(sum(milliseconds.values()), 3))
 

@@ -9,8 +9,8 @@
     page       the photos, or the groups of look-alikes, that were asked for                           ``_page``
 
 From stage 2 on, all work on ``Candidates``: a row for each photo, a column for each kind of score. The score of a photo
-does not depend on what is scored beside it. So, before diffusion, all ways to search agree on every photo that they
-share, and with ``nprobe="all"``, the exhaustive search, the order is that of scoring every photo.
+does not depend on what is scored beside it: before diffusion, all ways to search agree on every photo that they share,
+and with ``nprobe="all"``, the exhaustive search, the order is that of scoring every photo.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from service.errors import BadSearch, NotReady
 from service.gallery import Candidates, Gallery, Scores, ShardQuery, Word, best_first, interleaved
 from service.schemas import Cluster, Group, Guessed, SearchQuery, SearchResponse, SearchResult, View, addresses
 from service.search.plan import GROUPED, NO_CLIP, Defaults, Encode, Plan, Sketch, Stopwatch, encode_picture, plan_search
-from service.search.shown import FOLDED, fold, group_alike, grouped_places, is_far_ahead
+from service.search.shown import FOLDED, fold, group_alike, grouped_ranks, is_far_ahead
 from service.towers import ClipVectors, TextVector
 
-# Clusters that are scored by the method if it chooses clusters: the best of all by vector. The seed's system has 125.
+# Clusters that are scored by the method if it chooses clusters: the best by vector. The seed's system has 125.
 RELATED = 128
 # Photos of a group that are shown beside its best one.
 MORE = 4
@@ -45,10 +45,8 @@ MORE = 4
 class _Encoded:
     """An encoded query.
 
-    Attributes:
-        query: what the gallery is asked, without clusters yet.
-        homes: the clusters that the liked photos are in. sizes: (c,) how many photos of each cluster may be found.
-        guesses: what the sketch may show.
+    query: without clusters yet. homes: the clusters of the liked photos. sizes: (c,) how many photos of each cluster
+    may be found. guesses: what the sketch may show.
     """
 
     query: ShardQuery
@@ -58,20 +56,12 @@ class _Encoded:
 
 
 class Searcher:
-    """Searches a gallery with the checkpoint that made its tokens.
-
-    Attributes:
-        matcher: the checkpoint. gallery: the photos.
-    """
+    """Searches a gallery with the checkpoint that made its tokens."""
 
     def __init__(
         self, gallery: Gallery, matcher: Matcher, defaults: Defaults | None = None, encode: Encode | None = None
     ) -> None:
-        """
-        Args:
-            defaults: what a search does where its query does not say; None for those of ``Defaults``.
-            encode: what encodes the sketches and photos of queries; None for the matcher.
-        """
+        """encode: encodes the pictures of queries; None for the matcher."""
         self.matcher, self.gallery = matcher, gallery
         self._encode = matcher.encode if encode is None else encode
         self._defaults = defaults or Defaults()
@@ -82,17 +72,11 @@ class Searcher:
         """Finds the photos that match a sketch best, look most like the liked photos, and show the word.
 
         Args:
-            sketch: the picture that came with the query, None if none did. It is a photo, which counts as liked, where
-                the query's kind says so.
+            sketch: the picture that came with the query, if any; a photo, which counts as liked, if its kind says so.
             clip: the query by CLIP, as far as it needs that.
-            prepare_ms: milliseconds that the preparation of the sketch has taken already.
+            prepare_ms: milliseconds that preparing the sketch has taken already.
 
-        Raises:
-            BadSearch: the checkpoint, or the index, cannot do what the query asks for, or it asks for nothing.
-            UnknownWord: the vocabulary does not have the query's word.
-            UnknownPhoto: an id in the query is no photo's.
-            BlankSketch: the sketch is a picture without ink.
-            NotReady: a score is no number, which no answer could hold.
+        Raises BadSearch, UnknownWord, UnknownPhoto, BlankSketch; NotReady if a score is no number.
         """
         asks: dict[str, Any] = {"drawn": sketch is not None, "clip": clip, "tokens_kept": self.gallery.tokens_kept}
         plan = plan_search(query, self.matcher, self._defaults, **asks)
@@ -112,7 +96,7 @@ class Searcher:
                 break
             if not plan.results <= len(ranking) < encoded.sizes.sum():
                 break
-            # Near duplicates took places. A longer ranking has others for them.
+            # Near duplicates were folded. A longer ranking has others for them.
             at_least = max(FOLDED, len(ranking)) + missing
             plan = plan_search(query, self.matcher, self._defaults, at_least=at_least, **asks)
         results, groups, view = self._page(ranking, plan)
@@ -149,7 +133,6 @@ class Searcher:
     def _encoded(
         self, sketch: Sketch | None, query: SearchQuery, clip: ClipVectors, plan: Plan, watch: Stopwatch
     ) -> _Encoded:
-        """The query as it is compared with photos."""
         gallery, word = self.gallery, self._word(query, clip)
         liked, unliked = (np.unique(gallery.rows_of_ids(ids)) for ids in (query.like, query.unlike))
         entries = gallery.entries(np.concatenate([liked, unliked])) if len(liked) + len(unliked) else ()
@@ -192,10 +175,7 @@ class Searcher:
         return replace(encoded, query=replace(shard_query, sketch=tokens))
 
     def _word(self, query: SearchQuery, clip: ClipVectors) -> Word | None:
-        """Returns the query's word, by CLIP where that can be had, else of the vocabulary; None where it has no word.
-
-        Raises BadSearch where the checkpoint has no vocabulary either, and UnknownWord where that does not have it.
-        """
+        """Returns the query's word, by CLIP if possible, else of the vocabulary. Raises BadSearch and UnknownWord."""
         if query.text is None or clip.text is not None:
             return clip.text
         if not self.matcher.words:
@@ -361,24 +341,24 @@ class Searcher:
         if asked != "photos":
             # The view is chosen by the grouping that is shown.
             shown = ranking[ranking.results]
-            grouped = grouped_places(shown.ids, shown.before, GROUPED)
+            grouped = grouped_ranks(shown.ids, shown.before, GROUPED)
             groups = group_alike(shown.vectors[grouped], self.gallery.clusters.mean)
             if asked != "auto" or not is_far_ahead(shown.scores[grouped], groups, plan.method):
                 view = "groups"
         if view == "photos":
             return self._results(ranking, plan, range(len(ranking.results))[page]), None, view
-        places = [grouped[group[: 1 + MORE]].tolist() for group in groups[page]]
+        ranks = [grouped[group[: 1 + MORE]].tolist() for group in groups[page]]
         # All at once, since each time may be a round of questions to other machines.
-        results = iter(self._results(ranking, plan, [place for of_group in places for place in of_group]))
+        results = iter(self._results(ranking, plan, [rank for of_group in ranks for rank in of_group]))
         found: list[Group] = []
-        for rank, (group, of_group) in enumerate(zip(groups[page], places, strict=True), plan.query.offset + 1):
+        for rank, (group, of_group) in enumerate(zip(groups[page], ranks, strict=True), plan.query.offset + 1):
             best, *more = islice(results, len(of_group))
             found.append(Group(rank=rank, size=len(group), best=best, more=tuple(more)))
         return (), tuple(found), view
 
-    def _results(self, ranking: Candidates, plan: Plan, places: Iterable[int]) -> tuple[SearchResult, ...]:
-        """Returns the results at these places of the ranking, counted from 0."""
-        shown = list(places)
+    def _results(self, ranking: Candidates, plan: Plan, ranks: Iterable[int]) -> tuple[SearchResult, ...]:
+        """Returns the results of these ranks, counted from 0."""
+        shown = list(ranks)
         chosen = ranking.results[shown]
         # Nothing is shown of an empty ranking.
         support = shares_of(ranking.scores, plan.method) if shown else ranking.scores
@@ -386,7 +366,7 @@ class Searcher:
         return tuple(
             SearchResult(
                 id=photo.id,
-                rank=place + 1,
+                rank=rank + 1,
                 score=float(support[n]),
                 raw_score=float(ranking.scores[n]),
                 cluster=photo.cluster,
@@ -394,5 +374,5 @@ class Searcher:
                 **addresses(photo.id, photo.content_hash, self._defaults.originals),
                 copies=ranking.copies(n),
             )
-            for place, n, photo in zip(shown, chosen.tolist(), entries, strict=True)
+            for rank, n, photo in zip(shown, chosen.tolist(), entries, strict=True)
         )

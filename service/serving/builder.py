@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from indexer import BadInvocation, IndexRefused, Request, build_growing, indexed_folders, read_progress
 from model.engine import set_threads
 from model.errors import Refusal
-from model.terminal import HomeUnknown, expanded
+from model.terminal import HomeUnknown, expanded, start_child
 from service.engine import open_matcher
 from service.errors import BuildRefused, NotReady
 from service.schemas import BuildInfo, FoldersResponse
@@ -25,13 +25,13 @@ from service.settings import Settings, index_path
 
 # The most folders that are listed of one folder.
 MAX_FOLDERS = 1000
-# Searches of the server go before the build.
+# The niceness of a build: searches of the server come first.
 _NICENESS = 5
 _STOPPED = "The build ended before it was done. What it has done is kept: start it again, and it goes on."
 
 
-class _Asked(BaseModel):
-    """Says what the process has to build."""
+class _Order(BaseModel):
+    """What the process has to build."""
 
     settings: dict[str, Any]
     folders: tuple[Path, ...]
@@ -48,12 +48,10 @@ class Builder:
         self._failed: str | None = None
 
     def start(self, folder: str | None) -> None:
-        """Starts to index a folder of this machine beside those that the index has, or only these.
+        """Starts to index a folder of this machine beside those that the index has; with None only these.
 
-        Raises:
-            BuildRefused: a build runs already.
-            BadInvocation: there is no such folder, or it cannot be read.
-            NotReady: what is there as the index is damaged, or of another version.
+        Raises BuildRefused if a build runs already, BadInvocation if the folder cannot be read, NotReady if the index
+        is damaged or of another version.
         """
         folder = None if folder is None else _meant(folder)
         if folder is not None and "://" in folder:
@@ -70,33 +68,24 @@ class Builder:
             raise NotReady(str(error)) from error
         except OSError as error:  # no such home folder, or a name that is too long
             raise BadInvocation(str(error)) from error
-        for place in named:
-            _check_whole(place)
-            if place.is_dir():  # and no album, which is a ZIP file
-                _subfolders(place)
+        for path in named:
+            _check_whole(path)
+            if path.is_dir():  # and no album, which is a ZIP file
+                _subfolders(path)
         with self._lock:
             if self._running():
                 raise BuildRefused("A build of the index is running already; its progress is on the page.")
             self._failed = None
-            self._process = subprocess.Popen(
-                # -P: a file of the current folder must not be taken for a module.
-                [sys.executable, "-P", "-c", f"from {__name__} import main; main()"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=_environment(),
-                # Ctrl-C at the terminal is for the server alone, which then ends the build.
-                start_new_session=True,
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
+            self._process = start_child("-c", f"from {__name__} import main; main()")
             wanted = self._settings.model_dump(mode="json", include={"weights", "device", "dtype", "threads"})
-            asked = _Asked(settings={**wanted, "index": index}, folders=named, added=added)
+            asked = _Order(settings={**wanted, "index": index}, folders=named, added=added)
             requests = cast(BinaryIO, self._process.stdin)
-            with suppress(BrokenPipeError):  # where it has ended already, ``info`` says so
+            with suppress(BrokenPipeError):  # if it has ended already, ``info`` says so
                 requests.write(asked.model_dump_json().encode() + b"\n")
                 requests.flush()
 
     def info(self) -> BuildInfo | None:
-        """Tells how far the build is that runs, or was the last one. Returns None if there was none."""
+        """Describes the build that runs, or was the last one, or returns None."""
         with self._lock:
             running = self._running()
             state = read_progress(index_path(self._settings))
@@ -128,40 +117,36 @@ def _request(folders: tuple[Path, ...], *, added: bool) -> Request:
 
 
 def folders_in(folder: str | None) -> FoldersResponse:
-    """Lists the folders in a folder of this machine, without hidden ones; None: in the user's own.
+    """Lists the folders in a folder of this machine, or in the user's own, without hidden ones.
 
-    Raises BadInvocation if there is no such folder, or it cannot be read.
+    Raises BadInvocation.
     """
     try:
-        place = Path.home() if folder is None else expanded(_meant(folder))
+        path = Path.home() if folder is None else expanded(_meant(folder))
     except HomeUnknown as error:
         raise BadInvocation(str(error)) from error
-    _check_whole(place)
-    above = None if place.parent == place else str(place.parent)
-    return FoldersResponse(path=str(place), above=above, folders=tuple(_subfolders(place)[:MAX_FOLDERS]))
+    _check_whole(path)
+    above = None if path.parent == path else str(path.parent)
+    return FoldersResponse(path=str(path), above=above, folders=tuple(_subfolders(path)[:MAX_FOLDERS]))
 
 
-def _check_whole(place: Path) -> None:
-    if not place.is_absolute():
-        raise BadInvocation(f"{place} is not a full path; write one such as {Path.home() / 'Pictures'}.")
+def _check_whole(path: Path) -> None:
+    if not path.is_absolute():
+        raise BadInvocation(f"{path} is not a full path; write one such as {Path.home() / 'Pictures'}.")
 
 
-def _subfolders(place: Path) -> list[str]:
-    """Lists the names of the folders in a folder. Raises BadInvocation if it cannot be read."""
+def _subfolders(path: Path) -> list[str]:
     try:
-        with os.scandir(place) as found:
+        with os.scandir(path) as found:
             names = [one.name for one in found if not one.name.startswith(".") and one.is_dir()]
     except OSError as error:
-        raise BadInvocation(f"{place} cannot be read: {error.strerror}; give permission, or name another.") from error
+        raise BadInvocation(f"{path} cannot be read: {error.strerror}; give permission, or name another.") from error
     # A name that is no text can be neither shown nor indexed.
     return sorted((name for name in names if name.encode(errors="replace").decode() == name), key=str.casefold)
 
 
 def _meant(pasted: str) -> str:
-    """Returns the folder that somebody pastes as a file manager gives it: in quotes, or as a file:// URL.
-
-    Raises BadInvocation: no folder can have this name.
-    """
+    """Returns the folder that was pasted as a file manager gives it: in quotes, or as a file:// URL."""
     folder = pasted.strip()
     if len(folder) > 1 and folder[0] == folder[-1] and folder[0] in "'\"":
         folder = folder[1:-1]
@@ -175,17 +160,9 @@ def _meant(pasted: str) -> str:
     return folder
 
 
-def _environment() -> dict[str, str]:
-    """Returns the environment of this program without the service's settings, among which is its key."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
-    home = str(Path(__file__).parents[__name__.count(".")])
-    return {**kept, "PYTHONPATH": os.pathsep.join([home, *filter(None, sys.path)])}
-
-
 def main() -> None:
-    """Builds as standard input says, and prints why that failed."""
-    asked = _Asked.model_validate_json(sys.stdin.buffer.readline())
-    # However the server ends, so does this.
+    """Builds as standard input says, and prints why that failed. It ends with the server, however that ends."""
+    asked = _Order.model_validate_json(sys.stdin.buffer.readline())
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
     settings = Settings.model_validate(asked.settings)
     if hasattr(os, "nice"):

@@ -1,7 +1,7 @@
-"""HTTP connections: uvicorn's own protocol behind a guard, which limits what one client may cost the others.
+"""Puts a guard before uvicorn's HTTP protocol, which limits what one client may cost the others.
 
-The guard is an asyncio protocol that hands all it receives to uvicorn's. It knows when a request begins and ends from
-a parser of its own, and when the answer is over from the application, which it wraps.
+The guard hands all bytes to uvicorn's protocol. A parser of its own tells it when requests begin and end; the
+application, which it wraps, when answers are over.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from service.schemas import ErrorDetail, ErrorResponse
 from service.serving.ports import most_connections
 
-# So long a client may keep the server waiting: for the head of a request, or by taking nothing of an answer. A browser
-# keeps connections open for later, too; it opens them again.
+# Seconds that a client may keep the server waiting: for the head of a request, or by taking nothing of an answer.
 HEAD_SECONDS = 20.0
 # Bytes of an answer that a client must take in that time.
 LEAST_TAKEN = 16 * 1024
-# All answers together that clients have not taken, in bytes.
+# Bytes of all answers together that clients have not taken.
 MAX_HELD = 64 * 1024 * 1024
 # Bytes without a whole head, or anything of a body, among them.
 MAX_HEAD = 64 * 1024
@@ -37,7 +36,7 @@ MAX_HEADERS = 100
 MAX_PIPELINED = 16
 # Each chunk of a body costs time, however small it is: so many are free, the others need so many bytes on average.
 FREE_CHUNKS, CHUNK_BYTES = 1000, 256
-# When the server stops, the job that runs and those that wait may take so long to finish.
+# Seconds that running and waiting jobs have to finish when the server stops.
 GRACE_SECONDS = 30
 
 log = logging.getLogger("sketch_search")
@@ -75,7 +74,7 @@ def server_config(app: ASGIApp, **other: Any) -> uvicorn.Config:
 
 
 class Refused(Exception):
-    """A client's bytes are refused. status: of the HTTP answer; the message is a sentence."""
+    """A client's bytes are refused; ``status`` is that of the HTTP answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -85,9 +84,7 @@ class Refused(Exception):
 class Framing:
     """Follows where requests begin and end in a client's bytes, and refuses those that cost too much to parse.
 
-    Attributes:
-        heads: how many requests have begun, their heads being complete. bodies: how many are complete.
-        answered: how many are answered; to be counted by whoever feeds this.
+    ``heads`` counts requests whose heads are complete, ``bodies`` complete ones, ``answered`` (by the caller) answers.
     """
 
     def __init__(self) -> None:
@@ -101,7 +98,7 @@ class Framing:
         self.heads = self.bodies = self.answered = 0
 
     def feed(self, data: bytes) -> None:
-        """Take notice of what has come. Raises Refused."""
+        """Parses the next bytes. Raises Refused."""
         try:
             for start in range(0, len(data), MAX_HEAD):
                 piece = data[start : start + MAX_HEAD]
@@ -119,18 +116,16 @@ class Framing:
         raise self._refused
 
     def on_message_begin(self) -> None:
-        """The first byte of a request is here."""
         if self.heads - self.answered >= MAX_PIPELINED:
             self._refuse(400, "Too many requests wait on one connection.")
         self._headers = self._chunks = self._body = 0
         self._target = b""
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the request's target is here."""
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header is here; it may also be one behind the body."""
+        # Headers behind the body count, too.
         self._headers += 1
         if self._headers > MAX_HEADERS:
             self._refuse(431, "The request has too many headers.")
@@ -166,16 +161,12 @@ class _WithoutTrailers(HttpToolsProtocol):
 class Connection(asyncio.Protocol):
     """Closes a connection whose client keeps the server waiting for HEAD_SECONDS, however many bytes trickle.
 
-    Such a client never sends a head, sends it too slowly, goes on sending a body after it has been refused, or takes
-    nothing of an answer. While a request is answered there is no other limit here; sketches have one of their own (see
-    ``service.http.upload``).
+    Such a client sends its head too slowly, goes on sending a body after it has been refused, or takes nothing of an
+    answer. The bodies of sketches have a limit of their own (``service.http.upload``).
 
-    Where ``most`` are open, a new one takes the place of the one that has kept the server waiting longest. Where it
-    waits for none, the new one is refused with 503. Where clients leave more than MAX_HELD bytes of answers lying, the
-    one that has done so for longest is closed.
-
-    Attributes:
-        sending: whether an answer has begun and is not over; to be set by whoever sends it.
+    If ``most`` are open, a new connection replaces the one that has kept the server waiting longest; if none does, the
+    new one is refused with 503. If clients leave more than MAX_HELD bytes of answers untaken, the one that has done so
+    for longest is closed.
     """
 
     head_seconds = HEAD_SECONDS
@@ -183,7 +174,7 @@ class Connection(asyncio.Protocol):
     most = most_connections() * 7 // 8
 
     def __init__(self, crowd: set[Connection], **given: Any) -> None:
-        """``crowd``: all connections of the server. ``given``: what uvicorn gives to a protocol."""
+        """crowd: all connections of the server. given: what uvicorn gives to a protocol."""
         self._crowd = crowd
         # The protocol copies its state into the scope of each request.
         self._inner = _WithoutTrailers(**{**given, "app_state": {**given["app_state"], "connection": self}})
@@ -193,22 +184,20 @@ class Connection(asyncio.Protocol):
         # Bytes of the answer that were left when the deadline was set.
         self._left = 0
         self._paused = self.sending = False
-        # When the server began to wait for this client, or to answer it, by the clock of the event loop.
+        # When the server began to wait for this client, or to answer it, by the event loop's clock.
         self._since = self._loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._inner.connection_made(self._transport)
-        # An answer is written in parts. Without this, each part would wait until the client has confirmed the one
-        # before, some 40 ms. asyncio sets it only where the listening socket names its protocol, which
-        # socket.create_server does not.
+        # Each part of an answer would wait until the client has confirmed the one before, some 40 ms. asyncio does
+        # this only if the listening socket names its protocol, which that of socket.create_server does not.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._crowd.add(self)
         self._wait()
         self._make_room()
 
     def data_received(self, data: bytes) -> None:
-        """A client has sent something."""
         heads = self._framing.heads
         try:
             self._framing.feed(data)
@@ -227,7 +216,6 @@ class Connection(asyncio.Protocol):
         self._wait()
 
     def pause_writing(self) -> None:
-        """The client does not take its answer as fast as it is made."""
         self._inner.pause_writing()
         self._paused = True
         self._wait()
@@ -237,13 +225,11 @@ class Connection(asyncio.Protocol):
             min(slow, key=lambda other: other._since)._close()
 
     def resume_writing(self) -> None:
-        """The client has taken what was ready."""
         self._inner.resume_writing()
         self._paused = False
         self._wait()
 
     def eof_received(self) -> None:
-        """The client sends no more."""
         self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -257,7 +243,7 @@ class Connection(asyncio.Protocol):
         return self._paused or framing.answered >= framing.heads or framing.bodies < framing.heads
 
     def _wait(self) -> None:
-        """Start the clock where the client is to do something, stop it where a request is being answered."""
+        """Starts the clock if the client is to do something, and stops it while a request is being answered."""
         if not self._paused and self._framing.answered < self._framing.heads:
             self._stop_waiting()
         elif self._deadline is None and self in self._crowd:
@@ -270,7 +256,7 @@ class Connection(asyncio.Protocol):
             self._deadline = None
 
     def _look(self) -> None:
-        """Close the connection, or wait once more where the client has taken something of its answer."""
+        """Closes the connection, or waits once more if the client has taken something of its answer."""
         self._deadline = None
         left = self._transport.get_write_buffer_size()
         if left and self._left - left >= LEAST_TAKEN:
@@ -279,7 +265,7 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def _make_room(self) -> None:
-        """Close a connection, maybe this one, where there are too many."""
+        """Closes a connection, maybe this one, if there are too many."""
         if len(self._crowd) <= self.most:
             return
         waiting = [other for other in self._crowd if other is not self and other._waits_for_its_client()]
@@ -292,16 +278,15 @@ class Connection(asyncio.Protocol):
         self._refuse(503, "too_many_connections", "The server has too many connections. Try again in a moment.")
 
     def _close(self) -> None:
-        """Close at once; whatever the client was to take is thrown away."""
         self._crowd.discard(self)
-        # Or the kernel would keep what it has of the answer for as long as the client likes.
+        # Unsent data is thrown away, or the kernel would keep it for as long as the client likes.
         self._transport.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
         )
         self._transport.abort()
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        """Answer in the shape that all errors have, unless in the midst of another answer, and close."""
+        """Answers in the shape that all errors have, unless another answer has begun, and closes."""
         if not self.sending:
             request_id = uuid.uuid4().hex
             detail = ErrorDetail(code=code, message=message, request_id=request_id)

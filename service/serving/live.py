@@ -1,4 +1,4 @@
-"""The engine that answers now: opened at the start or as soon as it can be, replaced when new generations are live."""
+"""Holds the engine that answers now: opened as soon as it can be, and replaced when new generations are live."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from service.serving.live_index import LiveIndex
 from service.settings import Settings, index_path
 from service.towers import Towers
 
-# Seconds between two looks at what the shards have; for one index, at a file's date. A person hardly waits this long
-# for a new index. A shard that comes back may be left out for this long.
+# Seconds between two looks for new generations, which of one index are a look at a file's date. A shard that comes back
+# may be left out for this long.
 POLL_SECONDS = 0.5
 THUMBNAIL_BYTES, THUMBNAIL_FILE_BYTES = 32 * 2**20, 256 * 2**20
 
@@ -32,36 +32,33 @@ class Source(Protocol):
     """What a server searches, in the newest generations that can be opened: one index, or shards. Threads may share it.
 
     Attributes:
-        refused: why newer generations on a disk are not used, while older ones answer; None if the newest are used.
+        refused: why newer generations are not used while older ones answer, or None.
     """
 
     @property
     def refused(self) -> str | None: ...
 
     def refresh(self) -> bool:
-        """Looks for newer generations. Returns whether there are others to be searched than before."""
+        """Looks for newer generations. Returns whether other ones are to be searched now."""
 
     def opened(self) -> OpenGallery | None:
-        """Returns what opens the generations that are searched now; None if there are none."""
+        """Returns what opens the generations that are searched now, or None."""
 
     def check_ready(self) -> None:
-        """Raises NotReady, saying why, if nothing can be searched."""
+        """Raises NotReady if nothing can be searched."""
 
     def infos(self) -> tuple[ShardInfo, ...]:
-        """Describes the shards; there are none of one index on this machine."""
+        """Describes the shards; one index has none."""
 
     def close(self) -> None:
         """Closes the files."""
 
 
 class Live:
-    """Holds the one reference to the engine in use. To be used from one event loop.
+    """Holds the one reference to the engine in use. It is used from one event loop.
 
-    Whoever was handed an engine may go on using it after another has taken its place: an engine's files are closed when
-    nothing refers to it any more.
-
-    Attributes:
-        swaps: how many times generations have taken others' places.
+    An engine stays usable after another has replaced it: its files are closed when nothing refers to it any more.
+    ``swaps`` counts the replacements.
     """
 
     def __init__(
@@ -76,10 +73,9 @@ class Live:
         """Opens nothing yet.
 
         Args:
-            run: decodes the sketches and photos that are asked about.
-            matcher: opens the checkpoint; None for the one that the settings name.
-            source: what is searched; None for the index that the settings name.
-            encode: encodes sketches and photos of queries; None for the matcher.
+            run: decodes sketches and photos.
+            matcher, source: the checkpoint, and what is searched; None for those that the settings name.
+            encode: encodes the pictures of queries; None for the matcher.
         """
         self._settings, self._run, self._encode = settings, run, encode
         self._matcher = cache(lambda: open_matcher(settings)) if matcher is None else matcher
@@ -95,7 +91,7 @@ class Live:
         self.swaps = 0
 
     def engine(self) -> Engine:
-        """Returns the engine in use. Raises NotReady, saying why, if there is none, or no shard answers."""
+        """Returns the engine in use. Raises NotReady if there is none, or no shard answers."""
         if self._stopped:
             raise NotReady("The service has been stopped.")
         self._source.check_ready()
@@ -115,29 +111,29 @@ class Live:
 
     async def watch(self) -> None:
         """Keeps the engine up to date, until cancelled. An unforeseen error is logged; the next look may succeed."""
-        told = ""
+        logged = ""
         while True:
             try:
                 await self.refresh()
-                told = ""
+                logged = ""
             except Exception as error:
-                if told != repr(error):
+                if logged != repr(error):
                     log.exception("looking for a new generation failed; what is live stays")
-                told = repr(error)
+                logged = repr(error)
             await asyncio.sleep(POLL_SECONDS)
 
     async def refresh(self) -> None:
-        """Looks once for new generations, and takes them into use."""
+        """Looks once for new generations, and starts using them."""
         before = {shard.name for shard in self.shards if shard.answers}
         changed = await asyncio.to_thread(self._source.refresh)
         gallery = self._source.opened()
         if gallery is not None and (changed or self._engine is None):
             fresh = await asyncio.to_thread(self._open, gallery)
             self.swaps += self._engine is not None
-            # The one before is closed when nobody uses it any more.
             self._engine = fresh
+            found = fresh.gallery
             log.info(
-                "generation %s is live, %d photos, searched with %s", fresh.generation, fresh.photo_count, fresh.network
+                "generation %s is live, %d photos, searched with %s", found.generation, found.photo_count, fresh.network
             )
         for shard in self.shards:
             if shard.answers != (shard.name in before):
@@ -150,7 +146,6 @@ class Live:
         return Engine(self._settings, matcher, self._thumbnails, self._run, self._towers, gallery, self._encode)
 
     def close(self) -> None:
-        """Closes what is open."""
         self._engine = None
         self._stopped = True
         self._source.close()

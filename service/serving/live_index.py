@@ -23,9 +23,9 @@ from service.search import Searcher, methods_of
 
 # Results of each search of the trial.
 RESULTS = 5
-# A refused generation is tried again after this time: a disk may be mounted again, or a checkpoint put in its place.
+# Seconds after which a refused generation is tried again: a disk may be mounted, or a checkpoint put in its place.
 RETRY_SECONDS = 10.0
-# Errors whose message is written for whoever runs the server; of any other the log needs the trace.
+# Errors whose message is written for whoever runs the server; of any other the log has the trace.
 _FORESEEN = (ModelError, IndexerError, OSError)
 
 log = logging.getLogger("sketch_search")
@@ -36,12 +36,7 @@ Stamp = tuple[int, ...] | None
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One attempt to open the live generation.
-
-    Attributes:
-        stamp: what was live on the disk. ended: when it was over, by the monotonic clock, in seconds.
-        refusal: why that generation is not used; None if it is.
-    """
+    """An attempt to open what was live on the disk: when it ended, by the monotonic clock, and why it was refused."""
 
     stamp: Stamp
     ended: float
@@ -49,17 +44,16 @@ class _Attempt:
 
 
 class LiveIndex:
-    """An index on this machine, in the newest generation that stood its trial. Threads may share it."""
+    """An index on this machine, in the newest generation that passed its trial. Threads may share it."""
 
     def __init__(
         self, folder: Path, matcher: Callable[[], Matcher], gallery_roots: Sequence[Address] = (), keeps: int = 1
     ) -> None:
         """Opens nothing yet.
 
-        Args:
-            matcher: opens the checkpoint.
-            gallery_roots: where the roots are on this machine; none for where they were built.
-            keeps: generations that stay open, the newest ones; others only while somebody in this process has them.
+        gallery_roots: where the roots are on this machine; none for where they were built. keeps: how many of the
+            newest
+        generations stay open; others only while somebody in this process has them.
         """
         self._folder, self._matcher, self._roots = folder, matcher, gallery_roots or None
         self._kept: deque[LocalGallery] = deque(maxlen=keeps)
@@ -79,46 +73,41 @@ class LiveIndex:
         return (self._last.refusal if self._last is not None else None) or "it was not opened yet"
 
     def check_ready(self) -> None:
-        """Raises NotReady, saying why, if no generation is open."""
         if self.reason is not None:
             raise NotReady(self.reason)
 
     def opened(self) -> OpenGallery | None:
-        """Returns what opens the generation in use; None before there is one."""
         gallery = self.newest
         return None if gallery is None else lambda without: gallery
 
     @property
     def newest(self) -> LocalGallery | None:
-        """The generation in use; None before there is one."""
         return self._kept[-1] if self._kept else None
 
     def generation(self, generation_id: str) -> LocalGallery | None:
-        """Returns one of the generations that are kept; None if it is none of them."""
+        """Returns a generation that is kept, or None."""
         return next((kept for kept in self._kept if kept.generation_id == generation_id), None)
 
     def infos(self) -> tuple[ShardInfo, ...]:
-        """Returns nothing: one index has no shards."""
         return ()
 
     def close(self) -> None:
-        """Closes the files."""
         for kept in self._kept:
             kept.index.close()
 
     def refresh(self) -> bool:
-        """Opens what is live on the disk, unless it is in use already or was just refused.
+        """Opens what is live on the disk, unless it is in use or was just refused. Returns whether that came into use.
 
-        If it cannot be opened, the generation in use stays. Returns whether another one came into use.
+        If it cannot be opened, the generation in use stays.
         """
         before = self.newest
         with self._lock:
             while self._is_worth_an_attempt(stamp := live_stamp(self._folder)):
                 try:
                     self._open(stamp)
-                # Whatever is wrong with a new generation, the old one has to go on.
+                # Whatever is wrong with a new generation, the old one goes on.
                 except Exception as error:
-                    # Builds that end meanwhile delete the generation that was being opened: then the newest one counts.
+                    # Builds that end meanwhile delete the generation that was being opened; then the newest counts.
                     if stamp == live_stamp(self._folder):
                         self._refuse(error, stamp)
                         break
@@ -133,7 +122,7 @@ class LiveIndex:
         except BaseException:
             index.close()
             raise
-        # A search may outlive its generation. So the files are closed when nothing refers to them any more.
+        # A search may outlive its generation, so the files are closed when nothing refers to them any more.
         weakref.finalize(fresh, index.close)
         if (known := self.generation(fresh.generation_id)) is not None:
             self._kept.remove(known)
@@ -141,7 +130,6 @@ class LiveIndex:
         self._last = _Attempt(stamp, time.monotonic(), None)
 
     def _is_worth_an_attempt(self, stamp: Stamp) -> bool:
-        """Returns True for a generation that was never tried, or was refused RETRY_SECONDS ago."""
         if self._last is None or self._last.stamp != stamp:
             return True
         return self._last.refusal is not None and time.monotonic() - self._last.ended >= RETRY_SECONDS
@@ -158,11 +146,7 @@ class LiveIndex:
 
 
 def check_searches(searcher: Searcher) -> None:
-    """Searches with a small drawing, once with nothing said but the number of results, and once by each method.
-
-    Raises:
-        IndexRefused: too few results, a score that is no number, or the search itself failed.
-    """
+    """Searches with a small drawing by default and by each method. Raises IndexRefused if that fails."""
     gallery = searcher.gallery
     for method in ("auto", *methods_of(searcher.matcher, gallery.tokens_kept)):
         query = SearchQuery(k=RESULTS, nprobe=None if method == "auto" else 1, method=method)

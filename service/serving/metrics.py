@@ -13,18 +13,14 @@ from service.schemas import ShardInfo, StageTimings
 from service.serving.live import Live
 from service.serving.worker import Worker
 
-# The buckets reach from one stage of a small network on a fast machine to an exhaustive search on a slow one.
+# From one stage of a small network on a fast machine to an exhaustive search on a slow one.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-# Other verbs are counted as "other": a client could make up any number of them, each a series of its own.
+# Other verbs are counted as "other": a client could make up any number of series.
 VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Metrics:
-    """The metrics of one application, in a registry of its own. Names begin with ``sbir_``, or ``process_``.
-
-    Attributes:
-        in_flight: requests that are being answered.
-    """
+    """The metrics of one application, in a registry of its own. Names begin with ``sbir_`` or ``process_``."""
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
@@ -58,20 +54,20 @@ class Metrics:
         build.labels(version).set(1)
 
     def observe(self, live: Live, worker: Worker) -> None:
-        """Report the state of these, too, from now on. To be called once."""
+        """Reports the state of these from now on. Call it once."""
         self.registry.register(_State(live, worker))
 
     def answered(self, verb: str, route: str, status: int, seconds: float) -> None:
-        """Count a request. ``route``: the template of its path, so that there are no more of them than routes."""
+        """Counts a request; ``route`` is the template of its path."""
         self._requests.labels(verb if verb in VERBS else "other", route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
     def waited(self, seconds: float) -> None:
-        """Note how long a search has waited for its turn."""
+        """Notes how long a search has waited for its turn."""
         self._stages.labels("queue").observe(seconds)
 
     def searched(self, timings: StageTimings, *, complete: bool = True) -> None:
-        """Note a search that was answered; complete: whether all photos were searched."""
+        """Notes a search that was answered; complete: whether all photos were searched."""
         if not complete:
             self._incomplete.inc()
         for stage in StageTimings.model_fields:
@@ -118,7 +114,6 @@ class _State(Collector):
 
 
 def _of_shards(shards: Sequence[ShardInfo]) -> Iterator[GaugeMetricFamily]:
-    """Yields nothing if the gallery has no shards."""
     if not shards:
         return
     up = GaugeMetricFamily("sbir_shard_up", "1 while a shard answers.", labels=["shard"])

@@ -1,7 +1,6 @@
-"""Shards on a Ray cluster: Ray Serve places their copies, starts them again, and says which one is asked.
+"""Serves shards on a Ray cluster: Ray Serve places their copies, restarts them, and chooses which one is asked.
 
-Each shard is an application of its own, and so is the encoder. A shard has a fixed number of copies; Ray adds copies of
-the encoder while sketches wait for it. Ray is imported only where this module is asked for something.
+Each shard is an application of its own, and so is the encoder. Ray is imported only when it is needed.
 """
 
 from __future__ import annotations
@@ -33,26 +32,25 @@ T = TypeVar("T")
 APPLICATION = "sketch-search"
 # Seconds between two looks of a copy of a shard for a new generation.
 POLL_SECONDS = 0.5
-# The generation in use and the one before: a search that began with that one still ends with it.
+# Generations kept: a search that began with the one before still ends with it.
 KEPT = 2
-# Questions that one copy of a shard takes at a time; more wait, as many as searches may wait. They are answered one
-# after another, since PyTorch spreads each over the cores that the copy has.
+# Questions that one copy of a shard takes at a time, answered one after another, since each uses all of its cores. As
+# many as searches may wait.
 ONGOING = 8
 # Copies of the encoder at most, and sketches for each of them at a time.
 ENCODERS, ENCODED_AT_ONCE = 8, 2
-# After which a client may ask again that was turned away by a shard.
+# Seconds after which a client that a shard turned away may ask again.
 _RETRY_SECONDS = 1
 
 
 @dataclass(frozen=True)
 class _Answer(Generic[T]):
-    """An answer, or the error instead of it that the asker is to know. As a value: Ray would wrap what is raised."""
+    """An answer, or the error for whoever asked: as a value, since Ray would wrap what is raised."""
 
     value: T | None
     error: Refusal | None = None
 
     def get(self) -> T:
-        """Returns the answer. Raises the error."""
         if self.error is not None:
             raise self.error
         return self.value  # type: ignore[return-value]
@@ -66,10 +64,7 @@ def _answer(compute: Callable[[], T]) -> _Answer[T]:
 
 
 def _begin(settings: Settings) -> None:
-    """Prepares this process of Ray's: with the threads that the settings name, and with no port of Serve's.
-
-    Questions come by Ray itself. Serve would open a port of its own beside that, on all interfaces.
-    """
+    """Prepares this process of Ray's: with the settings' threads, and without the port that Serve would open."""
     from grpc.aio import _server
 
     for name in ("add_insecure_port", "add_secure_port"):
@@ -83,7 +78,7 @@ class ShardReplica:
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         _begin(settings)
-        # Here, since Ray counts the copy as ready after this: nothing is asked of it while the checkpoint is opened.
+        # Ray counts the copy as ready after this: nothing is asked while the checkpoint is opened.
         matcher = open_matcher(settings)
         self._index = LiveIndex(folder, lambda: matcher, settings.gallery, KEPT)
         self._turn = threading.Lock()
@@ -95,17 +90,15 @@ class ShardReplica:
             time.sleep(POLL_SECONDS)
 
     def state(self) -> _Answer[State]:
-        """Returns what ``state_of`` does."""
         return _answer(lambda: state_of(self._index))
 
     def answer(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> _Answer[T]:
-        """Returns what ``answer_of`` does."""
         with self._turn:
             return _answer(lambda: answer_of(self._index, generation_id, question, *arguments))
 
 
 def state_of(index: LiveIndex) -> State:
-    """Returns the generation of a shard that is in use. Raises ShardRefuses if there is none."""
+    """Returns the generation of a shard that is in use. Raises ShardRefuses."""
     newest = index.newest
     if newest is None:
         index.refresh()
@@ -116,7 +109,7 @@ def state_of(index: LiveIndex) -> State:
 
 
 def answer_of(index: LiveIndex, generation_id: str, question: Callable[..., T], *arguments: Any) -> T:
-    """Has a question answered by this generation of a shard, and by no other. Raises GenerationGone, ShardRefuses."""
+    """Answers a question by this generation of a shard alone. Raises GenerationGone and ShardRefuses."""
     if (shard := index.generation(generation_id)) is None:
         # Another copy of this shard may have seen it earlier.
         index.refresh()
@@ -136,19 +129,17 @@ class EncoderReplica:
         self._turn = threading.Lock()
 
     def encode(self, images: Floats, modality: Modality, variants: int | None = None) -> _Answer[Tokens]:
-        """Does what ``Matcher.encode`` does."""
         with self._turn:
             return _answer(lambda: self._matcher.encode(images, modality, variants))
 
 
 class _Response(Generic[T]):
-    """A question on its way to a copy of a shard, or to the next one where that has ended."""
+    """A question on its way to a copy of a shard, or to the next one if that has ended."""
 
     def __init__(self, send: Callable[[], Any]) -> None:
         self._send, self._sent = send, send()
 
     def result(self, seconds: float) -> T:
-        """Returns the answer; see ``Pending``."""
         from ray.exceptions import RayActorError, RayError
         from ray.serve.exceptions import BackPressureError, RayServeException
 
@@ -182,7 +173,6 @@ class RayShard:
         self.name, self._handle = name, handle
 
     def state(self) -> Pending[State]:
-        """See ``ShardLink.state``."""
         return _Response(self._handle.state.remote)
 
     def ask(
@@ -192,18 +182,12 @@ class RayShard:
         *arguments: P.args,
         **options: P.kwargs,
     ) -> Pending[T]:
-        """See ``ShardLink.ask``."""
         return _Response(lambda: self._handle.answer.remote(generation_id, partial(question, **options), *arguments))
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """The way to what was deployed on a cluster.
-
-    Attributes:
-        links: to the shards, in their order.
-        encode: what encodes pictures.
-    """
+    """The ways to the shards, in their order, and to what encodes pictures."""
 
     links: tuple[RayShard, ...]
     encode: Encode
@@ -211,13 +195,9 @@ class Deployed:
 
 @contextmanager
 def deployed(settings: Settings, folders: Sequence[Path], names: Sequence[str], matcher: Matcher) -> Iterator[Deployed]:
-    """Have a Ray cluster serve shards while the block runs.
+    """Has a Ray cluster serve shards while the block runs. matcher: encodes a sketch that comes alone.
 
-    matcher: this process's, which encodes a sketch that comes alone.
-
-    Raises:
-        BadInvocation: Ray is not installed, or the cluster cannot be reached.
-        ShardsRefused: it has too few resources.
+    Raises BadInvocation without Ray or its cluster, ShardsRefused if that has too few resources.
     """
     with connected(settings.ray or "auto"):
         from ray import serve
@@ -266,13 +246,13 @@ def deployed(settings: Settings, folders: Sequence[Path], names: Sequence[str], 
 
 
 def _resources(settings: Settings) -> dict[str, float]:
-    """Returns the resources that each copy of a shard, and of the encoder, reserves."""
+    """Returns what each copy of a shard, and of the encoder, reserves."""
     cpus = {"num_cpus": float(settings.threads or 1)}
     return {**cpus, "num_gpus": 1.0} if settings.device == "cuda" else cpus
 
 
 def _check_room(each: dict[str, float], copies: int) -> None:
-    """Raise ShardsRefused where the cluster is too small for so many copies."""
+    """Raises ShardsRefused if the cluster is too small for so many copies."""
     import ray
 
     there = ray.cluster_resources()
@@ -288,18 +268,16 @@ def _check_room(each: dict[str, float], copies: int) -> None:
 class Encoder:
     """Encodes one picture at a time in this process, and others meanwhile by the copies of the encoder.
 
-    A picture that comes alone is not sent anywhere, which would take a tenth of the time of a search. Where the copies
-    have GPUs, they encode all.
+    Sending a picture that comes alone would take a tenth of a search's time. Copies that have GPUs encode all.
     """
 
     def __init__(self, handle: Any, settings: Settings, matcher: Matcher) -> None:
-        """handle: Serve's, of the copies. matcher: this process's."""
         self._handle, self._seconds, self._matcher = handle, settings.shard_seconds, matcher
         self._here = settings.device != "cuda" and matcher.device == "cpu"
         self._turn = threading.Lock()
 
     def __call__(self, images: Floats, modality: Modality, variants: int | None = None) -> Tokens:
-        """Does what ``Matcher.encode`` does. Raises NotReady if no copy of the encoder answers."""
+        """Encodes like ``Matcher.encode``. Raises NotReady if no copy of the encoder answers."""
         if self._here and self._turn.acquire(blocking=False):
             try:
                 return self._matcher.encode(images, modality, variants)

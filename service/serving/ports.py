@@ -1,4 +1,4 @@
-"""The ports that the server listens on, and how many connections they accept together."""
+"""Listens on ports, and limits how many connections they accept together."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import ClassVar
 
 from model.errors import Refusal
 
-# Files that the program itself may have open: the index and the next one, photos being read, libraries.
+# Files that the program itself may open: the index and the next one, photos, libraries.
 RESERVE = 32
-# The most connections: the buffers of more would fill the memory of a small machine.
+# More connections would fill a small machine's memory with their buffers.
 MAX_CONNECTIONS = 1000
 # Seconds without accepting anything, once descriptors are short in spite of the reserve.
 PAUSE_SECONDS = 0.5
-# Accepted in a row; then those that are open have a turn.
+# Connections accepted in a row, before those that are open have a turn.
 AT_ONCE = 8
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class PortTaken(Refusal):
-    """The address or the port cannot be listened on; the message says what to do."""
+    """The address or the port cannot be listened on."""
 
     def __init__(self, host: str, port: int, error: OSError, setting: str) -> None:
         # Python adds the address to the system's words.
@@ -31,7 +31,7 @@ class PortTaken(Refusal):
 
 
 def most_connections() -> int:
-    """Returns how many may be open at once: what the limit of files leaves, 8 to MAX_CONNECTIONS."""
+    """Returns how many connections may be open: what the limit of files leaves, 8 to MAX_CONNECTIONS."""
     if sys.platform == "win32":
         return MAX_CONNECTIONS
     import resource
@@ -41,25 +41,24 @@ def most_connections() -> int:
 
 
 class Listener(socket.socket):
-    """A listening socket that accepts a connection only where fewer than ``most`` of those of all listeners are open.
+    """A listening socket that accepts a connection only while fewer than ``most`` are open on all listeners together.
 
-    Those beyond wait in the kernel. asyncio accepts all that wait before it looks at any of them, and without this a
-    crowd would take every descriptor at once; each further attempt would then be a traceback in the log. For the same
-    reason it is told after every AT_ONCE connections that no other waits: it looks at those it has, and asks again.
+    Others wait in the kernel. asyncio accepts all that wait before it looks at any of them, so that a crowd would take
+    every descriptor at once, and each further attempt would be a traceback in the log. For the same reason asyncio gets
+    a pause after every AT_ONCE connections.
     """
 
     # All listeners share this list, as they share the descriptors of the process.
     _accepted: ClassVar[list[socket.socket]] = []
 
     def __init__(self, listening: socket.socket, most: int) -> None:
-        """``listening``: is taken over."""
         super().__init__(listening.family, listening.type, listening.proto, fileno=listening.detach())
         self._most = most
         self._paused_until = 0.0
         self._in_a_row = 0
 
     def accept(self) -> tuple[socket.socket, object]:
-        """Returns the next connection. Raises BlockingIOError, as if none waited, where as many are open as may be."""
+        """Returns the next connection. Raises BlockingIOError if none waits, or too many are open."""
         self._in_a_row = (self._in_a_row + 1) % (AT_ONCE + 1)
         if not self._in_a_row:
             raise BlockingIOError

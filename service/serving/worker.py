@@ -1,14 +1,11 @@
-"""The threads that search, mostly one, those that open sketches for it, and the bounded queue in front of both.
-
-Beside them, threads that make what several clients may wait for, such as thumbnails.
-"""
+"""Runs searches in a thread of their own, with a bounded queue, beside threads that open sketches and read photos."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -30,22 +27,21 @@ _SLOW_RETRY = 10
 ALWAYS = 4
 # Weight of the newest job in the running mean of job durations.
 _LAST = 0.2
-# The most thumbnails and originals that are read at a time, or wait for it: a page of results asks for some dozens.
-MAX_MADE = 256
+# The most results of a ``SingleFlight`` that are computed or wait for it: a page asks for some dozens of thumbnails.
+MAX_FLIGHTS = 256
 
 
 @dataclass(frozen=True)
 class Unready(Generic[T]):
-    """A job that is prepared but for CLIP's towers, which may take seconds. make: asks them, and gives the job."""
+    """A job that still needs CLIP's towers, which may take seconds; ``make`` asks them, and gives the job."""
 
     make: Callable[[], Callable[[], T]]
 
 
 class Worker:
-    """Runs jobs one after another in a thread of its own, in the order in which they are ready.
+    """Runs jobs one after another in a thread, in the order in which they are ready. It is used from one event loop.
 
-    One thread, because PyTorch already spreads one search over the cores: two at once would only slow each other. There
-    may be more where other machines compute, and jobs wait for them. To be used from one event loop.
+    One thread, because one search already uses all cores. There may be more if other machines compute.
 
     Attributes:
         queue: how many jobs may wait behind those that run.
@@ -62,11 +58,11 @@ class Worker:
         seconds: float = math.inf,
         at_once: int = 1,
     ) -> None:
-        """``waited``: called with the seconds that each job waited before it began."""
+        """waited: called with the seconds that each job waited before it began."""
         self._executor = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="search")
         self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE, thread_name_prefix="sketch")
         self._preparing_slow = ThreadPoolExecutor(SLOW_AT_ONCE, thread_name_prefix="slow-sketch")
-        # One, because CLIP computes one thing at a time. Whoever does not need it does not wait for it.
+        # One thread, because CLIP computes one thing at a time. Other searches do not wait for it.
         self._asking_clip = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clip")
         self._turn = asyncio.Semaphore(at_once)
         self.queue, self.seconds, self.at_once = queue, seconds, at_once
@@ -81,53 +77,22 @@ class Worker:
         if self.held >= self.queue + self.at_once or waits_long:
             raise QueueFull(max(1, math.ceil(expected)))
 
-    async def run(self, job: Callable[[], T], hung_up: Coroutine[Any, Any, None]) -> T:
-        """Runs a job that needs no preparation; see ``run_prepared``."""
-
-        async def ready() -> Callable[[], T]:
-            return job
-
-        return await self._run(ready, hung_up)
-
-    async def run_prepared(
+    async def run(
         self, prepare: Callable[[bool], Callable[[], T] | Unready[T]], hung_up: Coroutine[Any, Any, None]
     ) -> T:
         """Runs the job that ``prepare`` gives, and returns its result. An error of either disturbs no other job.
 
-        Preparing needs no turn, so it may take long and holds no running or waiting job up. ``prepare`` is called with
-        True and may raise SlowImage then; it is called with False after that, when all that were slow before are done.
+        Preparing may take long and delays no other job. ``prepare`` is called with True, and may raise SlowImage; then
+        it is called with False, after the slow ones before it. When ``hung_up`` ends, nobody waits for the result any
+        more: a job that has not begun leaves the queue.
 
-        ``hung_up`` ends when nobody waits for the result any more: a job that has not begun then leaves the queue.
-
-        Raises:
-            QueueFull: too many wait already, or too many slow ones, or it would wait too long.
-            ClientGone: ``hung_up`` ended first.
+        Raises QueueFull if too many wait, or it would wait too long; ClientGone if ``hung_up`` ended first.
         """
-
-        async def ready() -> Callable[[], T]:
-            loop = asyncio.get_running_loop()
-            try:
-                prepared = await loop.run_in_executor(self._preparing, prepare, True)
-            except SlowImage as error:
-                if self._slow >= MAX_SLOW:
-                    raise QueueFull(_SLOW_RETRY) from error
-                self._slow += 1
-                try:
-                    prepared = await loop.run_in_executor(self._preparing_slow, prepare, False)
-                finally:
-                    self._slow -= 1
-            if isinstance(prepared, Unready):
-                return await loop.run_in_executor(self._asking_clip, prepared.make)
-            return prepared
-
-        return await self._run(ready, hung_up)
-
-    async def _run(self, ready: Callable[[], Awaitable[Callable[[], T]]], hung_up: Coroutine[Any, Any, None]) -> T:
         listening = asyncio.create_task(hung_up)
         try:
             self.check_room()
             self.held += 1
-            running = asyncio.create_task(self._in_turn(ready))
+            running = asyncio.create_task(self._in_turn(prepare))
             running.add_done_callback(self._leave)
             try:
                 await asyncio.wait({running, listening}, return_when=asyncio.FIRST_COMPLETED)
@@ -143,8 +108,24 @@ class Worker:
         finally:
             listening.cancel()
 
-    async def _in_turn(self, ready: Callable[[], Awaitable[Callable[[], T]]]) -> T:
-        job = await ready()
+    async def _prepared(self, prepare: Callable[[bool], Callable[[], T] | Unready[T]]) -> Callable[[], T]:
+        loop = asyncio.get_running_loop()
+        try:
+            prepared = await loop.run_in_executor(self._preparing, prepare, True)
+        except SlowImage as error:
+            if self._slow >= MAX_SLOW:
+                raise QueueFull(_SLOW_RETRY) from error
+            self._slow += 1
+            try:
+                prepared = await loop.run_in_executor(self._preparing_slow, prepare, False)
+            finally:
+                self._slow -= 1
+        if isinstance(prepared, Unready):
+            return await loop.run_in_executor(self._asking_clip, prepared.make)
+        return prepared
+
+    async def _in_turn(self, prepare: Callable[[bool], Callable[[], T] | Unready[T]]) -> T:
+        job = await self._prepared(prepare)
         arrived = time.monotonic()
         async with self._turn:
             started = time.monotonic()
@@ -165,73 +146,68 @@ class Worker:
 
     def close(self) -> None:
         """Waits for the running job and for those that are prepared, and starts no other."""
-        self._preparing.shutdown(wait=True, cancel_futures=True)
-        self._preparing_slow.shutdown(wait=True, cancel_futures=True)
-        self._asking_clip.shutdown(wait=True, cancel_futures=True)
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        for executor in (self._preparing, self._preparing_slow, self._asking_clip, self._executor):
+            executor.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass
-class _Making(Generic[T]):
-    """A thing that is made, or waits for that. clients: how many wait for it."""
+class _Flight(Generic[T]):
+    """A result that is computed, or waits for that, and how many clients wait for it."""
 
     begun: Future[T]
-    made: asyncio.Future[T]
+    result: asyncio.Future[T]
     clients: int = 0
 
 
-class Shared(Generic[T]):
-    """Makes each thing once, in a few threads, however many clients wait for it.
+class SingleFlight(Generic[T]):
+    """Computes each result once, in a few threads, however many clients wait for it. It is used from one event loop.
 
-    What nobody waits for any more is not begun. To be used from one event loop.
+    What nobody waits for any more is not begun.
     """
 
     def __init__(self, at_once: int) -> None:
-        """``at_once``: how many things may be made at the same time."""
         self._executor = ThreadPoolExecutor(at_once, thread_name_prefix="shared")
-        self._making: dict[Hashable, _Making[T]] = {}
+        self._flights: dict[Hashable, _Flight[T]] = {}
 
-    async def get(self, key: Hashable, make: Callable[[], T], hung_up: Coroutine[Any, Any, None]) -> T:
-        """Returns what ``make`` gives, or what is being made under the same ``key``. Raises what that raises.
+    async def get(self, key: Hashable, compute: Callable[[], T], hung_up: Coroutine[Any, Any, None]) -> T:
+        """Returns what ``compute`` gives, or what is being computed under the same ``key``. Raises what that raises.
 
         ``hung_up`` ends when this client is gone.
 
-        Raises:
-            QueueFull: too many things wait already.
-            ClientGone: ``hung_up`` ended first.
+        Raises QueueFull if too many wait already; ClientGone if ``hung_up`` ended first.
         """
         listening = asyncio.create_task(hung_up)
         try:
-            thing = self._making.get(key) or self._begin(key, make)
-            thing.clients += 1
+            flight = self._flights.get(key) or self._begin(key, compute)
+            flight.clients += 1
             try:
-                either: set[asyncio.Future[Any]] = {thing.made, listening}
+                either: set[asyncio.Future[Any]] = {flight.result, listening}
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                if not thing.made.done():
+                if not flight.result.done():
                     raise ClientGone("Whoever asked has hung up.")
-                return thing.made.result()
+                return flight.result.result()
             finally:
-                thing.clients -= 1
-                if not thing.clients and thing.begun.cancel():
-                    del self._making[key]
+                flight.clients -= 1
+                if not flight.clients and flight.begun.cancel():
+                    del self._flights[key]
         finally:
             listening.cancel()
 
-    def _begin(self, key: Hashable, make: Callable[[], T]) -> _Making[T]:
-        if len(self._making) >= MAX_MADE:
+    def _begin(self, key: Hashable, compute: Callable[[], T]) -> _Flight[T]:
+        if len(self._flights) >= MAX_FLIGHTS:
             raise QueueFull(1)
-        begun = self._executor.submit(make)
-        made = asyncio.wrap_future(begun)
-        self._making[key] = thing = _Making(begun, made)
+        begun = self._executor.submit(compute)
+        result = asyncio.wrap_future(begun)
+        self._flights[key] = flight = _Flight(begun, result)
 
         def over(_: asyncio.Future[T]) -> None:
-            if not made.cancelled():
-                made.exception()  # or asyncio would complain where nobody waits any more
-                del self._making[key]
+            if not result.cancelled():
+                result.exception()  # or asyncio would complain if nobody waits any more
+                del self._flights[key]
 
-        made.add_done_callback(over)
-        return thing
+        result.add_done_callback(over)
+        return flight
 
     def close(self) -> None:
-        """Waits for what is being made, and begins nothing more."""
+        """Waits for what is being computed, and begins nothing more."""
         self._executor.shutdown(wait=True, cancel_futures=True)

@@ -1,7 +1,7 @@
-"""A gallery in shards: the photos of several indexes, each on some machine, as if they were one index.
+"""Searches the photos of several indexes, each on some machine, as if they were one index.
 
 A search by a sketch takes two rounds. First the shards that have the best clusters send ids and scores by vector of
-what may come into the ranking, 12 bytes a photo. Then the best of all are known: their shards send their vectors, and
+what may come into the ranking, 12 bytes a photo. Then the shards of the best photos of all send their vectors, and
 score the best pairs. Each answers about the generation that the search began with.
 """
 
@@ -46,7 +46,7 @@ MARGIN, SPARE = 1.5, 32
 class Layout:
     """The photos of all shards that answer, one shard after the other, each in its own order.
 
-    A shard that is missing has no photos, and its clusters are empty: so the others keep their numbers.
+    A shard that is missing has no photos, and empty clusters, so that the others keep their numbers.
 
     Attributes:
         overviews: of the shards; None for those that have never answered.
@@ -56,7 +56,6 @@ class Layout:
     """
 
     def __init__(self, overviews: Sequence[Overview | None], missing: frozenset[int]) -> None:
-        """missing: numbers of the shards that do not answer now."""
         self.overviews = tuple(overviews)
         photos = [0 if one is None or number in missing else one.photos for number, one in enumerate(overviews)]
         clusters = [0 if one is None else len(one.clusters.sizes) for one in overviews]
@@ -91,11 +90,7 @@ class ShardedGallery(Gallery):
         seconds: float,
         lose: Callable[[Sequence[str]], None] = lambda names: None,
     ) -> None:
-        """
-        Args:
-            layout: the photos. missing: the numbers of the shards that are not to be asked.
-            seconds: how long a shard may take to answer one question. lose: called with the names of those that do not.
-        """
+        """seconds: in which a shard must answer a question. lose: called with the names of those that do not."""
         self._links, self._layout, self._seconds, self._lose = links, layout, seconds, lose
         known = next(one for one in layout.overviews if one is not None)
         self.clusters, self.photo_count = layout.clusters, layout.photo_count
@@ -142,14 +137,14 @@ class ShardedGallery(Gallery):
         """Asks the shards of these photos for them. Returns which photos, the shard, and its answer."""
         split = list(self._by_shard(rows))
         answers = self._answers({shard: self._begin(shard, question, there) for shard, _, there in split})
-        return [(places, shard, answers[shard]) for shard, places, _ in split]
+        return [(indices, shard, answers[shard]) for shard, indices, _ in split]
 
     def _by_shard(self, rows: Rows) -> Iterator[tuple[int, NDArray[np.int64], Rows]]:
         """Yields each shard that has some of these photos: its number, which these are, and their rows there."""
         shards = np.searchsorted(self._layout.row_ends, rows, side="right")
         for shard in np.unique(shards).tolist():
-            places = np.flatnonzero(shards == shard)
-            yield shard, places, rows[places] - self._layout.row_starts[shard]
+            indices = np.flatnonzero(shards == shard)
+            yield shard, indices, rows[indices] - self._layout.row_starts[shard]
 
     # Searching.
 
@@ -159,21 +154,21 @@ class ShardedGallery(Gallery):
         scores, left = found.known_scores(query, known)
         query = query.since(begun)
         without_sketch = replace(query, sketch=None)
-        # The place of each photo among those that are left to be scored, the most promising first.
+        # The turn of each photo among those that are left to be scored, the most promising first.
         turns = np.full(len(found), len(left))
         turns[left] = np.arange(len(left))
         split = list(self._by_shard(found.rows))
         scored: dict[int, NDArray[np.int64]] = {}
         pending: dict[int, Pending[tuple[NDArray[np.float16], Scores, bool]]] = {}
-        for shard, places, there in split:
-            wanted = np.argsort(turns[places], kind="stable")[: (turns[places] < len(left)).sum()]
-            scored[shard] = places[wanted]
+        for shard, indices, there in split:
+            wanted = np.argsort(turns[indices], kind="stable")[: (turns[indices] < len(left)).sum()]
+            scored[shard] = indices[wanted]
             asked = query if len(wanted) else without_sketch
             pending[shard] = self._begin(shard, LocalGallery.scored, asked, there, wanted)
         answers = self._answers(pending)
         vectors = np.empty((len(found), self.clusters.vectors.shape[1]), np.float16)
-        for shard, places, _ in split:
-            vectors[places], scores[scored[shard]], _ = answers[shard]
+        for shard, indices, _ in split:
+            vectors[indices], scores[scored[shard]], _ = answers[shard]
         complete = all(in_time for _, _, in_time in answers.values())
         return Candidates(**vars(found), vectors=vectors, scores=scores, complete=complete)
 
@@ -182,8 +177,8 @@ class ShardedGallery(Gallery):
         if query.sketch is not None:
             query = replace(query, sketch=query.sketch.without_patches)
         questions = {
-            shard: replace(query, clusters=query.clusters[places] - self._layout.cluster_starts[shard], count=count)
-            for shard, places, count in self._split(query)
+            shard: replace(query, clusters=query.clusters[indices] - self._layout.cluster_starts[shard], count=count)
+            for shard, indices, count in self._split(query)
         }
         answers = self._ask_nearest(questions)
         every = Nearest.joined([Nearest.nothing(query), *answers.values()])
@@ -210,10 +205,10 @@ class ShardedGallery(Gallery):
             counts = expected(self.clusters, query.clusters, query.sketch.ret[0], query.count)
         split: list[tuple[int, NDArray[np.int64], int | None]] = []
         for shard in asked:
-            places, count = np.flatnonzero(shards == shard), query.count
+            indices, count = np.flatnonzero(shards == shard), query.count
             if counts is not None and count is not None:
-                count = min(count, math.ceil(MARGIN * counts[places].sum()) + SPARE)
-            split.append((shard, places, count))
+                count = min(count, math.ceil(MARGIN * counts[indices].sum()) + SPARE)
+            split.append((shard, indices, count))
         return split
 
     # Looking up.
@@ -240,21 +235,21 @@ class ShardedGallery(Gallery):
 
     def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
         found: dict[int, PhotoEntry] = {}
-        for places, shard, entries in self._ask_homes(LocalGallery.entries, rows):
+        for indices, shard, entries in self._ask_homes(LocalGallery.entries, rows):
             first = int(self._layout.cluster_starts[shard])
-            for place, entry in zip(places.tolist(), entries, strict=True):
-                found[place] = replace(entry, cluster=entry.cluster + first)
-        return tuple(found[place] for place in range(len(rows)))
+            for index, entry in zip(indices.tolist(), entries, strict=True):
+                found[index] = replace(entry, cluster=entry.cluster + first)
+        return tuple(found[index] for index in range(len(rows)))
 
     def vectors(self, rows: Rows) -> Floats:
         found = np.empty((len(rows), self.clusters.vectors.shape[1]), np.float32)
-        for places, _, vectors in self._ask_homes(LocalGallery.vectors, rows):
-            found[places] = vectors
+        for indices, _, vectors in self._ask_homes(LocalGallery.vectors, rows):
+            found[indices] = vectors
         return found
 
     def tokens(self, rows: Rows) -> Tokens:
         parts = self._ask_homes(LocalGallery.tokens, rows)
-        order = np.concatenate([places for places, _, _ in parts])
+        order = np.concatenate([indices for indices, _, _ in parts])
         return Tokens.cat([tokens for _, _, tokens in parts])[np.argsort(order)]
 
     def nearness(self, given: Tokens, modality: Modality) -> tuple[Ids, Scores]:

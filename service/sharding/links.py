@@ -1,4 +1,4 @@
-"""The way to a shard: what it can be asked, and how it may fail to answer."""
+"""Defines what a shard can be asked, and how it may fail to answer."""
 
 from __future__ import annotations
 
@@ -29,12 +29,7 @@ class GenerationGone(ShardUnavailable):
 
 @dataclass(frozen=True)
 class State:
-    """The state of a shard.
-
-    Attributes:
-        generation_id: of the generation that is in use.
-        refusal: why a newer generation on the disk could not be opened; None if there is none.
-    """
+    """The generation that a shard uses, and why a newer one on its disk could not be opened, or None."""
 
     generation_id: str
     refusal: str | None = None
@@ -42,13 +37,7 @@ class State:
 
 @dataclass(frozen=True)
 class Overview:
-    """A summary of a generation of a shard, which whoever searches must know before it can ask the shard.
-
-    Attributes:
-        generation_id: tells it apart from those of all indexes. generation: its name in the shard's folder.
-        photos: how many it has. clusters: the shard's.
-        origin: the network that made the rows. embedder: what the photos were clustered by.
-    """
+    """What a search must know of a shard's generation before it can ask the shard."""
 
     generation_id: str
     generation: str
@@ -59,7 +48,6 @@ class Overview:
 
 
 def overview(shard: LocalGallery) -> Overview:
-    """Summarises a shard."""
     index = shard.index
     return Overview(
         index.generation_id, index.generation, index.photo_count, shard.clusters, index.manifest.origin, index.embedder
@@ -70,20 +58,16 @@ class Pending(Protocol[T_co]):
     """An answer that is on its way."""
 
     def result(self, seconds: float) -> T_co:
-        """Waits for the answer. Raises ShardUnavailable if it does not come in time, and what the question raises."""
+        """Waits for the answer. Raises ShardUnavailable without one in time, and what the question raises."""
 
 
 class ShardLink(Protocol):
-    """The way to one shard. Its methods may be called from any thread, and return at once.
-
-    Attributes:
-        name: of the shard, as users see it.
-    """
+    """The way to one shard, which has a name for users. Any thread may call its methods, which return at once."""
 
     name: str
 
     def state(self) -> Pending[State]:
-        """Returns what the shard has now. Raises ShardRefuses if there is no generation."""
+        """Returns what the shard has now. Raises ShardRefuses if it has no generation."""
 
     def ask(
         self,
@@ -92,7 +76,7 @@ class ShardLink(Protocol):
         *arguments: P.args,
         **options: P.kwargs,
     ) -> Pending[T]:
-        """Has a function of a generation computed where its files are. Raises GenerationGone and ShardRefuses.
+        """Computes a function of a generation where its files are. Raises GenerationGone and ShardRefuses.
 
         question: a method of ``LocalGallery``, or a function of a module. Arguments and answer are pickled.
         """

@@ -1,4 +1,4 @@
-"""The shards that a server searches, as far as they are known now, and which of them answer."""
+"""Keeps track of the shards that a server searches, and which of them answer."""
 
 from __future__ import annotations
 
@@ -22,18 +22,12 @@ _TOGETHER = "build the shards together, by `sketch-search index build FOLDER --r
 
 
 class ShardsRefused(Refusal):
-    """These shards cannot be searched together, or cannot be served at all; the message says what to do."""
+    """These shards cannot be searched together, or not be served at all."""
 
 
 @dataclass(frozen=True)
 class _Known:
-    """The knowledge of a shard.
-
-    Attributes:
-        overview: of the generation that is searched; None where none was ever seen.
-        answers: whether it answered when it was asked last.
-        reason: why it does not answer, or why its newest generation is not used.
-    """
+    """What is known of a shard: the generation that is searched, whether it answered last, and why it did not."""
 
     overview: Overview | None = None
     answers: bool = False
@@ -44,7 +38,6 @@ class Shards:
     """The shards of a gallery, which of them answer, and their generations that are searched. Threads may share it."""
 
     def __init__(self, links: Sequence[ShardLink], seconds: float) -> None:
-        """seconds: how long a shard may take to answer one question."""
         self.links, self._seconds = tuple(links), seconds
         self._known = [_Known() for _ in links]
         self._lock = threading.Lock()
@@ -57,19 +50,18 @@ class Shards:
 
     @property
     def refused(self) -> str | None:
-        """Why shards do not use their newest generation, while an older one answers; None where all do."""
+        """Why shards do not use their newest generation while an older one answers, or None."""
         with self._lock:
             known = [known if known.answers else _Known(reason=None) for known in self._known]
         return self._reasons(known) or None
 
     def _reasons(self, known: Iterable[_Known]) -> str:
-        """Says why something is not as it should be, shard by shard."""
         return "; ".join(
             f"{link.name}: {one.reason}" for link, one in zip(self.links, known, strict=True) if one.reason is not None
         )
 
     def check_ready(self) -> None:
-        """Raises NotReady, saying why, if no shard answers."""
+        """Raises NotReady if no shard answers."""
         if len(self.missing) == len(self.links):
             raise NotReady(f"No shard of the gallery answers ({self._reasons(self._known)}).")
 
@@ -87,7 +79,7 @@ class Shards:
                     self._known[number] = lost
 
     def opened(self) -> OpenGallery | None:
-        """Returns what opens the generations that are searched now, as far as their shards answer; None before that."""
+        """Returns what opens the generations that are searched now; None before there is one."""
         with self._lock:
             overviews = tuple(one.overview for one in self._known)
         if not any(overviews):
@@ -106,11 +98,10 @@ class Shards:
         """Does nothing: the files are open elsewhere."""
 
     def refresh(self, *, strict: bool = False) -> bool:
-        """Ask all of them what they have. Returns whether there are other generations to be searched than before.
+        """Asks all of them what they have. Returns whether there are other generations to be searched than before.
 
-        A generation that does not fit to the other shards is not taken.
-
-        strict: whether to raise ShardsRefused then, and where a shard says that it cannot be searched.
+        A generation that does not fit the other shards is not taken; if ``strict``, ShardsRefused is raised for it, and
+        for a shard that cannot be searched.
         """
         states = [self._heard(one) for one in [link.state() for link in self.links]]
         before = [one.overview for one in self._known]
@@ -140,27 +131,24 @@ class Shards:
         return bool(fresh)
 
     def _misfit(self, before: Sequence[Overview | None], fresh: Mapping[int, Overview]) -> tuple[int, str] | None:
-        """Returns the number of a shard whose new generation does not go with the others, and why; None where all fit.
+        """Finds a shard whose new generation does not go with the others, and says why.
 
-        A build may move photos from shard to shard. So those that come together are looked at together.
+        A build may move photos from shard to shard, so those that come together are compared together.
         """
         known = {number: one for number, one in enumerate(before) if one is not None}
         together = {**known, **fresh}
         # The first of two that do not fit together stays.
         for number in sorted(fresh, reverse=True):
-            for place, other in together.items():
+            for against, other in together.items():
                 if fresh[number].origin != other.origin:
-                    return number, f"{self._both(number, place)} were made with different checkpoints; {_TOGETHER}."
+                    return number, f"{self._both(number, against)} were made with different checkpoints; {_TOGETHER}."
                 one, another = fresh[number].embedder, other.embedder
                 if (one.kind, one.sha256) != (another.kind, another.sha256):
-                    return number, f"{self._both(number, place)} were clustered by different embedders; {_TOGETHER}."
+                    return number, f"{self._both(number, against)} were clustered by different embedders; {_TOGETHER}."
         return self._shared_id(together, fresh) if fresh and len(together) > 1 else None
 
     def _shared_id(self, together: Mapping[int, Overview], fresh: Collection[int]) -> tuple[int, str] | None:
-        """Finds a shard with a photo whose id an earlier shard has, among the shards that answer.
-
-        The ids are not kept: nothing in this process grows with the photos but the cells.
-        """
+        """Finds a shard with a photo whose id an earlier shard has. The ids are not kept."""
         order = sorted(together, key=lambda number: (number in fresh, number))
         pending = {number: self.links[number].ask(together[number].generation_id, ids_of) for number in order}
         ids: dict[int, Ids] = {}
@@ -205,7 +193,7 @@ def _info(name: str, known: _Known) -> ShardInfo:
 
 
 def check_folders(folders: Sequence[Path]) -> None:
-    """Raise ShardsRefused where there is none, or a folder is named twice."""
+    """Raises ShardsRefused if there is none, or a folder is named twice."""
     if not folders:
         raise ShardsRefused("no shards are named; name their folders with --shards DIR...")
     seen: dict[Path, Path] = {}
@@ -216,6 +204,6 @@ def check_folders(folders: Sequence[Path]) -> None:
 
 
 def shard_names(folders: Sequence[Path]) -> list[str]:
-    """Returns the names of shards, as users are told them: those of their folders, numbered where two are the same."""
+    """Names shards after their folders, with numbers if two are the same."""
     names = [folder.name or "shard" for folder in folders]
     return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names)]

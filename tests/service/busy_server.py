@@ -20,7 +20,8 @@ from tests.service.talk import connect
 def occupied(server: Served) -> Iterator[None]:
     """While the block runs, so does a job in the one thread that searches."""
     gate = Gate()
-    running: Future[str] = asyncio.run_coroutine_threadsafe(server.context.worker.run(gate, never()), server.loop)
+    waiting = server.context.worker.run(lambda quick: gate, never())
+    running: Future[str] = asyncio.run_coroutine_threadsafe(waiting, server.loop)
     wait_for(gate.begun, "the job has not begun")
     try:
         yield

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from indexer import Request, build
 from model import Matcher
-from service.address import NAME, find_server, told
+from service.address import NAME, announced, find_server
 from service.commands.search import search
 from service.schemas import SearchQuery
 from service.settings import Settings
@@ -32,7 +32,7 @@ TOKEN = "sesame"
 def file(settings: Settings) -> Iterator[Path]:
     """The file in which a running server leaves its address."""
     assert settings.index is not None
-    with told(settings, URL, TOKEN):
+    with announced(settings, URL, TOKEN):
         yield settings.index / NAME
 
 
@@ -58,7 +58,7 @@ def test_the_server_that_runs_here_answers_as_a_search_without_it(
 ) -> None:
     query = SearchQuery(**asked)
     alone, silence = _found(capsys, settings, drawn, query, like=["1"])
-    with told(settings, server.url, TOKEN):
+    with announced(settings, server.url, TOKEN):
         answered, said = _found(capsys, settings, drawn, query, like=["1"])
         kept, _ = _found(capsys, settings, drawn, query, like=["1"], server=False)
     assert answered == alone == kept
@@ -70,7 +70,7 @@ def test_a_server_with_a_key_is_asked_with_the_key_of_the_settings_or_not_at_all
     settings: Settings, drawn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     protected, wrong = (settings.model_copy(update={"api_key": SecretStr(key)}) for key in ("right", "wrong"))
-    with served(protected) as server, told(protected, server.url, TOKEN):
+    with served(protected) as server, announced(protected, server.url, TOKEN):
         assert find_server(settings) is None
         assert "answered by the server" in _found(capsys, protected, drawn, SearchQuery())[1]
         # It refuses this one, which then is searched here.
@@ -81,7 +81,7 @@ def test_a_key_of_any_letters_is_sent_and_one_that_cannot_be_sent_is_no_tracebac
     settings: Settings, drawn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     foreign, broken = (settings.model_copy(update={"api_key": SecretStr(key)}) for key in ("schlüssel€", "a\nb"))
-    with served(foreign) as server, told(foreign, server.url, TOKEN):
+    with served(foreign) as server, announced(foreign, server.url, TOKEN):
         assert "answered by the server" in _found(capsys, foreign, drawn, SearchQuery())[1]
         assert _found(capsys, broken, drawn, SearchQuery())[1] == ""
 
@@ -102,7 +102,7 @@ def test_names_in_json_do_not_reach_a_terminal_as_they_are(
 
 
 def test_an_address_is_there_for_as_long_as_the_server_runs(settings: Settings, file: Path) -> None:
-    with told(settings, "http://127.0.0.1:2", "another"):  # A second server of the index.
+    with announced(settings, "http://127.0.0.1:2", "another"):  # A second server of the index.
         found = find_server(settings)
         assert found is not None
         assert (found.url, found.token) == (URL, TOKEN)
@@ -112,14 +112,14 @@ def test_an_address_is_there_for_as_long_as_the_server_runs(settings: Settings, 
 def test_what_a_killed_server_has_left_is_not_believed(settings: Settings, tmp_path: Path) -> None:
     own = settings.model_copy(update={"index": tmp_path})
     (tmp_path / "CURRENT").write_text("g000001\n")
-    with told(own, URL, TOKEN):
+    with announced(own, URL, TOKEN):
         left = (tmp_path / NAME).read_bytes()
         assert find_server(own) is not None
     assert not (tmp_path / NAME).exists()
     (tmp_path / NAME).write_bytes(left)
     (tmp_path / NAME).chmod(0o644)
     assert find_server(own) is None
-    with told(own, URL, TOKEN):  # It is in no server's way.
+    with announced(own, URL, TOKEN):  # It is in no server's way.
         assert find_server(own) is not None
         assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
 
@@ -190,7 +190,7 @@ def test_a_search_loads_no_network_where_a_server_answers_and_no_server_where_it
     place = ["--index", str(settings.index), "--weights", str(settings.weights)]
     limits = {"SBIR_MAX_K": str(settings.max_k), "SBIR_MAX_PIXELS": str(settings.max_pixels)}
     command = ["search", drawn, *place, *([] if asks else ["--no-server"])]
-    with told(settings, server.url, TOKEN):
+    with announced(settings, server.url, TOKEN):
         done = run_python("-c", code, *command, environment=os.environ | limits)
     assert done.returncode == 0, done.stderr
     assert ("answered by the server" in done.stderr) == asks

@@ -309,13 +309,13 @@ def test_the_table_of_kinds_shows_their_sizes_and_their_best_photos(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sketch)))
     assert main(["search", "-", *options, "--view", "kinds", "--offset", "1"]) == 0
     heading, *lines = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["kind", "photos", "rank", "score", "path"]
+    assert heading.split() == ["group", "photos", "rank", "score", "path"]
     kinds = client.search(sketch, view="kinds", offset=1).groups
     assert kinds
-    assert [line.split()[:4] for line in lines if line[:4].strip()] == [
+    assert [line.split()[:4] for line in lines if line[:5].strip()] == [
         [str(kind.rank), str(kind.size), str(kind.best.rank), f"{kind.best.score:.4f}"] for kind in kinds
     ]
-    photos = [line[14:].split()[0] for line in lines if line[14:18].strip()]
+    photos = [line[15:].split()[0] for line in lines if line[15:19].strip()]
     assert photos == [str(result.rank) for kind in kinds for result in (kind.best, *kind.more)]
     # A path has its place, whether it is of the best photo, of a further one, or a further path of the same.
     place = heading.index("path")

@@ -121,9 +121,9 @@ def test_a_sketch_may_be_a_path_bytes_a_picture_or_its_pixels(opened: Gallery, s
 
 
 def test_kinds_are_groups_of_photos(opened: Gallery, remote: Remote, sketch: bytes) -> None:
-    kinds = opened.kinds(sketch, k=3)
+    kinds = opened.groups(sketch, k=3)
     assert 1 <= len(kinds) <= 3
-    assert [kind.best.id for kind in kinds] == [kind.best.id for kind in remote.kinds(sketch, k=3)]
+    assert [kind.best.id for kind in kinds] == [kind.best.id for kind in remote.groups(sketch, k=3)]
     assert all(kind.size >= 1 + len(kind.more) for kind in kinds)
 
 
@@ -233,7 +233,7 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
             with pytest.raises(ValueError, match=r"^size must be"):
                 gallery.search(like=1, k=1)[0].thumbnail(size)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="leave it out"):
-            gallery.kinds(like=1, view="photos")
+            gallery.groups(like=1, view="photos")
         for liked in (1.5, b"1", [1.5], True, object()):
             with pytest.raises(TypeError, match="a photo is named as it was found, by its id or by its path"):
                 gallery.search(like=liked)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from model.engine import MAX_VARIANTS
 from service import settings as module
 from service.commands import main
 from service.engine import open_matcher
-from service.settings import MOST_THREADS, Settings
+from service.settings import MAX_THREADS, Settings
 from tests.networks import tiny_checkpoint
 
 
@@ -93,7 +93,7 @@ def test_on_a_loopback_address_only_its_own_names_are_known(host: str, known: tu
 @pytest.mark.parametrize(
     ("name", "value"),
     [("PORT", "no"), ("PORT", "70000"), ("DEVICE", "abacus"), ("QUEUE", "-1"), ("GALLERY", "[1"), ("THREADS", "0")]
-    + [("THREADS", str(MOST_THREADS + 1)), ("THREADS", "9" * 5000)]
+    + [("THREADS", str(MAX_THREADS + 1)), ("THREADS", "9" * 5000)]
     + [("HOST", host) for host in (" ", "a b", "http://a.example", "127.0.0.1:8000", "[::1]", "a..b", "x" * 64, "-a")]
     + [("CORS_ORIGINS", "https://a.example,null")]
     + [("ALLOWED_HOSTS", host) for host in ("a.example:80", "*a", "::1", "https://a.example")],

@@ -15,7 +15,7 @@ from model.checkpoint.file import load_network, save_checkpoint
 from model.engine import MAX_VARIANTS, Floats, Tokens, sketch_variants, unit
 from model.engine.knowledge import NEARNESS, SHARE, SHARPNESS
 from model.errors import ModelError
-from model.matcher import MOST_GUESSES, Matcher
+from model.matcher import MAX_GUESSES, Matcher
 from model.network import TorchEngine
 from model.network.ret_network import Prior, Vocabulary
 from model.network.zse import Network
@@ -270,7 +270,7 @@ def test_guesses_are_probable_words_in_order_or_none(network: Network) -> None:
     network.vocabulary.guess_none.fill_(-1e4)
     guesses = Matcher(TorchEngine(network), "0" * 64).guesses(sketch)
     probabilities = [guess.probability for guess in guesses]
-    assert 0 < len(guesses) <= MOST_GUESSES
+    assert 0 < len(guesses) <= MAX_GUESSES
     assert probabilities == sorted(probabilities, reverse=True)
     network.vocabulary.guess_none.fill_(1e4)
     assert Matcher(TorchEngine(network), "0" * 64).guesses(sketch) == ()

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.address import find_server, told
+from service.address import announced, find_server
 from service.http.routes import TOKEN_HEADER
 from service.settings import Settings
 from tests.indexer.disks import refuse_listing
@@ -42,7 +42,7 @@ def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
 ) -> None:
     (tmp_path / "empty").mkdir()
     own = settings.model_copy(update={"index": tmp_path / "index"})
-    with empty(own, tmp_path / "index") as http, told(own, str(http.base_url), "sesame"):
+    with empty(own, tmp_path / "index") as http, announced(own, str(http.base_url), "sesame"):
         info = http.get("/info").json()
         assert (info["ready"], info["allows"]["build"], info["build"]) == (False, True, None)
         assert find_server(own) is None

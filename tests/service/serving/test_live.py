@@ -181,9 +181,10 @@ def test_an_old_generation_is_let_go_when_its_last_request_is_over(growing: Grow
 
         def job() -> str:
             gate()
-            return engine.generation
+            return engine.gallery.generation
 
-        running.append(asyncio.run_coroutine_threadsafe(server.context.worker.run(job, never()), server.loop))
+        waiting = server.context.worker.run(lambda quick: job, never())
+        running.append(asyncio.run_coroutine_threadsafe(waiting, server.loop))
         return gate
 
     wait_for(begin().begun, "the job has not begun")
@@ -193,7 +194,7 @@ def test_an_old_generation_is_let_go_when_its_last_request_is_over(growing: Grow
             wait_for_generation(http, growing.grow())
         engine = old()
         assert engine is not None
-        assert engine.photo(1).paths
+        assert engine.gallery.photo(1).paths
         del engine
         gate.opened.set()
         assert running.pop().result(PATIENCE) == before

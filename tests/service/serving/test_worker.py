@@ -10,23 +10,30 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import TypeVar
 
 import pytest
 
 from model.errors import CostlyImage, SlowImage
 from service.errors import ClientGone, QueueFull
 from service.serving import worker as worker_module
-from service.serving.worker import ALWAYS, Shared, Worker
+from service.serving.worker import ALWAYS, SingleFlight, Worker
 from tests.service.busy_server import Gate, at_once, never, room, until
+
+T = TypeVar("T")
+
+
+def ready(job: Callable[[], T]) -> Callable[[bool], Callable[[], T]]:
+    return lambda quick: job
 
 
 def test_jobs_run_one_at_a_time_in_the_order_of_arrival() -> None:
     async def scenario() -> list[int]:
         worker, gate = Worker(queue=10), Gate()
         done: list[int] = []
-        first = asyncio.create_task(worker.run(gate, never()))
+        first = asyncio.create_task(worker.run(lambda quick: gate, never()))
         await until(gate.begun)
-        rest = [asyncio.create_task(worker.run(partial(done.append, n), never())) for n in range(8)]
+        rest = [asyncio.create_task(worker.run(ready(partial(done.append, n)), never())) for n in range(8)]
         await asyncio.sleep(0)
         assert not done
         gate.opened.set()
@@ -41,13 +48,13 @@ def test_who_would_wait_too_long_is_refused_but_a_few_may_always_wait() -> None:
     async def scenario(seconds: float) -> int:
         worker, gate = Worker(queue=100, seconds=seconds), Gate()
         # It takes longer than nothing, which is all that the worker knows of how long jobs take.
-        await worker.run(lambda: time.sleep(0.01), never())
-        held = [asyncio.create_task(worker.run(gate, never()))]
+        await worker.run(lambda quick: lambda: time.sleep(0.01), never())
+        held = [asyncio.create_task(worker.run(lambda quick: gate, never()))]
         await until(gate.begun)
         with suppress(QueueFull):
             for _ in range(3 * ALWAYS):
                 worker.check_room()
-                held.append(asyncio.create_task(worker.run(lambda: "waited", never())))
+                held.append(asyncio.create_task(worker.run(lambda quick: lambda: "waited", never())))
                 await asyncio.sleep(0)
         gate.opened.set()
         await asyncio.gather(*held)
@@ -61,7 +68,7 @@ def test_who_would_wait_too_long_is_refused_but_a_few_may_always_wait() -> None:
 def test_a_job_that_nobody_waits_for_any_more_keeps_its_place_until_it_ends() -> None:
     async def scenario() -> None:
         worker, gate, hung_up = Worker(queue=0), Gate(), threading.Event()
-        running = asyncio.create_task(worker.run(gate, until(hung_up)))
+        running = asyncio.create_task(worker.run(lambda quick: gate, until(hung_up)))
         await until(gate.begun)
         hung_up.set()
         with pytest.raises(ClientGone):
@@ -70,7 +77,7 @@ def test_a_job_that_nobody_waits_for_any_more_keeps_its_place_until_it_ends() ->
             worker.check_room()
         gate.opened.set()
         await room(worker)
-        assert await worker.run(lambda: "next", never()) == "next"
+        assert await worker.run(lambda quick: lambda: "next", never()) == "next"
         worker.close()
 
     asyncio.run(scenario())
@@ -85,7 +92,7 @@ def test_what_a_failing_job_has_used_is_freed_at_once() -> None:
         worker, used = Worker(queue=0), Used()
         seen = weakref.ref(used)
         with suppress(ZeroDivisionError):
-            await worker.run(used.fail, never())
+            await worker.run(ready(used.fail), never())
         await room(worker)
         del used
         assert seen() is None
@@ -114,17 +121,17 @@ def test_sketches_that_take_long_wait_for_each_other_and_nobody_waits_for_them()
             assert quick
             return partial(done.append, "ordinary")
 
-        several = [asyncio.create_task(worker.run_prepared(slow, never())) for _ in range(worker_module.MAX_SLOW)]
+        several = [asyncio.create_task(worker.run(slow, never())) for _ in range(worker_module.MAX_SLOW)]
         await until(gate.begun)
         for _ in range(3):
-            await worker.run_prepared(ordinary, never())
+            await worker.run(ordinary, never())
         # Those that would fill the queue and wait for a minute are sent away.
         for _ in range(2 * worker.queue):
             with pytest.raises(QueueFull, match="Try again in 10 s"):
-                await worker.run_prepared(slow, never())
+                await worker.run(slow, never())
         gate.opened.set()
         await asyncio.gather(*several)
-        await worker.run_prepared(slow, never())
+        await worker.run(slow, never())
         worker.close()
         return done
 
@@ -140,7 +147,7 @@ def test_a_sketch_that_is_no_picture_is_not_tried_again() -> None:
             raise CostlyImage("too many parts")
 
         with pytest.raises(CostlyImage):
-            await worker.run_prepared(broken, never())
+            await worker.run(broken, never())
         worker.close()
         return tried
 
@@ -149,7 +156,7 @@ def test_a_sketch_that_is_no_picture_is_not_tried_again() -> None:
 
 def test_a_thing_is_made_once_for_all_who_wait_for_it() -> None:
     async def scenario() -> None:
-        shared: Shared[str] = Shared(1)
+        shared: SingleFlight[str] = SingleFlight(1)
         gate = Gate()
         waiting = [asyncio.create_task(shared.get("key", gate, never())) for _ in range(3)]
         await until(gate.begun)
@@ -167,10 +174,10 @@ def test_a_thing_is_made_once_for_all_who_wait_for_it() -> None:
 
 
 def test_a_thing_that_nobody_waits_for_is_not_begun_and_leaves_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "MAX_MADE", 2)
+    monkeypatch.setattr(worker_module, "MAX_FLIGHTS", 2)
 
     async def scenario() -> None:
-        shared: Shared[str] = Shared(1)
+        shared: SingleFlight[str] = SingleFlight(1)
         gate, left = Gate(), Gate()
         running = asyncio.create_task(shared.get("first", gate, never()))
         await until(gate.begun)

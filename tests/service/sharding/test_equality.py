@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import model
 from indexer import Index, Request, build, open_index
 from model import Matcher
-from service.explain.nearest import Surroundings
+from service.explain.response import Surroundings
 from service.gallery import Gallery, LocalGallery, Nearest, Rows, ShardQuery
 from service.schemas import SearchQuery, SearchResponse
 from service.search.plan import Stopwatch, encode_picture
