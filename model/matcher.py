@@ -293,9 +293,9 @@ class Matcher:
         known = vocabulary.levels(photos.ret) if levels is None else levels
         return vocabulary.logits(photos.ret, words).T - known
 
-    def word_direction(self, word: int) -> Floats:
-        """Returns the direction (d,) float32 of a word among photos' [Ret]. Raises ModelError without a vocabulary."""
-        direction: Floats = self._vocabulary().directions[word]
+    def word_direction(self, words: Sequence[int]) -> Floats:
+        """Returns the mean direction (d,) float32 of words among [Ret]. Raises ModelError without a vocabulary."""
+        direction: Floats = self._vocabulary().directions[list(words)].mean(axis=0)
         return direction
 
     def word_levels(self, photos: Tokens) -> Floats | None:

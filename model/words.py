@@ -1,12 +1,15 @@
-"""Finds typed words in a vocabulary: in other spellings, in the plural, and by a word's further names."""
+"""Finds typed words in a vocabulary: by other spellings and names, as everyday or wider words, and within a phrase."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 
 from model.errors import ModelError
 
@@ -35,6 +38,12 @@ _IRREGULAR = {
     "people": "person",
     "teeth": "tooth",
 }
+# What stands before these is what a phrase is about: "my dog" of "my dog on the beach".
+_JOINTS = frozenset(
+    {"about", "above", "and", "are", "at", "behind", "below", "beside", "beyond", "by", "during", "for", "from", "in"}
+    | {"inside", "is", "near", "next", "of", "on", "or", "outside", "over", "that", "to", "under", "which", "who"}
+    | {"with", "without"}
+)
 
 
 class UnknownWord(ModelError):
@@ -52,8 +61,21 @@ class UnknownWord(ModelError):
         self.nearest = nearest
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a typed text means.
+
+    Attributes:
+        text: the part of the text that was understood, as ``spelling`` makes it; all of it unless that is a phrase.
+        words: the numbers of the words that it means. A photo of any of them counts.
+    """
+
+    text: str
+    words: tuple[int, ...]
+
+
 class WordBook:
-    """The words of a vocabulary, by all of their names.
+    """The words of a vocabulary, by all of their names, and everyday words for them.
 
     words: the shown name of each word, in the order of the vocabulary.
     """
@@ -66,6 +88,20 @@ class WordBook:
         self._stems: dict[str, int] = {}
         for key, number in self._numbers.items():
             self._stems.setdefault(_stem(key), number)
+        # What words mean beside themselves, such as the breeds of dogs.
+        self._widened: dict[int, tuple[int, ...]] = {}
+        self._everyday: dict[str, tuple[int, ...]] = {}
+        for name, meant in everyday_words().items():
+            found = tuple(dict.fromkeys(self._numbers[word] for word in meant if word in self._numbers))
+            if name not in self._numbers:
+                if found:
+                    self._everyday[name] = found
+            elif self._numbers[name] in found:
+                self._widened[self._numbers[name]] = found
+        for name, found in self._everyday.items():
+            if len(found) == 1:
+                self._everyday[name] = self._widened.get(found[0], found)
+        self._everyday_stems = {_stem(name): found for name, found in self._everyday.items()}
         self._find = lru_cache(maxsize=256)(self._search)
 
     def find(self, text: str) -> int:
@@ -80,6 +116,25 @@ class WordBook:
             raise UnknownWord(text.strip(), len(self.words), tuple(self.words[number] for number in found))
         return found
 
+    def read(self, text: str) -> Reading:
+        """Finds what ``text`` means: a word as ``find`` does, an everyday or a wider word, or one of these in a phrase.
+
+        Of a phrase, the part before the first preposition decides if it has a known word, and in it the longest known
+        name, or the last of equally long ones, as English puts the noun last. Raises as ``find`` does.
+        """
+        if why_no_name(text) is None:
+            words: list[str] = []
+            for word in [*spelling(text).split(), ""]:
+                if word and (word not in _JOINTS or not words):
+                    words.append(word)
+                elif reading := self._read_part(words):
+                    return reading
+                else:
+                    words = []
+            if reading := self._read_part(spelling(text).split()):
+                return reading
+        return Reading(spelling(text), (self.find(text),))
+
     def of_class(self, label: str) -> int | None:
         """Finds the number of the word that names a class, spelt as folders are; None if there is no such word."""
         try:
@@ -91,12 +146,30 @@ class WordBook:
     def complete(self, prefix: str, limit: int) -> tuple[str, ...]:
         """Lists words with a name that begins with ``prefix``, in alphabetical order; all words for an empty prefix.
 
-        Words whose shown name begins with it come before words with a further name that does.
+        Words whose shown name begins with it come before words with a further name that does, and everyday words last.
         """
         start = spelling(prefix)
         found = {number for key, number in self._numbers.items() if key.startswith(start)}
         ranked = sorted((not spelling(self.words[n]).startswith(start), spelling(self.words[n]), n) for n in found)
-        return tuple(self.words[number] for *_, number in ranked[:limit])
+        everyday = sorted(name for name in self._everyday if start and name.startswith(start))
+        shown = [*(self.words[number] for *_, number in ranked), *(n for n in everyday if n not in self._numbers)]
+        return tuple(shown[:limit])
+
+    def _read_part(self, words: Sequence[str]) -> Reading | None:
+        for length in range(len(words), 0, -1):
+            for start in range(len(words) - length, -1, -1):
+                text = " ".join(words[start : start + length])
+                if meant := self._meant(text):
+                    return Reading(text, meant)
+        return None
+
+    def _meant(self, key: str) -> tuple[int, ...]:
+        """Finds the words that a spelling means; none if it is unknown."""
+        if key in self._everyday:
+            return self._everyday[key]
+        if (number := self._number(key)) is not None:
+            return self._widened.get(number, (number,))
+        return self._everyday_stems.get(_stem(key), ())
 
     def _search(self, key: str) -> int | tuple[int, ...]:
         """Finds the number of a word, or the numbers of the nearest words."""
@@ -111,6 +184,14 @@ class WordBook:
     def _number(self, key: str) -> int | None:
         """Finds the number of the word with this spelling, or with one that differs only in singular or plural."""
         return self._numbers.get(key, self._stems.get(_stem(key)))
+
+
+@cache
+def everyday_words() -> dict[str, tuple[str, ...]]:
+    """Reads what everyday and wider words mean: by the spelling of each, those of the words that it means."""
+    with (Path(__file__).parent / "everyday.toml").open("rb") as file:
+        lists = tomllib.load(file)
+    return {spelling(name): tuple(map(spelling, meant.split(","))) for name, meant in lists.items()}
 
 
 def spelling(name: str) -> str:

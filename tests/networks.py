@@ -74,12 +74,13 @@ def comparing_encoded_tokens(network: Network) -> Network:
 
 
 def with_words(network: Network, words: tuple[tuple[str, ...], ...], seed: int = 7) -> Network:
-    """Copies a network with a vocabulary of these words, each in a random direction, so that it can guess."""
+    """Copies a network with a vocabulary in random directions, so that it can guess; the last word fits nothing."""
     other = Network(dataclasses.replace(network.config, words=words), network.calibration)
     other.load_state_dict(network.state_dict(), strict=False)
     assert other.vocabulary is not None
     generator = torch.Generator().manual_seed(seed)
     other.vocabulary.directions.copy_(4 * torch.randn(other.vocabulary.directions.shape, generator=generator))
+    other.vocabulary.biases[-1] = -6
     return other.requires_grad_(False).eval()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from model.errors import ImageError
 from model.terminal import printable, printable_json
+from model.words import spelling
 from service.address import find_server
 from service.schemas import Group, SearchQuery, SearchResponse, SearchResult
 from service.settings import Settings, index_path
@@ -62,6 +63,8 @@ def search(
     else:
         print(_NOTHING)
         return 0
+    if answer.word_read not in (None, spelling(query.text or "")) and not as_json:
+        print(f"'{printable(query.text or '')}' is searched for as '{answer.word_read}'", file=sys.stderr)
     if answer.word_fits is False and not as_json:
         print(f"no photo looks much like '{printable(query.text or '')}'; these come nearest", file=sys.stderr)
     return 0

@@ -24,8 +24,8 @@ Ids: TypeAlias = NDArray[np.int64]
 Rows: TypeAlias = NDArray[np.int64]
 Scores: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
-#: A word of a query: its number in the checkpoint's vocabulary, or a text as CLIP has it.
-Word: TypeAlias = int | TextVector
+#: A query's word: the numbers of words of the checkpoint's vocabulary, any of which counts; or a text as CLIP has it.
+Word: TypeAlias = tuple[int, ...] | TextVector
 
 # Photos that come into the ranking because they are the most similar ones to liked photos.
 NEAREST = 300

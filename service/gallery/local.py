@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from indexer import Index, IndexRefused, PhotoEntry, PhotoFilter, Vectors
 from indexer.errors import REPAIR
 from model import Matcher
-from model.engine import Modality, Tokens
+from model.engine import Modality, Tokens, logsumexp
 from model.ranking import ALIKE, likeness_to, likenesses
 from service.gallery.candidates import Candidates, Floats, Ids, Mask, Nearest, Rows, Scores, ShardQuery, most_alike
 from service.gallery.clusters import Clusters, check_length
@@ -101,7 +101,7 @@ class LocalGallery(Gallery):
             by_word = self._by_clip(query.word.values, rows)
         elif query.word is not None:
             levels = self._kept(self._levels, rows, ret, self._matcher.word_levels)
-            by_word = self._matcher.word_scores(ret, [query.word], levels)[0]
+            by_word = logsumexp(self._matcher.word_scores(ret, query.word, levels).T)
         if query.liked is not None:
             likeness = likeness_to(query.liked, vectors, query.mean)
         found = Nearest(rows, ids, by_vector, by_word, likeness)

@@ -9,15 +9,21 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from indexer import BadInvocation
+from model.words import UnknownWord
 from service.errors import VERDICTS, QueueFull, ServiceFault, Unauthorized
 from service.schemas import ErrorDetail, ErrorResponse, describe_problems
 
 
 def error_answer(
-    status: int, code: str, message: str, request_id: str, headers: dict[str, str] | None = None
+    status: int,
+    code: str,
+    message: str,
+    request_id: str,
+    headers: dict[str, str] | None = None,
+    nearest: tuple[str, ...] = (),
 ) -> JSONResponse:
     """Returns the one shape that errors have."""
-    body = ErrorResponse(error=ErrorDetail(code=code, message=message, request_id=request_id))
+    body = ErrorResponse(error=ErrorDetail(code=code, message=message, request_id=request_id, nearest=nearest))
     return JSONResponse(body.model_dump(), status, headers)
 
 
@@ -44,7 +50,8 @@ async def _answer_typed(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    return error_answer(verdict.status, verdict.code, _sentence(error), request.state.request_id, headers)
+    nearest = error.nearest if isinstance(error, UnknownWord) else ()
+    return error_answer(verdict.status, verdict.code, _sentence(error), request.state.request_id, headers, nearest)
 
 
 async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from service.schemas.query import SENTENCE
 
@@ -50,6 +50,11 @@ class ErrorDetail(BaseModel):
     code: str
     message: str
     request_id: str
+    nearest: tuple[str, ...] = Field(
+        default=(),
+        description="With unknown_word, and only then: words that text can name instead, the nearest first.",
+        exclude_if=lambda nearest: not nearest,
+    )
 
 
 class ErrorResponse(BaseModel):

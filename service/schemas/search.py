@@ -165,9 +165,16 @@ class SearchResponse(BaseModel):
     )
     word_fits: bool | None = Field(
         default=None,
-        description="With text that the vocabulary read, and only then: false where no photo that may be found is "
-        "likely to show what the word names. Those that come nearest are answered all the same.",
+        description="With text that the vocabulary read: false if no photo that may be found is likely to show what "
+        "it names, of which those that come nearest are answered; true if one surely does; absent if that is "
+        "uncertain.",
         exclude_if=lambda fits: fits is None,
+    )
+    word_read: str | None = Field(
+        default=None,
+        description="With text that the vocabulary read, and only then: the part of it that was understood, such as "
+        "dog of 'my dog on the beach'; in lower case, without hyphens.",
+        exclude_if=lambda read: read is None,
     )
     timings_ms: StageTimings
     complete: bool = Field(

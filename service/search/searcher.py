@@ -101,9 +101,11 @@ class Searcher:
             plan = plan_search(query, self.matcher, self._defaults, at_least=at_least, **asks)
         results, groups, view = self._page(ranking, plan)
         watch.lap("photos")
-        word_fits = None
-        if isinstance(encoded.query.word, int) and ranking.by_word is not None:
-            word_fits = fits(float(ranking.by_word.max(initial=-np.inf)), int(encoded.sizes.sum()))
+        word, word_fits, word_read = encoded.query.word, None, None
+        if isinstance(word, tuple) and ranking.by_word is not None:
+            # Each of the words has as many chances as there are photos.
+            word_fits = fits(float(ranking.by_word.max(initial=-np.inf)), int(encoded.sizes.sum()) * len(word))
+            word_read = self.matcher.book.read(query.text or "").text
         return SearchResponse(
             results=results,
             groups=groups,
@@ -117,8 +119,9 @@ class Searcher:
             rerank=plan.rerank,
             diffused=plan.diffuse,
             budget_spent=not ranking.complete,
-            words=None if encoded.query.word is None else "vocabulary" if clip.text is None else "clip",
+            words=None if word is None else "vocabulary" if clip.text is None else "clip",
             word_fits=word_fits,
+            word_read=word_read,
             timings_ms=watch.timings(),
             complete=not self.gallery.missing,
             missing_shards=self.gallery.missing,
@@ -182,7 +185,7 @@ class Searcher:
             why = "" if clip.refusal is None else f", and CLIP cannot read other words: {clip.refusal.rstrip('.')}"
             raise BadSearch(f"This checkpoint has no vocabulary{why}: leave text out.")
         try:
-            return self.matcher.book.find(query.text)
+            return self.matcher.book.read(query.text).words
         except UnknownWord as unknown:
             if clip.refusal is None:
                 raise
@@ -241,7 +244,7 @@ class Searcher:
     def _directions(self, query: ShardQuery) -> NDArray[np.float32]:
         """Returns what the word of the vocabulary, and each liked photo, are like among vectors, (q, d)."""
         parts = [np.empty((0, len(query.mean)), np.float32)]
-        if isinstance(query.word, int):
+        if isinstance(query.word, tuple):
             parts.append(self.matcher.word_direction(query.word)[None])
         if query.liked is not None:
             parts.append(query.liked - query.mean)

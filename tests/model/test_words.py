@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.engine import default_checkpoint, read_two_sided
 from model.errors import ModelError
-from model.words import LONGEST, OFFERED, UnknownWord, WordBook
+from model.words import LONGEST, OFFERED, UnknownWord, WordBook, everyday_words, spelling
 
 BOOK = WordBook(
     [
@@ -52,6 +53,53 @@ def test_an_unknown_word_is_refused_with_the_nearest_ones(text: str, nearest: st
     assert caught.value.nearest[0] == nearest
 
 
+@pytest.mark.parametrize(
+    ("text", "read", "words"),
+    [
+        ("Dogs", "dogs", ["dog"]),
+        ("puppies", "puppies", ["dog"]),
+        # A wider word means every narrower one that the vocabulary has.
+        ("animals", "animals", ["dog", "sea lion"]),
+        ("my dog on the bus", "dog", ["dog"]),
+        ("on the bus with a dog", "bus", ["bus"]),
+        ("a photo of sea lions", "sea lions", ["sea lion"]),
+        ("grey wolf pup", "grey wolf", ["wolf"]),
+        ("old bus, dog", "dog", ["dog"]),
+    ],
+)
+def test_everyday_and_wider_words_are_read_and_known_words_within_a_phrase(
+    text: str, read: str, words: list[str]
+) -> None:
+    reading = BOOK.read(text)
+    assert reading.text == read
+    assert sorted(BOOK.words[number] for number in reading.words) == words
+
+
+def test_a_word_of_the_vocabulary_means_itself_and_what_widens_it() -> None:
+    book = WordBook([("animal",), ("dog", "hound"), ("puppy", "young dog"), ("beagle",), ("boxer",)])
+    assert [book.read(text).words for text in ("animals", "puppy", "beagle")] == [(0,), (2,), (3,)]
+    # So do its further names, and everyday words for it.
+    assert {book.read(text).words for text in ("dog", "hounds", "doggy")} == {(1, 3, 4)}
+    assert book.find("dog") == 1
+
+
+@pytest.mark.parametrize("text", ["quaternion", "it is on the way", "", "dog\x00"])
+def test_a_text_without_a_known_word_is_refused_as_a_word_is(text: str) -> None:
+    with pytest.raises(ModelError) as read:
+        BOOK.read(text)
+    with pytest.raises(ModelError) as found:
+        BOOK.find(text)
+    assert (type(read.value), str(read.value)) == (type(found.value), str(found.value))
+
+
+def test_everyday_words_name_words_of_the_default_vocabulary_and_are_no_words_of_it() -> None:
+    config = read_two_sided(default_checkpoint()).config
+    named = {spelling(name) for names in config.words for name in names}
+    for name, meant in everyday_words().items():
+        assert set(meant) <= named
+        assert name not in named or name in meant
+
+
 @pytest.mark.parametrize("text", ["猫", "كلب", "qqqqq"])
 def test_a_word_that_is_like_none_is_refused_without_others(text: str) -> None:
     with pytest.raises(UnknownWord) as caught:
@@ -92,7 +140,7 @@ def test_any_text_is_a_word_or_refused(text: str) -> None:
 
 
 def test_a_prefix_is_completed_by_shown_names_before_further_ones() -> None:
-    assert BOOK.complete("D", 5) == ("dog", "sunglasses")
+    assert BOOK.complete("D", 5) == ("dog", "sunglasses", "doggy")
     assert BOOK.complete("", 3) == ("bus", "dog", "jack o lantern")
     assert BOOK.complete("sea-", 3) == ("sea lion",)
     assert BOOK.complete("x", 3) == ()
