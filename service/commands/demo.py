@@ -17,7 +17,7 @@ from service.settings import Settings
 
 SKETCHED = "umbrella"
 RESULTS = 5
-# The first search may wait for the checkpoint and the index to be opened.
+# On a busy machine.
 PATIENCE_SECONDS = 120.0
 
 
@@ -62,7 +62,7 @@ def describe_samples(gallery: Path) -> str:
 
 
 def _show_first_search(settings: Settings, sketch: Path, url: str, page: str) -> None:
-    """Searches with the sketch at ``url``, and waits while the server starts."""
+    """Searches with the sketch at ``url``."""
     key = None if settings.api_key is None else settings.api_key.get_secret_value()
     try:
         with Client(url, key, timeout=PATIENCE_SECONDS) as client:

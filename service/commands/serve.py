@@ -5,6 +5,7 @@ With `--ray ADDRESS --shards DIR...` it serves a gallery in shards, which a Ray 
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 import threading
@@ -65,16 +66,20 @@ def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> i
 
 
 class _Announced(uvicorn.Server):
-    """Prints a line as soon as it answers. Connections that come earlier wait."""
+    """Is announced once it has opened what is searched, or cannot. Until then the page says so and waits."""
 
-    def __init__(self, config: uvicorn.Config, line: str) -> None:
-        super().__init__(config)
-        self._line = line
+    def __init__(self, app: FastAPI, announce: Callable[[], None]) -> None:
+        super().__init__(server_config(app))
+        self._app, self._announce = app, announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            print(self._line, flush=True)
+            self._announcing = asyncio.create_task(self._announce_when_open())
+
+    async def _announce_when_open(self) -> None:
+        await self._app.state.context.live.looked.wait()
+        self._announce()
 
 
 def serve_until_stopped(
@@ -84,7 +89,7 @@ def serve_until_stopped(
 
     Args:
         app: None for the application over the index that the settings name.
-        beside: called in a thread with the server's address and that of the page, which has the token, as it starts.
+        beside: called in a thread with the server's address and that of the page, which has the token, once it answers.
     """
     app = create_app(settings) if app is None else app
     with ExitStack() as opened:
@@ -98,13 +103,17 @@ def serve_until_stopped(
         port = listeners[0].getsockname()[1]
         opening = "" if settings.shards else f"/?token={app.state.token}"
         configure_logging(settings.log_format)
-        server = _Announced(server_config(app), f"sketch-search at {address(settings.host, port)}{opening}")
-        if not settings.shards:
-            bound = listeners[0].getsockname()[0]
-            opened.enter_context(announced(settings, address(_ANY_ADDRESS.get(bound, bound), port), app.state.token))
-        if beside is not None:
-            reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)
-            threading.Thread(target=beside, args=(reached, reached + opening), daemon=True).start()
+
+        def announce() -> None:
+            if not settings.shards:
+                bound = listeners[0].getsockname()[0]
+                opened.enter_context(announced(settings, address(_ANY_ADDRESS.get(bound, bound), port), app.state.token))
+            print(f"sketch-search at {address(settings.host, port)}{opening}", flush=True)
+            if beside is not None:
+                reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)
+                threading.Thread(target=beside, args=(reached, reached + opening), daemon=True).start()
+
+        server = _Announced(app, announce)
         with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
             server.run(sockets=listeners)
     return 0 if server.started else 1

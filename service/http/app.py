@@ -66,7 +66,6 @@ def create_app(
             app.state.token,
         )
         metrics.observe(live, worker)
-        await live.refresh()
         watching = asyncio.create_task(live.watch())
         yield
         watching.cancel()

@@ -16,7 +16,7 @@ from service.gallery import OpenGallery
 from service.photos import ThumbnailCache
 from service.schemas import ShardInfo
 from service.search import Encode
-from service.serving.live_index import LiveIndex
+from service.serving.live_index import STARTING, LiveIndex
 from service.settings import Settings, index_path
 from service.towers import Towers
 
@@ -58,7 +58,7 @@ class Live:
     """Holds the one reference to the engine in use. It is used from one event loop.
 
     An engine stays usable after another has replaced it: its files are closed when nothing refers to it any more.
-    ``swaps`` counts the replacements.
+    ``swaps`` counts the replacements; ``looked`` is set once it has opened what is searched, or has found that it cannot.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Live:
         self._towers: Towers | None = None
         self._engine: Engine | None = None
         self._stopped = False
+        self.looked = asyncio.Event()
         self.swaps = 0
 
     def engine(self) -> Engine:
@@ -96,7 +97,7 @@ class Live:
             raise NotReady("The service has been stopped.")
         self._source.check_ready()
         if self._engine is None:
-            raise NotReady("The service has not been started.")
+            raise NotReady(STARTING)
         return self._engine
 
     @property
@@ -120,6 +121,7 @@ class Live:
                 if logged != repr(error):
                     log.exception("looking for a new generation failed; what is live stays")
                 logged = repr(error)
+            self.looked.set()
             await asyncio.sleep(POLL_SECONDS)
 
     async def refresh(self) -> None:

@@ -21,6 +21,8 @@ from service.gallery import LocalGallery, OpenGallery
 from service.schemas import SearchQuery, ShardInfo
 from service.search import Searcher, methods_of
 
+# Why nothing can be searched before the first attempt is over.
+STARTING = "the server has just started, and is opening the network and the index"
 # Results of each search of the trial.
 RESULTS = 5
 # Seconds after which a refused generation is tried again: a disk may be mounted, or a checkpoint put in its place.
@@ -70,7 +72,7 @@ class LiveIndex:
         """Why no generation is open, or None."""
         if self._kept:
             return None
-        return (self._last.refusal if self._last is not None else None) or "it was not opened yet"
+        return (self._last.refusal if self._last is not None else None) or STARTING
 
     def check_ready(self) -> None:
         if self.reason is not None:

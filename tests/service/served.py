@@ -59,16 +59,24 @@ class Served:
 def served(settings: Settings, app: FastAPI | None = None, **changes: object) -> Iterator[Served]:
     """Serve with uvicorn in a thread until the block ends, by the settings with these changes."""
     settings = settings.model_copy(update=changes)
-    app = app or create_app(settings)
+    with started(app or create_app(settings), settings) as server:
+        looked = server.context.live.looked.wait()
+        asyncio.run_coroutine_threadsafe(looked, server.loop).result(PATIENCE)
+        yield server
+
+
+@contextmanager
+def started(app: FastAPI, settings: Settings) -> Iterator[Served]:
+    """Serve in this way; the block begins before the server has opened what is searched."""
     loops: list[asyncio.AbstractEventLoop] = []
-    started = threading.Event()
+    begun = threading.Event()
 
     async def noticing(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_on(message: Message) -> None:
             await send(message)
             if message["type"] == "lifespan.startup.complete":
                 loops.append(asyncio.get_running_loop())
-                started.set()
+                begun.set()
 
         await app(scope, receive, send_on)
 
@@ -81,7 +89,7 @@ def served(settings: Settings, app: FastAPI | None = None, **changes: object) ->
     thread = threading.Thread(target=server.run, kwargs={"sockets": listeners}, daemon=True)
     thread.start()
     try:
-        wait_for(started, "the server has not started")
+        wait_for(begun, "the server has not started")
         yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", app, loops[0])
     finally:
         server.should_exit = True
