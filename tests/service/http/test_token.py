@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import httpx
 import pytest
 
 from service.settings import Settings
+from tests.documents import CHECKOUT, read
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import Served, served
 from tests.service.talk import error
@@ -27,13 +29,14 @@ http {{
     access_log off;
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        # As nginx does of itself since 1.29.7.
-        location / {{ proxy_pass {url}; proxy_http_version 1.1; proxy_set_header Connection ""; {more} }}
-    }}
+    {server}
 }}
 """
+_PLAIN = """server {{
+    listen 127.0.0.1:{port};
+    # As nginx does of itself since 1.29.7.
+    location / {{ proxy_pass {url}; proxy_http_version 1.1; proxy_set_header Connection ""; {more} }}
+}}"""
 
 
 def free_port() -> int:
@@ -45,16 +48,23 @@ def free_port() -> int:
 @contextmanager
 def nginx(url: str, folder: Path, more: str = "") -> Iterator[str]:
     """Has nginx as it comes hand requests on to a server."""
+    port = free_port()
+    with running_nginx(_PLAIN.format(port=port, url=url, more=more), port, folder):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def running_nginx(server: str, port: int, folder: Path) -> Iterator[None]:
+    """Runs nginx with this server block, which listens at the port."""
     program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
     if program is None:
         pytest.skip("nginx is not installed")
-    port = free_port()
-    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, port=port, url=url, more=more))
+    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, server=server))
     with subprocess.Popen([program, "-e", "stderr", "-c", folder / "nginx.conf"]) as process:
         try:
             wait_until(lambda: answers(port) or process.poll() is not None, "nginx does not answer")
             assert process.poll() is None
-            yield f"http://127.0.0.1:{port}"
+            yield
         finally:
             process.terminate()
 
@@ -114,6 +124,40 @@ def test_a_client_of_nginx_has_nothing_done_without_the_token(
         # The owner may come this way, too.
         with httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE) as http:
             http.get("/", params={"token": server.app.state.token}).raise_for_status()
+            assert http.get("/info").json()["allows"]["build"]
+
+
+def test_the_server_block_of_the_docs_adds_tls(
+    settings: Settings, gallery: Path, sketch: bytes, tmp_path: Path
+) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    block = read(CHECKOUT / "docs" / "deployment.md").partition("```nginx\n")[2].partition("```")[0]
+    certificate, key, port = tmp_path / "photos.pem", tmp_path / "photos.key", free_port()
+    made = ["openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2", "-subj", "/CN=photos.example"]
+    subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    trusting = ssl.create_default_context(cafile=certificate)
+    trusting.check_hostname = False  # the name leads nowhere here
+    with served(settings, allowed_hosts=("photos.example",)) as server:
+        for of_docs, here in (
+            ("listen 443 ", f"listen 127.0.0.1:{port} "),
+            ("/etc/ssl/photos.example.pem", certificate),
+            ("/etc/ssl/photos.example.key", key),
+            ("http://127.0.0.1:8000", server.url),
+        ):
+            assert of_docs in block
+            block = block.replace(of_docs, str(here))
+        url, host = f"https://127.0.0.1:{port}", {"Host": "photos.example"}
+        with (
+            running_nginx(block, port, tmp_path),
+            httpx.Client(base_url=url, headers=host, verify=trusting, timeout=PATIENCE) as http,
+        ):
+            assert "<title>sketch-search</title>" in http.get("/").text
+            best = http.post("/search", content=sketch).json()["results"][0]
+            assert http.get(best["photo_url"]).content == (gallery / best["paths"][0]).read_bytes()
+            assert http.post("/search", content=bytes(11 << 20)).status_code == 413
+            assert http.get("/info").json()["allows"] == NOTHING
+            assert "Secure" in http.get("/", params={"token": server.app.state.token}).headers["set-cookie"]
             assert http.get("/info").json()["allows"]["build"]
 
 
