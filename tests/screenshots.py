@@ -94,8 +94,8 @@ def three_frames(driver: Browser, file: Path) -> None:
     whole.save(file)
 
 
-def kinds(driver: Browser, file: Path) -> None:
-    find(driver, DESKTOP, "Umbrella", "kinds")
+def groups(driver: Browser, file: Path) -> None:
+    find(driver, DESKTOP, "Umbrella", "groups")
     picture(driver, file)
 
 
@@ -133,7 +133,7 @@ def make_small(file: Path) -> None:
 #: The pictures of each screen, in the order in which they are taken.
 PICTURES: dict[Screen, dict[str, Callable[[Browser, Path], None]]] = {
     FRAME: {"page.png": three_frames},
-    DESKTOP: {"tutorial-kinds.png": kinds, "tutorial-click.png": click, "tutorial-word.png": word, "why.png": why},
+    DESKTOP: {"tutorial-groups.png": groups, "tutorial-click.png": click, "tutorial-word.png": word, "why.png": why},
 }
 
 

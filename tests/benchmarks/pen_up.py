@@ -1,7 +1,7 @@
 """How long the page takes from the end of a stroke to the photos, in a real browser; `make bench`.
 
 Strokes are drawn on the page of the demo, each one when the photos of the stroke before it are shown. Every drawing is
-drawn twice, once for a page of photos and once for one of kinds. The browser's own
+drawn twice, once for a page of photos and once for one of groups. The browser's own
 clock says when the pen was lifted, when the search was sent and answered, and when all visible photos were shown.
 Browser and server share this machine, so all times are those of both.
 """
@@ -26,10 +26,10 @@ from tests.pictures import SHAPES, strokes
 if TYPE_CHECKING:
     from tests.browser import Browser
 
-View: TypeAlias = Literal["photos", "kinds"]
+View: TypeAlias = Literal["photos", "groups"]
 # Drawings, each of one stroke or two.
 DRAWINGS, QUICK_DRAWINGS = 17, 1
-VIEWS: tuple[View, ...] = ("photos", "kinds")
+VIEWS: tuple[View, ...] = ("photos", "groups")
 
 
 class Lift(BaseModel):

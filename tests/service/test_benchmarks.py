@@ -146,11 +146,11 @@ def test_what_it_costs_is_measured_by_the_programs_themselves(tmp_path: Path, mo
 @needs_browser
 def test_a_stroke_is_measured_from_its_end_to_the_photos(server: Served) -> None:
     lifts = pen_up.measure(server.url, pen_up.QUICK_DRAWINGS)
-    assert [lift.view for lift in lifts] == ["photos", "kinds"] * pen_up.QUICK_DRAWINGS
+    assert [lift.view for lift in lifts] == ["photos", "groups"] * pen_up.QUICK_DRAWINGS
     # The page waits for the hand to rest, a request takes time, and nothing is shown before it was answered.
     assert all(min(lift.pause_ms, lift.request_ms, lift.show_ms) > 0 for lift in lifts)
     (*_, whole) = pen_up.rows(lifts)
-    assert whole["kinds: median (ms)"] == lifts[1].total_ms
+    assert whole["groups: median (ms)"] == lifts[1].total_ms
 
 
 @pytest.mark.soak

@@ -3,7 +3,6 @@
 import { read, steps, watch, write } from "../shared/address.js";
 import { element, part } from "../shared/dom.js";
 import { fileName, filterName } from "../shared/words.js";
-import { chip } from "./chip.js";
 
 const FACE = 128;
 const PHOTOS = ["like", "unlike"];
@@ -170,6 +169,15 @@ export class Parts extends EventTarget {
     const shown = [element("span", { textContent: says })];
     return chip({ kind: "filter", shown, says, remove: () => this.#remove(value, name) });
   }
+}
+
+/** An item of the list: a button that removes a part. `shown` stands in it, and `says` is the same in words. */
+function chip({ kind, shown, says, remove }) {
+  const button = element("button", { type: "button", className: `part ${kind}`, title: `Remove: ${says}` });
+  button.ariaLabel = `Remove: ${says}`;
+  button.append(...shown, element("i", { className: "cross" }));
+  button.addEventListener("click", remove);
+  return element("li", {}, button);
 }
 
 function same(one, other) {

@@ -37,7 +37,7 @@ export class Word {
   /** Offer the field, if there is a vocabulary, or a text tower, which reads any text. @param model, index as /info tells them */
   offer({ vocabulary }, { text_tower: tower }) {
     this.#form.hidden = !vocabulary && !tower;
-    const known = `One of the ${vocabulary.toLocaleString("en")} words that this network knows`;
+    const known = `A word or a phrase: this network knows ${vocabulary.toLocaleString("en")} words`;
     this.#field.title = tower ? `Any words, which ${tower} reads` : known;
   }
 

@@ -35,8 +35,9 @@ export class Paper extends EventTarget {
   #undone = [];
   #mark = null;
   #pointer = null;
+  #finger = false;
 
-  /** @param {HTMLCanvasElement} canvas whose CSS makes it square, with `touch-action: none` */
+  /** @param {HTMLCanvasElement} canvas whose CSS makes it square, with `touch-action: pinch-zoom` */
   constructor(canvas) {
     super();
     this.#canvas = canvas;
@@ -176,15 +177,28 @@ export class Paper extends EventTarget {
   }
 
   #press(event) {
+    if (this.#finger && event.pointerType === "touch") {
+      this.#giveUp();
+      return;
+    }
     // One mark at a time: while a pen draws, the palm beside it touches the screen, too, and must not draw.
     const known = event.button === DRAWING_BUTTON || event.button === ERASER_BUTTON;
     if (this.drawing || !known) {
       return;
     }
+    this.#finger = event.pointerType === "touch";
     event.preventDefault();
     this.#canvas.setPointerCapture(event.pointerId);
     this.#pointer = event.pointerId;
     this.begin(this.#point(event), event.button === ERASER_BUTTON ? "eraser" : this.tool);
+  }
+
+  /** A second finger came: the two zoom the page. */
+  #giveUp() {
+    this.#mark = null;
+    this.#pointer = null;
+    this.#finger = false;
+    this.#changed();
   }
 
   #draw(event) {
@@ -200,6 +214,7 @@ export class Paper extends EventTarget {
   #lift(event) {
     if (event.pointerId === this.#pointer) {
       this.#pointer = null;
+      this.#finger = false;
       this.finish();
     }
   }

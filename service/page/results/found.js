@@ -2,12 +2,11 @@
 
 import { Away } from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
-import { ENDS, nearestOnly, noPhotos, shownCount, took, trouble, waitingFor } from "../shared/words.js";
+import { ENDS, missingParts, noPhotos, shownCount, took, trouble, waitingFor, wordRemark } from "../shared/words.js";
 import { Chosen } from "./chosen.js";
-import { Groups } from "./groups.js";
-import { Missing } from "./missing.js";
+import { Clusters } from "./clusters.js";
 import { Pages } from "./pages.js";
-import { KindReading, PhotoReading } from "./reading.js";
+import { GroupReading, PhotoReading } from "./reading.js";
 import { alone, numbered, Results } from "./results.js";
 
 // A search that takes longer says what it waits for.
@@ -21,9 +20,11 @@ export class Found extends EventTarget {
   #viewer;
   #box = part("found");
   #results;
-  #groups;
+  #clusters;
   #chosen;
-  #missing = new Missing();
+  // Parts of a collection on many machines: how many there are, and those that did not answer.
+  #shards = 0;
+  #missing = new Set();
   #pages;
   // What the results shown were asked for with. Later pages are asked for with the same.
   #asked = null;
@@ -53,7 +54,7 @@ export class Found extends EventTarget {
     const mark = (button, photo) => this.#chosen.mark(button, photo);
     const lost = () => part("parts-undo").focus({ preventScroll: true });
     this.#results = new Results(part("results"), api, { open, mark, lost }, parts);
-    this.#groups = new Groups(api, (photos, place) => viewer.open(photos, place));
+    this.#clusters = new Clusters(api, (photos, place) => viewer.open(photos, place));
     this.#pages = new Pages((page, signal) => this.#page(page, signal), (more) => this.#add(more));
   }
 
@@ -62,14 +63,14 @@ export class Found extends EventTarget {
     return this.#shown ? this.#asked : null;
   }
 
-  /** The best photo of each kind shown; a photo found by itself is a kind of one. */
+  /** The best photo of each group shown; a photo found by itself is a group of one. */
   get best() {
-    return this.#results.kinds.map(({ best }) => best);
+    return this.#results.groups.map(({ best }) => best);
   }
 
   /** Take what has to be known of the collection from the answer of /info. */
   know(info) {
-    this.#missing.know(info);
+    this.#shards = info.shards?.length ?? 0;
   }
 
   /** Show whether a search is running. */
@@ -106,29 +107,30 @@ export class Found extends EventTarget {
    * @property {object} snapshot what is searched with, see Query.snapshot; its blob is null where nothing is drawn
    * @property {object} params the parameters of the search
    * @param {Asked} asked
-   * @param {boolean} stay whether kinds that are shown already keep their places
+   * @param {boolean} stay whether groups that are shown already keep their places
    */
   show(answer, { snapshot, params }, stay) {
     // Later pages are of what this one shows, whoever chose it.
-    const taken = { ...params, view: answer.kinds ? "kinds" : "photos" };
+    const taken = { ...params, view: answer.groups ? "groups" : "photos" };
     const same = this.#asked?.params.view === taken.view;
     this.#asked = { snapshot, params: taken };
     this.#viewer.forget();
-    const kinds = answer.kinds ? numbered(answer.kinds) : alone(answer.results);
-    this.#results.show(kinds, Boolean(answer.kinds) && stay && same);
+    const groups = answer.groups ? numbered(answer.groups) : alone(answer.results);
+    this.#results.show(groups, Boolean(answer.groups) && stay && same);
     this.#parts.know(this.best);
-    this.#groups.show(answer.clusters);
+    this.#clusters.show(answer.clusters);
     const { sizes } = this.#options;
-    this.#pages.start(answer.kinds ? new KindReading(answer, sizes) : new PhotoReading(answer, sizes), ENDS[taken.view]);
+    this.#pages.start(answer.groups ? new GroupReading(answer, sizes) : new PhotoReading(answer, sizes), ENDS[taken.view]);
     this.#box.classList.remove("stale");
     if (!this.best.length) {
       this.say(...noPhotos(this.#parts));
-      this.#missing.show(answer);
+      this.#miss(answer);
       return;
     }
     this.#notice.hide();
-    this.#missing.show(answer);
-    part("word-remark").textContent = answer.word_fits === false ? nearestOnly(taken.text[0]) : "";
+    this.#missing.clear();
+    this.#miss(answer);
+    part("word-remark").textContent = wordRemark(answer, taken.text[0]);
     this.#shown = true;
     this.#chosen.offer(true);
     this.#count();
@@ -142,6 +144,7 @@ export class Found extends EventTarget {
     this.age();
     const locked = error.status === 401;
     this.say(...trouble(error), undefined, locked ? "key" : undefined);
+    this.#notice.offer(error.nearest ?? [], (word) => this.#parts.set({ text: [word] }));
     if (locked) {
       part("key").focus();
     } else if (error instanceof Away || error.status === 503) {
@@ -169,9 +172,10 @@ export class Found extends EventTarget {
     this.#chosen.offer(false);
     part("status").textContent = "";
     part("took").hidden = true;
-    this.#missing.hide();
+    this.#missing.clear();
+    this.#miss({});
     part("word-remark").textContent = "";
-    this.#groups.show([], "clusters");
+    this.#clusters.show([]);
     this.#pages.stop();
     this.dispatchEvent(new Event("change"));
   }
@@ -181,22 +185,33 @@ export class Found extends EventTarget {
     const { snapshot, params } = this.#asked;
     const answer = await this.#api.search(snapshot.blob, { ...params, ...page }, signal);
     if (!signal.aborted) {
-      this.#missing.add(answer);
+      this.#miss(answer);
     }
     return answer;
   }
 
+  /** Say which parts of the collection are missing in this answer, too. */
+  #miss({ missing_shards: names = [] }) {
+    names.forEach((name) => this.#missing.add(name));
+    const { size } = this.#missing;
+    const text = size ? missingParts(size, this.#shards) : "";
+    // Written only where it differs, so that a screen reader does not read the same sentence twice.
+    if (part("missing").textContent !== text) {
+      part("missing").textContent = text;
+    }
+  }
+
   #add(more) {
     // A photo's rank is its place in the list: photos of clusters that are opened later come after those shown already.
-    const before = this.#results.kinds.length;
+    const before = this.#results.groups.length;
     const photos = this.#asked.params.view === "photos";
     this.#results.add(photos ? alone(more.map((result, i) => ({ ...result, rank: before + i + 1 }))) : numbered(more));
     this.#count();
   }
 
   #count() {
-    const { kinds, ordered } = this.#results;
-    part("status").textContent = shownCount(kinds.length, this.#asked.params.view, ordered);
+    const { groups, ordered } = this.#results;
+    part("status").textContent = shownCount(groups.length, this.#asked.params.view, ordered);
     this.#box.classList.toggle("unordered", !ordered);
   }
 

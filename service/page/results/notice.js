@@ -1,6 +1,6 @@
 /** The message in place of photos: an invitation to draw, what is missing, or what went wrong. */
 
-import { part, progress, prose } from "../shared/dom.js";
+import { element, part, progress, prose } from "../shared/dom.js";
 
 export class Notice {
   #said = "";
@@ -27,9 +27,17 @@ export class Notice {
     progress(part("notice-progress"), share);
     part("key-form").hidden = form !== "key";
     part("folder-choose").hidden = form !== "folder";
+    this.offer([]);
     this.#start.hide();
     part("ghosts").hidden = true;
     part("notice").hidden = false;
+  }
+
+  /** Offer these words below what is said. @param {(word: string) => void} take searches with one of them */
+  offer(words, take) {
+    const buttons = words.map((word) => element("button", { type: "button", className: "quiet", textContent: word }));
+    buttons.forEach((button, i) => button.addEventListener("click", () => take(words[i])));
+    part("notice-words").replaceChildren(...buttons.map((button) => element("li", {}, button)));
   }
 
   /** Invite to draw. */

@@ -33,7 +33,7 @@ export class Pages {
   /**
    * Begin with the first results of a search. Results of an older search are not shown any more.
    *
-   * @param {PhotoReading | KindReading} reading (see reading.js) of that search
+   * @param {PhotoReading | GroupReading} reading (see reading.js) of that search
    * @param {{more: string, end: string}} words what the button says, and what is said in its place at the end
    */
   start(reading, { more, end }) {

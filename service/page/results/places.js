@@ -1,20 +1,20 @@
-/** Where kinds stand: those that were there before keep their places, so that the page does not flicker while one draws. */
+/** Where groups stand: those that were there before keep their places, so that the page does not flicker while one draws. */
 
 import { identity } from "./tile.js";
 
 /**
- * The kinds in the order in which they are shown, each with the place (from 0) of the kind that it was before.
+ * The groups in the order in which they are shown, each with the place (from 0) of the group that it was before.
  *
- * A kind is the same as before if the best photo of one is among the photos of the other.
+ * A group is the same as before if the best photo of one is among the photos of the other.
  *
- * @param {object[]} kinds best first
- * @param {object[]} before the kinds that were shown, in their places
- * @param {boolean} stay whether kinds keep their places; else they are in their own order
- * @returns {{kind: object, from: number}[]} from: -1 for a kind that was not there
+ * @param {object[]} groups best first
+ * @param {object[]} before the groups that were shown, in their places
+ * @param {boolean} stay whether groups keep their places; else they are in their own order
+ * @returns {{group: object, from: number}[]} from: -1 for a group that was not there
  */
-export function arrange(kinds, before, stay) {
-  const found = matched(kinds, before);
-  const order = kinds.map((kind, i) => ({ kind, from: found[i] }));
+export function arrange(groups, before, stay) {
+  const found = matched(groups, before);
+  const order = groups.map((group, i) => ({ group, from: found[i] }));
   if (!stay) {
     return order;
   }
@@ -29,27 +29,27 @@ export function arrange(kinds, before, stay) {
   return places.map((one) => one ?? others.shift());
 }
 
-/** Whether these kinds are in their own order, best first. */
-export function inOrder(kinds) {
-  return kinds.every(({ rank }, i) => !i || kinds[i - 1].rank < rank);
+/** Whether these groups are in their own order, best first. */
+export function inOrder(groups) {
+  return groups.every(({ rank }, i) => !i || groups[i - 1].rank < rank);
 }
 
-/** For each kind the place of the one that it was before, or -1. No two were the same one. */
-function matched(kinds, before) {
-  // Of each photo shown: the place of its kind.
+/** For each group the place of the one that it was before, or -1. No two were the same one. */
+function matched(groups, before) {
+  // Of each photo shown: the place of its group.
   const all = new Map();
   const best = new Map();
-  before.forEach((kind, place) => {
-    [kind.best, ...kind.more].forEach((photo) => all.set(identity(photo), place));
-    best.set(identity(kind.best), place);
+  before.forEach((group, place) => {
+    [group.best, ...group.more].forEach((photo) => all.set(identity(photo), place));
+    best.set(identity(group.best), place);
   });
-  const found = kinds.map((kind) => best.get(identity(kind.best)) ?? -1);
+  const found = groups.map((group) => best.get(identity(group.best)) ?? -1);
   const taken = new Set(found);
   return found.map((place, i) => {
     if (place >= 0) {
       return place;
     }
-    const { best: first, more } = kinds[i];
+    const { best: first, more } = groups[i];
     const same = [all.get(identity(first)), ...more.map((photo) => best.get(identity(photo)))];
     const free = same.find((one) => one !== undefined && !taken.has(one)) ?? -1;
     taken.add(free);

@@ -86,13 +86,13 @@ export class PhotoReading {
   }
 }
 
-/** Kinds of photos. All pages are cut out of one grouping, so they need no more than an offset. */
-export class KindReading {
+/** Groups of photos. All pages are cut out of one grouping, so they need no more than an offset. */
+export class GroupReading {
   #page;
   #known = 0;
   #over = false;
 
-  /** @param answer with the first kinds @param {{page: number}} sizes how many kinds a page has */
+  /** @param answer with the first groups @param {{page: number}} sizes how many groups a page has */
   constructor(answer, { page }) {
     this.#page = page;
     this.take(answer);
@@ -106,9 +106,9 @@ export class KindReading {
     return this.#over ? null : { offset: this.#known, k: this.#page };
   }
 
-  take({ kinds }) {
-    this.#known += kinds.length;
-    this.#over = kinds.length < this.#page;
-    return kinds;
+  take({ groups }) {
+    this.#known += groups.length;
+    this.#over = groups.length < this.#page;
+    return groups;
   }
 }

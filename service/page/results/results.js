@@ -1,4 +1,4 @@
-/** The grid of photos found, or of kinds of photos. */
+/** The grid of photos found, or of groups of photos. */
 
 import { arrange, inOrder } from "./places.js";
 import { Stack } from "./stack.js";
@@ -6,15 +6,15 @@ import { identity, Tile } from "./tile.js";
 
 const MOVE_MS = 300;
 
-/** Each photo as a kind of its own. */
+/** Each photo as a group of its own. */
 export function alone(photos) {
   return photos.map((best) => ({ rank: best.rank, size: 1, best, more: [] }));
 }
 
-/** Kinds as an answer has them, where each photo has the number of its kind as `kind`: that is what people see. */
-export function numbered(kinds) {
-  return kinds.map(({ rank, size, best, more }) => {
-    const known = (photo) => ({ ...photo, kind: rank });
+/** Groups as an answer has them, where each photo has the number of its group as `group`: that is what people see. */
+export function numbered(groups) {
+  return groups.map(({ rank, size, best, more }) => {
+    const known = (photo) => ({ ...photo, group: rank });
     return { rank, size, best: known(best), more: more.map(known) };
   });
 }
@@ -52,29 +52,29 @@ export class Results {
     document.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  /** The kinds shown, in their places. A photo found by itself is a kind of one. */
-  get kinds() {
-    return this.#stacks.map(({ kind }) => kind);
+  /** The groups shown, in their places. A photo found by itself is a group of one. */
+  get groups() {
+    return this.#stacks.map(({ group }) => group);
   }
 
-  /** Whether the best is first: kinds that keep their places may stand in another order. */
+  /** Whether the best is first: groups that keep their places may stand in another order. */
   get ordered() {
-    return inOrder(this.kinds);
+    return inOrder(this.groups);
   }
 
   /**
-   * Show these kinds. What moves is seen to move, but for those who want nothing to move.
+   * Show these groups. What moves is seen to move, but for those who want nothing to move.
    *
    * @param {boolean} stay whether those that are shown already keep their places
    */
-  show(kinds, stay = false) {
+  show(groups, stay = false) {
     const still = stay || matchMedia("(prefers-reduced-motion: reduce)").matches;
     const tiles = still ? [] : [...this.#list.querySelectorAll(".tile")].map((tile) => [tile, tile.getBoundingClientRect()]);
     const before = this.#stacks;
     const focused = this.#list.contains(document.activeElement) ? document.activeElement : null;
-    this.#stacks = arrange(kinds, this.kinds, stay).map(({ kind, from }) => {
+    this.#stacks = arrange(groups, this.groups, stay).map(({ group, from }) => {
       const stack = before[from] ?? this.#stack();
-      stack.update(kind);
+      stack.update(group);
       return stack;
     });
     this.#settle();
@@ -89,14 +89,14 @@ export class Results {
 
   /** Put the best first. */
   order() {
-    this.show(this.kinds.sort((a, b) => a.rank - b.rank));
+    this.show(this.groups.sort((a, b) => a.rank - b.rank));
   }
 
   /** Show these after those that are there. */
-  add(kinds) {
-    const more = kinds.map((kind) => {
+  add(groups) {
+    const more = groups.map((group) => {
       const stack = this.#stack();
-      stack.update(kind);
+      stack.update(group);
       return stack;
     });
     this.#stacks.push(...more);
@@ -113,7 +113,7 @@ export class Results {
     while (this.#list.childElementCount > this.#stacks.length) {
       this.#list.lastElementChild.remove();
     }
-    const known = new Set(this.kinds.flatMap(({ best, more }) => [best, ...more]).map(identity));
+    const known = new Set(this.groups.flatMap(({ best, more }) => [best, ...more]).map(identity));
     this.#tiles = new Map([...this.#tiles].filter(([photo]) => known.has(photo)));
   }
 
@@ -134,7 +134,7 @@ export class Results {
     open(photos, photos.indexOf(result));
   }
 
-  /** Escape closes a kind, or the copies of a photo: what has the focus in it, else the last one in the list. */
+  /** Escape closes a group, or the copies of a photo: what has the focus in it, else the last one in the list. */
   #key(event) {
     const elsewhere = event.defaultPrevented || document.querySelector("dialog[open]");
     if (event.key === "Escape" && !elsewhere) {

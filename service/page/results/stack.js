@@ -1,22 +1,22 @@
-/** One kind of photos in the grid: its best photo, which opens in place to show more of them. */
+/** One group of photos in the grid: its best photo, which opens in place to show more of them. */
 
 import { element } from "../shared/dom.js";
-import { count, fileName, kindLabel, photoLabel } from "../shared/words.js";
+import { count, fileName, groupLabel, photoLabel } from "../shared/words.js";
 
 let lists = 0;
 
 export class Stack {
   /** The element, an item of a list. */
   element = element("li");
-  /** The kind shown: {rank, size, best, more}. A photo that was found by itself is a kind of one. */
-  kind = null;
+  /** The group shown: {rank, size, best, more}. A photo that was found by itself is a group of one. */
+  group = null;
 
   #tile;
   #like;
-  // The tiles shown: of the best photo, and while the kind is open of further ones.
+  // The tiles shown: of the best photo, and while the group is open of further ones.
   #tiles = [];
   #toggle = element("button", { type: "button", className: "toggle" });
-  #further = element("ol", { id: `kind-${++lists}`, className: "further", ariaLabel: "More photos of this group" });
+  #further = element("ol", { id: `group-${++lists}`, className: "further", ariaLabel: "More photos of this group" });
 
   /**
    * @param {(result: object) => import("./tile.js").Tile} tile gives the tile of a photo, always the same one
@@ -41,7 +41,7 @@ export class Stack {
     return this.#tiles.flatMap((tile) => tile.photos);
   }
 
-  /** What Escape can close, the outer before the inner: the kind, and the copies of its photos. */
+  /** What Escape can close, the outer before the inner: the group, and the copies of its photos. */
   get opened() {
     return [this, ...this.#tiles.map(({ copies }) => copies)].filter(({ open }) => open);
   }
@@ -51,12 +51,12 @@ export class Stack {
     return this.element.contains(other);
   }
 
-  /** Show this kind; if it was open, it stays so. */
-  update(kind) {
-    this.kind = kind;
-    const { best, more, size } = kind;
+  /** Show this group; if it was open, it stays so. */
+  update(group) {
+    this.group = group;
+    const { best, more, size } = group;
     const tile = this.#tile(best);
-    tile.label(best, kindLabel(kind));
+    tile.label(best, groupLabel(group));
     if (tile.element !== this.element.firstElementChild) {
       this.element.replaceChildren(tile.element, tile.copies.list, this.#further);
     }
@@ -84,13 +84,13 @@ export class Stack {
     this.element.classList.toggle("open", open);
     this.#toggle.ariaExpanded = String(open);
     this.#further.hidden = !open;
-    // The thumbnails of a kind that is closed are never asked for.
+    // The thumbnails of a group that is closed are never asked for.
     this.#tiles = this.#tiles.slice(0, 1);
     this.#further.replaceChildren(...(open ? this.#items() : []));
   }
 
   #items() {
-    const { best, more, size } = this.kind;
+    const { best, more, size } = this.group;
     const items = more.map((result) => {
       const tile = this.#tile(result);
       tile.label(result, photoLabel(result));
@@ -101,7 +101,7 @@ export class Stack {
     if (left <= 0) {
       return items;
     }
-    // The answer has but a few photos of a kind; a search by its best one finds the others.
+    // The answer has but a few photos of a group; a search by its best one finds the others.
     const button = element("button", { type: "button", textContent: `${left.toLocaleString("en")} more like this` });
     button.addEventListener("click", () => this.#like(best));
     return [...items, element("li", { className: "left" }, button)];

@@ -10,9 +10,10 @@ import { forSite } from "../shared/storage.js";
 const FACE = 160;
 const SIDE = 512;
 const SHOWN = 3;
-// A drawing is shown if the third of its photos is at most so far away, by [Ret]. In 127 photos the nine drawings with photos
-// of what they show had it within 1.28, and the three without any beyond 1.42.
-const FARTHEST = 1.35;
+// A drawing is shown if the third of its photos is at most so far away, by [Ret]. In 200 galleries of 100 to 1,500 labelled
+// photos, half of them without some of these things, 454 of 469 drawings shown had three photos of what they show; with 1.35
+// it was 528 of 599. Asking the vocabulary, too, changed nothing. A face is none of them: drawn faces find no faces.
+const FARTHEST = 1.2;
 const KEPT = "sketch-search-examples";
 // Who draws at once needs no examples.
 const PAUSE_MS = 1500;

@@ -78,7 +78,7 @@ export class Viewer {
     }
     if (found) {
       const ranked = this.#photos.filter(({ rank }) => rank !== undefined).length;
-      part("viewer-rank-label").textContent = photo.kind ? "Group" : "Rank";
+      part("viewer-rank-label").textContent = photo.group ? "Group" : "Rank";
       part("viewer-rank").textContent = this.#counted ? `${photo.rank} of ${ranked}` : numberOf(photo);
     }
     part("viewer-like").ariaPressed = String(this.#react.likes(photo));

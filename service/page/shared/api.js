@@ -5,14 +5,15 @@ import { forTab } from "./storage.js";
 
 const KEY = "sketch-search-key";
 
-/** The server refused, or failed; the message is a sentence for people. */
+/** The server refused, or failed; the message is a sentence for people, and `nearest` lists words that could be meant. */
 export class Refused extends Error {
-  /** @param {number} retryAfter seconds after which to try again, 0 where the server did not say */
-  constructor(status, code, message, requestId, retryAfter) {
-    super(message);
+  /** @param told the error of the answer @param {number} retryAfter seconds after which to try again; 0: it did not say */
+  constructor(status, told, retryAfter) {
+    super(told.message);
     this.status = status;
-    this.code = code;
-    this.requestId = requestId;
+    this.code = told.code;
+    this.requestId = told.request_id;
+    this.nearest = told.nearest ?? [];
     this.retryAfter = retryAfter;
   }
 }
@@ -157,7 +158,7 @@ export class Api {
     const body = await answer.json().catch(() => null);
     const told = body?.error ?? { code: "", message: `The server answered ${answer.status}.`, request_id: "" };
     const wait = Number(answer.headers.get("Retry-After")) || 0;
-    throw new Refused(answer.status, told.code, told.message, told.request_id, wait);
+    throw new Refused(answer.status, told, wait);
   }
 }
 

@@ -27,7 +27,7 @@ const ASKS =
 /** What the button for more results says, and what is said in its place at the end. */
 export const ENDS = {
   photos: { more: "Show more photos", end: "These are all the photos." },
-  kinds: { more: "Show more groups", end: "These are all groups of the best photos." },
+  groups: { more: "Show more groups", end: "These are all groups of the best photos." },
 };
 
 /** How a retrieval method compares, for people. `diffused`: scores were spread among photos that look alike. */
@@ -46,20 +46,20 @@ export function score(value) {
   return value.toFixed(3).replace("-", "\u2212");
 }
 
-/** What stands at the best photo of a kind: see Tile.label. */
-export function kindLabel({ rank, size, best }) {
+/** What stands at the best photo of a group: see Tile.label. */
+export function groupLabel({ rank, size, best }) {
   const among = size > 1 ? `, the best of ${count(size, "photo")} of its group` : "";
   return { rank, spoken: `${rank}: ${fileName(best.paths[0])}${among}` };
 }
 
-/** What stands at a further photo of a kind, or a copy. Its rank is left out: the best ones have the ranks of kinds. */
+/** What stands at a further photo of a group, or a copy. Its rank is left out: the best ones have the ranks of groups. */
 export function photoLabel({ paths }) {
   return { rank: "", spoken: fileName(paths[0]) };
 }
 
-/** The number by which people find a photo in what is shown: its rank, or that of its kind where kinds are shown. */
-export function numberOf({ kind, rank }) {
-  return kind ?? rank;
+/** The number by which people find a photo in what is shown: its rank, or that of its group where groups are shown. */
+export function numberOf({ group, rank }) {
+  return group ?? rank;
 }
 
 /** What the button says that opens so many copies of a photo. */
@@ -81,9 +81,13 @@ export function noPhotos({ none, filtered }) {
     : ["No photos left", "Those that you do not want have taken all others with them. Remove one of them above."];
 }
 
-/** What is said above photos of which none is likely to show what the word names. */
-export function nearestOnly(word) {
-  return `Nothing here looks much like \u201c${word}\u201d. These come nearest.`;
+/** What is said above the photos of a text: which part of it is known, and that none is likely to show it. */
+export function wordRemark({ word_read: read, word_fits: fits }, text) {
+  const word = read && letters(read) !== letters(text) ? read : text;
+  return [
+    word === text ? "" : `Searched for \u201c${word}\u201d.`,
+    fits === false ? `Nothing here looks much like \u201c${word}\u201d. These come nearest.` : "",
+  ].join(" ").trim();
 }
 
 /** What is missing where parts of the collection did not answer. @param {number} of how many it has; 0: nobody knows */
@@ -197,7 +201,7 @@ export function facts({ model, index, version, refused }) {
 }
 
 /** Where the photos are from that a search has scored. */
-export function groupsSearched(number) {
+export function clustersSearched(number) {
   return `From ${count(number, "cluster")} of photos`;
 }
 
@@ -249,7 +253,7 @@ export function trouble(error) {
     case "unknown_word":
       return [
         "Not a word that it knows",
-        `${error.message} While you write, the field offers the words that begin so. To go on without a word, remove it above.`,
+        `${error.message} To go on without a word, remove it above.`,
       ];
     case "blank_sketch":
       return ["Nothing to see yet", error.message];
@@ -260,6 +264,11 @@ export function trouble(error) {
     default:
       return ["That did not work", error.message];
   }
+}
+
+/** What spellings of a word have in common. */
+function letters(text) {
+  return text.toLowerCase().replace(/[^\p{L}\p{N}]/gu, "");
 }
 
 function duration(seconds) {

@@ -2,12 +2,11 @@
 
 import { show } from "../shared/dialogs.js";
 import { choice, element, part } from "../shared/dom.js";
-import { row, source } from "./facts.js";
 import { Nearest } from "./nearest.js";
 import { Overlay } from "./overlay.js";
 import { largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
 import { VIEWS, bestMatches, offer } from "./views.js";
-import { fileName, numberOf, sentence, trouble } from "../shared/words.js";
+import { fileName, methodName, numberOf, score, sentence, trouble } from "../shared/words.js";
 
 // People who are colour-blind can distinguish them, too; and each has a letter.
 const PINS = [["A", "#d55e00"], ["B", "#0072b2"], ["C", "#b0478a"], ["D", "#00785a"]];
@@ -283,6 +282,23 @@ export class Why {
 
 function pin(one, [letter, colour]) {
   return { part: one, letter, colour };
+}
+
+/** A photo's row in the words of the network: name, relation score, distance of [Ret], and how many tokens were compared. */
+function row(photo, result) {
+  const facts = [
+    photo.relation_score === null ? "\u2013" : score(photo.relation_score),
+    score(photo.ret_distance),
+    `${photo.sketch_cells.length} \u00d7 ${photo.photo_cells.length}`,
+  ];
+  const name = element("th", { scope: "row", textContent: fileName(result.paths[0]) });
+  return element("tr", {}, name, ...facts.map((textContent) => element("td", { textContent })));
+}
+
+/** What an explanation was made with, and how long it took. */
+function source({ model, method, generation, timings_ms }) {
+  const stages = Object.entries(timings_ms).map(([stage, ms]) => `${stage} ${Math.round(ms)} ms`);
+  return `${model}, ${methodName(method)}, index generation ${generation}; ${stages.join(", ")}`;
 }
 
 function said({ text, colour }) {

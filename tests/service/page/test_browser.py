@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 import time
 import zipfile
 from functools import partial
@@ -19,10 +20,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from indexer.building.progress import Phase, ProgressState
+from model import Matcher
+from service.http.app import create_app
+from service.serving import Live
 from service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, wait_for
 from tests.pictures import strokes
 from tests.requirements import needs_browser
 from tests.service.busy_server import occupied
@@ -39,7 +43,7 @@ from tests.service.looking import (
     text,
     wait_for_notice,
 )
-from tests.service.served import Served, served
+from tests.service.served import Served, served, started
 from tests.service.small_gallery import PHOTOS, save_copy
 
 pytestmark = needs_browser
@@ -199,11 +203,11 @@ def test_one_can_search_by_the_button_only(desk: Browser, server: Served) -> Non
 def test_the_clusters_looked_into_show_their_photos(desk: Browser, server: Served) -> None:
     find(desk, server, "circle")
     open_details(desk)
-    desk.find_element(By.CSS_SELECTOR, "#groups summary").click()
-    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#groups-list img"))
-    groups = desk.find_elements(By.CSS_SELECTOR, "#groups-list > li")
-    assert text(desk, "groups-name") == f"From {len(groups)} clusters of photos"
-    desk.find_element(By.CSS_SELECTOR, "#groups-list button").click()
+    desk.find_element(By.CSS_SELECTOR, "#clusters summary").click()
+    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#clusters-list img"))
+    clusters = desk.find_elements(By.CSS_SELECTOR, "#clusters-list > li")
+    assert text(desk, "clusters-name") == f"From {len(clusters)} clusters of photos"
+    desk.find_element(By.CSS_SELECTOR, "#clusters-list button").click()
     wait(desk).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
     assert not desk.find_element(By.ID, "viewer-rank").is_displayed()
 
@@ -367,6 +371,23 @@ def test_a_build_that_was_stopped_can_go_on(
         wait(desk).until(lambda d: not d.find_element(By.ID, "building").is_displayed())
         info = httpx.get(f"{server.url}/info", timeout=PATIENCE).json()
         assert (info["build"]["phase"], info["build"]["failed"]) == ("done", None)
+
+
+def test_a_browser_that_comes_early_waits_for_the_server(desk: Browser, settings: Settings, matcher: Matcher) -> None:
+    may_open = threading.Event()
+
+    def open_late() -> Matcher:
+        wait_for(may_open, "nobody came early")
+        return matcher
+
+    app = create_app(settings, lambda run: Live(settings, run, matcher=open_late))
+    with started(app, settings) as server:
+        desk.get(server.page)
+        wait_for_notice(desk, "Not ready yet")
+        assert "has just started" in text(desk, "notice-text")
+        may_open.set()
+        wait_for_notice(desk, "What are you looking for?")
+        desk.get("about:blank")
 
 
 def test_without_an_index_the_page_says_what_to_do_to_those_who_may_not_build(

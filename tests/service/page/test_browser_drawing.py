@@ -19,7 +19,7 @@ from indexer import Request, build
 from model import Matcher
 from service.settings import Settings
 from tests import browser
-from tests.browser import DESKTOP, Browser, before_pages, draw, run, stroke, wait, wait_for_photos
+from tests.browser import DESKTOP, PHONE, Browser, before_pages, draw, run, stroke, wait, wait_for_photos
 from tests.patience import PATIENCE, wait_until
 from tests.pictures import encoded, strokes
 from tests.requirements import needs_browser
@@ -29,6 +29,7 @@ from tests.service.looking import (
     find,
     ink,
     last_search,
+    on_screen,
     paper,
     served_to,
     text,
@@ -81,6 +82,18 @@ def test_a_pen_that_is_pressed_harder_draws_a_broader_line(desk: Browser, server
         stroke(desk, POINTER_PEN, [(0, -0.7), (0, 0.7)], pressure)
         drawn.append(ink(desk))
     assert 0 < drawn[0] < drawn[1] < drawn[2]
+
+
+def test_two_fingers_zoom_and_draw_nothing(opened: Browser, server: Served) -> None:
+    with on_screen(opened, PHONE) as driver:
+        driver.get(server.url)
+        draw(driver, PHONE, strokes("cross")[:1])
+        drawn = ink(driver)
+        middle = {"x": PHONE.width // 2, "y": 200}
+        driver.execute_cdp_cmd("Input.synthesizePinchGesture", {**middle, "scaleFactor": 2})
+        wait(driver).until(lambda d: d.execute_script("return visualViewport.scale") > 1.5)
+        assert ink(driver) == drawn > 0
+        wait_for_photos(driver)
 
 
 def test_shapes_are_drawn_from_corner_to_corner_and_chosen_by_keys(desk: Browser, server: Served) -> None:

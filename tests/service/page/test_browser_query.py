@@ -369,7 +369,7 @@ def test_a_word_is_completed_and_enough_to_search_with(desk: Browser, known: Ser
     desk.get(known.url)
     wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
     desk.find_element(By.ID, "word").send_keys("do")
-    wait(desk).until(lambda d: completions(d) == ["dog", "dogsled"])
+    wait(desk).until(lambda d: completions(d) == ["dog", "dogsled", "doggy"])
     desk.find_element(By.ID, "word").send_keys("g", Keys.ENTER)
     wait_for_search(desk, "#text=dog")
     assert parts(desk)["parts"] == ["Remove: The word dog"]
@@ -406,8 +406,24 @@ def test_a_word_that_is_not_known_is_told_with_those_that_are_near(desk: Browser
     expect_complaints(desk, "422")
     assert "dog" in text(desk, "notice-text")
     assert text(desk, "notice-text").endswith("To go on without a word, remove it above.")
+    assert axe_complaints(desk) == []
+    desk.find_element(By.CSS_SELECTOR, "#notice-words button").click()
+    wait_for_search(desk, "#text=dog")
+    assert parts(desk)["parts"] == ["Remove: The word dog"]
     desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
     wait_for_notice(desk, "What are you looking for?")
+    assert not desk.find_elements(By.CSS_SELECTOR, "#notice-words button")
+
+
+def test_the_known_word_of_a_phrase_is_searched_for_and_named(desk: Browser, known: Served) -> None:
+    desk.get(known.url)
+    wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
+    desk.find_element(By.ID, "word").send_keys("my dog on the sofa", Keys.ENTER)
+    wait(desk).until(lambda d: "Searched for “dog”." in text(d, "word-remark"))
+    wait_for_photos(desk)
+    desk.find_element(By.ID, "word").send_keys("Sea-Lions", Keys.ENTER)
+    wait_for_search(desk, "#text=Sea-Lions")
+    wait(desk).until(lambda d: "Searched" not in text(d, "word-remark"))
 
 
 def test_a_word_that_nothing_looks_like_is_told_above_the_photos_that_come_nearest(

@@ -1,4 +1,4 @@
-"""The page in a real browser: what is found: kinds as stacks, near duplicates, and parts that do not answer."""
+"""The page in a real browser: what is found: groups as stacks, near duplicates, and parts that do not answer."""
 
 from __future__ import annotations
 
@@ -39,40 +39,39 @@ from tests.service.small_gallery import CLUSTERS, PHOTOS, save_copy
 pytestmark = needs_browser
 
 
-# What the page calls them.
-# What the page calls a view; "kinds" is what groups were called, and what the page still asks for.
-NAMES = {"kinds": "groups of look-alikes", "groups": "groups of look-alikes", "photos": "photos"}
+# What the page calls a view.
+NAMES = {"groups": "groups of look-alikes", "photos": "photos"}
 
 
 def show(driver: Browser, view: str) -> None:
-    """Choose what is shown, "kinds" or "photos", as a click does."""
+    """Choose what is shown, "groups" or "photos", as a click does."""
     choose(driver, f"label:has([value='{view}'])")
 
 
-def kinds_shown(driver: Browser) -> list[dict[str, Any]]:
-    shown: list[dict[str, Any]] = run(driver, "kinds_shown")
+def groups_shown(driver: Browser) -> list[dict[str, Any]]:
+    shown: list[dict[str, Any]] = run(driver, "groups_shown")
     return shown
 
 
-def wait_for_kinds(driver: Browser) -> list[dict[str, Any]]:
-    """Wait until kinds are shown, at least one of them with several photos; what is shown then."""
+def wait_for_groups(driver: Browser) -> list[dict[str, Any]]:
+    """Wait until groups are shown, at least one of them with several photos; what is shown then."""
     wait(driver).until(lambda d: " groups" in text(d, "status"))
     wait_for_photos(driver)
-    shown = kinds_shown(driver)
-    assert any(kind["size"] > 1 for kind in shown)
+    shown = groups_shown(driver)
+    assert any(group["size"] > 1 for group in shown)
     return shown
 
 
-def find_kinds(driver: Browser, server: Served, screen: Screen = DESKTOP) -> list[dict[str, Any]]:
+def find_groups(driver: Browser, server: Served, screen: Screen = DESKTOP) -> list[dict[str, Any]]:
     driver.get(server.url)
     wait(driver).until(lambda d: text(d, "about-open") == "23 photos")
-    show(driver, "kinds")
+    show(driver, "groups")
     draw(driver, screen, strokes("star"))
-    return wait_for_kinds(driver)
+    return wait_for_groups(driver)
 
 
 def press_toggle(driver: Browser, place: int) -> None:
-    """Press the button that opens and closes a kind, by the keyboard."""
+    """Press the button that opens and closes a group, by the keyboard."""
     driver.execute_script(
         "document.querySelectorAll('#results > li')[arguments[0]].querySelector('.toggle').focus()", place
     )
@@ -85,36 +84,36 @@ def has_focus(driver: Browser, selector: str) -> bool:
 
 
 def first_stack(shown: list[dict[str, Any]]) -> int:
-    return next(place for place, kind in enumerate(shown) if kind["size"] > 1)
+    return next(place for place, group in enumerate(shown) if group["size"] > 1)
 
 
-def test_each_kind_is_a_stack_that_opens_in_place(desk: Browser, server: Served) -> None:
-    shown = find_kinds(desk, server)
+def test_each_group_is_a_stack_that_opens_in_place(desk: Browser, server: Served) -> None:
+    shown = find_groups(desk, server)
     assert text(desk, "status") == f"{len(shown)} groups of look-alikes, best first"
-    assert [kind["rank"] for kind in shown] == list(range(1, len(shown) + 1))
-    assert sum(kind["size"] for kind in shown) == PHOTOS
-    assert not any(kind["open"] or kind["more"] for kind in shown)
-    # Thumbnails of kinds that are closed are not asked for.
+    assert [group["rank"] for group in shown] == list(range(1, len(shown) + 1))
+    assert sum(group["size"] for group in shown) == PHOTOS
+    assert not any(group["open"] or group["more"] for group in shown)
+    # Thumbnails of groups that are closed are not asked for.
     thumbnails = {url for url in browser.requested(desk) if "/thumbnails/" in url}
     assert len(thumbnails) <= len(shown)
 
     place = first_stack(shown)
     press_toggle(desk, place)
-    opened = kinds_shown(desk)
+    opened = groups_shown(desk)
     assert opened[place]["open"]
     assert len(opened[place]["more"]) == min(4, shown[place]["size"] - 1)
-    assert [kind["best"] for kind in opened] == [kind["best"] for kind in shown]
+    assert [group["best"] for group in opened] == [group["best"] for group in shown]
     wait_for_photos(desk)
 
 
-def test_a_kind_is_closed_by_its_button_and_by_escape(desk: Browser, server: Served) -> None:
-    place = first_stack(find_kinds(desk, server))
+def test_a_group_is_closed_by_its_button_and_by_escape(desk: Browser, server: Served) -> None:
+    place = first_stack(find_groups(desk, server))
     press_toggle(desk, place)
     press_toggle(desk, place)
-    assert not kinds_shown(desk)[place]["open"]
+    assert not groups_shown(desk)[place]["open"]
     press_toggle(desk, place)
     ActionChains(desk).send_keys(Keys.TAB, Keys.ESCAPE).perform()
-    assert not kinds_shown(desk)[place]["open"]
+    assert not groups_shown(desk)[place]["open"]
     assert has_focus(desk, ".toggle")
     # Escape in a dialog closes the dialog only.
     press_toggle(desk, place)
@@ -122,55 +121,55 @@ def test_a_kind_is_closed_by_its_button_and_by_escape(desk: Browser, server: Ser
     wait(desk).until(lambda d: d.find_element(By.ID, "viewer").is_displayed())
     ActionChains(desk).send_keys(Keys.ESCAPE).perform()
     wait(desk).until(lambda d: not d.find_element(By.ID, "viewer").is_displayed())
-    assert kinds_shown(desk)[place]["open"]
+    assert groups_shown(desk)[place]["open"]
 
 
-def test_the_photos_of_an_open_kind_open_the_viewer_and_can_be_explained(desk: Browser, server: Served) -> None:
-    place = first_stack(find_kinds(desk, server))
+def test_the_photos_of_an_open_group_open_the_viewer_and_can_be_explained(desk: Browser, server: Served) -> None:
+    place = first_stack(find_groups(desk, server))
     press_toggle(desk, place)
-    kind = kinds_shown(desk)[place]
+    group = groups_shown(desk)[place]
     desk.find_element(By.CSS_SELECTOR, ".further .photo").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "viewer-why").is_displayed())
-    assert text(desk, "viewer-paths").split("\n") == kind["more"][0].split("\n")
-    assert (text(desk, "viewer-rank-label"), text(desk, "viewer-rank")) == ("Group", str(kind["rank"]))
+    assert text(desk, "viewer-paths").split("\n") == group["more"][0].split("\n")
+    assert (text(desk, "viewer-rank-label"), text(desk, "viewer-rank")) == ("Group", str(group["rank"]))
     desk.find_element(By.ID, "viewer").send_keys(Keys.ARROW_LEFT)
-    assert text(desk, "viewer-paths").split("\n") == kind["best"].split("\n")
+    assert text(desk, "viewer-paths").split("\n") == group["best"].split("\n")
     desk.find_element(By.ID, "viewer-why").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
 
 
-def test_why_numbers_photos_as_the_kinds_that_are_shown(desk: Browser, server: Served) -> None:
+def test_why_numbers_photos_as_the_groups_that_are_shown(desk: Browser, server: Served) -> None:
     with before_pages(desk, "record_answers"):
-        shown = find_kinds(desk, server)
-    # By their ranks among photos, the best photos of the kinds have other numbers.
-    assert desk.execute_script("return window.answers.at(-1).kinds.some(({ rank, best }) => rank !== best.rank)")
+        shown = find_groups(desk, server)
+    # By their ranks among photos, the best photos of the groups have other numbers.
+    assert desk.execute_script("return window.answers.at(-1).groups.some(({ rank, best }) => rank !== best.rank)")
     desk.find_element(By.ID, "why-open").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
     numbered, beside = desk.execute_script(
         "return ['#why-photos', '#why-nearest']"
         ".map((list) => [...document.querySelectorAll(`${list} > li > .name`)].map((name) => name.textContent))"
     )
-    best = [kind["best"].split("\n")[0].rpartition("/")[2] for kind in shown]
+    best = [group["best"].split("\n")[0].rpartition("/")[2] for group in shown]
     assert numbered == [f"{number}: {name}" for number, name in enumerate(best[:6], 1)]
     assert beside == numbered
 
 
-def test_scrolling_brings_every_kind_once(desk: Browser, server: Served) -> None:
-    shown = find_kinds(desk, server)
+def test_scrolling_brings_every_group_once(desk: Browser, server: Served) -> None:
+    shown = find_groups(desk, server)
     choose(desk, "option[value='10']")
-    wait(desk).until(lambda d: len(kinds_shown(d)) == 10)
+    wait(desk).until(lambda d: len(groups_shown(d)) == 10)
     wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "These are all groups of the best photos.")
-    assert kinds_shown(desk) == shown
+    assert groups_shown(desk) == shown
 
 
 def test_what_to_show_is_remembered(desk: Browser, server: Served) -> None:
-    find_kinds(desk, server)
+    find_groups(desk, server)
     desk.get("about:blank")
     desk.get(server.url)
-    wait_for_kinds(desk)
+    wait_for_groups(desk)
     show(desk, "photos")
     wait(desk).until(lambda d: text(d, "status") == "20 photos, best first")
-    assert all(kind["size"] == 1 for kind in kinds_shown(desk))
+    assert all(group["size"] == 1 for group in groups_shown(desk))
 
 
 def test_a_page_shows_what_the_server_chooses_until_the_person_does(opened: Browser, server: Served) -> None:
@@ -181,8 +180,8 @@ def test_a_page_shows_what_the_server_chooses_until_the_person_does(opened: Brow
         assert f" {NAMES[chosen]}, best first" in text(driver, "status")
         # Another page is one of the same view.
         wait(driver).until(lambda d: run(d, "scroll_to_the_end").startswith("These are all"))
-        assert len({kind["best"] for kind in kinds_shown(driver)}) == len(kinds_shown(driver))
-        for view in ("photos", "kinds"):
+        assert len({group["best"] for group in groups_shown(driver)}) == len(groups_shown(driver))
+        for view in ("photos", "groups"):
             show(driver, view)
             wait(driver).until(partial(ends_with, name="status", end=f" {NAMES[view]}, best first"))
 
@@ -199,23 +198,23 @@ def test_a_stroke_is_answered_by_one_variant_and_the_resting_pen_by_all(desk: Br
         assert text(desk, "status") == "20 photos, best first"
 
 
-def test_when_the_pen_rests_the_best_kind_is_first(desk: Browser, server: Served) -> None:
-    before = find_kinds(desk, server)
+def test_when_the_pen_rests_the_best_group_is_first(desk: Browser, server: Served) -> None:
+    before = find_groups(desk, server)
     # One stroke, so that one answer follows.
     draw(desk, DESKTOP, strokes("cross")[:1])
-    wait(desk).until(lambda d: kinds_shown(d) != before)
+    wait(desk).until(lambda d: groups_shown(d) != before)
     wait(desk).until(partial(ends_with, name="status", end="groups of look-alikes, best first"))
-    after = kinds_shown(desk)
-    assert [kind["rank"] for kind in after] == list(range(1, len(after) + 1))
+    after = groups_shown(desk)
+    assert [group["rank"] for group in after] == list(range(1, len(after) + 1))
 
 
-def test_where_the_drawing_is_cleared_the_kinds_for_the_rest_are_in_their_own_order(
+def test_where_the_drawing_is_cleared_the_groups_for_the_rest_are_in_their_own_order(
     desk: Browser, server: Served
 ) -> None:
     desk.get(f"{server.url}#like=3")
     desk.refresh()
     wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
-    show(desk, "kinds")
+    show(desk, "groups")
     wait(desk).until(partial(ends_with, name="status", end=" groups of look-alikes, best first"))
     draw(desk, DESKTOP, strokes("star"))
     wait(desk).until(lambda d: len(parts(d)["parts"]) == 2)
@@ -223,15 +222,17 @@ def test_where_the_drawing_is_cleared_the_kinds_for_the_rest_are_in_their_own_or
     desk.find_element(By.ID, "clear").click()
     wait(desk).until(lambda d: len(parts(d)["parts"]) == 1)
     # The answer to the drawing may come a moment before.
-    wait(desk).until(lambda d: [kind["rank"] for kind in wait_for_kinds(d)] == list(range(1, len(kinds_shown(d)) + 1)))
+    wait(desk).until(
+        lambda d: [group["rank"] for group in wait_for_groups(d)] == list(range(1, len(groups_shown(d)) + 1))
+    )
 
 
-def test_everybody_can_use_kinds(opened: Browser, server: Served) -> None:
+def test_everybody_can_use_groups(opened: Browser, server: Served) -> None:
     with on_screen(opened, PHONE, dark=False) as driver:
-        place = first_stack(find_kinds(driver, server, PHONE))
+        place = first_stack(find_groups(driver, server, PHONE))
         assert axe_complaints(driver) == []
         driver.find_elements(By.CSS_SELECTOR, "#results .toggle")[0].click()
-        wait(driver).until(lambda d: kinds_shown(d)[place]["open"])
+        wait(driver).until(lambda d: groups_shown(d)[place]["open"])
         wait_for_photos(driver)
         check_suits_everybody(driver)
 

@@ -24,14 +24,14 @@ VALUES = [0.1, 0.5, 0.2, 0.0, 0.2]
 COMPARED = {
     "matches": [{"sketch_cell": s, "photo_cell": p, "cosine": c} for s, p, c in ((0, 7, 0.9), (3, 2, 0.8), (5, 7, 0.6))]
 }
-# The kinds before and after, whether they stay in their places, and those: each with the one it was before, or -1.
+# The groups before and after, whether they stay in their places, and those: each with the one it was before, or -1.
 PLACES: list[tuple[list[list[int]], list[list[int]], bool, list[list[int]]]] = [
     # Without anything before: in their own order.
     ([], [[1, 10], [2, 20]], True, [[1, -1], [2, -1]]),
     # Both stay where they were, whatever their order is now; a new one comes into the free place.
     ([[1, 10], [2, 20], [3, 30]], [[1, 30], [2, 40], [3, 10]], True, [[3, 0], [2, -1], [1, 2]]),
     ([[1, 10], [2, 20], [3, 30]], [[1, 30], [2, 40], [3, 10]], False, [[1, 2], [2, -1], [3, 0]]),
-    # It is the same kind if its best photo was or is one of the others.
+    # It is the same group if its best photo was or is one of the others.
     ([[1, 10, 11], [2, 20]], [[1, 50], [2, 11, 10]], True, [[2, 0], [1, -1]]),
     ([[1, 10], [2, 20]], [[1, 50], [2, 51, 10]], True, [[2, 0], [1, -1]]),
     # One that fell apart goes on as the part with its best photo.
@@ -44,7 +44,7 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
     "every refusal has a title of its own": ("trouble_title", [([code], title) for code, title in TITLES.items()]),
     "an older search is given up and never shown": ("older_search", [([], [[True, True, False], ["third"]])]),
     "a busy server is asked again when it said": ("busy_server", [([], ["busy", "found"])]),
-    "kinds have places": ("places", [([before, after, stay], places) for before, after, stay, places in PLACES]),
+    "groups have places": ("places", [([before, after, stay], places) for before, after, stay, places in PLACES]),
     "the line runs around the fewest cells with the share wanted": (
         "heaviest",
         [([VALUES, 0.5], [1]), ([VALUES, 0.6], [1, 2]), ([VALUES, 0.9], [1, 2, 4]), ([VALUES, 1.0], [0, 1, 2, 4])],

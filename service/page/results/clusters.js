@@ -1,17 +1,17 @@
 /** The clusters that a search has scored photos of, each as a row of small photos. */
 
 import { element, part } from "../shared/dom.js";
-import { count, fileName, groupsSearched, trouble } from "../shared/words.js";
+import { count, fileName, clustersSearched, trouble } from "../shared/words.js";
 
 // A row of this many fits a phone. Of many clusters only the best are shown.
 const FACES = 7;
-const MOST_GROUPS = 12;
+const MOST_CLUSTERS = 12;
 
-export class Groups {
+export class Clusters {
   #api;
   #open;
-  #box = part("groups");
-  #list = part("groups-list");
+  #box = part("clusters");
+  #list = part("clusters-list");
   #clusters = [];
   #running = null;
 
@@ -30,7 +30,7 @@ export class Groups {
     const same = clusters.map(({ id }) => id).join() === this.#clusters.map(({ id }) => id).join();
     this.#clusters = clusters;
     this.#box.hidden = !clusters.length;
-    part("groups-name").textContent = groupsSearched(clusters.length);
+    part("clusters-name").textContent = clustersSearched(clusters.length);
     if (!same) {
       this.#list.replaceChildren();
       if (this.#box.open) {
@@ -46,11 +46,11 @@ export class Groups {
     this.#running?.abort();
     const ours = new AbortController();
     this.#running = ours;
-    const wanted = this.#clusters.slice(0, MOST_GROUPS);
+    const wanted = this.#clusters.slice(0, MOST_CLUSTERS);
     try {
-      const groups = await Promise.all(wanted.map(({ id }) => this.#api.cluster(id, FACES, ours.signal)));
+      const found = await Promise.all(wanted.map(({ id }) => this.#api.cluster(id, FACES, ours.signal)));
       if (!ours.signal.aborted) {
-        this.#list.replaceChildren(...groups.map((group) => this.#strip(group)));
+        this.#list.replaceChildren(...found.map((one) => this.#strip(one)));
       }
     } catch (error) {
       if (!ours.signal.aborted) {

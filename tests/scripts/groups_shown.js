@@ -1,4 +1,4 @@
-// The kinds in the grid, in their places: the rank in the corner, the best photo, how many it holds, and, where it is
+// The groups in the grid, in their places: the rank in the corner, the best photo, how many it holds, and, where it is
 // open, the others of its photos that are shown.
 async () =>
   [...document.querySelectorAll("#results > li")].map((item) => {
