@@ -107,7 +107,9 @@ def serve_until_stopped(
         def announce() -> None:
             if not settings.shards:
                 bound = listeners[0].getsockname()[0]
-                opened.enter_context(announced(settings, address(_ANY_ADDRESS.get(bound, bound), port), app.state.token))
+                opened.enter_context(
+                    announced(settings, address(_ANY_ADDRESS.get(bound, bound), port), app.state.token)
+                )
             print(f"sketch-search at {address(settings.host, port)}{opening}", flush=True)
             if beside is not None:
                 reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)

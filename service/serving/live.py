@@ -58,7 +58,7 @@ class Live:
     """Holds the one reference to the engine in use. It is used from one event loop.
 
     An engine stays usable after another has replaced it: its files are closed when nothing refers to it any more.
-    ``swaps`` counts the replacements; ``looked`` is set once it has opened what is searched, or has found that it cannot.
+    ``swaps`` counts the replacements; ``looked`` is set once it has opened what is searched, or cannot.
     """
 
     def __init__(

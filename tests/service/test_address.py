@@ -136,7 +136,7 @@ def test_what_somebody_else_puts_in_its_place_is_neither_believed_nor_written_to
     puts: list[Callable[[], None]] = [lambda: os.link(tmp_path / "mine", place), place.mkdir, lambda: os.mkfifo(place)]
     for put in puts:
         put()
-        with told(own, URL, TOKEN):
+        with announced(own, URL, TOKEN):
             assert find_server(own) is None
         assert (tmp_path / "mine").read_text() == "mine"
         if place.is_dir():
