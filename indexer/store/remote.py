@@ -272,7 +272,7 @@ _keeping = threading.Lock()
 
 
 def _connected(kind: str, place: str) -> Any:
-    library = importlib.import_module("indexer.store.webdav" if kind.startswith("webdav") else _LIBRARIES[kind])
+    library = importlib.import_module(_LIBRARIES[kind])
     if kind == "s3":
         config = {"connect_timeout": _CONNECT, "read_timeout": _ANSWER, "max_pool_connections": _AT_ONCE}
         return library.S3FileSystem(config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
@@ -292,13 +292,14 @@ def _connected(kind: str, place: str) -> Any:
             sftp_client_kwargs={"path_errors": "surrogateescape"},
             skip_instance_cache=True,
         )
-    httpx = importlib.import_module("httpx")
+    from indexer.store.webdav import WebDavServer
+
     passwords = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
-    return library.WebDavServer(
+    return WebDavServer(
         f"{'https' if kind == 'webdavs' else 'http'}://{place}",
-        httpx.NetRCAuth(str(passwords)) if passwords.is_file() else None,
-        httpx.Timeout(_ANSWER, connect=_CONNECT),
-        httpx.Limits(max_connections=_AT_ONCE),
+        library.NetRCAuth(str(passwords)) if passwords.is_file() else None,
+        library.Timeout(_ANSWER, connect=_CONNECT),
+        library.Limits(max_connections=_AT_ONCE),
     )
 
 

@@ -23,7 +23,7 @@ from service.serving.connection import FREE_CHUNKS, Connection, Framing, Refused
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied, wait_until_room_is
-from tests.service.served import Served, served
+from tests.service.served import Served, served, started
 from tests.service.small_gallery import MAX_UPLOAD
 from tests.service.talk import connect, plain_http, rest
 
@@ -205,7 +205,7 @@ PIECES = 1000
 
 @pytest.mark.usefixtures("impatient")
 def test_who_takes_nothing_of_an_answer_is_closed(settings: Settings, large: FastAPI) -> None:
-    with served(settings, large) as server, connect(server) as connection:
+    with started(large, settings) as server, connect(server) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         ended = select.poll()
         ended.register(connection, select.POLLHUP | select.POLLERR)
@@ -214,7 +214,7 @@ def test_who_takes_nothing_of_an_answer_is_closed(settings: Settings, large: Fas
 
 @pytest.mark.usefixtures("impatient")
 def test_who_takes_an_answer_slowly_gets_all_of_it(settings: Settings, large: FastAPI) -> None:
-    with served(settings, large) as server, connect(server) as connection:
+    with started(large, settings) as server, connect(server) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         taken = 0
         while piece := connection.recv(16384):
@@ -226,7 +226,7 @@ def test_answers_that_nobody_takes_are_held_up_to_a_limit(
     settings: Settings, large: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_module, "MAX_HELD", 300_000)
-    with served(settings, large) as server, ExitStack() as opened:
+    with started(large, settings) as server, ExitStack() as opened:
         readers = [opened.enter_context(connect(server)) for _ in range(8)]
         ended = select.poll()
         for reader in readers:
