@@ -138,11 +138,22 @@ def _check_whole(path: Path) -> None:
 def _subfolders(path: Path) -> list[str]:
     try:
         with os.scandir(path) as found:
-            names = [one.name for one in found if not one.name.startswith(".") and one.is_dir()]
+            # A name that is no text can be neither shown nor indexed.
+            names = [one.name for one in found if one.name[0] != "." and _is_text(one.name) and _is_folder(one)]
     except OSError as error:
         raise BadInvocation(f"{path} cannot be read: {error.strerror}; give permission, or name another.") from error
-    # A name that is no text can be neither shown nor indexed.
-    return sorted((name for name in names if name.encode(errors="replace").decode() == name), key=str.casefold)
+    return sorted(names, key=str.casefold)
+
+
+def _is_text(name: str) -> bool:
+    return name.encode(errors="replace").decode() == name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link that leads back to itself
+        return False
 
 
 def _meant(pasted: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 from service.address import announced, find_server
 from service.http.routes import TOKEN_HEADER
 from service.settings import Settings
-from tests.indexer.disks import refuse_listing
+from tests.indexer.disks import fill, refuse_listing, small_disk
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import served
 from tests.service.small_gallery import PHOTOS, save_copy
@@ -76,6 +76,7 @@ def test_folders_are_listed_to_those_who_may_have_them_indexed(settings: Setting
     for name in ("b", "A", ".hidden", "c", "\udce9"):
         (tmp_path / "photos" / name).mkdir(parents=True)
     (tmp_path / "photos" / "file.jpg").touch()
+    (tmp_path / "photos" / "round").symlink_to("round")
     with empty(settings, tmp_path / "index") as http:
         told = http.get("/folders", params={"path": str(tmp_path / "photos")}).json()
         assert told == {"path": str(tmp_path / "photos"), "above": str(tmp_path), "folders": ["A", "b", "c"]}
@@ -170,3 +171,19 @@ def test_a_page_of_another_site_builds_nothing_even_where_it_may_search(
         answer = http.post("/build", params={"folder": str(gallery)}, headers=headers)
         assert error(answer) == (400, "bad_request")
         assert http.get("/info", headers=headers).json()["build"] is None
+
+
+def test_a_disk_that_fills_while_a_folder_is_indexed_is_told_and_the_build_goes_on_once_there_is_room(
+    settings: Settings, gallery: Path, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", 8 * 2**20) as disk:
+        filler = fill(disk, room=64 * 2**10)
+        with empty(settings, disk / "index") as http:
+            assert http.post("/build", params={"folder": str(gallery)}).status_code == 202
+            assert "full; make room" in over(http)["failed"]
+            assert http.get("/readyz").status_code == 503
+            filler.unlink()
+            assert http.post("/build", params={"folder": str(gallery)}).status_code == 202
+            assert over(http)["failed"] is None
+            wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
+            assert http.get("/info").json()["index"]["photos"] == PHOTOS
