@@ -112,12 +112,7 @@ def evaluate(
 
 
 def _measured(
-    weights: tuple[Path, ...],
-    networks: tuple[str, ...],
-    device: str,
-    dtype: Any,
-    variants: int | None,
-    validated: bool,
+    weights: tuple[Path, ...], networks: tuple[str, ...], device: str, dtype: Any, variants: int | None, validated: bool
 ) -> Iterator[tuple[str, Matcher]]:
     """Loads, one after the other, the networks to measure, each with a name of its own."""
     from model.datasets import read_protocol, subsampled
@@ -153,12 +148,7 @@ def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", v
         raise ModelError(f"--network {network} is unknown; name clip:MODEL, such as clip:ViT-B-32/laion2b_s34b_b79k")
     encoder = read_clip(source).encoder
     config = ClipAtConfig(
-        name=network,
-        vit=encoder.layout,
-        image_size=encoder.image_size,
-        prompts=0,
-        mean=encoder.mean,
-        std=encoder.std,
+        name=network, vit=encoder.layout, image_size=encoder.image_size, prompts=0, mean=encoder.mean, std=encoder.std
     )
     plain = clip_at_network_from(config, encoder.weights).requires_grad_(False).to(device).eval()
     if validation is not None:

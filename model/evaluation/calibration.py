@@ -34,10 +34,7 @@ def trained_matcher(
 
 
 def calibrated(
-    network: Calibrated,
-    validation: Corpus,
-    dtype: torch.dtype = torch.float32,
-    methods: Sequence[Method] = BOTH,
+    network: Calibrated, validation: Corpus, dtype: torch.dtype = torch.float32, methods: Sequence[Method] = BOTH
 ) -> tuple[Calibrated, dict[str, float]]:
     """Chooses the fusion weight, the best method and the threshold of diffusion by mAP@all on the validation classes.
 

@@ -20,11 +20,7 @@ WORD = "word"
 
 
 def score_matrices(
-    matcher: Matcher,
-    corpus: Corpus,
-    methods: Sequence[Method] | None = None,
-    *,
-    words: bool = False,
+    matcher: Matcher, corpus: Corpus, methods: Sequence[Method] | None = None, *, words: bool = False
 ) -> dict[str, NDArray[np.floating]]:
     """Computes scores (sketches, photos) float32 by each method, higher is better; then diffused, as "rn+diffusion".
 

@@ -9,17 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.engine import (
-    Aligned,
-    Floats,
-    Matching,
-    Modality,
-    Observed,
-    Prior,
-    SelfAttention,
-    Vocabulary,
-    grid_maps,
-)
+from model.engine import Aligned, Floats, Matching, Modality, Observed, Prior, SelfAttention, Vocabulary, grid_maps
 from model.engine import Tokens as Arrays
 from model.engine import averaged_variants as averaged
 from model.errors import ModelError

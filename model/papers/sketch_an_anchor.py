@@ -220,12 +220,7 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
     recipe: AnchorRecipe
 
     def __init__(
-        self,
-        recipe: AnchorRecipe,
-        data: TrainingSet,
-        anchors: Anchors,
-        backbone: dict[str, torch.Tensor],
-        folder: Path,
+        self, recipe: AnchorRecipe, data: TrainingSet, anchors: Anchors, backbone: dict[str, torch.Tensor], folder: Path
     ) -> None:
         self.recipe, self.data, self.anchors = recipe, data, anchors
         network = anchor_network_from(recipe.config, backbone, recipe.seed)

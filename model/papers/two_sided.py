@@ -15,13 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.checkpoint import (
-    keep_photo_side,
-    load_zse_network,
-    photo_side_notes,
-    photo_side_state,
-    save_checkpoint,
-)
+from model.checkpoint import keep_photo_side, load_zse_network, photo_side_notes, photo_side_state, save_checkpoint
 from model.datasets import IMAGENET_PART, Picture, Task, read_task, rows_by_label, some_of_each, subsampled
 from model.engine import file_sha256
 from model.errors import ModelError

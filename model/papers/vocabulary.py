@@ -233,11 +233,7 @@ def _mapped(inputs: torch.Tensor, beliefs: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def _regressed(
-    inputs: torch.Tensor,
-    targets: torch.Tensor,
-    masks: torch.Tensor,
-    weights: torch.Tensor,
-    biases: torch.Tensor,
+    inputs: torch.Tensor, targets: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, biases: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Fits weights (d, w) and biases (w,) to targets (n, w). A ridge keeps them near the given ones."""
     moves = torch.zeros_like(weights).requires_grad_()
