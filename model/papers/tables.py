@@ -253,7 +253,9 @@ class Shown:
         cells = [list(lines[0]), ["---"] * len(lines[0]), *(list(line.values()) for line in lines)]
         body = "\n".join(f"| {' | '.join(line)} |" for line in cells)
         said = dict.fromkeys(sentence[0].upper() + sentence[1:] for row in self.rows for sentence in row["about"])
-        notes = [*said, *(f"Not run: {name}{why and f' ({why})'}" for name, why in self.missing.items())]
+        failed = [f"Not run: {name} ({why})" for name, why in self.missing.items() if why]
+        left = "; ".join(name for name, why in self.missing.items() if not why)
+        notes = [*said, *failed, *([f"Not run: {left}"] if left else [])]
         parts = [f"{self.table.title}; 95% intervals over queries.", body, "\n".join(f"- {note}." for note in notes)]
         return "\n\n".join(filter(None, [*parts, self.about]))
 
