@@ -57,28 +57,26 @@ def test_a_result_gets_into_its_block_and_all_else_stays(place: tuple[Path, Path
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"), [({"finished": False}, "stopped; measure it again"), ({"quick": True}, "without --quick")]
+    ("written", "told"),
+    [
+        (ONE.model_copy(update={"finished": False}).model_dump_json(), "stopped; measure it again"),
+        (ONE.model_copy(update={"quick": True}).model_dump_json(), "without --quick"),
+        ('{"points": []}', "one.json is not as this version writes it"),
+        (None, "there is no result"),
+    ],
+    ids=["stopped", "quick", "of another version", "none"],
 )
-def test_results_of_quick_and_stopped_runs_are_refused(
-    place: tuple[Path, Path], changed: dict[str, bool], told: str, capsys: pytest.CaptureFixture[str]
+def test_what_is_no_whole_result_is_refused(
+    place: tuple[Path, Path], written: str | None, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results, page = place
-    ONE.model_copy(update=changed).save(results / "one.json")
+    if written is None:
+        (results / "one.json").unlink()
+    else:
+        (results / "one.json").write_text(written, encoding="utf-8")
     assert main([str(results), "--page", str(page)]) == 2
     assert told in capsys.readouterr().err
     assert page.read_text(encoding="utf-8") == PAGE
-
-
-def test_results_of_other_versions_and_folders_without_results_are_told(
-    place: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    results, _ = place
-    (results / "one.json").write_text('{"points": []}', encoding="utf-8")
-    assert main([str(results)]) == 2
-    assert "one.json is not as this version writes it" in capsys.readouterr().err
-    (results / "one.json").unlink()
-    assert main([str(results)]) == 2
-    assert "there is no result" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

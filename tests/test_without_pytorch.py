@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from indexer.samples import write_samples
+from indexer.samples import Samples, write_samples
 from service.http.routes import TOKEN_HEADER
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE, wait_until
@@ -41,14 +41,18 @@ print(sorted({photo.path.split("/")[-2] for photo in found}))
 """
 
 
-@pytest.fixture
 def without(tmp_path: Path) -> dict[str, str]:
-    """The environment of a Python without PyTorch, with an index folder of its own."""
+    """Returns the environment of a Python without PyTorch, with an index folder of its own."""
     hiding = tmp_path / "hiding"
     hiding.mkdir()
     (hiding / "sitecustomize.py").write_text(HIDES)
     paths = [str(hiding), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "SBIR_INDEX": str(tmp_path / "index")}
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    return write_samples(tmp_path_factory.mktemp("samples"))
 
 
 def said(environment: Mapping[str, str], *arguments: str) -> str:
@@ -57,40 +61,31 @@ def said(environment: Mapping[str, str], *arguments: str) -> str:
     return done.stdout
 
 
-def test_photos_are_indexed_searched_and_explained_by_command(without: dict[str, str], tmp_path: Path) -> None:
-    samples = write_samples(tmp_path)
-    program = ("-m", "sketch_search")
-    said(without, *program, "index", "build", str(samples.photos))
-    sketch = str(samples.sketches / "umbrella.png")
-    found = json.loads(said(without, *program, "search", sketch, "--k", "4", "--json"))["results"]
+def test_photos_are_indexed_searched_and_explained_by_command_and_by_the_library(
+    samples: Samples, tmp_path: Path
+) -> None:
+    environment, program, sketch = without(tmp_path), ("-m", "sketch_search"), str(samples.sketches / "umbrella.png")
+    said(environment, *program, "index", "build", str(samples.photos))
+    found = json.loads(said(environment, *program, "search", sketch, "--k", "4", "--json"))["results"]
     assert {photo["paths"][0].split("/")[0] for photo in found} == {"umbrella"}
-    said(without, *program, "explain", sketch, "-o", str(tmp_path / "why"))
+    said(environment, *program, "explain", sketch, "-o", str(tmp_path / "why"))
     assert (tmp_path / "why" / "explanation.json").is_file()
+    assert said(environment, "-c", LIBRARY, str(samples.photos), sketch) == "['umbrella']\n"
 
 
-def test_a_folder_is_indexed_from_the_page(without: dict[str, str], tmp_path: Path) -> None:
-    folder = str(write_samples(tmp_path).photos)
-    with started_python("-m", "sketch_search", "serve", environment={**without, "SBIR_PORT": "0"}) as process:
+def test_a_folder_is_indexed_from_the_page(samples: Samples, tmp_path: Path) -> None:
+    environment = {**without(tmp_path), "SBIR_PORT": "0"}
+    with started_python("-m", "sketch_search", "serve", environment=environment) as process:
         assert process.stdout is not None
         url, _, token = process.stdout.readline().split()[-1].partition("/?token=")
         with httpx.Client(base_url=url, headers={TOKEN_HEADER: token}, timeout=PATIENCE) as http:
-            assert http.post("/build", params={"folder": folder}).status_code == 202
+            assert http.post("/build", params={"folder": str(samples.photos)}).status_code == 202
             wait_until(lambda: not http.get("/info").json()["build"]["running"], "the build has not ended")
             assert http.get("/info").json()["build"]["failed"] is None
 
 
-def test_the_library_finds_explains_encodes_and_ranks(without: dict[str, str], tmp_path: Path) -> None:
-    samples = write_samples(tmp_path)
-    sketch = str(samples.sketches / "umbrella.png")
-    assert said(without, "-c", LIBRARY, str(samples.photos), sketch) == "['umbrella']\n"
-
-
-def test_a_checkpoint_that_needs_pytorch_is_refused_with_the_extra_that_brings_it(
-    without: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_checkpoint_that_needs_pytorch_is_refused_with_the_extra_that_brings_it(tmp_path: Path) -> None:
     weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
-    done = run_python("-m", "sketch_search", "search", "x.png", "--weights", str(weights), environment=without)
-    code = f"import model; model.load({str(weights)!r})"
-    done = run_python("-c", code, environment=without)
+    done = run_python("-c", f"import model; model.load({str(weights)!r})", environment=without(tmp_path))
     assert done.returncode
     assert "needs PyTorch: pip install 'sketch-search[gpu]'" in done.stderr
