@@ -1,5 +1,3 @@
-"""The precision of a network is one rule, however the program is entered."""
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""Programs that are stopped while they are loaded."""
-
 from __future__ import annotations
 
 import os

@@ -1,5 +1,3 @@
-"""Results of benches and soaks as blocks of a page, and what docs/scale.md computes of them."""
-
 from __future__ import annotations
 
 from pathlib import Path

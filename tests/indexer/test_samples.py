@@ -1,5 +1,3 @@
-"""The sample gallery."""
-
 from __future__ import annotations
 
 from pathlib import Path

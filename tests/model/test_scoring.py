@@ -1,5 +1,3 @@
-"""The benchmark of scoring and encoding, on tiny networks."""
-
 from __future__ import annotations
 
 from pathlib import Path

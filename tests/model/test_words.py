@@ -1,5 +1,3 @@
-"""Words that people type, and the vocabulary that they are found in."""
-
 from __future__ import annotations
 
 import pytest

@@ -1,5 +1,3 @@
-"""The benchmarks of the search in their shortest form."""
-
 from __future__ import annotations
 
 import dataclasses

@@ -1,5 +1,3 @@
-"""The benchmark of whole searches through a server, and of what a few clicks help, by a simulated person."""
-
 from __future__ import annotations
 
 import dataclasses

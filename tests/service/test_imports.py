@@ -1,5 +1,3 @@
-"""Nothing that takes seconds is loaded by what does not need it."""
-
 from __future__ import annotations
 
 import pytest

@@ -1,5 +1,3 @@
-"""Settings from the environment."""
-
 from __future__ import annotations
 
 import os

@@ -1,5 +1,3 @@
-"""The checkpoint that comes with the program finds what was drawn."""
-
 from __future__ import annotations
 
 from pathlib import Path

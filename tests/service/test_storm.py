@@ -1,5 +1,3 @@
-"""An index that many programs use at once, and a server that is asked very often."""
-
 from __future__ import annotations
 
 import itertools

@@ -1,5 +1,3 @@
-"""The days on which photos were taken: read when a photo is, and kept from build to build."""
-
 from __future__ import annotations
 
 import os

@@ -1,5 +1,3 @@
-"""A build of very many files keeps little of each in memory."""
-
 from __future__ import annotations
 
 import gc

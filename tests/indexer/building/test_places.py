@@ -1,5 +1,3 @@
-"""Checks the places of rows, and their vectors, after photos have come, gone and changed clusters."""
-
 from __future__ import annotations
 
 import numpy as np

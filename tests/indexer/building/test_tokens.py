@@ -1,5 +1,3 @@
-"""An index without tokens: a fraction as large, and all else as in one that has them."""
-
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,5 +1,3 @@
-"""Folders that cannot be read, are not mounted, leave the index or were renamed."""
-
 from __future__ import annotations
 
 from pathlib import Path

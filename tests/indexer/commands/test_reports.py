@@ -1,5 +1,3 @@
-"""Checks the output of builds, updates and checks, and their exit codes."""
-
 from __future__ import annotations
 
 import json

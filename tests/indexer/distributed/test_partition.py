@@ -1,5 +1,3 @@
-"""Checks the clusters of each shard: they are whole, neighbours are together, and parts are about equal."""
-
 from __future__ import annotations
 
 import numpy as np

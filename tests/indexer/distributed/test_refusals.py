@@ -1,5 +1,3 @@
-"""Checks that impossible requests are refused in a sentence, and that nothing is half written."""
-
 from __future__ import annotations
 
 import os

@@ -1,5 +1,3 @@
-"""Photos on a server, which the workers of a Ray cluster read by its URL."""
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""Both towers of the CLIP model that an index was clustered by, opened from its manifest."""
-
 from __future__ import annotations
 
 import json

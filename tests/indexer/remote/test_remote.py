@@ -1,5 +1,3 @@
-"""Folders of photos on servers, which run while a test does."""
-
 from __future__ import annotations
 
 import subprocess

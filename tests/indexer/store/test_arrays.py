@@ -1,5 +1,3 @@
-"""Arrays of an index that are not those its manifest says."""
-
 from __future__ import annotations
 
 from collections.abc import Callable

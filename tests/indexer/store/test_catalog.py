@@ -1,5 +1,3 @@
-"""Queries of the catalog, also of one that somebody made to do harm."""
-
 from __future__ import annotations
 
 from datetime import date

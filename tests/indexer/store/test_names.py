@@ -1,5 +1,3 @@
-"""Names of files as text, and back."""
-
 from __future__ import annotations
 
 import errno

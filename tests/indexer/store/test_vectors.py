@@ -1,5 +1,3 @@
-"""The vectors of a gallery: opening cells finds what comparing all photos finds, as far as they are opened."""
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""Class folders, archives, and the pictures that no training sees."""
-
 from __future__ import annotations
 
 import gzip

@@ -1,5 +1,3 @@
-"""Queries and gallery of every protocol."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""Figures of groups of queries, and their intervals."""
-
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,5 +1,3 @@
-"""Guessed words and composites are counted as right where they should be."""
-
 from __future__ import annotations
 
 import collections

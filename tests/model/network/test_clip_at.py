@@ -1,5 +1,3 @@
-"""The network of CLIP-AT: CLIP's image encoder as open_clip computes it, prompts, LayerNorms, and its checkpoints."""
-
 from __future__ import annotations
 
 import dataclasses

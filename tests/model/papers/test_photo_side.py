@@ -1,5 +1,3 @@
-"""Photo sides of other ViTs than the default's, all of them small and random."""
-
 from __future__ import annotations
 
 import dataclasses

@@ -1,5 +1,3 @@
-"""Recipes of all methods: those that are committed, those that name another one, and mistakes."""
-
 from __future__ import annotations
 
 import dataclasses

@@ -1,5 +1,3 @@
-"""Trainings of the sketch side, on a small photo side."""
-
 from __future__ import annotations
 
 import dataclasses

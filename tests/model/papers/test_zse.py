@@ -1,5 +1,3 @@
-"""Trainings of ZSE by the paper's quadruplets."""
-
 from __future__ import annotations
 
 import dataclasses

@@ -1,5 +1,3 @@
-"""The command line tells its commands and options apart, and its commands serve."""
-
 from __future__ import annotations
 
 import os

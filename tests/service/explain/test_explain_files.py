@@ -1,5 +1,3 @@
-"""POST /explain over HTTP, and explanations as files, which the command writes."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""The access log: a line a request, and nothing in it that is nobody's business."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""Every answer has an id, and errors one shape; and the server says who may ask, and how often."""
-
 from __future__ import annotations
 
 import re

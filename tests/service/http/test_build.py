@@ -1,5 +1,3 @@
-"""A folder that is indexed because somebody of this machine asks for it over HTTP."""
-
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,5 +1,3 @@
-"""POST /search: what it answers, and which parameters it takes."""
-
 from __future__ import annotations
 
 import concurrent.futures
@@ -75,7 +73,6 @@ def test_a_sketch_is_seen_in_as_many_variants_as_the_server_or_the_query_says(
         ("/search", "offset=-1", "offset must be at least 0, not -1."),
         ("/search", f"offset={2**40}", "offset must be at most 2147483648, not 1099511627776."),
         ("/search", "nprobe=some", "nprobe must be a whole number or 'all', not 'some'."),
-        ("/search", "quality=fine", "quality must be 'fast', 'good' or 'best', not 'fine'."),
         ("/search", "view=all", "view must be 'photos', 'groups', 'kinds' or 'auto', not 'all'."),
         ("/search", "diffuse=maybe", "diffuse must be true or false, not 'maybe'."),
         ("/search", "budget_ms=soon", "budget_ms must be a number, not 'soon'."),

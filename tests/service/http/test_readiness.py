@@ -1,5 +1,3 @@
-"""A service that is not ready yet, or busy."""
-
 from __future__ import annotations
 
 import shutil

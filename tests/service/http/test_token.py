@@ -1,5 +1,3 @@
-"""The token of who started the server: without it nobody has anything done on its machine, whatever stands between."""
-
 from __future__ import annotations
 
 import shutil

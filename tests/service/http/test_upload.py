@@ -1,5 +1,3 @@
-"""Sketches on their way in: raw, in forms, odd, damaged, too large, too slow, broken off."""
-
 from __future__ import annotations
 
 from collections.abc import Iterator

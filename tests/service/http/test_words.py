@@ -1,5 +1,3 @@
-"""GET /words, and text= of POST /search, over real HTTP: a vocabulary of so many words, and any text by CLIP."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""Several photos as a ZIP file, and where photos lie, for who sits at the server's machine."""
-
 from __future__ import annotations
 
 import io

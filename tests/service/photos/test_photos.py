@@ -1,5 +1,3 @@
-"""Photos, thumbnails and clusters: by id, and by nothing else."""
-
 from __future__ import annotations
 
 import hashlib

@@ -1,5 +1,3 @@
-"""The plan of a search: how much is scored by default, and what checkpoint or index cannot do."""
-
 from __future__ import annotations
 
 import pytest

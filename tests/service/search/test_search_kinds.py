@@ -1,5 +1,3 @@
-"""Searches for kinds, which group by look what a search for photos ranks; and near duplicates as one result."""
-
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,5 +1,3 @@
-"""Searches with photos as part of the query, which lead or leave with their kind; and with filters."""
-
 from __future__ import annotations
 
 import io

@@ -1,5 +1,3 @@
-"""Searches by a word of the vocabulary: alone, and with every other part of a query."""
-
 from __future__ import annotations
 
 import io

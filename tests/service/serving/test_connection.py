@@ -1,5 +1,3 @@
-"""Connections of clients that are slow, broken or hostile."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""More connections than there is room for."""
-
 from __future__ import annotations
 
 import errno

@@ -1,5 +1,3 @@
-"""A server whose index is built anew while it answers."""
-
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,3 @@
-"""The one thread that searches, and its queue."""
-
 from __future__ import annotations
 
 import asyncio

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
-from indexer import open_index, remove
+from indexer import remove
 from model import Matcher, Tokens
 from model.engine import Floats, Modality
 from service.engine import open_matcher
@@ -25,9 +25,7 @@ from service.settings import Settings
 from tests.benchmarks.results import soak
 from tests.patience import PATIENCE, wait_until
 from tests.programs import family
-from tests.service.sharding.conftest import HALVES
 from tests.service.sharding.served_on_ray import OnRay, served_on_ray
-from tests.service.sharding.shards_here import cut
 from tests.service.small_gallery import PHOTOS
 
 if TYPE_CHECKING:
@@ -157,33 +155,6 @@ def test_a_shard_that_is_killed_is_left_out_and_told_and_comes_back(on_ray: OnRa
         away.rename(folder)
     wait_until(lambda: on_ray.answering() == 2, "the shard did not come back")
     wait_until(lambda: on_ray.search(sketch)["results"] == whole["results"], "the shard is not searched again")
-
-
-def test_a_shard_that_is_exchanged_for_one_of_another_build_is_answered_from(
-    on_ray: OnRay, sketch: bytes, index_path: Path, matcher: Matcher, tmp_path: Path
-) -> None:
-    whole = on_ray.search(sketch)["results"]
-    folder, away = on_ray.folders[1], on_ray.folders[1].with_name("away")
-    other = cut(index_path, matcher, tmp_path, HALVES)[1]
-    with open_index(other, matcher) as index:
-        gone = int(index.ids[0])
-    remove([], other, ids=[gone])
-    expected = [hit["id"] for hit in whole if hit["id"] != gone]
-
-    def searched(wanted: list[int]) -> bool:
-        answer = on_ray.search(sketch)
-        return answer["complete"] and [hit["id"] for hit in answer["results"]] == wanted
-
-    folder.rename(away)
-    other.rename(folder)
-    try:
-        wait_until(lambda: searched(expected), "the other shard is not searched")
-        assert on_ray.http.get(f"/photos/{gone}").status_code == 404
-        assert on_ray.http.get(f"/photos/{expected[-1]}").status_code == 200
-    finally:
-        folder.rename(other)
-        away.rename(folder)
-    wait_until(lambda: searched([hit["id"] for hit in whole]), "the shard did not come back")
 
 
 @pytest.mark.soak
