@@ -28,7 +28,6 @@ def commands_of(command: click.Command) -> dict[str, click.Command]:
 
 
 def all_commands(command: click.Command) -> Iterator[click.Command]:
-    """Iterates over a command and all below it."""
     yield command
     for below in commands_of(command).values():
         yield from all_commands(below)

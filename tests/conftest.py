@@ -52,13 +52,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def chromium() -> None:
-    """Skips tests that need a browser if there is none."""
     need_browser()
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> None:
-    """Skips tests that need the shared data if it is not there."""
     need_data()
 
 

@@ -43,7 +43,6 @@ class Link:
 
 
 def read(page: Path) -> str:
-    """Reads the text of a page."""
     return page.read_text(encoding="utf-8")
 
 

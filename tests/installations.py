@@ -38,7 +38,6 @@ class Environment:
 
     @property
     def command(self) -> str:
-        """The command that the project installs."""
         return str(self.folder / "bin" / "sketch-search")
 
     @property
@@ -49,7 +48,6 @@ class Environment:
         return kept | ({"PYTHONPATH": str(_libraries())} if self.extras else {})
 
     def run(self, command: Sequence[str], folder: Path) -> str:
-        """Runs a command in ``folder``, which must succeed, and returns its output."""
         done = subprocess.run(command, cwd=folder, env=self.variables, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -88,7 +86,6 @@ def python(arguments: Sequence[str], folder: Path | None = None) -> None:
 
 
 def _libraries() -> Path:
-    """Returns the folder of the libraries that the tests run with."""
     found = importlib.util.find_spec("numpy")
     assert found is not None
     assert found.origin is not None

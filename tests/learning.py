@@ -32,7 +32,6 @@ NETWORK = {
 
 
 def toml(values: Mapping[str, object]) -> str:
-    """The values as lines of a TOML table."""
     return "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
 
 

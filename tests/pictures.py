@@ -59,7 +59,6 @@ SHAPES = tuple(_STROKES)
 
 
 def strokes(shape: str) -> list[Line]:
-    """Returns the lines of one of `SHAPES`, within -1..1."""
     return _STROKES[shape]
 
 
@@ -99,7 +98,6 @@ def photo(shape: str, size: int = 256, seed: int = 0) -> Image.Image:
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    """Returns the picture as a file of this Pillow format."""
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
     return stream.getvalue()
@@ -429,5 +427,4 @@ ODD_FILES: tuple[OddFile, ...] = (
 
 
 def odd_file(name: str) -> bytes:
-    """Returns the bytes of the odd file of this name."""
     return next(odd.data for odd in ODD_FILES if odd.name == name)

@@ -34,7 +34,6 @@ def required(environment: Mapping[str, str] = os.environ) -> frozenset[str]:
 
 
 def need_browser() -> None:
-    """Skip or fail the test unless a browser can be started."""
     if find_spec("selenium") is None:
         _lacks("browser", "selenium is not installed")
     from tests.browser import missing
@@ -50,7 +49,6 @@ def need_data() -> None:
 
 
 def need_ray() -> None:
-    """Skip the test unless Ray is installed."""
     if find_spec("ray") is None:
         pytest.skip("Ray is not installed; the extra `ray` has it")
 

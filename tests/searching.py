@@ -41,11 +41,9 @@ class Searcher(search.Searcher):
         super().__init__(LocalGallery(index, matcher), matcher, defaults)
 
     def find(self, picture: Image.Image | None, **asked: Any) -> SearchResponse:
-        """Search for all photos, by these fields of a query."""
         return self.search(picture, SearchQuery(**{"k": PHOTOS, **asked}))
 
     def find_sketch(self, drawn: bool = True, **asked: Any) -> SearchResponse:
-        """Search for all photos with the usual sketch, or with none."""
         return self.find(draw_sketch() if drawn else None, **asked)
 
     def leaving(self, unliked: Sequence[int], liked: Sequence[int], others: Floats | None = None) -> set[int]:

@@ -18,7 +18,6 @@ def golden(name: str) -> Path:
 
 
 def data(name: str) -> Path:
-    """Returns the path of a file beside the archives, e.g. `split.json`."""
     return _root() / "data" / name
 
 

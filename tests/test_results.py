@@ -32,7 +32,6 @@ ONE = Result(
 
 @pytest.fixture
 def place(tmp_path: Path) -> tuple[Path, Path]:
-    """A folder with one result, and a page."""
     results, page = tmp_path / "results", tmp_path / "page.md"
     results.mkdir()
     ONE.save(results / "one.json")

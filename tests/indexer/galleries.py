@@ -38,11 +38,9 @@ class Collection:
         return build(self.index, Request([self.photos], **options), network or self.matcher, progress)
 
     def update(self, **options: Any) -> BuildReport:
-        """Bring the index up to date without naming a folder."""
         return build(self.index, Request(**options), self.matcher)
 
     def open(self) -> Index:
-        """Returns the index as a search opens it."""
         return open_index(self.index, self.matcher)
 
     def copied(self, folder: Path) -> Collection:
@@ -57,7 +55,6 @@ def photo_file(number: int) -> bytes:
 
 
 def save_photo(path: Path, number: int) -> Path:
-    """Write photo ``number``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(photo_file(number))
     return path
@@ -98,7 +95,6 @@ def catalog(index: Path) -> dict[str, tuple[int, str, int | None, str | None, in
 
 
 def tokens_of(index: Index, cluster: int) -> Tokens:
-    """Returns the tokens of a cluster's photos."""
     return index.photo_tokens(index.vectors.rows_of(cluster))
 
 

@@ -113,7 +113,6 @@ def change(photos: Path) -> None:
 
 
 def disturb_builds(photos: Path, matcher: model.Matcher, out: Path, count: int) -> None:
-    """Kill builds and updates."""
     random = Random(count)
 
     def run(index: Path, moment: Moment = NEVER, log: Path | None = None) -> int:

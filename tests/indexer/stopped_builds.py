@@ -10,8 +10,6 @@ class Stopped(Exception):
 
 
 class StopAfter(Progress):
-    """Progress that raises Stopped once so many ``photos`` are staged."""
-
     def __init__(self, photos: int) -> None:
         super().__init__()
         self._left = photos

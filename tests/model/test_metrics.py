@@ -20,7 +20,6 @@ def labelled(seed: int, queries: int, gallery: int, classes: int) -> tuple[NDArr
 
 
 def slowly(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> list[float]:
-    """Computes the figures one photo at a time."""
     sums, counted = [0.0] * 4, 0
     for row, marks in zip(scores.tolist(), relevant.tolist(), strict=True):
         total = sum(marks)

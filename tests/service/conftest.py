@@ -84,7 +84,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def matcher(weights: Path) -> Matcher:
-    """The matcher, loaded as a server does."""
     return model.load(weights)
 
 

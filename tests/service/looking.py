@@ -56,7 +56,6 @@ def served_to(driver: Browser, settings: Settings, app: FastAPI | None = None, *
 
 
 def find(driver: Browser, server: Served, shape: str = "star", screen: Screen = DESKTOP) -> None:
-    """Open the page, draw a shape, and wait until the photos for it are shown."""
     driver.get(server.url)
     draw(driver, screen, strokes(shape))
     wait_for_photos(driver)
@@ -137,7 +136,6 @@ def parts(driver: Browser) -> dict[str, Any]:
 
 
 def names(driver: Browser) -> list[str]:
-    """Returns the names of the photos shown, in their places."""
     shown: list[str] = driver.execute_script(
         "return [...document.querySelectorAll('#results .name')].map((name) => name.textContent)"
     )

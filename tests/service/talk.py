@@ -50,7 +50,6 @@ def rest(connection: socket.socket) -> bytes:
 
 
 def plain_http(server: Served, request: bytes) -> bytes:
-    """Send these bytes, and read until the server closes."""
     with connect(server) as connection:
         connection.sendall(request)
         return rest(connection)

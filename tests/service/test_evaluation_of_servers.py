@@ -99,14 +99,12 @@ def test_a_searchs_list_is_judged_by_its_hits_and_by_what_the_gallery_has() -> N
 
 
 def found(number: int, label: str) -> SearchResult:
-    """A photo of a class among the results."""
     paths = (f"photos/{label}/{number}.jpg",)
     shown = {"photo_url": None, "thumbnail_url": "", "rank": number, "score": 0.5, "raw_score": 0.5, "cluster": 0}
     return SearchResult.model_validate({"id": number, "paths": paths, **shown})
 
 
 def kind(rank: int, *photos: SearchResult) -> Group:
-    """Photos that look alike."""
     return Group(rank=rank, size=len(photos), best=photos[0], more=photos[1:])
 
 

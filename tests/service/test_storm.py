@@ -88,7 +88,6 @@ def visit(http: httpx.Client, told: Counter[object]) -> None:
 
 
 def statuses(index: Path) -> dict[str, str]:
-    """Returns the status in the index of each file that is there."""
     return {path: status for path, (_, status, *_) in catalog(index).items() if status != "gone"}
 
 
@@ -112,7 +111,6 @@ class Visitors:
         self.made = 0
 
     def come(self, requests: int) -> None:
-        """At least so many requests."""
         until = self.made + requests
         while self.made < until:
             turn = self.made
@@ -138,7 +136,6 @@ class Visitors:
 
 
 def resident(http: httpx.Client) -> float:
-    """Bytes of memory that the server's process has."""
     told = http.get("/metrics").text.splitlines()
     return next(float(line.split()[1]) for line in told if line.startswith("process_resident_memory_bytes "))
 

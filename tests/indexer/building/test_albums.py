@@ -19,7 +19,6 @@ from tests.indexer.galleries import Collection, catalog
 
 
 def zipped(folder: Path, album: Path) -> Path:
-    """An album of a folder's photos."""
     with zipfile.ZipFile(album, "w") as file:
         for photo in sorted(folder.rglob("*.png")):
             file.write(photo, photo.relative_to(folder).as_posix())
@@ -33,7 +32,6 @@ def album(gallery: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def collection(album: Path, index_path: Path, matcher: model.Matcher) -> Collection:
-    """The album in the place of a folder."""
     return Collection(album, index_path, matcher)
 
 

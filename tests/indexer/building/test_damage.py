@@ -29,7 +29,6 @@ def updated(tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) ->
 
 @pytest.fixture
 def copied(updated: Collection, tmp_path: Path) -> Collection:
-    """Returns an index to damage."""
     return updated.copied(tmp_path)
 
 
@@ -39,7 +38,6 @@ def known(index: Path) -> dict[str, tuple[int, str]]:
 
 
 def tokens(collection: Collection) -> dict[int, bytes]:
-    """Reads the tokens of every photo in the index."""
     with collection.open() as opened:
         features = opened.photo_tokens(np.arange(opened.photo_count)).features
         return {photo: features[place].tobytes() for place, photo in enumerate(opened.ids.tolist())}

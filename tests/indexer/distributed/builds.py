@@ -35,8 +35,6 @@ class BuildShards(Protocol):
 
 
 class KillAtFirstSlice(Progress):
-    """Ends this process as soon as a slice is done."""
-
     def advance(self, done: int = 1, bad: int = 0) -> None:
         super().advance(done, bad)
         if done:

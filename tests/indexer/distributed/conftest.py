@@ -50,7 +50,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def plain(photos: Path, tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) -> Path:
-    """One index of the photos."""
     index = tmp_path_factory.mktemp("plain") / "index"
     build(index, Request([photos], embedder="ret"), matcher)
     return index

@@ -15,7 +15,6 @@ from indexer.store.shards import ShardsFolder, ShardsManifest
 
 
 def read_shards(shards: Path) -> ShardsManifest:
-    """Reads the manifest of an index in shards."""
     manifest = ShardsFolder(shards).manifest()
     assert manifest is not None
     return manifest
@@ -43,7 +42,6 @@ class Held:
 
 
 def held(index: Path) -> Held:
-    """Reads the contents of an ordinary index."""
     folder = IndexFolder(index)
     live: Generation = live_generation(folder)
     files = read_catalog(live.path / "photos.sqlite")

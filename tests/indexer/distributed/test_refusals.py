@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 
 def refused(photos: Path, shards: Path, ray: str, number: int | None = None) -> str:
-    """Returns the sentence of the refusal."""
     with pytest.raises(BadInvocation) as refusal:
         build_shards(shards, Request((photos,), shards=number), Machines(ray))
     assert not list(shards.glob("shard*"))

@@ -42,7 +42,6 @@ def bucket(home: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def davs(home: Path, tmp_path: Path) -> Iterator[Served]:
-    """A WebDAV server."""
     (tmp_path / "served").mkdir()
     with webdav(tmp_path / "served", home) as served:
         yield served
@@ -50,7 +49,6 @@ def davs(home: Path, tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def nas(home: Path, tmp_path: Path) -> Iterator[Served]:
-    """An SFTP server."""
     (tmp_path / "served").mkdir()
     with sftp(tmp_path / "served", home) as served:
         yield served
@@ -58,6 +56,5 @@ def nas(home: Path, tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture(params=["bucket", "nas", "davs"])
 def server(request: pytest.FixtureRequest) -> Server:
-    """Each of the servers."""
     found: Server = request.getfixturevalue(request.param)
     return found

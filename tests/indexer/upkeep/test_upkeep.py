@@ -23,7 +23,6 @@ from tests.indexer.stopped_builds import StopAfter, Stopped
 
 
 def shown(collection: Collection) -> set[str]:
-    """Returns the paths of everything that a search can find."""
     with collection.open() as opened:
         return {path for photo in opened.ids.tolist() for path in opened.photo(photo).paths}
 

@@ -58,7 +58,6 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Class folders and a checkpoint."""
     write_class_folders(tmp_path / "data", seeds=range(3), shapes=FOUR)
     tiny_checkpoint(tmp_path / "tiny.safetensors")
     return tmp_path

@@ -150,7 +150,6 @@ def test_an_untrained_relation_network_gives_no_score() -> None:
 
 
 def tokens(count: int, seed: int, width: int = 32) -> Tokens:
-    """Makes the tokens of an image of which ``count`` cells were kept."""
     chance = np.random.default_rng(seed)
     cells = np.sort(chance.permutation(GRID**2)[:count])
     return Tokens(chance.standard_normal((1, 1 + count, width), np.float32), cells[None])

@@ -55,7 +55,6 @@ def two_sided(config: TwoSidedConfig = SMALL, seed: int = 0) -> Network:
 
 
 def written(folder: Path, network: Network, name: str = "network.safetensors") -> Path:
-    """Writes a network as a checkpoint beside its photo side."""
     start = "encoder.photo_side."
     tensors = {key.removeprefix(start): v for key, v in network.state_dict().items() if key.startswith(start)}
     sha256 = save_photo_side(tensors, folder / "photo-side.safetensors")

@@ -49,7 +49,6 @@ SMALL = from_json(TwoSidedConfig, json.dumps({**dataclasses.asdict(TWO_SIDED), *
 
 
 def photo_side_of(network: Network) -> PhotoSide:
-    """Returns the photo side of a two-sided network."""
     assert isinstance(network.encoder, TwoSidedEncoder)
     return network.encoder.photo_side
 
@@ -77,7 +76,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def trained(work: Path, run: str) -> Network:
-    """Holds what a training has made."""
     network = load_network(work / run / "final.safetensors")
     assert isinstance(network, Network)
     return network

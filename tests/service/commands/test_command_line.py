@@ -103,7 +103,6 @@ def test_a_slip_is_told_and_the_exit_code_is_2(
 
 @pytest.fixture
 def one_photo(tmp_path: Path, matcher: Matcher) -> tuple[Path, Path]:
-    """A folder with one photo, and its index."""
     photos, index = tmp_path / "photos", tmp_path / "index"
     photos.mkdir()
     (photos / "one.png").write_bytes(encoded(draw_photo(1)))

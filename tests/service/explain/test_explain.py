@@ -103,7 +103,6 @@ def test_the_answer_says_what_it_was_made_with(response: ExplainResponse, index:
 
 
 def liking(index: Index, matcher: Matcher, liked: int, *photos: int, **more: object) -> ExplainResponse:
-    """Explains why photos are like a photo of the index."""
     params = ExplainParams.model_validate({"photo": photos, "like": liked, **more})
     return explain(Searcher(index, matcher), None, params, originals=True)
 
@@ -133,7 +132,6 @@ def test_a_liked_photo_takes_the_place_of_the_sketch(index: Index, matcher: Matc
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[tuple[Index, Matcher, Path]]:
-    """An index whose photos may be changed."""
     root = tmp_path / "photos"
     root.mkdir()
     for seed in range(6):

@@ -19,7 +19,6 @@ from tests.service.talk import error
 
 @pytest.fixture(scope="module")
 def broken(settings: Settings) -> Iterator[Served]:
-    """A server that fails at /broken."""
     app: FastAPI = create_app(settings)
 
     @app.get("/broken")

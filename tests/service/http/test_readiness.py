@@ -24,7 +24,6 @@ from tests.service.talk import connect, error
 
 @pytest.fixture
 def small(settings: Settings) -> Iterator[Served]:
-    """A server where one search may wait."""
     with served(settings, queue=1) as server:
         yield server
 

@@ -25,7 +25,6 @@ from tests.service.talk import error
 
 @pytest.fixture
 def trusted(server: Served) -> Iterator[httpx.Client]:
-    """A client that has the server's token."""
     with httpx.Client(base_url=server.url, headers=server.token, timeout=PATIENCE) as connection:
         yield connection
 

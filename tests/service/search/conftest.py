@@ -14,20 +14,17 @@ WORDS = (("dog", "hound"), ("cat",), ("sea lion",), ("pick-up", "pick-up truck")
 
 @pytest.fixture(scope="package")
 def diffusing(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Iterator[Searcher]:
-    """A searcher by a checkpoint that can diffuse, as the default one does."""
     with searching(gallery, tmp_path_factory.mktemp("diffusing"), words=WORDS, diffusion=0.2) as searcher:
         yield searcher
 
 
 @pytest.fixture(scope="package")
 def plain(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Iterator[Searcher]:
-    """A searcher by a checkpoint that cannot diffuse."""
     with searching(gallery, tmp_path_factory.mktemp("plain"), words=WORDS) as searcher:
         yield searcher
 
 
 @pytest.fixture(scope="package", params=["diffusing", "plain"])
 def either(request: pytest.FixtureRequest) -> Searcher:
-    """Each of the two searchers."""
     found: Searcher = request.getfixturevalue(request.param)
     return found

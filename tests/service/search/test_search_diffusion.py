@@ -102,7 +102,6 @@ def without(tmp_path_factory: pytest.TempPathFactory, gallery: Path, diffusing: 
 
 @pytest.fixture(scope="module")
 def both(without: Path, diffusing: Searcher) -> Iterator[Both]:
-    """Opens one gallery without and with tokens."""
     with open_index(without, diffusing.matcher) as small:
         yield Searcher(small, diffusing.matcher), diffusing
 

@@ -250,7 +250,6 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
 
 
 def picture(copied: Searcher, photo: int) -> str:
-    """Names the picture that a photo shows."""
     return copied.index.photo(photo).paths[0].split("/")[1]
 
 

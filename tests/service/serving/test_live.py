@@ -50,7 +50,6 @@ class Growing:
         self.photos += 1
 
     def build(self, index: Path | None = None) -> str:
-        """Returns the generation that is live now."""
         return build(index or self.index, Request([self.gallery], clusters=2, embedder="ret"), self._matcher).generation
 
     def grow(self) -> str:

@@ -36,14 +36,12 @@ class OnRay:
     process: int
 
     def search(self, sketch: bytes, **asked: Any) -> dict[str, Any]:
-        """Searches, and returns the answer."""
         answer = self.http.post("/search", content=sketch, params={"k": PHOTOS, **asked})
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
 
     def answering(self) -> int:
-        """Counts the shards that answer."""
         return sum(shard["answers"] for shard in self.http.get("/info").json()["shards"])
 
     def copies(self, shard: int | str) -> list[int]:

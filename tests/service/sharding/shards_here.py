@@ -98,17 +98,14 @@ class LocalLink:
         return Computed(answered)
 
     def ids(self) -> set[int]:
-        """Returns the ids of its photos."""
         return set(self.ask(self.state().result(0).generation_id, ids_of).result(0).tolist())
 
 
 def links_to(folders: Sequence[Path], matcher: Matcher) -> list[LocalLink]:
-    """A link to the shard in each folder."""
     return [LocalLink(f"shard-{number}", folder, matcher) for number, folder in enumerate(folders)]
 
 
 def gallery_of(links: Sequence[ShardLink]) -> Gallery:
-    """Returns the gallery of these shards, for one search."""
     shards = Shards(links, seconds=0)
     shards.refresh(strict=True)
     opened = shards.opened()
@@ -117,7 +114,6 @@ def gallery_of(links: Sequence[ShardLink]) -> Gallery:
 
 
 def searcher_of(links: Sequence[LocalLink], matcher: Matcher) -> Searcher:
-    """A searcher for one search of these shards."""
     return Searcher(gallery_of(links), matcher)
 
 
@@ -153,7 +149,6 @@ class Sharded:
     links: list[LocalLink]
 
     def answers(self, count: int) -> None:
-        """Wait until so many shards answer."""
         wait_until(lambda: sum(shard["answers"] for shard in self.info()["shards"]) == count, "shards are not as asked")
 
     def info(self) -> dict[str, Any]:
@@ -163,7 +158,6 @@ class Sharded:
 
 @contextmanager
 def sharded(settings: Settings, matcher: Matcher, folders: Sequence[Path]) -> Iterator[Sharded]:
-    """Serve the shards in these folders."""
     links = links_to(folders, matcher)
     shards = Shards(links, settings.shard_seconds)
     # The command waits for the shards before it serves them.

@@ -80,7 +80,6 @@ def matcher(tmp_path_factory: pytest.TempPathFactory) -> Matcher:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, gallery: Path, matcher: Matcher) -> Path:
-    """The folder of the one index."""
     folder = tmp_path_factory.mktemp("whole") / "index"
     build(folder, Request([gallery], clusters=CLUSTERS, embedder="ret"), matcher)
     return folder
@@ -125,19 +124,16 @@ def few_are_enough() -> Iterator[None]:
 
 
 def partitions() -> st.SearchStrategy[list[int]]:
-    """Returns the shard of each photo."""
     return st.lists(st.integers(0, 3), min_size=PHOTOS, max_size=PHOTOS)
 
 
 def clusters_of(index: Index) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Returns the cluster of each photo, in the order of their ids."""
     clusters = np.searchsorted(np.cumsum(index.cluster_sizes), np.arange(PHOTOS), side="right")
     return clusters[index.ids.argsort()]
 
 
 @pytest.fixture(scope="module")
 def answers(whole: Searcher) -> dict[str, SearchResponse]:
-    """The answers of the one index."""
     return {name: whole.search(draw_sketch(), SearchQuery(**{"k": PHOTOS, **one})) for name, one in QUERIES.items()}
 
 

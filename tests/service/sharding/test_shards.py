@@ -66,7 +66,6 @@ def overview(shard_folders: list[Path], matcher: Matcher) -> Overview:
 
 
 def other(overview: Overview, first: int = 1000, **fields: Any) -> Overview:
-    """Makes an overview of other photos."""
     return replace(overview, **{"generation_id": f"ids-{first}", **fields})
 
 
