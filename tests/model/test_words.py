@@ -1,3 +1,5 @@
+"""Words that people type, and the vocabulary that they are found in."""
+
 from __future__ import annotations
 
 import pytest
@@ -148,6 +150,10 @@ def test_a_name_that_two_words_have_means_the_one_that_shows_it() -> None:
     book = WordBook([("red panda", "panda"), ("panda",)])
     assert book.find("panda") == 1
     assert WordBook([]).words == ()
+
+
+def test_spellings_that_differ_by_marks_alone_are_the_same() -> None:
+    assert len({spelling(name) for name in ("T-shirt", "t_shirt", " t  SHIRT", "t shirt")}) == 1
 
 
 @pytest.mark.parametrize(
