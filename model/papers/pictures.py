@@ -64,13 +64,12 @@ class TrainingSet:
 class TrainingCorpora:
     """The pictures of a training: of classes with sketches and photos, and ``further`` ones.
 
-    validation: None if its classes are trained on. fresh: sketches of trained classes that the training does not see.
+    validation: None if its classes are trained on.
     """
 
     training: Corpus
     further: Corpus
     validation: Corpus | None
-    fresh: tuple[Picture, ...] = ()
 
 
 def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
@@ -105,11 +104,11 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
         if DRAWINGS_PART in recipe.split:
             lines = tuple(p for p in datasets.read_line_drawings(data, recipe.split) if p.label not in near)
     chosen = everything.of(wanted)
-    seen, fresh = datasets.split_fresh(Corpus(chosen.sketches + lines, chosen.photos))
+    seen = datasets.split_fresh(Corpus(chosen.sketches + lines, chosen.photos))[0]
     allowed = _allowed(seen, recipe)
     training = allowed.of({p.label for p in allowed.sketches} & {p.label for p in allowed.photos})
     validation = None if "val" in recipe.split else first.of(datasets.read_split(data, "val")).protocol()
-    return TrainingCorpora(training, _further(data, allowed, training, recipe), validation, fresh.sketches)
+    return TrainingCorpora(training, _further(data, allowed, training, recipe), validation)
 
 
 def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:

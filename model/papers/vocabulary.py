@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.checkpoint import load_zse_network, save_checkpoint
-from model.datasets import IMAGENET_PART, Picture, some_of_each
+from model.datasets import IMAGENET_PART, Picture, rows_by_label, some_of_each
 from model.engine import MAX_NAMES, read_metadata
 from model.errors import ModelError
 from model.evaluation import encode_pictures, trained_matcher
@@ -49,18 +49,26 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
 
     shown = some_of_each(photos, PHOTOS_PER_CLASS)
     beliefs = vit_beliefs(weights, prepared_pixels(shown, "photo", Preprocessing()))
-    # Guesses are calibrated on fresh sketches and sketches of validation classes, or on training sketches if there are
-    # none. They are learned from training sketches if other sketches are left for the calibration.
-    training = pictures.training.sketches
-    left = pictures.fresh + (pictures.validation.sketches if pictures.validation else ())
-    calibrating = some_of_each(left or training, SKETCHES_PER_CLASS)
-    drawn = some_of_each(training + pictures.further.sketches, DRAWN_PER_CLASS) if left else ()
+    # Guesses are calibrated on sketches that they are not learned from, and on those of validation classes. If neither
+    # are there, all calibrate them, and none teaches them.
+    sketches = pictures.training.sketches + pictures.further.sketches
+    held = every_tenth(sketches) if data is None else ()
+    others = set(held)
+    left = held + (pictures.validation.sketches if pictures.validation else ())
+    calibrating = some_of_each(left or sketches, SKETCHES_PER_CLASS)
+    drawn = some_of_each(tuple(s for s in sketches if s not in others), DRAWN_PER_CLASS) if left else ()
     synonyms = read_synonyms() if data is None else ()
     vectors = read_word_vectors(None) if synonyms else None
     worded = with_vocabulary(network, shown, beliefs, calibrating, drawn, synonyms, vectors)
     notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
     save_checkpoint(worded.half(), target, notes)
     print(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {len(shown):,} photos")
+
+
+def every_tenth(sketches: Sequence[Picture]) -> tuple[Picture, ...]:
+    """Chooses every tenth sketch of each class; none of a class of ten or fewer."""
+    classes = rows_by_label(sketch.label for sketch in sketches).values()
+    return tuple(sketches[row] for rows in classes for row in rows[10::10])
 
 
 def vit_beliefs(weights: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:

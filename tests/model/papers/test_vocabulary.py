@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from model.checkpoint.file import load_network, save_checkpoint
 from model.commands import main
+from model.datasets import Picture
 from model.engine import Tokens
 from model.errors import ModelError
 from model.matcher import Matcher, load
@@ -18,6 +19,7 @@ from model.papers.vocabulary import (
     MOST_NONE,
     NONE_SHARE,
     Entry,
+    every_tenth,
     fit_guesses,
     fit_words,
     imagenet_names,
@@ -177,6 +179,12 @@ def test_guesses_are_learned_from_sketches_and_calibrated_on_others(tmp_path: Pa
     assert [sorted(SHAPES[:3])[number] for number in best] == [sketch.label for sketch in drawn]
     alone = [sketch for sketch in drawn if sketch.label == SHAPES[0]]
     assert with_vocabulary(tiny_network(), corpus.photos, beliefs, others, alone).config.drawn == ()
+
+
+def test_guesses_are_calibrated_on_every_tenth_sketch_of_a_class(tmp_path: Path) -> None:
+    counts = {"a": 31, "b": 10}
+    sketches = [Picture(tmp_path / f"{n:02}.png", label, "s") for label in counts for n in range(counts[label])]
+    assert [(s.label, s.path.stem) for s in every_tenth(sketches)] == [("a", "10"), ("a", "20"), ("a", "30")]
 
 
 def test_the_command_gives_a_checkpoint_words(
