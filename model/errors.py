@@ -1,4 +1,4 @@
-"""The errors that this package raises; each message says what to do."""
+"""Defines the errors that this package raises; each message says what to do."""
 
 
 class Refusal(Exception):

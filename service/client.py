@@ -1,4 +1,4 @@
-"""A small client of the HTTP API."""
+"""Calls the HTTP API."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import json
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import httpx
@@ -164,9 +163,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _answer(self, method: str, path: str, **options: Any) -> _Answer:
@@ -191,13 +188,13 @@ class Client:
         raise ServiceError(detail.code, detail.message, detail.request_id, response.status_code)
 
     @staticmethod
-    def _model(kind: type[M], answer: _Answer) -> M:
+    def _model(model: type[M], answer: _Answer) -> M:
         response, content = answer
         if content.count(b",") > _MAX_VALUES:
             raise _broken(response, "too_large", f"answers with more than {_MAX_VALUES} values")
         try:
             # By Python's parser: pydantic's own copies the whole document for each of its errors.
-            return kind.model_validate(json.loads(content))
+            return model.model_validate(json.loads(content))
         except (ValueError, RecursionError) as error:
             raise _broken(response, "unexpected_answer", "does not answer like this API") from error
 

@@ -184,11 +184,11 @@ class Engine:
     def original(self, entry: PhotoEntry) -> tuple[int, str]:
         """Returns the size and media type of a photo's file. Raises PhotoUnavailable if it is not what was indexed."""
         data = self.gallery.open_photo(entry.id)
-        kind = media_type(data)
-        if kind is None:
+        media = media_type(data)
+        if media is None:
             # No build indexes such a file. Whoever wrote this index by hand may have named any file of this machine.
             raise PhotoUnavailable(f"photo {entry.id} is not an image of a type that is read here.")
-        return len(data), kind
+        return len(data), media
 
     def kept_thumbnail(self, entry: PhotoEntry, size: int) -> bytes | None:
         """Returns what ``thumbnail`` does if it is in memory; else None."""

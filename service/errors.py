@@ -1,4 +1,4 @@
-"""The typed errors of the service, and the one table that says how HTTP answers each of them."""
+"""Defines the typed errors of the service, and how HTTP answers each of them."""
 
 from __future__ import annotations
 

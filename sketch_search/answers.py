@@ -34,7 +34,6 @@ from service.schemas import (
 )
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
 # A file, the bytes of one, a picture, or its pixels: (H, W) or (H, W, 3) uint8.
@@ -280,9 +279,7 @@ class Searches(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @abstractmethod
@@ -324,10 +321,10 @@ def picture_image(picture: Image.Image | NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(picture)
 
 
-def _checked(kind: type[M], **given: Any) -> M:
+def _checked(model: type[M], **given: Any) -> M:
     """Checks the options of a call. Raises ValueError, in a sentence."""
     try:
-        return kind(**given)
+        return model(**given)
     except ValidationError as error:
         raise ValueError(describe_problems(error.errors())) from None
 

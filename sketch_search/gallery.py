@@ -1,4 +1,4 @@
-"""A gallery on this machine, and what the network does without any index."""
+"""Searches a gallery on this machine, and uses the network without any index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gallery on a server. Nothing here loads a network."""
+"""Searches a gallery on a server. Nothing here loads a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the commands that make, convert and describe checkpoints."""
+"""Declares the commands that make, convert and describe checkpoints."""
 
 from __future__ import annotations
 

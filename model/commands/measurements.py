@@ -1,4 +1,4 @@
-"""Runs the commands that measure checkpoints."""
+"""Declares the commands that measure checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that train networks, and make what networks need besides: vocabularies, photo sides, tables of papers."""
+"""Declares the commands that train networks, and make vocabularies, photo sides and tables of papers."""
 
 from __future__ import annotations
 

@@ -41,26 +41,26 @@ def to_json(record: DataclassInstance) -> str:
     return json.dumps(dataclasses.asdict(record), sort_keys=True)
 
 
-def from_json(kind: type[Record], text: str, title: str) -> Record:
+def from_json(record: type[Record], text: str, title: str) -> Record:
     """Reads the record that ``to_json`` wrote, with defaults for missing fields.
 
     Raises ModelError, which has ``title``.
     """
     try:
         values: dict[str, Any] = json.loads(text)
-        if kind is ModelConfig:
-            kind, values = _kind_of(values)
+        if record is ModelConfig:
+            record, values = _class_of(values)
         for name, harmless in _GONE.items():
             if values.pop(name, harmless) != harmless:
                 raise ModelError(
                     f"the checkpoint was trained with {name}, which this version no longer has; train it again without"
                 )
-        if unknown := sorted(values.keys() - _names(kind)):
+        if unknown := sorted(values.keys() - _names(record)):
             raise ModelError(
                 f"{title} has fields that this version does not know ({', '.join(unknown)}); "
                 "check their names, or install a newer sketch-search"
             )
-        return TypeAdapter(kind).validate_json(json.dumps(values), strict=True)
+        return TypeAdapter(record).validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -356,15 +356,15 @@ class TwoSidedConfig(ModelConfig):
         return self.sketch_grid if modality == "sketch" else self.grid
 
 
-def _names(kind: type[DataclassInstance]) -> set[str]:
-    return {field.name for field in dataclasses.fields(kind)}
+def _names(record: type[DataclassInstance]) -> set[str]:
+    return {field.name for field in dataclasses.fields(record)}
 
 
-def _kind_of(values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _class_of(values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Finds the class of a ``ModelConfig``, and its fields: earlier versions wrote those of both classes."""
-    kinds = (TwoSidedConfig, ZseConfig) if values.get("encoder") == "two-sided" else (ZseConfig, TwoSidedConfig)
-    kind, other = (_names(kind) for kind in kinds)
-    return kinds[0], {name: value for name, value in values.items() if name in kind or name not in other}
+    classes = (TwoSidedConfig, ZseConfig) if values.get("encoder") == "two-sided" else (ZseConfig, TwoSidedConfig)
+    own, other = (_names(one) for one in classes)
+    return classes[0], {name: value for name, value in values.items() if name in own or name not in other}
 
 
 def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | None:

@@ -1,4 +1,4 @@
-"""What a checkpoint knows beside its network: which photos lie near every sketch, and what words and guesses name."""
+"""Computes what a checkpoint knows beside its network: which photos lie near every sketch, and words and guesses."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ _STRIPS, _TILES = 273, 324
 _SHORT = 3
 
 
-def check_bounds(data: bytes, kind: str) -> None:
+def check_bounds(data: bytes, media: str) -> None:
     """Raises `CostlyImage` if a file of this media type has more parts than any picture needs."""
-    if check := _CHECKS.get(kind):
+    if check := _CHECKS.get(media):
         check(data)
 
 
@@ -91,8 +91,8 @@ def tiff_entries(data: bytes) -> Iterator[tuple[int, int, int]]:
         (entries,) = struct.unpack_from(count, data, at)
         at += struct.calcsize(count)
         for start in range(at, min(at + entries * struct.calcsize(entry), len(data)), struct.calcsize(entry)):
-            tag, kind, values, field = struct.unpack_from(entry, data, start)
-            yield tag, values, int.from_bytes(field[:2] if kind == _SHORT else field, order)
+            tag, type_, values, field = struct.unpack_from(entry, data, start)
+            yield tag, values, int.from_bytes(field[:2] if type_ == _SHORT else field, order)
 
 
 def _check_count(name: str, parts: str, count: int, most: int) -> None:

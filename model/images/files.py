@@ -143,16 +143,16 @@ def open_image(
 def open_dated(
     source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None, sketch: bool = False
 ) -> OpenedImage:
-    data, kind = _read(source)
+    data, media = _read(source)
     try:
-        return _decode(data, kind, max_pixels, least_side, sketch)
+        return _decode(data, media, max_pixels, least_side, sketch)
     except (ImageError, MemoryError):
         raise  # the picture is not at fault if memory is short
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(_too_large(max_pixels)) from error
     # Decoders of untrusted bytes may raise any error from SyntaxError to struct.error. All become one error here.
     except Exception as error:
-        raise UndecodableImage(f"the {_FORMATS[kind]} file is damaged: {_reason(error)}") from error
+        raise UndecodableImage(f"the {_FORMATS[media]} file is damaged: {_reason(error)}") from error
 
 
 def media_type(data: bytes) -> str | None:
@@ -160,9 +160,9 @@ def media_type(data: bytes) -> str | None:
 
     For a few RAW files these say only that they are TIFF files, too.
     """
-    for signature, kind in _SIGNATURES:
+    for signature, media in _SIGNATURES:
         if data.startswith(signature):
-            return "image/x-dcraw" if kind == "image/tiff" and is_raw_tiff(data) else kind
+            return "image/x-dcraw" if media == "image/tiff" and is_raw_tiff(data) else media
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BITMAP_HEADERS:
@@ -222,7 +222,7 @@ def read_image_file(source: Source) -> bytes:
 def _read(source: Source) -> tuple[bytes, str]:
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
-        return data, _kind(data)
+        return data, _media(data)
     if isinstance(source, str | os.PathLike):
         with open(source, "rb") as stream:
             return _read_stream(stream)
@@ -232,7 +232,7 @@ def _read(source: Source) -> tuple[bytes, str]:
 def _read_stream(stream: BinaryIO) -> tuple[bytes, str]:
     # The type is determined first, so that a film of many gigabytes in the photo folder is not read whole.
     head = stream.read(_SNIFFED)
-    _kind(head)
+    _media(head)
     pieces, size = [head], len(head)
     # A read takes memory for the most that it may return. Reading all at once would take MAX_BYTES for any small file.
     while piece := stream.read(min(_PIECE, MAX_BYTES + 1 - size)):
@@ -241,26 +241,26 @@ def _read_stream(stream: BinaryIO) -> tuple[bytes, str]:
         if size > MAX_BYTES:
             raise ImageTooLarge(f"the file has more than {MAX_BYTES >> 20:,} MiB; save it smaller")
     data = b"".join(pieces)
-    return data, _kind(data)
+    return data, _media(data)
 
 
-def _kind(head: bytes) -> str:
+def _media(head: bytes) -> str:
     if not head:
         raise UndecodableImage("the file is empty")
-    kind = media_type(head)
-    if kind is None:
+    media = media_type(head)
+    if media is None:
         raise UnsupportedImage(f"not an image type that is read here; convert it to {_READABLE}")
-    return kind
+    return media
 
 
-def _decode(data: bytes, kind: str, max_pixels: int, least_side: int | None, sketch: bool) -> OpenedImage:
-    check_bounds(data, kind)
-    with _opener(kind)(io.BytesIO(data)) as picture:
+def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sketch: bool) -> OpenedImage:
+    check_bounds(data, media)
+    with _opener(media)(io.BytesIO(data)) as picture:
         width, height = picture.size
         if width * height > max_pixels:
             raise ImageTooLarge(_too_large(max_pixels, width, height))
         if width < 1 or height < 1:
-            raise UndecodableImage(f"the {_FORMATS[kind]} file has no pixels")
+            raise UndecodableImage(f"the {_FORMATS[media]} file has no pixels")
         reduced = None if least_side is None else picture.draft(None, (least_side, least_side))
         picture.load()
         rgb = to_rgb(picture, sketch=sketch)
@@ -278,17 +278,17 @@ def _aligned(rgb: Image.Image, box: tuple[float, float, float, float]) -> Image.
     return rgb if box[2:] == rgb.size else rgb.resize(size, Image.Resampling.BICUBIC, box)
 
 
-def _opener(kind: str) -> Callable[[BinaryIO], Image.Image]:
-    if kind == "image/heic":
+def _opener(media: str) -> Callable[[BinaryIO], Image.Image]:
+    if media == "image/heic":
         try:
             from pillow_heif import HeifImageFile
         except ImportError as error:
             raise UnsupportedImage("HEIC needs an extra package: pip install 'sketch-search[heic]'") from error
         # The class is used directly, because registering it would change Image.open for the whole process.
         return HeifImageFile
-    if kind == "image/x-dcraw":
+    if media == "image/x-dcraw":
         return open_preview
-    name = _FORMATS[kind]
+    name = _FORMATS[media]
     Image.init()
     if name not in Image.OPEN:
         raise UnsupportedImage(f"this Pillow was built without {name}; install Pillow 11.3 or newer from PyPI")

@@ -202,10 +202,10 @@ def compared(matcher: Matcher, given: EncodedPicture, photo: EncodedPicture) -> 
 def explained_image(seen: EncodedPicture) -> ExplainedImage:
     """Describes a picture and where [Ret] looked."""
     attention, out = seen.observed.attention, io.BytesIO()
-    kind = "JPEG" if seen.modality == "photo" else "PNG"
-    Image.fromarray(seen.pixels).save(out, kind, quality=_JPEG_QUALITY)
+    file_format = "JPEG" if seen.modality == "photo" else "PNG"
+    Image.fromarray(seen.pixels).save(out, file_format, quality=_JPEG_QUALITY)
     return ExplainedImage(
-        image=f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}",
+        image=f"data:image/{file_format.lower()};base64,{base64.b64encode(out.getvalue()).decode()}",
         attention=_rounded(attention.heads, 4),
         attention_layers=_rounded(attention.layers, 4),
         kept=[np.flatnonzero(kept).tolist() for kept in attention.kept],

@@ -1,4 +1,4 @@
-"""The photos that are searched: what a gallery answers, and a gallery that is one index in this process."""
+"""Defines what a search asks of photos and what they answer, and searches one index in this process."""
 
 from service.gallery.candidates import (
     Candidates,
@@ -12,6 +12,5 @@ from service.gallery.candidates import (
     interleaved,
     most_alike,
 )
-from service.gallery.clusters import Clusters
-from service.gallery.gallery import Gallery, OpenGallery
+from service.gallery.gallery import Clusters, Gallery, OpenGallery
 from service.gallery.local import LocalGallery

@@ -1,4 +1,4 @@
-"""What a gallery is asked, ``ShardQuery``, and what it answers: ``Candidates``, with a row for each photo.
+"""Defines what a gallery is asked, ``ShardQuery``, and answers: ``Candidates``, with a row for each photo.
 
 Both hold numpy arrays, since a gallery may be on other machines: what each shard finds is joined, and
 ``Candidates.best`` keeps what one index would have found.

@@ -1,4 +1,4 @@
-"""A gallery that is one index on this machine: photos are found in its clusters by vector, and scored."""
+"""Searches one index on this machine: finds photos in its clusters by vector, and scores them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from model import Matcher
 from model.engine import Modality, Tokens, logsumexp
 from model.ranking import ALIKE, likeness_to, likenesses
 from service.gallery.candidates import Candidates, Floats, Ids, Mask, Nearest, Rows, Scores, ShardQuery, most_alike
-from service.gallery.clusters import Clusters, check_length
-from service.gallery.gallery import Gallery
+from service.gallery.gallery import Clusters, Gallery, check_length
 from service.towers import TextVector
 
 # Clusters are searched by the cosine alone. So many times as many photos are found there as are wanted, and so many at

@@ -36,15 +36,15 @@ def is_known(etag: str, known: str | None) -> bool:
 
 def add_error_handlers(app: FastAPI) -> None:
     """Answers every typed error, and those of the framework, as ``VERDICTS`` says."""
-    for kind in VERDICTS:
-        app.exception_handler(kind)(_answer_typed)
+    for error in VERDICTS:
+        app.exception_handler(error)(_answer_typed)
     app.exception_handler(RequestValidationError)(_answer_invalid)
     app.exception_handler(HTTPException)(_answer_http)
     app.exception_handler(ClientDisconnect)(_answer_nobody)
 
 
 async def _answer_typed(request: Request, error: Exception) -> Response:
-    verdict = next(VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS)
+    verdict = next(VERDICTS[one] for one in type(error).__mro__ if one in VERDICTS)
     headers = {}
     if isinstance(error, QueueFull):
         headers["Retry-After"] = str(error.retry_after)

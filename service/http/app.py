@@ -1,4 +1,4 @@
-"""The application: its settings, its parts, its start and its end."""
+"""Makes the application: its settings, its parts, its start and its end."""
 
 from __future__ import annotations
 

@@ -23,10 +23,10 @@ SAME_SECONDS = 60.0
 _CAUSES = 1000
 
 
-def configure_logging(kind: LogFormat) -> None:
+def configure_logging(log_format: LogFormat) -> None:
     """Writes the log to standard error in this format."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if kind == "json" else TextLines())
+    handler.setFormatter(JsonLines() if log_format == "json" else TextLines())
     handler.addFilter(Repeated())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
@@ -49,8 +49,8 @@ class Repeated(logging.Filter):
         """Returns True for a record that is to be written, to which it may add."""
         if hasattr(record, "access"):
             return True
-        kind = record.exc_info[0] if record.exc_info else None
-        cause = (record.name, record.levelno, record.pathname, record.lineno, kind)
+        error = record.exc_info[0] if record.exc_info else None
+        cause = (record.name, record.levelno, record.pathname, record.lineno, error)
         with self._lock:
             now = self._clock()
             began, lines = self._seen.get(cause, (now, 0))

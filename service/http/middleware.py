@@ -1,4 +1,4 @@
-"""The two layers of ASGI middleware that every request passes through, with CORS between them."""
+"""Checks, counts and limits every request in two layers of ASGI middleware, with CORS between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paths of the HTTP API, and those of the page's own files."""
+"""Answers the paths of the HTTP API, and those of the page's own files."""
 
 from __future__ import annotations
 
@@ -144,10 +144,10 @@ def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorResponse, "description": meaning[status]} for status in statuses}
 
 
-def image_answers(*kinds: str) -> dict[int | str, dict[str, Any]]:
+def image_answers(*media: str) -> dict[int | str, dict[str, Any]]:
     """The answers of a path that gives an image of one of these media types."""
     return {
-        200: {"content": {kind: {"schema": _BINARY} for kind in kinds}, "description": "The image, with its ETag."},
+        200: {"content": {one: {"schema": _BINARY} for one in media}, "description": "The image, with its ETag."},
         304: {"description": "If-None-Match names the image as it is."},
     }
 
@@ -370,16 +370,16 @@ async def photo(request: Request, ctx: Ctx, photo_id: PathId) -> Response:
     headers = _headers(f'"{entry.content_hash}"')
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
-    size, kind = await ctx.originals.get(entry.id, lambda: engine.original(entry), _hung_up(request))
+    size, media = await ctx.originals.get(entry.id, lambda: engine.original(entry), _hung_up(request))
     part = None if request.headers.get("if-range", headers["ETag"]) != headers["ETag"] else _part(request, size)
     if part is None:
         # The HTTP server leaves out the body of an answer to HEAD.
         sent = {**headers, "Content-Length": str(size), "Accept-Ranges": "bytes"}
-        return StreamingResponse(_parts(engine, entry, size), headers=sent, media_type=kind)
+        return StreamingResponse(_parts(engine, entry, size), headers=sent, media_type=media)
     if not part:
         raise HTTPException(416, "The photo has no such part.", {"Content-Range": f"bytes */{size}"})
     sent = {**headers, "Content-Length": str(len(part)), "Content-Range": f"bytes {part[0]}-{part[-1]}/{size}"}
-    return StreamingResponse(_parts(engine, entry, size, part), 206, headers=sent, media_type=kind)
+    return StreamingResponse(_parts(engine, entry, size, part), 206, headers=sent, media_type=media)
 
 
 def _part(request: Request, size: int) -> range | None:

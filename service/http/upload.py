@@ -64,12 +64,12 @@ class Uploads:
         Raises UploadTooLarge; QueueFull if it gave way to others; BrokenUpload if it took too long or does not parse;
         BadUpload for a form with anything but one file in a field named ``file``.
         """
-        kind = request.headers.get("content-type", "")
+        content_type = request.headers.get("content-type", "")
         upload = _Upload(asyncio.timeout(self._patience))
         try:
             async with upload.patience:
-                if kind[:20].lower().startswith("multipart/form-data"):
-                    return await self._file_of_form(request, upload, Form(kind))
+                if content_type[:20].lower().startswith("multipart/form-data"):
+                    return await self._file_of_form(request, upload, Form(content_type))
                 chunks: list[bytes] = []
                 await self._receive(request, upload, self._limit, chunks.append)
                 return b"".join(chunks)

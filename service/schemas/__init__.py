@@ -1,4 +1,4 @@
-"""The pydantic models of requests and answers, which server, client and command line share."""
+"""Defines requests and answers as pydantic models, which server, client and command line share."""
 
 from service.schemas.errors import ErrorDetail, ErrorResponse, describe_problems
 from service.schemas.explain import (

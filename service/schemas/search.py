@@ -1,4 +1,4 @@
-"""The answer to a search; photos and clusters, as they are answered."""
+"""Defines the answer to a search; photos and clusters, as they are answered."""
 
 from __future__ import annotations
 

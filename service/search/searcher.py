@@ -1,4 +1,4 @@
-"""One search in two stages: the sketch against clusters, then against the photos of the best clusters.
+"""Searches in two stages: the sketch against clusters, then against the photos of the best clusters.
 
     encode     the sketch becomes a vector and tokens; liked photos and a word become vectors, too     ``_encoded``
     stage 1    the sketch against the centroids of all clusters                                        ``_clusters``

@@ -1,4 +1,4 @@
-"""This package runs a server: it keeps the newest engine open, queues searches, runs builds, and listens on ports."""
+"""Runs a server: keeps the newest engine open, queues searches, runs builds, and listens on ports."""
 
 from service.serving.builder import Builder, folders_in
 from service.serving.connection import server_config

@@ -29,7 +29,7 @@ log = logging.getLogger("sketch_search")
 
 
 class Source(Protocol):
-    """What a server searches, in the newest generations that can be opened: one index, or shards. Threads may share it.
+    """Opens what a server searches in its newest generations: one index, or shards. Threads may share it.
 
     Attributes:
         refused: why newer generations are not used while older ones answer, or None.

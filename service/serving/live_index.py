@@ -1,4 +1,4 @@
-"""The newest generation of an index that can be opened and searched."""
+"""Opens the newest generation of an index that passes a trial search."""
 
 from __future__ import annotations
 

@@ -256,8 +256,8 @@ def _check_room(each: dict[str, float], copies: int) -> None:
     import ray
 
     there = ray.cluster_resources()
-    for kind, name in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
-        needed, has = each.get(kind, 0.0) * copies, float(there.get(name, 0.0))
+    for option, name in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
+        needed, has = each.get(option, 0.0) * copies, float(there.get(name, 0.0))
         if needed > has:
             raise ShardsRefused(
                 f"the Ray cluster has {has:g} {name}s, and {copies} copies of shards and the encoder need {needed:g}; "

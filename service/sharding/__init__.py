@@ -1,4 +1,4 @@
-"""A gallery in shards: how they are asked, which of them answer, and what they have together."""
+"""Asks the shards of a gallery, knows which of them answer, and joins their answers."""
 
 from service.sharding.gallery import ShardedGallery
 from service.sharding.links import (

@@ -210,8 +210,8 @@ def test_the_best_few_are_the_first_of_all(count: int | None) -> None:
 
 
 def test_a_second_level_finds_nearly_all_of_the_clusters_that_are_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.gallery.clusters.MANY_CLUSTERS", 1)
-    monkeypatch.setattr("service.gallery.clusters.NEAR_CLUSTERS", 256)
+    monkeypatch.setattr("service.gallery.gallery.MANY_CLUSTERS", 1)
+    monkeypatch.setattr("service.gallery.gallery.NEAR_CLUSTERS", 256)
     random, count, opened = np.random.default_rng(0), 20_000, 64
     # Clusters of real photos lie in groups, as photos do.
     groups = random.normal(size=(200, 32))
@@ -233,6 +233,6 @@ def test_a_search_by_a_second_level_of_clusters_answers_as_one_without(
 ) -> None:
     searcher = Searcher(index, matcher)
     plain = searcher.find_sketch(**asked)
-    monkeypatch.setattr("service.gallery.clusters.MANY_CLUSTERS", 1)
+    monkeypatch.setattr("service.gallery.gallery.MANY_CLUSTERS", 1)
     found = searcher.find_sketch(**asked)
     assert (found.results, found.clusters) == (plain.results, plain.clusters)
