@@ -253,7 +253,7 @@ export function trouble(error) {
     case "unknown_word":
       return [
         "Not a word that it knows",
-        `${error.message} To go on without a word, remove it above.`,
+        `${error.message.replace(/\.?$/, ".")} To go on without a word, remove it above.`,
       ];
     case "blank_sketch":
       return ["Nothing to see yet", error.message];
