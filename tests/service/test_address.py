@@ -180,7 +180,7 @@ def test_a_server_that_would_answer_otherwise_is_not_asked(settings: Settings, f
 
 
 def test_a_server_on_another_address_than_loopback_leaves_none(settings: Settings) -> None:
-    with told(settings, "http://192.0.2.1:8000", TOKEN):
+    with announced(settings, "http://192.0.2.1:8000", TOKEN):
         assert find_server(settings) is None
 
 
