@@ -127,7 +127,7 @@ def test_a_path_that_depends_on_where_the_server_was_started_is_refused(settings
     with empty(settings, tmp_path / "index") as http:
         answer = http.post("/build", params={"folder": "."})
         assert error(answer) == (422, "bad_parameter")
-        assert "whole path" in answer.json()["error"]["message"]
+        assert "full path" in answer.json()["error"]["message"]
         answer = http.post("/build", params={"folder": "s3://key:secret@bucket"})
         assert "index URL" in answer.json()["error"]["message"]
         assert "secret" not in answer.text
