@@ -9,18 +9,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model import Matcher, load
 from model.checkpoint import load_network
 from model.commands import main
+from model.datasets.corpus import read_protocol
+from model.datasets.tasks import subsampled
 from model.engine import Tokens, averaged_variants, default_checkpoint, read_two_sided, sketch_variants, unit
 from model.engine.graphs import write_graphs
 from model.engine.runtime import OnnxEngine
 from model.engine.tokens import Floats
 from model.errors import ModelError
+from model.evaluation.figures import relevance
+from model.evaluation.scoring import encoded
 from model.images import Preprocessing
+from model.metrics import category_metrics
 from model.network import TorchEngine
 from tests.networks import tiny_checkpoint
 from tests.pictures import drawing, photo
 from tests.programs import run_python
+from tests.requirements import needs_shared_data
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +155,16 @@ def test_onnx_runtime_reports_nothing_and_writes_nothing_into_the_users_folder(t
     done = run_python("-c", "import model.engine.runtime", environment=kept | {"HOME": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@needs_shared_data
+def test_both_engines_find_the_same_photos_of_classes_that_training_left_out(by_torch: TorchEngine) -> None:
+    corpus = subsampled(read_protocol("val"), 24, 20)
+    found, precision = [], []
+    for matcher in (load(), Matcher(by_torch, "by PyTorch")):
+        scores = matcher.scores(*encoded(matcher, corpus))
+        found.append(np.argsort(-scores, axis=1)[:, :10])
+        precision.append(category_metrics(scores, relevance(corpus))["map_all"])
+    same = [len(set(ours) & set(theirs)) for ours, theirs in zip(*found, strict=True)]
+    assert np.mean(same) > 9.3
+    assert abs(precision[0] - precision[1]) < 0.02
