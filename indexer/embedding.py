@@ -99,9 +99,8 @@ def _refuse_if_unavailable() -> Iterator[None]:
 def open_towers(entry: EmbedderEntry, device: str) -> ClipTowers:
     """Load the model that made the vectors of an index. Nothing is downloaded.
 
-    Raises:
-        EmbedderUnavailable: the index was not clustered by CLIP; the model is not on this disk or has changed; or it
-            has no text tower that can be used here.
+    Raises EmbedderUnavailable: the index was not clustered by CLIP; the model is not on this disk or has changed; or it
+    has no text tower that can be used here.
     """
     chosen = WantedEmbedder(entry.spec, download=False).find(device)
     if not chosen.entry.same(entry):

@@ -14,8 +14,7 @@ from model.terminal import expanded
 def default_index_path() -> Path:
     """Returns ``SBIR_INDEX`` if it is set, else ``sketch-search/index`` in the platform's folder for data.
 
-    Raises:
-        BadInvocation: there is no such folder, because the user has no home.
+    Raises BadInvocation: there is no such folder, because the user has no home.
     """
     if path := os.environ.get("SBIR_INDEX"):
         return expanded(path)

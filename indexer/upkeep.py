@@ -69,8 +69,7 @@ def indexed_folders(path: Path) -> list[Folder]:
 def read_summary(path: Path) -> IndexSummary:
     """Says what an index holds.
 
-    Raises:
-        IndexRefused: there is no index, it has another format, or a file is missing or short.
+    Raises IndexRefused: there is no index, it has another format, or a file is missing or short.
     """
     folder = IndexFolder(path)
     live = live_generation(folder)
@@ -95,8 +94,7 @@ def verify(path: Path) -> list[str]:
 
     Returns what is wrong, one sentence each; nothing for a sound index. The next build makes it anew.
 
-    Raises:
-        IndexRefused: there is no index, it has another format, or nothing of it can be used.
+    Raises IndexRefused: there is no index, it has another format, or nothing of it can be used.
     """
     folder = IndexFolder(path)
     problems: list[str] = []
@@ -126,8 +124,7 @@ def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: N
 
     ``seen`` is called after each file with the number of files done, and the number of all files.
 
-    Raises:
-        IndexRefused: there is no index, or it has another format or is damaged.
+    Raises IndexRefused: there is no index, or it has another format or is damaged.
     """
     live = live_generation(IndexFolder(path))
     roots = live_roots(live.manifest)
@@ -318,8 +315,7 @@ def _by_path(
 def gallery_state(index: Path) -> str:
     """Digests the names, sizes and times of all image files of an index's gallery. It changes with any of them.
 
-    Raises:
-        IndexRefused: there is no index, or it has another format or is damaged.
+    Raises IndexRefused: there is no index, or it has another format or is damaged.
     """
     folder = IndexFolder(index)
     digest = hashlib.sha256()

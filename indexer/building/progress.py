@@ -56,8 +56,7 @@ class Progress:
         file: the file for the JSON document. It is replaced atomically, at most once a second within a phase.
         clock: returns the time in seconds.
 
-    Raises:
-        BadInvocation: ``file`` is there and is something else, such as a photo, which would be lost.
+    Raises BadInvocation: ``file`` is there and is something else, such as a photo, which would be lost.
     """
 
     def __init__(

@@ -68,8 +68,7 @@ class Request:
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
         """Returns the roots of the next generation. Those of the live one come first and stay as they are.
 
-        Raises:
-            BadInvocation: a number is out of range; or a folder is missing, is no folder, or overlaps another.
+        Raises BadInvocation: a number is out of range; or a folder is missing, is no folder, or overlaps another.
         """
         if self.clusters is not None and self.clusters < 1:
             raise BadInvocation("the number of clusters must be at least 1.")
@@ -126,8 +125,7 @@ class StartingPoint:
     def find(folder: IndexFolder) -> StartingPoint:
         """Reads all files of the live generation; where its catalog is damaged, those of the generations before it.
 
-        Raises:
-            IndexRefused: as in ``readable_generations`` and ``damaged_files``.
+        Raises IndexRefused: as in ``readable_generations`` and ``damaged_files``.
         """
         problems: list[str] = []
         newest: Manifest | None = None

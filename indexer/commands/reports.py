@@ -42,8 +42,7 @@ def ask(question: str, lines: Sequence[str] | None, alone: str) -> bool:
     Args:
         lines: are printed before the question. alone: the error's message if nobody can be asked.
 
-    Raises:
-        BadInvocation: nobody can be asked.
+    Raises BadInvocation: nobody can be asked.
     """
     if sys.stdin is None or not sys.stdin.isatty():
         raise BadInvocation(alone)

@@ -148,8 +148,7 @@ class Workers:
     Attributes:
         resources: of each worker, and how many workers there is room for. count: how many work at once.
 
-    Raises:
-        BadInvocation: there is no room for ``most`` workers, or as ``Resources.of`` does.
+    Raises BadInvocation: there is no room for ``most`` workers, or as ``Resources.of`` does.
     """
 
     def __init__(self, device: str, most: int | None = None) -> None:

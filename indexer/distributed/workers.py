@@ -88,8 +88,7 @@ class Setup:
 def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
     """Loads the networks, once in a build.
 
-    Raises:
-        BadInvocation: the worker does not see what it should, or has another checkpoint or version of the program.
+    Raises BadInvocation: the worker does not see what it should, or has another checkpoint or version of the program.
     """
     here = f"the worker on {socket.gethostname()}"
     _check_storage(setup, here)

@@ -54,8 +54,7 @@ class Samples:
 def write_samples(folder: Path) -> Samples:
     """Write ``folder/photos`` and ``folder/sketches``. They are the same every time.
 
-    Raises:
-        BadInvocation: one of the two folders exists already, or cannot be written.
+    Raises BadInvocation: one of the two folders exists already, or cannot be written.
     """
     photos, sketches = folder / "photos", folder / "sketches"
     for target in (photos, sketches):

@@ -248,9 +248,8 @@ def file_of_columns(columns: Sequence[Any]) -> GalleryFile:
 class Catalog:
     """A catalog opened for reading. It closes as a context manager does, too.
 
-    Raises:
-        IndexRefused: it cannot be opened, or is no SQLite file. Every method raises it too if the file is damaged,
-            since pages are read when they are needed.
+    Raises IndexRefused: it cannot be opened, or is no SQLite file. Every method raises it too if the file is damaged,
+    since pages are read when they are needed.
     """
 
     def __init__(self, path: Path) -> None:

@@ -262,8 +262,7 @@ class Generation:
 def live_generation(folder: IndexFolder) -> Generation:
     """Opens the generation that readers are to use.
 
-    Raises:
-        IndexRefused: there is no generation yet, or it has another format, is damaged or incomplete.
+    Raises IndexRefused: there is no generation yet, or it has another format, is damaged or incomplete.
     """
     generation = live_generation_if_any(folder)
     if generation is None:

@@ -56,8 +56,7 @@ class IndexFolder:
     def current(self) -> str | None:
         """Reads the live generation's name; None if nothing has been built yet.
 
-        Raises:
-            IndexRefused: CURRENT does not hold the name of a generation.
+        Raises IndexRefused: CURRENT does not hold the name of a generation.
         """
         try:
             name = read_regular(self.path / "CURRENT", _MAX_NAME).decode().strip()
@@ -181,8 +180,7 @@ def make_folder(folder: Path, *, to_work_in: bool = False) -> None:
 def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
     """Holds the lock of an index. The system releases it when the process ends, also when it is killed.
 
-    Raises:
-        IndexBusy: another process, or thread of this process, still holds it after ``wait`` seconds.
+    Raises IndexBusy: another process, or thread of this process, still holds it after ``wait`` seconds.
     """
     lock = FileLock(folder / ".lock")
     try:

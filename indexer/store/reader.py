@@ -160,8 +160,7 @@ class Index:
     def photo_at(self, target: str) -> PhotoEntry:
         """Finds the photo of a file. The file is named by its path as results show it, or by its path on disk.
 
-        Raises:
-            BadInvocation: no shown photo has a file there, or the path may mean one file or another.
+        Raises BadInvocation: no shown photo has a file there, or the path may mean one file or another.
         """
         shown = place_shown(self.manifest.root_names, target)
         if shown is not None and self._id_at(shown) is None:
@@ -177,8 +176,7 @@ class Index:
 
         ``shown`` is its path, as results show it. The file may no longer exist.
 
-        Raises:
-            BadInvocation: no root of the gallery has the name that the path begins with.
+        Raises BadInvocation: no root of the gallery has the name that the path begins with.
         """
         if (place := place_shown(self.manifest.root_names, shown)) is None:
             raise BadInvocation(f"the index has no photo at {shown}; name one as results show it.")
@@ -264,9 +262,8 @@ def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address]
         gallery_roots: the addresses of the roots on this machine, in the manifest's order; None for the addresses at
             the time of the build.
 
-    Raises:
-        IndexRefused: there is no index, it has another format, it was built with another checkpoint or preprocessing,
-            or a file is missing or short.
+    Raises IndexRefused: there is no index, it has another format, it was built with another checkpoint or
+    preprocessing, or a file is missing or short.
     """
     folder = IndexFolder(path)
     while True:

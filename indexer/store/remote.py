@@ -72,9 +72,8 @@ class RemoteFolder(Folder):
     def named(address: str) -> RemoteFolder:
         """Makes the folder at a URL.
 
-        Raises:
-            BadInvocation: the URL is of a kind that is not read here, or may have a password in it. The message
-                repeats no part of the URL that may be a password.
+        Raises BadInvocation: the URL is of a kind that is not read here, or may have a password in it. The message
+        repeats no part of the URL that may be a password.
         """
         kind, _, rest = address.partition("://")
         kind, (place, _, path) = kind.lower(), rest.partition("/")

@@ -51,9 +51,8 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, live: Sequen
     The roots that the index has keep their names and their order if they are named again, because readers may say by
     the order where the roots are on another machine. New roots come after them.
 
-    Raises:
-        BadInvocation: no folder is given; a new folder is missing, is no folder, or has a path that is not valid UTF-8;
-            or a folder lies in another folder or in the index.
+    Raises BadInvocation: no folder is given; a new folder is missing, is no folder, or has a path that is not valid
+    UTF-8; or a folder lies in another folder or in the index.
     """
     if not folders:
         raise BadInvocation("name at least one folder of photos.")
@@ -116,8 +115,7 @@ def place_meant(
     Args:
         shown: the place that results show by this path, if there is such a place. known: whether the index has a place.
 
-    Raises:
-        BadInvocation: the path may mean one place or another.
+    Raises BadInvocation: the path may mean one place or another.
     """
     here = None
     with suppress(HomeUnknown):

@@ -111,8 +111,7 @@ class ShardsFolder:
     def manifest(self) -> ShardsManifest | None:
         """Reads the manifest that the last build has committed; None if there was no build.
 
-        Raises:
-            IndexRefused: it is damaged, or a later version of this program wrote it.
+        Raises IndexRefused: it is damaged, or a later version of this program wrote it.
         """
         path = self.path / SHARDS_FILE
         if not os.path.lexists(path):
@@ -189,8 +188,7 @@ def clean_shard(folder: IndexFolder, generation: str) -> None:
 def shard_folders(path: Path) -> list[Path]:
     """Lists the folders of the indexes to search: the shards if ``path`` is an index in shards, else ``path`` itself.
 
-    Raises:
-        IndexRefused: the manifest of the shards is damaged.
+    Raises IndexRefused: the manifest of the shards is damaged.
     """
     manifest = ShardsFolder(path).manifest()
     return [path] if manifest is None else [path / shard.folder for shard in manifest.shards]
