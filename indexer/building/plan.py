@@ -48,8 +48,10 @@ class LiveState:
 
     def holds(self, entries: Sequence[GalleryFile], roots: Sequence[Root], removals: Removals) -> bool:
         """Returns True if a generation with these files, roots and removals would be the same as this one."""
-        before = self.roots, self.removals, [replace(file, indexed=None) for file in self.files]
-        return before == (tuple(roots), removals, [replace(file, indexed=None) for file in entries])
+        if (self.roots, self.removals, len(self.files)) != (tuple(roots), removals, len(entries)):
+            return False
+        pairs = zip(self.files, entries, strict=True)
+        return all(replace(ours, indexed=None) == replace(theirs, indexed=None) for ours, theirs in pairs)
 
     def folders(self) -> set[FileKey]:
         """Returns the folders, with their roots, below which files were found by the last build."""
@@ -88,7 +90,7 @@ class LiveState:
             if reusable and content is not None and indexed is not None and indexed.row.segment not in damaged:
                 contents[content], days[content] = indexed, file.taken
             if (number := numbers[file.root]) is not None:
-                files.append(replace(file, root=number))
+                files.append(file if number == file.root else replace(file, root=number))
         ids = {content: number for content, number in shown_ids(before).items() if content in contents}
         cluster_of = {content: indexed.cluster for content, indexed in contents.items()}
         return LiveState(
@@ -191,7 +193,8 @@ class Changes:
                 listing.note_unread(now)
                 continue
             before = old.pop(key, None)
-            entries.append(replace(now, id=next_id if before is None else before.id))
+            number = next_id if before is None else before.id
+            entries.append(now if now.id == number else replace(now, id=number))
             next_id += before is None
         # Files that are gone stay in the catalog. A file that comes back gets its id again, and also its row if that
         # still exists.
