@@ -350,7 +350,7 @@ class Searcher:
                 view = "groups"
         if view == "photos":
             return self._results(ranking, plan, range(len(ranking.results))[page]), None, view
-        ranks = [grouped[group[: 1 + MORE]].tolist() for group in groups[page]]
+        ranks = [np.sort(grouped[group])[: 1 + MORE].tolist() for group in groups[page]]
         # All at once, since each time may be a round of questions to other machines.
         results = iter(self._results(ranking, plan, [rank for of_group in ranks for rank in of_group]))
         found: list[Group] = []

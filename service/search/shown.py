@@ -23,7 +23,7 @@ from service.gallery import Candidates, Gallery, Ids, Scores, best_first, interl
 # does not change from page to page; beyond them every photo is a result of its own. It takes some milliseconds.
 FOLDED = 1000
 
-# Kinds in the order of their first photos: each the indices of its photos among those that are grouped, ascending.
+# Groups in the order of their first photos: each the indices of its photos among those that are grouped, ascending.
 Groups: TypeAlias = tuple[NDArray[np.int64], ...]
 
 # The share of the support of all grouped photos that puts a group far ahead. It was chosen on sketches of
@@ -90,7 +90,7 @@ def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
 def group_alike(vectors: NDArray[np.floating], mean: Floats) -> Groups:
     """Returns the groups of look-alikes of photos with these vectors, (m, d), in a gallery of this mean vector, (d,).
 
-    Each is an array of indices of photos, ascending, its best photo first. They are in the order of their first photos.
+    Each is an array of indices of photos, ascending. They are in the order of their first photos.
     """
     numbers = groups_of(vectors, mean)
     # A stable sort keeps the photos of a group in their order.

@@ -116,7 +116,8 @@ def test_a_diffused_ranking_and_that_before_diffusion_give_photos_to_the_kinds_b
     mine = groups_of(ret[[ids.index(photo) for photo in turns]], mean_direction(ret)).tolist()
     found = kinds(searcher, k=GROUPED, diffuse=True, **whole)
     assert [[hit.id for hit in (kind.best, *kind.more)] for kind in found] == [
-        [photo for photo, its in zip(turns, mine, strict=True) if its == kind] for kind in range(max(mine) + 1)
+        sorted((photo for photo, its in zip(turns, mine, strict=True) if its == kind), key=after.index)
+        for kind in range(max(mine) + 1)
     ]
 
 
