@@ -1,6 +1,6 @@
 /** The form of filters: only photos below a folder, or of some days. What it adds is shown with the parts of the query. */
 
-import { element, part } from "../shared/dom.js";
+import { closeOutside, element, part } from "../shared/dom.js";
 import { folderOf } from "../shared/words.js";
 
 // So many folders are suggested, the latest ones.
@@ -17,6 +17,7 @@ export class Filter {
   constructor(parts) {
     this.#parts = parts;
     this.#box.addEventListener("toggle", () => this.#box.open && this.#fill());
+    closeOutside(this.#box);
     part("filter-after").addEventListener("input", () => this.#bound());
     part("filter-form").addEventListener("submit", (event) => {
       event.preventDefault();

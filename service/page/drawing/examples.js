@@ -2,6 +2,8 @@
 
 const WIDTH = 0.014;
 const INK = "#000000";
+// The control points of a circle.
+const CORNERS = 24;
 
 // Strokes in sides of the sheet, x to the right, y down. `round` ones curve around their points, `angular` ones have
 // corners.
@@ -44,8 +46,8 @@ const EXAMPLES = {
     { round: [[0.64, 0.46], [0.64, 0.38], [0.74, 0.38], [0.74, 0.49], [0.64, 0.49], [0.64, 0.44]] },
   ],
   Bicycle: [
-    { round: [[0.06, 0.66], [0.06, 0.53], [0.24, 0.46], [0.42, 0.53], [0.42, 0.79], [0.24, 0.86], [0.06, 0.79], [0.06, 0.66]] },
-    { round: [[0.58, 0.66], [0.58, 0.53], [0.76, 0.46], [0.94, 0.53], [0.94, 0.79], [0.76, 0.86], [0.58, 0.79], [0.58, 0.66]] },
+    { round: circle(0.24, 0.66, 0.19) },
+    { round: circle(0.76, 0.66, 0.19) },
     { angular: [[0.24, 0.66], [0.37, 0.4], [0.66, 0.4], [0.47, 0.67], [0.24, 0.66]] },
     { angular: [[0.47, 0.67], [0.35, 0.31], [0.28, 0.31], [0.42, 0.31]] },
     { angular: [[0.76, 0.66], [0.63, 0.26], [0.74, 0.22]] },
@@ -55,8 +57,8 @@ const EXAMPLES = {
     { angular: [[0.05, 0.66], [0.16, 0.67]] },
     { angular: [[0.36, 0.67], [0.64, 0.67]] },
     { angular: [[0.84, 0.67], [0.95, 0.66]] },
-    { round: [[0.16, 0.67], [0.18, 0.58], [0.34, 0.58], [0.36, 0.67], [0.34, 0.77], [0.18, 0.77], [0.16, 0.67]] },
-    { round: [[0.64, 0.67], [0.66, 0.58], [0.82, 0.58], [0.84, 0.67], [0.82, 0.77], [0.66, 0.77], [0.64, 0.67]] },
+    { round: circle(0.26, 0.67, 0.1) },
+    { round: circle(0.74, 0.67, 0.1) },
     { angular: [[0.31, 0.47], [0.39, 0.37], [0.61, 0.37], [0.69, 0.47], [0.31, 0.47]] },
     { angular: [[0.5, 0.37], [0.5, 0.47]] },
   ],
@@ -102,6 +104,13 @@ const EXAMPLES = {
 /** Name and marks (see ink.js) of each example. */
 export function examples() {
   return Object.entries(EXAMPLES).map(([name, strokes]) => ({ name, marks: strokes.map(toMark) }));
+}
+
+function circle(x, y, radius) {
+  return Array.from({ length: CORNERS + 1 }, (_, i) => {
+    const turn = (2 * Math.PI * i) / CORNERS;
+    return [x - radius * Math.cos(turn), y - radius * Math.sin(turn)];
+  });
 }
 
 function toMark({ round, angular }) {

@@ -1,7 +1,7 @@
 /** The dialog with the whole photo, and what can be done with it. */
 
 import { show } from "../shared/dialogs.js";
-import { download, element, part } from "../shared/dom.js";
+import { breakable, download, element, part } from "../shared/dom.js";
 import { fileName, numberOf, trouble } from "../shared/words.js";
 
 const ENLARGED = 2.5;
@@ -72,7 +72,8 @@ export class Viewer {
     const photo = this.#photos[this.#place];
     const name = fileName(photo.paths[0]);
     const found = photo.rank !== undefined;
-    part("viewer-title").textContent = name;
+    part("viewer-title").replaceChildren(...breakable(name));
+    part("viewer-title").title = name;
     for (const fact of this.#dialog.querySelectorAll(".found-only")) {
       fact.hidden = !found;
     }
@@ -99,7 +100,7 @@ export class Viewer {
   }
 
   #list(paths) {
-    part("viewer-paths").replaceChildren(...paths.map((path) => element("li", { textContent: path })));
+    part("viewer-paths").replaceChildren(...paths.map((path) => element("li", {}, ...breakable(path))));
   }
 
   #whole() {

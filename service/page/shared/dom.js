@@ -30,6 +30,11 @@ export function prose(text) {
   return text.split("`").map((words, i) => element(i % 2 ? "code" : "span", { textContent: words }));
 }
 
+/** A path or the name of a file as nodes: its lines can end after a `/`, `_` or `.`. */
+export function breakable(path) {
+  return path.split(/(?<=[/_.])/).flatMap((piece) => [piece, element("wbr")]);
+}
+
 /** Call `set` with the chosen value of these radio buttons, now and at every change. */
 export function choice(name, set) {
   for (const radio of document.getElementsByName(name)) {

@@ -22,7 +22,7 @@ const PHASES = {
 };
 
 const ASKS =
-  "Each of them is looked at once, and the first can be found by a drawing within a minute. They stay as they are, and none leaves this machine.";
+  "Each photo is read a single time, and a drawing can find the first ones within a minute. Your photos stay as they are, and none leaves this machine.";
 
 /** What the button for more results says, and what is said in its place at the end. */
 export const ENDS = {

@@ -19,13 +19,14 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from indexer import Request, build
 from indexer.building.progress import Phase, ProgressState
 from model import Matcher
 from service.http.app import create_app
 from service.serving import Live
 from service.settings import Settings
 from tests import browser
-from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
+from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.patience import PATIENCE, wait_for
 from tests.pictures import strokes
 from tests.requirements import needs_browser
@@ -82,6 +83,29 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(opened: Browser, server: S
         assert not dialog.is_displayed()
 
         assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
+
+
+def test_a_long_name_breaks_between_its_words_and_leaves_the_buttons_in_sight(
+    opened: Browser, settings: Settings, tmp_path: Path, matcher: Matcher
+) -> None:
+    name = "_".join(["umbrella"] * 20) + ".png"
+    for place in ("a", "b"):
+        save_copy(tmp_path / "photos" / place / name, ord(place), 0)
+    build(tmp_path / "index", Request([tmp_path / "photos"]), matcher)
+    with on_screen(opened, LAPTOP) as driver, served_to(driver, settings, index=tmp_path / "index") as server:
+        find(driver, server)
+        driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
+        title = driver.find_element(By.ID, "viewer-title")
+        assert title.get_property("textContent") == title.get_attribute("title") == name
+        assert len(driver.find_elements(By.CSS_SELECTOR, "#viewer-title wbr")) == 21
+        # What is under the middle of the button, which something else could cover.
+        assert (
+            driver.execute_script(
+                "const { x, y, width, height } = document.getElementById('viewer-next').getBoundingClientRect();"
+                "return document.elementFromPoint(x + width / 2, y + height / 2)?.closest('button')?.id"
+            )
+            == "viewer-next"
+        )
 
 
 def test_what_is_searched_is_told_in_words_and_grows_from_the_page(

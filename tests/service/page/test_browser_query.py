@@ -14,7 +14,7 @@ from selenium.webdriver.common.keys import Keys
 import model
 from indexer import Request, build
 from service.settings import Settings
-from tests.browser import DESKTOP, PHONE, Browser, draw, wait, wait_for_photos
+from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, draw, wait, wait_for_photos
 from tests.indexer.clip_models import READING, saved_clip
 from tests.pictures import encoded, strokes
 from tests.requirements import needs_browser
@@ -458,6 +458,17 @@ def test_a_word_guessed_for_a_drawing_is_added_by_a_press(desk: Browser, known: 
     desk.find_element(By.ID, "clear").click()
     wait_for_notice(desk, "What are you looking for?")
     assert guessed(desk) == []
+
+
+def test_a_guess_is_seen_in_the_window_of_a_small_laptop(opened: Browser, known: Served) -> None:
+    with on_screen(opened, LAPTOP) as driver:
+        driver.get(known.url)
+        draw(driver, LAPTOP, strokes("star"))
+        wait(driver).until(guessed)
+        wait_for_photos(driver)
+        assert driver.execute_script(
+            "return document.getElementById('guesses').getBoundingClientRect().bottom <= innerHeight"
+        )
 
 
 def test_everybody_can_use_words(opened: Browser, known: Served, drawn: Path) -> None:
