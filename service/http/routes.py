@@ -526,11 +526,12 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
     model: ModelInfo | None = None
     index: IndexInfo | None = None
     reason = None
+    needs_token = settings.allow_build is None and not trusted and not shards
     try:
         model, index = ctx.live.engine().info()
     except NotReady as why:
         reason = str(why)
-        if ctx.settings.allow_build is None and not trusted and not shards:
+        if needs_token:
             reason = f"{reason} To index a folder here {WITHOUT_TOKEN}"
     return InfoResponse(
         ready=reason is None,
@@ -545,6 +546,7 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
         allows=Allowed(
             reveal=_may_reveal(trusted, ctx) and file_manager() is not None,
             build=_may_build(trusted, ctx) and (reason is None or live_stamp(index_path(settings)) is None),
+            needs_token=needs_token,
         ),
         searches=ctx.worker.held,
         limits=Limits(**settings.model_dump(include=set(Limits.model_fields))),

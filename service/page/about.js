@@ -21,6 +21,7 @@ export class About {
     part("info").replaceChildren(...facts(info).map(([name, text]) => fact(name, text)));
     part("about-open").textContent = info.index ? count(info.index.photos, "photo") : "About";
     part("growing").hidden = !info.index || !info.allows.build;
+    part("growing-how").hidden = !info.allows.needs_token;
     // While nothing can be searched, the notice shows the build, in larger type.
     const build = building(info.build);
     const left = stopped(info);

@@ -97,6 +97,7 @@ class Allowed(BaseModel):
 
     build: bool = Field(description="POST /build and GET /folders, where there is no index yet, or one that answers.")
     reveal: bool = Field(description="POST /photos/{photo_id}/reveal.")
+    needs_token: bool = Field(description="Whether this client lacks only the server's token to have an index built.")
 
 
 class Limits(BaseModel):

@@ -24,6 +24,8 @@ const PHASES = {
 const ASKS =
   "Each photo is read a single time, and a drawing can find the first ones within a minute. Your photos stay as they are, and none leaves this machine.";
 
+const PRINTED = "To choose a folder here, open the address that the program printed when it started.";
+
 /** What the button for more results says, and what is said in its place at the end. */
 export const ENDS = {
   photos: { more: "Show more photos", end: "These are all the photos." },
@@ -231,9 +233,12 @@ export function unready({ reason, build, allows }) {
   if (state) {
     return ["Your photos are being read", `${state.text} The first of them can be searched soon.`, state.share];
   }
-  return allows.build
-    ? ["Where are your photos?", build?.failed ?? ASKS, undefined, "folder"]
-    : ["Not ready yet", sentence(reason)];
+  if (allows.build) {
+    return ["Where are your photos?", build?.failed ?? ASKS, undefined, "folder"];
+  }
+  // What the server says of its token is for programs.
+  const [why] = reason.split(" To index a folder here ");
+  return ["Not ready yet", allows.needs_token ? `${sentence(why)} ${PRINTED}` : sentence(reason)];
 }
 
 /** What went wrong, for people: a title and a text. */

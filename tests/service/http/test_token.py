@@ -19,7 +19,7 @@ from tests.patience import PATIENCE, wait_until
 from tests.service.served import Served, served
 from tests.service.talk import error
 
-NOTHING = {"build": False, "reveal": False}
+NOTHING = {"build": False, "reveal": False, "needs_token": True}
 _NGINX = """
 daemon off; master_process off; pid {folder}/pid; error_log stderr;
 events {{}}

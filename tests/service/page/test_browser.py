@@ -121,6 +121,7 @@ def test_what_is_searched_is_told_in_words_and_grows_from_the_page(
         desk.find_element(By.ID, "about-open").click()
         wait(desk).until(lambda d: str(gallery) in text(d, "gallery"))
         assert not desk.find_element(By.ID, "unread").is_displayed()
+        assert not desk.find_element(By.ID, "growing-how").is_displayed()
         desk.find_element(By.CSS_SELECTOR, "#about details:has(#info) summary").click()
         said = text(desk, "info")
         assert all(part in said for part in ("[Ret]: a stand-in, not CLIP", "tiny-random", "Apache License"))
@@ -153,6 +154,7 @@ def test_those_who_may_not_build_are_offered_no_folders(desk: Browser, server: S
     wait(desk).until(lambda d: gallery.name in text(d, "gallery"))
     assert str(gallery) not in text(desk, "gallery")
     assert not desk.find_element(By.ID, "growing").is_displayed()
+    assert "open the address that the program printed" in text(desk, "growing-how")
 
 
 def test_a_search_that_takes_long_says_what_it_waits_for(desk: Browser, server: Served) -> None:
@@ -412,6 +414,17 @@ def test_a_browser_that_comes_early_waits_for_the_server(desk: Browser, settings
         may_open.set()
         wait_for_notice(desk, "What are you looking for?")
         desk.get("about:blank")
+
+
+def test_without_an_index_and_the_token_the_page_says_which_address_to_open(
+    desk: Browser, settings: Settings, tmp_path: Path
+) -> None:
+    with served_to(desk, settings, index=tmp_path / "nowhere") as server:
+        desk.get(server.url)
+        wait_for_notice(desk, "Not ready yet")
+        said = text(desk, "notice-text")
+        assert said.endswith("To choose a folder here, open the address that the program printed when it started.")
+        assert "header" not in said
 
 
 def test_without_an_index_the_page_says_what_to_do_to_those_who_may_not_build(

@@ -118,7 +118,7 @@ def test_a_file_manager_shows_the_folder_of_a_photo(
 
 
 def test_nobody_else_has_a_file_shown(http: httpx.Client, trusted: httpx.Client) -> None:
-    assert http.get("/info").json()["allows"] == {"build": False, "reveal": False}
+    assert http.get("/info").json()["allows"] == {"build": False, "reveal": False, "needs_token": True}
     refused = http.post("/photos/1/reveal")
     assert error(refused) == (403, "forbidden")
     assert "server.json" in refused.json()["error"]["message"]
