@@ -111,7 +111,7 @@ class Comparison:
 
     Attributes:
         files: how many were to be compared. problems: one sentence for each file that is not what was indexed.
-        absent: one sentence for each folder of the gallery that is not there.
+        absent: one sentence for each folder that cannot be listed, or is empty, and whose photos a build would keep.
     """
 
     files: int
@@ -126,21 +126,21 @@ def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: N
 
     Raises IndexRefused: there is no index, or it has another format or is damaged.
     """
-    live = live_generation(IndexFolder(path))
+    folder = IndexFolder(path)
+    live = live_generation(folder)
     roots = live_roots(live.manifest)
-    there = [root.folder.is_there() for root in roots]
     with live.open_catalog() as catalog:
         files = [file for file in catalog.files() if file.status == "indexed"]
+    known = {(file.root, part) for file in files for part in with_folders(file.path)[:-1]}
+    listing = FolderListing(roots, folder.path, expected=known)
+    for _ in listing:
+        pass
     problems: list[str] = []
     for number, file in enumerate(files, 1):
-        if there[file.root] and (problem := _difference(file, roots)) is not None:
+        if not listing.may_hide(file.key) and (problem := _difference(file, roots)) is not None:
             problems.append(f"{shown_path(live.manifest.root_names, file.root, file.path)} {problem}.")
         seen(number, len(files))
-    absent = tuple(
-        f"{root.folder} is not there: its {sum(file.root == number for file in files)} files were not compared."
-        for number, root in enumerate(roots)
-        if not there[number]
-    )
+    absent = tuple(f"{bad.path}: {bad.reason}; its photos were not compared." for bad in listing.unlisted)
     return Comparison(len(files), tuple(problems), absent)
 
 

@@ -30,7 +30,8 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog: str) -> i
             return ended.exit_code
         except click.UsageError as error:
             asked = prog if error.ctx is None else error.ctx.command_path
-            raise Refusal(f"{error.format_message().rstrip('.')}. `{asked} --help` lists what there is.") from None
+            problem = error.format_message().replace("\n\t", " ").rstrip(".")
+            raise Refusal(f"{problem}. `{asked} --help` lists what there is.") from None
 
     return run_program(work, prog=prog)
 

@@ -121,7 +121,7 @@ EXTRAS = {
     "pillow_heif": "heic",
     "rawpy": "raw",
     "ray": "ray",
-    "sklearn": "train",
+    **dict.fromkeys(("sklearn", "torch"), "train"),
 }
 # The exit code that shells give after SIGPIPE: 128 and the number of the signal.
 _NOBODY_READS = 141
@@ -181,6 +181,8 @@ def as_called(sentence: str, prog: str) -> str:
 def _sentence(error: OSError) -> str:
     if error.filename is None:
         return str(error.strerror or error)
+    if isinstance(error, IsADirectoryError):
+        return f"{os.fsdecode(error.filename)} is a folder; name a file."
     advice = "check its name" + ("" if isinstance(error, FileNotFoundError) else " and that it may be read and written")
     return f"{os.fsdecode(error.filename)}: {error.strerror}; {advice}."
 

@@ -84,6 +84,15 @@ def test_a_folder_is_indexed_from_the_page(samples: Samples, tmp_path: Path) -> 
             assert http.get("/info").json()["build"]["failed"] is None
 
 
+@pytest.mark.parametrize(
+    "command", ["evaluate", "fetch x", "convert x y", "average x y", "train paper --backbone x", "table one-budget"]
+)
+def test_a_command_that_needs_pytorch_names_the_extra_that_brings_it(command: str, tmp_path: Path) -> None:
+    done = run_python("-m", "sketch_search", "model", *command.split(), environment=without(tmp_path))
+    told = "error: torch is not installed; run `pip install 'sketch-search[train]'`.\n"
+    assert (done.returncode, done.stderr) == (2, told)
+
+
 def test_a_checkpoint_that_needs_pytorch_is_refused_with_the_extra_that_brings_it(tmp_path: Path) -> None:
     weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
     done = run_python("-c", f"import model; model.load({str(weights)!r})", environment=without(tmp_path))

@@ -102,8 +102,9 @@ def of_removal(report: RemovalReport) -> list[str]:
 def of_samples(samples: Samples) -> list[str]:
     """Describes a sample gallery."""
     drawn = f"{samples.photos}: {samples.drawn} drawn of {samples.things} things"
+    copied = f", and {_count(samples.copied, 'photo')} from other packages" if samples.copied else ""
     return [
-        _line("photos", f"{drawn}, and {samples.copied} photos that come with packages"),
+        _line("photos", drawn + copied),
         _line("sketches", f"{samples.sketches}: {samples.sketched}"),
     ]
 

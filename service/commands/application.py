@@ -37,6 +37,7 @@ _EPILOG = f"""{
     )
 }
 
+`sketch-search serve --help` lists further options, such as --port and --open.
 If a folder is named like a command, write its path: ./search. Every setting is an environment variable, too:
 SBIR_HOST, SBIR_PORT, SBIR_INDEX and so on."""
 
@@ -154,7 +155,8 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 def search(settings: Settings, sketch: str | None, as_json: bool, no_server: bool, **asked: Any) -> int:
     """Search once, through the server of the index if one runs on this machine.
 
-    SKETCH is an image file or - for standard input; none is needed with --like or --text.
+    SKETCH is an image file or - for standard input; none is needed with --like or --text. If --like or --unlike names
+    a path, no server is asked.
     """
     from service.commands.search import search
     from service.schemas import SearchQuery

@@ -32,12 +32,13 @@ from indexer import (
     shard_folders,
 )
 from indexer.distributed import check_address
+from model.errors import Refusal
 from model.terminal import printable
 from service import PROGRAM
-from service.address import announced
+from service.address import announced, find_server
 from service.engine import open_matcher
 from service.http import configure_logging, create_app
-from service.serving import Live, address, deployed, listening, server_config
+from service.serving import Live, PortTaken, address, deployed, listening, server_config
 from service.settings import Settings, index_path
 from service.sharding import Shards, ShardsRefused, check_folders, shard_names
 
@@ -94,7 +95,7 @@ def serve_until_stopped(
     app = create_app(settings) if app is None else app
     with ExitStack() as opened:
         # Bound here, because uvicorn would end the program over a port in use.
-        listeners: list[socket.socket] = [opened.enter_context(listening(settings.host, settings.port))]
+        listeners: list[socket.socket] = [opened.enter_context(_listening(settings))]
         if settings.metrics_port is not None:
             further = listening(settings.host, settings.metrics_port, "SBIR_METRICS_PORT")
             listeners.append(opened.enter_context(further))
@@ -144,8 +145,17 @@ def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
 
 def check_port(settings: Settings) -> None:
     """Raises PortTaken before a build that may take long."""
-    with listening(settings.host, settings.port):
+    with _listening(settings):
         pass
+
+
+def _listening(settings: Settings) -> socket.socket:
+    try:
+        return listening(settings.host, settings.port)
+    except PortTaken as error:
+        if (found := find_server(settings)) is None:
+            raise
+        raise Refusal(f"{error}; this index is already served at {found.url}") from error
 
 
 def print_build(report: BuildReport) -> None:

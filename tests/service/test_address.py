@@ -15,8 +15,10 @@ from pydantic import SecretStr
 
 from indexer import Request, build
 from model import Matcher
+from model.errors import Refusal
 from service.address import NAME, announced, find_server
 from service.commands.search import search
+from service.commands.serve import check_port
 from service.schemas import SearchQuery
 from service.settings import Settings
 from tests.programs import run_python
@@ -107,6 +109,14 @@ def test_an_address_is_there_for_as_long_as_the_server_runs(settings: Settings, 
         assert found is not None
         assert (found.url, found.token) == (URL, TOKEN)
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.usefixtures("file")
+def test_a_second_server_on_a_taken_port_says_where_the_index_is_served(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        second = settings.model_copy(update={"port": taken.getsockname()[1]})
+        with pytest.raises(Refusal, match=f"SBIR_PORT; this index is already served at {URL}$"):
+            check_port(second)
 
 
 def test_what_a_killed_server_has_left_is_not_believed(settings: Settings, tmp_path: Path) -> None:
