@@ -3,46 +3,67 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from model.command_line import a_path, option
 from model.commands import options
-from model.engine import DESCRIPTION, PRESETS, default_checkpoint, file_sha256, preset, read_metadata
+from model.engine import (
+    DESCRIPTION,
+    PRESETS,
+    ModelConfig,
+    TwoSidedFiles,
+    default_checkpoint,
+    file_sha256,
+    preset,
+    read_metadata,
+    read_two_sided,
+)
 from model.terminal import printable
+
+if TYPE_CHECKING:
+    from model.network import RetNetwork
 
 
 @click.command()
 @click.argument("checkpoint", type=a_path, required=False, envvar="SBIR_WEIGHTS")
 def info(checkpoint: Path | None) -> None:
     """Show what a checkpoint is, by default that of SBIR_WEIGHTS or the embedded one."""
-    from model.checkpoint import load_network
-    from model.network import ClipAtNetwork, Network
-
     path = default_checkpoint(checkpoint)
     metadata = read_metadata(path)
-    network = load_network(path)
-    config, calibration = network.config, network.calibration
-    parameters = sum(tensor.numel() for tensor in network.parameters())
+    read: TwoSidedFiles | RetNetwork
+    if importlib.util.find_spec("torch") is None:
+        read = read_two_sided(path)
+    else:
+        from model.checkpoint import load_network
+
+        read = load_network(path)
+    config, calibration = read.config, read.calibration
     lines = {
         "file": str(path),
         "sha256": file_sha256(path),
-        "network": f"{config.name}, {parameters / 1e6:.1f} M parameters",
+        "network": config.name,
         "methods": f"{', '.join(calibration.methods)} (best: {calibration.best_method})",
         "tokens": f"sketch {config.token_count('sketch')}, photo {config.token_count('photo')}, of {config.width} dims",
     }
-    if isinstance(network, ClipAtNetwork):
-        shared = network.config.shared_norms
-        whose = "that sketches and photos share" if shared else "of their own for sketches and photos"
-        lines["clip-at"] = f"{network.config.prompts} prompts and LayerNorms {whose}; the encoder is frozen"
+    if not isinstance(read, TwoSidedFiles):
+        from model.network import ClipAtNetwork
+
+        lines["network"] += f", {sum(tensor.numel() for tensor in read.parameters()) / 1e6:.1f} M parameters"
+        if isinstance(read, ClipAtNetwork):
+            shared = read.config.shared_norms
+            whose = "that sketches and photos share" if shared else "of their own for sketches and photos"
+            lines["clip-at"] = f"{read.config.prompts} prompts and LayerNorms {whose}; the encoder is frozen"
     if calibration.fusion is not None:
         lines["fusion weight"] = f"{calibration.fusion:g}"
     if calibration.diffusion is not None:
         lines["diffusion threshold"] = f"cosine {calibration.diffusion:g}"
     if config.words:
         lines["vocabulary"] = f"{len(config.words):,} words"
-    if isinstance(network, Network) and not calibration.relation_trained:
+    if isinstance(config, ModelConfig) and not calibration.relation_trained:
         lines["relation network"] = "untrained, not offered"
     lines |= {name: metadata[name] for name in sorted(metadata.keys() - DESCRIPTION)}
     released = [
@@ -122,7 +143,6 @@ def average(sources: tuple[Path, ...], target: Path) -> None:
 @click.argument("target", type=a_path, metavar="DIR")
 def export(source: Path, target: Path) -> None:
     """Write the ONNX graphs by which a two-sided network can be run. Their folder is made in DIR."""
-    from model.engine import read_two_sided
     from model.engine.graphs import write_graphs
 
     folder = write_graphs(read_two_sided(source).config, target)
