@@ -155,8 +155,7 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 def search(settings: Settings, sketch: str | None, as_json: bool, no_server: bool, **asked: Any) -> int:
     """Search once, through the server of the index if one runs on this machine.
 
-    SKETCH is an image file or - for standard input; none is needed with --like or --text. If --like or --unlike names
-    a path, no server is asked.
+    SKETCH is an image file or - for standard input; none is needed with --like or --text.
     """
     from service.commands.search import search
     from service.schemas import SearchQuery

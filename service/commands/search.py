@@ -50,10 +50,7 @@ def search(
         source = read_image_file(sys.stdin.buffer)
     elif isinstance(source, Path):
         source.stat()  # A missing file is refused before anything slow is imported.
-    answer = None
-    # Only the index knows which photos lie at paths.
-    if server and all(map(_ID.fullmatch, (*like, *unlike))):
-        answer = _asked(settings, source, with_photos(query, like, unlike))
+    answer = _asked(settings, source, query, like, unlike) if server else None
     if answer is None:
         answer = _searched(settings, source, query, like, unlike)
     if as_json:
@@ -70,7 +67,9 @@ def search(
     return 0
 
 
-def _asked(settings: Settings, source: bytes | Path | None, query: SearchQuery) -> SearchResponse | None:
+def _asked(
+    settings: Settings, source: bytes | Path | None, query: SearchQuery, like: Sequence[str], unlike: Sequence[str]
+) -> SearchResponse | None:
     """Returns the answer of the server of this index, or None.
 
     What it refuses is searched here, which says why in the words of this command line.
@@ -80,18 +79,28 @@ def _asked(settings: Settings, source: bytes | Path | None, query: SearchQuery) 
     found = find_server(settings)
     if found is None:
         return None
+    from indexer import IndexerError
     from service.client import Client, ServiceError
 
     key = settings.api_key.get_secret_value() if found.protected and settings.api_key is not None else None
     try:
+        asked = with_photos(query, _ids(settings, like), _ids(settings, unlike))
         with Client(found.url, key) as client:
-            answer = client.search(source, query)
+            answer = client.search(source, asked)
         if answer.generation != (index_path(settings) / "CURRENT").read_text().strip():
             return None  # It has not opened yet what a build has just made.
-    except (OSError, ServiceError, ValueError):
+    except (OSError, IndexerError, ServiceError, ValueError):
         return None
     print(f"answered by the server at {found.url}; --no-server searches without it", file=sys.stderr)
     return answer
+
+
+def _ids(settings: Settings, photos: Sequence[str]) -> list[str]:
+    if all(map(_ID.fullmatch, photos)):
+        return [*photos]
+    from indexer import id_at
+
+    return [photo if _ID.fullmatch(photo) else str(id_at(index_path(settings), photo)) for photo in photos]
 
 
 def _searched(

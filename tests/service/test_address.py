@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from indexer import Request, build
+from indexer import BadInvocation, Index, Request, build
 from model import Matcher
 from model.errors import Refusal
 from service.address import NAME, announced, find_server
@@ -66,6 +66,20 @@ def test_the_server_that_runs_here_answers_as_a_search_without_it(
     assert answered == alone == kept
     assert silence == ""
     assert said == f"answered by the server at {server.url}; --no-server searches without it\n"
+
+
+def test_the_server_is_asked_about_photos_that_are_named_by_their_paths(
+    settings: Settings, server: Served, index: Index, gallery: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, number = index.photo(1).paths[0], str(index.ids.max())
+    alone, _ = _found(capsys, settings, None, SearchQuery(), like=[path], unlike=[number], server=False)
+    with announced(settings, server.url, TOKEN):
+        for liked in (path, str(gallery / path)):
+            answered, said = _found(capsys, settings, None, SearchQuery(), like=[liked], unlike=[number])
+            assert answered == alone
+            assert said.startswith("answered by the server")
+        with pytest.raises(BadInvocation, match="the index has no photo at nowhere"):
+            search(settings, None, SearchQuery(), like=["nowhere.png"], as_json=True)
 
 
 def test_a_server_with_a_key_is_asked_with_the_key_of_the_settings_or_not_at_all(
