@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from indexer.upkeep import indexed_folders, read_summary, remove, verify
 
 # From the lowest to the highest, so that a name from a low module loads no higher one.
-_MODULES: tuple[str, ...] = (
+_MODULES = (
     "errors",
     "place",
     "store.location",
@@ -50,8 +50,12 @@ _MODULES: tuple[str, ...] = (
     "store.generation",
     "store.shards",
     "store.reader",
+    "embedding",
+    "building.progress",
+    "building.request",
+    "building.builds",
+    "upkeep",
 )
-_MODULES += ("embedding", "building.progress", "building.request", "building.builds", "upkeep")
 
 
 def __getattr__(name: str) -> Any:

@@ -31,7 +31,7 @@ from indexer.store.generation import (
     readable_generations,
 )
 from indexer.store.location import IndexFolder
-from indexer.store.roots import FileKey, Root, place_meant, shown_path, with_folders
+from indexer.store.roots import FileKey, Root, folders_around, place_meant, shown_path, with_folders
 from indexer.store.rows import Rows
 
 # Names the folder in which a removal works.
@@ -131,8 +131,7 @@ def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: N
     roots = live_roots(live.manifest)
     with live.open_catalog() as catalog:
         files = [file for file in catalog.files() if file.status == "indexed"]
-    known = {(file.root, part) for file in files for part in with_folders(file.path)[:-1]}
-    listing = FolderListing(roots, folder.path, expected=known)
+    listing = FolderListing(roots, folder.path, expected=folders_around(file.key for file in files))
     for _ in listing:
         pass
     problems: list[str] = []

@@ -63,7 +63,7 @@ class UnknownWord(ModelError):
 
 @dataclass(frozen=True)
 class Reading:
-    """What a typed text means.
+    """Says what a typed text means.
 
     Attributes:
         text: the part of the text that was understood, as ``spelling`` makes it; all of it unless that is a phrase.

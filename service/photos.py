@@ -17,6 +17,7 @@ from cachetools import LRUCache
 from PIL import Image
 
 from indexer import PhotoEntry, PhotoUnavailable
+from indexer.store.files import open_regular, write_atomically
 from model import Matcher
 from model.decoding import Job, RunJob, run_here
 from model.errors import ImageError
@@ -102,9 +103,7 @@ class ThumbnailCache:
         if self._folder is None:
             return None
         try:
-            # No link of this folder leads anywhere else.
-            flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-            with open(os.open(self._folder / f"{key}.jpg", flags), "rb") as file:
+            with open_regular(self._folder / f"{key}.jpg", links=False) as file:
                 found = file.read()
         except OSError:
             return None
@@ -125,12 +124,7 @@ class ThumbnailCache:
                 return
             if self._room < len(thumbnail):
                 self._room = self._make_room(len(thumbnail))
-            written = self._folder / f"{key}.new"
-            try:
-                written.write_bytes(thumbnail)
-                written.replace(self._folder / f"{key}.jpg")
-            finally:
-                written.unlink(missing_ok=True)
+            write_atomically(self._folder / f"{key}.jpg", thumbnail, sync=False)
             self._room -= len(thumbnail)
 
     def _remember(self, key: str, thumbnail: bytes) -> None:
@@ -141,7 +135,8 @@ class ThumbnailCache:
     def _make_room(self, wanted: int) -> int:
         """Returns how many bytes the folder may still take; where ``wanted`` do not fit, its older half goes first."""
         assert self._folder is not None
-        files = [(file.stat().st_mtime_ns, file.stat().st_size, file) for file in self._folder.glob("*-*.jpg")]
+        found = ((file.lstat(), file) for file in self._folder.glob("*-*.jpg"))
+        files = [(status.st_mtime_ns, status.st_size, file) for status, file in found]
         room = self._folder_capacity - sum(size for _, size, _ in files)
         if room < wanted:
             for _, size, file in sorted(files):

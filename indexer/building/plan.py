@@ -13,7 +13,7 @@ from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, IndexedContent, Removals
 from indexer.store.clusters import Drift
 from indexer.store.generation import Generation
-from indexer.store.roots import FileKey, Root, with_folders
+from indexer.store.roots import FileKey, Root, folders_around
 from indexer.store.vectors import Places
 
 
@@ -55,8 +55,7 @@ class LiveState:
 
     def folders(self) -> set[FileKey]:
         """Returns the folders, with their roots, below which files were found by the last build."""
-        there = (file for file in self.files if not file.gone)
-        return {(file.root, folder) for file in there for folder in with_folders(file.path)[:-1]}
+        return folders_around(file.key for file in self.files if not file.gone)
 
     def gone_in(self, entries: Iterable[GalleryFile]) -> int:
         """Counts the files that are there in this catalog and gone in the next one."""

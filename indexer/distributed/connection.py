@@ -36,7 +36,7 @@ _OBJECTS = 200 * 2**20
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker has: CPUs, GPUs, and a device, "cpu" or "cuda"; and how many workers there can be."""
+    """Says what one worker has (CPUs, GPUs, a device: "cpu" or "cuda"), and how many workers there can be."""
 
     device: str
     cpus: int

@@ -109,23 +109,36 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces the content of ``path`` by ``data``. A reader sees the old content or the new content, never a part."""
+def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Replaces the content of ``path`` by ``data``. A reader sees the old content or the new content, never a part.
+
+    Without ``sync`` it does not wait for the disk, and after a power failure the file may be empty or end early.
+    """
     # The name is always the same, so that the next write clears away what a killed process has left. A link may also
     # lie there, so nothing is written into an existing file.
     temporary = path.with_name(f".{path.name}.partial")
     temporary.unlink(missing_ok=True)
-    with temporary.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    if sync:
+        sync_folder(path.parent)
 
 
-def open_regular(path: Path) -> BufferedReader:
-    """Opens a file of an index to read it. Raises OSError, also for a pipe or a device, which might never end."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+def open_regular(path: Path, *, links: bool = True) -> BufferedReader:
+    """Opens a file of an index to read it.
+
+    Raises OSError, also for a pipe or a device, which might never end, and without ``links`` for a symbolic link.
+    """
+    flags = ("O_NONBLOCK", "O_BINARY") if links else ("O_NONBLOCK", "O_BINARY", "O_NOFOLLOW")
+    descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no regular file", str(path))

@@ -82,7 +82,7 @@ class PretrainedVit:
 
 @dataclass(frozen=True, kw_only=True)
 class OneVectorConfig(NetworkConfig):
-    """What the networks with one vector for each picture have in common.
+    """Holds the settings that all networks with one vector for each picture share.
 
     released_padding: whether pictures are padded to black squares, and none is cropped, as in CLIP-AT's public code.
     """

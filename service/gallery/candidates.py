@@ -58,7 +58,7 @@ def interleaved(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | 
 
 @dataclass(frozen=True)
 class ShardQuery:
-    """What each shard of a gallery is asked: an encoded query, the clusters to open, and how many photos to return.
+    """Asks each shard of a gallery: it has an encoded query, the clusters to open, and how many photos to return.
 
     Attributes:
         method: what scores photos; "ret" and "clip" compare vectors alone.

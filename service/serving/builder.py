@@ -31,7 +31,7 @@ _STOPPED = "The build ended before it was done. What it has done is kept: start 
 
 
 class _Order(BaseModel):
-    """What the process has to build."""
+    """Tells the process what to build."""
 
     settings: dict[str, Any]
     folders: tuple[Path, ...]

@@ -37,7 +37,7 @@ class State:
 
 @dataclass(frozen=True)
 class Overview:
-    """What a search must know of a shard's generation before it can ask the shard."""
+    """Tells a search about a shard's generation, before it can ask the shard."""
 
     generation_id: str
     generation: str

@@ -27,7 +27,7 @@ class ShardsRefused(Refusal):
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of a shard: the generation that is searched, whether it answered last, and why it did not."""
+    """Keeps what is known of a shard: the generation that is searched, whether it answered last, and why it did not."""
 
     overview: Overview | None = None
     answers: bool = False

@@ -1,4 +1,4 @@
-"""What the ingress of a gallery in shards takes by itself, by how many shards it asks; `make bench`.
+"""Measures what the ingress of a gallery in shards takes by itself, by how many shards it asks; `make bench`.
 
 Many small shards are in a few processes of a Ray cluster on this machine, and are asked as if each were apart. CPU is
 that of this process alone, which asks them: what shards compute is not in it. The time until the answer is there is,

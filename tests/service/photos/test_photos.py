@@ -372,3 +372,14 @@ def test_a_folder_of_thumbnails_that_cannot_be_written_or_is_a_link_keeps_nothin
     assert {path.name for path in tmp_path.iterdir()} == {"file", "link"}
     (tmp_path / "a-8.jpg").symlink_to(tmp_path / "file")
     assert ThumbnailCache(2**20, tmp_path).read("a-8") is None
+    os.mkfifo(tmp_path / "b-8.jpg")
+    assert ThumbnailCache(2**20, tmp_path).read("b-8") is None
+
+
+def test_a_link_that_lies_where_a_thumbnail_is_written_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    for name in ("a-8.jpg", "a-8.new", ".a-8.jpg.partial"):
+        (tmp_path / name).symlink_to(tmp_path / "mine")
+    ThumbnailCache(0, tmp_path, 2**20).keep("a-8", b"\xff\xd8\xff\xd9")
+    assert (tmp_path / "a-8.jpg").read_bytes() == b"\xff\xd8\xff\xd9"
+    assert (tmp_path / "mine").read_text() == "mine"
