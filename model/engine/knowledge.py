@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,9 +54,9 @@ class Prior:
 
     def __call__(self, ret: NDArray[Any]) -> Floats:
         """[Ret] of photos (n, d), any scale -> (n,) float32 priors."""
-        cosines = unit(ret) @ self.prototypes.T
-        mean = logsumexp(SHARPNESS * cosines) - math.log(len(self.prototypes))
-        return mean / np.float32(SHARPNESS) - np.float32(self.level)
+        near = _exponentials(SHARPNESS, unit(ret) @ self.prototypes.T)
+        lowered: Floats = np.log(near.mean(axis=1)) / np.float32(SHARPNESS) - np.float32(self.level)
+        return lowered
 
 
 @dataclass(frozen=True)
@@ -139,15 +138,21 @@ class Vocabulary:
         np.add.at(words.T, self.drawn[named], found[:, named].T)
         return words
 
-    def shown(self, ret: NDArray[Any]) -> Floats:
-        """Computes how probably each photo shows each thing, Q: [Ret] of photos (n, d), any scale -> (n, k) float32."""
-        logits = np.float32(NEARNESS) * (unit(ret) @ self.places.T)
-        known = self.places.any(axis=1)
-        return softmax(np.where(known, logits, np.finfo(np.float32).min))
-
     def agreements(self, sketches: Tokens, photo_ret: NDArray[Any]) -> Floats:
-        """Compares guesses for s sketches with [Ret] of p photos: (s, p) float32 in [0, 1]."""
-        return self.guessed(sketches) @ self.shown(photo_ret).T
+        """Compares guesses for s sketches with [Ret] of p photos: P Q', (s, p) float32 in [0, 1].
+
+        Q, how probably a photo shows each thing, is the softmax of NEARNESS times the cosines of [Ret] and places.
+        """
+        placed = self.places.any(axis=1)
+        near = _exponentials(NEARNESS, unit(photo_ret) @ self.places[placed].T)
+        shares: Floats = self.guessed(sketches)[:, placed] @ near.T / near.sum(axis=1)
+        return shares
+
+
+def _exponentials(sharpness: float, cosines: Floats) -> Floats:
+    """exp(sharpness cosines), in their place: a float32 holds it for any cosine, and memory takes most of the time."""
+    cosines *= np.float32(sharpness)
+    return np.exp(cosines, out=cosines)
 
 
 def logsumexp(logits: Floats) -> Floats:
