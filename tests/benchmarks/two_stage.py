@@ -4,8 +4,8 @@ The gallery is all photos of SKETCH_SEARCH_DATA, or else drawn ones. Drawn photo
 the ratios then say what a way saves, and little about the network. Every query goes through all ways and is written
 down before the next one begins, so that a run that was stopped goes on where it was.
 
-What a search does without options is chosen with the sketches of validation classes alone (--split val): how many cells
-and photos, and whether cells are found by vector or by pairs.
+What a search does without options is chosen with the sketches of validation classes alone (--split val): how many
+clusters and photos, and whether clusters are found by vector or by pairs.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ _plain = {"method": "rn"}
 # The quality of a search without options.
 DEFAULT = "good"
 # Cells that are opened; the same by their mean vectors alone is a searcher's default, and by pairs an option.
-BY_VECTOR = {"good, 16 cells by vector": 16}
+BY_VECTOR = {"good, 16 clusters by vector": 16}
 WAYS: dict[str, dict[str, Any]] = {
     EXHAUSTIVE: {"quality": "best"},
     DEFAULT: {},
     "fast": {"quality": "fast"},
     **{f"good, rerank {n}": {"rerank": n} for n in (32, 384)},
     **{way: {} for way in BY_VECTOR},
-    "good, 16 cells by pairs": {"nprobe": 16, "rerank": RERANK},
-    **{f"{n} cells by pairs, all of their photos": {"nprobe": n} for n in (4, 16)},
+    "good, 16 clusters by pairs": {"nprobe": 16, "rerank": RERANK},
+    **{f"{n} clusters by pairs, all of their photos": {"nprobe": n} for n in (4, 16)},
     PLAIN + EXHAUSTIVE: {"quality": "best", **_plain},
     PLAIN + DEFAULT: _plain,
-    **{f"{PLAIN}{n} cells by pairs, all of their photos": {"nprobe": n, **_plain} for n in (4, 16)},
+    **{f"{PLAIN}{n} clusters by pairs, all of their photos": {"nprobe": n, **_plain} for n in (4, 16)},
 }
 # Ways whose figures for unseen classes are a row of their own.
 MAIN_WAYS = (EXHAUSTIVE, DEFAULT, "fast", PLAIN + EXHAUSTIVE, PLAIN + DEFAULT)
@@ -85,7 +85,7 @@ class Found(BaseModel):
 def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query], log: Path) -> list[Found]:
     """Search every query by every way; what ``log`` already has is kept and not searched again."""
     searcher = Searcher(index, matcher)
-    searchers = {way: Searcher(index, matcher, Defaults(nprobe=cells)) for way, cells in BY_VECTOR.items()}
+    searchers = {way: Searcher(index, matcher, Defaults(nprobe=clusters)) for way, clusters in BY_VECTOR.items()}
     labels = np.array([PurePosixPath(index.photo(photo).paths[0]).parent.name for photo in index.ids.tolist()])
     label_of = dict(zip(index.ids.tolist(), labels.tolist(), strict=True))
     where = {"device": matcher.device, "dtype": matcher.dtype, "generation": index.generation}
