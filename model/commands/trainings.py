@@ -55,6 +55,17 @@ def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | 
     give_words(source, backbone, target, recipe=recipe, data=data)
 
 
+@click.command()
+@options.source
+@option("--recipe RECIPE", "Of the sketches (two-sided/shipped).", a_path, default=Path("two-sided/shipped"))
+@options.target
+def things(source: Path, recipe: Path, target: Path) -> None:
+    """Let a checkpoint guess further things, of which there are a few line drawings each."""
+    from model.papers import give_things
+
+    give_things(source, target, recipe=recipe)
+
+
 @click.command("photo-side")
 @click.argument("encoder")
 @options.target
@@ -103,4 +114,4 @@ def table(name: str, budget: int | None, plot: Path | None, page: Path | None, a
         raise ModelError("; ".join(failed))
 
 
-COMMANDS = (train, words, photo_side, table)
+COMMANDS = (train, words, things, photo_side, table)

@@ -5,4 +5,4 @@ from model.papers.recipe import read_recipe
 from model.papers.runs import Run, check_target
 from model.papers.tables import TableRun, write_block
 from model.papers.trainings import TRAININGS
-from model.papers.vocabulary import give_words
+from model.papers.vocabulary import give_things, give_words

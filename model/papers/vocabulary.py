@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.checkpoint import load_zse_network, save_checkpoint
-from model.datasets import IMAGENET_PART, Picture, rows_by_label, some_of_each
+from model.datasets import DRAWINGS_PART, IMAGENET_PART, Picture, rows_by_label, some_of_each
 from model.engine import MAX_NAMES, read_metadata
 from model.errors import ModelError
 from model.evaluation import encode_pictures, trained_matcher
@@ -63,6 +63,19 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
     notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
     save_checkpoint(worded.half(), target, notes)
     print(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {len(shown):,} photos")
+
+
+def give_things(source: Path, target: Path, *, recipe: Path) -> None:
+    """Writes the checkpoint at ``source`` to ``target``; it then guesses things that ``recipe`` has tidy drawings of.
+
+    Raises ModelError for a checkpoint without guesses, or whose guesses were learned from other sketches.
+    """
+    check_target(target)
+    pictures = training_corpora(None, read_recipe(recipe))
+    more = with_further_things(load_zse_network(source), pictures.training.sketches + pictures.further.sketches)
+    notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
+    save_checkpoint(more.half(), target, notes)
+    print(f"wrote {target}: it guesses {len(more.config.drawn)} things")
 
 
 def every_tenth(sketches: Sequence[Picture]) -> tuple[Picture, ...]:
@@ -169,6 +182,35 @@ def with_vocabulary(
     return plain.vocabulary_replaced(vocabulary, words)
 
 
+def with_further_things(network: Network, sketches: Sequence[Picture]) -> Network:
+    """Returns a copy of the network that also guesses things of which there are line drawings alone, a few of each.
+
+    These are guessed if a word names them, and lead no search. The guesses that are there stay as they are: learned
+    together with such drawings they get worse.
+    """
+    drawn = some_of_each(sketches, DRAWN_PER_CLASS)
+    known = sorted({sketch.label for sketch in drawn if sketch.source != DRAWINGS_PART})
+    book, before = WordBook(network.config.words), network.vocabulary
+    if before is None or [_word_of(label, book) for label in known] != list(network.config.drawn):
+        raise ModelError("the checkpoint's guesses were learned from sketches of other things than these")
+    further = sorted({sketch.label for sketch in drawn if _word_of(sketch.label, book) >= 0} - set(known))
+    numbers = {label: number for number, label in enumerate([*known, *further])}
+    taught = [sketch for sketch in drawn if sketch.label in numbers]
+    plain = network.vocabulary_replaced(None)
+    matcher = trained_matcher(plain, fastest_dtype(plain, torch.device("cpu")), methods=("ret",))
+    summaries = torch.from_numpy(encode_pictures(matcher, taught, "sketch").guessed_from)
+    things = torch.tensor([numbers[sketch.label] for sketch in taught])
+    first = (before.sketch_directions.float(), before.sketch_biases.float())
+    directions, biases = fit_things(summaries, things, first)
+    config = network.config
+    words = [_word_of(label, book) for label in numbers]
+    after = Vocabulary(len(config.words), config.width, words, config.guess_width)
+    kept = before.state_dict() | {"sketch_directions": directions, "sketch_biases": biases}
+    nowhere = torch.zeros(len(further), config.width)
+    after.load_state_dict(kept | {"places": torch.cat([before.places.float(), nowhere])})
+    return network.vocabulary_replaced(after, config.words)
+
+
 def fit_words(
     ret: torch.Tensor, classes: Sequence[str | None], beliefs: torch.Tensor, entries: Sequence[Entry]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -202,13 +244,20 @@ def fit_words(
     return directions, biases - directions @ mean
 
 
-def fit_things(given: torch.Tensor, things: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fits directions (k, e) and biases (k,), by a multinomial regression from sketches (n, e) to things (n,)."""
+def fit_things(
+    given: torch.Tensor, things: torch.Tensor, first: tuple[torch.Tensor, torch.Tensor] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fits directions (k, e) and biases (k,), by a multinomial regression from sketches (n, e) to things (n,).
+
+    first: those of the things with the lowest numbers, which stay as they are.
+    """
     given = F.normalize(given.float(), dim=1)
     mean, spread = given.mean(dim=0), given.std(dim=0).clamp(min=1e-6)
     inputs, counts = (given - mean) / spread, torch.bincount(things)
     often, generator = counts[things].rsqrt(), torch.Generator().manual_seed(0)
-    regression = nn.Linear(inputs.shape[1], len(counts))
+    directions, biases = (given[:0], given[:0, 0]) if first is None else first
+    known = given @ directions.T + biases
+    regression = nn.Linear(inputs.shape[1], len(counts) - len(biases))
     nn.init.zeros_(regression.weight)
     nn.init.zeros_(regression.bias)
     optimiser = torch.optim.AdamW(regression.parameters(), lr=THING_RATE, weight_decay=THING_DECAY)
@@ -218,11 +267,12 @@ def fit_things(given: torch.Tensor, things: torch.Tensor) -> tuple[torch.Tensor,
         for _ in range(steps):
             rows = torch.multinomial(often, THING_BATCH, replacement=True, generator=generator)
             optimiser.zero_grad()
-            F.cross_entropy(regression(inputs[rows]), things[rows]).backward()  # type: ignore[no-untyped-call]
+            logits = torch.cat([known[rows], regression(inputs[rows])], dim=1)
+            F.cross_entropy(logits, things[rows]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-    directions = regression.weight.detach() / spread
-    return directions, regression.bias.detach() - directions @ mean
+    further = regression.weight.detach() / spread
+    return torch.cat([directions, further]), torch.cat([biases, regression.bias.detach() - further @ mean])
 
 
 def _standardised(ret: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from model.papers.vocabulary import (
     fit_guesses,
     fit_words,
     imagenet_names,
+    with_further_things,
     with_vocabulary,
     word_list,
 )
@@ -179,6 +181,28 @@ def test_guesses_are_learned_from_sketches_and_calibrated_on_others(tmp_path: Pa
     assert [sorted(SHAPES[:3])[number] for number in best] == [sketch.label for sketch in drawn]
     alone = [sketch for sketch in drawn if sketch.label == SHAPES[0]]
     assert with_vocabulary(tiny_network(), corpus.photos, beliefs, others, alone).config.drawn == ()
+
+
+def test_further_things_of_line_drawings_are_guessed_and_lead_no_search_and_move_no_other_guess(tmp_path: Path) -> None:
+    corpus = write_class_folders(tmp_path, seeds=range(6), shapes=SHAPES[:3])
+    lines = [replace(sketch, source="drawings") for sketch in corpus.sketches if sketch.label == SHAPES[0]]
+    others = [sketch for sketch in corpus.sketches if sketch.label != SHAPES[0]]
+    before = with_vocabulary(tiny_network(), corpus.photos, torch.zeros(len(corpus.photos), 0), (), others)
+    nameless = [replace(sketch, label="unheard of") for sketch in lines]
+    network = with_further_things(before, [*others, *lines, *nameless])
+    first, vocabulary = before.vocabulary, network.vocabulary
+    assert first is not None
+    assert vocabulary is not None
+    words = [network.config.words[number][0] for number in network.config.drawn]
+    assert words == [*sorted(SHAPES[1:3]), SHAPES[0]]
+    torch.testing.assert_close(vocabulary.sketch_directions[:2], first.sketch_directions)
+    torch.testing.assert_close(vocabulary.places, torch.cat([first.places, torch.zeros(1, network.config.width)]))
+    matcher = Matcher(TorchEngine(network), "0", variants=1)
+    images = np.stack([matcher.prepare(matcher.open(s.path, "sketch"), "sketch") for s in corpus.sketches])
+    best = vocabulary.known().things(matcher.encode(images, "sketch")).argmax(axis=1)
+    assert [words[number] for number in best] == [sketch.label for sketch in corpus.sketches]
+    with pytest.raises(ModelError, match="other things"):
+        with_further_things(before, lines)
 
 
 def test_guesses_are_calibrated_on_every_tenth_sketch_of_a_class(tmp_path: Path) -> None:
