@@ -65,7 +65,7 @@ def ray_cluster() -> Iterator[Cluster]:
     """A Ray cluster on this machine, for all tests that need one. Skips them if Ray is not installed.
 
     Nobody is connected to it, and a test that connects disconnects again. It has room for two copies of each of two
-    shards, and the encoder.
+    shards, another shard, and the encoders of both.
     """
-    with ray_cluster_of(cpus=6) as cluster:
+    with ray_cluster_of(cpus=7) as cluster:
         yield cluster

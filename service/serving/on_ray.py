@@ -1,30 +1,34 @@
 """Serves shards on a Ray cluster: Ray Serve places their copies, restarts them, and chooses which one is asked.
 
-Each shard is an application of its own, and so is the encoder. Ray is imported only when it is needed.
+Each shard is an application of its own, and so is the encoder. Several servers of the same shards share them: the first
+starts them, and the last one ends them. Ray is imported only when it is needed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from uuid import uuid4
 
 from indexer.distributed import connected
 from model import Matcher
 from model.engine import Floats, Modality, Tokens, set_threads
 from model.errors import Refusal
+from model.terminal import installed_version
 from service.engine import open_matcher
 from service.errors import NotReady, QueueFull
 from service.gallery import LocalGallery
 from service.search import Encode
 from service.serving.live_index import LiveIndex
 from service.settings import Settings
-from service.sharding import GenerationGone, Pending, ShardRefuses, ShardsRefused, ShardUnavailable, State
+from service.sharding import GenerationGone, Pending, ShardRefuses, ShardsRefused, ShardUnavailable, State, WrongAnswer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,12 +43,15 @@ KEPT = 2
 ONGOING = 8
 # Copies of the encoder at most, and sketches for each of them at a time.
 ENCODERS, ENCODED_AT_ONCE = 8, 2
+# States of applications that another server has started and that go on.
+_USED = ("DEPLOYING", "RUNNING", "UNHEALTHY")
+_QUIET: dict[str, Any] = {"logging_config": {"log_level": "WARNING", "enable_access_log": False}}
 # Seconds after which a client that a shard turned away may ask again.
 _RETRY_SECONDS = 1
 
 
 @dataclass(frozen=True)
-class _Answer(Generic[T]):
+class Answer(Generic[T]):
     """An answer, or the error for whoever asked: as a value, since Ray would wrap what is raised."""
 
     value: T | None
@@ -56,11 +63,11 @@ class _Answer(Generic[T]):
         return self.value  # type: ignore[return-value]
 
 
-def _answer(compute: Callable[[], T]) -> _Answer[T]:
+def _answered(compute: Callable[[], T]) -> Answer[T]:
     try:
-        return _Answer(compute())
+        return Answer(compute())
     except Refusal as error:
-        return _Answer(None, error)
+        return Answer(None, error)
 
 
 def _begin(settings: Settings) -> None:
@@ -89,12 +96,12 @@ class ShardReplica:
             self._index.refresh()
             time.sleep(POLL_SECONDS)
 
-    def state(self) -> _Answer[State]:
-        return _answer(lambda: state_of(self._index))
+    def state(self) -> Answer[State]:
+        return _answered(lambda: state_of(self._index))
 
-    def answer(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> _Answer[T]:
+    def answer(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Answer[T]:
         with self._turn:
-            return _answer(lambda: answer_of(self._index, generation_id, question, *arguments))
+            return _answered(lambda: answer_of(self._index, generation_id, question, *arguments))
 
 
 def state_of(index: LiveIndex) -> State:
@@ -128,9 +135,9 @@ class EncoderReplica:
         self._matcher = open_matcher(settings)
         self._turn = threading.Lock()
 
-    def encode(self, images: Floats, modality: Modality, variants: int | None = None) -> _Answer[Tokens]:
+    def encode(self, images: Floats, modality: Modality, variants: int | None = None) -> Answer[Tokens]:
         with self._turn:
-            return _answer(lambda: self._matcher.encode(images, modality, variants))
+            return _answered(lambda: self._matcher.encode(images, modality, variants))
 
 
 class _Response(Generic[T]):
@@ -159,11 +166,14 @@ class _Response(Generic[T]):
 
     def _got(self, response: Any, seconds: float) -> T:
         try:
-            answer: _Answer[T] = response.result(timeout_s=seconds)
+            answer = response.result(timeout_s=seconds)
         except TimeoutError:
             response.cancel()
             raise
-        return answer.get()
+        if not isinstance(answer, Answer) or not isinstance(answer.error, Refusal | None):
+            raise WrongAnswer("what it sends is no answer")
+        found: T = answer.get()
+        return found
 
 
 class RayShard:
@@ -193,56 +203,71 @@ class Deployed:
     encode: Encode
 
 
+class Ingress:
+    """An actor that lives as long as a server of shards does: other servers see by it that the copies are in use."""
+
+
 @contextmanager
 def deployed(settings: Settings, folders: Sequence[Path], names: Sequence[str], matcher: Matcher) -> Iterator[Deployed]:
     """Has a Ray cluster serve shards while the block runs. matcher: encodes a sketch that comes alone.
 
+    Copies that another server has started with the same settings are shared.
+
     Raises BadInvocation without Ray or its cluster, ShardsRefused if that has too few resources.
     """
     with connected(settings.ray or "auto"):
+        import ray
         from ray import serve
 
         each = _resources(settings)
         _check_room(each, len(folders) * settings.replicas + 1)
-        # No key leaves this process.
-        sent = settings.model_copy(update={"api_key": None})
-        quiet = {"logging_config": {"log_level": "WARNING", "enable_access_log": False}}
-        serve.start(proxy_location="Disabled", **quiet)
-        shard = serve.deployment(
-            ShardReplica,
-            num_replicas=settings.replicas,
-            max_ongoing_requests=ONGOING,
-            max_queued_requests=max(1, settings.queue),
-            ray_actor_options=each,
-            **quiet,
-        )
-        encoder = serve.deployment(
-            EncoderReplica,
-            autoscaling_config={
-                "min_replicas": 1,
-                "max_replicas": ENCODERS,
-                "target_ongoing_requests": ENCODED_AT_ONCE,
-            },
-            max_ongoing_requests=2 * ENCODED_AT_ONCE,
-            max_queued_requests=max(1, settings.queue),
-            ray_actor_options=each,
-            **quiet,
-        )
-        bound = [shard.bind(folder, sent) for folder in folders]
-        applications = [f"{APPLICATION}-{number}" for number in range(len(folders))]
-        targets = [
-            serve.RunTarget(target, name=name, route_prefix=None, **quiet)
-            for target, name in zip(
-                [*bound, encoder.bind(sent)], [*applications, f"{APPLICATION}-encoder"], strict=True
-            )
-        ]
+        gallery = f"{APPLICATION}-{_digest(settings, folders)}"
+        applications = [*(f"{gallery}-{number}" for number in range(len(folders))), f"{gallery}-encoder"]
+        own = str(uuid4())
+        ingress = ray.remote(num_cpus=0)(Ingress).options(name=own, namespace=gallery).remote()
         try:
-            *shards, encoding = serve.run_many(targets, wait_for_applications_running=False)
+            serve.start(proxy_location="Disabled", **_QUIET)
+            there = serve.status().applications
+            if not all(name in there and there[name].status in _USED for name in applications):
+                _start(settings, folders, applications, each)
+            *shards, encoding = map(serve.get_app_handle, applications)
             links = tuple(RayShard(name, handle) for name, handle in zip(names, shards, strict=True))
             yield Deployed(links, Encoder(encoding, settings, matcher))
         finally:
-            for target in targets:
-                serve.delete(target.name)
+            ray.kill(ingress)
+            servers = ray.util.list_named_actors(all_namespaces=True)
+            if all(one["namespace"] != gallery or one["name"] == own for one in servers):
+                for name in applications:
+                    serve.delete(name)
+
+
+def _digest(settings: Settings, folders: Sequence[Path]) -> str:
+    """Returns what tells galleries, and how their copies compute, apart on a cluster."""
+    how = settings.model_dump_json(include={"weights", "device", "dtype", "threads", "variants", "gallery", "replicas"})
+    told = [installed_version(), how, *(str(folder.resolve()) for folder in folders)]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
+
+
+def _start(settings: Settings, folders: Sequence[Path], applications: Sequence[str], each: Mapping[str, float]) -> None:
+    """Starts the copies of shards and encoder. each: what one of them reserves."""
+    from ray import serve
+
+    # No key leaves this process.
+    sent = settings.model_copy(update={"api_key": None})
+    options: dict[str, Any] = {"max_queued_requests": max(1, settings.queue), "ray_actor_options": each, **_QUIET}
+    shard = serve.deployment(ShardReplica, num_replicas=settings.replicas, max_ongoing_requests=ONGOING, **options)
+    encoder = serve.deployment(
+        EncoderReplica,
+        autoscaling_config={"min_replicas": 1, "max_replicas": ENCODERS, "target_ongoing_requests": ENCODED_AT_ONCE},
+        max_ongoing_requests=2 * ENCODED_AT_ONCE,
+        **options,
+    )
+    bound = [*(shard.bind(folder, sent) for folder in folders), encoder.bind(sent)]
+    targets = [
+        serve.RunTarget(target, name=name, route_prefix=None, **_QUIET)
+        for target, name in zip(bound, applications, strict=True)
+    ]
+    serve.run_many(targets, wait_for_applications_running=False)
 
 
 def _resources(settings: Settings) -> dict[str, float]:

@@ -9,6 +9,7 @@ from service.sharding.links import (
     ShardRefuses,
     ShardUnavailable,
     State,
+    WrongAnswer,
     overview,
 )
 from service.sharding.shards import Shards, ShardsRefused, check_folders, shard_names

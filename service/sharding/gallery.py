@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from service.gallery import (
     ShardQuery,
     most_alike,
 )
+from service.sharding.answers import Answers, Checked
 from service.sharding.links import Overview, Pending, ShardLink, ShardUnavailable
 
 T = TypeVar("T")
@@ -67,6 +68,14 @@ class Layout:
         sizes = [np.zeros_like(own.sizes) if number in missing else own.sizes for number, own in there]
         self.clusters = _joined([replace(own, sizes=size) for (_, own), size in zip(there, sizes, strict=True)])
 
+    def homes(self, ids: Ids) -> NDArray[np.int64]:
+        """Returns the shards that have photos of these ids, (m,); -1 for an id that is no photo's."""
+        found = np.full(len(ids), -1, np.int64)
+        for number, one in enumerate(self.overviews):
+            if one is not None:
+                found[one.has(ids)] = number
+        return found
+
 
 def _joined(every: Sequence[Clusters]) -> Clusters:
     embeddings = [clusters.embeddings for clusters in every if clusters.embeddings is not None]
@@ -88,9 +97,9 @@ class ShardedGallery(Gallery):
         layout: Layout,
         missing: frozenset[int],
         seconds: float,
-        lose: Callable[[Sequence[str]], None] = lambda names: None,
+        lose: Callable[[Mapping[str, str]], None] = lambda reasons: None,
     ) -> None:
-        """seconds: in which a shard must answer a question. lose: called with the names of those that do not."""
+        """seconds: in which a shard must answer a question. lose: called with names of those that do not, and why."""
         self._links, self._layout, self._seconds, self._lose = links, layout, seconds, lose
         known = next(one for one in layout.overviews if one is not None)
         self.clusters, self.photo_count = layout.clusters, layout.photo_count
@@ -105,30 +114,24 @@ class ShardedGallery(Gallery):
     def _begin(self, shard: int, question: Callable[..., T], *arguments: Any) -> Pending[T]:
         overview = self._layout.overviews[shard]
         assert overview is not None  # such a shard has no photos
-        return self._links[shard].ask(overview.generation_id, question, *arguments)
+        can_be = getattr(Answers(overview), question.__name__)
+        pending = self._links[shard].ask(overview.generation_id, question, *arguments)
+        return Checked(pending, lambda answer: can_be(answer, *arguments))
 
-    def _gather(self, pending: dict[int, Pending[T]]) -> tuple[dict[int, T], list[str]]:
-        """Returns the answers by the shard's number, and the names of the shards that do not answer in time."""
+    def _answers(self, pending: dict[int, Pending[T]]) -> dict[int, T]:
+        """Returns the answers by the shard's number. Raises ShardsLost if one gives none in time, or a wrong one."""
         until = time.monotonic() + self._seconds
         answers: dict[int, T] = {}
-        lost: list[str] = []
+        lost: dict[str, str] = {}
         for shard, one in pending.items():
             try:
                 answers[shard] = one.result(max(0.0, until - time.monotonic()))
-            except ShardUnavailable:
-                lost.append(self._links[shard].name)
-        return answers, lost
-
-    def _answers(self, pending: dict[int, Pending[T]]) -> dict[int, T]:
-        """Returns the answers by the shard's number. Raises ShardsLost if a shard does not answer."""
-        answers, lost = self._gather(pending)
-        self._refuse_lost(lost)
-        return answers
-
-    def _refuse_lost(self, lost: Sequence[str]) -> None:
+            except ShardUnavailable as error:
+                lost[self._links[shard].name] = str(error)
         if lost:
             self._lose(lost)
-            raise ShardsLost(lost)
+            raise ShardsLost([*lost])
+        return answers
 
     def _ask_all(self, question: Callable[..., T], *arguments: Any) -> dict[int, T]:
         return self._answers({shard: self._begin(shard, question, *arguments) for shard in self._layout.asked})
@@ -221,14 +224,18 @@ class ShardedGallery(Gallery):
         return counts
 
     def rows_of_ids(self, ids: Sequence[int]) -> Rows:
-        """Raises ShardsLost if no shard has a photo, and one that does not answer may have it."""
-        found = np.full(len(ids), -1, np.int64)
-        asked = self._layout.asked if len(ids) else ()
-        answers, lost = self._gather({shard: self._begin(shard, rows_there, tuple(ids)) for shard in asked})
-        for shard, rows in answers.items():
-            found[rows >= 0] = rows[rows >= 0] + self._layout.row_starts[shard]
+        """Raises ShardsLost if a photo is not found, and may be in a shard that is missing."""
+        wanted = np.array(ids, np.int64)
+        homes, found = self._layout.homes(wanted), np.full(len(wanted), -1, np.int64)
+        # The id of a duplicate is no photo's. Only its shard knows it.
+        parts = {shard: np.flatnonzero((homes == shard) | (homes < 0)) for shard in self._layout.asked}
+        pending = {
+            shard: self._begin(shard, rows_there, wanted[part].tolist()) for shard, part in parts.items() if len(part)
+        }
+        for shard, rows in self._answers(pending).items():
+            there = rows >= 0
+            found[parts[shard][there]] = rows[there] + self._layout.row_starts[shard]
         if (found < 0).any():
-            self._refuse_lost(lost)
             self._check_complete()
             raise UnknownPhoto(f"no photo has the id {ids[int(np.argmin(found))]}.")
         return found

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from indexer import EmbedderEntry, Origin
 from model.errors import Refusal
 from service.gallery import Clusters, LocalGallery
@@ -27,6 +30,10 @@ class GenerationGone(ShardUnavailable):
     """A shard no longer has the generation that a search began with."""
 
 
+class WrongAnswer(ShardUnavailable):
+    """A shard answered what cannot be, so nothing that it says counts."""
+
+
 @dataclass(frozen=True)
 class State:
     """The generation that a shard uses, and why a newer one on its disk could not be opened, or None."""
@@ -37,21 +44,36 @@ class State:
 
 @dataclass(frozen=True)
 class Overview:
-    """Tells a search about a shard's generation, before it can ask the shard."""
+    """Tells a search about a shard's generation, before it can ask the shard.
+
+    ids: (p,) int32 ascending, of its photos: a build by Ray gives no higher ones.
+    """
 
     generation_id: str
     generation: str
-    photos: int
+    ids: NDArray[np.int32]
     clusters: Clusters
     origin: Origin
     embedder: EmbedderEntry
 
+    @property
+    def photos(self) -> int:
+        return len(self.ids)
+
+    def has(self, ids: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Returns which of these are ids of its photos, (m,)."""
+        if not self.photos:
+            return np.zeros(len(ids), np.bool_)
+        # Numbers of another type would have all ids copied.
+        wanted = np.clip(ids, 0, np.iinfo(np.int32).max).astype(np.int32)
+        found: NDArray[np.bool_] = self.ids[np.searchsorted(self.ids, wanted).clip(max=self.photos - 1)] == ids
+        return found
+
 
 def overview(shard: LocalGallery) -> Overview:
     index = shard.index
-    return Overview(
-        index.generation_id, index.generation, index.photo_count, shard.clusters, index.manifest.origin, index.embedder
-    )
+    ids = np.sort(index.ids).astype(np.int32)
+    return Overview(index.generation_id, index.generation, ids, shard.clusters, index.manifest.origin, index.embedder)
 
 
 class Pending(Protocol[T_co]):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,12 +13,15 @@ import numpy as np
 
 from model.errors import Refusal
 from service.errors import NotReady
-from service.gallery import Gallery, Ids, LocalGallery, OpenGallery
+from service.gallery import Gallery, OpenGallery
 from service.schemas import ShardInfo
+from service.sharding.answers import Checked, can_be_overview, can_be_state
 from service.sharding.gallery import Layout, ShardedGallery
 from service.sharding.links import Overview, Pending, ShardLink, ShardRefuses, ShardUnavailable, State, overview
 
 _TOGETHER = "build the shards together, by `sketch-search index build FOLDER --ray ADDRESS`"
+
+log = logging.getLogger("sketch_search")
 
 
 class ShardsRefused(Refusal):
@@ -70,13 +73,13 @@ class Shards:
         with self._lock:
             return tuple(_info(link.name, known) for link, known in zip(self.links, self._known, strict=True))
 
-    def lose(self, names: Collection[str]) -> None:
-        """Notes that shards with these names did not answer."""
+    def lose(self, reasons: Mapping[str, str]) -> None:
+        """Notes that shards with these names did not answer, and why."""
         with self._lock:
             for number, link in enumerate(self.links):
-                if link.name in names:
-                    lost = replace(self._known[number], answers=False, reason="it did not answer a search")
-                    self._known[number] = lost
+                if (reason := reasons.get(link.name)) is not None:
+                    log.warning("shard %s is missing: %s", link.name, reason)
+                    self._known[number] = replace(self._known[number], answers=False, reason=reason)
 
     def opened(self) -> OpenGallery | None:
         """Returns what opens the generations that are searched now; None before there is one."""
@@ -112,7 +115,8 @@ class Shards:
                 raise ShardsRefused(f"the shard {link.name} cannot be searched: {state}")
             if isinstance(state, State) and (known is None or known.generation_id != state.generation_id):
                 try:
-                    fresh[number] = link.ask(state.generation_id, overview).result(self._seconds)
+                    told = partial(can_be_overview, generation_id=state.generation_id)
+                    fresh[number] = Checked(link.ask(state.generation_id, overview), told).result(self._seconds)
                 except ShardUnavailable as error:
                     state = error
             reason = state.refusal if isinstance(state, State) else str(state)
@@ -142,26 +146,21 @@ class Shards:
             for against, other in together.items():
                 if fresh[number].origin != other.origin:
                     return number, f"{self._both(number, against)} were made with different checkpoints; {_TOGETHER}."
-                one, another = fresh[number].embedder, other.embedder
-                if (one.kind, one.sha256) != (another.kind, another.sha256):
+                if _clustered_by(fresh[number]) != _clustered_by(other):
                     return number, f"{self._both(number, against)} were clustered by different embedders; {_TOGETHER}."
         return self._shared_id(together, fresh) if fresh and len(together) > 1 else None
 
     def _shared_id(self, together: Mapping[int, Overview], fresh: Collection[int]) -> tuple[int, str] | None:
-        """Finds a shard with a photo whose id an earlier shard has. The ids are not kept."""
+        """Finds a shard with a photo whose id an earlier shard has."""
         order = sorted(together, key=lambda number: (number in fresh, number))
-        pending = {number: self.links[number].ask(together[number].generation_id, ids_of) for number in order}
-        ids: dict[int, Ids] = {}
-        for number, one in pending.items():
-            with suppress(ShardUnavailable):
-                ids[number] = one.result(self._seconds)
-        seen = np.zeros(1 + max((int(some.max()) for some in ids.values() if len(some)), default=0), np.bool_)
-        for number, some in ids.items():
-            if (shared := seen[some]).any():
-                photo = some[shared][0]
-                other = next(other for other in ids if (ids[other] == photo).any())
-                return number, f"{self._both(number, other)} both have a photo with the id {photo}; {_TOGETHER}."
-            seen[some] = True
+        seen = np.zeros(1 + max((int(one.ids[-1]) for one in together.values() if one.photos), default=0), np.bool_)
+        for number in order:
+            ids = together[number].ids
+            if (shared := seen[ids]).any():
+                photo = ids[shared][:1]
+                other = next(other for other in order if together[other].has(photo).all())
+                return number, f"{self._both(number, other)} both have a photo with the id {photo[0]}; {_TOGETHER}."
+            seen[ids] = True
         return None
 
     def _both(self, one: int, other: int) -> str:
@@ -170,14 +169,15 @@ class Shards:
 
     def _heard(self, pending: Pending[State]) -> State | ShardUnavailable:
         try:
-            return pending.result(self._seconds)
+            return Checked(pending, can_be_state).result(self._seconds)
         except ShardUnavailable as error:
             return error
 
 
-def ids_of(shard: LocalGallery) -> Ids:
-    """Returns the ids of a shard's photos."""
-    return shard.index.ids
+def _clustered_by(one: Overview) -> tuple[str, str | None, int]:
+    """Returns what tells embedders apart: the kind, the hash, and how long the vectors of CLIP are."""
+    embeddings = one.clusters.embeddings
+    return one.embedder.kind, one.embedder.sha256, 0 if embeddings is None else embeddings.shape[1]
 
 
 def _info(name: str, known: _Known) -> ShardInfo:

@@ -33,7 +33,7 @@ from tests.service.looking import (
     text,
 )
 from tests.service.served import Served, served
-from tests.service.sharding.shards_here import Sharded, cut, sharded
+from tests.service.sharding.shards_here import Sharded, cut, links_to, sharded
 from tests.service.small_gallery import CLUSTERS, PHOTOS, save_copy
 
 pytestmark = needs_browser
@@ -367,7 +367,8 @@ def running(
     settings: Settings, index_path: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Sharded]:
     parts = [photo % SHARDS for photo in range(PHOTOS)]
-    with sharded(settings, matcher, cut(index_path, matcher, tmp_path_factory.mktemp("shards"), parts)) as server:
+    links = links_to(cut(index_path, matcher, tmp_path_factory.mktemp("shards"), parts), matcher)
+    with sharded(settings, matcher, links) as server:
         yield server
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -49,7 +50,7 @@ class OnRay:
         found = []
         for process in family(self.process):
             with suppress(OSError):
-                if f"ServeReplica:{APPLICATION}-{shard}:" in Path(f"/proc/{process}/cmdline").read_text():
+                if re.search(rf"ServeReplica:{APPLICATION}-\w+-{shard}:", Path(f"/proc/{process}/cmdline").read_text()):
                     found.append(process)
         return found
 

@@ -22,8 +22,7 @@ from service.serving import Live
 from service.serving.live_index import LiveIndex
 from service.serving.on_ray import answer_of, state_of
 from service.settings import Settings
-from service.sharding import Pending, ShardLink, Shards, ShardUnavailable, State
-from service.sharding.shards import ids_of
+from service.sharding import Pending, ShardLink, Shards, ShardUnavailable, State, overview
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import Served, served
 
@@ -98,7 +97,30 @@ class LocalLink:
         return Computed(answered)
 
     def ids(self) -> set[int]:
-        return set(self.ask(self.state().result(0).generation_id, ids_of).result(0).tolist())
+        return set(self.ask(self.state().result(0).generation_id, overview).result(0).ids.tolist())
+
+
+class Liar(LocalLink):
+    """A link to a shard that lies: ``lies`` turn the answers to questions of these names, and "state", into others."""
+
+    def __init__(self, name: str, folder: Path, matcher: Matcher) -> None:
+        super().__init__(name, folder, matcher)
+        self.lies: dict[str, Callable[[Any], Any]] = {}
+
+    def state(self) -> Pending[State]:
+        return self._lied("state", super().state())
+
+    def ask(
+        self,
+        generation_id: str,
+        question: Callable[Concatenate[LocalGallery, P], T],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> Pending[T]:
+        return self._lied(question.__name__, super().ask(generation_id, question, *arguments, **options))
+
+    def _lied(self, question: str, pending: Pending[T]) -> Pending[T]:
+        return Computed(lambda: self.lies.get(question, lambda answer: answer)(pending.result(0)))
 
 
 def links_to(folders: Sequence[Path], matcher: Matcher) -> list[LocalLink]:
@@ -157,8 +179,7 @@ class Sharded:
 
 
 @contextmanager
-def sharded(settings: Settings, matcher: Matcher, folders: Sequence[Path]) -> Iterator[Sharded]:
-    links = links_to(folders, matcher)
+def sharded(settings: Settings, matcher: Matcher, links: list[LocalLink]) -> Iterator[Sharded]:
     shards = Shards(links, settings.shard_seconds)
     # The command waits for the shards before it serves them.
     shards.refresh(strict=True)

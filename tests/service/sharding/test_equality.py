@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,7 @@ def test_shards_score_as_many_pairs_as_one_index_and_send_few_bytes(
     photos: list[tuple[int, int]] = []
     vectors: list[int] = []
 
+    @wraps(score)
     def counted(shard: LocalGallery, query: ShardQuery, rows: Rows, wanted: Rows) -> Any:
         found = score(shard, query, rows, wanted)
         scored.append(len(wanted))
@@ -226,6 +228,7 @@ def test_shards_score_as_many_pairs_as_one_index_and_send_few_bytes(
         assert len(wanted) or query.sketch is None
         return found
 
+    @wraps(packed_nearest)
     def sized(shard: LocalGallery, query: ShardQuery) -> Nearest:
         found = packed_nearest(shard, query)
         columns = (found.rows, found.ids, found.by_vector)

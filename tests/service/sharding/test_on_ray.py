@@ -8,9 +8,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
@@ -20,7 +20,7 @@ from indexer import remove
 from model import Matcher, Tokens
 from model.engine import Floats, Modality
 from service.engine import open_matcher
-from service.serving.on_ray import Encoder
+from service.serving.on_ray import Answer, Encoder
 from service.settings import Settings
 from tests.benchmarks.results import soak
 from tests.patience import PATIENCE, wait_until
@@ -88,6 +88,40 @@ def test_searches_are_answered_as_by_one_index(on_ray: OnRay, http: httpx.Client
         assert together["complete"]
         assert set(together) == set(one)
     assert on_ray.http.get("/photos/5").content == http.get("/photos/5").content
+
+
+def test_several_servers_search_the_same_copies_and_the_last_one_ends_them(
+    on_ray: OnRay,
+    settings: Settings,
+    shard_folders: list[Path],
+    ray_cluster: Cluster,
+    tmp_path: Path,
+    sketch: bytes,
+) -> None:
+    running = set(on_ray.copies(0))
+
+    def server(log: str, folders: list[Path], copies: int) -> AbstractContextManager[OnRay]:
+        return served_on_ray(settings, folders, ray_cluster.address, tmp_path / log, copies=copies)
+
+    with server("second.log", shard_folders, COPIES) as second, ThreadPoolExecutor(2) as pool:
+        assert set(second.copies(0)) == running
+        searched = [pool.submit(one.search, sketch) for one in (on_ray, second) * 8]
+        first, *others = [one.result(PATIENCE) for one in searched]
+    assert first["complete"]
+    assert all(other["results"] == first["results"] for other in others)
+    assert on_ray.search(sketch)["results"] == first["results"]
+    assert set(on_ray.copies(0)) == running
+    # Another gallery on the same cluster has its own.
+    with ExitStack() as started:
+        third = started.enter_context(server("third.log", shard_folders[:1], 1))
+        (own,) = set(third.copies(0)) - running
+        found = third.search(sketch)["results"]
+        with server("fourth.log", shard_folders[:1], 1) as fourth:
+            started.close()
+            assert fourth.search(sketch)["results"] == found
+            assert own in fourth.copies(0)
+    wait_until(lambda: own not in on_ray.copies(0), "nobody has ended the copy")
+    assert set(on_ray.copies(0)) == running
 
 
 def test_where_one_of_two_copies_is_killed_no_answer_is_incomplete_or_wrong(on_ray: OnRay, sketch: bytes) -> None:
@@ -193,16 +227,14 @@ class Copies:
     """Stands for the copies of the encoder on a cluster. They encode as ``matcher`` does, and count their pictures."""
 
     def __init__(self, matcher: Matcher) -> None:
-        self.encode, self.result, self.matcher, self.encoded = self, self.remote, matcher, 0
+        self.encode, self.matcher, self.encoded = self, matcher, 0
 
-    def remote(self, *sent: Any, timeout_s: float = 0.0) -> Copies:
-        if sent:
-            self.encoded, self.sent = self.encoded + 1, sent
+    def remote(self, images: Floats, modality: Modality, variants: int | None) -> Copies:
+        self.encoded, self.sent = self.encoded + 1, (images, modality, variants)
         return self
 
-    def get(self) -> Tokens:
-        images, modality, variants = self.sent
-        return self.matcher.encode(images, modality, variants)
+    def result(self, timeout_s: float) -> Answer[Tokens]:
+        return Answer(self.matcher.encode(*self.sent))
 
 
 # Ray Serve's own models warn when they are imported.

@@ -24,7 +24,7 @@ from service.serving.on_ray import answer_of, state_of
 from service.settings import Settings
 from service.sharding import GenerationGone, Overview, ShardRefuses, Shards, ShardsRefused, State
 from service.sharding import overview as summary
-from service.sharding.shards import check_folders, ids_of, shard_names
+from service.sharding.shards import check_folders, shard_names
 from tests.benchmarks.scale import number
 from tests.benchmarks.sharded import Plan, compare, in_turns
 from tests.patience import wait_until
@@ -36,7 +36,7 @@ from tests.service.small_gallery import PHOTOS
 
 
 class OfOverviews:
-    """A link to a shard that has one overview after another, and tells the ids of its photos alone."""
+    """A link to a shard that has one overview after another, and answers nothing else."""
 
     def __init__(self, name: str, *overviews: Overview) -> None:
         self.name, self.overviews = name, list(overviews)
@@ -45,12 +45,8 @@ class OfOverviews:
         return Computed(lambda: State(self.overviews[0].generation_id))
 
     def ask(self, generation_id: str, question: Callable[..., Any], *arguments: Any, **options: Any) -> Computed[Any]:
-        if question is summary:
-            return Computed(lambda: self.overviews[0])
-        assert question is ids_of
-        # Each made overview is named by its first id.
-        first = int(generation_id.rpartition("-")[2]) if generation_id.startswith("ids-") else 1
-        return Computed(lambda: np.arange(first, first + self.overviews[0].photos))
+        assert question is summary
+        return Computed(lambda: self.overviews[0])
 
 
 def opened(folder: Path, matcher: Matcher, keeps: int = 1) -> LiveIndex:
@@ -66,7 +62,8 @@ def overview(shard_folders: list[Path], matcher: Matcher) -> Overview:
 
 
 def other(overview: Overview, first: int = 1000, **fields: Any) -> Overview:
-    return replace(overview, **{"generation_id": f"ids-{first}", **fields})
+    ids = np.arange(first, first + overview.photos, dtype=np.int32)
+    return replace(overview, **{"generation_id": f"from-{first}", "ids": ids, **fields})
 
 
 def searched(*overviews: Overview, strict: bool = True) -> Shards:
@@ -106,11 +103,11 @@ def test_a_search_ends_with_the_generation_that_it_began_with(
     (folder,) = cut(index_path, matcher, tmp_path, [0] * PHOTOS)
     index = opened(folder, matcher, keeps=2)
     first = state_of(index).generation_id
-    photo = int(answer_of(index, first, ids_of)[0])
+    photo = int(answer_of(index, first, summary).ids[0])
     assert len(answer_of(index, first, LocalGallery.rows_of_ids, (photo,))) == 1
     seen = [first]
     for _ in range(2):
-        gone = answer_of(index, seen[-1], ids_of)[-1]
+        gone = answer_of(index, seen[-1], summary).ids[-1]
         remove([], folder, ids=[int(gone)])
         index.refresh()
         seen.append(state_of(index).generation_id)
@@ -132,7 +129,7 @@ def test_shards_that_are_exchanged_are_told_apart_and_exchanged_again_are_as_bef
     for _ in range(3):
         index.refresh()
         generation_id = state_of(index).generation_id
-        seen.append((generation_id, frozenset(answer_of(index, generation_id, ids_of).tolist())))
+        seen.append((generation_id, frozenset(answer_of(index, generation_id, summary).ids.tolist())))
         folders[0].rename(tmp_path / "away")
         folders[1].rename(folders[0])
         (tmp_path / "away").rename(folders[1])
@@ -199,7 +196,7 @@ def running(
     settings: Settings, index_path: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Sharded]:
     folders = cut(index_path, matcher, tmp_path_factory.mktemp("shards"), [0, 1, 2, 1] * 5 + [0, 1, 2])
-    with sharded(settings, matcher, folders) as server:
+    with sharded(settings, matcher, links_to(folders, matcher)) as server:
         yield server
 
 

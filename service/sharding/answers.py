@@ -1,0 +1,200 @@
+"""Checks what shards answer: one that is damaged, or of another version, counts as missing and spoils no search.
+
+Checked is what the ingress relies on: types, shapes, ranges, and that a shard has the rows and ids that it names. A
+wrong score that could be right is not found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from indexer import EmbedderEntry, Origin, PhotoEntry, PhotoUnavailable, UnknownPhoto
+from model.engine import Floats, Modality, Tokens
+from model.errors import Refusal
+from service.errors import QueueFull
+from service.gallery import Clusters, Nearest, Rows, ShardQuery
+from service.sharding.links import Overview, Pending, ShardUnavailable, State, WrongAnswer
+
+T = TypeVar("T")
+
+# What a question may raise for whoever asked. Other errors are the shard's own.
+_FOR_WHO_ASKED = (UnknownPhoto, PhotoUnavailable, QueueFull, ShardUnavailable)
+# No score, logit or number of a token comes near this; squares and sums of such numbers are finite.
+_LARGEST = np.float32(1e6)
+# The length of a vector in 16 bits, which is 1 or, of a mean of several, less.
+_LONGEST = 1.01
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Checked(Generic[T]):
+    """An answer that is on its way, and is checked when it is there; see ``Pending``."""
+
+    pending: Pending[T]
+    can_be: Callable[[Any], bool]
+
+    def result(self, seconds: float) -> T:
+        """Raises ShardUnavailable, and of what the question raises UnknownPhoto, PhotoUnavailable and QueueFull."""
+        try:
+            answer = self.pending.result(seconds)
+            fits = self.can_be(answer)
+        except _FOR_WHO_ASKED:
+            raise
+        except Refusal as error:
+            raise WrongAnswer(f"it failed: {error}") from error
+        except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise WrongAnswer(f"its answer cannot be read ({type(error).__name__})") from error
+        if not fits:
+            raise WrongAnswer("its answer cannot be right: it may be damaged, or of another version")
+        return answer
+
+
+def can_be_state(answer: Any) -> bool:
+    return isinstance(answer, State) and answer.generation_id.isascii() and isinstance(answer.refusal, str | None)
+
+
+def can_be_overview(answer: Any, generation_id: str) -> bool:
+    if not isinstance(answer, Overview) or answer.generation_id != generation_id:
+        return False
+    clusters, origin = answer.clusters, answer.origin
+    if not (isinstance(clusters, Clusters) and isinstance(origin, Origin)):
+        return False
+    count = len(clusters.sizes)
+    return (
+        answer.generation.isascii()
+        and isinstance(answer.embedder, EmbedderEntry)
+        and answer.ids.dtype == np.int32
+        and _is_array(answer.ids, "i", None, end=2**31)
+        and bool((np.diff(answer.ids) > 0).all())
+        and _is_array(clusters.sizes, "iu", count, end=answer.photos + 1)
+        and int(clusters.sizes.sum()) == answer.photos
+        and _are_vectors(clusters.vectors, count, origin.width)
+        and _is_array(clusters.features, "f", count, origin.tokens, origin.width)
+        and _is_array(clusters.positions, "iu", count, origin.tokens - 1, end=origin.cells)
+        and (clusters.embeddings is None or _is_array(clusters.embeddings, "f", count, None))
+    )
+
+
+class Answers:
+    """Tells which answers a shard's generation can give. Each method has the name of a question, and its arguments.
+
+    Methods may raise what comes of reading an object of another type.
+    """
+
+    def __init__(self, one: Overview) -> None:
+        self._one, self._width, self._cells = one, one.origin.width, one.origin.cells
+
+    def packed_nearest(self, found: Nearest, query: ShardQuery) -> bool:
+        parts = {"by_vector": True, "by_word": query.word is not None, "likeness": query.liked is not None}
+        count = len(found)
+        if query.count is None:
+            most = int(self._one.clusters.sizes[query.clusters].sum())
+        else:
+            most = sum(wanted for _, wanted in found.rankings(query)) + len(query.kept)
+        return (
+            isinstance(found, Nearest)
+            and count <= most
+            and self._are_rows(found.rows, count)
+            and bool((np.diff(found.rows) > 0).all())
+            and self._are_ids(found.ids, count)
+            and all(
+                _is_array(getattr(found, name), "f", count) if there else getattr(found, name) is None
+                for name, there in parts.items()
+            )
+        )
+
+    def scored(self, answer: Any, query: ShardQuery, rows: Rows, wanted: Rows) -> bool:
+        vectors, scores, in_time = answer
+        if in_time is False and query.budget_ms is not None:
+            scores = scores[~np.isnan(scores)]
+        elif in_time is not True or len(scores) != len(wanted):
+            return False
+        return _are_vectors(vectors, len(rows), self._width) and (
+            _is_array(scores, "f", None) and (query.method != "rn" or bool(((scores >= 0) & (scores <= 1)).all()))
+        )
+
+    def passing(self, counts: Any, wanted: Any) -> bool:
+        sizes = self._one.clusters.sizes
+        return _is_array(counts, "iu", len(sizes), end=2**31) and bool((counts <= sizes).all())
+
+    def rows_there(self, rows: Any, ids: Sequence[int]) -> bool:
+        return _is_array(rows + 1, "iu", len(ids), end=self._one.photos + 1)
+
+    def entries(self, found: Any, rows: Rows) -> bool:
+        return isinstance(found, tuple) and (
+            all(map(self._is_entry, found)) and self._are_ids(np.array([one.id for one in found], np.int64), len(rows))
+        )
+
+    def _is_entry(self, one: Any) -> bool:
+        return (
+            isinstance(one, PhotoEntry)
+            and isinstance(one.id, int)
+            and isinstance(one.paths, tuple)
+            and all(path.encode() for path in one.paths)
+            and one.cluster in range(len(self._one.clusters.sizes))
+            and _SHA256.fullmatch(one.content_hash) is not None
+            and isinstance(one.changed, int | None)
+        )
+
+    def vectors(self, vectors: Any, rows: Rows) -> bool:
+        return _are_vectors(vectors, len(rows), self._width)
+
+    def tokens(self, tokens: Any, rows: Rows) -> bool:
+        count = self._one.origin.tokens
+        return (
+            isinstance(tokens, Tokens)
+            and _is_array(tokens.features, "f", len(rows), count, self._width)
+            and _is_array(tokens.positions, "iu", len(rows), count - 1, end=self._cells)
+        )
+
+    def nearness(self, answer: Any, given: Tokens, modality: Modality, mean: Floats) -> bool:
+        ids, near = answer
+        return self._are_ids(ids, self._one.photos) and _is_array(near, "f", len(ids))
+
+    def alike(self, answer: Any, photos: Floats, count: int, mean: Floats) -> bool:
+        wanted = min(count, self._one.photos)
+        return len(answer) == len(photos) and all(
+            self._are_ids(ids, wanted) and _is_array(near, "f", wanted) for ids, near in answer
+        )
+
+    def cluster_ids(self, ids: Any, number: int) -> bool:
+        return self._are_ids(ids, int(self._one.clusters.sizes[number]))
+
+    def open_photo(self, data: Any, photo: int) -> bool:
+        return isinstance(data, bytes)
+
+    def part_of_photo(self, data: Any, photo: int, size: int, start: int, count: int) -> bool:
+        return isinstance(data, bytes) and len(data) <= count
+
+    def _are_rows(self, rows: Any, count: int) -> bool:
+        return _is_array(rows, "iu", count, end=self._one.photos)
+
+    def _are_ids(self, ids: Any, count: int) -> bool:
+        return (
+            _is_array(ids, "iu", count, end=2**31) and len(np.unique(ids)) == count and bool(self._one.has(ids).all())
+        )
+
+
+def _is_array(value: Any, kinds: str, *shape: int | None, end: int | None = None) -> bool:
+    """Tells whether it is an array of one of these kinds of numbers, and of this shape: None is any length.
+
+    end: before which all numbers are, from 0 on; None for those that are finite and not too large.
+    """
+    return (
+        isinstance(value, np.ndarray)
+        and value.dtype.kind in kinds
+        and len(value.shape) == len(shape)
+        and all(wanted in (None, there) for wanted, there in zip(shape, value.shape, strict=True))
+        and bool(((value >= 0) & (value < end)).all() if end is not None else (np.abs(value) < _LARGEST).all())
+    )
+
+
+def _are_vectors(value: Any, count: int, width: int) -> bool:
+    return _is_array(value, "f", count, width) and bool(
+        (np.linalg.norm(value.astype(np.float32, copy=False), axis=1) <= _LONGEST).all()
+    )

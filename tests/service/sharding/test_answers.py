@@ -1,0 +1,370 @@
+"""A shard that answers what cannot be counts as missing, whatever it says; nothing of it reaches a client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from indexer import IndexRefused, PhotoFilter
+from model import Matcher
+from service.errors import ShardsLost
+from service.gallery import Gallery, ShardQuery
+from service.serving.on_ray import Answer, RayShard
+from service.settings import Settings
+from service.sharding import Shards, ShardUnavailable, State, WrongAnswer
+from tests.requirements import need_ray
+from tests.service.sharding.shards_here import Liar, LocalLink, Sharded, cut, gallery_of, sharded
+from tests.service.small_gallery import PHOTOS, draw_sketch
+
+Lie = Callable[[Any], Any]
+
+ODD = [photo % 2 for photo in range(PHOTOS)]
+OTHERS = np.arange(1, PHOTOS + 1, 2)
+
+
+def changed(**fields: Callable[[Any], Any]) -> Lie:
+    """Changes fields of an answer."""
+    return lambda answer: replace(answer, **{name: change(getattr(answer, name)) for name, change in fields.items()})
+
+
+def first(**fields: Any) -> Lie:
+    """Changes fields of the first of several entries."""
+    return lambda answer: (replace(answer[0], **fields), *answer[1:])
+
+
+def part(number: int, lie: Lie) -> Lie:
+    """Changes one part of a tuple."""
+    return lambda answer: (*answer[:number], lie(answer[number]), *answer[number + 1 :])
+
+
+def refuse(answer: Any) -> Any:
+    raise IndexRefused("a file of the shard is damaged")
+
+
+def time_out(answer: Any) -> Any:
+    raise ShardUnavailable("it did not answer within 5.0 s")
+
+
+def in_clusters(**fields: Callable[[Any], Any]) -> Lie:
+    return changed(clusters=changed(**fields))
+
+
+ANY: dict[str, Lie] = {
+    "nothing": lambda answer: None,
+    "a text": lambda answer: "photos",
+    "a number": lambda answer: 7,
+    "an array of objects": lambda answer: np.array([None, 1], object),
+    "a huge array": lambda answer: np.zeros(10**7),
+    "a class": lambda answer: Shards,
+    "a refusal": refuse,
+    "nothing in time": time_out,
+}
+NUMBERS: dict[str, Lie] = {
+    "no numbers": lambda numbers: np.full_like(numbers, np.nan),
+    "infinite": lambda numbers: np.full_like(numbers, -np.inf),
+    "too large": lambda numbers: np.full_like(numbers, np.finfo(numbers.dtype).max),
+    "too few": lambda numbers: numbers[:-1],
+    "of another type": lambda numbers: numbers.astype(np.int64),
+    "of another shape": lambda numbers: numbers[..., None],
+}
+IDS: dict[str, Lie] = {
+    "ids of other shards": lambda ids: np.resize(OTHERS, len(ids)).astype(ids.dtype),
+    "ids that it does not have": lambda ids: ids + 10**6,
+    "negative ids": lambda ids: -ids,
+    "an id twice": lambda ids: np.full_like(ids, ids[0]),
+    "ids as texts": lambda ids: ids.astype(str),
+    "ids beyond 64 bits": lambda ids: np.array([2**70] * len(ids), object),
+}
+ROWS: dict[str, Lie] = {
+    "rows that it does not have": lambda rows: rows + PHOTOS,
+    "negative rows": lambda rows: rows - PHOTOS,
+    "a row twice": lambda rows: np.full_like(rows, rows[0]),
+    "fractions": lambda rows: rows + np.float32(0.5),
+}
+# What an overview may tell: nothing is known of the shard before.
+POSSIBLE = ("ids of other shards", "ids that it does not have")
+PAIR: dict[str, Lie] = {
+    **{name: part(0, lie) for name, lie in IDS.items()},
+    **{f"nearness {name}": part(1, lie) for name, lie in NUMBERS.items()},
+}
+LIES: dict[str, dict[str, Lie]] = {
+    "packed_nearest": {
+        **{name: changed(ids=lie) for name, lie in IDS.items()},
+        **{name: changed(rows=lie) for name, lie in ROWS.items()},
+        **{f"scores that are {name}": changed(by_vector=lie) for name, lie in NUMBERS.items()},
+        "a column that nobody asked for": lambda found: replace(found, by_word=found.by_vector),
+        "no column": lambda found: replace(found, by_vector=None),
+        "every photo twice": lambda found: found.joined([found, found]),
+    },
+    "scored": {
+        **{f"vectors that are {name}": part(0, lie) for name, lie in NUMBERS.items()},
+        **{f"scores that are {name}": part(1, lie) for name, lie in NUMBERS.items()},
+        "long vectors": part(0, lambda vectors: vectors * 2),
+        "scores above one": part(1, lambda scores: scores + 1),
+        "negative scores": part(1, lambda scores: -scores - 1),
+        "late without a limit": part(2, lambda in_time: False),
+        "neither late nor in time": part(2, lambda in_time: "yes"),
+        "scores alone": lambda answer: answer[1],
+    },
+    "entries": {
+        "none": lambda entries: (),
+        "as a list": list,
+        "another photo's": first(id=1),
+        "the same photo's": lambda entries: (entries[0],) * len(entries),
+        "an id that is a text": first(id="1"),
+        "no path": first(paths=None),
+        "a path that is no text": first(paths=("\udcff",)),
+        "a negative cluster": first(cluster=-1),
+        "a cluster of another shard": first(cluster=10**6),
+        "a hash that is a path": first(content_hash="../../../etc/passwd"),
+        "a time that is a text": first(changed="today"),
+    },
+    "passing": {
+        "negative counts": lambda counts: counts - 10**6,
+        "more than there are": lambda counts: counts + 10**6,
+        "too few": lambda counts: counts[:-1],
+        "fractions": lambda counts: counts / 2,
+    },
+    "rows_there": {
+        "rows that it does not have": lambda rows: rows + PHOTOS,
+        "negative rows": lambda rows: rows - PHOTOS,
+        "too many": lambda rows: np.tile(rows, 2),
+    },
+    "vectors": {**NUMBERS, "long vectors": lambda vectors: vectors * 2},
+    "tokens": {
+        **{f"features {name}": changed(features=lie) for name, lie in NUMBERS.items() if "type" not in name},
+        "negative cells": changed(positions=lambda cells: cells.astype(np.int64) - 10**6),
+        "cells outside the grid": changed(positions=lambda cells: cells.astype(np.int64) + 10**6),
+        "fewer photos": lambda tokens: tokens[:1],
+    },
+    "nearness": PAIR,
+    "alike": {
+        **{name: part(0, lie) for name, lie in PAIR.items()},
+        "fewer": lambda answer: answer[:1],
+        "more than asked": lambda answer: [(np.tile(ids, 2), np.tile(near, 2)) for ids, near in answer],
+    },
+    "cluster_ids": {**IDS, "too few": lambda ids: ids[:-1]},
+    "open_photo": {},
+    "part_of_photo": {"too much": lambda data: data * 2},
+    "state": {
+        "no generation": changed(generation_id=lambda name: None),
+        "a refusal that is no text": changed(refusal=lambda refusal: 5),
+    },
+    "overview": {
+        **{name: changed(ids=lie) for name, lie in IDS.items() if name not in POSSIBLE},
+        **{f"vectors that are {name}": in_clusters(vectors=lie) for name, lie in NUMBERS.items()},
+        "another generation": changed(generation_id=lambda name: name + "x"),
+        "negative sizes": in_clusters(sizes=lambda sizes: np.append(sizes[:-2], [-1, sizes[-2:].sum() + 1])),
+        "other sizes": in_clusters(sizes=lambda sizes: sizes + 1),
+        "fewer tokens": in_clusters(features=lambda features: features[:, :-1]),
+        "cells outside the grid": in_clusters(positions=lambda cells: np.full_like(cells, 255)),
+        "no checkpoint": changed(origin=lambda origin: None),
+        "no embedder": changed(embedder=lambda embedder: None),
+        "no clusters": changed(clusters=lambda clusters: None),
+    },
+}
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Returns how the service's warnings begin."""
+    return [record.getMessage().partition(":")[0] for record in caplog.records if record.name == "sketch_search"]
+
+
+@pytest.fixture(scope="module")
+def halves(index_path: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two shards, with every other photo."""
+    return cut(index_path, matcher, tmp_path_factory.mktemp("halves"), ODD)
+
+
+@pytest.fixture(scope="module")
+def links(halves: list[Path], matcher: Matcher) -> list[LocalLink]:
+    return [LocalLink("honest", halves[0], matcher), Liar("liar", halves[1], matcher)]
+
+
+def query_of(gallery: Gallery, matcher: Matcher, **asked: Any) -> ShardQuery:
+    sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
+    clusters = np.arange(len(gallery.clusters.sizes))
+    return ShardQuery("rn", gallery.clusters.mean, sketch, clusters=clusters, **asked)
+
+
+def asked(question: str, gallery: Gallery, matcher: Matcher, photo: int) -> None:
+    """Asks all shards something of which this question is a part."""
+    rows = np.arange(PHOTOS)
+    query = query_of(gallery, matcher)
+    assert query.sketch is not None
+    if question in ("packed_nearest", "scored"):
+        gallery.find(query)
+    elif question == "passing":
+        gallery.passing(PhotoFilter(("größe",)))
+    elif question == "rows_there":
+        gallery.rows_of_ids([1, photo])
+    elif question in ("entries", "vectors", "tokens"):
+        getattr(gallery, question)(rows)
+    elif question == "nearness":
+        gallery.nearness(query.sketch.without_patches, "sketch")
+    elif question == "alike":
+        gallery.alike(gallery.vectors(rows[:2]), 3)
+    elif question == "cluster_ids":
+        gallery.cluster_ids(int(np.argmax(np.arange(len(query.clusters)) * (gallery.clusters.sizes > 1))))
+    elif question == "open_photo":
+        gallery.open_photo(photo)
+    else:
+        gallery.part_of_photo(photo, len(gallery.open_photo(photo)), 0, 10)
+
+
+def teach(links: list[LocalLink], question: str, lie: Lie) -> None:
+    """Has the second shard lie so, and no more in other ways."""
+    liar = links[1]
+    assert isinstance(liar, Liar)
+    liar.lies = {question: lie}
+
+
+@pytest.mark.parametrize("question", [question for question in LIES if question not in ("state", "overview")])
+def test_whatever_a_shard_says_that_cannot_be_it_is_lost(
+    question: str, links: list[LocalLink], matcher: Matcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    teach(links, question, lambda answer: answer)
+    gallery, photo = gallery_of(links), min(links[1].ids())
+    asked(question, gallery, matcher, photo)
+    believed = []
+    for name, lie in {**ANY, **LIES[question]}.items():
+        teach(links, question, lie)
+        caplog.clear()
+        with suppress(ShardsLost):
+            asked(question, gallery, matcher, photo)
+            believed.append(name)
+        assert logged(caplog) == ["shard liar is missing"] or name in believed
+    assert believed == []
+
+
+@pytest.mark.parametrize("question", ["state", "overview"])
+def test_a_shard_that_describes_what_cannot_be_is_not_searched(question: str, links: list[LocalLink]) -> None:
+    for name, lie in {**ANY, **LIES[question]}.items():
+        teach(links, question, lie)
+        shards = Shards(links, seconds=0)
+        shards.refresh(strict=True)
+        assert shards.missing == {1}, name
+        assert "its answer" in (shards.infos()[1].reason or "") or name in ("a refusal", "nothing in time")
+
+
+def test_a_shard_that_sends_more_photos_than_it_was_asked_for_is_lost(links: list[LocalLink], matcher: Matcher) -> None:
+    told: dict[str, Any] = {}
+    # Whatever it is asked, it answers what it was asked first.
+    teach(links, "packed_nearest", lambda found: told.setdefault("first", found))
+    gallery = gallery_of(links)
+    gallery.find(query_of(gallery, matcher))
+    with pytest.raises(ShardsLost, match="liar"):
+        gallery.find(query_of(gallery, matcher, count=3, rerank=2))
+
+
+@pytest.fixture(scope="module")
+def running(settings: Settings, halves: list[Path], matcher: Matcher) -> Iterator[Sharded]:
+    shards = [LocalLink("honest", halves[0], matcher), Liar("liar", halves[1], matcher)]
+    with sharded(settings, matcher, shards) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: Sharded) -> Iterator[Sharded]:
+    running.answers(2)
+    yield running
+    lying(running, {})
+
+
+def lying(server: Sharded, lies: dict[str, Lie]) -> None:
+    liar = server.links[1]
+    assert isinstance(liar, Liar)
+    liar.lies = lies
+
+
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        ("packed_nearest", "nothing"),
+        ("packed_nearest", "scores that are no numbers"),
+        ("scored", "a huge array"),
+        ("scored", "scores that are too few"),
+        ("entries", "a path that is no text"),
+    ],
+)
+def test_a_search_is_answered_without_a_shard_that_lies_and_the_log_says_so(
+    question: str, name: str, server: Sharded, sketch: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    def searched() -> dict[str, Any]:
+        answer = server.http.post("/search", content=sketch, params={"k": PHOTOS})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    honest = server.links[0].ids()
+    whole = searched()
+    assert whole["complete"]
+    lying(server, {question: {**ANY, **LIES[question]}[name]})
+    found = searched()
+    assert (found["complete"], found["missing_shards"]) == (False, ["liar"])
+    assert [hit["id"] for hit in found["results"]] == [hit["id"] for hit in whole["results"] if hit["id"] in honest]
+    assert "shard liar is missing" in logged(caplog)
+    lying(server, {})
+    server.answers(2)
+    assert searched()["results"] == whole["results"]
+
+
+@pytest.mark.parametrize("name", ["nothing", "nothing in time"])
+@pytest.mark.parametrize(
+    ("question", "path"),
+    [
+        ("nearness", "/explain?photo=1"),
+        ("alike", "/explain?photo=1"),
+        ("entries", "/explain?photo={}"),
+        ("open_photo", "/explain?photo={}"),
+        ("open_photo", "/thumbnails/{}"),
+        ("rows_there", "/photos?id={}"),
+        ("vectors", "/search?like={}"),
+        ("passing", "/search?folder=x"),
+    ],
+)
+def test_what_needs_a_shard_that_lies_or_is_late_is_refused_as_if_that_were_missing(
+    question: str, path: str, name: str, server: Sharded, sketch: bytes
+) -> None:
+    path = path.format(min(server.links[1].ids()))
+    lying(server, {question: ANY[name]})
+    method, body = ("GET", None) if path.startswith(("/photos", "/thumbnails")) else ("POST", sketch)
+    answer = server.http.request(method, path, content=body)
+    if question == "passing":
+        assert (answer.status_code, answer.json()["missing_shards"]) == (200, ["liar"])
+    else:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
+        assert "liar" in answer.json()["error"]["message"]
+
+
+_ERROR: Any = SystemExit(3)
+_TEXT: Any = "error"
+NO_ANSWERS: list[Any] = [None, "text", State("g"), Answer(None, _ERROR), Answer(None, _TEXT)]
+
+
+class Handle:
+    """Stands for Serve's handle of a shard whose copies send ``sent``, whatever they are asked."""
+
+    def __init__(self, sent: Any) -> None:
+        self.sent, self.state, self.answer = sent, self, self
+
+    def remote(self, *asked: Any) -> Handle:
+        return self
+
+    def result(self, timeout_s: float) -> Any:
+        return self.sent
+
+
+# Ray Serve's own models warn when they are imported.
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
+@pytest.mark.parametrize("sent", NO_ANSWERS, ids=["nothing", "a text", "a state", "another error", "no error"])
+def test_a_copy_of_a_shard_that_sends_no_answer_is_not_believed(sent: Any) -> None:
+    need_ray()
+    with pytest.raises(WrongAnswer):
+        RayShard("liar", Handle(sent)).state().result(1)
