@@ -123,7 +123,7 @@ def measured() -> dict[str, Result]:
         | {"whole process (MiB)": 700.0}
         for photos in (100_000, 1_000_000)
     ]
-    times = {"one index beside 1": 64, "1 by Ray": 74, "4 by Ray": 83}
+    times = {"one index beside 1": 64, "1 by Ray": 74}
     shards: list[Row] = [
         {"gallery": name, "a query alone (ms)": float(ms), "all stages (ms)": 62.0, **stages}
         for name, ms in times.items()
@@ -132,7 +132,11 @@ def measured() -> dict[str, Result]:
         {"way": "zse-ti16, whole build", "photos a second": 100.0, "memory (MiB)": 900.4},
         {"way": "zse-ti16, whole build of 12 MP JPEGs", "photos a second": 40.0, "memory (MiB)": None},
     ]
-    rows = {"Large galleries": galleries, "Shards": shards, "Indexing": builds}
+    ingress: list[Row] = [
+        {"shards asked": asked, "CPU of the ingress (ms)": 5 + 0.25 * asked, "answered (KiB)": 400.0 + asked}
+        for asked in (1, 64, 128)
+    ]
+    rows = {"Large galleries": galleries, "Shards": shards, "Ingress": ingress, "Indexing": builds}
     return {name: Result(name=name, command=f"python -m {name}", rows=of_one) for name, of_one in rows.items()}
 
 
@@ -149,16 +153,18 @@ def test_what_large_galleries_take_is_computed_from_what_the_benches_have_measur
         "| shards | 1 | 100 | 1,000 |",
         "| machines that search | 1 | 101 | 1,001 |",
         "| index on disk | 15 GiB | 1.5 TiB | 15 TiB |",
-        "| memory of the ingress, beside the network | none | 905 MiB | 7.0 GiB |",
+        "| memory of the ingress, beside the network | none | 1.1 GiB | 11 GiB |",
         "| their rent for a month (dollars) | 40.0 | 4,040 | 40,040 |",
         "| building on as many machines as shards, small photos (h) | 2.78 | 2.78 | 2.78 |",
-        # Encode, choose, score, diffuse and HTTP; then also Ray, three milliseconds a shard asked, and the network.
+        # Encode, choose, score, diffuse and HTTP; with shards the ingress, Ray and the network, too.
         "| of them asked by a query, at most | 1 | 64 | 64 |",
-        "| a query alone (ms) | 68.0 | 289 | 289 |",
-        "| - what further shards that are asked add to the gather (ms) | none | 189 | 189 |",
-        "| queries a second | 14.7 | 4.83 | 4.83 |",
+        "| a query alone (ms) | 68.0 | 83.4 | 83.4 |",
+        "| - choose (ms) | 10.0 | in the ingress | in the ingress |",
+        "| - ingress (ms) | none | 21.0 | 21.0 |",
+        "| queries a second | 14.7 | 43.5 | 43.5 |",
+        "| the same, with 4 ingresses | none | 174 | 174 |",
         "| what limits them: the next wall | the machine | the ingress | the ingress |",
-        "| what shards send the ingress for a query | none | 26 MiB | 26 MiB |",
+        "| what shards send the ingress for a query | none | 464 KiB | 464 KiB |",
         "| ids given, of those there are | 0.05% | 4.66% | 46.57% |",
     ):
         assert f"\n{line}\n" in text, line
@@ -171,4 +177,4 @@ def test_what_large_galleries_take_is_computed_from_what_the_benches_have_measur
 def test_a_bench_that_has_not_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     measured()["Shards"].save(tmp_path / "shards.json")
     assert scale.main([str(tmp_path)]) == 2
-    assert "no bench has measured Indexing, Large galleries" in capsys.readouterr().err
+    assert "no bench has measured Indexing, Ingress, Large galleries" in capsys.readouterr().err

@@ -1,8 +1,9 @@
 """Measures what the ingress of a gallery in shards takes by itself, by how many shards it asks; `make bench`.
 
 Many small shards are in a few processes of a Ray cluster on this machine, and are asked as if each were apart. CPU is
-that of this process alone, which asks them: what shards compute is not in it. The time until the answer is there is,
-since they share the cores.
+that of this process alone, which does all of a search but the sketch's encoding and what shards compute. The time until
+the answer is there has that, too, since they share the cores. Besides those of the shards there are empty clusters, as
+many as a hundred million photos have: a sketch is compared with them, too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -19,18 +21,20 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 import numpy as np
 
 from model import Matcher, Tokens, load
-from model.images import open_image
-from model.ranking import SHORTLIST
-from service.gallery import Gallery, LocalGallery, ShardQuery
-from service.search.plan import RERANK
+from model.engine import Floats, Modality, unit
+from model.images import Pixels, open_image
+from service.gallery import Clusters, LocalGallery, OpenGallery
+from service.schemas import SearchQuery, ShardInfo
+from service.search import Defaults, Searcher
 from service.serving.live_index import LiveIndex
 from service.serving.on_ray import answer_of, state_of
-from service.sharding import Pending, Shards, ShardUnavailable, State
+from service.sharding import Pending, ShardLink, Shards, ShardUnavailable, State
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.galleries import drawn_index
 from tests.benchmarks.large import sketches
 from tests.benchmarks.large_index import write_large_shards
 from tests.benchmarks.results import Row
+from tests.benchmarks.sharded import sent
 from tests.ray_cluster import ray_cluster_of, set_environment
 
 P = ParamSpec("P")
@@ -42,16 +46,17 @@ DRAWN = 200
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a measurement: shards of so many photos, in so many processes, and how often each number is asked."""
+    """The plan of a measurement: shards of so many photos, in so many processes; clusters with empty ones; queries."""
 
     shards: int
     photos: int
     hosts: int
+    clusters: int
     queries: int
 
 
-WHOLE = Plan(shards=128, photos=1000, hosts=4, queries=50)
-QUICK = Plan(shards=3, photos=60, hosts=1, queries=2)
+WHOLE = Plan(shards=128, photos=1000, hosts=4, clusters=100_000, queries=30)
+QUICK = Plan(shards=3, photos=60, hosts=1, clusters=50, queries=2)
 
 
 class Host:
@@ -109,39 +114,76 @@ class HostedShard:
         return Sent(self._host.answer.remote(self._number, generation_id, question, *arguments))
 
 
-def hosted(places: Sequence[Path], weights: Path, count: int) -> tuple[Gallery, list[int]]:
-    """Opens the shards in so many processes of the cluster that this process is connected to.
+@dataclass(frozen=True)
+class Drawn:
+    """A sketch: prepared, (H, W, 3) uint8, and encoded, a batch of one."""
 
-    Returns their gallery, and how many clusters each has.
-    """
+    pixels: Pixels
+    tokens: Tokens
+
+
+def hosted(places: Sequence[Path], weights: Path, count: int) -> list[HostedShard]:
+    """Opens the shards in so many processes of the cluster that this process is connected to."""
     import ray
 
     hosts = [ray.remote(num_cpus=1)(Host).remote(places[first::count], weights) for first in range(count)]
-    links = [HostedShard(place.name, hosts[n % count], n // count) for n, place in enumerate(places)]
+    return [HostedShard(place.name, hosts[n % count], n // count) for n, place in enumerate(places)]
+
+
+def opened(links: Sequence[ShardLink]) -> tuple[OpenGallery, tuple[ShardInfo, ...]]:
+    """Opens the gallery of these shards, and describes them."""
     shards = Shards(links, SECONDS)
     shards.refresh(strict=True)
-    opened = shards.opened()
-    assert opened is not None
-    return opened(()), [info.clusters for info in shards.infos()]
+    gallery = shards.opened()
+    assert gallery is not None
+    return gallery, shards.infos()
 
 
-def measure(gallery: Gallery, drawn: Sequence[Tokens], asked: int, clusters: Sequence[int], queries: int) -> Row:
-    """Searches the first ``asked`` shards, all of whose clusters are opened. clusters: how many each shard has."""
-    opened = np.arange(sum(clusters[:asked]))
-    query = ShardQuery("rn", gallery.clusters.mean, clusters=opened, count=SHORTLIST, rerank=RERANK)
+def widened(own: Clusters, count: int) -> Clusters:
+    """Adds empty clusters until there are ``count``, further from any sketch than the others, in random directions."""
+    found = len(own.sizes)
+    count = max(count, found)
+    towards = np.random.default_rng(0).normal(size=(count, own.vectors.shape[1]), scale=own.vectors.shape[1] ** -0.5)
+    vectors = unit(towards - 2 * unit(own.mean[None]))
+    vectors[:found] = own.vectors
+    # Those of empty clusters are never read, and take no memory.
+    sizes, features, positions = (
+        np.zeros((count, *array.shape[1:]), array.dtype) for array in (own.sizes, own.features, own.positions)
+    )
+    sizes[:found], features[:found], positions[:found] = own.sizes, own.features, own.positions
+    return Clusters(sizes, vectors, features, positions)
+
+
+def all_clusters(shards: Sequence[ShardInfo]) -> Defaults:
+    """Returns the settings by which a search opens all clusters of these shards."""
+    return Defaults(nprobe=sum(shard.clusters for shard in shards))
+
+
+def measure(
+    gallery: OpenGallery, shards: Sequence[ShardInfo], asked: int, matcher: Matcher, drawn: Sequence[Drawn], plan: Plan
+) -> Row:
+    """Searches the first ``asked`` shards, all of whose clusters are opened."""
+    photos = gallery([shard.name for shard in shards[asked:]])
+    photos.clusters = widened(photos.clusters, plan.clusters)
+    defaults = all_clusters(shards[:asked])
     cpu, taken = [], []
-    for number in range(-len(drawn), queries):
-        question = replace(query, sketch=drawn[number % len(drawn)])
+    for number in range(-len(drawn), plan.queries):
+        sketch = drawn[number % len(drawn)]
+        searcher = Searcher(photos, matcher, defaults, partial(_encoded, sketch.tokens))
         begun, used = time.perf_counter(), time.process_time()
-        gallery.find(question)
+        searcher.search(sketch.pixels, SearchQuery())
         if number >= 0:
             cpu.append(1000 * (time.process_time() - used))
             taken.append(1000 * (time.perf_counter() - begun))
     return {
         "shards asked": asked,
         "CPU of the ingress (ms)": float(np.median(cpu)),
-        "until all have answered (ms)": float(np.median(taken)),
+        "until the answer (ms)": float(np.median(taken)),
     }
+
+
+def _encoded(tokens: Tokens, images: Floats, modality: Modality, variants: int | None = None) -> Tokens:
+    return tokens
 
 
 def fitted(rows: Sequence[Row]) -> tuple[float, float]:
@@ -151,9 +193,14 @@ def fitted(rows: Sequence[Row]) -> tuple[float, float]:
     return float(none), float(each)
 
 
-def encoded(matcher: Matcher, paths: Sequence[Path]) -> list[Tokens]:
-    """Encodes sketches, each a batch of one."""
-    return [matcher.encode(matcher.prepare(open_image(path), "sketch")[None], "sketch") for path in paths]
+def encoded(matcher: Matcher, paths: Sequence[Path]) -> list[Drawn]:
+    """Prepares and encodes sketches."""
+    drawn = []
+    for path in paths:
+        image = open_image(path)
+        tokens = matcher.encode(matcher.prepare(image, "sketch")[None], "sketch")
+        drawn.append(Drawn(matcher.preprocessing.pixels(image, "sketch"), tokens))
+    return drawn
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,14 +222,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import ray
 
             ray.init(address=cluster.address, log_to_driver=False, logging_level=40)
-            gallery, clusters = hosted(places, command.weights(), plan.hosts)
-            drawn = encoded(matcher, sketches(5, folder))
+            gallery, shards = opened(hosted(places, command.weights(), plan.hosts))
+            paths = sketches(5, folder)
+            read, drawn = [path.read_bytes() for path in paths], encoded(matcher, paths)
             for asked in [n for n in (1, 2, 4, 8, 16, 32, 64) if n < plan.shards] + [plan.shards]:
-                result.rows.append(measure(gallery, drawn, asked, clusters, plan.queries))
+                row = measure(gallery, shards, asked, matcher, drawn, plan)
+                weighed = sent(places[:asked], matcher, read, all_clusters(shards[:asked]))
+                result.rows.append(row | {"answered (KiB)": weighed["answered (KiB)"]})
     none, each = fitted(result.rows)
     result.said = (
-        f"{plan.shards} shards of {plan.photos:,} photos in {plan.hosts} processes; medians of {plan.queries} queries, "
-        f"without their encoding. A line through the ingress's CPU: {none:.2f} ms, and {each:.3f} ms a shard asked."
+        f"{plan.shards} shards of {plan.photos:,} photos in {plan.hosts} processes, {plan.clusters:,} clusters; "
+        f"medians of {plan.queries} queries, without their encoding. A line through the ingress's CPU: "
+        f"{none:.2f} ms, and {each:.3f} ms a shard asked."
     )
     command.save(result)
     return 0

@@ -1,7 +1,8 @@
 """Computes the table of docs/scale.md: what galleries take that nobody has tried, from what the benches have measured.
 
-A shard is as large as the largest gallery that was measured, on such a machine as it was measured on. So nothing is
-said of larger shards; what grows is how many there are. `make bench` writes the table as its last step.
+A shard is as large as the largest gallery that was measured, on such a machine as it was measured on, and has clusters
+of as many photos. So nothing is said of larger shards; what grows is how many there are. `make bench` writes the table
+as its last step.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ from collections.abc import Mapping, Sequence
 
 from indexer.store.shards import MAX_ID
 from model import load
-from model.ranking import SHORTLIST
 from service.commands.serve import SEARCHES_AT_ONCE
 from service.search.plan import NPROBE, RERANK
 from service.serving.on_ray import ENCODERS
 from tests.benchmarks import results
+from tests.benchmarks.ingress import fitted
 from tests.benchmarks.results import Result, ResultError, Row, table
 
 GALLERIES = {"a million": 10**6, "a hundred million": 10**8, "a billion": 10**9}
 # Assumed, not measured: the network between machines, and the rent of one with two cores, 8 GiB and a disk.
 GIGABITS, DOLLARS = 10.0, 40.0
-# Bytes of a number, of a score, and of a number of a vector.
-NUMBER, FLOAT, HALF = 8, 4, 2
+# Bytes of a number, of an id, and of the numbers of vectors and tokens.
+NUMBER, ID, FLOAT, HALF = 8, 4, 4, 2
+# Ingresses side by side, as an example of several.
+SEVERAL = 4
 # Bytes that the driver of a build keeps of each file; docs/many-machines.md says so, and no bench measures it.
 LISTED = 2000
 # How often rows are on the disk while shards are built again: in slices, in the new shards and in those before.
@@ -34,53 +37,50 @@ MIB = 2**20
 def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: float = DOLLARS) -> dict[str, str]:
     """Returns the block Scale. Raises ResultError where a result that it needs, or a row of one, is missing.
 
-    Scoring takes as long as if all photos that are scored were in one shard; in many shards it takes less. What Ray
-    takes counts as work of the ingress.
+    Shards work at the same time. They take as long as one shard would that had all opened clusters; several take less.
 
     Args:
         gigabits: a second, of the network between shards and ingress. dollars: the rent of a machine for a month.
     """
-    if missing := {"Large galleries", "Shards", "Indexing"} - measured.keys():
+    if missing := {"Large galleries", "Shards", "Ingress", "Indexing"} - measured.keys():
         raise ResultError(f"no bench has measured {', '.join(sorted(missing))}")
+    ingress = measured["Ingress"]
     smaller, largest = sorted(measured["Large galleries"].rows, key=lambda row: number(row, "photos"))[-2:]
-    by_ray = [row for row in measured["Shards"].rows if str(row["gallery"]).endswith("by Ray")]
-    plain = measured["Shards"].row(gallery="one index beside 1")
-    one, many = by_ray[0], by_ray[-1]
+    plain, one = (measured["Shards"].row(gallery=name) for name in ("one index beside 1", "1 by Ray"))
     builds = {str(row["way"]).partition(", ")[2]: row for row in measured["Indexing"].rows}
     whole, phones = builds["whole build"], builds["whole build of 12 MP JPEGs"]
     per_shard, alone = number(largest, "photos"), "a query alone (ms)"
     grown = number(largest, "index on disk (MiB)") - number(smaller, "index on disk (MiB)")
     photo = grown * MIB / (per_shard - number(smaller, "photos"))
     network = load()
-    width = network.config.width
-    # A photo in the table of a search, and a cell as the ingress keeps it.
-    found, cell = row_bytes(width), cell_bytes(width, network.token_count("photo"))
-    # Encoding and diffusion take longer with more shards only because processes share the cores of the bench.
-    between = [number(row, alone) - number(row, "encode (ms)") - number(row, "diffuse (ms)") for row in (one, many)]
-    further_ms = (between[1] - between[0]) / (int(str(many["gallery"]).split()[0]) - 1)
+    cell = cell_bytes(network.config.width, network.token_count("photo"))
+    none_ms, each_ms = fitted(ingress.rows)
+    stages, wire = ("encode", "choose", "score", "diffuse"), f"network of {gigabits:g} Gbit/s"
 
     def gallery(photos: int) -> Row:
         shards = -(-photos // round(per_shard))
-        parts = {name: number(largest, f"{name} (ms)") for name in ("encode", "choose", "score", "diffuse")}
+        parts = {name: number(largest, f"{name} (ms)") for name in stages}
         parts["HTTP"] = number(plain, alone) - number(plain, "all stages (ms)")
         # A shard holds whole cells, and only those that have an opened one are asked.
         asked = min(shards, NPROBE)
-        gathered = asked * SHORTLIST * found
+        gathered = 0.0
         if shards > 1:
-            ray_ms, wire_ms = number(one, alone) - number(plain, alone), gathered * 8 / (gigabits * 1e6)
-            parts["Ray itself"] = ray_ms
-            parts["what further shards that are asked add to the gather"] = (asked - 1) * further_ms
-            parts[f"network of {gigabits:g} Gbit/s"] = wire_ms
+            gathered = 1024 * number(ingress.row(**{"shards asked": asked}), "answered (KiB)")
+            ingress_ms, wire_ms = none_ms + asked * each_ms, gathered * 8 / (gigabits * 1e6)
+            # The ingress does these.
+            del parts["choose"], parts["diffuse"]
+            parts |= {"ingress": ingress_ms, "Ray itself": number(one, alone) - number(plain, alone), wire: wire_ms}
             rates = {
-                "the shards": 1000 / (parts["choose"] + parts["score"] / asked) * shards / asked,
+                "the shards": 1000 * shards / parts["score"],
                 "the encoders": ENCODERS * 1000 / parts["encode"],
-                "the ingress": 1000 / (parts["diffuse"] + parts["HTTP"] + ray_ms + (asked - 1) * further_ms),
+                "the ingress": 1000 / (ingress_ms + parts["HTTP"]),
                 "the network of the ingress": 1000 / wire_ms,
             }
         else:
             rates = {"the machine": 1000 / sum(parts.values())}
+        by_several = {name: rate * (SEVERAL if "the ingress" in name else 1) for name, rate in rates.items()}
         cells = shards * number(largest, "clusters") * cell
-        tables = gathered * SEARCHES_AT_ONCE
+        kept = cells + photos * ID + gathered * SEARCHES_AT_ONCE
 
         def of_shards(size: float) -> str:
             return in_bytes(size) if shards > 1 else "none"
@@ -95,15 +95,17 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
             "index on disk": in_bytes(photos * photo),
             "on each machine, while it is built again": in_bytes(TIMES_ON_DISK * photos * photo / shards),
             "memory of the process of a shard": in_bytes(number(largest, "whole process (MiB)") * MIB),
-            "memory of the ingress, beside the network": of_shards(cells + tables),
+            "memory of the ingress, beside the network": of_shards(kept),
             "memory of the driver of a build": in_bytes(photos * LISTED),
             "building on as many machines as shards, small photos (h)": hours[0],
             "the same, photos of 12 megapixels (h)": hours[1],
             "a query alone (ms)": sum(parts.values()),
-            **{f"- {name} (ms)": taken for name, taken in parts.items()},
+            **{f"- {name} (ms)": parts.get(name, "in the ingress") for name in stages},
+            **{f"- {name} (ms)": parts.get(name, "none") for name in ("HTTP", "ingress", "Ray itself", wire)},
             "what shards send the ingress for a query": of_shards(gathered),
             "token reads of a query, over all shards, at most": f"{in_bytes(RERANK * photo)} in {RERANK} places",
             "queries a second": rates[wall],
+            f"the same, with {SEVERAL} ingresses": min(by_several.values()) if shards > 1 else "none",
             "what limits them: the next wall": wall,
             "ids given, of those there are": f"{photos / MAX_ID:.2%}",
         }
@@ -113,14 +115,9 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
     said += f"{in_bytes(photo)} on the disk."
     sources = "\n".join(
         f"- {name}: {measured[name].machine}; {measured[name].date}: `{measured[name].command}`"
-        for name in ("Large galleries", "Shards", "Indexing")
+        for name in ("Large galleries", "Shards", "Ingress", "Indexing")
     )
     return {"Scale": f"{said}\n\n{table(scale)}\n\nComputed from:\n\n{sources}"}
-
-
-def row_bytes(width: int) -> int:
-    """Returns the bytes of a photo in the table that a shard sends: three numbers, four scores, its vector."""
-    return 3 * NUMBER + 4 * FLOAT + width * HALF
 
 
 def cell_bytes(width: int, tokens: int) -> int:

@@ -27,6 +27,7 @@ import numpy as np
 from model import Matcher
 from service.gallery import LocalGallery
 from service.schemas import SearchQuery
+from service.search import Defaults, Searcher
 from service.settings import Settings
 from service.sharding import Pending
 from service.sharding.gallery import packed_nearest
@@ -38,12 +39,12 @@ from tests.benchmarks.results import Row
 from tests.ray_cluster import ray_cluster_of, set_environment
 from tests.service.server_process import address, running
 from tests.service.sharding.served_on_ray import served_on_ray
-from tests.service.sharding.shards_here import Computed, LocalLink, searcher_of
+from tests.service.sharding.shards_here import Computed, LocalLink, gallery_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SHARDS, QUICK_SHARDS = (1, 2, 4), (1,)
+SHARDS, QUICK_SHARDS = (1, 2, 4, 8), (1,)
 CLIENTS = 4
 # Stages of a search as the service times them, by their columns.
 STAGES = {"encode": "encode", "choose": "clusters", "score": "photos", "diffuse": "diffusion", "all stages": "total"}
@@ -63,8 +64,7 @@ class Plan:
     turns: int
 
 
-# There are enough photos for each of four shards to send as many candidates as a search asks it for.
-WHOLE = Plan(photos=8000, sketches=25, queries=50, seconds=6.0, turns=2)
+WHOLE = Plan(photos=8000, sketches=20, queries=25, seconds=4.0, turns=2)
 QUICK = Plan(photos=200, sketches=2, queries=2, seconds=0.2, turns=1)
 
 
@@ -86,30 +86,34 @@ def in_turns(urls: Sequence[str], drawn: Sequence[bytes], queries: int) -> tuple
     read, with the median of each stage; and the greatest difference between the scores at the same rank.
     """
     taken: list[list[float]] = [[] for _ in urls]
-    stages: list[list[Mapping[str, float]]] = [[] for _ in urls]
+    answers: list[list[dict[str, Any]]] = [[] for _ in urls]
     difference = 0.0
     clients = [httpx.Client(base_url=url, timeout=_TIMEOUT) for url in urls]
     try:
         for number, sketch in enumerate(islice(cycle(drawn), len(drawn) + queries)):
             scores = []
-            for client, times, parts in zip(clients, taken, stages, strict=True):
+            for client, times, kept in zip(clients, taken, answers, strict=True):
                 milliseconds, found = search(client, sketch)
                 scores.append([result["score"] for result in found["results"]])
                 if number >= len(drawn):
                     times.append(milliseconds)
-                    parts.append(found["timings_ms"])
+                    kept.append(found)
             difference = max(difference, float(np.ptp(scores, axis=0).max()))
     finally:
         for client in clients:
             client.close()
-    return [_times(*both) for both in zip(taken, stages, strict=True)], difference
+    return [_times(*both) for both in zip(taken, answers, strict=True)], difference
 
 
-def _times(taken: Sequence[float], stages: Sequence[Mapping[str, float]]) -> Row:
+def _times(taken: Sequence[float], answers: Sequence[Mapping[str, Any]]) -> Row:
     return {
         "a query alone (ms)": float(np.median(taken)),
         "p95 (ms)": float(np.percentile(taken, 95)),
-        **{f"{name} (ms)": float(np.median([one[stage] for one in stages])) for name, stage in STAGES.items()},
+        **{
+            f"{name} (ms)": float(np.median([one["timings_ms"][stage] for one in answers]))
+            for name, stage in STAGES.items()
+        },
+        "pairs": float(np.median([one["pairs_scored"] for one in answers])),
     }
 
 
@@ -183,10 +187,10 @@ class Weighed(LocalLink):
         return Computed(weighed)
 
 
-def sent(folders: Sequence[Path], matcher: Matcher, drawn: Sequence[bytes]) -> Row:
+def sent(folders: Sequence[Path], matcher: Matcher, drawn: Sequence[bytes], defaults: Defaults | None = None) -> Row:
     """Measures, without Ray, what a query sends to shards and gets back, and how many shards it asks: the means."""
     links = [Weighed(f"shard-{number}", folder, matcher) for number, folder in enumerate(folders)]
-    searcher = searcher_of(links, matcher)
+    searcher = Searcher(gallery_of(links), matcher, defaults)
     for link in links:
         link.out = link.back = 0
     for sketch in drawn:

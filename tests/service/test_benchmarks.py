@@ -24,7 +24,7 @@ from tests.benchmarks.sharded import sent, write_shards
 from tests.programs import LONG, run_python
 from tests.requirements import needs_browser
 from tests.service.served import Served
-from tests.service.sharding.shards_here import gallery_of, links_to
+from tests.service.sharding.shards_here import links_to
 
 
 def test_every_way_is_compared_with_the_exhaustive_search_and_a_stopped_run_goes_on(
@@ -91,10 +91,10 @@ def test_shards_of_a_made_gallery_have_whole_cells_of_it_and_what_a_query_sends_
     assert number(row, "answered (KiB)") > 0
     assert number(row, "sent (KiB)") > 0
     links = links_to(places, matcher)
-    gallery, clusters = gallery_of(links), [index.cluster_count for index in shards]
+    gallery, infos = ingress.opened(links)
     for link in links:
         link.asked.clear()
-    row = ingress.measure(gallery, ingress.encoded(matcher, drawn), 2, clusters, queries=1)
+    row = ingress.measure(gallery, infos, 2, matcher, ingress.encoded(matcher, drawn), ingress.QUICK)
     assert number(row, "CPU of the ingress (ms)") > 0
     assert [bool(link.asked) for link in links] == [True, True, False, False]
 
