@@ -79,7 +79,7 @@ def test_every_command_in_the_prose_has_the_names_that_it_uses(page: Path) -> No
 @of_page
 def test_every_option_in_the_prose_is_one_of_some_command(page: Path) -> None:
     known = {option for command in all_commands(application) for option in options_of(command)}
-    for bench in ("command", "evaluation"):
+    for bench in ("command", "clicks"):
         known |= set(re.findall(r'"(--[a-z-]+)"', read(CHECKOUT / "tests" / "benchmarks" / f"{bench}.py")))
     for span in spans(page):
         if span.startswith("--"):

@@ -15,7 +15,7 @@ from indexer.samples import SKETCHED, THINGS, draw_photo, draw_sketch
 from model import Matcher
 from model.datasets.corpus import DATA_VARIABLE, Corpus, data_folder, read_data
 from model.images.files import open_image
-from tests.benchmarks.evaluation import labelled_sketches
+from tests.benchmarks.clicks import labelled_sketches
 
 # Queries of each class. For unseen classes three, as in the evaluation of the system that the two stages come from.
 PER_CLASS = {"unseen": 3, "val": 1, "train": 1}

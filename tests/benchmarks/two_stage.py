@@ -1,8 +1,8 @@
 """Ways to choose the photos that are scored, compared with scoring all of them; `make bench`.
 
 The gallery is all photos of SKETCH_SEARCH_DATA, or else drawn ones. Drawn photos are no harder than the sample gallery:
-the ratios then say what a way saves, and little about the network. Every query goes through all ways and is written
-down before the next one begins, so that a run that was stopped goes on where it was.
+the ratios then say what a way saves, and little about the network. Every query goes through all ways
+before the next one.
 
 What a search does without options is chosen with the sketches of validation classes alone (--split val): how many
 clusters and photos, and whether clusters are found by vector or by pairs.
@@ -10,14 +10,13 @@ clusters and photos, and whether clusters are found by vector or by pairs.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
 from tqdm import tqdm
 
 import model
@@ -27,7 +26,6 @@ from service.schemas import SearchQuery, SearchResponse
 from service.search import Defaults
 from service.search.plan import RERANK
 from tests.benchmarks.command import Command, by_matcher
-from tests.benchmarks.evaluation import list_figures
 from tests.benchmarks.galleries import PER_CLASS, Query, prepare
 from tests.benchmarks.results import Row
 from tests.searching import Searcher
@@ -61,7 +59,8 @@ DRAWN_QUICKLY = 150
 QUICK_QUERIES = 4
 
 
-class Found(BaseModel):
+@dataclass(frozen=True)
+class Found:
     """The results of one way for one query.
 
     Attributes:
@@ -72,7 +71,6 @@ class Found(BaseModel):
     """
 
     query: str
-    label: str
     unseen: bool
     way: str
     pairs: int
@@ -82,31 +80,19 @@ class Found(BaseModel):
     top: list[int]
 
 
-def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query], log: Path) -> list[Found]:
-    """Search every query by every way; what ``log`` already has is kept and not searched again."""
+def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query]) -> list[Found]:
+    """Search every query by every way."""
     searcher = Searcher(index, matcher)
     searchers = {way: Searcher(index, matcher, Defaults(nprobe=clusters)) for way, clusters in BY_VECTOR.items()}
     labels = np.array([PurePosixPath(index.photo(photo).paths[0]).parent.name for photo in index.ids.tolist()])
     label_of = dict(zip(index.ids.tolist(), labels.tolist(), strict=True))
-    where = {"device": matcher.device, "dtype": matcher.dtype, "generation": index.generation}
-    header = json.dumps({"checkpoint": matcher.checkpoint_sha256, "photos": index.photo_count, "ways": WAYS, **where})
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    # A line that was being written when the run was stopped is no JSON.
-    kept = [line for line in lines[1:] if line.endswith("}")] if lines[:1] == [header] else []
-    found = [Found.model_validate_json(line) for line in kept]
-    done = {(one.query, one.way) for one in found}
-    log.write_text("".join(f"{line}\n" for line in (header, *kept)), encoding="utf-8")
-    with log.open("a", encoding="utf-8") as file:
-        for query in tqdm(queries, desc="searching", unit="query", disable=not sys.stderr.isatty()):
-            sketch, relevant = query.image(), int((labels == query.label).sum())
-            ways = [way for way in WAYS if (query.name, way) not in done]
-            if ways:
-                searcher.search(sketch, SearchQuery(k=K))  # to warm up
-            for way in ways:
-                outcome = searchers.get(way, searcher).search(sketch, SearchQuery(k=K, **WAYS[way]))
-                found.append(_judged(query, way, outcome, label_of, relevant))
-                file.write(found[-1].model_dump_json() + "\n")
-            file.flush()
+    found = []
+    for query in tqdm(queries, desc="searching", unit="query", disable=not sys.stderr.isatty()):
+        sketch, relevant = query.image(), int((labels == query.label).sum())
+        searcher.search(sketch, SearchQuery(k=K))  # to warm up
+        for way, asked in WAYS.items():
+            outcome = searchers.get(way, searcher).search(sketch, SearchQuery(k=K, **asked))
+            found.append(_judged(query, way, outcome, label_of, relevant))
     return found
 
 
@@ -144,19 +130,26 @@ def rows(queries: str, found: Sequence[Found]) -> list[Row]:
     return out
 
 
+def average_precision(hits: Sequence[bool], relevant: int) -> float:
+    """Interpolated as in `model.metrics.query_metrics`, of the first K, over min(K, relevant)."""
+    found = np.array(hits, dtype=np.bool_)
+    precision = found.cumsum() / np.arange(1, len(found) + 1)
+    # The highest precision at each rank or beyond it.
+    area = float((np.maximum.accumulate(precision[::-1])[::-1] * found).sum())
+    return area / max(1, min(K, relevant))
+
+
 def _judged(query: Query, way: str, outcome: SearchResponse, label_of: dict[int, str], relevant: int) -> Found:
     hits = [label_of[hit.id] == query.label for hit in outcome.results]
-    figures = list_figures(hits, relevant, K)
     least = max(1, min(K, relevant))
     timings = outcome.timings_ms
     return Found(
         query=query.name,
-        label=query.label,
         unseen=query.unseen,
         way=way,
         pairs=outcome.pairs_scored,
         milliseconds=timings.clusters + timings.photos + timings.diffusion,
-        map_100=figures["map"],
+        map_100=average_precision(hits, relevant),
         precision_100=sum(hits[:least]) / least,
         top=[hit.id for hit in outcome.results[:TOP]],
     )
@@ -183,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     per_class = PER_CLASS if options.split is None else {options.split: options.per_class}
     queries = prepare(place, matcher, drawn, per_class)[: options.queries or (QUICK_QUERIES if options.quick else None)]
     with open_index(place, matcher) as index:
-        found = measure(index, matcher, queries, place.with_suffix(".jsonl"))
+        found = measure(index, matcher, queries)
         unseen = [one for one in found if one.unseen and one.way in MAIN_WAYS]
         kind = "photos" if any(isinstance(query.source, Path) for query in queries) else "drawn pictures"
         result = command.result(

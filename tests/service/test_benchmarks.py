@@ -27,20 +27,14 @@ from tests.service.served import Served
 from tests.service.sharding.shards_here import links_to
 
 
-def test_every_way_is_compared_with_the_exhaustive_search_and_a_stopped_run_goes_on(
+def test_every_way_is_compared_with_the_exhaustive_search(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["--output", str(tmp_path), "--weights", str(weights), "--drawn", "30", "--queries", "1"]
     document = tmp_path / "ways-to-choose-photos.json"
     assert two_stage.main(command) == 0
     result = Result.model_validate_json(document.read_text())
-    (log,) = tmp_path.glob("drawn-30-*.jsonl")
-    # A run that was stopped while it wrote leaves the log like this.
-    log.write_text(log.read_text(encoding="utf-8")[:-20], encoding="utf-8")
-    assert two_stage.main(command) == 0
-    again = Result.model_validate_json(document.read_text())
-    assert again.rows[:-1] == result.rows[:-1]
-    assert again.markdown() in capsys.readouterr().out
+    assert result.markdown() in capsys.readouterr().out
     assert (result.said[:18], "; cpu, " in result.machine, result.finished) == ("30 drawn pictures ", True, True)
     assert (
         result.command

@@ -20,8 +20,6 @@ from service.http.middleware import MAX_BYTES
 from service.schemas import InfoResponse, SearchResponse, WordsResponse
 from service.settings import Settings
 from service.towers import Towers
-from tests.benchmarks import query_parts
-from tests.benchmarks.scale import number
 from tests.indexer.clip_models import READING, saved_clip
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.pictures import encoded
@@ -208,13 +206,6 @@ def test_server_client_and_command_line_agree_on_words(
             client.search(text="")
     assert main(["search", "--text", "dogg", *options]) == BAD_INPUT
     assert "the vocabulary of 6 words does not have 'dogg'; the nearest is dog" in capsys.readouterr().err
-
-
-def test_searches_with_a_word_are_timed_where_there_is_a_vocabulary(http_words: httpx.Client, sketch: bytes) -> None:
-    rows = query_parts.measure(str(http_words.base_url), [sketch], 1)
-    assert [row["a search by"] for row in rows][-2:] == ["and a word", "and 5 liked photos and a word"]
-    alone = number(rows[0], "median (ms)")
-    assert [row["as a multiple"] for row in rows] == [number(row, "median (ms)") / alone for row in rows]
 
 
 TEXT = "my dog, on a beach"

@@ -1,0 +1,119 @@
+"""What clicks of a simulated person help, by labelled sketches and a running server: a table for docs/quality.md.
+
+A photo is right for a sketch where the folder that it lies in has the name of the sketch's class.
+
+    python -m tests.benchmarks.clicks --data ~/labelled --per-class 10
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model.datasets import Picture, read_class_folders, read_protocol
+from service.client import Client
+from service.schemas import Group, Photo, SearchQuery
+
+# The number of groups that the person dislikes at once if none on the page is right.
+DISLIKED = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the figures of a server. Raises as ``labelled_sketches``, and as the client's methods."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.clicks", description=__doc__)
+    add = parser.add_argument
+    add("--url", default="http://127.0.0.1:8000", help="the server (http://127.0.0.1:8000)")
+    add("--api-key", help="the server's key")
+    add("--data", type=Path, metavar="DIR", help="sketch/<class>/*, of photos indexed as .../<class>/*")
+    add("--split", choices=["val", "unseen", "train"], default="val", help="classes of SKETCH_SEARCH_DATA (val)")
+    add("--per-class", type=int, default=4, metavar="N", help="sketches of each class (4)")
+    add("--k", type=int, default=20, help="results on a page (20)")
+    add("--clicks", type=int, default=3, help="how often the person clicks (3)")
+    options = parser.parse_args(arguments)
+    sketches = labelled_sketches(options.data, options.per_class, options.split)
+    with Client(options.url, options.api_key) as client:
+        bar = tqdm(sketches, desc="clicking", unit="sketch", disable=None)
+        figures = np.mean([play(client, sketch, options.k, options.clicks) for sketch in bar], axis=0)
+    print(f"| clicks ({len(sketches)} sketches) | pages of groups with a right photo | precision@{options.k} |")
+    print("| --- | --- | --- |")
+    for number, (page, precision) in enumerate(figures):
+        print(f"| {number} | {page:.3f} | {precision:.3f} |")
+    return 0
+
+
+def labelled_sketches(folder: Path | None, per_class: int, split: str = "val") -> tuple[Picture, ...]:
+    """Returns the first ``per_class`` sketches of each class; where a class has several sources, they take turns.
+
+    Args:
+        folder: holds sketch/<class>/*. None for the data that SKETCH_SEARCH_DATA names.
+        split: which classes of that data.
+
+    Raises:
+        ModelError: there is neither.
+    """
+    corpus = read_protocol(split) if folder is None else read_class_folders(folder)
+    by_class: dict[str, dict[str, list[Picture]]] = {}
+    for picture in corpus.sketches:
+        by_class.setdefault(picture.label, {}).setdefault(picture.source, []).append(picture)
+    chosen: list[Picture] = []
+    for _, sources in sorted(by_class.items()):
+        turns = [picture for turn in zip_longest(*sources.values()) for picture in turn if picture is not None]
+        chosen += turns[:per_class]
+    return tuple(chosen)
+
+
+@dataclass
+class Person:
+    """Knows what was drawn, looks at a page of groups and clicks.
+
+    The first right photo that is not liked yet is liked: first those that stand for a group, then those in the stacks.
+    Where no group is right, the first DISLIKED ones are disliked.
+    """
+
+    label: str
+    like: list[int] = field(default_factory=list)
+    unlike: list[int] = field(default_factory=list)
+
+    def is_right(self, photo: Photo) -> bool:
+        """Returns True if a photo shows what was drawn; equal files may lie in several folders."""
+        return any(PurePosixPath(path).parent.name == self.label for path in photo.paths)
+
+    def click(self, groups: Sequence[Group]) -> None:
+        """Makes one round of clicks on a page of groups."""
+        shown = [group.best for group in groups] + [photo for group in groups for photo in group.more]
+        right = [photo.id for photo in shown if self.is_right(photo)]
+        if right:
+            # If all are liked already, nothing more can be liked.
+            self.like += [photo for photo in right if photo not in self.like][:1]
+        else:
+            self.unlike += [group.best.id for group in groups[:DISLIKED] if group.best.id not in self.unlike]
+
+
+def play(client: Client, sketch: Picture, k: int, clicks: int) -> NDArray[np.float64]:
+    """Searches with a sketch, before any click and after each.
+
+    A liked photo is the first of its results, so it counts there as found. Returns (clicks + 1, 2): whether a page of
+    k groups shows a right one, and the precision of the first k photos.
+    """
+    data, person = sketch.path.read_bytes(), Person(sketch.label)
+    rows = []
+    for _ in range(clicks + 1):
+        asked = SearchQuery(like=tuple(person.like), unlike=tuple(person.unlike), k=k)
+        groups = client.search(data, asked.model_copy(update={"view": "groups"})).groups or ()
+        photos = client.search(data, asked).results
+        right = sum(person.is_right(photo) for photo in photos)
+        rows.append((any(person.is_right(group.best) for group in groups), right / k))
+        person.click(groups)
+    return np.array(rows, np.float64)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
