@@ -76,20 +76,6 @@ def test_what_is_no_whole_result_is_refused(
     assert page.read_text(encoding="utf-8") == PAGE
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("<!-- end: One -->\n", ""),
-        ("<!-- begin: One -->\n", ""),
-        ("<!-- begin: One -->\n", "<!-- begin: One -->\n<!-- begin: One -->\n"),
-        ("Two", "One"),
-    ],
-)
-def test_a_mark_without_a_partner_or_a_name_that_stands_twice_is_refused(before: str, after: str) -> None:
-    with pytest.raises(ResultError, match="each block of a page needs"):
-        read_blocks(PAGE.replace(before, after))
-
-
 def test_a_block_that_the_page_does_not_have_is_named(place: tuple[Path, Path]) -> None:
     with pytest.raises(ResultError, match="begin: Three"):
         rewrite_page(place[1], {"Three": ""})

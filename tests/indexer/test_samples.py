@@ -45,19 +45,8 @@ def test_the_sketches_are_black_lines_on_white(written: Path) -> None:
         assert min(pixels[0].min(), pixels[-1].min(), pixels[:, 0].min(), pixels[:, -1].min()) == 255
 
 
-def test_the_photos_that_scikit_learn_brings_are_counted_apart(written: Path) -> None:
-    pytest.importorskip("sklearn")
-    assert {path.name for path in (written / "photos" / "scikit-learn").iterdir()} == {"china.jpg", "flower.jpg"}
-
-
 def test_what_is_there_already_is_not_written_over(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(written)
     assert main(["samples", str(written)]) == 2
     assert "is there already" in capsys.readouterr().err
     assert files(written) == before
-
-
-def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "file").write_text("no folder")
-    assert main(["samples", str(tmp_path / "file")]) == 2
-    assert "cannot be written" in capsys.readouterr().err

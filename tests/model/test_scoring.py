@@ -9,11 +9,10 @@ from torch import nn
 
 from model.matcher import Matcher
 from model.network import TorchEngine
-from model.network.zse import Network, as_zse
+from model.network.zse import Network
 from tests.benchmarks.command import Command
 from tests.benchmarks.scale import number
-from tests.benchmarks.scoring import by_torch, measure, random_tokens, released_logits, released_tokens
-from tests.model.network.test_two_sided import two_sided
+from tests.benchmarks.scoring import measure, random_tokens, released_logits, released_tokens
 from tests.networks import tiny_network
 
 
@@ -76,12 +75,3 @@ def test_every_way_is_measured(released: Network, tmp_path: Path) -> None:
     ]
     assert min(number(row, "microseconds") for row in result.rows) > 0
     assert [result.rows[first]["times faster"] for first in (0, 6, 11)] == [1, 1, 1]
-
-
-def test_a_matcher_in_another_precision_leaves_the_network_that_it_was_made_of_as_it_was() -> None:
-    network = two_sided()
-    engine = by_torch(network, torch.bfloat16).engine
-    assert isinstance(engine, TorchEngine)
-    other = as_zse(engine.network)
-    precisions = [made.get_buffer("encoder.photo_side.vit.qkv").dtype for made in (other, network)]
-    assert precisions == [torch.bfloat16, torch.float32]

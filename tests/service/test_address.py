@@ -203,11 +203,6 @@ def test_a_server_that_would_answer_otherwise_is_not_asked(settings: Settings, f
     assert find_server(settings.model_copy(update={"weights": None})) is None
 
 
-def test_a_server_on_another_address_than_loopback_leaves_none(settings: Settings) -> None:
-    with announced(settings, "http://192.0.2.1:8000", TOKEN):
-        assert find_server(settings) is None
-
-
 @pytest.mark.parametrize("asks", [True, False])
 def test_a_search_loads_no_network_where_a_server_answers_and_no_server_where_it_answers_itself(
     settings: Settings, server: Served, drawn: str, asks: bool

@@ -74,31 +74,6 @@ def test_server_client_and_command_line_agree(
         assert timeless(json.loads(capsys.readouterr().out)) == raw
 
 
-def test_photos_are_part_of_a_query_by_id_and_on_the_command_line_by_path(
-    http: httpx.Client,
-    client: Client,
-    sketch: bytes,
-    gallery: Path,
-    options: list[str],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    first, second, *_ = client.search(sketch, k=9).results
-    params: dict[str, Any] = {"k": 4, "like": [second.id], "unlike": [first.id]}
-    (tmp_path / "sketch.png").write_bytes(sketch)
-    for body, drawn in ((sketch, [str(tmp_path / "sketch.png")]), (b"", [])):
-        raw = timeless(http.post("/search", content=body, params=params).json())
-        assert timeless(client.search(body or None, **params)) == raw
-        assert raw["results"][0]["id"] == second.id
-        for like, unlike in (
-            (str(second.id), str(first.id)),
-            (second.paths[0], str(gallery / first.paths[-1])),
-        ):
-            named = ["--k", "4", "--like", like, "--unlike", unlike, "--json"]
-            assert main(["search", *drawn, *options, *named]) == 0
-            assert timeless(json.loads(capsys.readouterr().out)) == raw
-
-
 def test_a_photo_is_a_query_on_the_command_line_and_for_the_client(
     client: Client, gallery: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,28 +121,6 @@ def test_the_client_asks_why_photos_match_a_sketch_or_are_like_a_photo(
         client.explain(sketch)
     with pytest.raises(ServiceError, match="leave one of them out"):
         client.explain(sketch, photo=[1], like=7)
-
-
-def test_the_command_line_shows_what_is_like_a_photo(
-    client: Client, gallery: Path, options: list[str], tmp_path: Path
-) -> None:
-    liked = client.photos(7).photos[0].paths[0]
-    file = str(gallery / "p01.png")
-    documents = []
-    for number, given in enumerate((["--like", "7"], ["--like", liked], [str(gallery / liked), "--photo"])):
-        folder = tmp_path / str(number)
-        assert main(["explain", *given, *options, "-o", str(folder)]) == 0
-        documents.append(json.loads((folder / "explanation.json").read_text(encoding="utf-8")))
-    by_id, by_path, by_file = documents
-    assert by_id == by_path
-    assert all(photo["relation_score"] is None and not photo["influence"] for photo in by_id["photos"])
-    # A photo that is named in the index is like others; a file is like itself, too.
-    names = [photo["path"] for photo in by_file["photos"]]
-    assert names[0] == liked
-    assert liked not in [photo["path"] for photo in by_id["photos"]]
-    assert main(["explain", file, "--like", "7", *options, "-o", str(tmp_path / "named")]) == 0
-    named = json.loads((tmp_path / "named" / "explanation.json").read_text(encoding="utf-8"))
-    assert [photo["path"] for photo in named["photos"]] == [file]
 
 
 def test_the_client_raises_what_the_server_says(client: Client) -> None:
@@ -360,10 +313,3 @@ def test_bad_input_is_a_sentence_and_exit_code_2(
     assert printed.err.startswith("error: ")
     assert sentence in printed.err
     assert printed.err.count("\n") == 1
-
-
-def test_a_port_in_use_is_a_sentence_and_exit_code_2(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert main(["--port", str(port), *options]) == 2
-    assert f"port {port}" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,16 +90,6 @@ def test_a_photo_found_is_a_file_on_this_machine_and_a_picture(opened: Gallery, 
         assert photo.thumbnail(32)[:2] == b"\xff\xd8"
     again = opened.search(like=[found[0]], k=1)
     assert again[0] == found[0].__class__(**{**vars(found[0]), "score": again[0].score})
-
-
-def test_a_photo_whose_folder_was_moved_is_found_where_the_settings_say_it_is(
-    settings: Settings, gallery: Path, tmp_path: Path, sketch: bytes
-) -> None:
-    moved = Path(shutil.copytree(gallery, tmp_path / "moved"))
-    with Gallery(settings.model_copy(update={"gallery": (moved,)})) as opened:
-        (best,) = opened.search(sketch, k=1)
-        assert Path(best.path).is_relative_to(moved)
-        assert best.read() == Path(best.path).read_bytes()
 
 
 def test_a_gallery_that_is_closed_says_so(settings: Settings, sketch: bytes) -> None:

@@ -11,7 +11,6 @@ from indexer import BadInvocation, Request, build, open_index, verify
 from indexer.store.location import IndexFolder
 from model.engine import unit
 from tests.indexer.galleries import Collection, catalog, save_photo, tokens_of
-from tests.indexer.strange_networks import GlobalVector
 from tests.networks import tiny_checkpoint
 from tests.pictures import photo
 
@@ -56,34 +55,11 @@ def test_a_large_jpeg_is_indexed_as_its_photo_is_looked_at_later(tmp_path: Path,
     np.testing.assert_allclose(row, unit(own.ret[0]), atol=1e-3, rtol=1e-3)
 
 
-def test_the_size_of_the_batch_changes_vectors_by_rounding_alone(
-    gallery: Path, tmp_path: Path, matcher: model.Matcher
-) -> None:
-    vectors = []
-    for batch in (1, 64):
-        build(tmp_path / str(batch), Request([gallery], batch=batch, embedder="ret"), matcher)
-        with open_index(tmp_path / str(batch), matcher) as index:
-            vectors.append(index.vectors.of()[np.argsort(index.ids)])
-    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-3)
-
-
 def test_an_index_inside_the_gallery_is_not_searched_for_photos(gallery: Path, matcher: model.Matcher) -> None:
     index = gallery / "index"
     build(index, Request([gallery]), matcher)
     save_photo(index / "photo.png", 50)
     assert not build(index, Request([gallery]), matcher).changed
-
-
-def test_a_network_with_a_global_vector_only_keeps_no_patch_tokens(collection: Collection) -> None:
-    single = GlobalVector(collection.matcher)
-    collection.build(single, clusters=2)
-    assert not list(collection.index.rglob("*tokens.npy")) + list(collection.index.rglob("*positions.npy"))
-    assert verify(collection.index) == []
-    with open_index(collection.index, single) as index:  # type: ignore[arg-type]
-        assert index.centroids.features.shape == (2, 1, 32)
-        tokens, ids = tokens_of(index, 0), index.cluster_ids(0)
-        assert tokens.features.shape == (len(ids), 1, 32)
-        assert collection.matcher.scores(tokens, index.centroids, "ret").shape == (len(ids), 2)
 
 
 def test_more_clusters_than_distinct_photos_is_refused(collection: Collection) -> None:

@@ -12,7 +12,6 @@ from tests.indexer.damages import DAMAGES, flip, shorten
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
 
 # What a build writes into an index that it leaves as it is.
-OWN = (".lock", "progress.json")
 
 
 @pytest.fixture(scope="module")
@@ -106,26 +105,6 @@ def test_an_index_whose_current_file_is_damaged_goes_on_from_its_newest_generati
     assert (report.encoded, report.photos, len(report.damaged)) == (0, 16, 1)
     assert verify(copied.index) == []
     assert known(copied.index) == known(updated.index)
-
-
-def test_a_photo_that_is_lost_with_its_row_is_gone_and_one_that_changed_is_itself(built: Collection) -> None:
-    ids = {path: entry[0] for path, entry in catalog(built.index).items()}
-    (segment,) = (built.index / "segments").iterdir()
-    flip(segment / "tokens.npy")
-    (built.photos / "Ännchen 001.png").unlink()
-    save_photo(built.photos / "Ännchen 002.png", 60)
-    report = built.update()
-    assert (report.encoded, report.gone, verify(built.index)) == (11, 1, [])
-    found = catalog(built.index)
-    assert {path: entry[0] for path, entry in found.items()} == ids
-    assert found["Ännchen 001.png"][1:] == ("gone", None, None, None)
-
-
-def test_a_sound_index_is_left_alone(copied: Collection) -> None:
-    before = {path: path.stat().st_mtime_ns for path in copied.index.rglob("*.*") if path.name not in OWN}
-    report = copied.update()
-    assert (report.damaged, report.changed) == ((), False)
-    assert {path: path.stat().st_mtime_ns for path in copied.index.rglob("*.*") if path.name not in OWN} == before
 
 
 def test_where_nothing_is_left_a_sentence_says_so_and_nothing_is_written(copied: Collection) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import PhotoFilter, remove
+from indexer import PhotoFilter
 from indexer.store.catalog import read_catalog
 from indexer.store.location import IndexFolder
 from tests.indexer.clip_models import saved_clip
 from tests.indexer.galleries import Collection, save_photo
-from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.pictures import SHAPES, dated, photo
 
 TAKEN = date(2019, 8, 7)
@@ -94,26 +93,6 @@ def test_the_next_build_keeps_the_days_and_a_copy_has_that_of_its_content(collec
     (collection.photos / "turned.jpg").write_bytes(dated(photo(SHAPES[1], 48), "2020:02:29 10:11:12"))
     collection.build(checksum=True)
     assert days(collection)["turned.jpg"] == date(2020, 2, 29)
-
-
-def test_removing_merging_and_coming_back_change_no_day(collection: Collection) -> None:
-    collection.build(clusters=2)
-    remove(["says nothing.png"], collection.index)
-    # More than a tenth is dead, so that the segments are merged.
-    assert collection.update().changed
-    assert days(collection) == {name: said for name, said in DAYS.items() if name != "says nothing.png"}
-    (collection.photos / "camera.jpg").rename(collection.photos.parent / "away.jpg")
-    collection.build()
-    (collection.photos.parent / "away.jpg").rename(collection.photos / "camera.jpg")
-    collection.build()
-    assert days(collection)["camera.jpg"] == TAKEN
-
-
-def test_a_build_that_was_stopped_goes_on_with_the_days_that_it_has_read(collection: Collection) -> None:
-    with pytest.raises(Stopped):
-        collection.build(clusters=2, batch=3, progress=StopAfter(6))
-    assert collection.build(clusters=2, batch=3).encoded == len(DAYS) - 6
-    assert days(collection) == DAYS
 
 
 def test_a_file_of_a_time_that_no_photo_can_have_is_of_no_day(collection: Collection) -> None:

@@ -39,23 +39,6 @@ def writers(collection: Collection) -> dict[str, Callable[[], object]]:
     }
 
 
-@pytest.mark.parametrize("room", [0, 40_960, 200_000])
-def test_on_a_full_disk_the_old_index_stays_and_the_next_build_goes_on(room: int, on_disk: Collection) -> None:
-    save_photos(on_disk.photos, 200, start=20)
-    filler = fill(on_disk.index.parent, room)
-    with pytest.raises(IndexUnwritable, match="make room or give permission"):
-        on_disk.build(batch=8)
-    assert verify(on_disk.index) == []
-    with on_disk.open() as opened:
-        assert (opened.generation, opened.photo_count) == ("g000001", 12)
-    filler.unlink()
-    report = on_disk.build(batch=8)
-    assert report.photos == 212
-    # What was committed before the disk was full is not lost.
-    assert report.encoded < 200 or room < 100_000
-    assert verify(on_disk.index) == []
-
-
 @pytest.mark.parametrize("name", ["remove", "repair"])
 def test_upkeep_on_a_full_disk_leaves_the_old_index_and_can_be_done_later(name: str, on_disk: Collection) -> None:
     save_photos(on_disk.photos, 5, start=20)

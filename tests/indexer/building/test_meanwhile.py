@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer import EmbedderUnavailable, IndexBusy, Request, build, remove
+from indexer import IndexBusy, Request, build, remove
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.store.location import IndexFolder
 from tests.indexer.clip_models import saved_clip
@@ -71,12 +71,6 @@ def test_a_busy_index_is_refused_before_an_embedder_is_looked_for(
     with IndexFolder(built.index).locked(), pytest.raises(IndexBusy, match="another build"):
         built.build(embedder="clip")
     assert noted == []
-
-
-def test_an_embedder_that_is_not_to_be_had_leaves_the_index_as_it_was(built: Collection) -> None:
-    with pytest.raises(EmbedderUnavailable):
-        built.build(embedder="clip:nothing")
-    assert not built.build().changed
 
 
 def test_a_damaged_index_whose_embedder_may_have_to_be_downloaded_does_not_hold_the_index_meanwhile(

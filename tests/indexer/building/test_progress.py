@@ -66,15 +66,13 @@ def test_a_bar_is_drawn_when_asked_for_and_only_on_a_terminal(
     assert "3/3" in drawn if terminal else drawn == ""
 
 
-def test_an_index_without_progress_tells_none(tmp_path: Path) -> None:
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_progress_tells_none_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert read_progress(tmp_path) is None
     (tmp_path / "progress.json").write_text("{}")
     assert read_progress(tmp_path) is None
     (tmp_path / "progress.json").write_bytes(b" " * 10**6 + b"{")
     assert read_progress(tmp_path) is None
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_pipe_in_place_of_the_file_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "progress.json").unlink()
     os.mkfifo(tmp_path / "progress.json")
     assert read_progress(tmp_path) is None

@@ -6,14 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-import model
 from indexer import IndexUnwritable, Request, build, verify
-from indexer.building.staging import Journal
-from indexer.store.catalog import GalleryFile
-from indexer.store.files import FileStamp
-from indexer.store.rows import RowArrays
 from tests.benchmarks.results import soak
 from tests.indexer.galleries import Collection, catalog, index_bytes, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
@@ -106,17 +100,6 @@ def test_a_file_that_changed_since_it_was_staged_is_computed_again(collection: C
     assert index_bytes(collection.index) == index_bytes(tmp_path / "undisturbed")
 
 
-def test_what_was_staged_is_used_whatever_the_precision_of_scores(
-    collection: Collection, weights: Path, tmp_path: Path
-) -> None:
-    reduced = model.load(weights, dtype="bfloat16")
-    with pytest.raises(Stopped):
-        collection.build(reduced, batch=4, progress=StopAfter(8))
-    assert collection.build(batch=4).encoded == 4
-    build(tmp_path / "at once", Request([collection.photos]), reduced)
-    assert index_bytes(collection.index) == index_bytes(tmp_path / "at once")
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 @pytest.mark.parametrize("limit", [4096, 30_000], ids=["of the journal", "of the rows"])
 def test_a_full_disk_is_a_sentence_and_the_build_goes_on_when_there_is_room(limit: int, collection: Collection) -> None:
@@ -135,24 +118,3 @@ def test_a_full_disk_is_a_sentence_and_the_build_goes_on_when_there_is_room(limi
         assert (index.generation, index.photo_count) == ("g000001", 12)
     assert collection.build(batch=8).photos == 72
     assert verify(collection.index) == []
-
-
-def test_rows_written_but_not_committed_are_overwritten(tmp_path: Path) -> None:
-    record = GalleryFile(0, "a.png", FileStamp(1, 1, 1), "aa")
-    journal = Journal(tmp_path / "journal")
-    journal.append([record], ["aa"], _rows(1.0))
-    journal.close()
-    with (tmp_path / "journal" / "vectors.raw").open("ab") as file:
-        file.write(b"half a row")
-    journal = Journal(tmp_path / "journal")
-    journal.append([record], ["bb", "cc"], _rows(2.0, 3.0))
-    arrays = journal.arrays()
-    assert arrays is not None
-    assert arrays.vectors(slice(None)).tolist() == [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
-    assert journal.rows() == {"aa": 0, "bb": 1, "cc": 2}
-    journal.close()
-
-
-def _rows(*values: float) -> RowArrays:
-    ret = torch.tensor(values)[:, None].expand(-1, 2).numpy()
-    return RowArrays({"vectors": ret})

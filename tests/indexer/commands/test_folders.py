@@ -43,19 +43,6 @@ def test_what_is_known_of_a_root_that_is_not_mounted_stays(
     assert "nothing has changed" in capsys.readouterr().out
 
 
-def test_a_gallery_of_one_root_that_is_not_mounted_stays_as_it_is(
-    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["build", str(gallery), "--quiet"]) == 0
-    gallery.rename(tmp_path / "elsewhere")
-    assert main(["build", "--quiet"]) == 3
-    gallery.mkdir()
-    assert main(["build", "--recluster", "--clusters", "2", "--quiet"]) == 3
-    assert capsys.readouterr().err.count(f"error: {gallery}: the folder ") == 2
-    assert "photos:      12 (" in info(capsys)
-    assert main(["verify", "--index-only"]) == 0
-
-
 def test_a_build_asks_before_folders_that_it_does_not_name_leave(
     gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,8 +8,6 @@ import pytest
 
 from indexer import read_progress
 from indexer.commands import main
-from indexer.commands.reports import of_samples
-from indexer.samples import Samples
 from tests.indexer.commands.terminal import Terminal, info
 from tests.indexer.galleries import save_photos
 from tests.programs import run_python
@@ -106,12 +104,6 @@ def test_verify_says_how_the_photos_of_an_emptied_folder_are_removed(
     assert err.startswith("error: in here: the folder is empty, as when its disk is not mounted; its photos stay")
     assert main(["remove", "in here", "--yes", "--quiet"]) == 0
     assert main(["verify"]) == 0
-
-
-@pytest.mark.parametrize(("copied", "said"), [(0, ""), (1, ", and 1 photo from other packages")])
-def test_photos_that_samples_lack_are_not_counted(copied: int, said: str) -> None:
-    lines = of_samples(Samples(Path("photos"), Path("sketches"), 56, 14, copied, 10))
-    assert lines[0] == f"photos:      photos: 56 drawn of 14 things{said}"
 
 
 def test_verify_exits_with_one_where_there_are_problems_and_the_next_build_has_none(

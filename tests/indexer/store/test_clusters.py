@@ -75,12 +75,5 @@ def test_every_photo_is_in_one_cluster_and_no_cluster_is_empty(count: int, data:
     assert np.array_equal(assign(points, centroids), assignment)
 
 
-def test_joining_a_cluster_does_not_depend_on_company() -> None:
-    points, centroids = embeddings(300), embeddings(17, seed=1)
-    together = assign(points, centroids)
-    alone = [int(assign(points[row : row + 1], centroids)[0]) for row in range(0, 300, 7)]
-    assert together[::7].tolist() == alone
-
-
 def test_the_number_of_clusters_is_about_the_square_root() -> None:
     assert [default_clusters(photos) for photos in (1, 2, 12, 12_500)] == [1, 1, 3, 112]

@@ -159,12 +159,3 @@ def test_a_file_of_an_index_is_read_as_far_as_it_may_be_long(tmp_path: Path) -> 
     assert read_regular(tmp_path / "file", 2**62) == b"12345"
     with pytest.raises(OSError, match="far too large"):
         read_regular(tmp_path / "file", 4)
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
-def test_a_folder_in_place_of_a_file_leaves_nothing_open(root: Path) -> None:
-    before = len([*Path("/proc/self/fd").iterdir()])
-    for _ in range(20):
-        with pytest.raises(OSError, match="not a regular file"):
-            read_below(root, "inner")
-    assert len([*Path("/proc/self/fd").iterdir()]) <= before + 1

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from indexer.errors import IndexRefused
 from indexer.store.rows import RowArrays, Rows, SegmentRow, open_tokens, quantised, write_segment
 
 Floats = npt.NDArray[np.float32]
@@ -28,23 +27,11 @@ def test_a_token_comes_back_within_half_its_scale(features: Floats) -> None:
     assert (np.abs(steps).max(axis=-1) == np.where(scales > 0, 127, 0)).all()
 
 
-def test_ties_go_to_the_even_step_and_zero_stays_zero() -> None:
-    steps, scales = quantised(np.array([[127, 0.5, 1.5, -0.5, -2.5], [0, 0, 0, 0, 0]], np.float32))
-    assert steps.tolist() == [[127, 0, 2, 0, -2], [0] * 5]
-    assert scales.tolist() == [1, 0]
-
-
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_what_is_not_finite_shows_in_the_scale_of_its_token_alone(value: float) -> None:
     features = np.ones((1, 3, 4), np.float32)
     features[0, 1, 2] = value
     assert np.isfinite(quantised(features)[1]).tolist() == [[True, False, True]]
-
-
-def test_rows_of_another_length_are_not_joined_to_those_of_an_index() -> None:
-    named = {name: RowArrays({"embeddings": np.ones((2, width), np.float16)}) for name, width in (("s1", 4), ("s2", 5))}
-    with pytest.raises(IndexRefused, match="embeddings of s2 have another length than the others; run"):
-        Rows(named).clustered_by([SegmentRow("s1", 1), SegmentRow("s2", 0)])
 
 
 def test_rows_of_a_segment_and_a_journal_become_one_segment(tmp_path: Path) -> None:

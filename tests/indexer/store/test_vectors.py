@@ -80,11 +80,6 @@ def test_rows_that_are_not_shown_are_never_found() -> None:
     assert len(vectors.of()) == 10
 
 
-def test_centroids_of_other_vectors_are_refused() -> None:
-    with pytest.raises(IndexRefused, match="another width than its vectors"):
-        Vectors(photos(4).astype(np.float16), np.array([4]), np.ones((1, 3), np.float32))
-
-
 def test_places_of_a_catalog_have_the_photos_that_are_shown_first_and_every_row_once(tmp_path: Path) -> None:
     def file(number: int, row: int, cluster: int, gone: bool = False) -> GalleryFile:
         indexed = IndexedContent(SegmentRow("s2" if row > 2 else "s1", row % 3), cluster)

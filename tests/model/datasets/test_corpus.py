@@ -52,20 +52,6 @@ def test_a_folder_laid_out_otherwise_is_named_in_the_error(tmp_path: Path) -> No
         read_class_folders(tmp_path)
 
 
-def test_the_protocol_takes_ten_sketches_a_class_and_source() -> None:
-    sketches = tuple(
-        Picture(Path(f"{number:02}.png"), label, source)
-        for source in ("quickdraw", "sketchy")
-        for label in ("ant", "bat")
-        for number in range(15)
-    )
-    photos = tuple(Picture(Path("a.jpg"), "ant", source) for source in ("flickr15k", "sketchy"))
-    protocol = Corpus(sketches, photos).protocol()
-    assert len(protocol.sketches) == 40
-    assert all(int(p.path.stem) < 10 for p in protocol.sketches)
-    assert protocol.photos == photos
-
-
 def test_archives_are_unpacked_once_and_anew_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "shared"))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from model.decoding.messages import Limits
 from model.errors import CostlyImage, DecodingUnavailable, EndedDecoding, ImageTooLarge, SlowImage, UndecodableImage
 from model.images import Preprocessing, open_image
 from tests.bombs import scan_bomb
-from tests.patience import PATIENCE, wait_until
+from tests.patience import wait_until
 from tests.pictures import ODD_FILES, OddFile, drawing, encoded, photo
 from tests.programs import started_python
 
@@ -227,38 +226,6 @@ def test_no_process_outlives_the_program_that_started_it(number: signal.Signals)
         assert alive(pid)
         os.kill(program.pid, number)
         wait_until(lambda: not alive(pid), "the decoding process is still there")
-
-
-@LINUX
-def test_nor_does_one_that_decodes(slow: bytes, tmp_path: Path) -> None:
-    (tmp_path / "slow.jpg").write_bytes(slow)
-    # Again and again, for one time may be over before it is noticed.
-    then = f"while True: decoders.run(open({str(tmp_path / 'slow.jpg')!r}, 'rb').read(), Job())"
-    with started_python("-c", _ASK.format(then=then)) as program:
-        assert program.stdout is not None
-        assert program.stdin is not None
-        pid = int(program.stdout.readline())
-        before = os.sysconf("SC_CLK_TCK") // 2 + ticks(pid)
-        program.stdin.write("\n")
-        program.stdin.flush()
-        wait_until(lambda: ticks(pid) > before, "it does not decode")
-        os.kill(program.pid, signal.SIGKILL)
-        wait_until(lambda: not alive(pid), "the decoding process is still there")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="needs pipes that tell when they are broken")
-def test_one_whose_program_is_gone_before_it_has_begun_leaves_no_trace() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "wb") as nobody:
-        ended = subprocess.run(
-            [sys.executable, "-m", "model.decoding.program"],
-            stdin=subprocess.DEVNULL,
-            stdout=nobody,
-            stderr=subprocess.PIPE,
-            timeout=PATIENCE,
-        )
-    assert ended.stderr == b""
 
 
 @LINUX

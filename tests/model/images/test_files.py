@@ -15,7 +15,7 @@ from PIL import Image, features
 
 from model.decoding import Decoders, Job
 from model.errors import CostlyImage, ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
-from model.images import Preprocessing, files, open_dated
+from model.images import files, open_dated
 from model.images.bounds import MAX_PARTS, MAX_SCANS
 from model.images.files import MAX_PIXELS, media_type, open_image
 from tests.bombs import BOMBS, Bomb, block_bomb, chunk_bomb, scan_bomb, segment_bomb, strip_bomb
@@ -105,13 +105,6 @@ def test_damage_and_size_are_told_of_a_reduced_jpeg_too() -> None:
         open_image(data[: len(data) // 2], least_side=64)
     with pytest.raises(ImageTooLarge):
         open_image(data, max_pixels=512 * 511, least_side=64)
-
-
-def test_sixteen_bits_are_scaled_not_cut() -> None:
-    samples = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    expected = np.round(samples / 257).astype(np.uint8)
-    for data in (png(samples), encoded(Image.fromarray(samples), "TIFF")):
-        assert np.array_equal(np.asarray(open_image(data))[:, :, 0], expected)
 
 
 def test_floating_point_values_may_have_any_range_and_gaps() -> None:
@@ -218,18 +211,6 @@ def test_every_real_photo_opens_or_says_why() -> None:
     assert refused == {UndecodableImage: 11, UnsupportedImage: 8, ImageTooLarge: 1}
 
 
-def test_memory_is_taken_for_what_a_file_has_and_not_for_what_it_might_have() -> None:
-    asked: list[int | None] = []
-
-    class Stream(io.BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
-            asked.append(size)
-            return super().read(size)
-
-    assert open_image(Stream(png(np.zeros((9, 9), np.uint8)))).size == (9, 9)
-    assert all(size is not None and 0 < size <= 1 << 20 for size in asked)
-
-
 def test_a_file_without_end_is_refused_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_BYTES", 4096)
 
@@ -314,15 +295,6 @@ def test_a_heic_file_says_its_day() -> None:
     stream = io.BytesIO()
     heif.from_pillow(PHOTO).save(stream, exif=exif.tobytes())
     assert open_dated(stream.getvalue()).taken == DAY
-
-
-def test_another_process_says_the_same_day() -> None:
-    with Decoders(1) as decoders:
-        for data in (dated(PHOTO, TEXT), dated(PHOTO, "0000:00:00 00:00:00"), encoded(PHOTO, "JPEG")):
-            assert (
-                decoders.open_dated(data, Job(least_side=48, preprocessing=Preprocessing(64))).taken
-                == open_dated(data).taken
-            )
 
 
 @pytest.mark.parametrize(

@@ -223,15 +223,6 @@ def test_a_picture_of_another_mode_is_converted_first(preprocessing: Preprocessi
         )
 
 
-@pytest.mark.parametrize("modality", ["sketch", "photo"])
-def test_padded_pictures_stand_whole_in_the_middle_of_a_black_square(modality: str) -> None:
-    picture = drawing("house", 200).crop((0, 0, 200, 100))
-    found = Preprocessing(64, padded=True).pixels(picture, modality)
-    assert not found[:16].any()
-    assert not found[48:].any()
-    assert np.array_equal(found, np.array(ImageOps.pad(picture, (64, 64), Image.Resampling.BICUBIC)))
-
-
 def test_a_blank_sketch_is_refused_where_sketches_are_padded() -> None:
     with pytest.raises(BlankSketch):
         Preprocessing(64, padded=True).pixels(Image.new("RGB", (80, 80), "white"), "sketch")

@@ -11,7 +11,6 @@ import timm
 import torch
 
 from model.checkpoint.file import load_network, save_checkpoint
-from model.engine import from_json
 from model.errors import ModelError
 from model.matcher import load
 from model.network import ClipAtConfig, ClipAtNetwork, VitLayout, clip_at_network_from, read_clip
@@ -44,18 +43,6 @@ def clip_config(folder: Path, **changes: Any) -> ClipAtConfig:
         name="of clip", vit=encoder.layout, image_size=encoder.image_size, mean=encoder.mean, std=encoder.std
     )
     return dataclasses.replace(config, **changes)
-
-
-def test_without_prompts_it_gives_what_open_clip_gives(clip_folder: Path) -> None:
-    clip = read_clip(str(clip_folder))
-    network = clip_at_network_from(clip_config(clip_folder, prompts=0), clip.encoder.weights).eval()
-    plain = open_clip.create_model(f"local-dir:{clip_folder}").eval()
-    images = randn(3, 3, 32, 32)
-    with torch.no_grad():
-        expected = plain.encode_image(images)
-        for modality in ("sketch", "photo"):
-            torch.testing.assert_close(network.encode(images, modality).ret, expected, atol=1e-5, rtol=1e-5)
-    assert network.config.width == 16
 
 
 def test_prompts_stand_among_the_tokens_of_the_picture_before_the_first_layer_norm(clip_folder: Path) -> None:
@@ -158,21 +145,6 @@ def test_what_is_no_clip_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=sentence):
         read_clip(source)
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"image_size": 60}, "no whole number of patches"),
-        ({"prompts": -1}, "prompts: Input should be greater than or equal to 0"),
-        ({"std": (0.5, 0.0, 0.5)}, "std.1: Input should be greater than 0"),
-    ],
-)
-def test_an_unusable_configuration_is_refused(changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ModelError, match=sentence):
-        from_json(ClipAtConfig, json.dumps(dataclasses.asdict(CONFIG) | changes), "it")
-    with pytest.raises(ModelError, match="not a multiple of heads"):
-        dataclasses.replace(LAYOUT, heads=3)
 
 
 def test_weights_of_another_vit_are_refused() -> None:

@@ -276,15 +276,6 @@ def test_guesses_are_probable_words_in_order_or_none(network: Network) -> None:
     assert Matcher(TorchEngine(network), "0" * 64).guesses(sketch) == ()
 
 
-def test_a_checkpoint_without_a_vocabulary_has_no_words() -> None:
-    matcher = Matcher(TorchEngine(tiny_network()), "0" * 64)
-    assert matcher.words == ()
-    assert matcher.guesses(photos(1)) == ()
-    assert matcher.word_levels(photos(3)) is None
-    with pytest.raises(ModelError, match="no vocabulary; sketch-search model words gives it one"):
-        matcher.word_scores(photos(3), [0])
-
-
 def test_a_checkpoint_keeps_its_prior_and_its_vocabulary(plain: Network, tmp_path: Path) -> None:
     network = led(with_prior(plain))
     save_checkpoint(network, tmp_path / "with.safetensors")
@@ -294,14 +285,6 @@ def test_a_checkpoint_keeps_its_prior_and_its_vocabulary(plain: Network, tmp_pat
     without = again.vocabulary_replaced(None)
     assert without.config.words == ()
     torch.testing.assert_close(without.state_dict(), with_prior(plain).state_dict())
-
-
-@pytest.mark.parametrize("drawn", [(3,), (-2,), (0,) * 20_001], ids=range(3))
-def test_things_that_cannot_be_are_refused(drawn: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match=r"numbers of words, or -1|at most 20,000"):
-        tiny_config(words=WORDS, drawn=drawn)
-    with pytest.raises(ModelError, match="unusable network configuration"):
-        tiny_config(drawn=drawn)
 
 
 @pytest.mark.parametrize(

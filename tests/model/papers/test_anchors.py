@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +45,7 @@ from model.papers.sketch_an_anchor import (
     word_anchors,
 )
 from model.papers.word_vectors import WordVectors, read_word_vectors
-from tests.learning import assert_goes_on, small_backbone, write_class_folders
+from tests.learning import small_backbone, write_class_folders
 from tests.networks import randn
 from tests.pictures import SHAPES, drawing
 from tests.requirements import needs_shared_data
@@ -291,13 +290,6 @@ def test_a_training_lowers_its_losses(data: TrainingSet, anchors: Anchors, tmp_p
     log = [json.loads(line) for line in run.log_path.read_text().splitlines()]
     for loss in ("nce", "word_sketch", "visual_photo"):
         assert sum(entry[loss] for entry in log[-5:]) < 0.95 * sum(entry[loss] for entry in log[:5]), loss
-
-
-def test_a_stopped_training_goes_on_exactly_where_it_was(data: TrainingSet, anchors: Anchors, tmp_path: Path) -> None:
-    assert_goes_on(partial(trainer, data, anchors), tmp_path)
-    other: Anchors = {**anchors, "word": WordAnchors(randn(4, 20), randn(4, 5, 20))}
-    with pytest.raises(ModelError, match="belongs to another recipe, backbone or data"):
-        trainer(data, other, tmp_path / "parts")
 
 
 def test_a_new_network_gives_what_the_pretrained_vit_gives_to_its_class_token() -> None:

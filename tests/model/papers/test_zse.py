@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,6 @@ from model.papers.zse import MATCH, NO_MATCH, ZseTrainer
 from model.ranking import diffused
 from tests.learning import (
     NETWORK,
-    assert_goes_on,
     small_backbone,
     small_recipe,
     toml,
@@ -56,13 +54,6 @@ def data(corpus: Corpus) -> TrainingSet:
 @pytest.fixture(scope="module")
 def backbone() -> dict[str, torch.Tensor]:
     return small_backbone()
-
-
-def test_a_stopped_training_goes_on_exactly_where_it_was(
-    data: TrainingSet, backbone: dict[str, torch.Tensor], tmp_path: Path
-) -> None:
-    recipe = dataclasses.replace(small_recipe(6), save_every=2)
-    assert_goes_on(partial(ZseTrainer, recipe, data, backbone), tmp_path)
 
 
 def test_a_class_without_photos_cannot_be_trained_on(corpus: Corpus) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -27,7 +25,7 @@ from model.ranking import (
     pairs_to_compare,
     sameness,
 )
-from tests.pictures import SHAPES, photo
+from tests.pictures import SHAPES, encoded, photo
 
 
 def of_all_lengths(seed: int, photos: int) -> Floats:
@@ -161,12 +159,6 @@ def test_a_burst_is_one_and_photos_that_somebody_named_stand_for_themselves() ->
     assert first_of_same(0, []).tolist() == []
 
 
-def saved(picture: Image.Image, quality: int = 85) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=quality)
-    return stream.getvalue()
-
-
 def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart() -> None:
     matcher = model.load()
     originals = [photo(shape, 512, seed=number) for number, shape in enumerate(SHAPES[:2])]
@@ -174,9 +166,9 @@ def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart(
     for original in originals:
         width, height = original.size
         copies += [
-            saved(original, 40),
-            saved(original.resize((width // 2, height // 2), Image.Resampling.LANCZOS)),
-            saved(original.crop((6, 6, width - 6, height - 4))),
+            encoded(original, "JPEG", quality=40),
+            encoded(original.resize((width // 2, height // 2), Image.Resampling.LANCZOS), "JPEG", quality=85),
+            encoded(original.crop((6, 6, width - 6, height - 4)), "JPEG", quality=85),
         ]
     others = [photo(shape, 512, seed=number) for number, shape in enumerate(SHAPES[2:4], 2)]
     # Drawings of one thing, in styles that are alike.

@@ -25,7 +25,7 @@ from tests.pictures import encoded
 from tests.searching import Searcher, searching
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 
-GRID, SIDE = 4, 16
+GRID = 4
 
 
 def prepared(matcher: Matcher, sketch: bytes) -> Pixels:

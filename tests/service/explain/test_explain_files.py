@@ -12,14 +12,11 @@ from PIL import Image, ImageColor
 
 import model
 from indexer import Request, build, open_index
-from model import Matcher
 from model.errors import ImageError, Refusal
 from service.commands import main
 from service.commands.explain import explain
-from service.engine import Engine
 from service.errors import BadInvocation, BadSearch
 from service.explain.files import _COLOURS, ExplainedFiles, best_of_index, write_explanation
-from service.schemas import SearchQuery
 from service.schemas.explain import ExplainResponse
 from service.settings import Settings
 from tests.pictures import drawing, encoded, photo
@@ -157,36 +154,6 @@ def test_photos_that_are_gone_make_room_for_the_next_best(tmp_path: Path, weight
             explain(settings, tmp_path / "sketch.png", [], tmp_path / "out", like=None, kind="sketch")
 
 
-@pytest.fixture
-def by_clusters(settings: Settings, matcher: Matcher) -> Iterator[Engine]:
-    engine = Engine(settings.model_copy(update={"nprobe": 1}), matcher)
-    yield engine
-    engine.close()
-
-
-def best_paths(engine: Engine, sketch: Path) -> list[str]:
-    return [result.paths[0] for result in engine.search(engine.prepare(sketch.read_bytes()), SearchQuery(k=3)).results]
-
-
-def test_the_photos_explained_are_those_that_a_search_finds_by_the_same_settings(
-    by_clusters: Engine, settings: Settings, matcher: Matcher, tmp_path: Path
-) -> None:
-    (tmp_path / "explained").mkdir()
-    (tmp_path / "explained" / "explanation.json").write_bytes(bytes(10**6))
-    by_ret = Engine(settings, matcher)
-    sketches = [tmp_path / f"{seed}.png" for seed in range(6)]
-    for seed, sketch in enumerate(sketches):
-        sketch.write_bytes(encoded(draw_sketch(seed)))
-    # A sketch whose best photos are not all in the clusters that its search opens.
-    sketch = next(sketch for sketch in sketches if best_paths(by_clusters, sketch) != best_paths(by_ret, sketch))
-    for engine, chosen in ((by_clusters, {"nprobe": 1}), (by_ret, {})):
-        own = settings.model_copy(update=chosen)
-        assert explain(own, sketch, [], tmp_path / "explained", like=None, kind="sketch") == 0
-        explained = json.loads((tmp_path / "explained" / "explanation.json").read_bytes())["photos"]
-        assert [photo["path"] for photo in explained] == best_paths(engine, sketch)
-    by_ret.close()
-
-
 def test_photos_that_a_search_found_are_explained_in_the_order_asked_for(http: httpx.Client, sketch: bytes) -> None:
     found = [result["id"] for result in http.post("/search", content=sketch, params={"k": 3}).json()["results"]]
     answer = http.post("/explain", content=sketch, params={"photo": found})
@@ -225,10 +192,13 @@ def test_the_command_writes_an_explanation(
     common = ["--index", str(settings.index), "--weights", str(settings.weights)]
     assert main(["explain", *common, str(tmp_path / "sketch.png"), "-o", str(tmp_path / "why")]) == 0
     assert str(tmp_path / "why" / "explanation.json") in capsys.readouterr().out
-    assert len(json.loads((tmp_path / "why" / "explanation.json").read_text())["photos"]) == 3
+    explained = [photo.path for photo in read(tmp_path / "why").photos]
+    assert main(["search", *common, str(tmp_path / "sketch.png"), "--k", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["results"]
+    assert explained == [result["paths"][0] for result in found]
     one = ["explain", *common, str(tmp_path / "sketch.png"), str(gallery / "p01.png")]
     assert main([*one, "-o", str(tmp_path / "one")]) == 0
-    assert len(json.loads((tmp_path / "one" / "explanation.json").read_text())["photos"]) == 1
+    assert len(read(tmp_path / "one").photos) == 1
     assert main(["explain", *common, str(tmp_path / "none.png"), "-o", str(tmp_path / "why")]) == 2
     assert "none.png" in capsys.readouterr().err
 

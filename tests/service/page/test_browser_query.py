@@ -153,23 +153,6 @@ def test_back_leaves_the_photo_first_and_then_takes_the_like_back(desk: Browser,
     wait_for_search(desk, f"#like={photo_id}")
 
 
-def test_everybody_can_use_photos_as_parts(opened: Browser, server: Served) -> None:
-    with on_screen(opened, PHONE, dark=True) as driver:
-        find(driver, server, screen=PHONE)
-        _, liked = photo(driver, 1)
-        press(driver, "like", 1)
-        wait_for_search(driver, f"#like={liked}")
-        _, unliked = photo(driver, 2)
-        press(driver, "unlike", 2)
-        wait_for_search(driver, f"#like={liked}&unlike={unliked}")
-        check_suits_everybody(driver)
-        driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
-        wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
-        assert axe_complaints(driver) == []
-
-
-pytestmark = needs_browser
-
 # The first photo is there three times, and goes by the first of its names.
 IN_FOLDER = ["again.png", *(f"p{seed:02}.png" for seed in range(3, PHOTOS, 3))]
 FOLDER_HASH = "#folder=gr%C3%B6%C3%9Fe"
@@ -327,18 +310,27 @@ def test_a_filter_alone_is_nothing_to_search_with(desk: Browser, server: Served)
     wait(desk).until(lambda d: sorted(names(d)) == IN_FOLDER)
 
 
-def test_everybody_can_use_photos_of_their_own_and_filters(opened: Browser, server: Served, mine: Path) -> None:
+def test_everybody_can_use_photos_of_their_own_filters_and_likes(opened: Browser, server: Served, mine: Path) -> None:
     with on_screen(opened, PHONE, dark=True) as driver:
         driver.get(f"{server.url}/{FOLDER_HASH}&after=2001-02-03")
         choose_file(driver, mine)
         wait_for_photos(driver)
         assert kind(driver) == "photo"
+        press(driver, "like", 1)
+        wait(driver).until(lambda d: len(parts(d)["parts"]) == 4)
+        wait_for_photos(driver)
+        press(driver, "unlike", 2)
+        wait(driver).until(lambda d: len(parts(d)["parts"]) == 5)
+        wait_for_photos(driver)
+        check_suits_everybody(driver)
         driver.find_element(By.CSS_SELECTOR, "#filter summary").click()
         wait(driver).until(lambda d: d.find_element(By.ID, "filter-folder").is_displayed())
         check_suits_everybody(driver)
+        driver.find_element(By.CSS_SELECTOR, "#filter summary").click()
+        driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
+        wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
+        assert axe_complaints(driver) == []
 
-
-pytestmark = needs_browser
 
 WORDS = (("sofa", "couch"), ("dog", "hound"), ("cat",), ("sea lion",), ("dogsled",), ("tuba",))
 

@@ -27,7 +27,6 @@ from tests.service.looking import (
     find,
     names,
     on_screen,
-    parts,
     searches,
     served_to,
     text,
@@ -208,25 +207,6 @@ def test_when_the_pen_rests_the_best_group_is_first(desk: Browser, server: Serve
     assert [group["rank"] for group in after] == list(range(1, len(after) + 1))
 
 
-def test_where_the_drawing_is_cleared_the_groups_for_the_rest_are_in_their_own_order(
-    desk: Browser, server: Served
-) -> None:
-    desk.get(f"{server.url}#like=3")
-    desk.refresh()
-    wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
-    show(desk, "groups")
-    wait(desk).until(partial(ends_with, name="status", end=" groups of look-alikes, best first"))
-    draw(desk, DESKTOP, strokes("star"))
-    wait(desk).until(lambda d: len(parts(d)["parts"]) == 2)
-    wait_for_photos(desk)
-    desk.find_element(By.ID, "clear").click()
-    wait(desk).until(lambda d: len(parts(d)["parts"]) == 1)
-    # The answer to the drawing may come a moment before.
-    wait(desk).until(
-        lambda d: [group["rank"] for group in wait_for_groups(d)] == list(range(1, len(groups_shown(d)) + 1))
-    )
-
-
 def test_everybody_can_use_groups(opened: Browser, server: Served) -> None:
     with on_screen(opened, PHONE, dark=False) as driver:
         place = first_stack(find_groups(driver, server, PHONE))
@@ -236,8 +216,6 @@ def test_everybody_can_use_groups(opened: Browser, server: Served) -> None:
         wait_for_photos(driver)
         check_suits_everybody(driver)
 
-
-pytestmark = needs_browser
 
 # The number of files of each picture: the same pixels in files that differ, so that each is a photo.
 FILES = [1, 4, 1, 2, 3, 1, 1, 5, 2, 1, 1, 1]
@@ -356,28 +334,17 @@ def test_everybody_can_use_copies(opened: Browser, doubled: Served) -> None:
         check_suits_everybody(driver)
 
 
-pytestmark = needs_browser
-
 SHARDS = 3
-ONE = "1 of 3 parts of this collection did not answer; photos there are missing."
 
 
 @pytest.fixture(scope="module")
-def running(
+def many(
     settings: Settings, index_path: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Sharded]:
     parts = [photo % SHARDS for photo in range(PHOTOS)]
     links = links_to(cut(index_path, matcher, tmp_path_factory.mktemp("shards"), parts), matcher)
     with sharded(settings, matcher, links) as server:
         yield server
-
-
-@pytest.fixture
-def many(running: Sharded) -> Iterator[Sharded]:
-    running.answers(SHARDS)
-    yield running
-    for link in running.links:
-        link.broken = False
 
 
 def break_one(many: Sharded, number: int) -> None:
@@ -395,36 +362,21 @@ def search_again(driver: Browser, told: str) -> None:
     browser.complaints(driver)
 
 
-def test_the_page_says_how_many_parts_did_not_answer_until_all_do_again(desk: Browser, many: Sharded) -> None:
-    find(desk, many.served)
-    assert text(desk, "missing") == ""
-    break_one(many, 1)
-    search_again(desk, ONE)
-    assert names(desk)
-    break_one(many, 2)
-    search_again(desk, "2 of 3 parts of this collection did not answer; photos there are missing.")
-    for link in many.links:
-        link.broken = False
+def test_the_page_says_how_many_parts_did_not_answer_until_all_do_again(opened: Browser, many: Sharded) -> None:
     many.answers(SHARDS)
-    search_again(desk, "")
-
-
-def test_the_page_says_so_of_a_later_page_of_photos_too(desk: Browser, many: Sharded) -> None:
-    find(desk, many.served)
-    break_one(many, 0)
-    wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "These are all the photos.")
-    wait(desk).until(lambda d: text(d, "missing") == ONE)
-    desk.find_element(By.ID, "clear").click()
-    wait(desk).until(lambda d: text(d, "missing") == "")
-    browser.complaints(desk)
-
-
-def test_everybody_can_read_it(opened: Browser, many: Sharded) -> None:
     with on_screen(opened, PHONE, dark=True) as driver:
         find(driver, many.served, screen=PHONE)
+        assert text(driver, "missing") == ""
         break_one(many, 1)
-        search_again(driver, ONE)
+        search_again(driver, "1 of 3 parts of this collection did not answer; photos there are missing.")
+        assert names(driver)
         line = driver.find_element(By.ID, "missing")
         assert line.is_displayed()
         assert line.rect["y"] < driver.find_element(By.ID, "results").rect["y"]
         check_suits_everybody(driver)
+        break_one(many, 2)
+        search_again(driver, "2 of 3 parts of this collection did not answer; photos there are missing.")
+        for link in many.links:
+            link.broken = False
+        many.answers(SHARDS)
+        search_again(driver, "")

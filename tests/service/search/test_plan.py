@@ -6,7 +6,7 @@ from model import Matcher
 from model.ranking import SHORTLIST
 from service.errors import BadSearch
 from service.schemas import SearchQuery
-from service.search.plan import NPROBE, RERANK, RERANK_PLAIN, Defaults, default_rerank, plan_search
+from service.search.plan import NPROBE, RERANK_PLAIN, Defaults, plan_search
 
 
 def test_quality_says_how_much_is_scored_and_what_experts_say_goes_before_it(matcher: Matcher) -> None:
@@ -21,20 +21,6 @@ def test_quality_says_how_much_is_scored_and_what_experts_say_goes_before_it(mat
     assert planned(quality="fast", method="rn", rerank=5)[:2] == ("rn", 5)
     assert planned(quality="best", nprobe=2, rerank=5)[2] == 2
     assert planned(nprobe=2) == ("rn", None, 2, None), "all photos of counted clusters"
-
-
-@pytest.mark.parametrize(
-    ("results", "diffuse", "wanted"),
-    [
-        (20, True, RERANK),
-        (SHORTLIST, True, RERANK),
-        (SHORTLIST + 1, True, SHORTLIST + 1),
-        (20, False, RERANK_PLAIN),
-        (RERANK_PLAIN + 8, False, RERANK_PLAIN + 8),
-    ],
-)
-def test_as_many_photos_are_scored_as_the_page_takes(results: int, diffuse: bool, wanted: int) -> None:
-    assert default_rerank(results, diffuse=diffuse) == wanted
 
 
 @pytest.mark.parametrize(

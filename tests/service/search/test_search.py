@@ -173,11 +173,6 @@ def test_a_spent_budget_scores_the_best_by_ret_first(index: Index, weights: Path
     assert at_ease.results == searcher.find_sketch(method="rn", **how).results
 
 
-def test_no_budget_is_too_small_for_all_distances_of_ret(searcher: Searcher) -> None:
-    hurried = searcher.find_sketch(budget_ms=1e-6, method="ret")
-    assert (len(hurried.results), hurried.budget_spent) == (PHOTOS, False)
-
-
 def test_where_a_removal_has_emptied_the_best_cell_the_next_ones_are_opened(
     gallery: Path, matcher: Matcher, tmp_path: Path
 ) -> None:

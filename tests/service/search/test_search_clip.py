@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,6 @@ import pytest
 import model
 from indexer import IndexRefused, Request, build, open_index, open_towers
 from model import Matcher
-from model.ranking import scores_of, support_of
 from service.errors import BadSearch
 from service.schemas import SearchQuery, SearchResponse
 from service.towers import ClipVectors, TextVector, Towers
@@ -127,13 +126,6 @@ def test_clip_goes_with_every_other_part_of_a_query(
     assert found.diffused == (way.get("diffuse") is True or (method == "auto" and "diffuse" not in way))
 
 
-@pytest.mark.parametrize("asked", [{}, {"like": [5]}, {"like": [5], "unlike": [3]}, {"view": "kinds"}])
-def test_a_text_needs_no_sketch(by_clip: ByClip, asked: dict[str, Any]) -> None:
-    found = by_clip.find(drawn=False, text=TEXT, **asked)
-    assert (found.method, found.words) == ("ret", "clip")
-    assert found.results or found.groups
-
-
 def test_shards_answer_as_one_index_does(by_clip: ByClip, clip_index: tuple[Path, Matcher], tmp_path: Path) -> None:
     index, matcher = clip_index
     links = links_to(cut(index, matcher, tmp_path, [photo % 3 for photo in range(PHOTOS)]), matcher)
@@ -195,16 +187,6 @@ def test_vectors_of_another_length_than_the_index_has_are_refused(by_clip: ByCli
     vectors = ClipVectors(TextVector(longer) if "text" in asked else None, None if "text" in asked else longer)
     with pytest.raises(IndexRefused, match="of length 16, and its model gives 17; delete the index folder and build"):
         by_clip.searcher.search(by_clip.drawing, SearchQuery(**asked), vectors)
-
-
-@pytest.mark.parametrize("kind", ["clip", "fused"])
-def test_support_and_scores_are_inverse(kind: Literal["clip", "fused"]) -> None:
-    scores = np.array([0.31, 0.30, 0.22, -0.05], np.float32)
-    best = float(scores.max())
-    support = support_of(scores, best, kind)
-    assert support.max() == 1
-    assert (support > 0).all()
-    np.testing.assert_allclose(scores_of(support, best, kind), scores, rtol=1e-4)
 
 
 def test_a_text_is_known_by_what_it_says_and_few_are_kept(by_clip: ByClip, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,17 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer import Request, build, open_index
-from model.engine import Floats
 from model.ranking import groups_of
 from service.schemas import Group, SearchQuery, SearchResult, View
 from service.search import searcher as searcher_module
 from service.search import shown
 from service.search.plan import GROUPED
 from service.search.searcher import MORE
-from service.search.shown import Groups, group_alike, is_far_ahead
+from service.search.shown import is_far_ahead
 from tests.searching import Searcher, mean_direction, searching
-from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch, save_copy
+from tests.service.small_gallery import PHOTOS, draw_sketch, save_copy
 
 
 @pytest.fixture
@@ -121,14 +118,6 @@ def test_a_diffused_ranking_and_that_before_diffusion_give_photos_to_the_kinds_b
     ]
 
 
-def test_where_a_photo_is_liked_kinds_are_in_the_order_of_the_ranking(searcher: Searcher) -> None:
-    liked = ranking(searcher)[4].id
-    found = kinds(searcher, k=GROUPED, like=(liked,))
-    assert found[0].best.id == liked
-    bests = [kind.best.rank for kind in found]
-    assert bests == sorted(bests)
-
-
 def test_beside_its_best_photo_a_kind_shows_only_a_few_more(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,26 +145,6 @@ def test_only_the_best_photos_are_grouped_however_many_are_ranked(
     first = searcher.search(draw_sketch(), asked)
     later = searcher.search(draw_sketch(), asked.model_copy(update={"offset": 1000}))
     assert (later.groups, later.candidates) == ((), first.candidates)
-
-
-def test_clusters_are_opened_until_there_are_enough_photos_to_group(searcher: Searcher) -> None:
-    assert len(searcher.search(draw_sketch(), SearchQuery(view="kinds", nprobe=1, k=1)).clusters) == CLUSTERS
-
-
-def test_photos_with_equal_scores_are_grouped_in_the_order_of_their_ids(searcher: Searcher, tmp_path: Path) -> None:
-    for number in range(6):
-        save_copy(tmp_path / "photos" / f"{number}.png", seed=3, number=number)
-    draw_photo(4).save(tmp_path / "photos" / "6.png")
-    build(tmp_path / "index", Request([tmp_path / "photos"], clusters=1, embedder="ret"), searcher.matcher)
-    with open_index(tmp_path / "index", searcher.matcher) as index:
-        small = Searcher(index, searcher.matcher)
-        photos = ranking(small, method="rn")
-        found = kinds(small, method="rn")
-    same = [hit.id for hit in photos if hit.paths != ("6.png",)]
-    assert same == sorted(same)
-    assert sorted(kind.size for kind in found) == [1, 6]
-    six = next(kind for kind in found if kind.size == 6)
-    assert [hit.id for hit in (six.best, *six.more)] == same[: 1 + MORE]
 
 
 def test_a_kind_is_far_ahead_if_it_holds_much_of_the_support() -> None:
@@ -207,27 +176,6 @@ def test_the_old_name_of_groups_is_answered(searcher: Searcher) -> None:
     )
     assert old.groups
     assert old.kinds == old.groups == new.groups
-
-
-def test_whether_a_kind_is_far_ahead_is_decided_by_the_kinds_that_are_shown(
-    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    grouped: list[list[list[float]]] = []
-
-    def noted(vectors: Floats, mean: Floats) -> Groups:
-        grouped.append(vectors.tolist())
-        return group_alike(vectors, mean)
-
-    monkeypatch.setattr(searcher_module, "group_alike", noted)
-    monkeypatch.setattr("service.search.shown.FAR_AHEAD", 1.1)
-    for view in ("kinds", "auto"):
-        assert searcher.search(draw_sketch(), SearchQuery(view=view)).groups
-    shown, decided = grouped
-    assert decided == shown
-    # Photos by their scores before diffusion take turns with the ranking, which begins otherwise.
-    photos = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS)).results
-    rows = searcher.gallery.rows_of_ids([photo.id for photo in photos])
-    assert shown != searcher.gallery.vectors(rows).tolist()
 
 
 # The number of files of each picture: the same pixels in files that differ, so that each is a photo.
@@ -308,12 +256,6 @@ def test_what_is_folded_is_what_is_ranked_without(copied: Searcher, way: dict[st
     assert [[hit.id, *copies(hit)] for hit in folded.results] == list(first.values())
     scores = {hit.id: hit.raw_score for hit in ranked.results}
     assert [hit.raw_score for hit in folded.results] == [scores[hit.id] for hit in folded.results]
-
-
-def test_pages_continue_the_folded_results(copied: Searcher) -> None:
-    whole = copied.find_sketch(fold=True).results
-    pages = [copied.find_sketch(fold=True, k=3, offset=offset).results for offset in range(0, len(FILES) + 3, 3)]
-    assert tuple(hit for page in pages for hit in page) == whole
 
 
 def test_a_page_is_full_where_few_photos_would_have_been_ranked_for_it(
