@@ -8,7 +8,6 @@ PyTorch at the end of this module. It shares only the weights with a network; te
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,21 +18,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.checkpoint import load_network
 from model.checkpoint.conversion import released_config
-from model.engine import Floats, Modality, Tokens
+from model.engine import Floats, Modality, NetworkConfig, Tokens
 from model.matcher import Matcher
-from model.network import TorchEngine
 from model.network.relation import CrossBranch, KernelRelation
-from model.network.zse import Network, as_zse
+from model.network.zse import Network
 from tests.benchmarks.command import Command, by_matcher, least_seconds
 from tests.benchmarks.results import Result, Row
 
 # The released search scores one sketch against so many photos at once.
 RELEASED_BATCH = 16
 PICTURES = 16
-# Precisions that may be faster than float32, by kind of device.
-REDUCED = {"cpu": (torch.bfloat16,), "cuda": (torch.bfloat16, torch.float16)}
 SEED = 0
 
 
@@ -52,19 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = Command("scoring", __doc__, device=True)
     command.begin(arguments)
     default = command.load()
-    network = as_zse(load_network(command.weights())).to(default.device)
     released, clip = released_network().to(default.device), clip_tower().to(default.device)
-    command.save(measure(command, released, default, network, clip))
+    command.save(measure(command, released, default, clip))
     return 0
 
 
 @torch.inference_mode()
-def measure(command: Command, released: Network, default: Matcher, network: Network, clip: nn.Module) -> Result:
-    """Measure everything. network: that of ``default``, for PyTorch's ways."""
+def measure(command: Command, released: Network, default: Matcher, clip: nn.Module) -> Result:
+    """Measure everything."""
     rounds = 2 if command.options.quick else 15
-    rows = measured("a pair", scoring_ways(released, default, network), rounds)
+    rows = measured("a pair", scoring_ways(released, default), rounds)
     for modality in ("photo", "sketch"):
-        rows += measured(f"a {modality}", encoding_ways(released, default, network, clip, modality), min(rounds, 5))
+        rows += measured(f"a {modality}", encoding_ways(released, default, clip, modality), min(rounds, 5))
     return command.result("Scoring", by_matcher(default), rows=rows)
 
 
@@ -80,48 +74,28 @@ def measured(part: str, ways: Sequence[Way], rounds: int) -> list[Row]:
     ]
 
 
-def by_torch(network: Network, dtype: torch.dtype) -> Matcher:
-    """A matcher of a copy of the network by PyTorch in this precision."""
-    return Matcher(TorchEngine(copy.deepcopy(network).set_precision(dtype)), "0" * 64)
-
-
-def matchers(default: Matcher, network: Network) -> list[tuple[str, Matcher]]:
-    """The default network as it is loaded, and by PyTorch in float32 and lower precisions."""
-    name = default.config.name
-    ways = [(name, default)]
-    return ways + [
-        (f"{name} by PyTorch", by_torch(network, dtype)) for dtype in (torch.float32, *REDUCED[default.device])
-    ]
-
-
-def random_tokens(network: Network, count: int, seed: int, modality: Modality = "photo") -> Tokens:
+def random_tokens(config: NetworkConfig, count: int, seed: int) -> Tokens:
     """Random tokens like those from an encoder's last normalisation, as many as the network compares of a picture."""
-    config = network.config
-    n = config.token_count(modality)
+    n = config.token_count("photo")
     features = torch.randn(count, n, config.width, generator=torch.Generator().manual_seed(seed))
     return Tokens(F.layer_norm(features, (config.width,)).numpy(), np.tile(np.arange(n - 1), (count, 1)))
 
 
-def scoring_ways(released: Network, default: Matcher, network: Network) -> list[Way]:
+def scoring_ways(released: Network, default: Matcher) -> list[Way]:
     """Ways to score one sketch against photos. Projecting the photos is part of it, as in a search."""
     device = next(released.parameters()).device
-    sketch, photos = random_tokens(released, 1, SEED), random_tokens(released, RELEASED_BATCH, SEED + 1)
-    drawn, shown = (torch.from_numpy(tokens.features).to(device) for tokens in (sketch, photos))
-    ways = [Way("released computation", "float32", RELEASED_BATCH, lambda: released_logits(released, drawn, shown))]
-    for dtype in (torch.float32, *REDUCED[default.device]):
-        ways.append(scoring_way("its shape in this engine", by_torch(released, dtype), sketch, photos))
-    one, many = random_tokens(network, 1, SEED), random_tokens(network, 4 * default.chunk, SEED + 1)
-    return ways + [scoring_way(name, matcher, one, many) for name, matcher in matchers(default, network)]
+    drawn, shown = (
+        torch.from_numpy(random_tokens(released.config, count, SEED + count).features).to(device)
+        for count in (1, RELEASED_BATCH)
+    )
+    one, many = (random_tokens(default.config, count, SEED + count) for count in (1, 4 * default.chunk))
+    return [
+        Way("released computation", "float32", RELEASED_BATCH, lambda: released_logits(released, drawn, shown)),
+        Way(default.config.name, default.dtype, len(many), lambda: default.relation_logits(one, many)),
+    ]
 
 
-def scoring_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens) -> Way:
-    """A way to score by a matcher."""
-    return Way(name, matcher.dtype, len(photos), lambda: matcher.relation_logits(sketch, photos))
-
-
-def encoding_ways(
-    released: Network, default: Matcher, network: Network, clip: nn.Module, modality: Modality
-) -> list[Way]:
+def encoding_ways(released: Network, default: Matcher, clip: nn.Module, modality: Modality) -> list[Way]:
     """Ways to encode preprocessed pictures: some photos together, or one sketch, of which the default makes variants.
 
     clip: an image tower for pictures of the released size.
@@ -131,17 +105,11 @@ def encoding_ways(
     def pictures(size: int) -> Floats:
         return np.random.default_rng(SEED).random((count, 3, size, size), np.float32) * 2 - 1
 
-    def way(name: str, matcher: Matcher) -> Way:
-        return Way(name, matcher.dtype, count, lambda: matcher.encode(small, modality))
-
-    device = next(released.parameters()).device
-    large, small = (
-        torch.from_numpy(pictures(released.config.image_size)).to(device),
-        pictures(default.config.image_size),
-    )
+    large = torch.from_numpy(pictures(released.config.image_size)).to(next(released.parameters()).device)
+    small = pictures(default.config.image_size)
     return [
         Way("released encoder", "float32", count, lambda: released_tokens(released, large)),
-        *(way(name, matcher) for name, matcher in matchers(default, network)),
+        Way(default.config.name, default.dtype, count, lambda: default.encode(small, modality)),
         Way("CLIP ViT-B/32", "float32", count, lambda: clip(large)),
     ]
 
