@@ -162,13 +162,6 @@ def test_a_phrase_is_searched_by_its_known_word_and_the_answer_says_so(
     assert animals["results"] != found["Dog"]["results"]
 
 
-def test_a_query_of_nothing_and_two_words_are_refused(http_words: httpx.Client) -> None:
-    nothing = http_words.post("/search", params={"k": 3})
-    assert error(nothing) == (422, "bad_parameter")
-    assert nothing.json()["error"]["message"].endswith("or name a photo with like, or a word with text.")
-    assert error(http_words.post("/search?text=dog&text=cat")) == (422, "bad_parameter")
-
-
 def test_a_checkpoint_without_a_vocabulary_says_so(http: httpx.Client, client: Client, sketch: bytes) -> None:
     assert http.get("/words?prefix=d").json() == {"vocabulary": 0, "words": []}
     assert http.get("/info").json()["model"]["vocabulary"] == 0

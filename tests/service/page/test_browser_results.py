@@ -86,7 +86,7 @@ def first_stack(shown: list[dict[str, Any]]) -> int:
     return next(place for place, group in enumerate(shown) if group["size"] > 1)
 
 
-def test_each_group_is_a_stack_that_opens_in_place(desk: Browser, server: Served) -> None:
+def test_each_group_is_a_stack_that_opens_in_place_and_shows_its_photos(desk: Browser, server: Served) -> None:
     shown = find_groups(desk, server)
     assert text(desk, "status") == f"{len(shown)} groups of look-alikes, best first"
     assert [group["rank"] for group in shown] == list(range(1, len(shown) + 1))
@@ -103,11 +103,7 @@ def test_each_group_is_a_stack_that_opens_in_place(desk: Browser, server: Served
     assert len(opened[place]["more"]) == min(4, shown[place]["size"] - 1)
     assert [group["best"] for group in opened] == [group["best"] for group in shown]
     wait_for_photos(desk)
-
-
-def test_a_group_is_closed_by_its_button_and_by_escape(desk: Browser, server: Served) -> None:
-    place = first_stack(find_groups(desk, server))
-    press_toggle(desk, place)
+    # It is closed by its button and by Escape.
     press_toggle(desk, place)
     assert not groups_shown(desk)[place]["open"]
     press_toggle(desk, place)
@@ -120,13 +116,9 @@ def test_a_group_is_closed_by_its_button_and_by_escape(desk: Browser, server: Se
     wait(desk).until(lambda d: d.find_element(By.ID, "viewer").is_displayed())
     ActionChains(desk).send_keys(Keys.ESCAPE).perform()
     wait(desk).until(lambda d: not d.find_element(By.ID, "viewer").is_displayed())
-    assert groups_shown(desk)[place]["open"]
-
-
-def test_the_photos_of_an_open_group_open_the_viewer_and_can_be_explained(desk: Browser, server: Served) -> None:
-    place = first_stack(find_groups(desk, server))
-    press_toggle(desk, place)
     group = groups_shown(desk)[place]
+    assert group["open"]
+    # Its photos open the viewer and can be explained.
     desk.find_element(By.CSS_SELECTOR, ".further .photo").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "viewer-why").is_displayed())
     assert text(desk, "viewer-paths").split("\n") == group["more"][0].split("\n")
@@ -264,10 +256,7 @@ def test_each_picture_is_shown_once_and_says_how_many_photos_it_stands_for(desk:
     several = [f"\u00d7{FILES[int(picture(name))]}" for name in shown if FILES[int(picture(name))] > 1]
     assert [one["stands"] for one in folded(desk)] == several
     assert not any(one["open"] or one["copies"] for one in folded(desk))
-
-
-def test_a_picture_opens_in_place_and_is_closed_by_its_button_and_by_escape(desk: Browser, doubled: Served) -> None:
-    find(desk, doubled)
+    # It opens in place, and is closed by its button and by Escape.
     press_first(desk)
     first = wait_for_copies(desk)
     count = FILES[int(picture(first["photo"]))]

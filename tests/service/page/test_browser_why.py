@@ -117,11 +117,28 @@ def test_photos_are_compared_with_the_liked_photo_that_is_chosen(desk: Browser, 
 
 def test_every_view_of_an_explanation_shows_something_else(desk: Browser, server: Served) -> None:
     open_why(desk, server)
-    seen = {tuple(overlays(desk))}
+    seen = {"parts": overlays(desk)}
     for view in ("look", "kept", "pairs"):
         desk.find_element(By.XPATH, f"//input[@name='why-view'][@value='{view}']/..").click()
-        seen.add(tuple(overlays(desk)))
-    assert len(seen) == 4
+        seen[view] = overlays(desk)
+    assert len(set(map(tuple, seen.values()))) == 4
+    # What was put aside is grey, within a line that is seen on any photo.
+    photo = pixels(seen["kept"][1])
+    covered = photo[..., 3] == 255
+    assert 0.2 < covered.mean() < 0.9
+    assert (np.ptp(photo[..., :3].astype(int), axis=2) <= 8)[covered].mean() > 0.95
+    assert (photo[covered].min(axis=1) == 255).any()
+    # Each pair that counts has a colour of its own on both sides. Read in one step: the words are written again
+    # whenever something is drawn.
+    said = desk.execute_script(
+        "return [...document.querySelectorAll('#why-photos li:first-child .says span')]"
+        ".map((word) => getComputedStyle(word).borderBottomColor)"
+    )
+    colours = [Color.from_string(colour) for colour in said]
+    assert len({colour.hex for colour in colours}) == len(said) > 1
+    strongest = np.array([int(colours[0].hex[at : at + 2], 16) for at in (1, 3, 5)])
+    for side in (pixels(overlay).reshape(-1, 4) for overlay in seen["pairs"][:2]):
+        assert (np.abs(side[:, :3].astype(int) - strongest).max(axis=1) <= 4).any()
     desk.find_element(By.XPATH, "//input[@name='why-view'][@value='look']/..").click()
     before = overlays(desk)
     desk.find_element(By.ID, "why-share").send_keys(Keys.END)
@@ -169,34 +186,6 @@ def test_where_no_patches_are_compared_the_views_of_patches_are_not_offered(
         views[2].click()
         wait(desk).until(lambda d: d.find_element(By.ID, "why-photos").is_displayed())
         assert len(set(overlays(desk))) > 1
-
-
-def test_what_was_put_aside_is_grey_within_a_line_that_is_seen_on_any_photo(desk: Browser, server: Served) -> None:
-    open_why(desk, server)
-    desk.find_element(By.XPATH, "//input[@name='why-view'][@value='kept']/..").click()
-    photo = pixels(overlays(desk)[1])
-    covered = photo[..., 3] == 255
-    colourless = np.ptp(photo[..., :3].astype(int), axis=2) <= 8
-    assert 0.2 < covered.mean() < 0.9
-    assert colourless[covered].mean() > 0.95
-    # The line around what was kept.
-    assert (photo[covered].min(axis=1) == 255).any()
-
-
-def test_each_pair_that_counts_has_a_colour_of_its_own_on_both_sides(desk: Browser, server: Served) -> None:
-    open_why(desk, server)
-    desk.find_element(By.XPATH, "//input[@name='why-view'][@value='pairs']/..").click()
-    # In one step: the words are written again whenever something is drawn.
-    said = desk.execute_script(
-        "return [...document.querySelectorAll('#why-photos li:first-child .says span')]"
-        ".map((word) => getComputedStyle(word).borderBottomColor)"
-    )
-    colours = [Color.from_string(colour) for colour in said]
-    assert len({colour.hex for colour in colours}) == len(said) > 1
-    sketch, photo = (pixels(overlay).reshape(-1, 4) for overlay in overlays(desk)[:2])
-    for side in (sketch, photo):
-        strongest = np.array([int(colours[0].hex[at : at + 2], 16) for at in (1, 3, 5)])
-        assert (np.abs(side[:, :3].astype(int) - strongest).max(axis=1) <= 4).any()
 
 
 def test_one_photo_is_explained_from_its_own_dialog(desk: Browser, server: Served) -> None:
