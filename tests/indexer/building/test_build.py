@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import model
-from indexer import BadInvocation, Request, build, open_index, verify
+from indexer import BadInvocation, IndexBusy, Request, build, open_index, read_summary, remove, verify
+from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.store.location import IndexFolder
 from model.engine import unit
-from tests.indexer.galleries import Collection, catalog, save_photo, tokens_of
+from tests.indexer.clip_models import saved_clip
+from tests.indexer.damages import flip, shorten
+from tests.indexer.galleries import Collection, catalog, save_photo, save_photos, tokens_of
 from tests.networks import tiny_checkpoint
 from tests.pictures import photo
 
@@ -83,3 +88,103 @@ def test_a_journal_of_other_settings_is_dropped(collection: Collection, tmp_path
     (collection.index / ".building-0123456789abcdef").mkdir()
     collection.build(model.load(tiny_checkpoint(tmp_path / "w.safetensors"), dtype="float32"))
     assert not list(collection.index.glob(".building-*"))
+
+
+def test_an_index_without_tokens_has_the_vectors_of_one_with_them_and_no_more(
+    built: Collection, tmp_path: Path
+) -> None:
+    none = replace(built, index=tmp_path / "none")
+    report = none.build(tokens="none")
+    assert (report.photos, report.clusters, verify(none.index)) == (12, 3, [])
+    with built.open() as whole, none.open() as small:
+        assert np.array_equal(whole.vectors.of(), small.vectors.of())
+        assert (whole.ids.tolist(), small.manifest.tokens) == (small.ids.tolist(), 1)
+        assert small.photo_tokens(np.arange(3)).features.shape == (3, 1, built.matcher.config.width)
+    assert list((none.index / "segments").rglob("*.npy")) == []
+    assert not (none.index / "g000001" / "centroid_tokens.npy").exists()
+    assert read_summary(none.index).bytes_on_disk < read_summary(built.index).bytes_on_disk
+
+
+def test_it_stays_without_tokens_until_it_is_told_otherwise(collection: Collection) -> None:
+    collection.build(tokens="none")
+    save_photos(collection.photos, 2, start=20)
+    assert collection.update().encoded == 2
+    assert read_summary(collection.index).manifest.tokens == 1
+    remove([], collection.index, ids=[2])
+    assert not collection.update().changed
+    assert verify(collection.index) == []
+    flip(collection.index / "g000003" / "vectors.npy")
+    assert (collection.update().encoded, read_summary(collection.index).manifest.tokens) == (13, 1)
+    assert collection.update(tokens="all").encoded == 13
+    assert read_summary(collection.index).manifest.tokens == collection.matcher.token_count("photo")
+    assert not collection.update().changed
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> str:
+    """A small CLIP model, as ``--embedder`` names it."""
+    return f"clip:{saved_clip(tmp_path / 'clip')}"
+
+
+def before_one_is_found(monkeypatch: pytest.MonkeyPatch, *happenings: Callable[[], object]) -> list[str]:
+    """Let something happen each time an embedder is about to be found, and note which."""
+    waiting = list(happenings)
+    noted: list[str] = []
+    find = WantedEmbedder.find
+
+    def finding(wanted: WantedEmbedder, device: str) -> ChosenEmbedder:
+        noted.append(wanted.spec)
+        if waiting:
+            waiting.pop(0)()
+        return find(wanted, device)
+
+    monkeypatch.setattr(WantedEmbedder, "find", finding)
+    return noted
+
+
+def take_the_lock(index: Path) -> None:
+    with IndexFolder(index).locked():
+        pass
+
+
+def test_while_an_embedder_is_found_others_may_write_the_index(
+    built: Collection, clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_photos(built.photos, 2, start=20)
+    noted = before_one_is_found(monkeypatch, lambda: remove([], built.index, ids=[1]))
+    report = built.build(embedder=clip)
+    # What was removed meanwhile stays out: the decision is made from what is read under the lock.
+    assert (report.photos, noted) == (13, [clip])
+
+
+def test_an_index_that_gets_another_embedder_meanwhile_keeps_that_one(
+    built: Collection, clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_photos(built.photos, 2, start=20)
+    noted = before_one_is_found(monkeypatch, lambda: built.build(embedder=clip))
+    report = build(built.index, Request(added=[built.photos]), built.matcher)
+    assert noted == ["ret", clip, clip]
+    assert not report.changed
+    with built.open() as index:
+        assert (index.manifest.embedder.spec, index.photo_count) == (clip, 14)
+
+
+def test_a_busy_index_is_refused_before_an_embedder_is_looked_for(
+    built: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = before_one_is_found(monkeypatch)
+    with IndexFolder(built.index).locked(), pytest.raises(IndexBusy, match="another build"):
+        built.build(embedder="clip")
+    assert noted == []
+
+
+def test_a_damaged_index_whose_embedder_may_have_to_be_downloaded_does_not_hold_the_index_meanwhile(
+    collection: Collection, clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection.build(embedder=clip)
+    shorten(collection.index / "g000001" / "photos.sqlite")
+    noted = before_one_is_found(monkeypatch, lambda: take_the_lock(collection.index))
+    assert collection.update().encoded == 12
+    assert noted == [clip]
+    with collection.open() as index:
+        assert index.manifest.embedder.spec == clip

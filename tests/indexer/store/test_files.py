@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import os
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,16 @@ from hypothesis import strategies as st
 
 from indexer import BadInvocation, IndexRefused
 from indexer.store.catalog import read_catalog
-from indexer.store.files import FileChanging, FileStamp, hash_file, read_below, read_regular
+from indexer.store.files import (
+    FileChanging,
+    FileStamp,
+    hash_file,
+    is_unicode,
+    name_of_text,
+    read_below,
+    read_regular,
+    text_of_name,
+)
 from indexer.store.generation import read_manifest
 from indexer.store.location import IndexFolder
 from indexer.store.roots import resolve_roots, shown_path
@@ -159,3 +170,26 @@ def test_a_file_of_an_index_is_read_as_far_as_it_may_be_long(tmp_path: Path) -> 
     assert read_regular(tmp_path / "file", 2**62) == b"12345"
     with pytest.raises(OSError, match="far too large"):
         read_regular(tmp_path / "file", 4)
+
+
+PARTS = ["\\", "u", "dce9", "udce9", "\udce9", "\ud800", "é"]
+
+
+def test_every_name_has_a_text_of_its_own_that_leads_back_to_it() -> None:
+    names = ["".join(parts) for length in range(5) for parts in product(PARTS, repeat=length)]
+    texts = {name: text_of_name(name) for name in names}
+    assert len(set(texts.values())) == len(set(names))
+    for name, text in texts.items():
+        assert is_unicode(text)
+        assert name_of_text(text) == name
+
+
+def test_ordinary_names_stay_as_they_are() -> None:
+    for name in ("Ännchen 001.png", r"a\b", r"a\udb", r"udce9", r"C\\D", ""):
+        assert text_of_name(name) == name
+
+
+def test_a_text_of_a_name_that_no_file_can_have_is_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as told:
+        read_below(tmp_path, r"\ud800.png")
+    assert told.value.errno == errno.ENOENT

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from model import Matcher, load
+import model
+from model import load
 from model.checkpoint import load_network
 from model.commands import main
 from model.datasets.corpus import read_protocol
 from model.datasets.tasks import subsampled
-from model.engine import Tokens, averaged_variants, default_checkpoint, read_two_sided, sketch_variants, unit
+from model.engine import METHODS, Tokens, averaged_variants, default_checkpoint, read_two_sided, sketch_variants, unit
 from model.engine.graphs import write_graphs
 from model.engine.runtime import OnnxEngine
 from model.engine.tokens import Floats
@@ -22,6 +25,7 @@ from model.errors import ModelError
 from model.evaluation.figures import relevance
 from model.evaluation.scoring import encoded
 from model.images import Preprocessing
+from model.matcher import Matcher
 from model.metrics import category_metrics
 from model.network import TorchEngine
 from tests.networks import tiny_checkpoint
@@ -168,3 +172,96 @@ def test_both_engines_find_the_same_photos_of_classes_that_training_left_out(by_
     same = [len(set(ours) & set(theirs)) for ours, theirs in zip(*found, strict=True)]
     assert np.mean(same) > 9.3
     assert abs(precision[0] - precision[1]) < 0.02
+
+
+@pytest.fixture(scope="module")
+def matcher(tmp_path_factory: pytest.TempPathFactory) -> Matcher:
+    path = tiny_checkpoint(
+        tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors", methods=("rn", "ret", "fused"), fusion=0.5
+    )
+    return model.load(path, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def sketches(matcher: Matcher) -> Tokens:
+    images = [drawing(shape) for shape in ("circle", "square", "star")]
+    return matcher.encode(np.stack([matcher.prepare(image, "sketch") for image in images]), "sketch")
+
+
+@pytest.fixture(scope="module")
+def shown(matcher: Matcher) -> Tokens:
+    images = [photo(shape, seed=seed) for seed in range(4) for shape in ("circle", "square", "star")]
+    return matcher.encode(np.stack([matcher.prepare(image, "photo") for image in images]), "photo")
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_scores_do_not_depend_on_batch_or_order(
+    data: st.DataObject, matcher: Matcher, sketches: Tokens, shown: Tokens
+) -> None:
+    method = data.draw(st.sampled_from(METHODS))
+    whole = matcher.scores(sketches, shown, method)
+    order = np.array(data.draw(st.permutations(range(len(shown)))))
+    cut = data.draw(st.integers(1, len(shown) - 1))
+    parts = [matcher.scores(sketches, shown[part], method) for part in (order[:cut], order[cut:])]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole[:, order], atol=1e-4)
+    row = data.draw(st.integers(0, len(sketches) - 1))
+    np.testing.assert_allclose(matcher.scores(sketches[row : row + 1], shown, method)[0], whole[row], atol=1e-4)
+
+
+def test_an_images_tokens_do_not_depend_on_what_is_encoded_with_it(matcher: Matcher) -> None:
+    images = np.stack([matcher.prepare(photo("house", seed=seed), "photo") for seed in range(37)])
+    whole = matcher.encode(images, "photo")
+    order = np.random.default_rng(1).permutation(37)
+    shuffled = matcher.encode(images[order], "photo")
+    np.testing.assert_allclose(shuffled.features, whole.features[order], atol=1e-4)
+    np.testing.assert_allclose(matcher.encode(images[20:21], "photo").features, whole.features[20:21], atol=1e-4)
+
+
+def test_relation_scores_lie_between_0_and_1_and_ret_scores_are_negative_distances(
+    matcher: Matcher, sketches: Tokens, shown: Tokens
+) -> None:
+    relation = matcher.scores(sketches, shown, "rn")
+    assert relation.shape == (3, 12)
+    assert relation.dtype == np.float32
+    assert ((relation > 0) & (relation < 1)).all()
+    drawn, seen = unit(sketches.ret), unit(shown.ret)
+    expected = -np.linalg.norm(drawn[:, None] - seen[None], axis=-1)
+    np.testing.assert_allclose(matcher.scores(sketches, shown, "ret"), expected, atol=1e-4)
+
+
+def test_fused_is_the_relation_logit_minus_the_weighted_ret_distance(
+    matcher: Matcher, sketches: Tokens, shown: Tokens
+) -> None:
+    score = matcher.scores(sketches, shown, "rn").astype(np.float64)
+    expected = np.log(score / (1 - score)) + 0.5 * matcher.scores(sketches, shown, "ret")
+    np.testing.assert_allclose(matcher.scores(sketches, shown, "fused"), expected, atol=1e-3, rtol=1e-4)
+
+
+def test_several_methods_at_once_score_as_each_by_itself(matcher: Matcher, sketches: Tokens, shown: Tokens) -> None:
+    together = matcher.scores_by(sketches, shown, METHODS)
+    assert set(together) == set(METHODS)
+    for method, scores in together.items():
+        assert np.array_equal(scores, matcher.scores(sketches, shown, method))
+
+
+def test_no_method_named_means_the_checkpoints_best(matcher: Matcher, sketches: Tokens, shown: Tokens) -> None:
+    assert np.array_equal(matcher.scores(sketches, shown), matcher.scores(sketches, shown, matcher.best_method))
+
+
+def test_a_method_that_was_not_trained_is_refused_by_name(tmp_path: Path) -> None:
+    matcher = model.load(tiny_checkpoint(tmp_path / "ret.safetensors", methods=("ret",), best_method="ret"))
+    tokens = matcher.encode(matcher.prepare(drawing("star"), "sketch")[None], "sketch")
+    with pytest.raises(ModelError, match="cannot score by 'rn', only by ret"):
+        matcher.scores(tokens, tokens, "rn")
+
+
+def test_images_of_another_size_are_refused(matcher: Matcher) -> None:
+    with pytest.raises(ModelError, match=r"images must be \(b, 3, 64, 64\)"):
+        matcher.encode(np.zeros((1, 3, 32, 64), np.float32), "photo")
+
+
+def test_a_device_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path / "tiny.safetensors")
+    with pytest.raises(ModelError, match="use cpu"):
+        model.load(path, device="xpu:7")

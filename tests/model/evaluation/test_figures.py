@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from model.datasets.corpus import Corpus, Picture
 from model.datasets.tasks import Task
 from model.evaluation import bootstrap, figures, measure, relevance
 from model.evaluation.figures import LEVEL
+from model.metrics import FIGURES, category_metrics, query_metrics, target_ranks
+from tests.requirements import needs_shared_data
+from tests.shared_data import golden
 
 
 def picture(name: str, label: str, *also: str) -> Picture:
@@ -106,3 +110,98 @@ def test_classes_are_drawn_with_all_their_queries(monkeypatch: pytest.MonkeyPatc
 def test_what_cannot_be_resampled_is_refused(shape: tuple[int, ...], groups: list[str] | None) -> None:
     with pytest.raises(ValueError, match="bootstrap needs"):
         bootstrap(np.zeros(shape), groups)
+
+
+def labelled(seed: int, queries: int, gallery: int, classes: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Returns the recipe of the golden figures."""
+    draws = np.random.RandomState(seed)
+    query_labels, gallery_labels = draws.randint(0, classes, queries), draws.randint(0, classes, gallery)
+    same = query_labels[:, None] == gallery_labels[None]
+    return -(draws.uniform(size=(queries, gallery)).astype(np.float32) - 0.25 * same), same
+
+
+def slowly(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> list[float]:
+    sums, counted = [0.0] * 4, 0
+    for row, marks in zip(scores.tolist(), relevant.tolist(), strict=True):
+        total = sum(marks)
+        if not total:
+            continue
+        counted += 1
+        ranking = [marks[i] for i in sorted(range(len(row)), key=lambda i: (-row[i], i))]
+        precision = [sum(ranking[: i + 1]) / (i + 1) for i in range(len(ranking))]
+        for figure, top in enumerate((len(ranking), 200)):
+            hits = [i for i, hit in enumerate(ranking[:top]) if hit]
+            area = sum(max(precision[i:top]) for i in hits)
+            sums[figure] += area / min(top, total)
+        for figure, top in ((2, 100), (3, 200)):
+            first = min(top, total)
+            sums[figure] += sum(ranking[:first]) / first
+    return [value / counted for value in sums]
+
+
+@pytest.mark.parametrize(("queries", "gallery", "classes"), [(1, 1, 1), (7, 90, 3), (5, 450, 2), (6, 700, 40)])
+def test_the_figures_are_those_of_a_slow_loop(queries: int, gallery: int, classes: int) -> None:
+    scores, relevant = labelled(11, queries, gallery, classes)
+    fast = category_metrics(scores, relevant)
+    assert list(fast.values()) == pytest.approx(slowly(scores, relevant), abs=1e-12)
+
+
+def test_equal_scores_keep_the_order_of_the_gallery() -> None:
+    relevant = np.array([[True, False, True, False]])
+    first = category_metrics(np.zeros((1, 4)), relevant)
+    assert first == category_metrics([[4.0, 3.0, 2.0, 1.0]], relevant)
+    assert first != category_metrics(np.zeros((1, 4)), ~relevant)
+
+
+def test_the_mean_over_queries_is_the_category_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, relevant = labelled(6, 9, 250, 4)
+    whole = query_metrics(scores, relevant)
+    monkeypatch.setattr("model.metrics._CHUNK_ELEMENTS", 500)
+    chunked = query_metrics(scores, relevant)
+    assert np.array_equal(whole["map_200"], chunked["map_200"])
+    assert category_metrics(scores, relevant)["map_all"] == pytest.approx(whole["map_all"].mean())
+
+
+@pytest.mark.parametrize(
+    ("scores", "relevant", "reason"),
+    [
+        ([[1.0, float("nan")]], [[True, False]], "NaN"),
+        ([[1.0], [float("nan")]], [[True], [False]], "NaN"),
+        ([[1.0, 2.0]], [[False, False]], "no query"),
+        ([[1.0, 2.0]], [[True]], "must both be"),
+        ([1.0, 2.0], [True, False], "must both be"),
+        (np.empty((0, 5)), np.empty((0, 5)), "no query"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(scores: object, relevant: object, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        category_metrics(scores, relevant)  # type: ignore[arg-type]
+
+
+def test_the_rank_of_a_target_counts_what_stands_before_it() -> None:
+    scores = np.array([[0.1, 0.9, 0.5, 0.5], [0.2, 0.2, 0.2, 0.2], [3.0, 2.0, 1.0, 0.0]])
+    assert target_ranks(scores, np.array([3, 2, 0])).tolist() == [2, 2, 0]
+    among = np.array([[True, False, False, True], [False, True, True, True], [True, False, True, True]])
+    assert target_ranks(scores, np.array([3, 2, 3]), among).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("scores", "targets", "among", "reason"),
+    [
+        ([[1.0, float("nan")]], [0], None, "NaN"),
+        ([[1.0, 2.0]], [0, 1], None, "do not belong"),
+        ([[1.0, 2.0]], [0], [[False, True]], "not ranked against"),
+    ],
+)
+def test_targets_that_have_no_rank_are_refused(
+    scores: list[list[float]], targets: list[int], among: list[list[bool]] | None, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        target_ranks(scores, np.array(targets), None if among is None else np.array(among))
+
+
+@needs_shared_data
+def test_the_figures_are_the_released_code_s() -> None:
+    for case in json.loads(golden("metrics_reference.json").read_text())["cases"]:
+        ours = category_metrics(*labelled(*(case[name] for name in ("seed", "queries", "gallery", "classes"))))
+        assert list(ours.values()) == pytest.approx([case[name] for name in FIGURES], abs=1e-6)
