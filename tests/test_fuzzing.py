@@ -1,4 +1,4 @@
-"""Hostile pictures, checkpoints, indexes and command lines, made by hypothesis: the programs refuse them or work.
+"""Hostile pictures, checkpoints and indexes, made by hypothesis: the programs refuse them or work.
 
 `make test` tries the same few of each every time. `make soak` tries many more, other ones each time. HTTP requests are
 made in the same way by ``tests/service/http/test_contract.py``.
@@ -8,43 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
 import json
-import os
 import shutil
 import sqlite3
 import struct
-import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import click
 import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 import model
 from indexer import IndexRefused, Request, build, open_index, read_summary, remove, verify
-from indexer.commands import index as index_commands
-from indexer.commands import main as index_main
-from model.commands import main as model_main
-from model.commands import model as model_commands
 from model.decoding import Decoders, Job
 from model.errors import ImageError, Refusal
 from model.images import media_type
-from service.commands import application
-from service.commands import main as service_main
 from service.engine import Engine
 from service.schemas import SearchQuery
 from service.serving.live_index import check_searches
 from service.settings import Settings
 from tests.benchmarks.results import Soak, soak
-from tests.command_lines import commands_of
 from tests.indexer.damages import sign
 from tests.networks import tiny_checkpoint
 from tests.pictures import ODD_FILES, SHAPES, drawing, encoded, oriented, photo
@@ -309,111 +298,3 @@ def edit_catalog(catalog: Path, data: st.DataObject) -> None:
         with contextlib.suppress(sqlite3.Error):
             column = data.draw(st.sampled_from(columns))
             database.execute(f"UPDATE {table} SET {column} = ?" + (f" WHERE rowid = {row}" if row else ""), (value,))
-
-
-PROGRAMS: dict[str, tuple[click.Command, Callable[[Sequence[str]], int]]] = {
-    "indexer": (index_commands, index_main),
-    "model": (model_commands, model_main),
-    "service": (application, service_main),
-}
-#: Commands that end by themselves, soon, and ask no other machine.
-COMMANDS = {
-    "indexer": ("build", "add", "remove", "info", "verify"),
-    "model": ("info", "convert", "init", "words", "folders"),
-    "service": ("search", "explain", "openapi"),
-}
-LASTING = {"watch", "ray", "shards", "url", "help", "version"}
-#: Every path stays below the case's own folder, two levels above which are its own, too: some cases write there.
-HOSTILE_WORDS = (
-    *("", " ", "-", "--", "-1", "0", "1e300", "nan", "inf", "9" * 30, "٣", "1_0", "0x10", "1.5", "a\nb", "~", "./~"),
-    *(".", "..", "../..", "photos/..", "~nobody", "\x1b[2J\x1b[1;1H", "\udcff", "ä", "x" * 300, "x/" * 3000, "%s%n{}"),
-    *("photos", "photos/0.png", "photos/damaged.png", "photos/pipe", "index", "index/CURRENT", "tiny.safetensors"),
-    *("broken.safetensors", "text.txt", "empty", "empty folder", "link to nothing", "loop/x", "closed", "a:b", "[]"),
-    *("auto", "all", "cpu", "cuda:9", "meta", "ret", "clip:photos", "out", "--help", "build", "/proc/self/mem"),
-)
-#: Plausible values of an argument, by its name in the program.
-PLAUSIBLE = {
-    "folders": ("photos", "photos/in here", "empty folder"),
-    "added": ("photos/in here", "more", "photos/2.png"),
-    "targets": ("2.png", "in here", "photos/2.png"),
-    "index": ("index", "new index"),
-    "sketch": ("sketch.png", "-"),
-    "pictures": ("sketch.png", "photos/2.png", "more/1.png"),
-    "kind": ("zse-ti16",),
-    "device": ("cpu",),
-    "embedder": ("ret",),
-    "target": ("out.safetensors",),
-    **dict.fromkeys(("weights", "checkpoint", "checkpoints", "backbone", "source"), ("tiny.safetensors",)),
-}
-
-
-@st.composite
-def command_lines(draw: st.DrawFn) -> tuple[str, list[str]]:
-    """A program and its arguments: real commands and options, with plausible and hostile values and slips."""
-    program = draw(st.sampled_from(sorted(PROGRAMS)))
-    command = draw(st.sampled_from(COMMANDS[program]))
-    words = [command]
-    for param in commands_of(PROGRAMS[program][0])[command].params:
-        name = param.name or ""
-        needed = param.required or isinstance(param, click.Argument)
-        if LASTING & set(name.split("_")) or draw(st.integers(0, 9)) >= (9 if needed else 2):
-            continue
-        plausible = (
-            param.type.choices if isinstance(param.type, click.Choice) else PLAUSIBLE.get(name, ("1", "2", "out"))
-        )
-        value = st.sampled_from(sorted(map(str, plausible))) | st.sampled_from(HOSTILE_WORDS)
-        many = 2 if param.nargs == -1 else 1
-        values = [] if getattr(param, "is_flag", False) else draw(st.lists(value, min_size=1, max_size=many))
-        words += [*(param.opts[-1:] if isinstance(param, click.Option) else ()), *values]
-    if draw(st.integers(0, 6)) == 0:
-        at = draw(st.integers(1, len(words)))
-        words[at : at + 1] = draw(st.sampled_from(([], words[at : at + 1] * 2, ["--help"], [""])))
-    return program, [word for word in words if "\0" not in word]
-
-
-def fill(work: Path, samples: Samples) -> None:
-    """Make the files that the words name."""
-    work.mkdir(parents=True)
-    shutil.copytree(samples.photos, work / "photos")
-    shutil.copytree(samples.index, work / "index")
-    shutil.copytree(samples.photos / "in here", work / "more")
-    shutil.copy(samples.weights, work / "tiny.safetensors")
-    shutil.copy(samples.sketch, work / "sketch.png")
-    (work / "broken.safetensors").write_bytes(samples.weights.read_bytes()[:-9])
-    (work / "text.txt").write_text("text = 1\n", encoding="utf-8")
-    (work / "empty").touch()
-    (work / "empty folder").mkdir()
-    (work / "closed").mkdir(mode=0)
-    (work / "link to nothing").symlink_to("nowhere")
-    (work / "loop").symlink_to("loop")
-    os.mkfifo(work / "photos" / "pipe")
-    shutil.copy(work / "photos" / "2.png", work / "photos" / os.fsdecode(b"b\xff\x1b[2J\n.png"))
-
-
-@counted("Random command lines. Each ends with a documented exit code and without a traceback")
-@slow
-@given(command_lines(), st.sampled_from(("utf-8", "ascii")))
-def test_a_hostile_command_line_ends_with_a_documented_exit_code(
-    run: Soak, samples: Samples, asked: tuple[str, list[str]], encoding: str
-) -> None:
-    run.times += 1
-    program, words = asked
-    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        work = Path(name, "around", "it", "here")
-        fill(work, samples)
-        patch.chdir(work)
-        patch.setenv("HOME", str(work))
-        patch.setenv("SBIR_INDEX", str(work / "index"))
-        patch.setenv("SBIR_WEIGHTS", str(work / "tiny.safetensors"))
-        patch.delenv("SKETCH_SEARCH_DATA", raising=False)
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(), encoding))
-        written = [io.BytesIO(), io.BytesIO()]
-        for stream, text in zip(("stdout", "stderr"), written, strict=True):
-            patch.setattr(sys, stream, io.TextIOWrapper(text, encoding, write_through=True))
-        code = PROGRAMS[program][1](words)
-        out, err = (text.getvalue().decode("utf-8", "replace") for text in written)
-    note(out + err)
-    # 1 and 3 say that `verify` or a build has found something.
-    assert code in ({0, 1, 2, 3} if {*words} & {"verify", "build", "add"} else {0, 2})
-    assert code != 2 or err.strip(), "ends with 2 and does not say why"
-    assert "\x1b" not in out + err

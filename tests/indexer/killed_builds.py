@@ -5,9 +5,7 @@ there, and waits for no disk; with a large one it starts decoding processes and 
 ``OUT/undisturbed`` is built in one go; ``OUT/killed-I`` for I in 0..COUNT-1 is killed, then built again, every second
 one killed once more, and built to the end. Then photos come, change and go, and the same is done to updates of copies
 of these indexes: ``OUT/updated`` and ``OUT/killed-update-I``. Every third moment is a time, the others are in front of
-a write; all are spread over the whole build. Last, ``OUT/remove`` and its like are made of copies of the updated index
-by upkeep, and ``OUT/killed-remove-I`` by upkeep that is killed in front of a write: with a small COUNT of about so many
-writes, with a large one of every write it makes.
+a write; all are spread over the whole build.
 """
 
 from __future__ import annotations
@@ -19,9 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import ParamSpec, TypeVar
@@ -30,7 +26,7 @@ import pytest
 import torch
 
 import model
-from indexer import BadInvocation, Request, build, remove, verify
+from indexer import Request, build, verify
 from indexer.building import staging
 from indexer.building.progress import Progress
 from model.decoding import Decoders, Job
@@ -40,7 +36,6 @@ from tests.syncs import forget_syncs
 
 P = ParamSpec("P")
 R = TypeVar("R")
-REMOVED = "Ännchen 041.png"
 
 
 @dataclass(frozen=True)
@@ -147,34 +142,6 @@ def disturb_builds(photos: Path, matcher: model.Matcher, out: Path, count: int) 
     disturb(Path(shutil.copytree(out / "undisturbed", out / "updated")), built)
 
 
-def disturb_upkeep(matcher: model.Matcher, out: Path, count: int | None) -> None:
-    """Kill the other commands that write an index, before about ``count`` writes of each; None for every write."""
-
-    def updated(index: Path) -> None:
-        build(index, Request(batch=3), matcher, Progress(clock=lambda: 0.0))
-
-    def removed(index: Path) -> None:
-        # If it was killed after the switch, it is done.
-        with suppress(BadInvocation):
-            remove([REMOVED], index)
-
-    works: dict[str, Callable[[Path], object]] = {"remove": removed, "damaged": updated}
-    for name, work in works.items():
-        source = Path(shutil.copytree(out / "updated", out / f"before-{name}"))
-        if name == "damaged":
-            path = next(source.glob("segments/s000001-*")) / "tokens.npy"
-            path.write_bytes(path.read_bytes()[:-1])
-        log = out / "writes"
-        index = Path(shutil.copytree(source, out / name))
-        assert in_child(partial(work, index), log=log) == 0
-        writes = int(log.read_text())
-        for point in range(0, writes, 1 if count is None else max(1, writes // count)):
-            index = Path(shutil.copytree(source, out / f"killed-{name}-{point}"))
-            assert in_child(partial(work, index), Moment(point)) == signal.SIGKILL
-            assert name == "damaged" or verify(index) == []
-            assert in_child(partial(work, index)) == 0
-
-
 class _InThisProcess(Decoders):
     """Decodes where it is called: to start a process takes longer than a small build."""
 
@@ -193,7 +160,6 @@ def main(photos: Path, weights: Path, out: Path, count: int) -> None:
     gc.freeze()
     matcher = model.load(weights, dtype="float32")
     disturb_builds(photos, matcher, out, count)
-    disturb_upkeep(matcher, out, None if many else count)
 
 
 if __name__ == "__main__":

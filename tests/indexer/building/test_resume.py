@@ -9,26 +9,22 @@ import pytest
 
 from indexer import IndexUnwritable, Request, build, verify
 from tests.benchmarks.results import soak
-from tests.indexer.galleries import Collection, catalog, index_bytes, save_photo, save_photos
+from tests.indexer.galleries import Collection, index_bytes, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.patience import SOAK_TIMEOUT
 from tests.programs import LONG, run_python
 
 # The sentence that the soak writes down.
-SOAKED = (
-    "Builds and updates killed at 200 moments; `remove`, and the update of a damaged index, killed before "
-    "each of their writes. Run again, each ends with the index that an undisturbed run makes"
-)
+SOAKED = "Builds and updates killed at 200 moments. Run again, each ends with the index that an undisturbed run makes"
 
 POINTS = 3
-UPKEEP = ("remove", "damaged")
 
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked and killed")
 
 
 def disturbed(out: Path, weights: Path, count: int) -> Path:
-    """Makes the indexes that killed builds, updates and upkeep leave; see tests.indexer.killed_builds."""
+    """Makes the indexes that killed builds and updates leave; see tests.indexer.killed_builds."""
     photos = save_photos(out / "photos", 8)
     shutil.copy(photos / "Ännchen 001.png", photos / "zz a copy.png")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
@@ -67,26 +63,6 @@ def test_builds_and_updates_killed_at_200_moments_end_in_the_same_index_byte_for
             run.times += 100
             run.failed += len(wrong)
             assert wrong == []
-        run.times += sum(check_upkeep(work, tmp_path) for work in UPKEEP)
-
-
-@needs_fork
-def test_upkeep_that_was_killed_is_done_by_running_it_again(killed: Path) -> None:
-    for work in UPKEEP:
-        check_upkeep(work, killed)
-
-
-def check_upkeep(work: str, killed: Path) -> int:
-    """Checks the indexes whose upkeep was killed, and returns how many there are."""
-    indexes = list(killed.glob(f"killed-{work}-*"))
-    assert len(indexes) >= POINTS
-    # The numbers of generations, and so of segments, that a killed build has left are not used again.
-    told = 3 if work == "damaged" else 5
-    expected = {path: entry[:told] for path, entry in catalog(killed / work).items()}
-    for index in indexes:
-        assert {path: entry[:told] for path, entry in catalog(index).items()} == expected
-        assert verify(index) == []
-    return len(indexes)
 
 
 def test_a_file_that_changed_since_it_was_staged_is_computed_again(collection: Collection, tmp_path: Path) -> None:
