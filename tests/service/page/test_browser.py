@@ -417,16 +417,16 @@ def test_a_browser_that_comes_early_waits_for_the_server(desk: Browser, settings
 
 
 @pytest.mark.parametrize(
-    ("may_build", "said"),
+    ("allow_build", "said"),
     [
-        (True, "To choose a folder here, open the address that the program printed when it started."),
+        (None, "To choose a folder here, open the address that the program printed when it started."),
         (False, "sketch-search index build"),
     ],
 )
 def test_without_an_index_the_page_says_what_to_do_to_those_who_may_not_build(
-    desk: Browser, settings: Settings, tmp_path: Path, may_build: bool, said: str
+    desk: Browser, settings: Settings, tmp_path: Path, allow_build: bool | None, said: str
 ) -> None:
-    with served_to(desk, settings, index=tmp_path / "nowhere", allow_build=may_build) as server:
+    with served_to(desk, settings, index=tmp_path / "nowhere", allow_build=allow_build) as server:
         desk.get(server.url)
         wait_for_notice(desk, "Not ready yet")
         assert said in text(desk, "notice-text")
