@@ -395,7 +395,7 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("cmyk.jpg", lambda: encoded(drawing("house").convert("CMYK"), "JPEG", quality=90)),
     OddFile("broken exif.jpg", _bad_exif),
     OddFile("impossible orientation.jpg", lambda: oriented(drawing("house"), 99)),
-    *(OddFile(f"orientation {i}.jpg", partial(_oriented_photo, i)) for i in range(1, 9)),
+    *(OddFile(f"orientation {i}.jpg", partial(_oriented_photo, i)) for i in (3, 6)),
     OddFile("one bit.png", lambda: encoded(drawing("house").convert("1"))),
     OddFile("palette.png", lambda: encoded(photo("star").quantize(16))),
     OddFile("transparent palette.png", lambda: encoded(_black_palette(), "PNG", transparency=1)),

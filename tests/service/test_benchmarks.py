@@ -7,18 +7,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from pydantic import SecretStr
+from torch import nn
 
-from indexer import open_index, verify
-from model import Matcher
+import model
+from indexer import Request, build, open_index, verify
 from model.datasets.corpus import DATA_VARIABLE
+from model.matcher import Matcher
+from model.network import TorchEngine
+from model.network.zse import Network
+from service.schemas import Group, SearchResult
+from service.settings import Settings
 from tests.benchmarks import costs, indexing, ingress, large, pen_up, two_stage
+from tests.benchmarks.clicks import Person, main
+from tests.benchmarks.command import Command
 from tests.benchmarks.large_index import write_large_index
 from tests.benchmarks.results import Result, Row
 from tests.benchmarks.scale import number
+from tests.benchmarks.scoring import measure, random_tokens, released_logits, released_tokens
 from tests.benchmarks.sharded import sent, write_shards
+from tests.learning import write_class_folders
+from tests.networks import tiny_checkpoint, tiny_network
 from tests.programs import LONG, run_python
 from tests.requirements import needs_browser
-from tests.service.served import Served
+from tests.service.served import Served, served
 from tests.service.sharding.shards_here import links_to
 
 
@@ -149,3 +162,89 @@ def test_a_server_under_load_answers_or_says_when_to_come_back(gallery: Path, we
     assert sum(number(row, "answered") for row in overload.rows) > 0
     assert overload.command.startswith("python -m tests.benchmarks.load --quick --output build/bench --photos ")
     assert overload.markdown() in done.stdout
+
+
+def found(number: int, label: str) -> SearchResult:
+    paths = (f"photos/{label}/{number}.jpg",)
+    shown = {"photo_url": None, "thumbnail_url": "", "rank": number, "score": 0.5, "raw_score": 0.5, "cluster": 0}
+    return SearchResult.model_validate({"id": number, "paths": paths, **shown})
+
+
+def group(rank: int, *photos: SearchResult) -> Group:
+    return Group(rank=rank, size=len(photos), best=photos[0], more=photos[1:])
+
+
+def test_a_person_likes_the_first_right_photo_that_is_not_liked_yet_or_dislikes_the_first_groups() -> None:
+    person = Person("dog")
+    page = [group(1, found(1, "pig"), found(2, "dog")), group(2, found(3, "dog"), found(4, "dog"))]
+    for liked in ([3], [3, 2], [3, 2, 4], [3, 2, 4]):
+        person.click(page)
+        assert (person.like, person.unlike) == (liked, [])
+    person, wrong = Person("dog"), [group(n, found(n, "pig"), found(n + 10, "pig")) for n in range(1, 6)]
+    for _ in range(2):
+        person.click(wrong)
+        assert (person.like, person.unlike) == ([], [1, 2, 3])
+
+
+def test_the_command_tells_what_each_click_helped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_class_folders(tmp_path / "data", seeds=range(6), shapes=("star", "house", "circle"))
+    weights = tiny_checkpoint(tmp_path / "tiny.safetensors", variants=1)
+    matcher = model.load(weights, dtype="float32")
+    build(tmp_path / "index", Request([tmp_path / "data" / "photo"], clusters=4, embedder="ret"), matcher)
+    settings = Settings(index=tmp_path / "index", weights=weights, dtype="float32", api_key=SecretStr("secret"))
+    with served(settings) as server:
+        command = ["--url", server.url, "--api-key", "secret", "--data", str(tmp_path / "data")]
+        assert main([*command, "--per-class", "2", "--k", "4", "--clicks", "2"]) == 0
+    title, _, *rows = capsys.readouterr().out.splitlines()
+    assert title == "| clicks (6 sketches) | pages of groups with a right photo | precision@4 |"
+    assert [row.split("|")[1].strip() for row in rows] == ["0", "1", "2"]
+    pages = [float(row.split("|")[2]) for row in rows]
+    assert 0 <= pages[0] <= 1
+    # A liked photo is the first result itself.
+    assert pages[-1] == 1
+
+
+@pytest.fixture(scope="module")
+def released() -> Network:
+    return tiny_network(
+        seed=4,
+        relation="kernel-mlp",
+        relation_ret=False,
+        keep_sketch=1.0,
+        keep_photo=1.0,
+        released_tokenizer_average=True,
+        released_value_from_query=True,
+        released_kernel_view=True,
+        released_cross_norm=True,
+    )
+
+
+def test_the_released_computation_gives_what_the_matcher_does(released: Network) -> None:
+    sketch, photos = random_tokens(released.config, 1, 0), random_tokens(released.config, 16, 1)
+    logits = released_logits(released, torch.from_numpy(sketch.features), torch.from_numpy(photos.features)).numpy()
+    assert logits.std() > 1e-3, "the pairs must differ for the comparison to mean anything"
+    matcher = Matcher(TorchEngine(released), "0" * 64)
+    for chunk in (1, 5, 16, 32):
+        matcher.chunk = chunk
+        np.testing.assert_allclose(matcher.relation_logits(sketch, photos)[0], logits, atol=1e-5, rtol=1e-5)
+
+
+def test_the_released_encoder_gives_what_the_matcher_does(released: Network) -> None:
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    tokens = Matcher(TorchEngine(released), "0" * 64).encode(images.numpy(), "photo").features
+    np.testing.assert_allclose(released_tokens(released, images).numpy(), tokens, atol=1e-5, rtol=1e-5)
+
+
+def test_every_way_is_measured(released: Network, tmp_path: Path) -> None:
+    command = Command("scoring", None, device=True)
+    command.begin(["--quick", "--output", str(tmp_path)])
+    result = measure(command, released, Matcher(TorchEngine(tiny_network(methods=("rn",))), "0" * 64), nn.Flatten())
+    assert (result.quick, "ONNX Runtime" in result.machine) == (True, True)
+    encoders = ("released encoder, float32", "tiny-random, float32", "CLIP ViT-B/32, float32")
+    assert [(row[""], row["way"]) for row in result.rows] == [
+        ("a pair", "released computation, float32"),
+        ("a pair", "tiny-random, float32"),
+        *((f"a {modality}", way) for modality in ("photo", "sketch") for way in encoders),
+    ]
+    assert min(number(row, "microseconds") for row in result.rows) > 0
+    assert [result.rows[first]["times faster"] for first in (0, 2, 5)] == [1, 1, 1]

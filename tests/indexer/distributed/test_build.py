@@ -10,11 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import model
 from indexer import Request, build, read_progress, verify
 from indexer.commands import main
+from indexer.distributed.builds import place_clusters
 from service.commands import main as serve
 from tests.benchmarks.results import soak
 from tests.indexer.distributed.builds import SLICE, BuildShards
@@ -22,6 +26,7 @@ from tests.indexer.distributed.same import check_same, held, read_shards
 from tests.indexer.distributed.workers import KILLS
 from tests.indexer.galleries import index_bytes, save_photo, save_photos
 from tests.indexer.killed_builds import change
+from tests.indexer.remote.servers import webdav
 from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.patience import join
 from tests.programs import family, run_python
@@ -172,3 +177,54 @@ def test_more_copies_of_shards_than_a_cluster_has_room_for_are_not_served(
     options = ["--ray", ray_cluster.address, "--weights", str(weights), "--replicas", "40", "--shards", str(shards)]
     assert serve(["serve", *options]) == 2
     assert "and 121 copies of shards and the encoder need 121" in capsys.readouterr().err
+
+
+# The libraries leave sockets to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+def test_workers_read_photos_by_url_and_write_what_one_machine_writes(
+    tmp_path: Path, photos: Path, sharded: BuildShards, matcher: model.Matcher
+) -> None:
+    (tmp_path / "served").mkdir()
+    with webdav(tmp_path / "served", home=None) as server:
+        server.fill(photos)
+        build(tmp_path / "plain", Request([server.url], embedder="ret"), matcher)
+        asked = server.requests
+        report = sharded(server.url, tmp_path / "shards", 2)
+        assert (report.photos, report.unlisted) == (24, ())
+        assert server.requests - asked >= 24
+        check_same(tmp_path / "shards", tmp_path / "plain")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_every_cluster_is_in_one_shard_and_every_shard_has_one(data: st.DataObject) -> None:
+    sizes = np.array(data.draw(st.lists(st.integers(1, 50), min_size=1, max_size=30)))
+    shards = data.draw(st.integers(1, len(sizes)))
+    # Few distinct points, so that some clusters lie in the same place.
+    centroids = np.random.default_rng(len(sizes)).integers(0, 3, (len(sizes), 4)).astype(np.float32)
+    placed = place_clusters(centroids, sizes, shards)
+    assert set(placed.tolist()) == set(range(shards))
+    assert len(placed) == len(sizes)
+
+
+def test_shards_of_many_clusters_are_nearly_equal() -> None:
+    generator = np.random.default_rng(0)
+    sizes = generator.integers(50, 150, 400)
+    placed = place_clusters(generator.normal(size=(400, 8)).astype(np.float32), sizes, 7)
+    photos = np.bincount(placed, weights=sizes)
+    assert photos.max() < 1.2 * photos.mean()
+    assert photos.min() > 0.6 * photos.mean()
+
+
+def test_neighbours_are_in_one_shard() -> None:
+    groups = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
+    noise = 0.01 * np.random.default_rng(0).normal(size=groups.shape).astype(np.float32)
+    placed = place_clusters(groups + noise, np.full(40, 5), 4)
+    assert [set(placed[start : start + 10].tolist()) for start in range(0, 40, 10)] == [
+        {shard} for shard in placed[::10].tolist()
+    ]
