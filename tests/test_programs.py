@@ -6,16 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
-import model
-from indexer import Request, build, open_index
-from indexer.commands import main
-from indexer.samples import SKETCHED
-from service.schemas import SearchQuery
 from tests import patience
-from tests.programs import run_python, started_python
-from tests.searching import Searcher
+from tests.programs import started_python
 
 BLOCKS = """
 import signal, sys
@@ -43,61 +36,3 @@ def test_a_program_that_is_stopped_while_it_is_loaded_says_so_without_a_tracebac
         process.send_signal(signal.SIGINT)
         assert process.wait(patience.PATIENCE) == 130
         assert process.stderr.read() in ("", "stopped.\n")
-
-
-NETWORKS = {"torch", "onnxruntime", "faiss", "model.matcher", "model.network"}
-# Runs command lines one after the other, whatever becomes of each.
-COMMANDS = """
-from service.commands import main
-for command in {}:
-    main(command.split())
-"""
-ANSWERED_AT_ONCE = (
-    "--help",
-    "search --help",
-    "--version",
-    "index --help",
-    "index build --help",
-    "index --version",
-    "model --help",
-    "model train --help",
-    "model evaluate --help",
-    "model --version",
-    "search nothing.png",
-)
-
-
-@pytest.mark.parametrize(
-    ("code", "unneeded"),
-    [
-        (
-            "import service.http.app, service.http",
-            {"model.papers", "model.evaluation", "model.network", "timm", "torch", "sklearn"},
-        ),
-        ("import service.client", NETWORKS | {"fastapi"}),
-        ("import sketch_search; sketch_search.Remote", NETWORKS | {"timm", "scipy"}),
-        (COMMANDS.format(ANSWERED_AT_ONCE), NETWORKS | {"fastapi"}),
-    ],
-    ids=["the server", "a client", "a program that asks a server", "help, versions, and a slip"],
-)
-def test_what_is_not_needed_is_not_loaded(code: str, unneeded: set[str]) -> None:
-    done = run_python("-c", f"{code}\nimport sys\nprint(sorted({unneeded} & set(sys.modules)))")
-    assert (done.stdout.splitlines()[-1], done.returncode) == ("[]", 0), done.stderr
-
-
-def test_at_least_eleven_of_twelve_sample_sketches_find_a_photo_of_their_thing_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Two pictures of each thing, in other styles: to draw all takes longer than all else here.
-    monkeypatch.setattr("indexer.samples.EACH", 2)
-    assert main(["samples", str(tmp_path)]) == 0
-    matcher = model.load("default")
-    build(tmp_path / "index", Request([tmp_path / "photos"], embedder="ret"), matcher)
-    found: dict[str, str] = {}
-    with open_index(tmp_path / "index", matcher) as index:
-        searcher = Searcher(index, matcher)
-        for name in sorted(SKETCHED)[:12]:
-            with Image.open(tmp_path / "sketches" / f"{name}.png") as sketch:
-                best = searcher.search(sketch.convert("RGB"), SearchQuery(k=1)).results[0]
-            found[name] = Path(best.paths[0]).parent.name
-    assert sum(name == thing for name, thing in found.items()) >= 11, found

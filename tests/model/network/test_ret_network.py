@@ -1,4 +1,4 @@
-"""The network against a slow one, and what networks add to [Ret]: variants of a sketch, the prior, the vocabulary."""
+"""These tests cover what networks add to [Ret]: variants of a sketch, the prior, the vocabulary."""
 
 from __future__ import annotations
 
@@ -7,29 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 
 import model
 from model.checkpoint.file import load_network, save_checkpoint
-from model.commands import main
-from model.engine import MAX_VARIANTS, Floats, Tokens, ZseConfig, sketch_variants, unit
-from model.engine.config import kept_count
+from model.engine import MAX_VARIANTS, Floats, Tokens, sketch_variants, unit
 from model.engine.knowledge import NEARNESS, SHARE, SHARPNESS
 from model.errors import ModelError
 from model.matcher import MAX_GUESSES, Matcher
 from model.network import TorchEngine
-from model.network.encoder import select_tokens
-from model.network.relation import dot_product_attention
 from model.network.ret_network import Prior, Vocabulary
 from model.network.zse import Network
-from model.papers.recipe import RECIPES
-from tests.learning import write_class_folders
-from tests.model.plain import relation_logit
 from tests.networks import randn, tiny_checkpoint, tiny_config, tiny_network, with_words
-from tests.pictures import drawing, photo
+from tests.pictures import drawing
 
 SEVERAL = 530
 
@@ -312,117 +303,3 @@ def test_a_checkpoint_keeps_its_prior_and_its_vocabulary(plain: Network, tmp_pat
 def test_words_that_cannot_be_are_refused(words: tuple[tuple[str, ...], ...], sentence: str) -> None:
     with pytest.raises(ModelError, match=sentence):
         tiny_config(words=words)
-
-
-CASES = [
-    {},
-    {"relation": "kernel-mlp"},
-    {"relation": "kernel-mlp", "relation_ret": False, "keep_sketch": 1.0, "keep_photo": 1.0},
-    {"relation": "kernel-mlp", "keep_sketch": 0.9, "keep_photo": 0.2},
-    {"keep_sketch": 0.5, "keep_photo": 0.9},
-    {"tokenizer": "patch"},
-    {"cross_attention": False},
-]
-
-
-def pictures(count: int, seed: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(count, 3, 64, 64, generator=generator) * 2 - 1
-
-
-@pytest.mark.parametrize("overrides", CASES, ids=str)
-def test_scores_agree_with_a_plain_version_of_the_papers_equations(overrides: dict[str, object]) -> None:
-    network = tiny_network(seed=3, **overrides)
-    assert isinstance(network.config, ZseConfig)
-    matcher = Matcher(TorchEngine(network), "0" * 64, variants=1)
-    sketches, photos = pictures(2, 1), pictures(2, 2)
-    logits = matcher.relation_logits(
-        matcher.encode(sketches.numpy(), "sketch"), matcher.encode(photos.numpy(), "photo")
-    )
-    expected = torch.tensor(
-        [[relation_logit(network.config, network.state_dict(), s, p) for p in photos] for s in sketches]
-    )
-    assert expected.std() > 1e-3, "the pairs must differ for the comparison to mean anything"
-    np.testing.assert_allclose(logits, expected.numpy(), atol=2e-4, rtol=2e-4)
-
-
-@pytest.mark.parametrize("relation", ["kernel-mlp", "best-match"])
-def test_every_relation_network_reads_tokens_of_a_cross_attention_in_bfloat16(relation: str) -> None:
-    network = tiny_network(seed=3, relation=relation, relation_ret=False)
-    exact = Matcher(TorchEngine(network), "0" * 64)
-    tokens = exact.encode(pictures(2, 1).numpy(), "sketch"), exact.encode(pictures(3, 2).numpy(), "photo")
-    expected = exact.relation_logits(*tokens)
-    rounded = Matcher(TorchEngine(network.set_precision(torch.bfloat16)), "0" * 64).relation_logits(*tokens)
-    assert not np.array_equal(rounded, expected)
-    np.testing.assert_allclose(rounded, expected, atol=0.25, rtol=0.05)
-
-
-def test_a_keep_rate_means_the_decimal_number_it_was_written_as() -> None:
-    assert [kept_count(n, 0.7) for n in (196, 138, 97)] == [138, 97, 68]
-    assert kept_count(30, 0.1) == 3
-    assert kept_count(100, 0.07) == 7
-    assert kept_count(3, 0.01) == 1
-
-
-def test_selection_keeps_the_most_important_in_grid_order_and_the_first_of_equals() -> None:
-    importance = torch.tensor([[0.1, 0.4, 0.2, 0.4, 0.4], [0.5, 0.0, 0.0, 0.0, 0.0]])
-    assert select_tokens(importance, 2).tolist() == [[1, 3], [0, 1]]
-    assert select_tokens(importance, 5).tolist() == [[0, 1, 2, 3, 4]] * 2
-
-
-# Batch sizes of query, key and value, of which 1 is an image for all: the paper's two directions, and the released
-# network's.
-SHARED = [(1, 5, 5), (5, 1, 1), (32, 1, 1), (1, 5, 1), (5, 1, 5), (5, 5, 5), (1, 1, 1)]
-
-
-@pytest.mark.parametrize("counts", SHARED, ids=str)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str)
-def test_one_image_beside_many_gathers_what_it_does_beside_each(
-    counts: tuple[int, int, int], dtype: torch.dtype, tolerance: float
-) -> None:
-    query, key, value = (
-        randn(count, 3, tokens, 8, seed=seed).to(dtype)
-        for seed, (count, tokens) in enumerate(zip(counts, (7, 11, 11), strict=True))
-    )
-    gathered = dot_product_attention(query, key, value)
-    assert gathered.shape == (max(counts), 3, 7, 8)
-    for image in range(max(counts)):
-        q, k, v = (t[image % len(t)].double() for t in (query, key, value))
-        expected = (q @ k.transpose(-2, -1) / 8**0.5).softmax(-1) @ v
-        torch.testing.assert_close(gathered[image].double(), expected, atol=tolerance, rtol=tolerance)
-
-
-def write_backbone(tag: str, path: Path) -> Path:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        state: dict[str, torch.Tensor] = timm.create_model(tag, pretrained=False).state_dict()
-    save_file({name: tensor.half() for name, tensor in state.items()}, path)
-    return path
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize(
-    ("preset", "tag", "width"), [("zse-s16", "vit_small_patch16_224", 384), ("zse-b16", "vit_base_patch16_224", 768)]
-)
-def test_a_larger_preset_starts_from_its_vit_and_trains_by_the_papers_recipe(
-    preset: str, tag: str, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    backbone = write_backbone(tag, tmp_path / "vit.safetensors")
-    assert main(["init", preset, "--backbone", str(backbone), str(tmp_path / "new.safetensors")]) == 0
-    matcher = model.load(tmp_path / "new.safetensors", dtype="float32")
-    sketch = matcher.encode(matcher.prepare(drawing("star", 96, 0), "sketch")[None], "sketch")
-    gallery = matcher.encode(matcher.prepare(photo("star", 96, 0), "photo")[None], "photo")
-    assert sketch.features.shape == (1, matcher.token_count("sketch"), width)
-    assert -2 <= float(matcher.scores(sketch, gallery, "ret")) <= 0
-    del matcher
-
-    recipe = tmp_path / "one-step.toml"
-    recipe.write_text(
-        f'base = "{RECIPES / "paper.toml"}"\npreset = "{preset}"\nsteps = 1\n'
-        "[network]\nimage_size = 64\n[quadruplets]\nsamples = 1\n"
-    )
-    write_class_folders(tmp_path / "data", seeds=range(1))
-    command = ["train", str(recipe), "--backbone", str(backbone), "--data", str(tmp_path / "data")]
-    assert main([*command, "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out.safetensors")]) == 0
-    assert model.load(tmp_path / "out.safetensors", dtype="float32").config.width == width
