@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from service.http import upload
 from service.settings import Settings
 from tests.bombs import BOMBS, Bomb
 from tests.pictures import ODD_FILES, OddFile
@@ -33,7 +32,6 @@ def test_every_odd_file_is_answered_as_it_should_be(http: httpx.Client, odd: Odd
     ("body", "expected"),
     [
         (b"--b\r\nno end", (400, "undecodable_upload")),
-        (b"", (400, "undecodable_upload")),
         (b"--b--\r\n", (422, "bad_parameter")),
         (b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--b--\r\n', (422, "bad_parameter")),
         (b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\ntext\r\n--b--\r\n', (422, "bad_parameter")),
@@ -45,38 +43,16 @@ def test_every_odd_file_is_answered_as_it_should_be(http: httpx.Client, odd: Odd
             b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n\r\n--b--\r\n',
             (422, "bad_parameter"),
         ),
-        (b"before\r\n--b\r\n\r\n\r\n--b--", (400, "undecodable_upload")),
-        (b"--b\n\nx\n--b--", (400, "undecodable_upload")),
         (
             b"--b\r\nContent-Disposition: form-data; name=file; filename=a\r\nX: " + b"x" * 2000 + b"\r\n\r\n\r\n--b--",
             (400, "undecodable_upload"),
         ),
-        (b"--b\r\nno blank line\r\n--b--", (400, "undecodable_upload")),
-        (b"--bc\r\n\r\n\r\n--bc--", (400, "undecodable_upload")),
     ],
-    ids=range(12),
+    ids=range(7),
 )
 def test_a_broken_form_is_refused(http: httpx.Client, body: bytes, expected: tuple[int, str]) -> None:
     answer = http.post("/search", content=body, headers={"content-type": "multipart/form-data; boundary=b"})
     assert error(answer) == expected
-
-
-@pytest.mark.parametrize(
-    "parameters",
-    ["boundary=b; charset=undefined", "boundary=b; charset=punycode", "charset=x; boundary=b", 'boundary="b"'],
-)
-def test_a_charset_of_a_form_does_not_matter(http: httpx.Client, sketch: bytes, parameters: str) -> None:
-    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + sketch + b"\r\n--b--\r\n"
-    answer = http.post("/search", content=body, headers={"content-type": f"multipart/form-data; {parameters}"})
-    assert without_timings(answer) == without_timings(http.post("/search", content=sketch))
-
-
-def test_a_delimiter_that_comes_in_pieces_is_found() -> None:
-    whole = b'--bb\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--b\r\n--bb--\r\n'
-    form = upload.Form("multipart/form-data; boundary=bb")
-    for number in range(len(whole)):
-        form.add(whole[number : number + 1])
-    assert form.file() == b"x\r\n--b"
 
 
 @pytest.mark.parametrize("parameters", ["", f"; boundary={'b' * 257}", ";" * 50_000], ids=["none", "long", "endless"])

@@ -238,14 +238,10 @@ def test_answers_that_nobody_takes_are_held_up_to_a_limit(
     ("head", "expected"),
     [
         (b"", (422, "bad_parameter")),  # without a length there is no body
-        (b"Content-Length: 0\r\n", (422, "bad_parameter")),
-        (b"Content-Length: -5\r\n", (400, "bad_request")),
         (b"Content-Length: many\r\n", (400, "bad_request")),
         (b"Content-Length: 5\r\nContent-Length: 6\r\n", (400, "bad_request")),
-        (b"Content-Length: %d\r\n" % 10**30, (400, "bad_request")),
         (b"Transfer-Encoding: gzip\r\n", (400, "bad_request")),
         (b"No colon here\r\n", (400, "bad_request")),
-        (b"Bad\0Name: x\r\n", (400, "bad_request")),
     ],
     ids=lambda value: value[:30].decode() if isinstance(value, bytes) else "",
 )
@@ -309,12 +305,6 @@ def test_a_broken_chunk_is_no_trace_in_the_log(server: Served, path: bytes, capl
     assert httpx.get(f"{server.url}/healthz", timeout=PATIENCE).status_code == 200
     assert "Traceback" not in caplog.text
     assert not [record for record in caplog.records if record.exc_info]
-
-
-def test_requests_in_a_row_are_answered_in_a_row(server: Served) -> None:
-    one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
-    answer = plain_http(server, (one + b"\r\n") * 4 + one + CLOSE + b"\r\n")
-    assert answer.count(b"HTTP/1.1 200 ") == 5
 
 
 def test_a_websocket_is_not_opened(server: Served) -> None:

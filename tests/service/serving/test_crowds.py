@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from service.serving.connection import Connection
-from service.serving.ports import AT_ONCE, MAX_CONNECTIONS, RESERVE, Listener, most_connections
+from service.serving.ports import MAX_CONNECTIONS, RESERVE, Listener, most_connections
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied
@@ -112,31 +112,6 @@ def test_connections_leave_files_for_everything_else(files: int, most: int, monk
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY if files == -1 else files, files))
     assert most_connections() == most
-
-
-def test_a_listener_lets_open_connections_have_a_turn() -> None:
-    with Listener(socket.create_server(("127.0.0.1", 0)), 100) as listener, ExitStack() as opened:
-        listener.setblocking(False)
-        for _ in range(AT_ONCE + 1):
-            opened.enter_context(socket.create_connection(listener.getsockname(), timeout=PATIENCE))
-        for _ in range(AT_ONCE):
-            opened.enter_context(listener.accept()[0])
-        with pytest.raises(BlockingIOError):
-            listener.accept()
-        opened.enter_context(listener.accept()[0])
-
-
-def test_listeners_count_their_connections_together() -> None:
-    with ExitStack() as opened:
-        one, two = (opened.enter_context(Listener(socket.create_server(("127.0.0.1", 0)), 1)) for _ in range(2))
-        for listener in (one, two):
-            listener.setblocking(False)
-            opened.enter_context(socket.create_connection(listener.getsockname(), timeout=PATIENCE))
-        accepted = one.accept()[0]
-        with pytest.raises(BlockingIOError):
-            two.accept()
-        accepted.close()
-        opened.enter_context(two.accept()[0])
 
 
 def test_a_listener_without_descriptors_fails_once_and_then_waits(monkeypatch: pytest.MonkeyPatch) -> None:

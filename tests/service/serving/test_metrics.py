@@ -121,13 +121,6 @@ def test_a_port_of_their_own_has_nothing_else_and_the_same_limits(settings: Sett
         assert error(http.get(metrics, headers={"host": "attacker.example"})) == (400, "bad_host")
 
 
-@pytest.mark.parametrize(
-    "accept", ["text/plain;version=x", "application/openmetrics-text; version=99", "text/plain;escaping=?", ";;,=", ""]
-)
-def test_any_accept_header_is_answered(http: httpx.Client, accept: str) -> None:
-    assert http.get("/metrics", headers={"accept": accept}).headers["content-type"].startswith("text/plain; version=")
-
-
 def test_a_server_that_is_not_ready_says_so(settings: Settings, tmp_path: object) -> None:
     missing = settings.model_copy(update={"index": settings.index / "none" if settings.index else None})
     with asked(missing) as http:
