@@ -1,12 +1,5 @@
 from __future__ import annotations
 
-import os
-import random
-import signal
-import sys
-import threading
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +13,6 @@ from indexer import Request, build, read_progress, verify
 from indexer.commands import main
 from indexer.distributed.builds import place_clusters
 from service.commands import main as serve
-from tests.benchmarks.results import soak
 from tests.indexer.distributed.builds import SLICE, BuildShards
 from tests.indexer.distributed.same import check_same, held, read_shards
 from tests.indexer.distributed.workers import KILLS
@@ -28,17 +20,9 @@ from tests.indexer.galleries import index_bytes, save_photo, save_photos
 from tests.indexer.killed_builds import change
 from tests.indexer.remote.servers import webdav
 from tests.indexer.stopped_builds import StopAfter, Stopped
-from tests.patience import join
-from tests.programs import family, run_python
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
-
-KILLED = (
-    "Workers killed at random moments of builds on a Ray cluster. Each build ends in the bytes of an undisturbed one"
-)
-# The names that Ray gives its workers, by their work.
-WORKERS = ("ray::IDLE", "ray::encode_slice", "ray::assign_rows", "ray::write_shard")
 
 
 def test_shards_hold_what_one_index_of_the_same_photos_holds(shards: Path, plain: Path) -> None:
@@ -98,18 +82,12 @@ def test_a_photo_that_kills_its_workers_is_named_and_costs_no_other_photo(
     assert all(verify(shards / entry.folder) == [] for entry in report.shards)
 
 
-@pytest.mark.parametrize("end", ["stopped", pytest.param("killed", marks=pytest.mark.soak)])
 def test_a_build_whose_driver_has_ended_goes_on_from_the_slices_that_are_there_and_ends_in_the_same_bytes(
-    end: str, tmp_path: Path, photos: Path, shards: Path, ray_cluster: Cluster, sharded: BuildShards, weights: Path
+    tmp_path: Path, photos: Path, shards: Path, sharded: BuildShards
 ) -> None:
     ended = tmp_path / "shards"
-    if end == "killed":
-        arguments = (ray_cluster.address, str(photos), str(ended), str(weights))
-        done = run_python("-m", "tests.indexer.distributed.builds", *arguments)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-    else:
-        with pytest.raises(Stopped):
-            sharded(photos, ended, 3, StopAfter(1))
+    with pytest.raises(Stopped):
+        sharded(photos, ended, 3, StopAfter(1))
     assert not list(ended.glob("shard*"))
     (slices,) = ended.glob(".slices-*")
     there = list(slices.glob("slice-*"))
@@ -118,42 +96,6 @@ def test_a_build_whose_driver_has_ended_goes_on_from_the_slices_that_are_there_a
     assert not slices.exists()
     for entry in read_shards(shards).shards:
         assert index_bytes(ended / entry.folder) == index_bytes(shards / entry.folder)
-
-
-@pytest.mark.soak
-@pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")
-def test_builds_whose_workers_end_at_random_moments_end_in_the_same_bytes(
-    tmp_path: Path, photos: Path, shards: Path, sharded: BuildShards
-) -> None:
-    with soak(KILLED) as run:
-        begun = time.monotonic()
-        sharded(photos, tmp_path / "in one go", 3)
-        took = time.monotonic() - begun
-        for number in range(12):
-            killed: list[int] = []
-            timer = threading.Timer(random.random() * took, lambda dead=killed: dead.extend(kill_workers()))
-            timer.start()
-            try:
-                sharded(photos, tmp_path / f"{number}", 3)
-            finally:
-                timer.cancel()
-                join(timer)
-            run.times += len(killed)
-            for entry in read_shards(shards).shards:
-                assert index_bytes(tmp_path / f"{number}" / entry.folder) == index_bytes(shards / entry.folder)
-        assert run.times
-
-
-def kill_workers() -> list[int]:
-    """End all of Ray's workers that this process has started, as a machine does that fails. Returns their ids."""
-    killed = []
-    for process in family(os.getpid()):
-        with suppress(OSError):
-            title = (Path("/proc") / str(process) / "cmdline").read_text()
-            if title.startswith(WORKERS):
-                os.kill(process, signal.SIGKILL)
-                killed.append(process)
-    return killed
 
 
 def test_the_command_prints_what_became_of_the_photos_and_the_shards(

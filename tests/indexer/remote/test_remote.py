@@ -15,8 +15,6 @@ from indexer.store.roots import Root, folder_of
 from indexer.upkeep import compare, gallery_state
 from tests.indexer.galleries import catalog, save_photo
 from tests.indexer.remote.servers import SECRET, Bucket, Fault, Served, Server
-from tests.patience import PATIENCE
-from tests.programs import started_python
 
 # Libraries of servers and their clients leave sockets to the garbage collector.
 pytestmark = [
@@ -110,28 +108,6 @@ def test_a_server_that_cannot_be_listed_is_told_and_the_index_stays(
         index.open_photo(1)
     filled.fails("")
     assert build(index_path, Request(), matcher).unlisted == ()
-
-
-@pytest.mark.soak
-def test_a_watching_build_follows_a_bucket_that_goes_and_comes_back(
-    bucket: Bucket, gallery: Path, index_path: Path, weights: Path
-) -> None:
-    bucket.fill(gallery)
-    arguments = [bucket.url, "--index", str(index_path), "--weights", str(weights), "--watch", "--interval", "0.05"]
-    with started_python("-m", "indexer", "build", *arguments, errors=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        # The report of the first build ends with this line.
-        assert any(line.startswith("index:") for line in process.stdout)
-        bucket.write("new.png", save_photo(gallery / "new.png", 40).read_bytes())
-        assert "g000002: 13 photos, 1 encoded now" in process.stdout.readline()
-        bucket.fails("gone", everywhere=True)
-        assert "nothing at its address; what was known of it stays" in process.stderr.readline()
-        bucket.remove("new.png")
-        bucket.fails("")
-        assert "g000003: 12 photos, 0 encoded now, 1 gone" in process.stdout.readline()
-        process.terminate()
-        assert process.communicate(timeout=PATIENCE) == ("stopped watching.\n", "")
 
 
 @pytest.mark.parametrize("fault", ["gone", "busy", "half"])

@@ -74,12 +74,10 @@ def test_those_that_are_being_answered_stay_and_a_new_one_is_refused(small: Serv
 
 
 @on_posix
-@pytest.mark.parametrize(("files", "idle"), [(64, 80), pytest.param(1024, 1200, marks=pytest.mark.soak)])
-def test_a_crowd_of_idle_connections_keeps_nobody_out(
-    settings: Settings, sketch: bytes, tmp_path: Path, files: int, idle: int
-) -> None:
+def test_a_crowd_of_idle_connections_keeps_nobody_out(settings: Settings, sketch: bytes, tmp_path: Path) -> None:
     import resource
 
+    files, idle = 64, 80
     mine = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = idle + 200
     if mine[1] != resource.RLIM_INFINITY and mine[1] < wanted:
