@@ -2,7 +2,6 @@
 
 - ``default.safetensors`` is the embedded checkpoint; ``CARD.md`` says how it was trained and what it can do.
 - ``photo-side.safetensors`` holds what it shares with other checkpoints: all that photos need.
-- ``known.toml`` lists public checkpoints that `python -m model fetch` downloads.
 
 ``model.checkpoint`` reads them.
 """

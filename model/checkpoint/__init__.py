@@ -1,7 +1,6 @@
-"""Reads and writes checkpoint files, converts released ones, and downloads public ones."""
+"""Reads and writes checkpoint files, and converts released ones."""
 
 from model.checkpoint.conversion import convert
-from model.checkpoint.download import fetch, known_checkpoint, known_checkpoints
 from model.checkpoint.file import (
     average_checkpoints,
     keep_photo_side,

@@ -78,29 +78,6 @@ def info(checkpoint: Path | None) -> None:
 
 
 @click.command()
-@click.argument("name", required=False)
-@option("--list", "Print all that are known.", name="listed")
-@option("--out DIR", "Default: the Hugging Face cache, where the indexer and timm find it.", a_path)
-def fetch(name: str | None, listed: bool, out: Path | None) -> None:
-    """Download a public checkpoint or backbone by its NAME, or list them."""
-    from model.checkpoint import fetch, known_checkpoint, known_checkpoints
-
-    if listed == (name is not None):
-        raise click.UsageError("Give a NAME or --list.")
-    if name is None:
-        for entry in known_checkpoints():
-            origin = f"https://huggingface.co/{entry.repository}" if entry.repository else "by hand"
-            print(f"{entry.name}\n  {entry.kind}, about {entry.megabytes} MB: {entry.purpose}")
-            print(f"  licence: {entry.licence}\n  from: {entry.source}; {origin}\n  then: {entry.use}\n")
-        return
-    entry = known_checkpoint(name)
-    path, digest = fetch(entry, out)
-    print(printable(f"file:    {path}"))
-    print(f"sha256:  {digest}{', as it should be' if entry.sha256 else ''}\nlicence: {entry.licence}")
-    print(printable(f"then:    {entry.command(path, cached=out is None)}"))
-
-
-@click.command()
 @click.argument("source", type=a_path, metavar="RELEASED.pth")
 @options.target
 def convert(source: Path, target: Path) -> None:
@@ -149,4 +126,4 @@ def export(source: Path, target: Path) -> None:
     print(printable(f"wrote {folder}"))
 
 
-COMMANDS = (info, fetch, convert, init, average, export)
+COMMANDS = (info, convert, init, average, export)
