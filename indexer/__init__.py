@@ -1,20 +1,16 @@
 """Photos in, an index on disk out; and the index opened for searching.
 
 ``build`` makes an index, ``open_index`` opens it for searching, and the rest looks after it.
-docs/architecture.md lists the rooms. The names below are imported when they are first used, because a command line that
+docs/architecture.md lists the packages. The names below are imported when they are first used, because a command line that
 only shows its help imports this package, too, and should not wait for NumPy and FAISS.
 """
 
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
-# Stands for `typing.TYPE_CHECKING`: importing typing would take longer than the rest of this module, and Ctrl-C pressed
-# meanwhile would end in a traceback.
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from indexer.building.builds import BuildReport, build, build_growing
     from indexer.building.progress import Progress, read_progress
     from indexer.building.request import Request

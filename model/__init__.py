@@ -2,19 +2,15 @@
 
 ``model.load`` gives a ``Matcher``, which is all that indexing and searching need. The names below are imported when
 they are first used, because a command line that only shows its help imports this package, too, and should not wait for
-PyTorch.
+NumPy.
 """
 
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
-# Stands for `typing.TYPE_CHECKING`: importing typing would take longer than the rest of this module, and Ctrl-C pressed
-# meanwhile would end in a traceback.
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from model.engine import ModelConfig, Tokens
     from model.errors import ModelError
     from model.explanation import Explanation
@@ -22,18 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "Matcher", "ModelConfig", "ModelError", "Tokens", "load"]
 
-# The rooms from the lowest to the highest, so that a name from a low room loads no higher room.
-_ROOMS = ("errors", "engine", "explanation", "matcher")
+# From the lowest to the highest, so that a name from a low module loads no higher one.
+_HOMES = ("errors", "engine", "explanation", "matcher")
 # Modules that are reached as attributes: model.images.open_image, model.metrics.category_metrics.
 _MODULES = ("images", "metrics")
 
 
 def __getattr__(name: str) -> Any:
-    """Imports an exported name from the first room that has it, or one of the modules above."""
+    """Imports an exported name from the first module that has it, or one of the modules above."""
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
-    for room in _ROOMS if name in __all__ else ():
-        module = importlib.import_module(f"{__name__}.{room}")
+    for home in _HOMES if name in __all__ else ():
+        module = importlib.import_module(f"{__name__}.{home}")
         if hasattr(module, name):
             value = globals()[name] = getattr(module, name)
             return value

@@ -33,7 +33,7 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog: str) -> i
             problem = error.format_message().replace("\n\t", " ").rstrip(".")
             raise Refusal(f"{problem}. `{asked} --help` lists what there is.") from None
 
-    return run_program(work, prog=prog)
+    return run_program(work)
 
 
 class Group(click.Group):

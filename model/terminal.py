@@ -5,13 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from model.errors import Refusal
@@ -83,34 +80,7 @@ def start_child(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
 
 
 # The exit code that shells give after SIGINT: 128 and the number of the signal.
-STOPPED = 130
-# The name of the file of Python's import system, in the frames of every import.
-_IMPORT = "<frozen importlib._bootstrap>"
-
-
-@contextmanager
-def _stopped_at_once() -> Iterator[None]:
-    """Lets Ctrl-C end the program at once while the block imports a module: libraries catch KeyboardInterrupt."""
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not usual or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGINT, _stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _stop(_: int, frame: FrameType | None) -> None:
-    while frame is not None:
-        if frame.f_code.co_filename == _IMPORT:
-            os.write(2, b"stopped.\n")
-            os._exit(STOPPED)
-        frame = frame.f_back
-    raise KeyboardInterrupt
-
-
+_STOPPED = 130
 BAD_INPUT = 2
 #: Libraries that a program may lack, and the extra that each comes with.
 EXTRAS = {
@@ -127,34 +97,28 @@ EXTRAS = {
 _NOBODY_READS = 141
 
 
-def run_program(work: Callable[[], int], prog: str = "sketch-search") -> int:
+def run_program(work: Callable[[], int]) -> int:
     """Does the work of a program, and returns its exit code.
 
     It is 2 after a sentence on standard error, for problems that the user can solve; 130 after Ctrl-C; 141 if nobody
-    reads the output any more, as in ``program | head``. prog: how the user has called the program.
+    reads the output any more, as in ``program | head``.
     """
     if sys.stdout is None:
         return _end(f"error: standard output is closed; send it to a file, or to {os.devnull}.", BAD_INPUT)
     _open_what_is_closed()
     _accept_every_character()
     try:
-        with _stopped_at_once():
-            return _with_sentences(work, prog)
-    except KeyboardInterrupt:
-        return _end("stopped; run the same command again to continue.", STOPPED)
-
-
-def _with_sentences(work: Callable[[], int], prog: str) -> int:
-    try:
         try:
             return work()
         finally:
             sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _end("stopped; run the same command again to continue.", _STOPPED)
     except BrokenPipeError:
         _discard_output()
         return _NOBODY_READS
     except Refusal as error:
-        return _end(as_called(f"error: {error}", prog), BAD_INPUT)
+        return _end(f"error: {error}", BAD_INPUT)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if library not in EXTRAS:
@@ -168,14 +132,6 @@ def _with_sentences(work: Callable[[], int], prog: str) -> int:
         return _end(f"error: a library cannot be loaded ({error}); free memory, or install it again.", BAD_INPUT)
     except MemoryError:
         return _end("error: there is not enough memory; end other programs, or ask for less at once.", BAD_INPUT)
-
-
-def as_called(sentence: str, prog: str) -> str:
-    if prog.startswith("python -m "):
-        below = prog.removesuffix("indexer").removesuffix("model")
-        sentence = sentence.replace("sketch-search index", f"{below}indexer")
-        sentence = sentence.replace("sketch-search model", f"{below}model")
-    return sentence
 
 
 def _sentence(error: OSError) -> str:

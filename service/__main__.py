@@ -2,11 +2,7 @@
 
 import sys
 
-try:
-    from service.commands import main
-except KeyboardInterrupt:
-    # Pressed before the program has begun.
-    sys.exit(130)
+from service.commands import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,18 +8,15 @@
 
 ``Gallery`` searches in this process, ``Remote`` asks a server and loads no network. Both give the same answers. All
 that they refuse is a ``Refusal``, whose sentence says what to do. The names below are imported when they are first
-used, because PyTorch takes seconds to load.
+used, because NumPy and ONNX Runtime take time to load.
 """
 
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
-# This stands for the constant of typing, whose import would take longer than all else here.
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from model.errors import Refusal
     from sketch_search.answers import Explanation, Group, Photo, Results
     from sketch_search.gallery import Gallery, encode, rank
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "Gallery", "Group", "Photo", "Refusal", "Remote", "Results", "encode", "rank"]
 
-_ROOMS = {"Gallery": "gallery", "encode": "gallery", "rank": "gallery", "Remote": "remote"}
+_MODULES = {"Gallery": "gallery", "encode": "gallery", "rank": "gallery", "Remote": "remote"}
 
 
 def __getattr__(name: str) -> Any:
@@ -37,7 +34,7 @@ def __getattr__(name: str) -> Any:
         from model.errors import Refusal
 
         return Refusal
-    return getattr(importlib.import_module(f"{__name__}.{_ROOMS.get(name, 'answers')}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'answers')}"), name)
 
 
 def __dir__() -> list[str]:

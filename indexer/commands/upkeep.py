@@ -11,7 +11,7 @@ from indexer.commands import reports
 from indexer.commands.reports import INDEX, MUCH, QUIET, SOME_UNREAD, ask, index_at, show
 from indexer.errors import BadInvocation
 from model.command_line import a_path, option
-from model.terminal import as_called, printable, printable_json
+from model.terminal import printable, printable_json
 
 
 def _photo_id(text: str) -> int:
@@ -70,18 +70,16 @@ def info(index: Path | None, as_json: bool) -> None:
 @option("--index-only", "Do not read the photos.")
 @INDEX
 @QUIET
-@click.pass_context
-def verify(context: click.Context, index_only: bool, index: Path | None, quiet: bool) -> int:
+def verify(index_only: bool, index: Path | None, quiet: bool) -> int:
     """Check every byte of an index, and compare the photos with it."""
     from tqdm import tqdm
 
     from indexer.store.location import IndexFolder
     from indexer.upkeep import compare, verify
 
-    prog = context.find_root().info_name or ""
     place = index_at(index)
     problems = verify(place)
-    show([as_called(problem, prog) for problem in problems] or [f"{IndexFolder(place).path} is sound."])
+    show(problems or [f"{IndexFolder(place).path} is sound."])
     if problems or index_only:
         return 1 if problems else 0
     with tqdm(unit=" photos", leave=False, disable=True if quiet else None) as bar:
@@ -95,7 +93,7 @@ def verify(context: click.Context, index_only: bool, index: Path | None, quiet: 
     for folder in found.absent:
         print(printable(f"error: {folder}"), file=sys.stderr, flush=True)
     if found.problems:
-        update = as_called("To bring the index up to date, run `sketch-search index build --checksum`.", prog)
+        update = "To bring the index up to date, run `sketch-search index build --checksum`."
         show([f"{len(found.problems)} of {found.files} files are not what was indexed.", update])
         return 1
     if found.absent:
