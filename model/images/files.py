@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
-from model.images.bounds import check_bounds
 from model.images.ink import LEAST_CONTRAST
 from model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, is_raw_tiff, open_preview
 
@@ -133,9 +132,9 @@ def open_image(
     With `sketch`, transparency becomes black if nothing could be seen on white: see `to_rgb`.
 
     Raises `ImageError`: `UnsupportedImage` (not a type that is read here), `UndecodableImage` (damaged, cut short or
-    empty), `ImageTooLarge` (more than `max_pixels` pixels by its header, or than `MAX_BYTES`), `CostlyImage` (so many
-    parts that it would take minutes to decode); and any `OSError` of a path or stream. Pillow's own limit, twice
-    `MAX_PIXELS`, holds whatever `max_pixels` is.
+    empty), `ImageTooLarge` (more than `max_pixels` pixels by its header, or than `MAX_BYTES`); and any `OSError` of a
+    path or stream. Pillow's own limit, twice `MAX_PIXELS`, holds whatever `max_pixels` is. Decoding a hostile file may
+    take minutes: `model.decoding` has limits.
     """
     return open_dated(source, max_pixels=max_pixels, least_side=least_side, sketch=sketch).image
 
@@ -254,7 +253,6 @@ def _media(head: bytes) -> str:
 
 
 def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sketch: bool) -> OpenedImage:
-    check_bounds(data, media)
     with _opener(media)(io.BytesIO(data)) as picture:
         width, height = picture.size
         if width * height > max_pixels:

@@ -34,7 +34,7 @@ def decoders() -> Iterator[Decoders]:
 
 @pytest.fixture(scope="module")
 def slow() -> bytes:
-    """A picture with as many scans, and nearly as many pixels, as are let through: it takes seconds."""
+    """A picture with ten times the scans that others have: it takes seconds."""
     return scan_bomb(99, 7_000)
 
 

@@ -14,11 +14,9 @@ import pytest
 from PIL import Image, features
 
 from model.decoding import Decoders, Job
-from model.errors import CostlyImage, ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
+from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 from model.images import files, open_dated
-from model.images.bounds import MAX_PARTS, MAX_SCANS
 from model.images.files import MAX_PIXELS, media_type, open_image
-from tests.bombs import BOMBS, Bomb, block_bomb, chunk_bomb, scan_bomb, segment_bomb, strip_bomb
 from tests.pictures import ODD_FILES, OddFile, dated, dng, drawing, encoded, odd_file, oriented, photo, png, stored
 from tests.requirements import needs_shared_data
 from tests.shared_data import archive
@@ -178,8 +176,6 @@ def test_what_holds_for_pictures_holds_for_the_preview_of_a_raw_file() -> None:
     with pytest.raises(ImageTooLarge, match="96 x 96 pixels"):
         open_image(dng(plain), max_pixels=96 * 95)
     assert open_image(dng(plain), least_side=24).size == (24, 24)
-    with pytest.raises(CostlyImage, match="100 scans"):
-        open_image(dng(scan_bomb(MAX_SCANS, 64)))
     # The values of the sensor are not decoded, whatever size its header promises.
     assert open_image(dng(plain, claims=(20_000, 10_000))).size == PHOTO.size
     with Decoders(1) as decoders:
@@ -222,43 +218,6 @@ def test_a_file_without_end_is_refused_before_it_fills_the_memory(monkeypatch: p
 
     with pytest.raises(ImageTooLarge, match="more than"):
         open_image(Endless())
-
-
-@pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb.name)
-def test_a_bomb_is_refused_for_its_count(bomb: Bomb) -> None:
-    with pytest.raises(CostlyImage, match=r"has more than [0-9,]+ \w+"):
-        open_image(bomb.make())
-
-
-def test_as_many_parts_as_allowed_are_decoded() -> None:
-    assert open_image(scan_bomb(MAX_SCANS - 1, 64)).size == (64, 64)
-    with pytest.raises(CostlyImage, match="100 scans"):
-        open_image(scan_bomb(MAX_SCANS, 64))
-    assert open_image(strip_bomb(MAX_PARTS, 1)).size == (1, MAX_PARTS)
-    with pytest.raises(CostlyImage, match="65,536 strips"):
-        open_image(strip_bomb(MAX_PARTS + 1, 1))
-    # Each of these files has a few parts besides, and each of the GIF's extensions counts twice.
-    for make, parts in ((segment_bomb, 1), (chunk_bomb, 1), (block_bomb, 2)):
-        assert open_image(make((MAX_PARTS - 20) // parts)).size == (64, 64)
-        with pytest.raises(CostlyImage):
-            open_image(make(MAX_PARTS // parts + 1))
-
-
-def test_scans_of_thumbnails_and_of_further_pictures_do_not_count() -> None:
-    jpeg = encoded(photo("house", 64), "JPEG")
-    thumbnails = b"\xff\xe1" + struct.pack(">H", 2 + 4000) + b"\xff\xda" * 2000
-    whole = jpeg[:2] + thumbnails + jpeg[2:] + jpeg * 200
-    assert open_image(whole) == open_image(jpeg)
-
-
-def test_big_tiffs_and_tiles_are_counted_too() -> None:
-    tiles = struct.pack("<HHQ8x", 324, 16, MAX_PARTS + 1)
-    big = b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, 1) + tiles + bytes(8)
-    with pytest.raises(CostlyImage, match="tiles"):
-        open_image(big)
-    turned = b"MM\0*" + struct.pack(">IHHHII", 8, 1, 324, 4, MAX_PARTS + 1, 0) + bytes(4)
-    with pytest.raises(CostlyImage, match="tiles"):
-        open_image(turned)
 
 
 DAY = date(2021, 5, 6)
