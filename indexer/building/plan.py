@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date
-from pathlib import Path
 
 from indexer.building.folder_listing import FolderListing
 from indexer.building.request import live_roots
@@ -69,16 +68,15 @@ class LiveState:
         reusable: bool = True,
         damaged: frozenset[str] = frozenset(),
         next_id: int = 1,
-        moved: Sequence[tuple[Path, Path]] = (),
     ) -> LiveState:
         """Reads the state of a generation.
 
         Args:
             roots: those of the next generation. damaged: segments whose rows cannot be used.
-            next_id: an id below which no new one may be given. moved: old and new paths of roots that were renamed.
+            next_id: an id below which no new one may be given.
         """
         manifest, new_numbers = generation.manifest, {str(root.folder): number for number, root in enumerate(roots)}
-        numbers = [new_numbers.get(str(root.folder)) for root in live_roots(manifest, moved)]
+        numbers = [new_numbers.get(str(root.folder)) for root in live_roots(manifest)]
         with generation.open_catalog() as catalog:
             before, removals, drift = [*catalog.files()], catalog.removals(), catalog.drift()
         files: list[GalleryFile] = []

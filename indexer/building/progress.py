@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,10 +12,9 @@ from typing import Literal, Never
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
-from indexer.errors import BadInvocation, IndexUnwritable
+from indexer.errors import IndexUnwritable
 from indexer.store.files import read_regular, write_atomically
 from indexer.store.location import IndexFolder, refuse_if_unwritable
-from model.terminal import expanded
 
 Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
 _INTERVAL = 1.0
@@ -53,18 +51,13 @@ class Progress:
 
     Args:
         bar: whether to draw a bar on standard error, if that is a terminal; a log file gets no bar.
-        file: the file for the JSON document. It is replaced atomically, at most once a second within a phase.
         clock: returns the time in seconds.
-
-    Raises BadInvocation: ``file`` is there and is something else, such as a photo, which would be lost.
     """
 
-    def __init__(
-        self, *, bar: bool = False, file: Path | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, bar: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._bar_wanted = bar
         self._bar: tqdm[Never] | None = None
-        self._files = [_replaceable(expanded(file))] if file is not None else []
+        self._file: Path | None = None
         self._clock = clock
         self._started = time.time()
         self._phase: Phase = "reading"
@@ -74,8 +67,11 @@ class Progress:
 
     @contextmanager
     def of_build(self, file: Path) -> Iterator[None]:
-        """While the block runs, writes the JSON document to ``file``, too. Its last phase is "done" or "stopped"."""
-        self._files.append(file)
+        """While the block runs, writes the JSON document to ``file``, at most once a second within a phase.
+
+        Its last phase is "done" or "stopped".
+        """
+        self._file = file
         try:
             yield
             self.finish("done")
@@ -146,25 +142,9 @@ class Progress:
             updated=time.time(),
             pid=os.getpid(),
         )
-        for file in self._files:
-            with refuse_if_unwritable(file):
-                write_atomically(file, state.model_dump_json().encode())
-
-
-def _replaceable(path: Path) -> Path:
-    """Returns the path. Raises BadInvocation if there is a file at it that no build wrote."""
-    try:
-        status = path.lstat()
-        if stat.S_ISREG(status.st_mode) and status.st_size <= _MAX_BYTES:
-            data = path.read_bytes()
-            if data:
-                ProgressState.model_validate_json(data)
-            return path
-    except FileNotFoundError:
-        return path
-    except ValidationError:
-        pass
-    raise BadInvocation(f"{path} is there, but is not a progress file; name another with --progress-file.")
+        if self._file is not None:
+            with refuse_if_unwritable(self._file):
+                write_atomically(self._file, state.model_dump_json().encode())
 
 
 def read_progress(index: Path) -> ProgressState | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,8 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.errors import BadInvocation, IndexDamaged, IndexRefused
-from indexer.store.catalog import CATALOG_FILE, Catalog, GalleryFile
-from indexer.store.files import FileStamp, name_of_text
+from indexer.store.catalog import CATALOG_FILE, Catalog
 from indexer.store.folders import Address, Folder, LocalFolder
 from indexer.store.generation import (
     Generation,
@@ -44,7 +44,6 @@ class Request:
         recluster: whether to make the clusters anew even if their number stays. Known photos are not computed again.
         checksum: whether to read every file, also those whose size and times are as they were. Only photos that have
             changed are computed.
-        moved: folders of the index that were renamed, old and new. Their files keep their ids.
         batch: files between two commits of the journal.
         shards: how many shards a build on many machines writes; None for as many as there are, or one.
         allow_root_removal: whether folders that the shards have, and that are not named, may leave the gallery.
@@ -59,7 +58,6 @@ class Request:
     tokens: Literal["auto", "all", "none"] = "auto"
     recluster: bool = False
     checksum: bool = False
-    moved: Sequence[tuple[Path, Path]] = ()
     batch: int = DEFAULT_BATCH
     shards: int | None = None
     allow_root_removal: bool = False
@@ -72,9 +70,7 @@ class Request:
         """
         if self.clusters is not None and self.clusters < 1:
             raise BadInvocation("the number of clusters must be at least 1.")
-        if self.batch < 1:
-            raise BadInvocation("the batch must be at least 1.")
-        live = live_roots(manifest, self.moved)
+        live = live_roots(manifest)
         if not self.folders and not live:
             raise BadInvocation(f"there is no index at {index} yet; run `sketch-search index build FOLDER` first.")
         for path in self.added:
@@ -159,28 +155,9 @@ def _next_id(folder: IndexFolder) -> int:
     return max(found)
 
 
-def live_roots(manifest: Manifest | None, moved: Sequence[tuple[Path, Path]] = ()) -> tuple[Root, ...]:
-    """Returns the roots that an index has, at the paths where they are now; empty if there is no index.
-
-    Roots that were renamed, from old to new, keep the names that paths begin with.
-    """
-    now = {str(old): str(new) for old, new in moved}
-    roots = () if manifest is None else manifest.roots
-    return tuple(Root(root.name, folder_at(now.get(root.path, root.path))) for root in roots)
-
-
-@dataclass(frozen=True)
-class Move:
-    """A folder of the index that is gone, and a new one that has ``files`` of its files, by path, size and time.
-
-    Attributes:
-        of: how many files the old folder has.
-    """
-
-    old: Path
-    new: Path
-    files: int
-    of: int
+def live_roots(manifest: Manifest | None) -> tuple[Root, ...]:
+    """Returns the roots that an index has; empty if there is no index."""
+    return () if manifest is None else tuple(Root(root.name, folder_at(root.path)) for root in manifest.roots)
 
 
 @dataclass(frozen=True)
@@ -189,12 +166,10 @@ class Replacement:
 
     Attributes:
         leaving: the folders, and how many files each has. of: how many files the index has.
-        moves: the folders that were probably renamed.
     """
 
     leaving: tuple[tuple[Folder, int], ...] = ()
     of: int = 0
-    moves: tuple[Move, ...] = ()
 
     @property
     def files(self) -> int:
@@ -215,38 +190,9 @@ def find_replacement(request: Request, index: Path) -> Replacement:
         live = StartingPoint.find(folder).generation
     if live is None:
         return Replacement()
-    before = [root.folder for root in live_roots(live.manifest, request.moved)]
+    before = [root.folder for root in live_roots(live.manifest)]
     after = {root.folder for root in request.roots(index, live.manifest)}
     with live.open_catalog() as catalog:
-        there = [file for file in catalog.files() if not file.gone]
-    leaving = {
-        folder: [file for file in there if file.root == number]
-        for number, folder in enumerate(before)
-        if folder not in after
-    }
-    # Only the files of folders on this machine keep their times when the folder is renamed.
-    new = sorted(folder.path for folder in after - {*before} if type(folder) is LocalFolder)
-    moves = (
-        _move(folder.path, files, new)
-        for folder, files in leaving.items()
-        if type(folder) is LocalFolder and not folder.is_there()
-    )
-    return Replacement(
-        tuple((folder, len(files)) for folder, files in leaving.items()),
-        len(there),
-        tuple(move for move in moves if move is not None),
-    )
-
-
-def _move(old: Path, files: Sequence[GalleryFile], new: Sequence[Path]) -> Move | None:
-    """Finds the folder that has the most of a root's files; None if no folder has half of them."""
-    moves = [Move(old, folder, sum(_is_at(folder, file) for file in files), len(files)) for folder in new]
-    best = max(moves, key=lambda move: move.files, default=None)
-    return best if best is not None and best.files and best.files * 2 >= best.of else None
-
-
-def _is_at(folder: Path, file: GalleryFile) -> bool:
-    with suppress(OSError, ValueError):
-        here = FileStamp.of((folder / name_of_text(file.path)).lstat())
-        return file.stamp is not None and (here.size, here.mtime) == (file.stamp.size, file.stamp.mtime)
-    return False
+        there = Counter(file.root for file in catalog.files() if not file.gone)
+    leaving = ((folder, there[number]) for number, folder in enumerate(before) if folder not in after)
+    return Replacement(tuple(leaving), there.total())

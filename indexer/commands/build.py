@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,14 +41,12 @@ class Work:
     index: Path
     weights: Path | None
     device: str
-    batch: int
-    progress_file: Path | None
     quiet: bool
 
     def progress(self) -> Progress:
         from indexer.building.progress import Progress
 
-        return Progress(bar=not self.quiet, file=self.progress_file)
+        return Progress(bar=not self.quiet)
 
     def matcher(self) -> Matcher:
         """Loads the network. Raises ModelError; BadInvocation: the number of threads makes no sense."""
@@ -102,20 +100,16 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
         "auto, cpu or cuda (default: SBIR_DEVICE; SBIR_THREADS says how many CPU threads compute).",
         default=before("device", "SBIR_DEVICE"),
     )
-    @option("--batch N", "Files between two commits (64).", int, default=64)
-    @option("--progress-file FILE", "JSON, kept up to date while building.", a_path)
     @QUIET
     @wraps(command)
     def called(
         index: Path | None,
         weights: Path | None,
         device: str | None,
-        batch: int,
-        progress_file: Path | None,
         quiet: bool,
         **options: Any,
     ) -> int:
-        return command(Work(index_at(index), weights, device or "auto", batch, progress_file, quiet), **options)
+        return command(Work(index_at(index), weights, device or "auto", quiet), **options)
 
     return called
 
@@ -137,7 +131,6 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
     click.Choice(("auto", "all", "none")),
     default="auto",
 )
-@option("--moved", "The named folder was renamed: its photos keep their ids.")
 @option("--yes", "Do not ask before dropping folders that are not named.")
 @option("--ray ADDRESS", "Build on many machines, into shards, by a Ray cluster: auto, local or HOST:PORT of its head.")
 @option("--shards N", "With --ray: how many shards (default: as many as there are, or one).", int)
@@ -147,7 +140,6 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
 @_computing
 def build(
     work: Work,
-    moved: bool,
     yes: bool,
     ray: str | None,
     shards: int | None,
@@ -163,14 +155,15 @@ def build(
     """
     from indexer.building.request import Request
 
-    request = Request(batch=work.batch, shards=shards, allow_root_removal=yes, checksum=checksum, **asked)
+    request = Request(shards=shards, allow_root_removal=yes, checksum=checksum, **asked)
     if (ray, shards, workers) != (None, None, None):
-        _check_shards(ray, watch=watch, moved=moved, checksum=checksum)
+        _check_shards(ray, watch=watch, checksum=checksum)
         from indexer.distributed import Machines, build_shards
 
         machines = Machines(str(ray), work.device, workers, None if work.weights is None else str(work.weights))
         return work.done(build_shards(work.index, request, machines, work.progress()))
-    request = _confirmed(request, work, moved=moved, yes=yes)
+    if request.folders:
+        _confirm(request, work, yes=yes)
     return _watch(work, request, interval) if watch else work.build(request)
 
 
@@ -184,7 +177,7 @@ def add(work: Work, added: tuple[Path | str, ...]) -> int:
     """
     from indexer.building.request import Request
 
-    return work.build(Request(added=added, batch=work.batch))
+    return work.build(Request(added=added))
 
 
 def _check_shards(ray: str | None, **alone: bool) -> None:
@@ -196,33 +189,14 @@ def _check_shards(ray: str | None, **alone: bool) -> None:
         raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
 
 
-def _confirmed(request: Request, work: Work, *, moved: bool, yes: bool) -> Request:
-    """Asks the person about folders that were renamed or leave the index. Returns the request with renamed folders.
+def _confirm(request: Request, work: Work, *, yes: bool) -> None:
+    """Asks the person about folders that leave the index.
 
     Raises BadInvocation: nobody can be asked, or the person does not agree; or as in ``find_replacement``.
     """
     from indexer.building.request import find_replacement
 
-    if not request.folders:
-        return request
     found = find_replacement(request, work.index)
-    for move in found.moves:
-        sentence = f"{move.old} is gone, and {move.new} has {move.files} of its {move.of} files"
-        agreed = moved or (
-            not yes
-            and ask(
-                f"{sentence}. Was it renamed, and do its photos keep their ids?",
-                None,
-                f"{sentence}; "
-                "repeat it with --moved if it was renamed, so that its photos keep their ids, or with --yes if not.",
-            )
-        )
-        if agreed:
-            request = replace(request, moved=(*request.moved, (move.old, move.new)))
-    if request.moved:
-        found = find_replacement(request, work.index)
-    if not found.leaving:
-        return request
     leaving = [f"leaves:      {folder} ({files} files)" for folder, files in found.leaving]
     if found.files * MUCH > found.of and not yes:
         sentence = f"this takes {found.files} of {found.of} files out of the index, because their folders are not named"
@@ -232,7 +206,6 @@ def _confirmed(request: Request, work: Work, *, moved: bool, yes: bool) -> Reque
             raise BadInvocation("nothing has changed.")
     else:
         show(leaving, work.quiet)
-    return request
 
 
 def _watch(work: Work, request: Request, interval: float) -> int:
@@ -279,7 +252,7 @@ class _Watcher:
 
         try:
             # The request names no folders, because ``add`` and ``remove`` may have changed those of the index.
-            report = build(self.work.index, Request(batch=self.work.batch), self.matcher, self.work.progress())
+            report = build(self.work.index, Request(), self.matcher, self.work.progress())
         except (IndexerError, OSError) as error:
             self._print_error(error)
             return False

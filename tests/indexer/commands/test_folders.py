@@ -61,25 +61,10 @@ def test_a_build_asks_before_folders_that_it_does_not_name_leave(
     assert main(["build", str(gallery), "--yes", "--quiet"]) == 0
 
 
-def test_a_folder_that_was_renamed_keeps_its_ids_and_what_was_removed_where_that_is_wanted(
-    gallery: Path, tmp_path: Path, index_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_photos_of_a_folder_that_was_renamed_are_not_encoded_again(
+    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["build", str(gallery), "--quiet"]) == 0
-    assert main(["remove", "--id", "3", "--quiet"]) == 0
-    before = {path: entry[:2] for path, entry in catalog(index_path).items()}
     renamed = gallery.rename(tmp_path / "renamed")
-    assert main(["build", str(renamed)]) == 2
-    told = f"{gallery} is gone, and {renamed} has 11 of its 11 files"
-    assert f"error: {told}; repeat it with --moved if it was renamed" in capsys.readouterr().err
-    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
-    assert main(["build", str(renamed)]) == 0
-    out, err = capsys.readouterr()
-    assert told in err
-    assert "encoded now: 0\n" in out
-    assert {path: entry[:2] for path, entry in catalog(index_path).items()} == before
-    again = renamed.rename(tmp_path / "again")
-    assert main(["build", str(again), "--moved", "--quiet"]) == 0
-    assert {path: entry[:2] for path, entry in catalog(index_path).items()} == before
-    other = again.rename(tmp_path / "other")
-    assert main(["build", str(other), "--yes", "--quiet"]) == 0
-    assert min(number for number, _ in (entry[:2] for entry in catalog(index_path).values())) == 13
+    assert main(["build", str(renamed), "--yes"]) == 0
+    assert "encoded now: 0\n" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from tests.indexer.galleries import save_photos
 from tests.programs import run_python
 
 
-def test_build_info_and_verify_work_from_a_shell(gallery: Path, index_path: Path, tmp_path: Path) -> None:
+def test_build_info_and_verify_work_from_a_shell(gallery: Path, index_path: Path) -> None:
     (gallery / "broken.jpg").write_bytes(b"\xff\xd8\xff")
 
     def run(*arguments: str) -> str:
@@ -21,11 +21,10 @@ def test_build_info_and_verify_work_from_a_shell(gallery: Path, index_path: Path
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
-    out = run("build", str(gallery), "--device", "cpu", "--progress-file", str(tmp_path / "progress.json"))
+    out = run("build", str(gallery), "--device", "cpu")
     assert "not indexed: broken.jpg: " in out
     assert "photos:      12" in out
     assert "the checkpoint's own retrieval token" in out
-    assert json.loads((tmp_path / "progress.json").read_text())["phase"] == "done"
     told = read_progress(index_path)
     assert told is not None
     assert (told.phase, told.bad) == ("done", 1)
@@ -170,19 +169,3 @@ def test_a_gallery_that_has_outgrown_its_clusters_is_told_what_to_do(
         assert "run build --recluster" in out
     assert main(["build", "--recluster"]) == 0
     assert "--recluster" not in capsys.readouterr().out
-
-
-def test_a_photo_is_not_overwritten_by_the_progress_of_a_build(
-    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    photo = gallery / "Ännchen 001.png"
-    before = photo.read_bytes()
-    (tmp_path / "link").symlink_to(photo)
-    for file in (photo, tmp_path / "link", gallery, Path(os.devnull)):
-        assert main(["build", str(gallery), "--progress-file", str(file)]) == 2
-        assert f"error: {file} is there, but is not a progress file; name another" in capsys.readouterr().err
-    assert photo.read_bytes() == before
-    (tmp_path / "p.json").touch()
-    for _ in range(2):
-        assert main(["build", str(gallery), "--quiet", "--progress-file", str(tmp_path / "p.json")]) == 0
-    assert json.loads((tmp_path / "p.json").read_text())["phase"] == "done"
