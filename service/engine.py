@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer import BadInvocation, PhotoEntry, PhotoUnavailable, open_index
+from indexer import PhotoEntry, PhotoUnavailable, open_index
 from model import Matcher, load
 from model.decoding import Job, RunJob, run_here
 from model.images import Pixels, media_type
@@ -292,13 +292,6 @@ class Engine:
     def _page_size(self, k: int | None) -> int:
         self._check_page_size(k)
         return self._settings.default_k if k is None else k
-
-    def entry_of(self, file: Path) -> PhotoEntry | None:
-        """Returns the photo of a file on disk, or None."""
-        try:
-            return self.gallery.photo_at(str(file.absolute()))
-        except BadInvocation:
-            return None
 
 
 def _pixels_for_clip(sketch: PreparedSketch | None, query: SearchQuery) -> Pixels | None:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from cachetools import LRUCache
-from PIL import Image
 
 from indexer import PhotoEntry, PhotoUnavailable
 from indexer.store.files import open_regular, write_atomically
@@ -56,12 +55,6 @@ def still_opening(entry: PhotoEntry) -> Iterator[None]:
         yield
     except ImageError as error:
         raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
-
-
-def picture(matcher: Matcher, entry: PhotoEntry, data: bytes) -> Image.Image:
-    """Opens the bytes of a photo as it was opened to be indexed. Raises PhotoUnavailable."""
-    with still_opening(entry):
-        return matcher.open(data, "photo")
 
 
 def prepared(matcher: Matcher, entry: PhotoEntry, data: bytes, run: RunJob = run_here) -> Pixels:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import errno
 import html
-import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,10 +39,6 @@ if TYPE_CHECKING:
 Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
 # Side of the thumbnails that a notebook shows, in pixels.
 _SHOWN = 160
-# The number of a photo's matches that a notebook draws.
-_DRAWN = 5
-_COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4")
-
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -164,11 +159,11 @@ class Explanation:
     photo_image: Image.Image
     answer: ExplainedPhoto
 
-    def _repr_html_(self) -> str:
-        return "".join(
-            _outlined(image, self.grid, cells[:_DRAWN].tolist())
-            for image, cells in ((self.sketch_image, self.sketch_cells), (self.photo_image, self.photo_cells))
-        )
+    def _repr_png_(self) -> bytes:
+        from service.explain import side_by_side
+
+        cells = zip(self.sketch_cells.tolist(), self.photo_cells.tolist(), strict=True)
+        return as_bytes(side_by_side(self.sketch_image, self.photo_image, cells, self.grid))
 
 
 class Searches(ABC):
@@ -226,8 +221,8 @@ class Searches(ABC):
             sketch_cells=cells[:, 0],
             photo_cells=cells[:, 1],
             cosines=np.array([match.cosine for match in found.matches], np.float64),
-            sketch_image=_of_data_url(answer.sketch.image),
-            photo_image=_of_data_url(found.image),
+            sketch_image=answer.sketch.picture(),
+            photo_image=found.picture(),
             answer=found,
         )
 
@@ -331,22 +326,3 @@ def _checked(model: type[M], **given: Any) -> M:
 
 def _data_url(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
-
-
-def _of_data_url(url: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")
-
-
-def _outlined(image: Image.Image, grid: int, cells: Sequence[int]) -> str:
-    """Returns the picture as HTML, with a coloured frame around some cells."""
-    out = io.BytesIO()
-    image.save(out, "JPEG")
-    frames = "".join(
-        f'<rect x="{cell % grid}" y="{cell // grid}" width="1" height="1" fill="none" stroke="{colour}" '
-        'stroke-width="0.2"/>'
-        for cell, colour in zip(cells, _COLOURS, strict=False)
-    )
-    return (
-        f'<svg width="224" height="224" viewBox="0 0 {grid} {grid}"><image href="{_data_url(out.getvalue())}" '
-        f'width="{grid}" height="{grid}"/>{frames}</svg>'
-    )

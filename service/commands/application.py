@@ -174,17 +174,17 @@ def search(settings: Settings, sketch: str | None, as_json: bool, no_server: boo
         "sketch-search explain a.jpg b.jpg --like cats/3.jpg -o why",
     )
 )
-@click.argument("pictures", type=a_path, nargs=-1, metavar="[SKETCH] [PHOTO]...")
+@click.argument("pictures", nargs=-1, metavar="[SKETCH] [PHOTO]...")
 @option("--like PHOTO", "Explain why they are like this photo of the index: path or id.")
 @option("--photo", "The image is a photo: explain why they are like it.", str, name="kind", flag_value="photo")
 @option("-o --output DIR", "Folder for the files.", a_path, required=True)
 @_with_settings()
 def explain(
-    settings: Settings, pictures: Sequence[Path], like: str | None, kind: PictureKind | None, output: Path
+    settings: Settings, pictures: Sequence[str], like: str | None, kind: PictureKind | None, output: Path
 ) -> int:
     """Write why photos match a sketch, or are like a photo, as pictures and JSON.
 
-    Without PHOTOs these are the best of the index; without a SKETCH, but with --like, all files are PHOTOs.
+    A PHOTO is the path or the id of one in the index; without any, the best are explained. With --like there is no SKETCH.
     """
     from service.commands.explain import explain
 
@@ -192,7 +192,7 @@ def explain(
         raise click.UsageError("--photo says what the image is, and with --like there is none: leave one of them out.")
     if like is None and not pictures:
         raise click.UsageError("Missing argument 'SKETCH', or --like PHOTO.")
-    sketch, photos = (None, pictures) if like is not None else (pictures[0], pictures[1:])
+    sketch, photos = (None, pictures) if like is not None else (a_path(pictures[0]), pictures[1:])
     return explain(settings, sketch, photos, output, like=like, kind=kind or "sketch")
 
 

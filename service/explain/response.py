@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -25,7 +25,6 @@ from service.photos import prepared
 from service.schemas import (
     CrossAttention,
     ExplainedImage,
-    ExplainedPair,
     ExplainedPhoto,
     ExplainParams,
     ExplainResponse,
@@ -76,9 +75,7 @@ class Surroundings:
         first = self._order[: count + 1]
         return self._near(self._ids[first], self._cosines[first], count, own)
 
-    def of_photos(
-        self, photos: Sequence[Tokens], count: int, owns: Sequence[PhotoEntry | None]
-    ) -> list[tuple[Near, ...]]:
+    def of_photos(self, photos: Sequence[Tokens], count: int, owns: Sequence[PhotoEntry]) -> list[tuple[Near, ...]]:
         """Returns the photos nearest to each of several photos, batches of one; arguments as for ``of_given``."""
         found = self._gallery.alike(np.concatenate([photo.ret for photo in photos]), count + 1)
         return [self._near(ids, cosines, count, own) for (ids, cosines), own in zip(found, owns, strict=True)]
@@ -97,11 +94,6 @@ class EncodedPicture:
     pixels: Pixels
     observed: Observed
     modality: Modality
-
-
-def encode_picture(matcher: Matcher, image: Image.Image, modality: Modality) -> EncodedPicture:
-    """Prepares and encodes a picture. Raises BlankSketch."""
-    return encode_pixels(matcher, matcher.preprocessing.pixels(image, modality), modality)
 
 
 def encode_pixels(matcher: Matcher, pixels: Pixels, modality: Modality) -> EncodedPicture:
@@ -131,39 +123,44 @@ def explain(
 
     entries = index.photos(params.photo)
     liked = None if params.like is None else index.photo(params.like)
-    if (liked is None) == (sketch is None):
-        raise BadSearch(
-            "There is nothing to compare the photos with: send a sketch, or name a photo with like."
-            if sketch is None
-            else "like names a photo to compare with, and a picture was sent, too: leave one of them out."
-        )
-    given = encode_pixels(matcher, sketch, params.kind) if sketch is not None else None
-    if given is None:
-        assert liked is not None
+    if liked is not None and sketch is None:
         given = encoded_photo(liked)
+    elif sketch is not None and liked is None:
+        given = encode_pixels(matcher, sketch, params.kind)
+    elif sketch is None:
+        raise BadSearch("There is nothing to compare the photos with: send a sketch, or name a photo with like.")
+    else:
+        raise BadSearch("like names a photo to compare with, and a picture was sent, too: leave one of them out.")
     photos = list(map(encoded_photo, entries))
     encoded = time.perf_counter()
-    explanations = [compared(matcher, given, photo) for photo in photos]
+    explanations = [
+        compare_photos(given.observed, photo.observed)
+        if given.modality == "photo"
+        else matcher.compare(given.observed, photo.observed)
+        for photo in photos
+    ]
     paired = time.perf_counter()
     around = Surroundings(index, given.observed.tokens, given.modality)
     to_given = around.of_given(params.nearest, own=liked)
     to_photos = around.of_photos([photo.observed.tokens for photo in photos], params.nearest, entries)
     found = time.perf_counter()
     shown = [
-        ExplainedPhoto(
+        _explained_photo(
+            photo,
+            explanation,
             id=entry.id,
+            paths=entry.paths,
             **addresses(entry.id, entry.content_hash, originals),
             ret_rank=around.rank(entry),
-            nearest=near_photos(index, near, originals),
-            **dict(explained_pair(photo, explanation)),
+            nearest=_near_photos(index, near, originals),
         )
         for entry, photo, explanation, near in zip(entries, photos, explanations, to_photos, strict=True)
     ]
     return ExplainResponse(
         grid=matcher.config.grid,
-        sketch=explained_image(given),
+        sketch=_explained_image(given),
         photos=shown,
-        nearest=near_photos(index, to_given, originals),
+        nearest=_near_photos(index, to_given, originals),
         timings_ms=ExplainTimings(
             encode=_milliseconds(start, encoded),
             pairs=_milliseconds(encoded, paired),
@@ -176,8 +173,7 @@ def explain(
     )
 
 
-def near_photos(index: Gallery, near: Iterable[Near], originals: bool) -> list[NearPhoto]:
-    """Describes photos of the index around a picture."""
+def _near_photos(index: Gallery, near: Iterable[Near], originals: bool) -> list[NearPhoto]:
     found = list(near)
     entries = index.photos([one.id for one in found])
     return [
@@ -192,14 +188,7 @@ def near_photos(index: Gallery, near: Iterable[Near], originals: bool) -> list[N
     ]
 
 
-def compared(matcher: Matcher, given: EncodedPicture, photo: EncodedPicture) -> Explanation:
-    """Explains one photo, of an index or not, beside a sketch or another photo."""
-    if given.modality == "photo":
-        return compare_photos(given.observed, photo.observed)
-    return matcher.compare(given.observed, photo.observed)
-
-
-def explained_image(seen: EncodedPicture) -> ExplainedImage:
+def _explained_image(seen: EncodedPicture) -> ExplainedImage:
     """Describes a picture and where [Ret] looked."""
     attention, out = seen.observed.attention, io.BytesIO()
     file_format = "JPEG" if seen.modality == "photo" else "PNG"
@@ -212,16 +201,17 @@ def explained_image(seen: EncodedPicture) -> ExplainedImage:
     )
 
 
-def explained_pair(photo: EncodedPicture, explanation: Explanation) -> ExplainedPair:
-    """Describes a photo beside the sketch."""
+def _explained_photo(photo: EncodedPicture, explanation: Explanation, **of_index: Any) -> ExplainedPhoto:
+    """Describes a photo beside the sketch. of_index: fields that say which photo it is, and what is near."""
     crossed = None
     if explanation.ret_to_photo is not None and explanation.ret_to_sketch is not None:
         crossed = CrossAttention(
             sketch_to_photo=_rounded(explanation.ret_to_photo, 4),
             photo_to_sketch=_rounded(explanation.ret_to_sketch, 4),
         )
-    return ExplainedPair(
-        **dict(explained_image(photo)),
+    return ExplainedPhoto(
+        **of_index,
+        **dict(_explained_image(photo)),
         relation_score=explanation.relation_score,
         ret_distance=explanation.ret_distance,
         sketch_cells=explanation.sketch_cells.tolist(),

@@ -4,7 +4,6 @@ from service.schemas.errors import ErrorDetail, ErrorResponse, describe_problems
 from service.schemas.explain import (
     CrossAttention,
     ExplainedImage,
-    ExplainedPair,
     ExplainedPhoto,
     ExplainParams,
     ExplainResponse,

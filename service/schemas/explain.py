@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, Field
 
 from service.schemas.query import Id, Params, PictureKind
 from service.schemas.search import Photo
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_PHOTOS = 12
 
@@ -43,6 +50,12 @@ class ExplainedImage(BaseModel):
     attention_layers: list[list[float]] = Field(description="By block: the same, averaged over the heads.")
     kept: list[list[int]] = Field(description="The cells left after each token selection, in order.")
 
+    def picture(self) -> Image.Image:
+        """Opens the square as RGB."""
+        from PIL import Image
+
+        return Image.open(io.BytesIO(base64.b64decode(self.image.partition(",")[2]))).convert("RGB")
+
 
 class CrossAttention(BaseModel):
     """By head: the attention of one side's [Ret] to the other side's patches."""
@@ -77,8 +90,8 @@ class NearPhoto(Photo):
     rank: int = Field(description="Its rank among all photos by how near they are to the sketch or the photo given.")
 
 
-class ExplainedPair(ExplainedImage):
-    """A photo beside the sketch, or beside the photo in its place."""
+class ExplainedPhoto(ExplainedImage, Photo):
+    """A photo of the index beside the sketch, or beside the photo in its place."""
 
     relation_score: float | None = Field(
         description="In (0, 1), as in a search; null if the relation network is untrained, or photos are compared."
@@ -102,18 +115,10 @@ class ExplainedPair(ExplainedImage):
     influence: list[InfluentialPair] = Field(
         description="The pairs without which the relation score falls most, at most 10, strongest first."
     )
-
-
-class ExplainedPhoto(ExplainedPair):
-    """A photo of the index beside the sketch."""
-
-    id: int
     ret_rank: int = Field(
         description="Its rank by [Ret] alone among all photos. If diffusion moved it up, photos in nearest are nearer."
     )
     nearest: list[NearPhoto] = Field(description="The photos that look most like it, nearest first, without itself.")
-    photo_url: str | None = Field(description="The original, relative to the server; null where they are not served.")
-    thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
 
 
 class ExplainTimings(BaseModel):

@@ -17,9 +17,9 @@ from model.checkpoint.file import save_checkpoint
 from model.images import Pixels
 from model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, TorchEngine, VitLayout
 from service.engine import Engine
-from service.explain.files import ExplainedFiles, best_of_index, write_explanation
-from service.explain.response import encode_picture
-from service.schemas import ExplainParams, SearchQuery
+from service.explain import write_explanation
+from service.explain.response import encode_pixels
+from service.schemas import ExplainParams, ExplainResponse, SearchQuery
 from service.serving.live_index import check_searches
 from service.settings import Settings
 from tests.pictures import encoded
@@ -78,7 +78,7 @@ def test_what_is_laid_over_a_padded_picture_lies_where_the_network_saw_it() -> N
     bare = Image.new("RGB", (544, 272), "white")
     spotted = bare.copy()
     spotted.paste((255, 0, 0), (400, 150, 440, 190))
-    seen = [encode_picture(matcher, picture, "photo") for picture in (bare, spotted)]
+    seen = [encode_pixels(matcher, matcher.preprocessing.pixels(p, "photo"), "photo") for p in (bare, spotted)]
     # Padded to a square, in black, at half the size: in the quarters above and below there is no photo.
     assert not seen[1].pixels[:64].any()
     assert not seen[1].pixels[-64:].any()
@@ -99,8 +99,8 @@ def test_what_is_laid_over_a_padded_picture_lies_where_the_network_saw_it() -> N
 
 
 def test_its_files_show_where_it_looked_and_the_nearest_photos_alone(engine: Engine, tmp_path: Path) -> None:
-    photos = best_of_index(engine.searcher, draw_sketch(1), 3)
-    written = write_explanation(engine.searcher, draw_sketch(1), photos, tmp_path / "why")
-    document = ExplainedFiles.model_validate_json(written[0].read_bytes())
+    answer = engine.explain(engine.prepare(encoded(draw_sketch(1))), ExplainParams(photo=[1, 2, 3]))
+    written = write_explanation(answer, tmp_path / "why")
+    document = ExplainResponse.model_validate_json(written[0].read_bytes())
     assert [len(head) for head in document.sketch.attention] == [289, 289]
     assert all(not one.matches and one.nearest for one in document.photos)
