@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from indexer.building.builds import BuildReport, build, build_growing
     from indexer.building.progress import Progress, read_progress
     from indexer.building.request import Request
-    from indexer.embedding import open_towers
+    from indexer.embedding import open_text_tower
     from indexer.errors import (
         BadInvocation,
         EmbedderUnavailable,

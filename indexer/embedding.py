@@ -14,7 +14,7 @@ from indexer.store.generation import EmbedderEntry
 from model.errors import ModelError
 
 if TYPE_CHECKING:
-    from model.network import ClipEmbedder, ClipTowers
+    from model.network import ClipEmbedder, TextTower
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _refuse_if_unavailable() -> Iterator[None]:
         raise EmbedderUnavailable(f"{error}, or use --embedder ret.") from error
 
 
-def open_towers(entry: EmbedderEntry, device: str) -> ClipTowers:
+def open_text_tower(entry: EmbedderEntry, device: str) -> TextTower:
     """Load the model that made the vectors of an index. Nothing is downloaded.
 
     Raises EmbedderUnavailable: the index was not clustered by CLIP; the model is not on this disk or has changed; or it
@@ -111,9 +111,9 @@ def open_towers(entry: EmbedderEntry, device: str) -> ClipTowers:
     embedder = chosen.load()
     if embedder is None:
         raise EmbedderUnavailable(f"this index was clustered by {entry.name}, not by CLIP.")
-    from model.network import ClipTowers
+    from model.network import TextTower
 
     try:
-        return ClipTowers(embedder, entry.name)
+        return TextTower(embedder, entry.name)
     except ModelError as error:
         raise EmbedderUnavailable(f"{error}.") from error

@@ -40,7 +40,7 @@ from model.engine.runtime import OnnxEngine
 from model.errors import ModelError
 from model.explanation import Explanation, compare
 from model.images import Preprocessing, Source
-from model.ranking import ScoredBy, diffused, estimated
+from model.ranking import diffused, estimated
 from model.words import WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
@@ -240,7 +240,7 @@ class Matcher:
             scores["fused"] = logits - np.float32(fusion) * distances
         return scores
 
-    def diffuse(self, scores: Floats, ret: NDArray[np.floating], method: ScoredBy | None = None) -> Floats:
+    def diffuse(self, scores: Floats, ret: NDArray[np.floating], method: Method | None = None) -> Floats:
         """Lets photos that look alike share their scores (s, p), by ``model.ranking.diffused``.
 
         method: None for the checkpoint's best. Raises ModelError without a threshold for diffusion.
@@ -253,7 +253,7 @@ class Matcher:
         known: NDArray[np.bool_],
         distances: Floats,
         ret: NDArray[np.floating],
-        method: ScoredBy | None = None,
+        method: Method | None = None,
     ) -> Floats:
         """Estimates the scores of photos that were not scored, (p,), by ``model.ranking.estimated``."""
         return estimated(scores, known, distances, ret, self._threshold(), method or self.best_method)

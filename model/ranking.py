@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,35 +22,28 @@ from model.engine import Floats, Method, Numbers, Tokens, sigmoid, unit
 # gives their distance to the sketch and their likeness to other photos at almost no cost, a regression line predicts
 # the score from the distance, and similar photos deviate from the line in similar ways.
 
-#: Names how scores were computed: by a method of a network, or "clip", by the cosine of CLIP's vectors.
-ScoredBy: TypeAlias = Method | Literal["clip"]
-
 # [Ret] distances d are averaged as exp(-d^2 / RET_WIDTH), so that far photos weigh nothing.
 RET_WIDTH = 0.2
 # Fused scores f are averaged as exp((f - best) / FUSED_WIDTH), because their range depends on the fusion weight.
 FUSED_WIDTH = 2.0
-# CLIP's cosines c are averaged as exp((c - best) / CLIP_WIDTH), because they are close together, at a height that
-# depends on the model. Pictures of different things often differ by this width; the value was not measured.
-CLIP_WIDTH = 0.05
-_WIDTHS = {"fused": FUSED_WIDTH, "clip": CLIP_WIDTH}
 _LEAST = np.finfo(np.float32).tiny
 
 
-def support_of(scores: Floats, best: float, method: ScoredBy) -> Floats:
+def support_of(scores: Floats, best: float, method: Method) -> Floats:
     """Turns scores by ``method``, of any shape, into support in [0, 1]. best: the sketch's highest score."""
     if method == "ret":
         support: Floats = np.exp(-(scores**2) / np.float32(RET_WIDTH))
     else:
-        support = scores if method == "rn" else np.exp((scores - np.float32(best)) / np.float32(_WIDTHS[method]))
+        support = scores if method == "rn" else np.exp((scores - np.float32(best)) / np.float32(FUSED_WIDTH))
     return support
 
 
-def scores_of(support: Floats, best: float, method: ScoredBy) -> Floats:
+def scores_of(support: Floats, best: float, method: Method) -> Floats:
     """Turns support into scores by ``method``: the inverse of ``support_of``."""
     logarithms = np.log(np.maximum(support, _LEAST))
     if method == "ret":
         return -np.sqrt(np.maximum(-np.float32(RET_WIDTH) * logarithms, 0))
-    return support if method == "rn" else best + np.float32(_WIDTHS[method]) * logarithms
+    return support if method == "rn" else best + np.float32(FUSED_WIDTH) * logarithms
 
 
 # Steps of the diffusion. Neighbours of neighbours still help; with many more steps, classes mix.
@@ -60,7 +52,7 @@ ROUNDS = 3
 SHORTLIST = 1000
 
 
-def diffused(scores: Floats, ret: NDArray[np.floating], threshold: float, method: ScoredBy) -> Floats:
+def diffused(scores: Floats, ret: NDArray[np.floating], threshold: float, method: Method) -> Floats:
     """Diffuses scores over the photos, for each sketch separately.
 
     Let r_i be the normalised [Ret] of photo i minus the mean of all, normalised again, and
@@ -115,7 +107,7 @@ def estimated(
     distances: Floats,
     ret: NDArray[np.floating],
     threshold: float,
-    method: ScoredBy,
+    method: Method,
 ) -> Floats:
     """Estimates the unknown scores, and returns them with the known scores as they are.
 
@@ -210,19 +202,19 @@ def led(scores: Floats, likeness: Floats) -> Floats:
     return _led(scores, np.maximum(likeness, 0), LEAD, "ret")
 
 
-def led_by_word(scores: Floats, words: Floats, method: ScoredBy) -> Floats:
+def led_by_word(scores: Floats, words: Floats, method: Method) -> Floats:
     """Lets a word with this support (m,) lead photos' scores (m,) by ``method``, in the range of ``method``."""
     return _led(scores, words, WORD_LEAD, method) if len(scores) else scores
 
 
-def _led(scores: Floats, other: Floats, lead: float, method: ScoredBy) -> Floats:
+def _led(scores: Floats, other: Floats, lead: float, method: Method) -> Floats:
     """Mixes support: if s_i is photo i's, divided by the highest, its new support is (1 - lead) s_i + lead o_i."""
     shares = np.float32(1 - lead) * shares_of(scores, method) + np.float32(lead) * other
     # Adding 0 turns -0 into 0.
     return scores_of(shares, float(scores.max()), method) + np.float32(0)
 
 
-def shares_of(scores: Floats, method: ScoredBy) -> Floats:
+def shares_of(scores: Floats, method: Method) -> Floats:
     """Computes the support of each score as a share of the highest support, (m,) in 0..1. m is at least 1."""
     support = support_of(scores, float(scores.max()), method)
     shares: Floats = support / np.maximum(support.max(), _LEAST)

@@ -36,7 +36,7 @@ from service.schemas import (
 )
 from service.search import Defaults, Encode, Searcher, methods_of
 from service.settings import Settings, index_path
-from service.towers import ClipVectors, Towers
+from service.towers import ReadText, TextTowers
 
 
 def open_matcher(settings: Settings) -> Matcher:
@@ -62,7 +62,7 @@ class Engine:
         matcher: Matcher,
         thumbnails: ThumbnailCache | None = None,
         run: RunJob = run_here,
-        towers: Towers | None = None,
+        towers: TextTowers | None = None,
         gallery: OpenGallery | None = None,
         encode: Encode | None = None,
     ) -> None:
@@ -77,7 +77,7 @@ class Engine:
         self._matcher = matcher
         self._thumbnails = ThumbnailCache(0) if thumbnails is None else thumbnails
         self._run = run
-        self._towers = Towers(matcher.device) if towers is None else towers
+        self._towers = TextTowers(matcher.device) if towers is None else towers
         self._encode = encode
         self._own: LocalGallery | None = None
         if gallery is None:
@@ -118,35 +118,32 @@ class Engine:
         pixels = np.asarray(self._run(sketch, job, quick=quick))
         return PreparedSketch(pixels, (time.perf_counter() - start) * 1000)
 
-    def by_clip(self, sketch: PreparedSketch | None, query: SearchQuery) -> ClipVectors:
-        """Computes what a search needs of CLIP: a step of its own, since loading CLIP may take seconds."""
-        if not self._has_clip:
-            return ClipVectors()
-        return self._towers.vectors(self.gallery.embedder, query.text, _pixels_for_clip(sketch, query))
+    def read_text(self, query: SearchQuery) -> ReadText:
+        """Reads the text of a query by CLIP: a step of its own, since loading CLIP may take seconds."""
+        if query.text is None or not self._has_clip:
+            return ReadText()
+        return self._towers.read(self.gallery.embedder, query.text)
 
-    def is_by_clip_at_once(self, sketch: PreparedSketch | None, query: SearchQuery) -> bool:
-        """True if ``by_clip`` answers without loading or computing anything."""
-        pixels = _pixels_for_clip(sketch, query)
-        return not self._has_clip or self._towers.is_at_once(self.gallery.embedder, query.text, pixels)
+    def is_text_read_at_once(self, query: SearchQuery) -> bool:
+        """True if ``read_text`` answers without loading or computing anything."""
+        return query.text is None or not self._has_clip or self._towers.is_at_once(self.gallery.embedder, query.text)
 
-    def search(
-        self, sketch: PreparedSketch | None, query: SearchQuery, clip: ClipVectors | None = None
-    ) -> SearchResponse:
+    def search(self, sketch: PreparedSketch | None, query: SearchQuery, text: ReadText | None = None) -> SearchResponse:
         """Answers a query with a sketch, a photo, or neither. If a shard is lost, it begins anew without that shard.
 
-        clip: from ``by_clip``; None to have it computed here.
+        text: from ``read_text``; None to have it read here.
 
         Raises BadSearch, UnknownPhoto, UnknownWord; ShardsLost if the query names a photo of a shard that is missing.
         """
         self._check_page_size(query.k)
-        if clip is None:
-            clip = self.by_clip(sketch, query)
+        if text is None:
+            text = self.read_text(query)
         pixels, milliseconds = (None, 0.0) if sketch is None else (sketch.pixels, sketch.milliseconds)
         without: frozenset[str] = frozenset()
         while True:
             gallery = self._open(without)
             try:
-                return self._searcher(gallery).search(pixels, query, clip, milliseconds)
+                return self._searcher(gallery).search(pixels, query, text, milliseconds)
             except ShardsLost as lost:
                 if (without | set(gallery.missing)).issuperset(lost.names):
                     raise
@@ -292,7 +289,3 @@ class Engine:
     def _page_size(self, k: int | None) -> int:
         self._check_page_size(k)
         return self._settings.default_k if k is None else k
-
-
-def _pixels_for_clip(sketch: PreparedSketch | None, query: SearchQuery) -> Pixels | None:
-    return sketch.pixels if sketch is not None and query.kind == "sketch" and query.method == "clip" else None

@@ -1,6 +1,6 @@
-"""Keeps CLIP's towers, by which any text can be searched for, and sketches compared as CLIP compares pictures.
+"""Keeps CLIP's text tower, by which any text can be searched for.
 
-They take seconds to load and hundreds of megabytes of memory, so they are loaded once, when they are first needed.
+It takes seconds to load and hundreds of megabytes of memory, so it is loaded once, when it is first needed.
 """
 
 from __future__ import annotations
@@ -14,21 +14,18 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
-from PIL import Image
 
-from indexer import EmbedderEntry, EmbedderUnavailable, open_towers
-from model.images import Pixels
+from indexer import EmbedderEntry, EmbedderUnavailable, open_text_tower
 
 if TYPE_CHECKING:
-    from model.network import ClipTowers
+    from model.network import TextTower
 
-Vector: TypeAlias = NDArray[np.float32]
 # The model, by the SHA-256 of its weights, and a text.
 _Key: TypeAlias = tuple[str | None, str]
 
 # Texts whose vectors are kept, some 2 KB each.
 TEXTS_KEPT = 256
-# Towers that could not be loaded are tried again after this time: their files may have been put in place.
+# A tower that could not be loaded is tried again after this time: its files may have been put in place.
 RETRY_SECONDS = 10.0
 
 
@@ -36,46 +33,42 @@ RETRY_SECONDS = 10.0
 class TextVector:
     """A text by CLIP, (e,) float32, whose product with a photo's vector is CLIP's logit."""
 
-    values: Vector
+    values: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class ClipVectors:
-    """A query by CLIP, and the milliseconds it took.
+class ReadText:
+    """A query's text by CLIP, and the milliseconds that reading took.
 
-    ``text`` is None without a text, ``sketch``, (e,) of unit length, without a sketch or another method than "clip";
-    ``refusal`` says why there are none, although the index was clustered by CLIP.
+    ``vector`` is None without a text; ``refusal`` says why there is none, although the index was clustered by CLIP.
     """
 
-    text: TextVector | None = None
-    sketch: Vector | None = None
+    vector: TextVector | None = None
     refusal: str | None = None
     milliseconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """An attempt to load an index's towers: when it ended, by the monotonic clock, and why it failed if it did."""
+    """An attempt to load an index's tower: when it ended, by the monotonic clock, and why it failed if it did."""
 
     entry: EmbedderEntry
     ended: float
-    towers: ClipTowers | None
+    tower: TextTower | None
     refusal: str = ""
 
 
-class Towers:
-    """Holds the towers of the CLIP model that an index was clustered by. Threads may share it."""
+class TextTowers:
+    """Holds the text tower of the CLIP model that an index was clustered by. Threads may share it."""
 
     def __init__(
         self,
         device: str,
-        load: Callable[[EmbedderEntry, str], ClipTowers] = open_towers,
+        load: Callable[[EmbedderEntry, str], TextTower] = open_text_tower,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Loads nothing yet. load, now: replaced by tests."""
-        self._device = device
-        self._load = load
-        self._now = now
+        self._device, self._load, self._now = device, load, now
         # One thread computes at a time: two would only slow each other.
         self._lock = threading.Lock()
         self._last: _Attempt | None = None
@@ -83,48 +76,39 @@ class Towers:
         self._texts_lock = threading.Lock()
 
     def refusal(self, entry: EmbedderEntry) -> str | None:
-        """Returns why the towers of this index could not be loaded, if that was tried."""
+        """Returns why the tower of this index could not be loaded, if that was tried."""
         last = self._last
-        return last.refusal if last is not None and last.entry == entry and last.towers is None else None
+        return last.refusal if last is not None and last.entry == entry and last.tower is None else None
 
-    def is_at_once(self, entry: EmbedderEntry, text: str | None, pixels: Pixels | None) -> bool:
-        """True if ``vectors`` would answer without computing anything."""
-        if self._is_refused(entry):
-            return True
-        return pixels is None and (text is None or self._known(_key(entry, text)) is not None)
+    def is_at_once(self, entry: EmbedderEntry, text: str) -> bool:
+        """True if ``read`` would answer without computing anything."""
+        return self._is_refused(entry) or self._known(_key(entry, text)) is not None
 
-    def vectors(self, entry: EmbedderEntry, text: str | None, pixels: Pixels | None) -> ClipVectors:
-        """Returns a text and a sketch, (H, W, 3) uint8, by the CLIP model of an index, which it may load first."""
+    def read(self, entry: EmbedderEntry, text: str) -> ReadText:
+        """Returns a text by the CLIP model of an index, which it may load first."""
         began = time.perf_counter()
-        if text is None and pixels is None:
-            return ClipVectors()
-        known = None if text is None else self._known(_key(entry, text))
-        if known is not None and pixels is None:
-            return ClipVectors(known)
+        key = _key(entry, text)
+        if (known := self._known(key)) is not None:
+            return ReadText(known)
         with self._lock:
             attempt = self._attempt(entry)
-            if attempt.towers is None:
-                return ClipVectors(refusal=attempt.refusal)
-            if text is not None and known is None:
-                known = TextVector(attempt.towers.text(text))
-                self._keep(_key(entry, text), known)
-            drawn = None if pixels is None else attempt.towers.image(Image.fromarray(pixels))
-        return ClipVectors(known, drawn, milliseconds=(time.perf_counter() - began) * 1000)
+            if attempt.tower is None:
+                return ReadText(refusal=attempt.refusal)
+            found = TextVector(attempt.tower.text(text))
+        with self._texts_lock:
+            self._texts[key] = found
+        return ReadText(found, milliseconds=(time.perf_counter() - began) * 1000)
 
     def _known(self, key: _Key) -> TextVector | None:
         with self._texts_lock:
             return self._texts.get(key)
 
-    def _keep(self, key: _Key, vector: TextVector) -> None:
-        with self._texts_lock:
-            self._texts[key] = vector
-
     def _attempt(self, entry: EmbedderEntry) -> _Attempt:
-        """Returns the towers of this index, loaded if they are not, or why they cannot be."""
+        """Returns the tower of this index, loaded if it is not, or why it cannot be."""
         last = self._last
-        if last is not None and last.entry == entry and (last.towers is not None or self._is_refused(entry)):
+        if last is not None and last.entry == entry and (last.tower is not None or self._is_refused(entry)):
             return last
-        # The towers of another index go first, or two would be in memory.
+        # The tower of another index goes first, or two would be in memory.
         self._last = None
         try:
             self._last = _Attempt(entry, self._now(), self._load(entry, self._device))
@@ -133,9 +117,9 @@ class Towers:
         return self._last
 
     def _is_refused(self, entry: EmbedderEntry) -> bool:
-        """True if the towers of this index could not be loaded, and it is too early to try again."""
+        """True if the tower of this index could not be loaded, and it is too early to try again."""
         last = self._last
-        if last is None or last.entry != entry or last.towers is not None:
+        if last is None or last.entry != entry or last.tower is not None:
             return False
         return self._now() - last.ended < RETRY_SECONDS
 

@@ -5,7 +5,7 @@ A checkpoint says which kind of network it holds (``NETWORKS``).
 
 from collections.abc import Mapping
 
-from model.network.clip import DEFAULT_CLIP, Clip, ClipEmbedder, ClipTowers, clip_encoder, find_clip, read_clip, renamed
+from model.network.clip import DEFAULT_CLIP, Clip, ClipEmbedder, TextTower, clip_encoder, find_clip, read_clip, renamed
 from model.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from, with_learned
 from model.network.encoder import Encoder, EncoderTrace
 from model.network.engine import TorchEngine, as_array, as_arrays, find_device

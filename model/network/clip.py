@@ -277,8 +277,8 @@ class ClipEmbedder:
         return unit(torch.cat([self.model.encode_image(part.to(self.device)).float().cpu() for part in parts]).numpy())
 
 
-class ClipTowers:
-    """The text tower and the image tower of one open_clip model. Threads must not use it at once.
+class TextTower:
+    """The text tower of an open_clip model. Threads must not use it at once.
 
     Raises ModelError if the model has no text tower that can be used here.
     """
@@ -294,12 +294,6 @@ class ClipTowers:
         vector = self._embedder.model.encode_text(self._tokenizer([text]).to(self._embedder.device))
         scaled: Floats = unit(vector.float().cpu().numpy())[0] * np.float32(self._scale)
         return scaled
-
-    @torch.inference_mode()
-    def image(self, picture: Image.Image) -> Floats:
-        """Encodes an RGB picture: (e,) float32 of unit length."""
-        found: Floats = self._embedder.embed([self._embedder.prepare(picture)])[0]
-        return found
 
 
 def _tokenizer(model: Any, source: str, name: str) -> Callable[[list[str]], torch.Tensor]:

@@ -135,7 +135,7 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 @option("--offset N", "Results to skip (0).")
 @option("--quality NAME", "fast: by vectors alone; good; or best: every photo is scored (good).")
 @option("--nprobe N", "Open at least N clusters, or all for the exhaustive search.")
-@option("--method NAME", "rn, ret, fused, clip or auto (auto).")
+@option("--method NAME", "rn, ret, fused or auto (auto).")
 @option("--rerank N", "Photos that the relation network scores (96 or 192).")
 @option("--variants N", "Variants of the sketch that are encoded, 1 to 3 (3).")
 @option("--diffuse yes|no", "Whether photos that look alike share their scores.", _YES_NO)

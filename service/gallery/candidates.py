@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer import PhotoFilter
-from model.engine import Floats, Tokens
-from model.ranking import ScoredBy
+from model.engine import Floats, Method, Tokens
 from service.towers import TextVector
 
 Ids: TypeAlias = NDArray[np.int64]
@@ -61,10 +60,9 @@ class ShardQuery:
     """Asks each shard of a gallery: it has an encoded query, the clusters to open, and how many photos to return.
 
     Attributes:
-        method: what scores photos; "ret" and "clip" compare vectors alone.
+        method: what scores photos; "ret" compares vectors alone.
         mean: (d,) the mean of all vectors of the gallery.
         sketch: the query's tokens, a batch of one: the sketch's, or with liked photos one [Ret] near theirs.
-        clip: (e,) the sketch by CLIP, if that is the method.
         liked, unliked: (l, d) and (u, d) vectors of photos. kept, dropped: ids of those that the gallery has.
         clusters: (n,) int64 ascending, those that are opened.
         count: how many photos become candidates, the best by vector, and so many more by the word; None for all.
@@ -72,10 +70,9 @@ class ShardQuery:
         budget_ms: milliseconds after which no further photos are scored.
     """
 
-    method: ScoredBy
+    method: Method
     mean: Floats
     sketch: Tokens | None = None
-    clip: Floats | None = None
     word: Word | None = None
     wanted: PhotoFilter | None = None
     liked: Floats | None = None
@@ -95,7 +92,7 @@ class ShardQuery:
     @property
     def by_pairs(self) -> bool:
         """True if the method compares tokens, and not vectors alone."""
-        return self.method not in ("ret", "clip")
+        return self.method != "ret"
 
     def since(self, begun: float) -> ShardQuery:
         """Returns this query with what is left of its time. begun: by ``time.perf_counter``."""
@@ -110,7 +107,7 @@ class Nearest:
 
     Attributes:
         rows, ids: (m,) their rows in the gallery, and their ids.
-        by_vector: (m,) float32, the query's score with each by [Ret], or by CLIP if that is the method.
+        by_vector: (m,) float32, the query's score with each by [Ret].
         by_word: (m,) float32, how much each shows what the word names, as logits; None without a word.
         likeness: (m,) float32, how much each looks like the most similar liked photo, -1 to 1; None without one.
     """

@@ -72,9 +72,7 @@ class LocalGallery(Gallery):
             return rows if mask is None else rows[mask[rows]]
         wanted = max(FOUND_AT_LEAST, FOUND_FOR_ONE * query.count)
         found = [np.empty(0, np.int64)]
-        if query.clip is not None:
-            found.append(self._embeddings.near(query.clip[None], wanted, mask, clusters))
-        elif query.sketch is not None:
+        if query.sketch is not None:
             found.append(vectors.near(query.sketch.ret, wanted, mask, clusters))
         if query.liked is not None:
             found.append(vectors.near(query.liked - query.mean, wanted, mask, clusters))
@@ -91,9 +89,7 @@ class LocalGallery(Gallery):
         by_vector, by_word, likeness = np.zeros(len(rows), np.float32), None, None
         vectors, ids = self.index.vectors.of(rows), self.index.ids[rows]
         ret = Tokens.of_ret(vectors)
-        if query.clip is not None:
-            by_vector = self._by_clip(query.clip, rows)
-        elif query.sketch is not None:
+        if query.sketch is not None:
             priors = self._kept(self._priors, rows, ret, self._matcher.priors)
             by_vector = self._matcher.scores(query.sketch, ret, "ret", priors)[0]
         if isinstance(query.word, TextVector):
@@ -145,7 +141,6 @@ class LocalGallery(Gallery):
                 return vectors, scores, False
             # Only queries by vectors alone may have no tokens.
             assert query.sketch is not None
-            assert query.method != "clip"
             some = order[start : start + portion]
             scores[some] = self._matcher.scores(query.sketch, self.tokens(rows[some]), query.method)[0]
         return vectors, scores, True

@@ -267,9 +267,9 @@ async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query
         prepared = engine.prepare(sketch, kind=query.kind, quick=quick) if sketch else None
 
         def ask_clip() -> Callable[[], SearchResponse]:
-            return partial(engine.search, prepared, query, engine.by_clip(prepared, query))
+            return partial(engine.search, prepared, query, engine.read_text(query))
 
-        return ask_clip() if engine.is_by_clip_at_once(prepared, query) else Unready(ask_clip)
+        return ask_clip() if engine.is_text_read_at_once(query) else Unready(ask_clip)
 
     answer = await ctx.worker.run(prepare, _hung_up(request))
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)

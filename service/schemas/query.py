@@ -132,8 +132,7 @@ class SearchQuery(Params):
     method: str = Field(
         default="auto",
         max_length=32,
-        description="rn, ret or fused, if the checkpoint has it; auto: its best. clip: by CLIP's vectors, if the index "
-        "was clustered by CLIP.",
+        description="rn, ret or fused, if the checkpoint has it; auto: its best.",
     )
     rerank: AtLeast1 | None = Field(
         default=None,

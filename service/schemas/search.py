@@ -114,7 +114,7 @@ class StageTimings(BaseModel):
     """Milliseconds a stage."""
 
     prepare: float = Field(description="Decode, crop and resize the sketch.")
-    encode: float = Field(description="Encode it; and what CLIP takes for it, or for text.")
+    encode: float = Field(description="Encode it; and what CLIP takes for text.")
     clusters: float = Field(description="Choose clusters: compare the sketch with their centroids.")
     photos: float = Field(
         description="Compare the photos of these clusters by [Ret], and score the best; with view=groups also group "

@@ -12,10 +12,9 @@ from PIL import Image
 from model import Matcher
 from model.engine import Floats, Method, Modality, Tokens
 from model.images import Pixels
-from model.ranking import SHORTLIST, ScoredBy
+from model.ranking import SHORTLIST
 from service.errors import BadSearch
 from service.schemas import Quality, SearchQuery, StageTimings
-from service.towers import ClipVectors
 
 # Photos that the second stage scores if the query does not say how many: with diffusion, which estimates the others,
 # and without. On validation queries scoring all of 11,761 photos changed mAP@100 by less than chance; without diffusion
@@ -30,8 +29,6 @@ NPROBE = 64
 # The best photos that are grouped by look. All pages of groups are cut out of this one grouping, so that no group
 # changes its rank or its size from page to page.
 GROUPED = 200
-
-NO_CLIP = ClipVectors()
 
 
 def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
@@ -64,7 +61,7 @@ class Plan:
 
     query: SearchQuery
     quality: Quality
-    method: ScoredBy
+    method: Method
     nprobe: int | Literal["all"]
     by_pairs: bool
     count: int | None
@@ -82,7 +79,6 @@ def plan_search(
     tokens_kept: int,
     drawn: bool = True,
     at_least: int = 0,
-    clip: ClipVectors = NO_CLIP,
 ) -> Plan:
     """Returns the plan for a query. Raises BadSearch if the checkpoint or the index cannot do it, or nothing is asked.
 
@@ -94,8 +90,7 @@ def plan_search(
     if not drawn and not query.like and query.text is None:
         raise BadSearch("There is nothing to search by: send a sketch, or name a photo with like, or a word with text.")
     quality = query.quality or defaults.quality
-    method = _method(query, matcher, clip, quality, tokens_kept, drawn=drawn)
-    by_vector = method in ("ret", "clip")
+    method = _method(query, matcher, quality, tokens_kept, drawn=drawn)
     diffuse = _diffuse(query, matcher)
     k = defaults.k if query.k is None else query.k
     # Groups are made of the GROUPED best photos.
@@ -105,7 +100,7 @@ def plan_search(
     # Who counts clusters, or wants the best, wants all of their photos scored.
     whole = query.nprobe is not None or quality == "best"
     rerank = query.rerank
-    if rerank is None and not whole and not by_vector:
+    if rerank is None and not whole and method != "ret":
         rerank = default_rerank(results, diffuse=diffuse)
     count = max(results, SHORTLIST, rerank or 0)
     if rerank is not None and not diffuse:
@@ -131,9 +126,7 @@ def default_rerank(results: int, *, diffuse: bool) -> int:
     return max(RERANK_PLAIN, results)
 
 
-def _method(
-    query: SearchQuery, matcher: Matcher, clip: ClipVectors, quality: Quality, tokens_kept: int, *, drawn: bool
-) -> ScoredBy:
+def _method(query: SearchQuery, matcher: Matcher, quality: Quality, tokens_kept: int, *, drawn: bool) -> Method:
     sent_photo = drawn and query.kind == "photo"
     by_ret = bool(query.like) or sent_photo or not drawn
     if by_ret and query.method not in ("auto", "ret"):
@@ -143,24 +136,18 @@ def _method(
     wanted = query.method
     if wanted == "auto":
         wanted = "ret" if by_ret or quality == "fast" or tokens_kept == 1 else matcher.best_method
-    if wanted == "clip" and clip.sketch is None:
-        why = "this index was not clustered by CLIP; build it with --embedder clip, or use another method."
-        raise BadSearch(f"Method clip compares what CLIP makes of the photos, and {clip.refusal or why}")
     able = methods_of(matcher, tokens_kept)
     if wanted in matcher.methods and wanted not in able:
         raise BadSearch(
             f"Method {wanted!r} compares tokens, and this index keeps none: leave method out, or build the index with "
             "--tokens all."
         )
-    known_methods: tuple[ScoredBy, ...] = (*able, "clip")
-    method = next((known for known in known_methods if known == wanted), None)
+    method = next((known for known in able if known == wanted), None)
     if method is None:
         known = ", ".join(("auto", *able))
         raise BadSearch(f"This checkpoint has no method {wanted!r}; it has {known}.")
-    if method in ("ret", "clip") and query.rerank is not None:
-        raise BadSearch(
-            f"rerank counts photos for the relation network, which method '{method}' does not use: leave it out."
-        )
+    if method == "ret" and query.rerank is not None:
+        raise BadSearch("rerank counts photos for the relation network, which method 'ret' does not use: leave it out.")
     return method
 
 

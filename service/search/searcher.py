@@ -31,14 +31,15 @@ from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
 from service.gallery import Candidates, Gallery, Scores, ShardQuery, Word, best_first, interleaved
 from service.schemas import Cluster, Group, Guessed, SearchQuery, SearchResponse, SearchResult, View, addresses
-from service.search.plan import GROUPED, NO_CLIP, Defaults, Encode, Plan, Sketch, Stopwatch, encode_picture, plan_search
+from service.search.plan import GROUPED, Defaults, Encode, Plan, Sketch, Stopwatch, encode_picture, plan_search
 from service.search.shown import FOLDED, fold, group_alike, grouped_ranks, is_far_ahead
-from service.towers import ClipVectors, TextVector
+from service.towers import ReadText, TextVector
 
 # Clusters that are scored by the method if it chooses clusters: the best by vector. The seed's system has 125.
 RELATED = 128
 # Photos of a group that are shown beside its best one.
 MORE = 4
+NO_TEXT = ReadText()
 
 
 @dataclass(frozen=True)
@@ -67,21 +68,21 @@ class Searcher:
         self._defaults = defaults or Defaults()
 
     def search(
-        self, sketch: Sketch | None, query: SearchQuery, clip: ClipVectors = NO_CLIP, prepare_ms: float = 0.0
+        self, sketch: Sketch | None, query: SearchQuery, text: ReadText = NO_TEXT, prepare_ms: float = 0.0
     ) -> SearchResponse:
         """Finds the photos that match a sketch best, look most like the liked photos, and show the word.
 
         Args:
             sketch: the picture that came with the query, if any; a photo, which counts as liked, if its kind says so.
-            clip: the query by CLIP, as far as it needs that.
+            text: the query's text, if CLIP has read it.
             prepare_ms: milliseconds that preparing the sketch has taken already.
 
         Raises BadSearch, UnknownWord, UnknownPhoto, BlankSketch; NotReady if a score is no number.
         """
-        asks: dict[str, Any] = {"drawn": sketch is not None, "clip": clip, "tokens_kept": self.gallery.tokens_kept}
+        asks: dict[str, Any] = {"drawn": sketch is not None, "tokens_kept": self.gallery.tokens_kept}
         plan = plan_search(query, self.matcher, self._defaults, **asks)
-        watch = Stopwatch(prepare_ms, clip.milliseconds)
-        encoded = self._encoded(sketch, query, clip, plan, watch)
+        watch = Stopwatch(prepare_ms, text.milliseconds)
+        encoded = self._encoded(sketch, query, text, plan, watch)
         order, by_cluster, pairs = self._clusters(encoded, plan)
         watch.lap("clusters")
         wanted, found = plan.results, None
@@ -119,7 +120,7 @@ class Searcher:
             rerank=plan.rerank,
             diffused=plan.diffuse,
             budget_spent=not ranking.complete,
-            words=None if word is None else "vocabulary" if clip.text is None else "clip",
+            words=None if word is None else "vocabulary" if text.vector is None else "clip",
             word_fits=word_fits,
             word_read=word_read,
             timings_ms=watch.timings(),
@@ -134,9 +135,9 @@ class Searcher:
     # Encode.
 
     def _encoded(
-        self, sketch: Sketch | None, query: SearchQuery, clip: ClipVectors, plan: Plan, watch: Stopwatch
+        self, sketch: Sketch | None, query: SearchQuery, text: ReadText, plan: Plan, watch: Stopwatch
     ) -> _Encoded:
-        gallery, word = self.gallery, self._word(query, clip)
+        gallery, word = self.gallery, self._word(query, text)
         liked, unliked = (np.unique(gallery.rows_of_ids(ids)) for ids in (query.like, query.unlike))
         entries = gallery.entries(np.concatenate([liked, unliked])) if len(liked) + len(unliked) else ()
         if len(both := np.intersect1d(liked, unliked)):
@@ -156,7 +157,6 @@ class Searcher:
             mean=gallery.clusters.mean,
             wanted=None if wanted == PhotoFilter() else wanted,
             sketch=drawn,
-            clip=clip.sketch if plan.method == "clip" else None,
             word=word,
             liked=np.concatenate(examples) if examples else None,
             unliked=gallery.vectors(unliked) if len(unliked) else None,
@@ -177,25 +177,25 @@ class Searcher:
         tokens = replace(Tokens.of_ret(ret), summary=None if drawn is None else drawn.summary)
         return replace(encoded, query=replace(shard_query, sketch=tokens))
 
-    def _word(self, query: SearchQuery, clip: ClipVectors) -> Word | None:
+    def _word(self, query: SearchQuery, text: ReadText) -> Word | None:
         """Returns the query's word, by CLIP if possible, else of the vocabulary. Raises BadSearch and UnknownWord."""
-        if query.text is None or clip.text is not None:
-            return clip.text
+        if query.text is None or text.vector is not None:
+            return text.vector
         if not self.matcher.words:
-            why = "" if clip.refusal is None else f", and CLIP cannot read other words: {clip.refusal.rstrip('.')}"
+            why = "" if text.refusal is None else f", and CLIP cannot read other words: {text.refusal.rstrip('.')}"
             raise BadSearch(f"This checkpoint has no vocabulary{why}: leave text out.")
         try:
             return self.matcher.book.read(query.text).words
         except UnknownWord as unknown:
-            if clip.refusal is None:
+            if text.refusal is None:
                 raise
-            reason = f"CLIP cannot read other words: {clip.refusal}"
+            reason = f"CLIP cannot read other words: {text.refusal}"
             raise UnknownWord(query.text.strip(), len(self.matcher.words), unknown.nearest, reason) from unknown
 
     def _examples(self, encoded: _Encoded) -> Floats:
         """Returns the vectors of the photos that stand for a word alone, the best ones by it, (e, d)."""
         clusters = np.sort(self._order(encoded, self._compared(encoded), [])[: self._defaults.nprobe])
-        best = self.gallery.find(replace(encoded.query, clusters=clusters, method="ret", clip=None, count=EXAMPLES))
+        best = self.gallery.find(replace(encoded.query, clusters=clusters, method="ret", count=EXAMPLES))
         if best.by_word is None or not len(best):
             return np.zeros((1, best.vectors.shape[1]), np.float32)
         return best.vectors[best_first(best.ids, best.by_word, EXAMPLES)].astype(np.float32)
@@ -212,15 +212,12 @@ class Searcher:
         # Encoding a query gives it tokens, whatever it asks for.
         assert query.sketch is not None
         compared = np.arange(len(clusters.sizes)) if plan.nprobe == "all" else self._compared(encoded)
-        if query.clip is not None and clusters.embeddings is not None:
-            by_vector = clusters.by_clip(query.clip)
-        else:
-            centroids = Tokens.of_ret(clusters.vectors_of(compared))
-            by_vector = self._scores(query.sketch.without_patches, centroids, "ret")
+        centroids = Tokens.of_ret(clusters.vectors_of(compared))
+        by_vector = self._scores(query.sketch.without_patches, centroids, "ret")
         scores = np.full(len(clusters.sizes), np.nan, np.float32)
         scores[compared] = by_vector
         order = self._order(encoded, compared, [by_vector])
-        if not plan.by_pairs or method == "ret" or method == "clip":
+        if not plan.by_pairs or method == "ret":
             return order, scores, len(compared) if plan.by_pairs else 0
         first = order[:RELATED]
         scores[first] = self._scores(query.sketch, clusters.tokens(first), method)
@@ -236,7 +233,7 @@ class Searcher:
     def _compared(self, encoded: _Encoded) -> NDArray[np.int64]:
         """Returns the clusters that the query is compared with, ascending: of very many, those near a part of it."""
         clusters, query = self.gallery.clusters, encoded.query
-        if query.wanted is not None or query.clip is not None or isinstance(query.word, TextVector):
+        if query.wanted is not None or isinstance(query.word, TextVector):
             return np.arange(len(clusters.sizes))
         drawn = [] if query.sketch is None else [query.sketch.features[:, 0]]
         return np.union1d(clusters.near(np.concatenate([*drawn, self._directions(query)])), encoded.homes)
@@ -328,8 +325,8 @@ class Searcher:
     def _ordered(self, ranking: Candidates, query: ShardQuery, *, fold_too: bool) -> Candidates:
         """Puts photos into the order of the ranking: liked photos by id, then others by score; folds duplicates."""
         liked = np.isin(ranking.ids, query.kept)
-        # A liked photo gets the best score there is. With liked photos that is a distance of 0, or 1 by CLIP.
-        scores = np.where(liked, np.float32(0 if query.method == "ret" else 1), ranking.scores)
+        # A liked photo gets the best score there is, a distance of 0.
+        scores = np.where(liked, np.float32(0), ranking.scores)
         ranking = replace(ranking, scores=scores)[np.lexsort((ranking.ids, -scores, ~liked))]
         if not fold_too:
             return ranking

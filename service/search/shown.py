@@ -7,10 +7,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from model.engine import Floats
+from model.engine import Floats, Method
 from model.ranking import (
     SAME,
-    ScoredBy,
     first_of_same,
     groups_of,
     pairs_to_compare,
@@ -73,7 +72,7 @@ def grouped_ranks(ids: Ids, undiffused: Scores | None, count: int) -> NDArray[np
     return interleaved([best_first(ids, undiffused, count)[: len(ranking)], ranking])[:count]
 
 
-def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
+def is_far_ahead(scores: Scores, groups: Groups, method: Method) -> bool:
     """Returns True if the group of the best photo has at least FAR_AHEAD of the support of all grouped photos.
 
     Args:

@@ -18,7 +18,7 @@ from service.schemas import ShardInfo
 from service.search import Encode
 from service.serving.live_index import STARTING, LiveIndex
 from service.settings import Settings, index_path
-from service.towers import Towers
+from service.towers import TextTowers
 
 # Seconds between two looks for new generations, which of one index are a look at a file's date. A shard that comes back
 # may be left out for this long.
@@ -85,7 +85,7 @@ class Live:
             small = index_path(settings) / "thumbnails"
         self._source = source
         self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES, small, THUMBNAIL_FILE_BYTES)
-        self._towers: Towers | None = None
+        self._towers: TextTowers | None = None
         self._engine: Engine | None = None
         self._stopped = False
         self.looked = asyncio.Event()
@@ -144,7 +144,7 @@ class Live:
     def _open(self, gallery: OpenGallery) -> Engine:
         matcher = self._matcher()
         if self._towers is None:
-            self._towers = Towers(matcher.device)
+            self._towers = TextTowers(matcher.device)
         return Engine(self._settings, matcher, self._thumbnails, self._run, self._towers, gallery, self._encode)
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ MAX_FLIGHTS = 256
 
 @dataclass(frozen=True)
 class Unready(Generic[T]):
-    """A job that still needs CLIP's towers, which may take seconds; ``make`` asks them, and gives the job."""
+    """A job whose text CLIP has still to read, which may take seconds; ``make`` has it read, and gives the job."""
 
     make: Callable[[], Callable[[], T]]
 

@@ -11,15 +11,15 @@ import httpx
 import pytest
 
 import model
-from indexer import EmbedderEntry, Request, build, open_towers
-from model.network import ClipTowers
+from indexer import EmbedderEntry, Request, build, open_text_tower
+from model.network import TextTower
 from model.terminal import BAD_INPUT
 from service.client import Client, ServiceError
 from service.commands import main
 from service.http.middleware import MAX_BYTES
 from service.schemas import InfoResponse, SearchResponse, WordsResponse
 from service.settings import Settings
-from service.towers import Towers
+from service.towers import TextTowers
 from tests.indexer.clip_models import READING, saved_clip
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.pictures import encoded
@@ -229,15 +229,6 @@ def test_any_text_finds_photos_and_the_answer_says_by_what(http_clip: httpx.Clie
     assert "words" not in http_clip.post("/search", content=sketch).json()
 
 
-def test_method_clip_scores_by_the_sketch(http_clip: httpx.Client, sketch: bytes) -> None:
-    plain = http_clip.post("/search", content=sketch, params={"method": "clip", "k": PHOTOS}).json()
-    assert (plain["method"], plain["diffused"], plain["candidates"]) == ("clip", False, PHOTOS)
-    assert all(-1 <= result["score"] <= 1.001 for result in plain["results"])
-    spread = http_clip.post("/search", content=sketch, params={"method": "clip", "diffuse": "true"}).json()
-    assert spread["diffused"] is True
-    assert error(http_clip.post("/search", params={"method": "clip", "text": TEXT})) == (422, "bad_parameter")
-
-
 def test_words_and_info_name_the_text_tower(http_clip: httpx.Client, http: httpx.Client) -> None:
     words = http_clip.get("/words").json()
     assert words == {"vocabulary": 2, "words": ["cat", "dog"], "text_tower": NAME}
@@ -253,11 +244,11 @@ def test_a_slow_tower_slows_nobody_who_does_not_need_it(
 ) -> None:
     gate = Gate()
 
-    def slow(entry: EmbedderEntry, device: str) -> ClipTowers:
+    def slow(entry: EmbedderEntry, device: str) -> TextTower:
         gate()
-        return open_towers(entry, device)
+        return open_text_tower(entry, device)
 
-    monkeypatch.setattr("service.serving.live.Towers", partial(Towers, load=slow))
+    monkeypatch.setattr("service.serving.live.TextTowers", partial(TextTowers, load=slow))
     with asked(by_clip) as http:
         ask = partial(httpx.post, http.base_url.join("/search"), timeout=PATIENCE)
         with ThreadPoolExecutor(3) as clients:
@@ -277,11 +268,11 @@ def test_towers_outlive_a_generation(by_clip: Settings, tmp_path: Path, monkeypa
     assert settings.weights is not None
     loads: list[str] = []
 
-    def load(entry: EmbedderEntry, device: str) -> ClipTowers:
+    def load(entry: EmbedderEntry, device: str) -> TextTower:
         loads.append(entry.name)
-        return open_towers(entry, device)
+        return open_text_tower(entry, device)
 
-    monkeypatch.setattr("service.serving.live.Towers", partial(Towers, load=load))
+    monkeypatch.setattr("service.serving.live.TextTowers", partial(TextTowers, load=load))
     with asked(settings) as http:
         assert http.post("/search", params={"text": TEXT}).json()["words"] == "clip"
         (photos / "one more.png").write_bytes(encoded(draw_photo(99)))
@@ -307,9 +298,7 @@ def test_without_its_clip_model_an_index_is_searched_by_the_vocabulary(
             assert http.post("/search", content=sketch, params={"text": "hounds"}).json()["words"] == "vocabulary"
             unknown = http.post("/search", params={"text": "quaternion"})
             assert error(unknown) == (422, "unknown_word")
-            for told in (unknown, http.post("/search", content=sketch, params={"method": "clip"})):
-                assert told.status_code == 422
-                assert why in told.json()["error"]["message"]
+            assert why in unknown.json()["error"]["message"]
         index = http.get("/info").json()["index"]
         assert index["text_tower"] is None
         assert index["text_tower_refused"].startswith(why)
