@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import re
 import sys
@@ -33,6 +32,7 @@ from model.evaluation import ALL, TITLES, bootstrap, costs_of, encoded, measure,
 from model.matcher import load
 from model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_within_budget
 from model.papers.runs import Diverged, Run
+from model.papers.shown import Shown, write_atomically
 from model.papers.trainings import TRAININGS
 
 TABLES = RECIPES / "tables"
@@ -125,7 +125,8 @@ class TableRun:
         seeds = ", ".join(str(seed) for seed in sorted({seed for row in table.row for seed in row.seeds}))
         about = f"Budget {self.budget or table.budget:,} pictures, seeds {seeds}; {[*names, platform.machine()][0]}, "
         about += f"{torch.get_num_threads()} threads, {datetime.now(UTC).date().isoformat()}; `{command}`."
-        return Shown(table, [_with_intervals(row, rows) for row in rows], missing, about)
+        rows = [_with_intervals(row, rows) for row in rows]
+        return Shown(table.title, table.columns, rows, missing, about, table.plot == "curve")
 
     def _row(self, table: PaperTable, row: Row) -> dict[str, Any]:
         """Trains a row at each of its rates, and measures the one that ends best on the validation classes."""
@@ -171,7 +172,7 @@ class TableRun:
                 with redirect_stdout(sys.stderr):
                     TRAININGS[type(recipe)](recipe, run)
             except Diverged as error:
-                _write(diverged, str(error))
+                write_atomically(diverged, str(error))
         if diverged.exists():
             print(f"{row.name}: {diverged.read_text()}", file=sys.stderr)
             return folder, None
@@ -206,15 +207,8 @@ class TableRun:
             counts = {"queries": len(per_query[table.columns[0]]), "photos": len(task.corpus.photos)}
             # A table has no groups of queries.
             about = [sentence for sentence in task.about if not sentence.startswith(tuple(task.groups))]
-            found = {
-                "ranks by": method,
-                **counts,
-                "task": named,
-                "per_query": per_query,
-                "costs": costs,
-                "about": about,
-            }
-            _write(kept, json.dumps(found | {"about": about}))
+            found = {"ranks by": method, **counts, "task": named, "per_query": per_query, "costs": costs, "about": about}
+            write_atomically(kept, json.dumps(found))
         read: dict[str, Any] = json.loads(kept.read_text())
         return read
 
@@ -228,77 +222,5 @@ def _with_intervals(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
     return {name: row[name] for name in row if name != "per_query"} | {"figures": figures, "difference": less}
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A table that was run. missing: names of other rows, with the reason if they were to be run."""
-
-    table: PaperTable
-    rows: Sequence[Mapping[str, Any]]
-    missing: Mapping[str, str]
-    about: str
-
-    def markdown(self) -> str:
-        """Writes the table, and below it what is missing, and where, when and by which command it was made."""
-        titles, lines = [TITLES[name] for name in self.table.columns], []
-        for row in self.rows:
-            ended = (f"{k}: {'diverged' if v is None else f'{v:.3f}'}" for k, v in row["validation"].items())
-            lines.append(
-                {"network": row["network"], "ranks by": row["ranks by"]}
-                | {name: f"{row[name]:,}" for name in ("pictures", "queries", "photos")}
-                | {"validation by factor of the rates": ", ".join(ended)}
-                | dict(zip(titles, map(_interval, row["figures"].values()), strict=True))
-                | {f"{titles[0]} less the first row": _interval(row["difference"], "+.3f")}
-                | {title: f"{value:,.3f}" if value else "" for title, value in row["costs"].items()}
-            )
-        cells = [list(lines[0]), ["---"] * len(lines[0]), *(list(line.values()) for line in lines)]
-        body = "\n".join(f"| {' | '.join(line)} |" for line in cells)
-        said = dict.fromkeys(sentence[0].upper() + sentence[1:] for row in self.rows for sentence in row["about"])
-        failed = [f"Not run: {name} ({why})" for name, why in self.missing.items() if why]
-        left = "; ".join(name for name, why in self.missing.items() if not why)
-        notes = [*said, *failed, *([f"Not run: {left}"] if left else [])]
-        parts = [f"{self.table.title}; 95% intervals over queries.", body, "\n".join(f"- {note}." for note in notes)]
-        return "\n\n".join(filter(None, [*parts, self.about]))
-
-    def plot(self, target: Path) -> None:
-        """Draws the figure of the table to a file. Raises ModelError without matplotlib."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ModelError("plots need matplotlib: pip install matplotlib; the table needs none") from error
-        figure, curve, title = Figure(layout="constrained"), self.table.plot == "curve", self.table.columns[0]
-        axes = figure.subplots()
-        for place, row in enumerate(self.rows):
-            if curve:
-                axes.plot(*zip(*row["curve"], strict=True), marker=".", label=row["network"])
-            else:
-                value, low, high = row["figures"][title].values()
-                axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", label=row["network"])
-        axes.set(xlabel="pictures seen" if curve else TITLES[title])
-        axes.set(ylabel="mAP@all on validation classes" if curve else "rows, the last on top")
-        axes.legend()
-        figure.savefig(target)
-
-
-def _interval(found: Mapping[str, float], form: str = ".3f") -> str:
-    return f"{found['value']:{form}} ({found['low']:{form}} to {found['high']:{form}})"
-
-
-def write_block(page: Path, name: str, text: str) -> None:
-    """Writes the text between the marks of a table in a page. Raises ModelError if the page lacks the marks."""
-    begin, end = f"<!-- begin: table {name} -->\n", f"<!-- end: table {name} -->"
-    before, mark, rest = page.read_text(encoding="utf-8").partition(begin)
-    _, last, after = rest.partition(end)
-    if not mark or not last:
-        raise ModelError(f"{page} needs one {begin.strip()} and, after it, one {end}")
-    _write(page, f"{before}{begin}{text}\n{end}{after}")
-
-
 def _key(*determining: object) -> str:
     return hashlib.sha256(repr(determining).encode()).hexdigest()[:16]
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file atomically."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
