@@ -1,8 +1,8 @@
 """Photos in, an index on disk out; and the index opened for searching.
 
 ``build`` makes an index, ``open_index`` opens it for searching, and the rest looks after it.
-docs/architecture.md lists the packages. The names below are imported when they are first used, because a command line that
-only shows its help imports this package, too, and should not wait for NumPy and FAISS.
+docs/architecture.md lists the packages. The names below are imported when they are first used, because a command line
+that only shows its help imports this package, too, and should not wait for NumPy and FAISS.
 """
 
 from __future__ import annotations

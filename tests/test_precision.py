@@ -9,6 +9,6 @@ from service.settings import Settings
 
 
 def test_indexing_by_command_serving_and_the_library_compute_in_int8_by_onnx_runtime_on_a_cpu() -> None:
-    by_command = Work(Path("index"), None, "cpu", 64, None, quiet=True).matcher()
+    by_command = Work(Path("index"), None, "cpu", quiet=True).matcher()
     by_server = of_the_service(Settings.model_validate({"device": "cpu"}))
     assert by_command.dtype == by_server.dtype == load().dtype == "int8"

@@ -207,7 +207,14 @@ class TableRun:
             counts = {"queries": len(per_query[table.columns[0]]), "photos": len(task.corpus.photos)}
             # A table has no groups of queries.
             about = [sentence for sentence in task.about if not sentence.startswith(tuple(task.groups))]
-            found = {"ranks by": method, **counts, "task": named, "per_query": per_query, "costs": costs, "about": about}
+            found = {
+                "ranks by": method,
+                **counts,
+                "task": named,
+                "per_query": per_query,
+                "costs": costs,
+                "about": about,
+            }
             write_atomically(kept, json.dumps(found))
         read: dict[str, Any] = json.loads(kept.read_text())
         return read

@@ -184,7 +184,8 @@ def explain(
 ) -> int:
     """Write why photos match a sketch, or are like a photo, as pictures and JSON.
 
-    A PHOTO is the path or the id of one in the index; without any, the best are explained. With --like there is no SKETCH.
+    A PHOTO is the path or the id of one in the index; without any, the best are explained. There is no SKETCH with
+    --like.
     """
     from service.commands.explain import explain
 

@@ -7,7 +7,7 @@ import pytest
 from indexer.commands import main
 from tests.indexer.commands.terminal import Terminal, info
 from tests.indexer.disks import refuse_listing
-from tests.indexer.galleries import catalog, save_photos
+from tests.indexer.galleries import save_photos
 
 
 def test_a_folder_that_cannot_be_read_is_an_error_with_a_code_of_its_own(

@@ -102,7 +102,7 @@ def test_a_text_goes_with_every_other_part_of_a_query(by_clip: ByClip, way: dict
 def test_shards_answer_as_one_index_does(by_clip: ByClip, clip_index: tuple[Path, Matcher], tmp_path: Path) -> None:
     index, matcher = clip_index
     links = links_to(cut(index, matcher, tmp_path, [photo % 3 for photo in range(PHOTOS)]), matcher)
-    asked = {"method": "rn", "text": TEXT, "rerank": 4}
+    asked: dict[str, Any] = {"method": "rn", "text": TEXT, "rerank": 4}
     query = SearchQuery.model_validate({"k": PHOTOS, **asked})
     found = searcher_of(links, matcher).search(by_clip.drawing, query, by_clip.read(TEXT))
     assert_same(found, by_clip.find(**asked))
