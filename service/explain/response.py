@@ -75,7 +75,9 @@ class Surroundings:
         first = self._order[: count + 1]
         return self._near(self._ids[first], self._cosines[first], count, own)
 
-    def of_photos(self, photos: Sequence[Tokens], count: int, owns: Sequence[PhotoEntry | None]) -> list[tuple[Near, ...]]:
+    def of_photos(
+        self, photos: Sequence[Tokens], count: int, owns: Sequence[PhotoEntry | None]
+    ) -> list[tuple[Near, ...]]:
         """Returns the photos nearest to each of several photos, batches of one; arguments as for ``of_given``."""
         found = self._gallery.alike(np.concatenate([photo.ret for photo in photos]), count + 1)
         return [self._near(ids, cosines, count, own) for (ids, cosines), own in zip(found, owns, strict=True)]

@@ -34,8 +34,8 @@ def decoders() -> Iterator[Decoders]:
 
 @pytest.fixture(scope="module")
 def slow() -> bytes:
-    """A picture with ten times the scans that others have: it takes seconds."""
-    return scan_bomb(99, 7_000)
+    """A picture with fifty times the scans that others have: it takes many seconds."""
+    return scan_bomb(500, 7_000)
 
 
 def opened(decoders: Decoders, data: bytes, *, least_side: int | None = None, sketch: bool = False) -> Image.Image:
