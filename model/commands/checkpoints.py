@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from model.command_line import a_path, option
+from model.command_line import a_path
 from model.commands import options
 from model.engine import (
     DESCRIPTION,
-    PRESETS,
     ModelConfig,
     TwoSidedFiles,
     default_checkpoint,
     file_sha256,
-    preset,
     read_metadata,
     read_two_sided,
 )
@@ -89,22 +87,6 @@ def convert(source: Path, target: Path) -> None:
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(sorted(PRESETS)))
-@options.backbone
-@option("--seed N", "Of the weights that start random (0).", int, default=0)
-@options.target
-def init(kind: str, backbone: str, seed: int, target: Path) -> None:
-    """Make an untrained checkpoint from a pretrained ViT."""
-    from model.checkpoint import save_checkpoint
-    from model.network import from_backbone, read_backbone
-
-    network = from_backbone(preset(kind), read_backbone(backbone), seed)
-    origin = f"encoder started from {Path(backbone).name}; relation network untrained"
-    save_checkpoint(network, target, {"origin": origin})
-    print(printable(f"wrote {target}: {origin}, so it matches by [Ret] alone until trained"))
-
-
-@click.command()
 @click.argument("sources", type=a_path, nargs=-1, required=True, metavar="IN.safetensors...")
 @options.target
 def average(sources: tuple[Path, ...], target: Path) -> None:
@@ -126,4 +108,4 @@ def export(source: Path, target: Path) -> None:
     print(printable(f"wrote {folder}"))
 
 
-COMMANDS = (info, convert, init, average, export)
+COMMANDS = (info, convert, average, export)

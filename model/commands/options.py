@@ -10,7 +10,6 @@ from model.engine import MAX_VARIANTS
 
 BACKBONE = "--backbone FILE|TIMM-TAG"
 
-backbone = option(BACKBONE, "The pretrained ViT: a file or a timm tag.", required=True)
 source = click.argument("source", type=a_path, metavar="IN.safetensors")
 target = click.argument("target", type=a_path, metavar="OUT.safetensors")
 data = option(

@@ -30,8 +30,6 @@ Spread = tuple[Positive, Positive, Positive]
 # The most words of a vocabulary, ten times those of the largest one, and the most names of a word.
 _MAX_WORDS = 20_000
 MAX_NAMES = 16
-# Fields that earlier versions wrote, with the only value that this one can still do.
-_GONE: dict[str, object] = {"pooling": "token", "keep_cross": 1.0, "average": "projected"}
 
 Record = TypeVar("Record", bound="DataclassInstance")
 
@@ -50,11 +48,6 @@ def from_json(record: type[Record], text: str, title: str) -> Record:
         values: dict[str, Any] = json.loads(text)
         if record is ModelConfig:
             record, values = _class_of(values)
-        for name, harmless in _GONE.items():
-            if values.pop(name, harmless) != harmless:
-                raise ModelError(
-                    f"the checkpoint was trained with {name}, which this version no longer has; train it again without"
-                )
         if unknown := sorted(values.keys() - _names(record)):
             raise ModelError(
                 f"{title} has fields that this version does not know ({', '.join(unknown)}); "

@@ -43,9 +43,7 @@ def default_checkpoint(explicit: str | Path | None = None) -> Path:
     embedded = packaged() / "default.safetensors"
     if not embedded.is_file():
         raise ModelError(
-            "no checkpoint given and none comes with this installation; name one with --weights FILE or SBIR_WEIGHTS "
-            "(sketch-search model init makes one from a pretrained ViT, sketch-search model convert from a released "
-            "file)"
+            "no checkpoint given and none comes with this installation; name one with --weights FILE or SBIR_WEIGHTS"
         )
     return embedded
 
@@ -65,8 +63,8 @@ def read_metadata(path: Path) -> dict[str, str]:
         ) from error
     if metadata.get("format") != FORMAT or "config" not in metadata:
         raise ModelError(
-            f"{path} is a safetensors file without this project's configuration; "
-            "sketch-search model init makes a checkpoint from a backbone's weights"
+            f"{path} is a safetensors file without this project's configuration; name a checkpoint, or train one from "
+            "a backbone's weights with sketch-search model train"
         )
     if (version := metadata.get("version")) != str(VERSION):
         advice = "make or download it anew" if version == "1" else "install a newer sketch-search"

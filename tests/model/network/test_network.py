@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 
 import model
 from model.commands import main
-from model.engine import ZseConfig
+from model.engine import PRESETS, ZseConfig
 from model.engine.config import kept_count
 from model.matcher import Matcher
-from model.network import TorchEngine
+from model.network import TorchEngine, from_backbone, read_backbone
 from model.network.encoder import select_tokens
 from model.network.relation import dot_product_attention
 from model.papers.recipe import RECIPES
@@ -119,13 +119,13 @@ def test_a_larger_preset_starts_from_its_vit_and_trains_by_the_papers_recipe(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     backbone = write_backbone(tag, tmp_path / "vit.safetensors")
-    assert main(["init", preset, "--backbone", str(backbone), str(tmp_path / "new.safetensors")]) == 0
-    matcher = model.load(tmp_path / "new.safetensors", dtype="float32")
+    network = from_backbone(PRESETS[preset], read_backbone(str(backbone)))
+    matcher = Matcher(TorchEngine(network), "untracked")
     sketch = matcher.encode(matcher.prepare(drawing("star", 96, 0), "sketch")[None], "sketch")
     gallery = matcher.encode(matcher.prepare(photo("star", 96, 0), "photo")[None], "photo")
     assert sketch.features.shape == (1, matcher.token_count("sketch"), width)
     assert -2 <= float(matcher.scores(sketch, gallery, "ret")) <= 0
-    del matcher
+    del matcher, network
 
     recipe = tmp_path / "one-step.toml"
     recipe.write_text(

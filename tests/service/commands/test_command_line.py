@@ -88,7 +88,7 @@ def test_every_program_says_its_version(program: str, capsys: pytest.CaptureFixt
         (["--port", "x\x1b[2J"], "Invalid value for '--port': 'x\\x1b[2J' is not a valid integer"),
         (["--index", ""], "names nothing"),
         (["search", "."], ". is a folder; name a file."),
-        (["model", "init"], "Choose from: "),
+        (["model", "evaluate", "--split", "x"], "is not one of"),
         (["serve", "--port", "0", "--host", ""], "is not a host; write a name or an address without a port"),
         (["serch", "cat.png"], "serch is neither a folder nor a command"),
     ],
