@@ -203,8 +203,12 @@ class Engine:
 
     def cluster(self, cluster_id: int, page: PageParams) -> ClusterResponse:
         """Returns a page of a cluster's photos, by id. Raises NotFound and BadSearch."""
-        self._check_cluster(cluster_id)
-        k, index = self._page_size(page.k), self.gallery
+        index = self.gallery
+        count = len(index.clusters.sizes)
+        if cluster_id >= count:
+            raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {count - 1}.")
+        self._check_page_size(page.k)
+        k = self._settings.default_k if page.k is None else page.k
         ids = index.cluster_ids(cluster_id)
         shown = ids.tolist()[page.offset : page.offset + k]
         return ClusterResponse(
@@ -213,12 +217,6 @@ class Engine:
             offset=page.offset,
             photos=tuple(map(self._shown, index.photos(shown))),
         )
-
-    def cluster_tag(self, cluster_id: int, page: PageParams) -> str:
-        """Returns an ETag of what ``cluster`` answers. Raises like ``cluster``."""
-        self._check_cluster(cluster_id)
-        shown = f"{page.offset}-{self._page_size(page.k)}-{self._settings.serve_originals:d}"
-        return f"{self.gallery.generation_id}-{cluster_id}-{shown}"
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:
         """Describes the network and the index that are loaded."""
@@ -270,11 +268,6 @@ class Engine:
         embedder = self.gallery.embedder
         return embedder.name if self._has_clip and self._towers.refusal(embedder) is None else None
 
-    def _check_cluster(self, cluster_id: int) -> None:
-        count = len(self.gallery.clusters.sizes)
-        if not 0 <= cluster_id < count:
-            raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {count - 1}.")
-
     def _shown(self, entry: PhotoEntry) -> Photo:
         return Photo(
             id=entry.id,
@@ -285,7 +278,3 @@ class Engine:
     def _check_page_size(self, k: int | None) -> None:
         if k is not None and k > self._settings.max_k:
             raise BadSearch(f"k must be at most {self._settings.max_k}, not {k}; use offset for the next page.")
-
-    def _page_size(self, k: int | None) -> int:
-        self._check_page_size(k)
-        return self._settings.default_k if k is None else k

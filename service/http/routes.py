@@ -453,22 +453,11 @@ async def _thumbnail(request: Request, ctx: Context, photo_id: int, size: int, c
 @api.get(
     "/clusters/{cluster_id}",
     dependencies=[Depends(refuse_doubles(PageParams))],
-    response_model=ClusterResponse,
-    responses={
-        200: {"description": "The photos, with their ETag."},
-        304: {"description": "If-None-Match names the photos as they are."},
-        **error_answers(404, 422, 503),
-    },
+    responses=error_answers(404, 422, 503),
 )
-async def cluster(
-    request: Request, response: Response, ctx: Ctx, cluster_id: PathId, page: Annotated[PageParams, Query()]
-) -> ClusterResponse | Response:
+async def cluster(ctx: Ctx, cluster_id: PathId, page: Annotated[PageParams, Query()]) -> ClusterResponse:
     """The photos of a cluster, in pages."""
     engine = ctx.live.engine()
-    headers = _headers(f'"{engine.cluster_tag(cluster_id, page)}"')
-    if is_known(headers["ETag"], request.headers.get("if-none-match")):
-        return Response(status_code=304, headers=headers)
-    response.headers.update(headers)
     return await _look_up(ctx, lambda: engine.cluster(cluster_id, page))
 
 

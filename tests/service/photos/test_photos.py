@@ -231,16 +231,7 @@ def test_the_clusters_hold_every_photo_once(http: httpx.Client) -> None:
         seen += ids
     assert len(seen) == len(set(seen)) == PHOTOS
     assert error(http.get("/clusters/0", params={"k": 51})) == (422, "bad_parameter")
-
-
-def test_a_page_of_a_cluster_comes_with_an_etag_and_is_not_sent_twice(http: httpx.Client) -> None:
-    first = http.get("/clusters/1", params={"k": 2})
-    known = {"if-none-match": first.headers["etag"]}
-    again = http.get("/clusters/1", params={"k": 2}, headers=known)
-    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
-    for path in ("/clusters/1", "/clusters/1?k=3", "/clusters/1?k=2&offset=1", "/clusters/2?k=2"):
-        assert http.get(path, headers=known).status_code == 200
-    assert error(http.get(f"/clusters/{CLUSTERS}", headers={"if-none-match": "*"})) == (404, "not_found")
+    assert error(http.get(f"/clusters/{CLUSTERS}")) == (404, "not_found")
 
 
 @pytest.mark.parametrize(
