@@ -20,7 +20,6 @@ from service.schemas.explain import ExplainResponse
 from service.settings import Settings
 from tests.pictures import drawing, encoded, photo
 from tests.searching import Searcher
-from tests.service.small_gallery import draw_sketch
 
 SHAPES = ("circle", "star")
 
@@ -158,7 +157,7 @@ def test_the_command_writes_an_explanation(
     common = ["--index", str(settings.index), "--weights", str(settings.weights)]
     assert main(["explain", *common, str(tmp_path / "sketch.png"), "-o", str(tmp_path / "why")]) == 0
     assert str(tmp_path / "why" / "explanation.json") in capsys.readouterr().out
-    explained = [photo.path for photo in read(tmp_path / "why").photos]
+    explained = [photo.paths[0] for photo in read(tmp_path / "why").photos]
     assert main(["search", *common, str(tmp_path / "sketch.png"), "--k", "3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["results"]
     assert explained == [result["paths"][0] for result in found]
