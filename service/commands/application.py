@@ -139,7 +139,6 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 @option("--rerank N", "Photos that the relation network scores (96 or 192).")
 @option("--variants N", "Variants of the sketch that are encoded, 1 to 3 (3).")
 @option("--diffuse yes|no", "Whether photos that look alike share their scores.", _YES_NO)
-@option("--budget-ms MS", "Score no further photos after so many milliseconds.")
 @option("--view NAME", "photos, groups (look-alikes together) or auto (photos).")
 @option("--fold yes|no", "Near duplicates, such as bursts, become one result (no).", _YES_NO)
 @option("--like PHOTO", "A photo that is wanted: path or id; repeatable.", multiple=True)

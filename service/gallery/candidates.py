@@ -6,7 +6,6 @@ Both hold numpy arrays, since a gallery may be on other machines: what each shar
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self, TypeAlias
@@ -67,7 +66,6 @@ class ShardQuery:
         clusters: (n,) int64 ascending, those that are opened.
         count: how many photos become candidates, the best by vector, and so many more by the word; None for all.
         rerank: how many of them ``method`` scores; None for all.
-        budget_ms: milliseconds after which no further photos are scored.
     """
 
     method: Method
@@ -82,7 +80,6 @@ class ShardQuery:
     clusters: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     count: int | None = None
     rerank: int | None = None
-    budget_ms: float | None = None
 
     @property
     def parts(self) -> int:
@@ -93,12 +90,6 @@ class ShardQuery:
     def by_pairs(self) -> bool:
         """True if the method compares tokens, and not vectors alone."""
         return self.method != "ret"
-
-    def since(self, begun: float) -> ShardQuery:
-        """Returns this query with what is left of its time. begun: by ``time.perf_counter``."""
-        if self.budget_ms is None:
-            return self
-        return replace(self, budget_ms=self.budget_ms - 1000 * (time.perf_counter() - begun))
 
 
 @dataclass(frozen=True)
@@ -196,14 +187,12 @@ class Candidates(Nearest):
         before: (m,) the scores before diffusion; None if more than diffusion has changed them.
         firsts: (m,) the row of the candidate that stands for this one: its own, unless it is a near duplicate of an
             earlier one. None if nothing was to be folded.
-        complete: whether all were scored that were to be, in time.
     """
 
     vectors: NDArray[np.float16]
     scores: Scores
     before: Scores | None = None
     firsts: NDArray[np.int64] | None = None
-    complete: bool = True
 
     @property
     def scored(self) -> Mask:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -51,11 +50,10 @@ class LocalGallery(Gallery):
         self._priors, self._levels = (np.full(index.photo_count, np.nan, np.float32) for _ in range(2))
 
     def find(self, query: ShardQuery, known: Candidates | None = None) -> Candidates:
-        begun = time.perf_counter()
         found = self.nearest(query)
         scores, left = found.known_scores(query, known)
-        vectors, scores[left], complete = self.scored(query.since(begun), found.rows, left)
-        return Candidates(**vars(found), vectors=vectors, scores=scores, complete=complete)
+        vectors, scores[left] = self.scored(query, found.rows, left)
+        return Candidates(**vars(found), vectors=vectors, scores=scores)
 
     def nearest(self, query: ShardQuery) -> Nearest:
         """Finds the photos of the opened clusters that may become candidates, by vectors alone."""
@@ -120,30 +118,20 @@ class LocalGallery(Gallery):
         values: Floats = known[rows]
         return values
 
-    def scored(
-        self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float16], Scores, bool]:
+    def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> tuple[NDArray[np.float16], Scores]:
         """Reads the vectors of these photos, (m, d), and scores some of them by cross-attention and relation network.
 
-        wanted: (w,) the indices of those that are scored, the most promising first: with a limit of time in portions,
-            of
-        which the first is always scored.
-
-        Returns the vectors, the scores (w,), not a number for those left out, and whether none was left out.
+        wanted: (w,) the indices of those that are scored. Returns the vectors, and the scores (w,).
         """
         vectors = self.index.vectors.of(rows).astype(np.float16)
-        begun, scores = time.perf_counter(), np.full(len(wanted), np.nan, np.float32)
-        rows, hurry = rows[wanted], query.budget_ms is not None
-        order = np.arange(len(rows)) if hurry else self.index.reading_order(rows)
-        portion = self._matcher.chunk * (1 if hurry else BATCHED)
+        rows, scores = rows[wanted], np.empty(len(wanted), np.float32)
+        order, portion = self.index.reading_order(rows), BATCHED * self._matcher.chunk
         for start in range(0, len(rows), portion):
-            if query.budget_ms is not None and start and 1000 * (time.perf_counter() - begun) >= query.budget_ms:
-                return vectors, scores, False
             # Only queries by vectors alone may have no tokens.
             assert query.sketch is not None
             some = order[start : start + portion]
             scores[some] = self._matcher.scores(query.sketch, self.tokens(rows[some]), query.method)[0]
-        return vectors, scores, True
+        return vectors, scores
 
     @property
     def _embeddings(self) -> Vectors:

@@ -150,13 +150,6 @@ class SearchQuery(Params):
         "first answer while somebody draws. Default: the server's.",
         examples=[1],
     )
-    budget_ms: float | None = Field(
-        default=None,
-        gt=0,
-        le=600_000,
-        allow_inf_nan=False,
-        description="Score no further photos once this time has passed: those that [Ret] puts behind.",
-    )
     view: AskedView = Field(
         default="photos",
         description="photos: `results` lists the photos. groups: the 200 best photos are grouped by look, and "

@@ -156,7 +156,6 @@ class SearchResponse(BaseModel):
     quality: Quality = Field(description="How much was to be scored, where no other option said so.")
     rerank: int | None = Field(description="Photos that the method was to score; null: all of the opened clusters.")
     diffused: bool = Field(description="Whether photos that look alike lent each other their scores.")
-    budget_spent: bool = Field(description="Whether budget_ms ended the search early.")
     words: Words | None = Field(
         default=None,
         description="With text, and only then: clip where CLIP's text tower read it, which knows any text; vocabulary "

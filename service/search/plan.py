@@ -169,16 +169,13 @@ class Stopwatch:
     def __init__(self, prepare_ms: float = 0.0, encode_ms: float = 0.0) -> None:
         self._seconds: dict[Stage, float] = dict.fromkeys(("prepare", "encode", "clusters", "photos", "diffusion"), 0.0)
         self._seconds |= {"prepare": prepare_ms / 1000, "encode": encode_ms / 1000}
-        self._start = self._last = time.perf_counter()
+        self._last = time.perf_counter()
 
     def lap(self, stage: Stage) -> None:
         """Counts the time since the last lap as this stage's."""
         now = time.perf_counter()
         self._seconds[stage] += now - self._last
         self._last = now
-
-    def passed(self) -> float:
-        return (time.perf_counter() - self._start) * 1000
 
     def timings(self) -> StageTimings:
         milliseconds = {stage: round(seconds * 1000, 3) for stage, seconds in self._seconds.items()}

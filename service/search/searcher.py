@@ -87,13 +87,13 @@ class Searcher:
         watch.lap("clusters")
         wanted, found = plan.results, None
         while True:
-            found = self._photos(encoded, plan, order, watch, found)
+            found = self._photos(encoded, plan, order, found)
             watch.lap("photos")
             ranking = self._led(self._diffused(found, plan), encoded.query)
             watch.lap("diffusion")
             ranking = self._ordered(ranking, encoded.query, fold_too=query.fold)
             missing = wanted - len(ranking.results)
-            if missing <= 0 or not query.fold or query.budget_ms is not None:
+            if missing <= 0 or not query.fold:
                 break
             if not plan.results <= len(ranking) < encoded.sizes.sum():
                 break
@@ -119,7 +119,6 @@ class Searcher:
             quality=plan.quality,
             rerank=plan.rerank,
             diffused=plan.diffuse,
-            budget_spent=not ranking.complete,
             words=None if word is None else "vocabulary" if text.vector is None else "clip",
             word_fits=word_fits,
             word_read=word_read,
@@ -261,9 +260,7 @@ class Searcher:
 
     # Stage 2: photos.
 
-    def _photos(
-        self, encoded: _Encoded, plan: Plan, order: NDArray[np.int64], watch: Stopwatch, found: Candidates | None
-    ) -> Candidates:
+    def _photos(self, encoded: _Encoded, plan: Plan, order: NDArray[np.int64], found: Candidates | None) -> Candidates:
         """Returns the photos of the best clusters, the most promising of them scored.
 
         At least ``nprobe`` clusters are opened for each part of the query, and more if these do not fill the page: also
@@ -277,13 +274,12 @@ class Searcher:
         wanted = plan.results if plan.rerank is None else min(plan.results, plan.rerank)
         query = replace(encoded.query, count=plan.count, rerank=plan.rerank)
         while True:
-            left = None if plan.query.budget_ms is None else max(plan.query.budget_ms - watch.passed(), 1e-6)
-            query = replace(query, clusters=np.sort(order[:opened]), budget_ms=left)
+            query = replace(query, clusters=np.sort(order[:opened]))
             found = self.gallery.find(query, found)
-            if len(found) >= wanted or opened >= len(order) or not found.complete:
+            if len(found) >= wanted or opened >= len(order):
                 break
             opened *= 4
-        if found.complete and found.scored.sum() < len(found.to_score(query)):
+        if found.scored.sum() < len(found.to_score(query)):
             raise NotReady(
                 "The network gives scores that are not numbers: the checkpoint or the index is damaged. Use another "
                 "checkpoint, or run `sketch-search index verify`."

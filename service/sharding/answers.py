@@ -109,13 +109,10 @@ class Answers:
         )
 
     def scored(self, answer: Any, query: ShardQuery, rows: Rows, wanted: Rows) -> bool:
-        vectors, scores, in_time = answer
-        if in_time is False and query.budget_ms is not None:
-            scores = scores[~np.isnan(scores)]
-        elif in_time is not True or len(scores) != len(wanted):
-            return False
+        vectors, scores = answer
         return _are_vectors(vectors, len(rows), self._width) and (
-            _is_array(scores, "f", None) and (query.method != "rn" or bool(((scores >= 0) & (scores <= 1)).all()))
+            _is_array(scores, "f", len(wanted))
+            and (query.method != "rn" or bool(((scores >= 0) & (scores <= 1)).all()))
         )
 
     def passing(self, counts: Any, wanted: Any) -> bool:

@@ -152,28 +152,24 @@ class ShardedGallery(Gallery):
     # Searching.
 
     def find(self, query: ShardQuery, known: Candidates | None = None) -> Candidates:
-        begun = time.perf_counter()
         found = self._nearest(query).best(query)
         scores, left = found.known_scores(query, known)
-        query = query.since(begun)
         without_sketch = replace(query, sketch=None)
-        # The turn of each photo among those that are left to be scored, the most promising first.
-        turns = np.full(len(found), len(left))
-        turns[left] = np.arange(len(left))
+        to_score = np.zeros(len(found), np.bool_)
+        to_score[left] = True
         split = list(self._by_shard(found.rows))
         scored: dict[int, NDArray[np.int64]] = {}
-        pending: dict[int, Pending[tuple[NDArray[np.float16], Scores, bool]]] = {}
+        pending: dict[int, Pending[tuple[NDArray[np.float16], Scores]]] = {}
         for shard, indices, there in split:
-            wanted = np.argsort(turns[indices], kind="stable")[: (turns[indices] < len(left)).sum()]
+            wanted = np.flatnonzero(to_score[indices])
             scored[shard] = indices[wanted]
             asked = query if len(wanted) else without_sketch
             pending[shard] = self._begin(shard, LocalGallery.scored, asked, there, wanted)
         answers = self._answers(pending)
         vectors = np.empty((len(found), self.clusters.vectors.shape[1]), np.float16)
         for shard, indices, _ in split:
-            vectors[indices], scores[scored[shard]], _ = answers[shard]
-        complete = all(in_time for _, _, in_time in answers.values())
-        return Candidates(**vars(found), vectors=vectors, scores=scores, complete=complete)
+            vectors[indices], scores[scored[shard]] = answers[shard]
+        return Candidates(**vars(found), vectors=vectors, scores=scores)
 
     def _nearest(self, query: ShardQuery) -> Nearest:
         """Asks the shards of the opened clusters for the photos that may become candidates."""

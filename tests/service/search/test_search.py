@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import model
 from indexer import Index, Request, build, open_index, remove
 from indexer.store.rows import quantised
 from model import Matcher, Tokens
@@ -165,21 +164,6 @@ def test_a_page_longer_than_what_ret_lets_through_has_more_photos_scored(
     assert searcher.search(draw_sketch(), SearchQuery(k=3, offset=6, method="rn", rerank=4)).results == ()
 
 
-@pytest.mark.parametrize("how", [{"quality": "good"}, {"nprobe": "all", "rerank": PHOTOS}])
-def test_a_spent_budget_scores_the_best_by_ret_first(index: Index, weights: Path, how: dict[str, Any]) -> None:
-    matcher = model.load(weights, dtype="float32")
-    matcher.chunk = 4
-    searcher = Searcher(index, matcher)
-    hurried = searcher.find_sketch(budget_ms=1e-6, method="rn", **how)
-    best = searcher.search(draw_sketch(), SearchQuery(k=4, method="ret", nprobe="all"))
-    assert hurried.budget_spent
-    assert {hit.id for hit in hurried.results} == {hit.id for hit in best.results}
-    assert {cluster.id for cluster in hurried.clusters} == {hit.cluster for hit in best.results}
-    at_ease = searcher.find_sketch(budget_ms=600_000, method="rn", **how)
-    assert not at_ease.budget_spent
-    assert at_ease.results == searcher.find_sketch(method="rn", **how).results
-
-
 def test_where_a_removal_has_emptied_the_best_cell_the_next_ones_are_opened(
     gallery: Path, matcher: Matcher, tmp_path: Path
 ) -> None:
@@ -328,14 +312,6 @@ def test_of_photos_that_were_not_scored_only_the_next_best_by_ret_are_ranked(
     monkeypatch.setattr(plan, "RERANK", 5)
     assert searcher.search(draw_sketch(), SearchQuery(k=8)).pairs_scored == 5
     assert searcher.search(draw_sketch(), SearchQuery(k=9)).pairs_scored == 9
-
-
-def test_what_a_spent_budget_left_unscored_is_estimated(diffusing: Searcher) -> None:
-    matcher = Matcher(diffusing.matcher.engine, diffusing.matcher.checkpoint_sha256)
-    matcher.chunk = 4
-    few = Searcher(diffusing.index, matcher)
-    hurried = few.search(draw_sketch(), SearchQuery(k=PHOTOS, budget_ms=1e-6))
-    assert (hurried.budget_spent, hurried.pairs_scored, len(hurried.results)) == (True, 4, PHOTOS)
 
 
 Both = tuple[Searcher, Searcher]

@@ -80,7 +80,6 @@ WAYS: list[dict[str, Any]] = [
     {"view": "kinds"},
     {"view": "auto"},
     {"nprobe": 2},
-    {"budget_ms": 1e-6},
     {"folder": ["größe"]},
     {"unlike": [3]},
     {"k": 4, "offset": 3},

@@ -53,9 +53,7 @@ _SCORES: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({"method": "ret"}),
     st.fixed_dictionaries({"method": st.sampled_from(["auto", "rn"]), "rerank": st.integers(1, PHOTOS + 3)}),
 )
-_LIMITS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
-    {}, optional={"diffuse": st.booleans(), "budget_ms": st.sampled_from([1e-6, 600_000])}
-)
+_LIMITS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries({}, optional={"diffuse": st.booleans()})
 ways = st.builds(lambda *parts: {name: value for part in parts for name, value in part.items()}, _CHOICES, _SCORES)
 ways = st.builds(lambda way, limits: {**way, **limits}, ways, _LIMITS)
 
@@ -217,7 +215,6 @@ WAYS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
         {"nprobe": "all"},
         {"rerank": 3},
         {"nprobe": 1, "rerank": 2, "method": "rn"},
-        {"budget_ms": 1e-6},
         {"folder": ["0", "2"]},
     ]
 )
@@ -239,7 +236,7 @@ def test_every_picture_is_one_result_with_its_copies_in_the_order_of_the_ranking
     assert [hit.rank for hit in folded.results] == list(range(offset + 1, offset + 1 + len(shown)))
     for hit in folded.results:
         assert {picture(copied, copy) for copy in copies(hit)} <= {picture(copied, hit.id)}
-    if "rerank" not in way and "budget_ms" not in way and "folder" not in way:
+    if "rerank" not in way and "folder" not in way:
         # A page is as full as it can be.
         assert len(shown) == max(0, min(k, len(FILES) - offset))
     if like and offset == 0 and "folder" not in way:

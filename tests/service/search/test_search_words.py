@@ -65,8 +65,6 @@ _ANY: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
         {"nprobe": 2},
         {"nprobe": 1},
         {"nprobe": "all"},
-        {"budget_ms": 1e-6},
-        {"nprobe": 2, "budget_ms": 1e-6},
         {"view": "kinds"},
         {"view": "auto"},
     ]

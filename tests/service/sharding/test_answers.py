@@ -108,8 +108,6 @@ LIES: dict[str, dict[str, Lie]] = {
         "long vectors": part(0, lambda vectors: vectors * 2),
         "scores above one": part(1, lambda scores: scores + 1),
         "negative scores": part(1, lambda scores: -scores - 1),
-        "late without a limit": part(2, lambda in_time: False),
-        "neither late nor in time": part(2, lambda in_time: "yes"),
         "scores alone": lambda answer: answer[1],
     },
     "entries": {

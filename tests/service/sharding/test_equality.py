@@ -58,7 +58,6 @@ QUERIES: dict[str, dict[str, Any]] = {
     "in kinds": {"view": "kinds"},
     "in the view that suits": {"view": "auto"},
     "folded": {"fold": True},
-    "in a hurry": {"budget_ms": 600_000, "rerank": 6},
 }
 WITHOUT_SKETCH: dict[str, dict[str, Any]] = {
     "a word": {"text": "leaf"},
