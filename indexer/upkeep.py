@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from indexer.building.folder_listing import BadFile, FolderListing
-from indexer.building.plan import LiveState, shown_ids
+from indexer.building.plan import PLAN_FILE, LiveState, Plan
 from indexer.building.request import live_roots
 from indexer.building.writer import Clustering, Contents, GenerationWriter
 from indexer.errors import REPAIR, BadInvocation, no_index
-from indexer.store.catalog import GalleryFile, Removals
+from indexer.store.catalog import Catalog, GalleryFile, Removals
 from indexer.store.clusters import Drift
 from indexer.store.files import FileChanging
 from indexer.store.folders import Folder
@@ -31,8 +32,8 @@ from indexer.store.generation import (
     readable_generations,
 )
 from indexer.store.location import IndexFolder
-from indexer.store.roots import FileKey, Root, folders_around, place_meant, shown_path, with_folders
-from indexer.store.rows import Rows
+from indexer.store.roots import FileKey, Root, folders_around, place_meant, place_shown, shown_path, with_folders
+from indexer.store.rows import NO_ROWS, Rows
 
 # Names the folder in which a removal works.
 _KEY = "removal"
@@ -129,18 +130,18 @@ def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: N
     folder = IndexFolder(path)
     live = live_generation(folder)
     roots = live_roots(live.manifest)
+    problems, count = list[str](), live.manifest.counts.files
     with live.open_catalog() as catalog:
-        files = [file for file in catalog.files() if file.status == "indexed"]
-    listing = FolderListing(roots, folder.path, expected=folders_around(file.key for file in files))
-    for _ in listing:
-        pass
-    problems: list[str] = []
-    for number, file in enumerate(files, 1):
-        if not listing.may_hide(file.key) and (problem := _difference(file, roots)) is not None:
-            problems.append(f"{shown_path(live.manifest.root_names, file.root, file.path)} {problem}.")
-        seen(number, len(files))
+        expected = folders_around(file.key for file in catalog.files() if file.status == "indexed")
+        listing = FolderListing(roots, folder.path, expected=expected.__contains__)
+        for _ in listing:
+            pass
+        for number, file in enumerate((file for file in catalog.files() if file.status == "indexed"), 1):
+            if not listing.may_hide(file.key) and (problem := _difference(file, roots)) is not None:
+                problems.append(f"{shown_path(live.manifest.root_names, file.root, file.path)} {problem}.")
+            seen(number, count)
     absent = tuple(f"{bad.path}: {bad.reason}; its photos were not compared." for bad in listing.unlisted)
-    return Comparison(len(files), tuple(problems), absent)
+    return Comparison(count, tuple(problems), absent)
 
 
 def _difference(file: GalleryFile, roots: Sequence[Root]) -> str | None:
@@ -179,15 +180,13 @@ class RemovalPlan:
     Attributes:
         leaving: each path that was named, as results show it, or the address of a whole root; with its number of files.
         files: how many files leave together. of: how many files the index has.
-        live: the state that the next generation goes on from. roots, entries, removals: of the next generation.
+        roots, removals: of the next generation.
     """
 
     leaving: tuple[tuple[str, int], ...]
     files: int
     of: int
-    live: LiveState
-    roots: Sequence[Root]
-    entries: Sequence[GalleryFile]
+    roots: tuple[Root, ...]
     removals: Removals
 
 
@@ -225,87 +224,85 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
 
 def _written(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Generation:
     """Writes the planned generation from the rows and clusters of ``before``; returns that if nothing changes."""
-    live = plan.live
-    if live.holds(plan.entries, plan.roots, plan.removals):
+    if not plan.files:
         return before
-    manifest, ids = before.manifest, shown_ids(plan.entries)
-    rows = Rows(open_rows(folder, before))
-    centroids = before.read_means(rows.clustered_by([]).shape[1])
-    cluster_of = {content: live.contents[content].cluster for content in ids}
-    contents = Contents(
-        origin=manifest.origin,
-        embedder=manifest.embedder,
-        roots=plan.roots,
-        entries=plan.entries,
-        removals=plan.removals,
-        rows=rows,
-        refs={content: live.contents[content].row for content in ids},
-        to_write=frozenset(),
-        clustering=Clustering(centroids, cluster_of, manifest.clusters_asked, kept=True),
-    )
-    written = GenerationWriter(folder, _KEY, contents, live).write()
-    shutil.rmtree(folder.building(_KEY), ignore_errors=True)
+    live = LiveState.read(before, plan.roots)
+    manifest, working = before.manifest, folder.building(_KEY)
+    with Plan(working / PLAN_FILE) as files:
+        live.fill(files)
+        files.hide(plan.removals)
+        files.count_photos()
+        photos, rows = files.photos(), Rows(open_rows(folder, before))
+        centroids = before.read_means(rows.clustered_by(NO_ROWS).shape[1])
+        contents = Contents(
+            origin=manifest.origin,
+            embedder=manifest.embedder,
+            roots=plan.roots,
+            removals=plan.removals,
+            plan=files,
+            photos=photos,
+            rows=rows,
+            to_write=photos.clusters < 0,
+            clustering=Clustering(centroids, photos.clusters, manifest.clusters_asked, kept=True),
+        )
+        written = GenerationWriter(folder, _KEY, contents, live).write()
+    shutil.rmtree(working, ignore_errors=True)
     return written
 
 
 def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> RemovalPlan:
     roots = live_roots(before.manifest)
-    live = LiveState.read(before, roots)
-    there = [file for file in live.files if not file.gone]
-    found = tuple(dict.fromkeys([*_by_path(targets, live.files, there, roots), *_by_id(ids, live.files)]))
-    removals = live.removals
-    leaving = {root for root, path in found if not path}
+    with before.open_catalog() as catalog:
+        found = dict.fromkeys([*_by_path(targets, catalog, roots), *_by_id(ids, catalog)])
+        counts = {place: catalog.count(*place) for place in found}
+        removals = catalog.removals()
+        # What lies in a folder that leaves is counted once.
+        outer = [(root, path) for root, path in found if not any((root, f) in found for f in with_folders(path)[:-1])]
+        files, shown = np.sum([(0, 0), *(counts[place] for place in outer)], axis=0).tolist()
     for root, path in found:
         if path:
             removals = removals.changed(root, path, removed=True)
-    staying = [root for number, root in enumerate(roots) if number not in leaving]
-    removals = removals.renumbered(
-        [None if number in leaving else staying.index(root) for number, root in enumerate(roots)]
-    )
-    renumbered = LiveState.read(before, staying)
-    entries = [
-        replace(file, gone=True, reason=None) if removals.hides(file.root, file.path) else file
-        for file in renumbered.files
-    ]
-    if not shown_ids(entries):
+    gone = {root for root, path in found if not path}
+    staying = tuple(root for number, root in enumerate(roots) if number not in gone)
+    numbers = [None if number in gone else staying.index(root) for number, root in enumerate(roots)]
+    whole = before.manifest.counts
+    if shown == whole.files:
         raise BadInvocation("no photo would be left; to remove the index, delete its folder.")
-    files = len(there) - sum(not file.gone for file in entries)
-    named = tuple(_leaving(place, there, roots) for place in found)
-    return RemovalPlan(named, files, len(there), renumbered, staying, entries, removals)
+    leaving = tuple((_name(place, roots), count) for place, (count, _) in counts.items())
+    return RemovalPlan(leaving, files, whole.files + whole.bad, staying, removals.renumbered(numbers))
 
 
-def _leaving(place: FileKey, there: Sequence[GalleryFile], roots: Sequence[Root]) -> tuple[str, int]:
+def _name(place: FileKey, roots: Sequence[Root]) -> str:
     root, path = place
-    files = sum(file.root == root and path in with_folders(file.path) for file in there)
-    return shown_path([each.name for each in roots], root, path) if path else str(roots[root].folder), files
+    return shown_path([each.name for each in roots], root, path) if path else str(roots[root].folder)
 
 
-def _by_id(ids: Sequence[int], files: Sequence[GalleryFile]) -> Iterator[FileKey]:
+def _by_id(ids: Sequence[int], catalog: Catalog) -> Iterator[FileKey]:
     """Yields all files of the photos of these ids."""
     for number in ids:
-        content = next((file.shown_content for file in files if file.id == number), None)
-        if content is None:
+        if not (files := catalog.sharing([number])):
             raise BadInvocation(f"no photo has the id {number}.")
-        yield from (file.key for file in files if file.shown_content == content)
+        yield from (file.key for file in files)
 
 
-def _by_path(
-    targets: Sequence[str | Path], files: Sequence[GalleryFile], there: Sequence[GalleryFile], roots: Sequence[Root]
-) -> Iterator[FileKey]:
+def _by_path(targets: Sequence[str | Path], catalog: Catalog, roots: Sequence[Root]) -> Iterator[FileKey]:
     """Yields the files and folders at these paths."""
-    names = [root.name for root in roots]
-    known = {(file.root, part) for file in there for part in with_folders(file.path)}
-    by_shown_path = {shown_path(names, root, path).rstrip("/"): (root, path) for root, path in known}
-    # The empty path is the shown path of a single root. Nobody means the whole gallery by "/".
-    by_shown_path.pop("", None)
-    ids = {str(file.id) for file in files if file.shown_content is not None}
+
+    def known(place: FileKey) -> bool:
+        return catalog.count(*place)[0] > 0
+
     for target in map(str, targets):
         if not target:
             raise BadInvocation("a path is missing: '' names nothing; write . for the current folder.")
-        place = place_meant(target, by_shown_path.get(target.rstrip("/")), known.__contains__, roots)
+        # The empty path is the shown path of a single root. Nobody means the whole gallery by "/".
+        path = target.rstrip("/")
+        shown = place_shown([root.name for root in roots], path) if path else None
+        if shown is not None and not known(shown):
+            shown = None
+        place = place_meant(target, shown, known, roots)
         if place is None:
             advice = "name one as results show it, or a folder of them"
-            if target in ids:
+            if target.isascii() and target.isdigit() and catalog.sharing([int(target)]):
                 advice = f"the photo of that id is named by --id {target}"
             raise BadInvocation(f"the index has no photo at {target}; {advice}.")
         yield place

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from indexer.building.folder_listing import BadFile, FolderListing, Skipped, bad_files
-from indexer.building.plan import Changes, LiveState, usable_ids
+from indexer.building.folder_listing import BadFile, FolderListing, Skipped
+from indexer.building.plan import PLAN_FILE, LiveState, Plan
 from indexer.building.progress import Progress
 from indexer.building.request import Request, StartingPoint
 from indexer.building.staging import Journal, Stager, build_key
-from indexer.building.writer import Contents, GenerationWriter, joined_clusters, new_clusters
+from indexer.building.writer import Contents, Floats, GenerationWriter, Numbers, joined_clusters, new_clusters
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
-from indexer.store.clusters import MAX_PATCHES, Drift, assign, default_clusters
+from indexer.store.clusters import MAX_PATCHES, Drift, default_clusters, nearest
 from indexer.store.generation import Manifest, Origin, keep_only, open_rows
 from indexer.store.location import IndexFolder
-from indexer.store.roots import FileKey, Root, locate
-from indexer.store.rows import RowArrays, Rows, SegmentRow
+from indexer.store.roots import Root, locate
+from indexer.store.rows import Refs, RowArrays, Rows
 from indexer.store.shards import ShardEntry
 from model import Matcher
 
-Floats = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
 # Names the journal of a build on one machine among the sources of rows.
 _JOURNAL = "journal"
 # The number of photos in the first generation of a build that grows: a few seconds' work.
@@ -115,11 +112,6 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
     return Decision(request, start, live, roots, removals, origin, embedder, recluster, clusters, anew=recluster)
 
 
-# The results so far of this build and of stopped builds with the same key: the records of the files that were read, by
-# their place in the gallery; and the rows that were computed, by content hash.
-Staged: TypeAlias = tuple[Mapping[FileKey, GalleryFile], Mapping[str, SegmentRow]]
-
-
 @dataclass(frozen=True)
 class Written:
     """Describes what is live after a build.
@@ -179,21 +171,23 @@ class Site(Protocol):
 
     Attributes:
         path: the folder of the index, or of its shards. workers: how many processes work at once.
+        plan: of this build.
     """
 
     path: Path
     workers: int
+    plan: Plan
 
-    def staged(self) -> Staged:
-        """Returns what was computed so far."""
+    def take_read(self) -> None:
+        """Tells the plan what was read so far, by this build and by stopped builds with the same key."""
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
         """Reads these files, and stages their rows. Returns how many photos were encoded."""
 
-    def sources(self, refs: Iterable[SegmentRow]) -> Mapping[str, RowArrays]:
+    def sources(self, refs: Refs) -> Mapping[str, RowArrays]:
         """Opens the arrays from which these rows are read."""
 
-    def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
+    def nearest(self, refs: Refs, centroids: Floats) -> Numbers:
         """Returns for each row the number of the nearest centroid, (m,). centroids: (c, e)."""
 
     def write(self, contents: Contents | None) -> Written:
@@ -215,36 +209,39 @@ class LocalSite:
         if not decision.start.problems:
             keep_only(folder, decision.live.generation, building={decision.key})
         self._journal = Journal(folder.building(decision.key))
+        self.plan = Plan(folder.building(decision.key) / PLAN_FILE)
 
-    def staged(self) -> Staged:
-        rows = {content: SegmentRow(_JOURNAL, row) for content, row in self._journal.rows().items()}
-        return self._journal.records(), rows
+    def take_read(self) -> None:
+        self.plan.take_read(_JOURNAL, self._journal)
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
-        listed, decision = tuple(files), self._decision
-        self._progress.start("encoding", len(listed))
-        if not listed:
+        # All are listed first, so that the bar knows their number.
+        count, decision = sum(1 for _ in files), self._decision
+        self._progress.start("encoding", count)
+        if not count:
             return 0
-        known = {**decision.live.days, **self._journal.days()}
         roots, keeps_tokens = [root.folder for root in decision.roots], decision.origin.tokens > 1
-        stager = Stager(roots, self._matcher, decision.embedder.load(), self._journal, known, keeps_tokens)
-        step = decision.request.max_new_files or len(listed)
-        for start in range(0, len(listed), step):
-            stager.stage(listed[start : start + step], decision.request.batch, self._progress)
+        embedder = decision.embedder.load()
+        stager = Stager(roots, self._matcher, embedder, self._journal, self.plan.days, keeps_tokens)
+        unread, step = self.plan.unread(), decision.request.max_new_files or count
+        for _ in range(0, count, step):
+            stager.stage(islice(unread, step), decision.request.batch, self._progress)
             if stager.encoded:
                 break
         return stager.encoded
 
-    def sources(self, refs: Iterable[SegmentRow]) -> Mapping[str, RowArrays]:
-        live, found = self._decision.live, dict[str, RowArrays]()
+    def sources(self, refs: Refs) -> Mapping[str, RowArrays]:
+        live, start, found = self._decision.live, self._decision.start, dict[str, RowArrays]()
         if live.reusable and live.generation is not None:
-            found |= open_rows(self._folder, live.generation, live.places, self._decision.start.damaged)
+            # The file of the places may be what is damaged.
+            places = live.generation.places_by_catalog() if start.problems else live.generation.open_places()
+            found |= open_rows(self._folder, live.generation, places, live.damaged)
         if (arrays := self._journal.arrays()) is not None:
             found[_JOURNAL] = arrays
         return found
 
-    def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
-        return assign(Rows(self.sources(refs)).clustered_by(refs), centroids)
+    def nearest(self, refs: Refs, centroids: Floats) -> Numbers:
+        return nearest(Rows(self.sources(refs)), refs, centroids)
 
     def write(self, contents: Contents | None) -> Written:
         live = self._decision.live
@@ -262,37 +259,37 @@ class LocalSite:
             return Written(written.name, counts.photos, counts.files, counts.clusters, catalog.drift())
 
     def close(self) -> None:
+        self.plan.close()
         self._journal.close()
 
 
 def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildReport:
     """Runs a build as it was decided. The caller holds the folder's lock. An error leaves the live state unchanged."""
     started = time.monotonic()
-    live, roots = decision.live, decision.roots
+    live, roots, plan = decision.live, decision.roots, site.plan
     progress.start("reading")
-    listing = FolderListing(roots, site.path, decision.removals, live.folders())
-    records, rows = site.staged()
-    changes = Changes(live, records, live.contents.keys() | rows.keys(), decision.request.checksum)
-    encoded = site.encode(_to_read(changes, listing, decision, progress))
-    progress.advance(0, changes.bad)
-    records, rows = site.staged()
-    entries, waiting = changes.entries(records, listing), changes.waiting
-    # Frees memory: these hold as much about each file as everything that follows.
-    del changes, records
-    ids = usable_ids(entries, roots)
-    check_counts(decision, len(ids))
-    changed = decision.anew or _is_sparse(live, ids) or not live.holds(entries, roots, decision.removals)
+    live.fill(plan)
+    site.take_read()
+    listing = FolderListing(roots, site.path, decision.removals, plan.has_below)
+    encoded = site.encode(_to_read(listing, decision, plan, progress))
+    site.take_read()
+    plan.settle(listing, live.next_id)
+    bad = plan.bad([root.name for root in roots])
+    changed = decision.anew or plan.changed > 0 or (live.roots, live.removals) != (roots, decision.removals)
+    if live.generation is not None and not changed:
+        manifest = live.generation.manifest
+        changed = _is_sparse(manifest.counts.rows, manifest.counts.photos, len(manifest.segments))
     if changed:
         progress.start("clustering")
-    written = site.write(_contents(decision, site, entries, ids, rows) if changed else None)
+    written = site.write(_contents(decision, site, bad) if changed else None)
     return BuildReport(
         **vars(written),
         changed=changed,
-        waiting=waiting,
+        waiting=plan.waiting,
         encoded=encoded,
-        gone=live.gone_in(entries),
+        gone=plan.gone,
         damaged=decision.start.problems,
-        bad=bad_files(entries, [root.name for root in roots]),
+        bad=bad,
         unlisted=listing.unlisted,
         skipped=listing.skipped,
         embedder=decision.embedder.entry.description,
@@ -302,53 +299,54 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     )
 
 
-def _to_read(changes: Changes, listing: FolderListing, decision: Decision, progress: Progress) -> Iterator[GalleryFile]:
+def _to_read(listing: FolderListing, decision: Decision, plan: Plan, progress: Progress) -> Iterator[GalleryFile]:
     """Yields the files that have to be read. Raises BadInvocation if there are too few photos, once all are listed."""
-    yield from changes.to_read(listing)
-    progress.skip(changes.settled)
-    listing.check(decision.live.files)
+    yield from plan.take_listed(listing, reusable=decision.live.reusable, checksum=decision.request.checksum)
+    settled, bad = plan.settled()
+    progress.skip(settled)
+    progress.advance(0, bad)
+    listing.check(plan.there())
     if not listing.unlisted:
         check_counts(decision, listing.count)
 
 
-def _contents(
-    decision: Decision,
-    site: Site,
-    entries: Sequence[GalleryFile],
-    ids: Mapping[str, int],
-    staged: Mapping[str, SegmentRow],
-) -> Contents:
-    """Clusters the photos, and returns what is to be written. ids, staged: ids and new rows by content hash."""
-    live = decision.live
-    new = ids.keys() - live.contents.keys()
-    refs = {content: staged[content] if content in new else live.contents[content].row for content in ids}
-    rows = Rows(site.sources(refs.values()))
+def _contents(decision: Decision, site: Site, bad: Sequence[BadFile]) -> Contents:
+    """Clusters the photos, and returns what is to be written. Raises BadInvocation if none can be used."""
+    live, plan = decision.live, site.plan
+    count = plan.count_photos()
+    if not count:
+        folders = ", ".join(str(root.folder) for root in decision.roots)
+        reason = bad[0].reason if bad else ""
+        raise BadInvocation(f"no file in {folders} can be used ({reason}); name a folder of photos.")
+    check_counts(decision, count)
+    photos = plan.photos()
+    rows, to_write = Rows(site.sources(photos.refs)), photos.clusters < 0
     if decision.recluster or live.generation is None:
         # A shard holds whole clusters, at least one.
-        count = max(default_clusters(len(ids)), decision.shards) if decision.clusters is None else decision.clusters
-        clustering = new_clusters(ids, refs, rows, count, decision.clusters, site.nearest)
+        wanted = max(default_clusters(count), decision.shards) if decision.clusters is None else decision.clusters
+        clustering = new_clusters(photos.refs, rows, wanted, decision.clusters, site.nearest)
     else:
-        clustering = joined_clusters(ids, refs, rows, live.generation, live.contents, site.nearest)
+        clustering = joined_clusters(photos, rows, live.generation, site.nearest)
+    if live.generation is not None:
+        kept, shown = np.unique(photos.refs.sources[~to_write], return_counts=True)
+        sizes = [live.generation.manifest.segment_rows[photos.refs.names[source]] for source in kept.tolist()]
+        to_write |= _is_sparse(sum(sizes), int(shown.sum()), len(sizes))
     return Contents(
         origin=decision.origin,
         embedder=decision.embedder.entry,
         roots=decision.roots,
-        entries=entries,
         removals=decision.removals,
+        plan=plan,
+        photos=photos,
         rows=rows,
-        refs=refs,
-        to_write=ids.keys() if _is_sparse(live, ids) else new,
+        to_write=to_write,
         clustering=clustering,
     )
 
 
-def _is_sparse(live: LiveState, ids: Iterable[str]) -> bool:
-    """Returns True if the segments have too many rows that are not shown, or are too many. ids: the shown contents."""
-    if live.generation is None:
-        return False
-    kept = Counter(live.contents[content].row.segment for content in ids if content in live.contents)
-    rows = sum(live.generation.manifest.segment_rows[segment] for segment in kept)
-    return rows - kept.total() > DEAD_SHARE * rows or len(kept) > MAX_SEGMENTS
+def _is_sparse(rows: int, shown: int, segments: int) -> bool:
+    """Returns True if segments with so many rows have too many that are not shown, or are too many."""
+    return rows - shown > DEAD_SHARE * rows or segments > MAX_SEGMENTS
 
 
 def check_network(matcher: Matcher) -> None:

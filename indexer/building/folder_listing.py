@@ -5,9 +5,10 @@ Only files on this machine whose names have no ending are opened, to see whether
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ _EMPTY = (
     "the folder is empty, as when its disk is not mounted; its photos stay in the index until `index remove` takes "
     "them out"
 )
+# SHA-256 of no bytes.
+_NOTHING = hashlib.sha256().hexdigest()
 # The first bytes of a file, which tell its type.
 _START = 512
 # Endings of the files that a camera writes beside a photo of the same name: its RAW file, or the film of a Live Photo.
@@ -44,12 +47,6 @@ class BadFile:
 
     path: str
     reason: str
-
-
-def bad_files(entries: Iterable[GalleryFile], names: Sequence[str]) -> tuple[BadFile, ...]:
-    """Returns the files of a catalog that could not be used, by path. names: of the roots."""
-    bad = [BadFile(shown_path(names, file.root, file.path), file.reason) for file in entries if file.reason]
-    return tuple(sorted(bad, key=lambda file: file.path))
 
 
 @dataclass(frozen=True)
@@ -90,15 +87,19 @@ class FolderListing:
     out.
 
     Args:
-        index: the index's folder. expected: the folders below which files are known. If one of them is empty, its disk
-            may not be mounted, and it counts as a folder that could not be listed.
+        index: the index's folder. expected: whether files are known below a folder. If so and it is empty, its disk may
+            not be mounted, and it counts as a folder that could not be listed.
 
     Attributes:
         count: how many files were found so far.
     """
 
     def __init__(
-        self, roots: Sequence[Root], index: Path, removals: Removals | None = None, expected: Set[FileKey] = frozenset()
+        self,
+        roots: Sequence[Root],
+        index: Path,
+        removals: Removals | None = None,
+        expected: Callable[[FileKey], bool] = lambda folder: False,
     ) -> None:
         self.count = 0
         self._roots, self._names = roots, [root.name for root in roots]
@@ -127,9 +128,9 @@ class FolderListing:
         root, path = file
         return any((root, folder) in self._unlisted for folder in with_folders(path)[:-1])
 
-    def check(self, known: Iterable[GalleryFile]) -> None:
-        """Raises BadInvocation if nothing is to be indexed. known: the files that the index has."""
-        if self.count or any(self.may_hide(file.key) for file in known if not file.gone):
+    def check(self, known: Iterable[FileKey]) -> None:
+        """Raises BadInvocation if nothing is to be indexed. known: where the index has files."""
+        if self.count or any(map(self.may_hide, known)):
             return
         if self._unlisted:
             raise BadInvocation("; ".join(f"{bad.path}: {bad.reason}" for bad in self.unlisted) + ".")
@@ -156,10 +157,16 @@ class FolderListing:
                             break
                     elif not self._removals.hides(number, path) and self._is_photo(number, path, entry):
                         self.count += 1
-                        reason = f"it cannot be read: {entry.reason}" if entry.reason else None
-                        yield GalleryFile(number, path, entry.stamp, reason=reason)
+                        yield self._found(number, path, entry)
                 else:
                     folders.pop()
+
+    def _found(self, number: int, path: str, entry: Entry) -> GalleryFile:
+        # What a server says of a size may be wrong for a while, and a build asks again then.
+        if entry.stamp is not None and not entry.stamp.size and not self.is_remote(number):
+            return GalleryFile(number, path, entry.stamp, _NOTHING, "the file is empty")
+        reason = f"it cannot be read: {entry.reason}" if entry.reason else None
+        return GalleryFile(number, path, entry.stamp, reason=reason)
 
     def _entries(self, number: int, folder: str, listing: Listing) -> Iterator[tuple[str, Entry]]:
         """Yields each entry of a folder with its path in the root, in the order of the shown paths."""
@@ -175,7 +182,7 @@ class FolderListing:
             except OSError as error:
                 self._leave_out(number, folder, f"the folder cannot be read: {error.strerror}")
             else:
-                if not entries and (number, text_of_name(folder)) in self._expected:
+                if not entries and self._expected((number, text_of_name(folder))):
                     self._leave_out(number, folder, _EMPTY if folder else _EMPTY.partition(";")[0])
         if any(len(folder) + len(entry.name) >= MAX_PATH for entry in entries):
             self._leave_out(number, f"{folder}/", f"names in it are left out: their paths exceed {MAX_PATH} characters")
@@ -218,7 +225,7 @@ class FolderListing:
         elif entry.kind == "special":
             self._special += 1
         else:
-            ending = Path(entry.name).suffix.lower()
+            ending = os.path.splitext(entry.name)[1].lower()
             # Reading the start of each file from a server would mean waiting for the server each time.
             looked_into = not ending and not self.is_remote(number)
             if ending in IMAGE_SUFFIXES or (looked_into and _is_image(self._roots[number], path)):

@@ -1,65 +1,142 @@
-"""The plan of a build: it takes ids, rows and clusters over from the live generation, and knows what it must read."""
+"""The plan of a build: a SQLite file in which each file of the gallery is a row, whatever their number.
+
+It knows what the index has, what a listing has found and what was read; then what the next generation will have.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+import sqlite3
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import date
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
-from indexer.building.folder_listing import FolderListing
+import numpy as np
+import numpy.typing as npt
+
+from indexer.building.folder_listing import BadFile, FolderListing
 from indexer.building.request import live_roots
-from indexer.errors import BadInvocation
-from indexer.store.catalog import GalleryFile, IndexedContent, Removals
+from indexer.building.staging import Journal, as_day
+from indexer.errors import REPAIR, IndexDamaged
+from indexer.store.catalog import Catalog, GalleryFile, Removals, below
 from indexer.store.clusters import Drift
+from indexer.store.files import FileStamp
 from indexer.store.generation import Generation
-from indexer.store.roots import FileKey, Root, folders_around
-from indexer.store.vectors import Places
+from indexer.store.location import make_folder, refuse_if_unwritable
+from indexer.store.roots import FileKey, Root, shown_path
+from indexer.store.rows import Refs
+
+Numbers = npt.NDArray[np.int64]
+PLAN_FILE = "plan.sqlite"
+# A sort, too, takes no more memory than this, in KiB.
+_CACHE = 32 << 10
+# Files that are listed, or fetched, at a time.
+_AT_ONCE = 4096
+# Added to the ids of files that are not shown, so that the least id of a content is one that is shown.
+_GONE = 1 << 62
+_ROW = np.dtype([("source", np.int32), ("row", np.int32), ("cluster", np.int32)])
+
+# files: those of the index as it is, and after ``settle`` as it will be. Roots that leave have negative numbers.
+# listed: those that are there; known: 0 if it has to be read, 1 if it is as in files, 2 if it is as in read.
+# read: what came of files that were read. contents: the row of each content; before and id: the lowest id of the files
+# that show it, now and in the next generation; cluster: of the live generation. No content is in two segments.
+_SCHEMA = f"""
+PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -{_CACHE};
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY, root INTEGER NOT NULL, path TEXT NOT NULL, hash TEXT, size INTEGER, mtime INTEGER,
+    ctime INTEGER, taken INTEGER CHECK (taken BETWEEN 1 AND {date.max.toordinal()}), status TEXT NOT NULL, reason TEXT,
+    cluster INTEGER, source INTEGER, row INTEGER, shard INTEGER NOT NULL DEFAULT 0, UNIQUE (root, path)
+) STRICT;
+CREATE TABLE listed (
+    number INTEGER PRIMARY KEY, root INTEGER NOT NULL, path TEXT NOT NULL, size INTEGER, mtime INTEGER, ctime INTEGER,
+    known INTEGER NOT NULL, UNIQUE (root, path)
+) STRICT;
+CREATE TABLE read (
+    root INTEGER, path TEXT, hash TEXT, size INTEGER, mtime INTEGER, ctime INTEGER, taken INTEGER, reason TEXT,
+    PRIMARY KEY (root, path)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE contents (
+    hash TEXT PRIMARY KEY, source INTEGER NOT NULL, row INTEGER NOT NULL, taken INTEGER, cluster INTEGER,
+    before INTEGER, id INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE TABLE sources (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+"""
+_LIST = """
+INSERT OR REPLACE INTO listed (root, path, size, mtime, ctime, known) VALUES (?1, ?2, ?3, ?4, ?5, CASE
+    WHEN ?6 IS NOT NULL THEN 2
+    WHEN ?7 THEN 0
+    WHEN ?8 AND EXISTS (
+        SELECT 1 FROM files WHERE root = ?1 AND path = ?2 AND (size, mtime, ctime) IS (?3, ?4, ?5)
+        AND size IS NOT NULL AND (reason IS NOT NULL OR source IS NOT NULL)) THEN 1
+    WHEN EXISTS (
+        SELECT 1 FROM read WHERE root = ?1 AND path = ?2 AND (size, mtime, ctime) IS (?3, ?4, ?5)
+        AND size IS NOT NULL AND (reason IS NOT NULL OR hash IN (SELECT hash FROM contents))) THEN 2
+    ELSE 0 END)
+"""
+_READ = """
+INSERT OR REPLACE INTO read SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
+WHERE NOT EXISTS (SELECT 1 FROM listed WHERE root = ?1 AND path = ?2 AND known = 2)
+"""
+# A file that is not there is gone, unless its folder could not be listed. One that is there and was not read stays as
+# it was, if it can be used.
+_VANISH = """
+UPDATE files SET status = 'gone', reason = NULL WHERE id IN (
+    SELECT f.id FROM files f LEFT JOIN listed l USING (root, path) LEFT JOIN read r USING (root, path)
+    WHERE f.status <> 'gone' AND CASE WHEN f.status = 'bad' OR f.source IS NOT NULL
+        THEN l.number IS NULL AND NOT may_hide(f.root, f.path)
+        ELSE l.number IS NULL OR (l.known = 0 AND r.path IS NULL) END)
+"""
+_RETURN = """
+UPDATE files SET status = 'indexed' WHERE status = 'gone'
+AND EXISTS (SELECT 1 FROM listed l WHERE l.root = files.root AND l.path = files.path AND l.known = 1)
+"""
+_CHANGE = """
+INSERT INTO files (id, root, path, hash, size, mtime, ctime, taken, status, reason)
+SELECT coalesce(f.id, ? + row_number() OVER (PARTITION BY f.id IS NULL ORDER BY l.number) - 1),
+    r.root, r.path, r.hash, r.size, r.mtime, r.ctime, r.taken, iif(r.reason IS NULL, 'indexed', 'bad'), r.reason
+FROM read r CROSS JOIN listed l USING (root, path) LEFT JOIN files f USING (root, path) WHERE l.known <> 1
+ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime = excluded.mtime,
+    ctime = excluded.ctime, taken = excluded.taken, status = excluded.status, reason = excluded.reason,
+    cluster = NULL, source = NULL, row = NULL
+WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size, excluded.mtime,
+    excluded.ctime, excluded.taken, excluded.status, excluded.reason)
+"""
+# What a server did not give, of photos that the index has.
+_UNREAD = """
+SELECT r.root, r.path, r.reason FROM read r CROSS JOIN listed l USING (root, path) JOIN files f USING (root, path)
+WHERE l.known <> 1 AND r.reason IS NOT NULL AND r.hash IS NULL AND f.status = 'indexed' AND f.source IS NOT NULL
+"""
+# The files of a shard that stand for their photos, by id. All files are in shard 0 before they are dealt out.
+_PHOTOS = "FROM files f JOIN contents c ON c.hash = f.hash AND c.id = f.id WHERE f.shard = ? ORDER BY f.id"
 
 
 @dataclass(frozen=True)
 class LiveState:
-    """The parts of the live generation that the next one takes over.
+    """The live generation, or all live shards, as the next one goes on from them.
 
     Attributes:
-        generation: the generation that the build goes on from; None before the first build, and for shards.
-        files: its catalog. Roots have the numbers that they have in the next generation, and files of roots that leave
-            the gallery are left out.
-        reusable: whether the same checkpoint, preprocessing and embedder computed its rows.
-        contents: where each content is in the generation, by content hash; empty unless ``reusable``.
-        days: the days on which these photos were taken, by content hash; None for a photo that does not tell.
-        members: the content hashes of each cluster's photos, in id order.
-        drift: how well the clusters fit the photos. removals: what the user removed.
-        next_id: the lowest id that no file has ever had.
-        places: where the generation's vectors are. roots: the folders of its photos, as they were.
+        generation: the live one; None before the first build, and for shards.
+        catalogs: the generations whose files are taken over, by how the names of their rows' sources begin.
+        reusable: whether the same checkpoint, preprocessing and embedder computed their rows.
+        damaged: segments whose rows cannot be used.
+        numbers: those of their roots in the next generation; None for a root that leaves the gallery.
+        roots: the folders of their photos, as they were. drift: how well the clusters fit the photos.
+        removals: what the user removed. next_id: the lowest id that no file has ever had.
     """
 
     generation: Generation | None = None
-    files: tuple[GalleryFile, ...] = ()
+    catalogs: Mapping[str, Generation] = field(default_factory=dict)
     reusable: bool = False
-    contents: Mapping[str, IndexedContent] = field(default_factory=dict)
-    days: Mapping[str, date | None] = field(default_factory=dict)
-    members: Sequence[Sequence[str]] = ()
+    damaged: frozenset[str] = frozenset()
+    numbers: Sequence[int | None] = ()
+    roots: tuple[Root, ...] = ()
     drift: Drift | None = None
     removals: Removals = field(default_factory=Removals)
     next_id: int = 1
-    places: Places | None = None
-    roots: tuple[Root, ...] = ()
-
-    def holds(self, entries: Sequence[GalleryFile], roots: Sequence[Root], removals: Removals) -> bool:
-        """Returns True if a generation with these files, roots and removals would be the same as this one."""
-        if (self.roots, self.removals, len(self.files)) != (tuple(roots), removals, len(entries)):
-            return False
-        pairs = zip(self.files, entries, strict=True)
-        return all(replace(ours, indexed=None) == replace(theirs, indexed=None) for ours, theirs in pairs)
-
-    def folders(self) -> set[FileKey]:
-        """Returns the folders, with their roots, below which files were found by the last build."""
-        return folders_around(file.key for file in self.files if not file.gone)
-
-    def gone_in(self, entries: Iterable[GalleryFile]) -> int:
-        """Counts the files that are there in this catalog and gone in the next one."""
-        there = {file.id for file in self.files if not file.gone}
-        return sum(file.gone and file.id in there for file in entries)
 
     @staticmethod
     def read(
@@ -69,140 +146,320 @@ class LiveState:
         damaged: frozenset[str] = frozenset(),
         next_id: int = 1,
     ) -> LiveState:
-        """Reads the state of a generation.
+        """Reads the state of a generation, without its files.
 
         Args:
-            roots: those of the next generation. damaged: segments whose rows cannot be used.
-            next_id: an id below which no new one may be given.
+            roots: those of the next generation. next_id: an id below which no new one may be given.
         """
-        manifest, new_numbers = generation.manifest, {str(root.folder): number for number, root in enumerate(roots)}
-        numbers = [new_numbers.get(str(root.folder)) for root in live_roots(manifest)]
+        new_numbers = {str(root.folder): number for number, root in enumerate(roots)}
+        numbers = [new_numbers.get(str(root.folder)) for root in live_roots(generation.manifest)]
         with generation.open_catalog() as catalog:
-            before, removals, drift = [*catalog.files()], catalog.removals(), catalog.drift()
-        files: list[GalleryFile] = []
-        contents: dict[str, IndexedContent] = {}
-        days: dict[str, date | None] = {}
-        for file in before:
-            content, indexed = file.content_hash, file.indexed
-            if reusable and content is not None and indexed is not None and indexed.row.segment not in damaged:
-                contents[content], days[content] = indexed, file.taken
-            if (number := numbers[file.root]) is not None:
-                files.append(file if number == file.root else replace(file, root=number))
-        ids = {content: number for content, number in shown_ids(before).items() if content in contents}
-        cluster_of = {content: indexed.cluster for content, indexed in contents.items()}
+            removals, drift = catalog.removals().renumbered(numbers), catalog.drift()
         return LiveState(
             generation=generation,
-            files=tuple(files),
+            catalogs={"": generation},
             reusable=reusable,
-            contents=contents,
-            days=days,
-            members=members_by_cluster(ids, cluster_of, manifest.counts.clusters),
+            damaged=damaged,
+            numbers=numbers,
+            roots=live_roots(generation.manifest),
             drift=drift,
-            removals=removals.renumbered(numbers),
-            next_id=max(next_id, manifest.next_id),
-            places=Places.of_files(before, manifest.segment_rows, manifest.counts.clusters),
-            roots=live_roots(manifest),
+            removals=removals,
+            next_id=max(next_id, generation.manifest.next_id),
+        )
+
+    def fill(self, plan: Plan) -> None:
+        """Gives a new plan the files of the index. Raises IndexRefused if a catalog is damaged."""
+        for beginning, generation in self.catalogs.items():
+            segments = generation.manifest.segment_rows if self.reusable else ()
+            usable = {name: f"{beginning}{name}" for name in segments if name not in self.damaged}
+            with generation.open_catalog() as catalog:
+                plan.take_over(catalog, self.numbers, usable)
+        plan.know()
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The p photos that are shown, in the order of their ids.
+
+    Attributes:
+        refs: where the row of each photo is. clusters: (p,) in the live generation; -1 for a new photo.
+    """
+
+    refs: Refs
+    clusters: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.refs)
+
+
+class Plan:
+    """The plan of a build, in a file that every build begins anew. Several threads may ask it for ``days``.
+
+    Attributes:
+        changed: how many files of the next generation differ from those of the live one, once it is settled.
+        gone: how many of them are gone. waiting: how many files were to be read, and were not.
+
+    Every method raises IndexUnwritable if the file cannot be written.
+    """
+
+    def __init__(self, path: Path, *, shard: int | None = None) -> None:
+        """Begins a plan; or opens the part of a plan that is dealt out, to read it."""
+        self._path, self._shard, self._lock = path, shard or 0, threading.RLock()
+        self.changed = self.gone = self.waiting = 0
+        with refuse_if_unwritable(path):
+            if shard is not None:
+                self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
+            else:
+                make_folder(path.parent, to_work_in=True)
+                path.unlink(missing_ok=True)
+                self._database = sqlite3.connect(path, check_same_thread=False)
+                self._database.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> Plan:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, refuse_if_unwritable(self._path), self._database:
+            yield self._database
+
+    def _all(self, query: str, *values: object) -> list[Any]:
+        with self._lock:
+            return self._database.execute(query, values).fetchall()
+
+    def take_over(self, catalog: Catalog, numbers: Sequence[int | None], usable: Mapping[str, str]) -> None:
+        """Takes over the files of a catalog.
+
+        Args:
+            numbers: the new number of each root; None for one that leaves.
+            usable: the names of the sources of rows, by segment; rows of other segments cannot be used.
+        """
+        sources = {segment: self._source(name) for segment, name in usable.items()}
+
+        def moved() -> Iterator[tuple[Any, ...]]:
+            for number, root, *others, cluster, segment, row in catalog.rows():
+                source, now = sources.get(segment), numbers[root]
+                place = (None, None, None) if source is None else (cluster, source, row)
+                yield number, -1 - root if now is None else now, *others, *place
+
+        with self._writing() as database:
+            try:
+                database.executemany(f"INSERT INTO files VALUES ({'?, ' * 13}0)", moved())
+            except sqlite3.IntegrityError as error:
+                raise IndexDamaged(
+                    f"the catalog of {self._path.parent.parent} is damaged ({error}); {REPAIR}."
+                ) from error
+
+    def know(self) -> None:
+        """Notes the rows of all contents that were taken over, and lets go of the files of roots that leave."""
+        with self._writing() as database:
+            first = f"min(id + (status <> 'indexed') * {_GONE})"
+            database.execute(
+                f"""INSERT INTO contents (hash, source, row, taken, cluster, before)
+                    SELECT hash, source, row, taken, cluster, iif(first < {_GONE}, first, NULL) FROM (
+                    SELECT hash, source, row, taken, cluster, {first} AS first FROM files
+                    WHERE hash IS NOT NULL AND source IS NOT NULL GROUP BY hash)"""
+            )
+            database.execute("DELETE FROM files WHERE root < 0")
+
+    def take_read(self, name: str, journal: Journal) -> None:
+        """Takes down what came of files that were read. name: of the journal among the sources of rows."""
+        source = self._source(name)
+        with self._writing() as database:
+            database.executemany(_READ, journal.records())
+            database.executemany(
+                "INSERT OR IGNORE INTO contents (hash, source, row, taken) VALUES (?, ?, ?, ?)",
+                ((content, source, row, taken) for content, row, taken in journal.rows()),
+            )
+
+    def _source(self, name: str) -> int:
+        with self._writing() as database:
+            database.execute("INSERT OR IGNORE INTO sources (name) VALUES (?)", (name,))
+        ((number,),) = self._all("SELECT number FROM sources WHERE name = ?", name)
+        return int(number)
+
+    def has_below(self, folder: FileKey) -> bool:
+        """Returns True if the index has a file below a folder that is not gone."""
+        root, path = folder
+        bounds, condition = (below(path), "AND path >= ? AND path < ?") if path else ((), "")
+        query = f"SELECT 1 FROM files WHERE root = ? AND status <> 'gone' {condition} LIMIT 1"
+        return bool(self._all(query, root, *bounds))
+
+    def there(self) -> Iterator[FileKey]:
+        """Yields the places of the files of the index that are not gone."""
+        yield from self._database.execute("SELECT root, path FROM files WHERE status <> 'gone'")
+
+    def take_listed(self, files: Iterable[GalleryFile], *, reusable: bool, checksum: bool) -> Iterator[GalleryFile]:
+        """Takes down what a listing finds, and yields the files that have to be read.
+
+        A file need not be read if its size and times are those that the index has, which counts if it is ``reusable``,
+        or those of a file that was read before. With ``checksum``, all are read.
+        """
+        left, last = iter(files), 0
+        while part := [*islice(left, _AT_ONCE)]:
+            rows = [(file.root, file.path, *_stamp(file.stamp), file.reason, checksum, reusable) for file in part]
+            with self._writing() as database:
+                database.executemany(
+                    _READ,
+                    [
+                        (file.root, file.path, file.content_hash, *_stamp(file.stamp), None, file.reason)
+                        for file in part
+                        if file.reason is not None
+                    ],
+                )
+                database.executemany(_LIST, rows)
+            yield from self._unread(last)
+            ((last,),) = self._all("SELECT max(number) FROM listed")
+
+    def unread(self) -> Iterator[GalleryFile]:
+        """Yields the files again that have to be read."""
+        return self._unread(0)
+
+    def _unread(self, last: int) -> Iterator[GalleryFile]:
+        query = """SELECT number, root, path, size, mtime, ctime FROM listed WHERE known = 0 AND number > ?
+                   ORDER BY number LIMIT ?"""
+        while found := self._all(query, last, _AT_ONCE):
+            for _, root, path, *stamp in found:
+                yield GalleryFile(root, path, None if stamp[0] is None else FileStamp(*stamp))
+            last = found[-1][0]
+
+    def settled(self) -> tuple[int, int]:
+        """Counts the listed files that need not be read, and those of them that cannot be indexed."""
+        ((known,),) = self._all("SELECT count(*) FROM listed WHERE known > 0")
+        # The joins begin with the few files that are bad.
+        query = "SELECT count(*) FROM {} CROSS JOIN listed USING (root, path) WHERE reason IS NOT NULL AND known = {}"
+        bad = [self._all(query.format(*told))[0][0] for told in (("files", 1), ("read", 2))]
+        return int(known), sum(bad)
+
+    def days(self, content: str) -> Sequence[date | None]:
+        """Returns the day on which a photo was taken, None if it does not tell; nothing for an unknown content."""
+        return [as_day(taken) for (taken,) in self._all("SELECT taken FROM contents WHERE hash = ?", content)]
+
+    def settle(self, listing: FolderListing, next_id: int) -> None:
+        """Turns the files into those of the next generation. Files keep ids; new ones get theirs as they were listed.
+
+        The entries of a folder that could not be listed, of a file that waits for the next build, and of a file that a
+        server did not give stay as they were. Files that are gone stay, too: a file that comes back gets its id again,
+        and also its row if that still exists.
+        """
+        query = "SELECT count(*) FROM listed l LEFT JOIN read r USING (root, path) WHERE known = 0 AND r.path IS NULL"
+        ((self.waiting,),) = self._all(query)
+        for root, path, reason in self._all(_UNREAD):
+            if listing.is_remote(root):
+                listing.note_unread(GalleryFile(root, path, None, reason=reason))
+                with self._writing() as database:
+                    database.execute("UPDATE listed SET known = 0 WHERE root = ? AND path = ?", (root, path))
+                    database.execute("DELETE FROM read WHERE root = ? AND path = ?", (root, path))
+        self._database.create_function("may_hide", 2, lambda root, path: listing.may_hide((root, path)))
+        with self._writing() as database:
+            self.gone = database.execute(_VANISH).rowcount
+            self.changed = self.gone + database.execute(_RETURN).rowcount
+            self.changed += database.execute(_CHANGE, (next_id,)).rowcount
+
+    def hide(self, removals: Removals) -> None:
+        """Marks what the user removed as gone."""
+        self._database.create_function("hides", 2, removals.hides)
+        with self._writing() as database:
+            query = "UPDATE files SET status = 'gone', reason = NULL WHERE status <> 'gone' AND hides(root, path)"
+            self.changed = database.execute(query).rowcount
+
+    def bad(self, names: Sequence[str]) -> tuple[BadFile, ...]:
+        """Returns the files that cannot be used, by the paths that users see. names: of the roots."""
+        found = self._all("SELECT root, path, reason FROM files WHERE reason IS NOT NULL")
+        return tuple(
+            sorted((BadFile(shown_path(names, *place), why) for *place, why in found), key=lambda bad: bad.path)
+        )
+
+    def count_photos(self) -> int:
+        """Finds the photos that the next generation shows, one for files of equal content. Returns their number."""
+        with self._writing() as database:
+            database.execute(
+                """UPDATE contents SET id = f.id FROM (SELECT hash, min(id) AS id FROM files WHERE status = 'indexed'
+                   GROUP BY hash) f WHERE f.hash = contents.hash"""
+            )
+        ((count,),) = self._all("SELECT count(id) FROM contents")
+        return int(count)
+
+    def photos(self) -> Photos:
+        """Reads where the rows of all photos are."""
+        ((count,),) = self._all(f"SELECT count(*) {_PHOTOS}", self._shard)
+        names = tuple(name for (name,) in self._all("SELECT name FROM sources ORDER BY number"))
+        found = self._database.execute(f"SELECT c.source - 1, c.row, coalesce(c.cluster, -1) {_PHOTOS}", (self._shard,))
+        table = np.fromiter(found, _ROW, count)
+        return Photos(Refs(names, table["source"], table["row"]), table["cluster"])
+
+    def ids(self) -> Iterator[int]:
+        """Yields the ids of all photos."""
+        return (number for (number,) in self._database.execute(f"SELECT f.id {_PHOTOS}", (self._shard,)))
+
+    def hashes(self) -> Iterator[str]:
+        """Yields the content hashes of all photos, by id."""
+        return (content for (content,) in self._database.execute(f"SELECT f.hash {_PHOTOS}", (self._shard,)))
+
+    def changed_clusters(self) -> set[int]:
+        """Returns the clusters of the live generation that lost a photo, or got one back."""
+        query = "SELECT DISTINCT cluster FROM contents WHERE cluster IS NOT NULL AND before IS NOT id"
+        return {number for (number,) in self._all(query)}
+
+    def counts(self) -> dict[str, int]:
+        """Counts the files by their status."""
+        return dict(self._all("SELECT status, count(*) FROM files WHERE shard = ? GROUP BY status", self._shard))
+
+    def last_id(self) -> int:
+        """Returns the highest id of a file; 0 if there is none."""
+        ((last,),) = self._all("SELECT coalesce(max(id), 0) FROM files")
+        return int(last)
+
+    def deal(self, clusters: npt.NDArray[np.integer[Any]], shard_of: Numbers) -> None:
+        """Gives each photo its cluster, and each file to the shard of its photo. Files of no photo are dealt out.
+
+        clusters: (p,) in the order of the photos' ids. shard_of: (c,) the shard of each cluster.
+        """
+        with self._writing() as database:
+            database.execute("CREATE TEMP TABLE placed (id INTEGER PRIMARY KEY, cluster INTEGER)")
+            database.executemany("INSERT INTO placed VALUES (?, ?)", zip(self.ids(), map(int, clusters), strict=True))
+            database.execute("UPDATE contents SET cluster = p.cluster FROM placed p WHERE p.id = contents.id")
+            database.execute("CREATE TEMP TABLE shards (cluster INTEGER PRIMARY KEY, shard INTEGER)")
+            database.executemany("INSERT INTO shards VALUES (?, ?)", enumerate(shard_of.tolist()))
+            database.execute(
+                """UPDATE files SET shard = coalesce((SELECT s.shard FROM contents c JOIN shards s USING (cluster)
+                   WHERE files.status = 'indexed' AND c.hash = files.hash), id % ?)""",
+                (int(shard_of.max()) + 1,),
+            )
+            database.execute("CREATE INDEX files_by_shard ON files (shard)")
+
+    def catalog(self, places: Iterable[tuple[int, int, str, int]], kept: Collection[str]) -> Iterator[tuple[Any, ...]]:
+        """Yields the entries of the next catalog, by id, as ``write_catalog`` takes them.
+
+        Args:
+            places: id, cluster, segment and row of each photo. kept: segments in which files that are gone keep rows.
+        """
+        self._database.executescript(
+            """CREATE TEMP TABLE places (id INTEGER PRIMARY KEY, cluster INTEGER, segment TEXT, row INTEGER);
+               CREATE TEMP TABLE kept (source INTEGER PRIMARY KEY, name TEXT);"""
+        )
+        with self._writing() as database:
+            database.executemany("INSERT INTO places VALUES (?, ?, ?, ?)", places)
+            for name in kept:
+                database.execute("INSERT INTO kept SELECT number, name FROM sources WHERE name = ?", (name,))
+        return iter(
+            self._database.execute(
+                """SELECT f.id, f.root, f.path, f.hash, f.size, f.mtime, f.ctime, f.taken, f.status, f.reason,
+                   coalesce(p.cluster, iif(k.name IS NULL, NULL, f.cluster)), coalesce(p.segment, k.name),
+                   coalesce(p.row, iif(k.name IS NULL, NULL, f.row))
+                   FROM files f LEFT JOIN contents c ON f.status = 'indexed' AND c.hash = f.hash
+                   LEFT JOIN places p ON p.id = c.id LEFT JOIN kept k ON f.status = 'gone' AND k.source = f.source
+                   WHERE f.shard = ? ORDER BY f.id""",
+                (self._shard,),
+            )
         )
 
 
-def shown_ids(files: Sequence[GalleryFile]) -> dict[str, int]:
-    """Returns the lowest id of each shown content's files, by content hash. ``files`` are in id order."""
-    ids: dict[str, int] = {}
-    for file in files:
-        if (content := file.shown_content) is not None:
-            ids.setdefault(content, file.id)
-    return ids
-
-
-def usable_ids(files: Sequence[GalleryFile], roots: Sequence[Root]) -> dict[str, int]:
-    """Like ``shown_ids``, but raises BadInvocation if no photo is shown."""
-    ids = shown_ids(files)
-    if not ids:
-        reason = next((file.reason for file in files if file.reason), "")
-        folders = ", ".join(str(root.folder) for root in roots)
-        raise BadInvocation(f"no file in {folders} can be used ({reason}); name a folder of photos.")
-    return ids
-
-
-def members_by_cluster(ids: Mapping[str, int], cluster_of: Mapping[str, int], count: int) -> list[list[str]]:
-    """Returns the content hashes of each of ``count`` clusters, in id order."""
-    members: list[list[str]] = [[] for _ in range(count)]
-    for content in sorted(ids, key=ids.__getitem__):
-        members[cluster_of[content]].append(content)
-    return members
-
-
-class Changes:
-    """The files of a gallery: those that are known, and those that have to be read.
-
-    Args:
-        live: what is taken over. staged: the records of files that the build, or one that was stopped, has read.
-        known: the content hashes that have a row. checksum: whether every file is to be read.
-
-    Attributes:
-        settled: how many files need not be read. bad: how many of them cannot be indexed. waiting: how many files were
-            to be read, and were not.
-    """
-
-    def __init__(self, live: LiveState, staged: Mapping[FileKey, GalleryFile], known: Set[str], checksum: bool) -> None:
-        self._live, self._known = live, known
-        self._old = {file.key: file for file in live.files}
-        # With ``checksum`` every file is read again. If its content is known, its row is still used.
-        self._seen = [] if checksum else [self._old if live.reusable else {}, staged]
-        self._records: dict[FileKey, GalleryFile | None] = {}
-        self.settled = self.bad = self.waiting = 0
-
-    def to_read(self, files: Iterable[GalleryFile]) -> Iterator[GalleryFile]:
-        """Yields the files that have to be read, because their size or times have changed."""
-        for file in files:
-            record = file if file.reason is not None else self._settled(file)
-            self._records[file.key] = record
-            if record is None:
-                yield file
-            else:
-                self.settled += 1
-                self.bad += record.reason is not None
-
-    def _settled(self, file: GalleryFile) -> GalleryFile | None:
-        for records in self._seen:
-            seen = records.get(file.key)
-            # A record without a stamp settles nothing: its file failed for a reason that may no longer exist.
-            if seen is None or seen.stamp is None or seen.stamp != file.stamp:
-                continue
-            if seen.reason is not None or seen.content_hash in self._known:
-                return replace(seen, gone=False, indexed=None)
-        return None
-
-    def entries(self, read: Mapping[FileKey, GalleryFile], listing: FolderListing) -> list[GalleryFile]:
-        """Makes the next generation's catalog, by id, without rows. Files keep ids; new ones get theirs in path order.
-
-        The entries of a folder that could not be listed, of a file that waits for the next build, and of a file that a
-        server did not give stay as they were. ``read`` has the records of the files that had to be read.
-        """
-        old, next_id = dict(self._old), self._live.next_id
-        entries: list[GalleryFile] = []
-        for key, record in self._records.items():
-            if record is None and key not in read:
-                self.waiting += 1
-                continue
-            now = read[key] if record is None else record
-            if self._is_kept(now, listing):
-                listing.note_unread(now)
-                continue
-            before = old.pop(key, None)
-            number = next_id if before is None else before.id
-            entries.append(now if now.id == number else replace(now, id=number))
-            next_id += before is None
-        # Files that are gone stay in the catalog. A file that comes back gets its id again, and also its row if that
-        # still exists.
-        for key, unseen in old.items():
-            usable = unseen.status == "bad" or unseen.content_hash in self._live.contents
-            kept = usable and (key in self._records or listing.may_hide(key))
-            entries.append(unseen if kept else replace(unseen, gone=True, reason=None))
-        return sorted(entries, key=lambda file: file.id)
-
-    def _is_kept(self, now: GalleryFile, listing: FolderListing) -> bool:
-        """Returns True if a server did not give a photo that the index has. The next build asks for it again."""
-        before = self._old.get(now.key)
-        unread = now.reason is not None and now.content_hash is None and listing.is_remote(now.root)
-        return unread and before is not None and before.shown_content in self._live.contents
+def _stamp(stamp: FileStamp | None) -> tuple[int | None, int | None, int | None]:
+    return (None, None, None) if stamp is None else (stamp.size, stamp.mtime, stamp.ctime)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,7 +71,11 @@ class Request:
             raise BadInvocation("the number of clusters must be at least 1.")
         live = live_roots(manifest)
         if not self.folders and not live:
-            raise BadInvocation(f"there is no index at {index} yet; run `sketch-search index build FOLDER` first.")
+            folder = next(iter(self.added), "FOLDER")
+            raise BadInvocation(
+                f"there is no index at {index} yet; run `sketch-search index build {folder}` first, or "
+                f"`sketch-search {folder}`, which also serves it."
+            )
         for path in self.added:
             place = locate(path, live)
             on_disk = place is None or type(live[place[0]].folder) is LocalFolder
@@ -193,6 +196,6 @@ def find_replacement(request: Request, index: Path) -> Replacement:
     before = [root.folder for root in live_roots(live.manifest)]
     after = {root.folder for root in request.roots(index, live.manifest)}
     with live.open_catalog() as catalog:
-        there = Counter(file.root for file in catalog.files() if not file.gone)
+        there = [catalog.count(number)[0] for number in range(len(before))]
     leaving = ((folder, there[number]) for number, folder in enumerate(before) if folder not in after)
-    return Replacement(tuple(leaving), there.total())
+    return Replacement(tuple(leaving), sum(there))

@@ -10,26 +10,27 @@ import hashlib
 import json
 import os
 import sqlite3
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from indexer.building.progress import Progress
-from indexer.store.catalog import GalleryFile, content_columns, file_of_columns
+from indexer.store.catalog import GalleryFile, content_columns
 from indexer.store.clusters import normalised
 from indexer.store.files import FileChanging, sync_folder
 from indexer.store.folders import Folder
 from indexer.store.generation import FORMAT_VERSION, EmbedderEntry, Origin
 from indexer.store.location import make_folder, refuse_if_unwritable
-from indexer.store.roots import FileKey, Root
+from indexer.store.roots import Root
 from indexer.store.rows import Array, Picked, RowArrays, quantised
 from model import Matcher
 from model.decoding import Decoders, Job
@@ -60,11 +61,11 @@ class Journal:
     """The journal in one folder, which is made if it does not exist. Close it before the folder is deleted.
 
     If it is ``complete``, it is only read, by any number of processes. Otherwise, a journal that another program has
-    written is begun anew. Raises IndexUnwritable if it cannot be opened.
+    written is begun anew. Several threads may ask for ``days``. Raises IndexUnwritable if it cannot be opened.
     """
 
     def __init__(self, folder: Path, *, complete: bool = False) -> None:
-        self._folder = folder
+        self._folder, self._lock = folder, threading.Lock()
         with refuse_if_unwritable(folder):
             self._database = _opened(folder, complete)
             self._count: int = self._database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
@@ -75,20 +76,24 @@ class Journal:
     def __len__(self) -> int:
         return self._count
 
-    def rows(self) -> dict[str, int]:
-        """Reads the numbers of the staged rows, by content hash."""
-        return dict(self._database.execute("SELECT hash, row FROM rows"))
+    def rows(self) -> Iterator[tuple[str, int, int | None]]:
+        """Yields of each staged row its content hash, its number, and the ordinal of the day on which it was taken."""
+        yield from self._database.execute("SELECT hash, row, taken FROM rows ORDER BY row")
 
-    def days(self) -> dict[str, date | None]:
-        """Reads the days on which the staged photos were taken, by content hash; None if a photo does not tell."""
-        rows = self._database.execute("SELECT hash, taken FROM rows")
-        return {content: None if taken is None else date.fromordinal(taken) for content, taken in rows}
+    def days(self, content: str) -> Sequence[date | None]:
+        """Returns the day on which a photo was taken, None if it does not tell; nothing for one that is not staged."""
+        with self._lock:
+            found = self._database.execute("SELECT taken FROM rows WHERE hash = ?", (content,)).fetchall()
+        return [as_day(taken) for (taken,) in found]
 
-    def records(self) -> dict[FileKey, GalleryFile]:
-        """Reads the records of all files that were staged, by their place in the gallery."""
-        rows = self._database.execute("SELECT root, path, hash, size, mtime, ctime, taken, reason FROM files")
-        files = [file_of_columns(row) for row in rows]
-        return {file.key: file for file in files}
+    def records(self) -> Iterator[tuple[Any, ...]]:
+        """Yields the records of all files that were staged, as ``content_columns``."""
+        yield from self._database.execute("SELECT root, path, hash, size, mtime, ctime, taken, reason FROM files")
+
+    def counts(self) -> tuple[int, int]:
+        """Counts the files that were staged, and those of them that cannot be indexed."""
+        files, bad = self._database.execute("SELECT count(*), count(reason) FROM files").fetchone()
+        return files, bad
 
     def append(self, records: Sequence[GalleryFile], hashes: Sequence[str], arrays: RowArrays | None) -> None:
         """Commits one batch: the records of its files, and the new rows, if there are any, with their hashes."""
@@ -96,7 +101,7 @@ class Journal:
             if arrays is not None:
                 self._append_arrays(arrays)
             taken = {file.content_hash: file.taken.toordinal() for file in records if file.taken is not None}
-            with self._database:
+            with self._lock, self._database:
                 self._database.executemany(
                     "INSERT INTO rows (row, hash, taken) VALUES (?, ?, ?)",
                     [(row, content, taken.get(content)) for row, content in enumerate(hashes, self._count)],
@@ -108,7 +113,7 @@ class Journal:
 
     def _append_arrays(self, arrays: RowArrays) -> None:
         named = {name: np.asarray(array) for name, array in arrays.arrays.items()}
-        with self._database:
+        with self._lock, self._database:
             self._database.executemany(
                 "INSERT OR IGNORE INTO arrays (name, shape, dtype) VALUES (?, ?, ?)",
                 [(name, json.dumps(array.shape[1:]), array.dtype.str) for name, array in named.items()],
@@ -139,11 +144,11 @@ def _opened(folder: Path, complete: bool) -> sqlite3.Connection:
     if complete:
         return sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
     make_folder(folder, to_work_in=True)
-    database = sqlite3.connect(path)
+    database = sqlite3.connect(path, check_same_thread=False)
     if _tables(database) != {"arrays", "rows", "files"}:
         database.close()
         path.unlink()
-        database = sqlite3.connect(path)
+        database = sqlite3.connect(path, check_same_thread=False)
         database.executescript(_SCHEMA)
     return database
 
@@ -161,6 +166,8 @@ def _tables(database: sqlite3.Connection) -> set[str]:
 _MAX_DECODERS = 8
 # The most files that are read from servers at once.
 _MAX_READERS = 16
+# Photos that each CPU thread encodes between two steps of the bar. What is encoded is not lost if the build is stopped.
+_PHOTOS_A_THREAD = 4
 
 
 @dataclass(frozen=True)
@@ -182,8 +189,8 @@ class Stager:
 
     Args:
         roots: the folders of the gallery. embedder: None if clusters are made from [Ret].
-        known: the contents that have a row in the live index or the journal: by content hash, the day on which each
-            photo was taken, or None if it does not tell.
+        known: returns for a content that has a row in the live index the day on which the photo was taken, None if it
+            does not tell; nothing for another content. Several threads call it.
         keeps_tokens: whether more than the vectors of photos are kept.
 
     Attributes:
@@ -196,27 +203,34 @@ class Stager:
         matcher: Matcher,
         embedder: ClipEmbedder | None,
         journal: Journal,
-        known: Mapping[str, date | None],
+        known: Callable[[str], Sequence[date | None]],
         keeps_tokens: bool = True,
     ) -> None:
         self._roots, self._matcher, self._embedder, self._journal = roots, matcher, embedder, journal
-        self._known, self._keeps_tokens = dict(known), keeps_tokens
+        self._known, self._keeps_tokens = known, keeps_tokens
+        # What is computed and not committed yet: the records of files, and the rows of the photos with these days.
+        self._records, self._days, self._rows = list[GalleryFile](), dict[str, date | None](), list[RowArrays]()
         self.encoded = 0
 
-    def stage(self, files: Sequence[GalleryFile], batch: int, progress: Progress) -> None:
-        """Reads all ``files``, and commits them in batches of ``batch``."""
+    def stage(self, files: Iterable[GalleryFile], batch: int, progress: Progress) -> None:
+        """Reads all ``files``, and commits them in batches of ``batch``; if it is stopped, what is encoded by then."""
         workers = min(_MAX_DECODERS, threads())
         # A reader mostly waits for the server, and then for a process that decodes.
         readers = max(workers, _MAX_READERS) if any(root.remote for root in self._roots) else workers
+        step = min(batch, _PHOTOS_A_THREAD * threads()) if self._matcher.device == "cpu" else batch
         with (
             Decoders(workers) as decoders,
             ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool,
         ):
             ready = _read_ahead(pool, partial(self._read, decoders), files, window=batch + 2 * readers)
-            for start in range(0, len(files), batch):
-                group = [next(ready) for _ in range(min(batch, len(files) - start))]
-                bad = self._commit(group)
-                progress.advance(len(group), bad)
+            try:
+                while group := _group(ready, step, batch):
+                    bad = self._encode(group)
+                    if len(self._records) >= batch:
+                        self._commit()
+                    progress.advance(len(group), bad)
+            finally:
+                self._commit()
 
     def _read(self, decoders: Decoders, file: GalleryFile) -> _ReadFile:
         unread = replace(file, stamp=None)
@@ -228,8 +242,8 @@ class Stager:
             return _ReadFile(replace(unread, reason=f"it cannot be read: {error.strerror}"))
         content_hash = hashlib.sha256(content.data).hexdigest()
         record = replace(file, content_hash=content_hash, stamp=content.stamp)
-        if content_hash in self._known:
-            return _ReadFile(replace(record, taken=self._known[content_hash]))
+        for day in self._journal.days(content_hash) or self._known(content_hash):
+            return _ReadFile(replace(record, taken=day))
         try:
             pixels, inputs, taken = self._decoded(decoders, content.data)
             return _ReadFile(replace(record, taken=taken), pixels, inputs)
@@ -251,18 +265,21 @@ class Stager:
         small = decoders.open_dated(data, Job.preparing(preprocessing, "photo"))
         return preprocessing.normalised(np.asarray(small.image)), None, small.taken
 
-    def _commit(self, group: Sequence[_ReadFile]) -> int:
-        """Computes and commits the rows of new photos. Returns how many of the files cannot be indexed."""
+    def _encode(self, group: Sequence[_ReadFile]) -> int:
+        """Computes the rows of new photos. Returns how many of the files cannot be indexed."""
         records, days = [file.record for file in group], dict[str, date | None]()
         pixels, inputs = list[Floats](), list[Floats]()
         for file in group:
             content = file.record.content_hash
-            if file.pixels is not None and content is not None and content not in self._known and content not in days:
+            # Equal files may have been read at the same time.
+            if file.pixels is None or content is None or content in self._days or self._journal.days(content):
+                continue
+            if content not in days:
                 days[content] = file.record.taken
                 pixels.append(file.pixels)
                 inputs += [] if file.for_embedder is None else [file.for_embedder]
-        arrays = self._compute(self._matcher.encode(np.stack(pixels), "photo"), inputs) if pixels else None
-        if arrays is not None:
+        if pixels:
+            arrays = self._compute(self._matcher.encode(np.stack(pixels), "photo"), inputs)
             finite = np.all([_finite(np.asarray(array)) for array in arrays.arrays.values()], axis=0)
             broken = {content for content, fine in zip(days, finite, strict=True) if not fine}
             if broken:
@@ -270,10 +287,17 @@ class Stager:
                 records = [replace(r, reason=reason) if r.content_hash in broken else r for r in records]
                 arrays = arrays.take(finite)
                 days = {content: day for content, day in days.items() if content not in broken}
-        self._journal.append(records, list(days), arrays if days else None)
-        self._known |= days
+            self._rows.append(arrays)
+        self._records += records
+        self._days |= days
         self.encoded += len(days)
         return sum(record.reason is not None for record in records)
+
+    def _commit(self) -> None:
+        records, contents, rows = self._records, [*self._days], self._rows
+        self._records, self._days, self._rows = [], {}, []
+        if records:
+            self._journal.append(records, contents, RowArrays.joined(rows) if contents else None)
 
     def _compute(self, tokens: Tokens, inputs: Sequence[Floats]) -> RowArrays:
         """Computes the rows of photos. inputs: the photos as ``ClipEmbedder.prepare`` prepared them."""
@@ -301,6 +325,22 @@ def _read_ahead(
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+def _group(ready: Iterator[_ReadFile], photos: int, most: int) -> list[_ReadFile]:
+    """Takes so many photos, with the files between them that need not be encoded, but no more than ``most`` files."""
+    group = list[_ReadFile]()
+    for file in ready:
+        group.append(file)
+        photos -= file.pixels is not None
+        if not photos or len(group) == most:
+            break
+    return group
+
+
+def as_day(taken: int | None) -> date | None:
+    """Returns the day with this ordinal."""
+    return None if taken is None else date.fromordinal(taken)
 
 
 def _sentence(error: Exception) -> str:

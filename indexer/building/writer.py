@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from indexer.building.plan import LiveState, members_by_cluster, shown_ids
-from indexer.store.catalog import CATALOG_FILE, GalleryFile, IndexedContent, Removals, write_catalog
+from indexer.building.plan import LiveState, Photos, Plan
+from indexer.store.catalog import CATALOG_FILE, Removals, write_catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids, Drift, mean_distance, trained, training_points
 from indexer.store.files import sync_folder, write_array, write_atomically
 from indexer.store.generation import (
@@ -29,12 +31,15 @@ from indexer.store.generation import (
 )
 from indexer.store.location import IndexFolder, generation_name, generation_number, make_folder, refuse_if_unwritable
 from indexer.store.roots import Root
-from indexer.store.rows import Rows, SegmentRow, write_segment
+from indexer.store.rows import NO_ROWS, Refs, Rows, write_segment
 from indexer.store.vectors import Places, write_vectors
 from model.terminal import installed_version
 
+Floats = npt.NDArray[np.float32]
+# Numbers of clusters, of 32 bits where there may be many.
+Numbers = npt.NDArray[np.integer[Any]]
 # Gives the number of the nearest centroid (c, e) for each row, (m,).
-Nearest = Callable[[Sequence[SegmentRow], npt.NDArray[np.float32]], npt.NDArray[np.int64]]
+Nearest = Callable[[Refs, Floats], Numbers]
 
 
 @dataclass(frozen=True)
@@ -42,54 +47,36 @@ class Clustering:
     """The cluster of every shown photo.
 
     Attributes:
-        centroids: (c, e) float32. cluster_of: each photo's cluster, by content hash.
+        centroids: (c, e) float32. clusters: (p,) each photo's cluster, by id.
         asked: how many clusters the user asked for; None for about sqrt(photos).
         kept: whether the live generation's clusters stay, in their order; if not, all clusters are new.
     """
 
-    centroids: npt.NDArray[np.float32]
-    cluster_of: Mapping[str, int]
+    centroids: Floats
+    clusters: Numbers
     asked: int | None
     kept: bool = False
 
 
-def new_clusters(
-    ids: Mapping[str, int],
-    refs: Mapping[str, SegmentRow],
-    rows: Rows,
-    count: int,
-    asked: int | None,
-    nearest: Nearest,
-) -> Clustering:
+def new_clusters(refs: Refs, rows: Rows, count: int, asked: int | None, nearest: Nearest) -> Clustering:
     """Clusters all photos by k-means. Clusters that no photo is in are dropped.
 
-    ``ids`` and ``refs`` are the shown photos' ids and rows, by content hash; ``count`` is from 1 to as many.
+    ``refs`` are the photos' rows by id, since the points that k-means starts from depend on the order; ``count`` is
+    from 1 to as many.
     """
-    # The photos are ordered by id, because the points that k-means starts from depend on the order.
-    contents = sorted(ids, key=ids.__getitem__)
-    ordered = [refs[content] for content in contents]
-    sample = [ordered[number] for number in training_points(len(ordered), count).tolist()]
-    centroids = trained(rows.clustered_by(sample), count)
-    used, clusters = np.unique(nearest(ordered, centroids), return_inverse=True)
-    return Clustering(centroids[used], dict(zip(contents, clusters.tolist(), strict=True)), asked)
+    centroids = trained(rows.clustered_by(refs[training_points(len(refs), count)]), count)
+    clusters = nearest(refs, centroids)
+    used = np.bincount(clusters, minlength=count) > 0
+    return Clustering(centroids[used], (np.cumsum(used) - 1).astype(clusters.dtype)[clusters], asked)
 
 
-def joined_clusters(
-    ids: Mapping[str, int],
-    refs: Mapping[str, SegmentRow],
-    rows: Rows,
-    live: Generation,
-    contents: Mapping[str, IndexedContent],
-    nearest: Nearest,
-) -> Clustering:
-    """Keeps the clusters of ``live``, which has ``contents``. Each new photo joins the nearest one."""
-    centroids = live.read_means(rows.clustered_by([]).shape[1])
-    cluster_of = {content: contents[content].cluster for content in ids if content in contents}
-    new = sorted(ids.keys() - cluster_of.keys(), key=ids.__getitem__)
-    if new:
-        found = nearest([refs[content] for content in new], centroids)
-        cluster_of |= dict(zip(new, found.tolist(), strict=True))
-    return Clustering(centroids, cluster_of, live.manifest.clusters_asked, kept=True)
+def joined_clusters(photos: Photos, rows: Rows, live: Generation, nearest: Nearest) -> Clustering:
+    """Keeps the clusters of ``live``. Each new photo joins the nearest one."""
+    centroids = live.read_means(rows.clustered_by(NO_ROWS).shape[1])
+    clusters, new = photos.clusters.copy(), photos.clusters < 0
+    if new.any():
+        clusters[new] = nearest(photos.refs[new], centroids)
+    return Clustering(centroids, clusters, live.manifest.clusters_asked, kept=True)
 
 
 @dataclass(frozen=True)
@@ -97,19 +84,18 @@ class Contents:
     """Describes what the next generation is to hold.
 
     Attributes:
-        entries: the catalog by id, without rows.
-        rows: where rows are read from. refs: the row of each shown photo, by content hash.
-        to_write: the content hashes whose tokens go into a new segment.
+        plan: has its files. photos: those that it shows.
+        rows: where rows are read from. to_write: (p,) whether a photo's tokens go into a new segment.
     """
 
     origin: Origin
     embedder: EmbedderEntry
-    roots: Sequence[Root]
-    entries: Sequence[GalleryFile]
+    roots: tuple[Root, ...]
     removals: Removals
+    plan: Plan
+    photos: Photos
     rows: Rows
-    refs: Mapping[str, SegmentRow]
-    to_write: Set[str]
+    to_write: npt.NDArray[np.bool_]
     clustering: Clustering
 
 
@@ -121,43 +107,36 @@ class GenerationWriter:
         self._contents, self._clustering, self._live = contents, contents.clustering, live
         # The number is above all existing ones, because a build may go on from a generation that is not the newest.
         self._number = 1 + max((generation_number(name) for name in folder.generations()), default=0)
-        self._ids = shown_ids(contents.entries)
-        self._to_write = sorted(contents.to_write, key=self._ids.__getitem__)
-        digest = hashlib.sha256("".join(self._to_write).encode()).hexdigest()[:8]
-        self._new_segment = f"s{self._number:06d}-{digest}"
-        written = {content: SegmentRow(self._new_segment, row) for row, content in enumerate(self._to_write)}
-        self._indexed = {
-            content: IndexedContent(row, self._clustering.cluster_of[content])
-            for content, row in {**contents.refs, **written}.items()
-        }
-        self._used = {indexed.row.segment for indexed in self._indexed.values()}
-        self._files = [self._with_row(file) for file in contents.entries]
+        refs, to_write = contents.photos.refs, contents.to_write
+        digest = hashlib.sha256()
+        for content in compress(contents.plan.hashes(), to_write):
+            digest.update(content.encode())
+        self._new_segment = f"s{self._number:06d}-{digest.hexdigest()[:8]}"
+        self._new = refs[to_write]
+        used = {refs.names[source] for source in np.unique(refs.sources[~to_write]).tolist()}
         before = live.generation.manifest.segments if live.generation else ()
-        self._segments = [entry for entry in before if entry.id in self._used]
-
-    def _with_row(self, file: GalleryFile) -> GalleryFile:
-        if (content := file.shown_content) is not None:
-            return replace(file, indexed=self._indexed[content])
-        # A file that is gone keeps its row while its segment stays. After the clusters are made anew, its cluster is
-        # unknown, and it is computed again if it comes back.
-        kept = self._clustering.kept and file.gone and file.indexed is not None
-        if kept and file.indexed is not None and file.indexed.row.segment in self._used:
-            return file
-        return replace(file, indexed=None)
+        self._segments = [entry for entry in before if entry.id in used]
+        self._kept = [entry.id for entry in self._segments]
+        # Where each row is once the generation is written.
+        numbers = np.array([self._kept.index(name) if name in used else -1 for name in refs.names], np.int64)
+        segments, rows = numbers[refs.sources], refs.numbers.astype(np.int64)
+        segments[to_write], rows[to_write] = len(self._kept), np.arange(len(self._new))
+        self._ids = np.fromiter(contents.plan.ids(), np.int64, len(refs))
+        self._segment_of, self._row_of = segments, rows
 
     def write(self, *, make_live: bool = True) -> Generation:
         """Writes the generation, which readers open from now on if ``make_live`` says so. Raises IndexUnwritable."""
         with refuse_if_unwritable(self._folder.path):
             make_folder(self._building, to_work_in=True)
-            if self._to_write:
+            if len(self._new):
                 self._segments.append(self._write_segment())
             working = self._building / "generation"
             shutil.rmtree(working, ignore_errors=True)
             working.mkdir()
-            write_catalog(working / CATALOG_FILE, self._files, self._contents.removals, self._drift())
             write_array(working / CLUSTERS_FILE, self._clustering.centroids)
             self._centroids().write(working)
-            self._write_vectors(working)
+            self._write_places(working)
+            self._write_catalog(working)
             manifest = self._manifest(working)
             write_atomically(working / "manifest.json", (manifest.model_dump_json(indent=1) + "\n").encode())
             final = self._folder.generation(manifest.generation)
@@ -168,9 +147,8 @@ class GenerationWriter:
         return Generation(manifest.generation, final, manifest)
 
     def _manifest(self, working: Path) -> Manifest:
-        statuses = [file.status for file in self._files]
-        photos, files = len(self._clustering.cluster_of), statuses.count("indexed")
-        contents, live = self._contents, self._live
+        contents, live, statuses = self._contents, self._live, self._contents.plan.counts()
+        photos, files = len(contents.photos), statuses.get("indexed", 0)
         return Manifest(
             **contents.origin.model_dump(),
             generation=generation_name(self._number),
@@ -181,13 +159,13 @@ class GenerationWriter:
                 photos=photos,
                 files=files,
                 duplicates=files - photos,
-                bad=statuses.count("bad"),
-                gone=statuses.count("gone"),
+                bad=statuses.get("bad", 0),
+                gone=statuses.get("gone", 0),
                 clusters=len(self._clustering.centroids),
                 rows=sum(entry.rows for entry in self._segments),
             ),
             clusters_asked=self._clustering.asked,
-            next_id=max([live.next_id, *(file.id + 1 for file in self._files)]),
+            next_id=max(live.next_id, contents.plan.last_id() + 1),
             created=datetime.now(UTC).replace(microsecond=0),
             software=installed_version(),
             segments=tuple(self._segments),
@@ -197,47 +175,63 @@ class GenerationWriter:
     def _write_segment(self) -> SegmentEntry:
         working = self._building / "segment"
         shutil.rmtree(working, ignore_errors=True)
-        write_segment(working, self._contents.rows, [self._contents.refs[content] for content in self._to_write])
+        write_segment(working, self._contents.rows, self._new)
         files = tuple(FileEntry.of(path) for path in sorted(working.iterdir()))
         final = self._folder.segment(self._new_segment)
         # A killed build may have left a segment of this name. No generation has this number, so none uses it.
         shutil.rmtree(final, ignore_errors=True)
         os.replace(working, final)
         sync_folder(self._folder.segments)
-        return SegmentEntry(id=self._new_segment, rows=len(self._to_write), files=files)
+        return SegmentEntry(id=self._new_segment, rows=len(self._new), files=files)
 
-    def _write_vectors(self, working: Path) -> None:
+    def _write_places(self, working: Path) -> None:
         """Writes the places of all rows of the generation, and their vectors in that order."""
-        contents, sizes = self._contents, {entry.id: entry.rows for entry in self._segments}
-        places = Places.of_files(self._files, sizes, len(self._clustering.centroids))
-        names, refs = [*sizes], list[SegmentRow]()
-        for segment, row in zip(places.segments.tolist(), places.rows.tolist(), strict=True):
-            name = names[segment]
-            new = name == self._new_segment
-            refs.append(contents.refs[self._to_write[row]] if new else SegmentRow(name, row))
+        clusters, sizes = self._clustering.clusters.astype(np.int64), [entry.rows for entry in self._segments]
+        count = len(self._clustering.centroids)
+        places = Places.of_photos(self._ids, clusters, self._segment_of, self._row_of, sizes, count)
         places.write(working)
-        write_vectors(working, contents.rows, refs)
+        # The new segment has no vectors: they are still where the photos were encoded.
+        names, new = (*self._kept, *self._new.names), places.segments == len(self._kept)
+        sources, numbers = places.segments.astype(np.int32), places.rows.astype(np.int32)
+        fresh = self._new[places.rows[new]]
+        sources[new], numbers[new] = len(self._kept) + fresh.sources, fresh.numbers
+        write_vectors(working, self._contents.rows, Refs(names, sources, numbers))
+
+    def _write_catalog(self, working: Path) -> None:
+        # A file that is gone keeps its row while its segment stays. After the clusters are made anew, its cluster is
+        # unknown, and it is computed again if it comes back.
+        names = [*self._kept, self._new_segment]
+        segments = (names[number] for number in self._segment_of)
+        clusters = map(int, self._clustering.clusters)
+        places = zip(map(int, self._ids), clusters, segments, map(int, self._row_of), strict=True)
+        rows = self._contents.plan.catalog(places, self._kept if self._clustering.kept else ())
+        write_catalog(working / CATALOG_FILE, rows, self._contents.removals, self._drift())
 
     def _centroids(self) -> Centroids:
         """Computes the centroids of clusters whose photos have changed, and copies the others from the live generation.
 
         A cluster that lost all of its photos keeps its centroid.
         """
-        contents, live, count = self._contents, self._live, len(self._clustering.centroids)
-        centroids = Centroids.empty(count, contents.rows)
-        old = live.generation.open_centroids() if self._clustering.kept and live.generation is not None else None
-        for number, photos in enumerate(members_by_cluster(self._ids, self._clustering.cluster_of, count)):
-            if old is not None and (not photos or photos == live.members[number]):
+        contents, live, clusters = self._contents, self._live, self._clustering.clusters
+        count = len(self._clustering.centroids)
+        centroids, changed, old = Centroids.empty(count, contents.rows), set(range(count)), None
+        if self._clustering.kept and live.generation is not None:
+            old = live.generation.open_centroids()
+            changed = contents.plan.changed_clusters() | {*clusters[contents.photos.clusters < 0].tolist()}
+        order = np.argsort(clusters, kind="stable")
+        bounds = np.searchsorted(clusters[order], np.arange(count + 1))
+        for number in range(count):
+            photos = order[bounds[number] : bounds[number + 1]]
+            if old is not None and (not len(photos) or number not in changed):
                 centroids.copy(number, old)
             else:
-                centroids.compute(number, contents.rows, [contents.refs[content] for content in photos])
+                centroids.compute(number, contents.rows, contents.photos.refs[photos])
         return centroids
 
     def _drift(self) -> Drift:
-        photos = sorted(self._ids, key=self._ids.__getitem__)
-        refs = [self._contents.refs[content] for content in photos]
-        clusters = [self._clustering.cluster_of[content] for content in photos]
-        now = mean_distance(self._contents.rows, refs, clusters, self._clustering.centroids)
-        if self._clustering.kept and self._live.drift is not None:
-            return replace(self._live.drift, photos=len(photos), distance_now=now)
-        return Drift(len(photos), now, len(photos), now, automatic=self._clustering.asked is None)
+        contents, clustering = self._contents, self._clustering
+        count = len(contents.photos)
+        now = mean_distance(contents.rows, contents.photos.refs, clustering.clusters, clustering.centroids)
+        if clustering.kept and self._live.drift is not None:
+            return replace(self._live.drift, photos=count, distance_now=now)
+        return Drift(count, now, count, now, automatic=clustering.asked is None)

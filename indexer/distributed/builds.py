@@ -6,7 +6,7 @@ Clusters that lie near each other come into one shard, so that a search asks few
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,7 +20,6 @@ import model
 from indexer.building.builds import (
     BuildReport,
     Decision,
-    Staged,
     Written,
     check_network,
     check_shards,
@@ -28,7 +27,7 @@ from indexer.building.builds import (
     wanted_embedder,
     wanted_origin,
 )
-from indexer.building.plan import LiveState, shown_ids
+from indexer.building.plan import LiveState, Plan
 from indexer.building.progress import Progress
 from indexer.building.request import Request, StartingPoint
 from indexer.building.writer import Contents
@@ -36,13 +35,13 @@ from indexer.distributed.connection import Workers, check_address, connected
 from indexer.distributed.slices import Sources
 from indexer.distributed.workers import TOKEN, Setup, assign_rows, encode_slice, look, write_shard
 from indexer.errors import BadInvocation
-from indexer.store.catalog import GalleryFile, IndexedContent, write_catalog
-from indexer.store.clusters import CLUSTERS_FILE, Drift, trained
+from indexer.store.catalog import GalleryFile
+from indexer.store.clusters import CLUSTERS_FILE, trained
 from indexer.store.files import write_array, write_atomically
 from indexer.store.generation import Generation, Manifest, open_generation
 from indexer.store.location import make_folder, refuse_if_unwritable
-from indexer.store.roots import FileKey, Root
-from indexer.store.rows import RowArrays, SegmentRow
+from indexer.store.roots import Root
+from indexer.store.rows import Refs, RowArrays
 from indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from model.engine import default_checkpoint
 from model.terminal import installed_version
@@ -108,8 +107,10 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
         if live is not None:
             folder.settle(live.manifest)
         decision = _decide(request, folder, live, matcher)
-        site = RaySite(folder, decision, live, workers, machines, progress)
-        with progress.of_build(folder.progress):
+        with (
+            closing(RaySite(folder, decision, live, workers, machines, progress)) as site,
+            progress.of_build(folder.progress),
+        ):
             return run_decided(decision, site, progress)
 
 
@@ -170,26 +171,15 @@ class LiveShards:
         return self.generations[0].manifest
 
     def state(self, roots: Sequence[Root]) -> LiveState:
-        """Joins all shards to the state of one index, without clusters, which are always made anew.
-
-        The rows of its contents are in ``Sources``. Files of roots that leave the gallery are left out.
-        """
-        files: list[GalleryFile] = []
-        contents: dict[str, IndexedContent] = {}
-        states = [LiveState.read(generation, roots) for generation in self.generations]
-        for shard, state in zip(self.manifest.shards, states, strict=True):
-            place = f"{shard.folder}/{shard.generation}"
-            files += state.files
-            for content, indexed in state.contents.items():
-                row = SegmentRow(f"{place}/{indexed.row.segment}", indexed.row.number)
-                contents[content] = replace(indexed, row=row)
-        return LiveState(
-            files=tuple(sorted(files, key=lambda file: file.id)),
-            reusable=True,
-            contents=contents,
-            removals=states[0].removals,
-            next_id=max(self.manifest.next_id, *(state.next_id for state in states)),
-            roots=states[0].roots,
+        """Joins all shards to the state of one index, without clusters, which are always made anew."""
+        first = LiveState.read(self.generations[0], roots)
+        shards = zip(self.manifest.shards, self.generations, strict=True)
+        return replace(
+            first,
+            generation=None,
+            catalogs={f"{shard.folder}/{shard.generation}/": generation for shard, generation in shards},
+            drift=None,
+            next_id=self.manifest.next_id,
         )
 
 
@@ -231,19 +221,17 @@ class RaySite:
         self._slices = self._setup.slices
         with refuse_if_unwritable(self.path):
             make_folder(self._slices.folder)
+            for left in self._slices.folder.glob("plan-*"):
+                left.unlink()
             write_atomically(self._slices.folder / TOKEN, self._setup.token.encode())
+        self.plan = Plan(self._setup.plan)
         workers.everywhere(look, self._setup)
 
-    def staged(self) -> Staged:
-        """Collects the records and rows of all slices; for each file the newest record."""
-        records: dict[FileKey, GalleryFile] = {}
-        rows: dict[str, SegmentRow] = {}
+    def take_read(self) -> None:
+        # For each file the newest record counts.
         for name in self._slices.names():
             with closing(self._slices.journal(name)) as journal:
-                records |= journal.records()
-                for content, row in journal.rows().items():
-                    rows.setdefault(content, SegmentRow(name, row))
-        return records, rows
+                self.plan.take_read(name, journal)
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
         """Have the files encoded in slices, while the folders are still being listed."""
@@ -267,17 +255,17 @@ class RaySite:
             self._progress.expect(len(part))
             yield self._setup, number, part
 
-    def sources(self, refs: Iterable[SegmentRow]) -> Mapping[str, RowArrays]:
+    def sources(self, refs: Refs) -> Mapping[str, RowArrays]:
         """Names the slices and the shards that have these rows."""
-        return Sources(self.path, self._slices, (ref.segment for ref in refs))
+        return Sources(self.path, self._slices, refs.trimmed().names)
 
-    def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
+    def nearest(self, refs: Refs, centroids: Floats) -> npt.NDArray[np.int32]:
         """Has workers find the nearest centroids."""
         path = self._slices.folder / "centroids.npy"
         with refuse_if_unwritable(path):
             write_array(path, centroids)
         self._progress.start("clustering", len(refs))
-        found = np.empty(len(refs), np.int64)
+        found = np.empty(len(refs), np.int32)
 
         def done(part: tuple[int, npt.NDArray[np.int32]]) -> None:
             first, nearest = part
@@ -285,7 +273,7 @@ class RaySite:
             self._progress.advance(len(nearest))
 
         works = (
-            (self._setup, first, tuple(refs[first : first + _ROWS]), path, len(centroids))
+            (self._setup, first, refs[first : first + _ROWS].trimmed(), path, len(centroids))
             for first in range(0, len(refs), _ROWS)
         )
         self._ray.each(assign_rows, works, done, retries=_RETRIES)
@@ -298,41 +286,43 @@ class RaySite:
             self._folder.commit(self._manifest)
         if self._manifest is None:
             raise ValueError("the first build has contents")
+        self.close()
         self._folder.clean(self._manifest, None)
         shards = self._manifest.shards
         generation = "+".join(sorted({shard.generation for shard in shards}))
         files = sum(shard.files for shard in shards)
         return Written(generation, self._manifest.photos, files, self._manifest.clusters, None, shards)
 
+    def close(self) -> None:
+        self.plan.close()
+
     def _write(self, contents: Contents) -> ShardsManifest:
         """Have all shards written, and return the manifest that joins them. None of them is live yet."""
         decision, clustering = self._decision, contents.clustering
-        ids, clusters = shown_ids(contents.entries), len(clustering.centroids)
-        next_id = max(decision.live.next_id, *(file.id + 1 for file in contents.entries))
+        clusters = len(clustering.centroids)
+        next_id = max(decision.live.next_id, self.plan.last_id() + 1)
         check_ids(next_id)
         check_shards(decision.shards, clusters, "clusters: a shard holds whole ones")
         path = self._slices.folder / CLUSTERS_FILE
         with refuse_if_unwritable(path):
             write_array(path, clustering.centroids)
-        self._progress.start("writing", len(ids))
+        self._progress.start("writing", len(contents.photos))
         written: list[ShardEntry] = []
 
         def done(entry: ShardEntry) -> None:
             written.append(entry)
             self._progress.advance(entry.photos)
 
-        sizes = np.bincount(list(clustering.cluster_of.values()), minlength=clusters)
-        shard_of_cluster = place_clusters(clustering.centroids, sizes, decision.shards).tolist()
-        shard_of = {content: shard_of_cluster[cluster] for content, cluster in clustering.cluster_of.items()}
+        sizes = np.bincount(clustering.clusters, minlength=clusters)
+        self.plan.deal(clustering.clusters, place_clusters(clustering.centroids, sizes, decision.shards))
+        # Other machines see what is in the file once it is closed.
+        self.close()
         generations = () if self._live is None else self._live.generations
 
         def works() -> Iterator[tuple[object, ...]]:
-            for number, files in enumerate(partition(contents.entries, shard_of, decision.shards)):
-                plan = self._slices.folder / f"plan-{number:04d}.sqlite"
-                with refuse_if_unwritable(plan):
-                    _write_plan(plan, files, contents)
+            for number in range(decision.shards):
                 live = generations[number].name if number < len(generations) else None
-                yield self._setup, number, plan, live, path, clusters, next_id
+                yield self._setup, number, contents.removals, live, path, clusters, next_id
 
         self._ray.each(write_shard, works(), done, retries=_RETRIES)
         return ShardsManifest(
@@ -345,18 +335,6 @@ class RaySite:
             software=self._setup.software,
             shards=tuple(sorted(written, key=lambda entry: entry.folder)),
         )
-
-
-def _write_plan(path: Path, files: Sequence[GalleryFile], contents: Contents) -> None:
-    """Write the plan of a shard with these files: a catalog that says where the rows of its photos are now."""
-    path.unlink(missing_ok=True)
-    refs, cluster_of = contents.refs, contents.clustering.cluster_of
-
-    def placed(file: GalleryFile) -> GalleryFile:
-        content = file.shown_content
-        return replace(file, indexed=None if content is None else IndexedContent(refs[content], cluster_of[content]))
-
-    write_catalog(path, map(placed, files), contents.removals, Drift(0, 0.0, 0, 0.0, automatic=True))
 
 
 def check_ids(next_id: int) -> None:
@@ -403,12 +381,3 @@ def _placed(distances: npt.NDArray[np.float64], sizes: Numbers, room: float) -> 
         photos[shard] += sizes[cluster]
         counts[shard] += 1
     return placed
-
-
-def partition(entries: Sequence[GalleryFile], shard_of: Mapping[str, int], shards: int) -> list[list[GalleryFile]]:
-    """Gives each file to the shard of its photo, by content hash. Files that are no photos are dealt out."""
-    parts: list[list[GalleryFile]] = [[] for _ in range(shards)]
-    for file in entries:
-        content = file.shown_content
-        parts[file.id % shards if content is None else shard_of[content]].append(file)
-    return parts

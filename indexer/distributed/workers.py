@@ -18,20 +18,20 @@ import numpy as np
 import numpy.typing as npt
 
 import model
-from indexer.building.plan import LiveState
+from indexer.building.plan import LiveState, Plan
 from indexer.building.progress import Progress
 from indexer.building.staging import Journal, Stager
 from indexer.building.writer import Clustering, Contents, GenerationWriter
 from indexer.distributed.slices import Attempt, Slices, Sources
 from indexer.embedding import WantedEmbedder
 from indexer.errors import BadInvocation
-from indexer.store.catalog import Catalog, GalleryFile
-from indexer.store.clusters import assign
+from indexer.store.catalog import GalleryFile, Removals
+from indexer.store.clusters import nearest
 from indexer.store.folders import Folder
 from indexer.store.generation import EmbedderEntry, Generation, Origin, open_generation
 from indexer.store.location import IndexFolder
 from indexer.store.roots import Root
-from indexer.store.rows import Rows, SegmentRow, map_array
+from indexer.store.rows import Refs, Rows, map_array
 from indexer.store.shards import ShardEntry, ShardsFolder, clean_shard, shard_name
 from model.engine import default_checkpoint, set_threads
 from model.errors import Refusal
@@ -82,6 +82,11 @@ class Setup:
     def slices(self) -> Slices:
         """The slices of this run of the build."""
         return Slices(ShardsFolder(self.shards).slices(self.key), self.token[:8])
+
+    @property
+    def plan(self) -> Path:
+        """The file of the build's plan. A worker of a build that was killed does not find the next build's."""
+        return self.slices.folder / f"plan-{self.token[:8]}.sqlite"
 
 
 @lru_cache(maxsize=1)
@@ -146,15 +151,14 @@ def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tup
         attempt = slices.begin(number)
         with closing(Journal(attempt.folder)) as journal:
             roots, keeps_tokens = [root.folder for root in setup.roots], setup.origin.tokens > 1
-            stager = Stager(roots, *networks, journal, {}, keeps_tokens)
+            stager = Stager(roots, *networks, journal, lambda content: (), keeps_tokens)
             if attempt.deaths < _MAX_DEATHS:
                 stager.stage(files, setup.batch, Progress())
             else:
                 _one_by_one(files, stager, journal, attempt)
         attempt.complete()
     with closing(slices.journal(slices.name(number))) as journal:
-        records = journal.records().values()
-        return len(records), sum(file.reason is not None for file in records), len(journal)
+        return *journal.counts(), len(journal)
 
 
 def _one_by_one(files: Sequence[GalleryFile], stager: Stager, journal: Journal, attempt: Attempt) -> None:
@@ -167,13 +171,11 @@ def _one_by_one(files: Sequence[GalleryFile], stager: Stager, journal: Journal, 
             stager.stage([file], 1, Progress())
 
 
-def assign_rows(
-    setup: Setup, first: int, rows: Sequence[SegmentRow], path: Path, count: int
-) -> tuple[int, npt.NDArray[np.int32]]:
+def assign_rows(setup: Setup, first: int, refs: Refs, path: Path, count: int) -> tuple[int, npt.NDArray[np.int32]]:
     """Finds the nearest of the ``count`` centroids in a file for each row. Returns ``first``, and their numbers."""
     centroids = _centroids(path, count, setup.token)
-    sources = Sources(setup.shards, setup.slices, (row.segment for row in rows))
-    return first, assign(Rows(sources).clustered_by(rows), centroids).astype(np.int32)
+    rows = Rows(Sources(setup.shards, setup.slices, refs.names))
+    return first, nearest(rows, refs, centroids).astype(np.int32)
 
 
 @lru_cache(maxsize=1)
@@ -183,43 +185,31 @@ def _centroids(path: Path, count: int, build: str) -> npt.NDArray[np.float32]:
 
 
 def write_shard(
-    setup: Setup, number: int, plan: Path, committed: str | None, centroids: Path, clusters: int, next_id: int
+    setup: Setup, number: int, removals: Removals, committed: str | None, centroids: Path, clusters: int, next_id: int
 ) -> ShardEntry:
     """Writes the next generation of a shard, an ordinary index of its part of the photos. Readers keep the live one.
 
     Args:
-        plan: the file of a catalog that says where the rows of its photos are now. committed: the live generation, if
-            there is one. centroids: the file of all ``clusters`` centroids.
+        committed: the live generation, if there is one. centroids: the file of all ``clusters`` centroids.
         next_id: the lowest id that no file in any shard has ever had.
     """
-    with ShardsFolder(setup.shards).writing_shard(number, _WAIT) as folder:
-        live = _clean(folder, committed)
-        with Catalog(plan) as catalog:
-            planned, removals = [*catalog.files()], catalog.removals()
-        placed = {
-            file.shown_content: file.indexed
-            for file in planned
-            if file.shown_content is not None and file.indexed is not None
-        }
-        sources = Sources(setup.shards, setup.slices, (indexed.row.segment for indexed in placed.values()))
+    with (
+        ShardsFolder(setup.shards).writing_shard(number, _WAIT) as folder,
+        Plan(setup.plan, shard=number) as plan,
+    ):
+        live, photos = _clean(folder, committed), plan.photos()
         # The shard has only its own clusters, in the same order as among all.
-        present = sorted({indexed.cluster for indexed in placed.values()})
-        own = {cluster: position for position, cluster in enumerate(present)}
-        clustering = Clustering(
-            map_array(centroids, (clusters, None))[np.array(present)],
-            {content: own[indexed.cluster] for content, indexed in placed.items()},
-            setup.clusters,
-        )
+        present, own = np.unique(photos.clusters, return_inverse=True)
         contents = Contents(
             origin=setup.origin,
             embedder=setup.embedder,
             roots=setup.roots,
-            entries=[replace(file, indexed=None) for file in planned],
             removals=removals,
-            rows=Rows(sources),
-            refs={content: indexed.row for content, indexed in placed.items()},
-            to_write=placed.keys(),
-            clustering=clustering,
+            plan=plan,
+            photos=photos,
+            rows=Rows(Sources(setup.shards, setup.slices, photos.refs.trimmed().names)),
+            to_write=np.ones(len(photos), np.bool_),
+            clustering=Clustering(map_array(centroids, (clusters, None))[present], own, setup.clusters),
         )
         state = LiveState(live, removals=removals, next_id=next_id)
         written = GenerationWriter(folder, setup.key, contents, state).write(make_live=False)

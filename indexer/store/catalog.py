@@ -19,9 +19,8 @@ from unicodedata import normalize
 
 from indexer.errors import REPAIR, IndexDamaged, unreadable
 from indexer.store.clusters import Drift
-from indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, open_regular
+from indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, is_unicode, open_regular
 from indexer.store.roots import FileKey, place_shown, with_folders
-from indexer.store.rows import SegmentRow
 
 CATALOG_FILE = "photos.sqlite"
 Status = Literal["indexed", "bad", "gone"]
@@ -34,9 +33,10 @@ _LOCAL_SINCE = 1971
 
 @dataclass(frozen=True, slots=True)
 class IndexedContent:
-    """The place of a file's content in the index: the row of its tokens, and its cluster, counted from 0."""
+    """The place of a file's content in the index: the row of its tokens in a segment, and its cluster, from 0."""
 
-    row: SegmentRow
+    segment: str
+    row: int
     cluster: int
 
 
@@ -102,6 +102,8 @@ class Removals:
 
     def hides(self, root: int, path: str) -> bool:
         """Returns True if a file or folder is removed."""
+        if not self.rules:
+            return False
         around = ((root, folder) for folder in reversed(with_folders(path)))
         return next((self.rules[key] for key in around if key in self.rules), False)
 
@@ -142,6 +144,12 @@ class PhotoFilter:
         forms = (form for name in self.folders for form in (name, normalize("NFC", name), normalize("NFD", name)))
         places = (place_shown(names, folder) for folder in dict.fromkeys(forms))
         return [place for place in places if place is not None]
+
+
+def below(path: str) -> tuple[str, str]:
+    """Returns the bounds of the paths below a folder."""
+    # '0' is the character after '/'.
+    return f"{path}/", f"{path}0"
 
 
 def _begin(day: date) -> int:
@@ -191,12 +199,13 @@ _STEPS_A_BYTE, _FREE_STEPS = 10, 2_000_000
 _MAX_VALUE = 1 << 24
 
 
-def write_catalog(path: Path, files: Iterable[GalleryFile], removals: Removals, drift: Drift) -> None:
+def write_catalog(path: Path, rows: Iterable[tuple[Any, ...]], removals: Removals, drift: Drift) -> None:
+    """Writes a catalog. ``rows`` are its entries, as ``Catalog.rows`` yields them."""
     with closing(sqlite3.connect(path)) as database:
         # Nobody reads the file before it is complete, so one sync at the end is enough.
         database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;{_SCHEMA}")
         marks = ", ".join("?" * len(_COLUMNS.split(", ")))
-        database.executemany(f"INSERT INTO photos ({_COLUMNS}) VALUES ({marks})", map(_to_row, files))
+        database.executemany(f"INSERT INTO photos ({_COLUMNS}) VALUES ({marks})", rows)
         rules = [(root, path, removed) for (root, path), removed in sorted(removals.rules.items())]
         database.executemany("INSERT INTO removals (root, path, removed) VALUES (?, ?, ?)", rules)
         database.execute(
@@ -210,10 +219,11 @@ def write_catalog(path: Path, files: Iterable[GalleryFile], removals: Removals, 
         os.fsync(file.fileno())
 
 
-def _to_row(file: GalleryFile) -> tuple[int | str | None, ...]:
+def catalog_row(file: GalleryFile) -> tuple[int | str | None, ...]:
+    """Returns the columns of a file, as ``Catalog.rows`` yields them."""
     location: tuple[int, str, int] | tuple[None, None, None] = (None, None, None)
     if file.indexed is not None:
-        location = (file.indexed.cluster, file.indexed.row.segment, file.indexed.row.number)
+        location = (file.indexed.cluster, file.indexed.segment, file.indexed.row)
     return (file.id, *content_columns(file)[:-1], file.status, file.reason, *location)
 
 
@@ -228,7 +238,7 @@ def _from_row(columns: tuple[Any, ...]) -> GalleryFile:
         None if taken is None else date.fromordinal(taken),
         number,
         status == "gone",
-        None if row is None else IndexedContent(SegmentRow(segment, row), cluster),
+        None if row is None else IndexedContent(segment, row, cluster),
     )
 
 
@@ -237,12 +247,6 @@ def content_columns(file: GalleryFile) -> tuple[int | str | None, ...]:
     stamp = (None, None, None) if file.stamp is None else (file.stamp.size, file.stamp.mtime, file.stamp.ctime)
     taken = None if file.taken is None else file.taken.toordinal()
     return (file.root, file.path, file.content_hash, *stamp, taken, file.reason)
-
-
-def file_of_columns(columns: Sequence[Any]) -> GalleryFile:
-    """Makes the file from the columns that ``content_columns`` gave."""
-    *content, reason = columns
-    return _from_row((0, *content, "", reason, None, None, None))
 
 
 class Catalog:
@@ -292,6 +296,29 @@ class Catalog:
         """Yields every entry, by id, as it is read."""
         return self._files("ORDER BY id")
 
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yields the columns of every entry, by id, as they are read."""
+        return self._rows(f"SELECT {_COLUMNS} FROM photos ORDER BY id")
+
+    def count(self, root: int, path: str = "") -> tuple[int, int]:
+        """Counts the files that are not gone, and the indexed ones of them: the one at a path, or those below it."""
+        if not is_unicode(path):
+            return 0, 0
+        query = (
+            "SELECT count(*), count(iif(status = 'indexed', 1, NULL)) FROM photos WHERE root = ? AND status <> 'gone'"
+        )
+        values: list[int | str] = [root]
+        if path:
+            query += " AND (path = ? OR path >= ? AND path < ?)"
+            values += [path, *below(path)]
+        ((files, indexed),) = self._all(query, *values)
+        return files, indexed
+
+    def shown(self) -> Iterator[tuple[int, int, str, int]]:
+        """Yields the lowest id, the cluster, the segment and the row of each photo that is shown."""
+        query = "SELECT min(id), cluster, segment, row FROM photos WHERE status = 'indexed' GROUP BY segment, row"
+        return self._rows(query)
+
     def bad(self) -> list[GalleryFile]:
         """Reads the files that cannot be indexed, by id."""
         return [*self._files("WHERE status = 'bad' ORDER BY id")]
@@ -324,6 +351,8 @@ class Catalog:
 
     def at(self, root: int, path: str) -> int | None:
         """Finds the id of the indexed file at this place; None if there is no such file."""
+        if not is_unicode(path):
+            return None
         query = "SELECT id FROM photos WHERE root = ? AND path = ? AND status = 'indexed'"
         return next((int(number) for (number,) in self._all(query, root, path)), None)
 
@@ -334,12 +363,11 @@ class Catalog:
         """
         conditions, values = ["status = 'indexed'"], list[int | str]()
         if (folders := wanted.folder_keys(names)) is not None:
-            below = []
+            parts = []
             for root, path in folders:
-                # '0' is the character after '/'.
-                below.append("root = ? AND path >= ? AND path < ?" if path else "root = ?")
-                values += [root, f"{path}/", f"{path}0"] if path else [root]
-            conditions.append(f"({' OR '.join(below) or '0'})")
+                parts.append("root = ? AND path >= ? AND path < ?" if path else "root = ?")
+                values += [root, *below(path)] if path else [root]
+            conditions.append(f"({' OR '.join(parts) or '0'})")
         if wanted.after or wanted.before:
             # If the file says no day, the day of its last change counts. SQLite finds both by the index on the two.
             conditions.append("(taken BETWEEN ? AND ? OR taken IS NULL AND mtime >= ? AND mtime < ?)")

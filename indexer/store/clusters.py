@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.store.files import write_array
-from indexer.store.rows import BLOCK, TOKEN_FILES, Rows, SegmentRow, map_array
+from indexer.store.rows import BLOCK, NO_ROWS, TOKEN_FILES, Refs, Rows, map_array
 
 Floats = npt.NDArray[np.float32]
 # The centroids that k-means found, (c, e) float32.
@@ -26,6 +25,8 @@ MAX_PATCHES = 256
 # The most photos for each cluster that k-means trains on, as FAISS takes. More would hardly move a centroid, and cost
 # time in every iteration.
 _POINTS_PER_CLUSTER = 256
+# Rows that are assigned to clusters at a time: 12 MiB of vectors of the default network.
+_ASSIGNED = 1 << 14
 
 
 def default_clusters(photos: int) -> int:
@@ -75,6 +76,12 @@ def assign(embeddings: Floats, centroids: Floats) -> npt.NDArray[np.int64]:
     return np.asarray(nearest[:, 0], np.int64)
 
 
+def nearest(rows: Rows, refs: Refs, centroids: Floats) -> npt.NDArray[np.int64]:
+    """Finds the nearest centroid of each of m rows, (m,) int64, and never has the vectors of all in memory."""
+    parts = (refs[start : start + _ASSIGNED] for start in range(0, len(refs), _ASSIGNED))
+    return np.concatenate([assign(rows.clustered_by(part), centroids) for part in parts])
+
+
 @dataclass(frozen=True)
 class Centroids:
     """The vectors and tokens that stand for c clusters in a search.
@@ -97,7 +104,7 @@ class Centroids:
     @staticmethod
     def empty(count: int, rows: Rows) -> Centroids:
         """Makes arrays of zeros for ``count`` clusters, which ``copy`` and ``compute`` fill in."""
-        like = rows.take([]).arrays
+        like = rows.take(NO_ROWS).arrays
         ret = np.zeros((count, *like["vectors"].shape[1:]), np.float32)
         if "tokens" not in like:
             return Centroids(ret)
@@ -126,7 +133,7 @@ class Centroids:
         for array, before in zip(self.named().values(), old.named().values(), strict=True):
             array[number] = before[number]
 
-    def compute(self, number: int, rows: Rows, refs: Sequence[SegmentRow]) -> None:
+    def compute(self, number: int, rows: Rows, refs: Refs) -> None:
         """Fill in cluster ``number`` from its photos, given in id order."""
         self.ret[number] = rows.take(refs, ("vectors",)).vectors(slice(None)).mean(axis=0, dtype=np.float32)
         found = mean_tokens(rows, refs)
@@ -134,7 +141,7 @@ class Centroids:
             self.positions[number], self.features[number] = found
 
 
-def mean_tokens(rows: Rows, refs: Sequence[SegmentRow]) -> tuple[npt.NDArray[np.int64], Floats] | None:
+def mean_tokens(rows: Rows, refs: Refs) -> tuple[npt.NDArray[np.int64], Floats] | None:
     """Computes the tokens that stand for a cluster; None if the index keeps no tokens.
 
     A photo keeps tokens at k cells of the patch grid. The cluster gets tokens at the k cells that most of its photos
@@ -145,7 +152,7 @@ def mean_tokens(rows: Rows, refs: Sequence[SegmentRow]) -> tuple[npt.NDArray[np.
     """
     if "tokens" not in rows.names:
         return None
-    none = rows.take([], TOKEN_FILES).arrays
+    none = rows.take(NO_ROWS, TOKEN_FILES).arrays
     width, patches_kept = none["tokens"].shape[2], none["positions"].shape[1]
     ret = np.zeros(width, np.float64)
     sums = np.zeros((MAX_PATCHES, width), np.float32)
@@ -229,7 +236,7 @@ def _photos(photos: int) -> str:
     return f"{photos} photo{'' if photos == 1 else 's'}"
 
 
-def mean_distance(rows: Rows, refs: Sequence[SegmentRow], clusters: Sequence[int], centroids: Floats) -> float:
+def mean_distance(rows: Rows, refs: Refs, clusters: npt.NDArray[np.integer[Any]], centroids: Floats) -> float:
     """Computes the mean Euclidean distance of embeddings to the centroids of their clusters; 0 for no rows.
 
     ``refs`` are m rows, ``clusters`` (m,) their clusters; centroids: (c, e) float32.
@@ -237,5 +244,5 @@ def mean_distance(rows: Rows, refs: Sequence[SegmentRow], clusters: Sequence[int
     total = 0.0
     for start in range(0, len(refs), BLOCK):
         block = rows.clustered_by(refs[start : start + BLOCK])
-        total += float(np.linalg.norm(block - centroids[list(clusters[start : start + BLOCK])], axis=1).sum())
+        total += float(np.linalg.norm(block - centroids[clusters[start : start + BLOCK]], axis=1).sum())
     return total / len(refs) if refs else 0.0

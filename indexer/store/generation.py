@@ -238,6 +238,16 @@ class Generation:
         """Maps the places of all rows into memory."""
         return Places.open(self.path, self.manifest.counts.rows)
 
+    def places_by_catalog(self) -> Places:
+        """Computes the places of all rows from the catalog."""
+        sizes = self.manifest.segment_rows
+        numbers = {name: number for number, name in enumerate(sizes)}
+        with self.open_catalog() as catalog:
+            rows = ((photo, cluster, numbers[segment], row) for photo, cluster, segment, row in catalog.shown())
+            table = np.fromiter(rows, np.dtype((np.int64, 4)))
+        ids, clusters, segments, rows = table.T
+        return Places.of_photos(ids, clusters, segments, rows, [*sizes.values()], self.manifest.counts.clusters)
+
     def open_vectors(self) -> dict[str, Array]:
         """Maps the arrays in the order of the places into memory, (r, ...) float16 each.
 

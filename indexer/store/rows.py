@@ -68,6 +68,11 @@ class RowArrays:
         """Reads these rows of every array into memory."""
         return RowArrays({name: np.array(array[rows]) for name, array in self.arrays.items()})
 
+    @staticmethod
+    def joined(parts: Sequence[RowArrays]) -> RowArrays:
+        """Joins arrays in memory, which have the same names."""
+        return RowArrays({name: np.concatenate([part.arrays[name][:] for part in parts]) for name in parts[0].arrays})
+
     def vectors(self, rows: Choice) -> npt.NDArray[np.float32]:
         """Reads the vectors of these rows: (m, d) float32."""
         return np.array(self.arrays["vectors"][rows], np.float32)
@@ -96,12 +101,32 @@ def quantised(features: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.i
         return np.rint(steps).clip(-_STEPS, _STEPS).astype(np.int8), scales
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentRow:
-    """A row: the name of its segment, or of the journal in which a build keeps its results; and its number, from 0."""
+@dataclass(frozen=True)
+class Refs:
+    """The places of m rows.
 
-    segment: str
-    number: int
+    Attributes:
+        names: of segments, and of the journals in which a build keeps its results.
+        sources: (m,) which of these each row is in. numbers: (m,) the number that it has there, from 0.
+    """
+
+    names: tuple[str, ...]
+    sources: npt.NDArray[np.int32]
+    numbers: npt.NDArray[np.integer[Any]]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, chosen: Choice) -> Refs:
+        return Refs(self.names, self.sources[chosen], self.numbers[chosen])
+
+    def trimmed(self) -> Refs:
+        """Returns the same rows without names that none of them needs."""
+        used, sources = np.unique(self.sources, return_inverse=True)
+        return Refs(tuple(self.names[name] for name in used.tolist()), sources.astype(np.int32), self.numbers)
+
+
+NO_ROWS = Refs((), np.empty(0, np.int32), np.empty(0, np.int64))
 
 
 class Rows:
@@ -118,35 +143,38 @@ class Rows:
         """The names of the arrays that are kept of each row."""
         return tuple(next(iter(self._sources.values())).arrays)
 
-    def clustered_by(self, refs: Sequence[SegmentRow]) -> npt.NDArray[np.float32]:
+    def clustered_by(self, refs: Refs) -> npt.NDArray[np.float32]:
         """Reads the vectors from which clusters of these m rows are made, CLIP's if there are any: (m, e) float32."""
         name = "embeddings" if "embeddings" in self.names else "vectors"
-        return self.take(refs, (name,)).arrays[name][:].astype(np.float32)
+        return np.asarray(self.take(refs, (name,), np.float32).arrays[name][:])
 
-    def take(self, refs: Sequence[SegmentRow], names: Sequence[str] | None = None) -> RowArrays:
-        """Reads these rows into memory, in the order of ``refs``. names: of the arrays that are read; None for all."""
+    def take(self, refs: Refs, names: Sequence[str] | None = None, dtype: npt.DTypeLike | None = None) -> RowArrays:
+        """Reads these rows into memory, in their order.
+
+        names: of the arrays that are read; None for all. dtype: of what is returned; None for that of each array.
+        """
         like = next(iter(self._sources.values())).arrays
-        found = {name: np.empty((len(refs), *like[name].shape[1:]), like[name].dtype) for name in names or self.names}
-        wanted: dict[str, list[int]] = {}
-        for number, ref in enumerate(refs):
-            wanted.setdefault(ref.segment, []).append(number)
-        for source, numbers in wanted.items():
-            rows, arrays = [refs[number].number for number in numbers], self._sources[source].arrays
+        shapes = {name: (len(refs), *like[name].shape[1:]) for name in names or self.names}
+        found = {name: np.empty(shape, dtype or like[name].dtype) for name, shape in shapes.items()}
+        order = np.argsort(refs.sources, kind="stable")
+        for places in np.split(order, np.flatnonzero(np.diff(refs.sources[order])) + 1) if len(refs) else ():
+            source, numbers = refs.names[refs.sources[places[0]]], refs.numbers[places]
+            arrays = self._sources[source].arrays
             for name, array in found.items():
                 if arrays[name].shape[1:] != array.shape[1:]:
                     raise IndexDamaged(f"{name} of {source} have another length than the others; {REPAIR}.")
-                array[numbers] = arrays[name][rows]
+                array[places] = arrays[name][numbers]
         return RowArrays(found)
 
 
-def write_segment(folder: Path, rows: Rows, refs: Sequence[SegmentRow]) -> None:
+def write_segment(folder: Path, rows: Rows, refs: Refs) -> None:
     """Writes the tokens of the rows, in the order given, as a new segment, and syncs it to disk."""
     folder.mkdir()
     names = [name for name in TOKEN_FILES if name in rows.names]
     with ExitStack() as files:
         writers = {
             name: files.enter_context(ArrayWriter(folder / f"{name}.npy", (len(refs), *none.shape[1:]), none.dtype))
-            for name, none in (rows.take([], names).arrays.items() if names else ())
+            for name, none in (rows.take(NO_ROWS, names).arrays.items() if names else ())
         }
         for start in range(0, len(refs) if writers else 0, BLOCK):
             block = rows.take(refs[start : start + BLOCK], names).arrays

@@ -6,7 +6,7 @@ best clusters, and reads the vectors of their photos in one piece each. In a sma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexDamaged
-from indexer.store.catalog import GalleryFile
 from indexer.store.files import ArrayWriter, write_array
-from indexer.store.rows import Array, Rows, SegmentRow, map_array
+from indexer.store.rows import NO_ROWS, Array, Refs, Rows, map_array
 
 PLACES_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
 # The number of vectors that are read or compared at a time: some 12 MiB of float32 with the default network.
@@ -57,26 +56,23 @@ class Places:
         return Places(ids, clusters, segments, rows)
 
     @staticmethod
-    def of_files(files: Iterable[GalleryFile], segments: Mapping[str, int], clusters: int) -> Places:
-        """Computes the places of the rows that a catalog names.
+    def of_photos(
+        ids: Numbers, clusters: Numbers, segments: Numbers, rows: Numbers, sizes: Sequence[int], count: int
+    ) -> Places:
+        """Computes the places of all rows of a generation.
 
         Args:
-            files: the catalog's, by id, every row in one of the segments.
-            segments: how many rows each segment has, by its name, in order. clusters: how many there are.
+            ids, clusters, segments, rows: (p,) of the photos that are shown, as the attributes, in any order.
+            sizes: how many rows each segment has. count: how many clusters there are.
         """
-        numbers = {name: number for number, name in enumerate(segments)}
-        hidden = [np.ones(rows, np.bool_) for rows in segments.values()]
-        first: dict[SegmentRow, tuple[int, int]] = {}
-        for file in files:
-            if file.status == "indexed" and file.indexed is not None:
-                row = file.indexed.row
-                first.setdefault(row, (file.indexed.cluster, file.id))
-                hidden[numbers[row.segment]][row.number] = False
-        shown = sorted((cluster, photo, row) for row, (cluster, photo) in first.items())
-        table = [(photo, cluster, numbers[row.segment], row.number) for cluster, photo, row in shown]
-        for number, of_segment in enumerate(hidden):
-            table += [(0, clusters, number, row) for row in np.flatnonzero(of_segment).tolist()]
-        return Places.of_table(np.array(table, np.int64).reshape(-1, 4))
+        table = [np.stack([ids, clusters, segments, rows], axis=1)[np.lexsort((ids, clusters))]]
+        for number, size in enumerate(sizes):
+            hidden = np.ones(size, np.bool_)
+            hidden[rows[segments == number]] = False
+            left = np.flatnonzero(hidden)
+            same = (np.full_like(left, value) for value in (0, count, number))
+            table.append(np.stack([*same, left], axis=1))
+        return Places.of_table(np.concatenate(table))
 
     def table(self) -> Numbers:
         """Returns the attributes as the columns of a table (r, 4)."""
@@ -105,11 +101,11 @@ class Places:
         return Places.of_table(map_array(folder / PLACES_FILE, (rows, 4), np.int64))
 
 
-def write_vectors(folder: Path, rows: Rows, refs: Sequence[SegmentRow]) -> None:
+def write_vectors(folder: Path, rows: Rows, refs: Refs) -> None:
     """Writes the vectors of these rows, and their CLIP embeddings if there are any, in the order of ``refs``."""
     for file in (VECTORS_FILE, EMBEDDINGS_FILE):
         if (name := file.removesuffix(".npy")) in rows.names:
-            width = rows.take([], (name,)).arrays[name].shape[1]
+            width = rows.take(NO_ROWS, (name,)).arrays[name].shape[1]
             with ArrayWriter(folder / file, (len(refs), width), np.float16) as writer:
                 for start in range(0, len(refs), _BLOCK):
                     writer.write(rows.take(refs[start : start + _BLOCK], (name,)).arrays[name][:])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from model.decoding.messages import READY, BrokenReply, Job, Limits, Request, receive_picture, send_request
 from model.errors import CostlyImage, DecodingUnavailable, EndedDecoding, SlowImage, UndecodableImage
-from model.images import OpenedImage
+from model.images import OpenedImage, read_image_file
 from model.terminal import start_child
 
 # Bytes that a pipe should hold, if the system allows it. With the usual 64 KiB both sides often wait for each other.
@@ -183,6 +183,8 @@ class Decoders:
 
     def open_dated(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
         """Does a job as ``run`` does. Returns the picture with the day on which it was taken."""
+        # A file that is empty or no picture costs no process.
+        read_image_file(data)
         limits = self._limits or Limits.of(len(data), job.max_pixels)
         request = Request(job, limits.quick() if quick else limits, data)
         with self._room:

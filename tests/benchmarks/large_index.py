@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.distributed.builds import place_clusters
-from indexer.store.catalog import GalleryFile, IndexedContent, Removals, write_catalog
+from indexer.store.catalog import GalleryFile, IndexedContent, Removals, catalog_row, write_catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids, Drift, assign, default_clusters, normalised
 from indexer.store.files import ArrayWriter, FileStamp, sync_folder, write_array, write_atomically
 from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, live_generation, open_rows
 from indexer.store.location import IndexFolder, generation_name
-from indexer.store.rows import RowArrays, SegmentRow
+from indexer.store.rows import RowArrays
 from indexer.store.vectors import VECTORS_FILE, Places
 
 Floats = NDArray[np.float32]
@@ -119,7 +119,7 @@ def _write(
         _write_tokens(rows, real, made, count)
     generation = folder.generation(generation_name(1))
     generation.mkdir()
-    files = _files(clusters, made.numbers)
+    files = map(catalog_row, _files(clusters, made.numbers))
     write_catalog(generation / "photos.sqlite", files, Removals(), Drift(count, 0, count, 0, True))
     write_array(generation / CLUSTERS_FILE, centroids)
     _tokens_of_clusters(real, centroids).write(generation)
@@ -186,7 +186,7 @@ def _files(clusters: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterator[
         day = datetime.fromtimestamp(86400 * (row % _DAYS), UTC).date()
         stamp = FileStamp(1 << 16, row * _NS, row * _NS)
         path = f"{row % FOLDERS:03}/{number:07}.jpg"
-        indexed = IndexedContent(SegmentRow(SEGMENT, row), cluster)
+        indexed = IndexedContent(SEGMENT, row, cluster)
         yield GalleryFile(0, path, stamp, f"{number:064x}", taken=day, id=number + 1, indexed=indexed)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ import numpy.typing as npt
 from indexer import BuildReport, Index, Progress, Request, build, open_index
 from indexer.building.writer import new_clusters
 from indexer.store.catalog import read_catalog
-from indexer.store.clusters import assign
+from indexer.store.clusters import nearest
 from indexer.store.location import IndexFolder
-from indexer.store.rows import RowArrays, Rows, SegmentRow
+from indexer.store.rows import Refs, RowArrays, Rows
 from model import Matcher, Tokens
 from tests.pictures import SHAPES, encoded, photo
 
@@ -89,7 +89,7 @@ def catalog(index: Path) -> dict[str, tuple[int, str, int | None, str | None, in
     for file in read_catalog(index / live / "photos.sqlite"):
         row: tuple[int, str, int] | tuple[None, None, None] = (None, None, None)
         if file.indexed is not None:
-            row = (file.indexed.cluster, file.indexed.row.segment, file.indexed.row.number)
+            row = (file.indexed.cluster, file.indexed.segment, file.indexed.row)
         found[file.path] = (file.id, file.status, *row)
     return found
 
@@ -100,8 +100,14 @@ def tokens_of(index: Index, cluster: int) -> Tokens:
 
 def clustered(points: npt.NDArray[np.float32], count: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Returns the centroids (c, e) of at most ``count`` clusters of points (m, e), and each point's cluster (m,)."""
-    rows, names = Rows({"s": RowArrays({"vectors": points})}), [str(number) for number in range(len(points))]
-    refs = {name: SegmentRow("s", int(name)) for name in names}
-    ids = {name: int(name) + 1 for name in names}
-    made = new_clusters(ids, refs, rows, count, None, lambda some, near: assign(rows.clustered_by(some), near))
-    return made.centroids, np.array([made.cluster_of[name] for name in names], np.int64)
+    rows = Rows({"s": RowArrays({"vectors": points})})
+    refs = refs_to(*(("s", number) for number in range(len(points))))
+    made = new_clusters(refs, rows, count, None, partial(nearest, rows))
+    return made.centroids, made.clusters.astype(np.int64)
+
+
+def refs_to(*rows: tuple[str, int]) -> Refs:
+    """Returns these rows, each a number in a source."""
+    names = [*dict.fromkeys(name for name, _ in rows)]
+    sources = np.array([names.index(name) for name, _ in rows], np.int32)
+    return Refs(tuple(names), sources, np.array([number for _, number in rows]))

@@ -85,6 +85,8 @@ def test_names_that_are_not_unicode_are_indexed_and_told_from_their_escapes(coll
     with collection.open() as index:
         for shown, file in (("caf\\udce9.png", raw), ("caf\\\\udce9.png", literal)):
             assert index.open_photo(entries[shown][0]) == file.read_bytes()
+    with collection.open() as index:
+        assert index.photo_at(str(raw)).paths == ("caf\\udce9.png",)
     assert not collection.build().changed
     remove([raw], collection.index)
     assert {path for path, entry in catalog(collection.index).items() if entry[1] == "gone"} == {"caf\\udce9.png"}
@@ -96,6 +98,27 @@ def test_a_file_too_large_for_a_photo_is_reported_without_being_read(collection:
     report = collection.build()
     assert [(bad.path, bad.reason) for bad in report.bad] == [("film.png", "it cannot be read: larger than 512 MiB")]
     assert not collection.build().changed
+
+
+def test_an_empty_file_is_reported_without_being_read_until_it_has_content(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty, read = collection.photos / "empty.png", list[str]()
+    empty.touch()
+
+    def noted(folder: LocalFolder, path: str, listed: FileStamp | None = None) -> FileContent:
+        read.append(path)
+        return files.read_below(folder.path, path)
+
+    monkeypatch.setattr(LocalFolder, "read", noted)
+    report = collection.build()
+    assert [(bad.path, bad.reason) for bad in report.bad] == [("empty.png", "the file is empty")]
+    assert (len(read), "empty.png" in read) == (12, False)
+    assert not collection.build().changed
+    save_photo(empty, 60)
+    assert (collection.build().encoded, len(read)) == (1, 13)
+    empty.write_bytes(b"")
+    assert (collection.build().photos, len(read)) == (12, 13)
 
 
 @pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="root reads everything")

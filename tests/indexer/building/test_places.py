@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 
 from indexer import remove, verify
-from indexer.store.catalog import read_catalog
 from indexer.store.clusters import normalised
+from indexer.store.generation import Generation
 from indexer.store.vectors import Places
 from tests.indexer.galleries import Collection, save_photos
 
@@ -14,7 +14,7 @@ def check(built: Collection, photos: int) -> None:
     with built.open() as opened:
         manifest, folder = opened.manifest, built.index / opened.generation
         places = Places.open(folder, manifest.counts.rows)
-        known = Places.of_files(read_catalog(folder / "photos.sqlite"), manifest.segment_rows, opened.cluster_count)
+        known = Generation(opened.generation, folder, manifest).places_by_catalog()
         assert np.array_equal(places.table(), known.table())
         assert (opened.photo_count, len(opened.ids)) == (photos, photos)
         rows = np.arange(photos)

@@ -84,6 +84,15 @@ def test_a_file_that_changed_since_it_was_staged_is_computed_again(collection: C
     assert index_bytes(collection.index) == index_bytes(tmp_path / "undisturbed")
 
 
+def test_a_build_that_is_stopped_within_a_batch_keeps_what_is_encoded(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.building.staging.threads", lambda: 1)
+    with pytest.raises(Stopped):
+        collection.build(batch=64, progress=StopAfter(4))
+    assert collection.build().encoded == 8
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 @pytest.mark.parametrize("limit", [4096, 30_000], ids=["of the journal", "of the rows"])
 def test_a_full_disk_is_a_sentence_and_the_build_goes_on_when_there_is_room(limit: int, collection: Collection) -> None:

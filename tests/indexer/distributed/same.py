@@ -12,6 +12,7 @@ from indexer.store.generation import Generation, live_generation, open_rows
 from indexer.store.location import IndexFolder
 from indexer.store.rows import Rows
 from indexer.store.shards import ShardsFolder, ShardsManifest
+from tests.indexer.galleries import refs_to
 
 
 def read_shards(shards: Path) -> ShardsManifest:
@@ -55,7 +56,7 @@ def held(index: Path) -> Held:
             continue
         seen.add(content)
         assert file.indexed is not None
-        arrays = rows.take([file.indexed.row]).arrays
+        arrays = rows.take(refs_to((file.indexed.segment, file.indexed.row))).arrays
         kept = {name: np.asarray(array).tobytes() for name, array in arrays.items()}
         photos[file.id] = PhotoBytes(kept, centroids[file.indexed.cluster].tobytes())
     return Held([replace(file, indexed=None) for file in files], photos, centroids)

@@ -14,13 +14,13 @@ from indexer.store.clusters import (
     mean_tokens,
     normalised,
 )
-from indexer.store.rows import RowArrays, Rows, SegmentRow, quantised
-from tests.indexer.galleries import Collection, clustered, save_photos
+from indexer.store.rows import Refs, RowArrays, Rows, quantised
+from tests.indexer.galleries import Collection, clustered, refs_to, save_photos
 
 CELLS = 16
 
 
-def photos(seed: int, count: int, kept: int, width: int = 3) -> tuple[Rows, list[SegmentRow], RowArrays]:
+def photos(seed: int, count: int, kept: int, width: int = 3) -> tuple[Rows, Refs, RowArrays]:
     """Photos in a segment and in a journal, every one with ``kept`` of 16 cells; and all of them in one piece."""
     draw = np.random.default_rng(seed)
     tokens = draw.normal(size=(count, kept + 1, width)).astype(np.float16)
@@ -31,9 +31,8 @@ def photos(seed: int, count: int, kept: int, width: int = 3) -> tuple[Rows, list
     vectors = normalised(ret).astype(np.float16)
     together = RowArrays({"vectors": vectors, "tokens": steps, "positions": positions, "scales": scales})
     rows = Rows({"s": together.take(slice(0, half)), "journal": together.take(slice(half, count))})
-    refs = [SegmentRow("s", row) for row in range(half)]
-    refs += [SegmentRow("journal", row) for row in range(count - half)]
-    return rows, refs, together
+    refs = [*(("s", row) for row in range(half)), *(("journal", row) for row in range(count - half))]
+    return rows, refs_to(*refs), together
 
 
 def plain_mean(arrays: RowArrays, kept: int) -> tuple[list[int], list[npt.NDArray[np.float64]]]:

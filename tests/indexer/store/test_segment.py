@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from indexer.store.rows import RowArrays, Rows, SegmentRow, open_tokens, quantised, write_segment
+from indexer.store.rows import RowArrays, Rows, open_tokens, quantised, write_segment
+from tests.indexer.galleries import refs_to
 
 Floats = npt.NDArray[np.float32]
 # The values that float16 can hold, which are all that is kept.
@@ -44,7 +45,7 @@ def test_rows_of_a_segment_and_a_journal_become_one_segment(tmp_path: Path) -> N
     }
     together = RowArrays({"vectors": np.arange(6, dtype=np.float16)[:, None], **arrays})
     rows = Rows({"old": together.take(slice(0, 3)), "journal": together.take(slice(3, 6))})
-    refs = [SegmentRow("journal", 2), SegmentRow("old", 0), SegmentRow("journal", 0), SegmentRow("old", 2)]
+    refs = refs_to(("journal", 2), ("old", 0), ("journal", 0), ("old", 2))
     write_segment(tmp_path / "s", rows, refs)
     tokens = open_tokens(tmp_path / "s", 4, 4, 3)
     assert tokens is not None

@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import IndexRefused
-from indexer.store.catalog import GalleryFile, IndexedContent
 from indexer.store.clusters import default_clusters, normalised
-from indexer.store.rows import SegmentRow
 from indexer.store.vectors import Places, Vectors
 from tests.indexer.galleries import clustered
 
@@ -80,15 +78,9 @@ def test_rows_that_are_not_shown_are_never_found() -> None:
     assert len(vectors.of()) == 10
 
 
-def test_places_of_a_catalog_have_the_photos_that_are_shown_first_and_every_row_once(tmp_path: Path) -> None:
-    def file(number: int, row: int, cluster: int, gone: bool = False) -> GalleryFile:
-        indexed = IndexedContent(SegmentRow("s2" if row > 2 else "s1", row % 3), cluster)
-        return GalleryFile(0, f"{number}.png", None, f"{row}", id=number, gone=gone, indexed=indexed)
-
-    # Two files of one photo, one that is gone, and a row that nobody knows.
-    files = [file(1, 4, 1), file(2, 0, 0), file(3, 4, 1), file(4, 1, 0, gone=True), file(5, 3, 0)]
-    sizes = {"s1": 3, "s2": 2}
-    places = Places.of_files(files, sizes, clusters=2)
+def test_places_have_the_photos_that_are_shown_first_and_every_row_once(tmp_path: Path) -> None:
+    ids, clusters, segments, rows = (np.array(column) for column in ([1, 2, 5], [1, 0, 0], [1, 0, 1], [1, 0, 0]))
+    places = Places.of_photos(ids, clusters, segments, rows, [3, 2], 2)
     assert places.table().tolist() == [[2, 0, 0, 0], [5, 0, 1, 0], [1, 1, 1, 1], [0, 2, 0, 1], [0, 2, 0, 2]]
     assert places.of_segment(0).tolist() == [0, 3, 4]
     places.write(tmp_path)

@@ -15,7 +15,15 @@ from PIL import Image
 
 from model.decoding import Decoders, Job
 from model.decoding.messages import Limits
-from model.errors import CostlyImage, DecodingUnavailable, EndedDecoding, ImageTooLarge, SlowImage, UndecodableImage
+from model.errors import (
+    CostlyImage,
+    DecodingUnavailable,
+    EndedDecoding,
+    ImageTooLarge,
+    SlowImage,
+    UndecodableImage,
+    UnsupportedImage,
+)
 from model.images import Preprocessing, open_image
 from tests.bombs import scan_bomb
 from tests.patience import wait_until
@@ -234,3 +242,11 @@ def test_a_decoding_process_does_not_see_the_service_s_key(monkeypatch: pytest.M
     with Decoders(1) as decoders:
         decoders.start()
         assert b"secret" not in Path(f"/proc/{decoders.idle[0]}/environ").read_bytes()
+
+
+@pytest.mark.parametrize(("data", "kind"), [(b"", UndecodableImage), (b"<html>", UnsupportedImage)])
+def test_a_file_that_is_no_picture_costs_no_process(data: bytes, kind: type[Exception]) -> None:
+    with Decoders(1) as none:
+        with pytest.raises(kind):
+            opened(none, data)
+        assert none.idle == ()
