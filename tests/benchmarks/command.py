@@ -7,8 +7,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -98,20 +97,6 @@ def by_server(url: str) -> str:
 
 def _by(device: str, count: int, dtype: str) -> str:
     return f"{device}, {count} thread{'s' if count > 1 else ''}, {dtype}"
-
-
-def least_seconds(runs: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Returns the least seconds that each of ``runs`` took, in so many rounds.
-
-    All of them take turns, so that other work of the machine slows all of them alike.
-    """
-    least = [float("inf")] * len(runs)
-    for _ in range(rounds):
-        for index, run in enumerate(runs):
-            start = time.perf_counter()
-            run()
-            least[index] = min(least[index], time.perf_counter() - start)
-    return least
 
 
 @contextmanager

@@ -9,6 +9,7 @@ PyTorch at the end of this module. It shares only the weights with a network; te
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from model.engine import Floats, Modality, NetworkConfig, Tokens
 from model.matcher import Matcher
 from model.network.relation import CrossBranch, KernelRelation
 from model.network.zse import Network
-from tests.benchmarks.command import Command, by_matcher, least_seconds
+from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.results import Result, Row
 
 # The released search scores one sketch against so many photos at once.
@@ -63,11 +64,14 @@ def measure(command: Command, released: Network, default: Matcher, clip: nn.Modu
 
 
 def measured(part: str, ways: Sequence[Way], rounds: int) -> list[Row]:
-    """A row for each way, the least of so many rounds after one that is not counted."""
-    for way in ways:
-        way.run()
-    least = least_seconds([way.run for way in ways], rounds)
-    each = [seconds / way.count for way, seconds in zip(ways, least, strict=True)]
+    """A row for each way, the least of so many rounds after one that is not counted; in each, all take turns."""
+    taken: list[list[float]] = [[] for _ in ways]
+    for _ in range(rounds + 1):
+        for way, times in zip(ways, taken, strict=True):
+            begun = time.perf_counter()
+            way.run()
+            times.append((time.perf_counter() - begun) / way.count)
+    each = [min(times[1:]) for times in taken]
     return [
         {"": part, "way": f"{way.name}, {way.dtype}", "microseconds": seconds * 1e6, "times faster": each[0] / seconds}
         for way, seconds in zip(ways, each, strict=True)
