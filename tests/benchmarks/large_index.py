@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator, Sequence
+from copy import copy
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,14 @@ class MadePhotos:
         nearest.add(ret)
         # The first of them is the photo itself.
         self._alike = nearest.search(ret, 1 + min(ALIKE, len(ret) - 1))[1][:, 1:]
+        # Many small galleries are made of the same few blocks.
+        self._block = lru_cache(maxsize=8)(self._made)
+
+    def only(self, numbers: NDArray[np.int64]) -> MadePhotos:
+        """Returns some of these photos, by their numbers (p,), ascending."""
+        some = copy(self)
+        some.numbers = numbers
+        return some
 
     def block(self, start: int, count: int) -> tuple[Floats, NDArray[np.int64]]:
         """Vectors (count, d) of the photos from the ``start``-th on, and the real photo (count,) of each."""
@@ -65,7 +75,7 @@ class MadePhotos:
         taken = places * BLOCK + numbers % BLOCK
         return ret[taken], real[taken]
 
-    def _block(self, number: int) -> tuple[Floats, NDArray[np.int64]]:
+    def _made(self, number: int) -> tuple[Floats, NDArray[np.int64]]:
         random = np.random.default_rng((SEED, number))
         first, other = random.integers(len(self._ret), size=(2, BLOCK))
         near, further = (self._alike[n, random.integers(self._alike.shape[1], size=BLOCK)] for n in (first, other))
@@ -96,7 +106,7 @@ def write_large_shards(places: Sequence[Path], source: Path, count: int) -> None
     for shard, place in enumerate(places):
         cells, numbers = np.flatnonzero(shard_of == shard), np.flatnonzero(shard_of[clusters] == shard)
         of_shard = np.searchsorted(cells, clusters[numbers])
-        _write(place, live.manifest, real, MadePhotos(ret, numbers), centroids[cells], of_shard, count)
+        _write(place, live.manifest, real, made.only(numbers), centroids[cells], of_shard, count)
 
 
 def _write(

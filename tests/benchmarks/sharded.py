@@ -27,7 +27,6 @@ import numpy as np
 from model import Matcher
 from service.gallery import LocalGallery
 from service.schemas import SearchQuery
-from service.search import Defaults, Searcher
 from service.settings import Settings
 from service.sharding import Pending
 from service.sharding.gallery import packed_nearest
@@ -39,7 +38,7 @@ from tests.benchmarks.results import Row
 from tests.ray_cluster import ray_cluster_of, set_environment
 from tests.service.server_process import address, running
 from tests.service.sharding.served_on_ray import served_on_ray
-from tests.service.sharding.shards_here import Computed, LocalLink, gallery_of
+from tests.service.sharding.shards_here import Computed, LocalLink, searcher_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -187,10 +186,10 @@ class Weighed(LocalLink):
         return Computed(weighed)
 
 
-def sent(folders: Sequence[Path], matcher: Matcher, drawn: Sequence[bytes], defaults: Defaults | None = None) -> Row:
+def sent(folders: Sequence[Path], matcher: Matcher, drawn: Sequence[bytes]) -> Row:
     """Measures, without Ray, what a query sends to shards and gets back, and how many shards it asks: the means."""
     links = [Weighed(f"shard-{number}", folder, matcher) for number, folder in enumerate(folders)]
-    searcher = Searcher(gallery_of(links), matcher, defaults)
+    searcher = searcher_of(links, matcher)
     for link in links:
         link.out = link.back = 0
     for sketch in drawn:
