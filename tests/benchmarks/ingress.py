@@ -30,6 +30,7 @@ from service.search import Defaults, Searcher
 from service.serving.live_index import LiveIndex
 from service.serving.on_ray import answer_of, state_of
 from service.sharding import Pending, ShardLink, Shards, ShardUnavailable, State
+from service.sharding.gallery import packed_nearest
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.galleries import drawn_index
 from tests.benchmarks.large import sketches
@@ -98,11 +99,13 @@ class HostedShard:
     """The way to one of a host's shards; see ``ShardLink``.
 
     Attributes:
-        weighing: whether the bytes of answers of all shards are counted now, in ``weighed``, as pickles.
+        weighing: whether it is counted now how often shards are searched, ``asked``, and the bytes of all answers as
+            pickles, ``weighed``.
     """
 
     weighing: ClassVar[bool] = False
     weighed: ClassVar[int] = 0
+    asked: ClassVar[int] = 0
 
     def __init__(self, name: str, host: Any, number: int) -> None:
         self.name, self._host, self._number = name, host, number
@@ -120,6 +123,7 @@ class HostedShard:
     ) -> Pending[T]:
         """See ``ShardLink.ask``."""
         assert not options
+        HostedShard.asked += HostedShard.weighing and question is packed_nearest
         return Sent(self._host.answer.remote(self._number, generation_id, question, *arguments))
 
 
@@ -148,12 +152,12 @@ def opened(links: Sequence[ShardLink]) -> tuple[OpenGallery, tuple[ShardInfo, ..
     return gallery, shards.infos()
 
 
-def widened(own: Clusters, count: int) -> Clusters:
-    """Adds empty clusters until there are ``count``, further from any sketch than the others, in random directions."""
+def widened(own: Clusters, count: int, drawn: Sequence[Drawn]) -> Clusters:
+    """Adds empty clusters until there are ``count``, in random directions that are far from the sketches."""
     found = len(own.sizes)
     count = max(count, found)
     towards = np.random.default_rng(0).normal(size=(count, own.vectors.shape[1]), scale=own.vectors.shape[1] ** -0.5)
-    vectors = unit(towards - 2 * unit(own.mean[None]))
+    vectors = unit(towards - 2 * unit(np.mean([sketch.tokens.ret for sketch in drawn], axis=0)))
     vectors[:found] = own.vectors
     # Those of empty clusters are never read, and take no memory.
     sizes, features, positions = (
@@ -168,10 +172,10 @@ def measure(
 ) -> Row:
     """Searches the first ``asked`` shards, all of whose clusters are opened."""
     photos = gallery([shard.name for shard in shards[asked:]])
-    photos.clusters = widened(photos.clusters, plan.clusters)
+    photos.clusters = widened(photos.clusters, plan.clusters, drawn)
     defaults = Defaults(nprobe=sum(shard.clusters for shard in shards[:asked]))
     cpu, taken = [], []
-    HostedShard.weighed = 0
+    HostedShard.weighed = HostedShard.asked = 0
     for number in range(-len(drawn), plan.queries):
         sketch = drawn[number % len(drawn)]
         # Each sketch once before, when nothing is timed.
@@ -234,6 +238,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             drawn = encoded(matcher, sketches(5, folder))
             for asked in [n for n in (1, 4, 16, 64) if n < plan.shards] + [plan.shards]:
                 result.rows.append(measure(gallery, shards, asked, matcher, drawn, plan))
+                if HostedShard.asked < asked * len(drawn):
+                    raise RuntimeError(
+                        f"only {HostedShard.asked} of {asked} shards were searched by {len(drawn)} sketches"
+                    )
     none, each = fitted(result.rows)
     result.said = (
         f"{plan.shards} shards of {plan.photos:,} photos in {plan.hosts} processes, {plan.clusters:,} clusters; "
