@@ -87,7 +87,7 @@ class WordBook:
             self._numbers.setdefault(spelling(name), number)
         self._stems: dict[str, int] = {}
         for key, number in self._numbers.items():
-            self._stems.setdefault(_stem(key), number)
+            self._stems.setdefault(stem(key), number)
         # What words mean beside themselves, such as the breeds of dogs.
         self._widened: dict[int, tuple[int, ...]] = {}
         self._everyday: dict[str, tuple[int, ...]] = {}
@@ -101,7 +101,7 @@ class WordBook:
         for name, found in self._everyday.items():
             if len(found) == 1:
                 self._everyday[name] = self._widened.get(found[0], found)
-        self._everyday_stems = {_stem(name): found for name, found in self._everyday.items()}
+        self._everyday_stems = {stem(name): found for name, found in self._everyday.items()}
         self._find = lru_cache(maxsize=256)(self._search)
 
     def find(self, text: str) -> int:
@@ -169,7 +169,7 @@ class WordBook:
             return self._everyday[key]
         if (number := self._number(key)) is not None:
             return self._widened.get(number, (number,))
-        return self._everyday_stems.get(_stem(key), ())
+        return self._everyday_stems.get(stem(key), ())
 
     def _search(self, key: str) -> int | tuple[int, ...]:
         """Finds the number of a word, or the numbers of the nearest words."""
@@ -183,7 +183,7 @@ class WordBook:
 
     def _number(self, key: str) -> int | None:
         """Finds the number of the word with this spelling, or with one that differs only in singular or plural."""
-        return self._numbers.get(key, self._stems.get(_stem(key)))
+        return self._numbers.get(key, self._stems.get(stem(key)))
 
 
 @cache
@@ -219,8 +219,8 @@ def _by_rank(vocabulary: Sequence[Names]) -> Iterator[tuple[str, int]]:
             yield name, number
 
 
-def _stem(key: str) -> str:
-    """Cut a spelling down to a stem that its singular and its plural share, and that need not be a word itself.
+def stem(key: str) -> str:
+    """Cuts a spelling down to a stem that its singular and its plural share, and that need not be a word itself.
 
     Names and typed texts are cut by the same rules, so that the rules may be rough: "horse" and "horses" become "hor".
     """

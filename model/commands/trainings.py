@@ -66,6 +66,16 @@ def things(source: Path, recipe: Path, target: Path) -> None:
     give_things(source, target, recipe=recipe)
 
 
+@click.command("place-words")
+@options.source
+@options.target
+def place_words(source: Path, target: Path) -> None:
+    """Add words without photos to a vocabulary, by the text vectors of SKETCH_SEARCH_DATA."""
+    from model.papers import place_words
+
+    place_words(source, target)
+
+
 @click.command("photo-side")
 @click.argument("encoder")
 @options.target
@@ -114,4 +124,4 @@ def table(name: str, budget: int | None, plot: Path | None, page: Path | None, a
         raise ModelError("; ".join(failed))
 
 
-COMMANDS = (train, words, things, photo_side, table)
+COMMANDS = (train, words, things, place_words, photo_side, table)

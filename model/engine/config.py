@@ -119,6 +119,7 @@ class NetworkConfig(ABC):
             shown; empty for a network without a vocabulary.
         drawn: for each kind of thing that the vocabulary knows in sketches, the number of its word; -1 if no word names
             it.
+        placed: how many words, the last ones, were not fitted on photos, but placed by their text vectors.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
     """
 
@@ -127,6 +128,7 @@ class NetworkConfig(ABC):
     prototypes: Annotated[int, Field(ge=0, le=65536)] = 0
     words: tuple[Names, ...] = ()
     drawn: tuple[int, ...] = ()
+    placed: Annotated[int, Field(ge=0)] = 0
     mean: Pixels = (0.5, 0.5, 0.5)
     std: Spread = (0.5, 0.5, 0.5)
 
@@ -140,6 +142,8 @@ class NetworkConfig(ABC):
         problems = self.problems()
         if problem := problem_of_words(self.words, self.drawn):
             problems.append(problem)
+        if self.placed and self.placed >= len(self.words):
+            problems.append("placed must be fewer than words")
         if problems:
             raise ModelError("unusable network configuration: " + "; ".join(problems))
 

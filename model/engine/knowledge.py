@@ -64,9 +64,9 @@ class Vocabulary:
     """Says in words what a picture shows.
 
     With r the [Ret] of a photo, normalised, z_w = d_w . r + b_w is the logit of word w, and the softmax over all words
-    is how probable each is. A photo's score for a word, by which photos are compared, is
+    that were fitted on photos is how probable each is. A photo's score for a word, by which photos are compared, is
 
-        score_w = z_w - SHARE log(sum_v exp(z_v)).
+        score_w = z_w - SHARE log(sum_v exp(z_v)), v any word that was fitted.
 
     Guesses for sketches are learned from sketches, because sketches and photos differ. With s the summary of a sketch,
     or its [Ret] if the encoder gives no summary, normalised, y_k = e_k . s + c_k is the logit of the k-th thing of
@@ -81,6 +81,7 @@ class Vocabulary:
         places: (k, d), where photos of each thing lie, of length 1; zeros if this is not known.
         guess_scale, guess_none: chosen on sketches that were not trained on.
         ret_gain, relation_gain: chosen on validation classes; 0 if guesses do not lead, and without sketches.
+        placed: how many words, the last ones, were not fitted on photos.
     """
 
     drawn: NDArray[np.int64]
@@ -93,16 +94,17 @@ class Vocabulary:
     guess_none: float
     ret_gain: float
     relation_gain: float
+    placed: int = 0
 
     @staticmethod
-    def of(arrays: Arrays, drawn: Sequence[int]) -> Vocabulary:
+    def of(arrays: Arrays, drawn: Sequence[int], placed: int = 0) -> Vocabulary:
         found: dict[str, Any] = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
         if not drawn:
             nowhere = np.zeros_like(found["directions"])
             found |= {"sketch_directions": found["directions"], "sketch_biases": found["biases"], "places": nowhere}
         for name in ("guess_scale", "guess_none", "ret_gain", "relation_gain"):
             found[name] = float(found.get(name, 0.0))
-        return Vocabulary(np.array(drawn, np.int64), **found)
+        return Vocabulary(np.array(drawn, np.int64), **found, placed=placed)
 
     def logits(self, ret: NDArray[Any], words: Sequence[int] | slice = slice(None)) -> Floats:
         """[Ret] (n, d), any scale -> (n, w) float32 logits of these words."""
@@ -111,7 +113,7 @@ class Vocabulary:
 
     def levels(self, ret: NDArray[Any]) -> Floats:
         """[Ret] of photos (n, d) -> (n,) float32, the level that is subtracted from their logits to get scores."""
-        return np.float32(SHARE) * logsumexp(self.logits(ret))
+        return np.float32(SHARE) * logsumexp(self.logits(ret, slice(len(self.biases) - self.placed)))
 
     def things(self, sketches: Tokens) -> Floats:
         """Computes the logits y of the things that n sketches may show, (n, k) float32."""

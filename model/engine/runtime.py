@@ -45,7 +45,7 @@ class OnnxEngine:
         self.prior = Prior.of(_below("prior.", arrays)) if files.config.prototypes else None
         self.vocabulary: Vocabulary | None = None
         if files.config.words:
-            self.vocabulary = Vocabulary.of(_below("vocabulary.", arrays), files.config.drawn)
+            self.vocabulary = Vocabulary.of(_below("vocabulary.", arrays), files.config.drawn, files.config.placed)
         self._head = _below("encoder.head.", arrays)
         side = {name: array.astype(np.float32) for name, array in _below("head.", files.photo_side).items()}
         self._photo_head = side

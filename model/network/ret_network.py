@@ -33,9 +33,11 @@ class Prior(nn.Module):
 class Vocabulary(nn.Module):
     """The state of ``model.engine.Vocabulary``. drawn: empty without sketches."""
 
-    def __init__(self, words: int, width: int, drawn: Sequence[int] = (), guess_width: int | None = None) -> None:
+    def __init__(
+        self, words: int, width: int, drawn: Sequence[int] = (), guess_width: int | None = None, placed: int = 0
+    ) -> None:
         super().__init__()
-        self.drawn = tuple(drawn)
+        self.drawn, self.placed = tuple(drawn), placed
         self.directions, self.biases = nn.Buffer(torch.zeros(words, width)), nn.Buffer(torch.zeros(words))
         if self.drawn:
             self.sketch_directions = nn.Buffer(torch.zeros(len(self.drawn), guess_width or width))
@@ -45,7 +47,7 @@ class Vocabulary(nn.Module):
         self.guess_scale, self.guess_none = nn.Buffer(torch.ones(())), nn.Buffer(torch.zeros(()))
 
     def known(self) -> engine.Vocabulary:
-        return engine.Vocabulary.of(_arrays(self), self.drawn)
+        return engine.Vocabulary.of(_arrays(self), self.drawn, self.placed)
 
 
 def _arrays(part: nn.Module) -> dict[str, NDArray[Any]]:
@@ -80,7 +82,9 @@ class RetNetwork(nn.Module, ABC):
         self.prior = Prior(config.prototypes, config.width) if config.prototypes else None
         self.vocabulary = None
         if config.words:
-            self.vocabulary = Vocabulary(len(config.words), config.width, config.drawn, config.guess_width)
+            self.vocabulary = Vocabulary(
+                len(config.words), config.width, config.drawn, config.guess_width, config.placed
+            )
 
     @abstractmethod
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
@@ -98,8 +102,8 @@ class RetNetwork(nn.Module, ABC):
 
     def vocabulary_replaced(self, vocabulary: Vocabulary | None, words: tuple[Names, ...] = ()) -> Self:
         """Returns a copy with the state of ``vocabulary``, whose words have these names; None for no vocabulary."""
-        drawn = () if vocabulary is None else vocabulary.drawn
-        return self._part_replaced("vocabulary", vocabulary, words=words, drawn=drawn)
+        drawn, placed = ((), 0) if vocabulary is None else (vocabulary.drawn, vocabulary.placed)
+        return self._part_replaced("vocabulary", vocabulary, words=words, drawn=drawn, placed=placed)
 
     def _part_replaced(self, name: str, part: nn.Module | None, **config: Any) -> Self:
         other = type(self)(dataclasses.replace(self.config, **config), self.calibration)

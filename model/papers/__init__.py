@@ -1,6 +1,7 @@
 """Trains the default network, and networks that papers describe, by recipes. No search needs this package."""
 
 from model.papers.photo_side import make_photo_side
+from model.papers.placed_words import place_words
 from model.papers.recipe import read_recipe
 from model.papers.runs import Run, check_target
 from model.papers.shown import write_block

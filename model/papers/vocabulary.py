@@ -204,7 +204,7 @@ def with_further_things(network: Network, sketches: Sequence[Picture]) -> Networ
     directions, biases = fit_things(summaries, things, first)
     config = network.config
     words = [_word_of(label, book) for label in numbers]
-    after = Vocabulary(len(config.words), config.width, words, config.guess_width)
+    after = Vocabulary(len(config.words), config.width, words, config.guess_width, config.placed)
     kept = before.state_dict() | {"sketch_directions": directions, "sketch_biases": biases}
     nowhere = torch.zeros(len(further), config.width)
     after.load_state_dict(kept | {"places": torch.cat([before.places.float(), nowhere])})

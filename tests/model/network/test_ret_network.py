@@ -185,6 +185,19 @@ def test_a_photo_scores_by_the_word_it_points_to_less_what_its_other_words_have(
     np.testing.assert_allclose(known.guess(Tokens.of_ret(ret))[0], softmax(5.0, 0.0, 0.0)[:2], rtol=1e-5)
 
 
+def test_words_that_were_placed_take_nothing_from_the_scores_of_others() -> None:
+    vocabulary = Vocabulary(3, 2, placed=1)
+    vocabulary.directions.copy_(torch.tensor([[4.0, 0.0], [0.0, 4.0], [9.0, 0.0]]))
+    known, ret = vocabulary.known(), np.array([[2.0, 0.0]], np.float32)
+    np.testing.assert_allclose(known.levels(ret), SHARE * np.log(np.exp([4.0, 0.0]).sum()), rtol=1e-5)
+    np.testing.assert_allclose(known.logits(ret, [2]), [[9.0]], rtol=1e-5)
+    network = tiny_network().vocabulary_replaced(Vocabulary(3, 32, placed=1), WORDS)
+    assert network.with_calibration(network.calibration).config.placed == 1
+    assert network.vocabulary_replaced(None).config.placed == 0
+    with pytest.raises(ModelError, match="placed must be fewer than words"):
+        dataclasses.replace(network.config, placed=3)
+
+
 def test_a_word_is_as_probable_for_a_sketch_as_the_things_that_it_names() -> None:
     vocabulary = Vocabulary(3, 2, drawn=[2, -1, 2, 0])
     vocabulary.sketch_directions.copy_(torch.tensor([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.0, 9.0]]))

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from model.checkpoint import load_zse_network
+from model.checkpoint.file import save_checkpoint
+from model.commands import main
+from model.network import Vocabulary
+from model.papers.placed_words import PROTOTYPES, further_words
+from tests.networks import tiny_network
+
+# Classes of ImageNet and others, of which some photos show their own class.
+KNOWN = ("goldfish", "tench", "hammer", *(f"thing {letter}" for letter in "abcdefghijklmnopqrstuvwxyz"))
+SHOWN = ("hammer", "thing_a", "thing_b", "thing_c", "thing_d")
+FURTHER = ("alpaca", "kayak", "lantern", "melon")
+
+
+def test_further_words_are_those_that_no_word_names_and_everyday_words_do_not_mean() -> None:
+    things = [
+        ("hammer", "mallet"),
+        ("hammers of wood",),
+        ("cap", "cap headwear"),
+        ("kitten",),
+        ("egg", "eggs"),
+        ("bottle cap",),
+        ("eggs and ham",),
+        ("eye", "\x07"),
+        ("eyes",),
+    ]
+    assert further_words([("hammer",)], things) == {2: ("cap",), 4: ("egg",), 5: ("bottle cap",), 7: ("eye",)} | {
+        1: ("hammers of wood",)
+    }
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    """Writes a checkpoint whose words lie where a linear map puts their text vectors; returns FURTHER's directions."""
+    generator = torch.Generator().manual_seed(3)
+    texts = F.normalize(torch.randn(len(KNOWN) + len(FURTHER), 16, generator=generator), dim=1)
+    # Further words are like known ones.
+    texts[len(KNOWN) :] = F.normalize(texts[3 : 3 + len(FURTHER)] + 0.4 * texts[len(KNOWN) :], dim=1)
+    placed = 20 * texts @ torch.randn(16, 32, generator=generator)
+    data = tmp_path / "data"
+    (data / "more3").mkdir(parents=True)
+    monkeypatch.setenv("SKETCH_SEARCH_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    names = [name.replace(" ", "_") for name in (*KNOWN, *FURTHER)]
+    (data / "class_words.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    np.save(data / "class_words_clip_text.npy", texts.numpy())
+    save_file({"clip": torch.randn(1000, 16, generator=generator)}, data / "more3" / PROTOTYPES)
+    for label in SHOWN:
+        (tmp_path / "some" / "photo" / label).mkdir(parents=True)
+        (tmp_path / "some" / "photo" / label / "1.jpg").touch()
+    with tarfile.open(data / "some.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "some", "some")
+    network = tiny_network()
+    vocabulary = Vocabulary(len(KNOWN), 32, drawn=(1, -1), guess_width=network.config.guess_width)
+    vocabulary.directions.copy_(placed[: len(KNOWN)])
+    save_checkpoint(network.vocabulary_replaced(vocabulary, tuple((name,) for name in KNOWN)), Path("in.safetensors"))
+    return placed[len(KNOWN) :]
+
+
+def test_words_without_photos_lie_where_those_with_like_text_vectors_do(
+    world: torch.Tensor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["place-words", "in.safetensors", "out.safetensors"]) == 0
+    assert "2 words beside 29, of 4 things that have none" in capsys.readouterr().out
+    before, after = (load_zse_network(Path(f"{name}.safetensors")) for name in ("in", "out"))
+    assert after.config.placed == 2
+    added = [names[0] for names in after.config.words[-2:]]
+    assert after.config.words[:-2] == before.config.words
+    assert before.vocabulary is not None
+    assert after.vocabulary is not None
+    torch.testing.assert_close(after.vocabulary.directions[:-2], before.vocabulary.directions, rtol=1e-3, atol=0.05)
+    for name, direction in zip(added, after.vocabulary.directions[-2:], strict=True):
+        cosines = F.cosine_similarity(direction[None], world)
+        assert cosines.argmax() == FURTHER.index(name)
+        assert cosines.max() > 0.6
+    # A second time the placed words are replaced.
+    assert main(["place-words", "out.safetensors", "again.safetensors"]) == 0
+    assert load_zse_network(Path("again.safetensors")).config == after.config
+
+
+def test_what_placing_words_needs_is_named(world: torch.Tensor, capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint(tiny_network(), Path("plain.safetensors"))
+    assert main(["place-words", "plain.safetensors", "out.safetensors"]) == 2
+    assert "has no vocabulary; give it one by sketch-search model words" in capsys.readouterr().err
+    Path("data/some.tar.gz").unlink()
+    assert main(["place-words", "in.safetensors", "out.safetensors"]) == 2
+    assert "no word of the vocabulary has both photos and a text vector" in capsys.readouterr().err
+    (Path("data/more3") / PROTOTYPES).unlink()
+    assert main(["place-words", "in.safetensors", "out.safetensors"]) == 2
+    assert f"there is no {Path.cwd() / 'data/more3' / PROTOTYPES}" in capsys.readouterr().err
