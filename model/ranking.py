@@ -171,8 +171,8 @@ WIDTH = 4.0
 EXAMPLES = 5
 # The best of many photos reaches a higher score by chance than the best of _FITS_FROM, so that what a word needs grows
 # with the photos. With three photos of what a word names among 980 others, none of 159 words, people among them, was
-# below _FITS_HARDLY in any of 30 draws; without such photos a twelfth were. Of the 1,120 words with photos, a fifth are below it in
-# ordinary photos.
+# below _FITS_HARDLY in any of 30 draws; without such photos a twelfth were. Of the 1,120 words with photos, a fifth are
+# below it in ordinary photos.
 _FITS_FROM = 50
 _FITS_SLOPE = 2 / 3
 _FITS_HARDLY, _FITS_SURELY = -1.5, 2.0
