@@ -222,6 +222,15 @@ async def has_token(request: Request, ctx: Ctx, token: Annotated[str | None, _to
 HasToken = Annotated[bool, Depends(has_token)]
 
 
+async def leased(ctx: Ctx) -> AsyncIterator[Engine]:
+    """Lends the engine in use until the answer was sent, however long a client takes."""
+    with ctx.live.lease() as engine:
+        yield engine
+
+
+Leased = Annotated[Engine, Depends(leased)]
+
+
 def _cookie(request: Request) -> str:
     # Browsers share cookies between the ports of a host, each of which may be a server.
     return f"sketch-search-{request.scope['server'][1]}"
@@ -258,9 +267,8 @@ PathId = Annotated[Id, Path()]
     responses=error_answers(404, 413, 415, 422, 503),
     openapi_extra=PICTURE_BODY,
 )
-async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
+async def search(request: Request, ctx: Ctx, engine: Leased, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
     """The photos that match a sketch best, look like liked ones, and show what a word names."""
-    engine = ctx.live.engine()
     sketch = await _received(request, ctx)
 
     def prepare(quick: bool) -> Callable[[], SearchResponse] | Unready[SearchResponse]:
@@ -284,9 +292,10 @@ async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query
     responses=error_answers(404, 413, 415, 422, 503),
     openapi_extra=PICTURE_BODY,
 )
-async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Query()]) -> ExplainResponse:
+async def explain(
+    request: Request, ctx: Ctx, engine: Leased, params: Annotated[ExplainParams, Query()]
+) -> ExplainResponse:
     """Why these photos match a sketch, or are like a photo."""
-    engine = ctx.live.engine()
     sketch = await _received(request, ctx)
 
     def prepare(quick: bool) -> Callable[[], ExplainResponse]:
@@ -309,9 +318,11 @@ async def _hung_up(request: Request) -> None:
 
 
 @api.get("/photos", dependencies=[Depends(refuse_doubles(PhotosParams))], responses=error_answers(404, 422, 503))
-async def photos(ctx: Ctx, trusted: HasToken, params: Annotated[PhotosParams, Query()]) -> PhotosResponse:
+async def photos(
+    ctx: Ctx, trusted: HasToken, engine: Leased, params: Annotated[PhotosParams, Query()]
+) -> PhotosResponse:
     """Photos that are named: their paths, and where their files are."""
-    engine, files = ctx.live.engine(), _may_reveal(trusted, ctx)
+    files = _may_reveal(trusted, ctx)
     return await _look_up(ctx, lambda: engine.photos(params, files=files))
 
 
@@ -324,10 +335,9 @@ async def photos(ctx: Ctx, trusted: HasToken, params: Annotated[PhotosParams, Qu
         **error_answers(404, 422, 503),
     },
 )
-async def photos_zip(ctx: Ctx, params: Annotated[PhotosParams, Query()]) -> Response:
+async def photos_zip(ctx: Ctx, engine: Leased, params: Annotated[PhotosParams, Query()]) -> Response:
     """The original files of photos that are named, as one ZIP file."""
     _check_originals(ctx)
-    engine = ctx.live.engine()
     entries = await _look_up(ctx, lambda: [engine.gallery.photo(photo) for photo in dict.fromkeys(params.id)])
 
     async def size_of(entry: PhotoEntry) -> int:
@@ -343,11 +353,10 @@ async def photos_zip(ctx: Ctx, params: Annotated[PhotosParams, Query()]) -> Resp
 
 
 @api.post("/photos/{photo_id}/reveal", status_code=204, responses=error_answers(403, 404, 422, 503))
-async def reveal(ctx: Ctx, trusted: HasToken, photo_id: PathId) -> None:
+async def reveal(ctx: Ctx, trusted: HasToken, engine: Leased, photo_id: PathId) -> None:
     """Shows a photo's file in the file manager of the server's machine. Needs the server's token."""
     if not _may_reveal(trusted, ctx):
         raise Forbidden("This server shows no files." if trusted else f"To show a file {WITHOUT_TOKEN}")
-    engine = ctx.live.engine()
     entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
     await _look_up(ctx, lambda: engine.reveal(entry))
 
@@ -362,10 +371,9 @@ async def reveal(ctx: Ctx, trusted: HasToken, photo_id: PathId) -> None:
         **error_answers(404, 422, 503),
     },
 )
-async def photo(request: Request, ctx: Ctx, photo_id: PathId) -> Response:
+async def photo(request: Request, ctx: Ctx, engine: Leased, photo_id: PathId) -> Response:
     """The original file of a photo, as it is."""
     _check_originals(ctx)
-    engine = ctx.live.engine()
     entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
     headers = _headers(f'"{entry.content_hash}"')
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
@@ -418,23 +426,29 @@ _THUMBNAIL: dict[str, Any] = {
 
 @api.get("/thumbnails/{photo_id}/{content}", **_THUMBNAIL)
 async def thumbnail_of_content(
-    request: Request, ctx: Ctx, photo_id: PathId, content: str, params: Annotated[ThumbnailParams, Query()]
+    request: Request,
+    ctx: Ctx,
+    engine: Leased,
+    photo_id: PathId,
+    content: str,
+    params: Annotated[ThumbnailParams, Query()],
 ) -> Response:
     """A small JPEG of a photo with this content, at the address that results have. Browsers may keep it for ever."""
-    return await _thumbnail(request, ctx, photo_id, params.size, content)
+    return await _thumbnail(request, ctx, engine, photo_id, params.size, content)
 
 
 @api.get("/thumbnails/{photo_id}", **_THUMBNAIL)
 async def thumbnail(
-    request: Request, ctx: Ctx, photo_id: PathId, params: Annotated[ThumbnailParams, Query()]
+    request: Request, ctx: Ctx, engine: Leased, photo_id: PathId, params: Annotated[ThumbnailParams, Query()]
 ) -> Response:
     """A small JPEG of a photo."""
-    return await _thumbnail(request, ctx, photo_id, params.size, None)
+    return await _thumbnail(request, ctx, engine, photo_id, params.size, None)
 
 
-async def _thumbnail(request: Request, ctx: Context, photo_id: int, size: int, content: str | None) -> Response:
+async def _thumbnail(
+    request: Request, ctx: Context, engine: Engine, photo_id: int, size: int, content: str | None
+) -> Response:
     """Answers with a thumbnail, or raises NotFound if the photo has another content than ``content``."""
-    engine = ctx.live.engine()
     entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
     if content not in (None, entry.content_hash[:HASH_SHOWN]):
         raise NotFound("This id is of another photo now; search again.")
@@ -455,9 +469,10 @@ async def _thumbnail(request: Request, ctx: Context, photo_id: int, size: int, c
     dependencies=[Depends(refuse_doubles(PageParams))],
     responses=error_answers(404, 422, 503),
 )
-async def cluster(ctx: Ctx, cluster_id: PathId, page: Annotated[PageParams, Query()]) -> ClusterResponse:
+async def cluster(
+    ctx: Ctx, engine: Leased, cluster_id: PathId, page: Annotated[PageParams, Query()]
+) -> ClusterResponse:
     """The photos of a cluster, in pages."""
-    engine = ctx.live.engine()
     return await _look_up(ctx, lambda: engine.cluster(cluster_id, page))
 
 
@@ -500,9 +515,8 @@ async def gallery(ctx: Ctx, trusted: HasToken) -> GalleryResponse:
 
 
 @api.get("/words", dependencies=[Depends(refuse_doubles(WordsParams))], responses=error_answers(422, 503))
-async def words(ctx: Ctx, params: Annotated[WordsParams, Query()]) -> WordsResponse:
+async def words(ctx: Ctx, engine: Leased, params: Annotated[WordsParams, Query()]) -> WordsResponse:
     """Words that photos can be found by: those of the checkpoint's vocabulary, and whether any other text can be."""
-    engine = ctx.live.engine()
     return await _look_up(ctx, lambda: engine.words(params))
 
 
@@ -517,7 +531,8 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
     reason = None
     needs_token = settings.allow_build is None and not trusted and not shards
     try:
-        model, index = ctx.live.engine().info()
+        with ctx.live.lease() as engine:
+            model, index = engine.info()
     except NotReady as why:
         reason = str(why)
         if needs_token:
@@ -553,7 +568,8 @@ async def alive() -> HealthResponse:
 async def ready(ctx: Ctx) -> HealthResponse:
     """Able to answer searches."""
     try:
-        ctx.live.engine()
+        with ctx.live.lease():
+            pass
     except NotReady:
         if ctx.settings.api_key is None:
             raise

@@ -1,10 +1,11 @@
-"""Holds the engine that answers now: opened as soon as it can be, and replaced when new generations are live."""
+"""Lends the engine that answers now: opened as soon as it can be, and replaced when new generations are live."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from service.gallery import OpenGallery
 from service.photos import ThumbnailCache
 from service.schemas import ShardInfo
 from service.search import Encode
-from service.serving.live_index import STARTING, LiveIndex
+from service.serving.live_index import LiveIndex
 from service.settings import Settings, index_path
 from service.towers import TextTowers
 
@@ -41,23 +42,20 @@ class Source(Protocol):
     def refresh(self) -> bool:
         """Looks for newer generations. Returns whether other ones are to be searched now."""
 
-    def opened(self) -> OpenGallery | None:
-        """Returns what opens the generations that are searched now, or None."""
-
-    def check_ready(self) -> None:
-        """Raises NotReady if nothing can be searched."""
+    def opened(self) -> AbstractContextManager[OpenGallery]:
+        """Lends what opens the generations that are searched now, which stay open meanwhile. Raises NotReady."""
 
     def infos(self) -> tuple[ShardInfo, ...]:
         """Describes the shards; one index has none."""
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes the files as soon as nobody has a lease of them."""
 
 
 class Live:
-    """Holds the one reference to the engine in use. It is used from one event loop.
+    """Lends engines over the newest generation. Threads may share it.
 
-    An engine stays usable after another has replaced it: its files are closed when nothing refers to it any more.
+    An engine stays usable after another generation has come into use: its files are closed when its last lease ends.
     ``swaps`` counts the replacements; ``looked`` is set once it has opened what is searched, or cannot.
     """
 
@@ -79,26 +77,26 @@ class Live:
         """
         self._settings, self._run, self._encode = settings, run, encode
         self._matcher = cache(lambda: open_matcher(settings)) if matcher is None else matcher
+        self._towers = cache(lambda: TextTowers(self._matcher().device))
         small = None
         if source is None:
             source = LiveIndex(index_path(settings), self._matcher, settings.gallery)
             small = index_path(settings) / "thumbnails"
         self._source = source
         self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES, small, THUMBNAIL_FILE_BYTES)
-        self._towers: TextTowers | None = None
-        self._engine: Engine | None = None
+        self._seen: str | None = None
         self._stopped = False
         self.looked = asyncio.Event()
         self.swaps = 0
 
-    def engine(self) -> Engine:
-        """Returns the engine in use. Raises NotReady if there is none, or no shard answers."""
+    @contextmanager
+    def lease(self) -> Iterator[Engine]:
+        """Lends an engine while the block runs. Raises NotReady if no generation is open, or no shard answers."""
         if self._stopped:
             raise NotReady("The service has been stopped.")
-        self._source.check_ready()
-        if self._engine is None:
-            raise NotReady(STARTING)
-        return self._engine
+        with self._source.opened() as gallery:
+            matcher, towers = self._matcher(), self._towers()
+            yield Engine(self._settings, matcher, self._thumbnails, self._run, towers, gallery, self._encode)
 
     @property
     def refused(self) -> str | None:
@@ -111,11 +109,11 @@ class Live:
         return self._source.infos()
 
     async def watch(self) -> None:
-        """Keeps the engine up to date, until cancelled. An unforeseen error is logged; the next look may succeed."""
+        """Keeps up with what is built, until cancelled. An unforeseen error is logged; the next look may succeed."""
         logged = ""
         while True:
             try:
-                await self.refresh()
+                await asyncio.to_thread(self.refresh)
                 logged = ""
             except Exception as error:
                 if logged != repr(error):
@@ -124,30 +122,24 @@ class Live:
             self.looked.set()
             await asyncio.sleep(POLL_SECONDS)
 
-    async def refresh(self) -> None:
+    def refresh(self) -> None:
         """Looks once for new generations, and starts using them."""
         before = {shard.name for shard in self.shards if shard.answers}
-        changed = await asyncio.to_thread(self._source.refresh)
-        gallery = self._source.opened()
-        if gallery is not None and (changed or self._engine is None):
-            fresh = await asyncio.to_thread(self._open, gallery)
-            self.swaps += self._engine is not None
-            self._engine = fresh
-            found = fresh.gallery
-            log.info(
-                "generation %s is live, %d photos, searched with %s", found.generation, found.photo_count, fresh.network
-            )
+        if self._source.refresh() or self._seen is None:
+            with suppress(NotReady), self.lease() as engine:
+                found = engine.gallery
+                self.swaps += self._seen is not None
+                self._seen = found.generation_id
+                log.info(
+                    "generation %s is live, %d photos, searched with %s",
+                    found.generation,
+                    found.photo_count,
+                    engine.network,
+                )
         for shard in self.shards:
             if shard.answers != (shard.name in before):
                 log.warning("shard %s %s", shard.name, "answers" if shard.answers else f"is missing: {shard.reason}")
 
-    def _open(self, gallery: OpenGallery) -> Engine:
-        matcher = self._matcher()
-        if self._towers is None:
-            self._towers = TextTowers(matcher.device)
-        return Engine(self._settings, matcher, self._thumbnails, self._run, self._towers, gallery, self._encode)
-
     def close(self) -> None:
-        self._engine = None
         self._stopped = True
         self._source.close()

@@ -6,9 +6,8 @@ import logging
 import math
 import threading
 import time
-import weakref
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +45,10 @@ class _Attempt:
 
 
 class LiveIndex:
-    """An index on this machine, in the newest generation that passed its trial. Threads may share it."""
+    """An index on this machine, in the newest generations that passed their trial. Threads may share it.
+
+    A generation is closed when it is no longer kept, and its last lease has ended.
+    """
 
     def __init__(
         self, folder: Path, matcher: Callable[[], Matcher], gallery_roots: Sequence[Address] = (), keeps: int = 1
@@ -54,12 +56,15 @@ class LiveIndex:
         """Opens nothing yet.
 
         gallery_roots: where the roots are on this machine; none for where they were built. keeps: how many of the
-            newest
-        generations stay open; others only while somebody in this process has them.
+            newest generations are kept.
         """
-        self._folder, self._matcher, self._roots = folder, matcher, gallery_roots or None
-        self._kept: deque[LocalGallery] = deque(maxlen=keeps)
-        self._lock = threading.Lock()
+        self._folder, self._matcher, self._roots, self._keeps = folder, matcher, gallery_roots or None, keeps
+        # How many leases each open generation has. The newest is the last of those kept.
+        self._leases: dict[LocalGallery, int] = {}
+        self._kept: tuple[LocalGallery, ...] = ()
+        self._lending = threading.Lock()
+        self._refreshing = threading.Lock()
+        self._is_closed = False
         self._last: _Attempt | None = None
 
     @property
@@ -74,28 +79,51 @@ class LiveIndex:
             return None
         return (self._last.refusal if self._last is not None else None) or STARTING
 
-    def check_ready(self) -> None:
-        if self.reason is not None:
-            raise NotReady(self.reason)
-
-    def opened(self) -> OpenGallery | None:
-        gallery = self.newest
-        return None if gallery is None else lambda without: gallery
-
     @property
     def newest(self) -> LocalGallery | None:
         return self._kept[-1] if self._kept else None
 
-    def generation(self, generation_id: str) -> LocalGallery | None:
-        """Returns a generation that is kept, or None."""
-        return next((kept for kept in self._kept if kept.generation_id == generation_id), None)
+    @contextmanager
+    def lease(self, generation_id: str | None = None) -> Iterator[LocalGallery | None]:
+        """Lends a generation, by default the newest, which stays open while the block runs; None if it is not kept."""
+        with self._lending:
+            kept = self._kept[::-1]
+            found = next((one for one in kept if generation_id in (None, one.generation_id)), None)
+            if found is not None:
+                self._leases[found] += 1
+        try:
+            yield found
+        finally:
+            if found is not None:
+                with self._lending:
+                    self._leases[found] -= 1
+                    self._close_unused()
+
+    @contextmanager
+    def opened(self) -> Iterator[OpenGallery]:
+        with self.lease() as gallery:
+            if gallery is None:
+                raise NotReady(self.reason or STARTING)
+            yield lambda without: gallery
 
     def infos(self) -> tuple[ShardInfo, ...]:
         return ()
 
     def close(self) -> None:
-        for kept in self._kept:
-            kept.index.close()
+        with self._refreshing:
+            self._is_closed = True
+            self._keep()
+
+    def _keep(self, *kept: LocalGallery) -> None:
+        with self._lending:
+            self._leases |= dict.fromkeys(set(kept) - set(self._kept), 0)
+            self._kept = kept
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        for gallery in [one for one, leases in self._leases.items() if not leases and one not in self._kept]:
+            del self._leases[gallery]
+            gallery.index.close()
 
     def refresh(self) -> bool:
         """Opens what is live on the disk, unless it is in use or was just refused. Returns whether that came into use.
@@ -103,8 +131,8 @@ class LiveIndex:
         If it cannot be opened, the generation in use stays.
         """
         before = self.newest
-        with self._lock:
-            while self._is_worth_an_attempt(stamp := live_stamp(self._folder)):
+        with self._refreshing:
+            while not self._is_closed and self._is_worth_an_attempt(stamp := live_stamp(self._folder)):
                 try:
                     self._open(stamp)
                 # Whatever is wrong with a new generation, the old one goes on.
@@ -124,11 +152,8 @@ class LiveIndex:
         except BaseException:
             index.close()
             raise
-        # A search may outlive its generation, so the files are closed when nothing refers to them any more.
-        weakref.finalize(fresh, index.close)
-        if (known := self.generation(fresh.generation_id)) is not None:
-            self._kept.remove(known)
-        self._kept.append(fresh)
+        others = [kept for kept in self._kept if kept.generation_id != fresh.generation_id]
+        self._keep(*[*others, fresh][-self._keeps :])
         self._last = _Attempt(stamp, time.monotonic(), None)
 
     def _is_worth_an_attempt(self, stamp: Stamp) -> bool:

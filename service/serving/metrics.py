@@ -94,12 +94,12 @@ class _State(Collector):
         refused = self._live.refused is not None
         yield GaugeMetricFamily("sbir_index_refused", "1 while a newer generation is refused.", value=refused)
         try:
-            engine = self._live.engine()
+            with self._live.lease() as engine:
+                model, index = engine.info()
         except NotReady:
             yield GaugeMetricFamily("sbir_ready", "1 while searches can be answered.", value=0)
             return
         yield GaugeMetricFamily("sbir_ready", "1 while searches can be answered.", value=1)
-        model, index = engine.info()
         info = GaugeMetricFamily(
             "sbir_index_info", "Always 1; what is searched.", labels=["generation", "model", "embedder"]
         )

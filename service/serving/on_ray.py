@@ -10,7 +10,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -117,14 +117,16 @@ def state_of(index: LiveIndex) -> State:
 
 def answer_of(index: LiveIndex, generation_id: str, question: Callable[..., T], *arguments: Any) -> T:
     """Answers a question by this generation of a shard alone. Raises GenerationGone and ShardRefuses."""
-    if (shard := index.generation(generation_id)) is None:
-        # Another copy of this shard may have seen it earlier.
-        index.refresh()
-        state_of(index)
-        shard = index.generation(generation_id)
-    if shard is None:
-        raise GenerationGone(f"generation {generation_id} no longer exists")
-    return question(shard, *arguments)
+    with ExitStack() as leases:
+        shard = leases.enter_context(index.lease(generation_id))
+        if shard is None:
+            # Another copy of this shard may have seen it earlier.
+            index.refresh()
+            state_of(index)
+            shard = leases.enter_context(index.lease(generation_id))
+        if shard is None:
+            raise GenerationGone(f"generation {generation_id} no longer exists")
+        return question(shard, *arguments)
 
 
 class EncoderReplica:

@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from anyio import CancelScope
+
 from model.errors import SlowImage
 from service.errors import ClientGone, QueueFull
 
@@ -100,11 +102,10 @@ class Worker:
                     raise ClientGone("Whoever asked has hung up.")
                 return running.result()
             finally:
-                # A job that has begun keeps its turn until its thread is done with it (see _in_turn).
+                # A job that has begun keeps its turn until its thread is done with it (see _in_turn). What it uses is
+                # lent to whoever asked, who stays as long.
                 running.cancel()
-                # The traceback of an error refers to this frame. This name would close a circle; without it, all that
-                # the job used is freed at once.
-                del running
+                await asyncio.wait({running})
         finally:
             listening.cancel()
 
@@ -139,7 +140,6 @@ class Worker:
                 raise
             finally:
                 self._mean_seconds += _LAST * (time.monotonic() - started - self._mean_seconds)
-                del begun  # for the same reason as ``running`` above
 
     def _leave(self, _: asyncio.Task[Any]) -> None:
         self.held -= 1
@@ -190,6 +190,9 @@ class SingleFlight(Generic[T]):
                 flight.clients -= 1
                 if not flight.clients and flight.begun.cancel():
                     del self._flights[key]
+                # What is computed for others, too, uses what was lent to the first of them.
+                with CancelScope(shield=True):
+                    await asyncio.wait({flight.result})
         finally:
             listening.cancel()
 

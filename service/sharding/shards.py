@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -43,6 +44,8 @@ class Shards:
     def __init__(self, links: Sequence[ShardLink], seconds: float) -> None:
         self.links, self._seconds = tuple(links), seconds
         self._known = [_Known() for _ in links]
+        # All answer, or the same few do not.
+        self._layout = lru_cache(maxsize=2)(partial(Layout, [None for _ in links]))
         self._lock = threading.Lock()
 
     @property
@@ -63,11 +66,6 @@ class Shards:
             f"{link.name}: {one.reason}" for link, one in zip(self.links, known, strict=True) if one.reason is not None
         )
 
-    def check_ready(self) -> None:
-        """Raises NotReady if no shard answers."""
-        if len(self.missing) == len(self.links):
-            raise NotReady(f"No shard of the gallery answers ({self._reasons(self._known)}).")
-
     def infos(self) -> tuple[ShardInfo, ...]:
         """Describes the shards to users."""
         with self._lock:
@@ -81,14 +79,12 @@ class Shards:
                     log.warning("shard %s is missing: %s", link.name, reason)
                     self._known[number] = replace(self._known[number], answers=False, reason=reason)
 
-    def opened(self) -> OpenGallery | None:
-        """Returns what opens the generations that are searched now; None before there is one."""
-        with self._lock:
-            overviews = tuple(one.overview for one in self._known)
-        if not any(overviews):
-            return None
-        # All answer, or the same few do not.
-        return partial(self._gallery, lru_cache(maxsize=2)(partial(Layout, overviews)))
+    @contextmanager
+    def opened(self) -> Iterator[OpenGallery]:
+        """Lends what opens the generations that are searched now. Raises NotReady if no shard answers."""
+        if len(self.missing) == len(self.links):
+            raise NotReady(f"No shard of the gallery answers ({self._reasons(self._known)}).")
+        yield partial(self._gallery, self._layout)
 
     def _gallery(self, layout: Callable[[frozenset[int]], Layout], without: Collection[str] = ()) -> Gallery:
         never = {number for number, one in enumerate(layout(frozenset()).overviews) if one is None}
@@ -132,6 +128,8 @@ class Shards:
             now[number] = replace(now[number], overview=one)
         with self._lock:
             self._known = now
+            if fresh:
+                self._layout = lru_cache(maxsize=2)(partial(Layout, [one.overview for one in now]))
         return bool(fresh)
 
     def _misfit(self, before: Sequence[Overview | None], fresh: Mapping[int, Overview]) -> tuple[int, str] | None:

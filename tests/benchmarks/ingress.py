@@ -147,9 +147,8 @@ def opened(links: Sequence[ShardLink]) -> tuple[OpenGallery, tuple[ShardInfo, ..
     """Opens the gallery of these shards, and describes them."""
     shards = Shards(links, SECONDS)
     shards.refresh(strict=True)
-    gallery = shards.opened()
-    assert gallery is not None
-    return gallery, shards.infos()
+    with shards.opened() as gallery:
+        return gallery, shards.infos()
 
 
 def widened(own: Clusters, count: int, drawn: Sequence[Drawn]) -> Clusters:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from indexer.store.location import IndexFolder
 from tests.indexer.damages import shorten, sign
 from tests.indexer.galleries import Collection, save_photos, tokens_of
 from tests.indexer.stopped_builds import StopAfter, Stopped
+from tests.open_files import files_open_below
 
 
 def edit_manifest(index: Path, **changes: object) -> None:
@@ -259,26 +259,20 @@ def test_an_index_folder_that_is_a_file_is_refused(tmp_path: Path, matcher: mode
         open_index(tmp_path / "file", matcher)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_closed_index_holds_no_file_even_while_the_traceback_of_an_error_is_kept(
     copied: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Small arrays are mapped, too.
     monkeypatch.setattr(rows, "_READ", 0)
 
-    def held() -> list[str]:
-        links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if os.path.lexists(link)]
-        lines = [*links, *Path("/proc/self/maps").read_text().splitlines()]
-        return [line for line in lines if str(copied.index) in line]
-
     def fail(index: Index) -> None:
         vectors = index.vectors
-        assert len(held()) >= 4
+        assert len(files_open_below(copied.index)) >= 4
         raise ZeroDivisionError(index, vectors, tokens_of(index, 0))
 
     with pytest.raises(ZeroDivisionError) as kept, copied.open() as index:
         fail(index)
     assert kept.value.__traceback__ is not None
-    assert held() == []
+    assert files_open_below(copied.index) == []
     with pytest.raises(ValueError, match="the index is closed"):
         index.vectors.of()

@@ -24,6 +24,7 @@ from model.decoding import Job, run_here
 from model.images import open_image
 from service import photos
 from service.client import Client
+from service.engine import Engine
 from service.http import routes
 from service.http.app import READERS
 from service.http.archive import _local_time, file_names
@@ -149,16 +150,14 @@ def test_thumbnails_that_take_long_hold_nothing_else_up_and_are_made_once(
         ThreadPoolExecutor(9) as pool,
     ):
         kept = http.get(f"/thumbnails/{other}").content
-        engine = server.context.live.engine()
-        make = engine.thumbnail
+        make = Engine.thumbnail
 
-        def slow(entry: PhotoEntry, size: int) -> bytes:
+        def slow(self: Engine, entry: PhotoEntry, size: int) -> bytes:
             begun.append(entry.id)
             wait_for(go_on, "the thumbnails may not be made")
-            return make(entry, size)
+            return make(self, entry, size)
 
-        # A page that an earlier test left open may still ask another server for its photos.
-        monkeypatch.setattr(engine, "thumbnail", slow)
+        monkeypatch.setattr(Engine, "thumbnail", slow)
         asked = [pool.submit(http.get, f"/thumbnails/{photo}") for photo in slow_ones for _ in range(3)]
         wait_until(lambda: len(begun) == READERS, "the thumbnails are not begun")
         for path in ("/words", "/info", "/photos?id=1", "/photos/1", "/clusters/0"):

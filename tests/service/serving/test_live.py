@@ -1,30 +1,29 @@
 from __future__ import annotations
 
-import asyncio
-import gc
 import logging
 import os
 import shutil
 import threading
-import weakref
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 
 import httpx
 import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from indexer import Request, build
+from indexer import Index, PhotoEntry, Request, build
 from model import Matcher
 from service.settings import Settings
 from tests.benchmarks.results import Soak, soak
+from tests.open_files import files_open_below
 from tests.patience import PATIENCE, join, wait_for, wait_until
 from tests.pictures import encoded
-from tests.service.busy_server import Gate, never
+from tests.service.busy_server import Gate, occupied
 from tests.service.served import Served, served
 from tests.service.small_gallery import draw_photo, draw_sketch
 from tests.service.talk import error
@@ -99,10 +98,6 @@ def wait_for_generation(http: httpx.Client, name: str) -> None:
     wait_until(lambda: generation(http) == name, f"{name} is not live")
 
 
-def refresh(server: Served) -> None:
-    asyncio.run_coroutine_threadsafe(server.context.live.refresh(), server.loop).result(PATIENCE)
-
-
 @contextmanager
 def load(url: str) -> Iterator[Counter[str]]:
     """While the block runs, CLIENTS threads search, fetch thumbnails and ask how the server is; what they are told."""
@@ -166,54 +161,59 @@ def swap_under_load(growing: Growing, server: Served, run: Soak, builds: int) ->
     assert answers.keys() == GOOD
 
 
-def test_an_old_generation_is_let_go_when_its_last_request_is_over(growing: Growing, server: Served) -> None:
-    gone = threading.Event()
-    old = weakref.ref(server.context.live.engine(), lambda _: gone.set())
-    gate = Gate()
-    running: list[Future[str]] = []
+def test_a_search_in_flight_is_answered_by_its_own_generation_which_is_closed_then(
+    growing: Growing, server: Served
+) -> None:
+    before, search = growing.generation, f"{server.url}/search"
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http, ThreadPoolExecutor(1) as pool:
+        with occupied(server):
+            waiting = pool.submit(httpx.post, search, content=encoded(draw_sketch()), timeout=PATIENCE)
+            wait_until(lambda: server.context.worker.held == 2, "the search does not wait")
+            for _ in range(2):
+                wait_for_generation(http, growing.grow())
+            assert files_open_below(growing.index / before)
+        found = waiting.result().json()
+        assert (found["generation"], found["candidates"]) == (before, 6)
+        wait_until(lambda: not files_open_below(growing.index / before), f"{before} is still open")
 
-    def begin() -> Gate:
-        engine = old()
-        assert engine is not None
 
-        def job() -> str:
-            gate()
-            return engine.gallery.generation
+def test_a_photo_on_its_way_keeps_its_generation_open_until_it_is_sent(
+    growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, gate, read = growing.generation, Gate(), Index.part_of_photo
 
-        waiting = server.context.worker.run(lambda quick: job, never())
-        running.append(asyncio.run_coroutine_threadsafe(waiting, server.loop))
-        return gate
+    def slow(self: Index, *asked: int) -> bytes:
+        gate()
+        return read(self, *asked)
 
-    wait_for(begin().begun, "the job has not begun")
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-        before = growing.generation
+    monkeypatch.setattr(Index, "part_of_photo", slow)
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http, ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(httpx.get, f"{server.url}/photos/1", timeout=PATIENCE)
+        wait_for(gate.begun, "the photo is not being sent")
         for _ in range(2):
             wait_for_generation(http, growing.grow())
-        engine = old()
-        assert engine is not None
-        assert engine.gallery.photo(1).paths
-        del engine
+        assert files_open_below(growing.index / before)
         gate.opened.set()
-        assert running.pop().result(PATIENCE) == before
-        http.get("/healthz")
-        wait_for(gone, "the old generation is still there")
+        assert sending.result().content == (growing.gallery / "000.png").read_bytes()
+        wait_until(lambda: not files_open_below(growing.index / before), f"{before} is still open")
 
 
-def test_a_refused_search_does_not_keep_an_old_generation(growing: Growing, server: Served) -> None:
-    gone = threading.Event()
-    old = weakref.ref(server.context.live.engine(), lambda _: gone.set())
-    gc.collect()
-    gc.disable()
-    try:
-        with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-            for body, params in ((b"text", {}), (b"", {}), (encoded(draw_sketch()), {"method": "fused"})):
-                assert http.post("/search", content=body, params=params).status_code >= 400
-            assert http.get("/photos/1000").status_code == 404
-            wait_for_generation(http, growing.grow())
-            assert http.get("/healthz").status_code == 200
-            wait_for(gone, f"{old()} is still there")
-    finally:
-        gc.enable()
+def test_a_stored_traceback_of_a_failed_request_keeps_no_generation_open(
+    growing: Growing, server: Served, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Index, photos: Sequence[int]) -> tuple[PhotoEntry, ...]:
+        raise ZeroDivisionError(self, photos)
+
+    before = growing.generation
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+        with monkeypatch.context() as patch:
+            patch.setattr(Index, "photos", fails)
+            assert http.get("/photos/1").status_code == 500
+        assert files_open_below(growing.index / before)
+        wait_for_generation(http, growing.grow())
+        wait_until(lambda: not files_open_below(growing.index / before), f"{before} is still open")
+    (traceback,) = (record.exc_info[2] for record in caplog.records if record.exc_info)
+    assert any("engine" in frame.f_locals for frame, _ in walk_tb(traceback))
 
 
 @pytest.mark.parametrize("damage", ["a short file", "no numbers"])
@@ -228,7 +228,7 @@ def test_a_damaged_generation_is_refused_and_the_old_one_stays(
         results = http.post("/search", content=sketch).json()["results"]
         growing.grow_damaged(damage)
         for _ in range(3):
-            refresh(server)
+            server.context.live.refresh()
         info = http.get("/info").json()
         assert (info["ready"], info["reason"], info["index"]["generation"]) == (True, None, before)
         assert "index build" in info["refused"] or "index verify" in info["refused"]

@@ -130,9 +130,8 @@ def links_to(folders: Sequence[Path], matcher: Matcher) -> list[LocalLink]:
 def gallery_of(links: Sequence[ShardLink]) -> Gallery:
     shards = Shards(links, seconds=0)
     shards.refresh(strict=True)
-    opened = shards.opened()
-    assert opened is not None
-    return opened(())
+    with shards.opened() as opened:
+        return opened(())
 
 
 def searcher_of(links: Sequence[LocalLink], matcher: Matcher) -> Searcher:
