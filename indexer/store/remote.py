@@ -18,7 +18,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, unquote
 
@@ -46,8 +48,12 @@ _CONNECT, _ANSWER, _LONGEST = 10, 60, 600
 # A request whose failure may be temporary is tried this often. The first pause has this many seconds, and later pauses
 # are longer. The library of S3 does that itself.
 _TRIES, _PAUSE = 3, 0.5
-# Bytes that are read of an object at a time.
-_CHUNK = 2**20
+# Bytes that are read of an answer of S3 at a time, and the most of an answer that is parsed: of a listing, which has a
+# thousand entries, or an error.
+_CHUNK, _MOST_PARSED = 2**20, 16 * 2**20
+# Bytes of a file that SFTP is asked for at a time, and how many of these requests are under way. asyncssh takes up to 4
+# MiB for each, whatever was asked for.
+_BLOCK, _BLOCKS = 2**16, 32
 # The most files of a folder, or of a bucket: a server may name ever more.
 MAX_ENTRIES = 10_000_000
 # The most requests to one server at a time.
@@ -200,9 +206,7 @@ class RemoteFolder(Folder):
         elif self._kind == "s3":
             data = _awaited(server, _LONGEST, _part_of_object, at, start, count)
         else:
-            with server.open(at, "rb") as file:
-                file.seek(start)
-                data = file.read(count)[:count]
+            data = _awaited(server, _LONGEST, _part_of_file, at, start, count)
         return data
 
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:
@@ -273,7 +277,12 @@ _keeping = threading.Lock()
 def _connected(kind: str, place: str) -> Any:
     library = importlib.import_module(_LIBRARIES[kind])
     if kind == "s3":
-        config = {"connect_timeout": _CONNECT, "read_timeout": _ANSWER, "max_pool_connections": _AT_ONCE}
+        config = {
+            "connect_timeout": _CONNECT,
+            "read_timeout": _ANSWER,
+            "max_pool_connections": _AT_ONCE,
+            "http_session_cls": _bounded_session(),
+        }
         return library.S3FileSystem(config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
     host = _HOST.fullmatch(place)
     if host is None:
@@ -344,12 +353,57 @@ async def _part_of_object(server: Any, at: str, start: int, count: int) -> bytes
     return bytes(data)
 
 
+def _bounded_session() -> type[Any]:
+    """Makes a session for aiobotocore, whose own follows redirects to any server, and takes answers of any size."""
+    http = importlib.import_module("aiobotocore.httpsession")
+
+    class Session(http.AIOHTTPSession):  # type: ignore[misc, name-defined]
+        async def _get_session(self, proxy: str | None) -> Any:
+            session = await super()._get_session(proxy)
+
+            async def request(*arguments: Any, **options: Any) -> Any:
+                answer = await session.request(*arguments, **options, allow_redirects=False)
+                if "Location" in answer.headers:
+                    answer.close()
+                    raise Misled(errno.EPERM, "the server leads to another address; name that one")
+                answer.read = partial(_whole, answer)
+                return answer
+
+            return SimpleNamespace(request=request)
+
+    return Session
+
+
+async def _whole(answer: Any) -> bytes:
+    """Reads an answer of S3 that is to be parsed."""
+    data = bytearray()
+    async for chunk in answer.content.iter_chunked(_CHUNK):
+        data += chunk
+        if len(data) > _MOST_PARSED:
+            answer.close()
+            raise Misled(errno.EFBIG, f"its answer is larger than {_MOST_PARSED >> 20} MiB")
+    return bytes(data)
+
+
+async def _part_of_file(server: Any, at: str, start: int, count: int) -> bytes:
+    """Reads a part of a file of an SFTP server."""
+    async with (
+        server._pool.get() as channel,
+        channel.open(at, "rb", block_size=_BLOCK, max_requests=_BLOCKS) as file,
+    ):
+        data: bytes = await file.read(count, start)
+    return data[:count]
+
+
 async def _in_folder(server: Any, folder: str) -> list[Entry]:
     """Lists a folder of an SFTP server."""
     entries = list[Entry]()
     async with server._pool.get() as channel:
         async for found in channel.scandir(folder):
-            entries.append(_entry(server._decode_attributes(found.attrs), found.filename))
+            # What has no permissions tells no type, and may be anything.
+            known = found.attrs.permissions is not None
+            info = server._decode_attributes(found.attrs) if known else {"type": "unknown"}
+            entries.append(_entry(info, found.filename))
             if len(entries) > MAX_ENTRIES:
                 raise Misled(errno.EFBIG, "its listing does not end")
     return entries
@@ -369,8 +423,11 @@ _SILENT = re.compile(
 
 def _fault(error: Exception) -> OSError:
     """Makes an error that says what a library's error means, with the remedy, and without the library's message."""
-    if isinstance(error, Misled):
-        return error
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, Misled):
+            return inner
+        inner = inner.__cause__ or inner.__context__
     kinds = {kind.__name__ for cause in (error, error.__cause__) for kind in type(cause).__mro__}
     status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, ModuleNotFoundError):

@@ -25,8 +25,9 @@ from indexer.store import remote
 # A secret that no index, report or message may ever contain.
 SECRET = "s3cr3t-of-the-tests"
 USER = "tester"
-# The fault of a server at a request: none; it says that there is no such thing; asks for fewer; or sends half of it.
-Fault = Literal["", "gone", "busy", "half"]
+# The fault of a server at a request: none; it says that there is no such thing; asks for fewer; sends half of it; or
+# nothing at all, by SFTP.
+Fault = Literal["", "gone", "busy", "half", "silent"]
 
 
 class Server:
@@ -122,12 +123,16 @@ class Bucket(Server):
 
 
 class Served(Server):
-    """A folder on this machine that a server gives out. names: what SFTP lists in place of what is there, if any."""
+    """A folder on this machine that a server gives out.
+
+    names: what SFTP lists in place of what is there, if any; it does not say what ``unknown`` is.
+    """
 
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url)
         self.folder = folder
         self.names: Iterator[str] | None = None
+        self.unknown = ""
 
     def write(self, name: str, data: bytes) -> None:
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -222,12 +227,20 @@ def sftp(folder: Path, home: Path) -> Iterator[Served]:
                 found.truncate(Path(found.name.decode()).stat().st_size // 2)
             return found
 
+        async def read(self, file_obj: object, offset: int, size: int) -> bytes:
+            if served.fault == "silent":
+                await asyncio.get_running_loop().create_future()
+            data = super().read(file_obj, offset, size)
+            assert isinstance(data, bytes)
+            return data
+
         async def scandir(self, path: bytes) -> Any:
             if served.meets(reading=False):
                 raise OSError(errno.EACCES, SECRET)
             if served.names is not None:
                 for name in served.names:
-                    attrs = asyncssh.SFTPAttrs(size=5, permissions=stat.S_IFREG | 0o644)
+                    permissions = None if name == served.unknown else stat.S_IFREG | 0o644
+                    attrs = asyncssh.SFTPAttrs(size=5, permissions=permissions)
                     yield asyncssh.SFTPName(name.encode(), attrs=attrs)
                 return
             async for entry in super().scandir(path):

@@ -17,7 +17,7 @@ from indexer import Request, build
 from indexer.building.folder_listing import FolderListing
 from indexer.store import remote, webdav
 from indexer.store.files import FileChanging, FileStamp
-from indexer.store.remote import RemoteFolder
+from indexer.store.remote import RemoteFolder, Unreachable
 from indexer.store.roots import Root
 from tests.indexer.galleries import photo_file
 from tests.indexer.remote.servers import Bucket, Served
@@ -79,6 +79,11 @@ def lying(answer: Answer, asked: list[str] | None = None) -> Iterator[str]:
         server.server_close()
 
 
+def at(home: Path, host: str) -> None:
+    """Has S3 answered by this server."""
+    (home / ".aws" / "config").write_text(f"[default]\nregion=us-east-1\nendpoint_url=http://{host}\n")
+
+
 def endless(handler: BaseHTTPRequestHandler, start: bytes = b"") -> None:
     """Sends bytes until the client has had enough; the test would not end otherwise."""
     handler.send_response(207 if handler.command == "PROPFIND" else 200)
@@ -95,7 +100,7 @@ def found(url: str, index: Path) -> tuple[list[tuple[str, int | None]], list[str
     return paths, [folder.reason for folder in files.unlisted]
 
 
-def test_a_redirect_to_another_address_is_not_followed(home: Path, tmp_path: Path) -> None:
+def test_a_redirect_to_another_address_is_not_followed(bucket: Bucket, home: Path, tmp_path: Path) -> None:
     asked = list[str]()
     with lying(lambda handler: send(handler, 200, b"secret"), asked) as elsewhere:
 
@@ -103,10 +108,12 @@ def test_a_redirect_to_another_address_is_not_followed(home: Path, tmp_path: Pat
             send(handler, 302, Location=f"http://{elsewhere}/internal")
 
         with lying(away) as host:
-            reason = "leads to another address; name that one"
-            assert reason in found(f"webdav://{host}/photos", tmp_path)[1][0]
-            with pytest.raises(OSError, match=reason):
-                RemoteFolder(f"webdav://{host}/photos").read("a.png", FileStamp(6, None, None))
+            at(home, host)
+            for url in (f"webdav://{host}/photos", bucket.url):
+                reason = "leads to another address; name that one"
+                assert reason in found(url, tmp_path)[1][0]
+                with pytest.raises(OSError, match=reason):
+                    RemoteFolder(url).read("a.png", FileStamp(6, None, None))
     assert asked == []
 
 
@@ -178,10 +185,34 @@ def test_of_a_photo_no_more_is_read_than_was_listed(home: Path, index_path: Path
 
 def test_an_object_without_end_is_not_read_to_its_end(bucket: Bucket, home: Path) -> None:
     with lying(endless) as host:
-        config = home / ".aws" / "config"
-        config.write_text(f"[default]\nregion=us-east-1\nendpoint_url=http://{host}\n")
+        at(home, host)
         with pytest.raises(FileChanging):
             RemoteFolder(bucket.url).read("a.png", FileStamp(100, None, None))
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_no_answer_of_s3_is_parsed_that_is_too_large(
+    status: int, bucket: Bucket, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_MOST_PARSED", 2**20)
+    answer = b"<ListBucketResult>" + b" " * 2**20
+    with lying(lambda handler: send(handler, status, answer)) as host:
+        at(home, host)
+        assert found(bucket.url, tmp_path) == ([], ["the folder cannot be read: its answer is larger than 1 MiB"])
+
+
+def test_a_file_of_sftp_that_never_comes_is_given_up(nas: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_LONGEST", 0.1)
+    nas.write("a.png", bytes(10))
+    nas.fails("silent")
+    with pytest.raises(Unreachable):
+        RemoteFolder(nas.url).read("a.png", FileStamp(10, None, None))
+
+
+def test_a_file_of_sftp_without_permissions_leaves_out_itself_alone(nas: Served, tmp_path: Path) -> None:
+    nas.names = iter(["a.png", "b.png"])
+    nas.unknown = "a.png"
+    assert found(nas.url, tmp_path) == ([("b.png", 5)], [])
 
 
 @pytest.mark.parametrize("size", [3, 50])
@@ -216,8 +247,7 @@ def test_a_bucket_without_end_is_not_listed_to_its_end(
         send(handler, 200, f"<ListBucketResult>{more}{key}</ListBucketResult>".encode())
 
     with lying(page, asked) as host:
-        config = home / ".aws" / "config"
-        config.write_text(f"[default]\nregion=us-east-1\nendpoint_url=http://{host}\n")
+        at(home, host)
         assert found(bucket.url, tmp_path) == ([], ["the folder cannot be read: its listing does not end"])
     assert len(asked) <= 30
 
