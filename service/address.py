@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from indexer.store.files import open_regular
 from service.settings import Settings, index_path
 
 NAME = "server.json"
@@ -97,8 +98,7 @@ def find_server(settings: Settings) -> Address | None:
     if sys.platform == "win32":
         return None
     try:
-        descriptor = os.open(index_path(settings) / NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
+        with open_regular(index_path(settings) / NAME, links=False) as file:
             # Shared, so that two commands do not take each other for a server.
             text = file.read(_MAX_BYTES) if _is_ours(file) and not _locks(file, shared=True) else b""
         found = Address.model_validate_json(text)

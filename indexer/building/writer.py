@@ -18,7 +18,7 @@ import numpy.typing as npt
 from indexer.building.plan import LiveState, Photos, Plan
 from indexer.store.catalog import CATALOG_FILE, Removals, write_catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids, Drift, mean_distance, trained, training_points
-from indexer.store.files import sync_folder, write_array, write_atomically
+from indexer.store.files import sync_folder, write_atomically
 from indexer.store.generation import (
     Counts,
     EmbedderEntry,
@@ -31,7 +31,7 @@ from indexer.store.generation import (
 )
 from indexer.store.location import IndexFolder, generation_name, generation_number, make_folder, refuse_if_unwritable
 from indexer.store.roots import Root
-from indexer.store.rows import NO_ROWS, Refs, Rows, write_segment
+from indexer.store.rows import NO_ROWS, Refs, Rows, write_array, write_segment
 from indexer.store.vectors import Places, write_vectors
 from model.terminal import installed_version
 

@@ -37,11 +37,11 @@ from indexer.distributed.workers import TOKEN, Setup, assign_rows, encode_slice,
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile
 from indexer.store.clusters import CLUSTERS_FILE, trained
-from indexer.store.files import write_array, write_atomically
+from indexer.store.files import write_atomically
 from indexer.store.generation import Generation, Manifest, open_generation
 from indexer.store.location import make_folder, refuse_if_unwritable
 from indexer.store.roots import Root
-from indexer.store.rows import Refs, RowArrays
+from indexer.store.rows import Refs, RowArrays, write_array
 from indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from model.engine import default_checkpoint
 from model.terminal import installed_version

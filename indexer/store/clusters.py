@@ -11,8 +11,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from indexer.store.files import write_array
-from indexer.store.rows import BLOCK, NO_ROWS, TOKEN_FILES, Refs, Rows, map_array
+from indexer.store.rows import BLOCK, NO_ROWS, TOKEN_FILES, Refs, Rows, map_array, write_array
 
 Floats = npt.NDArray[np.float32]
 # The centroids that k-means found, (c, e) float32.

@@ -18,9 +18,6 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-import numpy.typing as npt
-
 # A character that is not valid Unicode: Python's sign for a byte that is not UTF-8, or half a surrogate pair.
 _NO_CHARACTER = re.compile(r"(\\*)([\ud800-\udfff])")
 # Text in a name that looks like the escape of such a character.
@@ -159,47 +156,6 @@ def hash_file(path: Path) -> str:
     """Computes the SHA-256 of a file, as hex. Raises OSError, also for a pipe or a device."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class ArrayWriter:
-    """Writes one .npy file from front to back, a block of rows at a time, and syncs it.
-
-    It writes to the file and not through a memory map. On a full disk a write raises OSError; a memory map would end
-    the process with a signal. ``shape`` is that of the whole array; ValueError is raised if other rows are written.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
-        self._dtype = np.dtype(dtype)
-        self._shape = shape
-        self._rows = 0
-        self._file: BinaryIO = path.open("wb")
-        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
-
-    def write(self, block: npt.NDArray[np.generic]) -> None:
-        """Appends rows (m, ...)."""
-        if block.shape[1:] != self._shape[1:] or block.dtype != self._dtype:
-            raise ValueError(f"expected rows {self._shape[1:]} {self._dtype}, not {block.shape[1:]} {block.dtype}")
-        self._file.write(np.ascontiguousarray(block).tobytes())
-        self._rows += len(block)
-
-    def __enter__(self) -> ArrayWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._file:
-            if kind is not None:
-                return
-            if self._rows != self._shape[0]:
-                raise ValueError(f"{self._rows} rows were written where {self._shape[0]} were promised")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-
-def write_array(path: Path, array: npt.NDArray[np.generic]) -> None:
-    """Writes one whole array as .npy, synced."""
-    with ArrayWriter(path, array.shape, array.dtype) as writer:
-        writer.write(array)
 
 
 def safe_parts(relative: str) -> list[str]:

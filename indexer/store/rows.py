@@ -6,17 +6,18 @@ cluster (``indexer.store.vectors``), so that clustering again rewrites vectors a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexDamaged, unreadable
-from indexer.store.files import ArrayWriter, open_regular, sync_folder
+from indexer.store.files import open_regular, sync_folder
 
 Array = npt.NDArray[Any]
 # Chooses rows, in a form by which arrays are indexed.
@@ -198,6 +199,47 @@ def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays |
     return RowArrays(
         {name: map_array(folder / f"{name}.npy", (rows, *sides), kind) for name, (sides, kind) in like.items()}
     )
+
+
+class ArrayWriter:
+    """Writes one .npy file from front to back, a block of rows at a time, and syncs it.
+
+    It writes to the file and not through a memory map. On a full disk a write raises OSError; a memory map would end
+    the process with a signal. ``shape`` is that of the whole array; ValueError is raised if other rows are written.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+        self._dtype = np.dtype(dtype)
+        self._shape = shape
+        self._rows = 0
+        self._file: BinaryIO = path.open("wb")
+        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def write(self, block: npt.NDArray[np.generic]) -> None:
+        """Appends rows (m, ...)."""
+        if block.shape[1:] != self._shape[1:] or block.dtype != self._dtype:
+            raise ValueError(f"expected rows {self._shape[1:]} {self._dtype}, not {block.shape[1:]} {block.dtype}")
+        self._file.write(np.ascontiguousarray(block).tobytes())
+        self._rows += len(block)
+
+    def __enter__(self) -> ArrayWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._file:
+            if kind is not None:
+                return
+            if self._rows != self._shape[0]:
+                raise ValueError(f"{self._rows} rows were written where {self._shape[0]} were promised")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+
+def write_array(path: Path, array: npt.NDArray[np.generic]) -> None:
+    """Writes one whole array as .npy, synced."""
+    with ArrayWriter(path, array.shape, array.dtype) as writer:
+        writer.write(array)
 
 
 def map_array(path: Path, shape: Shape, dtype: npt.DTypeLike = np.float32) -> Array:

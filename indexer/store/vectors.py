@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexDamaged
-from indexer.store.files import ArrayWriter, write_array
-from indexer.store.rows import NO_ROWS, Array, Refs, Rows, map_array
+from indexer.store.rows import NO_ROWS, Array, ArrayWriter, Refs, Rows, map_array, write_array
 
 PLACES_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
 # The number of vectors that are read or compared at a time: some 12 MiB of float32 with the default network.

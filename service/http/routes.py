@@ -535,11 +535,10 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
             model, index = engine.info()
     except NotReady as why:
         reason = str(why)
-        if needs_token:
-            reason = f"{reason} To index a folder here {WITHOUT_TOKEN}"
     return InfoResponse(
         ready=reason is None,
         reason=reason,
+        remedy=f"To index a folder here {WITHOUT_TOKEN}" if reason is not None and needs_token else None,
         version=ctx.version,
         model=model,
         index=index,

@@ -93,11 +93,13 @@ class FoldersResponse(BaseModel):
 
 
 class Allowed(BaseModel):
-    """What the client who asks may do on the server's machine."""
+    """What this client may do on the server's machine."""
 
-    build: bool = Field(description="POST /build and GET /folders, where there is no index yet, or one that answers.")
-    reveal: bool = Field(description="POST /photos/{photo_id}/reveal.")
-    needs_token: bool = Field(description="Whether this client lacks only the server's token to have an index built.")
+    build: bool = Field(
+        description="Whether it may have a folder indexed. False also while there is an index that cannot be opened."
+    )
+    reveal: bool = Field(description="Whether it may have a photo's file shown in the file manager.")
+    needs_token: bool = Field(description="Whether it lacks only the server's token to have a folder indexed.")
 
 
 class Limits(BaseModel):
@@ -135,6 +137,10 @@ class InfoResponse(BaseModel):
 
     ready: bool
     reason: str | None
+    remedy: str | None = Field(
+        description="While the service is not ready: how this client gets the token that it lacks to have a folder "
+        "indexed; null if it lacks none."
+    )
     version: str
     model: ModelInfo | None
     index: IndexInfo | None

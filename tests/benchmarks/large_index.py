@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from indexer.distributed.builds import place_clusters
 from indexer.store.catalog import GalleryFile, IndexedContent, Removals, catalog_row, write_catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids, Drift, assign, default_clusters, normalised
-from indexer.store.files import ArrayWriter, FileStamp, sync_folder, write_array, write_atomically
+from indexer.store.files import FileStamp, sync_folder, write_atomically
 from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, live_generation, open_rows
 from indexer.store.location import IndexFolder, generation_name
-from indexer.store.rows import RowArrays
+from indexer.store.rows import ArrayWriter, RowArrays, write_array
 from indexer.store.vectors import VECTORS_FILE, Places
 
 Floats = NDArray[np.float32]

@@ -236,9 +236,7 @@ export function unready({ reason, build, allows }) {
   if (allows.build) {
     return ["Where are your photos?", build?.failed ?? ASKS, undefined, "folder"];
   }
-  // What the server says of its token is for programs.
-  const [why] = reason.split(" To index a folder here ");
-  return ["Not ready yet", allows.needs_token ? `${sentence(why)} ${PRINTED}` : sentence(reason)];
+  return ["Not ready yet", allows.needs_token ? `${sentence(reason)} ${PRINTED}` : sentence(reason)];
 }
 
 /** What went wrong, for people: a title and a text. */

@@ -32,7 +32,10 @@ def test_without_an_index_the_service_lives_and_answers_as_soon_as_there_is_one(
     settings: Settings, index_path: Path, tmp_path: Path, sketch: bytes
 ) -> None:
     missing = tmp_path / "later"
-    with asked(settings, index=missing) as http:
+    with (
+        served(settings, index=missing) as server,
+        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
+    ):
         assert http.get("/healthz").status_code == 200
         for answer in (http.get("/readyz"), http.post("/search", content=sketch), http.get("/photos/1")):
             assert error(answer) == (503, "not_ready")
@@ -41,6 +44,8 @@ def test_without_an_index_the_service_lives_and_answers_as_soon_as_there_is_one(
         assert info["ready"] is False
         assert info["index"] is None
         assert "index" in info["reason"].lower()
+        assert "the server's token is needed" in info["remedy"]
+        assert http.get("/info", headers=server.token).json()["remedy"] is None
 
         shutil.copytree(index_path, tmp_path / "copy")
         (tmp_path / "copy").rename(missing)
