@@ -122,7 +122,9 @@ def measured() -> dict[str, Result]:
         {"shards asked": asked, "CPU of the ingress (ms)": 5 + 0.25 * asked, "answered (KiB)": 400.0 + asked}
         for asked in (1, 64, 128)
     ]
+    asked: list[Row] = [{"shards": 100, "asked": 32.5}]
     rows = {"Large galleries": galleries, "Shards": shards, "Ingress": ingress, "Indexing": builds}
+    rows["Shards asked"] = asked
     return {name: Result(name=name, command=f"python -m {name}", rows=of_one) for name, of_one in rows.items()}
 
 
@@ -144,13 +146,14 @@ def test_what_large_galleries_take_is_computed_from_what_the_benches_have_measur
         "| building on as many machines as shards, small photos (h) | 2.78 | 2.78 | 2.78 |",
         # Encode, choose, score, diffuse and HTTP; with shards the ingress, Ray and the network, too.
         "| of them asked by a query, at most | 1 | 64 | 64 |",
-        "| a query alone (ms) | 68.0 | 83.4 | 83.4 |",
+        "| of them asked, on average | 1.00 | 32.5 | 64.0 |",
+        "| a query alone (ms) | 68.0 | 75.5 | 83.4 |",
         "| - choose (ms) | 10.0 | in the ingress | in the ingress |",
-        "| - ingress (ms) | none | 21.0 | 21.0 |",
-        "| queries a second | 14.7 | 43.5 | 43.5 |",
-        "| the same, with 4 ingresses | none | 174 | 174 |",
+        "| - ingress (ms) | none | 13.1 | 21.0 |",
+        "| queries a second | 14.7 | 66.1 | 43.5 |",
+        "| the same, with 4 ingresses | none | 264 | 174 |",
         "| what limits them: the next wall | the machine | the ingress | the ingress |",
-        "| what shards send the ingress for a query | none | 464 KiB | 464 KiB |",
+        "| what shards send the ingress for a query | none | 432 KiB | 464 KiB |",
         "| ids given, of those there are | 0.05% | 4.66% | 46.57% |",
     ):
         assert f"\n{line}\n" in text, line
@@ -163,4 +166,4 @@ def test_what_large_galleries_take_is_computed_from_what_the_benches_have_measur
 def test_a_bench_that_has_not_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     measured()["Shards"].save(tmp_path / "shards.json")
     assert scale.main([str(tmp_path)]) == 2
-    assert "no bench has measured Indexing, Ingress, Large galleries" in capsys.readouterr().err
+    assert "no bench has measured Indexing, Ingress, Large galleries, Shards asked" in capsys.readouterr().err

@@ -45,7 +45,7 @@ ONGOING = 8
 ENCODERS, ENCODED_AT_ONCE = 8, 2
 # States of applications that another server has started and that go on.
 _USED = ("DEPLOYING", "RUNNING", "UNHEALTHY")
-_QUIET: dict[str, Any] = {"logging_config": {"log_level": "WARNING", "enable_access_log": False}}
+QUIET: dict[str, Any] = {"logging_config": {"log_level": "WARNING", "enable_access_log": False}}
 # Seconds after which a client that a shard turned away may ask again.
 _RETRY_SECONDS = 1
 
@@ -142,7 +142,7 @@ class EncoderReplica:
             return _answered(lambda: self._matcher.encode(images, modality, variants))
 
 
-class _Response(Generic[T]):
+class Response(Generic[T]):
     """A question on its way to a copy of a shard, or to the next one if that has ended."""
 
     def __init__(self, send: Callable[[], Any]) -> None:
@@ -185,7 +185,7 @@ class RayShard:
         self.name, self._handle = name, handle
 
     def state(self) -> Pending[State]:
-        return _Response(self._handle.state.remote)
+        return Response(self._handle.state.remote)
 
     def ask(
         self,
@@ -194,7 +194,7 @@ class RayShard:
         *arguments: P.args,
         **options: P.kwargs,
     ) -> Pending[T]:
-        return _Response(lambda: self._handle.answer.remote(generation_id, partial(question, **options), *arguments))
+        return Response(lambda: self._handle.answer.remote(generation_id, partial(question, **options), *arguments))
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def deployed(settings: Settings, folders: Sequence[Path], names: Sequence[str], 
         own = str(uuid4())
         ingress = ray.remote(num_cpus=0)(Ingress).options(name=own, namespace=gallery).remote()
         try:
-            serve.start(proxy_location="Disabled", **_QUIET)
+            serve.start(proxy_location="Disabled", **QUIET)
             there = serve.status().applications
             if not all(name in there and there[name].status in _USED for name in applications):
                 _start(settings, folders, applications, each)
@@ -256,7 +256,7 @@ def _start(settings: Settings, folders: Sequence[Path], applications: Sequence[s
 
     # No key leaves this process.
     sent = settings.model_copy(update={"api_key": None})
-    options: dict[str, Any] = {"max_queued_requests": max(1, settings.queue), "ray_actor_options": each, **_QUIET}
+    options: dict[str, Any] = {"max_queued_requests": max(1, settings.queue), "ray_actor_options": each, **QUIET}
     shard = serve.deployment(ShardReplica, num_replicas=settings.replicas, max_ongoing_requests=ONGOING, **options)
     encoder = serve.deployment(
         EncoderReplica,
@@ -266,7 +266,7 @@ def _start(settings: Settings, folders: Sequence[Path], applications: Sequence[s
     )
     bound = [*(shard.bind(folder, sent) for folder in folders), encoder.bind(sent)]
     targets = [
-        serve.RunTarget(target, name=name, route_prefix=None, **_QUIET)
+        serve.RunTarget(target, name=name, route_prefix=None, **QUIET)
         for target, name in zip(bound, applications, strict=True)
     ]
     serve.run_many(targets, wait_for_applications_running=False)
@@ -310,7 +310,7 @@ class Encoder:
                 return self._matcher.encode(images, modality, variants)
             finally:
                 self._turn.release()
-        sent: _Response[Tokens] = _Response(lambda: self._handle.encode.remote(images, modality, variants))
+        sent: Response[Tokens] = Response(lambda: self._handle.encode.remote(images, modality, variants))
         try:
             return sent.result(self._seconds)
         except ShardUnavailable as error:

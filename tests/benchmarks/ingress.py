@@ -1,6 +1,6 @@
 """Measures what the ingress of a gallery in shards takes by itself, by how many shards it asks; `make bench`.
 
-Many small shards are in a few processes of a Ray cluster on this machine, and are asked as if each were apart. CPU is
+Many small shards are in a few processes of Ray Serve on this machine, and are asked as if each were apart. CPU is
 that of this process alone, which does all of a search but the sketch's encoding and what shards compute. The time until
 the answer is there has that, too, since they share the cores. Besides those of the shards there are empty clusters, as
 many as a hundred million photos have: a sketch is compared with them, too.
@@ -11,30 +11,34 @@ from __future__ import annotations
 import pickle
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
+import faiss
 import numpy as np
 
+from indexer.distributed.builds import place_clusters
 from model import Matcher, Tokens, load
 from model.engine import Floats, Modality, unit
 from model.images import Pixels, open_image
 from service.gallery import Clusters, LocalGallery, OpenGallery
 from service.schemas import SearchQuery, ShardInfo
 from service.search import Defaults, Searcher
+from service.search.plan import NPROBE
 from service.serving.live_index import LiveIndex
-from service.serving.on_ray import answer_of, state_of
-from service.sharding import Pending, ShardLink, Shards, ShardUnavailable, State
+from service.serving.on_ray import QUIET, Answer, Response, answer_of, state_of
+from service.sharding import Pending, ShardLink, Shards, State
 from service.sharding.gallery import packed_nearest
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.galleries import drawn_index
 from tests.benchmarks.large import sketches
-from tests.benchmarks.large_index import write_large_shards
+from tests.benchmarks.large_index import real_vectors, write_large_shards
 from tests.benchmarks.results import Row
 from tests.ray_cluster import ray_cluster_of, set_environment
 
@@ -43,6 +47,8 @@ T = TypeVar("T")
 
 SECONDS = 600.0
 DRAWN = 200
+# Photos of a cluster, and sketches, to see on how many shards the best clusters of a sketch lie.
+PER_CLUSTER, SKETCHES = 8, 40
 
 
 @dataclass(frozen=True)
@@ -61,35 +67,30 @@ QUICK = Plan(shards=3, photos=60, hosts=1, clusters=50, queries=2)
 
 
 class Host:
-    """Several shards in one process of Ray's."""
+    """Several shards in one process of Ray Serve's, which answers one question after another."""
 
     def __init__(self, folders: Sequence[Path], weights: Path) -> None:
         matcher = load(weights)
         self._shards = [LiveIndex(folder, lambda: matcher) for folder in folders]
+        self._turn = threading.Lock()
 
-    def state(self, number: int) -> State:
+    def state(self, number: int) -> Answer[State]:
         """Returns the generation of a shard."""
-        return state_of(self._shards[number])
+        with self._turn:
+            return Answer(state_of(self._shards[number]))
 
-    def answer(self, number: int, generation_id: str, question: Callable[..., Any], *arguments: Any) -> Any:
+    def answer(self, number: int, generation_id: str, question: Callable[..., T], *arguments: Any) -> Answer[T]:
         """Has a question answered by a shard."""
-        return answer_of(self._shards[number], generation_id, question, *arguments)
+        with self._turn:
+            return Answer(answer_of(self._shards[number], generation_id, question, *arguments))
 
 
-@dataclass(frozen=True)
-class Sent(Generic[T]):
-    """A question on its way to a host."""
-
-    reference: Any
+class Weighed(Response[T]):
+    """A question on its way to a host, whose answer is weighed if ``HostedShard.weighing``."""
 
     def result(self, seconds: float) -> T:
         """See ``Pending``."""
-        import ray
-
-        try:
-            found: T = ray.get(self.reference, timeout=seconds)
-        except ray.exceptions.RayError as error:
-            raise ShardUnavailable(str(error)) from error
+        found = super().result(seconds)
         if HostedShard.weighing:
             HostedShard.weighed += len(pickle.dumps(found))
         return found
@@ -112,7 +113,7 @@ class HostedShard:
 
     def state(self) -> Pending[State]:
         """See ``ShardLink.state``."""
-        return Sent(self._host.state.remote(self._number))
+        return Response(lambda: self._host.state.remote(self._number))
 
     def ask(
         self,
@@ -122,9 +123,9 @@ class HostedShard:
         **options: P.kwargs,
     ) -> Pending[T]:
         """See ``ShardLink.ask``."""
-        assert not options
         HostedShard.asked += HostedShard.weighing and question is packed_nearest
-        return Sent(self._host.answer.remote(self._number, generation_id, question, *arguments))
+        sent = partial(question, **options)
+        return Weighed(lambda: self._host.answer.remote(self._number, generation_id, sent, *arguments))
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,14 @@ class Drawn:
 
 def hosted(places: Sequence[Path], weights: Path, count: int) -> list[HostedShard]:
     """Opens the shards in so many processes of the cluster that this process is connected to."""
-    import ray
+    from ray import serve
 
-    hosts = [ray.remote(num_cpus=1)(Host).remote(places[first::count], weights) for first in range(count)]
+    serve.start(proxy_location="Disabled", **QUIET)
+    host = serve.deployment(Host, max_ongoing_requests=len(places), ray_actor_options={"num_cpus": 1}, **QUIET)
+    hosts = [
+        serve.run(host.bind(places[first::count], weights), name=f"host-{first}", route_prefix=None, **QUIET)
+        for first in range(count)
+    ]
     return [HostedShard(place.name, hosts[n % count], n // count) for n, place in enumerate(places)]
 
 
@@ -197,6 +203,30 @@ def _encoded(tokens: Tokens, images: Floats, modality: Modality, variants: int |
     return tokens
 
 
+def shards_asked(vectors: Floats, drawn: Sequence[Drawn], counts: Sequence[int] = (4, 8, 32, 100)) -> list[Row]:
+    """Divides photos with these vectors (p, d), in clusters of PER_CLUSTER, among so many shards as a build does.
+
+    Counts the shards that have the NPROBE best clusters of each sketch; beside them, if shards had any clusters.
+    """
+    kmeans = faiss.Kmeans(vectors.shape[1], len(vectors) // PER_CLUSTER, niter=10, seed=1, min_points_per_centroid=1)
+    kmeans.train(vectors)
+    found, clusters = np.unique(kmeans.index.search(vectors, 1)[1][:, 0], return_inverse=True)
+    centroids = np.stack([vectors[clusters == number].mean(axis=0) for number in range(len(found))])
+    opened = np.argsort(-np.concatenate([sketch.tokens.ret for sketch in drawn]) @ centroids.T, axis=1)[:, :NPROBE]
+    rows: list[Row] = []
+    for count in (count for count in counts if count <= len(found)):
+        placed = place_clusters(centroids, np.bincount(clusters), count)
+        anywhere = np.random.default_rng(0).permutation(placed)
+        rows.append(
+            {
+                "shards": count,
+                "asked": float(np.mean([len(np.unique(placed[some])) for some in opened])),
+                "asked if clusters were anywhere": float(np.mean([len(np.unique(anywhere[some])) for some in opened])),
+            }
+        )
+    return rows
+
+
 def fitted(rows: Sequence[Row]) -> tuple[float, float]:
     """Fits a line through the ingress's CPU by shards asked. Returns the milliseconds of none, and of each."""
     asked, cpu = (np.array([row[name] for row in rows], float) for name in ("shards asked", "CPU of the ingress (ms)"))
@@ -228,13 +258,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = options.source or drawn_index(folder / "source", DRAWN, matcher)
         places = [folder / f"shard-{number:04}" for number in range(plan.shards)]
         write_large_shards(places, source, plan.shards * plan.photos)
+        vectors = np.array(real_vectors(source))
         result = command.result("Ingress", by_matcher(matcher))
         with ray_cluster_of(plan.hosts) as cluster:
             import ray
 
             ray.init(address=cluster.address, log_to_driver=False, logging_level=40)
             gallery, shards = opened(hosted(places, command.weights(), plan.hosts))
-            drawn = encoded(matcher, sketches(5, folder))
+            many = encoded(matcher, sketches(2 if options.quick else SKETCHES, folder))
+            drawn = many[:5]
             for asked in [n for n in (1, 4, 16, 64) if n < plan.shards] + [plan.shards]:
                 result.rows.append(measure(gallery, shards, asked, matcher, drawn, plan))
                 if HostedShard.asked < asked * len(drawn):
@@ -247,7 +279,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"medians of {plan.queries} queries, without their encoding. A line through the ingress's CPU: "
         f"{none:.2f} ms, and {each:.3f} ms a shard asked."
     )
-    command.save(result)
+    asked_of = command.result("Shards asked", by_matcher(matcher), rows=shards_asked(vectors, many))
+    asked_of.said = (
+        f"{len(vectors):,} photos in clusters of {PER_CLUSTER}, {NPROBE} of which a search opens; means of "
+        f"{len(many)} sketches."
+    )
+    command.save(result, asked_of)
     return 0
 
 

@@ -92,6 +92,13 @@ def write_large_index(place: Path, source: Path, count: int) -> None:
     write_large_shards([place], source, count)
 
 
+def real_vectors(source: Path) -> Floats:
+    """Reads the vectors of the photos of an index, (m, d)."""
+    folder = IndexFolder(source)
+    live = live_generation(folder)
+    return open_rows(folder, live)[live.manifest.segments[0].id].vectors(slice(None))
+
+
 def write_large_shards(places: Sequence[Path], source: Path, count: int) -> None:
     """Writes the same photos in the same clusters as so many shards, each with whole clusters; all of them, or none."""
     if all(place.exists() and IndexFolder(place).current() is not None for place in places):

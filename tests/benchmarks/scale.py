@@ -11,6 +11,8 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from indexer.store.shards import MAX_ID
 from model import load
 from service.commands.serve import SEARCHES_AT_ONCE
@@ -21,6 +23,7 @@ from tests.benchmarks.ingress import fitted
 from tests.benchmarks.results import Result, ResultError, Row, table
 
 GALLERIES = {"a million": 10**6, "a hundred million": 10**8, "a billion": 10**9}
+SOURCES = ("Large galleries", "Shards", "Shards asked", "Ingress", "Indexing")
 # Assumed, not measured: the network between machines, and the rent of one with two cores, 8 GiB and a disk.
 GIGABITS, DOLLARS = 10.0, 40.0
 # Bytes of a number, of an id, and of the numbers of vectors and tokens.
@@ -42,7 +45,7 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
     Args:
         gigabits: a second, of the network between shards and ingress. dollars: the rent of a machine for a month.
     """
-    if missing := {"Large galleries", "Shards", "Ingress", "Indexing"} - measured.keys():
+    if missing := {*SOURCES} - measured.keys():
         raise ResultError(f"no bench has measured {', '.join(sorted(missing))}")
     ingress = measured["Ingress"]
     smaller, largest = sorted(measured["Large galleries"].rows, key=lambda row: number(row, "photos"))[-2:]
@@ -55,6 +58,8 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
     network = load()
     cell = cell_bytes(network.config.width, network.token_count("photo"))
     none_ms, each_ms = fitted(ingress.rows)
+    weighed = [[number(row, name) for row in ingress.rows] for name in ("shards asked", "answered (KiB)")]
+    placed = measured["Shards asked"].rows
     stages, wire = ("encode", "choose", "score", "diffuse"), f"network of {gigabits:g} Gbit/s"
 
     def gallery(photos: int) -> Row:
@@ -62,10 +67,11 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
         parts = {name: number(largest, f"{name} (ms)") for name in stages}
         parts["HTTP"] = number(plain, alone) - number(plain, "all stages (ms)")
         # A shard holds whole cells, and only those that have an opened one are asked.
-        asked = min(shards, NPROBE)
+        most = min(shards, NPROBE)
+        asked = next((number(row, "asked") for row in placed if row["shards"] == shards), float(most))
         gathered = 0.0
         if shards > 1:
-            gathered = 1024 * number(ingress.row(**{"shards asked": asked}), "answered (KiB)")
+            gathered = 1024 * float(np.interp(asked, weighed[0], weighed[1]))
             ingress_ms, wire_ms = none_ms + asked * each_ms, gathered * 8 / (gigabits * 1e6)
             # The ingress does these.
             del parts["choose"], parts["diffuse"]
@@ -89,7 +95,8 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
         wall, machines = min(rates, key=rates.__getitem__), shards + (shards > 1)
         return {
             "shards": shards,
-            "of them asked by a query, at most": asked,
+            "of them asked by a query, at most": most,
+            "of them asked, on average": asked,
             "machines that search": machines,
             "their rent for a month (dollars)": machines * dollars,
             "index on disk": in_bytes(photos * photo),
@@ -114,8 +121,7 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
     said = f"A shard has {per_shard:,.0f} photos, as the largest gallery that was measured. Each photo takes "
     said += f"{in_bytes(photo)} on the disk."
     sources = "\n".join(
-        f"- {name}: {measured[name].machine}; {measured[name].date}: `{measured[name].command}`"
-        for name in ("Large galleries", "Shards", "Ingress", "Indexing")
+        f"- {name}: {measured[name].machine}; {measured[name].date}: `{measured[name].command}`" for name in SOURCES
     )
     return {"Scale": f"{said}\n\n{table(scale)}\n\nComputed from:\n\n{sources}"}
 

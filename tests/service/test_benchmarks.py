@@ -101,6 +101,15 @@ def test_shards_of_a_made_gallery_have_whole_cells_of_it_and_what_a_query_sends_
     assert [bool(link.asked) for link in links] == [True, True, False, False]
 
 
+def test_clusters_of_one_neighbourhood_lie_on_few_shards(matcher: Matcher, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(160, matcher.config.width)).astype(np.float32)
+    drawn = ingress.encoded(matcher, large.sketches(2, tmp_path))
+    rows = ingress.shards_asked(vectors, drawn, counts=(1, 4, 1000))
+    assert [row["shards"] for row in rows] == [1, 4]
+    assert rows[0]["asked"] == 1
+    assert 1 <= number(rows[1], "asked") <= 4
+
+
 def test_the_cpu_of_an_ingress_is_a_line_through_what_was_measured() -> None:
     rows: list[Row] = [{"shards asked": n, "CPU of the ingress (ms)": 5 + 0.25 * n} for n in (1, 4, 32)]
     assert ingress.fitted(rows) == pytest.approx((5, 0.25))
