@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Literal
 from cachetools import LRUCache
 
 from model.terminal import printable
-from service.http.middleware import Access
+from service.http.middleware import Access, access_log
 
 LogFormat = Literal["text", "json"]
 
@@ -24,11 +25,13 @@ _CAUSES = 1000
 
 
 def configure_logging(log_format: LogFormat) -> None:
-    """Writes the log to standard error in this format."""
+    """Writes the log to standard error in this format. Text on a terminal has no requests: they hide the address."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if log_format == "json" else TextLines())
     handler.addFilter(Repeated())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    if log_format == "text" and sys.stderr.isatty():
+        access_log.setLevel(logging.WARNING)
 
 
 class Repeated(logging.Filter):

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.http.logs import SAME_LINES, SAME_SECONDS, JsonLines, Repeated, TextLines
-from service.http.middleware import Access, SearchNote
+from service.http.logs import SAME_LINES, SAME_SECONDS, JsonLines, LogFormat, Repeated, TextLines, configure_logging
+from service.http.middleware import Access, SearchNote, access_log
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import Served, served
@@ -75,6 +76,20 @@ def test_healthy_checks_are_not_logged(server: Served, logged: pytest.LogCapture
             http.get(path)
         http.get("/info")
         assert [access.route for access in wait_for_lines(server, logged, 1)] == ["/info"]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "log_format", "written"), [(True, "text", False), (True, "json", True), (False, "text", True)]
+)
+def test_a_terminal_shows_no_requests(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, log_format: LogFormat, written: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    try:
+        configure_logging(log_format)
+        assert access_log.isEnabledFor(logging.INFO) == written
+    finally:
+        access_log.setLevel(logging.NOTSET)
 
 
 def test_neither_keys_nor_images_are_logged(
