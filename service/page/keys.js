@@ -5,13 +5,14 @@ import { choose, element, part } from "./shared/dom.js";
 import { forSite } from "./shared/storage.js";
 
 const OFF = "sketch-search-keys-off";
-const TOOLS = { p: "pen", e: "eraser", l: "line", r: "rectangle", o: "ellipse" };
+const TOOLS = { p: "pen", e: "eraser", m: "move", l: "line", r: "rectangle", o: "ellipse" };
 const WIDTHS = ["0.007", "0.012", "0.024"];
 
 // The list in the dialog: keys, and what they do.
 const HELP = [
   ["P E", "Pen, eraser"],
   ["L R O", "Line, rectangle, ellipse"],
+  ["M Delete", "Take a stroke to move it, delete it"],
   ["Shift", "while drawing a shape: straight, square, round"],
   ["[ ]", "Finer, broader"],
   ["C", "Clear"],
@@ -56,6 +57,11 @@ export class Keys {
       return;
     }
     const key = event.key.toLowerCase();
+    if (this.#paper.chosen && (key === "delete" || key === "backspace")) {
+      event.preventDefault();
+      this.#paper.remove();
+      return;
+    }
     if (event.ctrlKey || event.metaKey ? this.#withControl(key, event) : part("keys-on").checked && this.#alone(key, event)) {
       event.preventDefault();
     }

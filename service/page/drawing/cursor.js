@@ -1,4 +1,4 @@
-/** Drawing by keyboard: arrow keys move a cursor over the paper, Space puts the pen down and lifts it. */
+/** Drawing by keyboard: arrow keys move a cursor over the paper, Space puts the pen down and lifts it, or takes a stroke. */
 
 const STEP = 0.025;
 const SMALL_STEP = 0.005;
@@ -61,11 +61,13 @@ export class Cursor {
     if (this.#down) {
       this.#down = false;
       this.#paper.finish();
-      this.#say("Pen up.");
+      this.#say(this.#paper.chosen ? "Stroke put down." : "Pen up.");
     } else if (!this.#paper.drawing) {
-      this.#down = true;
       this.#paper.begin(this.#place);
-      this.#say(`Pen down, ${Math.round(this.#place.x * 100)} across, ${Math.round(this.#place.y * 100)} down.`);
+      this.#down = this.#paper.drawing;
+      const place = `${Math.round(this.#place.x * 100)} across, ${Math.round(this.#place.y * 100)} down.`;
+      const moving = this.#down ? "Stroke taken" : "No stroke";
+      this.#say(`${this.#paper.tool === "move" ? moving : "Pen down"}, ${place}`);
     }
     this.#show();
   }

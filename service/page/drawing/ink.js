@@ -4,16 +4,22 @@
  * An action is one of
  *   {kind: "pen" | "eraser", colour, width, points: [{x, y, weight}, ...]}
  *   {kind: "line" | "rectangle" | "ellipse", colour, width, points: [from, to]}
- *   {kind: "image", source, image, as}   an image (its source is a data URL) that replaces all before it; by itself it
- *     is searched with as a "sketch" or as a "photo"
+ *   {kind: "image", source, image, as}   an image (its source is a data URL); by itself it is searched with as a "sketch" or
+ *     as a "photo"
+ *   {kind: "marks", marks}            these in the place of all before it
  *   {kind: "paper", colour}           another colour of the paper
- *   {kind: "clear"}
  * Positions and widths are in sides of the sheet, from its top left.
  */
+
+import { element } from "../shared/dom.js";
 
 export const WHITE = "#ffffff";
 const SHAPES = { line: drawLine, rectangle: drawRectangle, ellipse: drawEllipse };
 const ELLIPSE_CORNERS = 48;
+// A canvas of one colour tells whether a browser hides what a page paints.
+const PROBE = "#808080";
+const PROBE_SIDE = 8;
+const HARMLESS = 32;
 
 /** Whether a tool draws a shape between two points. The others draw free strokes. */
 export function isShape(kind) {
@@ -22,9 +28,8 @@ export function isShape(kind) {
 
 /** The marks that nothing later has taken away, oldest first. */
 export function visible(actions) {
-  const last = actions.findLastIndex(({ kind }) => kind === "clear" || kind === "image");
-  const from = actions[last]?.kind === "image" ? last : last + 1;
-  return actions.slice(from).filter(({ kind }) => kind !== "paper");
+  const last = actions.findLastIndex(({ kind }) => kind === "marks");
+  return [...(actions[last]?.marks ?? []), ...actions.slice(last + 1)].filter(({ kind }) => kind !== "paper");
 }
 
 /** The colour of the paper after these actions. */
@@ -71,8 +76,8 @@ export function piece(context, mark, i, paper) {
   context.stroke();
 }
 
-/** Points along a mark, with straight lines between them; none of an image. An ellipse gets this many corners. */
-export function outline({ kind, points }, corners = ELLIPSE_CORNERS) {
+/** Points along a mark, with straight lines between them; none of an image. */
+export function outline({ kind, points }) {
   if (kind === "image") {
     return [];
   }
@@ -82,12 +87,19 @@ export function outline({ kind, points }, corners = ELLIPSE_CORNERS) {
   }
   if (kind === "ellipse") {
     const centre = middle(a, b);
-    return Array.from({ length: corners + 1 }, (_, i) => {
-      const turn = (2 * Math.PI * i) / corners;
+    return Array.from({ length: ELLIPSE_CORNERS + 1 }, (_, i) => {
+      const turn = (2 * Math.PI * i) / ELLIPSE_CORNERS;
       return { x: centre.x + (Math.cos(turn) * (b.x - a.x)) / 2, y: centre.y + (Math.sin(turn) * (b.y - a.y)) / 2 };
     });
   }
   return points;
+}
+
+/** The place among the marks of the one nearest to a point, within `reach` of it; -1 without one. Erasers and images do not count. */
+export function markAt(marks, point, reach) {
+  const away = marks.map((mark) => (mark.kind === "eraser" ? Infinity : distance(outline(mark), point) - mark.width / 2));
+  const least = Math.min(...away);
+  return least <= reach ? away.lastIndexOf(least) : -1;
 }
 
 /** The point nearest to `to` that makes the shape a square, a circle, or a line at a multiple of 45 degrees. */
@@ -158,6 +170,49 @@ function drawImage(context, image) {
   context.fillStyle = WHITE;
   context.fillRect(...box);
   context.drawImage(image, ...box);
+}
+
+/** The drawing on a canvas of its own, of `side` pixels, whose pixels can be read. @returns {CanvasRenderingContext2D} */
+export function sheet(actions, side) {
+  const canvas = element("canvas", { width: side, height: side });
+  const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
+  paint(context, side, actions);
+  return context;
+}
+
+/** The drawing as a PNG file of `side` pixels. Fails where the browser hides from pages what they have painted. */
+export async function png(actions, side) {
+  if (hidden()) {
+    throw new Error("This browser guards against fingerprinting and hides what is drawn. Allow this page to read canvases.");
+  }
+  const blob = await new Promise((resolve) => sheet(actions, side).canvas.toBlob(resolve, "image/png"));
+  if (!blob) {
+    throw new Error("The browser could not make an image of the drawing.");
+  }
+  return blob;
+}
+
+/** Whether pixels read from a canvas are other ones. Some browsers change them by one or two, which does no harm. */
+function hidden() {
+  const context = sheet([{ kind: "paper", colour: PROBE }], PROBE_SIDE);
+  return context.getImageData(0, 0, PROBE_SIDE, PROBE_SIDE).data.some((value, at) => at % 4 < 3 && Math.abs(value - 128) > HARMLESS);
+}
+
+/** Red, green and blue of a colour #rrggbb, each 0 to 255. */
+export function channels(colour) {
+  return [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+}
+
+/** How far a point is from lines through these; without any, Infinity. */
+function distance(points, { x, y }) {
+  const away = points.map((from, i) => {
+    const to = points[i + 1] ?? from;
+    const [dx, dy] = [to.x - from.x, to.y - from.y];
+    const along = ((x - from.x) * dx + (y - from.y) * dy) / (dx * dx + dy * dy || 1);
+    const share = Math.min(1, Math.max(0, along));
+    return Math.hypot(from.x + share * dx - x, from.y + share * dy - y);
+  });
+  return Math.min(...away);
 }
 
 /** The point halfway between two. */

@@ -1,14 +1,15 @@
 /** The paper: strokes and shapes drawn with mouse, pen, finger or keys. It keeps them as lines, not as pixels. */
 
-import { evened, isShape, paint, paperColour, piece, visible } from "./ink.js";
-import { png } from "./png.js";
-import { rasterize } from "./raster.js";
+import { evened, isShape, markAt, paint, paperColour, piece, png, visible } from "./ink.js";
 
 // Times the width of the pen: with the pen's own width, erasing would take as many strokes as drawing did.
 const ERASER = 4;
 // In sides of the paper. Points nearer to the last one are left out: nobody would see them.
 const NEAR = 0.0015;
 const PRECISION = 10_000;
+// How far from a stroke it can be taken, in sides of the paper; and what surrounds the stroke that is chosen.
+const REACH = 0.03;
+const HALO = { colour: "#8fd0b9", width: 0.03 };
 // Factors of the width for a pen's pressure of 0 and 1.
 const LIGHTEST = 0.35;
 const STRONGEST = 1.65;
@@ -19,11 +20,10 @@ const ERASER_BUTTON = 5;
 /**
  * A square sheet on a canvas element. It keeps a list of actions, see ink.js, and each of them can be undone.
  *
- * Events: "start" when a stroke begins; "change" when the drawing has become another one.
+ * Events: "start" when a stroke begins; "change" when the drawing has become another one; "choose" when another
+ * stroke is chosen, or none.
  */
 export class Paper extends EventTarget {
-  /** "pen", "eraser", "line", "rectangle" or "ellipse": what the next mark is. */
-  tool = "pen";
   /** Width of the next mark, in sides of the sheet. */
   width = 0.012;
   /** Its colour, as #rrggbb. */
@@ -33,7 +33,11 @@ export class Paper extends EventTarget {
   #context;
   #done = [];
   #undone = [];
+  #tool = "pen";
   #mark = null;
+  // The place of the chosen stroke among the marks; and while it is held, where it was taken and how it lies now.
+  #chosen = -1;
+  #held = null;
   #pointer = null;
   #finger = false;
 
@@ -49,6 +53,21 @@ export class Paper extends EventTarget {
     // A long press of a finger or a pen would open the context menu in the middle of a stroke.
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     new ResizeObserver(() => this.#fit()).observe(canvas);
+  }
+
+  /** What the next stroke does: draw a "pen", "line", "rectangle" or "ellipse", or be an "eraser", or "move" what is there. */
+  get tool() {
+    return this.#tool;
+  }
+
+  set tool(tool) {
+    this.#tool = tool;
+    this.#choose(-1);
+  }
+
+  /** Whether a stroke is chosen, which `remove` deletes. */
+  get chosen() {
+    return this.#chosen >= 0;
   }
 
   /** Whether there is nothing to see on it. */
@@ -87,8 +106,20 @@ export class Paper extends EventTarget {
   /** An empty sheet of the same colour. */
   clear() {
     if (this.marks.length) {
-      this.do({ kind: "clear" });
+      this.replace([]);
     }
+  }
+
+  /** Delete the stroke that is chosen. */
+  remove() {
+    if (this.chosen) {
+      this.replace(this.marks.toSpliced(this.#chosen, 1));
+    }
+  }
+
+  /** These marks in the place of all. */
+  replace(marks) {
+    this.do({ kind: "marks", marks });
   }
 
   /** Do these actions, as if they had been drawn. */
@@ -106,11 +137,17 @@ export class Paper extends EventTarget {
   }
 
   /**
-   * Begin a mark with the chosen tool.
+   * Begin a mark with the chosen tool, or take one to move it.
    *
    * @param {{x: number, y: number, weight: number}} point its weight is a factor of the width
    */
   begin(point, tool = this.tool) {
+    if (tool === "move") {
+      const at = markAt(this.marks, point, REACH);
+      this.#choose(at);
+      this.#held = at < 0 ? null : { from: point, mark: this.marks[at] };
+      return;
+    }
     const width = this.width * (tool === "eraser" ? ERASER : 1);
     this.#mark = { kind: tool, colour: this.colour, width, points: [point] };
     this.dispatchEvent(new Event("start"));
@@ -122,6 +159,13 @@ export class Paper extends EventTarget {
 
   /** Draw on to this point; `regular` makes squares, circles and lines at multiples of 45 degrees. */
   extend(point, regular = false) {
+    if (this.#held) {
+      this.#held.mark = moved(this.marks[this.#chosen], this.#held.from, point);
+      this.#paint();
+    }
+    if (!this.#mark) {
+      return;
+    }
     const { kind, points } = this.#mark;
     if (isShape(kind)) {
       points[1] = regular ? evened(kind, points[0], point) : point;
@@ -135,8 +179,14 @@ export class Paper extends EventTarget {
     }
   }
 
-  /** End the mark. */
+  /** End the mark, or put down what was moved. */
   finish() {
+    if (this.#held) {
+      this.#drop();
+    }
+    if (!this.#mark) {
+      return;
+    }
     const mark = this.#mark;
     this.#mark = null;
     const [from, to] = mark.points;
@@ -147,33 +197,14 @@ export class Paper extends EventTarget {
     this.do(mark);
   }
 
-  /** Whether a mark has begun and not ended. */
+  /** Whether a mark has begun, or is moved, and this has not ended. */
   get drawing() {
-    return this.#mark !== null;
+    return this.#mark !== null || this.#held !== null;
   }
 
-  /**
-   * The drawing as a PNG, computed from its marks.
-   *
-   * With an image below them there is no way around reading the pixels of a canvas, which a browser that guards against
-   * fingerprinting may disturb.
-   *
-   * @param {number} side in pixels
-   * @returns {Promise<Blob>}
-   */
-  async png(side = 512) {
-    if (this.marks.every(({ kind }) => kind !== "image")) {
-      return png(rasterize(this.#done, side), side);
-    }
-    const sheet = document.createElement("canvas");
-    sheet.width = side;
-    sheet.height = side;
-    paint(sheet.getContext("2d", { alpha: false }), side, this.#done);
-    const blob = await new Promise((resolve) => sheet.toBlob(resolve, "image/png"));
-    if (!blob) {
-      throw new Error("The browser could not make an image of the drawing.");
-    }
-    return blob;
+  /** The drawing as a PNG file. @returns {Promise<Blob>} */
+  png(side = 512) {
+    return png(this.#done, side);
   }
 
   #press(event) {
@@ -237,7 +268,25 @@ export class Paper extends EventTarget {
     }
   }
 
+  #choose(at) {
+    this.#held = null;
+    this.#chosen = at;
+    this.#paint();
+    this.dispatchEvent(new Event("choose"));
+  }
+
+  /** Put down the stroke that is held. It stays chosen. */
+  #drop() {
+    const [at, { mark }] = [this.#chosen, this.#held];
+    if (mark !== this.marks[at]) {
+      this.replace(this.marks.with(at, mark));
+    }
+    this.#choose(at);
+  }
+
   #changed() {
+    this.#chosen = -1;
+    this.#held = null;
     this.#paint();
     this.dispatchEvent(new Event("change"));
   }
@@ -253,8 +302,21 @@ export class Paper extends EventTarget {
 
   #paint() {
     const begun = this.#mark && (!isShape(this.#mark.kind) || this.#mark.points.length === 2);
-    paint(this.#context, this.#canvas.width, begun ? [...this.#done, this.#mark] : this.#done);
+    const shown = this.chosen ? this.#withHalo() : begun ? [...this.#done, this.#mark] : this.#done;
+    paint(this.#context, this.#canvas.width, shown);
   }
+
+  #withHalo() {
+    const mark = this.#held?.mark ?? this.marks[this.#chosen];
+    const halo = { ...mark, colour: HALO.colour, width: mark.width + HALO.width };
+    return [{ kind: "paper", colour: this.background }, ...this.marks.toSpliced(this.#chosen, 1, halo, mark)];
+  }
+}
+
+/** The same mark, as far away as `to` is from `from`. */
+function moved(mark, from, to) {
+  const points = mark.points.map((one) => ({ ...one, x: short(one.x + to.x - from.x), y: short(one.y + to.y - from.y) }));
+  return { ...mark, points };
 }
 
 /** Rounded: exact enough to look at, and short in the browser's storage. */

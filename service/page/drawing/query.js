@@ -87,7 +87,7 @@ export class Query extends EventTarget {
     try {
       const given = await open(url);
       const source = await toDataUrl(file, given);
-      this.#paper.do({ kind: "image", source, image: await open(source), as: as ?? kindOf(given) });
+      this.#paper.replace([{ kind: "image", source, image: await open(source), as: as ?? kindOf(given) }]);
     } catch {
       // A format that the browser cannot show may still be one that the server reads.
       this.#file = file;
@@ -125,8 +125,8 @@ export class Query extends EventTarget {
       this.#fileKind = as;
       this.#changed();
     } else if (this.#image) {
-      // Another mark in its place, so that undo takes the choice back.
-      this.#paper.do({ ...this.#image, as });
+      // Done to the paper, so that undo takes the choice back.
+      this.#paper.replace([{ ...this.#image, as }]);
     }
   }
 

@@ -1,6 +1,7 @@
 /** The tools around the paper. */
 
 import { choice, choose, closeOutside, element, part } from "../shared/dom.js";
+import { channels } from "./ink.js";
 
 const INKS = {
   Black: "#000000",
@@ -38,9 +39,10 @@ export class Tools {
     part("ink-other").addEventListener("input", (event) => this.#dip(event.target.value));
     part("undo").addEventListener("click", () => paper.undo());
     part("redo").addEventListener("click", () => paper.redo());
-    part("clear").addEventListener("click", () => query.clear());
+    part("clear").addEventListener("click", () => (paper.chosen ? paper.remove() : query.clear()));
     part("save").addEventListener("click", () => void query.save());
     query.addEventListener("change", () => this.refresh());
+    paper.addEventListener("choose", () => this.refresh());
     paper.addEventListener("start", () => (part("invitation").hidden = true));
     closeOutside(part("colours"));
     const more = part("tools-open");
@@ -54,6 +56,8 @@ export class Tools {
     part("undo").disabled = isFile || !this.#paper.canUndo;
     part("redo").disabled = isFile || !this.#paper.canRedo;
     part("clear").disabled = empty;
+    const [textContent, title] = this.#paper.chosen ? ["Delete", "Delete the stroke (Delete)"] : ["Clear", "Clear (C)"];
+    Object.assign(part("clear"), { textContent, title });
     part("save").disabled = empty || isFile;
     part("search").disabled = empty;
     part("invitation").hidden = this.#paper.marks.length > 0;
@@ -78,7 +82,7 @@ export class Tools {
       radio.checked = radio.value === colour;
     }
     // A colour is chosen to draw with it.
-    if (this.#paper.tool === "eraser") {
+    if (["eraser", "move"].includes(this.#paper.tool)) {
       choose("tool", "pen");
     }
   }
@@ -95,6 +99,6 @@ function swatches(name, colours, chosen) {
 
 /** How light a colour #rrggbb is, about 0 to 1. */
 function luminance(colour) {
-  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) / 255);
-  return 0.299 * red + 0.587 * green + 0.114 * blue;
+  const [red, green, blue] = channels(colour);
+  return (0.299 * red + 0.587 * green + 0.114 * blue) / 255;
 }

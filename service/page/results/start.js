@@ -1,9 +1,7 @@
 /** The drawings to start from: once it is known, the three of which these photos have the most like, and what they find. */
 
 import { examples } from "../drawing/examples.js";
-import { paint } from "../drawing/ink.js";
-import { png } from "../drawing/png.js";
-import { rasterize } from "../drawing/raster.js";
+import { paint, png } from "../drawing/ink.js";
 import { element, part } from "../shared/dom.js";
 import { forSite } from "../shared/storage.js";
 
@@ -75,7 +73,7 @@ export class Start {
     try {
       // One after the other, since others search as well.
       for (const { name, marks } of examples()) {
-        const { results } = await this.#api.search(await png(rasterize(marks, SIDE), SIDE), params, signal);
+        const { results } = await this.#api.search(await png(marks, SIDE), params, signal);
         // Vectors can be compared between searches: the last of the photos tells how many fit.
         tried.push({ name, sure: results.at(-1)?.raw_score ?? -Infinity, faces: results.map(({ thumbnail_url }) => thumbnail_url) });
       }

@@ -1,13 +1,14 @@
 /** The parts of a sketch that can be pointed at: its strokes, and which cells of the patch grid they cross. */
 
 import { element } from "../shared/dom.js";
-import { outline } from "../drawing/ink.js";
-import { channels, rasterize } from "../drawing/raster.js";
+import { channels, outline, sheet } from "../drawing/ink.js";
 
 const MOST_PARTS = 12;
 // With fewer strokes than this the long ones are cut: the roof of a house drawn in one line can be pointed at, too.
 const FEWEST_PARTS = 4;
 const SHORTEST_CUT = 0.35;
+// A part of more than this share of all lines would light most of a photo.
+const LARGEST = 0.5;
 // How far from a stroke the pointer may be, in sides of the picture.
 const REACH = 0.1;
 const SAMPLES_A_CELL = 4;
@@ -132,19 +133,20 @@ function dense(points, grid) {
   });
 }
 
-/** The same lines; the longest one is halved again and again until there are enough. */
+/** The same lines; the longest one is halved again and again until there are enough and none is most of the drawing. */
 function cut(lines) {
   const all = [...lines];
-  while (all.length < FEWEST_PARTS) {
+  const whole = all.reduce((sum, line) => sum + length(line), 0);
+  for (;;) {
     const lengths = all.map(length);
-    const at = lengths.indexOf(Math.max(...lengths));
-    if (lengths[at] < SHORTEST_CUT) {
-      break;
+    const most = Math.max(...lengths);
+    if (most < SHORTEST_CUT || (all.length >= FEWEST_PARTS && most <= LARGEST * whole)) {
+      return all;
     }
+    const at = lengths.indexOf(most);
     const middle = Math.floor(all[at].length / 2);
     all.splice(at, 1, all[at].slice(0, middle + 1), all[at].slice(middle));
   }
-  return all;
 }
 
 function longest(lines) {
@@ -158,24 +160,23 @@ function length(line) {
 
 /** Where the drawing is on its sheet. */
 function boxOf(marks, paper) {
-  const data = rasterize([{ kind: "paper", colour: paper }, ...marks], SHEET_SIDE);
-  return box({ data, width: SHEET_SIDE, height: SHEET_SIDE }, channels(paper), SHEET_CONTRAST);
+  const context = sheet([{ kind: "paper", colour: paper }, ...marks], SHEET_SIDE);
+  return box(context.getImageData(0, 0, SHEET_SIDE, SHEET_SIDE), channels(paper), SHEET_CONTRAST);
 }
 
 function pixels(image) {
-  const sheet = element("canvas", { width: image.naturalWidth, height: image.naturalHeight });
-  const context = sheet.getContext("2d", { willReadFrequently: true });
+  const canvas = element("canvas", { width: image.naturalWidth, height: image.naturalHeight });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0);
-  return context.getImageData(0, 0, sheet.width, sheet.height);
+  return context.getImageData(0, 0, canvas.width, canvas.height);
 }
 
 /** Where the pixels are that differ from the paper, within 0..1; null where none do. */
 function box({ data, width, height }, paper, contrast) {
-  const stride = data.length / (width * height);
   let [left, right, top, bottom] = [width, 0, height, 0];
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      const at = stride * (y * width + x);
+      const at = 4 * (y * width + x);
       if (paper.some((value, channel) => Math.abs(data[at + channel] - value) > contrast)) {
         left = Math.min(left, x);
         right = Math.max(right, x + 1);
