@@ -393,6 +393,7 @@ def test_a_build_that_was_stopped_can_go_on(
     with served_to(desk, settings, index=tmp_path / "index") as server:
         desk.get(server.page)
         wait(desk).until(lambda d: "stopped before it was done" in text(d, "building-text"))
+        assert axe_complaints(desk) == []
         desk.find_element(By.ID, "building-on").click()
         wait(desk).until(lambda d: not d.find_element(By.ID, "building").is_displayed())
         info = httpx.get(f"{server.url}/info", timeout=PATIENCE).json()

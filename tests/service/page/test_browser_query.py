@@ -393,8 +393,13 @@ def test_where_clip_reads_words_the_field_takes_any_text(
 def test_a_word_that_is_not_known_is_told_with_those_that_are_near(desk: Browser, known: Served) -> None:
     desk.get(known.url)
     wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
+    draw(desk, DESKTOP, strokes("cross"))
+    wait_for_photos(desk)
     desk.find_element(By.ID, "word").send_keys("dogg", Keys.ENTER)
     wait_for_notice(desk, "Not a word that it knows")
+    # The photos that the drawing found are dimmed.
+    frame = desk.find_element(By.CSS_SELECTOR, "#results .frame")
+    wait(desk).until(lambda _: frame.value_of_css_property("opacity") == "0.5")
     expect_complaints(desk, "422")
     assert "dog" in text(desk, "notice-text")
     assert text(desk, "notice-text").endswith("To go on without a word, remove it above.")
@@ -402,6 +407,8 @@ def test_a_word_that_is_not_known_is_told_with_those_that_are_near(desk: Browser
     desk.find_element(By.CSS_SELECTOR, "#notice-words button").click()
     wait_for_search(desk, "#text=dog")
     assert parts(desk)["parts"] == ["Remove: The word dog"]
+    desk.find_element(By.ID, "clear").click()
+    wait_for_search(desk, "#text=dog")
     desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
     wait_for_notice(desk, "What are you looking for?")
     assert not desk.find_elements(By.CSS_SELECTOR, "#notice-words button")
