@@ -23,7 +23,7 @@ ITERATIONS = 25
 MAX_PATCHES = 256
 # The most photos for each cluster that k-means trains on, as FAISS takes. More would hardly move a centroid, and cost
 # time in every iteration.
-_POINTS_PER_CLUSTER = 256
+POINTS_PER_CLUSTER = 256
 # Rows that are assigned to clusters at a time: 12 MiB of vectors of the default network.
 _ASSIGNED = 1 << 14
 
@@ -38,7 +38,7 @@ def training_points(points: int, count: int) -> npt.NDArray[np.int64]:
 
     FAISS would choose the same points. Choosing them here lets a caller read only these.
     """
-    most = count * min(math.ceil(points / count), _POINTS_PER_CLUSTER)
+    most = count * min(math.ceil(points / count), POINTS_PER_CLUSTER)
     if points <= most:
         return np.arange(points)
     order = np.empty(points, np.int32)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from indexer.store.clusters import POINTS_PER_CLUSTER, default_clusters
 from indexer.store.shards import MAX_ID
 from model import load
 from service.commands.serve import SEARCHES_AT_ONCE
@@ -30,8 +31,8 @@ GIGABITS, DOLLARS = 10.0, 40.0
 NUMBER, ID, FLOAT, HALF = 8, 4, 4, 2
 # Ingresses side by side, as an example of several.
 SEVERAL = 4
-# Bytes that the driver of a build keeps of each file; docs/many-machines.md says so, and no bench measures it.
-LISTED = 2000
+# Bytes that the driver of a build keeps of each photo: where its row is, and its cluster, twice for a while.
+PLACED = 20
 # How often rows are on the disk while shards are built again: in slices, in the new shards and in those before.
 TIMES_ON_DISK = 3
 MIB = 2**20
@@ -103,7 +104,7 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
             "on each machine, while it is built again": in_bytes(TIMES_ON_DISK * photos * photo / shards),
             "memory of the process of a shard": in_bytes(number(largest, "whole process (MiB)") * MIB),
             "memory of the ingress, beside the network": of_shards(kept),
-            "memory of the driver of a build": in_bytes(photos * LISTED),
+            "memory of the driver of a build": in_bytes(driver_bytes(photos, network.config.width)),
             "building on as many machines as shards, small photos (h)": hours[0],
             "the same, photos of 12 megapixels (h)": hours[1],
             "a query alone (ms)": sum(parts.values()),
@@ -129,6 +130,12 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
 def cell_bytes(width: int, tokens: int) -> int:
     """Returns the bytes of a cell in the ingress: its size, its mean vector, its mean tokens and where these are."""
     return NUMBER + width * FLOAT + tokens * width * HALF + tokens - 1
+
+
+def driver_bytes(photos: int, width: int) -> int:
+    """Returns the bytes that the driver of a build keeps: where each photo is, and the vectors that k-means sees."""
+    clusters = default_clusters(photos)
+    return photos * PLACED + min(photos, clusters * POINTS_PER_CLUSTER) * width * FLOAT
 
 
 def number(row: Row, column: str) -> float:
