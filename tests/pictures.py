@@ -366,6 +366,7 @@ ODD_FILES: tuple[OddFile, ...] = (
     _damaged("wrong zlib stream.png", lambda: _flipped(png(_grey()), 45, 20)),
     _damaged("cut short.webp", lambda: encoded(photo("star"), "WEBP")[:500]),
     _damaged("cut short.tif", lambda: _tiff(photo("star"))[:3000]),
+    _damaged("directory far away.tif", lambda: b"II+\0" + struct.pack("<HHQ", 8, 0, 2**63)),
     _damaged("cut short.gif", lambda: encoded(drawing("star"), "GIF")[:300]),
     _damaged("cut short.bmp", lambda: encoded(drawing("star"), "BMP")[:5000]),
     _foreign("text.jpg", lambda: b"This is no picture, whatever its name says.\n" * 20),

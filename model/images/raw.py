@@ -44,7 +44,8 @@ def _tiff_entries(data: bytes) -> Iterator[tuple[int, int]]:
     sign, big = "<" if order == "little" else ">", b"+" in data[2:4]
     # The layouts of the directory's offset, of its number of entries, and of an entry: tag, type, count and values.
     offset, count, entry = (sign + layout for layout in (("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")))
-    with suppress(struct.error):
+    # An offset may be higher than any that Python takes.
+    with suppress(struct.error, OverflowError):
         (at,) = struct.unpack_from(offset, data, 8 if big else 4)
         (entries,) = struct.unpack_from(count, data, at)
         at += struct.calcsize(count)
