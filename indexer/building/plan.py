@@ -50,20 +50,20 @@ CREATE TABLE files (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL, path TEXT NOT NULL, hash TEXT, size INTEGER, mtime INTEGER,
     ctime INTEGER, taken INTEGER CHECK (taken BETWEEN 1 AND {date.max.toordinal()}), status TEXT NOT NULL, reason TEXT,
     cluster INTEGER, source INTEGER, row INTEGER, shard INTEGER NOT NULL DEFAULT 0, UNIQUE (root, path)
-) STRICT;
+);
 CREATE TABLE listed (
     number INTEGER PRIMARY KEY, root INTEGER NOT NULL, path TEXT NOT NULL, size INTEGER, mtime INTEGER, ctime INTEGER,
     known INTEGER NOT NULL, UNIQUE (root, path)
-) STRICT;
+);
 CREATE TABLE read (
     root INTEGER, path TEXT, hash TEXT, size INTEGER, mtime INTEGER, ctime INTEGER, taken INTEGER, reason TEXT,
     PRIMARY KEY (root, path)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 CREATE TABLE contents (
     hash TEXT PRIMARY KEY, source INTEGER NOT NULL, row INTEGER NOT NULL, taken INTEGER, cluster INTEGER,
     before INTEGER, id INTEGER
-) STRICT, WITHOUT ROWID;
-CREATE TABLE sources (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+) WITHOUT ROWID;
+CREATE TABLE sources (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 """
 _LIST = """
 INSERT OR REPLACE INTO listed (root, path, size, mtime, ctime, known) VALUES (?1, ?2, ?3, ?4, ?5, CASE
