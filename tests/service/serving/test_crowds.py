@@ -97,7 +97,7 @@ def test_a_crowd_of_idle_connections_keeps_nobody_out(settings: Settings, sketch
         assert httpx.get(metrics.geturl(), timeout=PATIENCE).status_code == 200
     lines = log.read_text().splitlines()
     assert [line for line in lines if "Traceback" in line or "out of system resource" in line] == []
-    assert 1 <= sum("the one that keeps the server waiting longest" in line for line in lines) <= 10
+    assert any("the one that keeps the server waiting longest" in line for line in lines)
 
 
 @on_posix

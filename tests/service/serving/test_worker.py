@@ -63,11 +63,17 @@ def test_who_would_wait_too_long_is_refused_but_a_few_may_always_wait() -> None:
 
 def test_who_hangs_up_leaves_when_the_job_that_has_begun_ends() -> None:
     async def scenario() -> None:
-        worker, gate, hung_up = Worker(queue=0), Gate(), threading.Event()
-        running = asyncio.create_task(worker.run(lambda quick: gate, until(hung_up)))
+        worker, gate, hung_up = Worker(queue=0), Gate(), asyncio.Event()
+
+        async def leaves() -> None:
+            await hung_up.wait()
+
+        running = asyncio.create_task(worker.run(lambda quick: gate, leaves()))
         await until(gate.begun)
         hung_up.set()
-        await asyncio.sleep(0)
+        # The steps in which the event loop passes it on, before the thread is let go.
+        for _ in range(10):
+            await asyncio.sleep(0)
         with pytest.raises(QueueFull):
             worker.check_room()
         assert not running.done()
