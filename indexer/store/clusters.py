@@ -213,7 +213,7 @@ class Drift:
         """Writes a sentence for people, without a full stop. It gives advice if the drift is excessive."""
         line = f"the clusters were made for {_photos(self.clustered)}; {self._fit()}"
         reason = "; there should be more clusters for so many" if self._outgrown else ""
-        return f"{line}{reason}; run build --recluster" if self.excessive else line
+        return f"{line}{reason}; run `sketch-search index build --recluster`" if self.excessive else line
 
     @property
     def _outgrown(self) -> bool:

@@ -175,8 +175,8 @@ def _check_nothing_is_lost(index: Path, known: Sequence[Folder], folders: Sequen
     others = [str(root) for root in known if root not in named]
     if others:
         raise BadInvocation(
-            f"the index {index} holds other folders: {', '.join(others)}. Name these, too; or another index with "
-            f"--index DIR; or replace them with `{PROGRAM} index build FOLDER`."
+            f"the index {index} holds other folders: {', '.join(others)}. Add this one with `{PROGRAM} index "
+            f"add FOLDER`; or name another index with --index DIR."
         )
 
 

@@ -27,8 +27,12 @@ def write_explanation(answer: ExplainResponse, out: Path) -> tuple[Path, ...]:
     files = {out / "explanation.json": answer.model_dump_json(indent=1).encode() + b"\n"}
     sketch = answer.sketch.picture()
     for number, photo in enumerate(answer.photos, 1):
-        cells = [(match.sketch_cell, match.photo_cell) for match in photo.matches]
+        # Of several parts of the sketch that match one part of the photo, the strongest: a frame would hide the others.
+        best: dict[int, int] = {}
+        for match in photo.matches:
+            best.setdefault(match.photo_cell, match.sketch_cell)
         picture = io.BytesIO()
+        cells = ((there, here) for here, there in best.items())
         side_by_side(sketch, photo.picture(), cells, answer.grid).save(picture, "PNG")
         files[out / f"{number}.png"] = picture.getvalue()
     for file, data in files.items():

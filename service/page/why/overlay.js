@@ -98,15 +98,15 @@ export class Overlay {
     }
   }
 
-  /** A round label beyond the upper right corner of a cell. */
-  badge(cell, text, colour) {
+  /** A round label beyond the upper right corner of a cell. @param {number} before labels there, to its right */
+  badge(cell, text, colour, before = 0) {
     const context = this.#context;
     const radius = Math.max(0.5 * this.#cell, 8.5 * window.devicePixelRatio);
     context.font = `700 ${1.15 * radius}px system-ui, sans-serif`;
     // Half of the label's width: a longer text makes it an oval.
     const width = Math.max(radius, context.measureText(text).width / 2 + 0.45 * radius);
     const inside = (value, half) => Math.min(this.#canvas.width - half - 1, Math.max(half + 1, value));
-    const x = inside(((cell % this.#grid) + 1) * this.#cell + OUTWARD * radius, width);
+    const x = inside(((cell % this.#grid) + 1) * this.#cell + (OUTWARD - 2 * before) * radius, width);
     const y = inside(Math.floor(cell / this.#grid) * this.#cell - OUTWARD * radius, radius);
     context.beginPath();
     context.roundRect(x - width, y - radius, 2 * width, 2 * radius, radius);

@@ -47,8 +47,12 @@ export const VIEWS = {
         overlay.tint(new Map([...cells.keys()].map((cell) => [cell, 0.15])), colour);
         overlay.contour(new Set(cells.keys()), colour);
       }
+      const badges = [];
       for (const { cells, colour, letter } of found.filter((pin) => pin.cells.size)) {
-        overlay.badge(strongest(cells)[0], letter, colour);
+        const [cell] = strongest(cells);
+        // Parts may have the same best match: their letters stand side by side.
+        overlay.badge(cell, letter, colour, badges.filter((other) => other === cell).length);
+        badges.push(cell);
       }
     },
     says({ pins }, photo) {

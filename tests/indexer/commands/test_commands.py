@@ -227,6 +227,6 @@ def test_a_gallery_that_has_outgrown_its_clusters_is_told_what_to_do(
         assert main(command) == 0
         out = capsys.readouterr().out
         assert "drift:       the clusters were made for 12 photos; now there are " in out
-        assert "run build --recluster" in out
+        assert "run `sketch-search index build --recluster`" in out
     assert main(["build", "--recluster"]) == 0
     assert "--recluster" not in capsys.readouterr().out

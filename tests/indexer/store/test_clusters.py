@@ -81,7 +81,7 @@ def test_the_number_of_clusters_is_about_the_square_root() -> None:
     assert [default_clusters(photos) for photos in (1, 2, 12, 12_500)] == [1, 1, 3, 112]
 
 
-SAME, RECLUSTER = "the same photos are shown now", "; run build --recluster"
+SAME, RECLUSTER = "the same photos are shown now", "; run `sketch-search index build --recluster`"
 
 
 @pytest.mark.parametrize(

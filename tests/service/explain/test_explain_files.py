@@ -15,7 +15,7 @@ from model.errors import ImageError, Refusal
 from service.commands import main
 from service.commands.explain import explain
 from service.errors import BadInvocation, BadSearch
-from service.explain.files import _COLOURS
+from service.explain.files import _COLOURS, _GAP
 from service.schemas.explain import ExplainResponse
 from service.settings import Settings
 from tests.pictures import drawing, encoded, photo
@@ -67,8 +67,7 @@ def test_an_explanation_is_a_picture_for_each_photo_and_all_data(place: Place, t
         assert [len(near.paths) for near in one.nearest] == [1] * len(one.nearest) != []
         with Image.open(out / f"{number}.png") as picture:
             coloured = {ImageColor.getrgb(colour) for colour in _COLOURS} & {colour for _, colour in _colours(picture)}
-            # A frame may lie over an earlier one.
-            assert 2 <= len(coloured) <= min(len(one.matches), len(_COLOURS))
+            assert len(coloured) == min(len({match.photo_cell for match in one.matches}), len(_COLOURS)) > 0
             assert picture.width > 2 * picture.height
 
 
@@ -161,6 +160,13 @@ def test_the_command_writes_an_explanation(
     assert main(["search", *common, str(tmp_path / "sketch.png"), "--k", "3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["results"]
     assert explained == [result["paths"][0] for result in found]
+    answer, picture = read(tmp_path / "why"), Image.open(tmp_path / "why" / "1.png")
+    cells = dict.fromkeys(match.photo_cell for match in answer.photos[0].matches)
+    side = answer.sketch.picture().width
+    for number, colour in zip(cells, _COLOURS, strict=False):
+        row, column = divmod(number, answer.grid)
+        corner = (side + _GAP + int(column * side / answer.grid) + 1, int(row * side / answer.grid) + 1)
+        assert picture.getpixel(corner) == ImageColor.getrgb(colour), "a frame of each colour is seen in the photo"
     one = ["explain", *common, str(tmp_path / "sketch.png"), str(gallery / "p01.png")]
     assert main([*one, "-o", str(tmp_path / "one")]) == 0
     assert len(read(tmp_path / "one").photos) == 1
