@@ -24,9 +24,12 @@ Method = Literal["rn", "ret", "fused"]
 METHODS: tuple[Method, ...] = ("rn", "ret", "fused")
 # Sizes of a network; the largest are several times those of the largest networks of their kind.
 Size = Annotated[int, Field(ge=1, le=65536)]
-Positive = Annotated[float, Field(gt=0)]
-Pixels = tuple[float, float, float]
-Spread = tuple[Positive, Positive, Positive]
+Positive = Annotated[float, Field(gt=0, le=1000)]
+# Numbers of 32 bits hold what is computed from these.
+_Level = Annotated[float, Field(ge=-1e6, le=1e6)]
+_Width = Annotated[float, Field(ge=1e-6, le=1e6)]
+Pixels = tuple[_Level, _Level, _Level]
+Spread = tuple[_Width, _Width, _Width]
 # The most words of a vocabulary, ten times those of the largest one, and the most names of a word.
 _MAX_WORDS = 20_000
 MAX_NAMES = 16
@@ -128,7 +131,7 @@ class NetworkConfig(ABC):
     prototypes: Annotated[int, Field(ge=0, le=65536)] = 0
     words: tuple[Names, ...] = ()
     drawn: tuple[int, ...] = ()
-    placed: Annotated[int, Field(ge=0)] = 0
+    placed: Annotated[int, Field(ge=0, le=65536)] = 0
     mean: Pixels = (0.5, 0.5, 0.5)
     std: Spread = (0.5, 0.5, 0.5)
 
