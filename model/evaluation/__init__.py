@@ -1,7 +1,7 @@
 """Measures how well a checkpoint retrieves, how right explanations and words are; and chooses calibrations by that."""
 
 from model.evaluation.answers import CHANCE, guess_table, measure_composites, measure_guesses
-from model.evaluation.calibration import calibrated, trained_matcher
+from model.evaluation.calibration import calibrated, ret_matcher, trained_matcher
 from model.evaluation.costs import costs_of
 from model.evaluation.figures import (
     ALL,

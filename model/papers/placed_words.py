@@ -10,13 +10,12 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from model.checkpoint import load_zse_network, save_checkpoint
+from model.checkpoint import load_zse_network
 from model.datasets import data_folder, read_data, read_more
-from model.engine import read_metadata
 from model.errors import ModelError
 from model.network import Vocabulary
 from model.papers.runs import check_target
-from model.papers.vocabulary import imagenet_names
+from model.papers.vocabulary import imagenet_names, save_changed
 from model.papers.word_vectors import read_word_vectors
 from model.words import Names, WordBook, everyday_words, spelling, stem, why_no_name
 
@@ -40,7 +39,7 @@ _PARTS = 5
 
 @dataclass(frozen=True)
 class Known:
-    """What a vocabulary knows of words that CLIP knows, too: n vectors of CLIP, centred, with the word of each.
+    """Holds what is known of words that a vocabulary and CLIP share: n vectors of CLIP, centred, with the word of each.
 
     Attributes:
         vectors: (n, c) of length 1; a word may have one of its text, and one of its photos.
@@ -94,8 +93,7 @@ def place_words(source: Path, target: Path) -> None:
     state["biases"] = torch.cat([state["biases"][:fitted], new[:, -1]])
     after.load_state_dict(state)
     words = (*names, *((name,) for name, _ in rows))
-    notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
-    save_checkpoint(network.vocabulary_replaced(after, words).half(), target, notes)
+    save_changed(network.vocabulary_replaced(after, words), source, target)
     print(f"wrote {target}: {len(rows)} words beside {fitted:,}, of {len(further):,} things that have none")
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from model.datasets import Corpus, Task, some_of_each
 from model.engine import unit
 from model.errors import ModelError
-from model.evaluation import HARMONIC, encode_pictures, encoded, measure, trained_matcher
-from model.network import Network, Prior, fastest_dtype
+from model.evaluation import HARMONIC, encode_pictures, encoded, measure, ret_matcher, trained_matcher
+from model.network import Network, Prior
 
 PROTOTYPES = 256
 SKETCHES_PER_CLASS = 10
@@ -34,7 +34,7 @@ def with_prior(
 ) -> Network:
     """Returns a copy of the network with the prior of its training sketches: k-means over their [Ret]."""
     plain = network.prior_replaced(None)
-    matcher = trained_matcher(plain, fastest_dtype(plain, torch.device("cpu")), methods=("ret",))
+    matcher = ret_matcher(plain)
     some = some_of_each(training.sketches + further.sketches, SKETCHES_PER_CLASS)
     sketches = encode_pictures(matcher, some, "sketch")
     # Equal sketches cannot be the centres of two clusters.

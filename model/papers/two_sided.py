@@ -19,8 +19,8 @@ from model.checkpoint import keep_photo_side, load_zse_network, photo_side_notes
 from model.datasets import IMAGENET_PART, Picture, Task, read_task, rows_by_label, some_of_each, subsampled
 from model.engine import file_sha256
 from model.errors import ModelError
-from model.evaluation import calibrated, counts, encode_pictures, trained_matcher
-from model.network import Network, Tokens, TwoSidedEncoder, fastest_dtype
+from model.evaluation import calibrated, counts, encode_pictures, ret_matcher
+from model.network import Network, Tokens, TwoSidedEncoder
 from model.papers.pictures import (
     Augmentation,
     TrainingSet,
@@ -308,7 +308,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
 def centre_tokens(network: Network, sketches: Sequence[Picture]) -> None:
     """Shifts the tokens of sketches, so that those of some of these sketches of every class have the mean 0."""
     some = some_of_each(sketches, SKETCHES_PER_CLASS)
-    matcher = trained_matcher(network, fastest_dtype(network, CPU), methods=("ret",))
+    matcher = ret_matcher(network)
     patches = encode_pictures(matcher, some, "sketch").patches
     assert isinstance(network.encoder, TwoSidedEncoder)
     network.encoder.head.tokens.bias.sub_(torch.from_numpy(patches.mean(axis=(0, 1))))

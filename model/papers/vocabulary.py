@@ -16,9 +16,9 @@ from model.checkpoint import load_zse_network, save_checkpoint
 from model.datasets import DRAWINGS_PART, IMAGENET_PART, Picture, rows_by_label, some_of_each
 from model.engine import MAX_NAMES, read_metadata
 from model.errors import ModelError
-from model.evaluation import encode_pictures, trained_matcher
+from model.evaluation import encode_pictures, ret_matcher
 from model.images import Preprocessing
-from model.network import Network, Vocabulary, fastest_dtype, guess_log_probabilities, read_backbone
+from model.network import Network, Vocabulary, guess_log_probabilities, read_backbone
 from model.papers.photo_side import layout_of
 from model.papers.pictures import class_tokens, prepared_pixels, training_corpora
 from model.papers.recipe import read_recipe
@@ -60,8 +60,7 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
     synonyms = read_synonyms() if data is None else ()
     vectors = read_word_vectors(None) if synonyms else None
     worded = with_vocabulary(network, shown, beliefs, calibrating, drawn, synonyms, vectors)
-    notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
-    save_checkpoint(worded.half(), target, notes)
+    save_changed(worded, source, target)
     print(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {len(shown):,} photos")
 
 
@@ -73,9 +72,14 @@ def give_things(source: Path, target: Path, *, recipe: Path) -> None:
     check_target(target)
     pictures = training_corpora(None, read_recipe(recipe))
     more = with_further_things(load_zse_network(source), pictures.training.sketches + pictures.further.sketches)
-    notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
-    save_checkpoint(more.half(), target, notes)
+    save_changed(more, source, target)
     print(f"wrote {target}: it guesses {len(more.config.drawn)} things")
+
+
+def save_changed(network: Network, source: Path, target: Path) -> None:
+    """Writes a network with a new vocabulary, and what the checkpoint at ``source`` says of its training."""
+    notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
+    save_checkpoint(network.half(), target, notes)
 
 
 def every_tenth(sketches: Sequence[Picture]) -> tuple[Picture, ...]:
@@ -145,7 +149,7 @@ def with_vocabulary(
     Raises ModelError if there is no word.
     """
     plain = network.vocabulary_replaced(None)
-    matcher = trained_matcher(plain, fastest_dtype(plain, torch.device("cpu")), methods=("ret",))
+    matcher = ret_matcher(plain)
     # ImageNet's classes are known by number only. The classifier's probabilities have them already.
     labels = tuple(None if photo.source == IMAGENET_PART else photo.label for photo in photos)
     names = imagenet_names()
@@ -197,7 +201,7 @@ def with_further_things(network: Network, sketches: Sequence[Picture]) -> Networ
     numbers = {label: number for number, label in enumerate([*known, *further])}
     taught = [sketch for sketch in drawn if sketch.label in numbers]
     plain = network.vocabulary_replaced(None)
-    matcher = trained_matcher(plain, fastest_dtype(plain, torch.device("cpu")), methods=("ret",))
+    matcher = ret_matcher(plain)
     summaries = torch.from_numpy(encode_pictures(matcher, taught, "sketch").guessed_from)
     things = torch.tensor([numbers[sketch.label] for sketch in taught])
     first = (before.sketch_directions.float(), before.sketch_biases.float())

@@ -56,7 +56,7 @@ def interleaved(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | 
 
 @dataclass(frozen=True)
 class ShardQuery:
-    """Asks each shard of a gallery: it has an encoded query, the clusters to open, and how many photos to return.
+    """Holds what each shard is asked: an encoded query, the clusters to open, and how many photos to return.
 
     Attributes:
         method: what scores photos; "ret" compares vectors alone.

@@ -93,7 +93,7 @@ class FoldersResponse(BaseModel):
 
 
 class Allowed(BaseModel):
-    """What this client may do on the server's machine."""
+    """Says what this client may do on the server's machine."""
 
     build: bool = Field(
         description="Whether it may have a folder indexed. False also while there is an index that cannot be opened."

@@ -1,6 +1,6 @@
 """Checks what shards answer: one that is damaged, or of another version, counts as missing and spoils no search.
 
-Checked is what the ingress relies on: types, shapes, ranges, and that a shard has the rows and ids that it names. A
+It checks what the ingress relies on: types, shapes, ranges, and that a shard has the rows and ids that it names. A
 wrong score that could be right is not found.
 """
 

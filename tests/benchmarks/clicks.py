@@ -1,4 +1,4 @@
-"""What clicks of a simulated person help, by labelled sketches and a running server: a table for docs/quality.md.
+"""Measures what clicks of a simulated person help, by labelled sketches and a running server, for docs/quality.md.
 
 A photo is right for a sketch where the folder that it lies in has the name of the sketch's class.
 
