@@ -149,10 +149,9 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 @option("--after DAY", "Only photos taken on 2023-01-31 or later.")
 @option("--before DAY", "Only photos taken on this day or earlier.")
 @option("--json", "Print what POST /search answers.", name="as_json")
-@option("--no-server", "Do not use a server of this index.")
 @_with_settings()
-def search(settings: Settings, sketch: str | None, as_json: bool, no_server: bool, **asked: Any) -> int:
-    """Search once, through the server of the index if one runs on this machine.
+def search(settings: Settings, sketch: str | None, as_json: bool, **asked: Any) -> int:
+    """Search once, without a server.
 
     SKETCH is an image file or - for standard input; none is needed with --like or --text.
     """
@@ -163,7 +162,7 @@ def search(settings: Settings, sketch: str | None, as_json: bool, no_server: boo
     if sketch is None and not like and asked["text"] is None:
         raise click.UsageError("Missing argument 'SKETCH', or --like PHOTO, or --text WORD.")
     query = SearchQuery.model_validate({name: value for name, value in asked.items() if value not in (None, ())})
-    return search(settings, sketch, query, like=like, unlike=unlike, as_json=as_json, server=not no_server)
+    return search(settings, sketch, query, like=like, unlike=unlike, as_json=as_json)
 
 
 @click.command(

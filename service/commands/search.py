@@ -1,4 +1,4 @@
-"""`sketch-search search`: the search of POST /search, by a server that runs here already, or in this process."""
+"""`sketch-search search`: the search of POST /search, in this process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from model.errors import ImageError
 from model.terminal import printable, printable_json
 from model.words import spelling
-from service.address import find_server
 from service.schemas import Group, SearchQuery, SearchResponse, SearchResult
-from service.settings import Settings, index_path
+from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.engine import Engine
@@ -34,25 +33,29 @@ def search(
     like: Sequence[str] = (),
     unlike: Sequence[str] = (),
     as_json: bool,
-    server: bool = True,
 ) -> int:
     """Searches with an image file, or standard input if ``sketch`` is "-", and prints what was found.
 
     Args:
         sketch: None to search by liked photos or a word alone.
         like, unlike: photos that become part of ``query``: an id if it has digits only, else a path.
-        server: whether to ask a running server of the same index, which answers sooner.
     """
-    source: bytes | Path | None = None if sketch is None else Path(sketch)
-    if sketch == "-":
-        from model.images import read_image_file
-
-        source = read_image_file(sys.stdin.buffer)
-    elif isinstance(source, Path):
+    source = None if sketch in (None, "-") else Path(sketch)
+    if source is not None:
         source.stat()  # A missing file is refused before anything slow is imported.
-    answer = _asked(settings, source, query, like, unlike) if server else None
-    if answer is None:
-        answer = _searched(settings, source, query, like, unlike)
+    # One search is soon over. Threads that wait for work at full speed would take more time than it does.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from model.images import read_image_file
+    from service.engine import Engine, open_matcher
+
+    with naming(source):
+        data = None if sketch is None else read_image_file(source or sys.stdin.buffer)
+    with closing(Engine(settings, open_matcher(settings))) as engine:
+        photos = {"like": [photo_id(engine, one) for one in like], "unlike": [photo_id(engine, one) for one in unlike]}
+        asked = SearchQuery.model_validate({**query.model_dump(exclude_unset=True), **photos})
+        with naming(source):
+            prepared = None if data is None else engine.prepare(data, kind=query.kind)
+        answer = engine.search(prepared, asked)
     if as_json:
         print(printable_json(answer.model_dump_json()))
     elif answer.results or answer.groups:
@@ -67,75 +70,15 @@ def search(
     return 0
 
 
-def _asked(
-    settings: Settings, source: bytes | Path | None, query: SearchQuery, like: Sequence[str], unlike: Sequence[str]
-) -> SearchResponse | None:
-    """Returns the answer of the server of this index, or None.
-
-    What it refuses is searched here, which says why in the words of this command line.
-    """
-    if isinstance(source, Path) and not (source.is_file() and source.stat().st_size <= settings.max_upload_bytes):
-        return None
-    found = find_server(settings)
-    if found is None:
-        return None
-    from indexer import IndexerError
-    from service.client import Client, ServiceError
-
-    key = settings.api_key.get_secret_value() if found.protected and settings.api_key is not None else None
-    try:
-        asked = with_photos(query, _ids(settings, like), _ids(settings, unlike))
-        with Client(found.url, key) as client:
-            answer = client.search(source, asked)
-        if answer.generation != (index_path(settings) / "CURRENT").read_text().strip():
-            return None  # It has not opened yet what a build has just made.
-    except (OSError, IndexerError, ServiceError, ValueError):
-        return None
-    print(f"answered by the server at {found.url}; --no-server searches without it", file=sys.stderr)
-    return answer
-
-
-def _ids(settings: Settings, photos: Sequence[str]) -> list[str]:
-    if all(map(_ID.fullmatch, photos)):
-        return [*photos]
-    from indexer import id_at
-
-    return [photo if _ID.fullmatch(photo) else str(id_at(index_path(settings), photo)) for photo in photos]
-
-
-def _searched(
-    settings: Settings, source: bytes | Path | None, query: SearchQuery, like: Sequence[str], unlike: Sequence[str]
-) -> SearchResponse:
-    # One search is soon over. Threads that wait for work at full speed would take more time than it does.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Imported late, since a server that answers saves it.
-    from model.images import read_image_file
-    from service.engine import Engine, open_matcher
-
-    with naming(source):
-        data = None if source is None else read_image_file(source)
-    with closing(Engine(settings, open_matcher(settings))) as engine:
-        asked = with_photos(query, [photo_id(engine, one) for one in like], [photo_id(engine, one) for one in unlike])
-        with naming(source):
-            sketch = None if data is None else engine.prepare(data, kind=query.kind)
-        return engine.search(sketch, asked)
-
-
 @contextmanager
-def naming(picture: bytes | Path | None) -> Iterator[None]:
+def naming(picture: Path | None) -> Iterator[None]:
     """Puts a file's name before the reason why the picture cannot be used."""
     try:
         yield
     except ImageError as error:
-        if isinstance(picture, Path):
-            raise type(error)(f"{picture}: {error}") from error
-        raise
-
-
-def with_photos(query: SearchQuery, like: Sequence[str], unlike: Sequence[str]) -> SearchQuery:
-    """Returns the query with photos that are wanted and not wanted, by id. Raises pydantic's ValidationError."""
-    photos = {"like": list(like), "unlike": list(unlike)}
-    return SearchQuery.model_validate({**query.model_dump(exclude_unset=True), **photos})
+        if picture is None:
+            raise
+        raise type(error)(f"{picture}: {error}") from error
 
 
 def photo_id(engine: Engine, photo: str) -> str:

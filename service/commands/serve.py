@@ -35,7 +35,7 @@ from indexer.distributed import check_address
 from model.errors import Refusal
 from model.terminal import printable
 from service import PROGRAM
-from service.address import announced, find_server
+from service.address import ServerAddress, announced, find_server
 from service.engine import open_matcher
 from service.http import configure_logging, create_app
 from service.serving import Live, PortTaken, address, deployed, listening, server_config
@@ -108,9 +108,8 @@ def serve_until_stopped(
         def announce() -> None:
             if not settings.shards:
                 bound = listeners[0].getsockname()[0]
-                opened.enter_context(
-                    announced(settings, address(_ANY_ADDRESS.get(bound, bound), port), app.state.token)
-                )
+                url = address(_ANY_ADDRESS.get(bound, bound), port)
+                opened.enter_context(announced(index_path(settings), ServerAddress(url=url, token=app.state.token)))
             print(f"sketch-search at {address(settings.host, port)}{opening}", flush=True)
             if beside is not None:
                 reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)
@@ -153,7 +152,7 @@ def _listening(settings: Settings) -> socket.socket:
     try:
         return listening(settings.host, settings.port)
     except PortTaken as error:
-        if (found := find_server(settings)) is None:
+        if (found := find_server(index_path(settings))) is None:
             raise
         raise Refusal(f"{error}; this index is already served at {found.url}") from error
 

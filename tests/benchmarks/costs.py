@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         built["photos a second"] = count / float(built["seconds"] or 1)
         built["MB"] = size(folder / "index") / 1e6
         found = [
-            run("`sketch-search search`, no server", [*program, "search", str(sketch), "--no-server"], variables)
+            run("`sketch-search search`, no server", [*program, "search", str(sketch)], variables)
             for _ in range(rounds)
         ]
         asked, by = served(plain, sketch.read_bytes(), variables, 2 if options.quick else SEARCHES)

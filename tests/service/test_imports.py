@@ -42,7 +42,7 @@ ANSWERED_AT_ONCE = (
             "import service.http.app, service.http",
             {"model.papers", "model.evaluation", "model.network", "timm", "torch", "sklearn"},
         ),
-        ("import service.client, service.address", NETWORKS | {"fastapi", "numpy"}),
+        ("import service.client", NETWORKS | {"fastapi", "numpy"}),
         ("import sketch_search; sketch_search.Remote", NETWORKS | {"timm", "scipy"}),
         (COMMANDS.format(ANSWERED_AT_ONCE), NETWORKS | {"fastapi"}),
     ],

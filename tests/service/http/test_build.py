@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.address import announced, find_server
+from service.address import ServerAddress, announced, find_server
 from service.http.routes import TOKEN_HEADER
 from service.settings import Settings
 from tests.indexer.disks import fill, refuse_listing, small_disk
@@ -39,8 +39,8 @@ def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
     settings: Settings, gallery: Path, tmp_path: Path, sketch: bytes
 ) -> None:
     (tmp_path / "empty").mkdir()
-    own = settings.model_copy(update={"index": tmp_path / "index"})
-    with empty(own, tmp_path / "index") as http, announced(own, str(http.base_url), "sesame"):
+    own, where = tmp_path / "index", ServerAddress(url="http://127.0.0.1:1", token="sesame")
+    with empty(settings, own) as http, announced(own, where):
         info = http.get("/info").json()
         assert (info["ready"], info["allows"]["build"], info["build"]) == (False, True, None)
         assert find_server(own) is None
