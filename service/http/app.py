@@ -21,7 +21,7 @@ from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metri
 from service.settings import Settings
 
 # The version of the HTTP API, raised with each change of the OpenAPI document.
-API_VERSION = "3.11.1"
+API_VERSION = "3.11.2"
 # Short questions that are answered at once, beside searches.
 LOOKUPS = 4
 # Photos that are read at once to be shrunk, and to be sent. Decoding a large one takes a few hundred MiB.

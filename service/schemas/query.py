@@ -97,8 +97,8 @@ class FoldersParams(Params):
         default=None,
         min_length=1,
         max_length=4096,
-        description="The whole path of a folder on the server's machine, which may begin with ~; left out: the home "
-        "folder of who runs the server.",
+        description="The whole path of a folder on the server's machine, which may begin with ~; left out: the folder "
+        "for the pictures of who runs the server, or their home folder if there is nothing in it.",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import platformdirs
 from pydantic import BaseModel
 
 from indexer import BadInvocation, IndexRefused, Request, build_growing, indexed_folders, read_progress
@@ -117,17 +118,26 @@ def _request(folders: tuple[Path, ...], *, added: bool) -> Request:
 
 
 def folders_in(folder: str | None) -> FoldersResponse:
-    """Lists the folders in a folder of this machine, or in the user's own, without hidden ones.
+    """Lists the folders in a folder of this machine, or in that of the user's pictures, without hidden ones.
 
     Raises BadInvocation.
     """
     try:
-        path = Path.home() if folder is None else expanded(_meant(folder))
+        path = _pictures() if folder is None else expanded(_meant(folder))
     except HomeUnknown as error:
         raise BadInvocation(str(error)) from error
     _check_whole(path)
     above = None if path.parent == path else str(path.parent)
     return FoldersResponse(path=str(path), above=above, folders=tuple(_subfolders(path)[:MAX_FOLDERS]))
+
+
+def _pictures() -> Path:
+    """Returns the folder that the platform has for the user's pictures; the home folder if there is nothing in it."""
+    pictures = platformdirs.user_pictures_path()
+    with suppress(OSError):
+        if any(pictures.iterdir()):
+            return pictures
+    return Path.home()
 
 
 def _check_whole(path: Path) -> None:

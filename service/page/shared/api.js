@@ -50,7 +50,7 @@ export class Api {
     return (await this.#ask("gallery")).json();
   }
 
-  /** The folders in a folder of the server's machine; "": in the home of who runs it. */
+  /** The folders in a folder of the server's machine; "": in that for the pictures of who runs it. */
   async folders(path) {
     return (await this.#ask(`folders?${parameters(path ? { path } : {})}`)).json();
   }

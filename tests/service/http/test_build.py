@@ -70,7 +70,10 @@ def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
         assert httpx.get(f"{http.base_url}/gallery", timeout=PATIENCE).json()["folders"] == [gallery.name, "more"]
 
 
-def test_folders_are_listed_to_those_who_may_have_them_indexed(settings: Settings, tmp_path: Path) -> None:
+def test_folders_are_listed_to_those_who_may_have_them_indexed(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("b", "A", ".hidden", "c", "\udce9"):
         (tmp_path / "photos" / name).mkdir(parents=True)
     (tmp_path / "photos" / "file.jpg").touch()
@@ -79,7 +82,12 @@ def test_folders_are_listed_to_those_who_may_have_them_indexed(settings: Setting
         told = http.get("/folders", params={"path": str(tmp_path / "photos")}).json()
         assert told == {"path": str(tmp_path / "photos"), "above": str(tmp_path), "folders": ["A", "b", "c"]}
         assert http.get("/folders", params={"path": "/"}).json()["above"] is None
-        assert http.get("/folders").json()["path"] == str(Path.home())
+        # The folder for pictures, unless it is empty.
+        monkeypatch.setenv("XDG_PICTURES_DIR", str(tmp_path / "pictures"))
+        (tmp_path / "pictures").mkdir()
+        assert http.get("/folders").json()["path"] == str(tmp_path)
+        (tmp_path / "pictures" / "a.png").touch()
+        assert http.get("/folders").json()["path"] == str(tmp_path / "pictures")
         missing = http.get("/folders", params={"path": str(tmp_path / "none")})
         assert error(missing) == (422, "bad_parameter")
         assert "cannot be read" in missing.json()["error"]["message"]
