@@ -34,7 +34,7 @@ export class Folders {
     void this.#read(this.#field.value.trim());
   }
 
-  /** List the folders in this one, or else in the home of who runs the server. */
+  /** List the folders in this one, or else in that for the pictures of who runs the server. */
   async #read(path) {
     const read = ++this.#reads;
     try {
@@ -45,7 +45,12 @@ export class Folders {
       const slash = here.includes("\\") ? "\\" : "/";
       const below = folders.map((name) => this.#item(name, `${here}${here.endsWith(slash) ? "" : slash}${name}`, "folder"));
       this.#field.value = here;
-      part("folders-list").replaceChildren(...(above ? [this.#item("The folder above", above, "up")] : []), ...below);
+      const list = part("folders-list");
+      const pressed = list.contains(document.activeElement);
+      list.replaceChildren(...(above ? [this.#item("The folder above", above, "up")] : []), ...below);
+      if (pressed) {
+        list.querySelector("button")?.focus(); // what had the focus is gone
+      }
       this.#note.textContent = "";
     } catch (error) {
       this.#note.textContent = trouble(error).at(-1);

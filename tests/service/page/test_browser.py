@@ -109,8 +109,14 @@ def test_a_long_name_breaks_between_its_words_and_leaves_the_buttons_in_sight(
 
 
 def test_what_is_searched_is_told_in_words_and_grows_from_the_page(
-    desk: Browser, settings: Settings, gallery: Path, index_path: Path, tmp_path: Path
+    desk: Browser,
+    settings: Settings,
+    gallery: Path,
+    index_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     shutil.copytree(index_path, tmp_path / "index")
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "broken.jpg").write_bytes(b"no picture")
@@ -347,7 +353,8 @@ def press_folder(driver: Browser, name: str, path: Path) -> None:
     wait(driver).until(
         lambda d: d.execute_script(
             "const one = [...document.querySelectorAll('#folders-list button')]"
-            ".find((button) => button.textContent === arguments[0]); one?.click(); return Boolean(one);",
+            ".find((button) => button.textContent === arguments[0]);"
+            "one?.focus(); one?.click(); return Boolean(one);",
             name,
         )
     )
@@ -374,6 +381,8 @@ def test_a_first_visit_names_a_folder_watches_it_being_indexed_and_searches(
         assert axe_complaints(desk) == []
         for name, path in ((gallery.name, gallery), ("größe", gallery / "größe"), ("The folder above", gallery)):
             press_folder(desk, name, path)
+            # A keyboard goes on from there.
+            assert desk.switch_to.active_element.text == "The folder above"
         folder.send_keys(Keys.ENTER)
         wait_for_notice(desk, "Your photos are being read")
         assert desk.find_element(By.ID, "notice-progress").is_displayed()
