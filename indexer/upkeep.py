@@ -17,7 +17,6 @@ from indexer.building.request import live_roots
 from indexer.building.writer import Clustering, Contents, GenerationWriter
 from indexer.errors import REPAIR, BadInvocation, no_index
 from indexer.store.catalog import Catalog, GalleryFile, Removals
-from indexer.store.clusters import Drift
 from indexer.store.files import FileChanging
 from indexer.store.folders import Folder
 from indexer.store.generation import (
@@ -47,7 +46,6 @@ class IndexSummary(BaseModel):
     Attributes:
         path: the index's folder. generation: the name. bytes_on_disk: the size of its files.
         bad: files that cannot be indexed. removed: files and folders that the user removed, by the paths users see.
-        drift: how well the clusters fit the photos.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,7 +56,6 @@ class IndexSummary(BaseModel):
     manifest: Manifest
     bad: tuple[BadFile, ...]
     removed: tuple[str, ...]
-    drift: Drift
 
 
 def indexed_folders(path: Path) -> list[Folder]:
@@ -78,7 +75,6 @@ def read_summary(path: Path) -> IndexSummary:
     with live.open_catalog() as catalog:
         bad = [BadFile(shown_path(names, file.root, file.path), file.reason or "") for file in catalog.bad()]
         removed = [shown_path(names, *place) for place, removed in sorted(catalog.removals().rules.items()) if removed]
-        drift = catalog.drift()
     return IndexSummary(
         path=folder.path,
         generation=live.name,
@@ -86,7 +82,6 @@ def read_summary(path: Path) -> IndexSummary:
         manifest=live.manifest,
         bad=tuple(bad),
         removed=tuple(removed),
-        drift=drift,
     )
 
 

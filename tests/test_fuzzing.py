@@ -285,8 +285,7 @@ def test_a_damaged_index_is_refused_or_answers_as_before_or_is_told_by_verify(
 def edit_catalog(catalog: Path, data: st.DataObject) -> None:
     """Put a hostile value into one column of one row of the catalog, or of all."""
     with contextlib.closing(sqlite3.connect(catalog)) as database, database:
-        table = data.draw(st.sampled_from(("photos", "photos", "photos", "drift")))
-        columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+        columns = [row[1] for row in database.execute("PRAGMA table_info(photos)")]
         value = data.draw(st.sampled_from([value for value in HOSTILE_VALUES if not isinstance(value, list | dict)]))
         if isinstance(value, str):
             value = value.encode("utf-8", "surrogatepass") if "\ud800" in value else value
@@ -297,4 +296,4 @@ def edit_catalog(catalog: Path, data: st.DataObject) -> None:
         # A value that another rule of the table refuses stays as it is.
         with contextlib.suppress(sqlite3.Error):
             column = data.draw(st.sampled_from(columns))
-            database.execute(f"UPDATE {table} SET {column} = ?" + (f" WHERE rowid = {row}" if row else ""), (value,))
+            database.execute(f"UPDATE photos SET {column} = ?" + (f" WHERE rowid = {row}" if row else ""), (value,))

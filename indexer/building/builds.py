@@ -21,7 +21,7 @@ from indexer.building.writer import Contents, Floats, GenerationWriter, Numbers,
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
-from indexer.store.clusters import MAX_PATCHES, Drift, default_clusters, nearest
+from indexer.store.clusters import MAX_PATCHES, default_clusters, nearest
 from indexer.store.generation import Manifest, Origin, keep_only, open_rows
 from indexer.store.location import IndexFolder
 from indexer.store.roots import Root, locate
@@ -36,6 +36,8 @@ FIRST_GENERATION = 64
 # A build merges all segments into one if more than this share of their rows is not shown, or if there are more
 # segments than this, each of which takes an open map of three files.
 DEAD_SHARE, MAX_SEGMENTS = 0.1, 100
+# A build makes the clusters anew if there are more than so many times as many photos as they were made for.
+MAX_GROWTH = 2
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,6 @@ class Written:
     Attributes:
         generation: its name; for shards, the names of all their generations, joined by '+'.
         photos, files, clusters: counted as in a manifest.
-        drift: how well the clusters fit the photos; None for shards, which are always clustered anew.
         shards: the shards that were written; empty for one index.
     """
 
@@ -127,7 +128,6 @@ class Written:
     photos: int
     files: int
     clusters: int
-    drift: Drift | None
     shards: tuple[ShardEntry, ...] = ()
 
     @property
@@ -255,8 +255,7 @@ class LocalSite:
         self.close()
         keep_only(self._folder, written, building=set())
         counts = written.manifest.counts
-        with written.open_catalog() as catalog:
-            return Written(written.name, counts.photos, counts.files, counts.clusters, catalog.drift())
+        return Written(written.name, counts.photos, counts.files, counts.clusters)
 
     def close(self) -> None:
         self.plan.close()
@@ -321,7 +320,7 @@ def _contents(decision: Decision, site: Site, bad: Sequence[BadFile]) -> Content
     check_counts(decision, count)
     photos = plan.photos()
     rows, to_write = Rows(site.sources(photos.refs)), photos.clusters < 0
-    if decision.recluster or live.generation is None:
+    if decision.recluster or live.generation is None or _is_outgrown(decision, live.generation.manifest, count):
         # A shard holds whole clusters, at least one.
         wanted = max(default_clusters(count), decision.shards) if decision.clusters is None else decision.clusters
         clustering = new_clusters(photos.refs, rows, wanted, decision.clusters, site.nearest)
@@ -342,6 +341,12 @@ def _contents(decision: Decision, site: Site, bad: Sequence[BadFile]) -> Content
         to_write=to_write,
         clustering=clustering,
     )
+
+
+def _is_outgrown(decision: Decision, manifest: Manifest, photos: int) -> bool:
+    """Returns True if the number of clusters was not asked for, and they were made for less than half of the photos."""
+    asked = decision.clusters is not None or manifest.clusters_asked is not None
+    return not asked and photos > MAX_GROWTH * manifest.counts.clusters**2
 
 
 def _is_sparse(rows: int, shown: int, segments: int) -> bool:

@@ -23,7 +23,6 @@ from indexer.building.request import live_roots
 from indexer.building.staging import Journal, as_day
 from indexer.errors import REPAIR, IndexDamaged
 from indexer.store.catalog import Catalog, GalleryFile, Removals, below
-from indexer.store.clusters import Drift
 from indexer.store.files import FileStamp
 from indexer.store.generation import Generation
 from indexer.store.location import make_folder, refuse_if_unwritable
@@ -124,8 +123,8 @@ class LiveState:
         reusable: whether the same checkpoint, preprocessing and embedder computed their rows.
         damaged: segments whose rows cannot be used.
         numbers: those of their roots in the next generation; None for a root that leaves the gallery.
-        roots: the folders of their photos, as they were. drift: how well the clusters fit the photos.
-        removals: what the user removed. next_id: the lowest id that no file has ever had.
+        roots: the folders of their photos, as they were. removals: what the user removed.
+        next_id: the lowest id that no file has ever had.
     """
 
     generation: Generation | None = None
@@ -134,7 +133,6 @@ class LiveState:
     damaged: frozenset[str] = frozenset()
     numbers: Sequence[int | None] = ()
     roots: tuple[Root, ...] = ()
-    drift: Drift | None = None
     removals: Removals = field(default_factory=Removals)
     next_id: int = 1
 
@@ -154,7 +152,7 @@ class LiveState:
         new_numbers = {str(root.folder): number for number, root in enumerate(roots)}
         numbers = [new_numbers.get(str(root.folder)) for root in live_roots(generation.manifest)]
         with generation.open_catalog() as catalog:
-            removals, drift = catalog.removals().renumbered(numbers), catalog.drift()
+            removals = catalog.removals().renumbered(numbers)
         return LiveState(
             generation=generation,
             catalogs={"": generation},
@@ -162,7 +160,6 @@ class LiveState:
             damaged=damaged,
             numbers=numbers,
             roots=live_roots(generation.manifest),
-            drift=drift,
             removals=removals,
             next_id=max(next_id, generation.manifest.next_id),
         )

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import compress
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from indexer.building.plan import LiveState, Photos, Plan
 from indexer.store.catalog import CATALOG_FILE, Removals, write_catalog
-from indexer.store.clusters import CLUSTERS_FILE, Centroids, Drift, mean_distance, trained, training_points
+from indexer.store.clusters import CLUSTERS_FILE, Centroids, trained, training_points
 from indexer.store.files import sync_folder, write_atomically
 from indexer.store.generation import (
     Counts,
@@ -205,7 +205,7 @@ class GenerationWriter:
         clusters = map(int, self._clustering.clusters)
         places = zip(map(int, self._ids), clusters, segments, map(int, self._row_of), strict=True)
         rows = self._contents.plan.catalog(places, self._kept if self._clustering.kept else ())
-        write_catalog(working / CATALOG_FILE, rows, self._contents.removals, self._drift())
+        write_catalog(working / CATALOG_FILE, rows, self._contents.removals)
 
     def _centroids(self) -> Centroids:
         """Computes the centroids of clusters whose photos have changed, and copies the others from the live generation.
@@ -227,11 +227,3 @@ class GenerationWriter:
             else:
                 centroids.compute(number, contents.rows, contents.photos.refs[photos])
         return centroids
-
-    def _drift(self) -> Drift:
-        contents, clustering = self._contents, self._clustering
-        count = len(contents.photos)
-        now = mean_distance(contents.rows, contents.photos.refs, clustering.clusters, clustering.centroids)
-        if clustering.kept and self._live.drift is not None:
-            return replace(self._live.drift, photos=count, distance_now=now)
-        return Drift(count, now, count, now, automatic=clustering.asked is None)

@@ -117,7 +117,6 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
 @click.command()
 @click.argument("folders", type=a_folder, nargs=-1, metavar="[FOLDER]...")
 @option("--clusters N", "Default: about the square root of the number of photos.", int)
-@option("--recluster", "Cluster all photos again.")
 @option("--checksum", "Read every file, to find changes that kept size and times.")
 @option(
     "--embedder NAME",

@@ -63,8 +63,6 @@ def of_build(report: BuildReport) -> list[str]:
     if report.bad:
         lines.append(_line("bad", f"{len(report.bad)}, named above"))
     lines.append(_line("clusters", f"{report.clusters}, by {report.embedder}"))
-    if report.drift is not None and report.drift.excessive:
-        lines.append(_line("drift", report.drift.describe()))
     for shard in report.shards:
         counts = f"{_count(shard.photos, 'photo')}, {_count(shard.clusters, 'cluster')}"
         lines.append(_line(shard.folder, f"{counts}, {shard.generation}"))
@@ -79,8 +77,7 @@ def of_build(report: BuildReport) -> list[str]:
 def in_one_line(report: BuildReport) -> str:
     """Describes a build of a watch."""
     done = f"{report.photos} photos, {report.encoded} encoded now, {report.gone} gone, {len(report.bad)} not indexed"
-    drift = f"; {report.drift.describe()}" if report.drift is not None and report.drift.excessive else ""
-    return f"generation {report.generation}: {done}{drift}"
+    return f"generation {report.generation}: {done}"
 
 
 def unlisted(report: BuildReport) -> list[str]:
@@ -119,7 +116,6 @@ def of_index(summary: IndexSummary) -> list[str]:
         _line("photos", f"{counts.photos} ({counts.files} files, {counts.duplicates} of them duplicates)"),
         _line("bad files", f"{counts.bad}"),
         _line("clusters", f"{counts.clusters}, by {manifest.embedder.description}"),
-        _line("drift", summary.drift.describe()),
         _line("network", f"{manifest.network}, {kept} of {manifest.width} numbers"),
         _line("photo side", manifest.photo_sha256),
         _line(

@@ -84,7 +84,7 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
     """Indexes photos on many machines, in shards; or brings them up to date. A build that was killed is continued.
 
     Photos and ``index``, the folder of the shards, have to be on storage that all machines share, at the same path on
-    each. Clusters are always made anew; with ``recluster``, shards are written even if no photo has changed.
+    each. Clusters are always made anew.
 
     Raises:
         BadInvocation: what is asked for cannot be done here, or the cluster cannot do it.
@@ -131,7 +131,7 @@ def _decide(request: Request, folder: ShardsFolder, live: LiveShards | None, mat
         same_clusters = clusters in (None, live.manifest.clusters_asked, live.manifest.clusters)
         clusters = live.manifest.clusters_asked if clusters is None else clusters
         shards = request.shards or there
-        anew = request.recluster or not same_clusters or shards != there
+        anew = not same_clusters or shards != there
     start, removals = StartingPoint(None), state.removals
     return Decision(request, start, state, roots, removals, origin, embedder, True, clusters, shards, anew)
 
@@ -178,7 +178,6 @@ class LiveShards:
             first,
             generation=None,
             catalogs={f"{shard.folder}/{shard.generation}/": generation for shard, generation in shards},
-            drift=None,
             next_id=self.manifest.next_id,
         )
 
@@ -291,7 +290,7 @@ class RaySite:
         shards = self._manifest.shards
         generation = "+".join(sorted({shard.generation for shard in shards}))
         files = sum(shard.files for shard in shards)
-        return Written(generation, self._manifest.photos, files, self._manifest.clusters, None, shards)
+        return Written(generation, self._manifest.photos, files, self._manifest.clusters, shards)
 
     def close(self) -> None:
         self.plan.close()

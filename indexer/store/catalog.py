@@ -18,7 +18,6 @@ from typing import Any, Literal
 from unicodedata import normalize
 
 from indexer.errors import REPAIR, IndexDamaged, unreadable
-from indexer.store.clusters import Drift
 from indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, is_unicode, open_regular
 from indexer.store.roots import FileKey, place_shown, with_folders
 
@@ -180,10 +179,6 @@ CREATE TABLE photos (
     row INTEGER
 );
 CREATE TABLE removals (root INTEGER NOT NULL, path TEXT NOT NULL, removed INTEGER NOT NULL, PRIMARY KEY (root, path));
-CREATE TABLE drift (
-    clustered INTEGER NOT NULL, distance REAL NOT NULL, photos INTEGER NOT NULL, distance_now REAL NOT NULL,
-    automatic INTEGER NOT NULL
-);
 """
 _INDEXES = """
 CREATE UNIQUE INDEX photos_by_path ON photos (root, path);
@@ -199,7 +194,7 @@ _STEPS_A_BYTE, _FREE_STEPS = 10, 2_000_000
 _MAX_VALUE = 1 << 24
 
 
-def write_catalog(path: Path, rows: Iterable[tuple[Any, ...]], removals: Removals, drift: Drift) -> None:
+def write_catalog(path: Path, rows: Iterable[tuple[Any, ...]], removals: Removals) -> None:
     """Writes a catalog. ``rows`` are its entries, as ``Catalog.rows`` yields them."""
     with closing(sqlite3.connect(path)) as database:
         # Nobody reads the file before it is complete, so one sync at the end is enough.
@@ -208,10 +203,6 @@ def write_catalog(path: Path, rows: Iterable[tuple[Any, ...]], removals: Removal
         database.executemany(f"INSERT INTO photos ({_COLUMNS}) VALUES ({marks})", rows)
         rules = [(root, path, removed) for (root, path), removed in sorted(removals.rules.items())]
         database.executemany("INSERT INTO removals (root, path, removed) VALUES (?, ?, ?)", rules)
-        database.execute(
-            "INSERT INTO drift VALUES (?, ?, ?, ?, ?)",
-            (drift.clustered, drift.distance, drift.photos, drift.distance_now, drift.automatic),
-        )
         for statement in _INDEXES.strip().splitlines():
             database.execute(statement)
         database.commit()
@@ -331,12 +322,6 @@ class Catalog:
     def removals(self) -> Removals:
         rules = self._all("SELECT root, path, removed FROM removals")
         return Removals({(root, path): bool(removed) for root, path, removed in rules})
-
-    def drift(self) -> Drift:
-        query = "SELECT clustered, distance, photos, distance_now, automatic FROM drift"
-        for clustered, distance, photos, distance_now, automatic in self._all(query):
-            return Drift(clustered, distance, photos, distance_now, bool(automatic))
-        raise IndexDamaged(f"{self._path} does not say how well the clusters fit; {REPAIR}.")
 
     def sharing(self, photos: Sequence[int]) -> list[GalleryFile]:
         """Finds the indexed files that have the content of one of these indexed files, themselves included, by id."""

@@ -1,4 +1,4 @@
-"""Makes clusters of the gallery by k-means over the photos' embeddings, with their tokens and their drift."""
+"""Makes clusters of the gallery by k-means over the photos' embeddings, with their tokens."""
 
 from __future__ import annotations
 
@@ -175,73 +175,3 @@ def normalised(vectors: npt.NDArray[Any]) -> Floats:
     vectors = vectors.astype(np.float32)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(length, 1e-12), np.float32)
-
-
-# New clusters are advised once photos are 10% farther from their centroids than at first. Then a search opens too many
-# clusters that have nothing for it.
-MAX_WIDENING = 1.1
-# At twice the photos there should be 1.4 times the clusters, as their number is about the square root of the photos.
-MAX_GROWTH = 2.0
-
-
-@dataclass(frozen=True)
-class Drift:
-    """A comparison of the photos that are shown now with the photos that the clusters were made from.
-
-    Attributes:
-        clustered: how many photos were shown when k-means ran. distance: their mean distance to their centroids.
-        photos, distance_now: how many photos are shown now, and their mean distance.
-        automatic: whether the number of clusters was derived from the number of photos.
-    """
-
-    clustered: int
-    distance: float
-    photos: int
-    distance_now: float
-    automatic: bool
-
-    @property
-    def excessive(self) -> bool:
-        """True if the clusters should be made anew.
-
-        This is so if the mean distance is more than MAX_WIDENING times what it was, or if the number of clusters is
-        automatic and there are more than MAX_GROWTH times as many photos as when k-means ran.
-        """
-        return self._outgrown or self.distance_now > MAX_WIDENING * self.distance
-
-    def describe(self) -> str:
-        """Writes a sentence for people, without a full stop. It gives advice if the drift is excessive."""
-        line = f"the clusters were made for {_photos(self.clustered)}; {self._fit()}"
-        reason = "; there should be more clusters for so many" if self._outgrown else ""
-        return f"{line}{reason}; run `sketch-search index build --recluster`" if self.excessive else line
-
-    @property
-    def _outgrown(self) -> bool:
-        return self.automatic and self.photos > MAX_GROWTH * self.clustered
-
-    def _fit(self) -> str:
-        if (self.photos, self.distance_now) == (self.clustered, self.distance):
-            return "the same photos are shown now"
-        grown = f"now there are {self.photos}" if self.photos != self.clustered else "now there are others"
-        wider = self.distance_now / self.distance - 1 if self.distance else float(self.distance_now > 0)
-        percent = round(100 * abs(wider))
-        if not percent:
-            return f"{grown}, and the clusters fit them as well"
-        where = "farther from" if wider > 0 else "nearer to"
-        return f"{grown}, on average {percent} % {where} the middle of their cluster"
-
-
-def _photos(photos: int) -> str:
-    return f"{photos} photo{'' if photos == 1 else 's'}"
-
-
-def mean_distance(rows: Rows, refs: Refs, clusters: npt.NDArray[np.integer[Any]], centroids: Floats) -> float:
-    """Computes the mean Euclidean distance of embeddings to the centroids of their clusters; 0 for no rows.
-
-    ``refs`` are m rows, ``clusters`` (m,) their clusters; centroids: (c, e) float32.
-    """
-    total = 0.0
-    for start in range(0, len(refs), BLOCK):
-        block = rows.clustered_by(refs[start : start + BLOCK])
-        total += float(np.linalg.norm(block - centroids[clusters[start : start + BLOCK]], axis=1).sum())
-    return total / len(refs) if refs else 0.0

@@ -24,7 +24,9 @@ from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, Places
 from model import Matcher
 
 # The version of the index format. Every change that a program of another version could not read raises it.
-FORMAT_VERSION: Final = 9
+FORMAT_VERSION: Final = 10
+# The oldest version that is still read.
+OLDEST_VERSION = 9
 # An index may come from anywhere: names cannot lead out of its folder.
 _Number = Annotated[int, Field(ge=0, le=2**40)]
 _Size = Annotated[int, Field(ge=0, le=2**50)]
@@ -150,7 +152,7 @@ class Manifest(Origin):
         files: the files in the generation's own folder, without the manifest.
     """
 
-    format_version: Literal[9] = FORMAT_VERSION
+    format_version: Literal[9, 10] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
     embedder: EmbedderEntry
@@ -185,7 +187,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     document = read_json(path, _MAX_BYTES, REPAIR)
     version = document.get("format_version") if isinstance(document, dict) else None
-    if isinstance(version, int) and 0 < version < FORMAT_VERSION:
+    if isinstance(version, int) and 0 < version < OLDEST_VERSION:
         raise OtherFormat(
             f"{path.parent.parent} has index format {version}, which this program no longer reads; delete that folder, "
             "or name a new one with --index, and run `sketch-search index build FOLDER`."

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from indexer.distributed.builds import place_clusters
 from indexer.store.catalog import GalleryFile, IndexedContent, Removals, catalog_row, write_catalog
-from indexer.store.clusters import CLUSTERS_FILE, Centroids, Drift, assign, default_clusters, normalised
+from indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clusters, normalised
 from indexer.store.files import FileStamp, sync_folder, write_atomically
 from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, live_generation, open_rows
 from indexer.store.location import IndexFolder, generation_name
@@ -137,7 +137,7 @@ def _write(
     generation = folder.generation(generation_name(1))
     generation.mkdir()
     files = map(catalog_row, _files(clusters, made.numbers))
-    write_catalog(generation / "photos.sqlite", files, Removals(), Drift(count, 0, count, 0, True))
+    write_catalog(generation / "photos.sqlite", files, Removals())
     write_array(generation / CLUSTERS_FILE, centroids)
     _tokens_of_clusters(real, centroids).write(generation)
     Places(made.numbers[order] + 1, clusters[order], np.zeros(count, np.int64), order).write(generation)

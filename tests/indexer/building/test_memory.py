@@ -60,7 +60,7 @@ class Unread:
         self._count()
         assert contents is not None
         assert len(contents.photos) == FILES
-        return Written("g000001", FILES, FILES, 1, None)
+        return Written("g000001", FILES, FILES, 1)
 
     def _count(self) -> None:
         gc.collect()

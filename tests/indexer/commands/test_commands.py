@@ -216,17 +216,3 @@ def test_a_removal_can_be_looked_at_and_a_large_one_is_asked_about(
         assert err.startswith("leaves:      in here (4 files)\nthis removes 4 of 12 files, more than a tenth")
         assert ("nothing was removed." in err) == (code == 2)
     assert "photos:      8 (" in info(capsys)
-
-
-def test_a_gallery_that_has_outgrown_its_clusters_is_told_what_to_do(
-    gallery: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["build", str(gallery), "--quiet"]) == 0
-    save_photos(gallery, 14, start=20)
-    for command in (["build"], ["info"]):
-        assert main(command) == 0
-        out = capsys.readouterr().out
-        assert "drift:       the clusters were made for 12 photos; now there are " in out
-        assert "run `sketch-search index build --recluster`" in out
-    assert main(["build", "--recluster"]) == 0
-    assert "--recluster" not in capsys.readouterr().out

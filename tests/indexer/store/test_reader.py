@@ -43,8 +43,16 @@ def test_an_index_that_was_never_built_is_refused(tmp_path: Path, matcher: model
 
 FORMATS = {
     8: r"has index format 8, which this program no longer reads; delete that folder, .* run `sketch-search index build",
-    10: "has index format 10, and this program reads 9; update the program",
+    11: "has index format 11, and this program reads 10; update the program",
 }
+
+
+def test_an_index_of_the_format_before_is_searched_and_brought_up_to_date(copied: Collection) -> None:
+    edit_manifest(copied.index, format_version=9)
+    with copied.open() as index:
+        assert index.photo_count > 0
+    assert copied.update(recluster=True).encoded == 0
+    assert read_summary(copied.index).manifest.format_version == 10
 
 
 @pytest.mark.parametrize(("version", "sentence"), FORMATS.items())
