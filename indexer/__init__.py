@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from indexer.store.folders import Address, Folder
     from indexer.store.generation import EmbedderEntry, Origin
     from indexer.store.location import live_stamp
-    from indexer.store.reader import Index, PhotoEntry, id_at, open_index
+    from indexer.store.reader import Index, PhotoEntry, open_index
     from indexer.store.roots import folder_at, folder_of
     from indexer.store.shards import shard_folders
     from indexer.store.vectors import Vectors

@@ -79,11 +79,6 @@ class GalleryFile:
             return "gone"
         return "indexed" if self.reason is None else "bad"
 
-    @property
-    def shown_content(self) -> str | None:
-        """The hash of the content that searches show because of this file; None if they show nothing because of it."""
-        return self.content_hash if self.status == "indexed" else None
-
 
 @dataclass(frozen=True)
 class Removals:
@@ -208,14 +203,6 @@ def write_catalog(path: Path, rows: Iterable[tuple[Any, ...]], removals: Removal
         database.commit()
     with path.open("r+b") as file:
         os.fsync(file.fileno())
-
-
-def catalog_row(file: GalleryFile) -> tuple[int | str | None, ...]:
-    """Returns the columns of a file, as ``Catalog.rows`` yields them."""
-    location: tuple[int, str, int] | tuple[None, None, None] = (None, None, None)
-    if file.indexed is not None:
-        location = (file.indexed.cluster, file.indexed.segment, file.indexed.row)
-    return (file.id, *content_columns(file)[:-1], file.status, file.reason, *location)
 
 
 def _from_row(columns: tuple[Any, ...]) -> GalleryFile:
@@ -381,9 +368,3 @@ class Catalog:
             raise
         except sqlite3.Error as error:
             raise IndexDamaged(f"{self._path} is damaged ({error}); {REPAIR}.") from error
-
-
-def read_catalog(path: Path) -> list[GalleryFile]:
-    """Reads every entry of a catalog, by id. Raises IndexRefused as ``Catalog`` does."""
-    with Catalog(path) as catalog:
-        return [*catalog.files()]

@@ -255,15 +255,6 @@ class Index:
         self.close()
 
 
-def id_at(path: Path, target: str) -> int:
-    """Finds the id of a photo in an index, without a network. Raises IndexRefused, and as ``Index.photo_at`` does."""
-    folder = IndexFolder(path)
-    generation = live_generation(folder)
-    roots = [Root(root.name, folder_at(root.path)) for root in generation.manifest.roots]
-    with Index(folder, generation, roots) as index:
-        return index.photo_at(target).id
-
-
 def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address] | None = None) -> Index:
     """Opens the live generation of an index for searching with ``matcher``.
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from service.schemas import PictureKind
     from service.settings import Settings
 
-# The committed document. A test compares it with what the routes say.
-OPENAPI = Path(__file__).parent.parent / "http" / "openapi.json"
 _INDEX = functools.partial(option, "--index DIR", "Folder of the index (in the platform's data folder).", a_path)
 _WEIGHTS = functools.partial(option, "--weights FILE", "Checkpoint, a safetensors file (the embedded one).", a_path)
 _DEVICE = functools.partial(option, "--device NAME", "auto, cpu or cuda (auto).", click.Choice(("auto", "cpu", "cuda")))

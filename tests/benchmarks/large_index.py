@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.distributed.builds import place_clusters
-from indexer.store.catalog import GalleryFile, IndexedContent, Removals, catalog_row, write_catalog
+from indexer.store.catalog import Removals, write_catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clusters, normalised
-from indexer.store.files import FileStamp, sync_folder, write_atomically
+from indexer.store.files import sync_folder, write_atomically
 from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, live_generation, open_rows
 from indexer.store.location import IndexFolder, generation_name
 from indexer.store.rows import ArrayWriter, RowArrays, write_array
@@ -136,8 +136,7 @@ def _write(
         _write_tokens(rows, real, made, count)
     generation = folder.generation(generation_name(1))
     generation.mkdir()
-    files = map(catalog_row, _files(clusters, made.numbers))
-    write_catalog(generation / "photos.sqlite", files, Removals())
+    write_catalog(generation / "photos.sqlite", _rows(clusters, made.numbers), Removals())
     write_array(generation / CLUSTERS_FILE, centroids)
     _tokens_of_clusters(real, centroids).write(generation)
     Places(made.numbers[order] + 1, clusters[order], np.zeros(count, np.int64), order).write(generation)
@@ -197,14 +196,13 @@ def _write_vectors(path: Path, made: MadePhotos, order: NDArray[np.int64]) -> No
     vectors.flush()
 
 
-def _files(clusters: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterator[GalleryFile]:
-    """The catalog, by id: files of every cluster lie in all folders, and are from all days."""
+def _rows(clusters: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterator[tuple[Any, ...]]:
+    """The rows of the catalog, by id: files of every cluster lie in all folders, and are from all days."""
     for row, (cluster, number) in enumerate(zip(clusters.tolist(), numbers.tolist(), strict=True)):
         day = datetime.fromtimestamp(86400 * (row % _DAYS), UTC).date()
-        stamp = FileStamp(1 << 16, row * _NS, row * _NS)
-        path = f"{row % FOLDERS:03}/{number:07}.jpg"
-        indexed = IndexedContent(SEGMENT, row, cluster)
-        yield GalleryFile(0, path, stamp, f"{number:064x}", taken=day, id=number + 1, indexed=indexed)
+        path, time, place = f"{row % FOLDERS:03}/{number:07}.jpg", row * _NS, (cluster, SEGMENT, row)
+        stamp = (f"{number:064x}", 1 << 16, time, time)
+        yield number + 1, 0, path, *stamp, day.toordinal(), "indexed", None, *place
 
 
 def _tokens_of_clusters(real: RowArrays, centroids: Floats) -> Centroids:

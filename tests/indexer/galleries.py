@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from indexer import BuildReport, Index, Progress, Request, build, open_index
 from indexer.building.writer import new_clusters
-from indexer.store.catalog import read_catalog
+from indexer.store.catalog import Catalog, GalleryFile
 from indexer.store.clusters import nearest
 from indexer.store.location import IndexFolder
 from indexer.store.rows import Refs, RowArrays, Rows
@@ -79,6 +79,12 @@ def index_bytes(index: Path) -> dict[str, bytes]:
             data = b"\n".join(line for line in data.splitlines() if b'"created"' not in line)
         found[name] = data
     return found
+
+
+def read_catalog(path: Path) -> list[GalleryFile]:
+    """Reads every entry of a catalog, by id."""
+    with Catalog(path) as opened:
+        return [*opened.files()]
 
 
 def catalog(index: Path) -> dict[str, tuple[int, str, int | None, str | None, int | None]]:

@@ -9,10 +9,9 @@ import pytest
 
 import model
 from indexer import PhotoFilter
-from indexer.store.catalog import read_catalog
 from indexer.store.location import IndexFolder
 from tests.indexer.clip_models import saved_clip
-from tests.indexer.galleries import Collection, save_photo
+from tests.indexer.galleries import Collection, read_catalog, save_photo
 from tests.pictures import SHAPES, dated, photo
 
 TAKEN = date(2019, 8, 7)

@@ -12,7 +12,6 @@ import pytest
 import model
 from indexer import BadInvocation, Request, build, read_summary, remove, verify
 from indexer.store import files
-from indexer.store.catalog import read_catalog
 from indexer.store.files import FileChanging, FileContent, FileStamp
 from indexer.store.folders import LocalFolder
 from model.decoding import Decoders
@@ -20,7 +19,7 @@ from model.errors import DecodingUnavailable, EndedDecoding
 from model.images import OpenedImage
 from model.images.files import IMAGE_SUFFIXES
 from tests.bombs import scan_bomb
-from tests.indexer.galleries import Collection, catalog, save_photo
+from tests.indexer.galleries import Collection, catalog, read_catalog, save_photo
 from tests.indexer.strange_networks import Overflowing, ShortOfMemory
 from tests.pictures import ODD_FILES, OddFile
 

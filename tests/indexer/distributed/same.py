@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.store.catalog import GalleryFile, read_catalog
+from indexer.store.catalog import GalleryFile
 from indexer.store.generation import Generation, live_generation, open_rows
 from indexer.store.location import IndexFolder
 from indexer.store.rows import Rows
 from indexer.store.shards import ShardsFolder, ShardsManifest
-from tests.indexer.galleries import refs_to
+from tests.indexer.galleries import read_catalog, refs_to
 
 
 def read_shards(shards: Path) -> ShardsManifest:
@@ -49,10 +49,10 @@ def held(index: Path) -> Held:
     centroids = live.read_means()
     rows = Rows(open_rows(folder, live))
     photos: dict[int, PhotoBytes] = {}
-    seen: set[str] = set()
+    seen: set[str | None] = set()
     for file in files:
-        content = file.shown_content
-        if content is None or content in seen:
+        content = file.content_hash
+        if file.status != "indexed" or content in seen:
             continue
         seen.add(content)
         assert file.indexed is not None

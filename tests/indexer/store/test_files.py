@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer import BadInvocation, IndexRefused
-from indexer.store.catalog import read_catalog
+from indexer.store.catalog import Catalog
 from indexer.store.files import (
     FileChanging,
     FileStamp,
@@ -157,7 +157,7 @@ def test_a_pipe_or_a_device_in_an_index_is_refused_at_once(tmp_path: Path) -> No
     with pytest.raises(OSError, match="no regular file"):
         hash_file(tmp_path / "manifest.json")
     with pytest.raises(IndexRefused, match="no regular file"):
-        read_catalog(tmp_path / "manifest.json")
+        Catalog(tmp_path / "manifest.json")
     with pytest.raises(IndexRefused, match="no regular file"):
         map_array(tmp_path / "manifest.json", (1, 1))
     with pytest.raises(OSError, match="no regular file"):
