@@ -8,6 +8,7 @@ from model.checkpoint.file import (
     load_zse_network,
     photo_side_notes,
     photo_side_state,
+    replacing,
     save_checkpoint,
     save_photo_side,
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -22,6 +22,18 @@ from model.network import NETWORKS, Network, RetNetwork, as_zse
 PHOTO_SIDE = "encoder.photo_side."
 # Matrices are stored as int8 with a scale for each row: 23 MB instead of 88.
 _MOST = 127
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a path beside ``path``. The file that is written there takes its place; if the block fails, none does."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | None = None) -> None:
@@ -44,16 +56,12 @@ def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | 
 
 
 def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
-    partial = path.with_name(path.name + ".partial")
     try:
-        save_file(tensors, partial, metadata=metadata)
-        partial.chmod(0o644)  # the library lets only the owner read it, but services often run as another user
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            save_file(tensors, partial, metadata=metadata)
+            partial.chmod(0o644)  # the library lets only the owner read it, but services often run as another user
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} cannot be written ({error}); name a folder that exists and has room") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def load_network(path: Path) -> RetNetwork:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from model import datasets
+from model.checkpoint import replacing
 from model.datasets import DRAWINGS_PART, IMAGENET_PART, PACS_PART, STANDARD_SPLITS, Corpus, Picture, rows_by_label
 from model.engine import Modality, NetworkConfig
 from model.errors import ImageError, ModelError
@@ -194,9 +194,8 @@ def kept_tensors(path: Path, make: Callable[[], Mapping[str, torch.Tensor]]) -> 
         return load_file(path)
     tensors = {name: tensor.contiguous() for name, tensor in make().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    save_file(tensors, partial)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file(tensors, partial)
     return tensors
 
 
@@ -210,19 +209,17 @@ def prepared_pixels(pictures: Sequence[Picture], modality: Modality, preprocessi
     target = cache / f"{modality}-{shape[1]}-{preprocessing.image_size}-{key[:16]}.npy"
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(f".{os.getpid()}.partial")
-        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        for row, picture in enumerate(
-            tqdm(pictures, desc=f"preparing each {modality}", unit="image", mininterval=1, disable=None)
-        ):
-            try:
-                pixels = preprocessing.pixels(preprocessing.open(picture.path, modality), modality)
-            except ImageError as error:
-                raise ModelError(f"{picture.path}: {error}; remove it or repair it") from error
-            array[row] = pixels.transpose(2, 0, 1)[: shape[1]]
-        array.flush()
-        del array
-        os.replace(partial, target)
+        bar = tqdm(pictures, desc=f"preparing each {modality}", unit="image", mininterval=1, disable=None)
+        with replacing(target) as partial:
+            array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+            for row, picture in enumerate(bar):
+                try:
+                    pixels = preprocessing.pixels(preprocessing.open(picture.path, modality), modality)
+                except ImageError as error:
+                    raise ModelError(f"{picture.path}: {error}; remove it or repair it") from error
+                array[row] = pixels.transpose(2, 0, 1)[: shape[1]]
+            array.flush()
+            del array
     return torch.from_numpy(np.load(target, mmap_mode="c"))
 
 

@@ -6,7 +6,6 @@ import copy
 import hashlib
 import json
 import math
-import os
 import signal
 import threading
 import time
@@ -25,7 +24,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from model.checkpoint import save_checkpoint
+from model.checkpoint import replacing, save_checkpoint
 from model.datasets import Corpus, subsampled
 from model.errors import ModelError
 from model.evaluation import calibrated, counts, relevance, score_matrices, trained_matcher
@@ -208,10 +207,9 @@ class Trainer(ABC, Generic[Trained]):
             for key, value in self.optimiser.state.get(parameter, {}).items():
                 if value is not None:
                     tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
-        partial = self.state_path.with_suffix(".partial")
         metadata = {"step": str(self.step), "origin": self.origin}
-        save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial, metadata=metadata)
-        os.replace(partial, self.state_path)
+        with replacing(self.state_path) as partial:
+            save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial, metadata=metadata)
 
     def _restore(self) -> None:
         with safe_open(self.state_path, framework="pt") as file:

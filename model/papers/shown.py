@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.checkpoint import replacing
 from model.errors import ModelError
 from model.evaluation import TITLES
 
@@ -80,11 +80,5 @@ def write_block(page: Path, name: str, text: str) -> None:
     _, last, after = rest.partition(end)
     if not mark or not last:
         raise ModelError(f"{page} needs one {begin.strip()} and, after it, one {end}")
-    write_atomically(page, f"{before}{begin}{text}\n{end}{after}")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file atomically."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(page) as partial:
+        partial.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")

@@ -24,7 +24,7 @@ import torch
 from pydantic import TypeAdapter
 
 import weights
-from model.checkpoint import load_network
+from model.checkpoint import load_network, replacing
 from model.datasets import Protocol, data_folder, read_task
 from model.engine import Tokens, file_sha256, read_metadata
 from model.errors import ModelError
@@ -32,7 +32,7 @@ from model.evaluation import ALL, TITLES, bootstrap, costs_of, encoded, measure,
 from model.matcher import load
 from model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_within_budget
 from model.papers.runs import Diverged, Run
-from model.papers.shown import Shown, write_atomically
+from model.papers.shown import Shown
 from model.papers.trainings import TRAININGS
 
 TABLES = RECIPES / "tables"
@@ -172,7 +172,8 @@ class TableRun:
                 with redirect_stdout(sys.stderr):
                     TRAININGS[type(recipe)](recipe, run)
             except Diverged as error:
-                write_atomically(diverged, str(error))
+                with replacing(diverged) as partial:
+                    partial.write_text(str(error))
         if diverged.exists():
             print(f"{row.name}: {diverged.read_text()}", file=sys.stderr)
             return folder, None
@@ -215,7 +216,8 @@ class TableRun:
                 "costs": costs,
                 "about": about,
             }
-            write_atomically(kept, json.dumps(found))
+            with replacing(kept) as partial:
+                partial.write_text(json.dumps(found))
         read: dict[str, Any] = json.loads(kept.read_text())
         return read
 
