@@ -26,11 +26,10 @@ if TYPE_CHECKING:
         PhotoUnavailable,
         UnknownPhoto,
     )
-    from indexer.place import default_index_path
     from indexer.store.catalog import PhotoFilter
     from indexer.store.folders import Address, Folder
     from indexer.store.generation import EmbedderEntry, Origin
-    from indexer.store.location import live_stamp
+    from indexer.store.location import default_index_path, live_stamp
     from indexer.store.reader import Index, PhotoEntry, open_index
     from indexer.store.roots import folder_at, folder_of
     from indexer.store.shards import shard_folders
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 # From the lowest to the highest, so that a name from a low module loads no higher one.
 _MODULES = (
     "errors",
-    "place",
     "store.location",
     "store.roots",
     "store.generation",

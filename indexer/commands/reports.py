@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.errors import BadInvocation
-from indexer.place import default_index_path
+from indexer.store.location import default_index_path
 from model.command_line import a_path, before, option
 from model.terminal import printable
 

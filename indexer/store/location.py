@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+import platformdirs
 from filelock import FileLock, Timeout
 
 from indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexDamaged, IndexRefused, IndexUnwritable
@@ -30,6 +31,21 @@ _MAX_NAME = 1024
 _NO_TEXT = {errno.EINVAL, errno.EFBIG}
 # The codes of errors that say that something else lies in the place of a file or folder of the index, such as a link.
 _STRAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY}
+
+
+def default_index_path() -> Path:
+    """Returns ``SBIR_INDEX`` if it is set, else ``sketch-search/index`` in the platform's folder for data.
+
+    Raises BadInvocation: there is no such folder, because the user has no home.
+    """
+    if path := os.environ.get("SBIR_INDEX"):
+        return expanded(path)
+    try:
+        return platformdirs.user_data_path("sketch-search", appauthor=False) / "index"
+    except RuntimeError as error:
+        raise BadInvocation(
+            "there is no home folder to keep the index in; name a folder with --index or SBIR_INDEX, or set HOME."
+        ) from error
 
 
 def live_stamp(index: Path) -> tuple[int, int, int] | None:

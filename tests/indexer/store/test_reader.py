@@ -22,9 +22,8 @@ from indexer import (
     remove,
     verify,
 )
-from indexer.place import default_index_path
 from indexer.store import rows
-from indexer.store.location import IndexFolder
+from indexer.store.location import IndexFolder, default_index_path
 from tests.indexer.damages import shorten, sign
 from tests.indexer.galleries import Collection, save_photos, tokens_of
 from tests.indexer.stopped_builds import StopAfter, Stopped
