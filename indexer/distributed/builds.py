@@ -48,8 +48,6 @@ from model.terminal import installed_version
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
-# Ray repeats a piece of work this often if its worker has ended. After that the build gives up.
-_RETRIES = 20
 # Rows that one piece of work assigns to clusters. Naming them takes less than a megabyte.
 _ROWS = 16_384
 _MAX_SLICE = 100_000
@@ -244,7 +242,7 @@ class RaySite:
             encoded += rows
             self._progress.advance(files, bad)
 
-        self._ray.each(encode_slice, self._cut(files), done, retries=-1, on_gpu=True)
+        self._ray.each(encode_slice, self._cut(files), done, on_gpu=True)
         return encoded
 
     def _cut(self, files: Iterator[GalleryFile]) -> Iterator[tuple[Setup, int, Sequence[GalleryFile]]]:
@@ -275,7 +273,7 @@ class RaySite:
             (self._setup, first, refs[first : first + _ROWS].trimmed(), path, len(centroids))
             for first in range(0, len(refs), _ROWS)
         )
-        self._ray.each(assign_rows, works, done, retries=_RETRIES)
+        self._ray.each(assign_rows, works, done)
         return found
 
     def write(self, contents: Contents | None) -> Written:
@@ -323,7 +321,7 @@ class RaySite:
                 live = generations[number].name if number < len(generations) else None
                 yield self._setup, number, contents.removals, live, path, clusters, next_id
 
-        self._ray.each(write_shard, works(), done, retries=_RETRIES)
+        self._ray.each(write_shard, works(), done)
         return ShardsManifest(
             photo_sha256=decision.origin.photo_sha256,
             preprocessing_fingerprint=decision.origin.preprocessing_fingerprint,

@@ -28,6 +28,8 @@ Result = TypeVar("Result")
 _PATIENCE = 10
 # Pieces of work that are sent to each worker, with the piece that it is doing.
 _AHEAD = 2
+# Ray repeats a piece of work this often if its worker has ended. After that the build gives up.
+_RETRIES = 20
 # CPUs that decode for one GPU, see indexer.building.staging.
 _MAX_DECODERS = 8
 # Bytes for what Ray passes between processes. All arrays go through files.
@@ -177,7 +179,7 @@ class Workers:
                 # Soft, because a machine that has gone meanwhile is not needed. No CPU is asked for, because copies of
                 # shards that are being served may occupy all CPUs.
                 place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
-                remote = self._remote(function, retries=3, on_gpu=True).options(num_cpus=0, scheduling_strategy=place)
+                remote = self._remote(function, on_gpu=True).options(num_cpus=0, scheduling_strategy=place)
                 waiting.append(remote.remote(*work))
         with _refuse_if_lost():
             ray.get(waiting)
@@ -188,21 +190,19 @@ class Workers:
         works: Iterable[tuple[object, ...]],
         done: Callable[[Result], None],
         *,
-        retries: int,
         on_gpu: bool = False,
     ) -> None:
-        """Have workers do every piece of work, and call ``done`` with each result, in any order.
+        """Has workers do every piece of work, and calls ``done`` with each result, in any order.
 
         ``works`` are the arguments of each call, which are small, since arrays go through files. A piece of work whose
-        worker has ended is repeated ``retries`` times; -1: always. ``on_gpu``: the work runs the network, and so needs
-        its device.
+        worker has ended is repeated up to _RETRIES times. ``on_gpu``: the work runs the network and needs its device.
 
         Raises:
             Refusal, OSError, sqlite3.Error: what ``function`` raises. BadInvocation: the cluster cannot do it.
         """
         import ray
 
-        remote, left = self._remote(function, retries, on_gpu=on_gpu), iter(works)
+        remote, left = self._remote(function, on_gpu=on_gpu), iter(works)
         waiting: list[object] = []
         try:
             with _refuse_if_lost():
@@ -219,7 +219,7 @@ class Workers:
             for reference in waiting:
                 ray.cancel(reference, force=True)
 
-    def _remote(self, function: Callable[..., object], retries: int, *, on_gpu: bool) -> Any:
+    def _remote(self, function: Callable[..., object], *, on_gpu: bool) -> Any:
         import ray
 
         options: dict[str, int] = {"num_cpus": 1}
@@ -227,7 +227,7 @@ class Workers:
             # Without max_calls a worker with a GPU would end, and with it the loaded network, after each task.
             options = {"num_cpus": self.resources.cpus, "num_gpus": self.resources.gpus, "max_calls": 0}
         # Spread, because what a worker needs most is the processors and the disk of its machine.
-        return ray.remote(max_retries=retries, scheduling_strategy="SPREAD", **options)(function)
+        return ray.remote(max_retries=_RETRIES, scheduling_strategy="SPREAD", **options)(function)
 
 
 @contextmanager

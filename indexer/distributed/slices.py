@@ -2,8 +2,7 @@
 
 A worker writes the journal of a slice in a folder of its own, which gets the name of the slice when all is in it. So
 there are whole slices only, whoever is killed, and whoever does again what another is still doing. The name has the run
-of the build in it, because a worker of a build that was killed may still complete a slice. The folders that workers
-leave behind when they are killed say how often that has happened, and with which photo.
+of the build in it, because a worker of a build that was killed may still complete a slice.
 """
 
 from __future__ import annotations
@@ -12,20 +11,18 @@ import os
 import re
 import shutil
 import uuid
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 
 from indexer.building.staging import Journal
-from indexer.store.files import sync_folder, write_atomically
+from indexer.store.files import sync_folder
 from indexer.store.generation import open_generation, open_rows
 from indexer.store.location import IndexFolder, refuse_if_unwritable
 from indexer.store.rows import RowArrays
 
 _SLICE = re.compile(r"slice-(\d{6,})-[0-9a-f]+")
-_TRYING = "trying"
 # Each source has up to five arrays mapped into memory, and Linux lets a process have 65,530 of them.
 _MAX_OPEN = 8_000
 
@@ -60,16 +57,27 @@ class Slices:
         """Returns True if slice ``number`` of this run is complete."""
         return (self.folder / self.name(number)).is_dir()
 
-    def begin(self, number: int) -> Attempt:
-        """Begin to write a slice, in a new folder."""
-        before = sorted(self.folder.glob(f"attempt-{self.name(number)}-*"))
+    def begin(self, number: int) -> Path:
+        """Makes a new folder in which a worker writes a slice."""
         attempt = self.folder / f"attempt-{self.name(number)}-{uuid.uuid4().hex}"
         with refuse_if_unwritable(self.folder):
             attempt.mkdir()
-        return Attempt(attempt, self.folder / self.name(number), before)
+        return attempt
+
+    def complete(self, attempt: Path, number: int) -> None:
+        """Turns a folder that ``begin`` has made into the slice, unless another worker has done so first."""
+        final = self.folder / self.name(number)
+        with refuse_if_unwritable(self.folder):
+            try:
+                os.rename(attempt, final)
+            except OSError:
+                if not final.is_dir():
+                    raise
+                shutil.rmtree(attempt, ignore_errors=True)
+            sync_folder(self.folder)
 
     def forget_attempts(self) -> None:
-        """Delete what killed workers have left, before a build gives out new slices."""
+        """Deletes what killed workers have left, before a build gives out new slices."""
         for left in self.folder.glob("attempt-*"):
             # A worker of a build that was killed may still be writing.
             shutil.rmtree(left, ignore_errors=True)
@@ -80,45 +88,6 @@ def _number(name: str) -> int:
     if match is None:
         raise ValueError(f"{name!r} is no slice")
     return int(match[1])
-
-
-class Attempt:
-    """One worker's attempt to write a slice.
-
-    Attributes:
-        folder: the attempt's own. deaths: how many attempts before it have ended without a slice.
-    """
-
-    def __init__(self, folder: Path, final: Path, before: Sequence[Path]) -> None:
-        self.folder = folder
-        self._final = final
-        self._before = before
-        self.deaths = len(before)
-
-    def deaths_at(self) -> Mapping[int, int]:
-        """Counts the attempts that ended while they tried a single file, by the file's number in the slice."""
-        found = Counter[int]()
-        for folder in self._before:
-            try:
-                found[int((folder / _TRYING).read_text())] += 1
-            except (OSError, ValueError):
-                continue
-        return found
-
-    def trying(self, file: int) -> None:
-        """Note which file comes next, so that a later attempt knows of it if the worker ends with this file."""
-        write_atomically(self.folder / _TRYING, str(file).encode())
-
-    def complete(self) -> None:
-        """Turn the attempt into the slice, unless another attempt has done so first."""
-        with refuse_if_unwritable(self._final.parent):
-            try:
-                os.rename(self.folder, self._final)
-            except OSError:
-                if not self._final.is_dir():
-                    raise
-                shutil.rmtree(self.folder, ignore_errors=True)
-            sync_folder(self._final.parent)
 
 
 class Sources(Mapping[str, RowArrays]):

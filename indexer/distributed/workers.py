@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from indexer.building.plan import LiveState, Plan
 from indexer.building.progress import Progress
 from indexer.building.staging import Journal, Stager
 from indexer.building.writer import Clustering, Contents, GenerationWriter
-from indexer.distributed.slices import Attempt, Slices, Sources
+from indexer.distributed.slices import Slices, Sources
 from indexer.embedding import WantedEmbedder
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
@@ -41,10 +41,6 @@ if TYPE_CHECKING:
     from model.network import ClipEmbedder
 
 TOKEN = "token"
-# After two workers have ended with a slice, its files are read one by one. After two have ended with one file, that
-# file is left out. One worker may end for another reason, such as a machine that was switched off.
-_MAX_DEATHS = 2
-_KILLER = "the worker that read it ended, more than once; the next build tries again"
 # Seconds to wait for the lock of a shard. A worker that is taken to be lost may still be writing, and notices within a
 # few seconds that it is alone.
 _WAIT = 120
@@ -147,28 +143,14 @@ def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tup
     # A worker may end after it has written its slice and before it has reported it.
     if not slices.is_done(number):
         networks = opened(setup)
-        # From here on, an end of this process counts as one with this slice.
         attempt = slices.begin(number)
-        with closing(Journal(attempt.folder)) as journal:
+        with closing(Journal(attempt)) as journal:
             roots, keeps_tokens = [root.folder for root in setup.roots], setup.origin.tokens > 1
             stager = Stager(roots, *networks, journal, lambda content: (), keeps_tokens)
-            if attempt.deaths < _MAX_DEATHS:
-                stager.stage(files, setup.batch, Progress())
-            else:
-                _one_by_one(files, stager, journal, attempt)
-        attempt.complete()
+            stager.stage(files, setup.batch, Progress())
+        slices.complete(attempt, number)
     with closing(slices.journal(slices.name(number))) as journal:
         return *journal.counts(), len(journal)
-
-
-def _one_by_one(files: Sequence[GalleryFile], stager: Stager, journal: Journal, attempt: Attempt) -> None:
-    deaths = attempt.deaths_at()
-    for number, file in enumerate(files):
-        if deaths.get(number, 0) >= _MAX_DEATHS:
-            journal.append([replace(file, stamp=None, reason=_KILLER)], [], None)
-        else:
-            attempt.trying(number)
-            stager.stage([file], 1, Progress())
 
 
 def assign_rows(setup: Setup, first: int, refs: Refs, path: Path, count: int) -> tuple[int, npt.NDArray[np.int32]]:
