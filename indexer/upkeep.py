@@ -31,7 +31,7 @@ from indexer.store.generation import (
     readable_generations,
 )
 from indexer.store.location import IndexFolder
-from indexer.store.roots import FileKey, Root, folders_around, place_meant, place_shown, shown_path, with_folders
+from indexer.store.roots import FileKey, Root, folders_around, key_meant, key_shown, shown_path, with_folders
 from indexer.store.rows import NO_ROWS, Rows
 
 # Names the folder in which a removal works.
@@ -74,7 +74,7 @@ def read_summary(path: Path) -> IndexSummary:
     names = live.manifest.root_names
     with live.open_catalog() as catalog:
         bad = [BadFile(shown_path(names, file.root, file.path), file.reason or "") for file in catalog.bad()]
-        removed = [shown_path(names, *place) for place, removed in sorted(catalog.removals().rules.items()) if removed]
+        removed = [shown_path(names, *key) for key, removed in sorted(catalog.removals().rules.items()) if removed]
     return IndexSummary(
         path=folder.path,
         generation=live.name,
@@ -249,11 +249,11 @@ def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[in
     roots = live_roots(before.manifest)
     with before.open_catalog() as catalog:
         found = dict.fromkeys([*_by_path(targets, catalog, roots), *_by_id(ids, catalog)])
-        counts = {place: catalog.count(*place) for place in found}
+        counts = {key: catalog.count(*key) for key in found}
         removals = catalog.removals()
         # What lies in a folder that leaves is counted once.
         outer = [(root, path) for root, path in found if not any((root, f) in found for f in with_folders(path)[:-1])]
-        files, shown = np.sum([(0, 0), *(counts[place] for place in outer)], axis=0).tolist()
+        files, shown = np.sum([(0, 0), *(counts[key] for key in outer)], axis=0).tolist()
     for root, path in found:
         if path:
             removals = removals.changed(root, path, removed=True)
@@ -263,12 +263,12 @@ def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[in
     whole = before.manifest.counts
     if shown == whole.files:
         raise BadInvocation("no photo would be left; to remove the index, delete its folder.")
-    leaving = tuple((_name(place, roots), count) for place, (count, _) in counts.items())
+    leaving = tuple((_name(key, roots), count) for key, (count, _) in counts.items())
     return RemovalPlan(leaving, files, whole.files + whole.bad, staying, removals.renumbered(numbers))
 
 
-def _name(place: FileKey, roots: Sequence[Root]) -> str:
-    root, path = place
+def _name(key: FileKey, roots: Sequence[Root]) -> str:
+    root, path = key
     return shown_path([each.name for each in roots], root, path) if path else str(roots[root].folder)
 
 
@@ -283,24 +283,24 @@ def _by_id(ids: Sequence[int], catalog: Catalog) -> Iterator[FileKey]:
 def _by_path(targets: Sequence[str | Path], catalog: Catalog, roots: Sequence[Root]) -> Iterator[FileKey]:
     """Yields the files and folders at these paths."""
 
-    def known(place: FileKey) -> bool:
-        return catalog.count(*place)[0] > 0
+    def known(key: FileKey) -> bool:
+        return catalog.count(*key)[0] > 0
 
     for target in map(str, targets):
         if not target:
             raise BadInvocation("a path is missing: '' names nothing; write . for the current folder.")
         # The empty path is the shown path of a single root. Nobody means the whole gallery by "/".
         path = target.rstrip("/")
-        shown = place_shown([root.name for root in roots], path) if path else None
+        shown = key_shown([root.name for root in roots], path) if path else None
         if shown is not None and not known(shown):
             shown = None
-        place = place_meant(target, shown, known, roots)
-        if place is None:
+        key = key_meant(target, shown, known, roots)
+        if key is None:
             advice = "name one as results show it, or a folder of them"
             if target.isascii() and target.isdigit() and catalog.sharing([int(target)]):
                 advice = f"the photo of that id is named by --id {target}"
             raise BadInvocation(f"the index has no photo at {target}; {advice}.")
-        yield place
+        yield key
 
 
 def gallery_state(index: Path) -> str:

@@ -194,14 +194,14 @@ class Searches(ABC):
             TypeError: what is liked is no photo. ValueError: an option that does not exist, or is out of its range.
             Refusal: a picture that cannot be read, an unknown word, a folder without photos, and the like.
         """
-        answer = self._answered(sketch, k=k, text=text, like=like, unlike=unlike, **options)
+        answer = self._response(sketch, k=k, text=text, like=like, unlike=unlike, **options)
         return Results(map(self._photo, answer.results), answer)
 
     def groups(self, sketch: Picture | None = None, **options: Any) -> list[Group]:
         """Returns the best photos, grouped by look. The arguments are those of ``search``; ``k`` counts groups."""
         if "view" in options:
             raise ValueError("groups have no other view; leave it out, or give it to search")
-        answer = self._answered(sketch, **options, view="groups")
+        answer = self._response(sketch, **options, view="groups")
         return [
             Group(self._photo(one.best), tuple(map(self._photo, one.more)), one.size) for one in answer.groups or ()
         ]
@@ -226,7 +226,7 @@ class Searches(ABC):
             answer=found,
         )
 
-    def _answered(
+    def _response(
         self,
         sketch: Picture | None,
         *,

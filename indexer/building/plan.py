@@ -242,8 +242,8 @@ class Plan:
         def moved() -> Iterator[tuple[Any, ...]]:
             for number, root, *others, cluster, segment, row in catalog.rows():
                 source, now = sources.get(segment), numbers[root]
-                place = (None, None, None) if source is None else (cluster, source, row)
-                yield number, -1 - root if now is None else now, *others, *place
+                stored = (None, None, None) if source is None else (cluster, source, row)
+                yield number, -1 - root if now is None else now, *others, *stored
 
         with self._writing() as database:
             try:
@@ -331,8 +331,8 @@ class Plan:
         ((known,),) = self._all("SELECT count(*) FROM listed WHERE known > 0")
         # The joins begin with the few files that are bad.
         query = "SELECT count(*) FROM {} CROSS JOIN listed USING (root, path) WHERE reason IS NOT NULL AND known = {}"
-        bad = [self._all(query.format(*told))[0][0] for told in (("files", 1), ("read", 2))]
-        return int(known), sum(bad)
+        ((of_files,),), ((of_read,),) = self._all(query.format("files", 1)), self._all(query.format("read", 2))
+        return int(known), int(of_files + of_read)
 
     def days(self, content: str) -> Sequence[date | None]:
         """Returns the day on which a photo was taken, None if it does not tell; nothing for an unknown content."""
@@ -369,9 +369,8 @@ class Plan:
     def bad(self, names: Sequence[str]) -> tuple[BadFile, ...]:
         """Returns the files that cannot be used, by the paths that users see. names: of the roots."""
         found = self._all("SELECT root, path, reason FROM files WHERE reason IS NOT NULL")
-        return tuple(
-            sorted((BadFile(shown_path(names, *place), why) for *place, why in found), key=lambda bad: bad.path)
-        )
+        bad = (BadFile(shown_path(names, root, path), reason) for root, path, reason in found)
+        return tuple(sorted(bad, key=lambda file: file.path))
 
     def count_photos(self) -> int:
         """Finds the photos that the next generation shows, one for files of equal content. Returns their number."""

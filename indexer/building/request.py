@@ -77,8 +77,8 @@ class Request:
                 f"`sketch-search {folder}`, which also serves it."
             )
         for path in self.added:
-            place = locate(path, live)
-            on_disk = place is None or type(live[place[0]].folder) is LocalFolder
+            key = locate(path, live)
+            on_disk = key is None or type(live[key[0]].folder) is LocalFolder
             if on_disk and folder_of(path).problem() == "does not exist":
                 raise BadInvocation(f"{path} does not exist; name a folder of photos.")
         new = [path for path in self.added if locate(path, live) is None]

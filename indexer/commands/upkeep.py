@@ -38,8 +38,8 @@ def remove(
 
     if not targets and not ids:
         raise BadInvocation("name what to remove: the path of a file or folder, or a photo by --id N.")
-    place = index_at(index)
-    plan = plan_removal(targets, place, ids=ids)
+    folder = index_at(index)
+    plan = plan_removal(targets, folder, ids=ids)
     leaving = reports.of_plan(plan)
     if dry_run:
         show([*leaving, f"nothing has changed; this would remove {plan.files} of {plan.of} files."])
@@ -49,7 +49,7 @@ def remove(
         alone = f"{sentence}; look at what that is with --dry-run, and repeat it with --yes."
         if not ask(f"{sentence}. Go on?", leaving, alone):
             raise BadInvocation("nothing was removed.")
-    show([*leaving, *reports.of_removal(remove(targets, place, ids=ids))], quiet)
+    show([*leaving, *reports.of_removal(remove(targets, folder, ids=ids))], quiet)
 
 
 @click.command()
@@ -77,9 +77,9 @@ def verify(index_only: bool, index: Path | None, quiet: bool) -> int:
     from indexer.store.location import IndexFolder
     from indexer.upkeep import compare, verify
 
-    place = index_at(index)
-    problems = verify(place)
-    show(problems or [f"{IndexFolder(place).path} is sound."])
+    path = index_at(index)
+    problems = verify(path)
+    show(problems or [f"{IndexFolder(path).path} is sound."])
     if problems or index_only:
         return 1 if problems else 0
     with tqdm(unit=" photos", leave=False, disable=True if quiet else None) as bar:
@@ -88,7 +88,7 @@ def verify(index_only: bool, index: Path | None, quiet: bool) -> int:
             bar.total = total
             bar.update(done - bar.n)
 
-        found = compare(place, seen)
+        found = compare(path, seen)
     show(found.problems)
     for folder in found.absent:
         print(printable(f"error: {folder}"), file=sys.stderr, flush=True)

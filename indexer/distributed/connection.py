@@ -117,8 +117,8 @@ def connected(address: str) -> Iterator[None]:
 def _has_token() -> bool:
     """Returns True if this user has a token for Ray in a place where Ray looks for it."""
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    place = Path(named) if named else Path.home() / ".ray" / "auth_token"
-    return bool(os.environ.get("RAY_AUTH_TOKEN")) or place.is_file()
+    file = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or file.is_file()
 
 
 def check_address(address: str) -> None:
@@ -178,8 +178,8 @@ class Workers:
             if all(node["Resources"].get(name, 0) >= least for name, least in needed.items()):
                 # Soft, because a machine that has gone meanwhile is not needed. No CPU is asked for, because copies of
                 # shards that are being served may occupy all CPUs.
-                place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
-                remote = self._remote(function, on_gpu=True).options(num_cpus=0, scheduling_strategy=place)
+                here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
+                remote = self._remote(function, on_gpu=True).options(num_cpus=0, scheduling_strategy=here)
                 waiting.append(remote.remote(*work))
         with _refuse_if_lost():
             ray.get(waiting)

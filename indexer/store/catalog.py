@@ -19,7 +19,7 @@ from unicodedata import normalize
 
 from indexer.errors import REPAIR, IndexDamaged, unreadable
 from indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, is_unicode, open_regular
-from indexer.store.roots import FileKey, place_shown, with_folders
+from indexer.store.roots import FileKey, key_shown, with_folders
 
 CATALOG_FILE = "photos.sqlite"
 Status = Literal["indexed", "bad", "gone"]
@@ -89,7 +89,7 @@ class Removals:
 
     Attributes:
         rules: True for a file or folder that is removed; False if it lies in a removed folder and was added again.
-            They are found by place, where the path '' is the whole root.
+            They are found by key, where the path '' is the whole root.
     """
 
     rules: Mapping[FileKey, bool] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class PhotoFilter:
     before: date | None = None
 
     def folder_keys(self, names: Sequence[str]) -> list[FileKey] | None:
-        """Returns the folders' places among the roots with these names, without those in no root; None for all files.
+        """Returns the folders' keys among the roots with these names, without those in no root; None for all files.
 
         A name on a disk may have its accents composed or not, and a keyboard writes one form. So each folder is looked
         for as it was written, and in both forms.
@@ -136,8 +136,8 @@ class PhotoFilter:
         if not self.folders:
             return None
         forms = (form for name in self.folders for form in (name, normalize("NFC", name), normalize("NFD", name)))
-        places = (place_shown(names, folder) for folder in dict.fromkeys(forms))
-        return [place for place in places if place is not None]
+        keys = (key_shown(names, folder) for folder in dict.fromkeys(forms))
+        return [key for key in keys if key is not None]
 
 
 def below(path: str) -> tuple[str, str]:
@@ -322,7 +322,7 @@ class Catalog:
         ]
 
     def at(self, root: int, path: str) -> int | None:
-        """Finds the id of the indexed file at this place; None if there is no such file."""
+        """Finds the id of the indexed file at this path of a root; None if there is no such file."""
         if not is_unicode(path):
             return None
         query = "SELECT id FROM photos WHERE root = ? AND path = ? AND status = 'indexed'"

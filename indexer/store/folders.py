@@ -295,14 +295,14 @@ def listing_of(files: Iterable[Entry]) -> Listing:
     def entries(folder: str) -> list[Entry]:
         start = f"{folder}/" if folder else ""
         found = [] if folder else [*outside]
-        place = bisect_left(names, start)
-        while place < len(names) and names[place].startswith(start):
-            path = names[place]
+        at = bisect_left(names, start)
+        while at < len(names) and names[at].startswith(start):
+            path = names[at]
             name, slash, _ = path[len(start) :].partition("/")
             if not name.startswith("."):
                 found.append(Entry(name, "folder") if slash else replace(inside[path], name=name))
             # "0" follows "/": the folder's other files are passed over.
-            place = bisect_left(names, f"{start}{name}0", place) if slash else place + 1
+            at = bisect_left(names, f"{start}{name}0", at) if slash else at + 1
         return found
 
     return entries

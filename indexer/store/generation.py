@@ -210,10 +210,10 @@ def read_json(path: Path, most: int, advice: str) -> object:
         raise IndexDamaged(f"{path} cannot be read ({error}); {advice}.") from error
 
 
-def validated(kind: type[Document], document: object, path: Path, advice: str) -> Document:
-    """Checks a document that was read from ``path``. Raises IndexRefused, with ``advice``, if it is of another kind."""
+def validated(schema: type[Document], document: object, path: Path, advice: str) -> Document:
+    """Checks a document that was read from ``path``. Raises IndexRefused, with ``advice``, for a misfit."""
     try:
-        return kind.model_validate(document)
+        return schema.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "counts"

@@ -20,7 +20,7 @@ from indexer.store.catalog import GalleryFile, PhotoFilter
 from indexer.store.folders import Address
 from indexer.store.generation import EmbedderEntry, Generation, live_generation
 from indexer.store.location import IndexFolder
-from indexer.store.roots import FileKey, Root, folder_at, folder_of, place_meant, place_shown, shown_path
+from indexer.store.roots import FileKey, Root, folder_at, folder_of, key_meant, key_shown, shown_path
 from indexer.store.rows import Array, Choice, RowArrays, open_tokens
 from indexer.store.vectors import PLACES_FILE, Mask, Numbers, Vectors
 from model import Matcher
@@ -162,11 +162,11 @@ class Index:
 
         Raises BadInvocation: no shown photo has a file there, or the path may mean one file or another.
         """
-        shown = place_shown(self.manifest.root_names, target)
+        shown = key_shown(self.manifest.root_names, target)
         if shown is not None and self._id_at(shown) is None:
             shown = None
-        place = place_meant(target, shown, lambda key: self._id_at(key) is not None, self._roots)
-        number = None if place is None else self._id_at(place)
+        key = key_meant(target, shown, lambda key: self._id_at(key) is not None, self._roots)
+        number = None if key is None else self._id_at(key)
         if number is None:
             raise BadInvocation(f"the index has no photo at {target}; name one as results show it.")
         return self.photo(number)
@@ -178,9 +178,9 @@ class Index:
 
         Raises BadInvocation: no root of the gallery has the name that the path begins with.
         """
-        if (place := place_shown(self.manifest.root_names, shown)) is None:
+        if (key := key_shown(self.manifest.root_names, shown)) is None:
             raise BadInvocation(f"the index has no photo at {shown}; name one as results show it.")
-        root, path = place
+        root, path = key
         return self._roots[root].folder.address_of(path)
 
     def passing(self, wanted: PhotoFilter) -> Mask:
@@ -191,9 +191,9 @@ class Index:
         rows = np.array([self._segment_numbers[segment] * longest + row for segment, row in found], np.int64)
         return np.isin(self._segment * longest + self._row_of_segment, rows)
 
-    def _id_at(self, place: FileKey) -> int | None:
+    def _id_at(self, key: FileKey) -> int | None:
         with self._lock:
-            return self._catalog.at(*place)
+            return self._catalog.at(*key)
 
     def open_photo(self, photo: int) -> bytes:
         """Reads the bytes that were indexed as this photo, from the first of its files that still has them.
@@ -211,8 +211,8 @@ class Index:
                 reason = error.strerror or error
                 # A build does not help if a server does not answer, or refuses access.
                 later = folder.remote and not isinstance(error, FileNotFoundError)
-                told = f"cannot be read now: {reason}" if later else f"cannot be read any more ({reason}); {_BUILD}"
-                problem = problem or told
+                trouble = f"cannot be read now: {reason}" if later else f"cannot be read any more ({reason}); {_BUILD}"
+                problem = problem or trouble
                 continue
             if hashlib.sha256(data).hexdigest() == file.content_hash:
                 return data

@@ -39,7 +39,7 @@ from indexer.store.files import (
 )
 from indexer.store.folders import Entry, Folder, Listing, listing_of
 
-# The library of each kind of server. The extra "remote" brings it.
+# The library for each scheme of an address. The extra "remote" brings it.
 _LIBRARIES = {"s3": "s3fs", "sftp": "sshfs", "webdav": "httpx", "webdavs": "httpx"}
 _INSTALL = "run `pip install 'sketch-search[remote]'`"
 _HOST = re.compile(r"(?:([^@:/]+)@)?(\[[\da-fA-F:.]+\]|[^@:/\[\]]+)(?::(\d{1,5}))?")
@@ -78,34 +78,34 @@ class RemoteFolder(Folder):
     def named(address: str) -> RemoteFolder:
         """Makes the folder at a URL.
 
-        Raises BadInvocation: the URL is of a kind that is not read here, or may have a password in it. The message
+        Raises BadInvocation: the URL is of a scheme that is not read here, or may have a password in it. The message
         repeats no part of the URL that may be a password.
         """
-        kind, _, rest = address.partition("://")
-        kind, (place, _, path) = kind.lower(), rest.partition("/")
-        if kind not in _LIBRARIES:
-            kinds = ", ".join(f"{known}://" for known in _LIBRARIES)
-            raise BadInvocation(f"photos cannot be read from {kind[:20]}:// addresses, only from: {kinds}.")
-        host = _HOST.fullmatch(place)
+        scheme, _, rest = address.partition("://")
+        scheme, (netloc, _, path) = scheme.lower(), rest.partition("/")
+        if scheme not in _LIBRARIES:
+            schemes = ", ".join(f"{known}://" for known in _LIBRARIES)
+            raise BadInvocation(f"photos cannot be read from {scheme[:20]}:// addresses, only from: {schemes}.")
+        host = _HOST.fullmatch(netloc)
         # A key may have a slash in it, so that the rest of the key looks like a path.
-        if host is None or (host[1] is not None and kind != "sftp") or (kind == "s3" and host[3] is not None):
+        if host is None or (host[1] is not None and scheme != "sftp") or (scheme == "s3" and host[3] is not None):
             raise BadInvocation(
-                f"this {kind}:// address names no {'bucket' if kind == 's3' else 'server'}, or has a password in it, "
-                "which others would see; leave it out: docs/using.md says where credentials come from."
+                f"this {scheme}:// address names no {'bucket' if scheme == 's3' else 'server'}, or has a password in "
+                "it, which others would see; leave it out: docs/using.md says where credentials come from."
             )
         if "?" in path or "#" in path or ".." in path.split("/"):
-            raise BadInvocation(f"this {kind}:// address has a '?', '#' or '..' in it; name the folder itself.")
-        return RemoteFolder(f"{kind}://{place}/{path}".rstrip("/"))
+            raise BadInvocation(f"this {scheme}:// address has a '?', '#' or '..' in it; name the folder itself.")
+        return RemoteFolder(f"{scheme}://{netloc}/{path}".rstrip("/"))
 
     def __str__(self) -> str:
         return self.url
 
     @property
-    def _kind(self) -> str:
+    def _scheme(self) -> str:
         return self.url.partition("://")[0]
 
     @property
-    def _place(self) -> str:
+    def _netloc(self) -> str:
         """The bucket; or the server, with a user and a port if they are named."""
         return self.url.partition("://")[2].partition("/")[0]
 
@@ -113,15 +113,15 @@ class RemoteFolder(Folder):
     def _top(self) -> str:
         """The path of the folder on its server, without a slash at the beginning."""
         path = self.url.partition("://")[2].partition("/")[2]
-        return path if self._kind == "s3" else unquote(path)
+        return path if self._scheme == "s3" else unquote(path)
 
     @property
     def name(self) -> str:
-        host = _HOST.fullmatch(self._place)
+        host = _HOST.fullmatch(self._netloc)
         return self._top.rpartition("/")[2] or (host[2] if host is not None else "photos")
 
     def problem(self) -> str | None:
-        library = _LIBRARIES[self._kind]
+        library = _LIBRARIES[self._scheme]
         missing = importlib.util.find_spec(library) is None
         return f"needs {library}, which is not installed; {_INSTALL}" if missing else None
 
@@ -135,14 +135,14 @@ class RemoteFolder(Folder):
         return isinstance(other, RemoteFolder) and (other.url == self.url or other.url.startswith(f"{self.url}/"))
 
     def listing(self) -> Listing:
-        if self._kind != "s3":
+        if self._scheme != "s3":
             return self._list
         # This takes one request for each thousand files, however many folders they are in.
         return listing_of(self._ask(lambda server: _awaited(server, None, _objects, f"{self._at('')}/")))
 
     def _list(self, folder: str) -> Sequence[Entry]:
         at = self._at(folder)
-        if self._kind == "sftp":
+        if self._scheme == "sftp":
             entries = self._ask(lambda server: _awaited(server, _LONGEST, _in_folder, at))
         else:
             infos = self._ask(lambda server: server.ls(at))
@@ -179,7 +179,7 @@ class RemoteFolder(Folder):
 
     def address_of(self, path: str) -> str:
         name = name_of_text(path)
-        inside = name if self._kind == "s3" else quote(name, errors="surrogateescape")
+        inside = name if self._scheme == "s3" else quote(name, errors="surrogateescape")
         return f"{self.url}/{inside}" if path else self.url
 
     def path_of(self, address: str) -> str | None:
@@ -187,23 +187,23 @@ class RemoteFolder(Folder):
         if address != self.url and not address.startswith(f"{self.url}/"):
             return None
         inside = address[len(self.url) + 1 :]
-        return text_of_name(inside if self._kind == "s3" else unquote(inside, errors="surrogateescape"))
+        return text_of_name(inside if self._scheme == "s3" else unquote(inside, errors="surrogateescape"))
 
     def _at(self, inside: str) -> str:
         """Returns the library's path for a path in the folder."""
         path = "/".join(part for part in (self._top, inside) if part)
-        if self._kind == "s3":
-            return f"{self._place}/{path}".rstrip("/")
-        if self._kind == "sftp":
+        if self._scheme == "s3":
+            return f"{self._netloc}/{path}".rstrip("/")
+        if self._scheme == "sftp":
             return path.removeprefix("~/") if path.startswith("~/") else f"/{path}"
         return path
 
     def _part(self, server: Any, at: str, start: int, count: int) -> bytes:
         """Reads at most ``count`` bytes of a file by one request. The libraries would take whatever a server sends."""
         data: bytes
-        if self._kind.startswith("webdav"):
+        if self._scheme.startswith("webdav"):
             data = server.part(at, start, count)
-        elif self._kind == "s3":
+        elif self._scheme == "s3":
             data = _awaited(server, _LONGEST, _part_of_object, at, start, count)
         else:
             data = _awaited(server, _LONGEST, _part_of_file, at, start, count)
@@ -211,18 +211,18 @@ class RemoteFolder(Folder):
 
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:
         """Asks a server. Raises OSError; Unreachable if a failure that may be temporary stays after several tries."""
-        tries = 1 if self._kind == "s3" else _TRIES
+        tries = 1 if self._scheme == "s3" else _TRIES
         for number in range(1, tries + 1):
             server = None
             try:
-                server = _connections.open(self._kind, self._place)
+                server = _connections.open(self._scheme, self._netloc)
                 return question(server)
             except MemoryError:
                 raise
             # Libraries raise errors of their own and of libraries below them.
             except Exception as error:
                 fault = _fault(error)
-            _connections.forget(self._kind, self._place, server)
+            _connections.forget(self._scheme, self._netloc, server)
             if number == tries or not isinstance(fault, Unreachable):
                 raise fault
             time.sleep(_PAUSE * 2**number)
@@ -253,19 +253,19 @@ class _Connections:
         self._open: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
 
-    def open(self, kind: str, place: str) -> Any:
+    def open(self, scheme: str, netloc: str) -> Any:
         """Returns the connection to a server, which may be a new one."""
         with self._lock:
-            if (kind, place) not in self._open:
-                self._open[kind, place] = _connected(kind, place)
-            return self._open[kind, place]
+            if (scheme, netloc) not in self._open:
+                self._open[scheme, netloc] = _connected(scheme, netloc)
+            return self._open[scheme, netloc]
 
-    def forget(self, kind: str, place: str, server: Any) -> None:
+    def forget(self, scheme: str, netloc: str, server: Any) -> None:
         """Lets the next ``open`` connect anew, unless another thread has already done so."""
         with self._lock:
             # S3 has no connection that could be lost.
-            if kind != "s3" and self._open.get((kind, place)) is server:
-                self._open.pop((kind, place), None)
+            if scheme != "s3" and self._open.get((scheme, netloc)) is server:
+                self._open.pop((scheme, netloc), None)
 
 
 _connections = _Connections()
@@ -274,9 +274,9 @@ _kept: LRUCache[tuple[str, str], bytes] = LRUCache(_KEPT, getsizeof=len)
 _keeping = threading.Lock()
 
 
-def _connected(kind: str, place: str) -> Any:
-    library = importlib.import_module(_LIBRARIES[kind])
-    if kind == "s3":
+def _connected(scheme: str, netloc: str) -> Any:
+    library = importlib.import_module(_LIBRARIES[scheme])
+    if scheme == "s3":
         config = {
             "connect_timeout": _CONNECT,
             "read_timeout": _ANSWER,
@@ -284,10 +284,10 @@ def _connected(kind: str, place: str) -> Any:
             "http_session_cls": _bounded_session(),
         }
         return library.S3FileSystem(config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
-    host = _HOST.fullmatch(place)
+    host = _HOST.fullmatch(netloc)
     if host is None:
-        raise BadInvocation(f"a {kind}:// address names no server.")
-    if kind == "sftp":
+        raise BadInvocation(f"a {scheme}:// address names no server.")
+    if scheme == "sftp":
         named = {"username": host[1], "port": int(host[3]) if host[3] else None}
         return library.SSHFileSystem(
             host[2].strip("[]"),
@@ -304,7 +304,7 @@ def _connected(kind: str, place: str) -> Any:
 
     passwords = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
     return WebDavServer(
-        f"{'https' if kind == 'webdavs' else 'http'}://{place}",
+        f"{'https' if scheme == 'webdavs' else 'http'}://{netloc}",
         library.NetRCAuth(str(passwords)) if passwords.is_file() else None,
         library.Timeout(_ANSWER, connect=_CONNECT),
         library.Limits(max_connections=_AT_ONCE),

@@ -1,4 +1,4 @@
-"""Defines roots, the folders of photos that the user named, and finds the place of a file among them."""
+"""Defines roots, the folders of photos that the user named, and finds a file among them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from indexer.store.folders import Address, Album, Folder, LocalFolder
 from indexer.store.remote import RemoteFolder
 from model.terminal import HomeUnknown, expanded, resolved
 
-# The place of a file or folder in the gallery: the number of its root, from 0, and its path in the root, with '/'. The
+# Where a file or folder is in the gallery: the number of its root, from 0, and its path in the root, with '/'. The
 # path '' is the root itself.
 FileKey = tuple[int, str]
 
@@ -100,39 +100,39 @@ def _overlap(outer: Folder, inner: Folder, known: Collection[Folder]) -> str:
 
 
 def locate(address: Address, roots: Sequence[Root]) -> FileKey | None:
-    """Finds the place of a path on disk in the gallery; None if the path is below none of the roots."""
+    """Finds the key of a path on disk; None if the path is below none of the roots."""
     found = [(number, root.folder.path_of(os.fspath(address))) for number, root in enumerate(roots)]
-    places = [(number, path) for number, path in found if path is not None]
+    keys = [(number, path) for number, path in found if path is not None]
     # An album may lie in a folder of the gallery. Then the path means a file in the album.
-    return min(places, key=lambda place: len(place[1]), default=None)
+    return min(keys, key=lambda key: len(key[1]), default=None)
 
 
-def place_meant(
+def key_meant(
     target: str, shown: FileKey | None, known: Callable[[FileKey], bool], roots: Sequence[Root]
 ) -> FileKey | None:
     """Finds the file or folder that a user means by a path, as results show it, or on disk; None if it means none.
 
     Args:
-        shown: the place that results show by this path, if there is such a place. known: whether the index has a place.
+        shown: the key of the file that results show by this path, if there is one. known: whether the index has a key.
 
-    Raises BadInvocation: the path may mean one place or another.
+    Raises BadInvocation: the path may mean one file or another.
     """
     here = None
     with suppress(HomeUnknown):
         here = expanded(target)
     on_disk = locate(target, roots) if here is not None else None
     # A path that leads to a file here means that file, whether the index has it or not.
-    places = {_whole(place, roots): place for place in (shown, on_disk) if place is not None and known(place)}
-    choices = [*places]
+    keys = {_whole(key, roots): key for key in (shown, on_disk) if key is not None and known(key)}
+    choices = [*keys]
     if shown is not None and on_disk != shown and here is not None and os.path.lexists(here):
         choices = [_whole(shown, roots), os.path.abspath(here)]
     if len(choices) > 1:
         raise BadInvocation(f"{target} may be {' or '.join(choices)}; name one of them by its whole path.")
-    return places[choices[0]] if choices else None
+    return keys[choices[0]] if choices else None
 
 
-def _whole(place: FileKey, roots: Sequence[Root]) -> str:
-    root, path = place
+def _whole(key: FileKey, roots: Sequence[Root]) -> str:
+    root, path = key
     return roots[root].folder.address_of(path)
 
 
@@ -147,8 +147,8 @@ def folders_around(keys: Iterable[FileKey]) -> set[FileKey]:
     return {(root, folder) for root, path in keys for folder in with_folders(path)[:-1]}
 
 
-def place_shown(names: Sequence[str], shown: str) -> FileKey | None:
-    """Finds the place that users see by this path; None if it begins with the name of no root. names: of the roots."""
+def key_shown(names: Sequence[str], shown: str) -> FileKey | None:
+    """Finds the key of what users see by this path; None if it begins with the name of no root. names: of the roots."""
     if len(names) == 1:
         return 0, shown
     name, _, inside = shown.partition("/")

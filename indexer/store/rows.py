@@ -197,7 +197,7 @@ def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays |
         "scales": ((tokens,), np.float32),
     }
     return RowArrays(
-        {name: map_array(folder / f"{name}.npy", (rows, *sides), kind) for name, (sides, kind) in like.items()}
+        {name: map_array(folder / f"{name}.npy", (rows, *sides), dtype) for name, (sides, dtype) in like.items()}
     )
 
 
@@ -226,9 +226,9 @@ class ArrayWriter:
     def __enter__(self) -> ArrayWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         with self._file:
-            if kind is not None:
+            if error is not None:
                 return
             if self._rows != self._shape[0]:
                 raise ValueError(f"{self._rows} rows were written where {self._shape[0]} were promised")
