@@ -20,7 +20,7 @@ LONGEST = 100
 # The number of words that are offered instead of an unknown word.
 OFFERED = 5
 # The least likeness, in 0..1, of an unknown word and the spelling of an offered word.
-_LIKE = 0.7
+_LIKE = 0.75
 _APART = re.compile(r"[\s_/-]+")
 _LEFT_OUT = re.compile(r"['’.]")
 # The s of a plural, and the e that only some plurals have, such as "buses" and "tomatoes".
@@ -52,12 +52,13 @@ class UnknownWord(ModelError):
     nearest: words of the vocabulary with a similar spelling, the nearest first; may be empty.
     """
 
-    def __init__(self, text: str, size: int, nearest: tuple[str, ...], reason: str = "") -> None:
-        """Writes the message. reason: a sentence that says why there are only the vocabulary's words."""
-        verb = "is" if len(nearest) == 1 else "are"
-        instead = f"; the nearest {verb} {', '.join(nearest)}" if nearest else "; try another name for it, or draw it"
+    def __init__(self, text: str, words: Sequence[str], nearest: tuple[str, ...], reason: str = "") -> None:
+        """Writes the message. reason: a sentence that says why there are only these words."""
+        # Examples show of what kind the words are, and in which language.
+        known = f"{text!r} is none of the {len(words):,} words that this network knows, such as {', '.join(words[:3])}"
+        instead = f"nearly so spelt: {', '.join(nearest)}" if nearest else "name a thing in the photo, or draw it"
         more = f". {reason}" if reason else ""
-        super().__init__(f"the vocabulary of {size:,} words does not have {text!r}{instead}{more}")
+        super().__init__(f"{known}; {instead}{more}")
         self.nearest = nearest
 
 
@@ -113,7 +114,7 @@ class WordBook:
             raise ModelError(f"a word {problem}")
         found = self._find(spelling(text))
         if isinstance(found, tuple):
-            raise UnknownWord(text.strip(), len(self.words), tuple(self.words[number] for number in found))
+            raise UnknownWord(text.strip(), self.words, tuple(self.words[number] for number in found))
         return found
 
     def read(self, text: str) -> Reading:

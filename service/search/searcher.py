@@ -189,7 +189,7 @@ class Searcher:
             if text.refusal is None:
                 raise
             reason = f"CLIP cannot read other words: {text.refusal}"
-            raise UnknownWord(query.text.strip(), len(self.matcher.words), unknown.nearest, reason) from unknown
+            raise UnknownWord(query.text.strip(), self.matcher.words, unknown.nearest, reason) from unknown
 
     def _examples(self, encoded: _Encoded) -> Floats:
         """Returns the vectors of the photos that stand for a word alone, the best ones by it, (e, d)."""

@@ -113,14 +113,19 @@ def test_a_word_that_no_photo_fits_is_told_and_the_nearest_photos_are_found(
 @pytest.mark.parametrize(
     ("text", "expected", "sentence"),
     [
-        ("dgo", (422, "unknown_word"), "The vocabulary of 6 words does not have 'dgo'; try another name for it"),
-        ("hunds", (422, "unknown_word"), "The vocabulary of 6 words does not have 'hunds'; the nearest is dog"),
+        ("dgo", (422, "unknown_word"), "'dgo' is none of the 6 words"),
+        (
+            "hunds",
+            (422, "unknown_word"),
+            "'hunds' is none of the 6 words that this network knows, such as sofa, dog, cat; nearly so spelt: dog",
+        ),
         (
             "quaternion",
             (422, "unknown_word"),
-            "The vocabulary of 6 words does not have 'quaternion'; try another name for it, or draw it",
+            "'quaternion' is none of the 6 words that this network knows, such as sofa, dog, cat; "
+            "name a thing in the photo, or draw it",
         ),
-        ("<script>alert(1)</script>", (422, "unknown_word"), "The vocabulary of 6 words does not have"),
+        ("<script>alert(1)</script>", (422, "unknown_word"), "'<script>alert(1)</script>' is none of the 6 words"),
         (" \u00a0_-", (422, "bad_parameter"), "text must have letters."),
         ("dog\x00", (422, "bad_parameter"), "text must not have control characters."),
         # It would turn the direction of writing.
@@ -198,7 +203,7 @@ def test_server_client_and_command_line_agree_on_words(
         with pytest.raises(ValueError, match="text must have letters"):
             client.search(text="")
     assert main(["search", "--text", "dogg", *options]) == BAD_INPUT
-    assert "the vocabulary of 6 words does not have 'dogg'; the nearest is dog" in capsys.readouterr().err
+    assert "'dogg' is none of the 6 words that this network knows" in capsys.readouterr().err
 
 
 TEXT = "my dog, on a beach"
