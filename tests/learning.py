@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import timm
@@ -15,7 +14,6 @@ from PIL import Image
 
 from model.datasets.corpus import Corpus, read_class_folders
 from model.papers.recipe import Quadruplets, ZseOptimiser, ZseRecipe
-from model.papers.runs import Trainer
 from tests.pictures import SHAPES, drawing, photo
 
 NETWORK = {
@@ -74,27 +72,11 @@ def small_recipe(steps: int, **network: object) -> ZseRecipe:
     )
 
 
-def assert_goes_on(begin: Callable[[Path], Trainer[Any]], folder: Path, stops: tuple[int, ...] = (2, 3, 6)) -> None:
-    """A training that is stopped after each of these steps, the last one included, ends as one that never was."""
-    whole = begin(folder / "whole")
-    whole.run()
-    for stop in stops:
-        begin(folder / "parts").run(until=stop)
-    parts = begin(folder / "parts")
-    assert parts.step == whole.step == stops[-1]
-    for one, other in ((whole.network, parts.network), (whole.average, parts.average)):
-        state = other.state_dict()
-        assert all(torch.equal(tensor, state[name]) for name, tensor in one.state_dict().items())
-
-
 PATTERNS = ("bars", "columns", "dots", "frame", "grid", "rings")
 
 
 def pattern(name: str, half: str, seed: int, size: int = 96) -> Image.Image:
-    """A square RGB picture whose texture a network learns to tell apart within a few steps of training.
-
-    half: "sketch" for black ink on white, or "photo" for two colours with grain.
-    """
+    """A square RGB picture whose texture a network learns to tell apart within a few steps of training."""
     chance = np.random.default_rng([PATTERNS.index(name), half == "photo", seed])
     step = int(chance.integers(16, 24))
     y, x = np.mgrid[:size, :size] + chance.integers(0, step, 2)[:, None, None]

@@ -247,11 +247,7 @@ def walked(ret: Floats, mean: Floats, threshold: float) -> list[int]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 1000),
-    photos=st.integers(0, 40),
-    threshold=st.sampled_from([-0.5, 0.0, ALIKE, 0.8, 0.99]),
-)
+@given(seed=st.integers(0, 1000), photos=st.integers(0, 40), threshold=st.sampled_from([-0.5, 0.0, ALIKE, 0.8, 0.99]))
 def test_a_photo_joins_the_first_kind_whose_first_photo_it_looks_like(seed: int, photos: int, threshold: float) -> None:
     ret = gallery(seed, photos)
     mean = mean_direction(gallery(seed + 1, 50))

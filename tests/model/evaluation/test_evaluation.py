@@ -16,7 +16,7 @@ from model.commands import main
 from model.commands.measurements import clip_matcher
 from model.datasets import read_class_folders
 from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
-from model.datasets.tasks import PROTOCOLS, SUBSET, Task, read_task
+from model.datasets.tasks import SUBSET, Task, read_task
 from model.engine import Modality
 from model.evaluation import measure
 from tests.indexer.clip_models import READING, saved_clip
@@ -258,20 +258,3 @@ def test_pictures_find_others_of_their_class_among_their_own_kind() -> None:
     assert ret["sketches by a sketch"] == pytest.approx((1 + 1 + 1 / 3 + 1) / 4)
     assert ret["photos by a photo"] == pytest.approx(1 / 2)
     assert found.groups == {"all": 10, "sketches by a sketch": 4, "photos by a photo": 2, "photos by a sketch": 4}
-
-
-def test_the_protocol_within_prints_each_kind(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = printed(
-        capsys, "--weights", folder / "tiny.safetensors", "--data", folder / "data", "--protocol", "within"
-    )
-    assert set(result["methods"]) == {"ret"}
-    assert result["groups"]["photos by a sketch"] == 12
-
-
-def test_a_name_that_is_none_is_a_sentence_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", "--protocol", "zeroshot"]) == 2
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith("error: Invalid value for '--protocol': 'zeroshot' is not one of ")
-    assert all(f"'{name}'" in err for name in PROTOCOLS)
-    assert err.endswith("`sketch-search model evaluate --help` lists what there is.\n")

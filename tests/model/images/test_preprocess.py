@@ -45,10 +45,7 @@ def released(image: Image.Image) -> NDArray[np.uint8]:
     pixels = np.asarray(image)
     y, x = np.where(pixels.astype(int).sum(axis=2) <= 300)
     height, width = pixels.shape[:2]
-    crop = pixels[
-        max(0, y.min() - 10) : min(height, y.max() + 10),
-        max(0, x.min() - 10) : min(width, x.max() + 10),
-    ]
+    crop = pixels[max(0, y.min() - 10) : min(height, y.max() + 10), max(0, x.min() - 10) : min(width, x.max() + 10)]
     ratio = crop.shape[0] / crop.shape[1]
     new = (int(224 / ratio), 224) if ratio > 1 else (224, int(224 * ratio))
     scaled = cv2.resize(crop, new, interpolation=cv2.INTER_LINEAR)
@@ -100,27 +97,27 @@ def test_prepared_pictures_are_normalised_float32(preprocessing: Preprocessing) 
         np.testing.assert_allclose(tensor.max(axis=(1, 2)), [1.0, 2.4, 3.5], rtol=1e-6)
 
 
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+
+
 @both
 @pytest.mark.parametrize(
     ("ink", "paper"),
     [
-        ((200, 200, 200), (255, 255, 255)),
-        ((243, 243, 243), (255, 255, 255)),
-        ((255, 255, 0), (255, 255, 255)),
-        ((40, 60, 150), (240, 225, 190)),
-        ((255, 255, 255), (0, 0, 0)),
-        ((230, 230, 230), (200, 180, 160)),
-        ((250, 240, 90), (20, 60, 30)),
+        *((ink, WHITE) for ink in ((200, 200, 200), (243, 243, 243), (255, 255, 0))),
+        *((WHITE, BLACK), ((40, 60, 150), (240, 225, 190))),
+        *(((230, 230, 230), (200, 180, 160)), ((250, 240, 90), (20, 60, 30))),
     ],
 )
 def test_any_pen_on_any_paper_is_cropped_to_its_ink(
     preprocessing: Preprocessing, ink: tuple[int, int, int], paper: tuple[int, int, int]
 ) -> None:
-    sketch = Image.new("RGB", (400, 300), paper)
-    ImageDraw.Draw(sketch).rectangle([300, 200, 349, 249], outline=ink, width=4)
-    plain = Image.new("RGB", (400, 300), "white")
-    ImageDraw.Draw(plain).rectangle([300, 200, 349, 249], outline="black", width=4)
-    prepared, expected = preprocessing.pixels(sketch, "sketch"), preprocessing.pixels(plain, "sketch")
+    def drawn(ink: tuple[int, int, int], paper: tuple[int, int, int]) -> NDArray[np.uint8]:
+        sketch = Image.new("RGB", (400, 300), paper)
+        ImageDraw.Draw(sketch).rectangle([300, 200, 349, 249], outline=ink, width=4)
+        return preprocessing.pixels(sketch, "sketch")
+
+    prepared, expected = drawn(ink, paper), drawn(BLACK, WHITE)
     if preprocessing.released and sum(ink) <= 300 < sum(paper):
         # The released network gets its colours as they are, so only the place can be compared.
         assert np.abs(np.subtract(ink_box(prepared), ink_box(expected))).max() <= 1

@@ -87,16 +87,6 @@ def test_both_sides_give_a_unit_retrieval_token_and_as_many_patch_tokens_as_the_
         assert bool((tokens.positions.diff(dim=1) > 0).all())
 
 
-def test_the_tokens_of_a_sketch_do_not_depend_on_the_sketches_beside_it() -> None:
-    network = two_sided()
-    images = torch.stack([drawing(seed) for seed in range(4)])
-    together = network.encode(images, "sketch")
-    for row in range(4):
-        alone = network.encode(images[row : row + 1], "sketch")
-        assert torch.equal(alone.positions[0], together.positions[row])
-        assert torch.allclose(alone.features[0], together.features[row], atol=1e-5)
-
-
 def test_patches_of_a_smaller_sketch_are_told_as_the_cells_of_the_photos_grid_below_their_centres() -> None:
     assert cells_of_patches(6, 8).view(6, 6)[0].tolist() == [0, 2, 3, 4, 6, 7]
     assert cells_of_patches(6, 8).view(6, 6)[:, 1].tolist() == [2, 18, 26, 34, 50, 58]

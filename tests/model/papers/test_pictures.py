@@ -131,13 +131,6 @@ def test_near_classes_are_left_out_unless_their_part_is_trained_on(shared: Path,
         too_near(tmp_path, ("train",))
 
 
-def test_rows_of_further_sketches_follow_those_of_the_classes_with_both() -> None:
-    pictures = training_corpora(None, WIDE)
-    data = training_set(pictures.training, pictures.further)
-    first = sum(len(rows) for rows in data.sketch_rows)
-    assert [rows.tolist() for rows in data.further_rows] == [list(range(first, len(data.sketches)))]
-
-
 def test_a_training_on_folders_leaves_out_every_fifth_class_or_none_and_what_its_protocol_holds_out(
     tmp_path: Path,
 ) -> None:

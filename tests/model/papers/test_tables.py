@@ -169,11 +169,11 @@ def test_an_unknown_table_or_row_is_said(
 
 def test_what_the_data_lacks_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_table(folder, TABLE.replace("budget = 24", 'budget = 24\nmeasure = { protocol = "fine-grained" }'))
-    assert run(folder) == 2
+    assert run(folder, "--row", "not trained") == 2
     assert "no sketch is named after a photo" in capsys.readouterr().err
     write_table(folder, TABLE)
     shutil.rmtree(folder / "data" / "photo" / SHAPES[3])
-    assert run(folder) == 2
+    assert run(folder, "--row", "trained") == 2
     assert f"there are no photos of {SHAPES[3]}" in capsys.readouterr().err
 
 
@@ -181,9 +181,9 @@ def test_without_matplotlib_the_table_is_printed_and_the_plot_is_not(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert run(folder, "--plot", folder / "figure.svg") == 2
+    assert run(folder, "--row", "not trained", "--plot", folder / "figure.svg") == 2
     found = capsys.readouterr()
-    assert "| trained |" in found.out
+    assert "| not trained |" in found.out
     assert "plots need matplotlib: pip install matplotlib" in found.err
 
 

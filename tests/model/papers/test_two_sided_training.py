@@ -285,11 +285,8 @@ def config_on(layout: VitLayout, *, second: bool = False) -> TwoSidedConfig:
     return from_json(TwoSidedConfig, json.dumps({**dataclasses.asdict(base), **fields_of(vit, "ours", second)}), "it")
 
 
-def test_the_default_network_is_one_on_its_own_vit() -> None:
+def test_the_default_is_one_on_its_own_vit_and_both_sides_of_any_keep_as_many_tokens() -> None:
     assert config_on(DEFAULT, second=True) == TWO_SIDED
-
-
-def test_sketches_have_fewer_patches_and_both_sides_keep_as_many_tokens() -> None:
     config = config_on(VitLayout(16, 768, 12, 12, 3072))
     assert (config.grid, config.sketch_grid, config.second_width) == (14, 10, 0)
     assert (config.token_count("photo"), config.token_count("sketch")) == (17, 17)
