@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import model as model  # before NumPy, whose threads it keeps from spinning
+
 if TYPE_CHECKING:
     from indexer.building.builds import BuildReport, build, build_growing
     from indexer.building.progress import Progress, read_progress

@@ -8,6 +8,7 @@ NumPy.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from model.errors import ModelError
     from model.explanation import Explanation
     from model.matcher import Matcher, load
+
+# NumPy reads it once, when it is first imported, so the packages above import this one before. Its threads would spin
+# for 25 ms after each product of matrices, and take the cores from ONNX Runtime's and from other processes.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 __all__ = ["Explanation", "Matcher", "ModelConfig", "ModelError", "Tokens", "load"]
 

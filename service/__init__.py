@@ -3,4 +3,6 @@
 Names are imported from their modules, so that a program with nothing but `service.client` does not load the networks.
 """
 
+import model as model  # before NumPy, whose threads it keeps from spinning
+
 PROGRAM = "sketch-search"

@@ -16,6 +16,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import model as model  # before NumPy, whose threads it keeps from spinning
+
 if TYPE_CHECKING:
     from model.errors import Refusal
     from sketch_search.answers import Explanation, Group, Photo, Results

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,25 @@ ANSWERED_AT_ONCE = (
 def test_what_is_not_needed_is_not_loaded(code: str, unneeded: set[str]) -> None:
     done = run_python("-c", f"{code}\nimport sys\nprint(sorted({unneeded} & set(sys.modules)))")
     assert (done.stdout.splitlines()[-1], done.returncode) == ("[]", 0), done.stderr
+
+
+@pytest.mark.parametrize(
+    "module", ["model.matcher", "indexer.store.generation", "service.gallery", "sketch_search.gallery"]
+)
+def test_threads_of_numpy_do_not_spin_beside_those_of_the_networks(module: str) -> None:
+    code = f"""
+import os, sys
+class Watched:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            print(os.environ.get("OPENBLAS_THREAD_TIMEOUT"))
+            sys.exit()
+sys.meta_path.insert(0, Watched())
+import {module}
+"""
+    # What these tests have imported has set it for their own process.
+    inherited = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
+    assert run_python("-c", code, environment=inherited).stdout == "4\n"
 
 
 def test_at_least_eleven_of_twelve_sample_sketches_find_a_photo_of_their_thing_first(
