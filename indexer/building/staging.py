@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from indexer.building.progress import Progress
-from indexer.store.catalog import GalleryFile, content_columns
+from indexer.store.catalog import GalleryFile, content_columns, has_schema
 from indexer.store.clusters import normalised
 from indexer.store.files import FileChanging, sync_folder
 from indexer.store.folders import Folder
@@ -40,8 +40,16 @@ from model.errors import EndedDecoding, ImageError, UnsupportedImage
 if TYPE_CHECKING:
     from model.network import ClipEmbedder
 
+# The arrays that a photo may have.
+_DTYPES = {
+    "vectors": np.float16,
+    "embeddings": np.float16,
+    "tokens": np.int8,
+    "scales": np.float32,
+    "positions": np.uint8,
+}
 _SCHEMA = """
-CREATE TABLE arrays (name TEXT PRIMARY KEY, shape TEXT NOT NULL, dtype TEXT NOT NULL);
+CREATE TABLE arrays (name TEXT PRIMARY KEY, shape TEXT NOT NULL);
 CREATE TABLE rows (row INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, taken INTEGER);
 CREATE TABLE files (
     root INTEGER NOT NULL, path TEXT NOT NULL, hash TEXT, size INTEGER, mtime INTEGER, ctime INTEGER, taken INTEGER,
@@ -115,8 +123,8 @@ class Journal:
         named = {name: np.asarray(array) for name, array in arrays.arrays.items()}
         with self._lock, self._database:
             self._database.executemany(
-                "INSERT OR IGNORE INTO arrays (name, shape, dtype) VALUES (?, ?, ?)",
-                [(name, json.dumps(array.shape[1:]), array.dtype.str) for name, array in named.items()],
+                "INSERT OR IGNORE INTO arrays (name, shape) VALUES (?, ?)",
+                [(name, json.dumps(array.shape[1:])) for name, array in named.items()],
             )
         for name, array in named.items():
             path = self._folder / f"{name}.raw"
@@ -132,10 +140,12 @@ class Journal:
         """Maps all staged rows into memory; None while there are no rows."""
         if not self._count:
             return None
+        shapes = dict(self._database.execute("SELECT name, shape FROM arrays"))
         found: dict[str, Array] = {}
-        for name, shape, dtype in self._database.execute("SELECT name, shape, dtype FROM arrays"):
-            full = (self._count, *json.loads(shape))
-            found[name] = np.memmap(self._folder / f"{name}.raw", dtype=dtype, mode="r", shape=full)
+        # Somebody else may have written the journal: a name in it could be a path, and a dtype could be of objects.
+        for name in _DTYPES.keys() & shapes.keys():
+            full = (self._count, *json.loads(shapes[name]))
+            found[name] = np.memmap(self._folder / f"{name}.raw", _DTYPES[name], "r", shape=full)
         return RowArrays(found)
 
 
@@ -145,20 +155,12 @@ def _opened(folder: Path, complete: bool) -> sqlite3.Connection:
         return sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
     make_folder(folder, to_work_in=True)
     database = sqlite3.connect(path, check_same_thread=False)
-    if _tables(database) != {"arrays", "rows", "files"}:
+    if not has_schema(database, _SCHEMA):
         database.close()
         path.unlink()
         database = sqlite3.connect(path, check_same_thread=False)
         database.executescript(_SCHEMA)
     return database
-
-
-def _tables(database: sqlite3.Connection) -> set[str]:
-    """Returns the names of all tables, views and triggers; none if the file is damaged."""
-    try:
-        return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type != 'index'")}
-    except sqlite3.DatabaseError:
-        return set()
 
 
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of

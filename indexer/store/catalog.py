@@ -182,7 +182,7 @@ CREATE INDEX photos_by_day ON photos (taken, mtime);
 """
 _COLUMNS = "id, root, path, hash, size, mtime, ctime, taken, status, reason, cluster, segment, row"
 # SQLite asks after so many steps of a query whether to go on. A query may take ten steps for each byte of the file,
-# and more of a small one: in an index that somebody made to do harm, a query may have no end.
+# and more of a small one: in an index that somebody made to do harm, a table may have no end.
 _STEPS = 100_000
 _STEPS_A_BYTE, _FREE_STEPS = 10, 2_000_000
 # The most bytes of a value, for the same reason.
@@ -249,9 +249,8 @@ class Catalog:
         self._database.set_progress_handler(self._spend, _STEPS)
         self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
         try:
-            # A view must not call functions that do more than compute.
-            self._all("PRAGMA trusted_schema = OFF")
-            self._all("SELECT 1 FROM sqlite_master")
+            if not has_schema(self._database, _SCHEMA + _INDEXES):
+                raise IndexDamaged(f"{path} is damaged (it has not the tables of a catalog); {REPAIR}.")
         except BaseException:
             self._database.close()
             raise
@@ -368,3 +367,17 @@ class Catalog:
             raise
         except sqlite3.Error as error:
             raise IndexDamaged(f"{self._path} is damaged ({error}); {REPAIR}.") from error
+
+
+def has_schema(database: sqlite3.Connection, schema: str) -> bool:
+    """Returns True if a database has the tables and indexes of a schema alone, and False also if it is damaged.
+
+    A view, a trigger or a computed column of somebody else may take for ever within one step.
+    """
+    query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
+    with closing(sqlite3.connect(":memory:")) as like:
+        like.executescript(schema)
+        try:
+            return {*database.execute(query)} == {*like.execute(query)}
+        except sqlite3.Error:
+            return False

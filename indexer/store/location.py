@@ -29,6 +29,8 @@ SHARD_MARK = "SHARD"
 # The most bytes of CURRENT, which holds the name of a generation. A longer file, or one that is no text, is refused.
 _MAX_NAME = 1024
 _NO_TEXT = {errno.EINVAL, errno.EFBIG}
+# The last bytes of a rollback journal of SQLite that names another file, which SQLite deletes. No build writes such.
+_NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
 # The codes of errors that say that something else lies in the place of a file or folder of the index, such as a link.
 _STRAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY}
 
@@ -181,15 +183,25 @@ def make_folder(folder: Path, *, to_work_in: bool = False) -> None:
     """Makes a folder of an index, unless it exists.
 
     An index of somebody else may have links in it, through which a build would write, and delete, elsewhere. So if the
-    folder is a link, OSError is raised. With ``to_work_in`` the folder is also emptied if it has anything but plain
-    files and folders: then the results of a stopped build are computed again.
+    folder is a link, OSError is raised. With ``to_work_in`` the folder is also emptied if anything in it leads
+    elsewhere: then the results of a stopped build are computed again.
     """
     folder.mkdir(exist_ok=True)
     if folder.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
-    if to_work_in and any(entry.is_symlink() or not (entry.is_file() or entry.is_dir()) for entry in folder.iterdir()):
+    if to_work_in and any(map(_leads_elsewhere, folder.iterdir())):
         shutil.rmtree(folder)
         folder.mkdir()
+
+
+def _leads_elsewhere(entry: Path) -> bool:
+    if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+        return True
+    if not entry.name.endswith("-journal") or entry.stat().st_size < len(_NAMES_ANOTHER):
+        return False
+    with entry.open("rb") as file:
+        file.seek(-len(_NAMES_ANOTHER), os.SEEK_END)
+        return file.read() == _NAMES_ANOTHER
 
 
 @contextmanager

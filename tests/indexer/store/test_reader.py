@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
+import struct
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +25,11 @@ from indexer import (
     remove,
     verify,
 )
+from indexer.building.staging import Journal
 from indexer.store import rows
 from indexer.store.location import IndexFolder, default_index_path
 from tests.indexer.damages import shorten, sign
-from tests.indexer.galleries import Collection, save_photos, tokens_of
+from tests.indexer.galleries import Collection, save_photo, save_photos, tokens_of
 from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.open_files import files_open_below
 
@@ -189,6 +193,42 @@ def test_a_build_writes_through_no_link_that_a_stopped_build_seems_to_have_left(
     with pytest.raises(IndexUnwritable, match="move away what is there"):
         build(index_path, Request([gallery], recluster=True), matcher)
     assert {file: file.read_bytes() for file in mine.iterdir()} == before
+
+
+def test_no_journal_that_a_stopped_build_seems_to_have_left_has_another_file_deleted(
+    collection: Collection, tmp_path: Path
+) -> None:
+    with pytest.raises(Stopped):
+        collection.build(progress=StopAfter(8), batch=4)
+    (left,) = collection.index.glob(".building-*")
+    mine = save_photo(tmp_path / "mine.png", 1)
+    # A header without pages, and the name of a "super-journal" with its length and the sum of its bytes.
+    magic, pages = bytes.fromhex("d9d505f920a163d7"), (left / "journal.sqlite").stat().st_size // 4096
+    at_end = bytes(mine), len(bytes(mine)), sum(bytes(mine)), magic
+    head = magic + struct.pack(">5I", 0, 7, pages, 512, 4096)
+    tail = struct.pack(f">I{at_end[1]}sII8s", 262145, *at_end)
+    (left / "journal.sqlite-journal").write_bytes(head.ljust(512, b"\0") + tail)
+    assert collection.build().photos == 12
+    assert mine.exists()
+
+
+def test_of_what_a_stopped_build_seems_to_have_left_nothing_is_computed_and_no_other_file_is_read(
+    collection: Collection, tmp_path: Path
+) -> None:
+    with pytest.raises(Stopped):
+        collection.build(progress=StopAfter(8), batch=4)
+    (left,) = collection.index.glob(".building-*")
+    shutil.copytree(left, tmp_path / "planted")
+    (tmp_path / "mine.raw").write_bytes(bytes(64))
+    with closing(sqlite3.connect(tmp_path / "planted" / "journal.sqlite")) as database, database:
+        database.execute("INSERT INTO arrays VALUES ('../mine', '[1]')")
+    with closing(Journal(tmp_path / "planted")) as journal:
+        arrays = journal.arrays()
+        assert arrays is not None
+        assert sorted(arrays.arrays) == ["positions", "scales", "tokens", "vectors"]
+    with closing(sqlite3.connect(left / "journal.sqlite")) as database, database:
+        database.execute("CREATE INDEX computed ON rows (abs(row))")
+    assert collection.build().encoded == 12
 
 
 def test_segments_of_another_index_are_not_deleted_through_a_link(copied: Collection, tmp_path: Path) -> None:
