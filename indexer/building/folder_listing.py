@@ -9,12 +9,12 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
-from indexer.store.files import text_of_name
+from indexer.store.files import MAX_FILE_BYTES, text_of_name
 from indexer.store.folders import Entry, Listing
 from indexer.store.roots import FileKey, Root, shown_path, with_folders
 from model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
@@ -163,8 +163,11 @@ class FolderListing:
 
     def _found(self, number: int, path: str, entry: Entry) -> GalleryFile:
         # What a server says of a size may be wrong for a while, and a build asks again then.
-        if entry.stamp is not None and not entry.stamp.size and not self.is_remote(number):
-            return GalleryFile(number, path, entry.stamp, _NOTHING, "the file is empty")
+        if entry.stamp is not None and not self.is_remote(number):
+            if not entry.stamp.size:
+                return GalleryFile(number, path, entry.stamp, _NOTHING, "the file is empty")
+            if entry.stamp.size > MAX_FILE_BYTES:
+                entry = replace(entry, reason=f"larger than {MAX_FILE_BYTES >> 20} MiB")
         reason = f"it cannot be read: {entry.reason}" if entry.reason else None
         return GalleryFile(number, path, entry.stamp, reason=reason)
 

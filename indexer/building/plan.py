@@ -104,10 +104,11 @@ ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime
 WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size, excluded.mtime,
     excluded.ctime, excluded.taken, excluded.status, excluded.reason)
 """
-# What a server did not give, of photos that the index has.
+# Photos that the index has, and that are there and could not be read.
 _UNREAD = """
 SELECT r.root, r.path, r.reason FROM read r CROSS JOIN listed l USING (root, path) JOIN files f USING (root, path)
-WHERE l.known <> 1 AND r.reason IS NOT NULL AND r.hash IS NULL AND f.status = 'indexed' AND f.source IS NOT NULL
+WHERE l.known <> 1 AND r.reason IS NOT NULL AND r.hash IS NULL AND r.size IS NULL
+    AND f.status = 'indexed' AND f.source IS NOT NULL
 """
 # The files of a shard that stand for their photos, by id. All files are in shard 0 before they are dealt out.
 _PHOTOS = "FROM files f JOIN contents c ON c.hash = f.hash AND c.id = f.id WHERE f.shard = ? ORDER BY f.id"
@@ -341,18 +342,17 @@ class Plan:
     def settle(self, listing: FolderListing, next_id: int) -> None:
         """Turns the files into those of the next generation. Files keep ids; new ones get theirs as they were listed.
 
-        The entries of a folder that could not be listed, of a file that waits for the next build, and of a file that a
-        server did not give stay as they were. Files that are gone stay, too: a file that comes back gets its id again,
-        and also its row if that still exists.
+        The entries of a folder that could not be listed, and of a file that waits for the next build or could not be
+        read, stay as they were. Files that are gone stay, too: a file that comes back gets its id again, and also its
+        row if that still exists.
         """
         query = "SELECT count(*) FROM listed l LEFT JOIN read r USING (root, path) WHERE known = 0 AND r.path IS NULL"
         ((self.waiting,),) = self._all(query)
         for root, path, reason in self._all(_UNREAD):
-            if listing.is_remote(root):
-                listing.note_unread(GalleryFile(root, path, None, reason=reason))
-                with self._writing() as database:
-                    database.execute("UPDATE listed SET known = 0 WHERE root = ? AND path = ?", (root, path))
-                    database.execute("DELETE FROM read WHERE root = ? AND path = ?", (root, path))
+            listing.note_unread(GalleryFile(root, path, None, reason=reason))
+            with self._writing() as database:
+                database.execute("UPDATE listed SET known = 0 WHERE root = ? AND path = ?", (root, path))
+                database.execute("DELETE FROM read WHERE root = ? AND path = ?", (root, path))
         self._database.create_function("may_hide", 2, lambda root, path: listing.may_hide((root, path)))
         with self._writing() as database:
             self.gone = database.execute(_VANISH).rowcount

@@ -43,7 +43,7 @@ class Entry:
 
     Attributes:
         name: in its folder. kind: "special" is a pipe, socket or device.
-        stamp: of a file; None if it cannot be read, for this ``reason``.
+        stamp: of a file; None if it is unknown. reason: why a file cannot be read, if that is known.
     """
 
     name: str

@@ -1,9 +1,11 @@
-"""Disks that are full or read-only. A test is skipped where this user may not mount disks."""
+"""Disks that are full or read-only, and permissions. A test is skipped where this user may not mount disks."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +59,22 @@ def refuse_listing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         return scandir(place)
 
     monkeypatch.setattr(os, "scandir", refusing)
+
+
+@contextmanager
+def bound_by_permissions() -> Iterator[None]:
+    """Permissions stop this thread, and those that it starts, even the administrator's. Skips without Linux."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("capabilities are Linux's")
+    libc, header, held = ctypes.CDLL(None), struct.pack("Ii", 0x20080522, 0), ctypes.create_string_buffer(24)
+    assert libc.capget(header, held) == 0
+    # Of the first word, what is in effect, without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH.
+    effect, *others = struct.unpack("6I", held.raw)
+    assert libc.capset(header, struct.pack("6I", effect & ~0b110, *others)) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(header, held.raw) == 0
 
 
 def _done(*command: str | Path) -> bool:
