@@ -30,7 +30,7 @@ from indexer.store.generation import (
     open_rows,
     readable_generations,
 )
-from indexer.store.location import IndexFolder
+from indexer.store.location import THUMBNAILS, IndexFolder
 from indexer.store.roots import FileKey, Root, folders_around, key_meant, key_shown, shown_path, with_folders
 from indexer.store.rows import NO_ROWS, Rows
 
@@ -193,7 +193,7 @@ def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[in
 def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalReport:
     """Takes photos out of the index without reading one. Later builds leave them out, until a build adds them again.
 
-    Their rows go when a build merges the segments.
+    Their rows go when a build merges the segments, and all thumbnails at once.
 
     Args:
         targets: paths of files and folders, as results show them or on disk. A folder stands for all below it, now and
@@ -214,6 +214,8 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
         keep_only(folder, before)
         after = _written(folder, before, plan)
         keep_only(folder, after)
+        # Servers make those of other photos again.
+        shutil.rmtree(folder.path / THUMBNAILS, ignore_errors=True)
         return RemovalReport(after.name, after.name != before.name, after.manifest.counts.photos, plan.files)
 
 

@@ -15,13 +15,16 @@ from pathlib import Path
 import numpy as np
 from cachetools import LRUCache
 
-from indexer import PhotoEntry, PhotoUnavailable
-from indexer.store.files import open_regular, write_atomically
+from indexer import PhotoEntry, PhotoUnavailable, live_stamp
+from indexer.store.files import read_regular, write_atomically
 from model import Matcher
 from model.decoding import Job, RunJob, run_here
 from model.errors import ImageError
 from model.images import Pixels
 from service.errors import NotFound
+
+# The most bytes of a file that is read as a thumbnail. One of noise, as large as may be asked for, has 0.8 million.
+_LARGEST = 4 * 2**20
 
 
 def file_manager() -> list[str] | None:
@@ -74,7 +77,7 @@ def thumbnail(original: bytes, size: int, run: RunJob = run_here) -> bytes:
 class ThumbnailCache:
     """The thumbnails asked for last, in memory and in a folder, each up to a number of bytes. Safe to use from threads.
 
-    A folder that cannot be written keeps nothing. Of one that is full, the older half is removed.
+    The folder lies in an index, and keeps nothing if it cannot be written. When it is full, its older half is removed.
     """
 
     def __init__(self, capacity: int, folder: Path | None = None, folder_capacity: int = 0) -> None:
@@ -96,8 +99,7 @@ class ThumbnailCache:
         if self._folder is None:
             return None
         try:
-            with open_regular(self._folder / f"{key}.jpg", links=False) as file:
-                found = file.read()
+            found = read_regular(self._folder / f"{key}.jpg", _LARGEST, links=False)
         except OSError:
             return None
         # A power failure leaves files that are empty or end early.
@@ -109,7 +111,8 @@ class ThumbnailCache:
     def keep(self, key: str, thumbnail: bytes) -> None:
         """Keeps a thumbnail, unless it is larger than all that may be kept."""
         self._remember(key, thumbnail)
-        if self._folder is None or len(thumbnail) > self._folder_capacity:
+        # An index that was deleted meanwhile must not begin again as a folder of thumbnails.
+        if self._folder is None or len(thumbnail) > self._folder_capacity or live_stamp(self._folder.parent) is None:
             return
         with self._writing, suppress(OSError):
             self._folder.mkdir(mode=0o700, exist_ok=True)

@@ -142,9 +142,9 @@ def open_regular(path: Path, *, links: bool = True) -> BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
-def read_regular(path: Path, most: int) -> bytes:
-    """Reads the bytes of a file of an index. Raises OSError, also for more than ``most`` bytes."""
-    with open_regular(path) as file:
+def read_regular(path: Path, most: int, *, links: bool = True) -> bytes:
+    """Reads the bytes of a file of an index. Raises OSError as ``open_regular`` does, and for more than ``most``."""
+    with open_regular(path, links=links) as file:
         # read(n) takes n bytes of memory even for a short file, so no more than the file's size is asked for.
         size = os.fstat(file.fileno()).st_size
         if size > most:

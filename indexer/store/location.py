@@ -24,6 +24,8 @@ _BUILDING = ".building-"
 #: The manifest in the folder of an index in shards, and how the folders begin in which its builds work.
 SHARDS_FILE = "shards.json"
 SLICES = ".slices-"
+#: The folder in an index in which a server keeps thumbnails.
+THUMBNAILS = "thumbnails"
 #: A file in the folder of each of its shards.
 SHARD_MARK = "SHARD"
 # The most bytes of CURRENT, which holds the name of a generation. A longer file, or one that is no text, is refused.

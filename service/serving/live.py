@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from typing import Protocol
 
+from indexer.store.location import THUMBNAILS
 from model import Matcher
 from model.decoding import RunJob, run_here
 from service.engine import Engine, open_matcher
@@ -81,7 +82,7 @@ class Live:
         small = None
         if source is None:
             source = LiveIndex(index_path(settings), self._matcher, settings.gallery)
-            small = index_path(settings) / "thumbnails"
+            small = index_path(settings) / THUMBNAILS
         self._source = source
         self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES, small, THUMBNAIL_FILE_BYTES)
         self._seen: str | None = None

@@ -2,21 +2,24 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import model
-from indexer import IndexBusy, IndexUnwritable, Request, build, read_summary, remove, verify
+from indexer import BadInvocation, IndexBusy, IndexUnwritable, Request, build, read_summary, remove, verify
 from indexer.store.location import IndexFolder
 from model.engine import Floats, Modality, Tokens
 from tests.benchmarks.results import soak
 from tests.indexer.damages import flip
 from tests.indexer.disks import fill, read_only, small_disk
 from tests.indexer.galleries import Collection, index_bytes, save_photo, save_photos, tokens_of
+from tests.indexer.killed_builds import Moment, in_child
 from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.indexer.strange_networks import GlobalVector, calling
 from tests.patience import SOAK_TIMEOUT
@@ -56,6 +59,24 @@ def test_a_build_killed_at_any_point_ends_in_the_same_index_byte_for_byte(
     for point in range(POINTS):
         assert index_bytes(killed / f"{name}-{point}") == index_bytes(killed / undisturbed)
         assert verify(killed / f"{name}-{point}") == []
+
+
+@needs_fork
+def test_a_removal_killed_at_any_point_is_done_or_can_be_done_again(copied: Collection, tmp_path: Path) -> None:
+    def removing(index: Path) -> Callable[[], object]:
+        return lambda: remove(["in here"], index)
+
+    undisturbed, log = Path(shutil.copytree(copied.index, tmp_path / "undisturbed")), tmp_path / "writes"
+    assert in_child(removing(undisturbed), log=log) == 0
+    for point in range(0, int(log.read_text()), 3):
+        killed = Path(shutil.copytree(copied.index, tmp_path / f"killed-{point}"))
+        assert in_child(removing(killed), Moment(point)) == signal.SIGKILL
+        assert verify(killed) == []
+        # After the last writes it is done.
+        with suppress(BadInvocation):
+            removing(killed)()
+        shutil.rmtree(killed / ".building-removal", ignore_errors=True)
+        assert index_bytes(killed) == index_bytes(undisturbed)
 
 
 @needs_fork

@@ -35,12 +35,14 @@ def shown(collection: Collection) -> set[str]:
 
 
 def test_a_removed_photo_vanishes_at_once_and_its_file_stays(built: Collection) -> None:
+    save_photo(built.index / "thumbnails" / "x-256.jpg", 3)
     report = remove([], built.index, ids=[3])
     assert (report.changed, report.photos, report.files) == (True, 11, 1)
     with built.open() as index, pytest.raises(UnknownPhoto):
         index.photo(3)
     assert verify(built.index) == []
     assert len(list(built.photos.rglob("*.png"))) == 12
+    assert [*built.index.rglob("*.jpg")] == []
     assert len(read_summary(built.index).removed) == 1
 
 

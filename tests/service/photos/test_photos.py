@@ -353,6 +353,7 @@ def test_thumbnails_are_found_again_after_a_restart_unless_their_file_is_damaged
 
 def test_a_folder_of_thumbnails_loses_its_older_half_when_it_is_full(tmp_path: Path) -> None:
     files = [encoded(drawing("house", size=8), "JPEG")] * 9
+    (tmp_path / "CURRENT").touch()
     cache = ThumbnailCache(0, tmp_path / "small", 4 * len(files[0]))
     for number, file in enumerate(files):
         cache.keep(f"{number}-8", file)
@@ -362,26 +363,41 @@ def test_a_folder_of_thumbnails_loses_its_older_half_when_it_is_full(tmp_path: P
 
 
 def test_a_folder_of_thumbnails_that_cannot_be_written_or_is_a_link_keeps_nothing(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+    for file in ("file", "CURRENT"):
+        (tmp_path / file).touch()
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     for folder in (tmp_path / "file", tmp_path / "link", tmp_path / "nowhere" / "small"):
         cache = ThumbnailCache(2**20, folder, 2**20)
         cache.keep("a-8", b"\xff\xd8\xff\xd9")
         assert (cache.find("a-8"), cache.read("a-8")) == (b"\xff\xd8\xff\xd9", None)
-    assert {path.name for path in tmp_path.iterdir()} == {"file", "link"}
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "CURRENT", "link"}
     (tmp_path / "a-8.jpg").symlink_to(tmp_path / "file")
     assert ThumbnailCache(2**20, tmp_path).read("a-8") is None
     os.mkfifo(tmp_path / "b-8.jpg")
     assert ThumbnailCache(2**20, tmp_path).read("b-8") is None
+    (tmp_path / "c-8.jpg").write_bytes(b"\xff\xd8" + bytes(5 * 2**20) + b"\xff\xd9")
+    assert ThumbnailCache(2**20, tmp_path).read("c-8") is None
 
 
 def test_a_link_that_lies_where_a_thumbnail_is_written_is_not_written_through(tmp_path: Path) -> None:
-    (tmp_path / "mine").write_text("mine")
+    mine, small = tmp_path / "mine", tmp_path / "small"
+    mine.write_text("mine")
+    small.mkdir()
     for name in ("a-8.jpg", "a-8.new", ".a-8.jpg.partial"):
-        (tmp_path / name).symlink_to(tmp_path / "mine")
-    ThumbnailCache(0, tmp_path, 2**20).keep("a-8", b"\xff\xd8\xff\xd9")
-    assert (tmp_path / "a-8.jpg").read_bytes() == b"\xff\xd8\xff\xd9"
-    assert (tmp_path / "mine").read_text() == "mine"
+        (small / name).symlink_to(mine)
+    (tmp_path / "CURRENT").touch()
+    ThumbnailCache(0, small, 2**20).keep("a-8", b"\xff\xd8\xff\xd9")
+    assert (small / "a-8.jpg").read_bytes() == b"\xff\xd8\xff\xd9"
+    assert mine.read_text() == "mine"
+
+
+def test_no_thumbnail_is_kept_in_the_folder_of_an_index_that_was_deleted(tmp_path: Path) -> None:
+    cache = ThumbnailCache(0, tmp_path / "small", 2**20)
+    cache.keep("a-8", b"\xff\xd8\xff\xd9")
+    assert [*tmp_path.iterdir()] == []
+    (tmp_path / "CURRENT").touch()
+    cache.keep("a-8", b"\xff\xd8\xff\xd9")
+    assert (tmp_path / "small" / "a-8.jpg").exists()
 
 
 # The libraries of servers leave sockets to the garbage collector.
