@@ -14,7 +14,7 @@ from indexer.commands import main
 from indexer.embedding import WantedEmbedder
 from model.errors import ModelError
 from model.network import ClipEmbedder, TextTower
-from tests.indexer.clip_models import READING, saved_clip
+from tests.indexer.clip_models import READING, SMALL, saved_clip
 from tests.indexer.galleries import Collection
 from tests.pictures import SHAPES, photo
 
@@ -185,6 +185,18 @@ def test_a_tokenizer_that_would_be_downloaded_is_refused(reading: Path, tmp_path
     (tmp_path / "clip" / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(EmbedderUnavailable, match="needs a tokenizer that does not come with open_clip"):
         open_text_tower(WantedEmbedder(f"clip:{tmp_path / 'clip'}").find(CPU).entry, CPU)
+
+
+@pytest.mark.parametrize(("part", "name"), [("vision_cfg", "timm_model_name"), ("text_cfg", "hf_model_name")])
+def test_an_encoder_that_would_be_downloaded_is_refused(
+    part: str, name: str, clip_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(clip_folder, tmp_path / "clip")
+    config = {"model_cfg": {**SMALL, part: {**SMALL[part], name: "hf-hub:somebody/encoder"}}, "preprocess_cfg": {}}
+    (tmp_path / "clip" / "open_clip_config.json").write_text(json.dumps(config))
+    found = WantedEmbedder(f"clip:{tmp_path / 'clip'}", download=False).find(CPU)
+    with pytest.raises(EmbedderUnavailable, match="names an encoder that would be downloaded"):
+        found.load()
 
 
 def test_a_text_tower_that_cannot_read_is_refused(tmp_path: Path) -> None:
