@@ -168,7 +168,7 @@ class Outer:
             message = "The Host header names no host of this server; if it should, list it in SBIR_ALLOWED_HOSTS."
             return error_answer(400, "bad_host", message, request_id)
         if self._is_of_another_page(scope):
-            message = "A page of another site or port asks; if it may, list its origin in SBIR_CORS_ORIGINS."
+            message = "A page of another site or port asks; if it may search, list its origin in SBIR_CORS_ORIGINS."
             return error_answer(400, "bad_request", message, request_id)
         return None
 

@@ -95,6 +95,7 @@ class Framing:
         self._refused: Refused | None = None
         self._barren = self._headers = self._chunks = self._body = 0
         self._target = b""
+        self._has_body = False
         self.heads = self.bodies = self.answered = 0
 
     def feed(self, data: bytes) -> None:
@@ -107,7 +108,7 @@ class Framing:
                 if self._barren > MAX_HEAD:
                     self._refuse(431, "The head of the request is too long.")
         except httptools.HttpParserUpgrade:
-            pass  # it is answered as if it did not ask for another protocol
+            pass  # without a body, it is answered as if it did not ask for another protocol
         except httptools.HttpParserError:
             raise self._refused or Refused(400, "This is no HTTP request.") from None
 
@@ -120,6 +121,7 @@ class Framing:
             self._refuse(400, "Too many requests wait on one connection.")
         self._headers = self._chunks = self._body = 0
         self._target = b""
+        self._has_body = False
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -129,10 +131,14 @@ class Framing:
         self._headers += 1
         if self._headers > MAX_HEADERS:
             self._refuse(431, "The request has too many headers.")
+        self._has_body |= name.lower() in (b"content-length", b"transfer-encoding") and value != b"0"
 
     def on_headers_complete(self) -> None:
         if not self._target.startswith(b"/") or not self._target.isascii():
             self._refuse(400, "The target of the request is no path.")
+        # The parser gives up the body together with the protocol.
+        if self._has_body and self._parser.should_upgrade():
+            self._refuse(400, "A request with a body may not ask for another protocol; send it without Upgrade.")
         self.heads += 1
         self._barren = 0
 

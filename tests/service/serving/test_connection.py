@@ -314,5 +314,14 @@ def test_a_websocket_is_not_opened(server: Served) -> None:
         assert status(connection.recv(65536)) == 404
 
 
+@pytest.mark.parametrize(
+    "body", [b"Content-Length: 1\r\n\r\nx", b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"]
+)
+def test_a_body_is_not_lost_where_another_protocol_is_asked_for(server: Served, body: bytes) -> None:
+    answer = plain_http(server, SEARCH + b"Connection: Upgrade\r\nUpgrade: h2c\r\n" + body)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"send it without Upgrade" in answer
+
+
 def test_an_answer_does_not_name_its_server(http: httpx.Client) -> None:
     assert "server" not in http.get("/healthz").headers
