@@ -148,6 +148,7 @@ class BuildReport(Written):
         bad: files that could not be used, by the paths that users see.
         unlisted: folders that could not be read. Their photos stay in the index, if this network computed their rows.
         skipped: the entries that were passed over, because they are no images.
+        prefixes: the names that the paths of photos begin with from now on, if they did not before.
         embedder: a description of the embedder. workers: how many processes worked at once.
         seconds: how long it took, without the time to find the embedder. index: the index's folder.
     """
@@ -160,6 +161,7 @@ class BuildReport(Written):
     bad: tuple[BadFile, ...]
     unlisted: tuple[BadFile, ...]
     skipped: Skipped
+    prefixes: tuple[str, ...]
     embedder: str
     workers: int
     seconds: float
@@ -291,6 +293,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
         bad=bad,
         unlisted=listing.unlisted,
         skipped=listing.skipped,
+        prefixes=tuple(root.name for root in roots) if len(live.roots) == 1 < len(roots) else (),
         embedder=decision.embedder.entry.description,
         workers=site.workers,
         seconds=time.monotonic() - started,

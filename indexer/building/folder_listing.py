@@ -21,10 +21,7 @@ from model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
 from model.terminal import resolved
 
 # A folder that had photos at the last build.
-_EMPTY = (
-    "the folder is empty, as when its disk is not mounted; its photos stay in the index until `index remove` takes "
-    "them out"
-)
+_EMPTY = "the folder is empty, as when its disk is not mounted"
 # SHA-256 of no bytes.
 _NOTHING = hashlib.sha256().hexdigest()
 # The first bytes of a file, which tell its type.
@@ -186,7 +183,8 @@ class FolderListing:
                 self._leave_out(number, folder, f"the folder cannot be read: {error.strerror}")
             else:
                 if not entries and self._expected((number, text_of_name(folder))):
-                    self._leave_out(number, folder, _EMPTY if folder else _EMPTY.partition(";")[0])
+                    # Of a whole gallery `index remove` would leave nothing.
+                    self._leave_out(number, folder, f"{_EMPTY} (`index remove` forgets it)" if folder else _EMPTY)
         if any(len(folder) + len(entry.name) >= MAX_PATH for entry in entries):
             self._leave_out(number, f"{folder}/", f"names in it are left out: their paths exceed {MAX_PATH} characters")
             entries = [entry for entry in entries if len(folder) + len(entry.name) < MAX_PATH]

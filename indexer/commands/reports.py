@@ -57,6 +57,8 @@ def of_build(report: BuildReport) -> list[str]:
     duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
     lines += [_line("skipped", passed) for passed in report.skipped.describe()]
     lines.append(_line("photos", f"{report.photos}{duplicates}"))
+    if report.prefixes:
+        lines.append(_line("paths", f"begin with the name of their folder from now on: {', '.join(report.prefixes)}"))
     lines.append(_line("encoded now", f"{report.encoded}"))
     if report.gone:
         lines.append(_line("gone", f"{report.gone}"))

@@ -79,7 +79,7 @@ def verify(index_only: bool, index: Path | None, quiet: bool) -> int:
 
     path = index_at(index)
     problems = verify(path)
-    show(problems or [f"{IndexFolder(path).path} is sound."])
+    show(problems or [f"the index at {IndexFolder(path).path} is sound."])
     if problems or index_only:
         return 1 if problems else 0
     with tqdm(unit=" photos", leave=False, disable=True if quiet else None) as bar:
@@ -97,6 +97,7 @@ def verify(index_only: bool, index: Path | None, quiet: bool) -> int:
         show([f"{len(found.problems)} of {found.files} files are not what was indexed.", update])
         return 1
     if found.absent:
+        show(["All photos that could be compared are what was indexed; those of the folders above could not be."])
         return SOME_UNREAD
     show([f"{found.files} files are what was indexed."])
     return 0

@@ -160,8 +160,13 @@ def test_verify_says_how_the_photos_of_an_emptied_folder_are_removed(
     capsys.readouterr()
     assert main(["verify"]) == 3
     out, err = capsys.readouterr()
-    assert "--checksum" not in out
-    assert err.startswith("error: in here: the folder is empty, as when its disk is not mounted; its photos stay")
+    assert out.splitlines()[1:] == [
+        "All photos that could be compared are what was indexed; those of the folders above could not be."
+    ]
+    told = "error: in here: the folder is empty, as when its disk is not mounted (`index remove` forgets it); {}.\n"
+    assert err == told.format("its photos were not compared")
+    assert main(["build", "--quiet"]) == 3
+    assert capsys.readouterr().err == told.format("what was known of it stays")
     assert main(["remove", "in here", "--yes", "--quiet"]) == 0
     assert main(["verify"]) == 0
 
@@ -185,7 +190,9 @@ def test_verify_exits_with_one_where_there_are_problems_and_the_next_build_has_n
 def test_photos_are_added_and_removed(gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert main(["add", str(save_photos(tmp_path / "more", 4, start=20))]) == 0
-    assert "photos:      16" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "photos:      16" in out
+    assert "paths:       begin with the name of their folder from now on: photos, more\n" in out
     assert main(["remove", "--id", "3", "more", "--yes"]) == 0
     assert "removed:     5 files; on disk as before" in capsys.readouterr().out
     assert main(["info"]) == 0
@@ -194,6 +201,7 @@ def test_photos_are_added_and_removed(gallery: Path, tmp_path: Path, capsys: pyt
     assert main(["build"]) == 0
     out = capsys.readouterr().out
     assert "photos:      11" in out
+    assert "paths:" not in out
     assert main(["add", str(gallery), "--quiet"]) == 0
     assert main(["remove", "--id", "3", "--quiet"]) == 0
     assert capsys.readouterr().out == ""
