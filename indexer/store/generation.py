@@ -19,6 +19,7 @@ from indexer.store.catalog import CATALOG_FILE, Catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids
 from indexer.store.files import hash_file, read_regular
 from indexer.store.location import IndexFolder, generation_number
+from indexer.store.roots import MAX_ROOTS
 from indexer.store.rows import Array, Picked, RowArrays, map_array, open_tokens
 from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, Places
 from model import Matcher
@@ -156,7 +157,7 @@ class Manifest(Origin):
     generation: _FileName
     previous: _FileName | None
     embedder: EmbedderEntry
-    roots: tuple[RootEntry, ...]
+    roots: Annotated[tuple[RootEntry, ...], Field(max_length=MAX_ROOTS)]
     counts: Counts
     clusters_asked: _Number | None
     next_id: _Number

@@ -17,6 +17,8 @@ from model.terminal import HomeUnknown, expanded, resolved
 # Where a file or folder is in the gallery: the number of its root, from 0, and its path in the root, with '/'. The
 # path '' is the root itself.
 FileKey = tuple[int, str]
+# The most roots: each is compared with all others.
+MAX_ROOTS = 1000
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, live: Sequen
     """
     if not folders:
         raise BadInvocation("name at least one folder of photos.")
+    if len(folders) > MAX_ROOTS:
+        raise BadInvocation(f"an index has at most {MAX_ROOTS} folders; name a folder that holds several of them.")
     inside = LocalFolder(resolved(index))
     known = {root.folder for root in live}
     found: list[Folder] = []

@@ -113,6 +113,7 @@ def test_roots_that_overlap_or_are_no_folders_are_refused(root: Path, tmp_path: 
         ([root / "inner", root], "overlap; name only the outer one"),
         ([root, root], "the same folder; name it once"),
         ([root, tmp_path / "link"], "overlap"),
+        ([root] * 1001, "an index has at most 1000 folders"),
         ([tmp_path / "missing"], "does not exist"),
         ([tmp_path / "secret.png"], "is not a folder"),
     ):

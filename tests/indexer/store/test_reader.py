@@ -144,6 +144,12 @@ def test_a_manifest_cannot_name_files_outside_of_its_index(copied: Collection) -
         read_summary(copied.index)
 
 
+def test_a_manifest_cannot_name_so_many_folders_that_a_build_compares_them_for_hours(copied: Collection) -> None:
+    edit_manifest(copied.index, roots=[{"name": str(number), "path": f"/{number}"} for number in range(1001)])
+    with pytest.raises(IndexRefused, match=r"no manifest of .* can be read"):
+        copied.update()
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "clusters.npy", "photos.sqlite"])
 def test_what_is_there_and_cannot_be_read_is_not_called_missing(name: str, copied: Collection) -> None:
     path = copied.index / "g000001" / name
