@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 from hypothesis import given, settings
@@ -11,6 +14,8 @@ from indexer.store.clusters import (
     mean_tokens,
     normalised,
 )
+from indexer.store.generation import live_generation
+from indexer.store.location import IndexFolder
 from indexer.store.rows import Refs, RowArrays, Rows, quantised
 from tests.indexer.galleries import Collection, clustered, refs_to, save_photos
 
@@ -90,3 +95,15 @@ def test_a_gallery_of_more_than_twice_the_photos_gets_new_clusters_unless_their_
     assert collection.build(clusters=2).clusters == 2
     save_photos(collection.photos, 6, start=60)
     assert collection.build().clusters == 2
+
+
+def test_a_gallery_of_other_photos_gets_new_clusters(collection: Collection, tmp_path: Path) -> None:
+    collection.build(clusters=2)
+    for photo in collection.photos.rglob("*.png"):
+        photo.unlink()
+    save_photos(collection.photos, 12, start=20)
+    collection.build()
+    fresh = replace(collection, index=tmp_path / "fresh")
+    fresh.build(clusters=2)
+    updated, anew = (live_generation(IndexFolder(one.index)).read_means() for one in (collection, fresh))
+    assert np.array_equal(updated, anew)
