@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         description="The Ray cluster that searches the shards: its address, auto for one that runs, local for this "
         "machine.",
     )
-    replicas: int = Field(default=1, ge=1, le=1000, description="Copies of each shard that answer, with SBIR_RAY.")
+    replicas: int = Field(default=1, ge=1, le=1000, description="Copies of each shard and the encoder, with SBIR_RAY.")
     shard_seconds: float = Field(
         default=5,
         gt=0,

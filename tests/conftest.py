@@ -65,7 +65,7 @@ def ray_cluster() -> Iterator[Cluster]:
     """A Ray cluster on this machine, for all tests that need one. Skips them if Ray is not installed.
 
     Nobody is connected to it, and a test that connects disconnects again. It has room for two copies of each of two
-    shards, another shard, and the encoders of both.
+    shards and of the encoder, and for another shard and its encoder.
     """
-    with ray_cluster_of(cpus=7) as cluster:
+    with ray_cluster_of(cpus=8) as cluster:
         yield cluster

@@ -148,7 +148,7 @@ def test_an_images_packages_are_those_of_the_lock_with_one_faiss(stages: dict[st
     image = needed("server", "heic", "raw", "remote")
     assert {"onnxruntime", "faiss-cpu", "pillow-heif", "rawpy", "fastapi", "s3fs"} <= image <= locked
     assert "torch" not in image
-    assert needed("--only", "ray") == {"ray[serve]"}
+    assert needed("--only", "ray") == {"ray[default]"}
     assert "ray" in locked
     (adding,) = (step for step in stages["venv-ray"].all("RUN") if "--only" in step)
     assert "--only ray" in adding

@@ -114,7 +114,7 @@ def _settings(**given: Any) -> Settings:
 @click.argument("folders", type=a_folder, nargs=-1, metavar="[FOLDER]...")
 @option("--ray ADDRESS", "Search shards by this Ray cluster: auto, local or HOST:PORT.")
 @option("--shards DIR...", "With --ray: the shards of the index.", a_path, multiple=True)
-@option("--replicas N", "With --ray: copies of each shard (1).", int)
+@option("--replicas N", "With --ray: copies of each shard and of the encoder (1).", int)
 @option("--open", "Open the page in a browser.", name="browser")
 @option("--host ADDRESS", "Address to listen on (127.0.0.1).")
 @_PORT

@@ -1,18 +1,19 @@
-"""Serves shards on a Ray cluster: Ray Serve places their copies, restarts them, and chooses which one is asked.
+"""Serves shards on a Ray cluster, which places their copies and restarts them.
 
-Each shard is an application of its own, and so is the encoder. Several servers of the same shards share them: the first
-starts them, and the last one ends them. Ray is imported only when it is needed.
+Each copy of a shard is an actor, and so is each copy of the encoder. Several servers of the same shards share them: the
+first starts them, and the last one ends them. Ray is imported only when it is needed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from uuid import uuid4
@@ -23,7 +24,7 @@ from model.engine import Floats, Modality, Tokens, set_threads
 from model.errors import Refusal
 from model.terminal import installed_version
 from service.engine import open_matcher
-from service.errors import NotReady, QueueFull
+from service.errors import NotReady
 from service.gallery import LocalGallery
 from service.search import Encode
 from service.serving.live_index import LiveIndex
@@ -38,16 +39,8 @@ APPLICATION = "sketch-search"
 POLL_SECONDS = 0.5
 # Generations kept: a search that began with the one before still ends with it.
 KEPT = 2
-# Questions that one copy of a shard takes at a time, answered one after another, since each uses all of its cores. As
-# many as searches may wait.
-ONGOING = 8
-# Copies of the encoder at most, and sketches for each of them at a time.
-ENCODERS, ENCODED_AT_ONCE = 8, 2
-# States of applications that another server has started and that go on.
-_USED = ("DEPLOYING", "RUNNING", "UNHEALTHY")
-QUIET: dict[str, Any] = {"logging_config": {"log_level": "WARNING", "enable_access_log": False}}
-# Seconds after which a client that a shard turned away may ask again.
-_RETRY_SECONDS = 1
+# How the names of actors begin that stand for servers.
+_SERVER = "server-"
 
 
 @dataclass(frozen=True)
@@ -57,10 +50,14 @@ class Answer(Generic[T]):
     value: T | None
     error: Refusal | None = None
 
-    def get(self) -> T:
-        if self.error is not None:
-            raise self.error
-        return self.value  # type: ignore[return-value]
+
+def value_of(answer: Any) -> Any:
+    """Returns what a copy has answered. Raises the error that it sends instead, or WrongAnswer if it is no answer."""
+    if not isinstance(answer, Answer) or not isinstance(answer.error, Refusal | None):
+        raise WrongAnswer("what it sends is no answer")
+    if answer.error is not None:
+        raise answer.error
+    return answer.value
 
 
 def _answered(compute: Callable[[], T]) -> Answer[T]:
@@ -70,38 +67,34 @@ def _answered(compute: Callable[[], T]) -> Answer[T]:
         return Answer(None, error)
 
 
-def _begin(settings: Settings) -> None:
-    """Prepares this process of Ray's: with the settings' threads, and without the port that Serve would open."""
-    from grpc.aio import _server
-
-    for name in ("add_insecure_port", "add_secure_port"):
-        setattr(_server.Server, name, lambda *_: 0)
-    if settings.threads is not None:
-        set_threads(settings.threads)
-
-
 class ShardReplica:
-    """A copy of a shard, in a process of Ray's. Serve calls its methods from threads."""
+    """A copy of a shard, in a process of Ray's. It answers one question after another: each uses all of its cores."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
-        _begin(settings)
-        # Ray counts the copy as ready after this: nothing is asked while the checkpoint is opened.
-        matcher = open_matcher(settings)
-        self._index = LiveIndex(folder, lambda: matcher, settings.gallery, KEPT)
-        self._turn = threading.Lock()
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        _set_threads(settings)
+        # A checkpoint that cannot be opened now is tried again, as an index is.
+        matcher = lru_cache(maxsize=1)(partial(open_matcher, settings))
+        self._index = LiveIndex(folder, matcher, settings.gallery, KEPT)
+        # Ray counts the copy as ready after this: nothing is asked while index and checkpoint are opened.
+        self._index.refresh()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
         while True:
-            self._index.refresh()
             time.sleep(POLL_SECONDS)
+            self._index.refresh()
 
     def state(self) -> Answer[State]:
         return _answered(lambda: state_of(self._index))
 
     def answer(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Answer[T]:
-        with self._turn:
-            return _answered(lambda: answer_of(self._index, generation_id, question, *arguments))
+        return _answered(lambda: answer_of(self._index, generation_id, question, *arguments))
+
+
+def _set_threads(settings: Settings) -> None:
+    """Sets the threads of this process of Ray's; Ray itself sets one for each of its CPUs."""
+    if settings.threads is not None:
+        set_threads(settings.threads)
 
 
 def state_of(index: LiveIndex) -> State:
@@ -133,59 +126,62 @@ class EncoderReplica:
     """A copy of the encoder, in a process of Ray's."""
 
     def __init__(self, settings: Settings) -> None:
-        _begin(settings)
+        _set_threads(settings)
         self._matcher = open_matcher(settings)
-        self._turn = threading.Lock()
 
     def encode(self, images: Floats, modality: Modality, variants: int | None = None) -> Answer[Tokens]:
-        with self._turn:
-            return _answered(lambda: self._matcher.encode(images, modality, variants))
+        return _answered(lambda: self._matcher.encode(images, modality, variants))
 
 
 class Response(Generic[T]):
-    """A question on its way to a copy of a shard, or to the next one if that has ended."""
+    """A question on its way to a copy, or to the next one if that has ended."""
 
-    def __init__(self, send: Callable[[], Any]) -> None:
-        self._send, self._sent = send, send()
+    def __init__(self, copies: Sequence[Any], method: str, arguments: Sequence[Any]) -> None:
+        self._sends = (getattr(copy, method).remote(*arguments) for copy in copies)
+        self._sent = next(self._sends)
 
     def result(self, seconds: float) -> T:
+        import ray
         from ray.exceptions import RayActorError, RayError
-        from ray.serve.exceptions import BackPressureError, RayServeException
 
         until = time.monotonic() + seconds
-        try:
+        ended: RayError | None = None
+        for sent in itertools.chain([self._sent], self._sends):
             try:
-                return self._got(self._sent, seconds)
-            except RayActorError:
-                # Serve sends it to no other copy by itself once it was sent.
-                return self._got(self._send(), max(0.0, until - time.monotonic()))
-        except TimeoutError as error:
-            raise ShardUnavailable(f"it did not answer within {seconds:.1f} s") from error
-        except BackPressureError as error:
-            raise QueueFull(_RETRY_SECONDS) from error
-        except (RayError, RayServeException) as error:
-            raise ShardUnavailable(f"it has ended ({type(error).__name__})") from error
+                answer = ray.get(sent, timeout=max(0.0, until - time.monotonic()))
+            except TimeoutError as error:
+                ray.cancel(sent)
+                raise ShardUnavailable(f"it did not answer within {seconds:.1f} s") from error
+            except RayActorError as error:
+                ended = error
+                continue
+            except RayError as error:
+                ended = error
+                break
+            found: T = value_of(answer)
+            return found
+        raise ShardUnavailable(f"it has ended ({type(ended).__name__})") from ended
 
-    def _got(self, response: Any, seconds: float) -> T:
-        try:
-            answer = response.result(timeout_s=seconds)
-        except TimeoutError:
-            response.cancel()
-            raise
-        if not isinstance(answer, Answer) or not isinstance(answer.error, Refusal | None):
-            raise WrongAnswer("what it sends is no answer")
-        found: T = answer.get()
-        return found
+
+class Copies:
+    """Actors that answer the same questions, by turns."""
+
+    def __init__(self, actors: Sequence[Any]) -> None:
+        self._actors, self._turns = tuple(actors), itertools.count()
+
+    def ask(self, method: str, *arguments: Any) -> Response[Any]:
+        first = next(self._turns) % len(self._actors)
+        return Response([*self._actors[first:], *self._actors[:first]], method, arguments)
 
 
 class RayShard:
     """The way to the copies of one shard; see ``ShardLink``."""
 
-    def __init__(self, name: str, handle: Any) -> None:
-        self.name, self._handle = name, handle
+    def __init__(self, name: str, copies: Copies) -> None:
+        self.name, self._copies = name, copies
 
     def state(self) -> Pending[State]:
-        return Response(self._handle.state.remote)
+        return self._copies.ask("state")
 
     def ask(
         self,
@@ -194,7 +190,9 @@ class RayShard:
         *arguments: P.args,
         **options: P.kwargs,
     ) -> Pending[T]:
-        return Response(lambda: self._handle.answer.remote(generation_id, partial(question, **options), *arguments))
+        return self._copies.ask(
+            "answer", generation_id, partial(question, **options) if options else question, *arguments
+        )
 
 
 @dataclass(frozen=True)
@@ -219,28 +217,35 @@ def deployed(settings: Settings, folders: Sequence[Path], names: Sequence[str], 
     """
     with connected(settings.ray or "auto"):
         import ray
-        from ray import serve
 
         each = _resources(settings)
-        _check_room(each, len(folders) * settings.replicas + 1)
+        _check_room(each, (len(folders) + 1) * settings.replicas)
         gallery = f"{APPLICATION}-{_digest(settings, folders)}"
-        applications = [*(f"{gallery}-{number}" for number in range(len(folders))), f"{gallery}-encoder"]
-        own = str(uuid4())
+        own = f"{_SERVER}{uuid4()}"
         ingress = ray.remote(num_cpus=0)(Ingress).options(name=own, namespace=gallery).remote()
+        # No key leaves this process.
+        sent = settings.model_copy(update={"api_key": None})
+
+        def copies(name: str, replica: type, *arguments: Path) -> Copies:
+            # The process has the name of the class.
+            actor = ray.remote(type(f"{gallery}-{name}", (replica,), {}))
+            options = {"namespace": gallery, "lifetime": "detached", "get_if_exists": True, "max_restarts": -1, **each}
+            start = partial(actor.options, scheduling_strategy="SPREAD", **options)
+            return Copies([start(name=f"{name}-{n}").remote(sent, *arguments) for n in range(settings.replicas)])
+
         try:
-            serve.start(proxy_location="Disabled", **QUIET)
-            there = serve.status().applications
-            if not all(name in there and there[name].status in _USED for name in applications):
-                _start(settings, folders, applications, each)
-            *shards, encoding = map(serve.get_app_handle, applications)
-            links = tuple(RayShard(name, handle) for name, handle in zip(names, shards, strict=True))
-            yield Deployed(links, Encoder(encoding, settings, matcher))
+            shards = [copies(str(number), ShardReplica, folder) for number, folder in enumerate(folders)]
+            encoder = Encoder(copies("encoder", EncoderReplica), settings, matcher)
+            yield Deployed(tuple(map(RayShard, names, shards)), encoder)
         finally:
             ray.kill(ingress)
-            servers = ray.util.list_named_actors(all_namespaces=True)
-            if all(one["namespace"] != gallery or one["name"] == own for one in servers):
-                for name in applications:
-                    serve.delete(name)
+            every = ray.util.list_named_actors(all_namespaces=True)
+            there = [one["name"] for one in every if one["namespace"] == gallery and one["name"] != own]
+            if not any(name.startswith(_SERVER) for name in there):
+                for name in there:
+                    # Another server may end them at the same moment.
+                    with suppress(ValueError):
+                        ray.kill(ray.get_actor(name, gallery))
 
 
 def _digest(settings: Settings, folders: Sequence[Path]) -> str:
@@ -248,28 +253,6 @@ def _digest(settings: Settings, folders: Sequence[Path]) -> str:
     how = settings.model_dump_json(include={"weights", "device", "dtype", "threads", "variants", "gallery", "replicas"})
     told = [installed_version(), how, *(str(folder.resolve()) for folder in folders)]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
-
-
-def _start(settings: Settings, folders: Sequence[Path], applications: Sequence[str], each: Mapping[str, float]) -> None:
-    """Starts the copies of shards and encoder. each: what one of them reserves."""
-    from ray import serve
-
-    # No key leaves this process.
-    sent = settings.model_copy(update={"api_key": None})
-    options: dict[str, Any] = {"max_queued_requests": max(1, settings.queue), "ray_actor_options": each, **QUIET}
-    shard = serve.deployment(ShardReplica, num_replicas=settings.replicas, max_ongoing_requests=ONGOING, **options)
-    encoder = serve.deployment(
-        EncoderReplica,
-        autoscaling_config={"min_replicas": 1, "max_replicas": ENCODERS, "target_ongoing_requests": ENCODED_AT_ONCE},
-        max_ongoing_requests=2 * ENCODED_AT_ONCE,
-        **options,
-    )
-    bound = [*(shard.bind(folder, sent) for folder in folders), encoder.bind(sent)]
-    targets = [
-        serve.RunTarget(target, name=name, route_prefix=None, **QUIET)
-        for target, name in zip(bound, applications, strict=True)
-    ]
-    serve.run_many(targets, wait_for_applications_running=False)
 
 
 def _resources(settings: Settings) -> dict[str, float]:
@@ -298,8 +281,8 @@ class Encoder:
     Sending a picture that comes alone would take a tenth of a search's time. Copies that have GPUs encode all.
     """
 
-    def __init__(self, handle: Any, settings: Settings, matcher: Matcher) -> None:
-        self._handle, self._seconds, self._matcher = handle, settings.shard_seconds, matcher
+    def __init__(self, copies: Copies, settings: Settings, matcher: Matcher) -> None:
+        self._copies, self._seconds, self._matcher = copies, settings.shard_seconds, matcher
         self._here = settings.device != "cuda" and matcher.device == "cpu"
         self._turn = threading.Lock()
 
@@ -310,7 +293,7 @@ class Encoder:
                 return self._matcher.encode(images, modality, variants)
             finally:
                 self._turn.release()
-        sent: Response[Tokens] = Response(lambda: self._handle.encode.remote(images, modality, variants))
+        sent: Pending[Tokens] = self._copies.ask("encode", images, modality, variants)
         try:
             return sent.result(self._seconds)
         except ShardUnavailable as error:

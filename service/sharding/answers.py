@@ -16,14 +16,13 @@ import numpy as np
 from indexer import EmbedderEntry, Origin, PhotoEntry, PhotoUnavailable, UnknownPhoto
 from model.engine import Floats, Modality, Tokens
 from model.errors import Refusal
-from service.errors import QueueFull
 from service.gallery import Clusters, Nearest, Rows, ShardQuery
 from service.sharding.links import Overview, Pending, ShardUnavailable, State, WrongAnswer
 
 T = TypeVar("T")
 
 # What a question may raise for whoever asked. Other errors are the shard's own.
-_FOR_WHO_ASKED = (UnknownPhoto, PhotoUnavailable, QueueFull, ShardUnavailable)
+_FOR_WHO_ASKED = (UnknownPhoto, PhotoUnavailable, ShardUnavailable)
 # No score, logit or number of a token comes near this; squares and sums of such numbers are finite.
 _LARGEST = np.float32(1e6)
 # The length of a vector in 16 bits, which is 1 or, of a mean of several, less.
@@ -39,7 +38,7 @@ class Checked(Generic[T]):
     can_be: Callable[[Any], bool]
 
     def result(self, seconds: float) -> T:
-        """Raises ShardUnavailable, and of what the question raises UnknownPhoto, PhotoUnavailable and QueueFull."""
+        """Raises ShardUnavailable, and of what the question raises UnknownPhoto and PhotoUnavailable."""
         try:
             answer = self.pending.result(seconds)
             fits = self.can_be(answer)

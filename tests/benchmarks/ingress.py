@@ -1,6 +1,6 @@
 """Measures what the ingress of a gallery in shards takes by itself, by how many shards it asks; `make bench`.
 
-Many small shards are in a few processes of Ray Serve on this machine, and are asked as if each were apart. CPU is
+Many small shards are in a few processes of Ray on this machine, and are asked as if each were apart. CPU is
 that of this process alone, which does all of a search but the sketch's encoding and what shards compute. The time until
 the answer is there has that, too, since they share the cores. Besides those of the shards there are empty clusters, as
 many as a hundred million photos have: a sketch is compared with them, too.
@@ -11,14 +11,13 @@ from __future__ import annotations
 import pickle
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
 
 import faiss
 import numpy as np
@@ -32,7 +31,7 @@ from service.schemas import SearchQuery, ShardInfo
 from service.search import Defaults, Searcher
 from service.search.plan import NPROBE
 from service.serving.live_index import LiveIndex
-from service.serving.on_ray import QUIET, Answer, Response, answer_of, state_of
+from service.serving.on_ray import Answer, Copies, answer_of, state_of
 from service.sharding import Pending, ShardLink, Shards, State
 from service.sharding.gallery import packed_nearest
 from tests.benchmarks.command import Command, by_matcher
@@ -67,30 +66,30 @@ QUICK = Plan(shards=3, photos=60, hosts=1, clusters=50, queries=2)
 
 
 class Host:
-    """Several shards in one process of Ray Serve's, which answers one question after another."""
+    """Several shards in one process of Ray's, which answers one question after another."""
 
     def __init__(self, folders: Sequence[Path], weights: Path) -> None:
         matcher = load(weights)
         self._shards = [LiveIndex(folder, lambda: matcher) for folder in folders]
-        self._turn = threading.Lock()
 
     def state(self, number: int) -> Answer[State]:
         """Returns the generation of a shard."""
-        with self._turn:
-            return Answer(state_of(self._shards[number]))
+        return Answer(state_of(self._shards[number]))
 
     def answer(self, number: int, generation_id: str, question: Callable[..., T], *arguments: Any) -> Answer[T]:
         """Has a question answered by a shard."""
-        with self._turn:
-            return Answer(answer_of(self._shards[number], generation_id, question, *arguments))
+        return Answer(answer_of(self._shards[number], generation_id, question, *arguments))
 
 
-class Weighed(Response[T]):
+@dataclass(frozen=True)
+class Weighed(Generic[T]):
     """A question on its way to a host, whose answer is weighed if ``HostedShard.weighing``."""
+
+    pending: Pending[T]
 
     def result(self, seconds: float) -> T:
         """See ``Pending``."""
-        found = super().result(seconds)
+        found = self.pending.result(seconds)
         if HostedShard.weighing:
             HostedShard.weighed += len(pickle.dumps(found))
         return found
@@ -108,12 +107,12 @@ class HostedShard:
     weighed: ClassVar[int] = 0
     asked: ClassVar[int] = 0
 
-    def __init__(self, name: str, host: Any, number: int) -> None:
+    def __init__(self, name: str, host: Copies, number: int) -> None:
         self.name, self._host, self._number = name, host, number
 
     def state(self) -> Pending[State]:
         """See ``ShardLink.state``."""
-        return Response(lambda: self._host.state.remote(self._number))
+        return self._host.ask("state", self._number)
 
     def ask(
         self,
@@ -125,7 +124,7 @@ class HostedShard:
         """See ``ShardLink.ask``."""
         HostedShard.asked += HostedShard.weighing and question is packed_nearest
         sent = partial(question, **options)
-        return Weighed(lambda: self._host.answer.remote(self._number, generation_id, sent, *arguments))
+        return Weighed(self._host.ask("answer", self._number, generation_id, sent, *arguments))
 
 
 @dataclass(frozen=True)
@@ -138,14 +137,10 @@ class Drawn:
 
 def hosted(places: Sequence[Path], weights: Path, count: int) -> list[HostedShard]:
     """Opens the shards in so many processes of the cluster that this process is connected to."""
-    from ray import serve
+    import ray
 
-    serve.start(proxy_location="Disabled", **QUIET)
-    host = serve.deployment(Host, max_ongoing_requests=len(places), ray_actor_options={"num_cpus": 1}, **QUIET)
-    hosts = [
-        serve.run(host.bind(places[first::count], weights), name=f"host-{first}", route_prefix=None, **QUIET)
-        for first in range(count)
-    ]
+    host = ray.remote(num_cpus=1)(Host)
+    hosts = [Copies([host.remote(places[first::count], weights)]) for first in range(count)]
     return [HostedShard(place.name, hosts[n % count], n // count) for n, place in enumerate(places)]
 
 

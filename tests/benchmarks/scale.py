@@ -18,7 +18,6 @@ from indexer.store.shards import MAX_ID
 from model import load
 from service.commands.serve import SEARCHES_AT_ONCE
 from service.search.plan import NPROBE, RERANK
-from service.serving.on_ray import ENCODERS
 from tests.benchmarks import results
 from tests.benchmarks.ingress import fitted
 from tests.benchmarks.results import Result, ResultError, Row, table
@@ -79,7 +78,7 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
             parts |= {"ingress": ingress_ms, "Ray itself": number(one, alone) - number(plain, alone), wire: wire_ms}
             rates = {
                 "the shards": 1000 * shards / parts["score"],
-                "the encoders": ENCODERS * 1000 / parts["encode"],
+                "the encoder of the ingress": 1000 / parts["encode"],
                 "the ingress": 1000 / (ingress_ms + parts["HTTP"]),
                 "the network of the ingress": 1000 / wire_ms,
             }

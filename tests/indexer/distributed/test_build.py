@@ -105,14 +105,12 @@ def test_the_command_prints_what_became_of_the_photos_and_the_shards(
 
 
 @pytest.mark.usefixtures("sharded")
-# The warning is about how Ray uses pydantic.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_more_copies_of_shards_than_a_cluster_has_room_for_are_not_served(
     shards: Path, ray_cluster: Cluster, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--ray", ray_cluster.address, "--weights", str(weights), "--replicas", "40", "--shards", str(shards)]
     assert serve(["serve", *options]) == 2
-    assert "and 121 copies of shards and the encoder need 121" in capsys.readouterr().err
+    assert "and 160 copies of shards and the encoder need 160" in capsys.readouterr().err
 
 
 # The libraries leave sockets to the garbage collector.

@@ -50,7 +50,7 @@ class OnRay:
         found = []
         for process in family(self.process):
             with suppress(OSError):
-                if re.search(rf"ServeReplica:{APPLICATION}-\w+-{shard}:", Path(f"/proc/{process}/cmdline").read_text()):
+                if re.search(rf"ray::{APPLICATION}-\w+-{shard}\b", Path(f"/proc/{process}/cmdline").read_text()):
                     found.append(process)
         return found
 

@@ -15,10 +15,9 @@ from indexer import IndexRefused, PhotoFilter
 from model import Matcher
 from service.errors import ShardsLost
 from service.gallery import Gallery, ShardQuery
-from service.serving.on_ray import Answer, RayShard
+from service.serving.on_ray import Answer, value_of
 from service.settings import Settings
 from service.sharding import Shards, ShardUnavailable, State, WrongAnswer
-from tests.requirements import need_ray
 from tests.service.sharding.shards_here import Liar, LocalLink, Sharded, cut, gallery_of, sharded
 from tests.service.small_gallery import PHOTOS, draw_sketch
 
@@ -346,23 +345,7 @@ _TEXT: Any = "error"
 NO_ANSWERS: list[Any] = [None, "text", State("g"), Answer(None, _ERROR), Answer(None, _TEXT)]
 
 
-class Handle:
-    """Stands for Serve's handle of a shard whose copies send ``sent``, whatever they are asked."""
-
-    def __init__(self, sent: Any) -> None:
-        self.sent, self.state, self.answer = sent, self, self
-
-    def remote(self, *asked: Any) -> Handle:
-        return self
-
-    def result(self, timeout_s: float) -> Any:
-        return self.sent
-
-
-# Ray Serve's own models warn when they are imported.
-@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 @pytest.mark.parametrize("sent", NO_ANSWERS, ids=["nothing", "a text", "a state", "another error", "no error"])
 def test_a_copy_of_a_shard_that_sends_no_answer_is_not_believed(sent: Any) -> None:
-    need_ray()
     with pytest.raises(WrongAnswer):
-        RayShard("liar", Handle(sent)).state().result(1)
+        value_of(sent)

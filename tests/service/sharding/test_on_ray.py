@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
@@ -20,12 +20,13 @@ from indexer import remove
 from model import Matcher, Tokens
 from model.engine import Floats, Modality
 from service.engine import open_matcher
-from service.serving.on_ray import Answer, Encoder
+from service.serving.on_ray import Copies, Encoder
 from service.settings import Settings
 from tests.benchmarks.results import soak
 from tests.patience import PATIENCE, wait_until
 from tests.programs import family
 from tests.service.sharding.served_on_ray import OnRay, served_on_ray
+from tests.service.sharding.shards_here import Computed
 from tests.service.small_gallery import PHOTOS
 
 if TYPE_CHECKING:
@@ -200,7 +201,6 @@ def test_copies_that_end_at_random_leave_answers_right_or_told_and_come_back(on_
             killed: int | str = random.choice((0, 1, "encoder"))
             on_ray.kill(killed, COPIES)
             back = 0
-            # Serve may still send searches to a copy that it does not know to have ended.
             while back < 2 * COPIES:
                 answer = on_ray.http.post("/search", content=sketch, params={"k": PHOTOS})
                 run.times += 1
@@ -223,27 +223,22 @@ def test_copies_that_end_at_random_leave_answers_right_or_told_and_come_back(on_
             )
 
 
-class Copies:
+class Counted(Copies):
     """Stands for the copies of the encoder on a cluster. They encode as ``matcher`` does, and count their pictures."""
 
     def __init__(self, matcher: Matcher) -> None:
-        self.encode, self.matcher, self.encoded = self, matcher, 0
+        self.matcher, self.encoded = matcher, 0
 
-    def remote(self, images: Floats, modality: Modality, variants: int | None) -> Copies:
-        self.encoded, self.sent = self.encoded + 1, (images, modality, variants)
-        return self
-
-    def result(self, timeout_s: float) -> Answer[Tokens]:
-        return Answer(self.matcher.encode(*self.sent))
+    def ask(self, method: str, *arguments: Any) -> Any:
+        self.encoded += 1
+        return Computed(lambda: getattr(self.matcher, method)(*arguments))
 
 
-# Ray Serve's own models warn when they are imported.
-@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 def test_a_sketch_that_comes_alone_is_encoded_by_the_server_and_a_second_one_by_a_copy(
     settings: Settings, sketch: bytes
 ) -> None:
     matcher, gate, begun = open_matcher(settings), threading.Event(), threading.Event()
-    copies, image = Copies(matcher), matcher.prepare(matcher.open(sketch, "sketch"), "sketch")[None]
+    copies, image = Counted(matcher), matcher.prepare(matcher.open(sketch, "sketch"), "sketch")[None]
 
     class Slow(Matcher):
         def encode(self, pictures: Floats, modality: Modality, variants: int | None = None) -> Tokens:
