@@ -93,9 +93,12 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
     """Decides what a build does. The caller holds the index's lock, or the decision may be out of date.
 
     Raises:
-        BadInvocation: as ``Request.roots`` does. IndexRefused: the catalog is damaged.
+        BadInvocation: as ``Request.roots`` does. IndexRefused: the catalog is damaged; or photos are to be added to
+            those of another network, which would all be computed anew.
     """
     roots = request.roots(index, start.manifest)
+    if request.added and start.manifest is not None:
+        start.manifest.check_origin(index, origin)
     if start.generation is None:
         live, recluster, clusters = LiveState(next_id=start.next_id), True, request.clusters
     else:

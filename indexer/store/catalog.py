@@ -156,7 +156,8 @@ def _begin(day: date) -> int:
     return int(midnight.timestamp()) * _NS
 
 
-# Searches filter by day and by folder, ask for the files of photos, and builds compare paths with a listing.
+# Searches filter by day and by folder, ask for the files of photos, and builds compare paths with a listing. A catalog
+# whose statements differ in a single character is refused, so every change raises FORMAT_VERSION.
 _SCHEMA = """
 CREATE TABLE photos (
     id INTEGER PRIMARY KEY,

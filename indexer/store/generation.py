@@ -179,6 +179,19 @@ class Manifest(Origin):
     def origin(self) -> Origin:
         return Origin(**{name: getattr(self, name) for name in Origin.model_fields})
 
+    def check_origin(self, index: Path, origin: Origin) -> None:
+        """Raises IndexRefused if the rows of the index in this folder are those of another network."""
+        if self.photo_sha256 != origin.photo_sha256:
+            raise IndexRefused(
+                f"the index at {index} was built with other photo weights ({self.network}, {self.photo_sha256[:12]}; "
+                f"this is {origin.photo_sha256[:12]}); load a checkpoint on these with --weights, or run "
+                "`sketch-search index build` with this one."
+            )
+        if self.preprocessing_fingerprint != origin.preprocessing_fingerprint:
+            raise IndexRefused(
+                f"the index at {index} was built with other image preprocessing; run `sketch-search index build` again."
+            )
+
 
 def read_manifest(path: Path) -> Manifest:
     """Reads and checks a manifest.

@@ -18,7 +18,7 @@ import numpy as np
 from indexer.errors import REPAIR, BadInvocation, IndexDamaged, IndexRefused, PhotoUnavailable, UnknownPhoto
 from indexer.store.catalog import GalleryFile, PhotoFilter
 from indexer.store.folders import Address
-from indexer.store.generation import EmbedderEntry, Generation, live_generation
+from indexer.store.generation import EmbedderEntry, Generation, Origin, live_generation
 from indexer.store.location import IndexFolder
 from indexer.store.roots import FileKey, Root, folder_at, folder_of, key_meant, key_shown, shown_path
 from indexer.store.rows import Array, Choice, RowArrays, open_tokens
@@ -280,17 +280,7 @@ def _open(
     folder: IndexFolder, generation: Generation, matcher: Matcher, gallery_roots: Sequence[Address] | None
 ) -> Index:
     manifest = generation.manifest
-    if manifest.photo_sha256 != matcher.photo_sha256:
-        raise IndexRefused(
-            f"the index at {folder.path} was built with other photo weights ({manifest.network}, "
-            f"{manifest.photo_sha256[:12]}; this is {matcher.photo_sha256[:12]}); "
-            "load a checkpoint on these with --weights, or run `sketch-search index build` with this one."
-        )
-    if manifest.preprocessing_fingerprint != matcher.preprocessing_fingerprint:
-        raise IndexRefused(
-            f"the index at {folder.path} was built with other image preprocessing; run `sketch-search index build` "
-            "again."
-        )
+    manifest.check_origin(folder.path, Origin.of(matcher))
     folders = [folder_at(root.path) for root in manifest.roots]
     if gallery_roots is not None:
         if len(gallery_roots) != len(folders):

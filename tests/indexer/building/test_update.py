@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import model
-from indexer import Request, UnknownPhoto, build, build_growing, open_index, remove, verify
+from indexer import IndexRefused, Request, UnknownPhoto, build, build_growing, open_index, remove, verify
 from indexer.store.files import FileStamp
 from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos, tokens_of
@@ -170,6 +170,14 @@ def test_another_checkpoint_computes_everything_and_keeps_the_ids_and_the_number
     assert after["Ännchen 001.png"][1] == "gone"
     assert after["a new one.png"][0] == 13
     assert verify(built.index) == []
+
+
+def test_nothing_is_added_by_another_checkpoint_than_that_of_the_index(
+    copied: Collection, tmp_path: Path, other_matcher: model.Matcher
+) -> None:
+    with pytest.raises(IndexRefused, match=r"other photo weights .* run `sketch-search index build` with this one"):
+        build(copied.index, Request(added=[save_photos(tmp_path / "more", 1, start=20)]), other_matcher)
+    copied.open().close()
 
 
 def test_a_reader_is_not_disturbed_by_later_builds_which_keep_the_last_two_generations(collection: Collection) -> None:
