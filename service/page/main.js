@@ -62,7 +62,7 @@ const search = new LiveSearch(runSearch, {
 });
 const server = new Server(api, {
   told: (info) => {
-    onlyUseful(!info.ready && !building(info.build));
+    offer(info.ready || Boolean(building(info.build)), info.ready);
     about.show(info);
     found.know(info);
     start.know(info);
@@ -75,7 +75,7 @@ const server = new Server(api, {
   },
   unready: (info) => found.say(...unready(info)),
   trouble: (error) => {
-    onlyUseful(error.status === 401);
+    offer(error.status !== 401, error.status !== 401);
     found.fail(error);
   },
 });
@@ -126,9 +126,10 @@ function penRests() {
   }
 }
 
-/** Show only the message and what it asks for, while nothing can be drawn for or chosen. */
-function onlyUseful(yes) {
-  document.body.classList.toggle("bare", yes);
+/** Show only what can be used: the paper, and what is chosen above the photos. */
+function offer(drawing, choosing) {
+  part("desk").hidden = !drawing;
+  part("bar").hidden = !choosing;
 }
 
 /** Explain what is on the paper now: search with it first, where what is shown was found for an earlier drawing. */
@@ -161,10 +162,10 @@ function searchAgain() {
   }
 }
 
-/** Search at once, and show the best first. */
+/** Search at once, and show the best first; while the server cannot answer, as soon as it can. */
 function searchNow() {
   drawingOn = false;
-  void search.now();
+  void (server.ready ? search.now() : server.check());
 }
 
 function useAsQuery(photo) {
@@ -231,7 +232,7 @@ query.addEventListener("change", () => {
   part("search").disabled = nothing();
   if (nothing()) {
     showInvitation();
-  } else if (part("live").checked) {
+  } else if (part("live").checked && server.ready) {
     drawingOn = true;
     search.soon();
   } else {

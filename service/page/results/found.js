@@ -2,7 +2,7 @@
 
 import { Away } from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
-import { ENDS, missingParts, noPhotos, shownCount, took, trouble, waitingFor, wordRemark } from "../shared/words.js";
+import { ENDS, goesOn, missingParts, noPhotos, shownCount, took, trouble, waitingFor, wordRemark } from "../shared/words.js";
 import { Chosen } from "./chosen.js";
 import { Clusters } from "./clusters.js";
 import { Pages } from "./pages.js";
@@ -143,11 +143,13 @@ export class Found extends EventTarget {
   fail(error) {
     this.age();
     const locked = error.status === 401;
-    this.say(...trouble(error), undefined, locked ? "key" : undefined);
+    const [title, text] = trouble(error);
+    const later = error.retryAfter > 0;
+    this.say(title, later ? goesOn(error.retryAfter) : text, undefined, locked ? "key" : undefined);
     this.#notice.offer(error.nearest ?? [], (word) => this.#parts.set({ text: [word] }));
     if (locked) {
       part("key").focus();
-    } else if (error instanceof Away || error.status === 503) {
+    } else if (later || error instanceof Away || error.status === 503) {
       this.dispatchEvent(new Event("away"));
     }
   }

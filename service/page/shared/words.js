@@ -239,16 +239,20 @@ export function unready({ reason, build, allows }) {
   return ["Not ready yet", allows.needs_token ? `${sentence(reason)} ${PRINTED}` : sentence(reason)];
 }
 
+/** When a search that was refused for now is tried again. */
+export function goesOn(seconds) {
+  return `Your search goes on by itself in ${count(seconds, "second")}.`;
+}
+
 /** What went wrong, for people: a title and a text. */
 export function trouble(error) {
-  const again = `${error.message} It is tried again on its own.`;
   switch (error.code ?? error.constructor.name) {
     case "not_ready":
       return ["Not ready yet", error.message];
     case "queue_full":
-      return ["Many are searching", again];
+      return ["Many are searching", error.message];
     case "rate_limited":
-      return ["A little too fast", again];
+      return ["A little too fast", error.message];
     case "unauthorized":
       return ["This server asks for a key", "Enter its API key. It is kept for as long as this tab is open."];
     case "not_found":

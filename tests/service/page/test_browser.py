@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -467,8 +468,25 @@ def test_a_build_that_is_under_way_shows_how_far_it_is(desk: Browser, settings: 
         wait_for_notice(desk, "Your photos are being read")
         wait(desk).until(lambda d: "10 of 40, about 30 seconds left" in text(d, "notice-text"))
         assert desk.find_element(By.ID, "notice-progress").get_property("value") == 0.25
+        assert not desk.find_element(By.ID, "bar").is_displayed()
+        # What is drawn meanwhile is not sent to be refused.
+        draw(desk, DESKTOP, strokes("house"))
         (tmp_path / "progress.json").write_text(progress("clustering", 30))
         wait(desk).until(lambda d: "30 of 40" in text(d, "notice-text"))
+
+
+def test_a_search_that_is_refused_for_now_says_when_it_goes_on(desk: Browser, settings: Settings) -> None:
+    with served_to(desk, settings, rate_limit=1) as server:
+        desk.get(server.url)
+        wait_for_notice(desk, "What are you looking for?")
+        browser.requested(desk)
+        draw(desk, DESKTOP, strokes("house"))
+        wait_for_notice(desk, "A little too fast")
+        assert re.fullmatch(r"Your search goes on by itself in \d+ seconds\.", text(desk, "notice-text"))
+        # Nor does the page give up on a server that limits how often it is asked what it has.
+        wait(desk).until(lambda d: f"{server.url}/info" in browser.requested(d))
+        desk.get("about:blank")
+        expect_complaints(desk, "429")
 
 
 def test_a_server_that_has_gone_is_told_in_words(desk: Browser, settings: Settings) -> None:
