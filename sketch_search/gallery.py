@@ -79,7 +79,7 @@ class Gallery(Searches):
         settings = _settings(weights, device, index=path)
         matcher = open_matcher(settings)
         if (update and wanted) or not (path / "CURRENT").exists():
-            build(path, Request([*map(str, wanted)]), matcher, Progress(bar=progress))
+            build(path, Request(folders), matcher, Progress(bar=progress))
         return cls(settings, matcher)
 
     def __len__(self) -> int:

@@ -234,6 +234,9 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
     for folder in (tmp_path / "nowhere", "http://[::", "a\0b", "~nobody-of-this-name/x"):
         with pytest.raises(Refusal):
             Gallery.open(folder, index=tmp_path / "index", progress=False)
+    # A path is repeated as it was written.
+    with pytest.raises(Refusal, match=r"^no/where does not exist"):
+        Gallery.open("no/where", index=tmp_path / "index", progress=False)
     for file in (tmp_path / "nothing.png", "a\0b", "~nobody-of-this-name/x.png", "http://[::"):
         with pytest.raises(OSError, match=r"No such file|no home folder"):
             opened.search(file)
