@@ -40,7 +40,7 @@ from indexer.store.files import (
 from indexer.store.folders import Entry, Folder, Listing, listing_of
 
 # The library for each scheme of an address. The extra "remote" brings it.
-_LIBRARIES = {"s3": "s3fs", "sftp": "sshfs", "webdav": "httpx", "webdavs": "httpx"}
+_LIBRARIES = {"s3": "s3fs", "sftp": "sshfs", "webdav": "fsspec", "webdavs": "fsspec"}
 _INSTALL = "run `pip install 'sketch-search[remote]'`"
 _HOST = re.compile(r"(?:([^@:/]+)@)?(\[[\da-fA-F:.]+\]|[^@:/\[\]]+)(?::(\d{1,5}))?")
 # Seconds that a server has to accept a connection, to answer a request, and for a whole listing or part of a file.
@@ -263,8 +263,8 @@ class _Connections:
     def forget(self, scheme: str, netloc: str, server: Any) -> None:
         """Lets the next ``open`` connect anew, unless another thread has already done so."""
         with self._lock:
-            # S3 has no connection that could be lost.
-            if scheme != "s3" and self._open.get((scheme, netloc)) is server:
+            # The libraries of the others make lost connections anew.
+            if scheme == "sftp" and self._open.get((scheme, netloc)) is server:
                 self._open.pop((scheme, netloc), None)
 
 
@@ -302,12 +302,12 @@ def _connected(scheme: str, netloc: str) -> Any:
         )
     from indexer.store.webdav import WebDavServer
 
-    passwords = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
     return WebDavServer(
         f"{'https' if scheme == 'webdavs' else 'http'}://{netloc}",
-        library.NetRCAuth(str(passwords)) if passwords.is_file() else None,
-        library.Timeout(_ANSWER, connect=_CONNECT),
-        library.Limits(max_connections=_AT_ONCE),
+        Path(os.environ.get("NETRC") or Path.home() / ".netrc"),
+        connect_seconds=_CONNECT,
+        answer_seconds=_ANSWER,
+        at_once=_AT_ONCE,
     )
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import errno
 import re
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Never
 from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
 
 import httpx
+from fsspec.asyn import get_loop, sync
 
 from indexer.store.files import Misled
 
-# The most bytes of a listing, and of seconds that any answer may take. A listing takes a kilobyte an entry.
-MAX_LISTING, MAX_SECONDS = 64 * 2**20, 600
+# The most bytes of a listing, and of one entry, which takes a kilobyte; and seconds that an answer may take.
+MAX_LISTING, MAX_ENTRY, MAX_SECONDS = 64 * 2**20, 2**20, 600
+# Bytes of a listing that are parsed at a time.
+_PIECE = 2**16
 _MAX_REDIRECTS = 5
 _SIZE = re.compile(r"[0-9]{1,15}")
 
@@ -25,13 +29,21 @@ _SIZE = re.compile(r"[0-9]{1,15}")
 class WebDavServer:
     """A server at ``http://HOST:PORT``. Paths in it begin without a slash, and are not quoted.
 
-    Methods raise OSError, the errors of httpx, and ``ElementTree.ParseError``.
+    Methods raise OSError, FSTimeoutError, the errors of httpx, and ``ElementTree.ParseError``.
     """
 
-    def __init__(self, address: str, auth: httpx.Auth | None, timeout: httpx.Timeout, limits: httpx.Limits) -> None:
-        # An answer that is packed may unpack to any size.
-        headers = {"Accept-Encoding": "identity"}
-        self.http = httpx.Client(base_url=address, auth=auth, timeout=timeout, limits=limits, headers=headers)
+    def __init__(
+        self, address: str, passwords: Path, *, connect_seconds: float, answer_seconds: float, at_once: int
+    ) -> None:
+        """passwords: a .netrc file, which need not exist. at_once: the most requests that are under way."""
+        self._passwords = passwords
+        self.http = httpx.AsyncClient(
+            base_url=address,
+            timeout=httpx.Timeout(answer_seconds, connect=connect_seconds),
+            limits=httpx.Limits(max_connections=at_once),
+            # An answer that is packed may unpack to any size.
+            headers={"Accept-Encoding": "identity"},
+        )
 
     def info(self, path: str) -> dict[str, Any]:
         """Describes a file or folder as fsspec does: its name, type, size, etag, and when it was modified."""
@@ -41,13 +53,17 @@ class WebDavServer:
 
     def ls(self, path: str) -> list[dict[str, Any]]:
         """Describes what is in a folder."""
-        found = [*self._entries(path, depth=1)]
-        if not any(entry["name"] == path and entry["type"] == "directory" for entry in found):
-            raise NotADirectoryError(errno.ENOTDIR, "it is no folder", path)
-        # A server may name anything. What is not in this folder is left out.
         start = f"{path}/" if path else ""
-        names = ((entry, entry["name"].removeprefix(start)) for entry in found if entry["name"].startswith(start))
-        return [entry for entry, name in names if name and name != path and "/" not in name]
+        found, is_folder = list[dict[str, Any]](), False
+        for entry in self._entries(path, depth=1):
+            is_folder |= entry["name"] == path and entry["type"] == "directory"
+            # A server may name anything. What is not in this folder is left out.
+            name = entry["name"].removeprefix(start) if entry["name"].startswith(start) else ""
+            if name and name != path and "/" not in name:
+                found.append(entry)
+        if not is_folder:
+            raise NotADirectoryError(errno.ENOTDIR, "it is no folder", path)
+        return found
 
     def part(self, path: str, start: int, count: int) -> bytes:
         """Reads at most ``count`` bytes of a file, from byte ``start`` on."""
@@ -58,25 +74,21 @@ class WebDavServer:
         data = self._answer("PROPFIND", path, 0, MAX_LISTING + 1, {"Depth": str(depth)})
         if len(data) > MAX_LISTING:
             raise Misled(errno.EFBIG, f"its listing is larger than {MAX_LISTING >> 20} MiB", path)
-        for response in ElementTree.fromstring(data).iter("{DAV:}response"):
-            href = urlsplit(response.findtext("{DAV:}href", "")).path
-            folder = response.find(".//{DAV:}resourcetype/{DAV:}collection") is not None
-            size = response.findtext(".//{DAV:}getcontentlength", "0" if folder else "").strip()
-            yield {
-                "name": unquote(href, errors="surrogateescape").strip("/"),
-                # What has no size, or an impossible one, is no file that can be read.
-                "type": "directory" if folder else "file" if _SIZE.fullmatch(size) else "other",
-                "size": int(size) if _SIZE.fullmatch(size) else 0,
-                "etag": response.findtext(".//{DAV:}getetag"),
-                "modified": _time(response.findtext(".//{DAV:}getlastmodified", "")),
-            }
+        for response in _responses(data):
+            with suppress(ValueError):  # the entry's address is none
+                yield _described(response)
 
     def _answer(self, method: str, path: str, start: int, count: int, headers: dict[str, str]) -> bytes:
         """Returns at most ``count`` bytes of an answer. Follows redirects on the same server alone."""
+        # All together have one clock: httpx begins anew with each byte, and waits for as many heads as there are.
+        answer: bytes = sync(get_loop(), self._asked, method, path, start, count, headers, timeout=MAX_SECONDS)
+        return answer
+
+    async def _asked(self, method: str, path: str, start: int, count: int, headers: dict[str, str]) -> bytes:
+        auth = httpx.NetRCAuth(str(self._passwords)) if self._passwords.is_file() else None
         url = self.http.base_url.join("/" + quote(path, errors="surrogateescape"))
-        ends = time.monotonic() + MAX_SECONDS
         for _ in range(_MAX_REDIRECTS):
-            with self.http.stream(method, url, headers=headers) as answer:
+            async with self.http.stream(method, url, headers=headers, auth=auth) as answer:
                 if answer.has_redirect_location:
                     there = answer.url.join(answer.headers["Location"])
                     if (there.scheme, there.host, there.port) != (url.scheme, url.host, url.port):
@@ -89,16 +101,76 @@ class WebDavServer:
                 # A server that knows no ranges sends the file from its beginning.
                 skipped = 0 if answer.status_code == httpx.codes.PARTIAL_CONTENT else start
                 data = bytearray()
-                for chunk in answer.iter_raw():
+                async for chunk in answer.aiter_raw():
                     passed = chunk[skipped:]
                     skipped = max(0, skipped - len(chunk))
                     data += passed[: count - len(data)]
                     if len(data) >= count:
                         break
-                    if time.monotonic() > ends:
-                        raise TimeoutError(errno.ETIMEDOUT, "the answer takes too long")
                 return bytes(data)
         raise Misled(errno.ELOOP, "the server leads from address to address", path)
+
+
+def _described(response: ElementTree.Element) -> dict[str, Any]:
+    """Describes an entry of a listing. Raises ValueError if its address is none."""
+    href = urlsplit(response.findtext("{DAV:}href", "")).path
+    folder = response.find(".//{DAV:}resourcetype/{DAV:}collection") is not None
+    size = response.findtext(".//{DAV:}getcontentlength", "0" if folder else "").strip()
+    return {
+        "name": unquote(href, errors="surrogateescape").strip("/"),
+        # What has no size, or an impossible one, is no file that can be read.
+        "type": "directory" if folder else "file" if _SIZE.fullmatch(size) else "other",
+        "size": int(size) if _SIZE.fullmatch(size) else 0,
+        "etag": response.findtext(".//{DAV:}getetag"),
+        "modified": _time(response.findtext(".//{DAV:}getlastmodified", "")),
+    }
+
+
+def _responses(listing: bytes) -> Iterator[ElementTree.Element]:
+    """Yields the entries of a listing, which would all together take 25 times its bytes. Raises ParseError, Misled."""
+    entries = _Entries()
+    parser, begun = ElementTree.XMLParser(target=entries), 0
+    for start in range(0, len(listing), _PIECE):
+        parser.feed(listing[start : start + _PIECE])
+        if entries.whole:
+            yield from (entry for entry in entries.whole if entry.tag == "{DAV:}response")
+            entries.whole, begun = [], start
+        elif start - begun > MAX_ENTRY:
+            raise Misled(errno.EFBIG, f"an entry of its listing is larger than {MAX_ENTRY >> 20} MiB")
+    parser.close()
+
+
+class _Entries:
+    """Builds what is directly in the root of a document, each by itself; ``whole`` are those that are complete."""
+
+    def __init__(self) -> None:
+        self.whole: list[ElementTree.Element] = []
+        self._inside = 0
+        self._builder = ElementTree.TreeBuilder()
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        self._inside += 1
+        if self._inside > 1:
+            self._builder.start(tag, attributes)
+
+    def data(self, text: str) -> None:
+        if self._inside > 1:
+            self._builder.data(text)
+
+    def end(self, tag: str) -> None:
+        self._inside -= 1
+        if self._inside > 0:
+            self._builder.end(tag)
+        if self._inside == 1:
+            self.whole.append(self._builder.close())
+            self._builder = ElementTree.TreeBuilder()
+
+    def doctype(self, *_: str | None) -> Never:
+        # It may define entities, of which a few bytes become gigabytes.
+        raise Misled(errno.EIO, "its listing has a document type")
+
+    def close(self) -> None:
+        """Nothing is left to build."""
 
 
 def _time(text: str) -> datetime | None:

@@ -16,6 +16,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import asyncssh
 import boto3
 from cheroot import wsgi
+from fsspec.asyn import get_loop, sync
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 from wsgidav.wsgidav_app import WsgiDAVApp
@@ -95,7 +96,7 @@ def close_connections() -> None:
     for files in remote._connections._open.values():
         http = getattr(files, "http", None)
         if http is not None:  # of WebDAV; what the others leave open is closed as garbage
-            http.close()
+            sync(get_loop(), http.aclose)
     remote._connections._open.clear()
     gc.collect()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -131,9 +132,9 @@ def test_a_redirect_on_the_same_server_is_followed_and_a_circle_ends(home: Path,
         assert "from address to address" in found(f"webdav://{host}/circle", tmp_path)[1][0]
 
 
-def test_an_impossible_size_leaves_out_its_entry_alone(home: Path, tmp_path: Path) -> None:
+def test_an_impossible_size_or_address_leaves_out_its_entry_alone(home: Path, tmp_path: Path) -> None:
     sizes = {"a.png": "-5", "b.png": "7", "c.png": "many", "d.png": "9" * 5000, "e.png": "", "../f.png": "7"}
-    entries = [entry(f"/photos/{name}", size) for name, size in sizes.items()]
+    entries = [entry("http://[::1", "7"), *(entry(f"/photos/{name}", size) for name, size in sizes.items())]
 
     with lying(lambda handler: send(handler, 207, listing(entry("/photos/", None), *entries))) as host:
         assert found(f"webdav://{host}/photos", tmp_path) == ([("b.png", 7)], [])
@@ -164,6 +165,39 @@ def test_a_listing_without_end_and_one_that_is_packed_are_not_taken(
     packed = gzip.compress(bytes(10**7))
     with lying(lambda handler: send(handler, 207, packed, Content_Encoding="gzip")) as host:
         assert "packs its answers" in found(f"webdav://{host}/photos", tmp_path)[1][0]
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        ("<a>" * 2**19 + "</a>" * 2**19, "an entry of its listing is larger than 1 MiB"),
+        ("<d:response>" * 2**17 + "</d:response>" * 2**17, "an entry of its listing is larger than 1 MiB"),
+        ("", "its listing has a document type"),
+    ],
+    ids=["nested", "nested entries", "entities"],
+)
+def test_a_listing_whose_parts_multiply_is_refused(first: str, reason: str, home: Path, tmp_path: Path) -> None:
+    body = listing(entry("/photos", None), first)
+    if not first:
+        body = b'<!DOCTYPE a [<!ENTITY a "a">]>' + body
+    with lying(lambda handler: send(handler, 207, body)) as host:
+        assert found(f"webdav://{host}/photos", tmp_path) == ([], [f"the folder cannot be read: {reason}"])
+
+
+@pytest.mark.parametrize("piece", [b"HTTP/1.1 100 Continue\r\n\r\n", b"x"])
+def test_a_head_without_end_is_given_up(
+    piece: bytes, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webdav, "MAX_SECONDS", 0.1)
+
+    def trickle(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 207 Multi-Status\r\na: " if piece == b"x" else b"")
+        while True:
+            handler.wfile.write(piece)
+            time.sleep(0.01)
+
+    with lying(trickle) as host:
+        assert "the server does not answer" in found(f"webdav://{host}/photos", tmp_path)[1][0]
 
 
 def test_of_a_photo_no_more_is_read_than_was_listed(home: Path, index_path: Path, matcher: model.Matcher) -> None:
