@@ -69,7 +69,9 @@ class Journal:
     """The journal in one folder, which is made if it does not exist. Close it before the folder is deleted.
 
     If it is ``complete``, it is only read, by any number of processes. Otherwise, a journal that another program has
-    written is begun anew. Several threads may ask for ``days``. Raises IndexUnwritable if it cannot be opened.
+    written, or that is damaged, is begun anew. Several threads may ask for ``days``.
+
+    Raises IndexUnwritable if it cannot be opened.
     """
 
     def __init__(self, folder: Path, *, complete: bool = False) -> None:
@@ -155,12 +157,20 @@ def _opened(folder: Path, complete: bool) -> sqlite3.Connection:
         return sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
     make_folder(folder, to_work_in=True)
     database = sqlite3.connect(path, check_same_thread=False)
-    if not has_schema(database, _SCHEMA):
+    if not _is_sound(database):
         database.close()
         path.unlink()
         database = sqlite3.connect(path, check_same_thread=False)
         database.executescript(_SCHEMA)
     return database
+
+
+def _is_sound(database: sqlite3.Connection) -> bool:
+    """Returns False for the journal of another program, and for a damaged one, of which a table may have no end."""
+    try:
+        return has_schema(database, _SCHEMA) and database.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
+    except sqlite3.DatabaseError:
+        return False
 
 
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of

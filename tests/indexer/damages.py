@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import struct
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -30,6 +31,25 @@ def sql(statement: str) -> Callable[[Path], None]:
             database.execute(statement)
 
     return run
+
+
+def make_endless(file: Path, table: str) -> None:
+    """Adds pages to a database each of which has the next one 300 times below it, and puts them atop a table."""
+    with closing(sqlite3.connect(file)) as database:
+        (top,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    pages = bytearray(file.read_bytes())
+    below = len(pages) // size + 1
+    pages += pages[(top - 1) * size : top * size]
+    for _ in range(12):
+        cells = struct.pack(">IB", below, 1) * 300
+        head = struct.pack(">BHHHBI", 5, 0, 300, size - len(cells), 0, below)
+        head += struct.pack(">300H", *range(size - len(cells), size, 5))
+        pages += head.ljust(size - len(cells), b"\0") + cells
+        below = len(pages) // size
+    pages[(top - 1) * size : top * size] = pages[-size:]
+    pages[28:32] = struct.pack(">I", below)
+    file.write_bytes(pages)
 
 
 def sign(index: Path) -> None:

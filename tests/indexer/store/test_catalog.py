@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import sqlite3
-import struct
-from contextlib import closing
 from datetime import date
-from pathlib import Path
 
 import pytest
 
 from indexer import IndexDamaged, PhotoFilter, UnknownPhoto, read_summary, remove
 from indexer.store.catalog import Catalog
-from tests.indexer.damages import sign, sql
+from tests.indexer.damages import make_endless, sign, sql
 from tests.indexer.galleries import Collection
 
 # ``instr`` compares 4 million places of a text with 2 million characters each, within one step of the query.
@@ -28,27 +24,8 @@ def test_what_a_catalog_would_compute_by_itself_is_refused(copied: Collection) -
             work()
 
 
-def make_endless(file: Path) -> None:
-    """Adds pages to a catalog each of which has the next one 300 times below it, and puts them atop its photos."""
-    with closing(sqlite3.connect(file)) as database:
-        (top,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'photos'").fetchone()
-        (size,) = database.execute("PRAGMA page_size").fetchone()
-    pages = bytearray(file.read_bytes())
-    below = len(pages) // size + 1
-    pages += pages[(top - 1) * size : top * size]
-    for _ in range(12):
-        cells = struct.pack(">IB", below, 1) * 300
-        head = struct.pack(">BHHHBI", 5, 0, 300, size - len(cells), 0, below)
-        head += struct.pack(">300H", *range(size - len(cells), size, 5))
-        pages += head.ljust(size - len(cells), b"\0") + cells
-        below = len(pages) // size
-    pages[(top - 1) * size : top * size] = pages[-size:]
-    pages[28:32] = struct.pack(">I", below)
-    file.write_bytes(pages)
-
-
 def test_a_query_of_a_table_without_end_is_stopped(copied: Collection) -> None:
-    make_endless(copied.index / "g000001" / "photos.sqlite")
+    make_endless(copied.index / "g000001" / "photos.sqlite", "photos")
     sign(copied.index)
     with copied.open() as index:
         for look in (lambda: read_summary(copied.index), lambda: index.passing(PhotoFilter())):

@@ -7,6 +7,7 @@ import sqlite3
 import struct
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from indexer import (
 from indexer.building.staging import Journal
 from indexer.store import rows
 from indexer.store.location import IndexFolder, default_index_path
-from tests.indexer.damages import shorten, sign
+from tests.indexer.damages import make_endless, shorten, sign
 from tests.indexer.galleries import Collection, save_photo, save_photos, tokens_of
 from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.open_files import files_open_below
@@ -218,23 +219,37 @@ def test_no_journal_that_a_stopped_build_seems_to_have_left_has_another_file_del
     assert mine.exists()
 
 
-def test_of_what_a_stopped_build_seems_to_have_left_nothing_is_computed_and_no_other_file_is_read(
+def compute(journal: Path) -> None:
+    with closing(sqlite3.connect(journal)) as database, database:
+        database.execute("CREATE INDEX computed ON rows (abs(row))")
+
+
+def halve(journal: Path) -> None:
+    os.truncate(journal, journal.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("change", [compute, halve, partial(make_endless, table="rows")])
+def test_a_journal_that_no_build_has_left_is_begun_anew(change: Callable[[Path], None], collection: Collection) -> None:
+    with pytest.raises(Stopped):
+        collection.build(progress=StopAfter(8), batch=4)
+    (left,) = collection.index.glob(".building-*/journal.sqlite")
+    change(left)
+    assert collection.build().encoded == 12
+
+
+def test_of_what_a_stopped_build_seems_to_have_left_no_other_file_is_read(
     collection: Collection, tmp_path: Path
 ) -> None:
     with pytest.raises(Stopped):
         collection.build(progress=StopAfter(8), batch=4)
     (left,) = collection.index.glob(".building-*")
-    shutil.copytree(left, tmp_path / "planted")
-    (tmp_path / "mine.raw").write_bytes(bytes(64))
-    with closing(sqlite3.connect(tmp_path / "planted" / "journal.sqlite")) as database, database:
+    (collection.index / "mine.raw").write_bytes(bytes(64))
+    with closing(sqlite3.connect(left / "journal.sqlite")) as database, database:
         database.execute("INSERT INTO arrays VALUES ('../mine', '[1]')")
-    with closing(Journal(tmp_path / "planted")) as journal:
+    with closing(Journal(left)) as journal:
         arrays = journal.arrays()
         assert arrays is not None
         assert sorted(arrays.arrays) == ["positions", "scales", "tokens", "vectors"]
-    with closing(sqlite3.connect(left / "journal.sqlite")) as database, database:
-        database.execute("CREATE INDEX computed ON rows (abs(row))")
-    assert collection.build().encoded == 12
 
 
 def test_segments_of_another_index_are_not_deleted_through_a_link(copied: Collection, tmp_path: Path) -> None:
