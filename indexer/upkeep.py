@@ -16,8 +16,7 @@ from indexer.building.plan import PLAN_FILE, LiveState, Plan
 from indexer.building.request import live_roots
 from indexer.building.writer import Clustering, Contents, GenerationWriter
 from indexer.errors import REPAIR, BadInvocation, no_index
-from indexer.store.catalog import Catalog, GalleryFile, Removals
-from indexer.store.files import FileChanging
+from indexer.store.catalog import Catalog, Removals
 from indexer.store.folders import Folder
 from indexer.store.generation import (
     Generation,
@@ -31,7 +30,7 @@ from indexer.store.generation import (
     readable_generations,
 )
 from indexer.store.location import THUMBNAILS, IndexFolder
-from indexer.store.roots import FileKey, Root, folders_around, key_meant, key_shown, shown_path, with_folders
+from indexer.store.roots import FileKey, Root, key_meant, key_shown, shown_path, with_folders
 from indexer.store.rows import NO_ROWS, Rows
 
 # Names the folder in which a removal works.
@@ -99,58 +98,6 @@ def verify(path: Path) -> list[str]:
             f"{sentence[:-1]}; {REPAIR}." for sentence in damaged_files(folder, generation.manifest).values()
         ]
     raise no_index(folder.path)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The outcome of comparing the photos with the index.
-
-    Attributes:
-        files: how many were to be compared. problems: one sentence for each file that is not what was indexed.
-        absent: one sentence for each folder that cannot be listed, or is empty, and whose photos a build would keep.
-    """
-
-    files: int
-    problems: tuple[str, ...]
-    absent: tuple[str, ...]
-
-
-def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: None) -> Comparison:
-    """Reads every indexed file, and compares it with what was indexed, whatever its size and times say.
-
-    ``seen`` is called after each file with the number of files done, and the number of all files.
-
-    Raises IndexRefused: there is no index, or it has another format or is damaged.
-    """
-    folder = IndexFolder(path)
-    live = live_generation(folder)
-    roots = live_roots(live.manifest)
-    problems, count = list[str](), live.manifest.counts.files
-    with live.open_catalog() as catalog:
-        expected = folders_around(file.key for file in catalog.files() if file.status == "indexed")
-        listing = FolderListing(roots, folder.path, expected=expected.__contains__)
-        for _ in listing:
-            pass
-        for number, file in enumerate((file for file in catalog.files() if file.status == "indexed"), 1):
-            if not listing.may_hide(file.key) and (problem := _difference(file, roots)) is not None:
-                problems.append(f"{shown_path(live.manifest.root_names, file.root, file.path)} {problem}.")
-            seen(number, count)
-    absent = tuple(f"{bad.path}: {bad.reason}; its photos were not compared." for bad in listing.unlisted)
-    return Comparison(count, tuple(problems), absent)
-
-
-def _difference(file: GalleryFile, roots: Sequence[Root]) -> str | None:
-    """Says how a file differs from what was indexed; None if it does not differ."""
-    try:
-        data = roots[file.root].folder.read(file.path).data
-    except FileChanging:
-        return "is changing right now"
-    except FileNotFoundError:
-        return "is not there any more"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    same = hashlib.sha256(data).hexdigest() == file.content_hash
-    return None if same else "has changed since it was indexed"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,11 +144,6 @@ def with_folders(path: str) -> list[str]:
     """Lists the root, '', then each folder around a file or folder from the outermost, then the file itself."""
     parts = path.split("/") if path else []
     return ["/".join(parts[:end]) for end in range(len(parts) + 1)]
-
-
-def folders_around(keys: Iterable[FileKey]) -> set[FileKey]:
-    """Returns the folders around these files, with the roots themselves."""
-    return {(root, folder) for root, path in keys for folder in with_folders(path)[:-1]}
 
 
 def key_shown(names: Sequence[str], shown: str) -> FileKey | None:
