@@ -45,7 +45,7 @@ export class Keys {
     part("help-list").replaceChildren(...rows);
     const single = part("keys-on");
     single.checked = forSite.get(OFF) === null;
-    single.addEventListener("change", () => (single.checked ? forSite.remove(OFF) : forSite.set(OFF, "1")));
+    single.addEventListener("change", () => forSite.mark(OFF, !single.checked));
     part("help-open").addEventListener("click", () => show(this.#dialog));
     part("help-close").addEventListener("click", () => this.#dialog.close());
     document.addEventListener("keydown", (event) => this.#press(event));

@@ -24,7 +24,7 @@ export class Options extends EventTarget {
     choice("care", (value) => this.#changed(() => (this.#quality = value)));
     this.#count.addEventListener("change", () => this.#changed(() => undefined));
     this.#fold.checked = forSite.get(UNFOLDED) === null;
-    this.#fold.addEventListener("change", () => this.#turn());
+    this.#fold.addEventListener("change", () => this.#changed(() => forSite.mark(UNFOLDED, !this.#fold.checked)));
   }
 
   /** The parameters of a search. */
@@ -61,15 +61,6 @@ export class Options extends EventTarget {
       forSite.set(VIEW, view);
       this.#changed(() => (this.#view = view));
     }
-  }
-
-  #turn() {
-    if (this.#fold.checked) {
-      forSite.remove(UNFOLDED);
-    } else {
-      forSite.set(UNFOLDED, "1");
-    }
-    this.#changed(() => undefined);
   }
 
   #changed(set) {

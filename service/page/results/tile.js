@@ -25,7 +25,8 @@ export class Tile {
   #like;
   #unlike;
   #deeds;
-  #parts = {};
+  #rank = element("span", { className: "rank" });
+  #name = element("span", { className: "name" });
 
   /** The photos that it shows now: its own, and the copies that are open. */
   get photos() {
@@ -45,16 +46,12 @@ export class Tile {
    */
   constructor(result, api, deeds) {
     const image = element("img", { alt: "", loading: "lazy", decoding: "async" });
-    for (const name of ["rank", "name"]) {
-      this.#parts[name] = element("span", { className: name });
-    }
-    const { rank, name } = this.#parts;
-    const frame = element("span", { className: "frame" }, image, rank);
+    const frame = element("span", { className: "frame" }, image, this.#rank);
     image.addEventListener("load", () => frame.classList.add("here"));
     image.addEventListener("error", () => frame.classList.add("gone"));
     this.result = result;
     this.copies = new Copies(api, (photo) => new Tile(photo, api, deeds));
-    this.#button = element("button", { type: "button", className: "photo" }, frame, name);
+    this.#button = element("button", { type: "button", className: "photo" }, frame, this.#name);
     this.#button.addEventListener("click", () => deeds.open(this.result));
     this.#deeds = deeds;
     this.#like = this.#small("like");
@@ -73,12 +70,12 @@ export class Tile {
    */
   label(result, { rank, spoken }) {
     this.result = result;
-    this.#parts.rank.textContent = rank;
-    this.#parts.name.textContent = fileName(result.paths[0]);
+    const name = fileName(result.paths[0]);
+    this.#rank.textContent = rank;
+    this.#name.textContent = name;
     this.#button.title = result.paths.join("\n");
     this.#button.setAttribute("aria-label", spoken);
     this.#deeds.mark(this.#button, result);
-    const name = fileName(result.paths[0]);
     this.#like.ariaLabel = `More like ${name}`;
     this.#like.ariaPressed = String(this.#deeds.likes(result));
     this.#unlike.ariaLabel = `Not ${name}`;

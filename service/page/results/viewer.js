@@ -74,9 +74,7 @@ export class Viewer {
     const found = photo.rank !== undefined;
     part("viewer-title").replaceChildren(...breakable(name));
     part("viewer-title").title = name;
-    for (const fact of this.#dialog.querySelectorAll(".found-only")) {
-      fact.hidden = !found;
-    }
+    part("viewer-found").hidden = !found;
     if (found) {
       const ranked = this.#photos.filter(({ rank }) => rank !== undefined).length;
       part("viewer-rank-label").textContent = photo.group ? "Group" : "Rank";

@@ -32,6 +32,11 @@ class Storage {
     }
   }
 
+  /** Keep something under this key, or nothing. */
+  mark(key, yes) {
+    return yes ? this.set(key, "1") : this.remove(key);
+  }
+
   remove(key) {
     this.#memory.delete(key);
     try {
