@@ -34,6 +34,8 @@ def set_environment() -> None:
     os.environ.setdefault("RAY_raylet_start_wait_time_s", str(PATIENCE))
     # A node that is only slow is not dead. One that has ended refuses the connection, which is noticed without this.
     os.environ.setdefault("RAY_health_check_timeout_ms", str(PATIENCE * 1000))
+    # Else a worker would wait for everything else on this machine, even for the server that asks it.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     # Workers are started when they are needed: each costs a second of a processor.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 
