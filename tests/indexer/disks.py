@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import struct
 import subprocess
@@ -47,18 +46,6 @@ def fill(disk: Path, room: int = 0) -> Path:
     with filler.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, max(1, space.f_bavail * space.f_frsize - room))
     return filler
-
-
-def refuse_listing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Nobody may list this folder any more, not even the administrator, whom no permission stops."""
-    scandir = os.scandir
-
-    def refusing(place: str | Path | int) -> object:
-        if not isinstance(place, int) and Path(place) == folder:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
-        return scandir(place)
-
-    monkeypatch.setattr(os, "scandir", refusing)
 
 
 @contextmanager

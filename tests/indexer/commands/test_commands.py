@@ -8,21 +8,22 @@ import pytest
 from indexer import read_progress
 from indexer.commands import main
 from tests.indexer.commands.terminal import Terminal, info
-from tests.indexer.disks import refuse_listing
+from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import save_photos
 from tests.programs import run_python
 
 
 def test_a_folder_that_cannot_be_read_is_an_error_with_a_code_of_its_own(
-    gallery: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    gallery: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["build", str(gallery), "--quiet"]) == 0
-    refuse_listing(monkeypatch, gallery / "in here")
-    assert main(["build", "--quiet"]) == 3
-    told = "error: in here: the folder cannot be read: Permission denied; what was known of it stays.\n"
-    assert capsys.readouterr() == ("", told)
-    assert main(["build"]) == 3
-    assert "photos:      12" in capsys.readouterr().out
+    (gallery / "in here").chmod(0)
+    with bound_by_permissions():
+        assert main(["build", "--quiet"]) == 3
+        told = "error: in here: the folder cannot be read: Permission denied; what was known of it stays.\n"
+        assert capsys.readouterr() == ("", told)
+        assert main(["build"]) == 3
+        assert "photos:      12" in capsys.readouterr().out
 
 
 def test_what_is_known_of_a_root_that_is_not_mounted_stays(

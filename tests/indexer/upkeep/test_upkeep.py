@@ -22,7 +22,7 @@ from indexer import (
     verify,
 )
 from indexer.upkeep import gallery_state, plan_removal, watch
-from tests.indexer.disks import refuse_listing
+from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.patience import PATIENCE
@@ -133,16 +133,14 @@ def test_a_path_that_may_be_one_photo_or_another_is_refused_with_both(
 
 
 @pytest.mark.parametrize("hidden", ["in here", ""], ids=["a folder", "a root"])
-def test_photos_of_a_folder_that_cannot_be_read_stay(
-    hidden: str, built: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_photos_of_a_folder_that_cannot_be_read_stay(hidden: str, built: Collection, tmp_path: Path) -> None:
     save_photo(built.photos / "in here" / "broken.png", 30).write_bytes(b"")
     build(built.index, Request(added=[save_photos(tmp_path / "more", 4, start=20)]), built.matcher)
     before = catalog(built.index)
     (built.photos / "Ännchen 001.png").unlink()
     save_photo(tmp_path / "more" / "new.png", 40)
-    with monkeypatch.context() as patched:
-        refuse_listing(patched, built.photos / hidden)
+    (built.photos / hidden).chmod(0)
+    with bound_by_permissions():
         report = built.update()
         assert [folder.reason for folder in report.unlisted] == ["the folder cannot be read: Permission denied"]
         gone = int(bool(hidden))
@@ -152,6 +150,7 @@ def test_photos_of_a_folder_that_cannot_be_read_stay(
     for path, entry in before.items():
         if path != "Ännchen 001.png":
             assert catalog(built.index)[path] == entry
+    (built.photos / hidden).chmod(0o700)
     report = built.update()
     assert (report.photos, report.unlisted) == (16, ())
 

@@ -11,7 +11,7 @@ import pytest
 from service.address import ServerAddress, announced, find_server
 from service.http.routes import TOKEN_HEADER
 from service.settings import Settings
-from tests.indexer.disks import fill, refuse_listing, small_disk
+from tests.indexer.disks import bound_by_permissions, fill, small_disk
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import served
 from tests.service.small_gallery import PHOTOS, save_copy
@@ -96,13 +96,10 @@ def test_folders_are_listed_to_those_who_may_have_them_indexed(
         assert error(http.get("/folders")) == (403, "forbidden")
 
 
-def test_a_folder_that_cannot_be_indexed_is_refused_at_once(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_indexed_is_refused_at_once(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "file.txt").touch()
-    (tmp_path / "refused").mkdir()
+    (tmp_path / "refused").mkdir(mode=0)
     (tmp_path / "index").mkdir()
-    refuse_listing(monkeypatch, tmp_path / "refused")
     refused = {
         str(tmp_path / "none"): "does not exist",
         str(tmp_path / "file.txt"): "is not a folder",
@@ -116,7 +113,7 @@ def test_a_folder_that_cannot_be_indexed_is_refused_at_once(
         ".": "full path",
         "s3://key:secret@bucket": "index URL",
     }
-    with empty(settings, tmp_path / "index") as http:
+    with bound_by_permissions(), empty(settings, tmp_path / "index") as http:
         for folder, said in refused.items():
             answer = http.post("/build", params={"folder": folder})
             assert error(answer) == (422, "bad_parameter")
