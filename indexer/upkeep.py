@@ -178,17 +178,9 @@ def _written(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Gene
         files.count_photos()
         photos, rows = files.photos(), Rows(open_rows(folder, before))
         centroids = before.read_means(rows.clustered_by(NO_ROWS).shape[1])
-        contents = Contents(
-            origin=manifest.origin,
-            embedder=manifest.embedder,
-            roots=plan.roots,
-            removals=plan.removals,
-            plan=files,
-            photos=photos,
-            rows=rows,
-            to_write=photos.clusters < 0,
-            clustering=Clustering(centroids, photos.clusters, manifest.clusters_asked, kept=True),
-        )
+        clustering = Clustering(centroids, photos.clusters, manifest.clusters_asked, kept=True)
+        origin, embedder, new = manifest.origin, manifest.embedder, photos.clusters < 0
+        contents = Contents(origin, embedder, plan.roots, plan.removals, files, photos, rows, new, clustering)
         written = GenerationWriter(folder, _KEY, contents, live).write()
     shutil.rmtree(working, ignore_errors=True)
     return written

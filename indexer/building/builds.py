@@ -336,17 +336,8 @@ def _contents(decision: Decision, site: Site, bad: Sequence[BadFile]) -> Content
         kept, shown = np.unique(photos.refs.sources[~to_write], return_counts=True)
         sizes = [live.generation.manifest.segment_rows[photos.refs.names[source]] for source in kept.tolist()]
         to_write |= _is_sparse(sum(sizes), int(shown.sum()), len(sizes))
-    return Contents(
-        origin=decision.origin,
-        embedder=decision.embedder.entry,
-        roots=decision.roots,
-        removals=decision.removals,
-        plan=plan,
-        photos=photos,
-        rows=rows,
-        to_write=to_write,
-        clustering=clustering,
-    )
+    origin, embedder, roots, removals = decision.origin, decision.embedder.entry, decision.roots, decision.removals
+    return Contents(origin, embedder, roots, removals, plan, photos, rows, to_write, clustering)
 
 
 def _are_stale(decision: Decision, manifest: Manifest, photos: Photos) -> bool:

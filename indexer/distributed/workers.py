@@ -182,28 +182,14 @@ def write_shard(
         live, photos = _clean(folder, committed), plan.photos()
         # The shard has only its own clusters, in the same order as among all.
         present, own = np.unique(photos.clusters, return_inverse=True)
-        contents = Contents(
-            origin=setup.origin,
-            embedder=setup.embedder,
-            roots=setup.roots,
-            removals=removals,
-            plan=plan,
-            photos=photos,
-            rows=Rows(Sources(setup.shards, setup.slices, photos.refs.trimmed().names)),
-            to_write=np.ones(len(photos), np.bool_),
-            clustering=Clustering(map_array(centroids, (clusters, None))[present], own, setup.clusters),
-        )
+        rows = Rows(Sources(setup.shards, setup.slices, photos.refs.trimmed().names))
+        every = np.ones(len(photos), np.bool_)
+        clustering = Clustering(map_array(centroids, (clusters, None))[present], own, setup.clusters)
+        contents = Contents(setup.origin, setup.embedder, setup.roots, removals, plan, photos, rows, every, clustering)
         state = LiveState(live, removals=removals, next_id=next_id)
         written = GenerationWriter(folder, setup.key, contents, state).write(make_live=False)
-    counts = written.manifest.counts
-    return ShardEntry(
-        folder=shard_name(number),
-        generation=written.name,
-        photos=counts.photos,
-        files=counts.files,
-        bad=counts.bad,
-        clusters=counts.clusters,
-    )
+    counts = written.manifest.counts.model_dump(include={"photos", "files", "bad", "clusters"})
+    return ShardEntry(folder=shard_name(number), generation=written.name, **counts)
 
 
 def _clean(folder: IndexFolder, live: str | None) -> Generation | None:
