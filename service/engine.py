@@ -197,9 +197,9 @@ class Engine:
         if (kept := self._thumbnails.find(key) or self._thumbnails.read(key)) is not None:
             return kept
         with still_opening(entry):
-            made = thumbnail(self.gallery.open_photo(entry.id), size, self._run)
-        self._thumbnails.keep(key, made)
-        return made
+            small = thumbnail(self.gallery.open_photo(entry.id), size, self._run)
+        self._thumbnails.keep(key, small)
+        return small
 
     def cluster(self, cluster_id: int, page: PageParams) -> ClusterResponse:
         """Returns a page of a cluster's photos, by id. Raises NotFound and BadSearch."""

@@ -60,7 +60,7 @@ def value_of(answer: Any) -> Any:
     return answer.value
 
 
-def _answered(compute: Callable[[], T]) -> Answer[T]:
+def _as_answer(compute: Callable[[], T]) -> Answer[T]:
     try:
         return Answer(compute())
     except Refusal as error:
@@ -85,10 +85,10 @@ class ShardReplica:
             self._index.refresh()
 
     def state(self) -> Answer[State]:
-        return _answered(lambda: state_of(self._index))
+        return _as_answer(lambda: state_of(self._index))
 
     def answer(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Answer[T]:
-        return _answered(lambda: answer_of(self._index, generation_id, question, *arguments))
+        return _as_answer(lambda: answer_of(self._index, generation_id, question, *arguments))
 
 
 def _set_threads(settings: Settings) -> None:
@@ -130,7 +130,7 @@ class EncoderReplica:
         self._matcher = open_matcher(settings)
 
     def encode(self, images: Floats, modality: Modality, variants: int | None = None) -> Answer[Tokens]:
-        return _answered(lambda: self._matcher.encode(images, modality, variants))
+        return _as_answer(lambda: self._matcher.encode(images, modality, variants))
 
 
 class Response(Generic[T]):
@@ -251,8 +251,8 @@ def deployed(settings: Settings, folders: Sequence[Path], names: Sequence[str], 
 def _digest(settings: Settings, folders: Sequence[Path]) -> str:
     """Returns what tells galleries, and how their copies compute, apart on a cluster."""
     how = settings.model_dump_json(include={"weights", "device", "dtype", "threads", "variants", "gallery", "replicas"})
-    told = [installed_version(), how, *(str(folder.resolve()) for folder in folders)]
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
+    parts = [installed_version(), how, *(str(folder.resolve()) for folder in folders)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
 def _resources(settings: Settings) -> dict[str, float]:

@@ -111,8 +111,8 @@ class Shards:
                 raise ShardsRefused(f"the shard {link.name} cannot be searched: {state}")
             if isinstance(state, State) and (known is None or known.generation_id != state.generation_id):
                 try:
-                    told = partial(can_be_overview, generation_id=state.generation_id)
-                    fresh[number] = Checked(link.ask(state.generation_id, overview), told).result(self._seconds)
+                    can_be = partial(can_be_overview, generation_id=state.generation_id)
+                    fresh[number] = Checked(link.ask(state.generation_id, overview), can_be).result(self._seconds)
                 except ShardUnavailable as error:
                     state = error
             reason = state.refusal if isinstance(state, State) else str(state)
