@@ -23,11 +23,7 @@ _NO_PART = shutil.ignore_patterns("__pycache__", "*.partial", ".*")
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment that sees the libraries of the one that runs the tests.
-
-    Attributes:
-        extras: whether it sees those of extras, too.
-    """
+    """A virtual environment that sees the libraries of the one that runs the tests."""
 
     folder: Path
     extras: bool = True

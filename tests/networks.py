@@ -50,10 +50,7 @@ def tiny_calibration(**overrides: Any) -> Calibration:
 
 
 def tiny_network(seed: int = 0, **overrides: Any) -> Network:
-    """Random weights, larger than a real start's, so that images differ clearly in their tokens.
-
-    ``overrides``: fields of ZseConfig and of Calibration.
-    """
+    """Random weights, larger than a real start's, so that images differ clearly in their tokens."""
     calibration = {name: value for name, value in overrides.items() if name in CALIBRATED}
     config = {name: value for name, value in overrides.items() if name not in CALIBRATED}
     with torch.random.fork_rng(devices=[]):

@@ -20,10 +20,7 @@ SOAK_TIMEOUT = 2 * 60 * 60
 
 
 def wait_until(holds: Callable[[], object], otherwise: str, patience: float | None = None) -> None:
-    """Ask again and again until the answer is true. AssertionError, with ``otherwise``: it was not in time.
-
-    patience: seconds; None for PATIENCE.
-    """
+    """Ask again and again until the answer is true. AssertionError, with ``otherwise``: it was not in time."""
     seconds = PATIENCE if patience is None else patience
     end = time.monotonic() + seconds
     while not holds():

@@ -106,10 +106,7 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes
 def png(
     samples: NDArray[np.uint8] | NDArray[np.uint16], *, claims: tuple[int, int] | None = None, transparent: bytes = b""
 ) -> bytes:
-    """A PNG file made byte by byte, for what Pillow does not write: 16-bit colour, transparent values, a false header.
-
-    samples: (H, W) grey, or (H, W, 2 to 4); `claims`: the width and height in the header, where they are false.
-    """
+    """A PNG file of (H, W) or (H, W, 2 to 4), with 16 bits, a transparent value or a false size: Pillow writes none."""
     height, width = samples.shape[:2]
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[samples.shape[2] if samples.ndim == 3 else 1]
     rows = samples.astype(samples.dtype.newbyteorder(">")).reshape(height, -1)
@@ -284,10 +281,7 @@ def _directory(at: int, tags: dict[int, tuple[str, tuple[int, ...]]]) -> bytes:
 def dng(
     preview: bytes | Image.Image, *, orientation: int = 1, taken: str = "", claims: tuple[int, int] = (64, 48)
 ) -> bytes:
-    """A RAW file, a DNG, with this preview, a JPEG file or pixels; with b"" it has none.
-
-    claims: the width and height of what the sensor saw.
-    """
+    """A RAW file, a DNG, with this preview, a JPEG file or pixels, or none; it claims that the sensor saw this size."""
     sub, exif, pixels = 1024, 2048, 3072
     shown, jpeg = (preview, True) if isinstance(preview, bytes) else (preview.tobytes(), False)
     seen = bytes(64 * 48 * 2)

@@ -20,11 +20,7 @@ LONG = 540
 def run_python(
     *arguments: str, folder: Path | None = None, environment: Mapping[str, str] | None = None, seconds: float = PATIENCE
 ) -> subprocess.CompletedProcess[str]:
-    """Run this Python with these arguments to its end, and keep what it prints.
-
-    ``folder``: where it runs, if not here. ``environment``: all of its environment variables, if not those of the test.
-    subprocess.TimeoutExpired, once it is killed: it takes more than ``seconds``.
-    """
+    """Run this Python with these arguments to its end, and keep what it prints."""
     command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds)
 
@@ -36,13 +32,7 @@ def started_python(
     environment: Mapping[str, str] | None = None,
     errors: IO[str] | int | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A program that runs beside the block, its output and input in pipes.
-
-    At the block's end it is told to stop, if it has not ended by itself. One that does not stop in time is killed, and
-    the test fails with subprocess.TimeoutExpired. Where the block fails, it is killed at once.
-
-    ``folder``, ``environment``: as for `run_python`. ``errors``: where its stderr goes, as Popen has it.
-    """
+    """A program that runs beside the block, its output and input in pipes; it is told to stop when the block ends."""
     command = [sys.executable, *arguments]
     process = subprocess.Popen(
         command,

@@ -42,11 +42,7 @@ def set_environment() -> None:
 
 @contextmanager
 def ray_cluster_of(cpus: int) -> Iterator[Cluster]:
-    """A cluster of one node with so many logical CPUs, all of whose processes have ended when the block is left.
-
-    Nobody is connected to it; ``address`` of what is given says where it is. The test is skipped where Ray is not
-    installed.
-    """
+    """A cluster of one node with so many logical CPUs, all of whose processes have ended when the block is left."""
     need_ray()
     import ray
     from ray.cluster_utils import Cluster

@@ -30,11 +30,7 @@ def mean_direction(vectors: Floats) -> Floats:
 
 
 class Searcher(search.Searcher):
-    """Searches an index.
-
-    Attributes:
-        index: what is searched.
-    """
+    """Searches an index."""
 
     def __init__(self, index: Index, matcher: Matcher, defaults: Defaults | None = None) -> None:
         self.index = index

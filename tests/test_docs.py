@@ -51,29 +51,21 @@ def test_every_test_that_holds_a_promise_is_there() -> None:
 
 
 @of_page
-def test_every_command_in_a_shell_block_would_run(page: Path) -> None:
-    for words in shell_commands(page):
+def test_every_command_in_a_shell_block_would_run_and_those_in_the_prose_have_the_names_that_they_use(
+    page: Path,
+) -> None:
+    blocks = [(words, _check_parses) for words in shell_commands(page)]
+    prose = [(words, _check_names) for span in spans(page) if _begins_a_command(span) for words in commands(span)]
+    for words, check in [*blocks, *prose]:
         program, *arguments = _program(words)
         if program == "make":
             _check_make(arguments)
         elif program.startswith("tests."):
             _check_own_module(program, arguments)
         elif program in PROGRAMS:
-            _check_parses(program, arguments)
-        else:
+            check(program, arguments)
+        elif check is _check_parses:
             assert program in OTHERS | OTHER_MODULES, f"{words}: what is {program}?"
-
-
-@of_page
-def test_every_command_in_the_prose_has_the_names_that_it_uses(page: Path) -> None:
-    for words in (words for span in spans(page) if _begins_a_command(span) for words in commands(span)):
-        program, *arguments = _program(words)
-        if program == "make":
-            _check_make(arguments)
-        elif program.startswith("tests."):
-            _check_own_module(program, arguments)
-        elif program in PROGRAMS:
-            _check_names(program, arguments)
 
 
 @of_page

@@ -50,15 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def labelled_sketches(folder: Path | None, per_class: int, split: str = "val") -> tuple[Picture, ...]:
-    """Returns the first ``per_class`` sketches of each class; where a class has several sources, they take turns.
-
-    Args:
-        folder: holds sketch/<class>/*. None for the data that SKETCH_SEARCH_DATA names.
-        split: which classes of that data.
-
-    Raises:
-        ModelError: there is neither.
-    """
+    """Returns the first sketches of each class, of sketch/<class>/* or SKETCH_SEARCH_DATA; sources take turns."""
     corpus = read_protocol(split) if folder is None else read_class_folders(folder)
     by_class: dict[str, dict[str, list[Picture]]] = {}
     for picture in corpus.sketches:

@@ -26,11 +26,7 @@ OUTPUT = "build/bench"
 
 
 class Command(argparse.ArgumentParser):
-    """A parser with --output, --weights and --quick; --device for a bench that computes, --photos for ``demo``.
-
-    Attributes:
-        options: what was given; available after ``begin``.
-    """
+    """A parser with --output, --weights and --quick; --device for a bench that computes, --photos for ``demo``."""
 
     def __init__(self, name: str, description: str | None, *, device: bool = False, photos: bool = False) -> None:
         super().__init__(prog=f"python -m tests.benchmarks.{name}", description=description)
@@ -101,14 +97,7 @@ def _by(device: str, count: int, dtype: str) -> str:
 
 @contextmanager
 def demo(options: argparse.Namespace) -> Iterator[tuple[str, tuple[bytes, ...]]]:
-    """Start the demo on a free port as a program, and stop it when the block ends.
-
-    Args:
-        options: with ``photos``, the gallery, and ``weights``, the checkpoint; None for those of the demo.
-
-    Yields:
-        its address after its first search, and the sketches that it has drawn.
-    """
+    """Starts the demo on a free port as a program: its address after its first search, and its sketches."""
     with ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
         command = [sys.executable, "-m", "service", "demo", str(folder), "--port", "0"]

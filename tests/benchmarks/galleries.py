@@ -23,14 +23,7 @@ PER_CLASS = {"unseen": 3, "val": 1, "train": 1}
 
 @dataclass(frozen=True)
 class Query:
-    """A labelled sketch.
-
-    Attributes:
-        name: unique among the queries.
-        label: its class.
-        unseen: whether the network was not trained on that class.
-        source: its file, or the picture itself.
-    """
+    """A labelled sketch, by a name of its own; unseen: the network was not trained on its class."""
 
     name: str
     label: str
@@ -43,14 +36,7 @@ class Query:
 
 
 def prepare(place: Path, matcher: Matcher, drawn: int | None, per_class: Mapping[str, int] = PER_CLASS) -> list[Query]:
-    """Build or update the index at ``place``. Returns the queries for it.
-
-    The class of a photo is the name of its folder. A build that was killed goes on where it was.
-
-    Args:
-        drawn: how many pictures to draw; None for all photos of SKETCH_SEARCH_DATA, where that is set.
-        per_class: how many sketches of each class of a part of the data's split are queries, by the name of the part.
-    """
+    """Builds or updates the index at ``place``, of drawn pictures or SKETCH_SEARCH_DATA. Returns queries for it."""
     if drawn is None and os.environ.get(DATA_VARIABLE):
         corpus = read_data(data_folder())
         build(place, Request(sorted({photo.path.parents[1] for photo in corpus.photos}), embedder="ret"), matcher)

@@ -48,10 +48,7 @@ print(took, next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 
 
 def gather(folder: Path, count: int) -> bool:
-    """Put ``count`` photos into ``folder``: a seeded choice of SKETCH_SEARCH_DATA where that is set, else drawn ones.
-
-    Returns whether they are real.
-    """
+    """Puts photos of SKETCH_SEARCH_DATA into ``folder``, or drawn ones where that is not set; whether they are real."""
     if not os.environ.get(DATA_VARIABLE):
         draw_gallery(folder, count)
         return False

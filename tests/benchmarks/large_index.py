@@ -85,10 +85,7 @@ class MadePhotos:
 
 
 def write_large_index(place: Path, source: Path, count: int) -> None:
-    """Writes an index of ``count`` photos that are made of those of the index ``source``, in clusters by [Ret].
-
-    One that is there already stays.
-    """
+    """Writes an index of ``count`` photos made of those of the index ``source``, in clusters by [Ret], once."""
     write_large_shards([place], source, count)
 
 

@@ -33,11 +33,7 @@ VIEWS: tuple[View, ...] = ("photos", "groups")
 
 
 class Lift(BaseModel):
-    """The times of a stroke in milliseconds: from its end until the search is sent, to its answer, and to the photos.
-
-    Attributes:
-        view: the view of the page.
-    """
+    """The times of a stroke in milliseconds: from its end until the search is sent, to its answer, to the photos."""
 
     view: View
     pause_ms: float
@@ -70,10 +66,7 @@ def rows(lifts: Sequence[Lift]) -> list[Row]:
 
 
 def measure(url: str, drawings: int) -> list[Lift]:
-    """Measure the strokes of so many drawings, in each view.
-
-    A stroke before them is not counted, because the first search is the slowest.
-    """
+    """Measures the strokes of so many drawings, in each view, after one that is not counted: the first is slow."""
     from selenium.webdriver.common.by import By
 
     from tests.browser import DESKTOP, browser, draw, run, wait, wait_for_photos

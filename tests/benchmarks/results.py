@@ -106,10 +106,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def read_results(folder: Path, *, quick: bool = False) -> dict[str, Result]:
-    """Reads the results in a folder by their names; those of one name as one.
-
-    quick: whether results of quick runs are taken, too. Raises ResultError where one cannot be taken or none is there.
-    """
+    """Reads the results in a folder, those of one name as one. Raises ResultError for a quick or an unfinished one."""
     found: dict[str, Result] = {}
     for path in sorted(folder.glob("*.json")):
         try:
@@ -127,10 +124,7 @@ def read_results(folder: Path, *, quick: bool = False) -> dict[str, Result]:
 
 
 def read_blocks(page: str) -> dict[str, str]:
-    """Reads the text of every block of the page, by name, without its last line end.
-
-    Raises ResultError where a mark has no partner, or a name stands twice.
-    """
+    """Reads the text of every block of the page, by name. Raises ResultError if a mark has no partner or twins."""
     blocks = list(_BLOCK.finditer(page))
     names = [block["name"] for block in blocks]
     if len(_MARK.findall(page)) != 2 * len(blocks) or len(set(names)) != len(names):
@@ -142,10 +136,7 @@ def read_blocks(page: str) -> dict[str, str]:
 
 
 def rewrite_page(path: Path, blocks: Mapping[str, str]) -> None:
-    """Put these texts into the blocks of the page at ``path``, all or nothing; everything else stays as it is.
-
-    Raises ResultError where the page has no block of one of the names.
-    """
+    """Puts these texts into the blocks of the page at ``path``, all or nothing. ResultError: one is missing."""
     page = path.read_text(encoding="utf-8")
     for name in blocks.keys() - read_blocks(page).keys():
         raise ResultError(f"the page has no block <!-- begin: {name} -->")
@@ -158,12 +149,7 @@ def rewrite_page(path: Path, blocks: Mapping[str, str]) -> None:
 
 
 class Soak(BaseModel):
-    """The state of a long test.
-
-    Attributes:
-        times: how often it did what its sentence says. failed: how often that went wrong.
-        grown_mib: how much more memory the server had at the end; None where that was not measured.
-    """
+    """How often a long test did what its sentence says, how often that failed, and how far the server's memory grew."""
 
     times: int = 0
     failed: int = 0
@@ -172,10 +158,7 @@ class Soak(BaseModel):
 
 @contextmanager
 def soak(what: str, folder: Path = SOAKS) -> Iterator[Soak]:
-    """Yield what a long test counts in; when the block ends, it becomes a row of the block Reliability.
-
-    what: a sentence that says what is done each time, and what has to come of it.
-    """
+    """Yields what a long test counts in; when the block ends, it becomes a row of the block Reliability."""
     run, begun = Soak(), time.monotonic()
     try:
         yield run
@@ -215,8 +198,7 @@ def publish(options: argparse.Namespace, blocks_of: Callable[[Mapping[str, Resul
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables, and write them into the page; 2 with a sentence where a result or a mark is wrong."""
     return publish(
-        parser().parse_args(arguments),
-        lambda results: {name: result.markdown() for name, result in results.items()},
+        parser().parse_args(arguments), lambda results: {name: result.markdown() for name, result in results.items()}
     )
 
 

@@ -100,10 +100,7 @@ def scoring_ways(released: Network, default: Matcher) -> list[Way]:
 
 
 def encoding_ways(released: Network, default: Matcher, clip: nn.Module, modality: Modality) -> list[Way]:
-    """Ways to encode preprocessed pictures: some photos together, or one sketch, of which the default makes variants.
-
-    clip: an image tower for pictures of the released size.
-    """
+    """Ways to encode preprocessed pictures: some photos, or one sketch, of which the default makes variants."""
     count = PICTURES if modality == "photo" else 1
 
     def pictures(size: int) -> Floats:

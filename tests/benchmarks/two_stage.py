@@ -61,14 +61,7 @@ QUICK_QUERIES = 4
 
 @dataclass(frozen=True)
 class Found:
-    """The results of one way for one query.
-
-    Attributes:
-        milliseconds: to choose, score and diffuse. The sketch's encoding is left out; it is the same for all ways.
-        map_100: interpolated average precision of the first 100, over min(100, relevant photos).
-        precision_100: relevant share of the first min(100, relevant).
-        top: ids of the best TOP.
-    """
+    """What one way found for one query. Its time leaves out the encoding of the sketch, the same for all ways."""
 
     query: str
     unseen: bool
@@ -97,11 +90,7 @@ def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query]) -> l
 
 
 def rows(queries: str, found: Sequence[Found]) -> list[Row]:
-    """A row for each way, compared with the exhaustive search; plain ways with the plain exhaustive search.
-
-    Figures are means, with their differences and 95% intervals by resampling queries; times are medians. queries: what
-    they are called.
-    """
+    """A row for each way: means, their differences from the exhaustive search with 95% intervals, and median times."""
     by_way: dict[str, dict[str, Found]] = {}
     for one in found:
         by_way.setdefault(one.way, {})[one.query] = one

@@ -23,11 +23,7 @@ from tests.pictures import SHAPES, encoded, photo
 
 @dataclass(frozen=True)
 class Collection:
-    """Twelve photos in two folders, and the index that a network makes of them.
-
-    Attributes:
-        photos: the folder of the photos. index: where the index is, once it is built.
-    """
+    """Twelve photos in two folders, and the index that a network makes of them."""
 
     photos: Path
     index: Path

@@ -50,10 +50,7 @@ NEVER = Moment()
 
 
 def in_child(work: Callable[[], object], moment: Moment = NEVER, log: Path | None = None) -> int:
-    """Run ``work`` in a forked process that is killed at ``moment``.
-
-    Returns its wait status. The number of its writes so far is written to ``log``.
-    """
+    """Runs ``work`` in a forked process that is killed at ``moment``; ``log`` gets its writes. Returns how it ended."""
     child = os.fork()
     if not child:
         try:

@@ -12,8 +12,6 @@ import torch
 from indexer import EmbedderUnavailable, open_text_tower, verify
 from indexer.commands import main
 from indexer.embedding import WantedEmbedder
-from model.errors import ModelError
-from model.network import ClipEmbedder, TextTower
 from tests.indexer.clip_models import READING, SMALL, saved_clip
 from tests.indexer.galleries import Collection
 from tests.pictures import SHAPES, photo
@@ -89,11 +87,6 @@ class _Evil:
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, (self._file,)
-
-
-def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EmbedderUnavailable, match="is no saved open_clip model"):
-        WantedEmbedder(f"clip:{tmp_path}").find(CPU)
 
 
 def test_weights_that_another_program_has_downloaded_are_not_taken_unasked(
@@ -203,9 +196,3 @@ def test_a_text_tower_that_cannot_read_is_refused(tmp_path: Path) -> None:
     clip = saved_clip(tmp_path / "clip")
     with pytest.raises(EmbedderUnavailable, match="knows 32 tokens, and open_clip's tokenizer has 49,408"):
         open_text_tower(WantedEmbedder(f"clip:{clip}").find(CPU).entry, CPU)
-
-
-def test_a_model_without_a_text_tower_is_refused() -> None:
-    pictures_only = ClipEmbedder(torch.nn.Linear(2, 2), torch.as_tensor, CPU, "ViT-B-32")
-    with pytest.raises(ModelError, match="CLIP of somebody has no text tower"):
-        TextTower(pictures_only, "CLIP of somebody")

@@ -65,10 +65,7 @@ def opened() -> Iterator[Browser]:
 
 @pytest.fixture
 def desk(opened: Browser) -> Iterator[Browser]:
-    """Gives the browser once it has forgotten the test before; pages show photos until something else is chosen.
-
-    After the test, `check_quiet` has to hold.
-    """
+    """Gives the browser once it has forgotten the test before; pages show photos until something else is chosen."""
     from tests.browser import before_pages
     from tests.service.looking import check_quiet, forgetful
 

@@ -35,10 +35,7 @@ def forgetful(driver: Browser) -> Browser:
 
 @contextmanager
 def on_screen(opened: Browser, screen: Screen, *, dark: bool = False) -> Iterator[Browser]:
-    """The browser of all tests, forgetful and on this screen until the block ends: to start another takes seconds.
-
-    Then `check_quiet` has to hold.
-    """
+    """The browser of all tests, forgetful and on this screen until the block ends; then `check_quiet` has to hold."""
     browser.emulate(opened, screen, dark=dark)
     try:
         yield forgetful(opened)

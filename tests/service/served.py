@@ -101,10 +101,7 @@ def started(app: FastAPI, settings: Settings) -> Iterator[Served]:
 @contextmanager
 def asked(settings: Settings, **changes: object) -> Iterator[httpx.Client]:
     """Serve by the settings with these changes, and connect to the server."""
-    with (
-        served(settings, None, **changes) as server,
-        httpx.Client(base_url=server.url, timeout=PATIENCE) as connection,
-    ):
+    with served(settings, None, **changes) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as connection:
         yield connection
 
 

@@ -23,10 +23,7 @@ runpy.run_module("service", run_name="__main__", alter_sys=True)
 def running(
     settings: Settings, log: Path, files: int | None = None, **environment: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """``python -m service`` on a free port, its log written to ``log``; ended, and waited for, with the block.
-
-    ``files``: how many it may have open, where that is to be limited.
-    """
+    """``python -m service`` on a free port, its log written to ``log``; ended, and waited for, with the block."""
     place = {"SBIR_INDEX": str(settings.index), "SBIR_WEIGHTS": str(settings.weights), "SBIR_PORT": "0"}
     # A busy machine may take seconds for a search.
     variables = {**os.environ, **place, "SBIR_QUEUE_SECONDS": str(PATIENCE), **environment}

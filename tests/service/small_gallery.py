@@ -25,10 +25,7 @@ def draw_sketch(seed: int = 0) -> Image.Image:
 
 
 def save_copy(file: Path, seed: int, number: int) -> None:
-    """Write a small photo as a PNG file that differs from its other copies in its bytes, not in its pixels.
-
-    So each copy is a photo of its own, with the same score.
-    """
+    """Write a small photo as a PNG file that differs from its other copies in its bytes, not in its pixels."""
     note = PngInfo()
     note.add_text("number", str(number))
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -8,14 +8,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import BaseModel
 
 from tests.patience import PATIENCE
 from tests.service.served import Served
 
 
-def without_timings(answer: httpx.Response) -> dict[str, Any]:
-    assert answer.status_code == 200, answer.text
-    body: dict[str, Any] = answer.json()
+def without_timings(answer: httpx.Response | BaseModel | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(answer, httpx.Response):
+        assert answer.status_code == 200, answer.text
+    body = answer.model_dump(mode="json") if isinstance(answer, BaseModel) else answer
+    body = dict(body.json() if isinstance(body, httpx.Response) else body)
     del body["timings_ms"]
     return body
 

@@ -22,18 +22,12 @@ from pydantic import SecretStr
 from service.client import Client, ServiceError
 from service.commands import main
 from service.schemas.query import SearchQuery
-from service.schemas.search import SearchResponse
 from service.settings import Settings
 from tests.patience import join
 from tests.pictures import encoded
 from tests.service.served import served
 from tests.service.small_gallery import PHOTOS, draw_sketch
-
-
-def timeless(answer: SearchResponse | dict[str, Any]) -> dict[str, Any]:
-    body = answer.model_dump(mode="json") if isinstance(answer, SearchResponse) else dict(answer)
-    del body["timings_ms"]
-    return body
+from tests.service.talk import without_timings
 
 
 @pytest.fixture
@@ -62,30 +56,30 @@ def test_server_client_and_command_line_agree(
         {"fold": "yes", "k": 3},
         {"folder": ["größe"], "after": "2000-01-01", "before": "2200-01-01"},
     ):
-        raw = timeless(http.post("/search", content=sketch, params=params).json())  # type: ignore[arg-type]
-        assert timeless(http.post("/search", files={"file": sketch}, params=params).json()) == raw  # type: ignore[arg-type]
+        raw = without_timings(http.post("/search", content=sketch, params=params))  # type: ignore[arg-type]
+        assert without_timings(http.post("/search", files={"file": sketch}, params=params)) == raw  # type: ignore[arg-type]
         for source in (sketch, file, str(file), draw_sketch()):
-            assert timeless(client.search(source, **params)) == raw
+            assert without_timings(client.search(source, **params)) == raw
         values = [
             (name, text) for name, value in params.items() for text in (value if isinstance(value, list) else [value])
         ]
         flags = [text for name, value in values for text in (f"--{name}", str(value))]
         assert main(["search", str(file), *options, *flags, "--json"]) == 0
-        assert timeless(json.loads(capsys.readouterr().out)) == raw
+        assert without_timings(json.loads(capsys.readouterr().out)) == raw
 
 
 def test_a_photo_is_a_query_on_the_command_line_and_for_the_client(
     client: Client, gallery: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer = timeless(client.search(gallery / "p01.png", k=3, kind="photo"))
+    answer = without_timings(client.search(gallery / "p01.png", k=3, kind="photo"))
     assert answer["results"][0]["paths"] == ["p01.png"]
     assert main(["search", str(gallery / "p01.png"), "--photo", "--k", "3", *options, "--json"]) == 0
-    assert timeless(json.loads(capsys.readouterr().out)) == answer
+    assert without_timings(json.loads(capsys.readouterr().out)) == answer
 
 
 def test_the_client_takes_a_query_or_its_options_and_checks_them_before_it_asks(client: Client, sketch: bytes) -> None:
-    by_query = timeless(client.search(sketch, SearchQuery(k=3, rerank=4)))
-    assert by_query == timeless(client.search(sketch, k=3, rerank=4))
+    by_query = without_timings(client.search(sketch, SearchQuery(k=3, rerank=4)))
+    assert by_query == without_timings(client.search(sketch, k=3, rerank=4))
     assert (by_query["quality"], by_query["rerank"], len(by_query["results"])) == ("good", 4, 3)
     with pytest.raises(TypeError, match="not both"):
         client.search(sketch, SearchQuery(k=3), rerank=4)
@@ -112,10 +106,8 @@ def test_the_client_asks_why_photos_match_a_sketch_or_are_like_a_photo(
     photo = (gallery / "p01.png").read_bytes()
     for picture, asked in ((sketch, {}), (None, {"like": 7}), (photo, {"kind": "photo"})):
         params: dict[str, Any] = {"photo": [1, 2], **asked}
-        raw = http.post("/explain", content=picture, params=params).json()
-        answer = client.explain(picture, **params).model_dump(mode="json")
-        del raw["timings_ms"], answer["timings_ms"]
-        assert answer == raw
+        answer = without_timings(client.explain(picture, **params))
+        assert answer == without_timings(http.post("/explain", content=picture, params=params))
         assert answer["method"] == ("rn" if picture is sketch else "ret")
     with pytest.raises(ValueError, match="photo"):
         client.explain(sketch)

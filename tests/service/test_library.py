@@ -25,7 +25,7 @@ from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.service.served import Served
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
-from tests.service.test_client import timeless
+from tests.service.talk import without_timings
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +66,12 @@ def test_library_and_server_give_the_same_answer_to_the_same_query(
     answers = []
     for searched in (opened, remote):
         try:
-            answers.append(timeless(searched.search(sketch, **query).answer))
+            answers.append(without_timings(searched.search(sketch, **query).answer))
         except Refusal as refused:
             answers.append({"refused": type(refused).__name__})
     over_http = http.post("/search", content=sketch, params=query)
     if over_http.is_success:
-        assert answers[0] == answers[1] == timeless(over_http.json())
+        assert answers[0] == answers[1] == without_timings(over_http)
     else:
         assert "refused" in answers[0]
         assert "refused" in answers[1]

@@ -10,10 +10,8 @@ import pytest
 
 import model
 from indexer import BadInvocation, Request, build, remove
-from indexer.building.folder_listing import FolderListing
 from indexer.store.files import FileChanging
 from indexer.store.folders import Album
-from indexer.store.roots import Root
 from tests.indexer.galleries import Collection, catalog
 
 
@@ -149,16 +147,6 @@ def test_a_photo_that_is_read_in_parts_is_unpacked_once(tmp_path: Path, monkeypa
             assert album.read_part("large.png", 1000, start=place, size=len(whole)) == whole[place : place + 1000]
     assert unpacked <= 3 * len(whole)
     assert album.read_part("large.png", 1000, start=99_500) == whole[99_500:]
-
-
-def test_the_names_of_an_album_are_listed_in_order(tmp_path: Path) -> None:
-    album = tmp_path / "many.zip"
-    with zipfile.ZipFile(album, "w") as file:
-        for number in reversed(range(500)):
-            file.writestr(f"{number % 7}/{number:05}.jpg", b"")
-    paths = [file.path for file in FolderListing([Root("many", Album(album))], tmp_path / "index")]
-    assert paths == sorted(paths)
-    assert len(paths) == 500
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

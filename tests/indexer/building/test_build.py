@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +8,12 @@ import numpy as np
 import pytest
 
 import model
-from indexer import BadInvocation, IndexBusy, Request, build, open_index, read_summary, remove, verify
+from indexer import BadInvocation, Request, build, open_index, read_summary, remove, verify
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.store.location import IndexFolder
 from model.engine import unit
 from tests.indexer.clip_models import saved_clip
-from tests.indexer.damages import flip, shorten
+from tests.indexer.damages import flip
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos, tokens_of
 from tests.networks import tiny_checkpoint
 from tests.pictures import photo
@@ -65,12 +64,6 @@ def test_an_index_inside_the_gallery_is_not_searched_for_photos(gallery: Path, m
     build(index, Request([gallery]), matcher)
     save_photo(index / "photo.png", 50)
     assert not build(index, Request([gallery]), matcher).changed
-
-
-def test_more_clusters_than_distinct_photos_is_refused(collection: Collection) -> None:
-    shutil.copy(collection.photos / "Ännchen 001.png", collection.photos / "a copy.png")
-    with pytest.raises(BadInvocation, match="13 clusters are more than the 12 photos"):
-        collection.build(clusters=13)
 
 
 def test_a_folder_that_holds_other_things_is_not_taken_for_an_index(
@@ -142,11 +135,6 @@ def before_one_is_found(monkeypatch: pytest.MonkeyPatch, *happenings: Callable[[
     return noted
 
 
-def take_the_lock(index: Path) -> None:
-    with IndexFolder(index).locked():
-        pass
-
-
 def test_while_an_embedder_is_found_others_may_write_the_index(
     built: Collection, clip: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,24 +155,3 @@ def test_an_index_that_gets_another_embedder_meanwhile_keeps_that_one(
     assert not report.changed
     with built.open() as index:
         assert (index.manifest.embedder.spec, index.photo_count) == (clip, 14)
-
-
-def test_a_busy_index_is_refused_before_an_embedder_is_looked_for(
-    built: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    noted = before_one_is_found(monkeypatch)
-    with IndexFolder(built.index).locked(), pytest.raises(IndexBusy, match="another build"):
-        built.build(embedder="clip")
-    assert noted == []
-
-
-def test_a_damaged_index_whose_embedder_may_have_to_be_downloaded_does_not_hold_the_index_meanwhile(
-    collection: Collection, clip: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    collection.build(embedder=clip)
-    shorten(collection.index / "g000001" / "photos.sqlite")
-    noted = before_one_is_found(monkeypatch, lambda: take_the_lock(collection.index))
-    assert collection.update().encoded == 12
-    assert noted == [clip]
-    with collection.open() as index:
-        assert index.manifest.embedder.spec == clip

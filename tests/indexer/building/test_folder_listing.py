@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from indexer.building.folder_listing import BadFile, FolderListing, Skipped
-from indexer.store.catalog import Removals
 from indexer.store.files import FileStamp
 from indexer.store.folders import LocalFolder
 from indexer.store.roots import Root, shown_path
@@ -41,26 +40,6 @@ def test_the_order_is_that_of_whole_paths_whatever_their_folders_are_called(tmp_
     found = [shown_path(["g", "g-2"], *file.key) for file in FolderListing(gallery, tmp_path / "index")]
     assert found == sorted(found)
     assert len(found) == 2 * len(names)
-
-
-def test_a_folder_is_looked_into_when_the_listing_has_come_to_it(tmp_path: Path) -> None:
-    listing = iter(FolderListing(roots(tmp_path), tmp_path / "index"))
-    assert next(listing).path == "in here/m.JPG"
-    (tmp_path / "b" / "later.png").touch()
-    assert [file.path for file in listing] == ["z.png", "c.webp", "later.png"]
-
-
-def test_what_was_removed_is_not_listed(tmp_path: Path) -> None:
-    removals = Removals().changed(0, "in here", removed=True).changed(1, "c.webp", removed=True)
-    assert [file.path for file in FolderListing(roots(tmp_path), tmp_path / "index", removals)] == ["z.png"]
-
-
-def test_a_folder_that_cannot_be_listed_is_reported_and_the_others_are_listed(tmp_path: Path) -> None:
-    listing = FolderListing([*roots(tmp_path), Root("gone", LocalFolder(tmp_path / "gone"))], tmp_path / "index")
-    assert len(list(listing)) == 3
-    assert [(bad.path, bad.reason) for bad in listing.unlisted] == [
-        (str(tmp_path / "gone"), "the folder cannot be read: No such file or directory")
-    ]
 
 
 def test_links_and_files_of_other_types_are_counted_and_files_without_ending_are_looked_into(tmp_path: Path) -> None:

@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,7 @@ import pytest
 import model
 from indexer import BadInvocation, Request, build, read_summary, remove, verify
 from indexer.store import files
-from indexer.store.files import FileChanging, FileContent, FileStamp
+from indexer.store.files import FileContent, FileStamp
 from indexer.store.folders import LocalFolder
 from model.decoding import Decoders
 from model.errors import DecodingUnavailable, EndedDecoding
@@ -25,18 +22,6 @@ from tests.indexer.strange_networks import Overflowing, ShortOfMemory
 from tests.pictures import ODD_FILES, OddFile
 
 ODD = [odd for odd in ODD_FILES if Path(odd.name).suffix.lower() in {*IMAGE_SUFFIXES, ""}]
-
-
-@contextmanager
-def traced() -> Iterator[list[int]]:
-    """Yields a list which gets the most bytes that the block has taken at a time."""
-    peak = list[int]()
-    tracemalloc.start()
-    try:
-        yield peak
-    finally:
-        peak.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
 
 
 @pytest.fixture(scope="module")
@@ -194,49 +179,3 @@ def test_values_that_are_not_finite_are_reported_and_not_stored(collection: Coll
     assert report.photos == 9
     assert {bad.reason for bad in report.bad} == {"the network gives no finite values for it"}
     assert verify(collection.index) == []
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_photos_that_become_a_pipe_or_a_folder_before_they_are_read_are_reported(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changes: dict[str, Callable[[Path], None]] = {"Ännchen 001.png": os.mkfifo, "Ännchen 002.png": os.mkdir}
-    read = LocalFolder.read
-
-    def changing(self: LocalFolder, path: str, listed: FileStamp | None = None) -> FileContent:
-        if path in changes:
-            (self.path / path).unlink()
-            changes[path](self.path / path)
-        return read(self, path, listed)
-
-    monkeypatch.setattr(LocalFolder, "read", changing)
-    report = collection.build()
-    reason = "it cannot be read: not a regular file"
-    assert {bad.path: bad.reason for bad in report.bad} == dict.fromkeys(changes, reason)
-    assert report.photos == 10
-    monkeypatch.undo()
-    # One is a pipe now, the other a folder without photos.
-    assert (collection.build().bad, collection.update().gone) == ((), 0)
-
-
-def test_a_photo_that_grows_without_end_is_read_no_further_than_it_was(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    growing, fstat = collection.photos / "Ännchen 001.png", os.fstat
-    size = growing.stat().st_size
-
-    def while_it_grows(descriptor: int) -> os.stat_result:
-        status = fstat(descriptor)
-        if status.st_ino == growing.stat().st_ino:
-            os.truncate(growing, status.st_size + 10**7)
-        return status
-
-    monkeypatch.setattr(files.os, "fstat", while_it_grows)
-    with pytest.raises(FileChanging), traced() as peak:
-        LocalFolder(collection.photos).read(growing.name)
-    assert peak[0] < 10 * 2**20
-    report = collection.build()
-    assert [(bad.path, "it changed while it was read" in bad.reason) for bad in report.bad] == [(growing.name, True)]
-    monkeypatch.undo()
-    os.truncate(growing, size)
-    assert (collection.build().bad, collection.update().photos) == ((), 12)

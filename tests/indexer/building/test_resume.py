@@ -14,14 +14,13 @@ import pytest
 import model
 from indexer import BadInvocation, IndexBusy, IndexUnwritable, Request, build, read_summary, remove, verify
 from indexer.store.location import IndexFolder
-from model.engine import Floats, Modality, Tokens
 from tests.benchmarks.results import soak
 from tests.indexer.damages import flip
 from tests.indexer.disks import fill, read_only, small_disk
 from tests.indexer.galleries import Collection, index_bytes, save_photo, save_photos, tokens_of
 from tests.indexer.killed_builds import Moment, in_child
 from tests.indexer.stopped_builds import StopAfter, Stopped
-from tests.indexer.strange_networks import GlobalVector, calling
+from tests.indexer.strange_networks import calling
 from tests.patience import SOAK_TIMEOUT
 from tests.programs import LONG, run_python, started_python
 
@@ -239,14 +238,3 @@ def test_while_one_builds_all_others_are_told_and_nobody_has_to_tidy_up_after_a_
         other.kill()
     assert remove([], built.index, ids=[1]).photos == 11
     assert IndexFolder(built.index).current() == "g000002"
-
-
-class WithoutALibrary(GlobalVector):
-    def encode(self, images: Floats, modality: Modality) -> Tokens:
-        raise OSError("libgomp.so.1: cannot open shared object file")
-
-
-def test_only_what_is_written_is_told_as_unwritable(collection: Collection) -> None:
-    with pytest.raises(OSError, match="libgomp"):
-        collection.build(WithoutALibrary(collection.matcher))
-    assert collection.build().photos == 12

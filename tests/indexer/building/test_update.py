@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import model
-from indexer import IndexRefused, Request, UnknownPhoto, build, build_growing, open_index, remove, verify
+from indexer import IndexRefused, Request, build, build_growing, open_index, remove, verify
 from indexer.store.files import FileStamp
 from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos, tokens_of
@@ -69,23 +69,6 @@ def test_an_updated_index_has_the_centroids_that_a_full_computation_gives(built:
             np.testing.assert_allclose(centroid, index.vectors.of(rows).mean(0), atol=1e-6, rtol=1e-6)
             mean = index.centroids.features[number, 0]
             np.testing.assert_allclose(mean, index.photo_tokens(rows).ret.mean(0), atol=4e-3, rtol=4e-3)
-
-
-def test_a_photo_that_is_gone_vanishes_and_comes_back_with_its_id_and_row(built: Collection, tmp_path: Path) -> None:
-    path = built.photos / "Ännchen 001.png"
-    before = catalog(built.index)[path.name]
-    shutil.move(path, tmp_path / "away.png")
-    report = built.build()
-    assert (report.gone, report.encoded, report.photos) == (1, 0, 11)
-    with built.open() as index:
-        with pytest.raises(UnknownPhoto):
-            index.photo(before[0])
-        assert all(before[0] not in index.cluster_ids(number) for number in range(index.cluster_count))
-        assert index.cluster_sizes.sum() == 11
-    shutil.move(tmp_path / "away.png", path)
-    assert built.build().encoded == 0
-    assert catalog(built.index)[path.name] == before
-    assert verify(built.index) == []
 
 
 def test_a_touched_or_renamed_file_is_read_again_but_not_computed(built: Collection) -> None:

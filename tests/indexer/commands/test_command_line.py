@@ -54,6 +54,8 @@ def test_an_id_is_digits_and_something_must_be_named(capsys: pytest.CaptureFixtu
         (["build", "empty"], "there are no image files in"),
         (["build", "bad"], "can be used"),
         (["build", "photos", "photos/in here"], "overlap; name only the outer one."),
+        (["build", "photos", "photos"], "the same folder; name it once"),
+        (["build", "photos", "--index", "."], "inside the index"),
         (["build", "photos", "--clusters", "13"], "13 clusters are more than the 12 photos"),
         (["build", "photos", "--clusters", "0"], "at least 1"),
         (["build", "photos", "--embedder", "dino"], "there is no embedder 'dino'; use ret, clip"),

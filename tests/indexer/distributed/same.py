@@ -31,11 +31,7 @@ class PhotoBytes:
 
 @dataclass(frozen=True)
 class Held:
-    """What an index holds.
-
-    Attributes:
-        files: its catalog, without rows. photos: the shown ones by id. centroids: (c, e).
-    """
+    """What an index holds: its catalog without rows, the shown photos by id, and the centroids (c, e)."""
 
     files: list[GalleryFile]
     photos: dict[int, PhotoBytes]

@@ -124,10 +124,7 @@ class Bucket(Server):
 
 
 class Served(Server):
-    """A folder on this machine that a server gives out.
-
-    names: what SFTP lists in place of what is there, if any; it does not say what ``unknown`` is.
-    """
+    """A folder on this machine that a server gives out."""
 
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url)

@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from indexer import IndexDamaged, PhotoFilter, UnknownPhoto, read_summary, remove
+from indexer import IndexDamaged, PhotoFilter, read_summary, remove
 from indexer.store.catalog import Catalog
 from tests.indexer.damages import make_endless, sign, sql
 from tests.indexer.galleries import Collection
@@ -31,19 +31,6 @@ def test_a_query_of_a_table_without_end_is_stopped(copied: Collection) -> None:
         for look in (lambda: read_summary(copied.index), lambda: index.passing(PhotoFilter())):
             with pytest.raises(IndexDamaged, match=r"is damaged .interrupted"):
                 look()
-
-
-def test_a_page_of_photos_is_one_query(copied: Collection) -> None:
-    with copied.open() as index:
-        asked = list[str]()
-        index._catalog._database.set_trace_callback(asked.append)
-        found = index.photos([5, 3, 12])
-        assert len(asked) == 1
-        assert [entry.id for entry in found] == [5, 3, 12]
-        assert found[1] == index.photo(3)
-        assert index.photos([]) == ()
-        with pytest.raises(UnknownPhoto, match="no photo has the id 99"):
-            index.photos([5, 99])
 
 
 def test_filters_and_look_ups_use_an_index(copied: Collection) -> None:

@@ -28,7 +28,7 @@ from indexer import (
 )
 from indexer.building.staging import Journal
 from indexer.store import rows
-from indexer.store.location import IndexFolder, default_index_path
+from indexer.store.location import default_index_path
 from tests.indexer.damages import make_endless, shorten, sign
 from tests.indexer.galleries import Collection, save_photo, save_photos, tokens_of
 from tests.indexer.stopped_builds import StopAfter, Stopped
@@ -318,13 +318,6 @@ def test_the_index_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert default_index_path() == tmp_path
     monkeypatch.delenv("SBIR_INDEX")
     assert default_index_path().parts[-2:] == ("sketch-search", "index")
-
-
-def test_an_index_folder_that_is_a_file_is_refused(tmp_path: Path, matcher: model.Matcher) -> None:
-    (tmp_path / "file").write_text("")
-    assert IndexFolder(tmp_path / "file").current() is None
-    with pytest.raises(IndexRefused, match="no index"):
-        open_index(tmp_path / "file", matcher)
 
 
 def test_a_closed_index_holds_no_file_even_while_the_traceback_of_an_error_is_kept(

@@ -6,22 +6,19 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from indexer import (
     BadInvocation,
-    IndexRefused,
     Request,
     UnknownPhoto,
     build,
-    live_stamp,
     read_summary,
     remove,
     upkeep,
     verify,
 )
-from indexer.upkeep import gallery_state, plan_removal, watch
+from indexer.upkeep import plan_removal, watch
 from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
@@ -196,31 +193,6 @@ def test_a_removal_leaves_what_a_stopped_build_has_computed(built: Collection) -
     assert built.build(batch=2).encoded == 2
 
 
-def test_the_stamp_tells_when_another_generation_is_live(built: Collection, tmp_path: Path) -> None:
-    index = built.open()
-    live = live_stamp(built.index)
-    assert live == live_stamp(built.index) is not None
-    built.index.rename(tmp_path / "away")
-    assert live_stamp(built.index) is None
-    # Another index in its place has a generation of the same name.
-    built.build(clusters=2)
-    assert (index.generation, read_summary(built.index).generation) == ("g000001", "g000001")
-    assert live_stamp(built.index) not in (live, None)
-    assert np.sum(index.cluster_sizes) == 12
-    index.close()
-
-
-@pytest.mark.parametrize("name", ["loop", "loop/x"])
-def test_a_link_to_itself_is_a_path_that_leads_nowhere(name: str, built: Collection) -> None:
-    loop = built.index.parent / "loop"
-    loop.symlink_to(loop)
-    path = built.index.parent / name
-    with pytest.raises(BadInvocation, match="no photo at"):
-        remove([path], built.index)
-    with pytest.raises(BadInvocation, match="does not exist"):
-        build(built.index, Request([path]), built.matcher)
-
-
 def updates_of(states: str, failures: int) -> list[str]:
     """Stands for a gallery that changes: at each pause it is the next of the states; the first updates fail."""
     now, made = "", list[str]()
@@ -256,26 +228,6 @@ EVER_CHANGING = "abcdefghijklmnopqrstuvwxyz"
 def test_a_gallery_is_updated_when_a_change_has_rested(states: str, failures: int, updates: str | int) -> None:
     found = updates_of(states, failures)
     assert found == list(updates) if isinstance(updates, str) else len(found) == updates
-
-
-def test_the_state_of_a_gallery_changes_with_any_of_its_photos(collection: Collection, tmp_path: Path) -> None:
-    with pytest.raises(IndexRefused, match="there is no index"):
-        gallery_state(collection.index)
-    collection.build()
-    seen = [gallery_state(collection.index)]
-    (collection.photos / "letter.txt").write_text("dear")
-    assert gallery_state(collection.index) == seen[0]
-    save_photo(collection.photos / "new.png", 40)
-    seen.append(gallery_state(collection.index))
-    os.utime(collection.photos / "new.png", ns=(1, 1))
-    seen.append(gallery_state(collection.index))
-    (collection.photos / "new.png").rename(collection.photos / "newer.png")
-    seen.append(gallery_state(collection.index))
-    (collection.photos / "newer.png").unlink()
-    assert gallery_state(collection.index) == seen[0]
-    build(collection.index, Request(added=[save_photos(tmp_path / "more", 2, start=20)]), collection.matcher)
-    seen.append(gallery_state(collection.index))
-    assert len(set(seen)) == len(seen)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")

@@ -21,15 +21,7 @@ def run_until(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> tuple[int, str]:
-    """Run a command until it prints a line that ``said`` accepts, then stop it as Ctrl-C does.
-
-    Args:
-        environment: variables to set; those of the service are unset first.
-        folder: where to run it; None for this process's.
-
-    Returns:
-        The exit code, and all that was printed.
-    """
+    """Runs a command until it prints a line that ``said`` accepts, then stops it as Ctrl-C does: exit code, output."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
     with subprocess.Popen(
         command,

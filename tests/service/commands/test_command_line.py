@@ -124,10 +124,7 @@ def test_an_index_of_other_folders_is_not_replaced_by_serving(
 
 @pytest.fixture
 def served_until(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs a command that serves, in this process, until the browser is told of its page.
-
-    Then the browser asks the server, which is stopped as by Ctrl-C. Returns the exit code.
-    """
+    """Runs a command that serves, in this process, until the browser is told of its page."""
 
     def serve(asked: Callable[[Client], object], *command: str) -> int:
         def opened(url: str) -> bool:
@@ -169,11 +166,7 @@ def test_a_known_folder_that_is_not_mounted_is_served_as_it_was_last_known(
 
 @on_posix
 def test_a_folder_is_indexed_served_and_opened(
-    tmp_path: Path,
-    gallery: Path,
-    weights: Path,
-    served_until: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, gallery: Path, weights: Path, served_until: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     found: list[int] = []
 
@@ -204,10 +197,7 @@ def test_without_an_index_it_serves_and_says_how_to_make_one(
 
 @pytest.mark.parametrize(
     ("photos", "said"),
-    [
-        (2, "6 pictures: 4 drawn of 2 things, 2 photos from scikit-learn"),
-        (0, "4 pictures: 4 drawn of 2 things"),
-    ],
+    [(2, "6 pictures: 4 drawn of 2 things, 2 photos from scikit-learn"), (0, "4 pictures: 4 drawn of 2 things")],
 )
 def test_drawn_pictures_and_photos_are_told_apart(tmp_path: Path, photos: int, said: str) -> None:
     for name, count in [*((name, 2) for name in list(THINGS)[:2]), ("scikit-learn", photos)]:

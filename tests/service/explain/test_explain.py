@@ -21,11 +21,10 @@ from model.decoding import Job
 from model.engine import unit
 from model.images import Pixels
 from model.images.files import open_image
-from model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, TorchEngine, VitLayout
+from model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
 from model.ranking import centred
 from service.engine import Engine
-from service.explain import write_explanation
-from service.explain.response import encode_pixels, explain
+from service.explain.response import explain
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery
 from service.serving.live_index import check_searches
 from service.settings import Settings
@@ -205,14 +204,6 @@ def test_around_a_liked_photo_are_those_like_it_and_it_is_not_said_to_be_like_it
     assert all(one.photo_url is None for one in liked.nearest)
 
 
-def test_no_nearest_photos_are_named_where_none_are_wanted(searcher: Searcher) -> None:
-    bare = explain(searcher, None, ExplainParams(photo=[1], like=7, nearest=0), originals=True)
-    assert (bare.nearest, bare.photos[0].nearest) == ([], [])
-    everything = explain(searcher, None, ExplainParams(photo=[1], like=7, nearest=20), originals=True)
-    assert len(everything.photos[0].nearest) == 20
-    assert (np.diff([one.cosine for one in everything.nearest]) <= 0).all()
-
-
 # 289 patches: more than an index has places for, but this network keeps none of them.
 ANCHORS = AnchorConfig(name="one-vector", vit=VitLayout(16, 16, 1, 2, 32), image_size=272, units=24)
 CLIP_AT = ClipAtConfig(
@@ -257,38 +248,3 @@ def test_its_explanation_shows_where_it_looked_and_compares_no_patches(engine: E
         assert (photo.relation_score, photo.matches, photo.influence, photo.correspondence) == (None, [], [], [])
         assert 0 <= photo.ret_distance <= 2
         assert len(photo.nearest) == 6
-
-
-def test_what_is_laid_over_a_padded_picture_lies_where_the_network_saw_it() -> None:
-    """A white photo, twice as wide as high, with a red spot: the cells that see the spot are those that show it."""
-    network = ClipAtNetwork(dataclasses.replace(CLIP_AT, released_padding=True))
-    matcher = model.Matcher(TorchEngine(network), "untracked")
-    bare = Image.new("RGB", (544, 272), "white")
-    spotted = bare.copy()
-    spotted.paste((255, 0, 0), (400, 150, 440, 190))
-    seen = [encode_pixels(matcher, matcher.preprocessing.pixels(p, "photo"), "photo") for p in (bare, spotted)]
-    # Padded to a square, in black, at half the size: in the quarters above and below there is no photo.
-    assert not seen[1].pixels[:64].any()
-    assert not seen[1].pixels[-64:].any()
-    assert seen[1].pixels[152, 210].tolist() == [255, 0, 0]
-    first, second = (
-        network.encoder.vit.patch_embed(torch.from_numpy(matcher.prepare(p, "photo"))[None])[0] for p in (bare, spotted)
-    )
-    felt = set((first - second).abs().sum(dim=1).nonzero()[:, 0].tolist())
-    grid = CLIP_AT.grid
-    side = CLIP_AT.image_size // grid
-
-    def patch(pixels: Pixels, cell: int) -> Pixels:
-        top, left = cell // grid * side, cell % grid * side
-        return pixels[top : top + side, left : left + side]
-
-    shown = {cell for cell in range(grid * grid) if np.any(patch(seen[0].pixels, cell) != patch(seen[1].pixels, cell))}
-    assert felt == shown
-
-
-def test_its_files_show_where_it_looked_and_the_nearest_photos_alone(engine: Engine, tmp_path: Path) -> None:
-    answer = engine.explain(engine.prepare(encoded(draw_sketch(1))), ExplainParams(photo=[1, 2, 3]))
-    written = write_explanation(answer, tmp_path / "why")
-    document = ExplainResponse.model_validate_json(written[0].read_bytes())
-    assert [len(head) for head in document.sketch.attention] == [289, 289]
-    assert all(not one.matches and one.nearest for one in document.photos)

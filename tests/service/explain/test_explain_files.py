@@ -11,7 +11,7 @@ from PIL import Image, ImageColor
 
 import model
 from indexer import Request, build, open_index
-from model.errors import ImageError, Refusal
+from model.errors import Refusal
 from service.commands import main
 from service.commands.explain import explain
 from service.errors import BadInvocation, BadSearch
@@ -90,13 +90,6 @@ def test_photos_are_named_by_id_as_results_show_them_or_by_where_they_are(place:
     photo("star", 96, 9).save(tmp_path / "stranger.png")
     with pytest.raises(BadInvocation, match=r"stranger\.png"):
         why(place, tmp_path, str(tmp_path / "stranger.png"))
-
-
-def test_a_sketch_that_cannot_be_read_is_named(place: Place, tmp_path: Path) -> None:
-    bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no picture")
-    with pytest.raises(ImageError, match=r"bad\.png: not an image type"):
-        explain(place.settings, bad, [], tmp_path / "why", like=None, kind="sketch")
 
 
 def test_why_photos_are_like_one_of_the_index_is_said_without_it(place: Place, tmp_path: Path) -> None:

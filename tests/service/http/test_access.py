@@ -38,12 +38,13 @@ def wait_for_lines(server: Served, caplog: pytest.LogCaptureFixture, count: int)
     return lines(caplog)
 
 
-def test_a_search_is_one_line(server: Served, logged: pytest.LogCaptureFixture, sketch: bytes) -> None:
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-        plain = http.post("/search", content=sketch)
-        wait_for_lines(server, logged, 1)
-        exact = http.post("/search", content=sketch, params={"nprobe": "all", "method": "ret"})
-        first, second = wait_for_lines(server, logged, 2)
+def test_a_search_is_one_line(
+    server: Served, http: httpx.Client, logged: pytest.LogCaptureFixture, sketch: bytes
+) -> None:
+    plain = http.post("/search", content=sketch)
+    wait_for_lines(server, logged, 1)
+    exact = http.post("/search", content=sketch, params={"nprobe": "all", "method": "ret"})
+    first, second = wait_for_lines(server, logged, 2)
     assert first.request_id == plain.headers["x-request-id"]
     assert second.request_id == exact.headers["x-request-id"]
     assert (first.verb, first.route, first.status, first.bytes_in) == ("POST", "/search", 200, len(sketch))
@@ -53,13 +54,12 @@ def test_a_search_is_one_line(server: Served, logged: pytest.LogCaptureFixture, 
     assert second.search == SearchNote("ret", "good", "all", generation)
 
 
-def test_refusals_are_lines_too(server: Served, logged: pytest.LogCaptureFixture) -> None:
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-        http.post("/search", content=b"text")
-        http.get("/photos/1000")
-        http.get("/no/such%0d%0apath?secret=1")
-        http.get("/", headers={"host": "attacker.example"})
-        told = wait_for_lines(server, logged, 4)
+def test_refusals_are_lines_too(server: Served, http: httpx.Client, logged: pytest.LogCaptureFixture) -> None:
+    http.post("/search", content=b"text")
+    http.get("/photos/1000")
+    http.get("/no/such%0d%0apath?secret=1")
+    http.get("/", headers={"host": "attacker.example"})
+    told = wait_for_lines(server, logged, 4)
     shown = [(access.route, access.status) for access in told]
     assert shown == [("/search", 415), ("/photos/{photo_id}", 404), ("-", 404), ("-", 400)]
     assert all(access.search is None for access in told)
@@ -70,12 +70,10 @@ def test_refusals_are_lines_too(server: Served, logged: pytest.LogCaptureFixture
     assert "secret" not in ours
 
 
-def test_healthy_checks_are_not_logged(server: Served, logged: pytest.LogCaptureFixture) -> None:
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-        for path in ("/healthz", "/readyz", "/metrics"):
-            http.get(path)
-        http.get("/info")
-        assert [access.route for access in wait_for_lines(server, logged, 1)] == ["/info"]
+def test_healthy_checks_are_not_logged(server: Served, http: httpx.Client, logged: pytest.LogCaptureFixture) -> None:
+    for path in ("/healthz", "/readyz", "/metrics", "/info"):
+        http.get(path)
+    assert [access.route for access in wait_for_lines(server, logged, 1)] == ["/info"]
 
 
 @pytest.mark.parametrize(
@@ -112,12 +110,13 @@ def test_neither_keys_nor_images_are_logged(
         assert secret not in told
 
 
-def test_the_client_behind_a_proxy_is_named_but_not_quoted(server: Served, logged: pytest.LogCaptureFixture) -> None:
+def test_the_client_behind_a_proxy_is_named_but_not_quoted(
+    server: Served, http: httpx.Client, logged: pytest.LogCaptureFixture
+) -> None:
     # The server trusts a proxy on its own machine, as which this test poses.
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-        for said in ("203.0.113.7", "2001:db8::1", "x status=200 route=/admin"):
-            http.get("/info", headers={"x-forwarded-for": said})
-        told = wait_for_lines(server, logged, 3)
+    for said in ("203.0.113.7", "2001:db8::1", "x status=200 route=/admin"):
+        http.get("/info", headers={"x-forwarded-for": said})
+    told = wait_for_lines(server, logged, 3)
     assert [access.client for access in told] == ["203.0.113.7", "2001:db8::1", "-"]
 
 
@@ -135,23 +134,12 @@ def record(level: int, message: str, **extra: object) -> logging.LogRecord:
 
 
 def test_a_request_is_a_line_of_pairs() -> None:
-    line = TextLines().format(record(logging.INFO, "%s", access=ACCESS))
-    time, level, *pairs = line.split()
-    assert time.endswith("Z")
-    assert level == "INFO"
-    assert dict(pair.split("=") for pair in pairs) == {
-        "request_id": "abc",
-        "client": "127.0.0.1",
-        "verb": "POST",
-        "route": "/search",
-        "status": "200",
-        "ms": "12.3",
-        "bytes_in": "45",
-        "method": "rn",
-        "quality": "good",
-        "nprobe": "all",
-        "generation": "g000002",
-    }
+    time, level, *pairs = TextLines().format(record(logging.INFO, "%s", access=ACCESS)).split()
+    assert (time[-1], level) == ("Z", "INFO")
+    assert " ".join(pairs) == (
+        "request_id=abc client=127.0.0.1 verb=POST route=/search status=200 ms=12.3 bytes_in=45 method=rn quality=good "
+        "nprobe=all generation=g000002"
+    )
 
 
 def failure(message: str, reason: str) -> logging.LogRecord:

@@ -32,10 +32,7 @@ def test_without_an_index_the_service_lives_and_answers_as_soon_as_there_is_one(
     settings: Settings, index_path: Path, tmp_path: Path, sketch: bytes
 ) -> None:
     missing = tmp_path / "later"
-    with (
-        served(settings, index=missing) as server,
-        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
-    ):
+    with served(settings, index=missing) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         assert http.get("/healthz").status_code == 200
         for answer in (http.get("/readyz"), http.post("/search", content=sketch), http.get("/photos/1")):
             assert error(answer) == (503, "not_ready")
@@ -131,20 +128,13 @@ def test_a_sketch_of_which_nothing_comes_gives_way_where_there_is_no_room_for_mo
         wait_until_held(server, len(part))
         assert httpx.post(f"{server.url}/search", content=sketch, timeout=PATIENCE).status_code == 200
         wait_until_held(server, len(part))
-        assert error(httpx.post(f"{server.url}/search", content=part, timeout=PATIENCE)) == (
-            415,
-            "unsupported_image",
-        )
+        assert error(httpx.post(f"{server.url}/search", content=part, timeout=PATIENCE)) == (415, "unsupported_image")
         wait_until_held(server, 0)
         assert stalled.recv(65536).startswith(b"HTTP/1.1 429 ")
 
 
 def test_who_would_not_be_let_in_need_not_send_a_sketch(settings: Settings) -> None:
-    with (
-        served(settings, queue=0) as server,
-        occupied(server),
-        begun_upload(server) as connection,
-    ):
+    with served(settings, queue=0) as server, occupied(server), begun_upload(server) as connection:
         assert connection.recv(65536).startswith(b"HTTP/1.1 429 ")
 
 

@@ -28,25 +28,19 @@ def test_every_odd_file_is_answered_as_it_should_be(http: httpx.Client, odd: Odd
         assert error(answer) == (odd.as_sketch, codes[odd.as_sketch] if odd.data else "bad_parameter")
 
 
+def part(disposition: str, content: str) -> bytes:
+    return f"--b\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{content}\r\n--b--\r\n".encode()
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b"--b\r\nno end", (400, "undecodable_upload")),
+        *((body, (400, "undecodable_upload")) for body in (b"--b\r\nno end", part("name=file; a=" + "x" * 2000, ""))),
         (b"--b--\r\n", (422, "bad_parameter")),
-        (b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--b--\r\n', (422, "bad_parameter")),
-        (b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\ntext\r\n--b--\r\n', (422, "bad_parameter")),
-        (
-            b'--b\r\nContent-Disposition: form-data; name="photo"; filename="a.png"\r\n\r\nx\r\n--b--\r\n',
-            (422, "bad_parameter"),
-        ),
-        (
-            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n\r\n--b--\r\n',
-            (422, "bad_parameter"),
-        ),
-        (
-            b"--b\r\nContent-Disposition: form-data; name=file; filename=a\r\nX: " + b"x" * 2000 + b"\r\n\r\n\r\n--b--",
-            (400, "undecodable_upload"),
-        ),
+        (part('name="a"', "x"), (422, "bad_parameter")),
+        (part('name="file"', "text"), (422, "bad_parameter")),
+        (part('name="photo"; filename="a.png"', "x"), (422, "bad_parameter")),
+        (part('name="file"; filename="a.png"', ""), (422, "bad_parameter")),
     ],
     ids=range(7),
 )

