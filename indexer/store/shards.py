@@ -6,6 +6,7 @@ all shards are written, so that it always names shards of one and the same build
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -136,6 +137,10 @@ class ShardsFolder:
                     )
                 if SHARDS_FILE not in names and not any(name.startswith(SLICES) for name in names):
                     check_ours(self.path, names - {".lock", "progress.json"})
+                # Of somebody else, a shard may be a link to another index, which would be written and cleaned.
+                for path in self.path.glob("shard-*"):
+                    if path.is_symlink():
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
                 held.enter_context(hold_lock(self.path))
             yield
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import model
-from indexer import BadInvocation, IndexBusy, IndexRefused, Request, build, open_index, remove
+from indexer import BadInvocation, IndexBusy, IndexRefused, IndexUnwritable, Request, build, open_index, remove
 from indexer.commands import main
 from indexer.distributed import Machines, build_shards
 from indexer.distributed.builds import check_ids
@@ -205,6 +205,15 @@ def test_a_second_build_of_the_same_shards_is_refused(tmp_path: Path, gallery: P
     folder = ShardsFolder(tmp_path / "shards")
     with folder.writing(), pytest.raises(IndexBusy, match="another build is writing"):
         build_shards(folder.path, Request((gallery,)), Machines("local"))
+
+
+def test_shards_that_are_links_are_not_written_through(tmp_path: Path, built_once: Collection) -> None:
+    folder = ShardsFolder(tmp_path / "shards")
+    with folder.writing():
+        folder.slices("key").mkdir()
+    (tmp_path / "shards" / "shard-0000").symlink_to(built_once.index)
+    with pytest.raises(IndexUnwritable, match=r"shard-0000 .* move away what is there"), folder.writing():
+        pytest.fail("the index behind the link may be written")
 
 
 def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
