@@ -72,14 +72,13 @@ class Gallery(Searches):
             raise BadInvocation(f"no folder is called {impossible[0]!r}; name a folder of photos.")
         wanted = [folder_of(folder) for folder in folders]
         path = Path(index).expanduser() if index is not None else _index_of(wanted)
-        if wanted and (others := [str(known) for known in indexed_folders(path) if known not in wanted]):
-            raise BadInvocation(
-                f"the index {path} has other folders: {', '.join(others)}. Name these, too, or another index."
-            )
+        request = Request(folders, allow_root_removal=False)
+        if wanted:
+            request.check(path)
         settings = _settings(weights, device, index=path)
         matcher = open_matcher(settings)
         if (update and wanted) or not (path / "CURRENT").exists():
-            build(path, Request(folders), matcher, Progress(bar=progress))
+            build(path, request, matcher, Progress(bar=progress))
         return cls(settings, matcher)
 
     def __len__(self) -> int:

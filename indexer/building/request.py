@@ -10,7 +10,7 @@ from typing import Literal
 
 from indexer.errors import BadInvocation, IndexDamaged, IndexRefused
 from indexer.store.catalog import CATALOG_FILE, Catalog
-from indexer.store.folders import Address, Folder, LocalFolder
+from indexer.store.folders import Address, LocalFolder
 from indexer.store.generation import (
     Generation,
     Manifest,
@@ -45,7 +45,7 @@ class Request:
             changed are computed.
         batch: files between two commits of the journal.
         shards: how many shards a build on many machines writes; None for as many as there are, or one.
-        allow_root_removal: whether folders that the shards have, and that are not named, may leave the gallery.
+        allow_root_removal: whether folders that the index has, and that are not named, may leave the gallery.
         max_new_files: how many new files are read on this machine, unless none of them can be used; None for all. The
             other files wait for the next build.
     """
@@ -59,13 +59,14 @@ class Request:
     checksum: bool = False
     batch: int = DEFAULT_BATCH
     shards: int | None = None
-    allow_root_removal: bool = False
+    allow_root_removal: bool = True
     max_new_files: int | None = None
 
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
         """Returns the roots of the next generation. Those of the live one come first and stay as they are.
 
-        Raises BadInvocation: a number is out of range; or a folder is missing, is no folder, or overlaps another.
+        Raises BadInvocation: a number is out of range; a folder is missing, is no folder, or overlaps another; or some
+        would leave, and may not.
         """
         if self.clusters is not None and self.clusters < 1:
             raise BadInvocation("the number of clusters must be at least 1.")
@@ -82,7 +83,14 @@ class Request:
             if on_disk and folder_of(path).problem() == "does not exist":
                 raise BadInvocation(f"{path} does not exist; name a folder of photos.")
         new = [path for path in self.added if locate(path, live) is None]
-        return resolve_roots([*(self.folders or (root.folder for root in live)), *new], index, live)
+        roots = resolve_roots([*(self.folders or (root.folder for root in live)), *new], index, live)
+        leaving = ", ".join(str(root.folder) for root in live if root not in roots)
+        if leaving and not self.allow_root_removal:
+            raise BadInvocation(
+                f"the index {index} has other folders: {leaving}. Name these, too; or add this one by `sketch-search "
+                "index add FOLDER`; name another index with --index DIR; or let them go by `index build --yes`."
+            )
+        return roots
 
     def check(self, index: Path) -> None:
         """Finds simple mistakes at once, before a network is loaded.
@@ -161,41 +169,3 @@ def _next_id(folder: IndexFolder) -> int:
 def live_roots(manifest: Manifest | None) -> tuple[Root, ...]:
     """Returns the roots that an index has; empty if there is no index."""
     return () if manifest is None else tuple(Root(root.name, folder_at(root.path)) for root in manifest.roots)
-
-
-@dataclass(frozen=True)
-class Replacement:
-    """The folders that a build takes out of the index because they are not named.
-
-    Attributes:
-        leaving: the folders, and how many files each has. of: how many files the index has.
-    """
-
-    leaving: tuple[tuple[Folder, int], ...] = ()
-    of: int = 0
-
-    @property
-    def files(self) -> int:
-        """The number of files that leave."""
-        return sum(files for _, files in self.leaving)
-
-
-def find_replacement(request: Request, index: Path) -> Replacement:
-    """Compares the folders that are asked for with those of the index. No photo is read.
-
-    Raises:
-        BadInvocation: as in ``Request.roots``. IndexRefused: as in ``Request.check``.
-    """
-    folder = IndexFolder(index)
-    try:
-        live = live_generation_if_any(folder)
-    except IndexDamaged:
-        live = StartingPoint.find(folder).generation
-    if live is None:
-        return Replacement()
-    before = [root.folder for root in live_roots(live.manifest)]
-    after = {root.folder for root in request.roots(index, live.manifest)}
-    with live.open_catalog() as catalog:
-        there = [catalog.count(number)[0] for number in range(len(before))]
-    leaving = ((folder, there[number]) for number, folder in enumerate(before) if folder not in after)
-    return Replacement(tuple(leaving), sum(there))

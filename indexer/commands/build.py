@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from indexer.commands import reports
-from indexer.commands.reports import INDEX, MUCH, QUIET, SOME_UNREAD, ask, index_at, show
+from indexer.commands.reports import INDEX, QUIET, SOME_UNREAD, index_at, show
 from indexer.errors import BadInvocation, IndexerError
 from model.command_line import a_folder, a_path, before, option
 from model.terminal import printable
@@ -130,7 +130,7 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
     click.Choice(("auto", "all", "none")),
     default="auto",
 )
-@option("--yes", "Do not ask before dropping folders that are not named.")
+@option("--yes", "Let folders go that the index has, and that are not named.")
 @option("--ray ADDRESS", "Build on many machines, into shards, by a Ray cluster: auto, local or HOST:PORT of its head.")
 @option("--shards N", "With --ray: how many shards (default: as many as there are, or one).", int)
 @option("--workers N", "With --ray: how many work at once (default: as many as the cluster has CPUs, or GPUs).", int)
@@ -161,8 +161,6 @@ def build(
 
         machines = Machines(str(ray), work.device, workers, None if work.weights is None else str(work.weights))
         return work.done(build_shards(work.index, request, machines, work.progress()))
-    if request.folders:
-        _confirm(request, work, yes=yes)
     return _watch(work, request, interval) if watch else work.build(request)
 
 
@@ -186,25 +184,6 @@ def _check_shards(ray: str | None, **alone: bool) -> None:
         )
     for name in (name for name, given in alone.items() if given):
         raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
-
-
-def _confirm(request: Request, work: Work, *, yes: bool) -> None:
-    """Asks the person about folders that leave the index.
-
-    Raises BadInvocation: nobody can be asked, or the person does not agree; or as in ``find_replacement``.
-    """
-    from indexer.building.request import find_replacement
-
-    found = find_replacement(request, work.index)
-    leaving = [f"leaves:      {folder} ({files} files)" for folder, files in found.leaving]
-    if found.files * MUCH > found.of and not yes:
-        sentence = f"this takes {found.files} of {found.of} files out of the index, because their folders are not named"
-        advice = "name these folders, too; or add to them by `sketch-search index add`; or repeat it with --yes"
-        folders = ", ".join(str(folder) for folder, _ in found.leaving)
-        if not ask(f"{sentence}. Go on?", leaving, f"{sentence}: {folders}; {advice}."):
-            raise BadInvocation("nothing has changed.")
-    else:
-        show(leaving, work.quiet)
 
 
 def _watch(work: Work, request: Request, interval: float) -> int:

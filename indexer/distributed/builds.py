@@ -96,7 +96,8 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
     check_address(machines.address)
     folder, progress = ShardsFolder(index), progress or Progress()
     # Checked before anything slow. The shards may have changed before the lock is held, so all is checked again then.
-    _roots(request, folder, LiveShards.read(folder))
+    there = LiveShards.read(folder)
+    request.roots(folder.path, None if there is None else there.first)
     with folder.writing(), connected(machines.address):
         workers = Workers(machines.device, machines.workers)
         matcher = model.load(default_checkpoint(machines.weights), "cpu")
@@ -114,8 +115,8 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
 
 def _decide(request: Request, folder: ShardsFolder, live: LiveShards | None, matcher: model.Matcher) -> Decision:
     """Decide what the build does. Raises BadInvocation as ``build_shards`` does."""
-    roots = _roots(request, folder, live)
     before = None if live is None else live.first
+    roots = request.roots(folder.path, before)
     origin = wanted_origin(request, before, matcher)
     embedder = wanted_embedder(request, before, origin).find(matcher.device)
     if before is not None and not (before.origin == origin and before.embedder.same(embedder.entry)):
@@ -132,20 +133,6 @@ def _decide(request: Request, folder: ShardsFolder, live: LiveShards | None, mat
         anew = not same_clusters or shards != there
     start, removals = StartingPoint(None), state.removals
     return Decision(request, start, state, roots, removals, origin, embedder, True, clusters, shards, anew)
-
-
-def _roots(request: Request, folder: ShardsFolder, live: LiveShards | None) -> tuple[Root, ...]:
-    """Returns the roots of the next shards. Raises BadInvocation, also if folders would leave, and may not."""
-    manifest = None if live is None else live.first
-    roots = request.roots(folder.path, manifest)
-    now = {str(root.folder) for root in roots}
-    leaving = [root.path for root in (() if manifest is None else manifest.roots) if root.path not in now]
-    if leaving and not request.allow_root_removal:
-        raise BadInvocation(
-            f"this takes {', '.join(leaving)} out of the shards, because it is not named; name it, too, or repeat it "
-            "with --yes."
-        )
-    return roots
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from indexer import (
     Address,
     BadInvocation,
     BuildReport,
-    Folder,
     Progress,
     Request,
     build,
@@ -132,10 +131,11 @@ def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
         # One that the index has may be on a disk that is not there today. The build says so, and its photos stay.
         if (found := folder_of(folder)) not in known and found.problem() is not None:
             raise BadInvocation(f"{folder} is neither a folder nor a command; `{PROGRAM} --help` lists the commands.")
-    _check_nothing_is_lost(index, known, folders)
+    request = Request(folders, allow_root_removal=False)
+    request.check(index)
     matcher = open_matcher(settings)
     check_port(settings)
-    report = build(index, Request(folders), matcher, Progress(bar=sys.stderr.isatty()))
+    report = build(index, request, matcher, Progress(bar=sys.stderr.isatty()))
     print(printable(f"{', '.join(map(str, folders))}: {report.photos} photos"))
     print_build(report)
     # The photos are where they were indexed just now, whatever SBIR_GALLERY says.
@@ -167,16 +167,6 @@ def print_build(report: BuildReport) -> None:
     for folder in report.unlisted:
         print(printable(f"error: {folder.path}: {folder.reason}; what was known of it stays."), file=sys.stderr)
     sys.stdout.flush()
-
-
-def _check_nothing_is_lost(index: Path, known: Sequence[Folder], folders: Sequence[Address]) -> None:
-    named = {folder_of(folder) for folder in folders}
-    others = [str(root) for root in known if root not in named]
-    if others:
-        raise BadInvocation(
-            f"the index {index} holds other folders: {', '.join(others)}. Add this one with `{PROGRAM} index "
-            f"add FOLDER`; or name another index with --index DIR."
-        )
 
 
 def _open_page(_: str, page: str) -> None:

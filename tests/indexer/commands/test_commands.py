@@ -47,22 +47,17 @@ def test_what_is_known_of_a_root_that_is_not_mounted_stays(
     assert "nothing has changed" in capsys.readouterr().out
 
 
-def test_a_build_asks_before_folders_that_it_does_not_name_leave(
-    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_folders_that_are_not_named_leave_only_if_that_is_said(
+    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = save_photos(tmp_path / "more", 2, start=20)
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert main(["build", str(more)], "sketch-search index") == 2
     err = capsys.readouterr().err
-    assert f"this takes 12 of 12 files out of the index, because their folders are not named: {gallery}; name" in err
-    assert "by `sketch-search index add`; or repeat it with --yes." in err
-    for answer, code in (("\n", 2), ("y\n", 0)):
-        assert "photos:      12 (" in info(capsys)
-        monkeypatch.setattr("sys.stdin", Terminal(answer))
-        assert main(["build", str(more)]) == code
-        assert capsys.readouterr().err.startswith(f"leaves:      {gallery} (12 files)\nthis takes 12 of 12 files")
+    assert f" has other folders: {gallery}. Name these, too;" in err
+    assert "photos:      12 (" in info(capsys)
+    assert main(["build", str(more), "--yes", "--quiet"]) == 0
     assert "photos:      2 (" in info(capsys)
-    assert main(["build", str(gallery), "--yes", "--quiet"]) == 0
 
 
 def test_the_photos_of_a_folder_that_was_renamed_are_not_encoded_again(

@@ -162,8 +162,9 @@ def test_shards_of_another_checkpoint_are_not_written_over(
     before = read_shards(shards)
     with pytest.raises(BadInvocation, match="holds shards of another checkpoint"):
         build_shards(shards, Request((photos,)), Machines("auto", device="cpu", weights=str(other)))
-    with pytest.raises(BadInvocation, match="out of the shards, because it is not named"):
-        sharded(save_photos(tmp_path / "photos", 3), shards)
+    request = Request((save_photos(tmp_path / "photos", 3),), allow_root_removal=False)
+    with pytest.raises(BadInvocation, match=f"has other folders: {photos}"):
+        build_shards(shards, request, Machines("auto", device="cpu"))
     assert read_shards(shards) == before
 
 

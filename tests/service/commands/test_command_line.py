@@ -118,7 +118,7 @@ def test_an_index_of_other_folders_is_not_replaced_by_serving(
     photos, index = one_photo
     assert main([str(gallery), "--index", str(index), "--weights", str(weights)]) == 2
     refused = capsys.readouterr().err
-    assert f"holds other folders: {photos}" in refused
+    assert f"has other folders: {photos}" in refused
     assert [root.path for root in read_summary(index).manifest.roots] == [str(photos)]
 
 
