@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from indexer import BadInvocation, PhotoUnavailable, UnknownPhoto
+from indexer import BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
 from model.errors import (
     BlankSketch,
     CostlyImage,
@@ -112,6 +112,7 @@ VERDICTS: dict[type[Exception], Verdict] = {
     QueueFull: Verdict(429, "queue_full"),
     # Nobody reads this one; nginx's number for it keeps the log truthful.
     ClientGone: Verdict(499, "client_gone"),
+    IndexRefused: Verdict(503, "not_ready"),
     NotReady: Verdict(503, "not_ready"),
     DecodingUnavailable: Verdict(503, "not_ready"),
 }

@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from indexer import BadInvocation
+from model.terminal import printable
 from model.words import UnknownWord
 from service.errors import VERDICTS, QueueFull, ServiceFault, Unauthorized
 from service.schemas import ErrorDetail, ErrorResponse, describe_problems
@@ -22,8 +23,9 @@ def error_answer(
     headers: dict[str, str] | None = None,
     nearest: tuple[str, ...] = (),
 ) -> JSONResponse:
-    """Returns the one shape that errors have."""
-    body = ErrorResponse(error=ErrorDetail(code=code, message=message, request_id=request_id, nearest=nearest))
+    """Returns the one shape that errors have. A path in a message may be no Unicode, which JSON cannot hold."""
+    detail = ErrorDetail(code=code, message=printable(message), request_id=request_id, nearest=nearest)
+    body = ErrorResponse(error=detail)
     return JSONResponse(body.model_dump(), status, headers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,12 +16,12 @@ from urllib.request import url2pathname
 import platformdirs
 from pydantic import BaseModel
 
-from indexer import BadInvocation, IndexRefused, Request, build_growing, indexed_folders, read_progress
+from indexer import BadInvocation, Request, build_growing, indexed_folders, read_progress
 from model.engine import set_threads
 from model.errors import Refusal
-from model.terminal import HomeUnknown, expanded, start_child
+from model.terminal import HomeUnknown, expanded, printable, start_child
 from service.engine import open_matcher
-from service.errors import BuildRefused, NotReady
+from service.errors import BuildRefused
 from service.schemas import BuildInfo, FoldersResponse
 from service.settings import Settings, index_path
 
@@ -51,8 +52,8 @@ class Builder:
     def start(self, folder: str | None) -> None:
         """Starts to index a folder of this machine beside those that the index has; with None only these.
 
-        Raises BuildRefused if a build runs already, BadInvocation if the folder cannot be read, NotReady if the index
-        is damaged or of another version.
+        Raises BuildRefused if a build runs already, BadInvocation if the folder cannot be read, IndexRefused if the
+        index is damaged or of another version.
         """
         folder = None if folder is None else _meant(folder)
         if folder is not None and "://" in folder:
@@ -65,8 +66,6 @@ class Builder:
             named = () if folder is None else (expanded(folder),)
             added = bool(indexed_folders(index))
             _request(named, added=added).check(index)
-        except IndexRefused as error:
-            raise NotReady(str(error)) from error
         except OSError as error:  # no such home folder, or a name that is too long
             raise BadInvocation(str(error)) from error
         for path in named:
@@ -78,11 +77,12 @@ class Builder:
                 raise BuildRefused("A build of the index is running already; its progress is on the page.")
             self._failed = None
             self._process = start_child("-c", f"from {__name__} import main; main()")
-            wanted = self._settings.model_dump(mode="json", include={"weights", "device", "dtype", "threads"})
-            asked = _Order(settings={**wanted, "index": index}, folders=named, added=added)
+            wanted = self._settings.model_dump(include={"weights", "device", "dtype", "threads"})
+            asked = {"settings": {**wanted, "index": index}, "folders": named, "added": added}
             requests = cast(BinaryIO, self._process.stdin)
             with suppress(BrokenPipeError):  # if it has ended already, ``info`` says so
-                requests.write(asked.model_dump_json().encode() + b"\n")
+                # Not by pydantic, which refuses paths that are no Unicode.
+                requests.write(json.dumps(asked, default=os.fspath).encode() + b"\n")
                 requests.flush()
 
     def info(self) -> BuildInfo | None:
@@ -183,7 +183,7 @@ def _meant(pasted: str) -> str:
 
 def main() -> None:
     """Builds as standard input says, and prints why that failed. It ends with the server, however that ends."""
-    asked = _Order.model_validate_json(sys.stdin.buffer.readline())
+    asked = _Order.model_validate(json.loads(sys.stdin.buffer.readline()))
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
     settings = Settings.model_validate(asked.settings)
     if hasattr(os, "nice"):
@@ -194,5 +194,5 @@ def main() -> None:
         request = _request(asked.folders, added=asked.added)
         build_growing(index_path(settings), request, open_matcher(settings))
     except Refusal as error:
-        print(error)
+        print(printable(str(error)))
         sys.exit(1)

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from indexer import Address, IndexerError, IndexRefused, live_stamp, open_index
 from model import Matcher, ModelError
+from model.terminal import printable
 from service.errors import NotReady
 from service.gallery import LocalGallery, OpenGallery
 from service.schemas import SearchQuery, ShardInfo
@@ -163,7 +164,8 @@ class LiveIndex:
 
     def _refuse(self, error: Exception, stamp: Stamp) -> None:
         foreseen = isinstance(error, _FORESEEN)
-        reason = str(error) if foreseen else f"it cannot be opened ({type(error).__name__}); the log has more."
+        said = str(error) if foreseen else f"it cannot be opened ({type(error).__name__}); the log has more."
+        reason = printable(said)
         # The same refusal is logged once.
         if self._last is None or (reason, stamp) != (self._last.refusal, self._last.stamp):
             kept = "not ready" if self.newest is None else f"generation {self.newest.generation} stays live"

@@ -39,11 +39,13 @@ def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
     settings: Settings, gallery: Path, tmp_path: Path, sketch: bytes
 ) -> None:
     (tmp_path / "empty").mkdir()
-    own, where = tmp_path / "index", ServerAddress(url="http://127.0.0.1:1", token="sesame")
+    # Such a name is no Unicode.
+    own, where = tmp_path / "index \udce9", ServerAddress(url="http://127.0.0.1:1", token="sesame")
     with empty(settings, own) as http, announced(own, where):
         info = http.get("/info").json()
         assert (info["ready"], info["allows"]["build"], info["build"]) == (False, True, None)
         assert find_server(own) is None
+        assert error(http.get("/gallery")) == (503, "not_ready")
         http.post("/build", params={"folder": str(tmp_path / "empty")})
         assert "no image files" in over(http)["failed"]
         # File managers give a folder in this form.
