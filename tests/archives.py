@@ -9,7 +9,6 @@ from pathlib import Path
 
 
 def pack(archive: Path, files: Mapping[str, bytes]) -> None:
-    """Write a .tar.gz with these files by their names, and the folders above it."""
     archive.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive, "w:gz") as tar:
         for name, content in files.items():

@@ -127,7 +127,6 @@ def emulate(driver: Browser, screen: Screen, *, dark: bool = False) -> None:
 
 
 def wait(driver: Browser) -> WebDriverWait[Browser]:
-    """Waits until something holds, and fails after PATIENCE seconds."""
     return WebDriverWait(driver, PATIENCE, poll_frequency=0.05)
 
 
@@ -177,13 +176,11 @@ def before_pages(driver: Browser, *scripts: str) -> Iterator[None]:
 
 
 def forget(driver: Browser) -> None:
-    """Empty what pages have stored, in this tab and for all."""
     driver.execute_script("try { sessionStorage.clear(); } catch { /* no page, or one that may not store anything */ }")
     driver.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})
 
 
 def download_to(driver: Browser, folder: Path) -> None:
-    """Sets the folder for files that a page hands out."""
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
 
 
@@ -203,7 +200,6 @@ def wait_for_photos(driver: Browser) -> None:
 
 
 def complaints(driver: Browser) -> list[str]:
-    """Returns the messages of the browser's console since the last call."""
     return [entry["message"] for entry in _log(driver, "browser")]
 
 
@@ -226,7 +222,6 @@ def settle(driver: Browser) -> None:
 
 
 def picture(driver: Browser, file: Path) -> None:
-    """Write what the screen shows as a PNG file."""
     settle(driver)
     file.write_bytes(driver.get_screenshot_as_png())
 

@@ -34,5 +34,4 @@ def all_commands(command: click.Command) -> Iterator[click.Command]:
 
 
 def options_of(command: click.Command) -> set[str]:
-    """Returns the options of a command, as they are written."""
     return {option for param in command.get_params(click.Context(command)) for option in param.opts if option[0] == "-"}

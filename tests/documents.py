@@ -38,7 +38,6 @@ class Link:
 
     @property
     def anchor(self) -> str:
-        """The text after "#"."""
         return self.target.partition("#")[2]
 
 
@@ -47,7 +46,6 @@ def read(page: Path) -> str:
 
 
 def links(page: Path) -> list[Link]:
-    """Returns the links and pictures of a page that lead to files of the project."""
     prose = _SPAN.sub("", _FENCE.sub("", read(page)))
     targets = [match["target"] for match in _LINK.finditer(prose)]
     return [Link(page, target) for target in targets if not re.match(r"\w+:", target)]
@@ -77,7 +75,6 @@ def shell_commands(page: Path) -> list[list[str]]:
 
 
 def commands(line: str) -> Iterator[list[str]]:
-    """The words of every command of a line, without its comment."""
     words: list[str] = []
     for word in [*shlex.split(line, comments=True), ";"]:
         if word.rstrip(";") and word not in _SEPARATORS:

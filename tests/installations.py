@@ -76,7 +76,6 @@ def copy_of_the_project(folder: Path) -> Path:
 
 
 def python(arguments: Sequence[str], folder: Path | None = None) -> None:
-    """Run this Python, which must succeed."""
     done = run_python(*arguments, folder=folder, seconds=LONG)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -35,7 +35,6 @@ CALIBRATED = {field.name for field in dataclasses.fields(Calibration)}
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:
-    """Normally distributed numbers, float32 in this shape."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 

@@ -44,7 +44,6 @@ _SIDE = 0.84
 
 
 def drawing(driver: Browser, name: str) -> list[Line]:
-    """Returns the lines of a drawing that the start page offers, for ``draw``."""
     lines: list[list[list[float]]] = run(driver, "example_strokes", name)
     return [[((x - 0.5) * 2 / _SIDE, (y - 0.5) * 2 / _SIDE) for x, y in line] for line in lines]
 
@@ -64,7 +63,6 @@ def find(driver: Browser, screen: Screen, name: str, view: str) -> None:
 
 
 def like_best(driver: Browser) -> None:
-    """Press + on the best photo."""
     driver.execute_script("document.querySelector('#results .small.like').click()")
     wait(driver).until(lambda d: "#like=" in d.current_url)
     wait_for_photos(driver)
@@ -125,7 +123,6 @@ def why(driver: Browser, file: Path) -> None:
 
 
 def make_small(file: Path) -> None:
-    """Write the picture again in 256 colours, a third of the bytes."""
     with Image.open(file) as shot:
         shot.convert("RGB").quantize(256).save(file, optimize=True)
 
@@ -138,7 +135,6 @@ PICTURES: dict[Screen, dict[str, Callable[[Browser, Path], None]]] = {
 
 
 def main() -> int:
-    """Take the pictures. Returns the exit code."""
     made = argparse.ArgumentParser(prog="python -m tests.screenshots", description=__doc__)
     made.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the PNG files")
     out: Path = made.parse_args().out

@@ -30,8 +30,6 @@ def mean_direction(vectors: Floats) -> Floats:
 
 
 class Searcher(search.Searcher):
-    """Searches an index."""
-
     def __init__(self, index: Index, matcher: Matcher, defaults: Defaults | None = None) -> None:
         self.index = index
         super().__init__(LocalGallery(index, matcher), matcher, defaults)

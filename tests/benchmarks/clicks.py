@@ -27,7 +27,6 @@ DISLIKED = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the figures of a server. Raises as ``labelled_sketches``, and as the client's methods."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.clicks", description=__doc__)
     add = parser.add_argument
     add("--url", default="http://127.0.0.1:8000", help="the server (http://127.0.0.1:8000)")
@@ -79,7 +78,6 @@ class Person:
         return any(PurePosixPath(path).parent.name == self.label for path in photo.paths)
 
     def click(self, groups: Sequence[Group]) -> None:
-        """Makes one round of clicks on a page of groups."""
         shown = [group.best for group in groups] + [photo for group in groups for photo in group.more]
         right = [photo.id for photo in shown if self.is_right(photo)]
         if right:

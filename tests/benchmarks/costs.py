@@ -56,12 +56,10 @@ def install(folder: Path) -> tuple[Path, Row, Row]:
 
 
 def size(folder: Path) -> int:
-    """Returns the bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def run(what: str, command: Sequence[str], variables: Mapping[str, str]) -> Row:
-    """Runs a program to its end; it must succeed and print its peak last."""
     before, begun = os.times(), time.perf_counter()
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
     took, after = time.perf_counter() - begun, os.times()
@@ -116,7 +114,6 @@ def served(program: Sequence[str], sketch: bytes, variables: Mapping[str, str], 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write OUTPUT/what-it-costs.json."""
     command = Command("costs", __doc__)
     options = command.begin(arguments)
     count, rounds = (QUICK_PHOTOS, QUICK_ROUNDS) if options.quick else (PHOTOS, ROUNDS)

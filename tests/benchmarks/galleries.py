@@ -31,7 +31,6 @@ class Query:
     source: Path | Image.Image
 
     def image(self) -> Image.Image:
-        """Returns the sketch, RGB."""
         return self.source if isinstance(self.source, Image.Image) else open_image(self.source)
 
 

@@ -70,7 +70,6 @@ def enlarge(photos: Sequence[Path], folder: Path) -> None:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """Returns the files in a folder and below, sorted by path."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
@@ -93,7 +92,6 @@ def measured(way: str, folder: Path, weights: Path, rounds: int) -> Row:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write OUTPUT/indexing.json."""
     command = Command("indexing", __doc__)
     quick = command.begin(arguments).quick
     few, photos, rounds = (4, 12, 1) if quick else (LARGE, PHOTOS, ROUNDS)

@@ -47,7 +47,6 @@ _BLOCK = 1 << 14
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write OUTPUT/large-galleries.json."""
     command = Command("large", __doc__)
     command.add_argument("--sizes", type=int, nargs="+", metavar="N", help="photos of each gallery")
     command.add_argument("--source", type=Path, metavar="INDEX", help="the index that galleries are made of")
@@ -69,7 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def source_of(options: Namespace, matcher: Matcher) -> Path:
-    """Returns the index that galleries are made of."""
     if options.source is not None:
         return Path(options.source)
     if os.environ.get(DATA_VARIABLE) and not options.quick:

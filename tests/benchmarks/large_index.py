@@ -90,7 +90,6 @@ def write_large_index(place: Path, source: Path, count: int) -> None:
 
 
 def real_vectors(source: Path) -> Floats:
-    """Reads the vectors of the photos of an index, (m, d)."""
     folder = IndexFolder(source)
     live = live_generation(folder)
     return open_rows(folder, live)[live.manifest.segments[0].id].vectors(slice(None))
@@ -145,12 +144,10 @@ def _write(
 
 
 def _blocks(count: int) -> Iterator[tuple[int, int]]:
-    """The start and the length of each block of photos."""
     yield from ((start, min(BLOCK, count - start)) for start in range(0, count, BLOCK))
 
 
 def _clusters(made: MadePhotos, count: int) -> Floats:
-    """Returns the centroids of clusters, by k-means on a sample."""
     clusters = default_clusters(count)
     wanted = min(count, clusters * PER_CLUSTER)
     step = max(1, math.ceil(count / wanted))

@@ -58,7 +58,6 @@ class Visitor(FastHttpUser):
         self._pause = 0.0
 
     def wait_time(self) -> float:
-        """Seconds until the next search."""
         if self.rate is None or self._due is None:
             return self._pause
         self._due += self.chance.expovariate(self.rate)
@@ -76,8 +75,6 @@ class Visitor(FastHttpUser):
 
 
 class Outcomes:
-    """Collects the outcomes of the searches of one environment."""
-
     def __init__(self, environment: Environment) -> None:
         self.answered: list[float] = []
         self.refused = 0
@@ -127,14 +124,12 @@ def visit(url: str, sketches: tuple[bytes, ...], visitors: int, rate: float | No
 
 
 def resident(url: str) -> float:
-    """Returns the memory of the server's process, in MiB."""
     told = httpx.get(f"{url}/metrics").text.splitlines()
     (line,) = (line for line in told if line.startswith("process_resident_memory_bytes "))
     return float(line.split()[1]) / 2**20
 
 
 def measure(command: Command, url: str, sketches: tuple[bytes, ...], seconds: float) -> tuple[Result, Result]:
-    """Measure with each number of CLIENTS, then with each of SHARES."""
     info = httpx.get(f"{url}/info").json()
     visit(url, sketches, EAGER, None, min(seconds, 5.0))  # to warm up
     clients: list[Row] = [{"clients": n, **visit(url, sketches, n, None, seconds)} for n in CLIENTS]

@@ -42,7 +42,6 @@ class Lift(BaseModel):
 
     @property
     def total_ms(self) -> float:
-        """The time from the end of the stroke to the photos."""
         return self.pause_ms + self.request_ms + self.show_ms
 
 

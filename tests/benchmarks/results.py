@@ -46,7 +46,6 @@ def processor() -> str:
 
 
 def today() -> str:
-    """Returns the date, as 2026-11-22."""
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
@@ -77,7 +76,6 @@ class Result(BaseModel):
         write_atomically(document, f"{self.model_dump_json(indent=1)}\n".encode())
 
     def markdown(self) -> str:
-        """Returns the text of its block."""
         foot = f"{self.machine}; {self.date}: `{self.command}`"
         return "\n\n".join(filter(None, (self.said, table(self.rows), foot)))
 
@@ -99,7 +97,6 @@ def shown(cell: Cell) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Returns the rows as a Markdown table with the columns of all of them."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [columns, ["---"] * len(columns), *([shown(row.get(column)) for column in columns] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
@@ -174,7 +171,6 @@ def soak(what: str, folder: Path = SOAKS) -> Iterator[Soak]:
 
 
 def parser(module: str = "results", description: str | None = __doc__) -> argparse.ArgumentParser:
-    """Returns the command line of a module that prints blocks."""
     made = argparse.ArgumentParser(prog=f"python -m tests.benchmarks.{module}", description=description)
     made.add_argument("results", type=Path, metavar="DIR", help="the folder that the benches or soaks wrote to")
     made.add_argument("--page", type=Path, metavar="FILE", help="also write the tables into the blocks of this page")
@@ -196,7 +192,6 @@ def publish(options: argparse.Namespace, blocks_of: Callable[[Mapping[str, Resul
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables, and write them into the page; 2 with a sentence where a result or a mark is wrong."""
     return publish(
         parser().parse_args(arguments), lambda results: {name: result.markdown() for name, result in results.items()}
     )

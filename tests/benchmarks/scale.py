@@ -152,7 +152,6 @@ def transposed(columns: Mapping[str, Row]) -> list[Row]:
 
 
 def in_bytes(count: float) -> str:
-    """A size with its unit, for people."""
     units = iter(("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
     unit = next(units)
     while count >= 1000:
@@ -161,7 +160,6 @@ def in_bytes(count: float) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
     made = results.parser("scale", __doc__)
     made.add_argument("--gigabits", type=float, default=GIGABITS, metavar="N", help="a second, of the network (10)")
     made.add_argument("--dollars", type=float, default=DOLLARS, metavar="N", help="a month, for a machine (40)")
@@ -169,7 +167,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table, and write it into the page; 2 with a sentence where that cannot be done."""
     options = parser().parse_args(arguments)
     return results.publish(options, lambda measured: tables(measured, options.gigabits, options.dollars))
 

@@ -44,7 +44,6 @@ class Way:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write OUTPUT/scoring.json."""
     command = Command("scoring", __doc__, device=True)
     command.begin(arguments)
     default = command.load()
@@ -55,7 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @torch.inference_mode()
 def measure(command: Command, released: Network, default: Matcher, clip: nn.Module) -> Result:
-    """Measure everything."""
     rounds = 2 if command.options.quick else 15
     rows = measured("a pair", scoring_ways(released, default), rounds)
     for modality in ("photo", "sketch"):
@@ -116,14 +114,12 @@ def encoding_ways(released: Network, default: Matcher, clip: nn.Module, modality
 
 
 def released_network() -> Network:
-    """Random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         return Network(released_config()).requires_grad_(False).eval()
 
 
 def clip_tower() -> nn.Module:
-    """Random weights."""
     import open_clip
 
     tower: nn.Module = open_clip.create_model("ViT-B-32", pretrained=None).visual

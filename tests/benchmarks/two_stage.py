@@ -74,7 +74,6 @@ class Found:
 
 
 def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query]) -> list[Found]:
-    """Search every query by every way."""
     searcher = Searcher(index, matcher)
     searchers = {way: Searcher(index, matcher, Defaults(nprobe=clusters)) for way, clusters in BY_VECTOR.items()}
     labels = np.array([PurePosixPath(index.photo(photo).paths[0]).parent.name for photo in index.ids.tolist()])
@@ -145,7 +144,6 @@ def _judged(query: Query, way: str, outcome: SearchResponse, label_of: dict[int,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write OUTPUT/ways-to-choose-photos.json."""
     command = Command("two_stage", __doc__, device=True)
     command.add_argument("--drawn", type=int, metavar="N", help="draw so many photos (without real ones 500)")
     command.add_argument("--queries", type=int, metavar="N", help="only the first N queries")

@@ -71,7 +71,6 @@ def copied(built_once: Collection, tmp_path: Path) -> Collection:
 
 @pytest.fixture
 def gallery(tmp_path: Path) -> Path:
-    """Twelve photos in two folders."""
     return save_photos(tmp_path / "photos", 12)
 
 
@@ -88,6 +87,5 @@ def collection(gallery: Path, index_path: Path, matcher: model.Matcher) -> Colle
 
 @pytest.fixture
 def built(collection: Collection) -> Collection:
-    """Photos of the test's own, and their index of three clusters."""
     collection.build()
     return collection

@@ -40,7 +40,6 @@ class Collection:
         return open_index(self.index, self.matcher)
 
     def copied(self, folder: Path) -> Collection:
-        """Returns the collection with a copy of its index in a folder, to be changed there."""
         return replace(self, index=Path(shutil.copytree(self.index, folder / "index")))
 
 
@@ -109,7 +108,6 @@ def clustered(points: npt.NDArray[np.float32], count: int) -> tuple[npt.NDArray[
 
 
 def refs_to(*rows: tuple[str, int]) -> Refs:
-    """Returns these rows, each a number in a source."""
     names = [*dict.fromkeys(name for name, _ in rows)]
     sources = np.array([names.index(name) for name, _ in rows], np.int32)
     return Refs(tuple(names), sources, np.array([number for _, number in rows]))

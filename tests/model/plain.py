@@ -131,14 +131,12 @@ def downsampled(config: ZseConfig, state: State, x: torch.Tensor, cells: list[in
 
 
 def mlp(state: State, x: torch.Tensor) -> torch.Tensor:
-    """Returns the paper's relation network on a flattened matrix."""
     for index in (0, 3):
         x = linear(x, state, f"relation.mlp.{index}").clamp(min=0)
     return linear(x, state, "relation.mlp.6")[0]
 
 
 def relation_logit(config: ZseConfig, state: State, sketch: torch.Tensor, photo: torch.Tensor) -> float:
-    """Returns the relation network's logit for one prepared sketch and one prepared photo."""
     state = {name: tensor.double() for name, tensor in state.items()}
     s, s_cells = encode(config, state, sketch.double(), "sketch")
     p, p_cells = encode(config, state, photo.double(), "photo")

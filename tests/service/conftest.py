@@ -56,7 +56,6 @@ def shared_decoders(decoders: Decoders) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def opened() -> Iterator[Browser]:
-    """A browser on a desktop, for all tests."""
     from tests.browser import DESKTOP, before_pages, browser
 
     with browser(DESKTOP, still=True) as driver, before_pages(driver, "unblurred"):

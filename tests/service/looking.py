@@ -71,14 +71,12 @@ def wait_for_notice(driver: Browser, title: str) -> None:
 
 
 def paper(driver: Browser, name: str = "paper") -> NDArray[np.uint8]:
-    """Returns the pixels of a canvas: (H, W, 3)."""
     url = driver.execute_script("return document.getElementById(arguments[0]).toDataURL()", name)
     with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def ink(driver: Browser) -> float:
-    """Returns the share of the paper that is dark, 0 to 1."""
     return float((paper(driver).mean(axis=2) < 128).mean())
 
 

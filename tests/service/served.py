@@ -28,8 +28,6 @@ from tests.service.small_gallery import CLUSTERS
 
 @dataclass(frozen=True)
 class Served:
-    """A running server: where it is, the application, and the event loop it runs in."""
-
     url: str
     app: FastAPI
     loop: asyncio.AbstractEventLoop
@@ -46,7 +44,6 @@ class Served:
 
     @property
     def token(self) -> dict[str, str]:
-        """The header of those who may have something done on this machine."""
         return {TOKEN_HEADER: self.app.state.token}
 
     @property

@@ -15,12 +15,10 @@ MAX_UPLOAD = 500_000
 
 
 def draw_photo(seed: int) -> Image.Image:
-    """A small photo; every seed another one."""
     return photo(SHAPES[seed % len(SHAPES)], size=96, seed=seed)
 
 
 def draw_sketch(seed: int = 0) -> Image.Image:
-    """A small drawing; every seed another one."""
     return drawing(SHAPES[seed % len(SHAPES)], size=128, seed=seed)
 
 

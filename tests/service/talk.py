@@ -38,7 +38,6 @@ def error(answer: httpx.Response) -> tuple[int, str]:
 
 
 def connect(server: Served) -> socket.socket:
-    """A connection to the server, for bytes that no HTTP library would send."""
     address = urlsplit(server.url)
     return socket.create_connection((address.hostname, address.port or 80), timeout=PATIENCE)
 

@@ -22,7 +22,6 @@ SECOND = ServerAddress(url="http://127.0.0.1:2", token="another")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The folder of an index."""
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / "CURRENT").write_text("g000001\n")
     return tmp_path / "index"
@@ -30,7 +29,6 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def file(folder: Path) -> Iterator[Path]:
-    """The file in which a running server leaves its address."""
     with announced(folder, SERVER):
         yield folder / NAME
 

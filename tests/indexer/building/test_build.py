@@ -115,7 +115,6 @@ def test_it_stays_without_tokens_until_it_is_told_otherwise(collection: Collecti
 
 @pytest.fixture
 def clip(tmp_path: Path) -> str:
-    """A small CLIP model, as ``--embedder`` names it."""
     return f"clip:{saved_clip(tmp_path / 'clip')}"
 
 

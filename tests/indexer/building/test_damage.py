@@ -32,7 +32,6 @@ def copied(updated: Collection, tmp_path: Path) -> Collection:
 
 
 def known(index: Path) -> dict[str, tuple[int, str]]:
-    """Ids and statuses by path."""
     return {path: entry[:2] for path, entry in catalog(index).items()}
 
 

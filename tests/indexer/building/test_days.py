@@ -46,7 +46,6 @@ def collection(tmp_path: Path, index_path: Path, matcher: model.Matcher) -> Coll
 
 
 def days(collection: Collection) -> dict[str, date | None]:
-    """Reads from the catalog the day of each indexed file."""
     live = IndexFolder(collection.index).current()
     assert live is not None
     files = read_catalog(collection.index / live / "photos.sqlite")

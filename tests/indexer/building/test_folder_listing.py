@@ -13,7 +13,6 @@ from tests.pictures import SHAPES, encoded, photo
 
 
 def roots(folder: Path) -> list[Root]:
-    """Two roots with photos of one byte."""
     for name in ("a/z.png", "a/in here/m.JPG", "b/c.webp", "b/notes.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")

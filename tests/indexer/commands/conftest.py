@@ -9,7 +9,6 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, weights: Path, index_path: Path) -> None:
-    """Commands work with the small network and an index of the test's own."""
     monkeypatch.setenv("SBIR_WEIGHTS", str(weights))
     monkeypatch.setenv("SBIR_INDEX", str(index_path))
     for name in ("SBIR_DEVICE", "SBIR_THREADS"):

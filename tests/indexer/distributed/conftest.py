@@ -41,7 +41,6 @@ def sharded(ray_cluster: Cluster, weights: Path) -> Iterator[BuildShards]:
 
 @pytest.fixture(scope="package")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 photos, a copy of one of them that comes much later, and a file that is no photo."""
     folder = save_photos(tmp_path_factory.mktemp("gallery") / "photos", 24)
     shutil.copy(folder / "Ännchen 001.png", folder / "zz a copy.png")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")

@@ -34,7 +34,6 @@ def connection(address: str) -> Iterator[None]:
 
 
 def install() -> None:
-    """Make this process a worker of a test."""
     from indexer.building import staging
     from indexer.store.files import FileContent, FileStamp, read_below
     from indexer.store.folders import LocalFolder

@@ -57,11 +57,9 @@ class Server:
             self.write(photo.relative_to(folder).as_posix(), photo.read_bytes())
 
     def fails(self, fault: Fault, *, everywhere: bool = False, times: int = 10**9) -> None:
-        """Begin, or end, a fault."""
         self.fault, self.everywhere, self.times = fault, everywhere, times
 
     def meets(self, *, reading: bool) -> Fault:
-        """Returns the fault of one request."""
         self.requests += 1
         if not self.fault or not (reading or self.everywhere) or self.times <= 0:
             return ""
@@ -102,8 +100,6 @@ def close_connections() -> None:
 
 
 class Bucket(Server):
-    """A bucket of moto's S3 server."""
-
     def __init__(self, name: str, endpoint: str) -> None:
         super().__init__(f"s3://{name}/my photos")
         self.name = name

@@ -81,7 +81,6 @@ def lying(answer: Answer, asked: list[str] | None = None) -> Iterator[str]:
 
 
 def at(home: Path, host: str) -> None:
-    """Has S3 answered by this server."""
     (home / ".aws" / "config").write_text(f"[default]\nregion=us-east-1\nendpoint_url=http://{host}\n")
 
 

@@ -27,12 +27,10 @@ from indexer import (
     verify,
 )
 from indexer.building.staging import Journal
-from indexer.store import rows
 from indexer.store.location import default_index_path
 from tests.indexer.damages import make_endless, shorten, sign
 from tests.indexer.galleries import Collection, save_photo, save_photos, tokens_of
 from tests.indexer.stopped_builds import StopAfter, Stopped
-from tests.open_files import files_open_below
 
 
 def edit_manifest(index: Path, **changes: object) -> None:
@@ -318,22 +316,3 @@ def test_the_index_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert default_index_path() == tmp_path
     monkeypatch.delenv("SBIR_INDEX")
     assert default_index_path().parts[-2:] == ("sketch-search", "index")
-
-
-def test_a_closed_index_holds_no_file_even_while_the_traceback_of_an_error_is_kept(
-    copied: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Small arrays are mapped, too.
-    monkeypatch.setattr(rows, "_READ", 0)
-
-    def fail(index: Index) -> None:
-        vectors = index.vectors
-        assert len(files_open_below(copied.index)) >= 4
-        raise ZeroDivisionError(index, vectors, tokens_of(index, 0))
-
-    with pytest.raises(ZeroDivisionError) as kept, copied.open() as index:
-        fail(index)
-    assert kept.value.__traceback__ is not None
-    assert files_open_below(copied.index) == []
-    with pytest.raises(ValueError, match="the index is closed"):
-        index.vectors.of()

@@ -22,7 +22,6 @@ def photos(count: int, seed: int = 0) -> Floats:
 
 
 def vectors_of(values: Floats, cells: int | None = None) -> Vectors:
-    """Returns the vectors, in the order of their cells."""
     centroids, of_photo = clustered(values, default_clusters(len(values)) if cells is None else cells)
     sizes = np.bincount(of_photo, minlength=len(centroids))
     return Vectors(values[np.argsort(of_photo, kind="stable")].astype(np.float16), sizes, centroids)

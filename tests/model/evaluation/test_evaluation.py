@@ -159,17 +159,6 @@ def test_a_standard_split_and_a_training_s_classes_choose_among_a_folder_s(tmp_p
     assert crossed.about == ("classes outside the training classes of sketchy_100_25",)
 
 
-def test_a_sketch_is_encoded_in_as_many_variants_as_the_checkpoint_says_or_the_command(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["--weights", str(folder / "tiny.safetensors"), "--data", str(folder / "data")]
-    once, own = printed(capsys, *command, "--variants", "1"), printed(capsys, *command)
-    assert (once["variants"], own["variants"]) == (1, 3)
-    assert once["methods"] != own["methods"]
-    tiny_checkpoint(folder / "tiny.safetensors", variants=1)
-    assert printed(capsys, *command)["methods"] == once["methods"]
-
-
 def test_figures_by_class_are_for_category_protocols(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["evaluate", "--data", str(folder / "data"), "--weights", str(folder / "tiny.safetensors"), "--by-class"]
     assert main(command) == 0

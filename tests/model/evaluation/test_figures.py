@@ -107,7 +107,6 @@ def test_classes_are_drawn_with_all_their_queries(monkeypatch: pytest.MonkeyPatc
 
 
 def labelled(seed: int, queries: int, gallery: int, classes: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Returns the recipe of the golden figures."""
     draws = np.random.RandomState(seed)
     query_labels, gallery_labels = draws.randint(0, classes, queries), draws.randint(0, classes, gallery)
     same = query_labels[:, None] == gallery_labels[None]

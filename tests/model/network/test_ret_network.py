@@ -105,7 +105,6 @@ WEIGHTS = {"level": 0.1, "ret_weight": 1.5, "relation_weight": 8.0}
 
 
 def with_prior(network: Network, **values: float) -> Network:
-    """A copy of the network with a prior of eight random prototypes."""
     other = Network(dataclasses.replace(network.config, prototypes=8), network.calibration)
     other.load_state_dict(network.state_dict(), strict=False)
     assert other.prior is not None

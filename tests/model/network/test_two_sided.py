@@ -65,7 +65,6 @@ def written(folder: Path, network: Network, name: str = "network.safetensors") -
 
 
 def drawing(seed: int, size: int = 112) -> torch.Tensor:
-    """A few black strokes on white, (3, H, W), normalised."""
     ink = torch.zeros(size, size)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(3):

@@ -50,7 +50,6 @@ rates = [1.0, RATE]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Class folders, a recipe, a ViT, and a table of the name "two"."""
     write_class_folders(tmp_path / "data", seeds=range(3))
     (tmp_path / "small.toml").write_text(RECIPE)
     save_file(small_backbone(), tmp_path / "vit.safetensors")

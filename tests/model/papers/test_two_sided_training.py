@@ -87,7 +87,6 @@ def trained(work: Path, run: str) -> Network:
 
 
 def by_another_recipe(work: Path, name: str, setting: str) -> list[str]:
-    """Returns the command of a training by the same recipe with one more setting."""
     (work / name).write_text((work / "my.toml").read_text().replace("steps = 4", f"steps = 4\n{setting}"))
     return ["train", name, *COMMAND[2:]]
 
@@ -279,7 +278,6 @@ def random_weights(layout: VitLayout) -> dict[str, torch.Tensor]:
 
 
 def config_on(layout: VitLayout, *, second: bool = False) -> TwoSidedConfig:
-    """The configuration of a network on a ViT."""
     base = TWO_SIDED
     vit = PretrainedVit(layout, 224, {}, base.mean, base.std)
     return from_json(TwoSidedConfig, json.dumps({**dataclasses.asdict(base), **fields_of(vit, "ours", second)}), "it")

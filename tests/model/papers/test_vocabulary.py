@@ -13,6 +13,7 @@ from model.commands import main
 from model.datasets import Picture
 from model.engine import Tokens
 from model.errors import ModelError
+from model.evaluation import encode_pictures
 from model.matcher import Matcher, load
 from model.network import TorchEngine
 from model.papers.two_sided import class_places
@@ -30,7 +31,7 @@ from model.papers.vocabulary import (
 )
 from model.papers.word_vectors import WordVectors, read_synonyms
 from tests.learning import small_backbone, write_class_folders
-from tests.networks import tiny_network, with_words
+from tests.networks import randn, tiny_network, with_words
 from tests.pictures import SHAPES
 
 
@@ -41,8 +42,7 @@ def test_classes_and_imagenets_names_that_mean_the_same_are_one_word() -> None:
         ("crane",),
         ("crane", "hoist"),
     ]
-    words = word_list(["mobile_phone", "fish"], classes)
-    assert words == (
+    assert word_list(["mobile_phone", "fish"], classes) == (
         Entry(("mobile phone", "cellular telephone"), ("mobile_phone",), (1,)),
         Entry(("fish",), ("fish",)),
         Entry(("goldfish", "Carassius auratus"), (), (0,)),
@@ -53,12 +53,8 @@ def test_classes_and_imagenets_names_that_mean_the_same_are_one_word() -> None:
 def test_a_name_of_two_imagenet_classes_is_the_word_that_shows_it_or_none() -> None:
     classes = [("mouth organ", "harp"), ("harp",), ("red panda", "panda"), ("giant panda", "panda")]
     assert [entry.classes for entry in word_list(["harp", "panda"], classes)[:2]] == [(1,), ()]
-    assert [entry.names for entry in word_list([], classes)] == [
-        ("mouth organ",),
-        ("harp",),
-        ("red panda",),
-        ("giant panda",),
-    ]
+    names = [entry.names for entry in word_list([], classes)]
+    assert names == [("mouth organ",), ("harp",), ("red panda",), ("giant panda",)]
 
 
 def test_folders_that_are_no_words_are_left_out_and_two_spellings_are_one_word() -> None:
@@ -95,22 +91,14 @@ def test_all_of_imagenets_classes_are_words() -> None:
     assert words[0].names[0] == "goldfish"
 
 
-def shown(count: int = 80) -> tuple[torch.Tensor, list[str | None], torch.Tensor, torch.Tensor]:
-    """Photos of four kinds: dogs and hens have a class, the others are known to the ViT alone.
-
-    Returns their [Ret], their classes, what the ViT believes, and their kinds.
-    """
-    generator = torch.Generator().manual_seed(2)
-    kinds = torch.arange(count) % 4
-    ret = torch.nn.functional.one_hot(kinds, 8) + 0.2 * torch.randn(count, 8, generator=generator)
-    beliefs = torch.full((count, 2), 0.5)
+def test_words_point_to_the_photos_that_show_them() -> None:
+    # Dogs and hens have a class, the others are known to the ViT alone.
+    kinds = torch.arange(80) % 4
+    ret = torch.nn.functional.one_hot(kinds, 8) + 0.2 * randn(80, 8, seed=2)
+    beliefs = torch.full((80, 2), 0.5)
     beliefs[kinds == 2] = torch.tensor([0.99, 0.01])
     beliefs[kinds == 3] = torch.tensor([0.01, 0.99])
-    return ret, [("dog", "hen", None, None)[kind] for kind in kinds.tolist()], beliefs, kinds
-
-
-def test_words_point_to_the_photos_that_show_them() -> None:
-    ret, classes, beliefs, kinds = shown()
+    classes = [("dog", "hen", None, None)[kind] for kind in kinds.tolist()]
     entries = tuple(Entry((label,), (label,)) for label in ("dog", "hen"))
     entries += (Entry(("cat",), (), (0,)), Entry(("cow",), (), (1,)))
     directions, biases = fit_words(ret, classes, beliefs, entries)
@@ -160,8 +148,7 @@ def test_a_vocabulary_finds_the_photos_of_a_class_and_is_made_anew(tmp_path: Pat
     after = with_vocabulary(before, corpus.photos, torch.zeros(len(corpus.photos), 0), ())
     matcher = Matcher(TorchEngine(after), "0")
     assert matcher.words == tuple(sorted(SHAPES[:3]))
-    images = np.stack([matcher.prepare(matcher.open(p.path, "photo"), "photo") for p in corpus.photos])
-    photos = matcher.encode(images, "photo")
+    photos = encode_pictures(matcher, corpus.photos, "photo")
     best = matcher.word_scores(photos, range(3)).argmax(axis=1).tolist()
     assert [corpus.photos[row].label for row in best] == list(matcher.words)
     assert matcher.guesses(photos[:1]) == (), "there was no sketch to calibrate guesses on"
@@ -174,8 +161,7 @@ def test_guesses_are_learned_from_sketches_and_calibrated_on_others(tmp_path: Pa
     network = with_vocabulary(tiny_network(), corpus.photos, beliefs, others, drawn)
     matcher = Matcher(TorchEngine(network), "0", variants=1)
     assert [matcher.words[number] for number in network.config.drawn] == sorted(SHAPES[:3])
-    images = np.stack([matcher.prepare(matcher.open(s.path, "sketch"), "sketch") for s in drawn])
-    sketches = matcher.encode(images, "sketch")
+    sketches = encode_pictures(matcher, drawn, "sketch")
     assert network.vocabulary is not None
     best = network.vocabulary.known().things(sketches).argmax(axis=1).tolist()
     assert [sorted(SHAPES[:3])[number] for number in best] == [sketch.label for sketch in drawn]
@@ -198,8 +184,7 @@ def test_further_things_of_line_drawings_are_guessed_and_lead_no_search_and_move
     torch.testing.assert_close(vocabulary.sketch_directions[:2], first.sketch_directions)
     torch.testing.assert_close(vocabulary.places, torch.cat([first.places, torch.zeros(1, network.config.width)]))
     matcher = Matcher(TorchEngine(network), "0", variants=1)
-    images = np.stack([matcher.prepare(matcher.open(s.path, "sketch"), "sketch") for s in corpus.sketches])
-    best = vocabulary.known().things(matcher.encode(images, "sketch")).argmax(axis=1)
+    best = vocabulary.known().things(encode_pictures(matcher, corpus.sketches, "sketch")).argmax(axis=1)
     assert [words[number] for number in best] == [sketch.label for sketch in corpus.sketches]
     with pytest.raises(ModelError, match="other things"):
         with_further_things(before, lines)

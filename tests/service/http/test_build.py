@@ -29,7 +29,6 @@ def empty(settings: Settings, index: Path, **changes: Any) -> Iterator[httpx.Cli
 
 
 def over(http: httpx.Client) -> dict[str, Any]:
-    """Waits until the build has ended, and returns what /info says of it."""
     wait_until(lambda: not http.get("/info").json()["build"]["running"], "the build has not ended")
     build: dict[str, Any] = http.get("/info").json()["build"]
     return build

@@ -395,7 +395,6 @@ NAMES = [f"{thing}/{number}.png" for thing in ("cat", "house") for number in ran
 
 @pytest.fixture(params=["album", "server"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Six photos elsewhere."""
     photos = {name: encoded(draw_photo(number)) for number, name in enumerate(NAMES)}
     (tmp_path / "served").mkdir()
     if request.param == "album":
