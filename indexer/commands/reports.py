@@ -1,13 +1,11 @@
-"""What the commands print and ask, and the options that most of them have."""
+"""What the commands print, and the options that most of them have."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.errors import BadInvocation
 from indexer.store.location import default_index_path
 from model.command_line import a_path, before, option
 from model.terminal import printable
@@ -21,8 +19,6 @@ INDEX = option("--index DIR", "Default: SBIR_INDEX, else your data folder.", a_p
 QUIET = option("--quiet", "No bar and no report; errors only.")
 # The exit code of a build that had to leave out folders.
 SOME_UNREAD = 3
-# The person is asked before more than one in MUCH files leaves the index.
-MUCH = 10
 
 
 def index_at(named: Path | None) -> Path:
@@ -34,20 +30,6 @@ def show(lines: Sequence[str], quiet: bool = False) -> None:
     """Prints lines, unless ``quiet``."""
     if lines and not quiet:
         print(*map(printable, lines), sep="\n", flush=True)
-
-
-def ask(question: str, lines: Sequence[str] | None, alone: str) -> bool:
-    """Asks the person a question, and returns True if the answer is yes.
-
-    Args:
-        lines: are printed before the question. alone: the error's message if nobody can be asked.
-
-    Raises BadInvocation: nobody can be asked.
-    """
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise BadInvocation(alone)
-    print(*map(printable, lines or ()), f"{printable(question)} [y/N] ", sep="\n", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def of_build(report: BuildReport) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from indexer.commands import reports
-from indexer.commands.reports import INDEX, MUCH, QUIET, ask, index_at, show
+from indexer.commands.reports import INDEX, QUIET, index_at, show
 from indexer.errors import BadInvocation
 from model.command_line import a_path, option
 from model.terminal import printable_json
@@ -23,7 +23,7 @@ def _photo_id(text: str) -> int:
 @click.argument("targets", nargs=-1, metavar="[PATH]...")
 @option("--id N", "A photo by its id, repeatable.", _photo_id, name="ids", multiple=True)
 @option("--dry-run", "Only say what would be removed.")
-@option("--yes", "Do not ask if more than a tenth of the files would go.")
+@option("--yes", "Even if more than a tenth of the files go.")
 @INDEX
 @QUIET
 def remove(
@@ -39,16 +39,15 @@ def remove(
         raise BadInvocation("name what to remove: the path of a file or folder, or a photo by --id N.")
     folder = index_at(index)
     plan = plan_removal(targets, folder, ids=ids)
-    leaving = reports.of_plan(plan)
     if dry_run:
-        show([*leaving, f"nothing has changed; this would remove {plan.files} of {plan.of} files."])
+        show([*reports.of_plan(plan), f"nothing has changed; this would remove {plan.files} of {plan.of} files."])
         return
-    if plan.files * MUCH > plan.of and not yes:
-        sentence = f"this removes {plan.files} of {plan.of} files, more than a tenth of the gallery"
-        alone = f"{sentence}; look at what that is with --dry-run, and repeat it with --yes."
-        if not ask(f"{sentence}. Go on?", leaving, alone):
-            raise BadInvocation("nothing was removed.")
-    show([*leaving, *reports.of_removal(remove(targets, folder, ids=ids))], quiet)
+    if plan.files * 10 > plan.of and not yes:
+        raise BadInvocation(
+            f"this removes {plan.files} of {plan.of} files, more than a tenth of the gallery; look at what that is "
+            "with --dry-run, and repeat it with --yes."
+        )
+    show([*reports.of_plan(plan), *reports.of_removal(remove(targets, folder, ids=ids))], quiet)
 
 
 @click.command()
