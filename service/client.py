@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import httpx
@@ -210,11 +209,13 @@ def _broken(response: httpx.Response, code: str, problem: str) -> ServiceError:
 
 
 def as_bytes(sketch: str | os.PathLike[str] | bytes | Image.Image) -> bytes:
-    """Returns a picture as the bytes of an image file. Raises OSError."""
+    """Returns a picture as the bytes of an image file. Raises OSError, and ImageError for a file of another type."""
     if isinstance(sketch, bytes):
         return sketch
     if isinstance(sketch, str | os.PathLike):
-        return Path(sketch).read_bytes()
+        from model.images import read_image_file  # late, because a client may have no file to read
+
+        return read_image_file(sketch)
     out = io.BytesIO()
     sketch.save(out, "PNG")  # without loss, so that the server sees the same pixels
     return out.getvalue()

@@ -63,7 +63,9 @@ class Settings(BaseSettings):
     )
     serve_originals: bool = Field(default=True, description="Whether /photos/{id} hands out the original files.")
     max_upload_bytes: int = Field(default=10 * MIB, ge=1, description="Largest request body that is taken, in bytes.")
-    max_pixels: int = Field(default=40_000_000, ge=1, description="Largest sketch that is decoded, in pixels.")
+    max_pixels: int = Field(
+        default=40_000_000, ge=1, le=10**9, description="Largest sketch that is decoded, in pixels."
+    )
     upload_seconds: float = Field(
         default=60, gt=0, le=3600, description="Seconds after which the whole of a sketch must have arrived."
     )

@@ -114,7 +114,7 @@ class Results(Sequence[Photo]):
         return iter(self._photos)
 
     def __repr__(self) -> str:
-        return f"Results({', '.join(photo.path for photo in self._photos)})"
+        return f"Results({', '.join(printable(photo.path) for photo in self._photos)})"
 
     def _repr_html_(self) -> str:
         return "".join(
@@ -294,7 +294,8 @@ class Searches(ABC):
 def picture_bytes(picture: Picture) -> bytes:
     """Returns a picture as the bytes of an image file.
 
-    Raises OSError: the file cannot be read, or cannot be, such as one of an unknown user. TypeError: it is no picture.
+    Raises OSError: the file cannot be read, or cannot be, such as one of an unknown user. ImageError: it is of another
+    type. TypeError: it is no picture.
     """
     if isinstance(picture, np.ndarray | Image.Image):
         return as_bytes(picture_image(picture))

@@ -12,7 +12,7 @@ from typing import IO, cast
 from indexer import PhotoEntry, PhotoUnavailable
 
 # Characters that one of the systems does not allow in a name, or reads as something else.
-_UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]')
+_UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]')
 _MISSING = "not in this file.txt"
 
 

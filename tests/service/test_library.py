@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from PIL import Image
 import model
 import sketch_search
 from model.engine import unit
+from model.errors import UnsupportedImage
 from service.settings import Settings
 from sketch_search import Gallery, Refusal, Remote, encode, rank
-from sketch_search.answers import Picture
+from sketch_search.answers import Picture, Results
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.service.served import Served
@@ -109,6 +111,11 @@ def test_a_sketch_may_be_a_path_bytes_a_picture_or_its_pixels(opened: Gallery, s
     assert len({tuple(photo.id for photo in opened.search(one, k=5)) for one in given_as}) == 1
 
 
+def test_a_file_of_another_type_is_neither_read_whole_nor_sent(remote: Remote) -> None:
+    with pytest.raises(UnsupportedImage):
+        remote.search(__file__)
+
+
 def test_kinds_are_groups_of_photos(opened: Gallery, remote: Remote, sketch: bytes) -> None:
     kinds = opened.groups(sketch, k=3)
     assert 1 <= len(kinds) <= 3
@@ -133,6 +140,7 @@ def test_a_notebook_shows_results_photos_and_explanations(opened: Gallery, sketc
     shown = found._repr_html_()
     assert shown.count("<img") == 2
     assert Path(found[0].path).name in shown
+    assert repr(Results([replace(found[0], path="a\x1b[2J")], found.answer)) == "Results(a\\x1b[2J)"
     assert found[0]._repr_jpeg_()[:2] == b"\xff\xd8"
     assert opened.explain(sketch, found[0])._repr_png_()[:4] == b"\x89PNG"
 

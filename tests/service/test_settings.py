@@ -91,7 +91,7 @@ def test_on_a_loopback_address_only_its_own_names_are_known(host: str, known: tu
 @pytest.mark.parametrize(
     ("name", "value"),
     [("PORT", "no"), ("PORT", "70000"), ("DEVICE", "abacus"), ("QUEUE", "-1"), ("GALLERY", "[1"), ("THREADS", "0")]
-    + [("THREADS", str(MAX_THREADS + 1)), ("THREADS", "9" * 5000)]
+    + [("THREADS", str(MAX_THREADS + 1)), ("THREADS", "9" * 5000), ("MAX_PIXELS", "9" * 19)]
     + [("HOST", host) for host in (" ", "a b", "http://a.example", "127.0.0.1:8000", "[::1]", "a..b", "x" * 64, "-a")]
     + [("CORS_ORIGINS", "https://a.example,null")]
     + [("ALLOWED_HOSTS", host) for host in ("a.example:80", "*a", "::1", "https://a.example")],

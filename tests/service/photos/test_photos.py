@@ -472,7 +472,9 @@ def test_photos_in_a_file_keep_the_time_of_their_last_change(http: httpx.Client,
 
 def test_names_do_not_clash_and_suit_every_system() -> None:
     paths = ["a/cat.jpg", "b/Cat.JPG", "c/cat.jpg", "d/what? a:name.png", "e/..", "f/.hidden", "g/cat (2).jpg"]
+    paths += ["a/\x9b2J.jpg", "a/\u202egpj.exe"]
     names = ["cat.jpg", "Cat (2).JPG", "cat (3).jpg", "what_ a_name.png", "_", "hidden", "cat (2) (2).jpg"]
+    names += ["_2J.jpg", "_gpj.exe"]
     assert file_names(paths) == names
 
 
