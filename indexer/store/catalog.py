@@ -181,6 +181,13 @@ CREATE UNIQUE INDEX photos_by_path ON photos (root, path);
 CREATE INDEX photos_by_row ON photos (segment, row);
 CREATE INDEX photos_by_day ON photos (taken, mtime);
 """
+# A catalog of format 9 has this table as well.
+_FORMAT_9 = """
+CREATE TABLE drift (
+    clustered INTEGER NOT NULL, distance REAL NOT NULL, photos INTEGER NOT NULL, distance_now REAL NOT NULL,
+    automatic INTEGER NOT NULL
+);
+"""
 _COLUMNS = "id, root, path, hash, size, mtime, ctime, taken, status, reason, cluster, segment, row"
 # SQLite asks after so many steps of a query whether to go on. A query may take ten steps for each byte of the file,
 # and more of a small one: in an index that somebody made to do harm, a table may have no end.
@@ -250,7 +257,7 @@ class Catalog:
         self._database.set_progress_handler(self._spend, _STEPS)
         self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
         try:
-            if not has_schema(self._database, _SCHEMA + _INDEXES):
+            if not any(has_schema(self._database, _SCHEMA + more + _INDEXES) for more in ("", _FORMAT_9)):
                 raise IndexDamaged(f"{path} is damaged (it has not the tables of a catalog); {REPAIR}.")
         except BaseException:
             self._database.close()

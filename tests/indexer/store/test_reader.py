@@ -49,7 +49,20 @@ FORMATS = {
 }
 
 
+# What format 9 had besides, as it was written.
+DRIFT = """
+CREATE TABLE drift (
+    clustered INTEGER NOT NULL, distance REAL NOT NULL, photos INTEGER NOT NULL, distance_now REAL NOT NULL,
+    automatic INTEGER NOT NULL
+);
+INSERT INTO drift VALUES (12, 0.5, 12, 0.5, 1);
+"""
+
+
 def test_an_index_of_the_format_before_is_searched_and_brought_up_to_date(copied: Collection) -> None:
+    with closing(sqlite3.connect(copied.index / "g000001" / "photos.sqlite")) as database:
+        database.executescript(DRIFT)
+    sign(copied.index)
     edit_manifest(copied.index, format_version=9)
     with copied.open() as index:
         assert index.photo_count > 0
