@@ -84,15 +84,16 @@ def place_words(source: Path, target: Path) -> None:
     placed = known.predicted(vectors[kept])
     chosen = [found for found, good in zip(further.values(), kept.tolist(), strict=True) if good]
     rows = [(name, row) for found, row in zip(chosen, placed, strict=True) for name in found]
-    after = Vocabulary(
-        fitted + len(rows), network.config.width, before.drawn, network.config.guess_width, placed=len(rows)
-    )
+    words = (*names, *((name,) for name, _ in rows))
+    # A thing whose word was placed before may have lost it.
+    numbers = {word: number for number, word in enumerate(words)}
+    drawn = [numbers.get(network.config.words[number], -1) if number >= 0 else -1 for number in before.drawn]
+    after = Vocabulary(len(words), network.config.width, drawn, network.config.guess_width, placed=len(rows))
     state = before.state_dict()
     new = torch.stack([row for _, row in rows])
     state["directions"] = torch.cat([state["directions"][:fitted], new[:, :-1]])
     state["biases"] = torch.cat([state["biases"][:fitted], new[:, -1]])
     after.load_state_dict(state)
-    words = (*names, *((name,) for name, _ in rows))
     save_changed(network.vocabulary_replaced(after, words), source, target)
     print(f"wrote {target}: {len(rows)} words beside {fitted:,}, of {len(further):,} things that have none")
 

@@ -35,6 +35,9 @@ PHOTOS_PER_CLASS = 16
 SKETCHES_PER_CLASS = 5
 # The most sketches of each class that guesses are learned from.
 DRAWN_PER_CLASS = 400
+# Further things are told apart from this many sketches of each class that is guessed already. These are drawn as often
+# as if all DRAWN_PER_CLASS were there.
+BESIDE_PER_CLASS = 20
 
 
 def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data: Path | None) -> None:
@@ -115,6 +118,10 @@ MAP_RIDGE = 0.02
 WORD_RIDGE = 1e-4
 # The fit of things in sketches, chosen on validation classes and on sketches that the fit did not see.
 THING_PASSES, THING_BATCH, THING_RATE, THING_DECAY = 12, 256, 1e-3, 0.3
+# Further things are fitted on fewer sketches, by more passes: with 12, their guesses and the others' were worse.
+FURTHER_PASSES = 36
+# With the logits of further things this much lower, the other things are guessed as well as without them.
+FURTHER_LESS = 0.75
 # The amounts by which cosines and relation logits are raised if guesses and photo agree. Both were chosen on validation
 # classes, as docs/networks.md says.
 RET_GAIN, RELATION_GAIN = 0.2, 4.0
@@ -192,20 +199,26 @@ def with_further_things(network: Network, sketches: Sequence[Picture]) -> Networ
     These are guessed if a word names them, and lead no search. The guesses that are there stay as they are: learned
     together with such drawings they get worse.
     """
-    drawn = some_of_each(sketches, DRAWN_PER_CLASS)
-    known = sorted({sketch.label for sketch in drawn if sketch.source != DRAWINGS_PART})
+    known = sorted({sketch.label for sketch in sketches if sketch.source != DRAWINGS_PART})
+    others = {sketch.label for sketch in sketches} - set(known)
     book, before = WordBook(network.config.words), network.vocabulary
-    if before is None or [_word_of(label, book) for label in known] != list(network.config.drawn):
+    named = [(number, _word_of(label, book)) for label, number in zip(known, network.config.drawn, strict=False)]
+    # A thing may have got its word after its guess was learned.
+    if before is None or len(network.config.drawn) != len(known) or any(n not in (-1, word) for n, word in named):
         raise ModelError("the checkpoint's guesses were learned from sketches of other things than these")
-    further = sorted({sketch.label for sketch in drawn if _word_of(sketch.label, book) >= 0} - set(known))
+    further = sorted(label for label in others if _word_of(label, book) >= 0)
     numbers = {label: number for number, label in enumerate([*known, *further])}
-    taught = [sketch for sketch in drawn if sketch.label in numbers]
+    beside = some_of_each([sketch for sketch in sketches if sketch.label not in others], BESIDE_PER_CLASS)
+    taught = [*beside, *(sketch for sketch in sketches if sketch.label in further)]
     plain = network.vocabulary_replaced(None)
     matcher = ret_matcher(plain)
     summaries = torch.from_numpy(encode_pictures(matcher, taught, "sketch").guessed_from)
     things = torch.tensor([numbers[sketch.label] for sketch in taught])
+    counts = Counter(numbers.get(sketch.label, -1) for sketch in some_of_each(sketches, DRAWN_PER_CLASS))
+    often = torch.tensor([float(counts[number]) for number in range(len(numbers))]).sqrt()
     first = (before.sketch_directions.float(), before.sketch_biases.float())
-    directions, biases = fit_things(summaries, things, first)
+    directions, biases = fit_things(summaries, things, first, often, FURTHER_PASSES)
+    biases[len(known) :] -= FURTHER_LESS
     config = network.config
     words = [_word_of(label, book) for label in numbers]
     after = Vocabulary(len(config.words), config.width, words, config.guess_width, config.placed)
@@ -249,27 +262,33 @@ def fit_words(
 
 
 def fit_things(
-    given: torch.Tensor, things: torch.Tensor, first: tuple[torch.Tensor, torch.Tensor] | None = None
+    given: torch.Tensor,
+    things: torch.Tensor,
+    first: tuple[torch.Tensor, torch.Tensor] | None = None,
+    often: torch.Tensor | None = None,
+    passes: int = THING_PASSES,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Fits directions (k, e) and biases (k,), by a multinomial regression from sketches (n, e) to things (n,).
 
-    first: those of the things with the lowest numbers, which stay as they are.
+    first: those of the things with the lowest numbers, which stay as they are. often: (k,), how often each thing is
+    drawn; None for the square root of how many sketches it has.
     """
     given = F.normalize(given.float(), dim=1)
     mean, spread = given.mean(dim=0), given.std(dim=0).clamp(min=1e-6)
     inputs, counts = (given - mean) / spread, torch.bincount(things)
-    often, generator = counts[things].rsqrt(), torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    shares = ((counts.sqrt() if often is None else often) / counts)[things]
     directions, biases = (given[:0], given[:0, 0]) if first is None else first
     known = given @ directions.T + biases
     regression = nn.Linear(inputs.shape[1], len(counts) - len(biases))
     nn.init.zeros_(regression.weight)
     nn.init.zeros_(regression.bias)
     optimiser = torch.optim.AdamW(regression.parameters(), lr=THING_RATE, weight_decay=THING_DECAY)
-    steps = THING_PASSES * -(-len(inputs) // THING_BATCH)
+    steps = passes * -(-len(inputs) // THING_BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, THING_RATE, steps, pct_start=0.05)
     with torch.enable_grad():
         for _ in range(steps):
-            rows = torch.multinomial(often, THING_BATCH, replacement=True, generator=generator)
+            rows = torch.multinomial(shares, THING_BATCH, replacement=True, generator=generator)
             optimiser.zero_grad()
             logits = torch.cat([known[rows], regression(inputs[rows])], dim=1)
             F.cross_entropy(logits, things[rows]).backward()  # type: ignore[no-untyped-call]

@@ -89,6 +89,22 @@ def test_words_without_photos_lie_where_those_with_like_text_vectors_do(
     assert load_zse_network(Path("again.safetensors")).config == after.config
 
 
+def test_a_thing_keeps_its_word_if_words_are_placed_anew_or_else_is_nameless(world: torch.Tensor) -> None:
+    network = load_zse_network(Path("in.safetensors"))
+    assert network.vocabulary is not None
+    words = (*network.config.words, ("marzipan",), *((name,) for name in FURTHER))
+    vocabulary = Vocabulary(
+        len(words), 32, drawn=(1, *range(len(KNOWN), len(words))), guess_width=network.config.guess_width, placed=5
+    )
+    vocabulary.directions[: len(KNOWN)] = network.vocabulary.directions
+    save_checkpoint(network.vocabulary_replaced(vocabulary, words), Path("named.safetensors"))
+    assert main(["place-words", "named.safetensors", "out.safetensors"]) == 0
+    after = load_zse_network(Path("out.safetensors")).config
+    named = [after.words[number][0] if number >= 0 else None for number in after.drawn]
+    assert named == [KNOWN[1], None, *(name if (name,) in after.words else None for name in FURTHER)]
+    assert len(set(named) & set(FURTHER)) == after.placed == 2
+
+
 def test_what_placing_words_needs_is_named(world: torch.Tensor, capsys: pytest.CaptureFixture[str]) -> None:
     save_checkpoint(tiny_network(), Path("plain.safetensors"))
     assert main(["place-words", "plain.safetensors", "out.safetensors"]) == 2

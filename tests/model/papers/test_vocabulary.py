@@ -15,9 +15,10 @@ from model.engine import Tokens
 from model.errors import ModelError
 from model.evaluation import encode_pictures
 from model.matcher import Matcher, load
-from model.network import TorchEngine
+from model.network import TorchEngine, Vocabulary
 from model.papers.two_sided import class_places
 from model.papers.vocabulary import (
+    FURTHER_LESS,
     MOST_NONE,
     NONE_SHARE,
     Entry,
@@ -184,10 +185,17 @@ def test_further_things_of_line_drawings_are_guessed_and_lead_no_search_and_move
     torch.testing.assert_close(vocabulary.sketch_directions[:2], first.sketch_directions)
     torch.testing.assert_close(vocabulary.places, torch.cat([first.places, torch.zeros(1, network.config.width)]))
     matcher = Matcher(TorchEngine(network), "0", variants=1)
-    best = vocabulary.known().things(encode_pictures(matcher, corpus.sketches, "sketch")).argmax(axis=1)
-    assert [words[number] for number in best] == [sketch.label for sketch in corpus.sketches]
+    shows = vocabulary.known().things(encode_pictures(matcher, corpus.sketches, "sketch"))
+    shows[:, 2] += FURTHER_LESS
+    assert [words[number] for number in shows.argmax(axis=1)] == [sketch.label for sketch in corpus.sketches]
     with pytest.raises(ModelError, match="other things"):
         with_further_things(before, lines)
+    # A thing that had no word when its guess was learned may have one by now.
+    drawn = (-1, *before.config.drawn[1:])
+    unnamed = Vocabulary(len(before.config.words), network.config.width, drawn, network.config.guess_width)
+    unnamed.load_state_dict(first.state_dict())
+    nameless_first = before.vocabulary_replaced(unnamed, before.config.words)
+    assert with_further_things(nameless_first, [*others, *lines]).config.drawn == network.config.drawn
 
 
 def test_guesses_are_calibrated_on_every_tenth_sketch_of_a_class(tmp_path: Path) -> None:
