@@ -7,7 +7,7 @@ from pathlib import Path
 from model.errors import Refusal
 
 # The end of a sentence about a damaged index.
-REPAIR = "run `sketch-search index build`, which makes what is damaged anew"
+REPAIR = "build this index again (`sketch-search index build`), which makes what is damaged anew"
 
 
 class IndexerError(Refusal):

@@ -59,7 +59,7 @@ def test_folders_that_are_not_named_leave_only_if_that_is_said(
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert main(["build", str(more)], "sketch-search index") == 2
     err = capsys.readouterr().err
-    assert f" has other folders: {gallery}. Name these, too;" in err
+    assert f" has other folders: {gallery}. Name these, too, or none" in err
     assert "photos:      12 (" in info(capsys)
     assert main(["build", str(more), "--yes", "--quiet"]) == 0
     assert "photos:      2 (" in info(capsys)
