@@ -127,7 +127,7 @@ def test_a_text_that_nothing_reads_is_refused_with_the_reason(index: Any, matche
 
 def test_scores_that_are_no_numbers_are_refused(by_clip: ByClip) -> None:
     damaged = ReadText(TextVector(np.full(16, np.nan, np.float32)))
-    with pytest.raises(IndexRefused, match="are damaged; run `sketch-search index build"):
+    with pytest.raises(IndexRefused, match="are damaged; build this index again"):
         by_clip.searcher.search(by_clip.drawing, SearchQuery(text=TEXT), damaged)
 
 
