@@ -132,7 +132,8 @@ def estimated(
     line = _line(d[known], x, d)
     directions, deviations = centred(ret), (x - line[known]).astype(np.float32)
     affinity = np.maximum(directions[~known] @ directions[known].T - np.float32(threshold), 0)
-    estimates = line[~known] + (affinity @ deviations) / (PRIOR_WEIGHT + affinity.sum(axis=1))
+    # For so few columns some processors' product of matrix and vector warns of numbers that are not there.
+    estimates = line[~known] + (affinity * deviations).sum(axis=1) / (PRIOR_WEIGHT + affinity.sum(axis=1))
     every = scores.astype(np.float32)
     every[~known] = sigmoid(estimates) if method == "rn" else estimates
     return every

@@ -70,7 +70,8 @@ def test_a_server_on_a_cluster_of_this_machine_listens_on_its_loopback_address_a
 ) -> None:
     with served_on_ray(settings, shard_folders[:1], "local", tmp_path / "serve.log") as server:
         assert server.http.get("/readyz").status_code == 200
-        assert len(server.copies(0)) == len(server.copies("encoder")) == 1
+        # The encoder is started with the shards, and asked first by a search.
+        wait_until(lambda: len(server.copies(0)) == len(server.copies("encoder")) == 1, "there is no copy of each")
         found = listening(family(server.process))
         assert found
         assert found <= LOOPBACK
