@@ -25,7 +25,7 @@ _AGAIN_SECONDS = 0.5
 
 
 class ServerAddress(BaseModel):
-    """The content of that file."""
+    """Holds what the file says."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,4 @@
-"""What the commands print, and the options that most of them have."""
+"""Writes what the commands print, and defines the options that most of them have."""
 
 from __future__ import annotations
 

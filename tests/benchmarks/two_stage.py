@@ -61,7 +61,7 @@ QUICK_QUERIES = 4
 
 @dataclass(frozen=True)
 class Found:
-    """What one way found for one query. Its time leaves out the encoding of the sketch, the same for all ways."""
+    """Holds what one way found for one query. The time leaves out the encoding of the sketch, the same for all ways."""
 
     query: str
     unseen: bool

@@ -31,7 +31,7 @@ class PhotoBytes:
 
 @dataclass(frozen=True)
 class Held:
-    """What an index holds: its catalog without rows, the shown photos by id, and the centroids (c, e)."""
+    """Holds what is in an index: its catalog without rows, the shown photos by id, and the centroids (c, e)."""
 
     files: list[GalleryFile]
     photos: dict[int, PhotoBytes]

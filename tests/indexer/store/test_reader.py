@@ -38,6 +38,14 @@ def edit_manifest(index: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def stopped(collection: Collection) -> Path:
+    """Stops a first build after 8 of its 12 photos, and returns the folder that it has left."""
+    with pytest.raises(Stopped):
+        collection.build(progress=StopAfter(8), batch=4)
+    (left,) = collection.index.glob(".building-*")
+    return left
+
+
 def test_an_index_that_was_never_built_is_refused(tmp_path: Path, matcher: model.Matcher) -> None:
     with pytest.raises(IndexRefused, match=r"there is no index at .* run `sketch-search index build"):
         open_index(tmp_path / "nowhere", matcher)
@@ -216,9 +224,7 @@ def test_a_build_writes_through_no_link_that_a_stopped_build_seems_to_have_left(
 def test_no_journal_that_a_stopped_build_seems_to_have_left_has_another_file_deleted(
     collection: Collection, tmp_path: Path
 ) -> None:
-    with pytest.raises(Stopped):
-        collection.build(progress=StopAfter(8), batch=4)
-    (left,) = collection.index.glob(".building-*")
+    left = stopped(collection)
     mine = save_photo(tmp_path / "mine.png", 1)
     # A header without pages, and the name of a "super-journal" with its length and the sum of its bytes.
     magic, pages = bytes.fromhex("d9d505f920a163d7"), (left / "journal.sqlite").stat().st_size // 4096
@@ -241,19 +247,14 @@ def halve(journal: Path) -> None:
 
 @pytest.mark.parametrize("change", [compute, halve, partial(make_endless, table="rows")])
 def test_a_journal_that_no_build_has_left_is_begun_anew(change: Callable[[Path], None], collection: Collection) -> None:
-    with pytest.raises(Stopped):
-        collection.build(progress=StopAfter(8), batch=4)
-    (left,) = collection.index.glob(".building-*/journal.sqlite")
-    change(left)
+    change(stopped(collection) / "journal.sqlite")
     assert collection.build().encoded == 12
 
 
 def test_of_what_a_stopped_build_seems_to_have_left_no_other_file_is_read(
     collection: Collection, tmp_path: Path
 ) -> None:
-    with pytest.raises(Stopped):
-        collection.build(progress=StopAfter(8), batch=4)
-    (left,) = collection.index.glob(".building-*")
+    left = stopped(collection)
     (collection.index / "mine.raw").write_bytes(bytes(64))
     with closing(sqlite3.connect(left / "journal.sqlite")) as database, database:
         database.execute("INSERT INTO arrays VALUES ('../mine', '[1]')")
