@@ -4,8 +4,6 @@ In a checkout, and so in an editable install, the packages stay side by side and
 An import hook could not do this: it sees the name that is imported, and not by whom.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

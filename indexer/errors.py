@@ -1,7 +1,5 @@
 """The errors that this package raises. Each message is a sentence that says what to do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from model.errors import Refusal

@@ -1,7 +1,5 @@
 """Looks after an existing index: says what it holds, verifies it, takes photos out of it, and watches its gallery."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Builds the command lines of all packages by click: groups of commands, types of arguments, and ``run``."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """Computes the measures of zero-shot sketch-based image retrieval: mean average precision, precision, recall, ranks."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

@@ -3,8 +3,6 @@
 All of it rests on one fact: the similarity of two photos is far more certain than that of a sketch and a photo.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

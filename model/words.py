@@ -1,7 +1,5 @@
 """Finds typed words in a vocabulary: by other spellings and names, as everyday or wider words, and within a phrase."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 import unicodedata

@@ -3,8 +3,6 @@
 The server locks the file for as long as it runs, so that a file that a killed server has left is worth nothing.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 import sys

@@ -1,7 +1,5 @@
 """Opens a checkpoint and the index made with it: server, command line and client all answer through ``Engine``."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 from dataclasses import dataclass

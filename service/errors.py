@@ -1,7 +1,5 @@
 """Defines the typed errors of the service, and how HTTP answers each of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

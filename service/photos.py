@@ -1,7 +1,5 @@
 """Reads photos of an index: prepared for the network, as thumbnails, and in the file manager."""
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

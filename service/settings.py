@@ -1,7 +1,5 @@
 """Holds everything that can be configured of the service, in one typed object."""
 
-from __future__ import annotations
-
 import ipaddress
 import json
 import os

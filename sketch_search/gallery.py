@@ -1,7 +1,5 @@
 """Searches a gallery on this machine, and uses the network without any index."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

@@ -1,7 +1,5 @@
 """Searches a gallery on a server. Nothing here loads a network."""
 
-from __future__ import annotations
-
 from model.errors import Refusal
 from service.client import MAX_BYTES, Client
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse

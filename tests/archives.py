@@ -1,7 +1,5 @@
 """Archives as the optional data has them, with files that a test makes."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """A small file that is a picture, and takes far longer to decode than any picture that people have."""
 
-from __future__ import annotations
-
 from functools import cache
 
 from PIL import Image

@@ -1,7 +1,5 @@
 """A real Chromium that looks at the page: as a desktop or a phone, with an empty profile, drawing by pointer."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

@@ -1,7 +1,5 @@
 """What the command lines of the programs take, without running anything."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import click

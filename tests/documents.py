@@ -1,7 +1,5 @@
 """Reads the parts of the documentation that a test can check: links, anchors, commands and code spans of Markdown."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

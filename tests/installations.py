@@ -1,7 +1,5 @@
 """The project installed outside the checkout, into environments that have nothing else of it."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Generated pictures and a small random ViT, for tests that train."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from functools import cache

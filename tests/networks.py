@@ -1,7 +1,5 @@
 """Small networks with random weights, for tests only."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Which files this process has open."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from pathlib import Path

@@ -5,8 +5,6 @@ processor. What a test waits for comes within seconds; on a machine that is busy
 times as long. What does not come at all fails the test in words.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Small pictures made in code: drawings, photos, and odd files such as people have in their folders."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import math

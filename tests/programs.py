@@ -1,7 +1,5 @@
 """Programs that tests start as users do: none runs for longer than a test may wait for it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

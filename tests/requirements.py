@@ -5,8 +5,6 @@ that has them a skip would hide a mistake. There SKETCH_SEARCH_REQUIRE names the
 comma between them.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec

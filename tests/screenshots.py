@@ -4,8 +4,6 @@ They show the page of this checkout in a browser, over the sample gallery with t
 scikit-image. What is drawn are drawings that the start page offers, by pointer.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import sys

@@ -1,7 +1,5 @@
 """A search over one index that is open, without a server."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

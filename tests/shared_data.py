@@ -4,8 +4,6 @@ SKETCH_SEARCH_DATA names a folder holding `data/`, `golden/` and `splits/`. `nee
 marks the tests that use it.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

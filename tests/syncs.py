@@ -1,7 +1,5 @@
 """Writing without waiting for the disk."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from contextlib import suppress

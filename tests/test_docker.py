@@ -1,7 +1,5 @@
 """Checks the Dockerfile, the compose file and the systemd units. No engine builds or starts them here."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The documentation tells the truth: links, commands, settings, paths and figures."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import json

@@ -4,8 +4,6 @@
 made in the same way by ``tests/service/http/test_contract.py``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import json

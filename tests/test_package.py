@@ -1,7 +1,5 @@
 """The source distribution and the wheel made of it, run where other modules have the names of the packages."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Everything that a person who searches does, in a Python that has no PyTorch."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """A build from what is asked for to its report: decide, list, encode what is new, cluster, write a generation."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing

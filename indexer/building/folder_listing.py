@@ -3,8 +3,6 @@
 Only files on this machine whose names have no ending are opened, to see whether they begin as an image does.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """Shows how far a build is: by a progress bar for people, and by a JSON file for machines."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The end of a build: photos get their clusters, and segment, centroids, catalog and manifest are written."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

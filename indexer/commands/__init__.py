@@ -1,7 +1,5 @@
 """The commands of `sketch-search index`, which `python -m indexer` is, too: ``build`` and ``upkeep``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import click

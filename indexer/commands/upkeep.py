@@ -1,7 +1,5 @@
 """The commands that look into an index, and take photos out of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -5,8 +5,6 @@ there are whole slices only, whoever is killed, and whoever does again what anot
 of the build in it, because a worker of a build that was killed may still complete a slice.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

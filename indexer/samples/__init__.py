@@ -3,8 +3,6 @@
 If scikit-learn or scikit-image are installed, photos that come with them are added.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil

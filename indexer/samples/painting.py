@@ -1,7 +1,5 @@
 """Paints things as pictures, and draws them as sketches."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from random import Random

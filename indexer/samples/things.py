@@ -1,7 +1,5 @@
 """Describes the things of the sample gallery in a table of shapes with colours."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Handles the folder of an index: which generation is live, and the lock that lets only one process write."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

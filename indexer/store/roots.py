@@ -1,7 +1,5 @@
 """Defines roots, the folders of photos that the user named, and finds a file among them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """A WebDAV server: listings and parts of files, with limits on whatever it answers."""
 
-from __future__ import annotations
-
 import errno
 import re
 from collections.abc import Iterator

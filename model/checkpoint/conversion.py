@@ -1,7 +1,5 @@
 """Turns the released files of ZSE-SBIR (.pth) and of CLIP-AT (.ckpt) into checkpoints."""
 
-from __future__ import annotations
-
 import dataclasses
 import warnings
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Reads and writes checkpoints: safetensors files that carry their network's configuration and calibration."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

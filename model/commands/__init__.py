@@ -1,7 +1,5 @@
 """Declares the commands of `sketch-search model`, which `python -m model` is, too."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import click

@@ -1,7 +1,5 @@
 """Declares options that several commands share."""
 
-from __future__ import annotations
-
 import click
 
 from model.command_line import a_path, option

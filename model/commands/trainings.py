@@ -1,7 +1,5 @@
 """Declares the commands that train networks, and make vocabularies, photo sides and tables of papers."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

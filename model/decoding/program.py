@@ -1,7 +1,5 @@
 """The program of a decoding process: it decodes pictures from standard input until that ends."""
 
-from __future__ import annotations
-
 import os
 import select
 import sys

@@ -1,7 +1,5 @@
 """Finds checkpoints and reads them as arrays of numpy; of two-sided networks the photo side, too."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

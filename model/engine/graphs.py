@@ -5,8 +5,6 @@ hundred KiB, serves all checkpoints of one shape. The graphs use two operations 
 ``DynamicQuantizeMatMul`` and ``MultiHeadAttention``. Writing needs the package ``onnx``; running does not.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

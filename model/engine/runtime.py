@@ -4,8 +4,6 @@ The matrices of the large ViT are int8, as the photo side's file has them; every
 through one by one, since an int8 product scales what it reads by the extremes of the whole batch.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Defines what indexing, searching and explaining need of a network: numpy in, numpy out."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Protocol
 

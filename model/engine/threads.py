@@ -1,7 +1,5 @@
 """Chooses how many threads compute, for ONNX Runtime and, if it is in use, for PyTorch."""
 
-from __future__ import annotations
-
 import os
 import sys
 

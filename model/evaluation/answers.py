@@ -1,7 +1,5 @@
 """Measures how often guessed words are right, and how often matching patches lie on the thing that was drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The calibration of a network, chosen on validation classes at the end of its training."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Counts what a network costs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

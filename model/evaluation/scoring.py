@@ -1,7 +1,5 @@
 """Scores every sketch of a corpus against every photo, by each method of a checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Measures a search in two stages: the clusters of a gallery by their mean tokens, then the photos of the best ones."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

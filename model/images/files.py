@@ -1,7 +1,5 @@
 """Opens picture files of every common type as upright 8-bit RGB."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

@@ -1,7 +1,5 @@
 """Finds the ink of a sketch, whatever the colours of pen and paper."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Turns pictures into network inputs: photos and sketches are cropped, scaled and normalised."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass

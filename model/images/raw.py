@@ -1,7 +1,5 @@
 """Reads the preview that a camera has put into a RAW file."""
 
-from __future__ import annotations
-
 import io
 import struct
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """CLIP by open_clip: found and opened, its image encoder as a ViT of timm, and vectors of pictures and of texts."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence

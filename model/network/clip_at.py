@@ -1,7 +1,5 @@
 """The network of CLIP-AT (Sain et al., 2023): a frozen ViT, such as CLIP's, with learned prompts and LayerNorms."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from dataclasses import dataclass

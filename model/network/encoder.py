@@ -3,8 +3,6 @@
 Blocks compute the same as timm's, with its names of weights, and give the attention of [Ret].
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Runs every network by PyTorch as an engine: numpy in, numpy out (``model.engine.Engine``)."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Defines the parts of every network, which turns pictures into tokens, compares them by [Ret], and may know words."""
 
-from __future__ import annotations
-
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

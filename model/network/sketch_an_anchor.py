@@ -1,7 +1,5 @@
 """The network of Sketch-an-Anchor (Ribeiro and Ponti, 2023): a ViT with retrieval tokens and gated projections."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 

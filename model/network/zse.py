@@ -1,7 +1,5 @@
 """Composes the network of ZSE-SBIR as in Figure 2 of the paper, from pretrained ViTs, too."""
 
-from __future__ import annotations
-
 import math
 import time
 from functools import cache

@@ -3,8 +3,6 @@
 Vectors are compared by the cosine distance, 1 - cos(a, b).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

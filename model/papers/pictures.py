@@ -1,7 +1,5 @@
 """Chooses the pictures of a training, keeps their pixels in memory, and makes the random variations of a step."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Makes the prior of a trained network (``model.network.ret_network``), and chooses how much it counts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

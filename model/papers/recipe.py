@@ -1,7 +1,5 @@
 """Reads recipes of trainings from TOML files, as one frozen object for each method."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import tomllib

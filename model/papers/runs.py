@@ -1,7 +1,5 @@
 """Runs trainings of all methods, from the first step to the checkpoint; a training that was stopped continues."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Shows a table that was run: as Markdown, in a page between its marks, and as a figure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

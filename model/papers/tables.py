@@ -4,8 +4,6 @@ A table is a TOML file in recipes/tables. Trainings and figures are kept by the 
 that a table that was stopped, and another table with the same row, take what is there.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import platform

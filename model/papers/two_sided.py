@@ -4,8 +4,6 @@ Cross-attention begins as the identity: best matches of untrained tokens find mo
 would destroy that.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Reads vectors of words, from a word2vec file of the user or the stand-in that comes with the optional data."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

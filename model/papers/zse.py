@@ -1,7 +1,5 @@
 """Trains ZSE-SBIR by the paper's samples and losses, from a recipe to a checkpoint file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

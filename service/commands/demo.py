@@ -1,7 +1,5 @@
 """`sketch-search demo`: indexes a gallery in a folder of its own, serves it, and searches it once with a sketch."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`sketch-search explain`: writes why photos match a sketch, or are like a photo, as files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path

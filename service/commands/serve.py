@@ -3,8 +3,6 @@
 With `--ray ADDRESS --shards DIR...` it serves a gallery in shards, which a Ray cluster searches.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import sys

@@ -1,7 +1,5 @@
 """Writes an explanation as files: for each photo a picture of what matches what, and all data as JSON."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Iterable

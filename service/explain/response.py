@@ -1,7 +1,5 @@
 """Explains why photos of an index match a sketch, or are like a photo, as POST /explain answers it."""
 
-from __future__ import annotations
-
 import base64
 import io
 import math

@@ -1,7 +1,5 @@
 """Defines what a search needs of photos: one index in this process (``LocalGallery``), or shards on many machines."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence

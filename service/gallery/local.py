@@ -1,7 +1,5 @@
 """Searches one index on this machine: finds photos in its clusters by vector, and scores them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 

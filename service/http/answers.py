@@ -1,7 +1,5 @@
 """Answers errors: their one shape, and which error gets which status."""
 
-from __future__ import annotations
-
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException

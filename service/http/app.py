@@ -1,7 +1,5 @@
 """Makes the application: its settings, its parts, its start and its end."""
 
-from __future__ import annotations
-
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable

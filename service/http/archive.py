@@ -1,7 +1,5 @@
 """Puts chosen photos into one ZIP file, which is made while it is sent."""
 
-from __future__ import annotations
-
 import re
 import time
 import zipfile

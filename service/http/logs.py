@@ -1,7 +1,5 @@
 """Writes the server's log: lines for people, or one JSON object a line for machines."""
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

@@ -1,7 +1,5 @@
 """Checks, counts and limits every request in two layers of ASGI middleware, with CORS between them."""
 
-from __future__ import annotations
-
 import ipaddress
 import logging
 import math

@@ -1,7 +1,5 @@
 """Answers the paths of the HTTP API, and those of the page's own files."""
 
-from __future__ import annotations
-
 import hashlib
 import pathlib
 import re

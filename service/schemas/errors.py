@@ -1,7 +1,5 @@
 """Defines the shape of errors, and describes what pydantic finds wrong with parameters."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Defines the answers of GET /info, of the health checks, and about folders and words."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Literal
 

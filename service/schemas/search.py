@@ -1,7 +1,5 @@
 """Defines the answer to a search; photos and clusters, as they are answered."""
 
-from __future__ import annotations
-
 from typing import Literal, TypedDict
 
 from pydantic import BaseModel, Field

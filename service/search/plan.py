@@ -1,7 +1,5 @@
 """Plans a search: the query, with the service's defaults and what the checkpoint can do filled in."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

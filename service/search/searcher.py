@@ -13,8 +13,6 @@ does not depend on what is scored beside it: before diffusion, all ways to searc
 and with ``nprobe="all"``, the exhaustive search, the order is that of scoring every photo.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice

@@ -1,7 +1,5 @@
 """Shows a ranking: near duplicates as one result, and photos that look alike as one group."""
 
-from __future__ import annotations
-
 from typing import TypeAlias
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Runs the build that people start from the page as a process of its own, so that searches go on beside it."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Lends the engine that answers now: opened as soon as it can be, and replaced when new generations are live."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Opens the newest generation of an index that passes a trial search."""
 
-from __future__ import annotations
-
 import logging
 import math
 import threading

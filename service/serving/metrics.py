@@ -1,7 +1,5 @@
 """Counts and times the service's work, for Prometheus."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector

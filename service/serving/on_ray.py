@@ -4,8 +4,6 @@ Each copy of a shard is an actor, and so is each copy of the encoder. Several se
 first starts them, and the last one ends them. Ray is imported only when it is needed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import threading

@@ -1,7 +1,5 @@
 """Listens on ports, and limits how many connections they accept together."""
 
-from __future__ import annotations
-
 import errno
 import socket
 import sys

@@ -1,7 +1,5 @@
 """Runs searches in a thread of their own, with a bounded queue, beside threads that open sketches and read photos."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

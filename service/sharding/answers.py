@@ -4,8 +4,6 @@ It checks what the ingress relies on: types, shapes, ranges, and that a shard ha
 wrong score that could be right is not found.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ what may come into the ranking, 12 bytes a photo. Then the shards of the best ph
 score the best pairs. Each answers about the generation that the search began with.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

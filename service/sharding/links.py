@@ -1,7 +1,5 @@
 """Defines what a shard can be asked, and how it may fail to answer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, Protocol, TypeVar

@@ -1,7 +1,5 @@
 """Keeps track of the shards that a server searches, and which of them answer."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

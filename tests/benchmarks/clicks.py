@@ -5,8 +5,6 @@ A photo is right for a sketch where the folder that it lies in has the name of t
     python -m tests.benchmarks.clicks --data ~/labelled --per-class 10
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

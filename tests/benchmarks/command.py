@@ -1,7 +1,5 @@
 """Makes the parts with which every bench begins: options, checkpoint, the gallery's server, the head of its result."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 import subprocess

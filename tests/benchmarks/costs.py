@@ -4,8 +4,6 @@ It is installed into an empty environment, as the README says, and every row is 
 in this process. Times of the processor count all threads.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

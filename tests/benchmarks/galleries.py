@@ -1,7 +1,5 @@
 """Queries and galleries of the search benchmarks: real photos where there are any, else drawn ones."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Mapping

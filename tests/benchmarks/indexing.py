@@ -4,8 +4,6 @@ Each build is a process of its own, from nothing until its index is live. Of all
 programs only ever make them slower.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import shutil

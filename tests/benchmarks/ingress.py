@@ -6,8 +6,6 @@ the answer is there has that, too, since they share the cores. Besides those of 
 many as a hundred million photos have: a sketch is compared with them, too.
 """
 
-from __future__ import annotations
-
 import pickle
 import sys
 import tempfile

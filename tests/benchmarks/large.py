@@ -4,8 +4,6 @@ The galleries are made of the rows of an index of real photos (``large_index``),
 opened and searched in a process of its own, which says how much memory it has then.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -5,8 +5,6 @@ arrive at random moments, at rates that are shares of the capacity. Clients and 
 are those of both.
 """
 
-from __future__ import annotations
-
 # isort: off
 # Imported before all others: it replaces parts of the standard library, which nothing may use before.
 from locust import FastHttpUser, task

@@ -5,8 +5,6 @@ also writes them into a page, each between ``<!-- begin: NAME -->`` and ``<!-- e
 blocks as they are.
 """
 
-from __future__ import annotations
-
 import argparse
 import datetime
 import os

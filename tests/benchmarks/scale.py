@@ -5,8 +5,6 @@ of as many photos. So nothing is said of larger shards; what grows is how many t
 as its last step.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Mapping, Sequence

@@ -6,8 +6,6 @@ counts, so that other work of the machine slows all of them alike. The released 
 PyTorch at the end of this module. It shares only the weights with a network; tests check that its results are equal.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Sequence

@@ -5,8 +5,6 @@ servers answer over HTTP, one without Ray and one with it, in turns. The Ray clu
 shards share its cores, which several machines would not do.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import sys

@@ -8,8 +8,6 @@ What a search does without options is chosen with the sketches of validation cla
 clusters and photos, and whether clusters are found by vector or by pairs.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass

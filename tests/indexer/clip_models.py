@@ -1,7 +1,5 @@
 """CLIP models for the tests: small and random."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A small network and a small gallery for every test of the indexer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path

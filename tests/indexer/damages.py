@@ -1,7 +1,5 @@
 """Damages to an index: of its bytes, its arrays, its catalog."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 import struct

@@ -1,7 +1,5 @@
 """Disks that are full or read-only, and permissions. A test is skipped where this user may not mount disks."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import struct

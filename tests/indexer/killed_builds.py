@@ -8,8 +8,6 @@ of these indexes: ``OUT/updated`` and ``OUT/killed-update-I``. Every third momen
 a write; all are spread over the whole build.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import shutil

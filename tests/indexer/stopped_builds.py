@@ -1,7 +1,5 @@
 """Builds that are stopped from outside, in the process of the test."""
 
-from __future__ import annotations
-
 from indexer.building.progress import Progress
 
 

@@ -1,7 +1,5 @@
 """Variants of the tiny network: without patch tokens, or with faults."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import model

@@ -3,8 +3,6 @@
 It shares no code with the package and reads the same weights by name.
 """
 
-from __future__ import annotations
-
 import math
 from fractions import Fraction
 

@@ -1,7 +1,5 @@
 """Diffused scores, and scores that are estimated, against their formulas written out pair by pair."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import get_args

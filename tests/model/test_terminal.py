@@ -1,7 +1,5 @@
 """Clean names, paths, options in full, and errors as sentences, which the three programs share."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

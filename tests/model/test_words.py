@@ -1,7 +1,5 @@
 """Words that people type, and the vocabulary that they are found in."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

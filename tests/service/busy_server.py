@@ -1,7 +1,5 @@
 """Jobs for the one thread that searches, what else keeps a server busy, and waiting until it is or no longer is."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import threading

@@ -1,7 +1,5 @@
 """Reads the page for its tests, and waits for it, in a real browser."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The service in a thread of the test, on a real port."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import threading

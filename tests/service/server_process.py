@@ -1,7 +1,5 @@
 """The server as a process of its own, as users start it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Draws the gallery that the tests of the service search."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from PIL import Image

@@ -1,7 +1,5 @@
 """Sends requests for the tests of the HTTP API, and reads the answers."""
 
-from __future__ import annotations
-
 import socket
 from contextlib import suppress
 from typing import Any

@@ -1,7 +1,5 @@
 """A running server leaves its address and token in its index, where this user alone reads them."""
 
-from __future__ import annotations
-
 import os
 import socket
 import sys

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import shlex
 from contextlib import ExitStack
 from importlib.util import find_spec

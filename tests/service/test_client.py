@@ -1,7 +1,5 @@
 """The client and the command line, which answer what the server answers."""
 
-from __future__ import annotations
-
 import gc
 import gzip
 import io

@@ -1,7 +1,5 @@
 """The library for programs: it answers what the server answers, shows what it found, and does what its docs say."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Albums of one file: a ZIP as a root of an index."""
 
-from __future__ import annotations
-
 import random
 import zipfile
 from pathlib import Path

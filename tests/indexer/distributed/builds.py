@@ -1,7 +1,5 @@
 """Builds of shards as the tests make them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Protocol
 

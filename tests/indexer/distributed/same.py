@@ -1,7 +1,5 @@
 """Shards compared with one index of the same photos."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

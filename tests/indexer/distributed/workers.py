@@ -3,8 +3,6 @@
 A photo whose name has `KILLS` ends the first worker that reads it.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Each test has a home folder of its own, with the credentials of the servers that it starts, and nothing else."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

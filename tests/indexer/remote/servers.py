@@ -1,7 +1,5 @@
 """Servers of photos for the tests, each on a free port of this machine: S3, SFTP and WebDAV, with faults on request."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import gc

@@ -1,7 +1,5 @@
 """Servers that lie: about sizes, about where things are, and without end."""
 
-from __future__ import annotations
-
 import gzip
 import itertools
 import threading

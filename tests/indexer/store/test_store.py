@@ -1,7 +1,5 @@
 """The index against a model of a few lines: whatever happens to files, in whatever order, and whatever is run."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Released files of ZSE-SBIR and CLIP-AT become checkpoints with equal scores."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import pickle

@@ -1,7 +1,5 @@
 """The engine that needs no PyTorch, beside the network of PyTorch with the weights that come with the package."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

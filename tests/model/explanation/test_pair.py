@@ -1,7 +1,5 @@
 """Pairs are explained by tokens, scores and blocks, and by what a score would be without a part."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

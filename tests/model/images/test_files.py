@@ -1,7 +1,5 @@
 """Files of all types are opened within bounds, turned the right way up, and with the day on which they were taken."""
 
-from __future__ import annotations
-
 import io
 import struct
 import sys

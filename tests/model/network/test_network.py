@@ -1,7 +1,5 @@
 """The network against a slow one, its cross-attention, sizes and precisions."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

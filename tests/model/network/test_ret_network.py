@@ -1,7 +1,5 @@
 """These tests cover what networks add to [Ret]: variants of a sketch, the prior, the vocabulary."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Sketch-an-Anchor: each equation against a plain slow version, anchors, and whole trainings."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -1,7 +1,5 @@
 """CLIP-AT: each equation against a plain slow version, its batches, and trainings on CLIP and on a ViT of timm."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

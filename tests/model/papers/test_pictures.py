@@ -1,7 +1,5 @@
 """The pictures of a training, classes without photos or sketches among them, and the prior that they give."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The training loop, with a training of a single layer."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

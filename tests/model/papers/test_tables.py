@@ -1,7 +1,5 @@
 """Tables of a few rows, on generated pictures."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

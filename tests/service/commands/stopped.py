@@ -1,7 +1,5 @@
 """Commands that serve until they are stopped, run as a user runs them."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Explanations of photos of an index, against what the network says of their files and what searches find."""
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import io

@@ -1,7 +1,5 @@
 """The pinned OpenAPI document, and that it tells the truth of the running server, whatever is asked."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The web page over plain HTTP: what is served, as what, and that it keeps to itself."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path, PurePosixPath

@@ -1,7 +1,5 @@
 """Holds the fixtures that all tests of the page have in common."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """The page in a real browser: searching, what is found, and what goes wrong."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

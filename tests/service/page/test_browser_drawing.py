@@ -1,7 +1,5 @@
 """The page in a real browser: drawing."""
 
-from __future__ import annotations
-
 import io
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page in a real browser: the parts of a query beside the drawing: photos, filters and words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The page in a real browser: what is found: groups as stacks, near duplicates, and parts that do not answer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page in a real browser: its history, several tabs, and what comes from other pages."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

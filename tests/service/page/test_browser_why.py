@@ -1,7 +1,5 @@
 """The page in a real browser: why photos were found, and who can use it all."""
 
-from __future__ import annotations
-
 import base64
 import io
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page's own modules in a real browser, asked by themselves."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

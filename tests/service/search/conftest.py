@@ -1,7 +1,5 @@
 """Searchers of the small gallery by networks that know words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The two-stage search against rankings written out here, its plan, and diffused scores."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

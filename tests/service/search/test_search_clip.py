@@ -1,7 +1,5 @@
 """Searches by any text over an index that was clustered by CLIP."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

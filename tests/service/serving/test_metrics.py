@@ -1,7 +1,5 @@
 """The route /metrics tells counts to those who may read them; the server runs as a program, and stops when told to."""
 
-from __future__ import annotations
-
 import json
 import socket
 from collections.abc import Mapping

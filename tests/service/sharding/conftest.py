@@ -1,7 +1,5 @@
 """Shards on disk, for the tests of a module."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The server over shards on a Ray cluster, as users start it, and its copies of shards to be killed."""
 
-from __future__ import annotations
-
 import os
 import random
 import re

@@ -1,7 +1,5 @@
 """Shards in this process, without Ray: an index cut into parts, links to these that can be broken, and their server."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

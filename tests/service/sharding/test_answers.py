@@ -1,7 +1,5 @@
 """A shard that answers what cannot be counts as missing, whatever it says; nothing of it reaches a client."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace

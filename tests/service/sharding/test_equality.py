@@ -1,7 +1,5 @@
 """A gallery in shards gets the answers of one index of all its photos, however they are divided."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import wraps

@@ -1,7 +1,5 @@
 """Shards as they are opened, which of them are searched together, and the HTTP API over them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
