@@ -14,13 +14,11 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, unquote
 
@@ -48,14 +46,11 @@ _CONNECT, _ANSWER, _LONGEST = 10, 60, 600
 # A request whose failure may be temporary is tried this often. The first pause has this many seconds, and later pauses
 # are longer. The library of S3 does that itself.
 _TRIES, _PAUSE = 3, 0.5
-# Bytes that are read of an answer of S3 at a time, and the most of an answer that is parsed: of a listing, which has a
-# thousand entries, or an error.
-_CHUNK, _MOST_PARSED = 2**20, 16 * 2**20
+# Bytes that are read of an object of S3 at a time.
+_CHUNK = 2**20
 # Bytes of a file that SFTP is asked for at a time, and how many of these requests are under way. asyncssh takes up to 4
 # MiB for each, whatever was asked for.
 _BLOCK, _BLOCKS = 2**16, 32
-# The most files of a folder, or of a bucket: a server may name ever more.
-MAX_ENTRIES = 10_000_000
 # The most requests to one server at a time.
 _AT_ONCE = 32
 # Bytes that are kept of the files that were read last, because a file is often read in parts, one soon after the other.
@@ -127,7 +122,7 @@ class RemoteFolder(Folder):
 
     def is_there(self) -> bool:
         with suppress(OSError):
-            self._ask(lambda server: server.info(self._at("")))
+            self._ask(lambda server: server.info(self._at(""), timeout=_LONGEST))
             return True
         return False
 
@@ -137,21 +132,21 @@ class RemoteFolder(Folder):
     def listing(self) -> Listing:
         if self._scheme != "s3":
             return self._list
+        top = self._at("")
         # This takes one request for each thousand files, however many folders they are in.
-        return listing_of(self._ask(lambda server: _awaited(server, None, _objects, f"{self._at('')}/")))
+        found = self._ask(lambda server: server.find(top, detail=True))
+        return listing_of(_below(found.values(), f"{top}/"))
 
     def _list(self, folder: str) -> Sequence[Entry]:
         at = self._at(folder)
-        if self._scheme == "sftp":
-            entries = self._ask(lambda server: _awaited(server, _LONGEST, _in_folder, at))
-        else:
-            infos = self._ask(lambda server: server.ls(at))
-            entries = [_entry(info, info["name"].rpartition("/")[2]) for info in infos]
+        infos = self._ask(lambda server: server.ls(at, timeout=_LONGEST))
+        entries = _below(infos, at if at in ("", "/") else f"{at}/")
+        # A server may name anything, also what is not in this folder.
         return [entry for entry in entries if not entry.name.startswith(".") and "/" not in entry.name]
 
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
         at = self._at("/".join(safe_parts(path)))
-        stamp = listed or _entry(self._ask(lambda server: server.info(at)), at).stamp
+        stamp = listed or _entry(self._ask(lambda server: server.info(at, timeout=_LONGEST)), at).stamp
         if stamp is None:
             raise OSError(errno.EINVAL, "it is no file", path)
         if (size := stamp.size) > MAX_FILE_BYTES:
@@ -202,11 +197,12 @@ class RemoteFolder(Folder):
         """Reads at most ``count`` bytes of a file by one request. The libraries would take whatever a server sends."""
         data: bytes
         if self._scheme.startswith("webdav"):
-            data = server.part(at, start, count)
-        elif self._scheme == "s3":
-            data = _awaited(server, _LONGEST, _part_of_object, at, start, count)
+            data = server.part(at, start, count, timeout=_LONGEST)
         else:
-            data = _awaited(server, _LONGEST, _part_of_file, at, start, count)
+            from fsspec.asyn import sync
+
+            part = _part_of_object if self._scheme == "s3" else _part_of_file
+            data = sync(server.loop, part, server, at, start, count, timeout=_LONGEST)
         return data
 
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:
@@ -227,6 +223,16 @@ class RemoteFolder(Folder):
                 raise fault
             time.sleep(_PAUSE * 2**number)
         raise AssertionError("it is tried at least once")
+
+
+def _below(infos: Iterable[Mapping[str, Any]], start: str) -> list[Entry]:
+    """Makes the entries of what lies below a folder, whose path with a slash is ``start``."""
+    names = ((info, str(info["name"])) for info in infos)
+    return [
+        _entry(info, name[len(start) :])
+        for info, name in names
+        if name.startswith(start) and name != start and not name.endswith("/")
+    ]
 
 
 def _entry(info: Mapping[str, Any], name: str) -> Entry:
@@ -281,7 +287,6 @@ def _connected(scheme: str, netloc: str) -> Any:
             "connect_timeout": _CONNECT,
             "read_timeout": _ANSWER,
             "max_pool_connections": _AT_ONCE,
-            "http_session_cls": _bounded_session(),
         }
         return library.S3FileSystem(config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
     host = _HOST.fullmatch(netloc)
@@ -311,34 +316,6 @@ def _connected(scheme: str, netloc: str) -> Any:
     )
 
 
-def _awaited(
-    server: Any, seconds: float | None, function: Callable[..., Coroutine[Any, Any, Answer]], *arguments: object
-) -> Answer:
-    """Runs a coroutine in the loop of fsspec. Raises FSTimeoutError if it takes longer."""
-    asyn = importlib.import_module("fsspec.asyn")
-    answer: Answer = asyn.sync(server.loop, function, server, *arguments, timeout=seconds)
-    return answer
-
-
-async def _objects(server: Any, below: str) -> list[Entry]:
-    """Lists all objects below a path of S3, by their paths in it."""
-    bucket, _, prefix = below.partition("/")
-    entries, token = list[Entry](), dict[str, str]()
-    while True:
-        page = await server._call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **token)
-        found = page.get("Contents", [])
-        entries += [
-            _entry({**info, "type": "file", "size": info["Size"]}, info["Key"].removeprefix(prefix))
-            for info in found
-            if info["Key"].startswith(prefix) and not info["Key"].endswith("/")
-        ]
-        if not page.get("IsTruncated"):
-            return entries
-        if not found or len(entries) > MAX_ENTRIES:
-            raise Misled(errno.EFBIG, "its listing does not end")
-        token = {"ContinuationToken": page["NextContinuationToken"]}
-
-
 async def _part_of_object(server: Any, at: str, start: int, count: int) -> bytes:
     """Reads a part of an object of S3."""
     bucket, key, _ = server.split_path(at)
@@ -353,38 +330,6 @@ async def _part_of_object(server: Any, at: str, start: int, count: int) -> bytes
     return bytes(data)
 
 
-def _bounded_session() -> type[Any]:
-    """Makes a session for aiobotocore, whose own follows redirects to any server, and takes answers of any size."""
-    http = importlib.import_module("aiobotocore.httpsession")
-
-    class Session(http.AIOHTTPSession):  # type: ignore[misc, name-defined]
-        async def _get_session(self, proxy: str | None) -> Any:
-            session = await super()._get_session(proxy)
-
-            async def request(*arguments: Any, **options: Any) -> Any:
-                answer = await session.request(*arguments, **options, allow_redirects=False)
-                if "Location" in answer.headers:
-                    answer.close()
-                    raise Misled(errno.EPERM, "the server leads to another address; name that one")
-                answer.read = partial(_whole, answer)
-                return answer
-
-            return SimpleNamespace(request=request)
-
-    return Session
-
-
-async def _whole(answer: Any) -> bytes:
-    """Reads an answer of S3 that is to be parsed."""
-    data = bytearray()
-    async for chunk in answer.content.iter_chunked(_CHUNK):
-        data += chunk
-        if len(data) > _MOST_PARSED:
-            answer.close()
-            raise Misled(errno.EFBIG, f"its answer is larger than {_MOST_PARSED >> 20} MiB")
-    return bytes(data)
-
-
 async def _part_of_file(server: Any, at: str, start: int, count: int) -> bytes:
     """Reads a part of a file of an SFTP server."""
     async with (
@@ -393,20 +338,6 @@ async def _part_of_file(server: Any, at: str, start: int, count: int) -> bytes:
     ):
         data: bytes = await file.read(count, start)
     return data[:count]
-
-
-async def _in_folder(server: Any, folder: str) -> list[Entry]:
-    """Lists a folder of an SFTP server."""
-    entries = list[Entry]()
-    async with server._pool.get() as channel:
-        async for found in channel.scandir(folder):
-            # What has no permissions tells no type, and may be anything.
-            known = found.attrs.permissions is not None
-            info = server._decode_attributes(found.attrs) if known else {"type": "unknown"}
-            entries.append(_entry(info, found.filename))
-            if len(entries) > MAX_ENTRIES:
-                raise Misled(errno.EFBIG, "its listing does not end")
-    return entries
 
 
 # The names of errors, of libraries that may not be installed.

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
 
@@ -16,10 +17,8 @@ from fsspec.asyn import get_loop, sync
 
 from indexer.store.files import Misled
 
-# The most bytes of a listing, and of one entry, which takes a kilobyte; and seconds that an answer may take.
-MAX_LISTING, MAX_ENTRY, MAX_SECONDS = 64 * 2**20, 2**20, 600
-# Bytes of a listing that are parsed at a time.
-_PIECE = 2**16
+# The most bytes of a listing, in which an entry takes a kilobyte.
+MAX_LISTING = 64 * 2**20
 _MAX_REDIRECTS = 5
 _SIZE = re.compile(r"[0-9]{1,15}")
 
@@ -27,7 +26,7 @@ _SIZE = re.compile(r"[0-9]{1,15}")
 class WebDavServer:
     """A server at ``http://HOST:PORT``. Paths in it begin without a slash, and are not quoted.
 
-    Methods raise OSError, FSTimeoutError, the errors of httpx, and ``ElementTree.ParseError``.
+    Timeouts are in seconds. Methods raise OSError, FSTimeoutError, the errors of httpx, and ``ElementTree.ParseError``.
     """
 
     def __init__(
@@ -43,43 +42,39 @@ class WebDavServer:
             headers={"Accept-Encoding": "identity"},
         )
 
-    def info(self, path: str) -> dict[str, Any]:
+    def info(self, path: str, timeout: float) -> dict[str, Any]:
         """Describes a file or folder as fsspec does: its name, type, size, etag, and when it was modified."""
-        for entry in self._entries(path, depth=0):
+        for entry in self._entries(path, 0, timeout):
             return entry
         raise FileNotFoundError(errno.ENOENT, "there is nothing at its address", path)
 
-    def ls(self, path: str) -> list[dict[str, Any]]:
-        """Describes what is in a folder."""
-        start = f"{path}/" if path else ""
-        found, is_folder = list[dict[str, Any]](), False
-        for entry in self._entries(path, depth=1):
-            is_folder |= entry["name"] == path and entry["type"] == "directory"
-            # A server may name anything. What is not in this folder is left out.
-            name = entry["name"].removeprefix(start) if entry["name"].startswith(start) else ""
-            if name and name != path and "/" not in name:
-                found.append(entry)
-        if not is_folder:
+    def ls(self, path: str, timeout: float) -> list[dict[str, Any]]:
+        """Describes a folder and what the server says to be in it."""
+        found = [*self._entries(path, 1, timeout)]
+        if not any(entry["name"] == path and entry["type"] == "directory" for entry in found):
             raise NotADirectoryError(errno.ENOTDIR, "it is no folder", path)
         return found
 
-    def part(self, path: str, start: int, count: int) -> bytes:
+    def part(self, path: str, start: int, count: int, timeout: float) -> bytes:
         """Reads at most ``count`` bytes of a file, from byte ``start`` on."""
         ranged = {"Range": f"bytes={start}-{start + count - 1}"} if start else {}
-        return self._answer("GET", path, start, count, ranged)
+        return self._answer("GET", path, start, count, ranged, timeout)
 
-    def _entries(self, path: str, depth: int) -> Iterator[dict[str, Any]]:
-        data = self._answer("PROPFIND", path, 0, MAX_LISTING + 1, {"Depth": str(depth)})
+    def _entries(self, path: str, depth: int, timeout: float) -> Iterator[dict[str, Any]]:
+        data = self._answer("PROPFIND", path, 0, MAX_LISTING + 1, {"Depth": str(depth)}, timeout)
         if len(data) > MAX_LISTING:
             raise Misled(errno.EFBIG, f"its listing is larger than {MAX_LISTING >> 20} MiB", path)
-        for response in _responses(data):
-            with suppress(ValueError):  # the entry's address is none
-                yield _described(response)
+        # All entries together would take 25 times the bytes of the listing.
+        for _, element in ElementTree.iterparse(BytesIO(data)):
+            if element.tag == "{DAV:}response":
+                with suppress(ValueError):  # the entry's address is none
+                    yield _described(element)
+                element.clear()
 
-    def _answer(self, method: str, path: str, start: int, count: int, headers: dict[str, str]) -> bytes:
+    def _answer(self, method: str, path: str, start: int, count: int, headers: dict[str, str], timeout: float) -> bytes:
         """Returns at most ``count`` bytes of an answer. Follows redirects on the same server alone."""
         # All together have one clock: httpx begins anew with each byte, and waits for as many heads as there are.
-        answer: bytes = sync(get_loop(), self._asked, method, path, start, count, headers, timeout=MAX_SECONDS)
+        answer: bytes = sync(get_loop(), self._asked, method, path, start, count, headers, timeout=timeout)
         return answer
 
     async def _asked(self, method: str, path: str, start: int, count: int, headers: dict[str, str]) -> bytes:
@@ -122,53 +117,6 @@ def _described(response: ElementTree.Element) -> dict[str, Any]:
         "etag": response.findtext(".//{DAV:}getetag"),
         "modified": _time(response.findtext(".//{DAV:}getlastmodified", "")),
     }
-
-
-def _responses(listing: bytes) -> Iterator[ElementTree.Element]:
-    """Yields the entries of a listing, which would all together take 25 times its bytes. Raises ParseError, Misled."""
-    entries = _Entries()
-    parser, begun = ElementTree.XMLParser(target=entries), 0
-    for start in range(0, len(listing), _PIECE):
-        parser.feed(listing[start : start + _PIECE])
-        if entries.whole:
-            yield from (entry for entry in entries.whole if entry.tag == "{DAV:}response")
-            entries.whole, begun = [], start
-        elif start - begun > MAX_ENTRY:
-            raise Misled(errno.EFBIG, f"an entry of its listing is larger than {MAX_ENTRY >> 20} MiB")
-    parser.close()
-
-
-class _Entries:
-    """Builds what is directly in the root of a document, each by itself; ``whole`` are those that are complete."""
-
-    def __init__(self) -> None:
-        self.whole: list[ElementTree.Element] = []
-        self._inside = 0
-        self._builder = ElementTree.TreeBuilder()
-
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        self._inside += 1
-        if self._inside > 1:
-            self._builder.start(tag, attributes)
-
-    def data(self, text: str) -> None:
-        if self._inside > 1:
-            self._builder.data(text)
-
-    def end(self, tag: str) -> None:
-        self._inside -= 1
-        if self._inside > 0:
-            self._builder.end(tag)
-        if self._inside == 1:
-            self.whole.append(self._builder.close())
-            self._builder = ElementTree.TreeBuilder()
-
-    def doctype(self, *_: str | None) -> Never:
-        # It may define entities, of which a few bytes become gigabytes.
-        raise Misled(errno.EIO, "its listing has a document type")
-
-    def close(self) -> None:
-        """Nothing is left to build."""
 
 
 def _time(text: str) -> datetime | None:

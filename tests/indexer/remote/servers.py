@@ -124,7 +124,6 @@ class Served(Server):
         super().__init__(url)
         self.folder = folder
         self.names: Iterator[str] | None = None
-        self.unknown = ""
 
     def write(self, name: str, data: bytes) -> None:
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -231,8 +230,7 @@ def sftp(folder: Path, home: Path) -> Iterator[Served]:
                 raise OSError(errno.EACCES, SECRET)
             if served.names is not None:
                 for name in served.names:
-                    permissions = None if name == served.unknown else stat.S_IFREG | 0o644
-                    attrs = asyncssh.SFTPAttrs(size=5, permissions=permissions)
+                    attrs = asyncssh.SFTPAttrs(size=5, permissions=stat.S_IFREG | 0o644)
                     yield asyncssh.SFTPName(name.encode(), attrs=attrs)
                 return
             async for entry in super().scandir(path):
