@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
 
@@ -17,8 +16,10 @@ from fsspec.asyn import get_loop, sync
 
 from indexer.store.files import Misled
 
-# The most bytes of a listing, in which an entry takes a kilobyte.
-MAX_LISTING = 64 * 2**20
+# The most bytes of a listing, and of one entry, which takes a kilobyte.
+MAX_LISTING, MAX_ENTRY = 64 * 2**20, 2**20
+# Bytes of a listing that are parsed at a time.
+_PIECE = 2**16
 _MAX_REDIRECTS = 5
 _SIZE = re.compile(r"[0-9]{1,15}")
 
@@ -64,12 +65,9 @@ class WebDavServer:
         data = self._answer("PROPFIND", path, 0, MAX_LISTING + 1, {"Depth": str(depth)}, timeout)
         if len(data) > MAX_LISTING:
             raise Misled(errno.EFBIG, f"its listing is larger than {MAX_LISTING >> 20} MiB", path)
-        # All entries together would take 25 times the bytes of the listing.
-        for _, element in ElementTree.iterparse(BytesIO(data)):
-            if element.tag == "{DAV:}response":
-                with suppress(ValueError):  # the entry's address is none
-                    yield _described(element)
-                element.clear()
+        for response in _responses(data):
+            with suppress(ValueError):  # the entry's address is none
+                yield _described(response)
 
     def _answer(self, method: str, path: str, start: int, count: int, headers: dict[str, str], timeout: float) -> bytes:
         """Returns at most ``count`` bytes of an answer. Follows redirects on the same server alone."""
@@ -117,6 +115,53 @@ def _described(response: ElementTree.Element) -> dict[str, Any]:
         "etag": response.findtext(".//{DAV:}getetag"),
         "modified": _time(response.findtext(".//{DAV:}getlastmodified", "")),
     }
+
+
+def _responses(listing: bytes) -> Iterator[ElementTree.Element]:
+    """Yields the entries of a listing, which would all together take 25 times its bytes. Raises ParseError, Misled."""
+    entries = _Entries()
+    parser, begun = ElementTree.XMLParser(target=entries), 0
+    for start in range(0, len(listing), _PIECE):
+        parser.feed(listing[start : start + _PIECE])
+        if entries.whole:
+            yield from (entry for entry in entries.whole if entry.tag == "{DAV:}response")
+            entries.whole, begun = [], start
+        elif start - begun > MAX_ENTRY:
+            raise Misled(errno.EFBIG, f"an entry of its listing is larger than {MAX_ENTRY >> 20} MiB")
+    parser.close()
+
+
+class _Entries:
+    """Builds what is directly in the root of a document, each by itself; ``whole`` are those that are complete."""
+
+    def __init__(self) -> None:
+        self.whole: list[ElementTree.Element] = []
+        self._inside = 0
+        self._builder = ElementTree.TreeBuilder()
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        self._inside += 1
+        if self._inside > 1:
+            self._builder.start(tag, attributes)
+
+    def data(self, text: str) -> None:
+        if self._inside > 1:
+            self._builder.data(text)
+
+    def end(self, tag: str) -> None:
+        self._inside -= 1
+        if self._inside > 0:
+            self._builder.end(tag)
+        if self._inside == 1:
+            self.whole.append(self._builder.close())
+            self._builder = ElementTree.TreeBuilder()
+
+    def doctype(self, *_: str | None) -> Never:
+        # It may define entities, of which a few bytes become gigabytes.
+        raise Misled(errno.EIO, "its listing has a document type")
+
+    def close(self) -> None:
+        """Nothing is left to build."""
 
 
 def _time(text: str) -> datetime | None:

@@ -157,6 +157,23 @@ def test_a_listing_without_end_and_one_that_is_packed_are_not_taken(
         assert "packs its answers" in found(f"webdav://{host}/photos", tmp_path)[1][0]
 
 
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        ("<a>" * 2**19 + "</a>" * 2**19, "an entry of its listing is larger than 1 MiB"),
+        ("<d:response>" * 2**17 + "</d:response>" * 2**17, "an entry of its listing is larger than 1 MiB"),
+        ("", "its listing has a document type"),
+    ],
+    ids=["nested", "nested entries", "entities"],
+)
+def test_a_listing_whose_parts_multiply_is_refused(first: str, reason: str, home: Path, tmp_path: Path) -> None:
+    body = listing(entry("/photos", None), first)
+    if not first:
+        body = b'<!DOCTYPE a [<!ENTITY a "a">]>' + body
+    with lying(lambda handler: send(handler, 207, body)) as host:
+        assert found(f"webdav://{host}/photos", tmp_path) == ([], [f"the folder cannot be read: {reason}"])
+
+
 @pytest.mark.parametrize("piece", [b"HTTP/1.1 100 Continue\r\n\r\n", b"x"])
 def test_a_head_without_end_is_given_up(
     piece: bytes, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
