@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import json
+import pickle
 import signal
 import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
-from types import ModuleType
 from typing import BinaryIO
 
 from PIL import Image
@@ -99,10 +97,9 @@ class Limits:
         if hasattr(signal, "setitimer"):
             # RLIMIT_CPU would count whole seconds, and from the start of the process.
             signal.setitimer(signal.ITIMER_PROF, self.cpu_seconds)
-        resource = _resource()
-        if resource is not None and sys.platform == "linux":
+        if sys.platform == "linux":
             # The address space is not limited: loaded libraries, and room that allocators only reserve, would count.
-            _lower(resource, "RLIMIT_DATA", self.memory)
+            lower_limit("RLIMIT_DATA", self.memory)
         try:
             yield
         finally:
@@ -110,20 +107,12 @@ class Limits:
                 signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def without_core_dumps() -> None:
-    """Keeps signals that end this process from writing its memory to a file."""
-    if (resource := _resource()) is not None:
-        _lower(resource, "RLIMIT_CORE", 0)
-
-
-def _resource() -> ModuleType | None:
+def lower_limit(name: str, soft: int) -> None:
+    """Lowers a limit of this process, such as RLIMIT_CORE, if the system has limits."""
     try:
-        return importlib.import_module("resource")
+        import resource
     except ImportError:  # Windows
-        return None
-
-
-def _lower(resource: ModuleType, name: str, soft: int) -> None:
+        return
     kind = getattr(resource, name)
     # The hard limit is not touched, so that the soft one can be set again and again.
     hard = resource.getrlimit(kind)[1]
@@ -131,8 +120,6 @@ def _lower(resource: ModuleType, name: str, soft: int) -> None:
         resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
-# The header of a request: the bytes of the job as JSON, and of the file.
-_REQUEST = struct.Struct("<IQ")
 # The header of a reply, before the pixels: the number of the error or 0; width; height; and the ordinal of the day
 # taken, or 0. After an error, its text follows, and the width is the length of the text.
 _REPLY = struct.Struct("<BIII")
@@ -164,25 +151,17 @@ class Request:
 
 
 def send_request(stream: BinaryIO, request: Request) -> None:
-    asked = json.dumps({"job": asdict(request.job), "limits": asdict(request.limits)}).encode()
-    stream.write(_REQUEST.pack(len(asked), len(request.data)) + asked)
-    stream.write(request.data)
+    pickle.dump(request, stream)
     stream.flush()
 
 
 def receive_request(stream: BinaryIO) -> Request | None:
     """Waits for a request; None if the other process is gone."""
-    head = stream.read(_REQUEST.size)
-    if len(head) < _REQUEST.size:
-        return None
-    asked_size, size = _REQUEST.unpack(head)
-    asked, data = stream.read(asked_size), stream.read(size)
-    if len(data) < size:
-        return None
-    request = json.loads(asked)
-    if (preprocessing := request["job"]["preprocessing"]) is not None:
-        request["job"]["preprocessing"] = Preprocessing(**preprocessing)
-    return Request(Job(**request["job"]), Limits(**request["limits"]), data)
+    # Requests come from the program itself. Replies are no pickles, because a picture may have taken over the decoder.
+    with suppress(EOFError, pickle.UnpicklingError):
+        request: Request = pickle.load(stream)
+        return request
+    return None
 
 
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:

@@ -10,12 +10,13 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from model.decoding.messages import READY, receive_request, send_error, send_picture, without_core_dumps
+from model.decoding.messages import READY, lower_limit, receive_request, send_error, send_picture
 
 
 def main() -> None:
     """Answers requests until the program that asks is gone."""
-    without_core_dumps()
+    # Signals that end this process must not write its memory to a file.
+    lower_limit("RLIMIT_CORE", 0)
     # Pillow warns of odd files, and nobody would read the warnings.
     warnings.simplefilter("ignore")
     Image.init()
