@@ -1,13 +1,11 @@
 """Computes the measures of zero-shot sketch-based image retrieval: mean average precision, precision, recall, ranks."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FIGURES = ("map_all", "map_200", "precision_100", "precision_200")
-_TOP = 200
-_SHORT_TOP = 100
-# Rows with this many numbers together are ranked at once. Memory holds about ten arrays of this size.
-_CHUNK_ELEMENTS = 1 << 21
 
 
 def category_metrics(scores: ArrayLike, relevant: ArrayLike) -> dict[str, float]:
@@ -26,12 +24,8 @@ def query_metrics(scores: ArrayLike, relevant: ArrayLike) -> dict[str, NDArray[n
 
     Raises ValueError if the shapes differ or are not (q, g), a score is NaN, or no query has a relevant photo.
     """
-    scores, relevant, queries, rows = _checked(scores, relevant)
-    figures = np.empty((len(FIGURES), len(queries)), np.float64)
-    for start in range(0, len(queries), rows):
-        chunk = queries[start : start + rows]
-        figures[:, start : start + rows] = _figures(scores[chunk], relevant[chunk])
-    return dict(zip(FIGURES, figures, strict=True))
+    figures = np.array([_figures(hits) for hits in _ranked(scores, relevant)])
+    return dict(zip(FIGURES, figures.T, strict=True))
 
 
 def first_page(scores: ArrayLike, relevant: ArrayLike, k: int = 10) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -40,12 +34,8 @@ def first_page(scores: ArrayLike, relevant: ArrayLike, k: int = 10) -> tuple[NDA
     Precision is over min(k, R), R the relevant photos, so that it can reach 1; a hit is 1 if the first k results hold a
     relevant photo, else 0. Arguments and errors are those of `query_metrics`.
     """
-    scores, relevant, queries, rows = _checked(scores, relevant)
-    found = np.empty(len(queries))
-    for start in range(0, len(queries), rows):
-        chunk = queries[start : start + rows]
-        found[start : start + rows] = _ranked(scores[chunk], relevant[chunk])[0][:, :k].sum(axis=1)
-    return found / np.minimum(k, relevant[queries].sum(axis=1)), (found > 0).astype(np.float64)
+    shares = np.array([hits[:k].sum() / min(k, hits.sum()) for hits in _ranked(scores, relevant)])
+    return shares, (shares > 0).astype(np.float64)
 
 
 def target_ranks(
@@ -77,45 +67,30 @@ def target_ranks(
     return ranks
 
 
-def _checked(
-    scores: ArrayLike, relevant: ArrayLike
-) -> tuple[NDArray[np.floating], NDArray[np.bool_], NDArray[np.int64], int]:
-    """Checks both, and returns them as arrays, with the rows that have relevant photos and how many to rank at once."""
+def _ranked(scores: ArrayLike, relevant: ArrayLike) -> Iterator[NDArray[np.bool_]]:
+    """Yields for each query that has relevant photos whether the photo at each rank is relevant, (g,)."""
     scores, relevant = np.asarray(scores), np.asarray(relevant, dtype=np.bool_)
     if scores.ndim != 2 or scores.shape != relevant.shape:
         raise ValueError(
             f"scores and relevant must both be (queries, gallery), not {scores.shape} and {relevant.shape}"
         )
-    queries = np.flatnonzero(relevant.any(axis=1)).astype(np.int64)
-    if not len(queries):
+    if not relevant.any():
         raise ValueError("no query has a relevant photo: check the labels of queries and gallery")
-    rows = max(1, _CHUNK_ELEMENTS // scores.shape[1])
-    if any(np.isnan(scores[start : start + rows]).any() for start in range(0, len(scores), rows)):
-        raise ValueError("a score is NaN: such a photo has no rank")
-    return scores, relevant, queries, rows
+    for values, wanted in zip(scores, relevant, strict=True):
+        if np.isnan(values).any():
+            raise ValueError("a score is NaN: such a photo has no rank")
+        if wanted.any():
+            yield wanted[np.argsort(-values.astype(np.float64), kind="stable")]
 
 
-def _ranked(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Returns (q, g) arrays: whether the photo at each rank is relevant, and the precision of all photos up to it."""
-    order = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")
-    hits = np.take_along_axis(relevant, order, axis=1)
-    return hits, np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+def _figures(hits: NDArray[np.bool_]) -> list[float]:
+    """Computes FIGURES of one query from what ``_ranked`` yields."""
+    total = hits.sum()
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
 
-
-def _figures(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Computes FIGURES, (4, q), of scores (q, g), each row of which has a relevant photo."""
-    hits, precision = _ranked(scores, relevant)
-    total = hits.sum(axis=1)
-
-    def average(top: int) -> NDArray[np.float64]:
+    def average(top: int) -> float:
         # The highest precision at each rank or beyond it.
-        interpolated = np.maximum.accumulate(precision[:, :top][:, ::-1], axis=1)[:, ::-1]
-        area: NDArray[np.float64] = (interpolated * hits[:, :top]).sum(axis=1)
-        area /= np.minimum(top, total)
-        return area
+        interpolated = np.maximum.accumulate(precision[:top][::-1])[::-1]
+        return float(interpolated[hits[:top]].sum() / min(top, total))
 
-    def at(top: int) -> NDArray[np.float64]:
-        last = np.minimum(top, total) - 1
-        return np.take_along_axis(precision, last[:, None], axis=1)[:, 0]
-
-    return np.stack([average(hits.shape[1]), average(_TOP), at(_SHORT_TOP), at(_TOP)])
+    return [average(len(hits)), average(200), *(float(precision[min(top, total) - 1]) for top in (100, 200))]

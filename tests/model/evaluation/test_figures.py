@@ -10,7 +10,7 @@ from model.datasets.corpus import Corpus, Picture
 from model.datasets.tasks import Task
 from model.evaluation import bootstrap, figures, measure, relevance
 from model.evaluation.figures import LEVEL
-from model.metrics import FIGURES, category_metrics, query_metrics, target_ranks
+from model.metrics import FIGURES, category_metrics, target_ranks
 from tests.requirements import needs_shared_data
 from tests.shared_data import golden
 
@@ -142,15 +142,6 @@ def test_equal_scores_keep_the_order_of_the_gallery() -> None:
     first = category_metrics(np.zeros((1, 4)), relevant)
     assert first == category_metrics([[4.0, 3.0, 2.0, 1.0]], relevant)
     assert first != category_metrics(np.zeros((1, 4)), ~relevant)
-
-
-def test_the_mean_over_queries_is_the_category_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    scores, relevant = labelled(6, 9, 250, 4)
-    whole = query_metrics(scores, relevant)
-    monkeypatch.setattr("model.metrics._CHUNK_ELEMENTS", 500)
-    chunked = query_metrics(scores, relevant)
-    assert np.array_equal(whole["map_200"], chunked["map_200"])
-    assert category_metrics(scores, relevant)["map_all"] == pytest.approx(whole["map_all"].mean())
 
 
 @pytest.mark.parametrize(
