@@ -5,23 +5,23 @@ through one by one, since an int8 product scales what it reads by the extremes o
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from model.engine import graphs
-from model.engine.config import Modality
+from model.engine.config import Modality, TwoSidedConfig
 from model.engine.files import SCALE, ZSE, TwoSidedFiles
 from model.engine.knowledge import Prior, Vocabulary
-from model.engine.surface import Aligned, Matching, Observed, SelfAttention, grid_maps
+from model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
 from model.engine.threads import threads
-from model.engine.tokens import Floats, Tokens, averaged_variants, unit
+from model.engine.tokens import Floats, Tokens, averaged_variants, changed_planes, unit
 from model.errors import ModelError
 
 # Otherwise it writes an id of this machine into the user's folder, and reports to its maker, once it is imported.
@@ -29,10 +29,15 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 _MATRICES = ("qkv", "proj", "fc1", "fc2")
+# Runs a ViT on a picture (3, H, W): its tokens (1, 1 + kept, width), which patches these are, ascending, and the
+# importance (n,) and the attention (depth, heads, n) of all patches.
+_Vit: TypeAlias = Callable[[Floats, int], tuple[Floats, NDArray[np.int64], Floats, Floats]]
 
 
-class OnnxEngine:
-    """A two-sided network on this machine's CPU; see ``model.engine.surface.Engine``."""
+class OnnxEngine(Engine):
+    """A two-sided network on this machine's CPU."""
+
+    config: TwoSidedConfig
 
     kind, device, dtype = ZSE, "cpu", "int8"
 
@@ -41,12 +46,11 @@ class OnnxEngine:
         self._files, self._folder, self._threads = files, folder, threads()
         arrays = files.arrays
         self.prior = Prior.of(_below("prior.", arrays)) if files.config.prototypes else None
-        self.vocabulary: Vocabulary | None = None
+        self.vocabulary = None
         if files.config.words:
             self.vocabulary = Vocabulary.of(_below("vocabulary.", arrays), files.config.drawn, files.config.placed)
         self._head = _below("encoder.head.", arrays)
-        side = {name: array.astype(np.float32) for name, array in _below("head.", files.photo_side).items()}
-        self._photo_head = side
+        self._photo_head = {n: array.astype(np.float32) for n, array in _below("head.", files.photo_side).items()}
 
     def encode(self, pictures: Floats, modality: Modality) -> Tokens:
         count = self.config.token_count(modality) - 1
@@ -55,7 +59,7 @@ class OnnxEngine:
         if len(pictures) == 1:
             return self._photo(pictures[0], count)[0]
         # Pictures side by side, each in one thread, take three quarters of the time.
-        self._photo(pictures[0], count) if "_second" not in vars(self) else None
+        _ = self._photo_vit, self._second_vit  # opened once, before threads ask for them
         with ThreadPoolExecutor(self._threads) as pool:
             return Tokens.cat([tokens for tokens, *_ in pool.map(lambda one: self._photo(one, count), pictures)])
 
@@ -69,8 +73,7 @@ class OnnxEngine:
     def observe(self, pictures: Floats, modality: Modality) -> Observed:
         config, patches = self.config, self.config.patches(modality)
         kept = config.token_count(modality) - 1
-        everything: Tokens | None = None
-        local: Floats | None = None
+        everything, local = None, None
         if modality == "photo":
             everything, attention, importance, local = self._photo(pictures[0], patches**2)
             chosen = _most_important(importance, kept)
@@ -100,10 +103,9 @@ class OnnxEngine:
     def _sketch(self, picture: Floats, count: int) -> tuple[Tokens, Floats]:
         """Encodes one sketch: its tokens, a batch of one, and (depth, heads, n), its attention."""
         config, head = self.config, self._head
-        pixels = _resized(picture, config.sketch_grid * config.patch_size)
-        x, _, importance, attention = self._vit(
-            self._for_sketches, pixels, self._sketch_position, config.sketch_grid**2
-        )
+        size = (config.sketch_size, config.sketch_size)
+        pixels = changed_planes(picture, lambda plane: plane.resize(size, Image.Resampling.BILINEAR))
+        x, _, importance, attention = self._sketch_vit(pixels, config.sketch_grid**2)
         summary = np.concatenate([unit(x[:, 0]), unit(x[:, 1:].mean(axis=1))], axis=-1)
         ret = unit(unit(summary @ head["ret.weight"].T) - head["centre"])
         chosen = _most_important(importance, count)
@@ -114,8 +116,8 @@ class OnnxEngine:
     def _photo(self, picture: Floats, count: int) -> tuple[Tokens, Floats, Floats, Floats]:
         """Encodes one photo: its tokens, attention and importance of patches (n,), and the local [Ret] of patches."""
         head = self._photo_head
-        x, chosen, importance, attention = self._vit(self._for_photos, picture, self._photo_position, count)
-        second, *_ = self._vit(self._second, picture, self._second_position, 0)
+        x, chosen, importance, attention = self._photo_vit(picture, count)
+        second, *_ = self._second_vit(picture, 0)
         a, b = unit(unit(x[:, 0]) - head["mean"]), unit(unit(second[:, 0]) - head["second_mean"])
         ret = unit(unit(np.concatenate([a, b], axis=-1) @ head["ret.weight"].T) - head["centre"])
         patches = x[:, 1:] @ head["tokens.weight"].T + head["tokens.bias"]
@@ -123,30 +125,21 @@ class OnnxEngine:
         twice = np.concatenate([x[0, 1:], x[0, 1:]], axis=-1)
         return tokens, attention, importance, unit(unit(twice @ head["from_first.weight"].T) - head["centre"])
 
-    def _vit(
-        self, session: onnxruntime.InferenceSession, picture: Floats, position: Floats, kept: int
-    ) -> tuple[Floats, NDArray[np.int64], Floats, Floats]:
-        """Runs a ViT: its tokens (1, 1 + kept, width), which patches these are, their importance and attention."""
-        given = {"pixels": picture[None], "position": position, "kept": np.array([kept], np.int64)}
-        tokens, chosen, importance, attention = session.run(("tokens", "chosen", "importance", "attention"), given)
-        return tokens, chosen, importance[0], attention
-
     # The graphs. Sketches come one at a time, and take all threads; photos come many at a time, and take one each.
 
     @cached_property
-    def _for_sketches(self) -> onnxruntime.InferenceSession:
-        side, tuning = self._files.photo_side, _below("encoder.tuning.", self._files.arrays)
-        return self._open(graphs.VIT, _vit_weights(_below("vit.", side), tuning, int8=True), self._threads)
+    def _sketch_vit(self) -> _Vit:
+        arrays = self._files.arrays
+        tuning = _below("encoder.tuning.", arrays)
+        return self._open_vit(graphs.VIT, "vit.", tuning, self._threads, arrays["encoder.position"])
 
     @cached_property
-    def _for_photos(self) -> onnxruntime.InferenceSession:
-        side = self._files.photo_side
-        return self._open(graphs.VIT, _vit_weights(_below("vit.", side), _below("tuning.", side), int8=True), 1)
+    def _photo_vit(self) -> _Vit:
+        return self._open_vit(graphs.VIT, "vit.", _below("tuning.", self._files.photo_side), 1)
 
     @cached_property
-    def _second(self) -> onnxruntime.InferenceSession:
-        vit, tuning = (_below(name, self._files.photo_side) for name in ("second_vit.", "second_tuning."))
-        return self._open(graphs.SECOND_VIT, _vit_weights(vit, tuning, int8=False), 1)
+    def _second_vit(self) -> _Vit:
+        return self._open_vit(graphs.SECOND_VIT, "second_vit.", _below("second_tuning.", self._files.photo_side), 1)
 
     @cached_property
     def _pairs(self) -> onnxruntime.InferenceSession:
@@ -157,17 +150,19 @@ class OnnxEngine:
         }
         return self._open(graphs.PAIRS, given, self._threads)
 
-    @cached_property
-    def _photo_position(self) -> Floats:
-        return self._files.photo_side["vit.position"].astype(np.float32)
+    def _open_vit(
+        self, graph: str, name: str, tuning: Mapping[str, NDArray[Any]], threads: int, position: Floats | None = None
+    ) -> _Vit:
+        vit = _below(name, self._files.photo_side)
+        session = self._open(graph, _vit_weights(vit, tuning, int8=graph == graphs.VIT), threads)
+        where = vit["position"].astype(np.float32) if position is None else position
 
-    @cached_property
-    def _second_position(self) -> Floats:
-        return self._files.photo_side["second_vit.position"].astype(np.float32)
+        def run(picture: Floats, kept: int) -> tuple[Floats, NDArray[np.int64], Floats, Floats]:
+            given = {"pixels": picture[None], "position": where, "kept": np.array([kept], np.int64)}
+            tokens, chosen, importance, attention = session.run(("tokens", "chosen", "importance", "attention"), given)
+            return tokens, chosen, importance[0], attention
 
-    @property
-    def _sketch_position(self) -> Floats:
-        return self._files.arrays["encoder.position"]
+        return run
 
     def _open(self, name: str, weights: Mapping[str, NDArray[Any]], threads: int) -> onnxruntime.InferenceSession:
         """Opens a graph with these weights. Raises ModelError: it is missing, damaged, or does not fit."""
@@ -198,8 +193,9 @@ def _vit_weights(
     vit: Mapping[str, NDArray[Any]], tuning: Mapping[str, NDArray[Any]], *, int8: bool
 ) -> dict[str, NDArray[Any]]:
     """Names the weights of a ViT as its graph does. The matrices become (inputs, outputs)."""
-    given = {name: tuning[name] for name in ("patch_bias",)} | {"patch_kernel": vit["patch_kernel"]}
-    given |= {
+    given = {
+        "patch_kernel": vit["patch_kernel"],
+        "patch_bias": tuning["patch_bias"],
         "class_token": vit["class_token"][None, None],
         "norm.weight": tuning["norm_weight"],
         "norm.bias": tuning["norm_bias"],
@@ -230,9 +226,3 @@ def cells_of_patches(patches: int, grid: int) -> NDArray[np.int64]:
 def _most_important(importance: Floats, count: int) -> NDArray[np.int64]:
     """Chooses the ``count`` most important of n tokens: (count,) indices, ascending; ties go to the first."""
     return np.sort(np.argsort(-importance, kind="stable")[:count])
-
-
-def _resized(picture: Floats, side: int) -> Floats:
-    """Scales a picture (3, H, W) to (3, side, side), bilinear with antialias."""
-    planes = [Image.fromarray(plane).resize((side, side), Image.Resampling.BILINEAR) for plane in picture]
-    return np.stack([np.asarray(plane, np.float32) for plane in planes])

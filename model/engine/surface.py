@@ -1,7 +1,8 @@
 """Defines what indexing, searching and explaining need of a network: numpy in, numpy out."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ class Aligned:
     matching: Matching | None
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """A network that is ready to compute. Threads may share it.
 
     Attributes:
@@ -85,39 +86,30 @@ class Engine(Protocol):
         device: where it computes, "cpu" or "cuda". dtype: the precision of its large products.
     """
 
-    @property
-    def kind(self) -> str: ...
+    kind: str
+    config: NetworkConfig
+    calibration: Calibration
+    prior: Prior | None
+    vocabulary: Vocabulary | None
+    device: str
+    dtype: str
 
-    @property
-    def config(self) -> NetworkConfig: ...
-
-    @property
-    def calibration(self) -> Calibration: ...
-
-    @property
-    def prior(self) -> Prior | None: ...
-
-    @property
-    def vocabulary(self) -> Vocabulary | None: ...
-
-    @property
-    def device(self) -> str: ...
-
-    @property
-    def dtype(self) -> str: ...
-
+    @abstractmethod
     def encode(self, pictures: Floats, modality: Modality) -> Tokens:
         """Encodes prepared pictures (b, 3, H, W): float32 tokens. A picture's tokens depend on it alone, to 1e-4."""
 
+    @abstractmethod
     def relate(self, sketch: Tokens, photos: Tokens) -> Floats:
         """Computes the relation logits of a sketch, a batch of one, and p photos: (p,) float32.
 
         They are without prior and guesses. Raises ModelError for a network with one vector for each picture.
         """
 
+    @abstractmethod
     def observe(self, pictures: Floats, modality: Modality) -> Observed:
         """Encodes the variants (v, 3, H, W) of one picture, and records its attention; see ``averaged_variants``."""
 
+    @abstractmethod
     def align(self, sketch: Tokens, photo: Tokens) -> Aligned | None:
         """Aligns a sketch and a photo, a batch of one each; None for a network with one vector for each picture."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
 Floats: TypeAlias = NDArray[np.float32]
 Numbers: TypeAlias = NDArray[np.int64]
@@ -88,9 +87,8 @@ def unit(vectors: NDArray[Any]) -> Floats:
 #: The most variants of a sketch: one of each kind.
 MAX_VARIANTS = 3
 _LARGER = 1.15
-_TURN = math.radians(10)
+_TURN = 10
 _PEN = 3
-_Map = tuple[float, float, float, float]
 
 
 def sketch_variants(sketch: Floats, count: int) -> Floats:
@@ -99,16 +97,26 @@ def sketch_variants(sketch: Floats, count: int) -> Floats:
     The first is the sketch itself; the second larger by 15%, with what is then outside cut off; the third mirrored,
     drawn with a thicker pen and turned by 10 degrees.
     """
-    # Sampling gives zeros outside. So paper, the greatest value of each channel, is mapped to zero meanwhile.
+
+    def larger(plane: Image.Image) -> Image.Image:
+        cut = [side * (1 - 1 / _LARGER) / 2 for side in plane.size]
+        box = cut[0], cut[1], plane.width - cut[0], plane.height - cut[1]
+        return plane.resize(plane.size, Image.Resampling.BILINEAR, box)
+
+    def turned(plane: Image.Image) -> Image.Image:
+        # Ink is below zero.
+        thick = plane.transpose(Image.Transpose.FLIP_LEFT_RIGHT).filter(ImageFilter.MinFilter(_PEN))
+        return thick.rotate(-_TURN, Image.Resampling.BILINEAR)
+
+    # Turning gives zeros outside. So paper, the greatest value of each channel, is mapped to zero meanwhile.
     paper = sketch.max(axis=(1, 2), keepdims=True)
-    ink = sketch - paper
-    variants = [sketch]
-    if count > 1:
-        variants.append(_moved(ink, (1 / _LARGER, 0.0, 0.0, 1 / _LARGER)) + paper)
-    if count > 2:
-        cos, sin = math.cos(_TURN), math.sin(_TURN)
-        variants.append(_moved(_thickened(ink[..., ::-1]), (cos, sin, -sin, cos)) + paper)
-    return np.stack(variants)
+    moved = [paper + changed_planes(sketch - paper, change) for change in (larger, turned)[: count - 1]]
+    return np.stack([sketch, *moved])
+
+
+def changed_planes(picture: Floats, change: Callable[[Image.Image], Image.Image]) -> Floats:
+    """Changes each channel of a picture (3, H, W) by Pillow, as an image of floats."""
+    return np.stack([np.asarray(change(Image.fromarray(plane)), np.float32) for plane in picture])
 
 
 def averaged_variants(variants: Tokens) -> Tokens:
@@ -125,37 +133,3 @@ def _mean_direction(vectors: Floats) -> Floats:
     """(v, d) -> (1, d), the mean of the directions, as long as the first vector."""
     mean: Floats = unit(unit(vectors).mean(axis=0, keepdims=True)) * np.linalg.norm(vectors[0])
     return mean
-
-
-def _thickened(ink: Floats) -> Floats:
-    """Takes for each pixel the darkest one of the square around it; ink is below zero."""
-    border = _PEN // 2
-    around = np.pad(ink, ((0, 0), (border, border), (border, border)))
-    rows = np.minimum.reduce([around[:, shift : shift + ink.shape[1]] for shift in range(_PEN)])
-    thick: Floats = np.minimum.reduce([rows[:, :, shift : shift + ink.shape[2]] for shift in range(_PEN)])
-    return thick
-
-
-def _moved(ink: Floats, to_source: _Map) -> Floats:
-    """Moves ink (3, H, W) by a linear map from the result's coordinates, -1 to 1, to the source's."""
-    moved = np.zeros((len(ink), ink[0].size), np.float32)
-    flat = np.ascontiguousarray(ink).reshape(len(ink), -1)
-    for pixels, weights in _sampling(ink.shape[1], ink.shape[2], to_source):
-        moved += flat[:, pixels] * weights
-    return moved.reshape(ink.shape)
-
-
-@lru_cache(maxsize=8)
-def _sampling(height: int, width: int, to_source: _Map) -> tuple[tuple[NDArray[np.int64], Floats], ...]:
-    """Finds the four pixels that each pixel of a moved picture is mixed of, and their weights; 0 outside."""
-    a, b, c, d = to_source
-    y, x = np.meshgrid((2 * np.arange(height) + 1) / height - 1, (2 * np.arange(width) + 1) / width - 1, indexing="ij")
-    across, down = ((a * x + b * y + 1) * width - 1) / 2, ((c * x + d * y + 1) * height - 1) / 2
-    left, top = np.floor(across).astype(np.int64), np.floor(down).astype(np.int64)
-    taps = []
-    for row, of_row in ((top, 1 - (down - top)), (top + 1, down - top)):
-        for column, of_column in ((left, 1 - (across - left)), (left + 1, across - left)):
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            pixels = np.where(inside, row * width + column, 0).ravel()
-            taps.append((pixels, (inside * of_row * of_column).ravel().astype(np.float32)))
-    return tuple(taps)

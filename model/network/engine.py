@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.engine import Aligned, Floats, Matching, Modality, Observed, Prior, SelfAttention, Vocabulary, grid_maps
+from model.engine import Aligned, Engine, Floats, Matching, Modality, Observed, SelfAttention, grid_maps
 from model.engine import Tokens as Arrays
 from model.engine import averaged_variants as averaged
 from model.errors import ModelError
@@ -21,14 +21,14 @@ from model.network.zse import Network, as_zse
 CHUNK = 16
 
 
-class TorchEngine:
-    """A network in evaluation mode, on the device and in the precision that it has; see ``Engine``."""
+class TorchEngine(Engine):
+    """A network in evaluation mode, on the device and in the precision that it has."""
 
     def __init__(self, network: RetNetwork) -> None:
         self.network = network.eval()
         self.kind, self.config, self.calibration = network.kind, network.config, network.calibration
-        self.prior: Prior | None = None if network.prior is None else network.prior.known()
-        self.vocabulary: Vocabulary | None = None if network.vocabulary is None else network.vocabulary.known()
+        self.prior = None if network.prior is None else network.prior.known()
+        self.vocabulary = None if network.vocabulary is None else network.vocabulary.known()
         self._device = next(network.parameters()).device
         self.device = self._device.type
         self.dtype = str(network.precision).removeprefix("torch.")
