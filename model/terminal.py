@@ -79,9 +79,9 @@ def start_child(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
     )
 
 
-# The exit code that shells give after SIGINT: 128 and the number of the signal.
-_STOPPED = 130
 BAD_INPUT = 2
+# The exit codes that shells give after SIGINT and SIGPIPE: 128 and the number of the signal.
+_STOPPED, _NOBODY_READS = 130, 141
 #: Libraries that a program may lack, and the extra that each comes with.
 EXTRAS = {
     **dict.fromkeys(("fastapi", "httptools", "prometheus_client", "starlette", "uvicorn"), "server"),
@@ -93,8 +93,6 @@ EXTRAS = {
     "ray": "ray",
     **dict.fromkeys(("sklearn", "torch"), "train"),
 }
-# The exit code that shells give after SIGPIPE: 128 and the number of the signal.
-_NOBODY_READS = 141
 
 
 def run_program(work: Callable[[], int]) -> int:
@@ -105,8 +103,13 @@ def run_program(work: Callable[[], int]) -> int:
     """
     if sys.stdout is None:
         return _end(f"error: standard output is closed; send it to a file, or to {os.devnull}.", BAD_INPUT)
-    _open_what_is_closed()
-    _accept_every_character()
+    # Files of an index would get the numbers of closed streams.
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal's encoding may lack characters.
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             return work()
@@ -115,7 +118,9 @@ def run_program(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return _end("stopped; run the same command again to continue.", _STOPPED)
     except BrokenPipeError:
-        _discard_output()
+        # Python would complain, as it ends, of output that is still to be written.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _NOBODY_READS
     except Refusal as error:
         return _end(f"error: {error}", BAD_INPUT)
@@ -123,8 +128,8 @@ def run_program(work: Callable[[], int]) -> int:
         library = (error.name or "").partition(".")[0]
         if library not in EXTRAS:
             raise
-        needed = f"{library} is not installed; run `pip install 'sketch-search[{EXTRAS[library]}]'`."
-        return _end(f"error: {needed}", BAD_INPUT)
+        remedy = f"pip install 'sketch-search[{EXTRAS[library]}]'"
+        return _end(f"error: {library} is not installed; run `{remedy}`.", BAD_INPUT)
     except OSError as error:
         return _end(f"error: {_sentence(error)}", BAD_INPUT)
     except ImportError as error:
@@ -147,26 +152,3 @@ def _end(sentence: str, code: int) -> int:
     with suppress(OSError):
         print(printable(sentence), file=sys.stderr, flush=True)
     return code
-
-
-def _open_what_is_closed() -> None:
-    """Opens closed standard streams on the null device, or files of an index would get their numbers."""
-    if sys.stdin is None:
-        sys.stdin = open(os.devnull)  # noqa: SIM115
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-
-
-def _accept_every_character() -> None:
-    """Writes characters that a terminal's encoding lacks as escapes."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _discard_output() -> None:
-    """Discards output that is still to be written, or Python would complain as it ends."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
