@@ -17,12 +17,10 @@ from PIL import Image
 
 from model.engine import (
     MAX_VARIANTS,
-    Calibration,
     Engine,
     Floats,
     Method,
     Modality,
-    NetworkConfig,
     Observed,
     Tokens,
     TwoSidedConfig,
@@ -40,7 +38,7 @@ from model.engine.runtime import OnnxEngine
 from model.errors import ModelError
 from model.explanation import Explanation, compare
 from model.images import Preprocessing, Source
-from model.ranking import diffused, estimated
+from model.ranking import diffused
 from model.words import WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
@@ -131,18 +129,14 @@ class Matcher:
 
     def __init__(self, engine: Engine, checkpoint_sha256: str, *, variants: int | None = None) -> None:
         self.engine = engine
-        self.config: NetworkConfig = engine.config
-        self.calibration: Calibration = engine.calibration
+        self.config, self.calibration = engine.config, engine.calibration
         self.checkpoint_sha256 = checkpoint_sha256
         self.device, self.dtype = engine.device, engine.dtype
         self.chunk = GPU_CHUNK if engine.device == "cuda" else CHUNK
         self.variants = _checked(variants) or engine.calibration.variants
+        config = self.config
         self.preprocessing = Preprocessing(
-            self.config.image_size,
-            self.config.mean,
-            self.config.std,
-            self.config.released_preprocessing,
-            self.config.released_padding,
+            config.image_size, config.mean, config.std, config.released_preprocessing, config.released_padding
         )
         self.preprocessing_fingerprint = self.preprocessing.fingerprint()
         self.book = WordBook(self.config.words)
@@ -171,7 +165,7 @@ class Matcher:
         return self.calibration.best_method
 
     def token_count(self, modality: Modality) -> int:
-        """Returns how many tokens an encoded image has, [Ret] included."""
+        """Returns how many tokens an encoded picture has, [Ret] included."""
         return self.config.token_count(modality)
 
     def open(self, source: Source, modality: Modality) -> Image.Image:
@@ -245,18 +239,14 @@ class Matcher:
 
         method: None for the checkpoint's best. Raises ModelError without a threshold for diffusion.
         """
-        return diffused(scores, ret, self._threshold(), method or self.best_method)
+        return diffused(scores, ret, self.diffusion_threshold, method or self.best_method)
 
-    def estimate(
-        self,
-        scores: Floats,
-        known: NDArray[np.bool_],
-        distances: Floats,
-        ret: NDArray[np.floating],
-        method: Method | None = None,
-    ) -> Floats:
-        """Estimates the scores of photos that were not scored, (p,), by ``model.ranking.estimated``."""
-        return estimated(scores, known, distances, ret, self._threshold(), method or self.best_method)
+    @property
+    def diffusion_threshold(self) -> float:
+        """The cosine from which two photos share their scores. Raises ModelError if none was chosen."""
+        if self.calibration.diffusion is None:
+            raise ModelError(f"this checkpoint ({self.config.name}) has no threshold for diffusion; train it again")
+        return self.calibration.diffusion
 
     def ret_distances(self, sketches: Tokens, photos: Tokens, priors: Floats | None = None) -> Floats:
         """Computes distances of [Ret]: s sketches, p photos -> (s, p) float32 in [0, sqrt(4 + 2 ret_gain)].
@@ -267,12 +257,13 @@ class Matcher:
 
         priors: the photos' ``priors``, if they are known.
         """
+        prior, vocabulary = self.engine.prior, self.engine.vocabulary
         squares = 2 - 2 * (unit(sketches.ret) @ unit(photos.ret).T)
-        if self.engine.prior is not None:
-            known = self.engine.prior(photos.ret) if priors is None else priors
-            squares += np.float32(2 * self.engine.prior.ret_weight) * known
-        if gain := self._ret_gain:
-            squares += np.float32(2 * gain) * (1 - self._vocabulary().agreements(sketches, photos.ret))
+        if prior is not None:
+            squares += np.float32(2 * prior.ret_weight) * (prior(photos.ret) if priors is None else priors)
+        gain = 0.0 if vocabulary is None else vocabulary.ret_gain
+        if vocabulary is not None and gain:
+            squares += np.float32(2 * gain) * (1 - vocabulary.agreements(sketches, photos.ret))
         distances: Floats = np.sqrt(np.clip(squares, 0, np.float32(4 + 2 * gain)))
         return distances
 
@@ -311,11 +302,8 @@ class Matcher:
             return ()
         probabilities = self.engine.vocabulary.guess(sketch)[0]
         best = np.argsort(-probabilities, kind="stable")[:MAX_GUESSES].tolist()
-        return tuple(
-            Guess(self.words[number], float(probabilities[number]))
-            for number in best
-            if probabilities[number] >= LEAST_PROBABLE
-        )
+        guesses = (Guess(self.words[number], float(probabilities[number])) for number in best)
+        return tuple(guess for guess in guesses if guess.probability >= LEAST_PROBABLE)
 
     def relation_logits(self, sketches: Tokens, photos: Tokens) -> Floats:
         """Computes relation scores before the sigmoid, with prior and guesses: (s, p) float32.
@@ -328,11 +316,11 @@ class Matcher:
             chunk = photos[start : start + self.chunk]
             for row in range(len(sketches)):
                 out[row, start : start + len(chunk)] = self.engine.relate(sketches[row : row + 1], chunk)
-        if self.engine.prior is not None and len(photos):
-            out -= np.float32(self.engine.prior.relation_weight) * self.engine.prior(photos.ret)
-        if self.engine.vocabulary is not None and self.engine.vocabulary.relation_gain and len(photos):
-            gain = np.float32(self.engine.vocabulary.relation_gain)
-            out += gain * self.engine.vocabulary.agreements(sketches, photos.ret)
+        prior, vocabulary = self.engine.prior, self.engine.vocabulary
+        if prior is not None and len(photos):
+            out -= np.float32(prior.relation_weight) * prior(photos.ret)
+        if vocabulary is not None and vocabulary.relation_gain and len(photos):
+            out += np.float32(vocabulary.relation_gain) * vocabulary.agreements(sketches, photos.ret)
         return out
 
     def explain(self, sketch: Image.Image, photo: Image.Image) -> Explanation:
@@ -347,21 +335,12 @@ class Matcher:
             score = float(sigmoid(self.relation_logits(sketch.tokens, photo.tokens))[0, 0])
         return compare(self.engine, sketch, photo, float(self.ret_distances(sketch.tokens, photo.tokens)[0, 0]), score)
 
-    @property
-    def _ret_gain(self) -> float:
-        return 0.0 if self.engine.vocabulary is None else self.engine.vocabulary.ret_gain
-
     def _vocabulary(self) -> Vocabulary:
         if self.engine.vocabulary is None:
             raise ModelError(
                 f"this checkpoint ({self.config.name}) has no vocabulary; sketch-search model words gives it one"
             )
         return self.engine.vocabulary
-
-    def _threshold(self) -> float:
-        if self.calibration.diffusion is None:
-            raise ModelError(f"this checkpoint ({self.config.name}) has no threshold for diffusion; train it again")
-        return self.calibration.diffusion
 
 
 def _checked(variants: int | None) -> int | None:

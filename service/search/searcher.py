@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from indexer import PhotoFilter
 from model import Matcher
 from model.engine import Floats, Method, Tokens
-from model.ranking import EXAMPLES, fits, led, led_by_word, named, pulled, shares_of
+from model.ranking import EXAMPLES, estimated, fits, led, led_by_word, named, pulled, shares_of
 from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
 from service.gallery import Candidates, Gallery, Scores, ShardQuery, Word, best_first, interleaved
@@ -300,7 +300,8 @@ class Searcher:
             return found
         method, ret, before = plan.method, found.vectors, found.scores
         if not found.scored.all():
-            before = self.matcher.estimate(np.nan_to_num(before), found.scored, -found.by_vector, ret, method)
+            threshold = self.matcher.diffusion_threshold
+            before = estimated(np.nan_to_num(before), found.scored, -found.by_vector, ret, threshold, method)
         return replace(found, scores=self.matcher.diffuse(before[None], ret, method)[0], before=before)
 
     def _led(self, ranking: Candidates, query: ShardQuery) -> Candidates:

@@ -12,7 +12,7 @@ from indexer.store.rows import quantised
 from model import Matcher, Tokens
 from model.engine import Method, unit
 from model.images.files import open_image
-from model.ranking import SHORTLIST
+from model.ranking import SHORTLIST, estimated
 from service.engine import Engine
 from service.errors import BadSearch
 from service.gallery import Clusters, best_first
@@ -259,7 +259,7 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
     scores = np.array([known.get(photo, 0.0) for photo in ids[order].tolist()], np.float32)
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
     distances = matcher.ret_distances(sketch, Tokens.of_ret(ret[order]))[0]
-    likely = matcher.estimate(scores, scores > 0, distances, ret[order], "rn")
+    likely = estimated(scores, scores > 0, distances, ret[order], matcher.diffusion_threshold, "rn")
     assert {
         photo: score for photo, score in zip(ids[order].tolist(), likely.tolist(), strict=True) if photo in known
     } == pytest.approx(known, abs=1e-4)
