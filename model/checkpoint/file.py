@@ -84,7 +84,7 @@ def load_network(path: Path) -> RetNetwork:
         # These values are checked before those of the photo side are added, which its hash identifies.
         broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
         if isinstance(config, TwoSidedConfig):
-            tensors |= photo_side_state(find_photo_side(config.photo_side, path))
+            tensors |= read_photo_side(find_photo_side(config.photo_side, path))[0]
         network.load_state_dict(tensors, strict=True, assign=True)
     except (SafetensorError, RuntimeError) as error:
         check_memory(error)
@@ -107,18 +107,17 @@ def average_checkpoints(sources: Sequence[Path], target: Path) -> None:
     ModelError for checkpoints of different configurations.
     """
     networks = [load_zse_network(path) for path in sources]
-    first = networks[0]
     plain = [network.prior_replaced(None).vocabulary_replaced(None) for network in networks]
+    mean, prior = plain[0], networks[0].prior
     for network, path in zip(plain, sources, strict=True):
-        if network.config != plain[0].config:
+        if network.config != mean.config:
             raise ModelError(f"{path} and {sources[0]} have different configurations; average what was trained alike")
     states = [network.state_dict() for network in plain]
-    mean = {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
-    plain[0].load_state_dict(mean)
-    if isinstance(first.config, TwoSidedConfig):
-        keep_photo_side(find_photo_side(first.config.photo_side, sources[0]), target)
+    mean.load_state_dict({name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]})
+    if isinstance(mean.config, TwoSidedConfig):
+        keep_photo_side(find_photo_side(mean.config.photo_side, sources[0]), target)
     notes = {"origin": "the mean of " + ", ".join(file_sha256(path)[:12] for path in sources)}
-    save_checkpoint(plain[0].prior_replaced(first.prior).half(), target, notes)
+    save_checkpoint(mean.prior_replaced(prior).half(), target, notes)
 
 
 def save_photo_side(tensors: Mapping[str, torch.Tensor], path: Path, notes: Mapping[str, str] | None = None) -> str:
@@ -153,29 +152,25 @@ def keep_photo_side(photo_side: Path, checkpoint: Path) -> None:
             raise ModelError(f"{beside} cannot be written ({error}); copy {photo_side} there") from error
 
 
-def photo_side_notes(path: Path) -> dict[str, str]:
-    """Reads what ``save_photo_side`` was given as notes. Raises ModelError like ``photo_side_state``."""
+def read_photo_side(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Reads the tensors of a photo side, float32, by their names in a network, and its notes.
+
+    Raises ModelError if it is none.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            notes: dict[str, str] = json.loads((file.metadata() or {})[PHOTO_SIDE_KIND])
-            return notes
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} cannot be read as a photo side ({error}); make it by model photo-side") from error
-
-
-def photo_side_state(path: Path) -> dict[str, torch.Tensor]:
-    """Reads the tensors of a photo side, float32, by their names in a network. Raises ModelError if there is none."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            if PHOTO_SIDE_KIND not in (file.metadata() or {}):
-                raise ModelError(f"{path} is no photo side")
+            notes = json.loads((file.metadata() or {})[PHOTO_SIDE_KIND])
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} cannot be read as a photo side ({error}); install sketch-search again") from error
-    return {
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise ModelError(
+            f"{path} cannot be read as a photo side ({error}); install sketch-search again, or make it anew by model "
+            "photo-side"
+        ) from error
+    tensors = {
         PHOTO_SIDE + name: tensor.float() * stored[name + SCALE].float()[..., None]
         if name + SCALE in stored
         else tensor.float()
         for name, tensor in stored.items()
         if not name.endswith(SCALE)
     }
+    return tensors, notes

@@ -115,7 +115,7 @@ def _measured(
     weights: tuple[Path, ...], networks: tuple[str, ...], device: str, dtype: Any, variants: int | None, validated: bool
 ) -> Iterator[tuple[str, Matcher]]:
     """Loads, one after the other, the networks to measure, each with a name of its own."""
-    from model.datasets import read_protocol, subsampled
+    from model.datasets import read_protocol
     from model.matcher import load
 
     default = os.environ.get("SBIR_WEIGHTS")
@@ -128,7 +128,7 @@ def _measured(
     for name in networks:
         # The threshold of diffusion is chosen on the validation classes, if they are there, as for networks that are
         # trained here.
-        validation = subsampled(read_protocol("val"), 2, 2) if validated else None
+        validation = read_protocol("val").subsampled(2, 2) if validated else None
         yield name, clip_matcher(name, validation, device, variants or 1)
 
 

@@ -11,9 +11,11 @@ import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import platformdirs
@@ -24,14 +26,15 @@ from model.errors import ModelError
 from model.images import IMAGE_SUFFIXES
 
 DATA_VARIABLE = "SKETCH_SEARCH_DATA"
-# Sets without labels.
-UNLABELLED_SETS = frozenset({"realphotos"})
+# An archive without labels.
+UNLABELLED = "realphotos.tar.gz"
 # Archives of data/more laid out as those of data are: <set>/{sketch,photo}/<class>/*.
 FURTHER_ARCHIVES = ("ship", "sketches")
 QUERIES_PER_CLASS = 10
 # Classes of the unseen split that neither are nor contain a class of ImageNet-1k: a network that was pretrained on
 # ImageNet never saw their names.
 WITHOUT_NAMESAKE = ("bat", "brain", "cabin", "pear", "rollerblades", "saw", "skyscraper", "sword", "tree")
+Label = TypeVar("Label", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -53,26 +56,34 @@ class Corpus:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """All classes, sorted."""
         return tuple(sorted({picture.label for picture in (*self.sketches, *self.photos)}))
 
     def of(self, labels: Collection[str]) -> Corpus:
         """Returns only the pictures of these classes."""
         wanted = frozenset(labels)
-        return Corpus(
-            tuple(p for p in self.sketches if p.label in wanted), tuple(p for p in self.photos if p.label in wanted)
-        )
+        return self.kept(lambda picture: picture.label in wanted)
+
+    def kept(self, sketch: Callable[[Picture], bool], photo: Callable[[Picture], bool] | None = None) -> Corpus:
+        """Returns only the sketches and the photos of which this is true. photo: None for the same as of sketches."""
+        return Corpus(tuple(filter(sketch, self.sketches)), tuple(filter(photo or sketch, self.photos)))
+
+    def subsampled(self, sketches: int, photos: int) -> Corpus:
+        """Takes every ``sketches``-th sketch and every ``photos``-th photo, for quick forms of the protocols."""
+        return Corpus(self.sketches[::sketches], self.photos[::photos])
 
     def protocol(self) -> Corpus:
         """Chooses the first ten sketches by file name of each class and source, and all photos."""
-        queries: list[Picture] = []
-        taken: dict[tuple[str, str], int] = {}
-        for picture in self.sketches:
-            key = (picture.source, picture.label)
-            taken[key] = taken.get(key, 0) + 1
-            if taken[key] <= QUERIES_PER_CLASS:
-                queries.append(picture)
-        return Corpus(tuple(queries), self.photos)
+        rows = rows_by_label((picture.source, picture.label) for picture in self.sketches).values()
+        chosen = sorted(row for of_class in rows for row in of_class[:QUERIES_PER_CLASS])
+        return Corpus(tuple(self.sketches[row] for row in chosen), self.photos)
+
+
+def rows_by_label(labels: Iterable[Label]) -> dict[Label, list[int]]:
+    """Finds the places of each label, in the order in which labels first occur."""
+    rows: dict[Label, list[int]] = {}
+    for row, label in enumerate(labels):
+        rows.setdefault(label, []).append(row)
+    return rows
 
 
 def read_class_folders(folder: Path, source: str = "") -> Corpus:
@@ -96,8 +107,7 @@ def data_folder() -> Path:
 
 def read_data(folder: Path) -> Corpus:
     """Reads all labelled sets among the archives in ``folder``/data, which are unpacked once, to the user's cache."""
-    packed = sorted((folder / "data").glob("*.tar.gz"))
-    return _corpus(archive for archive in packed if archive.name.removesuffix(".tar.gz") not in UNLABELLED_SETS)
+    return _corpus(archive for archive in (folder / "data").glob("*.tar.gz") if archive.name != UNLABELLED)
 
 
 def _corpus(archives: Iterable[Path]) -> Corpus:
@@ -153,21 +163,26 @@ def unpacked(archive: Path) -> Path:
         raise ModelError(f"there is no {archive}; the optional data has it, and this needs it")
     cache = cache_folder() / "images"
     target = cache / f"{archive.name.removesuffix('.tar.gz')}-{archive.stat().st_size}"
-    if target.exists():
-        return target
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=target.name, suffix=".partial", dir=cache))
-    try:
-        with tarfile.open(archive) as tar:
+    if not target.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with _new_folder(target) as partial, tarfile.open(archive) as tar:
             tar.extractall(partial, filter="data")
+    return target
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """Yields a folder beside ``target`` that takes its place at the end."""
+    partial = Path(tempfile.mkdtemp(prefix=target.name, suffix=".partial", dir=target.parent))
+    try:
+        yield partial
         partial.rename(target)
     except OSError:
-        # A folder cannot be renamed to one that holds files: another process has unpacked the archive meanwhile.
+        # A folder cannot be renamed to one that holds files: another process has made it meanwhile.
         if not target.exists():
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return target
 
 
 def _children(folder: Path) -> list[str]:
@@ -197,8 +212,7 @@ def drawn_from(corpus: Corpus) -> NDArray[np.int64]:
 
 def with_pairs(corpus: Corpus) -> Corpus:
     """Keeps only the sketches that were drawn from one of the photos, and all photos. Raises ModelError without any."""
-    targets = drawn_from(corpus)
-    sketches = tuple(s for s, target in zip(corpus.sketches, targets, strict=True) if target >= 0)
+    sketches = tuple(corpus.sketches[row] for row in np.flatnonzero(drawn_from(corpus) >= 0))
     if not sketches:
         raise ModelError(
             "no sketch is named after a photo of its class (sketch NAME-1.png or NAME_1.png of photo NAME.jpg), "
@@ -219,21 +233,12 @@ def split_fresh(corpus: Corpus) -> tuple[Corpus, Corpus]:
     A hash of class and file name decides, so the choice stays when pictures are added. A sketch that was drawn from a
     photo counts under the photo's name, so the photo of a fresh sketch is fresh as well.
     """
-    sources = [
-        corpus.photos[target] if target >= 0 else sketch
-        for sketch, target in zip(corpus.sketches, drawn_from(corpus).tolist(), strict=True)
-    ]
-    fresh = Corpus(
-        tuple(
-            sketch
-            for sketch, source in zip(corpus.sketches, sources, strict=True)
-            if is_fresh(sketch.label, source.path.stem, FRESH_SKETCHES)
-        ),
-        tuple(photo for photo in corpus.photos if is_fresh(photo.label, photo.path.stem, FRESH_PHOTOS)),
-    )
-    sketches, photos = set(fresh.sketches), set(fresh.photos)
-    kept = tuple(s for s in corpus.sketches if s not in sketches), tuple(p for p in corpus.photos if p not in photos)
-    return Corpus(*kept), fresh
+    fresh = {photo for photo in corpus.photos if is_fresh(photo.label, photo.path.stem, FRESH_PHOTOS)}
+    for sketch, target in zip(corpus.sketches, drawn_from(corpus).tolist(), strict=True):
+        source = corpus.photos[target] if target >= 0 else sketch
+        if is_fresh(sketch.label, source.path.stem, FRESH_SKETCHES):
+            fresh.add(sketch)
+    return corpus.kept(lambda picture: picture not in fresh), corpus.kept(lambda picture: picture in fresh)
 
 
 def is_fresh(label: str, name: str, share: float) -> bool:
@@ -258,18 +263,17 @@ def read_imagenet(folder: Path) -> Corpus:
     return read_class_folders(root / IMAGENET_PART, IMAGENET_PART)
 
 
-def read_drawings(folder: Path) -> Corpus:
+def read_drawings(folder: Path) -> tuple[Picture, ...]:
     """Reads the sketches in ``folder``/data/more2, some of which are lines to draw. Empty without that folder."""
     sketches: list[Picture] = []
     people, strokes = (folder / "data" / "more2" / f"{name}.tar.gz" for name in ("people", "strokes"))
     if people.is_file():
         root = unpacked(people)
-        for child in sorted(path for path in root.iterdir() if path.is_dir()):
-            sketches += in_class_folders(child / "sketch", child.name)
+        for child in _children(root):
+            sketches += in_class_folders(root / child / "sketch", child)
     if strokes.is_file():
-        drawn = _drawn(unpacked(strokes))
-        sketches += in_class_folders(drawn, "strokes")
-    return Corpus(tuple(sketches), ())
+        sketches += in_class_folders(_drawn(unpacked(strokes)), "strokes")
+    return tuple(sketches)
 
 
 def read_line_drawings(folder: Path, parts: Sequence[str]) -> tuple[Picture, ...]:
@@ -298,19 +302,14 @@ def _drawn(root: Path) -> Path:
     target = root / "drawn"
     if target.exists():
         return target
-    partial = Path(tempfile.mkdtemp(prefix="drawn", suffix=".partial", dir=root))
-    for packed in sorted((root / "strokes").glob("*.jsonl.gz")):
-        folder = partial / packed.name.removesuffix(".jsonl.gz")
-        folder.mkdir()
-        with gzip.open(packed, "rt") as lines:
-            for number, line in enumerate(lines):
-                # Four widths by turns: sketches come with thin and with thick lines.
-                _drawing(json.loads(line), 4 + 2 * (number % 4)).save(folder / f"{number:04}.png")
-    try:
-        partial.rename(target)
-    except OSError:
-        # Another process has drawn them meanwhile.
-        shutil.rmtree(partial)
+    with _new_folder(target) as partial:
+        for packed in (root / "strokes").glob("*.jsonl.gz"):
+            folder = partial / packed.name.removesuffix(".jsonl.gz")
+            folder.mkdir()
+            with gzip.open(packed, "rt") as lines:
+                for number, line in enumerate(lines):
+                    # Four widths by turns: sketches come with thin and with thick lines.
+                    _drawing(json.loads(line), 4 + 2 * (number % 4)).save(folder / f"{number:04}.png")
     return target
 
 
@@ -340,7 +339,6 @@ def too_near(folder: Path, parts: Sequence[str]) -> frozenset[str]:
         raise ModelError(f"{path} holds no flags of classes ({error})") from error
 
 
-_SCENES_ARCHIVE = Path("data") / "more" / "everyday.tar.gz"
 _SCENES_SOURCE = "voc2007"
 # The class of drawn things for each word of PASCAL VOC; both have the same name in _SAME. The dining table is left out:
 # nobody draws it for its own sake.
@@ -370,7 +368,7 @@ class Scene:
 
 def read_scenes(folder: Path) -> tuple[Scene, ...]:
     """Reads the ordinary photos, without boxes marked difficult. Raises ModelError if they are missing or damaged."""
-    photos = unpacked(folder / _SCENES_ARCHIVE) / _SCENES_SOURCE
+    photos = unpacked(folder / "data" / "more" / "everyday.tar.gz") / _SCENES_SOURCE
     try:
         boxes = json.loads((photos / "labels.json").read_text())
         return tuple(_scene(photos / name, boxes[name]) for name in sorted(boxes))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from model.datasets.corpus import (
     read_more,
     read_scenes,
     read_split,
+    rows_by_label,
     split_fresh,
     with_pairs,
 )
@@ -33,16 +34,9 @@ from model.errors import ModelError
 Protocol = Literal[
     "zero-shot", "generalised", "cross-data-set", "fine-grained", "within", "fresh", "everything", "everyday"
 ]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 # Protocols of large galleries, for which only the optional data has pictures.
 LARGE_PROTOCOLS: tuple[Protocol, ...] = ("fresh", "everything", "everyday")
-PROTOCOLS: tuple[Protocol, ...] = (
-    "zero-shot",
-    "generalised",
-    "cross-data-set",
-    "fine-grained",
-    "within",
-    *LARGE_PROTOCOLS,
-)
 PARTS = ("val", "unseen", "train")
 # Splits of public data sets. The numbers count the seen and the unseen classes.
 STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quickdraw_80_30")
@@ -80,7 +74,7 @@ class Task:
     def subsampled(self, sketches: int, photos: int) -> Task:
         """Takes every ``sketches``-th sketch and every ``photos``-th photo only."""
         sizes = {name: right[::sketches, ::photos] for name, right in self.sizes.items()}
-        return replace(self, corpus=subsampled(self.corpus, sketches, photos), sizes=sizes)
+        return replace(self, corpus=self.corpus.subsampled(sketches, photos), sizes=sizes)
 
     def by_class(self) -> Task:
         """Makes each class a group of its own."""
@@ -146,7 +140,7 @@ def _read_optional(protocol: Protocol, split: str, trained_on: str | None) -> Ta
         about.append(_held_out(len(whole.photos) - alone, parts))
     elif protocol == "cross-data-set":
         trained = trained_on or "sketchy"
-        crossed = cross_data_set(corpus, trained).protocol()
+        crossed = by_data_set(corpus, trained)[1].protocol()
         whole = answerable(crossed)
         about.append(f"valid for a checkpoint that was trained on {trained} alone")
         if lost := len({p.label for p in crossed.sketches} - {p.label for p in whole.sketches}):
@@ -242,21 +236,14 @@ def hold_out(corpus: Corpus) -> tuple[Corpus, tuple[Picture, ...]]:
 
     What is held out is removed from every set that has it.
     """
-    names: dict[str, set[str]] = {}
-    for picture in corpus.photos:
-        names.setdefault(picture.label, set()).add(picture.path.stem.lower())
-
-    def order(label: str, name: str) -> bytes:
-        return hashlib.sha256(f"{label}/{name}".encode()).digest()
-
-    held = {
-        (label, name)
-        for label, all_names in names.items()
-        for name in sorted(all_names, key=lambda name: order(label, name))[: round(HELD_OUT * len(all_names))]
-    }
+    names = sorted(
+        {(photo.label, photo.path.stem.lower()) for photo in corpus.photos},
+        key=lambda name: hashlib.sha256("/".join(name).encode()).digest(),
+    )
+    of_class = rows_by_label(label for label, _ in names).values()
+    held = {names[row] for rows in of_class for row in rows[: round(HELD_OUT * len(rows))]}
     out = tuple(p for p in corpus.photos if (p.label, p.path.stem.lower()) in held)
-    held_out = set(out)
-    return Corpus(corpus.sketches, tuple(p for p in corpus.photos if p not in held_out)), out
+    return Corpus(corpus.sketches, tuple(p for p in corpus.photos if (p.label, p.path.stem.lower()) not in held)), out
 
 
 def generalised(corpus: Corpus, seen: Collection[str], unseen: Collection[str]) -> Corpus:
@@ -265,34 +252,21 @@ def generalised(corpus: Corpus, seen: Collection[str], unseen: Collection[str]) 
     return Corpus(of_unseen.sketches, of_unseen.photos + hold_out(corpus.of(seen))[1])
 
 
-def one_data_set(corpus: Corpus, source: str) -> Corpus:
-    """Chooses the pictures for a training on one data set: its sketches, and the photos that go with them."""
-    _check_source(source)
-    return Corpus(
-        tuple(p for p in corpus.sketches if p.source == source),
-        tuple(p for p in corpus.photos if _goes_with(p, source)),
-    )
-
-
-def cross_data_set(corpus: Corpus, trained: str) -> Corpus:
-    """Chooses queries and gallery for a network trained on one data set: sketches and photos of the other sets alone.
+def by_data_set(corpus: Corpus, source: str) -> tuple[Corpus, Corpus]:
+    """Splits a corpus into one data set, its sketches with the photos that go with them, and all other sets.
 
     Photos of Sketchy go with its sketches, all other photos with TU-Berlin and Quick, Draw!.
     """
-    _check_source(trained)
-    return Corpus(
-        tuple(p for p in corpus.sketches if p.source != trained),
-        tuple(p for p in corpus.photos if not _goes_with(p, trained)),
-    )
-
-
-def _goes_with(photo: Picture, source: str) -> bool:
-    return (photo.source == _WITH_PHOTOS) == (source == _WITH_PHOTOS)
-
-
-def _check_source(source: str) -> None:
     if source not in SKETCH_SETS:
         raise ModelError(f"there is no data set {source!r} with sketches; choose one of {', '.join(SKETCH_SETS)}")
+
+    def goes_with(photo: Picture) -> bool:
+        return (photo.source == _WITH_PHOTOS) == (source == _WITH_PHOTOS)
+
+    return (
+        corpus.kept(lambda sketch: sketch.source == source, goes_with),
+        corpus.kept(lambda sketch: sketch.source != source, lambda photo: not goes_with(photo)),
+    )
 
 
 def fine_grained(corpus: Corpus) -> Corpus:
@@ -307,12 +281,7 @@ def fine_grained(corpus: Corpus) -> Corpus:
 def answerable(corpus: Corpus) -> Corpus:
     """Removes the sketches whose class has no photo."""
     there = {label for p in corpus.photos for label in (p.label, *p.also)}
-    return Corpus(tuple(p for p in corpus.sketches if p.label in there), corpus.photos)
-
-
-def subsampled(corpus: Corpus, sketches: int, photos: int) -> Corpus:
-    """Takes every ``sketches``-th sketch and every ``photos``-th photo, for quick forms of the published protocols."""
-    return Corpus(corpus.sketches[::sketches], corpus.photos[::photos])
+    return corpus.kept(lambda sketch: sketch.label in there, lambda photo: True)
 
 
 def standard_split(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -336,8 +305,8 @@ def of_standard_split(corpus: Corpus, name: str, part: Literal["seen", "unseen"]
     names = standard_split(name)[part == "unseen"]
     chosen = classes_named(corpus, names)
     source = name.partition("_")[0]
-    sketches = tuple(sketch for sketch in chosen.sketches if sketch.source == source)
-    found = Corpus(sketches, chosen.photos).of({p.label for p in sketches} & {p.label for p in chosen.photos})
+    own = chosen.kept(lambda sketch: sketch.source == source, lambda photo: True)
+    found = own.of({p.label for p in own.sketches} & {p.label for p in own.photos})
     keys = set(map(class_key, found.labels))
     lacking = [given for given in names if class_key(given) not in keys]
     if not found.labels:
@@ -379,14 +348,6 @@ def classes_named(corpus: Corpus, names: Collection[str], *, exclude: bool = Fal
     if not labels:
         raise ModelError("none of the classes asked for is in the data; check the spelling of its class names")
     return corpus.of(labels)
-
-
-def rows_by_label(labels: Iterable[str]) -> dict[str, list[int]]:
-    """Finds the places of each label, in the order in which labels first occur."""
-    rows: dict[str, list[int]] = {}
-    for row, label in enumerate(labels):
-        rows.setdefault(label, []).append(row)
-    return rows
 
 
 def some_of_each(pictures: Sequence[Picture], most: int) -> tuple[Picture, ...]:

@@ -93,7 +93,7 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
         more = datasets.read_more(data)
         sketches = first.sketches + more.sketches
         if recipe.further:
-            sketches += datasets.read_drawings(data).sketches
+            sketches += datasets.read_drawings(data)
         if PACS_PART in recipe.split:
             sketches += datasets.read_pacs(data)
         everything = Corpus(sketches, first.photos + more.photos)
@@ -124,7 +124,7 @@ def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
 def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
     if recipe.hold_out:
         corpus = datasets.hold_out(corpus)[0]
-    return corpus if recipe.data_set is None else datasets.one_data_set(corpus, recipe.data_set)
+    return corpus if recipe.data_set is None else datasets.by_data_set(corpus, recipe.data_set)[0]
 
 
 def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Corpus:

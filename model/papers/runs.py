@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from model.checkpoint import replacing, save_checkpoint
-from model.datasets import Corpus, subsampled
+from model.datasets import Corpus
 from model.errors import ModelError
 from model.evaluation import calibrated, counts, relevance, score_matrices, trained_matcher
 from model.metrics import category_metrics
@@ -124,7 +124,7 @@ class Trainer(ABC, Generic[Trained]):
     def figures(self, validation: Corpus) -> dict[str, float]:
         """Measures the network on validation classes, for the log: mAP@all of each method, such as "val_ret"."""
         recipe = self.recipe
-        part = subsampled(validation, recipe.evaluate_share, recipe.evaluate_share)
+        part = validation.subsampled(recipe.evaluate_share, recipe.evaluate_share)
         scores = score_matrices(trained_matcher(self.trained, recipe.dtype, recipe.methods), part)
         if any(np.isnan(matrix).any() for matrix in scores.values()):
             raise Diverged(self.step)
@@ -298,7 +298,7 @@ def train_from_backbone(begin: Begin, recipe: Recipe, run: Run) -> None:
     print(f"training on {counts(training)}; calibrated on {counts(validation)}")
     trainer, notes = begin(recipe, run, training, validation)
     if run_steps(trainer, run, validation):
-        chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
+        chosen_on = validation.subsampled(recipe.choose_share, recipe.choose_share)
         ready, figures = calibrated(trainer.trained, chosen_on, recipe.dtype, recipe.methods)
         save_checkpoint(ready.half(), run.target, {"origin": run.origin, **notes, "validation": json.dumps(figures)})
         print(f"wrote {run.target}; mAP@all on validation classes: {figures}")

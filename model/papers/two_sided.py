@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.checkpoint import keep_photo_side, load_zse_network, photo_side_notes, photo_side_state, save_checkpoint
-from model.datasets import IMAGENET_PART, Picture, Task, read_task, rows_by_label, some_of_each, subsampled
+from model.checkpoint import keep_photo_side, load_zse_network, read_photo_side, save_checkpoint
+from model.datasets import IMAGENET_PART, Picture, Task, read_task, rows_by_label, some_of_each
 from model.engine import file_sha256
 from model.errors import ModelError
 from model.evaluation import calibrated, counts, encode_pictures, ret_matcher
@@ -283,7 +283,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         # The start keeps its prior, because the pictures of its prior and its vocabulary are not among these.
         trained = trained.prior_replaced(start.prior)
     if validation:
-        chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
+        chosen_on = validation.subsampled(recipe.choose_share, recipe.choose_share)
         harmonic: dict[str, float] = {}
         large = large_validation(recipe) if run.data is None else None
         if large is not None:
@@ -336,27 +336,24 @@ def new_network(recipe: TwoSidedRecipe, photo_side: Path) -> Network:
     # timm is imported here because it takes a second to load.
     from timm.layers.pos_embed import resample_abs_pos_embed
 
-    state, fields = photo_side_state(photo_side), json.loads(photo_side_notes(photo_side).get("network", "{}"))
+    state, notes = read_photo_side(photo_side)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        config = recipe.config(file_sha256(photo_side), fields)
+        config = recipe.config(file_sha256(photo_side), json.loads(notes.get("network", "{}")))
         network = Network(config)
     own = network.state_dict() | state
     for name, value in state.items():
-        if ".tuning." in name and "second" not in name:
+        if ".tuning." in name or ".head.tokens." in name:
             own[name.replace("photo_side.", "")] = value
+    own["encoder.head.ret.weight"] = state["encoder.photo_side.head.from_first.weight"]
     position, side = state["encoder.photo_side.vit.position"][None], config.sketch_grid
     own["encoder.position"] = resample_abs_pos_embed(position, [side, side])[0]
-    own["encoder.head.tokens.weight"] = state["encoder.photo_side.head.tokens.weight"]
-    own["encoder.head.tokens.bias"] = state["encoder.photo_side.head.tokens.bias"]
     # The photos' projection evens out the spreads of its axes halfway. Tokens are compared as they were before that.
     spread = state["encoder.photo_side.head.tokens.weight"].norm(dim=1).reciprocal()
     for branch in ("sketch", "photo"):
         own[f"cross.{branch}.norm2.weight"] = spread / spread.mean()
         for name in ("out.weight", "out.bias", "ffn.3.weight", "ffn.3.bias"):
-            own[f"cross.{branch}.{name}"] = torch.zeros_like(own[f"cross.{branch}.{name}"])
-    for name in ("sketch_worth", "photo_worth"):
-        own[f"relation.{name}.weight"] = torch.zeros_like(own[f"relation.{name}.weight"])
-    own["encoder.head.ret.weight"] = state["encoder.photo_side.head.from_first.weight"]
+            own[f"cross.{branch}.{name}"].zero_()
+        own[f"relation.{branch}_worth.weight"].zero_()
     network.load_state_dict(own)
     return network

@@ -30,11 +30,10 @@ from model.datasets.tasks import (
     TRAINED,
     UNSEEN,
     Task,
+    by_data_set,
     classes_named,
-    cross_data_set,
     fine_grained,
     of_standard_split,
-    one_data_set,
     read_task,
     standard_split,
     write_folders,
@@ -66,17 +65,16 @@ def test_data_sets_are_crossed_without_a_photo_or_sketch_of_the_training() -> No
         tuple(p for s in sources for p in pictures("sketch", s, "ant", f"{s}-1.png")),
         photos("sketchy", "ant", 1) + photos("caltech101", "ant", 1),
     )
-    assert {p.source for p in cross_data_set(corpus, "sketchy").sketches} == {"tuberlin", "quickdraw"}
-    assert names(cross_data_set(corpus, "sketchy").photos) == ["caltech101000.jpg"]
-    assert {p.source for p in cross_data_set(corpus, "tuberlin").sketches} == {"sketchy", "quickdraw"}
-    assert names(cross_data_set(corpus, "tuberlin").photos) == ["sketchy000.jpg"]
-    for source in sources:
-        training, test = one_data_set(corpus, source), cross_data_set(corpus, source)
-        assert set(training.sketches) | set(test.sketches) == set(corpus.sketches)
-        assert set(training.photos) | set(test.photos) == set(corpus.photos)
-        assert not set(training.photos) & set(test.photos)
+    for source, own, other in (
+        ("sketchy", "sketchy000.jpg", "caltech101000.jpg"),
+        ("tuberlin", "caltech101000.jpg", "sketchy000.jpg"),
+    ):
+        training, test = by_data_set(corpus, source)
+        assert {p.source for p in training.sketches} == {source}
+        assert {p.source for p in test.sketches} == set(sources) - {source}
+        assert (names(training.photos), names(test.photos)) == ([own], [other])
     with pytest.raises(ModelError, match="choose one of sketchy"):
-        cross_data_set(corpus, "caltech101")
+        by_data_set(corpus, "caltech101")
 
 
 def pairs() -> Corpus:
@@ -318,7 +316,7 @@ def strokes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_strokes_are_drawn_once_as_black_lines_on_white_and_stand_beside_the_other_drawings(strokes: Path) -> None:
-    sketches = read_drawings(strokes).sketches
+    sketches = read_drawings(strokes)
     assert [(s.label, s.source) for s in sketches] == [("bird", "viscomm")] + [("alarm_clock", "strokes")] * 2
     first, second = (np.asarray(Image.open(s.path)) for s in sketches[1:])
     assert first.shape == (512, 512)
@@ -328,4 +326,4 @@ def test_strokes_are_drawn_once_as_black_lines_on_white_and_stand_beside_the_oth
     assert first[10, 10] == 255
     assert (second == 0).sum() > (first == 0).sum() > 0
     written = [s.path.stat().st_mtime_ns for s in sketches]
-    assert [s.path.stat().st_mtime_ns for s in read_drawings(strokes).sketches] == written
+    assert [s.path.stat().st_mtime_ns for s in read_drawings(strokes)] == written

@@ -14,7 +14,6 @@ from model import load
 from model.checkpoint import load_network
 from model.commands import main
 from model.datasets.corpus import read_protocol
-from model.datasets.tasks import subsampled
 from model.engine import METHODS, Tokens, averaged_variants, default_checkpoint, read_two_sided, sketch_variants, unit
 from model.engine.graphs import write_graphs
 from model.engine.runtime import OnnxEngine
@@ -170,7 +169,7 @@ def test_onnx_runtime_reports_nothing_and_writes_nothing_into_the_users_folder(t
 
 @needs_shared_data
 def test_both_engines_find_the_same_photos_of_classes_that_training_left_out(by_torch: TorchEngine) -> None:
-    corpus = subsampled(read_protocol("val"), 24, 30)
+    corpus = read_protocol("val").subsampled(24, 30)
     found, precision = [], []
     for matcher in (load(variants=1), Matcher(by_torch, "by PyTorch", variants=1)):
         scores = matcher.scores(*encoded(matcher, corpus))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from model.checkpoint import load_network, photo_side_state, save_checkpoint, save_photo_side
+from model.checkpoint import load_network, read_photo_side, save_checkpoint, save_photo_side
 from model.commands import main
 from model.engine import (
     PRESETS,
@@ -103,7 +103,7 @@ def test_a_checkpoint_without_its_photo_side_gives_the_scores_it_had(tmp_path: P
     read = load_network(path)
     # The matrices are kept in int8, so the network that was written first is not the one to compare with.
     again = two_sided()
-    again.load_state_dict(again.state_dict() | photo_side_state(tmp_path / "photo-side.safetensors"))
+    again.load_state_dict(again.state_dict() | read_photo_side(tmp_path / "photo-side.safetensors")[0])
     photos = torch.randn(2, 3, 112, 112)
     assert torch.allclose(read.encode(photos, "photo").features, again.encode(photos, "photo").features, atol=1e-5)
     assert path.stat().st_size < (tmp_path / "photo-side.safetensors").stat().st_size * 3
@@ -144,7 +144,7 @@ def test_a_damaged_photo_side_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "photo-side.safetensors"
     path.write_bytes(b"no tensors")
     with pytest.raises(ModelError, match="cannot be read as a photo side"):
-        photo_side_state(path)
+        read_photo_side(path)
 
 
 @pytest.mark.parametrize("changes", [{"encoder_width": 0}, {"sketch_size": 224}, {"second_heads": 3}], ids=str)
