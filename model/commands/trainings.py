@@ -112,7 +112,7 @@ def table(name: str, budget: int | None, plot: Path | None, page: Path | None, a
 
     budgeted = f" --budget {budget}" if budget else ""
     shown = TableRun(budget=budget, **further).run(name, f"python -m model table {name}{budgeted}")
-    found = {"table": shown.title, "about": shown.about, "rows": shown.rows, "missing": shown.missing}
+    found = {"table": shown.table.title, "about": shown.about, "rows": shown.rows, "missing": shown.missing}
     print(json.dumps(found) if as_json else shown.markdown())
     if page:
         write_block(page, name, shown.markdown())

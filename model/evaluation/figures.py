@@ -17,7 +17,6 @@ from model.metrics import first_page, query_metrics, target_ranks
 # photos, so intervals over queries are too narrow for statements about other classes; intervals over classes hold for
 # such statements.
 Resampled = Literal["queries", "classes"]
-RESAMPLED: tuple[Resampled, ...] = ("queries", "classes")
 RESAMPLES = 2000
 LEVEL = 0.95
 TITLES = {

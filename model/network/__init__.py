@@ -5,11 +5,9 @@ A checkpoint says which kind of network it holds (``NETWORKS``).
 
 from collections.abc import Mapping
 
-from model.network.clip import DEFAULT_CLIP, Clip, ClipEmbedder, TextTower, clip_encoder, find_clip, read_clip, renamed
-from model.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from, with_learned
-from model.network.encoder import Encoder, EncoderTrace
-from model.network.engine import TorchEngine, as_array, as_arrays, find_device
-from model.network.relation import BestMatchRelation, CrossAttention, KernelRelation, Side, kernel_matrix
+from model.network.clip import DEFAULT_CLIP, ClipEmbedder, TextTower, clip_encoder, find_clip, read_clip, renamed
+from model.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from
+from model.network.engine import TorchEngine, find_device
 from model.network.ret_network import Prior, RetNetwork, Vocabulary, guess_log_probabilities
 from model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from
 from model.network.tokens import Tokens

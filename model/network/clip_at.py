@@ -1,6 +1,5 @@
 """The network of CLIP-AT (Sain et al., 2023): a frozen ViT, such as CLIP's, with learned prompts and LayerNorms."""
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -158,15 +157,6 @@ def clip_at_network_from(config: ClipAtConfig, weights: dict[str, torch.Tensor],
     for own in network.learned.norms.values():
         own.load_state_dict(norms)
     return network
-
-
-def with_learned(network: ClipAtNetwork, learned: Learned) -> ClipAtNetwork:
-    """Makes a network in evaluation mode with the same frozen ViT, not copied, and other prompts and LayerNorms."""
-    with torch.device("meta"):
-        other = ClipAtNetwork(dataclasses.replace(network.config), network.calibration)
-    other.encoder, other.learned = network.encoder, learned
-    other.prior, other.vocabulary = network.prior, network.vocabulary
-    return other.eval()
 
 
 def _names(shared: bool) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 Blocks compute the same as timm's, with its names of weights, and give the attention of [Ret].
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from model.engine import Modality, ZseConfig
 from model.engine.config import kept_count
+from model.network.relation import attention_weights
 from model.network.tokens import Tokens
 
 
@@ -63,10 +65,19 @@ class Block(nn.Module):
 
     def __init__(self, config: ZseConfig) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        width, hidden = config.width, int(config.width * config.mlp_ratio)
+        self.norm1 = nn.LayerNorm(width, eps=config.norm_eps)
         self.attn = SelfAttention(config)
-        self.norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.mlp = Perceptron(config)
+        self.norm2 = nn.LayerNorm(width, eps=config.norm_eps)
+        self.mlp = nn.Sequential(
+            OrderedDict(
+                fc1=nn.Linear(width, hidden),
+                act=nn.GELU(),
+                drop1=nn.Dropout(config.dropout),
+                fc2=nn.Linear(hidden, width),
+                drop2=nn.Dropout(config.dropout),
+            )
+        )
 
     def attended(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Computes the first half, (b, n, d) -> (b, n, d), and its attention weights of [Ret]."""
@@ -84,7 +95,6 @@ class SelfAttention(nn.Module):
     def __init__(self, config: ZseConfig) -> None:
         super().__init__()
         width, self.heads = config.width, config.heads
-        self.scale = (width // self.heads) ** -0.5
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         self.proj_drop = nn.Dropout(config.dropout)
@@ -96,24 +106,9 @@ class SelfAttention(nn.Module):
         """
         b, n, _ = x.shape
         q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        ret_row = (q[:, :, :1].float() @ k.float().transpose(-2, -1) * self.scale).softmax(dim=-1)
+        ret_row = attention_weights(q[:, :, :1], k)
         mixed = F.scaled_dot_product_attention(q, k, v)
         return self.proj_drop(self.proj(mixed.transpose(1, 2).flatten(2))), ret_row[:, :, 0, 1:]
-
-
-class Perceptron(nn.Module):
-    def __init__(self, config: ZseConfig) -> None:
-        super().__init__()
-        hidden = int(config.width * config.mlp_ratio)
-        self.fc1 = nn.Linear(config.width, hidden)
-        self.act = nn.GELU()
-        self.drop1 = nn.Dropout(config.dropout)
-        self.fc2 = nn.Linear(hidden, config.width)
-        self.drop2 = nn.Dropout(config.dropout)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.drop2(self.fc2(self.drop1(self.act(self.fc1(x)))))
-        return output
 
 
 @dataclass

@@ -23,7 +23,6 @@ steps once for each pair::
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,8 +58,7 @@ class Side:
 
     def rows(self, index: slice | torch.Tensor) -> Side:
         """Takes the images at ``index``."""
-        chosen: dict[str, Any] = {name: None if part is None else part[index] for name, part in vars(self).items()}
-        return Side(**chosen)
+        return Side(*(part[index] for part in vars(self).values()))
 
 
 class StdNorm(nn.Module):
@@ -127,20 +125,15 @@ class CrossAttention(nn.Module):
 
     def forward(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
         """Informs b sketches, or one for all photos, and b photos by each other: returns the tokens of both, b each."""
-        own_values = self.value_from_query
-        for_sketch = dot_product_attention(sketch.query, photo.key, sketch.value if own_values else photo.value)
-        for_photo = dot_product_attention(photo.query, sketch.key, photo.value if own_values else sketch.value)
-        return (
-            Tokens(self.sketch(sketch.features, for_sketch), sketch.positions.expand(len(photo), -1)),
-            Tokens(self.photo(photo.features, for_photo), photo.positions),
-        )
+        one, other = (sketch, photo) if self.value_from_query else (photo, sketch)
+        for_sketch = dot_product_attention(sketch.query, photo.key, one.value)
+        for_photo = dot_product_attention(photo.query, sketch.key, other.value)
+        drawn = Tokens(self.sketch(sketch.features, for_sketch), sketch.positions.expand(len(photo), -1))
+        return drawn, Tokens(self.photo(photo.features, for_photo), photo.positions)
 
     def attention(self, sketch: Side, photo: Side) -> tuple[torch.Tensor, torch.Tensor]:
         """Computes the attention weights, for explanations: (b, heads, n_s, n_p) and (b, heads, n_p, n_s) float32."""
-        scale = sketch.query.shape[-1] ** -0.5
-        forth = (sketch.query.float() @ photo.key.float().transpose(-2, -1) * scale).softmax(-1)
-        back = (photo.query.float() @ sketch.key.float().transpose(-2, -1) * scale).softmax(-1)
-        return forth, back
+        return attention_weights(sketch.query, photo.key), attention_weights(photo.query, sketch.key)
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         b, n, d = x.shape
@@ -159,11 +152,14 @@ class Unaligned(CrossAttention):
         return Side(tokens.features, tokens.positions, tokens.ret, same, same, same)
 
     def forward(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
-        count = len(photo)
-        return (
-            Tokens(sketch.features.expand(count, -1, -1), sketch.positions.expand(count, -1)),
-            Tokens(photo.features, photo.positions),
-        )
+        drawn = Tokens(sketch.features.expand(len(photo), -1, -1), sketch.positions.expand(len(photo), -1))
+        return drawn, Tokens(photo.features, photo.positions)
+
+
+def attention_weights(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """Computes the softmax of scaled products: (b, heads, n, d_k), (b, heads, m, d_k) -> (b, heads, n, m) float32."""
+    products = query.float() @ key.float().transpose(-2, -1)
+    return torch.softmax(products * query.shape[-1] ** -0.5, dim=-1)
 
 
 def dot_product_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -231,16 +227,13 @@ class KernelRelation(nn.Module):
             nn.Linear(second, 1),
         )
 
-    def kernel(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
-        """Computes cosines (b, cells, cells), rows sketch, columns photo; zero for cells without tokens (Fig. 2d)."""
-        return kernel_matrix(self._cells(sketch), self._cells(photo))
-
     def forward(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
         """Tokens after cross-attention, of b pairs -> (b,) float32 logits."""
-        logits: torch.Tensor = self.mlp(self.kernel(sketch, photo).flatten(1))
+        logits: torch.Tensor = self.mlp(kernel_matrix(self._cells(sketch), self._cells(photo)).flatten(1))
         return logits[:, 0]
 
     def _cells(self, tokens: Tokens) -> torch.Tensor:
+        """Downsamples tokens on their grid to (b, cells, k), zero for cells without tokens (Fig. 2d)."""
         patches = tokens.patches.to(self.downsample.weight.dtype)
         b, n, d = patches.shape
         area = self.grid**2
@@ -277,9 +270,6 @@ class BestMatchRelation(nn.Module):
         self.scale = nn.Parameter(torch.tensor(20.0))
         self.bias = nn.Parameter(torch.tensor(-15.0))
 
-    def kernel(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
-        return kernel_matrix(sketch.patches, photo.patches)
-
     def token_weights(self, sketch: Tokens, photo: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
         """Computes the weights of aligned tokens, (b, n_s) and (b, n_p) float32. Each row sums to 1."""
         w = self.sketch_worth(sketch.patches.float())[..., 0].softmax(dim=-1)
@@ -288,7 +278,7 @@ class BestMatchRelation(nn.Module):
 
     def forward(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
         """Tokens after cross-attention, of b pairs -> (b,) float32 logits."""
-        kernel = self.kernel(sketch, photo)
+        kernel = kernel_matrix(sketch.patches, photo.patches)
         w, v = self.token_weights(sketch, photo)
         matched = (w * kernel.amax(dim=2)).sum(dim=1) + (v * kernel.amax(dim=1)).sum(dim=1)
         return self.scale * matched / 2 + self.bias

@@ -86,13 +86,6 @@ class AnchorNetwork(RetNetwork):
         nn.init.trunc_normal_(self.tokens, std=0.02)
         self._add_parts()
 
-    def start_as_class_token(self) -> None:
-        """Makes each retrieval token a copy of the class token, position included."""
-        blank = torch.zeros(1, 3, self.config.image_size, self.config.image_size)
-        with torch.no_grad():
-            embedded = self.vit._pos_embed(self.vit.patch_embed(blank))
-            self.tokens.copy_(embedded[:, :1].expand_as(self.tokens))
-
     def retrieval_tokens(self, images: torch.Tensor, trace: EncoderTrace | None = None) -> torch.Tensor:
         """(b, 3, H, W) normalised pixels -> (b, k, d), the retrieval tokens as they leave the ViT."""
         vit, count = self.vit, self.tokens.shape[1]
@@ -124,5 +117,8 @@ def anchor_network_from(config: AnchorConfig, weights: dict[str, torch.Tensor], 
         torch.manual_seed(seed)
         network = AnchorNetwork(config)
     load_vit(network.vit, weights)
-    network.start_as_class_token()
+    blank = torch.zeros(1, 3, config.image_size, config.image_size)
+    with torch.no_grad():
+        # Each retrieval token starts as the class token, position included.
+        network.tokens.copy_(network.vit._pos_embed(network.vit.patch_embed(blank))[:, :1].expand_as(network.tokens))
     return network

@@ -31,7 +31,7 @@ from torch import nn
 
 from model.engine.graphs import SECOND_PATCH
 from model.network.encoder import EncoderTrace, gather, select_tokens
-from model.network.relation import dot_product_attention
+from model.network.relation import attention_weights, dot_product_attention
 from model.network.tokens import Tokens
 from model.network.vit import VitLayout
 
@@ -138,7 +138,7 @@ class FrozenVit(nn.Module):
             qkv = F.linear(y, self.qkv[index], qkv_b.to(dtype))
             q, k, v = qkv.view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
             if trace is not None or index == last:
-                heads = self._class_attention(q, k)
+                heads = attention_weights(q[:, :, :1], k)[:, :, 0, 1:]
                 importance = heads.mean(dim=1)
                 if trace is not None:
                     trace.append(heads)
@@ -152,12 +152,6 @@ class FrozenVit(nn.Module):
             y = y * torch.sigmoid(1.702 * y) if self.quick_gelu else F.gelu(y)
             x = x + F.linear(y, self.fc2[index], fc2_b.to(dtype)) * scale2
         return F.layer_norm(x, (width,), side.norm_weight, side.norm_bias, self.norm_eps), importance
-
-    @staticmethod
-    def _class_attention(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        logits = q[:, :, :1].float() @ k.float().transpose(-2, -1) * q.shape[-1] ** -0.5
-        weights: torch.Tensor = logits.softmax(dim=-1)
-        return weights[:, :, 0, 1:]
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Lets the products of tokens and matrices compute in ``dtype``. All other steps stay in float32."""

@@ -15,6 +15,7 @@ from torch import nn
 from model.engine import Modality, NetworkConfig
 from model.engine.config import Size
 from model.errors import ModelError
+from model.network.relation import attention_weights
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -164,6 +165,4 @@ def mean_attention(attn: Any, x: torch.Tensor, count: int) -> torch.Tensor:
     """Computes the mean attention of the first ``count`` tokens in a block of timm, from (b, n, d) to (b, heads, n)."""
     b, n, _ = x.shape
     q, k, _ = attn.qkv(x).reshape(b, n, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-    q, k = attn.q_norm(q[:, :, :count]), attn.k_norm(k)
-    weights: torch.Tensor = (q.float() @ k.float().transpose(-2, -1) * attn.scale).softmax(dim=-1)
-    return weights.mean(dim=2)
+    return attention_weights(attn.q_norm(q[:, :, :count]), attn.k_norm(k)).mean(dim=2)

@@ -4,7 +4,6 @@ from model.papers.photo_side import make_photo_side
 from model.papers.placed_words import place_words
 from model.papers.recipe import read_recipe
 from model.papers.runs import Run, check_target
-from model.papers.shown import write_block
-from model.papers.tables import TableRun
+from model.papers.tables import TableRun, write_block
 from model.papers.trainings import TRAININGS
 from model.papers.vocabulary import give_things, give_words

@@ -21,7 +21,6 @@ from model.network import (
     clip_at_network_from,
     read_backbone,
     read_clip,
-    with_learned,
 )
 from model.papers.pictures import TrainingSet, class_batch, sized, some, training_set
 from model.papers.recipe import CLIP, ClipAtRecipe
@@ -159,22 +158,24 @@ class ClipAtTrainer(Trainer[Trained]):
         super().__init__(recipe, Trained(self.start.learned, to_text), folder, origin)
 
     def _check_pairs(self) -> None:
-        recipe = self.recipe
-        if len(self.usable) < recipe.categories:
+        size, needed, losses = self.config.image_size, self.recipe.categories, self.recipe.losses
+        if len(self.usable) < needed:
             raise ModelError(
                 f"{len(self.usable)} categories have {self.pairs} photos with sketches drawn from them, and the recipe "
-                f"needs {recipe.categories}; name sketches after their photos (NAME-1.png of NAME.jpg), add some, or "
-                "lower batch or categories"
+                f"needs {needed}; name sketches after their photos (NAME-1.png of NAME.jpg), add some, or lower batch "
+                "or categories"
             )
-        if recipe.losses.patches and self.config.image_size % recipe.losses.patch_grid:
-            raise ModelError(
-                f"{self.config.image_size} pixels cannot be cut into {recipe.losses.patch_grid} equal rows"
-            )
+        if losses.patches and size % losses.patch_grid:
+            raise ModelError(f"{size} pixels cannot be cut into {losses.patch_grid} equal rows")
 
     @property
     def trained(self) -> ClipAtNetwork:
         """The average over steps. It shares the training's encoder."""
-        return with_learned(self.start, self.average.learned)
+        with torch.device("meta"):
+            network = ClipAtNetwork(self.config)
+        learned = {f"learned.{name}": value for name, value in self.average.learned.state_dict().items()}
+        network.load_state_dict(self.start.state_dict() | learned, assign=True)
+        return network.eval()
 
     def make_optimiser(self) -> torch.optim.Adam:
         chosen, learned = self.recipe.optimiser, self.network.learned
@@ -195,11 +196,11 @@ class ClipAtTrainer(Trainer[Trained]):
         labels, sketches, photos = class_batch(self.data, recipe.batch, generator)
         sketch = self._vectors(sized(sketches, self.config), "sketch")
         photo = self._vectors(sized(photos, self.config), "photo")
-        losses: dict[str, torch.Tensor] = {}
+        losses = self._classification(sketch, photo, labels)
         if weights.triplet:
             wrong = photo[others(labels, generator)]
             losses["triplet"] = weights.triplet * triplet_loss(sketch, photo, wrong, weights.margin)
-        return losses | self._classification(sketch, photo, labels)
+        return losses
 
     def _pair_losses(self) -> dict[str, torch.Tensor]:
         """Computes hard triplets, classification, divergence of categories (C), and triplets of shuffled patches."""
@@ -211,10 +212,9 @@ class ClipAtTrainer(Trainer[Trained]):
         sketch, photo = self._vectors(sketches, "sketch"), self._vectors(photos, "photo")
         by_category = (self.recipe.categories, self.pairs, self.config.width)
         distances = category_distances(sketch.reshape(by_category), photo.reshape(by_category))
-        losses: dict[str, torch.Tensor] = {}
+        losses = self._classification(sketch, photo, labels)
         if weights.triplet:
             losses["triplet"] = weights.triplet * hard_triplet_loss(distances, weights.margin)
-        losses |= self._classification(sketch, photo, labels)
         if weights.divergence:
             logs = log_densities(relative_distances(distances), weights.bandwidth)
             losses["divergence"] = weights.divergence * average_divergence(logs)
@@ -249,12 +249,8 @@ class ClipAtTrainer(Trainer[Trained]):
         chosen, to_text = self.recipe.losses, self.network.to_text
         if not chosen.classes:
             return {}
-        losses = [
-            classification_loss(
-                vectors if to_text is None else to_text(vectors), labels, self.texts, chosen.temperature
-            )
-            for vectors in (sketch, photo)
-        ]
+        vectors = (sketch, photo) if to_text is None else (to_text(sketch), to_text(photo))
+        losses = [classification_loss(of_half, labels, self.texts, chosen.temperature) for of_half in vectors]
         return {"classes": chosen.classes * torch.stack(losses).sum()}
 
     def figures(self, validation: Corpus) -> dict[str, float]:

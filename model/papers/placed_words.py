@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from model.checkpoint import load_zse_network
-from model.datasets import data_folder, read_data, read_more
+from model.datasets import data_folder, read_data, read_more, rows_by_label
 from model.errors import ModelError
 from model.network import Vocabulary
 from model.papers.runs import check_target
-from model.papers.vocabulary import imagenet_names, save_changed
+from model.papers.vocabulary import imagenet_names, save_changed, word_of
 from model.papers.word_vectors import read_word_vectors
 from model.words import Names, WordBook, everyday_words, spelling, stem, why_no_name
 
@@ -76,7 +76,7 @@ def place_words(source: Path, target: Path) -> None:
     known = known_words(names, before, things, texts, _prototypes(folder / "data" / "more3" / PROTOTYPES))
     book = WordBook(names)
     labels = {photo.label for photo in read_data(folder).photos + read_more(folder).photos}
-    shown = sorted({number for label in labels if (number := book.of_class(label)) is not None})
+    shown = sorted({word_of(label, book) for label in labels} - {-1})
     further = further_words(names, things)
     vectors = torch.stack([texts[number] for number in further])
     likely = likely_placed(known, torch.tensor(shown), vectors)
@@ -111,22 +111,18 @@ def known_words(
     themselves, because CLIP's texts and images lie apart.
     """
     of_name = {spelling(name): number for number, thing in enumerate(things) for name in thing}
-    found = [
-        (number, next((of_name[spelling(name)] for name in word if spelling(name) in of_name), None))
-        for number, word in enumerate(names)
-    ]
-    pairs = [(number, thing) for number, thing in found if thing is not None]
-    classes: dict[int, list[int]] = {}
+    thing_of: dict[int, int] = {}
+    for number, word in enumerate(names):
+        if known := [of_name[key] for key in map(spelling, word) if key in of_name]:
+            thing_of[number] = known[0]
     book = WordBook(names)
-    for index, described in enumerate(imagenet_names()):
-        if (number := book.of_class(described[0])) is not None:
-            classes.setdefault(number, []).append(index)
-    images = [prototypes[rows].mean(dim=0, keepdim=True) for rows in classes.values()]
-    numbers = [*(number for number, _ in pairs), *classes]
+    classes = rows_by_label(word_of(described[0], book) for described in imagenet_names())
+    images = [prototypes[rows].mean(dim=0, keepdim=True) for number, rows in classes.items() if number >= 0]
+    numbers = [*thing_of, *(number for number in classes if number >= 0)]
     return Known(
-        F.normalize(torch.cat([texts[[thing for _, thing in pairs]], *images]), dim=1),
+        F.normalize(torch.cat([texts[list(thing_of.values())], *images]), dim=1),
         torch.tensor(numbers),
-        torch.arange(len(numbers)) < len(pairs),
+        torch.arange(len(numbers)) < len(thing_of),
         torch.cat([vocabulary.directions, vocabulary.biases[:, None]], dim=1)[: len(names)].float(),
     )
 
@@ -186,19 +182,19 @@ def _regressed(
 def _things() -> tuple[list[Names], torch.Tensor]:
     """Reads the names of each thing, which have equal vectors, and these, (t, c), of length 1 and then centred."""
     read = read_word_vectors(None)
-    things: dict[bytes, list[int]] = {}
-    for number, row in enumerate(read.vectors.numpy()):
-        things.setdefault(row.tobytes(), []).append(number)
-    vectors = F.normalize(read.vectors[[rows[0] for rows in things.values()]], dim=1)
+    things = read.things()
     # "Human hand" is what a person calls a hand.
     plain = [word.replace("_", " ").removeprefix("human ") for word in read.words]
-    names = [tuple(plain[row] for row in rows) for rows in things.values()]
-    return names, vectors - vectors.mean(dim=0)
+    return [tuple(plain[row] for row in rows) for rows in things], _centred(read.vectors[[rows[0] for rows in things]])
 
 
 def _prototypes(path: Path) -> torch.Tensor:
     if not path.is_file():
         raise ModelError(f"there is no {path}; the optional data has it, and this needs it")
     (vectors,) = load_file(path).values()
-    vectors = F.normalize(vectors.float(), dim=1)
+    return _centred(vectors.float())
+
+
+def _centred(vectors: torch.Tensor) -> torch.Tensor:
+    vectors = F.normalize(vectors, dim=1)
     return vectors - vectors.mean(dim=0)

@@ -180,7 +180,8 @@ class Trainer(ABC, Generic[Trained]):
             group["lr"] = share * group["rate"]
         # On a CPU the fused attention kernel has a slower backward pass than plain products.
         kernels = [SDPBackend.MATH] if self.device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
-        with torch.random.fork_rng(devices=_gpus(self.device)), sdpa_kernel(kernels):
+        devices = [] if self.device.type == "cpu" else [self.device]
+        with torch.random.fork_rng(devices), sdpa_kernel(kernels):
             torch.manual_seed(self.step_seed)
             losses = self.losses()
             total = torch.stack(list(losses.values())).sum()
@@ -236,10 +237,6 @@ class Trainer(ABC, Generic[Trained]):
                 if json.loads(line)["step"] <= self.step:
                     lines.append(line + "\n")
         self.log_path.write_text("".join(lines))
-
-
-def _gpus(device: torch.device) -> list[int]:
-    return [] if device.type == "cpu" else [device.index or 0]
 
 
 @contextmanager

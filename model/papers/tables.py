@@ -1,4 +1,4 @@
-"""Runs tables: each trains the networks that its file names, measures them, and prints them.
+"""Runs tables: each trains the networks that its file names, measures them, and shows them.
 
 A table is a TOML file in recipes/tables. Trainings and figures are kept by the hash of all that determines them, so
 that a table that was stopped, and another table with the same row, take what is there.
@@ -30,7 +30,6 @@ from model.evaluation import ALL, TITLES, bootstrap, costs_of, encoded, measure,
 from model.matcher import load
 from model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_within_budget
 from model.papers.runs import Diverged, Run
-from model.papers.shown import Shown
 from model.papers.trainings import TRAININGS
 
 TABLES = RECIPES / "tables"
@@ -73,7 +72,7 @@ class PaperTable(Table):
     budget: int = 2000
     set: dict[str, Any] = field(default_factory=dict)
     measure: dict[str, Any] = field(default_factory=dict)
-    columns: tuple[str, ...] = ("map_all", "precision_100")
+    columns: tuple[str, ...] = ("map_all", "precision_100")  # figures, of which the first is compared and drawn
     costs: bool = False  # whether parameters and multiply-adds are counted
     plot: Literal["rows", "curve"] = "rows"  # figures of the rows, or validation figures by pictures seen
 
@@ -84,6 +83,57 @@ def read_table(name: str) -> PaperTable:
     if name not in known:
         raise ModelError(f"there is no table {name}; name one of {', '.join(known)}")
     return TypeAdapter(PaperTable).validate_python(tomllib.loads((TABLES / f"{name}.toml").read_text("utf-8")))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table that was run. missing: names of rows that were not run, with the reason if they were to be."""
+
+    table: PaperTable
+    rows: Sequence[Mapping[str, Any]]
+    missing: Mapping[str, str]
+    about: str
+
+    def markdown(self) -> str:
+        """Writes the table, and below it what is missing, and where, when and by which command it was made."""
+        titles, lines = [TITLES[name] for name in self.table.columns], []
+        for row in self.rows:
+            ended = (f"{k}: {'diverged' if v is None else f'{v:.3f}'}" for k, v in row["validation"].items())
+            lines.append(
+                {"network": row["network"], "ranks by": row["ranks by"]}
+                | {name: f"{row[name]:,}" for name in ("pictures", "queries", "photos")}
+                | {"validation by factor of the rates": ", ".join(ended)}
+                | dict(zip(titles, map(_interval, row["figures"].values()), strict=True))
+                | {f"{titles[0]} less the first row": _interval(row["difference"], "+.3f")}
+                | {title: f"{value:,.3f}" if value else "" for title, value in row["costs"].items()}
+            )
+        cells = [list(lines[0]), ["---"] * len(lines[0]), *(list(line.values()) for line in lines)]
+        body = "\n".join(f"| {' | '.join(line)} |" for line in cells)
+        said = dict.fromkeys(sentence[0].upper() + sentence[1:] for row in self.rows for sentence in row["about"])
+        failed = [f"Not run: {name} ({why})" for name, why in self.missing.items() if why]
+        left = "; ".join(name for name, why in self.missing.items() if not why)
+        notes = [*said, *failed, *([f"Not run: {left}"] if left else [])]
+        parts = [f"{self.table.title}; 95% intervals over queries.", body, "\n".join(f"- {note}." for note in notes)]
+        return "\n\n".join(filter(None, [*parts, self.about]))
+
+    def plot(self, target: Path) -> None:
+        """Draws the figure of the table to a file. Raises ModelError without matplotlib."""
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ModelError("plots need matplotlib: pip install matplotlib; the table needs none") from error
+        figure, title, curve = Figure(layout="constrained"), self.table.columns[0], self.table.plot == "curve"
+        axes = figure.subplots()
+        for place, row in enumerate(self.rows):
+            if curve:
+                axes.plot(*zip(*row["curve"], strict=True), marker=".", label=row["network"])
+            else:
+                value, low, high = row["figures"][title].values()
+                axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", label=row["network"])
+        axes.set(xlabel="pictures seen" if curve else TITLES[title])
+        axes.set(ylabel="mAP@all on validation classes" if curve else "rows, the last on top")
+        axes.legend()
+        figure.savefig(target)
 
 
 @dataclass(frozen=True)
@@ -124,7 +174,7 @@ class TableRun:
         about = f"Budget {self.budget or table.budget:,} pictures, seeds {seeds}; {[*names, platform.machine()][0]}, "
         about += f"{torch.get_num_threads()} threads, {datetime.now(UTC).date().isoformat()}; `{command}`."
         rows = [_with_intervals(row, rows) for row in rows]
-        return Shown(table.title, table.columns, rows, missing, about, table.plot == "curve")
+        return Shown(table, rows, missing, about)
 
     def _row(self, table: PaperTable, row: Row) -> dict[str, Any]:
         """Trains a row at each of its rates, and measures the one that ends best on the validation classes."""
@@ -231,3 +281,18 @@ def _with_intervals(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
 
 def _key(*determining: object) -> str:
     return hashlib.sha256(repr(determining).encode()).hexdigest()[:16]
+
+
+def _interval(found: Mapping[str, float], form: str = ".3f") -> str:
+    return f"{found['value']:{form}} ({found['low']:{form}} to {found['high']:{form}})"
+
+
+def write_block(page: Path, name: str, text: str) -> None:
+    """Writes the text between the marks of a table in a page. Raises ModelError if the page lacks the marks."""
+    begin, end = f"<!-- begin: table {name} -->\n", f"<!-- end: table {name} -->"
+    before, mark, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, last, after = rest.partition(end)
+    if not mark or not last:
+        raise ModelError(f"{page} needs one {begin.strip()} and, after it, one {end}")
+    with replacing(page) as partial:
+        partial.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")

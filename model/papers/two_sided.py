@@ -139,14 +139,8 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         """The network as it would be saved now: the average over steps."""
         average, network = self.average, self.base
         state = network.state_dict()
-        for name, part in (
-            ("encoder.tuning", average.tuning),
-            ("encoder.head", average.head),
-            ("cross", average.cross),
-            ("relation", average.relation),
-            ("ret_term", average.ret_term),
-        ):
-            state |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
+        for name, value in average.state_dict().items():
+            state |= {key: value for key in (name, f"encoder.{name}") if key in state}
         kept = {f"tuning.{key}": self.recipe.kept for key in average.tuning.state_dict()}
         for key, share in (kept | {"head.tokens.weight": self.recipe.kept_tokens}).items():
             photos, name = state[f"encoder.photo_side.{key}"], f"encoder.{key}"
@@ -282,7 +276,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     if run.data is not None and start is not None:
         # The start keeps its prior, because the pictures of its prior and its vocabulary are not among these.
         trained = trained.prior_replaced(start.prior)
-    if validation:
+    if validation is not None:
         chosen_on = validation.subsampled(recipe.choose_share, recipe.choose_share)
         harmonic: dict[str, float] = {}
         large = large_validation(recipe) if run.data is None else None

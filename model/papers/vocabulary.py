@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.checkpoint import load_zse_network, save_checkpoint
-from model.datasets import DRAWINGS_PART, IMAGENET_PART, Picture, rows_by_label, some_of_each
+from model.datasets import DRAWINGS_PART, IMAGENET_PART, Picture, data_folder, rows_by_label, some_of_each
 from model.engine import MAX_NAMES, read_metadata
 from model.errors import ModelError
 from model.evaluation import encode_pictures, ret_matcher
@@ -24,7 +24,7 @@ from model.papers.pictures import class_tokens, prepared_pixels, training_corpor
 from model.papers.recipe import read_recipe
 from model.papers.runs import check_target
 from model.papers.two_sided import class_places
-from model.papers.word_vectors import WordVectors, read_synonyms, read_word_vectors
+from model.papers.word_vectors import STAND_IN, WordVectors, read_word_vectors
 from model.words import Names, WordBook, spelling, why_no_name
 
 # The number of classes of ImageNet-1k.
@@ -60,9 +60,8 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
     left = held + (pictures.validation.sketches if pictures.validation else ())
     calibrating = some_of_each(left or sketches, SKETCHES_PER_CLASS)
     drawn = some_of_each(tuple(s for s in sketches if s not in others), DRAWN_PER_CLASS) if left else ()
-    synonyms = read_synonyms() if data is None else ()
-    vectors = read_word_vectors(None) if synonyms else None
-    worded = with_vocabulary(network, shown, beliefs, calibrating, drawn, synonyms, vectors)
+    vectors = read_word_vectors(None) if data is None and (data_folder() / "data" / STAND_IN).is_file() else None
+    worded = with_vocabulary(network, shown, beliefs, calibrating, drawn, vectors)
     save_changed(worded, source, target)
     print(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {len(shown):,} photos")
 
@@ -142,7 +141,6 @@ def with_vocabulary(
     beliefs: torch.Tensor,
     sketches: Sequence[Picture],
     drawn: Sequence[Picture] = (),
-    synonyms: Sequence[Names] = (),
     vectors: WordVectors | None = None,
 ) -> Network:
     """Returns a copy of the network with a new vocabulary: the photos' classes, and ImageNet's if the ViT knows them.
@@ -151,7 +149,7 @@ def with_vocabulary(
         photos: it is fitted on these. beliefs: (n, k), the ViT's probabilities for each of them.
         sketches: the guesses are calibrated on these, best not trained on. Without any there are no guesses.
         drawn: the guesses are learned from these other sketches; without any, the directions of photos give them.
-        synonyms: names of one thing each. vectors: of words, by which things that no photo shows get a place.
+        vectors: of words, by which words get synonyms, and things that no photo shows a place.
 
     Raises ModelError if there is no word.
     """
@@ -162,6 +160,7 @@ def with_vocabulary(
     names = imagenet_names()
     ret = torch.from_numpy(encode_pictures(matcher, photos, "photo").ret)
     labelled = sorted({label for label in labels if label})
+    synonyms = vectors.synonyms() if vectors else ()
     entries = word_list(labelled, names if beliefs.shape[1] == len(names) else (), synonyms)
     if not entries:
         raise ModelError("a vocabulary needs photos in folders of their classes")
@@ -171,7 +170,7 @@ def with_vocabulary(
     labels_drawn = sorted({sketch.label for sketch in drawn})
     things = {label: number for number, label in enumerate(labels_drawn)} if len(labels_drawn) > 1 else {}
     config = plain.config
-    vocabulary = Vocabulary(len(words), config.width, [_word_of(label, book) for label in things], config.guess_width)
+    vocabulary = Vocabulary(len(words), config.width, [word_of(label, book) for label in things], config.guess_width)
     vocabulary.directions.copy_(directions)
     vocabulary.biases.copy_(biases)
     vocabulary.guess_none.fill_(MOST_NONE)
@@ -186,7 +185,7 @@ def with_vocabulary(
         vocabulary.relation_gain.fill_(RELATION_GAIN)
     if sketches:
         shows = torch.from_numpy(vocabulary.known().things(encode_pictures(matcher, sketches, "sketch")))
-        targets = [things.get(s.label, -1) if things else _word_of(s.label, book) for s in sketches]
+        targets = [things.get(s.label, -1) if things else word_of(s.label, book) for s in sketches]
         scale, none = fit_guesses(shows, torch.tensor(targets))
         vocabulary.guess_scale.fill_(scale)
         vocabulary.guess_none.fill_(none)
@@ -202,11 +201,11 @@ def with_further_things(network: Network, sketches: Sequence[Picture]) -> Networ
     known = sorted({sketch.label for sketch in sketches if sketch.source != DRAWINGS_PART})
     others = {sketch.label for sketch in sketches} - set(known)
     book, before = WordBook(network.config.words), network.vocabulary
-    named = [(number, _word_of(label, book)) for label, number in zip(known, network.config.drawn, strict=False)]
+    named = [(number, word_of(label, book)) for label, number in zip(known, network.config.drawn, strict=False)]
     # A thing may have got its word after its guess was learned.
     if before is None or len(network.config.drawn) != len(known) or any(n not in (-1, word) for n, word in named):
         raise ModelError("the checkpoint's guesses were learned from sketches of other things than these")
-    further = sorted(label for label in others if _word_of(label, book) >= 0)
+    further = sorted(label for label in others if word_of(label, book) >= 0)
     numbers = {label: number for number, label in enumerate([*known, *further])}
     beside = some_of_each([sketch for sketch in sketches if sketch.label not in others], BESIDE_PER_CLASS)
     taught = [*beside, *(sketch for sketch in sketches if sketch.label in further)]
@@ -220,7 +219,7 @@ def with_further_things(network: Network, sketches: Sequence[Picture]) -> Networ
     directions, biases = fit_things(summaries, things, first, often, FURTHER_PASSES)
     biases[len(known) :] -= FURTHER_LESS
     config = network.config
-    words = [_word_of(label, book) for label in numbers]
+    words = [word_of(label, book) for label in numbers]
     after = Vocabulary(len(config.words), config.width, words, config.guess_width, config.placed)
     kept = before.state_dict() | {"sketch_directions": directions, "sketch_biases": biases}
     nowhere = torch.zeros(len(further), config.width)
@@ -237,8 +236,9 @@ def fit_words(
     (n, k); that of another photo these probabilities alone. The classifier's words begin where a linear regression of
     its log-probabilities puts them.
     """
-    inputs, mean, spread = _standardised(ret)
-    known = beliefs.shape[1] > 0
+    ret = F.normalize(ret.float(), dim=1)
+    mean, spread = ret.mean(dim=0), ret.std(dim=0).mean().clamp(min=1e-6)
+    inputs, known = (ret - mean) / spread, beliefs.shape[1] > 0
     beliefs = beliefs if known else torch.zeros(len(inputs), 1)
     belongs = torch.zeros(beliefs.shape[1], len(entries))
     numbers: dict[str, int] = {}
@@ -252,10 +252,8 @@ def fit_words(
     classified = belongs.sum(dim=0)
     masks = torch.where(labelled | (classified > 0), 0.0, _NEVER)
     weights, first = _mapped(inputs, beliefs)
-    weights, first = (
-        (weights @ belongs) / classified.clamp(min=1),
-        torch.where(classified > 0, first @ belongs / classified.clamp(min=1), first.mean()),
-    )
+    weights = (weights @ belongs) / classified.clamp(min=1)
+    first = torch.where(classified > 0, first @ belongs / classified.clamp(min=1), first.mean())
     moved, biases = _regressed(inputs, targets, masks, weights, first)
     directions = (moved / spread).T
     return directions, biases - directions @ mean
@@ -296,13 +294,6 @@ def fit_things(
             schedule.step()
     further = regression.weight.detach() / spread
     return torch.cat([directions, further]), torch.cat([biases, regression.bias.detach() - further @ mean])
-
-
-def _standardised(ret: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Normalises [Ret] (n, d) to mean 0 and a spread of about 1. Also returns the old mean (d,) and spread ()."""
-    ret = F.normalize(ret.float(), dim=1)
-    mean, spread = ret.mean(dim=0), ret.std(dim=0).mean().clamp(min=1e-6)
-    return (ret - mean) / spread, mean, spread
 
 
 def _mapped(inputs: torch.Tensor, beliefs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -362,7 +353,8 @@ def _minimise(loss: Callable[[], torch.Tensor], optimiser: torch.optim.LBFGS) ->
         optimiser.step(closure)  # type: ignore[no-untyped-call]
 
 
-def _word_of(label: str, book: WordBook) -> int:
+def word_of(label: str, book: WordBook) -> int:
+    """Finds the number of the word that a class means; -1 for none."""
     number = book.of_class(label)
     return -1 if number is None else number
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from model.datasets import data_folder
+from model.datasets import data_folder, rows_by_label
 from model.errors import ModelError
 from model.words import Names, spelling
 
@@ -27,6 +27,14 @@ class WordVectors:
     words: tuple[str, ...]
     vectors: torch.Tensor
 
+    def things(self) -> list[list[int]]:
+        """Finds the rows of each thing: several names of one thing have equal vectors in the stand-in."""
+        return list(rows_by_label(row.tobytes() for row in self.vectors.numpy()).values())
+
+    def synonyms(self) -> list[Names]:
+        """Returns the names of each thing that has several."""
+        return [tuple(self.words[row].replace("_", " ") for row in rows) for rows in self.things() if len(rows) > 1]
+
 
 def read_word_vectors(path: Path | None) -> WordVectors:
     """Reads a word2vec file by gensim, a .npy with its words in a .txt beside it, or, for None, the stand-in.
@@ -41,17 +49,6 @@ def read_word_vectors(path: Path | None) -> WordVectors:
     if path.suffix == ".npy":
         return _of_numpy(path, path.with_suffix(".txt"), path.name)
     return _of_word2vec(path)
-
-
-def read_synonyms() -> tuple[Names, ...]:
-    """Reads the names of each thing with several names, which have equal rows in the stand-in; empty without it."""
-    if not (data_folder() / "data" / STAND_IN).is_file():
-        return ()
-    words = read_word_vectors(None)
-    things: dict[bytes, list[str]] = {}
-    for name, row in zip(words.words, words.vectors.numpy(), strict=True):
-        things.setdefault(row.tobytes(), []).append(name.replace("_", " "))
-    return tuple(tuple(same) for same in things.values() if len(same) > 1)
 
 
 def _of_numpy(vectors: Path, words: Path, name: str) -> WordVectors:

@@ -28,7 +28,7 @@ from model.papers.vocabulary import (
     with_vocabulary,
     word_list,
 )
-from model.papers.word_vectors import WordVectors, read_synonyms
+from model.papers.word_vectors import WordVectors, read_word_vectors
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import randn, tiny_network, with_words
 from tests.pictures import SHAPES
@@ -234,9 +234,8 @@ def write_list(folder: Path, names: list[str], vectors: list[float]) -> None:
 def test_names_with_equal_vectors_are_synonyms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("SKETCH_SEARCH_DATA", str(tmp_path))
-    assert read_synonyms() == ()
     write_list(tmp_path, ["chaise_longue", "couch", "tree", "sofa", "daybed"], [1, 2, 3, 2, 1])
-    assert read_synonyms() == (("chaise longue", "daybed"), ("couch", "sofa"))
+    assert read_word_vectors(None).synonyms() == [("chaise longue", "daybed"), ("couch", "sofa")]
     write_list(tmp_path, ["couch", "sofa"], [1, 2, 3])
     with pytest.raises(ModelError, match="must have a row for each of the 2 words"):
-        read_synonyms()
+        read_word_vectors(None)

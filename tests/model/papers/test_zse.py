@@ -13,7 +13,7 @@ from model.datasets.corpus import Corpus
 from model.datasets.tasks import Task
 from model.engine import Floats, Method, read_metadata, sigmoid
 from model.evaluation import calibrated, encoded, measure, relevance, score_matrices, trained_matcher
-from model.evaluation.calibration import DIFFUSIONS
+from model.evaluation.scoring import DIFFUSIONS
 from model.metrics import category_metrics
 from model.network.tokens import Tokens
 from model.network.zse import Network
