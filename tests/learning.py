@@ -1,8 +1,7 @@
 """Generated pictures and a small random ViT, for tests that train."""
 
 import json
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,29 +30,38 @@ def toml(values: Mapping[str, object]) -> str:
     return "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
 
 
-def write_class_folders(folder: Path, *, seeds: range, shapes: tuple[str, ...] = SHAPES) -> Corpus:
-    """Write ``folder``/sketch/<shape>/* and ``folder``/photo/<shape>/*, one picture of each for every seed."""
+def write_class_folders(
+    folder: Path, *, seeds: range, shapes: Sequence[str] = SHAPES, drawn: int = 0, size: int = 96
+) -> Corpus:
+    """Write ``folder``/sketch/<shape>/* and ``folder``/photo/<shape>/*, one picture of each for every seed.
+
+    drawn: that many sketches of each photo instead, which are named after it.
+    """
     for shape in shapes:
-        for half, make in (("sketch", drawing), ("photo", photo)):
+        for half in ("sketch", "photo"):
             (folder / half / shape).mkdir(parents=True, exist_ok=True)
-            for seed in seeds:
-                make(shape, 96, seed).save(folder / half / shape / f"{seed:03}.png")
+        for seed in seeds:
+            photo(shape, size, seed).save(folder / "photo" / shape / f"{seed:03}.png")
+            names = {f"{seed:03}-{n}": 10 * seed + n for n in range(1, 1 + drawn)} or {f"{seed:03}": seed}
+            for name, number in names.items():
+                drawing(shape, size, number).save(folder / "sketch" / shape / f"{name}.png")
     return read_class_folders(folder)
 
 
-def small_backbone(seed: int = 0) -> dict[str, torch.Tensor]:
-    """Random weights of a ViT as large as NETWORK says, with a classifier of ten classes. The names are timm's."""
-    return {name: tensor.clone() for name, tensor in _backbone(seed).items()}
-
-
-@cache
-def _backbone(seed: int) -> dict[str, torch.Tensor]:
+def small_vit() -> timm.models.VisionTransformer:
+    """A ViT of timm as large as NETWORK says, with random weights and a classifier of ten classes."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         vit = timm.models.VisionTransformer(
             img_size=64, patch_size=16, embed_dim=32, depth=4, num_heads=2, mlp_ratio=2.0, num_classes=10
         )
-        state: dict[str, torch.Tensor] = {k: v + 0.05 * torch.randn_like(v) for k, v in vit.state_dict().items()}
+        vit.load_state_dict({name: value + 0.05 * torch.randn_like(value) for name, value in vit.state_dict().items()})
+    return vit.eval()
+
+
+def small_backbone() -> dict[str, torch.Tensor]:
+    """The weights of ``small_vit``."""
+    state: dict[str, torch.Tensor] = small_vit().state_dict()
     return state
 
 

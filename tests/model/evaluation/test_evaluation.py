@@ -89,11 +89,7 @@ def test_the_table_shows_intervals_only_when_asked(folder: Path, capsys: pytest.
 def test_the_fine_grained_protocol_prints_chance_beside_its_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for shape in FOUR:
-        for half, name, make in (("sketch", "p{}-1.png", drawing), ("photo", "p{}.png", photo)):
-            (tmp_path / half / shape).mkdir(parents=True)
-            for seed in range(4):
-                make(shape, 96, seed).save(tmp_path / half / shape / name.format(seed))
+    write_class_folders(tmp_path, seeds=range(4), shapes=FOUR, drawn=1)
     weights = ("--weights", tiny_checkpoint(tmp_path / "tiny.safetensors"))
     result = printed(capsys, *weights, "--data", tmp_path, "--protocol", "fine-grained")
     assert result["methods"]["chance"]["all"] == {

@@ -70,38 +70,21 @@ def test_photos_whose_thing_has_another_size_are_left_out_of_the_figures_of_a_si
     assert result.figures["ret"]["covering small"]["map_all"] == pytest.approx((1 + 1 / 3) / 2)
 
 
-def draws(seed: int, rows: int, columns: int) -> NDArray[np.float64]:
-    return np.random.default_rng(seed).uniform(size=(rows, columns))
-
-
-def test_intervals_are_those_of_a_loop_over_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("classes", [30, 7], ids=["queries", "classes with all their queries"])
+def test_intervals_are_those_of_a_loop_over_resamples(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "RESAMPLES", 300)
-    values = draws(1, 40, 2)
-    chance = np.random.default_rng(0)
+    values, chance = np.random.default_rng(1).uniform(size=(30, 2)), np.random.default_rng(0)
     means = []
     for _ in range(300):
-        times = chance.multinomial(40, np.full(40, 1 / 40))
-        rows = [row for row, count in enumerate(times) for _ in range(count)]
+        times = chance.multinomial(classes, np.full(classes, 1 / classes))
+        rows = [row for row in range(30) for _ in range(times[row % classes])]
         means.append([sum(values[row][column] for row in rows) / len(rows) for column in range(2)])
-    for column, found in enumerate(bootstrap(values)):
+    groups = None if classes == 30 else [f"class{i % classes}" for i in range(30)]
+    for column, found in enumerate(bootstrap(values, groups)):
         ordered = [mean[column] for mean in means]
         assert found.value == pytest.approx(values[:, column].mean())
         assert found.low == pytest.approx(np.quantile(ordered, (1 - LEVEL) / 2))
         assert found.high == pytest.approx(np.quantile(ordered, (1 + LEVEL) / 2))
-
-
-def test_classes_are_drawn_with_all_their_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "RESAMPLES", 200)
-    values, groups = draws(2, 30, 1), [f"class{i % 7}" for i in range(30)]
-    names = sorted(set(groups))
-    chance = np.random.default_rng(0)
-    means = []
-    for _ in range(200):
-        drawn = [n for n, c in zip(names, chance.multinomial(7, np.full(7, 1 / 7)), strict=True) for _ in range(c)]
-        rows = [row for name in drawn for row, group in enumerate(groups) if group == name]
-        means.append(values[rows].mean())
-    (found,) = bootstrap(values, groups)
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
 
 
 def labelled(seed: int, queries: int, gallery: int, classes: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-import timm
 import torch
 from gensim.models import KeyedVectors
 from safetensors.torch import save_file
@@ -44,7 +43,7 @@ from model.papers.sketch_an_anchor import (
     word_anchors,
 )
 from model.papers.word_vectors import WordVectors, read_word_vectors
-from tests.learning import small_backbone, write_class_folders
+from tests.learning import small_backbone, small_vit, write_class_folders
 from tests.networks import randn
 from tests.pictures import SHAPES, drawing
 from tests.requirements import needs_shared_data
@@ -154,13 +153,11 @@ def test_randomised_anchors_are_words_or_their_neighbours_and_samples_around_mea
 def test_visual_anchors_are_the_means_of_what_the_pretrained_network_says_of_each_class(data: TrainingSet) -> None:
     weights = small_backbone()
     features = pretrained_features(RECIPE.config, weights, data.photos, data.key)
-    vit = timm.models.VisionTransformer(img_size=64, num_classes=10, **SIZES).eval()
-    vit.load_state_dict(weights)
     small = torch.nn.functional.interpolate(
         data.photos[5:6].float() / 255, size=(64, 64), mode="bilinear", antialias=True
     )
     with torch.no_grad():
-        expected = torch.nn.functional.normalize(vit.forward_features(small * 2 - 1)[:, 0], dim=1)
+        expected = torch.nn.functional.normalize(small_vit().forward_features(small * 2 - 1)[:, 0], dim=1)
     torch.testing.assert_close(features[5:6], expected, atol=0.02, rtol=0)
     of_classes = VisualAnchors.of_features(features, data.photo_rows)
     for number, rows in enumerate(data.photo_rows):
@@ -276,11 +273,9 @@ def test_a_training_lowers_its_losses(data: TrainingSet, anchors: Anchors, tmp_p
 def test_a_new_network_gives_what_the_pretrained_vit_gives_to_its_class_token() -> None:
     config = dataclasses.replace(RECIPE.config, anchors=())
     network = anchor_network_from(config, small_backbone())
-    plain = timm.models.VisionTransformer(img_size=64, num_classes=10, **SIZES).eval()
-    plain.load_state_dict(small_backbone())
     images = randn(2, 3, 64, 64)
     with torch.no_grad():
-        found, expected = network.eval().retrieval_tokens(images), plain.forward_features(images)[:, :1]
+        found, expected = network.eval().retrieval_tokens(images), small_vit().forward_features(images)[:, :1]
     torch.testing.assert_close(found, expected)
 
 

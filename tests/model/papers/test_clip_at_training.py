@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from indexer import Request, build, open_index
 from model.checkpoint.file import load_network
 from model.commands import main
-from model.datasets.corpus import Corpus, data_folder, read_class_folders, read_split
+from model.datasets.corpus import data_folder, read_split
 from model.engine import read_metadata
 from model.errors import ModelError
 from model.matcher import load
@@ -41,7 +41,7 @@ from model.papers.recipe import ClipAtLosses, ClipAtOptimiser, ClipAtRecipe, rea
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import randn
-from tests.pictures import SHAPES, drawing, photo
+from tests.pictures import SHAPES
 from tests.requirements import needs_shared_data
 
 VIT = PretrainedVit(
@@ -66,22 +66,10 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return 1 - float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
 
 
-def write_pairs(folder: Path, *, seeds: range, shapes: tuple[str, ...] = SHAPES) -> Corpus:
-    """``folder``/photo/<shape>/NNN.png, and two sketches of each, ``folder``/sketch/<shape>/NNN-1.png and -2.png."""
-    for shape in shapes:
-        for half in ("sketch", "photo"):
-            (folder / half / shape).mkdir(parents=True, exist_ok=True)
-        for seed in seeds:
-            photo(shape, 96, seed).save(folder / "photo" / shape / f"{seed:03}.png")
-            for number in (1, 2):
-                drawing(shape, 96, 10 * seed + number).save(folder / "sketch" / shape / f"{seed:03}-{number}.png")
-    return read_class_folders(folder)
-
-
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
-    corpus = write_pairs(tmp_path_factory.mktemp("pairs"), seeds=range(3), shapes=SHAPES[:3])
-    return training_set(corpus)
+    folder = tmp_path_factory.mktemp("pairs")
+    return training_set(write_class_folders(folder, seeds=range(3), shapes=SHAPES[:3], drawn=2))
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +251,7 @@ def test_fine_grained_pairs_are_trained_on_a_vit_of_timm_and_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_pairs(tmp_path / "mine", seeds=range(2))
+    write_class_folders(tmp_path / "mine", seeds=range(2), drawn=2)
     save_file(small_backbone(), tmp_path / "vit.safetensors")
     np.save(tmp_path / "words.npy", np.random.default_rng(0).normal(size=(len(SHAPES), 12)))
     (tmp_path / "words.txt").write_text("\n".join(SHAPES))
