@@ -72,10 +72,10 @@ def load(
 
     Args:
         path_or_name: a safetensors file, or "default" for the checkpoint that comes with the package.
-        device: where to compute; "auto" for a GPU if there is one, else the CPU.
+        device: "cpu" or "cuda"; "auto" for a GPU if there is one.
         dtype: precision of large products. None takes ONNX Runtime's int8 on a CPU if the network is two-sided, else
             PyTorch's fastest precision, which moves relation scores by up to 0.002.
-        variants: how many variants of a sketch are encoded, 1 to MAX_VARIANTS; None for the checkpoint's own number.
+        variants: of a sketch that are encoded, 1 to MAX_VARIANTS; None for the checkpoint's own number.
 
     Raises ModelError: the file is missing, damaged or of another kind, or the device cannot be used.
     """
@@ -161,7 +161,7 @@ class Matcher:
 
     @property
     def best_method(self) -> Method:
-        """The method that was best on the validation classes, which "auto" stands for."""
+        """The method that was best on the validation classes; "auto" stands for it."""
         return self.calibration.best_method
 
     def token_count(self, modality: Modality) -> int:
@@ -206,10 +206,8 @@ class Matcher:
     ) -> Floats:
         """Scores every sketch against every photo: (s, p) float32, higher is better.
 
-        Args:
-            method: "rn", the relation score in (0, 1); "ret", minus the distance of [Ret]; "fused", a weighted sum of
-                both; None takes the checkpoint's best method.
-            priors: the photos' ``priors``, if they are known already; only distances use them.
+        method: "rn", the relation score in (0, 1); "ret", minus the distance of [Ret]; "fused", a weighted sum of both;
+        None takes the best. priors: the photos' ``priors``, if they are known; only distances use them.
         """
         method = method or self.best_method
         return self.scores_by(sketches, photos, (method,), priors)[method]
@@ -249,13 +247,10 @@ class Matcher:
         return self.calibration.diffusion
 
     def ret_distances(self, sketches: Tokens, photos: Tokens, priors: Floats | None = None) -> Floats:
-        """Computes distances of [Ret]: s sketches, p photos -> (s, p) float32 in [0, sqrt(4 + 2 ret_gain)].
+        """Computes distances of [Ret]: (s, p) float32 in [0, sqrt(4 + 2 ret_gain)].
 
-        They are Euclidean distances of the L2-normalised tokens. With a prior the cosine is lowered by the prior times
-        its weight: sqrt(2 - 2 (cosine - ret_weight * prior)). If guesses lead, it is lowered by
-        ret_gain * (1 - agreement), too.
-
-        priors: the photos' ``priors``, if they are known.
+        They are Euclidean distances of the L2-normalised tokens: sqrt(2 - 2 cosine). A prior lowers the cosine by
+        ret_weight * prior; if guesses lead, they lower it by ret_gain * (1 - agreement).
         """
         prior, vocabulary = self.engine.prior, self.engine.vocabulary
         squares = 2 - 2 * (unit(sketches.ret) @ unit(photos.ret).T)
@@ -272,13 +267,10 @@ class Matcher:
         return None if self.engine.prior is None else self.engine.prior(photos.ret)
 
     def word_scores(self, photos: Tokens, words: Sequence[int], levels: Floats | None = None) -> Floats:
-        """Scores how much each photo shows what each word names: (w, p) float32, higher is more.
+        """Scores how much each photo shows what each word names (``model.engine.Vocabulary``): (w, p) float32.
 
-        Only scores by one word can be compared; ``model.engine.Vocabulary`` defines them.
-
-        words: their indices in ``words``. levels: the photos' ``word_levels``, if they are known.
-
-        Raises ModelError without a vocabulary.
+        Only scores by one word can be compared. words: indices in ``words``. levels: the photos' ``word_levels``, if
+        they are known. Raises ModelError without a vocabulary.
         """
         vocabulary = self._vocabulary()
         known = vocabulary.levels(photos.ret) if levels is None else levels
@@ -290,10 +282,7 @@ class Matcher:
         return direction
 
     def word_levels(self, photos: Tokens) -> Floats | None:
-        """Computes what all words of each photo take from its score by one word, (p,) float32, to keep.
-
-        None without a vocabulary.
-        """
+        """Computes what is taken from scores by a word, (p,) float32, to keep; None without a vocabulary."""
         return None if self.engine.vocabulary is None else self.engine.vocabulary.levels(photos.ret)
 
     def guesses(self, sketch: Tokens) -> tuple[Guess, ...]:

@@ -30,12 +30,8 @@ _TUNING = {
 }
 
 
-class DecoderDied(Exception):
-    """The process ended while it decoded, by no limit; ``by_signal`` is the signal that ended it, or None."""
-
-    def __init__(self, by_signal: int | None) -> None:
-        super().__init__(by_signal)
-        self.by_signal = by_signal
+class DecoderCrashed(UndecodableImage):
+    """The process ended while it decoded, by no limit."""
 
 
 class DecodingProcess:
@@ -48,7 +44,12 @@ class DecodingProcess:
         except OSError as error:
             raise _unavailable(error.strerror or str(error)) from error
         self._requests, self._replies = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
-        _widen(self._requests, self._replies)
+        if sys.platform == "linux":
+            import fcntl
+
+            for pipe in (self._requests, self._replies):
+                with suppress(OSError):
+                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         with self._killed_after(_START_SECONDS, threading.Event()):
             ready = self._replies.read(len(READY))
         if ready != READY:
@@ -66,7 +67,8 @@ class DecodingProcess:
     def run(self, request: Request) -> OpenedImage:
         """Returns the picture that the request's job makes. After any error but ImageError the process is gone.
 
-        Raises ImageError as the job does, CostlyImage or SlowImage if a limit was exceeded, and DecoderDied.
+        Raises ImageError as the job does, CostlyImage or SlowImage if a limit was exceeded, EndedDecoding and
+        DecoderCrashed if it was ended otherwise.
         """
         late = threading.Event()
         try:
@@ -80,10 +82,14 @@ class DecodingProcess:
         except (BrokenReply, OSError) as error:
             self.close()
             code = self._process.returncode
-            if late.is_set() or (code < 0 and -code == getattr(signal, "SIGPROF", None)):
+            if late.is_set() or -code == getattr(signal, "SIGPROF", None):
                 spent = f"{request.limits.clock_seconds:g}" if late.is_set() else f"{request.limits.cpu_seconds:g} CPU"
                 raise SlowImage(f"decoding it takes more than {spent} seconds; save it anew, or smaller") from error
-            raise DecoderDied(-code if code < 0 else None) from error
+            if -code == getattr(signal, "SIGKILL", None):
+                raise EndedDecoding(
+                    "the system ended its decoding twice, probably for want of memory; make it smaller"
+                ) from error
+            raise DecoderCrashed("the file is damaged: it crashes its decoder") from error
 
     @contextmanager
     def _killed_after(self, seconds: float, late: threading.Event) -> Iterator[None]:
@@ -118,15 +124,6 @@ def _unavailable(reason: str) -> DecodingUnavailable:
         f"no process can be started that decodes pictures ({reason}); free memory, or allow more open files and "
         "processes, and try again"
     )
-
-
-def _widen(*pipes: BinaryIO) -> None:
-    if sys.platform == "linux":
-        import fcntl
-
-        for pipe in pipes:
-            with suppress(OSError):
-                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 class RunJob(Protocol):
@@ -190,12 +187,10 @@ class Decoders:
         with self._room:
             try:
                 return self._run(request)
-            except DecoderDied:
-                # The process may have been killed for a reason that has nothing to do with this picture.
-                try:
-                    return self._run(request)
-                except DecoderDied as death:
-                    raise _bad(death) from death
+            except (DecoderCrashed, EndedDecoding):
+                # The process may have been killed for a reason that has nothing to do with this picture. Only a system
+                # that is short of memory ends it twice in a row.
+                return self._run(request)
 
     def close(self) -> None:
         """Ends all processes; one that is decoding is ended when it is done."""
@@ -231,10 +226,3 @@ class Decoders:
             if process.alive:
                 return process
             process.close()
-
-
-def _bad(death: DecoderDied) -> UndecodableImage | EndedDecoding:
-    if death.by_signal == getattr(signal, "SIGKILL", None):
-        # Only a system that is short of memory ends the process twice in a row.
-        return EndedDecoding("the system ended its decoding twice, probably for want of memory; make it smaller")
-    return UndecodableImage("the file is damaged: it crashes its decoder")

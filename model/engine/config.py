@@ -43,10 +43,7 @@ def to_json(record: DataclassInstance) -> str:
 
 
 def from_json(record: type[Record], text: str, title: str) -> Record:
-    """Reads the record that ``to_json`` wrote, with defaults for missing fields.
-
-    Raises ModelError, which has ``title``.
-    """
+    """Reads the record that ``to_json`` wrote, with defaults for missing fields. Raises ModelError with ``title``."""
     try:
         values: dict[str, Any] = json.loads(text)
         if record is ModelConfig:
@@ -67,16 +64,15 @@ def from_json(record: type[Record], text: str, title: str) -> Record:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The choices that belong to the weights. They are in the checkpoint's metadata, apart from the ``ModelConfig``.
+    """The choices that belong to the weights.
 
     Attributes:
-        methods: the ways of scoring that were trained: "rn" by the relation network, "ret" by the distance of [Ret],
-            "fused" by both.
-        best_method: the method with the highest mAP@all on the validation classes; "auto" stands for it.
-        fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance; None without it.
+        methods: those that were trained: "rn" by the relation network, "ret" by the distance of [Ret], "fused" by both.
+        best_method: the method with the highest mAP@all on the validation classes.
+        fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance.
         diffusion: cosine in [-1, 1) from which two photos share their scores (``model.ranking``); None if no value was
             chosen, so that rankings cannot be diffused.
-        variants: how many variants of a sketch are encoded unless the caller says otherwise, 1 to MAX_VARIANTS.
+        variants: of a sketch that are encoded unless the caller says otherwise, 1 to MAX_VARIANTS.
     """
 
     methods: tuple[Method, ...] = ("ret",)
@@ -106,7 +102,7 @@ class Calibration:
         return bool(set(self.methods) - {"ret"})
 
 
-# The calibration of a network whose relation network is untrained: only [Ret] may be used for scores.
+# Of a network whose relation network is untrained: only [Ret] may be used for scores.
 UNCALIBRATED = Calibration()
 
 
@@ -117,11 +113,9 @@ class NetworkConfig(ABC):
     Attributes:
         name: the preset or recipe it came from, shown to users.
         image_size: side of the square input in pixels.
-        prototypes: how many the prior of photos has (``model.network.ret_network``); 0 for a network without a prior.
-        words: the words of the vocabulary (``model.network.ret_network``), each by its names, of which the first is
-            shown; empty for a network without a vocabulary.
-        drawn: for each kind of thing that the vocabulary knows in sketches, the number of its word; -1 if no word names
-            it.
+        prototypes: how many the prior of photos has (``model.engine.Prior``); 0 for a network without a prior.
+        words: of the vocabulary (``model.engine.Vocabulary``), each by its names, of which the first is shown.
+        drawn: for each thing that the vocabulary knows in sketches, the number of its word; -1 if no word names it.
         placed: how many words, the last ones, were not fitted on photos, but placed by their text vectors.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
     """
@@ -181,7 +175,6 @@ class ModelConfig(NetworkConfig):
     """Holds what the networks have in common that compare pairs by cross-attention. Sections are those of ZSE-SBIR.
 
     Attributes:
-        width: of tokens and of [Ret].
         heads, depth, mlp_ratio, norm_eps: of the ViT (3.2).
         keep_sketch, keep_photo: keep rates r_S and r_I in (0, 1] of a selection of tokens (3.4).
         cross_heads, cross_ffn: heads and hidden width of the one cross-attention layer (3.3).
@@ -240,11 +233,10 @@ class ModelConfig(NetworkConfig):
         return 1
 
     def patches(self, modality: Modality) -> int:
-        """Returns how many patches there are along one side of a sketch or of a photo."""
+        """Returns how many patches there are along one side."""
         return self.grid
 
     def keep_rate(self, modality: Modality) -> float:
-        """Returns the keep rate r_S or r_I."""
         return self.keep_sketch if modality == "sketch" else self.keep_photo
 
     def token_count(self, modality: Modality) -> int:
@@ -320,8 +312,7 @@ class TwoSidedConfig(ModelConfig):
     Attributes:
         encoder_width: width of the ViT, whose tokens are projected to ``width``.
         sketch_size: side of the square to which sketches are scaled, in pixels; at most ``image_size``.
-        second_width, second_heads: of the ViT beside it that sees photos alone, with patches of 16 pixels; a width of 0
-            for none.
+        second_width, second_heads: of the ViT beside it that sees photos alone; a width of 0 for none.
         pre_norm, quick_gelu: whether the ViT has a LayerNorm before its blocks, and x sigmoid(1.702 x) instead of GELU,
             as CLIP's.
     """
@@ -368,7 +359,7 @@ def _class_of(values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 
 
 def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | None:
-    """Says why these cannot be a vocabulary's words, and the numbers of the things it knows in sketches; else None."""
+    """Says why these cannot be the words of a vocabulary and of the things that it knows in sketches; else None."""
     if (most := max(len(words), len(drawn))) > _MAX_WORDS:
         return f"words must be at most {_MAX_WORDS:,}, not {most:,}"
     shown: set[str] = set()

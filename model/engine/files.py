@@ -26,9 +26,8 @@ PHOTO_SIDE_KIND = "photo-side"
 SCALE = ".scale"
 
 
-def packaged() -> Path:
-    """Returns the folder of the weights that come with the package."""
-    return Path(weights.__file__).parent
+#: The folder of the weights that come with the package.
+PACKAGED = Path(weights.__file__).parent
 
 
 def default_checkpoint(explicit: str | Path | None = None) -> Path:
@@ -38,7 +37,7 @@ def default_checkpoint(explicit: str | Path | None = None) -> Path:
         if not path.is_file():
             raise ModelError(f"there is no checkpoint at {path}; name a .safetensors file")
         return path
-    embedded = packaged() / "default.safetensors"
+    embedded = PACKAGED / "default.safetensors"
     if not embedded.is_file():
         raise ModelError(
             "no checkpoint given and none comes with this installation; name one with --weights FILE or SBIR_WEIGHTS"
@@ -78,7 +77,7 @@ def check_memory(error: Exception) -> None:
 
 def find_photo_side(sha256: str, checkpoint: Path) -> Path:
     """Finds the photo side with this hash, beside the checkpoint or in the package. Raises ModelError."""
-    for path in (checkpoint.with_name(PHOTO_SIDE_NAME), packaged() / PHOTO_SIDE_NAME):
+    for path in (checkpoint.with_name(PHOTO_SIDE_NAME), PACKAGED / PHOTO_SIDE_NAME):
         if path.is_file() and file_sha256(path) == sha256:
             return path
     raise ModelError(
@@ -95,8 +94,8 @@ def file_sha256(path: Path) -> str:
 
 @dataclass(frozen=True)
 class TwoSidedFiles:
-    """A checkpoint of a two-sided network: its arrays in float32, by ``Network``'s names, and those of its photo side
-    as they are stored: matrices of blocks int8, all others float16.
+    """A checkpoint of a two-sided network: its arrays by ``Network``'s names, and those of its photo side as they are
+    stored: matrices of blocks int8, all others float16.
     """
 
     config: TwoSidedConfig

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from model.engine.config import ModelConfig, TwoSidedConfig, from_json
-from model.engine.files import ZSE, packaged, read_metadata
+from model.engine.files import PACKAGED, ZSE, read_metadata
 from model.errors import ModelError
 
 #: The version of the graphs: a change of names, inputs or operations raises it.
@@ -28,16 +28,11 @@ SECOND_PATCH = 16
 _CROSS_EPS = 1e-5
 
 
-def shape_of(config: TwoSidedConfig) -> dict[str, Any]:
-    """Returns everything of a configuration that its graphs depend on."""
-    names = ("width", "heads", "depth", "patch_size", "mlp_ratio", "norm_eps", "encoder_width", "second_width")
-    return {name: getattr(config, name) for name in (*names, "second_heads", "cross_heads", "cross_ffn")} | {
-        "version": VERSION
-    }
-
-
 def folder_name(config: TwoSidedConfig) -> str:
-    digest = hashlib.sha256(json.dumps(shape_of(config), sort_keys=True).encode()).hexdigest()
+    """Names the folder by all fields of a configuration that its graphs depend on."""
+    names = ("width", "heads", "depth", "patch_size", "mlp_ratio", "norm_eps", "encoder_width", "second_width")
+    shape = {name: getattr(config, name) for name in (*names, "second_heads", "cross_heads", "cross_ffn")}
+    digest = hashlib.sha256(json.dumps(shape | {"version": VERSION}, sort_keys=True).encode()).hexdigest()
     return f"graphs-{digest[:8]}"
 
 
@@ -54,7 +49,7 @@ def find_graphs(checkpoint: Path) -> Path | None:
     config = from_json(ModelConfig, metadata["config"], "the checkpoint's configuration")
     if not isinstance(config, TwoSidedConfig) or not is_expressible(config):
         return None
-    folders = (parent / folder_name(config) for parent in (checkpoint.parent, packaged()))
+    folders = (parent / folder_name(config) for parent in (checkpoint.parent, PACKAGED))
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
@@ -86,8 +81,7 @@ class _Graph:
         except ImportError as error:
             raise ModelError("graphs are written by onnx: pip install 'sketch-search[train]'") from error
         self._onnx = onnx
-        self._nodes: list[Any] = []
-        self._stored: list[Any] = []
+        self._nodes, self._stored = list[Any](), list[Any]()
 
     def __call__(self, operation: str, *inputs: str, contrib: bool = False, **attributes: Any) -> str:
         """Adds an operation and returns its one output."""
@@ -140,21 +134,19 @@ class _Graph:
         """Scales along the last dimension to length 1."""
         return self("LpNormalization", x, axis=-1, p=2)
 
-    def bytes(self, name: str, inputs: dict[str, tuple[int, list[Any]]], outputs: dict[str, str]) -> bytes:
-        """Returns the model. inputs: type and sizes by name; outputs: values by the names that callers use."""
+    def bytes(self, name: str, inputs: dict[str, list[str | int]], outputs: dict[str, str]) -> bytes:
+        """Returns the model. inputs: sizes by name; outputs: values by the names that callers use."""
         helper, kinds = self._onnx.helper, self._onnx.TensorProto
+
+        def described(shown: str, sizes: list[str | int] | None) -> Any:
+            return helper.make_tensor_value_info(
+                shown, kinds.INT64 if shown in {"kept", "chosen"} else kinds.FLOAT, sizes
+            )
+
         for shown, value in outputs.items():
             self._nodes.append(helper.make_node("Identity", [value], [shown]))
-        graph = helper.make_graph(
-            self._nodes,
-            name,
-            [helper.make_tensor_value_info(given, kind, sizes) for given, (kind, sizes) in inputs.items()],
-            [
-                helper.make_tensor_value_info(shown, kinds.INT64 if shown == "chosen" else kinds.FLOAT, None)
-                for shown in outputs
-            ],
-            self._stored,
-        )
+        ends = [described(*one) for one in inputs.items()], [described(shown, None) for shown in outputs]
+        graph = helper.make_graph(self._nodes, name, *ends, self._stored)
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="sketch-search")
         data: bytes = model.SerializeToString()
@@ -201,13 +193,7 @@ def _vit(config: TwoSidedConfig, width: int, heads: int, patch: int, *, int8: bo
         "importance": importance,
         "attention": g("Concat", *attention, axis=0),
     }
-    kinds = g._onnx.TensorProto
-    inputs: dict[str, tuple[int, list[Any]]] = {
-        "pixels": (kinds.FLOAT, [1, 3, "height", "width"]),
-        "position": (kinds.FLOAT, ["tokens", width]),
-        "kept": (kinds.INT64, [1]),
-    }
-    return g.bytes("vit", inputs, outputs)
+    return g.bytes("vit", {"pixels": [1, 3, "height", "width"], "position": ["tokens", width], "kept": [1]}, outputs)
 
 
 def _class_attention(g: _Graph, query: str, key: str, heads: int, width: int) -> str:
@@ -276,9 +262,6 @@ def _pairs(config: TwoSidedConfig) -> bytes:
         "sketch_worth": worth["sketch"],
         "photo_worth": worth["photo"],
     }
-    kind = g._onnx.TensorProto.FLOAT
-    taken: dict[str, tuple[int, list[Any]]] = {
-        "sketch": (kind, [1, "sketch_tokens", width]),
-        "photos": (kind, ["photos", "photo_tokens", width]),
-    }
-    return g.bytes("pairs", taken, outputs)
+    return g.bytes(
+        "pairs", {"sketch": [1, "sketch_tokens", width], "photos": ["photos", "photo_tokens", width]}, outputs
+    )

@@ -27,9 +27,8 @@ Arrays = Mapping[str, NDArray[Any]]
 class Prior:
     """Lowers a photo's scores because sketches of trained things lie near it in any case.
 
-    Training pulls sketches towards the photos of trained things, so sketches of new things fall near those photos, too,
-    and photos of new things drown in a large gallery. With c_k the cosine of the photo's [Ret] and prototype k of the
-    training sketches,
+    Training pulls sketches towards the photos of trained things, those of new things, too. With c_k the cosine of the
+    photo's [Ret] and prototype k of the training sketches,
 
         prior = log(mean_k exp(SHARPNESS c_k)) / SHARPNESS - level.
 
@@ -38,8 +37,7 @@ class Prior:
     Attributes:
         prototypes: (k, d) float32, L2-normalised [Ret] of training sketches, or means of sketches that lie together.
         level: the mean over training and other photos, so that scores keep their range.
-        ret_weight: how much cosines of [Ret] are lowered for a prior of 1.
-        relation_weight: how much relation logits are lowered for a prior of 1.
+        ret_weight, relation_weight: how much cosines of [Ret] and relation logits are lowered for a prior of 1.
     """
 
     prototypes: Floats

@@ -15,6 +15,10 @@ def calling(happening: Callable[[], object], matcher: model.Matcher) -> Preproce
             happening()
             return super().normalised(pixels)
 
+        def __reduce__(self) -> tuple[type[Preprocessing], tuple[object, ...]]:
+            # What decoding processes get has nothing to call.
+            return Preprocessing, tuple(vars(self).values())
+
     return Calling(**vars(matcher.preprocessing))
 
 
