@@ -52,6 +52,8 @@ def no_index(path: Path) -> IndexRefused:
     """Makes the error for a folder in which no index has been built yet."""
     if (path / "shards.json").exists():
         return IndexRefused(f"{path} holds an index in shards; name one of its shards, such as {path / 'shard-0000'}.")
+    if any(path.glob(".building-*")):
+        return IndexRefused(f"the first build of {path} has not ended; if it was stopped, run the same command again.")
     return IndexRefused(f"there is no index at {path}; run `sketch-search index build FOLDER` first.")
 
 

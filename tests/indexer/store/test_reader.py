@@ -49,6 +49,12 @@ def test_an_index_that_was_never_built_is_refused(tmp_path: Path, matcher: model
         open_index(tmp_path / "nowhere", matcher)
 
 
+def test_an_index_whose_first_build_was_stopped_says_so(collection: Collection, matcher: model.Matcher) -> None:
+    stopped(collection)
+    with pytest.raises(IndexRefused, match="has not ended; if it was stopped, run the same command again"):
+        open_index(collection.index, matcher)
+
+
 FORMATS = {
     8: r"has index format 8, which this program no longer reads; delete that folder, .* run `sketch-search index build",
     11: "has index format 11, and this program reads 10; update the program",
