@@ -21,11 +21,8 @@ if TYPE_CHECKING:
 class ChosenEmbedder:
     """An embedder that has been found.
 
-    Attributes:
-        entry: what the manifest says about it.
-        load: reads its weights; returns None if clusters are made from [Ret] itself, which is computed anyway. It is
-            called only if there are new photos, since otherwise the embedder is not needed. Raises EmbedderUnavailable
-            if the weights do not fit.
+    ``load`` reads its weights; it returns None if clusters are made from [Ret] itself, which is computed anyway. It is
+    called only if there are new photos. It raises EmbedderUnavailable if the weights do not fit.
     """
 
     entry: EmbedderEntry
@@ -36,51 +33,40 @@ class ChosenEmbedder:
 FORMS = "ret, clip, clip:MODEL/PRETRAINED, clip:MODEL@FILE or clip:FOLDER"
 
 
-@dataclass(frozen=True)
-class WantedEmbedder:
-    """An embedder that a build wants.
+def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEmbedder:
+    """Finds an embedder by a value of ``--embedder``.
 
-    Attributes:
-        spec: a value of ``--embedder``. download: whether its weights may be downloaded: only if the user named it.
+    "auto" is [Ret], even if CLIP's weights are on this disk: others may put them there.
+
+    Raises EmbedderUnavailable: there is no such embedder, or its weights are not on this disk and cannot be downloaded.
     """
-
-    spec: str
-    download: bool = True
-
-    def find(self, device: str) -> ChosenEmbedder:
-        """Finds the embedder. "auto" is [Ret], even if CLIP's weights are on this disk: others may put them there.
-
-        Raises:
-            EmbedderUnavailable: there is no such embedder, or its weights are not on this disk and cannot be
-                downloaded.
-        """
-        if self.spec in ("auto", "ret"):
-            entry = EmbedderEntry(
-                kind="ret", name="[Ret]", description="the checkpoint's own retrieval token, L2-normalised", spec="ret"
-            )
-            return ChosenEmbedder(entry, lambda: None)
-        kind, colon, source = self.spec.partition(":")
-        if kind != "clip" or (colon and not source):
-            raise EmbedderUnavailable(f"there is no embedder {self.spec!r}; use {FORMS}, or auto.")
-        with _refuse_if_unavailable():
-            from model.network import DEFAULT_CLIP, find_clip
-
-            found = find_clip(source or DEFAULT_CLIP, download=self.download)
+    if spec in ("auto", "ret"):
         entry = EmbedderEntry(
-            kind="clip",
-            name=found.name,
-            description=f"image vectors of {found.name}, by open_clip",
-            spec=f"clip:{found.source}",
-            sha256=hashlib.sha256("".join(map(hash_file, found.files)).encode()).hexdigest(),
+            kind="ret", name="[Ret]", description="the checkpoint's own retrieval token, L2-normalised", spec="ret"
         )
+        return ChosenEmbedder(entry, lambda: None)
+    kind, colon, source = spec.partition(":")
+    if kind != "clip" or (colon and not source):
+        raise EmbedderUnavailable(f"there is no embedder {spec!r}; use {FORMS}, or auto.")
+    with _refuse_if_unavailable():
+        from model.network import DEFAULT_CLIP, find_clip
 
-        def load() -> ClipEmbedder:
-            from model.network import ClipEmbedder
+        found = find_clip(source or DEFAULT_CLIP, download=download)
+    entry = EmbedderEntry(
+        kind="clip",
+        name=found.name,
+        description=f"image vectors of {found.name}, by open_clip",
+        spec=f"clip:{found.source}",
+        sha256=hashlib.sha256("".join(map(hash_file, found.files)).encode()).hexdigest(),
+    )
 
-            with _refuse_if_unavailable():
-                return ClipEmbedder(*found.open(device), device, found.model)
+    def load() -> ClipEmbedder:
+        from model.network import ClipEmbedder
 
-        return ChosenEmbedder(entry, load)
+        with _refuse_if_unavailable():
+            return ClipEmbedder(*found.open(device), device, found.model)
+
+    return ChosenEmbedder(entry, load)
 
 
 @contextmanager
@@ -97,12 +83,12 @@ def _refuse_if_unavailable() -> Iterator[None]:
 
 
 def open_text_tower(entry: EmbedderEntry, device: str) -> TextTower:
-    """Load the model that made the vectors of an index. Nothing is downloaded.
+    """Loads the model that made the vectors of an index. Nothing is downloaded.
 
     Raises EmbedderUnavailable: the index was not clustered by CLIP; the model is not on this disk or has changed; or it
     has no text tower that can be used here.
     """
-    chosen = WantedEmbedder(entry.spec, download=False).find(device)
+    chosen = find_embedder(entry.spec, device)
     if not chosen.entry.same(entry):
         raise EmbedderUnavailable(
             f"{entry.spec} is another model by now than the one that this index was clustered by; put that one back, "

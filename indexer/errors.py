@@ -36,10 +36,6 @@ class IndexDamaged(IndexRefused):
     """A file of the index is missing, short, or not what was written. A build makes it anew."""
 
 
-class OtherFormat(IndexRefused):
-    """An earlier or later version of this program wrote the index in another format. Nothing here may change it."""
-
-
 class UnknownPhoto(IndexerError, LookupError):
     """No shown photo has this id."""
 

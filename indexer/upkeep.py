@@ -40,9 +40,7 @@ PATIENCE = 6
 class IndexSummary(BaseModel):
     """A summary of the live generation of an index.
 
-    Attributes:
-        path: the index's folder. generation: the name. bytes_on_disk: the size of its files.
-        bad: files that cannot be indexed. removed: files and folders that the user removed, by the paths users see.
+    ``removed`` are files and folders that the user removed, by the paths users see.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -100,12 +98,7 @@ def verify(path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class RemovalReport:
-    """The outcome of a removal.
-
-    Attributes:
-        generation: the live generation's name. changed: False if nothing had to be written.
-        photos: how many are shown now. files: how many were removed, with files that could not be indexed.
-    """
+    """The outcome of a removal: how many ``photos`` are shown now, and how many ``files`` left, bad ones with them."""
 
     generation: str
     changed: bool
@@ -115,12 +108,10 @@ class RemovalReport:
 
 @dataclass(frozen=True)
 class RemovalPlan:
-    """The effect that a removal would have.
+    """The effect that a removal would have: ``files`` of the index's ``of`` files leave.
 
-    Attributes:
-        leaving: each path that was named, as results show it, or the address of a whole root; with its number of files.
-        files: how many files leave together. of: how many files the index has.
-        roots, removals: of the next generation.
+    ``leaving`` has each path that was named, as results show it, or the address of a whole root; with its number of
+    files. ``roots`` and ``removals`` are those of the next generation.
     """
 
     leaving: tuple[tuple[str, int], ...]
@@ -179,7 +170,7 @@ def _written(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Gene
         clustering = Clustering(centroids, photos.clusters, manifest.clusters_asked, kept=True)
         origin, embedder, new = manifest.origin, manifest.embedder, photos.clusters < 0
         contents = Contents(origin, embedder, plan.roots, plan.removals, files, photos, rows, new, clustering)
-        written = GenerationWriter(folder, _KEY, contents, live).write()
+        written = GenerationWriter(folder, _KEY, contents, before, live.next_id).write()
     shutil.rmtree(working, ignore_errors=True)
     return written
 

@@ -16,7 +16,7 @@ from indexer.building.progress import Progress
 from indexer.building.request import Request, StartingPoint
 from indexer.building.staging import Journal, Stager, build_key
 from indexer.building.writer import Contents, Floats, GenerationWriter, Numbers, joined_clusters, new_clusters
-from indexer.embedding import ChosenEmbedder, WantedEmbedder
+from indexer.embedding import ChosenEmbedder, find_embedder
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
 from indexer.store.clusters import MAX_PATCHES, default_clusters, nearest
@@ -44,11 +44,10 @@ class Decision:
     """The decisions of one build, made before any photo is read.
 
     Attributes:
-        start: the state that the build goes on from. live: what it takes over from there.
-        removals: what is not to be indexed. origin: the network that computes the rows.
+        live: what the build takes over from ``start``.
         recluster: whether all clusters are made anew in any case. clusters: their number if they are; None for about
             sqrt(photos).
-        shards: how many shards are written. anew: whether a generation is written even if no photo has changed.
+        anew: whether a generation is written even if no photo has changed.
     """
 
     request: Request
@@ -65,18 +64,19 @@ class Decision:
 
     @property
     def key(self) -> str:
-        """Names the folder in which the build works."""
         return build_key(self.origin, self.embedder.entry, self.roots)
 
 
-def wanted_embedder(request: Request, manifest: Manifest | None, origin: Origin) -> WantedEmbedder:
-    """Returns the embedder that was asked for, else that of the generation with this manifest, else "auto"."""
+def wanted_embedder(request: Request, manifest: Manifest | None, origin: Origin, device: str) -> ChosenEmbedder:
+    """Finds the embedder that was asked for, else that of the generation with this manifest, else "auto".
+
+    Raises EmbedderUnavailable. Only what was asked for is downloaded.
+    """
     if request.embedder != "auto":
-        # [Ret] has nothing to download.
-        return WantedEmbedder(request.embedder, download=request.embedder != "ret")
+        return find_embedder(request.embedder, device, download=True)
     if manifest is not None and manifest.origin.with_tokens(origin.tokens) == origin:
-        return WantedEmbedder(manifest.embedder.spec, download=False)
-    return WantedEmbedder("auto", download=False)
+        return find_embedder(manifest.embedder.spec, device)
+    return find_embedder("auto", device)
 
 
 def wanted_origin(request: Request, manifest: Manifest | None, matcher: Matcher) -> Origin:
@@ -119,10 +119,8 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
 class Written:
     """Describes what is live after a build.
 
-    Attributes:
-        generation: its name; for shards, the names of all their generations, joined by '+'.
-        photos, files, clusters: counted as in a manifest.
-        shards: the shards that were written; empty for one index.
+    ``generation`` is its name; for shards, the names of all their generations, joined by '+'. ``shards`` is empty for
+    one index.
     """
 
     generation: str
@@ -133,7 +131,6 @@ class Written:
 
     @property
     def duplicates(self) -> int:
-        """The number of files that show a photo that another file shows."""
         return self.files - self.photos
 
 
@@ -146,12 +143,10 @@ class BuildReport(Written):
         encoded: photos that the network encoded in this run. gone: files that were there at the last build, and are
             there no more.
         damaged: what was damaged of the index, and is sound again; one sentence each.
-        bad: files that could not be used, by the paths that users see.
-        unlisted: folders that could not be read. Their photos stay in the index, if this network computed their rows.
-        skipped: the entries that were passed over, because they are no images.
+        bad: files that could not be used. unlisted: folders that could not be read, whose photos stay in the index, if
+            this network computed their rows.
         prefixes: the names that the paths of photos begin with from now on, if they did not before.
-        embedder: a description of the embedder. workers: how many processes worked at once.
-        seconds: how long it took, without the time to find the embedder. index: the index's folder.
+        workers: how many processes worked at once. seconds: how long it took. index: the index's folder.
     """
 
     changed: bool
@@ -172,9 +167,7 @@ class BuildReport(Written):
 class Site(Protocol):
     """The place where a build computes and writes: this machine, or workers on many machines.
 
-    Attributes:
-        path: the folder of the index, or of its shards. workers: how many processes work at once.
-        plan: of this build.
+    ``path`` is the folder of the index, or of its shards; ``workers``, how many processes work at once.
     """
 
     path: Path
@@ -198,10 +191,7 @@ class Site(Protocol):
 
 
 class LocalSite:
-    """The site of a build on this machine, which stages rows in one journal and writes one index.
-
-    The caller holds the lock of the index.
-    """
+    """The site of a build on this machine. Rows are staged in one journal. The caller holds the lock of the index."""
 
     workers = 1
 
@@ -250,7 +240,9 @@ class LocalSite:
         live = self._decision.live
         if contents is not None:
             self._progress.start("writing")
-            written = GenerationWriter(self._folder, self._decision.key, contents, live).write()
+            written = GenerationWriter(
+                self._folder, self._decision.key, contents, live.generation, live.next_id
+            ).write()
         elif live.generation is not None:
             written = live.generation
         else:
@@ -303,7 +295,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
 
 
 def _to_read(listing: FolderListing, decision: Decision, plan: Plan, progress: Progress) -> Iterator[GalleryFile]:
-    """Yields the files that have to be read. Raises BadInvocation if there are too few photos, once all are listed."""
+    """Yields the files that have to be read; at the end, raises BadInvocation if there are too few photos."""
     yield from plan.take_listed(listing, reusable=decision.live.reusable, checksum=decision.request.checksum)
     settled, bad = plan.settled()
     progress.skip(settled)
@@ -370,20 +362,11 @@ def check_shards(shards: int, most: int, what: str) -> None:
         raise BadInvocation(f"{shards} shards are more than the {most} {what}; give --shards fewer.")
 
 
-def run_here(folder: IndexFolder, decision: Decision, matcher: Matcher, progress: Progress) -> BuildReport:
-    """Runs a build on this machine as it was decided. The caller holds the lock of the index."""
-    with progress.of_build(folder.progress), closing(LocalSite(folder, decision, matcher, progress)) as site:
-        return run_decided(decision, site, progress)
-
-
 def build(index: Path, request: Request, matcher: Matcher, progress: Progress | None = None) -> BuildReport:
     """Makes an index of the photos that are asked for, or brings it up to date. A build that was killed is continued.
 
     What is damaged or missing of the index is computed again, as if its photos had changed. Segments are merged into
     one where a tenth of their rows is not shown any more.
-
-    Args:
-        index: the index's folder. progress: is told how far the build is.
 
     Raises:
         BadInvocation: what is asked for cannot be done; EmbedderUnavailable and IndexUnwritable are such errors.
@@ -393,17 +376,14 @@ def build(index: Path, request: Request, matcher: Matcher, progress: Progress | 
     folder = IndexFolder(index)
     request.check(folder.path)
     check_network(matcher)
-    found: dict[WantedEmbedder, ChosenEmbedder] = {}
-    while True:
-        with folder.writing():
-            start = StartingPoint.find(folder)
-            origin = wanted_origin(request, start.manifest, matcher)
-            wanted = wanted_embedder(request, start.manifest, origin)
-            if wanted in found:
-                decision = decide(request, start, origin, found[wanted], folder.path)
-                return run_here(folder, decision, matcher, progress or Progress())
-        # Without the lock, because it may download. Another build may end meanwhile and change what is wanted.
-        found[wanted] = wanted.find(matcher.device)
+    with folder.writing():
+        start = StartingPoint.find(folder)
+        origin = wanted_origin(request, start.manifest, matcher)
+        embedder = wanted_embedder(request, start.manifest, origin, matcher.device)
+        decision = decide(request, start, origin, embedder, folder.path)
+        progress = progress or Progress()
+        with progress.of_build(folder.progress), closing(LocalSite(folder, decision, matcher, progress)) as site:
+            return run_decided(decision, site, progress)
 
 
 def build_growing(index: Path, request: Request, matcher: Matcher) -> BuildReport:

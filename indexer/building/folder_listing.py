@@ -46,12 +46,12 @@ class BadFile:
 
 @dataclass(frozen=True)
 class Skipped:
-    """The entries that a listing passed over.
+    """Counts the entries that a listing passed over.
 
     Attributes:
-        links: how many symbolic links. endings: how many files that are no images, by the ending of their names in
-            lower case ("" for those without), the most frequent first. special: how many pipes, sockets and devices.
-        companions: how many RAW files and films that have the name of a photo but for the ending; by ending, as above.
+        endings: files that are no images, by the ending of their names in lower case, the most frequent first.
+        special: pipes, sockets and devices.
+        companions: RAW files and films that have the name of a photo but for the ending, by that.
     """
 
     links: int = 0
@@ -79,14 +79,8 @@ class FolderListing:
     """The image files of a gallery. A walk through its folders finds them, while they are iterated over, once.
 
     They come in the order of their shown paths. Links, hidden names, the index itself and what was removed are left
-    out.
-
-    Args:
-        index: the index's folder. expected: whether files are known below a folder. If so and it is empty, its disk may
-            not be mounted, and it counts as a folder that could not be listed.
-
-    Attributes:
-        count: how many files were found so far.
+    out; ``count`` says how many were found so far. A folder that is empty, and below which files are ``expected``, may
+    not be mounted, and counts as one that could not be listed.
     """
 
     def __init__(
@@ -111,7 +105,6 @@ class FolderListing:
 
     @property
     def skipped(self) -> Skipped:
-        """Counts what was passed over so far."""
         endings, companions = (
             tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
             for counts in (self._endings, self._companions)
@@ -124,7 +117,7 @@ class FolderListing:
         return any((root, folder) in self._unlisted for folder in with_folders(path)[:-1])
 
     def check(self, known: Iterable[FileKey]) -> None:
-        """Raises BadInvocation if nothing is to be indexed. known: where the index has files."""
+        """Raises BadInvocation if there is nothing to index. known: where the index has files."""
         if self.count or any(map(self.may_hide, known)):
             return
         if self._unlisted:

@@ -123,8 +123,7 @@ class LiveState:
         catalogs: the generations whose files are taken over, by how the names of their rows' sources begin.
         reusable: whether the same checkpoint, preprocessing and embedder computed their rows.
         damaged: segments whose rows cannot be used.
-        numbers: those of their roots in the next generation; None for a root that leaves the gallery.
-        roots: the folders of their photos, as they were. removals: what the user removed.
+        numbers: those of ``roots`` in the next generation; None for a root that leaves the gallery.
         next_id: the lowest id that no file has ever had.
     """
 
@@ -145,13 +144,10 @@ class LiveState:
         damaged: frozenset[str] = frozenset(),
         next_id: int = 1,
     ) -> LiveState:
-        """Reads the state of a generation, without its files.
-
-        Args:
-            roots: those of the next generation. next_id: an id below which no new one may be given.
-        """
+        """Reads the state of a generation, without its files. roots: those of the next generation."""
+        before = live_roots(generation.manifest)
         new_numbers = {str(root.folder): number for number, root in enumerate(roots)}
-        numbers = [new_numbers.get(str(root.folder)) for root in live_roots(generation.manifest)]
+        numbers = [new_numbers.get(str(root.folder)) for root in before]
         with generation.open_catalog() as catalog:
             removals = catalog.removals().renumbered(numbers)
         return LiveState(
@@ -160,7 +156,7 @@ class LiveState:
             reusable=reusable,
             damaged=damaged,
             numbers=numbers,
-            roots=live_roots(generation.manifest),
+            roots=before,
             removals=removals,
             next_id=max(next_id, generation.manifest.next_id),
         )
@@ -177,11 +173,7 @@ class LiveState:
 
 @dataclass(frozen=True)
 class Photos:
-    """The p photos that are shown, in the order of their ids.
-
-    Attributes:
-        refs: where the row of each photo is. clusters: (p,) in the live generation; -1 for a new photo.
-    """
+    """The rows of the p photos that are shown, by id, and their clusters in the live generation; -1 for a new photo."""
 
     refs: Refs
     clusters: npt.NDArray[np.int32]
@@ -193,11 +185,11 @@ class Photos:
 class Plan:
     """The plan of a build, in a file that every build begins anew. Several threads may ask it for ``days``.
 
-    Attributes:
-        changed: how many files of the next generation differ from those of the live one, once it is settled.
-        gone: how many of them are gone. waiting: how many files were to be read, and were not.
-
     Every method raises IndexUnwritable if the file cannot be written.
+
+    Attributes, once it is settled:
+        changed: how many files of the next generation differ from those of the live one. gone: how many of them are
+            gone. waiting: how many files were to be read, and were not.
     """
 
     def __init__(self, path: Path, *, shard: int | None = None) -> None:
@@ -234,9 +226,8 @@ class Plan:
     def take_over(self, catalog: Catalog, numbers: Sequence[int | None], usable: Mapping[str, str]) -> None:
         """Takes over the files of a catalog.
 
-        Args:
-            numbers: the new number of each root; None for one that leaves.
-            usable: the names of the sources of rows, by segment; rows of other segments cannot be used.
+        numbers: the new number of each root; None for one that leaves. usable: the names of the sources of rows, by
+        segment; rows of other segments cannot be used.
         """
         sources = {segment: self._source(name) for segment, name in usable.items()}
 
@@ -267,7 +258,7 @@ class Plan:
             database.execute("DELETE FROM files WHERE root < 0")
 
     def take_read(self, name: str, journal: Journal) -> None:
-        """Takes down what came of files that were read. name: of the journal among the sources of rows."""
+        """Takes down what came of files that were read. ``name`` is that of the journal among the sources of rows."""
         source = self._source(name)
         with self._writing() as database:
             database.executemany(_READ, journal.records())
@@ -283,14 +274,12 @@ class Plan:
         return int(number)
 
     def has_below(self, folder: FileKey) -> bool:
-        """Returns True if the index has a file below a folder that is not gone."""
         root, path = folder
         bounds, condition = (below(path), "AND path >= ? AND path < ?") if path else ((), "")
         query = f"SELECT 1 FROM files WHERE root = ? AND status <> 'gone' {condition} LIMIT 1"
         return bool(self._all(query, root, *bounds))
 
     def there(self) -> Iterator[FileKey]:
-        """Yields the places of the files of the index that are not gone."""
         yield from self._database.execute("SELECT root, path FROM files WHERE status <> 'gone'")
 
     def take_listed(self, files: Iterable[GalleryFile], *, reusable: bool, checksum: bool) -> Iterator[GalleryFile]:
@@ -312,14 +301,11 @@ class Plan:
                     ],
                 )
                 database.executemany(_LIST, rows)
-            yield from self._unread(last)
+            yield from self.unread(last)
             ((last,),) = self._all("SELECT max(number) FROM listed")
 
-    def unread(self) -> Iterator[GalleryFile]:
-        """Yields the files again that have to be read."""
-        return self._unread(0)
-
-    def _unread(self, last: int) -> Iterator[GalleryFile]:
+    def unread(self, last: int = 0) -> Iterator[GalleryFile]:
+        """Yields the files again that have to be read, after the first ``last`` that were listed."""
         query = """SELECT number, root, path, size, mtime, ctime FROM listed WHERE known = 0 AND number > ?
                    ORDER BY number LIMIT ?"""
         while found := self._all(query, last, _AT_ONCE):
@@ -328,7 +314,7 @@ class Plan:
             last = found[-1][0]
 
     def settled(self) -> tuple[int, int]:
-        """Counts the listed files that need not be read, and those of them that cannot be indexed."""
+        """Counts the listed files that need not be read, and the bad ones of them."""
         ((known,),) = self._all("SELECT count(*) FROM listed WHERE known > 0")
         # The joins begin with the few files that are bad.
         query = "SELECT count(*) FROM {} CROSS JOIN listed USING (root, path) WHERE reason IS NOT NULL AND known = {}"
@@ -367,7 +353,7 @@ class Plan:
             self.changed = database.execute(query).rowcount
 
     def bad(self, names: Sequence[str]) -> tuple[BadFile, ...]:
-        """Returns the files that cannot be used, by the paths that users see. names: of the roots."""
+        """Returns the files that cannot be used, by the paths that users see."""
         found = self._all("SELECT root, path, reason FROM files WHERE reason IS NOT NULL")
         bad = (BadFile(shown_path(names, root, path), reason) for root, path, reason in found)
         return tuple(sorted(bad, key=lambda file: file.path))
@@ -391,11 +377,9 @@ class Plan:
         return Photos(Refs(names, table["source"], table["row"]), table["cluster"])
 
     def ids(self) -> Iterator[int]:
-        """Yields the ids of all photos."""
         return (number for (number,) in self._database.execute(f"SELECT f.id {_PHOTOS}", (self._shard,)))
 
     def hashes(self) -> Iterator[str]:
-        """Yields the content hashes of all photos, by id."""
         return (content for (content,) in self._database.execute(f"SELECT f.hash {_PHOTOS}", (self._shard,)))
 
     def changed_clusters(self) -> set[int]:
@@ -404,11 +388,9 @@ class Plan:
         return {number for (number,) in self._all(query)}
 
     def counts(self) -> dict[str, int]:
-        """Counts the files by their status."""
         return dict(self._all("SELECT status, count(*) FROM files WHERE shard = ? GROUP BY status", self._shard))
 
     def last_id(self) -> int:
-        """Returns the highest id of a file; 0 if there is none."""
         ((last,),) = self._all("SELECT coalesce(max(id), 0) FROM files")
         return int(last)
 
@@ -433,8 +415,7 @@ class Plan:
     def catalog(self, places: Iterable[tuple[int, int, str, int]], kept: Collection[str]) -> Iterator[tuple[Any, ...]]:
         """Yields the entries of the next catalog, by id, as ``write_catalog`` takes them.
 
-        Args:
-            places: id, cluster, segment and row of each photo. kept: segments in which files that are gone keep rows.
+        places: id, cluster, segment and row of each photo. kept: segments in which files that are gone keep rows.
         """
         self._database.executescript(
             """CREATE TEMP TABLE places (id INTEGER PRIMARY KEY, cluster INTEGER, segment TEXT, row INTEGER);

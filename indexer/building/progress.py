@@ -45,12 +45,7 @@ class ProgressState(BaseModel):
 
 
 class Progress:
-    """Shows how far a build is, which calls it at each step.
-
-    Args:
-        bar: whether to draw a bar on standard error, if that is a terminal; a log file gets no bar.
-        clock: returns the time in seconds.
-    """
+    """Shows how far a build is, which calls it at each step; with ``bar`` on standard error, if that is a terminal."""
 
     def __init__(self, *, bar: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._bar_wanted = bar
@@ -65,10 +60,7 @@ class Progress:
 
     @contextmanager
     def of_build(self, file: Path) -> Iterator[None]:
-        """While the block runs, writes the JSON document to ``file``, at most once a second within a phase.
-
-        Its last phase is "done" or "stopped".
-        """
+        """While the block runs, writes the JSON document to ``file``, at most once a second within a phase."""
         self._file = file
         try:
             yield
@@ -89,7 +81,6 @@ class Progress:
         self._write()
 
     def expect(self, more: int) -> None:
-        """Raises the number of photos in this phase by ``more``."""
         self._total += more
         if self._bar is not None:
             self._bar.total = self._total
@@ -99,14 +90,13 @@ class Progress:
             )
 
     def skip(self, files: int = 1) -> None:
-        """Counts files that need not be read as done in the phase that encodes the others, which may come later."""
+        """Counts files that need not be read as done in the phase "encoding", which may come later."""
         self._skipped += files
         if self._phase == "encoding":
             self._done += files
             self._total += files
 
     def advance(self, done: int = 1, bad: int = 0) -> None:
-        """Counts ``done`` more photos of this phase, and ``bad`` more files that cannot be indexed."""
         self._done += done
         self._bad += bad
         if self._bar is not None:

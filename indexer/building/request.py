@@ -38,11 +38,10 @@ class Request:
         clusters: how many; None for the clusters that the index has, or for about sqrt(photos) if there is no index. If
             the number differs from that of the index, the clusters are made anew.
         embedder: "ret", "clip" or "clip:..."; or "auto" for the embedder that the index has, else "ret".
-        tokens: whether the tokens are kept by which the relation network scores: "all"; "none" for an index that is
-            searched by vectors alone and a fraction as large; or "auto" for the choice of the index, else "all".
+        tokens: "all"; "none" for an index that is searched by vectors alone and a fraction as large; or "auto" for the
+            choice of the index, else "all".
         recluster: whether to make the clusters anew even if their number stays. Known photos are not computed again.
-        checksum: whether to read every file, also those whose size and times are as they were. Only photos that have
-            changed are computed.
+        checksum: whether to read every file, also those whose size and times are as they were.
         batch: files between two commits of the journal.
         shards: how many shards a build on many machines writes; None for as many as there are, or one.
         allow_root_removal: whether folders that the index has, and that are not named, may leave the gallery.
@@ -96,8 +95,7 @@ class Request:
     def check(self, index: Path) -> None:
         """Finds simple mistakes at once, before a network is loaded.
 
-        Raises:
-            BadInvocation: as in ``roots``. IndexRefused: the index has another format, or nothing of it can be used.
+        Raises BadInvocation as ``roots`` does; IndexRefused: the index has another format, or cannot be used.
         """
         folder = IndexFolder(index)
         live = _newest(folder)
@@ -117,8 +115,7 @@ class StartingPoint:
     """The state of an index that a build goes on from.
 
     Attributes:
-        generation: the newest one whose catalog is sound; None if there is no such generation.
-        manifest: the newest that can be read, which names the folders and the embedder; None before the first build.
+        generation: the newest one whose catalog is sound. manifest: the newest that can be read; None before a build.
         problems: what is damaged, one sentence each. damaged: the segments whose rows are computed again.
         next_id: no new id may be below this.
     """
@@ -157,7 +154,7 @@ class StartingPoint:
 
 
 def _next_id(folder: IndexFolder) -> int:
-    """Returns an id above all those in the manifests and catalogs that can be read."""
+    """Returns an id above all in the manifests and catalogs that can be read."""
     found = [1]
     for name in folder.generations():
         with suppress(IndexRefused):
@@ -168,5 +165,4 @@ def _next_id(folder: IndexFolder) -> int:
 
 
 def live_roots(manifest: Manifest | None) -> tuple[Root, ...]:
-    """Returns the roots that an index has; empty if there is no index."""
     return () if manifest is None else tuple(Root(root.name, folder_at(root.path)) for root in manifest.roots)

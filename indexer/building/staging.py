@@ -68,10 +68,8 @@ def build_key(origin: Origin, embedder: EmbedderEntry, roots: Sequence[Root]) ->
 class Journal:
     """The journal in one folder, which is made if it does not exist. Close it before the folder is deleted.
 
-    If it is ``complete``, it is only read, by any number of processes. Otherwise, a journal that another program has
-    written, or that is damaged, is begun anew. Several threads may ask for ``days``.
-
-    Raises IndexUnwritable if it cannot be opened.
+    If it is ``complete``, it is only read, by any number of processes; otherwise a damaged one is begun anew. Several
+    threads may ask for ``days``. Raises IndexUnwritable.
     """
 
     def __init__(self, folder: Path, *, complete: bool = False) -> None:
@@ -87,7 +85,7 @@ class Journal:
         return self._count
 
     def rows(self) -> Iterator[tuple[str, int, int | None]]:
-        """Yields of each staged row its content hash, its number, and the ordinal of the day on which it was taken."""
+        """Yields of each staged row its content hash, its number, and the ordinal of its day."""
         yield from self._database.execute("SELECT hash, row, taken FROM rows ORDER BY row")
 
     def days(self, content: str) -> Sequence[date | None]:
@@ -101,7 +99,7 @@ class Journal:
         yield from self._database.execute("SELECT root, path, hash, size, mtime, ctime, taken, reason FROM files")
 
     def counts(self) -> tuple[int, int]:
-        """Counts the files that were staged, and those of them that cannot be indexed."""
+        """Counts the files that were staged, and the bad ones of them."""
         files, bad = self._database.execute("SELECT count(*), count(reason) FROM files").fetchone()
         return files, bad
 
@@ -184,11 +182,9 @@ _PHOTOS_A_THREAD = 4
 
 @dataclass(frozen=True)
 class _ReadFile:
-    """A file that was read.
+    """A file that was read, prepared for the network, (3, H, W), and for the embedder, if there is one.
 
-    Attributes:
-        pixels: (3, H, W), prepared for the network; None if the content has a row or cannot be decoded.
-        for_embedder: the photo prepared for the embedder, if there is an embedder.
+    ``pixels`` is None if the content has a row or cannot be decoded.
     """
 
     record: GalleryFile
@@ -197,16 +193,10 @@ class _ReadFile:
 
 
 class Stager:
-    """Computes the rows of new files and stages them in the journal.
+    """Computes the rows of new files and stages them in the journal; ``encoded`` counts them.
 
-    Args:
-        roots: the folders of the gallery. embedder: None if clusters are made from [Ret].
-        known: returns for a content that has a row in the live index the day on which the photo was taken, None if it
-            does not tell; nothing for another content. Several threads call it.
-        keeps_tokens: whether more than the vectors of photos are kept.
-
-    Attributes:
-        encoded: how many photos the network has encoded.
+    ``known`` returns the day of a content that has a row in the live index, as ``Journal.days`` does; several threads
+    call it. Unless it ``keeps_tokens``, only the vectors of photos are kept.
     """
 
     def __init__(
@@ -268,7 +258,7 @@ class Stager:
             return _ReadFile(replace(record, reason=_sentence(error)))
 
     def _decoded(self, decoders: Decoders, data: bytes) -> tuple[Floats, Floats | None, date | None]:
-        """Opens a photo. Returns it prepared for the network and for the embedder, and the day when it was taken."""
+        """Opens a photo. Returns it prepared for the network and for the embedder, and its day."""
         preprocessing = self._matcher.preprocessing
         if self._embedder is not None:
             whole = decoders.open_dated(data, Job(least_side=preprocessing.least_side("photo")))
@@ -312,7 +302,6 @@ class Stager:
             self._journal.append(records, contents, RowArrays.joined(rows) if contents else None)
 
     def _compute(self, tokens: Tokens, inputs: Sequence[Floats]) -> RowArrays:
-        """Computes the rows of photos. inputs: the photos as ``ClipEmbedder.prepare`` prepared them."""
         arrays: dict[str, Array | Picked] = {"vectors": normalised(tokens.ret).astype(np.float16)}
         if self._embedder is not None:
             arrays["embeddings"] = self._embedder.embed(inputs).astype(np.float16)
@@ -351,7 +340,6 @@ def _group(ready: Iterator[_ReadFile], photos: int, most: int) -> list[_ReadFile
 
 
 def as_day(taken: int | None) -> date | None:
-    """Returns the day with this ordinal."""
     return None if taken is None else date.fromordinal(taken)
 
 
@@ -360,5 +348,5 @@ def _sentence(error: Exception) -> str:
 
 
 def _finite(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Returns (m,) bool: for each row, True if all its values are finite."""
+    """Returns for each row, (m,), whether all its values are finite."""
     return np.asarray(np.isfinite(array).reshape(len(array), -1).all(axis=1))

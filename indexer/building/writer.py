@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer.building.plan import LiveState, Photos, Plan
+from indexer.building.plan import Photos, Plan
 from indexer.store.catalog import CATALOG_FILE, Removals, write_catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids, trained, training_points
 from indexer.store.files import sync_folder, write_atomically
@@ -81,9 +81,7 @@ def joined_clusters(photos: Photos, rows: Rows, live: Generation, nearest: Neare
 class Contents:
     """Describes what the next generation is to hold.
 
-    Attributes:
-        plan: has its files. photos: those that it shows.
-        rows: where rows are read from. to_write: (p,) whether a photo's tokens go into a new segment.
+    ``to_write`` (p,) says whether a photo's tokens go into a new segment.
     """
 
     origin: Origin
@@ -98,11 +96,17 @@ class Contents:
 
 
 class GenerationWriter:
-    """Writes the generation that follows the live one. It works in the building folder of ``key`` until it is done."""
+    """Writes the generation that follows the live one. It works in the building folder of ``key`` until it is done.
 
-    def __init__(self, folder: IndexFolder, key: str, contents: Contents, live: LiveState) -> None:
+    ``next_id``: an id below which no new one may be given.
+    """
+
+    def __init__(
+        self, folder: IndexFolder, key: str, contents: Contents, live: Generation | None, next_id: int
+    ) -> None:
         self._folder, self._building = folder, folder.building(key)
-        self._contents, self._clustering, self._live = contents, contents.clustering, live
+        self._contents, self._clustering = contents, contents.clustering
+        self._live, self._next_id = live, next_id
         # The number is above all existing ones, because a build may go on from a generation that is not the newest.
         self._number = 1 + max((generation_number(name) for name in folder.generations()), default=0)
         refs, to_write = contents.photos.refs, contents.to_write
@@ -112,7 +116,7 @@ class GenerationWriter:
         self._new_segment = f"s{self._number:06d}-{digest.hexdigest()[:8]}"
         self._new = refs[to_write]
         used = {refs.names[source] for source in np.unique(refs.sources[~to_write]).tolist()}
-        before = live.generation.manifest.segments if live.generation else ()
+        before = live.manifest.segments if live else ()
         self._segments = [entry for entry in before if entry.id in used]
         self._kept = [entry.id for entry in self._segments]
         # Where each row is once the generation is written.
@@ -123,7 +127,7 @@ class GenerationWriter:
         self._segment_of, self._row_of = segments, rows
 
     def write(self, *, make_live: bool = True) -> Generation:
-        """Writes the generation, which readers open from now on if ``make_live`` says so. Raises IndexUnwritable."""
+        """Writes the generation, which readers open from now on if ``make_live``. Raises IndexUnwritable."""
         with refuse_if_unwritable(self._folder.path):
             make_folder(self._building, to_work_in=True)
             if len(self._new):
@@ -145,12 +149,12 @@ class GenerationWriter:
         return Generation(manifest.generation, final, manifest)
 
     def _manifest(self, working: Path) -> Manifest:
-        contents, live, statuses = self._contents, self._live, self._contents.plan.counts()
+        contents, statuses = self._contents, self._contents.plan.counts()
         photos, files = len(contents.photos), statuses.get("indexed", 0)
         return Manifest(
             **contents.origin.model_dump(),
             generation=generation_name(self._number),
-            previous=live.generation.name if live.generation else None,
+            previous=self._live.name if self._live else None,
             embedder=contents.embedder,
             roots=tuple(RootEntry(name=root.name, path=str(root.folder)) for root in contents.roots),
             counts=Counts(
@@ -163,7 +167,7 @@ class GenerationWriter:
                 rows=sum(entry.rows for entry in self._segments),
             ),
             clusters_asked=self._clustering.asked,
-            next_id=max(live.next_id, contents.plan.last_id() + 1),
+            next_id=max(self._next_id, contents.plan.last_id() + 1),
             created=datetime.now(UTC).replace(microsecond=0),
             software=installed_version(),
             segments=tuple(self._segments),
@@ -213,8 +217,8 @@ class GenerationWriter:
         contents, live, clusters = self._contents, self._live, self._clustering.clusters
         count = len(self._clustering.centroids)
         centroids, changed, old = Centroids.empty(count, contents.rows), set(range(count)), None
-        if self._clustering.kept and live.generation is not None:
-            old = live.generation.open_centroids()
+        if self._clustering.kept and live is not None:
+            old = live.open_centroids()
             changed = contents.plan.changed_clusters() | {*clusters[contents.photos.clusters < 0].tolist()}
         order = np.argsort(clusters, kind="stable")
         bounds = np.searchsorted(clusters[order], np.arange(count + 1))

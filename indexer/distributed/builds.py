@@ -50,7 +50,9 @@ Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 # Rows that one piece of work assigns to clusters. Naming them takes less than a megabyte.
 _ROWS = 16_384
-_MAX_SLICE = 100_000
+# Files that a worker encodes at a time, whose rows are kept as a whole or not at all: some 5 MB of rows of the default
+# network, and less than a minute of a worker's time.
+SLICE = 1024
 # A shard takes clusters until it has this many times its share of the photos, and clusters are placed again so often.
 # Of the 849 clusters of 6,792 real photos in 32 shards, the first 16 of a sketch are in 5.1 shards, the first 64 in
 # 15.1; cut in halves along the direction in which they differ most, in 6.5 and 17.3.
@@ -62,20 +64,15 @@ class Machines:
     """The machines of a build.
 
     Attributes:
-        address: of the Ray cluster: "auto", "local" or HOST:PORT. A process that is connected already keeps its
-            connection.
-        device: "auto", "cpu" or "cuda", of the workers. workers: how many work at once; None for as many as there is
-            room for.
+        address: of the Ray cluster: "auto", "local" or HOST:PORT.
+        device: "auto", "cpu" or "cuda", of the workers. workers: how many work at once; None for all there is room for.
         weights: the checkpoint's file; None for the one that comes with the program.
-        slice_files: how many files a worker encodes at a time. Their rows are kept as a whole or not at all. 1,024
-            files give some 5 MB of rows of the default network, and take less than a minute of a worker's time.
     """
 
     address: str
     device: str = "auto"
     workers: int | None = None
     weights: str | None = None
-    slice_files: int = 1024
 
 
 def build_shards(index: Path, request: Request, machines: Machines, progress: Progress | None = None) -> BuildReport:
@@ -91,8 +88,6 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
     """
     if request.shards is not None and not 1 <= request.shards <= MAX_SHARDS:
         raise BadInvocation(f"the number of shards must be from 1 to {MAX_SHARDS:,}.")
-    if not 1 <= machines.slice_files <= _MAX_SLICE:
-        raise BadInvocation(f"a slice must have from 1 to {_MAX_SLICE:,} files.")
     check_address(machines.address)
     folder, progress = ShardsFolder(index), progress or Progress()
     # Checked before anything slow. The shards may have changed before the lock is held, so all is checked again then.
@@ -114,11 +109,10 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
 
 
 def _decide(request: Request, folder: ShardsFolder, live: LiveShards | None, matcher: model.Matcher) -> Decision:
-    """Decide what the build does. Raises BadInvocation as ``build_shards`` does."""
     before = None if live is None else live.first
     roots = request.roots(folder.path, before)
     origin = wanted_origin(request, before, matcher)
-    embedder = wanted_embedder(request, before, origin).find(matcher.device)
+    embedder = wanted_embedder(request, before, origin, matcher.device)
     if before is not None and not (before.origin == origin and before.embedder.same(embedder.entry)):
         raise BadInvocation(
             f"{folder.path} holds shards of another checkpoint or embedder, or with other tokens; name another "
@@ -152,7 +146,7 @@ class LiveShards:
 
     @property
     def first(self) -> Manifest:
-        """The manifest of the first shard: all are of the same network and folders."""
+        """The manifest of the first shard: all have the same network and folders."""
         return self.generations[0].manifest
 
     def state(self, roots: Sequence[Root]) -> LiveState:
@@ -184,7 +178,7 @@ class RaySite:
     ) -> None:
         self.path, self.workers = folder.path, workers.count
         self._folder, self._decision, self._live = folder, decision, live
-        self._ray, self._progress, self._slice_files = workers, progress, machines.slice_files
+        self._ray, self._progress = workers, progress
         self._manifest = None if live is None else live.manifest
         folder.clean(self._manifest, decision.key)
         self._setup = Setup(
@@ -218,7 +212,6 @@ class RaySite:
                 self.plan.take_read(name, journal)
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
-        """Have the files encoded in slices, while the folders are still being listed."""
         self._slices.forget_attempts()
         self._progress.start("encoding")
         encoded = 0
@@ -234,17 +227,15 @@ class RaySite:
 
     def _cut(self, files: Iterator[GalleryFile]) -> Iterator[tuple[Setup, int, Sequence[GalleryFile]]]:
         for number in count(self._slices.next_number()):
-            if not (part := tuple(islice(files, self._slice_files))):
+            if not (part := tuple(islice(files, SLICE))):
                 return
             self._progress.expect(len(part))
             yield self._setup, number, part
 
     def sources(self, refs: Refs) -> Mapping[str, RowArrays]:
-        """Names the slices and the shards that have these rows."""
         return Sources(self.path, self._slices, refs.trimmed().names)
 
     def nearest(self, refs: Refs, centroids: Floats) -> npt.NDArray[np.int32]:
-        """Has workers find the nearest centroids."""
         path = self._slices.folder / "centroids.npy"
         with refuse_if_unwritable(path):
             write_array(path, centroids)
@@ -264,7 +255,6 @@ class RaySite:
         return found
 
     def write(self, contents: Contents | None) -> Written:
-        """Have all shards written, and make them live together. Delete the slices and older generations."""
         if contents is not None:
             self._manifest = self._write(contents)
             self._folder.commit(self._manifest)
@@ -281,7 +271,7 @@ class RaySite:
         self.plan.close()
 
     def _write(self, contents: Contents) -> ShardsManifest:
-        """Have all shards written, and return the manifest that joins them. None of them is live yet."""
+        """Has all shards written, and returns the manifest that joins them. None of them is live yet."""
         decision, clustering = self._decision, contents.clustering
         clusters = len(clustering.centroids)
         next_id = max(decision.live.next_id, self.plan.last_id() + 1)
@@ -333,10 +323,8 @@ def check_ids(next_id: int) -> None:
 def place_clusters(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
     """Gives each cluster a shard. Neighbours come together, and no shard has much more than its share of the photos.
 
-    A second k-means over the centroids makes the neighbourhoods. A shard that is full sends further clusters to the
-    next nearest.
-
-    Returns the shard of each cluster, (c,) int64, from 0; each shard has at least one. centroids: (c, e); sizes: (c,).
+    A second k-means over the centroids (c, e) makes the neighbourhoods. A shard that is full sends further clusters to
+    the next nearest. Returns the shard of each cluster, (c,), from 0; each shard has at least one.
     """
     points = centroids.astype(np.float64)
     middles = trained(np.asarray(centroids, np.float32), shards).astype(np.float64)

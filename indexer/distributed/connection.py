@@ -38,7 +38,7 @@ _OBJECTS = 200 * 2**20
 
 @dataclass(frozen=True)
 class Resources:
-    """Says what one worker has (CPUs, GPUs, a device: "cpu" or "cuda"), and how many workers there can be."""
+    """What one worker has, and how many workers there can be."""
 
     device: str
     cpus: int
@@ -47,10 +47,7 @@ class Resources:
 
     @staticmethod
     def of(nodes: Sequence[Mapping[str, float]], device: str) -> Resources:
-        """Computes what each worker gets and how many there can be, from the resources that Ray names of each machine.
-
-        Raises BadInvocation: no machine has what a worker needs.
-        """
+        """Shares out what Ray names of each machine. Raises BadInvocation: no machine has what a worker needs."""
         cpus = [int(node.get("CPU", 0)) for node in nodes]
         with_gpu = [(int(node.get("GPU", 0)), int(node.get("CPU", 0))) for node in nodes]
         with_gpu = [(gpus, cpus) for gpus, cpus in with_gpu if gpus and cpus]
@@ -74,14 +71,12 @@ class Resources:
 
 @contextmanager
 def connected(address: str) -> Iterator[None]:
-    """Connect to a cluster while the block runs. A process that is connected already keeps its connection.
+    """Connects to a cluster while the block runs. A process that is connected already keeps its connection.
 
-    Args:
-        address: "auto" for the cluster that runs on this machine, or that RAY_ADDRESS names; "local" for a cluster that
-            is started on this machine and ends with the block; or HOST:PORT.
+    address: "auto" for the cluster that runs on this machine, or that RAY_ADDRESS names; "local" for a cluster that is
+    started on this machine and ends with the block; or HOST:PORT.
 
-    Raises:
-        BadInvocation: there is no such cluster, or it does not let this process in.
+    Raises BadInvocation: there is no such cluster, or it does not let this process in.
     """
     # Ray would send its makers statistics of its use. The user can still turn that on.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -143,12 +138,7 @@ def check_address(address: str) -> None:
 
 
 class Workers:
-    """The workers of the cluster that this process is connected to.
-
-    At most ``most`` work at once; None for as many as there is room for.
-
-    Attributes:
-        resources: of each worker, and how many workers there is room for. count: how many work at once.
+    """The workers of the cluster that this process is connected to; ``count`` of them work at once.
 
     Raises BadInvocation: there is no room for ``most`` workers, or as ``Resources.of`` does.
     """
@@ -194,11 +184,10 @@ class Workers:
     ) -> None:
         """Has workers do every piece of work, and calls ``done`` with each result, in any order.
 
-        ``works`` are the arguments of each call, which are small, since arrays go through files. A piece of work whose
-        worker has ended is repeated up to _RETRIES times. ``on_gpu``: the work runs the network and needs its device.
+        ``works`` are the arguments of each call, which are small, since arrays go through files. ``on_gpu``: the work
+        runs the network and needs its device.
 
-        Raises:
-            Refusal, OSError, sqlite3.Error: what ``function`` raises. BadInvocation: the cluster cannot do it.
+        Raises Refusal, OSError and sqlite3.Error as ``function`` does; BadInvocation: the cluster cannot do it.
         """
         import ray
 
@@ -232,7 +221,7 @@ class Workers:
 
 @contextmanager
 def _refuse_if_lost() -> Iterator[None]:
-    """Raise what a worker has raised, and what went wrong with the cluster as BadInvocation."""
+    """Raises what a worker has raised, and what went wrong with the cluster as BadInvocation."""
     from ray.exceptions import RayError, RayTaskError
 
     try:

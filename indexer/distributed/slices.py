@@ -40,19 +40,15 @@ class Slices:
         )
 
     def next_number(self) -> int:
-        """Returns a number above those of all complete slices."""
         return max((_number(name) for name in self.names()), default=-1) + 1
 
     def name(self, number: int) -> str:
-        """Returns the name of a slice of this run."""
         return f"slice-{number:06d}-{self._run}"
 
     def journal(self, name: str) -> Journal:
-        """Opens the journal of a complete slice for reading. Raises IndexUnwritable if it cannot be opened."""
         return Journal(self.folder / name, complete=True)
 
     def is_done(self, number: int) -> bool:
-        """Returns True if slice ``number`` of this run is complete."""
         return (self.folder / self.name(number)).is_dir()
 
     def begin(self, number: int) -> Path:
@@ -91,9 +87,7 @@ def _number(name: str) -> int:
 class Sources(Mapping[str, RowArrays]):
     """The folders that rows are read from, by name: slices, and segments of shards. Each is opened when it is needed.
 
-    Args:
-        shards: the folder of the shards. names: "slice-000017-1f2e3d4c", or "shard-0003/g000002/s000001-0a1b2c3d", a
-            segment of a generation of a shard.
+    Names are "slice-000017-1f2e3d4c", or "shard-0003/g000002/s000001-0a1b2c3d", a segment of a generation of a shard.
     """
 
     def __init__(self, shards: Path, slices: Slices, names: Iterable[str]) -> None:

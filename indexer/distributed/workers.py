@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 import model
-from indexer.building.plan import LiveState, Plan
+from indexer.building.plan import Plan
 from indexer.building.progress import Progress
 from indexer.building.staging import Journal, Stager
 from indexer.building.writer import Clustering, Contents, GenerationWriter
 from indexer.distributed.slices import Slices, Sources
-from indexer.embedding import WantedEmbedder
+from indexer.embedding import find_embedder
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
 from indexer.store.clusters import nearest
@@ -53,10 +53,8 @@ class Setup:
     Attributes:
         shards: the folder of the shards. key: names the folder in it in which the build works.
         token: the content of a file there. A worker that can read it sees the same storage.
-        roots: the gallery's folders. there: the folders among them that exist now.
-        weights: the checkpoint's file; None for the one that comes with the program. origin: the network that it must
-            hold. software: the version of the program.
-        device: "cpu" or "cuda". threads: how many threads compute. batch: photos that are encoded together.
+        there: the folders of the gallery that exist now.
+        origin: the network that the checkpoint must hold. software: the version of the program.
         clusters: how many the user asked for; None for about sqrt(photos).
     """
 
@@ -76,7 +74,6 @@ class Setup:
 
     @property
     def slices(self) -> Slices:
-        """The slices of this run of the build."""
         return Slices(ShardsFolder(self.shards).slices(self.key), self.token[:8])
 
     @property
@@ -101,7 +98,7 @@ def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
     faiss.omp_set_num_threads(setup.threads)
     try:
         matcher = model.load(default_checkpoint(setup.weights), setup.device)
-        embedder = WantedEmbedder(setup.embedder.spec, download=False).find(matcher.device)
+        embedder = find_embedder(setup.embedder.spec, matcher.device)
         same = Origin.of(matcher).with_tokens(setup.origin.tokens) == setup.origin
         if not same or not embedder.entry.same(setup.embedder):
             raise BadInvocation(
@@ -115,7 +112,7 @@ def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
 
 
 def look(setup: Setup) -> None:
-    """Find out whether a worker can begin. Raises the errors of ``opened``."""
+    """Finds out whether a worker can begin, and returns nothing, since networks cannot be sent."""
     opened(setup)
 
 
@@ -134,10 +131,9 @@ def _check_storage(setup: Setup, here: str) -> None:
 
 
 def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tuple[int, int, int]:
-    """Encode the files of a slice, and write it to the storage that all share.
+    """Encodes the files of a slice, and writes it to the storage that all share.
 
-    Returns how many files the slice has, how many of them cannot be indexed, and how many rows were made. Raises
-    BadInvocation as ``opened`` does.
+    Returns how many files it has, how many of them cannot be indexed, and how many rows were made.
     """
     slices = setup.slices
     # A worker may end after it has written its slice and before it has reported it.
@@ -162,7 +158,7 @@ def assign_rows(setup: Setup, first: int, refs: Refs, path: Path, count: int) ->
 
 @lru_cache(maxsize=1)
 def _centroids(path: Path, count: int, build: str) -> npt.NDArray[np.float32]:
-    """Reads the centroids in a file. build: names the build, since the files of all builds have the same name."""
+    # The files of all builds have the same name, so ``build`` tells them apart.
     return map_array(path, (count, None))
 
 
@@ -171,9 +167,8 @@ def write_shard(
 ) -> ShardEntry:
     """Writes the next generation of a shard, an ordinary index of its part of the photos. Readers keep the live one.
 
-    Args:
-        committed: the live generation, if there is one. centroids: the file of all ``clusters`` centroids.
-        next_id: the lowest id that no file in any shard has ever had.
+    ``committed`` is the live generation, if there is one; ``centroids``, the file of all ``clusters`` centroids;
+    ``next_id``, the lowest id that no file in any shard has ever had.
     """
     with (
         ShardsFolder(setup.shards).writing_shard(number, _WAIT) as folder,
@@ -186,8 +181,7 @@ def write_shard(
         every = np.ones(len(photos), np.bool_)
         clustering = Clustering(map_array(centroids, (clusters, None))[present], own, setup.clusters)
         contents = Contents(setup.origin, setup.embedder, setup.roots, removals, plan, photos, rows, every, clustering)
-        state = LiveState(live, removals=removals, next_id=next_id)
-        written = GenerationWriter(folder, setup.key, contents, state).write(make_live=False)
+        written = GenerationWriter(folder, setup.key, contents, live, next_id).write(make_live=False)
     counts = written.manifest.counts.model_dump(include={"photos", "files", "bad", "clusters"})
     return ShardEntry(folder=shard_name(number), generation=written.name, **counts)
 

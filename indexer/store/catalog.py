@@ -12,9 +12,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from unicodedata import normalize
 
 from indexer.errors import REPAIR, IndexDamaged, unreadable
@@ -22,21 +22,9 @@ from indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, is_unicode, open_
 from indexer.store.roots import FileKey, key_shown, with_folders
 
 CATALOG_FILE = "photos.sqlite"
-Status = Literal["indexed", "bad", "gone"]
 _NS = 10**9
-# The first and the last day whose times SQLite can keep, with some room for time zones.
-_FIRST_DAY, _LAST_DAY = date(1678, 1, 1), date(2262, 1, 1)
-# The first year for which all systems can convert local times.
-_LOCAL_SINCE = 1971
-
-
-@dataclass(frozen=True, slots=True)
-class IndexedContent:
-    """The place of a file's content in the index: the row of its tokens in a segment, and its cluster, from 0."""
-
-    segment: str
-    row: int
-    cluster: int
+# The first year for which all systems can convert local times, and the last whose times SQLite can keep.
+_FIRST_YEAR, _LAST_YEAR = 1971, 2261
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +32,17 @@ class GalleryFile:
     """A file of the gallery. Files of equal content share one row, and are one photo in searches.
 
     A listing finds a file with its place and its stamp. Reading it adds the content, the reason or the day; a catalog
-    adds the id; the writer of a generation adds the row.
+    adds the id and the cluster.
 
     Attributes:
-        root, path: where the file is. ``root`` counts the gallery's roots from 0; ``path`` is relative to the root,
-            with '/', as ``text_of_name`` writes it.
-        stamp: the file's stamp when it was listed or read; None if the next build is to try again, because the file
-            could not be read, its decoder is missing, or memory ran out.
+        root, path: where it is: ``root`` counts the gallery's roots from 0, ``path`` is as ``text_of_name`` writes it.
+        stamp: when it was listed or read; None if the next build is to try again, because the file could not be read,
+            its decoder is missing, or memory ran out.
         content_hash: SHA-256 of its bytes, hex; None if they were not read.
         reason: why it cannot be indexed; None if it can.
         taken: the day on which it was taken, as its content says; None if its content does not say.
         id: its number, from 1; 0 before it has a number. An id is never given to another path.
-        gone: whether it is gone from disk, or the user removed it.
-        indexed: where its content is in the index; None if it is not there.
+        cluster: of its photo, from 0; None if it is not in the index.
     """
 
     root: int
@@ -66,36 +52,25 @@ class GalleryFile:
     reason: str | None = None
     taken: date | None = None
     id: int = 0
-    gone: bool = False
-    indexed: IndexedContent | None = None
+    cluster: int | None = None
 
     @property
     def key(self) -> FileKey:
         return self.root, self.path
-
-    @property
-    def status(self) -> Status:
-        if self.gone:
-            return "gone"
-        return "indexed" if self.reason is None else "bad"
 
 
 @dataclass(frozen=True)
 class Removals:
     """The rules by which the user removed files from an index, and added them again.
 
+    A rule is True for a file or folder that is removed, and False if it lies in a removed folder and was added again.
     The nearest rule holds for a file: its own, else its folder's, else the next outer folder's, and so on. Rules go by
     path and stay when the files go: a file that comes later into a removed folder is not shown either.
-
-    Attributes:
-        rules: True for a file or folder that is removed; False if it lies in a removed folder and was added again.
-            They are found by key, where the path '' is the whole root.
     """
 
     rules: Mapping[FileKey, bool] = field(default_factory=dict)
 
     def hides(self, root: int, path: str) -> bool:
-        """Returns True if a file or folder is removed."""
         if not self.rules:
             return False
         around = ((root, folder) for folder in reversed(with_folders(path)))
@@ -118,9 +93,9 @@ class PhotoFilter:
     """The conditions of a search for the files of photos. A file has to fulfil all of them.
 
     Attributes:
-        folders: paths as results show them, with '/': a file must be below one of them; none for all files.
-        after, before: the first and the last day on which the file may have been taken, as it says; if it does not say,
-            on which it may have been changed for the last time, in local time. None for no bound.
+        folders: paths as results show them: a file must be below one of them; none for all files.
+        after, before: the first and the last day on which it may have been taken; if it does not say, on which it may
+            have been changed for the last time, in local time.
     """
 
     folders: tuple[str, ...] = ()
@@ -128,32 +103,25 @@ class PhotoFilter:
     before: date | None = None
 
     def folder_keys(self, names: Sequence[str]) -> list[FileKey] | None:
-        """Returns the folders' keys among the roots with these names, without those in no root; None for all files.
-
-        A name on a disk may have its accents composed or not, and a keyboard writes one form. So each folder is looked
-        for as it was written, and in both forms.
-        """
+        """Returns the keys of the folders that lie in one of the roots with these names; None for all files."""
         if not self.folders:
             return None
+        # A name on a disk may have its accents composed or not, and a keyboard writes one form.
         forms = (form for name in self.folders for form in (name, normalize("NFC", name), normalize("NFD", name)))
         keys = (key_shown(names, folder) for folder in dict.fromkeys(forms))
         return [key for key in keys if key is not None]
 
 
 def below(path: str) -> tuple[str, str]:
-    """Returns the bounds of the paths below a folder."""
-    # '0' is the character after '/'.
+    """Returns the bounds of the paths below a folder: '0' is the character after '/'."""
     return f"{path}/", f"{path}0"
 
 
 def _begin(day: date) -> int:
-    """Returns the time at which a day begins here, in ns since 1970; for days beyond, the nearest time that is kept."""
-    if not _FIRST_DAY < day < _LAST_DAY:
-        return MIN_TIME if day <= _FIRST_DAY else MAX_TIME
-    midnight = datetime.combine(day, time.min)
-    if day.year < _LOCAL_SINCE:
-        midnight = midnight.replace(tzinfo=UTC)
-    return int(midnight.timestamp()) * _NS
+    """Returns the time at which a day begins here, in ns since 1970; the bounds of all times for one far away."""
+    if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
+        return MIN_TIME if day.year < _FIRST_YEAR else MAX_TIME
+    return int(datetime.combine(day, time.min).timestamp()) * _NS
 
 
 # Searches filter by day and by folder, ask for the files of photos, and builds compare paths with a listing. A catalog
@@ -181,13 +149,6 @@ CREATE UNIQUE INDEX photos_by_path ON photos (root, path);
 CREATE INDEX photos_by_row ON photos (segment, row);
 CREATE INDEX photos_by_day ON photos (taken, mtime);
 """
-# A catalog of format 9 has this table as well.
-_FORMAT_9 = """
-CREATE TABLE drift (
-    clustered INTEGER NOT NULL, distance REAL NOT NULL, photos INTEGER NOT NULL, distance_now REAL NOT NULL,
-    automatic INTEGER NOT NULL
-);
-"""
 _COLUMNS = "id, root, path, hash, size, mtime, ctime, taken, status, reason, cluster, segment, row"
 # SQLite asks after so many steps of a query whether to go on. A query may take ten steps for each byte of the file,
 # and more of a small one: in an index that somebody made to do harm, a table may have no end.
@@ -214,18 +175,10 @@ def write_catalog(path: Path, rows: Iterable[tuple[Any, ...]], removals: Removal
 
 
 def _from_row(columns: tuple[Any, ...]) -> GalleryFile:
-    number, root, path, content, size, mtime, ctime, taken, status, reason, cluster, segment, row = columns
-    return GalleryFile(
-        root,
-        path,
-        None if size is None else FileStamp(size, mtime, ctime),
-        content,
-        reason,
-        None if taken is None else date.fromordinal(taken),
-        number,
-        status == "gone",
-        None if row is None else IndexedContent(segment, row, cluster),
-    )
+    number, root, path, content, size, mtime, ctime, taken, _, reason, cluster, *_ = columns
+    stamp = None if size is None else FileStamp(size, mtime, ctime)
+    day = None if taken is None else date.fromordinal(taken)
+    return GalleryFile(root, path, stamp, content, reason, day, number, cluster)
 
 
 def content_columns(file: GalleryFile) -> tuple[int | str | None, ...]:
@@ -236,10 +189,9 @@ def content_columns(file: GalleryFile) -> tuple[int | str | None, ...]:
 
 
 class Catalog:
-    """A catalog opened for reading. It closes as a context manager does, too.
+    """A catalog opened for reading. Every method raises IndexDamaged, since pages are read when they are needed.
 
-    Raises IndexRefused: it cannot be opened, or is no SQLite file. Every method raises it too if the file is damaged,
-    since pages are read when they are needed.
+    Raises IndexRefused: it cannot be opened, or is no catalog.
     """
 
     def __init__(self, path: Path) -> None:
@@ -257,14 +209,13 @@ class Catalog:
         self._database.set_progress_handler(self._spend, _STEPS)
         self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
         try:
-            if not any(has_schema(self._database, _SCHEMA + more + _INDEXES) for more in ("", _FORMAT_9)):
+            if not has_schema(self._database, _SCHEMA + _INDEXES):
                 raise IndexDamaged(f"{path} is damaged (it has not the tables of a catalog); {REPAIR}.")
         except BaseException:
             self._database.close()
             raise
 
     def _spend(self) -> bool:
-        """Says whether to stop a query."""
         self._left -= 1
         return self._left < 0
 
@@ -277,12 +228,8 @@ class Catalog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def files(self) -> Iterator[GalleryFile]:
-        """Yields every entry, by id, as it is read."""
-        return self._files("ORDER BY id")
-
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yields the columns of every entry, by id, as they are read."""
+        """Yields the columns of every entry, by id."""
         return self._rows(f"SELECT {_COLUMNS} FROM photos ORDER BY id")
 
     def count(self, root: int, path: str = "") -> tuple[int, int]:
@@ -309,7 +256,6 @@ class Catalog:
         return [*self._files("WHERE status = 'bad' ORDER BY id")]
 
     def last_id(self) -> int:
-        """Returns the highest id; 0 if there is none."""
         ((last,),) = self._all("SELECT coalesce(max(id), 0) FROM photos")
         return int(last)
 
@@ -336,10 +282,7 @@ class Catalog:
         return next((int(number) for (number,) in self._all(query, root, path)), None)
 
     def rows_of(self, wanted: PhotoFilter, names: Sequence[str]) -> list[tuple[str, int]]:
-        """Finds segment and row of each indexed file that passes. A row that files share may be returned several times.
-
-        names: of the roots.
-        """
+        """Finds segment and row of each indexed file that passes, so a row for each of the files that share it."""
         conditions, values = ["status = 'indexed'"], list[int | str]()
         if (folders := wanted.folder_keys(names)) is not None:
             parts = []
@@ -351,8 +294,8 @@ class Catalog:
             # If the file says no day, the day of its last change counts. SQLite finds both by the index on the two.
             conditions.append("(taken BETWEEN ? AND ? OR taken IS NULL AND mtime >= ? AND mtime < ?)")
             first, last = wanted.after or date.min, wanted.before or date.max
-            until = MAX_TIME if last >= _LAST_DAY else _begin(last + timedelta(days=1))
-            values += [first.toordinal(), last.toordinal(), _begin(first), until]
+            after_last = _begin(last + timedelta(days=1)) if last < date.max else MAX_TIME
+            values += [first.toordinal(), last.toordinal(), _begin(first), after_last]
         query = f"SELECT segment, row FROM photos WHERE {' AND '.join(conditions)}"
         return self._all(query, *values)
 
@@ -370,8 +313,7 @@ class Catalog:
         self._left = self._allowed
         try:
             yield from self._database.execute(query, values)
-        except sqlite3.ProgrammingError:
-            # This is a mistake of the caller, such as reading after close. It says nothing about the file.
+        except sqlite3.ProgrammingError:  # of the caller, such as reading after close
             raise
         except sqlite3.Error as error:
             raise IndexDamaged(f"{self._path} is damaged ({error}); {REPAIR}.") from error

@@ -34,10 +34,7 @@ def default_clusters(photos: int) -> int:
 
 
 def training_points(points: int, count: int) -> npt.NDArray[np.int64]:
-    """Chooses which of ``points`` points k-means is trained on to make ``count`` clusters, in the order of training.
-
-    FAISS would choose the same points. Choosing them here lets a caller read only these.
-    """
+    """Chooses the points that k-means is trained on, in that order. FAISS would choose the same, of all in memory."""
     most = count * min(math.ceil(points / count), POINTS_PER_CLUSTER)
     if points <= most:
         return np.arange(points)
@@ -47,10 +44,7 @@ def training_points(points: int, count: int) -> npt.NDArray[np.int64]:
 
 
 def trained(points: Floats, count: int) -> Floats:
-    """Computes the centroids (count, e) of points (m, e) of unit length by k-means.
-
-    The points are the rows that ``training_points`` chooses. The seed is fixed, so every run gives the same clusters.
-    """
+    """Computes the centroids (count, e) of points (m, e) of unit length by k-means; every run gives the same."""
     width = points.shape[1]
     per_cluster = math.ceil(len(points) / count)
     kmeans = faiss.Kmeans(
@@ -76,7 +70,7 @@ def assign(embeddings: Floats, centroids: Floats) -> npt.NDArray[np.int64]:
 
 
 def nearest(rows: Rows, refs: Refs, centroids: Floats) -> npt.NDArray[np.int64]:
-    """Finds the nearest centroid of each of m rows, (m,) int64, and never has the vectors of all in memory."""
+    """Finds the nearest centroid of each of m rows, (m,), and never has the vectors of all in memory."""
     parts = (refs[start : start + _ASSIGNED] for start in range(0, len(refs), _ASSIGNED))
     return np.concatenate([assign(rows.clustered_by(part), centroids) for part in parts])
 
@@ -96,13 +90,12 @@ class Centroids:
     positions: npt.NDArray[np.uint8] | None = None
 
     def named(self) -> dict[str, npt.NDArray[Any]]:
-        """Returns the arrays that are not None, by the name of their file."""
         arrays = {"centroid_ret": self.ret, "centroid_tokens": self.features, "centroid_positions": self.positions}
         return {name: array for name, array in arrays.items() if array is not None}
 
     @staticmethod
     def empty(count: int, rows: Rows) -> Centroids:
-        """Makes arrays of zeros for ``count`` clusters, which ``copy`` and ``compute`` fill in."""
+        """Makes arrays of zeros, which ``copy`` and ``compute`` fill in."""
         like = rows.take(NO_ROWS).arrays
         ret = np.zeros((count, *like["vectors"].shape[1:]), np.float32)
         if "tokens" not in like:
@@ -112,10 +105,7 @@ class Centroids:
 
     @staticmethod
     def open(folder: Path, count: int, width: int, tokens: int) -> Centroids:
-        """Map the centroids of a generation with ``count`` clusters into memory.
-
-        ``width`` and ``tokens`` are d and n. Raises IndexRefused: a file is missing, or is not an array of this shape.
-        """
+        """Maps the centroids of a generation into memory. Raises IndexRefused as ``map_array``."""
         ret = map_array(folder / "centroid_ret.npy", (count, width))
         if tokens == 1:
             return Centroids(ret)
@@ -123,17 +113,16 @@ class Centroids:
         return Centroids(ret, features, map_array(folder / "centroid_positions.npy", (count, tokens - 1), np.uint8))
 
     def write(self, folder: Path) -> None:
-        """Write them into a generation's folder."""
         for name, array in self.named().items():
             write_array(folder / f"{name}.npy", array)
 
     def copy(self, number: int, old: Centroids) -> None:
-        """Fill in cluster ``number`` from another generation, which was made by the same network."""
+        """Fills in cluster ``number`` from another generation."""
         for array, before in zip(self.named().values(), old.named().values(), strict=True):
             array[number] = before[number]
 
     def compute(self, number: int, rows: Rows, refs: Refs) -> None:
-        """Fill in cluster ``number`` from its photos, given in id order."""
+        """Fills in cluster ``number`` from its photos, given in id order."""
         self.ret[number] = rows.take(refs, ("vectors",)).vectors(slice(None)).mean(axis=0, dtype=np.float32)
         found = mean_tokens(rows, refs)
         if self.features is not None and self.positions is not None and found is not None:
@@ -144,10 +133,9 @@ def mean_tokens(rows: Rows, refs: Refs) -> tuple[npt.NDArray[np.int64], Floats] 
     """Computes the tokens that stand for a cluster; None if the index keeps no tokens.
 
     A photo keeps tokens at k cells of the patch grid. The cluster gets tokens at the k cells that most of its photos
-    kept; of equally frequent cells, those with lower numbers. Its token at a cell is the mean over the photos that kept
-    this cell.
+    kept; of equally frequent cells, those with lower numbers. Each is the mean over the photos that kept this cell.
 
-    Returns the patches (k,) int64, ascending, and features (1 + k, d) float32: mean [Ret], and the mean tokens there.
+    Returns the cells (k,), ascending, and features (1 + k, d) float32: mean [Ret], and the mean tokens there.
     """
     if "tokens" not in rows.names:
         return None

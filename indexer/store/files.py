@@ -55,14 +55,11 @@ def is_unicode(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """The size and the times of a file, by which a later build sees whether it has changed.
+    """The size in bytes and the times in ns of a file, by which a later build sees whether it has changed.
 
-    Attributes:
-        size: in bytes.
-        mtime: the time of the last modification, in ns. Programs may set it to any time, also back to what it was.
-        ctime: the time of the last change to the file or to what the system knows of it, which no program can set. For
-            a file on a server, it is a number made from the ETag; for a file in an album, the checksum.
-            Both times are None if they are unknown or impossible.
+    Programs may set ``mtime`` to any time, also back to what it was, and cannot set ``ctime``. For a file on a server,
+    that is a number made from the ETag; for a file in an album, the checksum. Times are None if they are unknown or
+    impossible.
     """
 
     size: int
@@ -81,8 +78,6 @@ class FileStamp:
 
 @dataclass(frozen=True)
 class FileContent:
-    """The bytes of a file, and its stamp when it was opened."""
-
     data: bytes
     stamp: FileStamp
 
@@ -107,9 +102,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Replaces the content of ``path`` by ``data``. A reader sees the old content or the new content, never a part.
+    """Replaces the content of a file. A reader sees the old content or the new content, never a part.
 
-    Without ``sync`` it does not wait for the disk, and after a power failure the file may be empty or end early.
+    Without ``sync``, the file may be empty or end early after a power failure.
     """
     # The name is always the same, so that the next write clears away what a killed process has left. A link may also
     # lie there, so nothing is written into an existing file.
@@ -153,13 +148,13 @@ def read_regular(path: Path, most: int, *, links: bool = True) -> bytes:
 
 
 def hash_file(path: Path) -> str:
-    """Computes the SHA-256 of a file, as hex. Raises OSError, also for a pipe or a device."""
+    """Computes the SHA-256 of a file, as hex. Raises OSError as ``open_regular`` does."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def safe_parts(relative: str) -> list[str]:
-    """Splits a path below a root into names. Raises PermissionError if it would lead out of the root."""
+    """Splits a path into names. Raises PermissionError if it would lead out of its root."""
     parts = name_of_text(relative).split("/")
     outside = any(part in ("", ".", "..") or "\0" in part for part in parts)
     if outside or (os.name == "nt" and any(set(part) & set('\\:<>|"?*') for part in parts)):
@@ -168,7 +163,7 @@ def safe_parts(relative: str) -> list[str]:
 
 
 def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) -> FileContent:
-    """Reads the regular file ``relative`` below ``root``. It is a path with '/', as ``text_of_name`` writes it.
+    """Reads a regular file below ``root``, by its path as ``text_of_name`` writes it.
 
     Raises:
         OSError: it is missing, unreadable, too large or not a regular file; or its path leaves ``root`` ('..', an
@@ -189,7 +184,7 @@ def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) ->
 def read_part(root: Path, relative: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
     """Reads at most ``count`` bytes of a file, from byte ``start`` on.
 
-    Raises OSError as ``read_below`` does; FileChanging if the file has another size than ``size``.
+    Raises as ``read_below`` does; FileChanging if the file has another size than ``size``.
     """
     with _opened_below(root, relative) as (file, status):
         if size not in (None, status.st_size):
@@ -215,7 +210,7 @@ def _opened_below(root: Path, relative: str) -> Iterator[tuple[BinaryIO, os.stat
 
 
 def _open_below(root: Path, parts: list[str]) -> int:
-    """Opens ``root``/parts and returns its descriptor. Each part is opened from its folder and never through a link."""
+    """Opens each part of a path from its folder, and never through a link."""
     no_follow = os.O_NOFOLLOW | os.O_CLOEXEC
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -230,7 +225,7 @@ def _open_below(root: Path, parts: list[str]) -> int:
 
 
 def _open_checked(root: Path, parts: list[str]) -> int:
-    """Opens a file on a platform that cannot open folders. Each part of its path is checked before."""
+    """Opens a file on a platform that cannot open folders, after each part of its path is checked."""
     path = root
     for part in parts:
         path = path / part

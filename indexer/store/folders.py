@@ -39,12 +39,7 @@ _NS = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a folder.
-
-    Attributes:
-        name: in its folder. kind: "special" is a pipe, socket or device.
-        stamp: of a file; None if it is unknown. reason: why a file cannot be read, if that is known.
-    """
+    """One entry of a folder; "special" is a pipe, socket or device. ``reason`` says why a file cannot be read."""
 
     name: str
     kind: Literal["file", "folder", "link", "special"]
@@ -62,8 +57,7 @@ class Folder(ABC):
 
     Paths in it are as ``text_of_name`` writes them, with '/'. No method leads out of the folder, whatever the path.
 
-    Attributes:
-        remote: whether the folder is on another machine. If so, reading mostly waits, and may fail for a while.
+    If it is ``remote``, on another machine, reading mostly waits, and may fail for a while.
     """
 
     remote: ClassVar[bool] = False
@@ -91,12 +85,9 @@ class Folder(ABC):
 
     @abstractmethod
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
-        """Reads a file of the folder.
+        """Reads a file. ``listed`` is its stamp from a listing just before, so that no server is asked for it again.
 
-        ``listed`` is its stamp from a listing just before, so that a server need not be asked for it again.
-
-        Raises:
-            OSError: it is missing, unreadable, too large or no regular file. FileChanging: it changed meanwhile.
+        Raises OSError: it is missing, unreadable, too large or no regular file; FileChanging: it changed meanwhile.
         """
 
     @abstractmethod
@@ -109,7 +100,7 @@ class Folder(ABC):
 
     @abstractmethod
     def path_of(self, address: str) -> str | None:
-        """Returns the path in this folder of what is at an address; None if it is outside. '' is the folder itself."""
+        """Returns the path in this folder of what is at an address, '' for the folder itself; None if it is outside."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from indexer.errors import REPAIR, IndexDamaged, IndexRefused, OtherFormat, no_index, unreadable
+from indexer.errors import REPAIR, IndexDamaged, IndexRefused, no_index, unreadable
 from indexer.store.catalog import CATALOG_FILE, Catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids
 from indexer.store.files import hash_file, read_regular
@@ -26,8 +26,6 @@ from model import Matcher
 
 # The version of the index format. Every change that a program of another version could not read raises it.
 FORMAT_VERSION: Final = 10
-# The oldest version that is still read.
-OLDEST_VERSION = 9
 # An index may come from anywhere: names cannot lead out of its folder.
 _Number = Annotated[int, Field(ge=0, le=2**40)]
 _Size = Annotated[int, Field(ge=0, le=2**50)]
@@ -70,13 +68,10 @@ class RootEntry(_Frozen):
 
 
 class EmbedderEntry(_Frozen):
-    """The embedder, which made the vectors from which the clusters were made.
+    """The embedder, which made the vectors from which the clusters were made: CLIP, or the checkpoint itself by [Ret].
 
-    Attributes:
-        kind: "clip", or "ret" for the checkpoint's own retrieval token.
-        name: a short name, for a table. description: a few words that can be part of a sentence.
-        spec: the value of ``--embedder`` that names it.
-        sha256: of its weights (and configuration); None for "ret", whose weights are the checkpoint's.
+    ``spec`` is the value of ``--embedder`` that names it; ``sha256`` that of its weights, None for those of the
+    checkpoint; ``description``, a few words that can be part of a sentence.
     """
 
     kind: Literal["ret", "clip"]
@@ -94,9 +89,8 @@ class Counts(_Frozen):
     """The counts of a generation.
 
     Attributes:
-        photos: different contents that are shown. files: the indexed files, at least one for each photo.
-        duplicates: files minus photos. bad: files that cannot be indexed.
-        gone: files that were indexed once, and are deleted or removed.
+        photos: different contents that are shown. files: the indexed files. duplicates: files minus photos.
+        bad: files that cannot be indexed. gone: files that were indexed once, and are deleted or removed.
         rows: rows in all segments, with those that are no longer shown.
     """
 
@@ -113,10 +107,8 @@ class Origin(_Frozen):
     """The network that made an index. Rows depend on it, and a reader must have the same network.
 
     Attributes:
-        photo_sha256: hex digest of what decides the tokens of photos (``Matcher.photo_sha256``).
-        preprocessing_fingerprint: identifies how it prepares images.
-        network: its name. width: d, numbers in a token. tokens: n, tokens of one photo.
-        cells: how many patches its grid has.
+        photo_sha256: of what decides the tokens of photos (``Matcher.photo_sha256``).
+        width: d, numbers in a token. tokens: n, tokens of one photo. cells: patches of its grid.
     """
 
     photo_sha256: str
@@ -149,11 +141,10 @@ class Manifest(Origin):
         previous: the generation before it; None for the first.
         clusters_asked: how many clusters the user asked for; None for about sqrt(photos).
         next_id: the lowest id that no file has ever had.
-        created: UTC. software: the version of the program.
-        files: the files in the generation's own folder, without the manifest.
+        created: UTC. files: those in the generation's own folder, without the manifest.
     """
 
-    format_version: Literal[9, 10] = FORMAT_VERSION
+    format_version: Literal[10] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
     embedder: EmbedderEntry
@@ -168,7 +159,6 @@ class Manifest(Origin):
 
     @property
     def segment_rows(self) -> dict[str, int]:
-        """The number of rows of each segment, by its name, in the order of the segments."""
         return {segment.id: segment.rows for segment in self.segments}
 
     @property
@@ -194,20 +184,16 @@ class Manifest(Origin):
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Reads and checks a manifest.
-
-    Raises:
-        IndexRefused: it is missing or damaged. OtherFormat: its format is earlier or later than this program's.
-    """
+    """Reads and checks a manifest. Raises IndexRefused, for damage IndexDamaged."""
     document = read_json(path, _MAX_BYTES, REPAIR)
     version = document.get("format_version") if isinstance(document, dict) else None
-    if isinstance(version, int) and 0 < version < OLDEST_VERSION:
-        raise OtherFormat(
+    if isinstance(version, int) and 0 < version < FORMAT_VERSION:
+        raise IndexRefused(
             f"{path.parent.parent} has index format {version}, which this program no longer reads; delete that folder, "
             "or name a new one with --index, and run `sketch-search index build FOLDER`."
         )
     if isinstance(version, int) and version > FORMAT_VERSION:
-        raise OtherFormat(
+        raise IndexRefused(
             f"{path.parent.parent} has index format {version}, and this program reads {FORMAT_VERSION}; "
             "update the program, or build a new index with --index."
         )
@@ -236,22 +222,16 @@ def validated(schema: type[Document], document: object, path: Path, advice: str)
 
 @dataclass(frozen=True)
 class Generation:
-    """A generation on disk: its name, its folder, and its manifest.
-
-    Its methods open its files. Each raises IndexRefused where a file is missing or damaged, or is not what the manifest
-    says.
-    """
+    """A generation on disk. Its methods raise IndexRefused if a file is missing or is not what the manifest says."""
 
     name: str
     path: Path
     manifest: Manifest
 
     def open_catalog(self) -> Catalog:
-        """Opens the catalog, which the caller has to close."""
         return Catalog(self.path / CATALOG_FILE)
 
     def open_places(self) -> Places:
-        """Maps the places of all rows into memory."""
         return Places.open(self.path, self.manifest.counts.rows)
 
     def places_by_catalog(self) -> Places:
@@ -276,7 +256,6 @@ class Generation:
         return found
 
     def open_centroids(self) -> Centroids:
-        """Maps the vectors and tokens that stand for the clusters in a search into memory."""
         manifest = self.manifest
         return Centroids.open(self.path, manifest.counts.clusters, manifest.width, manifest.tokens)
 
@@ -286,10 +265,7 @@ class Generation:
 
 
 def live_generation(folder: IndexFolder) -> Generation:
-    """Opens the generation that readers are to use.
-
-    Raises IndexRefused: there is no generation yet, or it has another format, is damaged or incomplete.
-    """
+    """Opens the generation that readers are to use. Raises IndexRefused, also if there is none yet."""
     generation = live_generation_if_any(folder)
     if generation is None:
         raise no_index(folder.path)
@@ -316,8 +292,7 @@ def readable_generations(folder: IndexFolder, problems: list[str]) -> Iterator[G
 
     Adds a sentence to ``problems`` for each that cannot be read.
 
-    Raises:
-        IndexRefused: no manifest can be read. OtherFormat: an index of another version is never built over.
+    Raises IndexRefused: no manifest can be read, or one is of another version, whose index is never built over.
     """
     readable = False
     try:
@@ -363,7 +338,7 @@ def damaged_files(folder: IndexFolder, manifest: Manifest) -> dict[Path, str]:
 
 
 def open_generation(folder: IndexFolder, name: str) -> Generation:
-    """Opens a generation by name. Raises IndexRefused as ``live_generation`` does."""
+    """Opens a generation, and checks the sizes of its files. Raises IndexRefused."""
     path = folder.generation(name)
     manifest = read_manifest(path / "manifest.json")
     for file, entry in generation_files(folder, manifest):

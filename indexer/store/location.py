@@ -6,7 +6,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -51,11 +51,8 @@ def default_index_path() -> Path:
 
 
 def live_stamp(index: Path) -> tuple[int, int, int] | None:
-    """Returns a value that changes when another generation becomes live; None if none is live. It costs one ``stat``.
-
-    The value is taken from the file CURRENT, which is replaced whenever another generation becomes live, also if an
-    index is deleted and built anew in the same folder.
-    """
+    """Returns a value that changes when another generation becomes live, by one ``stat``; None if none is live."""
+    # CURRENT is replaced then, also if an index is deleted and built anew in the same folder.
     try:
         status = (expanded(index) / "CURRENT").stat()
     except OSError:
@@ -97,7 +94,6 @@ class IndexFolder:
         return self.segments / name
 
     def building(self, key: str) -> Path:
-        """Returns the folder in which the build with this key works."""
         return self.path / f"{_BUILDING}{key}"
 
     def create(self) -> None:
@@ -112,16 +108,12 @@ class IndexFolder:
             check_ours(self.path, {name for name in names if not name.startswith(_BUILDING)})
         make_folder(self.segments)
 
-    def locked(self) -> AbstractContextManager[None]:
-        return hold_lock(self.path)
-
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Makes the folder and holds its lock, to write into it.
 
         Raises:
-            IndexBusy: another build holds the lock.
-            IndexUnwritable: the folder cannot be written: the disk is read-only or full, or permission is missing.
+            IndexBusy: another build holds the lock. IndexUnwritable: the folder cannot be written.
             BadInvocation: as in ``create``; or the index is a shard, whose photos only a build of all shards knows.
         """
         if (self.path / SHARD_MARK).exists():
@@ -132,7 +124,7 @@ class IndexFolder:
         with ExitStack() as held:
             with refuse_if_unwritable(self.path):
                 self.create()
-                held.enter_context(self.locked())
+                held.enter_context(hold_lock(self.path))
             yield
 
     def generations(self) -> list[str]:
@@ -148,7 +140,7 @@ class IndexFolder:
     def clean(self, generations: set[str], segments: set[str], building: set[str] | None) -> None:
         """Deletes all generations, segments and building folders that are not named. Other files, and links, stay.
 
-        ``building`` has keys; None for all of them. Raises IndexUnwritable: a file cannot be deleted.
+        ``building`` has keys; None for all of them.
         """
         with refuse_if_unwritable(self.path):
             for entry in sorted((*self.path.iterdir(), *self.segments.iterdir())):

@@ -34,9 +34,8 @@ class PhotoEntry:
     """A photo that is shown: all files of one content.
 
     Attributes:
-        id: the lowest id among its files.
-        paths: of all its files, by id; each begins with its root's name if there are several roots.
-        cluster: which cluster it is in. content_hash: SHA-256 of its bytes, hex.
+        id: the lowest id among its files. paths: of all its files, by id, as users see them.
+        content_hash: SHA-256 of its bytes, hex.
         changed: when the first of its files was last changed, in ns since 1970; None if that is unknown.
     """
 
@@ -53,13 +52,10 @@ class Index:
     A photo's *row* is its number in the order of ``ids``: one cluster after the other, and by id in each.
 
     Attributes:
-        generation: its name. manifest: describes it. photo_count: p, how many photos are shown.
-        ids: (p,) int64, the photos' ids by row.
-        cluster_count: c. cluster_sizes: (c,) int64, how many shown photos each cluster has.
-        centroids: the tokens that stand for the c clusters, (c, n, d) float16, or (c, 1, d) float32 if no tokens are
-            kept.
-        vectors: [Ret] of the photos at unit length, cluster after cluster.
-        embeddings: CLIP's vectors of the photos; None if the photos were clustered by [Ret].
+        photo_count: p, how many photos are shown. ids: (p,) their ids by row.
+        cluster_count: c. cluster_sizes: (c,) how many shown photos each cluster has.
+        centroids: the clusters' tokens, (c, n, d) float16, or (c, 1, d) float32 if no tokens are kept.
+        vectors: [Ret] of the photos. embeddings: CLIP's vectors of them; None if they were clustered by [Ret].
     """
 
     def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Root]) -> None:
@@ -91,16 +87,11 @@ class Index:
 
     @cached_property
     def generation_id(self) -> str:
-        """A unique name among the generations of all indexes: the generation's name, and the hash of its manifest.
-
-        Every index numbers its generations from 1, and the shards of one build may be written within one second. The
-        manifest has the hash of every file.
-        """
+        """A unique name among the generations of all indexes, each of which numbers its own from 1."""
         return f"{self.generation}-{hashlib.sha256(self.manifest.model_dump_json().encode()).hexdigest()[:16]}"
 
     @property
     def embedder(self) -> EmbedderEntry:
-        """The embedder that the photos were clustered by."""
         return self.manifest.embedder
 
     def cluster_ids(self, number: int) -> Numbers:
@@ -116,7 +107,7 @@ class Index:
         return Tokens(self._read(rows, RowArrays.features), self._read(rows, RowArrays.patches))
 
     def _read(self, rows: Numbers, read: Callable[[RowArrays, Choice], Array]) -> Array:
-        """Reads an array of the photos in these rows by ``read``, in the order of the rows: (m, ...) in memory."""
+        """Reads an array of the photos in these rows by ``read``, in their order: (m, ...)."""
         arrays = [tokens for tokens in self._segments if tokens is not None]
         segments, numbers = self._segment[rows], self._row_of_segment[rows]
         if not len(numbers):
@@ -153,12 +144,12 @@ class Index:
 
     def _entry(self, files: Sequence[GalleryFile]) -> PhotoEntry:
         paths = tuple(shown_path(self.manifest.root_names, file.root, file.path) for file in files)
-        cluster = 0 if files[0].indexed is None else files[0].indexed.cluster
-        changed = None if files[0].stamp is None else files[0].stamp.mtime
-        return PhotoEntry(files[0].id, paths, cluster, files[0].content_hash or "", changed)
+        first = files[0]
+        changed = None if first.stamp is None else first.stamp.mtime
+        return PhotoEntry(first.id, paths, first.cluster or 0, first.content_hash or "", changed)
 
     def photo_at(self, target: str) -> PhotoEntry:
-        """Finds the photo of a file. The file is named by its path as results show it, or by its path on disk.
+        """Finds the photo of a file by its path as results show it, or on disk.
 
         Raises BadInvocation: no shown photo has a file there, or the path may mean one file or another.
         """
@@ -172,9 +163,7 @@ class Index:
         return self.photo(number)
 
     def address_of(self, shown: str) -> str:
-        """Returns the address of a file in a root that may have been moved: its path on this machine, or its URL.
-
-        ``shown`` is its path, as results show it. The file may no longer exist.
+        """Returns the path on this machine, or the URL, of a file that results show by this path. It need not exist.
 
         Raises BadInvocation: no root of the gallery has the name that the path begins with.
         """
@@ -184,7 +173,7 @@ class Index:
         return self._roots[root].folder.address_of(path)
 
     def passing(self, wanted: PhotoFilter) -> Mask:
-        """Returns a mask (p,) by row: for each photo, whether one of its files passes a filter."""
+        """Returns a mask (p,) by row: whether one of a photo's files passes a filter."""
         with self._lock:
             found = self._catalog.rows_of(wanted, self.manifest.root_names)
         longest = max(segment.rows for segment in self.manifest.segments)
@@ -216,14 +205,14 @@ class Index:
                 continue
             if hashlib.sha256(data).hexdigest() == file.content_hash:
                 return data
-            # A file that has changed is reported before a file that is gone, because then the advice helps.
+            # This is reported before a file that is gone, because then the advice helps.
             problem = f"has changed since it was indexed; {_BUILD}"
         raise PhotoUnavailable(f"photo {photo} {problem}.")
 
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
-        """Reads bytes ``start`` to ``start + count`` of a photo, from the first of its files that has ``size`` bytes.
+        """Reads a part of a photo, from the first of its files that has ``size`` bytes. Raises as ``open_photo``.
 
-        Only ``open_photo``, whose errors this raises, finds out whether the bytes are those that were indexed.
+        Only that finds out whether the bytes are those that were indexed.
         """
         for file in self._files_of(photo):
             with suppress(OSError):
@@ -258,12 +247,11 @@ class Index:
 def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address] | None = None) -> Index:
     """Opens the live generation of an index for searching with ``matcher``.
 
-    Args:
-        gallery_roots: the addresses of the roots on this machine, in the manifest's order; None for the addresses at
-            the time of the build.
+    ``gallery_roots`` are the addresses of the roots on this machine, in the manifest's order; None for those at the
+    time of the build.
 
-    Raises IndexRefused: there is no index, it has another format, it was built with another checkpoint or
-    preprocessing, or a file is missing or short.
+    Raises IndexRefused: there is no index, it was built with another checkpoint or preprocessing, or it has another
+    format or is damaged.
     """
     folder = IndexFolder(path)
     while True:

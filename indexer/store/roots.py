@@ -48,8 +48,8 @@ def folder_at(address: str) -> Folder:
 def resolve_roots(folders: Sequence[Address | Folder], index: Path, live: Sequence[Root] = ()) -> tuple[Root, ...]:
     """Checks the folders and gives each a name of its own.
 
-    The roots that the index has keep their names and their order if they are named again, because readers may say by
-    the order where the roots are on another machine. New roots come after them.
+    Roots that the index has keep their names and their order, by which readers may say where they are on another
+    machine. New roots come after them.
 
     Raises BadInvocation: no folder is given; a new folder is missing, is no folder, or has a path that is not valid
     UTF-8; or a folder lies in another folder or in the index.
@@ -114,10 +114,8 @@ def key_meant(
 ) -> FileKey | None:
     """Finds the file or folder that a user means by a path, as results show it, or on disk; None if it means none.
 
-    Args:
-        shown: the key of the file that results show by this path, if there is one. known: whether the index has a key.
-
-    Raises BadInvocation: the path may mean one file or another.
+    ``shown`` is the key of what results show by this path, if there is any. Raises BadInvocation: the path may mean one
+    file or another.
     """
     here = None
     with suppress(HomeUnknown):
@@ -145,7 +143,7 @@ def with_folders(path: str) -> list[str]:
 
 
 def key_shown(names: Sequence[str], shown: str) -> FileKey | None:
-    """Finds the key of what users see by this path; None if it begins with the name of no root. names: of the roots."""
+    """Finds the key of what users see by this path; None if it begins with the name of no root."""
     if len(names) == 1:
         return 0, shown
     name, _, inside = shown.partition("/")

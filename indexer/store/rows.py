@@ -7,11 +7,11 @@ cluster (``indexer.store.vectors``), so that clustering again rewrites vectors a
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,16 +26,13 @@ Choice = slice | Sequence[int] | npt.NDArray[Any]
 Shape = tuple[int | None, ...]
 # Rows that are copied at a time: some 40 MiB for the largest network, and four times as much as float32.
 BLOCK = 256
-# Arrays of up to this many bytes are read at once and not mapped: a process that reads a mapped file ends if somebody
-# cuts the file short.
-_READ = 2**20
 TOKEN_FILES = ("tokens", "positions", "scales")
 # Tokens are kept as -127..127, so that there are as many steps below 0 as above.
 _STEPS = 127
 
 
 class Picked:
-    """Rows ``numbers`` (m,) of an array. They look like an array (m, ...), and are read when they are asked for."""
+    """Rows ``numbers`` (m,) of an array, which are read when they are asked for."""
 
     def __init__(self, array: Array, numbers: npt.NDArray[np.int64]) -> None:
         self._array, self._numbers = array, numbers
@@ -53,11 +50,9 @@ class Picked:
 class RowArrays:
     """Arrays of m photos, by the name of their file: all that is kept of these photos, or their tokens alone.
 
-    Attributes:
-        arrays: "vectors", (m, d) float16, [Ret] at unit length; "embeddings", (m, e) float16 at unit length, CLIP's
-            vectors of the photos, if the photos are clustered by CLIP; and if tokens are kept:
-            "tokens", (m, n, d) int8, [Ret] in row 0; "scales", (m, n) float32, by which the tokens are multiplied; and
-            "positions", (m, n-1) uint8, each patch token's cell of the patch grid, ascending.
+    "vectors", (m, d) float16, [Ret] at unit length; "embeddings", (m, e) float16, CLIP's vectors at unit length, if the
+    photos are clustered by them; and if tokens are kept: "tokens", (m, n, d) int8, [Ret] in row 0; "scales", (m, n)
+    float32, by which the tokens are multiplied; "positions", (m, n-1) uint8, cells of the patch grid, ascending.
     """
 
     arrays: Mapping[str, Array | Picked]
@@ -104,12 +99,7 @@ def quantised(features: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.i
 
 @dataclass(frozen=True)
 class Refs:
-    """The places of m rows.
-
-    Attributes:
-        names: of segments, and of the journals in which a build keeps its results.
-        sources: (m,) which of these each row is in. numbers: (m,) the number that it has there, from 0.
-    """
+    """The places of m rows: in which of the segments and journals ``names`` each is, and its number there, from 0."""
 
     names: tuple[str, ...]
     sources: npt.NDArray[np.int32]
@@ -131,17 +121,13 @@ NO_ROWS = Refs((), np.empty(0, np.int32), np.empty(0, np.int64))
 
 
 class Rows:
-    """Rows of several segments and journals, read together.
-
-    ``sources`` has the arrays of each segment or journal by its name, and may open them when they are asked for.
-    """
+    """Rows of several segments and journals, read together. ``sources`` has the arrays of each by its name."""
 
     def __init__(self, sources: Mapping[str, RowArrays]) -> None:
         self._sources = sources
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the arrays that are kept of each row."""
         return tuple(next(iter(self._sources.values())).arrays)
 
     def clustered_by(self, refs: Refs) -> npt.NDArray[np.float32]:
@@ -150,10 +136,7 @@ class Rows:
         return np.asarray(self.take(refs, (name,), np.float32).arrays[name][:])
 
     def take(self, refs: Refs, names: Sequence[str] | None = None, dtype: npt.DTypeLike | None = None) -> RowArrays:
-        """Reads these rows into memory, in their order.
-
-        names: of the arrays that are read; None for all. dtype: of what is returned; None for that of each array.
-        """
+        """Reads these rows into memory, in their order. names: of the arrays; None for all. dtype: None for theirs."""
         like = next(iter(self._sources.values())).arrays
         shapes = {name: (len(refs), *like[name].shape[1:]) for name in names or self.names}
         found = {name: np.empty(shape, dtype or like[name].dtype) for name, shape in shapes.items()}
@@ -174,21 +157,18 @@ def write_segment(folder: Path, rows: Rows, refs: Refs) -> None:
     names = [name for name in TOKEN_FILES if name in rows.names]
     with ExitStack() as files:
         writers = {
-            name: files.enter_context(ArrayWriter(folder / f"{name}.npy", (len(refs), *none.shape[1:]), none.dtype))
+            name: files.enter_context(array_writer(folder / f"{name}.npy", (len(refs), *none.shape[1:]), none.dtype))
             for name, none in (rows.take(NO_ROWS, names).arrays.items() if names else ())
         }
         for start in range(0, len(refs) if writers else 0, BLOCK):
             block = rows.take(refs[start : start + BLOCK], names).arrays
             for name, writer in writers.items():
-                writer.write(np.asarray(block[name]))
+                writer(np.asarray(block[name]))
     sync_folder(folder)
 
 
 def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays | None:
-    """Maps the tokens of a segment into memory; None if no tokens are kept. Nothing is read before it is used.
-
-    Raises IndexRefused: a file is missing, is no array, or has another shape or dtype.
-    """
+    """Maps the tokens of a segment into memory; None if no tokens are kept. Raises IndexRefused as ``map_array``."""
     if tokens == 1:
         return None
     like = {
@@ -201,49 +181,29 @@ def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays |
     )
 
 
-class ArrayWriter:
-    """Writes one .npy file from front to back, a block of rows at a time, and syncs it.
+@contextmanager
+def array_writer(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Iterator[Callable[[Array], object]]:
+    """Writes one .npy file from front to back by a function that takes its next rows, and syncs it.
 
-    It writes to the file and not through a memory map. On a full disk a write raises OSError; a memory map would end
-    the process with a signal. ``shape`` is that of the whole array; ValueError is raised if other rows are written.
+    ``shape`` is that of the whole array. On a full disk a write raises OSError; a memory map would end the process with
+    a signal.
     """
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
-        self._dtype = np.dtype(dtype)
-        self._shape = shape
-        self._rows = 0
-        self._file: BinaryIO = path.open("wb")
-        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
-
-    def write(self, block: npt.NDArray[np.generic]) -> None:
-        """Appends rows (m, ...)."""
-        if block.shape[1:] != self._shape[1:] or block.dtype != self._dtype:
-            raise ValueError(f"expected rows {self._shape[1:]} {self._dtype}, not {block.shape[1:]} {block.dtype}")
-        self._file.write(np.ascontiguousarray(block).tobytes())
-        self._rows += len(block)
-
-    def __enter__(self) -> ArrayWriter:
-        return self
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        with self._file:
-            if error is not None:
-                return
-            if self._rows != self._shape[0]:
-                raise ValueError(f"{self._rows} rows were written where {self._shape[0]} were promised")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        yield lambda rows: file.write(np.ascontiguousarray(rows, dtype).tobytes())
+        file.flush()
+        os.fsync(file.fileno())
 
 
-def write_array(path: Path, array: npt.NDArray[np.generic]) -> None:
+def write_array(path: Path, array: Array) -> None:
     """Writes one whole array as .npy, synced."""
-    with ArrayWriter(path, array.shape, array.dtype) as writer:
-        writer.write(array)
+    with array_writer(path, array.shape, array.dtype) as write:
+        write(array)
 
 
 def map_array(path: Path, shape: Shape, dtype: npt.DTypeLike = np.float32) -> Array:
-    """Map one .npy file into memory, or read it if it is small.
+    """Maps one .npy file into memory.
 
     Raises IndexRefused: it is missing, is no array, or has another shape (None stands for any length) or dtype.
     """
@@ -261,4 +221,4 @@ def map_array(path: Path, shape: Shape, dtype: npt.DTypeLike = np.float32) -> Ar
     wanted = isinstance(array, np.ndarray) and array.dtype == np.dtype(dtype) and array.ndim == len(shape)
     if not wanted or not all(wide in (None, side) for side, wide in zip(array.shape, shape, strict=True)):
         raise IndexDamaged(f"{path} is not the array that the manifest says; {REPAIR}.")
-    return np.array(array) if array.nbytes <= _READ else array
+    return array

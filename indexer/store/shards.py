@@ -54,15 +54,9 @@ class ShardEntry(BaseModel):
 
 
 class ShardsManifest(BaseModel):
-    """The manifest of an index in shards.
+    """The manifest of an index in shards; its fields mean what those of one index's do (``generation.Manifest``).
 
-    Attributes:
-        version: of this document.
-        photo_sha256, preprocessing_fingerprint: of the network that made all shards.
-        clusters: how many clusters there are in all shards together. clusters_asked: how many the user asked for; None
-            for about sqrt(photos).
-        next_id: the lowest id that no file has ever had.
-        created: UTC. software: the version of the program.
+    ``version`` is that of this document; ``clusters``, how many there are in all shards together.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -91,7 +85,6 @@ class ShardsManifest(BaseModel):
 
 
 def shard_name(number: int) -> str:
-    """Names the folder of shard ``number``, counted from 0."""
     return f"shard-{number:04d}"
 
 
@@ -106,7 +99,6 @@ class ShardsFolder:
         return IndexFolder(self.path / shard_name(number))
 
     def slices(self, key: str) -> Path:
-        """Returns the folder in which the build with this key works."""
         return self.path / f"{SLICES}{key}"
 
     def manifest(self) -> ShardsManifest | None:
@@ -146,10 +138,7 @@ class ShardsFolder:
 
     @contextmanager
     def writing_shard(self, number: int, wait: float) -> Iterator[IndexFolder]:
-        """Makes the folder of one shard and holds its lock, without which nobody writes the shard.
-
-        ``wait``: seconds to wait for a worker that is about to end.
-        """
+        """Makes the folder of one shard and holds its lock; waits so many seconds for a worker that is about to end."""
         folder = self.shard(number)
         with ExitStack() as held:
             with refuse_if_unwritable(folder.path):
@@ -186,7 +175,6 @@ class ShardsFolder:
 
 
 def clean_shard(folder: IndexFolder, generation: str) -> None:
-    """Deletes all generations of a shard but this one and the one before it."""
     keep_only(folder, open_generation(folder, generation), building=set())
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexDamaged
-from indexer.store.rows import NO_ROWS, Array, ArrayWriter, Refs, Rows, map_array, write_array
+from indexer.store.rows import NO_ROWS, Array, Refs, Rows, array_writer, map_array, write_array
 
 PLACES_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
 # The number of vectors that are read or compared at a time: some 12 MiB of float32 with the default network.
@@ -50,7 +50,6 @@ class Places:
 
     @staticmethod
     def of_table(table: Numbers) -> Places:
-        """Makes places of a table (r, 4), whose columns are the attributes."""
         ids, clusters, segments, rows = (np.ascontiguousarray(column) for column in table.T)
         return Places(ids, clusters, segments, rows)
 
@@ -58,11 +57,9 @@ class Places:
     def of_photos(
         ids: Numbers, clusters: Numbers, segments: Numbers, rows: Numbers, sizes: Sequence[int], count: int
     ) -> Places:
-        """Computes the places of all rows of a generation.
+        """Computes the places of all rows from those of the shown photos, (p,) each, in any order.
 
-        Args:
-            ids, clusters, segments, rows: (p,) of the photos that are shown, as the attributes, in any order.
-            sizes: how many rows each segment has. count: how many clusters there are.
+        sizes: how many rows each segment has. count: how many clusters there are.
         """
         table = [np.stack([ids, clusters, segments, rows], axis=1)[np.lexsort((ids, clusters))]]
         for number, size in enumerate(sizes):
@@ -91,12 +88,11 @@ class Places:
         return places[np.argsort(self.rows[places], kind="stable")]
 
     def write(self, folder: Path) -> None:
-        """Writes them into a generation's folder."""
         write_array(folder / PLACES_FILE, self.table())
 
     @staticmethod
     def open(folder: Path, rows: int) -> Places:
-        """Maps the places of a generation with ``rows`` rows. Raises IndexRefused: no file, or it does not fit."""
+        """Maps the places of a generation with ``rows`` rows into memory. Raises IndexRefused as ``map_array``."""
         return Places.of_table(map_array(folder / PLACES_FILE, (rows, 4), np.int64))
 
 
@@ -105,9 +101,9 @@ def write_vectors(folder: Path, rows: Rows, refs: Refs) -> None:
     for file in (VECTORS_FILE, EMBEDDINGS_FILE):
         if (name := file.removesuffix(".npy")) in rows.names:
             width = rows.take(NO_ROWS, (name,)).arrays[name].shape[1]
-            with ArrayWriter(folder / file, (len(refs), width), np.float16) as writer:
+            with array_writer(folder / file, (len(refs), width), np.float16) as write:
                 for start in range(0, len(refs), _BLOCK):
-                    writer.write(rows.take(refs[start : start + _BLOCK], (name,)).arrays[name][:])
+                    write(rows.take(refs[start : start + _BLOCK], (name,)).arrays[name][:])
 
 
 class Vectors:
@@ -116,9 +112,8 @@ class Vectors:
     A photo's row here is its number in this order, not its number in a segment.
 
     Attributes:
-        count, width: p and d.
-        sizes: (c,) int64, how many photos each cluster has.
-        centroids: (c, d) float32, the mean of each cluster's vectors.
+        count, width: p and d. sizes: (c,) how many photos each cluster has.
+        centroids: (c, d) the mean of each cluster's vectors.
     """
 
     def __init__(self, values: Array, sizes: Numbers, centroids: Floats) -> None:
@@ -162,8 +157,7 @@ class Vectors:
             directions: (q, d). count: how many photos for each. mask: (p,) whether a photo may be found; None: all may.
             clusters: (n,) ascending, the clusters that are opened.
 
-        Returns:
-            (m,) int64, ascending, with m at most q times ``count``.
+        Returns (m,) ascending, with m at most q times ``count``.
         """
         return np.unique(np.concatenate([self._near(direction, count, mask, clusters) for direction in directions]))
 

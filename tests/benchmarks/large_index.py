@@ -26,7 +26,7 @@ from indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clu
 from indexer.store.files import sync_folder, write_atomically
 from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, live_generation, open_rows
 from indexer.store.location import IndexFolder, generation_name
-from indexer.store.rows import ArrayWriter, RowArrays, write_array
+from indexer.store.rows import RowArrays, array_writer, write_array
 from indexer.store.vectors import VECTORS_FILE, Places
 
 Floats = NDArray[np.float32]
@@ -173,9 +173,9 @@ def _write_tokens(folder: Path, real: RowArrays, made: MadePhotos, count: int) -
     _empty(folder / "tokens.npy", (count, *steps.shape[1:]), steps.dtype)
     for name in ("positions", "scales"):
         array = real.arrays[name]
-        with ArrayWriter(folder / f"{name}.npy", (count, *array.shape[1:]), array.dtype) as writer:
+        with array_writer(folder / f"{name}.npy", (count, *array.shape[1:]), array.dtype) as write:
             for block in _blocks(count):
-                writer.write(array[made.block(*block)[1]])
+                write(array[made.block(*block)[1]])
 
 
 def _write_vectors(path: Path, made: MadePhotos, order: NDArray[np.int64]) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from indexer import BuildReport, Index, Progress, Request, build, open_index
 from indexer.building.writer import new_clusters
-from indexer.store.catalog import Catalog, GalleryFile
+from indexer.store.catalog import Catalog
 from indexer.store.clusters import nearest
 from indexer.store.location import IndexFolder
 from indexer.store.rows import Refs, RowArrays, Rows
@@ -76,23 +76,25 @@ def index_bytes(index: Path) -> dict[str, bytes]:
     return found
 
 
-def read_catalog(path: Path) -> list[GalleryFile]:
-    """Reads every entry of a catalog, by id."""
+def read_catalog(path: Path) -> list[tuple[Any, ...]]:
+    """Reads every entry of a catalog, by id: the columns of its table."""
     with Catalog(path) as opened:
-        return [*opened.files()]
+        return [*opened.rows()]
+
+
+def live_catalog(index: Path) -> list[tuple[Any, ...]]:
+    live = IndexFolder(index).current()
+    assert live is not None
+    return read_catalog(index / live / "photos.sqlite")
 
 
 def catalog(index: Path) -> dict[str, tuple[int, str, int | None, str | None, int | None]]:
     """Reads the catalog of the live generation: id, status, cluster, segment and row by path."""
-    live = IndexFolder(index).current()
-    assert live is not None
-    found: dict[str, tuple[int, str, int | None, str | None, int | None]] = {}
-    for file in read_catalog(index / live / "photos.sqlite"):
-        row: tuple[int, str, int] | tuple[None, None, None] = (None, None, None)
-        if file.indexed is not None:
-            row = (file.indexed.cluster, file.indexed.segment, file.indexed.row)
-        found[file.path] = (file.id, file.status, *row)
-    return found
+    return {
+        path: (number, status, *place)
+        for number, _, path, *_, status, _, c, s, r in live_catalog(index)
+        for place in [(c, s, r)]
+    }
 
 
 def tokens_of(index: Index, cluster: int) -> Tokens:

@@ -27,9 +27,8 @@ import model
 from indexer import Request, build, verify
 from indexer.building import staging
 from indexer.building.progress import Progress
-from model.decoding import Decoders, Job
-from model.images import OpenedImage
 from tests.indexer.galleries import save_photo, save_photos
+from tests.indexer.stopped_builds import InThisProcess
 from tests.syncs import forget_syncs
 
 P = ParamSpec("P")
@@ -137,20 +136,13 @@ def disturb_builds(photos: Path, matcher: model.Matcher, out: Path, count: int) 
     disturb(Path(shutil.copytree(out / "undisturbed", out / "updated")), built)
 
 
-class _InThisProcess(Decoders):
-    """Decodes where it is called: to start a process takes longer than a small build."""
-
-    def _decode(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
-        return job.run(data)
-
-
 def main(photos: Path, weights: Path, out: Path, count: int) -> None:
     torch.set_num_threads(1)
     many = count > 50
     if not many:
         patch = pytest.MonkeyPatch()
         forget_syncs(patch)
-        patch.setattr(staging, "Decoders", _InThisProcess)
+        patch.setattr(staging, "Decoders", InThisProcess)
     # A collection in a fork would touch, and so copy, every page of what is here.
     gc.freeze()
     matcher = model.load(weights, dtype="float32")

@@ -1,6 +1,7 @@
-"""Variants of the tiny network: without patch tokens, or with faults."""
+"""Variants of the tiny network that have faults."""
 
 from collections.abc import Callable
+from typing import Any
 
 import model
 from model.engine import Floats, Modality, Tokens
@@ -22,43 +23,14 @@ def calling(happening: Callable[[], object], matcher: model.Matcher) -> Preproce
     return Calling(**vars(matcher.preprocessing))
 
 
-class GlobalVector:
-    """The tiny network without its patch tokens."""
+class Overflowing:
+    """The tiny network, which gives the last photo of every batch values that float16 cannot hold."""
 
     def __init__(self, matcher: model.Matcher) -> None:
-        self._matcher = matcher
-        self.photo_sha256, self.preprocessing_fingerprint = "0" * 64, matcher.preprocessing_fingerprint
-        self.config, self.device, self.dtype = matcher.config, matcher.device, matcher.dtype
-        self.preprocessing = matcher.preprocessing
+        self._matcher, self.photo_sha256 = matcher, "0" * 64
 
-    def token_count(self, modality: str) -> int:
-        return 1
-
-    def encode(self, images: Floats, modality: Modality) -> Tokens:
-        return Tokens.of_ret(self._matcher.encode(images, modality).ret)
-
-
-class ShortOfMemory(GlobalVector):
-    """The tiny network, with memory for three photos."""
-
-    def __init__(self, matcher: model.Matcher) -> None:
-        super().__init__(matcher)
-        self.photo_sha256 = matcher.photo_sha256
-        self.token_count, self.encode = matcher.token_count, matcher.encode  # type: ignore[method-assign,assignment]
-        room = iter(range(3))
-
-        def take() -> None:
-            if next(room, None) is None:
-                raise MemoryError
-
-        self.preprocessing = calling(take, matcher)
-
-
-class Overflowing(GlobalVector):
-    """Gives the last photo of every batch values that float16 cannot hold."""
-
-    def token_count(self, modality: str) -> int:
-        return self._matcher.token_count("photo")
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._matcher, name)
 
     def encode(self, images: Floats, modality: Modality) -> Tokens:
         tokens = self._matcher.encode(images, modality)

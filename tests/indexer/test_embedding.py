@@ -1,7 +1,9 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 
 from indexer import EmbedderUnavailable, open_text_tower, verify
 from indexer.commands import main
-from indexer.embedding import WantedEmbedder
+from indexer.embedding import find_embedder
 from tests.indexer.clip_models import READING, SMALL, saved_clip
 from tests.indexer.galleries import Collection
 from tests.pictures import SHAPES, photo
@@ -43,7 +45,7 @@ def test_a_photos_vector_is_what_open_clip_gives_whatever_comes_with_it(clip_fol
     import open_clip
 
     network, transform = open_clip.create_model_from_pretrained(f"local-dir:{clip_folder}")
-    embedder = WantedEmbedder(f"clip:{clip_folder}").find(CPU).load()
+    embedder = find_embedder(f"clip:{clip_folder}", CPU).load()
     assert embedder is not None
     pictures = [photo(SHAPES[number % len(SHAPES)], 64, number) for number in range(20)]
     inputs = [embedder.prepare(picture) for picture in pictures]
@@ -54,27 +56,29 @@ def test_a_photos_vector_is_what_open_clip_gives_whatever_comes_with_it(clip_fol
     np.testing.assert_allclose(together, expected.numpy(), atol=1e-5)
 
 
-def test_a_weights_file_needs_the_name_of_its_network(clip_folder: Path) -> None:
-    with pytest.raises(EmbedderUnavailable, match=r"name it with MODEL@"):
-        WantedEmbedder(f"clip:{clip_folder / 'open_clip_model.safetensors'}").find(CPU)
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("{clip}/open_clip_model.safetensors", r"name it with MODEL@"),
+        ("ViT-S-32-alt@{clip}/open_clip_model.safetensors", "cannot be loaded as CLIP"),
+        ("ViT-S-32-alt@{here}/weights.npz", "is no weights file"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_with_a_sentence(
+    source: str, sentence: str, clip_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "weights.npz").write_bytes(b"")
+    with pytest.raises(EmbedderUnavailable, match=sentence):
+        find_embedder(f"clip:{source.format(clip=clip_folder, here=tmp_path)}", CPU).load()
 
 
-def test_weights_of_another_network_are_refused_with_a_sentence(clip_folder: Path) -> None:
-    chosen = WantedEmbedder(f"clip:ViT-S-32-alt@{clip_folder / 'open_clip_model.safetensors'}").find(CPU)
-    with pytest.raises(EmbedderUnavailable, match="cannot be loaded as CLIP"):
-        chosen.load()
-
-
-def test_pickles_that_could_run_code_are_refused(clip_folder: Path, tmp_path: Path) -> None:
+def test_pickles_that_could_run_code_are_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": _Evil(tmp_path / "ran")}}, tmp_path / "evil.pt")
     with pytest.raises(EmbedderUnavailable, match="cannot be loaded as CLIP"):
-        WantedEmbedder(f"clip:ViT-S-32-alt@{tmp_path / 'evil.pt'}").find(CPU).load()
+        find_embedder(f"clip:ViT-S-32-alt@{tmp_path / 'evil.pt'}", CPU).load()
     assert not (tmp_path / "ran").exists()
     torch.load(tmp_path / "evil.pt", weights_only=False)
     assert (tmp_path / "ran").exists()
-    (tmp_path / "weights.npz").write_bytes(b"")
-    with pytest.raises(EmbedderUnavailable, match="is no weights file"):
-        WantedEmbedder(f"clip:ViT-S-32-alt@{tmp_path / 'weights.npz'}").find(CPU).load()
 
 
 class _Evil:
@@ -95,7 +99,7 @@ def test_weights_that_another_program_has_downloaded_are_not_taken_unasked(
     for file in (cached / "refs" / "main", cached / "snapshots" / "abc" / "open_clip_model.safetensors"):
         file.parent.mkdir(parents=True)
         file.write_text("abc")
-    assert WantedEmbedder("auto").find(CPU).entry.kind == "ret"
+    assert find_embedder("auto", CPU).entry.kind == "ret"
 
 
 def test_without_weights_on_disk_auto_is_the_stand_in_and_says_so(
@@ -119,12 +123,6 @@ def test_without_weights_on_disk_auto_is_the_stand_in_and_says_so(
     assert told.err.count("\n") == 1
 
 
-def test_the_stand_in_leaves_clustering_to_the_retrieval_token() -> None:
-    chosen = WantedEmbedder("ret").find(CPU)
-    assert chosen.load() is None
-    assert "clip" not in chosen.entry.model_dump_json().lower()
-
-
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved_clip(tmp_path_factory.mktemp("clip") / "reading-clip", READING)
@@ -133,7 +131,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_text_becomes_what_open_clip_gives(reading: Path) -> None:
     import open_clip
 
-    towers = open_text_tower(WantedEmbedder(f"clip:{reading}").find(CPU).entry, CPU)
+    towers = open_text_tower(find_embedder(f"clip:{reading}", CPU).entry, CPU)
     network, _ = open_clip.create_model_from_pretrained(f"local-dir:{reading}")
     with torch.inference_mode():
         text = network.encode_text(open_clip.get_tokenizer(f"local-dir:{reading}")(["a dog"]), normalize=True)[0]
@@ -143,13 +141,14 @@ def test_a_text_becomes_what_open_clip_gives(reading: Path) -> None:
 
 
 def test_an_index_by_other_vectors_has_no_towers() -> None:
+    assert find_embedder("ret", CPU).load() is None
     with pytest.raises(EmbedderUnavailable, match=r"this index was clustered by \[Ret\], not by CLIP"):
-        open_text_tower(WantedEmbedder("ret").find(CPU).entry, CPU)
+        open_text_tower(find_embedder("ret", CPU).entry, CPU)
 
 
 def test_a_model_that_has_changed_since_or_is_gone_is_refused(reading: Path, tmp_path: Path) -> None:
     shutil.copytree(reading, tmp_path / "clip")
-    entry = WantedEmbedder(f"clip:{tmp_path / 'clip'}").find(CPU).entry
+    entry = find_embedder(f"clip:{tmp_path / 'clip'}", CPU).entry
     shutil.rmtree(tmp_path / "clip")
     with pytest.raises(EmbedderUnavailable, match="is neither a file nor an open_clip model with weights"):
         open_text_tower(entry, CPU)
@@ -160,37 +159,34 @@ def test_a_model_that_has_changed_since_or_is_gone_is_refused(reading: Path, tmp
 
 def test_weights_are_never_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reading: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    entry = (
-        WantedEmbedder(f"clip:{reading}")
-        .find(CPU)
-        .entry.model_copy(update={"spec": "clip:ViT-B-32/datacomp_s_s13m_b4k"})
-    )
+    entry = find_embedder(f"clip:{reading}", CPU).entry.model_copy(update={"spec": "clip:ViT-B-32/datacomp_s_s13m_b4k"})
     with pytest.raises(EmbedderUnavailable, match="are not on this disk any more"):
         open_text_tower(entry, CPU)
 
 
+def configured(clip: Path, folder: Path, base: Mapping[str, Any], part: str, **changes: str) -> str:
+    """A copy of a model with a changed configuration."""
+    shutil.copytree(clip, folder)
+    config = {"model_cfg": {**base, part: {**base[part], **changes}}, "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return f"clip:{folder}"
+
+
 def test_a_tokenizer_that_would_be_downloaded_is_refused(reading: Path, tmp_path: Path) -> None:
-    shutil.copytree(reading, tmp_path / "clip")
-    text = {**READING["text_cfg"], "hf_tokenizer_name": "somebody/tokenizer"}
-    config = {"model_cfg": {**READING, "text_cfg": text}, "preprocess_cfg": {}}
-    (tmp_path / "clip" / "open_clip_config.json").write_text(json.dumps(config))
+    changed = configured(reading, tmp_path / "clip", READING, "text_cfg", hf_tokenizer_name="somebody/tokenizer")
     with pytest.raises(EmbedderUnavailable, match="needs a tokenizer that does not come with open_clip"):
-        open_text_tower(WantedEmbedder(f"clip:{tmp_path / 'clip'}").find(CPU).entry, CPU)
+        open_text_tower(find_embedder(changed, CPU).entry, CPU)
 
 
 @pytest.mark.parametrize(("part", "name"), [("vision_cfg", "timm_model_name"), ("text_cfg", "hf_model_name")])
 def test_an_encoder_that_would_be_downloaded_is_refused(
     part: str, name: str, clip_folder: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(clip_folder, tmp_path / "clip")
-    config = {"model_cfg": {**SMALL, part: {**SMALL[part], name: "hf-hub:somebody/encoder"}}, "preprocess_cfg": {}}
-    (tmp_path / "clip" / "open_clip_config.json").write_text(json.dumps(config))
-    found = WantedEmbedder(f"clip:{tmp_path / 'clip'}", download=False).find(CPU)
+    changed = configured(clip_folder, tmp_path / "clip", SMALL, part, **{name: "hf-hub:somebody/encoder"})
     with pytest.raises(EmbedderUnavailable, match="names an encoder that would be downloaded"):
-        found.load()
+        find_embedder(changed, CPU).load()
 
 
-def test_a_text_tower_that_cannot_read_is_refused(tmp_path: Path) -> None:
-    clip = saved_clip(tmp_path / "clip")
+def test_a_text_tower_that_cannot_read_is_refused(clip_folder: Path) -> None:
     with pytest.raises(EmbedderUnavailable, match="knows 32 tokens, and open_clip's tokenizer has 49,408"):
-        open_text_tower(WantedEmbedder(f"clip:{clip}").find(CPU).entry, CPU)
+        open_text_tower(find_embedder(f"clip:{clip_folder}", CPU).entry, CPU)

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +6,8 @@ import pytest
 
 import model
 from indexer import BadInvocation, Request, build, open_index, read_summary, remove, verify
-from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.store.location import IndexFolder
 from model.engine import unit
-from tests.indexer.clip_models import saved_clip
 from tests.indexer.damages import flip
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos, tokens_of
 from tests.networks import tiny_checkpoint
@@ -109,46 +106,3 @@ def test_it_stays_without_tokens_until_it_is_told_otherwise(collection: Collecti
     assert collection.update(tokens="all").encoded == 13
     assert read_summary(collection.index).manifest.tokens == collection.matcher.token_count("photo")
     assert not collection.update().changed
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> str:
-    return f"clip:{saved_clip(tmp_path / 'clip')}"
-
-
-def before_one_is_found(monkeypatch: pytest.MonkeyPatch, *happenings: Callable[[], object]) -> list[str]:
-    """Let something happen each time an embedder is about to be found, and note which."""
-    waiting = list(happenings)
-    noted: list[str] = []
-    find = WantedEmbedder.find
-
-    def finding(wanted: WantedEmbedder, device: str) -> ChosenEmbedder:
-        noted.append(wanted.spec)
-        if waiting:
-            waiting.pop(0)()
-        return find(wanted, device)
-
-    monkeypatch.setattr(WantedEmbedder, "find", finding)
-    return noted
-
-
-def test_while_an_embedder_is_found_others_may_write_the_index(
-    built: Collection, clip: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save_photos(built.photos, 2, start=20)
-    noted = before_one_is_found(monkeypatch, lambda: remove([], built.index, ids=[1]))
-    report = built.build(embedder=clip)
-    # What was removed meanwhile stays out: the decision is made from what is read under the lock.
-    assert (report.photos, noted) == (13, [clip])
-
-
-def test_an_index_that_gets_another_embedder_meanwhile_keeps_that_one(
-    built: Collection, clip: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save_photos(built.photos, 2, start=20)
-    noted = before_one_is_found(monkeypatch, lambda: built.build(embedder=clip))
-    report = build(built.index, Request(added=[built.photos]), built.matcher)
-    assert noted == ["ret", clip, clip]
-    assert not report.changed
-    with built.open() as index:
-        assert (index.manifest.embedder.spec, index.photo_count) == (clip, 14)

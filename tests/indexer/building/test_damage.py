@@ -114,25 +114,6 @@ def test_where_nothing_is_left_a_sentence_says_so_and_nothing_is_written(copied:
     assert sorted(copied.index.rglob("*")) == left
 
 
-def test_segments_are_merged_where_a_tenth_of_their_rows_is_dead_and_answers_stay(built: Collection) -> None:
-    save_photos(built.photos, 5, start=20)
-    built.build()
-    remove([], built.index, ids=[3])
-    assert not built.update().changed
-    remove(["Ännchen 022.png"], built.index)
-    before = built.open()
-    expected = tokens(built)
-    report = built.update()
-    assert (report.changed, report.encoded, report.photos) == (True, 0, 15)
-    (entry,) = read_summary(built.index).manifest.segments
-    assert (entry.rows, verify(built.index), tokens(built)) == (15, [], expected)
-    # A reader that was there goes on.
-    assert before.photo(1).id == 1
-    assert before.photo_tokens(np.arange(15)).features.shape[0] == 15
-    before.close()
-    assert not built.update().changed
-
-
 def test_many_small_segments_are_merged(built: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indexer.building.builds.MAX_SEGMENTS", 2)
     segments = []

@@ -7,9 +7,8 @@ import pytest
 
 import model
 from indexer import PhotoFilter
-from indexer.store.location import IndexFolder
 from tests.indexer.clip_models import saved_clip
-from tests.indexer.galleries import Collection, read_catalog, save_photo
+from tests.indexer.galleries import Collection, live_catalog, save_photo
 from tests.pictures import SHAPES, dated, photo
 
 TAKEN = date(2019, 8, 7)
@@ -44,10 +43,9 @@ def collection(tmp_path: Path, index_path: Path, matcher: model.Matcher) -> Coll
 
 
 def days(collection: Collection) -> dict[str, date | None]:
-    live = IndexFolder(collection.index).current()
-    assert live is not None
-    files = read_catalog(collection.index / live / "photos.sqlite")
-    return {file.path: file.taken for file in files if file.status == "indexed"}
+    columns = live_catalog(collection.index)
+    taken = {path: day for _, _, path, *_, day, status, _, _, _, _ in columns if status == "indexed"}
+    return {path: None if day is None else date.fromordinal(day) for path, day in taken.items()}
 
 
 def found(collection: Collection, after: date | None = None, before: date | None = None) -> set[str]:

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from indexer.building.folder_listing import BadFile, FolderListing, Skipped
-from indexer.store.files import FileStamp
 from indexer.store.folders import LocalFolder
 from indexer.store.roots import Root, shown_path
 from tests.pictures import SHAPES, encoded, photo
@@ -15,16 +14,6 @@ def roots(folder: Path) -> list[Root]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")
     return [Root("a", LocalFolder(folder / "a")), Root("b", LocalFolder(folder / "b"))]
-
-
-def test_files_are_listed_in_the_order_of_their_shown_paths_with_size_and_time(tmp_path: Path) -> None:
-    listing = FolderListing(roots(tmp_path), tmp_path / "index")
-    files = list(listing)
-    assert [file.key for file in files] == [(0, "in here/m.JPG"), (0, "z.png"), (1, "c.webp")]
-    assert {file.stamp for file in files} == {
-        FileStamp.of(path.stat()) for path in tmp_path.rglob("*.*") if path.suffix != ".txt"
-    }
-    assert listing.unlisted == ()
 
 
 def test_the_order_is_that_of_whole_paths_whatever_their_folders_are_called(tmp_path: Path) -> None:

@@ -6,17 +6,14 @@ import pytest
 
 import model
 from indexer import BadInvocation, Request, build, read_summary, remove, verify
-from indexer.store import files
-from indexer.store.files import FileContent, FileStamp
-from indexer.store.folders import LocalFolder
 from model.decoding import Decoders
 from model.errors import DecodingUnavailable, EndedDecoding
 from model.images import OpenedImage
 from model.images.files import IMAGE_SUFFIXES
 from tests.bombs import scan_bomb
 from tests.indexer.disks import bound_by_permissions
-from tests.indexer.galleries import Collection, catalog, read_catalog, save_photo
-from tests.indexer.strange_networks import Overflowing, ShortOfMemory
+from tests.indexer.galleries import Collection, catalog, live_catalog, save_photo
+from tests.indexer.strange_networks import Overflowing
 from tests.pictures import ODD_FILES, OddFile
 
 ODD = [odd for odd in ODD_FILES if Path(odd.name).suffix.lower() in {*IMAGE_SUFFIXES, ""}]
@@ -84,25 +81,15 @@ def test_a_file_too_large_for_a_photo_is_reported_without_being_read(collection:
     assert not collection.build().changed
 
 
-def test_an_empty_file_is_reported_without_being_read_until_it_has_content(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    empty, read = collection.photos / "empty.png", list[str]()
-    empty.touch()
-
-    def noted(folder: LocalFolder, path: str, listed: FileStamp | None = None) -> FileContent:
-        read.append(path)
-        return files.read_below(folder.path, path)
-
-    monkeypatch.setattr(LocalFolder, "read", noted)
-    report = collection.build()
-    assert [(bad.path, bad.reason) for bad in report.bad] == [("empty.png", "the file is empty")]
-    assert (len(read), "empty.png" in read) == (12, False)
-    assert not collection.build().changed
-    save_photo(empty, 60)
-    assert (collection.build().encoded, len(read)) == (1, 13)
-    empty.write_bytes(b"")
-    assert (collection.build().photos, len(read)) == (12, 13)
+def test_an_empty_file_is_reported_until_it_has_content(collection: Collection) -> None:
+    empty = collection.photos / "empty.png"
+    for encoded, photos in ((12, 12), (0, 12)):
+        empty.write_bytes(b"")
+        report = collection.build()
+        assert [(bad.path, bad.reason) for bad in report.bad] == [("empty.png", "the file is empty")]
+        assert (report.encoded, report.photos) == (encoded, photos)
+        save_photo(empty, 60)
+        assert (collection.build().photos, collection.build().changed) == (13, False)
 
 
 def test_an_unreadable_file_is_reported_and_tried_again(collection: Collection) -> None:
@@ -131,18 +118,11 @@ def test_a_heic_file_is_tried_again_once_its_decoder_is_installed(
         assert "sketch-search[heic]" in report.bad[1].reason
         assert not collection.build().changed
     # The broken file is known by its size and time; only the other is read again.
-    stamps = {file.path: file.stamp for file in read_catalog(collection.index / "g000001" / "photos.sqlite")}
-    assert (stamps["broken.jpg"] is not None, stamps[heic.name]) == (True, None)
+    sizes = {path: size for _, _, path, _, size, *_ in live_catalog(collection.index)}
+    assert (sizes["broken.jpg"], sizes[heic.name]) == (3, None)
     report = collection.build()
     assert (report.encoded, report.photos, [bad.path for bad in report.bad]) == (1, 13, ["broken.jpg"])
     assert not collection.build().changed
-
-
-def test_a_photo_that_memory_did_not_suffice_for_is_tried_again(collection: Collection) -> None:
-    report = collection.build(ShortOfMemory(collection.matcher))
-    assert {bad.reason for bad in report.bad} == {"there was not enough memory to decode it"}
-    assert report.photos + len(report.bad) == 12
-    assert collection.build().photos == 12
 
 
 @pytest.mark.usefixtures("own_decoders")
@@ -158,15 +138,23 @@ def test_a_build_ends_where_no_decoder_can_be_started_and_no_photo_is_bad_for_th
     assert (report.photos, report.bad) == (12, ())
 
 
-def test_a_photo_whose_decoding_the_system_has_ended_is_tried_again(
-    collection: Collection, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        (EndedDecoding("the system ended its decoding twice"), "the system ended its decoding twice"),
+        (MemoryError(), "there was not enough memory to decode it"),
+    ],
+    ids=["ended", "memory"],
+)
+def test_a_photo_that_could_not_be_decoded_now_is_tried_again(
+    problem: Exception, reason: str, collection: Collection, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(*_: object, **__: object) -> OpenedImage:
-        raise EndedDecoding("the system ended its decoding twice")
+        raise problem
 
     with monkeypatch.context() as patch:
         patch.setattr(decoders, "open_dated", ended)
-        with pytest.raises(BadInvocation, match="the system ended its decoding twice"):
+        with pytest.raises(BadInvocation, match=reason):
             collection.build()
     assert collection.build().photos == 12
 

@@ -1,12 +1,11 @@
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import model
-from indexer import IndexRefused, Request, build, build_growing, open_index, remove, verify
+from indexer import IndexRefused, Request, build, build_growing, open_index, verify
 from indexer.store.files import FileStamp
 from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos, tokens_of
@@ -173,21 +172,6 @@ def test_a_reader_is_not_disturbed_by_later_builds_which_keep_the_last_two_gener
         assert index.photo(1).id == 1
     assert sorted(path.name for path in collection.index.glob("g*")) == ["g000003", "g000004"]
     assert len(list((collection.index / "segments").iterdir())) == 1
-
-
-def test_a_subfolder_that_is_empty_keeps_its_photos_until_they_are_removed(collection: Collection) -> None:
-    disk = collection.photos / "trips" / "disk"
-    (disk / "inner").mkdir(parents=True)
-    save_photo(disk / "inner" / "a.png", 40)
-    before = collection.build()
-    shutil.move(disk / "inner", collection.photos.parent / "unmounted")
-    report = collection.update()
-    assert (report.photos, report.gone, report.changed) == (before.photos, 0, False)
-    assert [folder.path for folder in report.unlisted] == ["trips/disk"]
-    assert "`index remove`" in report.unlisted[0].reason
-    remove(["trips/disk"], collection.index)
-    report = collection.update()
-    assert (report.photos, report.unlisted) == (before.photos - 1, ())
 
 
 def test_photos_that_cannot_be_read_now_stay_as_they_were(built: Collection) -> None:

@@ -21,11 +21,6 @@ def threads() -> Iterator[None]:
     faiss.omp_set_num_threads(before[1])
 
 
-def test_without_an_index_a_build_says_what_to_run(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["build"]) == 2
-    assert "run `sketch-search index build FOLDER` first" in capsys.readouterr().err
-
-
 def test_without_a_home_folder_the_index_must_be_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

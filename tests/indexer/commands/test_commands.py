@@ -132,6 +132,7 @@ def test_a_build_says_how_the_photos_of_an_emptied_folder_are_removed(
         "the folder is empty, as when its disk is not mounted (`index remove` forgets it); what was known of it stays."
     )
     assert capsys.readouterr().err == f"error: in here: {why}\n"
+    assert "photos:      12 (" in info(capsys)
     assert main(["remove", "in here", "--yes", "--quiet"]) == 0
     assert main(["build", "--quiet"]) == 0
 

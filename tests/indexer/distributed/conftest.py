@@ -31,11 +31,12 @@ def sharded(ray_cluster: Cluster, weights: Path) -> Iterator[BuildShards]:
         progress: Progress | None = None,
         clusters: int | None = None,
     ) -> BuildReport:
-        machines = Machines(ray_cluster.address, device="cpu", workers=2, weights=str(weights), slice_files=SLICE)
+        machines = Machines(ray_cluster.address, device="cpu", workers=2, weights=str(weights))
         request = Request((photos,), embedder="ret", shards=number, clusters=clusters)
         return build_shards(shards, request, machines, progress)
 
-    with connection(ray_cluster.address):
+    with connection(ray_cluster.address), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("indexer.distributed.builds.SLICE", SLICE)
         yield run
 
 

@@ -11,6 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from indexer.building import staging
+from indexer.store.files import FileContent, FileStamp, read_below
+from indexer.store.folders import LocalFolder
+from tests.indexer.stopped_builds import InThisProcess
+from tests.syncs import forget_syncs
+
 KILLS = "kills its worker"
 _ROOT = str(Path(__file__).parents[3])
 
@@ -32,19 +38,6 @@ def connection(address: str) -> Iterator[None]:
 
 
 def install() -> None:
-    from indexer.building import staging
-    from indexer.store.files import FileContent, FileStamp, read_below
-    from indexer.store.folders import LocalFolder
-    from model.decoding import Decoders, Job
-    from model.images import OpenedImage
-    from tests.syncs import forget_syncs
-
-    class InThisProcess(Decoders):
-        """Decodes in this process, because starting another takes longer than a small slice."""
-
-        def open_dated(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
-            return job.run(data)
-
     def read(folder: LocalFolder, path: str, listed: FileStamp | None = None) -> FileContent:
         dead = folder.path.with_name("a worker is dead")
         if KILLS in path and not dead.exists():

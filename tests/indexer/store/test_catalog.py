@@ -1,9 +1,6 @@
-from datetime import date
-
 import pytest
 
 from indexer import IndexDamaged, PhotoFilter, read_summary, remove
-from indexer.store.catalog import Catalog
 from tests.indexer.damages import make_endless, sign, sql
 from tests.indexer.galleries import Collection
 
@@ -29,24 +26,3 @@ def test_a_query_of_a_table_without_end_is_stopped(copied: Collection) -> None:
         for look in (lambda: read_summary(copied.index), lambda: index.passing(PhotoFilter())):
             with pytest.raises(IndexDamaged, match=r"is damaged .interrupted"):
                 look()
-
-
-def test_filters_and_look_ups_use_an_index(copied: Collection) -> None:
-    plans = list[str]()
-    with Catalog(copied.index / "g000001" / "photos.sqlite") as catalog:
-        wanted = [
-            PhotoFilter(after=date(2020, 1, 1), before=date(2020, 2, 1)),
-            PhotoFilter(after=date(2020, 1, 1)),
-            PhotoFilter(folders=("in here",)),
-        ]
-        asked = list[str]()
-        catalog._database.set_trace_callback(asked.append)
-        for each in wanted:
-            catalog.rows_of(each, ["photos"])
-        catalog.at(0, "in here/x.png")
-        catalog.sharing([1, 2])
-        catalog._database.set_trace_callback(None)
-        for query in asked:
-            plans += [detail for *_, detail in catalog._database.execute(f"EXPLAIN QUERY PLAN {query}")]
-    assert len(asked) == 5
-    assert not [plan for plan in plans if plan.startswith("SCAN") and "json_each" not in plan]

@@ -27,7 +27,7 @@ from indexer import (
 from indexer.building.staging import Journal
 from indexer.store.location import default_index_path
 from tests.indexer.damages import make_endless, shorten, sign
-from tests.indexer.galleries import Collection, save_photo, save_photos, tokens_of
+from tests.indexer.galleries import Collection, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
 
 
@@ -56,30 +56,9 @@ def test_an_index_whose_first_build_was_stopped_says_so(collection: Collection, 
 
 
 FORMATS = {
-    8: r"has index format 8, which this program no longer reads; delete that folder, .* run `sketch-search index build",
+    9: r"has index format 9, which this program no longer reads; delete that folder, .* run `sketch-search index build",
     11: "has index format 11, and this program reads 10; update the program",
 }
-
-
-# What format 9 had besides, as it was written.
-DRIFT = """
-CREATE TABLE drift (
-    clustered INTEGER NOT NULL, distance REAL NOT NULL, photos INTEGER NOT NULL, distance_now REAL NOT NULL,
-    automatic INTEGER NOT NULL
-);
-INSERT INTO drift VALUES (12, 0.5, 12, 0.5, 1);
-"""
-
-
-def test_an_index_of_the_format_before_is_searched_and_brought_up_to_date(copied: Collection) -> None:
-    with closing(sqlite3.connect(copied.index / "g000001" / "photos.sqlite")) as database:
-        database.executescript(DRIFT)
-    sign(copied.index)
-    edit_manifest(copied.index, format_version=9)
-    with copied.open() as index:
-        assert index.photo_count > 0
-    assert copied.update(recluster=True).encoded == 0
-    assert read_summary(copied.index).manifest.format_version == 10
 
 
 @pytest.mark.parametrize(("version", "sentence"), FORMATS.items())
@@ -144,21 +123,17 @@ def test_an_array_of_objects_is_not_unpickled(copied: Collection) -> None:
         copied.open()
 
 
-@pytest.mark.parametrize("text", ["", "g1", "../elsewhere", "g000009"])
-def test_a_damaged_current_file_is_refused(text: str, copied: Collection) -> None:
-    (copied.index / "CURRENT").write_text(text)
-    with pytest.raises(IndexRefused, match="index build`"):
-        copied.open()
-
-
 @pytest.mark.parametrize(
-    "text",
-    ["", "[]", '{"format_version": 9}', "\udcff", "[" * 100_000],
-    ids=["empty", "list", "short", "bytes", "deep"],
+    ("name", "text"),
+    [
+        *(("CURRENT", text) for text in ("", "g1", "../elsewhere", "g000009")),
+        *(("g000001/manifest.json", text) for text in ("", "[]", '{"format_version": 10}', "\udcff", "[" * 100_000)),
+    ],
+    ids=lambda text: text[:30],
 )
-def test_a_damaged_manifest_is_refused(text: str, copied: Collection) -> None:
-    (copied.index / "g000001" / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(IndexRefused, match="index build`"):
+def test_a_damaged_current_file_or_manifest_is_refused(name: str, text: str, copied: Collection) -> None:
+    (copied.index / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(IndexRefused, match="index build"):
         copied.open()
 
 
@@ -278,18 +253,6 @@ def test_segments_of_another_index_are_not_deleted_through_a_link(copied: Collec
     assert verify(mine) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the signal that ends who reads what is gone is to end a fork")
-def test_a_small_index_that_is_cut_short_while_it_is_open_is_searched_as_before(copied: Collection) -> None:
-    with copied.open() as index:
-        before = tokens_of(index, 0).features
-        for file in copied.index.rglob("*.npy"):
-            os.truncate(file, 0)
-        child = os.fork()
-        if not child:
-            os._exit(not np.array_equal(tokens_of(index, 0).features, before))
-        assert os.waitpid(child, 0)[1] == 0
-
-
 def test_roots_can_be_mapped_to_where_they_are_now(built_once: Collection, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(built_once.photos, tmp_path / "moved"))
     content = (moved / "Ännchen 001.png").read_bytes()
@@ -310,23 +273,14 @@ def photo_at(index: Index, path: str) -> int:
 
 def test_an_original_is_never_read_through_a_link(built_once: Collection, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(built_once.photos, tmp_path / "moved"))
-    shutil.move(moved / "in here", tmp_path / "secret")
-    (moved / "in here").symlink_to(tmp_path / "secret")
-    (moved / "Ännchen 001.png").rename(tmp_path / "secret.png")
-    (moved / "Ännchen 001.png").symlink_to(tmp_path / "secret.png")
+    for name in ("in here", "Ännchen 001.png"):
+        (moved / name).rename(tmp_path / name)
+        (moved / name).symlink_to(tmp_path / name)
     with open_index(built_once.index, built_once.matcher, gallery_roots=[moved]) as index:
-        refused = 0
-        for photo in range(1, 13):
-            linked = index.photo(photo).paths[0].startswith("in here/") or index.photo(photo).paths[0].endswith(
-                "001.png"
-            )
-            if linked:
-                refused += 1
-                with pytest.raises(PhotoUnavailable):
-                    index.open_photo(photo)
-            else:
-                assert index.open_photo(photo)
-        assert refused == 5
+        assert index.open_photo(photo_at(index, "Ännchen 002.png"))
+        for name in ("Ännchen 001.png", "in here/Ännchen 000.png"):
+            with pytest.raises(PhotoUnavailable):
+                index.open_photo(photo_at(index, name))
 
 
 def test_the_index_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ class Store(RuleBasedStateMachine):
     def delete(self, data: st.DataObject) -> None:
         path = data.draw(st.sampled_from(sorted(self.files)))
         (self.photos / path).unlink()
+        self._leave_no_empty_folder(path)
         del self.files[path]
 
     @rule(data=st.data(), name=st.sampled_from(PATHS))
@@ -86,7 +87,16 @@ class Store(RuleBasedStateMachine):
         path = data.draw(st.sampled_from(sorted(self.files)))
         (self.photos / name).parent.mkdir(parents=True, exist_ok=True)
         (self.photos / path).rename(self.photos / name)
+        self._leave_no_empty_folder(path)
         self.files[name] = self.files.pop(path)
+
+    def _leave_no_empty_folder(self, path: str) -> None:
+        # It would count as a disk that is not mounted.
+        for folder in (self.photos / path).parents:
+            if folder != self.photos and not any(folder.iterdir()):
+                folder.rmdir()
+            else:
+                return
 
     @rule(data=st.data(), name=st.sampled_from(PATHS))
     def duplicate(self, data: st.DataObject, name: str) -> None:

@@ -95,17 +95,6 @@ def test_an_unknown_id_and_the_last_photos_cannot_be_removed(copied: Collection)
     assert read_summary(copied.index).generation == "g000001"
 
 
-def test_a_number_that_is_a_folder_is_the_folder(collection: Collection) -> None:
-    save_photo(collection.photos / "3" / "a.png", 20)
-    collection.build()
-    plan = plan_removal(["3"], collection.index)
-    assert plan.leaving == (("3", 1),)
-    assert (plan.files, plan.of) == (1, 13)
-    remove(["3"], collection.index)
-    assert "3/a.png" not in shown(collection)
-    assert len(shown(collection)) == 12
-
-
 def test_a_path_that_may_be_one_photo_or_another_is_refused_with_both(
     collection: Collection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
