@@ -84,7 +84,7 @@ BAD_INPUT = 2
 _STOPPED, _NOBODY_READS = 130, 141
 #: Libraries that a program may lack, and the extra that each comes with.
 EXTRAS = {
-    **dict.fromkeys(("fastapi", "httptools", "prometheus_client", "starlette", "uvicorn"), "server"),
+    **dict.fromkeys(("fastapi", "h11", "prometheus_client", "starlette", "uvicorn"), "server"),
     **dict.fromkeys(("huggingface_hub", "open_clip", "timm"), "clip"),
     **dict.fromkeys(("s3fs", "sshfs"), "remote"),
     "gensim": "words",

@@ -1,8 +1,4 @@
-"""Puts a guard before uvicorn's HTTP protocol, which limits what one client may cost the others.
-
-The guard hands all bytes to uvicorn's protocol. A parser of its own tells it when requests begin and end; the
-application, which it wraps, when answers are over.
-"""
+"""Limits what one client may cost the others, on top of uvicorn's protocol for HTTP."""
 
 from __future__ import annotations
 
@@ -10,15 +6,15 @@ import asyncio
 import logging
 import socket
 import struct
+import sys
 import uuid
-from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
-import httptools
+import h11
 import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.schemas import ErrorDetail, ErrorResponse
 from service.serving.ports import most_connections
@@ -32,8 +28,6 @@ MAX_HELD = 64 * 1024 * 1024
 # Bytes without a whole head, or anything of a body, among them.
 MAX_HEAD = 64 * 1024
 MAX_HEADERS = 100
-# Requests on one connection that wait for the answers to those before them.
-MAX_PIPELINED = 16
 # Each chunk of a body costs time, however small it is: so many are free, the others need so many bytes on average.
 FREE_CHUNKS, CHUNK_BYTES = 1000, 256
 # Seconds that running and waiting jobs have to finish when the server stops.
@@ -44,127 +38,42 @@ log = logging.getLogger("sketch_search")
 
 def server_config(app: ASGIApp, **other: Any) -> uvicorn.Config:
     """Makes uvicorn's configuration for ``app``. other: further settings of uvicorn."""
-
-    async def noted(scope: Scope, receive: Receive, send: Send) -> None:
-        connection: Connection | None = scope.get("state", {}).pop("connection", None)
-        if connection is None:
-            await app(scope, receive, send)
-            return
-
-        async def send_noted(message: Message) -> None:
-            connection.sending = True
-            await send(message)
-
-        try:
-            await app(scope, receive, send_noted)
-        finally:
-            connection.answered()
-
-    crowd: set[Connection] = set()
     return uvicorn.Config(
-        noted,
-        http=cast(type[asyncio.Protocol], partial(Connection, crowd)),
+        app,
+        http=Connection,
         loop="asyncio",  # others would not ask ``Listener`` for connections
         ws="none",
         log_config=None,  # all goes through the one format of the program
         access_log=False,  # the application logs its requests itself
         server_header=False,
+        h11_max_incomplete_event_size=MAX_HEAD,
         **{"timeout_graceful_shutdown": GRACE_SECONDS, **other},
     )
 
 
-class Refused(Exception):
-    """A client's bytes are refused; ``status`` is that of the HTTP answer."""
+class Parser(h11.Connection):
+    """Refuses requests that would cost too much."""
 
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+    _chunks = _body = 0
 
-
-class Framing:
-    """Follows where requests begin and end in a client's bytes, and refuses those that cost too much to parse.
-
-    ``heads`` counts requests whose heads are complete, ``bodies`` complete ones, ``answered`` (by the caller) answers.
-    """
-
-    def __init__(self) -> None:
-        # It calls the methods on_... below.
-        self._parser = httptools.HttpRequestParser(self)
-        # uvicorn's takes apart what follows on "Connection: close", too.
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._refused: Refused | None = None
-        self._barren = self._headers = self._chunks = self._body = 0
-        self._target = b""
-        self._has_body = False
-        self.heads = self.bodies = self.answered = 0
-
-    def feed(self, data: bytes) -> None:
-        """Parses the next bytes. Raises Refused."""
-        try:
-            for start in range(0, len(data), MAX_HEAD):
-                piece = data[start : start + MAX_HEAD]
-                self._barren += len(piece)
-                self._parser.feed_data(piece)
-                if self._barren > MAX_HEAD:
-                    self._refuse(431, "The head of the request is too long.")
-        except httptools.HttpParserUpgrade:
-            pass  # without a body, it is answered as if it did not ask for another protocol
-        except httptools.HttpParserError:
-            raise self._refused or Refused(400, "This is no HTTP request.") from None
-
-    def _refuse(self, status: int, message: str) -> None:
-        self._refused = Refused(status, message)
-        raise self._refused
-
-    def on_message_begin(self) -> None:
-        if self.heads - self.answered >= MAX_PIPELINED:
-            self._refuse(400, "Too many requests wait on one connection.")
-        self._headers = self._chunks = self._body = 0
-        self._target = b""
-        self._has_body = False
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # Headers behind the body count, too.
-        self._headers += 1
-        if self._headers > MAX_HEADERS:
-            self._refuse(431, "The request has too many headers.")
-        self._has_body |= name.lower() in (b"content-length", b"transfer-encoding") and value != b"0"
-
-    def on_headers_complete(self) -> None:
-        if not self._target.startswith(b"/") or not self._target.isascii():
-            self._refuse(400, "The target of the request is no path.")
-        # The parser gives up the body together with the protocol.
-        if self._has_body and self._parser.should_upgrade():
-            self._refuse(400, "A request with a body may not ask for another protocol; send it without Upgrade.")
-        self.heads += 1
-        self._barren = 0
-
-    def on_chunk_header(self) -> None:
-        self._chunks += 1
-        if self._chunks > FREE_CHUNKS + self._body // CHUNK_BYTES:
-            self._refuse(400, "The body comes in too many small chunks.")
-
-    def on_body(self, body: bytes) -> None:
-        self._body += len(body)
-        self._barren = 0
-
-    def on_message_complete(self) -> None:
-        self.bodies += 1
-        self._barren = 0
+    def next_event(self) -> Any:
+        """Returns what h11 does. Raises RemoteProtocolError."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._body = 0
+            if len(event.headers) > MAX_HEADERS:
+                raise h11.RemoteProtocolError("The request has too many headers.", 431)
+            if not event.target.startswith(b"/"):
+                raise h11.RemoteProtocolError("The target of the request is no path.")
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_start
+            self._body += len(event.data)
+            if self._chunks > FREE_CHUNKS + self._body // CHUNK_BYTES:
+                raise h11.RemoteProtocolError("The body comes in too many small chunks.")
+        return event
 
 
-class _WithoutTrailers(HttpToolsProtocol):
-    """Drops the headers behind a body in chunks, which uvicorn adds to those of the request."""
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self.headers = []
-
-
-class Connection(asyncio.Protocol):
+class Connection(H11Protocol):
     """Closes a connection whose client keeps the server waiting for HEAD_SECONDS, however many bytes trickle.
 
     Such a client sends its head too slowly, goes on sending a body after it has been refused, or takes nothing of an
@@ -179,82 +88,77 @@ class Connection(asyncio.Protocol):
     # An eighth less than are accepted: while some of these are being closed, others already come.
     most = most_connections() * 7 // 8
 
-    def __init__(self, crowd: set[Connection], **given: Any) -> None:
-        """crowd: all connections of the server. given: what uvicorn gives to a protocol."""
-        self._crowd = crowd
-        # The protocol copies its state into the scope of each request.
-        self._inner = _WithoutTrailers(**{**given, "app_state": {**given["app_state"], "connection": self}})
-        self._framing = Framing()
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.conn = Parser(h11.SERVER, MAX_HEAD)
         self._deadline: asyncio.TimerHandle | None = None
         # Bytes of the answer that were left when the deadline was set.
         self._left = 0
-        self._paused = self.sending = False
+        self._paused = False
         # When the server began to wait for this client, or to answer it, by the event loop's clock.
-        self._since = self._loop.time()
+        self._since = self.loop.time()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._inner.connection_made(self._transport)
+    @property
+    def _others(self) -> list[Connection]:
+        return [cast(Connection, other) for other in self.connections if other is not self]
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.conn.our_state in (h11.SEND_RESPONSE, h11.SEND_BODY)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
         # Each part of an answer would wait until the client has confirmed the one before, some 40 ms. asyncio does
         # this only if the listening socket names its protocol, which that of socket.create_server does not.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._crowd.add(self)
         self._wait()
         self._make_room()
 
     def data_received(self, data: bytes) -> None:
-        heads = self._framing.heads
-        try:
-            self._framing.feed(data)
-        except Refused as refusal:
-            self._refuse(refusal.status, "bad_request", str(refusal))
-            return
-        if self._framing.heads > heads:
-            self._since = self._loop.time()
+        before = self.cycle
+        for start in range(0, len(data), MAX_HEAD):
+            if not self.transport.is_closing():
+                super().data_received(data[start : start + MAX_HEAD])
+        if self.cycle is not before:
+            self._since = self.loop.time()
             self._wait()
-        self._inner.data_received(data)
 
-    def answered(self) -> None:
-        self.sending = False
-        self._framing.answered += 1
-        self._since = self._loop.time()
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._since = self.loop.time()
         self._wait()
 
     def pause_writing(self) -> None:
-        self._inner.pause_writing()
+        super().pause_writing()
         self._paused = True
         self._wait()
-        slow = [other for other in self._crowd if other._paused]
-        if sum(other._transport.get_write_buffer_size() for other in slow) > MAX_HELD:
+        slow = [other for other in (self, *self._others) if other._paused]
+        if sum(other.transport.get_write_buffer_size() for other in slow) > MAX_HELD:
             log.warning("Answers are not taken: the connection that has waited longest is closed.")
             min(slow, key=lambda other: other._since)._close()
 
     def resume_writing(self) -> None:
-        self._inner.resume_writing()
+        super().resume_writing()
         self._paused = False
         self._wait()
 
-    def eof_received(self) -> None:
-        self._inner.eof_received()
-
     def connection_lost(self, exc: Exception | None) -> None:
-        self._crowd.discard(self)
+        super().connection_lost(exc)
         self._stop_waiting()
-        self._paused = False
-        self._inner.connection_lost(exc)
 
-    def _waits_for_its_client(self) -> bool:
-        framing = self._framing
-        return self._paused or framing.answered >= framing.heads or framing.bodies < framing.heads
+    def send_400_response(self, msg: str) -> None:
+        """Answers what h11 has refused; uvicorn calls this where it has caught that error."""
+        error = sys.exception()
+        if isinstance(error, h11.RemoteProtocolError):
+            self._refuse(error.error_status_hint, "bad_request", str(error))
 
     def _wait(self) -> None:
         """Starts the clock if the client is to do something, and stops it while a request is being answered."""
-        if not self._paused and self._framing.answered < self._framing.heads:
+        if not self._paused and self._is_answering:
             self._stop_waiting()
-        elif self._deadline is None and self in self._crowd:
-            self._left = self._transport.get_write_buffer_size()
-            self._deadline = self._loop.call_later(self.head_seconds, self._look)
+        elif self._deadline is None and self in self.connections:
+            self._left = self.transport.get_write_buffer_size()
+            self._deadline = self.loop.call_later(self.head_seconds, self._look)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
@@ -264,7 +168,7 @@ class Connection(asyncio.Protocol):
     def _look(self) -> None:
         """Closes the connection, or waits once more if the client has taken something of its answer."""
         self._deadline = None
-        left = self._transport.get_write_buffer_size()
+        left = self.transport.get_write_buffer_size()
         if left and self._left - left >= LEAST_TAKEN:
             self._wait()
         else:
@@ -272,33 +176,37 @@ class Connection(asyncio.Protocol):
 
     def _make_room(self) -> None:
         """Closes a connection, maybe this one, if there are too many."""
-        if len(self._crowd) <= self.most:
+        if len(self.connections) <= self.most:
             return
-        waiting = [other for other in self._crowd if other is not self and other._waits_for_its_client()]
+        waiting = [
+            other
+            for other in self._others
+            if other._paused or not other._is_answering or other.conn.their_state is h11.SEND_BODY
+        ]
         if waiting:
             log.warning("More than %d connections: the one that keeps the server waiting longest is closed.", self.most)
             min(waiting, key=lambda other: other._since)._close()
             return
         log.warning("More than %d connections, all of them being answered: a new one is refused.", self.most)
-        self._crowd.discard(self)
+        self.connections.discard(self)
         self._refuse(503, "too_many_connections", "The server has too many connections. Try again in a moment.")
 
     def _close(self) -> None:
-        self._crowd.discard(self)
+        self.connections.discard(self)
         # Unsent data is thrown away, or the kernel would keep it for as long as the client likes.
-        self._transport.get_extra_info("socket").setsockopt(
+        self.transport.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
         )
-        self._transport.abort()
+        self.transport.abort()
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         """Answers in the shape that all errors have, unless another answer has begun, and closes."""
-        if not self.sending:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             request_id = uuid.uuid4().hex
             detail = ErrorDetail(code=code, message=message, request_id=request_id)
             body = ErrorResponse(error=detail).model_dump_json()
-            self._transport.write(
+            self.transport.write(
                 f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
                 f"content-length: {len(body)}\r\nconnection: close\r\nx-request-id: {request_id}\r\n\r\n{body}".encode()
             )
-        self._transport.close()
+        self.transport.close()
