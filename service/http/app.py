@@ -5,7 +5,6 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
@@ -13,17 +12,13 @@ from model.decoding import Decoders, RunJob
 from model.terminal import installed_version
 from service.http.answers import add_error_handlers
 from service.http.middleware import Inner, Outer
-from service.http.routes import Context, api, health, monitoring, page, require_key
+from service.http.routes import READERS, Context, api, health, monitoring, page, require_key
 from service.http.upload import Uploads
-from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metrics, SingleFlight, Worker
+from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metrics, Worker
 from service.settings import Settings
 
 # The version of the HTTP API, raised with each change of the OpenAPI document.
 API_VERSION = "3.11.2"
-# Short questions that are answered at once, beside searches.
-LOOKUPS = 4
-# Photos that are read at once to be shrunk, and to be sent. Decoding a large one takes a few hundred MiB.
-READERS = 2
 
 
 def create_app(
@@ -47,8 +42,6 @@ def create_app(
         worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds, at_once=at_once)
         # Sketches on their way take at most the memory of those that run and wait.
         uploads = Uploads(chosen.max_upload_bytes, chosen.queue + at_once, chosen.upload_seconds)
-        thumbnails: SingleFlight[bytes] = SingleFlight(READERS)
-        originals: SingleFlight[tuple[int, str]] = SingleFlight(READERS)
         builder = Builder(chosen)
         app.state.context = Context(
             chosen,
@@ -57,9 +50,6 @@ def create_app(
             worker,
             uploads,
             metrics,
-            CapacityLimiter(LOOKUPS),
-            thumbnails,
-            originals,
             builder,
             app.state.token,
         )
@@ -69,8 +59,8 @@ def create_app(
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
-        for work in (builder, worker, thumbnails, originals):
-            work.close()
+        builder.close()
+        worker.close()
         live.close()
         decoders.close()
 

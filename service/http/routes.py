@@ -6,7 +6,7 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
 
@@ -21,7 +21,7 @@ from starlette.responses import Response, StreamingResponse
 import service
 from indexer import PhotoEntry, PhotoUnavailable, live_stamp, read_summary
 from service.engine import Engine
-from service.errors import BadSearch, BrokenOff, Forbidden, NotFound, NotReady, Unauthorized
+from service.errors import BadSearch, BrokenOff, ClientGone, Forbidden, NotFound, NotReady, Unauthorized
 from service.http.answers import is_known
 from service.http.archive import zipped
 from service.http.middleware import SearchNote
@@ -57,7 +57,7 @@ from service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from service.serving import Builder, Live, Metrics, SingleFlight, Unready, Worker, folders_in
+from service.serving import Builder, Live, Metrics, Unready, Worker, folders_in
 from service.settings import Settings, index_path
 
 T = TypeVar("T")
@@ -68,6 +68,10 @@ WITHOUT_TOKEN = (
     "the server's token is needed: open the address that the server printed when it started, which has it, or send it "
     f"as the header {TOKEN_HEADER}. It is also in server.json, in the folder of the index."
 )
+# Short questions to the index that are answered at once, beside searches.
+LOOKUPS = 4
+# Photos that are read at once to be shrunk, and to be sent. Decoding a large one takes a few hundred MiB.
+READERS = 2
 # Bytes of an original that are read at a time.
 PART = 1 << 20
 # One range, as players and downloads that go on ask for it. Others may be ignored (RFC 9110, 14.2).
@@ -152,10 +156,7 @@ def image_answers(*media: str) -> dict[int | str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Context:
-    """The objects that all handlers of one application share.
-
-    ``lookups`` limits how many short questions to the index are answered at once.
-    """
+    """The objects that all handlers of one application share."""
 
     settings: Settings
     version: str
@@ -163,11 +164,11 @@ class Context:
     worker: Worker
     uploads: Uploads
     metrics: Metrics
-    lookups: CapacityLimiter
-    thumbnails: SingleFlight[bytes]
-    originals: SingleFlight[tuple[int, str]]
     builder: Builder
     token: str
+    lookups: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(LOOKUPS))
+    thumbnails: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(READERS))
+    originals: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(READERS))
 
 
 async def context(request: Request) -> Context:
@@ -339,8 +340,7 @@ async def photos_zip(ctx: Ctx, engine: Leased, params: Annotated[PhotosParams, Q
     entries = await _look_up(ctx, lambda: [engine.gallery.photo(photo) for photo in dict.fromkeys(params.id)])
 
     async def size_of(entry: PhotoEntry) -> int:
-        # A client that hangs up ends the answer, and so this.
-        size, _ = await ctx.originals.get(entry.id, lambda: engine.original(entry), anyio.sleep_forever())
+        size, _ = await anyio.to_thread.run_sync(engine.original, entry, limiter=ctx.originals)
         return size
 
     return StreamingResponse(
@@ -376,7 +376,7 @@ async def photo(request: Request, ctx: Ctx, engine: Leased, photo_id: PathId) ->
     headers = _headers(f'"{entry.content_hash}"')
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
-    size, media = await ctx.originals.get(entry.id, lambda: engine.original(entry), _hung_up(request))
+    size, media = await _read(request, ctx.originals, lambda: engine.original(entry))
     part = None if request.headers.get("if-range", headers["ETag"]) != headers["ETag"] else _part(request, size)
     if part is None:
         # The HTTP server leaves out the body of an answer to HEAD.
@@ -457,8 +457,7 @@ async def _thumbnail(
         return Response(status_code=304, headers=headers)
     small = engine.kept_thumbnail(entry, size)
     if small is None:
-        key = entry.content_hash, size
-        small = await ctx.thumbnails.get(key, lambda: engine.thumbnail(entry, size), _hung_up(request))
+        small = await _read(request, ctx.thumbnails, lambda: engine.thumbnail(entry, size))
     return Response(small, media_type="image/jpeg", headers=headers)
 
 
@@ -588,6 +587,14 @@ async def metrics(ctx: Ctx) -> Response:
 
 async def _look_up(ctx: Context, job: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(job, limiter=ctx.lookups)
+
+
+async def _read(request: Request, turns: CapacityLimiter, job: Callable[[], T]) -> T:
+    """Returns what a job gives that may take long, begun in its turn. Raises ClientGone if nobody waits for it then."""
+    async with turns:
+        if await request.is_disconnected():
+            raise ClientGone("Whoever asked has hung up.")
+        return await anyio.to_thread.run_sync(job)
 
 
 def _headers(etag: str) -> dict[str, str]:

@@ -3,12 +3,10 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
-
-from anyio import CancelScope
 
 from model.errors import SlowImage
 from service.errors import ClientGone, QueueFull
@@ -27,8 +25,6 @@ _SLOW_RETRY = 10
 ALWAYS = 4
 # Weight of the newest job in the running mean of job durations.
 _LAST = 0.2
-# The most results of a ``SingleFlight`` that are computed or wait for it: a page asks for some dozens of thumbnails.
-MAX_FLIGHTS = 256
 
 
 @dataclass(frozen=True)
@@ -146,69 +142,3 @@ class Worker:
         """Waits for the running job and for those that are prepared, and starts no other."""
         for executor in (self._preparing, self._preparing_slow, self._asking_clip, self._executor):
             executor.shutdown(wait=True, cancel_futures=True)
-
-
-@dataclass
-class _Flight(Generic[T]):
-    """A result that is computed, or waits for that, and how many clients wait for it."""
-
-    begun: Future[T]
-    result: asyncio.Future[T]
-    clients: int = 0
-
-
-class SingleFlight(Generic[T]):
-    """Computes each result once, in a few threads, however many clients wait for it. It is used from one event loop.
-
-    What nobody waits for any more is not begun.
-    """
-
-    def __init__(self, at_once: int) -> None:
-        self._executor = ThreadPoolExecutor(at_once, thread_name_prefix="shared")
-        self._flights: dict[Hashable, _Flight[T]] = {}
-
-    async def get(self, key: Hashable, compute: Callable[[], T], hung_up: Coroutine[Any, Any, None]) -> T:
-        """Returns what ``compute`` gives, or what is being computed under the same ``key``. Raises what that raises.
-
-        ``hung_up`` ends when this client is gone.
-
-        Raises QueueFull if too many wait already; ClientGone if ``hung_up`` ended first.
-        """
-        listening = asyncio.create_task(hung_up)
-        try:
-            flight = self._flights.get(key) or self._begin(key, compute)
-            flight.clients += 1
-            try:
-                either: set[asyncio.Future[Any]] = {flight.result, listening}
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                if not flight.result.done():
-                    raise ClientGone("Whoever asked has hung up.")
-                return flight.result.result()
-            finally:
-                flight.clients -= 1
-                if not flight.clients and flight.begun.cancel():
-                    del self._flights[key]
-                # What is computed for others, too, uses what was lent to the first of them.
-                with CancelScope(shield=True):
-                    await asyncio.wait({flight.result})
-        finally:
-            listening.cancel()
-
-    def _begin(self, key: Hashable, compute: Callable[[], T]) -> _Flight[T]:
-        if len(self._flights) >= MAX_FLIGHTS:
-            raise QueueFull(1)
-        begun = self._executor.submit(compute)
-        result = asyncio.wrap_future(begun)
-        self._flights[key] = flight = _Flight(begun, result)
-
-        def over(_: asyncio.Future[T]) -> None:
-            if not result.cancelled():
-                result.exception()  # or asyncio would complain if nobody waits any more
-                del self._flights[key]
-
-        result.add_done_callback(over)
-        return flight
-
-    def close(self) -> None:
-        """Waits for what is being computed, and begins nothing more."""
-        self._executor.shutdown(wait=True, cancel_futures=True)

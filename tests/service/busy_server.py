@@ -81,10 +81,6 @@ async def never() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-async def at_once() -> None:
-    return
-
-
 async def until(condition: threading.Event) -> None:
     await asyncio.to_thread(wait_for, condition, "it did not happen")
 

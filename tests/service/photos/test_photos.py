@@ -22,10 +22,10 @@ from service import photos
 from service.client import Client
 from service.engine import Engine
 from service.http import routes
-from service.http.app import READERS
 from service.http.archive import _local_time, file_names
 from service.photos import ThumbnailCache, thumbnail
 from service.schemas import Photo
+from service.serving.connection import Connection
 from service.settings import Settings
 from sketch_search import Gallery
 from tests.indexer.remote.servers import webdav
@@ -33,7 +33,7 @@ from tests.patience import PATIENCE, wait_for, wait_until
 from tests.pictures import drawing, encoded, oriented
 from tests.service.served import Served, asked, served
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
-from tests.service.talk import error, plain_http
+from tests.service.talk import connect, error, plain_http
 
 
 @pytest.mark.parametrize("path", ["/photos", "/thumbnails"])
@@ -135,11 +135,18 @@ def test_an_original_that_changes_while_it_is_sent_breaks_off_and_leaves_a_line(
     assert [record for record in caplog.records if record.exc_info] == []
 
 
-def test_thumbnails_that_take_long_hold_nothing_else_up_and_are_made_once(
+def test_thumbnails_that_take_long_hold_nothing_else_up_and_who_has_hung_up_gets_none(
     settings: Settings, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    *slow_ones, other = index.ids.tolist()[:4]
-    begun, go_on = [], threading.Event()
+    *slow_ones, other, forgone = index.ids.tolist()[:5]
+    begun, go_on, lost = list[int](), threading.Event(), set[object]()
+    end = Connection.connection_lost
+
+    def noted(self: Connection, problem: Exception | None) -> None:
+        end(self, problem)
+        lost.add(self.client)
+
+    monkeypatch.setattr(Connection, "connection_lost", noted)
     with (
         served(settings) as server,
         httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
@@ -154,13 +161,18 @@ def test_thumbnails_that_take_long_hold_nothing_else_up_and_are_made_once(
             return make(self, entry, size)
 
         monkeypatch.setattr(Engine, "thumbnail", slow)
-        asked = [pool.submit(http.get, f"/thumbnails/{photo}") for photo in slow_ones for _ in range(3)]
-        wait_until(lambda: len(begun) == READERS, "the thumbnails are not begun")
+        asked = [pool.submit(http.get, f"/thumbnails/{photo}") for photo in slow_ones]
+        wait_until(lambda: len(begun) == routes.READERS, "the thumbnails are not begun")
         for path in ("/words", "/info", "/photos?id=1", "/photos/1", "/clusters/0"):
             assert http.get(path).status_code == 200
         assert http.get(f"/thumbnails/{other}").content == kept
+        with connect(server) as connection:
+            connection.sendall(b"GET /thumbnails/%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % forgone)
+            place = connection.getsockname()
+            wait_until(lambda: server.context.thumbnails.statistics().tasks_waiting == 2, "it does not wait")
+        wait_until(lambda: place in lost, "it has not hung up")
         go_on.set()
-        assert len({answer.result().content for answer in asked}) == 3
+        assert len({answer.result().content for answer in asked}) == len(slow_ones)
     assert sorted(begun) == sorted(slow_ones)
 
 

@@ -10,8 +10,8 @@ import pytest
 from model.errors import CostlyImage, SlowImage
 from service.errors import ClientGone, QueueFull
 from service.serving import worker as worker_module
-from service.serving.worker import ALWAYS, SingleFlight, Worker
-from tests.service.busy_server import Gate, at_once, never, room, until
+from service.serving.worker import ALWAYS, Worker
+from tests.service.busy_server import Gate, never, room, until
 
 T = TypeVar("T")
 
@@ -130,47 +130,3 @@ def test_a_sketch_that_is_no_picture_is_not_tried_again() -> None:
         return tried
 
     assert asyncio.run(scenario()) == [True]
-
-
-def test_a_thing_is_made_once_for_all_who_wait_for_it() -> None:
-    async def scenario() -> None:
-        shared: SingleFlight[str] = SingleFlight(1)
-        gate = Gate()
-        # The first one hangs up. It stays all the same, because what the others get may be made of what it has.
-        waiting = [asyncio.create_task(shared.get("key", gate, end())) for end in (at_once, never, never)]
-        await until(gate.begun)
-        await asyncio.sleep(0)
-        assert not waiting[0].done()
-        gate.opened.set()
-        with pytest.raises(ClientGone):
-            await waiting[0]
-        assert await asyncio.gather(*waiting[1:]) == ["through"] * 2
-        assert await shared.get("key", lambda: "made anew", never()) == "made anew"
-        with pytest.raises(ZeroDivisionError):
-            await shared.get("key", lambda: str(1 // 0), never())
-        shared.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_thing_that_nobody_waits_for_is_not_begun_and_leaves_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "MAX_FLIGHTS", 2)
-
-    async def scenario() -> None:
-        shared: SingleFlight[str] = SingleFlight(1)
-        gate, left = Gate(), Gate()
-        running = asyncio.create_task(shared.get("first", gate, never()))
-        await until(gate.begun)
-        for _ in range(5):
-            with pytest.raises(ClientGone):
-                await shared.get("left", left, at_once())
-        waiting = asyncio.create_task(shared.get("second", lambda: "second", never()))
-        await asyncio.sleep(0)
-        with pytest.raises(QueueFull):
-            await shared.get("third", lambda: "third", never())
-        gate.opened.set()
-        assert (await running, await waiting) == ("through", "second")
-        assert not left.begun.is_set()
-        shared.close()
-
-    asyncio.run(scenario())
