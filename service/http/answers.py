@@ -3,7 +3,6 @@
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from indexer import BadInvocation
@@ -40,18 +39,17 @@ def add_error_handlers(app: FastAPI) -> None:
         app.exception_handler(error)(_answer_typed)
     app.exception_handler(RequestValidationError)(_answer_invalid)
     app.exception_handler(HTTPException)(_answer_http)
-    app.exception_handler(ClientDisconnect)(_answer_nobody)
 
 
 async def _answer_typed(request: Request, error: Exception) -> Response:
-    verdict = next(VERDICTS[one] for one in type(error).__mro__ if one in VERDICTS)
+    status, code = next(VERDICTS[one] for one in type(error).__mro__ if one in VERDICTS)
     headers = {}
     if isinstance(error, QueueFull):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     nearest = error.nearest if isinstance(error, UnknownWord) else ()
-    return error_answer(verdict.status, verdict.code, _sentence(error), request.state.request_id, headers, nearest)
+    return error_answer(status, code, _sentence(error), request.state.request_id, headers, nearest)
 
 
 async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
@@ -73,10 +71,6 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
     if headers.get("Allow") == "GET":
         headers["Allow"] = "GET, HEAD"
     return error_answer(error.status_code, code, message, request.state.request_id, headers)
-
-
-async def _answer_nobody(request: Request, error: ClientDisconnect) -> Response:
-    return error_answer(499, "client_gone", "The upload broke off.", request.state.request_id)
 
 
 def _sentence(error: Exception) -> str:

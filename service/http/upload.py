@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from fastapi import Request
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
-from service.errors import BadUpload, BrokenUpload, QueueFull, UploadTooLarge
+from service.errors import BadUpload, BrokenUpload, ClientGone, QueueFull, UploadTooLarge
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
-# The most bytes of a content type, and of each header of a part.
-MAX_HEADER = 1024
-# RFC 2046 allows 70; some clients take more.
-MAX_BOUNDARY = 256
+# A longer one costs more to take apart than it should.
+MAX_CONTENT_TYPE = 1024
 _ALONE = "send one sketch, as the file field 'file' or as the raw request body; parameters go into the query."
 # Seconds after which a client whose sketch gave way may try again.
 RETRY_SECONDS = 1
@@ -33,22 +32,14 @@ class _Upload:
 
 
 class Uploads:
-    """Reads sketches while they arrive, any number at once. It is used from one event loop.
+    """Reads sketches while they arrive, any number at once, ``held`` bytes so far. It is used from one event loop.
 
     Clients are not counted: one that sends slowly holds no more than what it has sent. If there is no room for more
     bytes, the sketch of which nothing has come for longest gives way, so that a stalled client keeps nobody out.
-
-    Attributes:
-        held: bytes so far of all sketches that are on their way.
     """
 
     def __init__(self, limit: int, room: int, patience: float) -> None:
-        """
-        Args:
-            limit: the most bytes of an image.
-            room: how many sketches of that size may be held while they arrive.
-            patience: seconds in which a whole sketch must arrive.
-        """
+        """limit: bytes of an image. room: sketches of that size that may arrive at once. patience: seconds for each."""
         self._limit = limit
         self._most_held = room * (limit + MULTIPART_OVERHEAD)
         self._patience = patience
@@ -64,15 +55,19 @@ class Uploads:
         Raises UploadTooLarge; QueueFull if it gave way to others; BrokenUpload if it took too long or does not parse;
         BadUpload for a form with anything but one file in a field named ``file``.
         """
-        content_type = request.headers.get("content-type", "")
+        is_form = request.headers.get("content-type", "")[:20].lower().startswith("multipart/form-data")
         upload = _Upload(asyncio.timeout(self._patience))
         try:
             async with upload.patience:
-                if content_type[:20].lower().startswith("multipart/form-data"):
-                    return await self._file_of_form(request, upload, Form(content_type))
-                chunks: list[bytes] = []
-                await self._receive(request, upload, self._limit, chunks.append)
-                return b"".join(chunks)
+                if not is_form:
+                    return b"".join([chunk async for chunk in self._chunks(request, upload, self._limit)])
+                body = self._chunks(request, upload, self._limit + MULTIPART_OVERHEAD)
+                image = await _file_of_form(request.headers, body)
+                if len(image) > self._limit:
+                    raise self._too_large()
+                return image
+        except ClientDisconnect:
+            raise ClientGone("The upload broke off.") from None
         except TimeoutError:
             if upload.gave_way:
                 raise QueueFull(RETRY_SECONDS) from None
@@ -81,15 +76,8 @@ class Uploads:
             self._arriving.pop(upload, None)
             self.held -= upload.held
 
-    async def _file_of_form(self, request: Request, upload: _Upload, form: Form) -> bytes:
-        await self._receive(request, upload, self._limit + MULTIPART_OVERHEAD, form.add)
-        image = form.file()
-        if len(image) > self._limit:
-            raise self._too_large()
-        return image
-
-    async def _receive(self, request: Request, upload: _Upload, most: int, add: Callable[[bytes], None]) -> None:
-        """Hands the chunks of the body, at most ``most`` bytes in all, to ``add`` as they come."""
+    async def _chunks(self, request: Request, upload: _Upload, most: int) -> AsyncGenerator[bytes, None]:
+        """Yields the body as it comes. Raises UploadTooLarge beyond ``most`` bytes."""
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > most:
             raise self._too_large()
@@ -97,7 +85,7 @@ class Uploads:
             if upload.held + len(chunk) > most:
                 raise self._too_large()
             self._hold(upload, len(chunk))
-            add(chunk)
+            yield chunk
 
     def _hold(self, upload: _Upload, size: int) -> None:
         self._arriving.pop(upload, None)
@@ -118,78 +106,44 @@ class Uploads:
         )
 
 
-class Form:
-    """A multipart form that should hold one file, in the field ``file``, and is parsed while it arrives."""
+class _Form(MultiPartParser):
+    """A form in memory, which knows if its end has come."""
 
-    def __init__(self, content_type: str) -> None:
-        """Raises BrokenUpload without a boundary."""
-        boundary = _parameters(content_type).get(b"boundary", b"")
-        if not 0 < len(boundary) <= MAX_BOUNDARY:
-            raise BrokenUpload("The form has no valid boundary.")
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
-                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._check,
-                "on_part_data": lambda data, start, end: self._file.extend(memoryview(data)[start:end]),
-                "on_end": self._end,
-            },
-            max_header_size=MAX_HEADER,
-        )
-        self._name, self._value, self._file = bytearray(), bytearray(), bytearray()
-        self._parts, self._ended = 0, False
-        self._disposition = ""
-        self._problem: BadUpload | BrokenUpload | None = None
+    spool_max_size = 0
+    has_ended = False
 
-    def add(self, piece: bytes) -> None:
-        if self._problem is None:
-            try:
-                self._parser.write(piece)
-            except FormParserError:
-                self._problem = BrokenUpload("The form does not parse.")
-            except (BadUpload, BrokenUpload) as problem:
-                self._problem = problem
+    def on_end(self) -> None:
+        self.has_ended = True
 
-    def file(self) -> bytes:
-        """Returns the file of the whole body. Raises BrokenUpload if it does not parse, BadUpload without one file."""
-        if self._problem is not None:
-            raise self._problem
-        if not self._ended:
+
+async def _file_of_form(headers: Headers, body: AsyncGenerator[bytes, None]) -> bytes:
+    """Returns the file of a form that should hold nothing else. Raises BrokenUpload and BadUpload."""
+    if len(headers["content-type"]) > MAX_CONTENT_TYPE:
+        raise BrokenUpload("The form has no valid boundary.")
+
+    async def whole() -> AsyncGenerator[bytes, None]:
+        async for chunk in body:
+            yield chunk
+        if not form.has_ended:
             raise BrokenUpload("The form is cut short.")
-        if not self._parts:
+
+    form = _Form(headers, whole())
+    try:
+        given = await form.parse()
+    except MultiPartException as error:
+        raise BrokenUpload("The form does not parse.") from error
+    try:
+        file: UploadFile | None = None
+        for name, part in given.multi_items():
+            if name != "file":
+                raise BadUpload(f"The form has an unknown part {name[:64]!r}; {_ALONE}")
+            if isinstance(part, str):
+                raise BadUpload(f"The form has no upload in its field 'file'; {_ALONE}")
+            if file is not None:
+                raise BadUpload(f"The form has a second field 'file'; {_ALONE}")
+            file = part
+        if file is None:
             raise BadUpload(f"The form is empty; {_ALONE}")
-        return bytes(self._file)
-
-    def _begin(self) -> None:
-        self._parts += 1
-        self._disposition = ""
-
-    def _end_header(self) -> None:
-        if self._name.lower() == b"content-disposition":
-            self._disposition = self._value.decode("latin-1")
-        self._name.clear()
-        self._value.clear()
-
-    def _check(self) -> None:
-        """Raises BadUpload if the part that begins is not the file."""
-        given = _parameters(self._disposition)
-        name = given.get(b"name", b"")
-        if name != b"file":
-            raise BadUpload(f"The form has an unknown part {name.decode(errors='replace')[:64]!r}; {_ALONE}")
-        if b"filename" not in given:
-            raise BadUpload(f"The form has no upload in its field 'file'; {_ALONE}")
-        if self._parts > 1:
-            raise BadUpload(f"The form has a second field 'file'; {_ALONE}")
-
-    def _end(self) -> None:
-        self._ended = True
-
-
-def _parameters(header: str) -> dict[bytes, bytes]:
-    """Returns the parameters of a header. Raises BrokenUpload if it is too long to be what it should be."""
-    if len(header) > MAX_HEADER:
-        raise BrokenUpload("The form has a header that is too long.")
-    return parse_options_header(header)[1]
+        return await file.read()
+    finally:
+        await given.close()

@@ -33,7 +33,8 @@ def part(disposition: str, content: str) -> bytes:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        *((body, (400, "undecodable_upload")) for body in (b"--b\r\nno end", part("name=file; a=" + "x" * 2000, ""))),
+        (b"--b\r\nno end", (400, "undecodable_upload")),
+        (part('name="file"; filename="a.png"', "x")[:-9], (400, "undecodable_upload")),
         (b"--b--\r\n", (422, "bad_parameter")),
         (part('name="a"', "x"), (422, "bad_parameter")),
         (part('name="file"', "text"), (422, "bad_parameter")),
@@ -47,7 +48,7 @@ def test_a_broken_form_is_refused(http: httpx.Client, body: bytes, expected: tup
     assert error(answer) == expected
 
 
-@pytest.mark.parametrize("parameters", ["", f"; boundary={'b' * 257}", ";" * 50_000], ids=["none", "long", "endless"])
+@pytest.mark.parametrize("parameters", ["", ";" * 50_000], ids=["none", "endless"])
 def test_a_form_without_a_boundary_that_can_be_used_is_refused(
     http: httpx.Client, sketch: bytes, parameters: str
 ) -> None:
