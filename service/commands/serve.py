@@ -85,9 +85,7 @@ def serve_until_stopped(
 ) -> int:
     """Serves until Ctrl-C or SIGTERM. Returns the exit code. Raises PortTaken.
 
-    Args:
-        app: None for the application over the index that the settings name.
-        beside: called in a thread with the server's address and that of the page, which has the token, once it answers.
+    beside: called in a thread with the server's address and that of the page, which has the token, once it answers.
     """
     app = create_app(settings) if app is None else app
     with ExitStack() as opened:
@@ -182,14 +180,14 @@ def serve_shards(settings: Settings, run: Callable[[FastAPI], int]) -> int:
     check_folders(folders)
     check_address(settings.ray)
     matcher = open_matcher(settings)
-    with deployed(settings, folders, shard_names(folders), matcher) as there:
-        shards = Shards(there.links, settings.shard_seconds)
+    with deployed(settings, folders, shard_names(folders), matcher) as (links, encode):
+        shards = Shards(links, settings.shard_seconds)
         print(printable(f"{len(folders)} shards on the Ray cluster {settings.ray}"), flush=True)
         _wait_for(shards)
         return run(
             create_app(
                 settings,
-                lambda decode: Live(settings, decode, matcher=lambda: matcher, source=shards, encode=there.encode),
+                lambda decode: Live(settings, decode, matcher=lambda: matcher, source=shards, encode=encode),
                 at_once=SEARCHES_AT_ONCE,
             )
         )

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -27,7 +26,7 @@ from service.gallery import LocalGallery
 from service.search import Encode
 from service.serving.live_index import LiveIndex
 from service.settings import Settings
-from service.sharding import GenerationGone, Pending, ShardRefuses, ShardsRefused, ShardUnavailable, State, WrongAnswer
+from service.sharding import GenerationGone, Pending, ShardRefuses, ShardsRefused, ShardUnavailable, State
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,30 +38,6 @@ POLL_SECONDS = 0.5
 KEPT = 2
 # How the names of actors begin that stand for servers.
 _SERVER = "server-"
-
-
-@dataclass(frozen=True)
-class Answer(Generic[T]):
-    """An answer, or the error for whoever asked: as a value, since Ray would wrap what is raised."""
-
-    value: T | None
-    error: Refusal | None = None
-
-
-def value_of(answer: Any) -> Any:
-    """Returns what a copy has answered. Raises the error that it sends instead, or WrongAnswer if it is no answer."""
-    if not isinstance(answer, Answer) or not isinstance(answer.error, Refusal | None):
-        raise WrongAnswer("what it sends is no answer")
-    if answer.error is not None:
-        raise answer.error
-    return answer.value
-
-
-def _as_answer(compute: Callable[[], T]) -> Answer[T]:
-    try:
-        return Answer(compute())
-    except Refusal as error:
-        return Answer(None, error)
 
 
 class ShardReplica:
@@ -82,11 +57,11 @@ class ShardReplica:
             time.sleep(POLL_SECONDS)
             self._index.refresh()
 
-    def state(self) -> Answer[State]:
-        return _as_answer(lambda: state_of(self._index))
+    def state(self) -> State:
+        return state_of(self._index)
 
-    def answer(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Answer[T]:
-        return _as_answer(lambda: answer_of(self._index, generation_id, question, *arguments))
+    def answer(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> T:
+        return answer_of(self._index, generation_id, question, *arguments)
 
 
 def _set_threads(settings: Settings) -> None:
@@ -127,8 +102,8 @@ class EncoderReplica:
         _set_threads(settings)
         self._matcher = open_matcher(settings)
 
-    def encode(self, images: Floats, modality: Modality, variants: int | None = None) -> Answer[Tokens]:
-        return _as_answer(lambda: self._matcher.encode(images, modality, variants))
+    def encode(self, images: Floats, modality: Modality, variants: int | None = None) -> Tokens:
+        return self._matcher.encode(images, modality, variants)
 
 
 class Response(Generic[T]):
@@ -140,13 +115,20 @@ class Response(Generic[T]):
 
     def result(self, seconds: float) -> T:
         import ray
-        from ray.exceptions import RayActorError, RayError
+        from ray.exceptions import RayActorError, RayError, RayTaskError
 
         until = time.monotonic() + seconds
         ended: RayError | None = None
         for sent in itertools.chain([self._sent], self._sends):
             try:
-                answer = ray.get(sent, timeout=max(0.0, until - time.monotonic()))
+                found: T = ray.get(sent, timeout=max(0.0, until - time.monotonic()))
+                return found
+            except RayTaskError as error:
+                # Ray wraps what the copy has raised.
+                if isinstance(error.cause, Refusal):
+                    raise error.cause from error
+                ended = error
+                break
             except TimeoutError as error:
                 ray.cancel(sent)
                 raise ShardUnavailable(f"it did not answer within {seconds:.1f} s") from error
@@ -156,8 +138,6 @@ class Response(Generic[T]):
             except RayError as error:
                 ended = error
                 break
-            found: T = value_of(answer)
-            return found
         raise ShardUnavailable(f"it has ended ({type(ended).__name__})") from ended
 
 
@@ -193,21 +173,17 @@ class RayShard:
         )
 
 
-@dataclass(frozen=True)
-class Deployed:
-    """The ways to the shards, in their order, and to what encodes pictures."""
-
-    links: tuple[RayShard, ...]
-    encode: Encode
-
-
 class Ingress:
     """An actor that lives as long as a server of shards does: other servers see by it that the copies are in use."""
 
 
 @contextmanager
-def deployed(settings: Settings, folders: Sequence[Path], names: Sequence[str], matcher: Matcher) -> Iterator[Deployed]:
-    """Has a Ray cluster serve shards while the block runs. matcher: encodes a sketch that comes alone.
+def deployed(
+    settings: Settings, folders: Sequence[Path], names: Sequence[str], matcher: Matcher
+) -> Iterator[tuple[tuple[RayShard, ...], Encode]]:
+    """Has a Ray cluster serve shards while the block runs: the ways to them, in their order, and to the encoder.
+
+    matcher: encodes a sketch that comes alone.
 
     Copies that another server has started with the same settings are shared.
 
@@ -234,7 +210,7 @@ def deployed(settings: Settings, folders: Sequence[Path], names: Sequence[str], 
         try:
             shards = [copies(str(number), ShardReplica, folder) for number, folder in enumerate(folders)]
             encoder = Encoder(copies("encoder", EncoderReplica), settings, matcher)
-            yield Deployed(tuple(map(RayShard, names, shards)), encoder)
+            yield tuple(map(RayShard, names, shards)), encoder
         finally:
             ray.kill(ingress)
             every = ray.util.list_named_actors(all_namespaces=True)

@@ -29,7 +29,7 @@ from service.schemas import SearchQuery, ShardInfo
 from service.search import Defaults, Searcher
 from service.search.plan import NPROBE
 from service.serving.live_index import LiveIndex
-from service.serving.on_ray import Answer, Copies, answer_of, state_of
+from service.serving.on_ray import Copies, answer_of, state_of
 from service.sharding import Pending, ShardLink, Shards, State
 from service.sharding.gallery import packed_nearest
 from tests.benchmarks.command import Command, by_matcher
@@ -70,13 +70,13 @@ class Host:
         matcher = load(weights)
         self._shards = [LiveIndex(folder, lambda: matcher) for folder in folders]
 
-    def state(self, number: int) -> Answer[State]:
+    def state(self, number: int) -> State:
         """Returns the generation of a shard."""
-        return Answer(state_of(self._shards[number]))
+        return state_of(self._shards[number])
 
-    def answer(self, number: int, generation_id: str, question: Callable[..., T], *arguments: Any) -> Answer[T]:
+    def answer(self, number: int, generation_id: str, question: Callable[..., T], *arguments: Any) -> T:
         """Has a question answered by a shard."""
-        return Answer(answer_of(self._shards[number], generation_id, question, *arguments))
+        return answer_of(self._shards[number], generation_id, question, *arguments)
 
 
 @dataclass(frozen=True)

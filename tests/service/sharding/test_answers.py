@@ -13,9 +13,8 @@ from indexer import IndexRefused, PhotoFilter
 from model import Matcher
 from service.errors import ShardsLost
 from service.gallery import Gallery, ShardQuery
-from service.serving.on_ray import Answer, value_of
 from service.settings import Settings
-from service.sharding import Shards, ShardUnavailable, State, WrongAnswer
+from service.sharding import Shards, ShardUnavailable
 from tests.service.sharding.shards_here import Liar, LocalLink, Sharded, cut, gallery_of, sharded
 from tests.service.small_gallery import PHOTOS, draw_sketch
 
@@ -336,14 +335,3 @@ def test_what_needs_a_shard_that_lies_or_is_late_is_refused_as_if_that_were_miss
     else:
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
         assert "liar" in answer.json()["error"]["message"]
-
-
-_ERROR: Any = SystemExit(3)
-_TEXT: Any = "error"
-NO_ANSWERS: list[Any] = [None, "text", State("g"), Answer(None, _ERROR), Answer(None, _TEXT)]
-
-
-@pytest.mark.parametrize("sent", NO_ANSWERS, ids=["nothing", "a text", "a state", "another error", "no error"])
-def test_a_copy_of_a_shard_that_sends_no_answer_is_not_believed(sent: Any) -> None:
-    with pytest.raises(WrongAnswer):
-        value_of(sent)
