@@ -122,10 +122,6 @@ class Engine:
             return ReadText()
         return self._towers.read(self.gallery.embedder, query.text)
 
-    def is_text_read_at_once(self, query: SearchQuery) -> bool:
-        """True if ``read_text`` answers without loading or computing anything."""
-        return query.text is None or not self._has_clip or self._towers.is_at_once(self.gallery.embedder, query.text)
-
     def search(self, sketch: PreparedSketch | None, query: SearchQuery, text: ReadText | None = None) -> SearchResponse:
         """Answers a query with a sketch, a photo, or neither. If a shard is lost, it begins anew without that shard.
 

@@ -1,7 +1,6 @@
 """Defines the typed errors of the service, and how HTTP answers each of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from indexer import BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
 from model.errors import (
@@ -81,36 +80,29 @@ class BrokenOff(ServiceFault):
     """An answer that has begun cannot go on; the connection just ends."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The HTTP answer to an error: its status, and the ``code`` that programs read."""
-
-    status: int
-    code: str
-
-
-VERDICTS: dict[type[Exception], Verdict] = {
-    UndecodableImage: Verdict(400, "undecodable_image"),
-    BrokenUpload: Verdict(400, "undecodable_upload"),
-    Unauthorized: Verdict(401, "unauthorized"),
-    Forbidden: Verdict(403, "forbidden"),
-    NotFound: Verdict(404, "not_found"),
-    UnknownPhoto: Verdict(404, "not_found"),
-    PhotoUnavailable: Verdict(404, "photo_unavailable"),
-    BuildRefused: Verdict(409, "build_refused"),
-    ImageTooLarge: Verdict(413, "too_many_pixels"),
-    UploadTooLarge: Verdict(413, "too_many_bytes"),
-    UnsupportedImage: Verdict(415, "unsupported_image"),
-    BlankSketch: Verdict(422, "blank_sketch"),
-    CostlyImage: Verdict(422, "costly_image"),
-    BadInvocation: Verdict(422, "bad_parameter"),
-    BadSearch: Verdict(422, "bad_parameter"),
-    BadUpload: Verdict(422, "bad_parameter"),
-    UnknownWord: Verdict(422, "unknown_word"),
-    QueueFull: Verdict(429, "queue_full"),
+# How HTTP answers an error: its status, and the ``code`` that programs read.
+VERDICTS: dict[type[Exception], tuple[int, str]] = {
+    UndecodableImage: (400, "undecodable_image"),
+    BrokenUpload: (400, "undecodable_upload"),
+    Unauthorized: (401, "unauthorized"),
+    Forbidden: (403, "forbidden"),
+    NotFound: (404, "not_found"),
+    UnknownPhoto: (404, "not_found"),
+    PhotoUnavailable: (404, "photo_unavailable"),
+    BuildRefused: (409, "build_refused"),
+    ImageTooLarge: (413, "too_many_pixels"),
+    UploadTooLarge: (413, "too_many_bytes"),
+    UnsupportedImage: (415, "unsupported_image"),
+    BlankSketch: (422, "blank_sketch"),
+    CostlyImage: (422, "costly_image"),
+    BadInvocation: (422, "bad_parameter"),
+    BadSearch: (422, "bad_parameter"),
+    BadUpload: (422, "bad_parameter"),
+    UnknownWord: (422, "unknown_word"),
+    QueueFull: (429, "queue_full"),
     # Nobody reads this one; nginx's number for it keeps the log truthful.
-    ClientGone: Verdict(499, "client_gone"),
-    IndexRefused: Verdict(503, "not_ready"),
-    NotReady: Verdict(503, "not_ready"),
-    DecodingUnavailable: Verdict(503, "not_ready"),
+    ClientGone: (499, "client_gone"),
+    IndexRefused: (503, "not_ready"),
+    NotReady: (503, "not_ready"),
+    DecodingUnavailable: (503, "not_ready"),
 }

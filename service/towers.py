@@ -80,10 +80,6 @@ class TextTowers:
         last = self._last
         return last.refusal if last is not None and last.entry == entry and last.tower is None else None
 
-    def is_at_once(self, entry: EmbedderEntry, text: str) -> bool:
-        """True if ``read`` would answer without computing anything."""
-        return self._is_refused(entry) or self._known(_key(entry, text)) is not None
-
     def read(self, entry: EmbedderEntry, text: str) -> ReadText:
         """Returns a text by the CLIP model of an index, which it may load first."""
         began = time.perf_counter()

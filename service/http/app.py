@@ -60,7 +60,6 @@ def create_app(
         with suppress(asyncio.CancelledError):
             await watching
         builder.close()
-        worker.close()
         live.close()
         decoders.close()
 

@@ -57,7 +57,7 @@ from service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from service.serving import Builder, Live, Metrics, Unready, Worker, folders_in
+from service.serving import Builder, Live, Metrics, Worker, folders_in
 from service.settings import Settings, index_path
 
 T = TypeVar("T")
@@ -270,15 +270,12 @@ async def search(request: Request, ctx: Ctx, engine: Leased, query: Annotated[Se
     """The photos that match a sketch best, look like liked ones, and show what a word names."""
     sketch = await _received(request, ctx)
 
-    def prepare(quick: bool) -> Callable[[], SearchResponse] | Unready[SearchResponse]:
+    def prepare(quick: bool) -> Callable[..., SearchResponse]:
         prepared = engine.prepare(sketch, kind=query.kind, quick=quick) if sketch else None
+        return partial(engine.search, prepared, query)
 
-        def ask_clip() -> Callable[[], SearchResponse]:
-            return partial(engine.search, prepared, query, engine.read_text(query))
-
-        return ask_clip() if engine.is_text_read_at_once(query) else Unready(ask_clip)
-
-    answer = await ctx.worker.run(prepare, _hung_up(request))
+    ask_clip = None if query.text is None else partial(engine.read_text, query)
+    answer = await ctx.worker.run(prepare, _hung_up(request), ask_clip)
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
     asked = "default" if query.nprobe is None else str(query.nprobe)
     request.state.search = SearchNote(answer.method, answer.quality, asked, answer.generation)

@@ -6,4 +6,4 @@ from service.serving.live import Live
 from service.serving.metrics import Metrics
 from service.serving.on_ray import deployed
 from service.serving.ports import PortTaken, address, listening
-from service.serving.worker import PREPARED_AT_ONCE, SLOW_AT_ONCE, Unready, Worker
+from service.serving.worker import PREPARED_AT_ONCE, SLOW_AT_ONCE, Worker

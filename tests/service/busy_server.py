@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from service.errors import QueueFull
 from service.serving.worker import Worker
-from tests.patience import PATIENCE, wait_for
+from tests.patience import PATIENCE, wait_for, wait_until
 from tests.service.served import Served
 from tests.service.talk import connect
 
@@ -39,29 +39,20 @@ def begun_upload(server: Served, part: bytes = b"half") -> Iterator[socket.socke
 
 def wait_until_held(server: Served, bytes_held: int) -> None:
     """Until so many bytes of sketches are here that are on their way."""
-
-    async def waiting() -> None:
-        async with asyncio.timeout(PATIENCE):
-            while server.context.uploads.held != bytes_held:
-                await asyncio.sleep(0)
-
-    asyncio.run_coroutine_threadsafe(waiting(), server.loop).result(PATIENCE)
+    wait_until(lambda: server.context.uploads.held == bytes_held, f"{bytes_held} bytes are not held")
 
 
 def wait_until_room_is(server: Served, there: bool) -> None:
-    async def waiting() -> None:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                try:
-                    server.context.worker.check_room()
-                    room = True
-                except QueueFull:
-                    room = False
-                if room == there:
-                    return
-                await asyncio.sleep(0)
+    wait_until(lambda: has_room(server.context.worker) == there, "the queue stays as it is")
 
-    asyncio.run_coroutine_threadsafe(waiting(), server.loop).result(PATIENCE)
+
+def has_room(worker: Worker) -> bool:
+    """Returns True if one more job may wait."""
+    try:
+        worker.check_room()
+    except QueueFull:
+        return False
+    return True
 
 
 class Gate:
@@ -83,13 +74,3 @@ async def never() -> None:
 
 async def until(condition: threading.Event) -> None:
     await asyncio.to_thread(wait_for, condition, "it did not happen")
-
-
-async def room(worker: Worker) -> None:
-    """Until one more job may wait."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                return worker.check_room()
-            except QueueFull:
-                await asyncio.sleep(0)

@@ -1,7 +1,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -11,7 +10,7 @@ from model.errors import CostlyImage, SlowImage
 from service.errors import ClientGone, QueueFull
 from service.serving import worker as worker_module
 from service.serving.worker import ALWAYS, Worker
-from tests.service.busy_server import Gate, never, room, until
+from tests.service.busy_server import Gate, has_room, never, until
 
 T = TypeVar("T")
 
@@ -31,7 +30,6 @@ def test_jobs_run_one_at_a_time_in_the_order_of_arrival() -> None:
         assert not done
         gate.opened.set()
         await asyncio.gather(first, *rest)
-        worker.close()
         return done
 
     assert asyncio.run(scenario()) == list(range(8))
@@ -44,14 +42,11 @@ def test_who_would_wait_too_long_is_refused_but_a_few_may_always_wait() -> None:
         await worker.run(lambda quick: lambda: time.sleep(0.01), never())
         held = [asyncio.create_task(worker.run(lambda quick: gate, never()))]
         await until(gate.begun)
-        with suppress(QueueFull):
-            for _ in range(3 * ALWAYS):
-                worker.check_room()
-                held.append(asyncio.create_task(worker.run(lambda quick: lambda: "waited", never())))
-                await asyncio.sleep(0)
+        while has_room(worker) and len(held) <= 3 * ALWAYS:
+            held.append(asyncio.create_task(worker.run(lambda quick: lambda: "waited", never())))
+            await asyncio.sleep(0)
         gate.opened.set()
         await asyncio.gather(*held)
-        worker.close()
         return len(held) - 1
 
     assert asyncio.run(scenario(seconds=1e-9)) == ALWAYS
@@ -71,15 +66,14 @@ def test_who_hangs_up_leaves_when_the_job_that_has_begun_ends() -> None:
         # The steps in which the event loop passes it on, before the thread is let go.
         for _ in range(10):
             await asyncio.sleep(0)
-        with pytest.raises(QueueFull):
-            worker.check_room()
+        assert not has_room(worker)
         assert not running.done()
         gate.opened.set()
         with pytest.raises(ClientGone):
             await running
-        await room(worker)
+        while not has_room(worker):
+            await asyncio.sleep(0)
         assert await worker.run(lambda quick: lambda: "next", never()) == "next"
-        worker.close()
 
     asyncio.run(scenario())
 
@@ -99,6 +93,10 @@ def test_sketches_that_take_long_wait_for_each_other_and_nobody_waits_for_them()
             assert quick
             return partial(done.append, "ordinary")
 
+        def broken(quick: bool) -> Callable[[], None]:
+            assert quick
+            raise CostlyImage("too many parts")
+
         several = [asyncio.create_task(worker.run(slow, never())) for _ in range(worker_module.MAX_SLOW)]
         await until(gate.begun)
         for _ in range(3):
@@ -107,26 +105,12 @@ def test_sketches_that_take_long_wait_for_each_other_and_nobody_waits_for_them()
         for _ in range(2 * worker.queue):
             with pytest.raises(QueueFull, match="Try again in 10 s"):
                 await worker.run(slow, never())
+        # What is no picture is not tried again.
+        with pytest.raises(CostlyImage):
+            await worker.run(broken, never())
         gate.opened.set()
         await asyncio.gather(*several)
         await worker.run(slow, never())
-        worker.close()
         return done
 
     assert asyncio.run(scenario()) == ["ordinary"] * 3 + ["slow"] * (worker_module.MAX_SLOW + 1)
-
-
-def test_a_sketch_that_is_no_picture_is_not_tried_again() -> None:
-    async def scenario() -> list[bool]:
-        worker, tried = Worker(queue=1), list[bool]()
-
-        def broken(quick: bool) -> Callable[[], None]:
-            tried.append(quick)
-            raise CostlyImage("too many parts")
-
-        with pytest.raises(CostlyImage):
-            await worker.run(broken, never())
-        worker.close()
-        return tried
-
-    assert asyncio.run(scenario()) == [True]
