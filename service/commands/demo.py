@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from indexer import Progress, Request, build
-from indexer.samples import THINGS, draw_sketch, write_samples
+from indexer.samples import draw_sketch, write_samples
 from model.terminal import printable
 from service.client import Client, ServiceError
 from service.commands.search import results_table
@@ -20,10 +20,7 @@ PATIENCE_SECONDS = 120.0
 
 
 def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
-    """Indexes ``photos``, or else a sample gallery, in a folder, serves it until stopped, and shows one search.
-
-    What is there already is not done again. Returns the exit code.
-    """
+    """Indexes ``photos``, or else a sample gallery, serves it until stopped, and shows one search."""
     # First: without a checkpoint no port is needed, and nothing is drawn.
     matcher = open_matcher(settings)
     check_port(settings)
@@ -40,23 +37,11 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     report = build(index, Request([gallery]), matcher, Progress(bar=bar))
     sketch = folder / f"{SKETCHED}.png"
     draw_sketch(SKETCHED).save(sketch)
-    contents = describe_samples(gallery) if photos is None else f"{report.photos} photos"
-    print(printable(f"{gallery}: {contents}"))
+    contents = "photos" if photos is not None else "pictures, drawn by this program or from scikit-learn"
+    print(printable(f"{gallery}: {report.photos} {contents}"))
     print_build(report)
     served = settings.model_copy(update={"index": index, "gallery": ()})
     return serve_until_stopped(served, lambda url, page: _show_first_search(served, sketch, url, page))
-
-
-def describe_samples(gallery: Path) -> str:
-    """Says how many pictures of a sample gallery are drawn, and how many are photos.
-
-    They are counted: an earlier run may have written it, with or without scikit-learn.
-    """
-    things = [file.parent.name for file in gallery.glob("*/*.jpg")]
-    drawn = [thing for thing in things if thing in THINGS]
-    copied = len(things) - len(drawn)
-    said = f"{len(things)} pictures: {len(drawn)} drawn of {len(set(drawn))} things"
-    return f"{said}, {copied} photos from scikit-learn" if copied else said
 
 
 def _show_first_search(settings: Settings, sketch: Path, url: str, page: str) -> None:

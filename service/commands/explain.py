@@ -27,13 +27,7 @@ def explain(
     like: str | None,
     kind: PictureKind,
 ) -> int:
-    """Writes why ``photos``, or else the best of the index, match a sketch, or are like a photo.
-
-    Args:
-        sketch: an image file, of what ``kind`` says; None with ``like``.
-        photos: photos of the index, as ``like``.
-        like: the id or the path of a photo of the index that they are compared with.
-    """
+    """Writes why ``photos``, ids or paths, or else the best of the index, match a sketch, or are like a photo."""
     there = next(path for path in (output, *output.absolute().parents) if path.exists())
     if not there.is_dir():
         raise Refusal(f"--output {output}: {there} is a file; name a folder for the files.")

@@ -7,12 +7,11 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import platformdirs
-from pydantic import BaseModel
 
 from indexer import BadInvocation, Request, build_growing, indexed_folders, read_progress
 from model.engine import set_threads
@@ -28,14 +27,6 @@ MAX_FOLDERS = 1000
 # The niceness of a build: searches of the server come first.
 _NICENESS = 5
 _STOPPED = "The build ended before it was done. What it has done is kept: start it again, and it goes on."
-
-
-class _Order(BaseModel):
-    """Tells the process what to build."""
-
-    settings: dict[str, Any]
-    folders: tuple[Path, ...]
-    added: bool
 
 
 class Builder:
@@ -181,15 +172,15 @@ def _meant(pasted: str) -> str:
 
 def main() -> None:
     """Builds as standard input says, and prints why that failed. It ends with the server, however that ends."""
-    asked = _Order.model_validate(json.loads(sys.stdin.buffer.readline()))
+    asked = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
-    settings = Settings.model_validate(asked.settings)
+    settings = Settings.model_validate(asked["settings"])
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     if settings.threads is not None:
         set_threads(settings.threads)
     try:
-        request = _request(asked.folders, added=asked.added)
+        request = _request(tuple(map(Path, asked["folders"])), added=asked["added"])
         build_growing(index_path(settings), request, open_matcher(settings))
     except Refusal as error:
         print(printable(str(error)))

@@ -29,14 +29,11 @@ log = logging.getLogger("sketch_search")
 
 
 class Source(Protocol):
-    """Opens what a server searches in its newest generations: one index, or shards. Threads may share it.
-
-    Attributes:
-        refused: why newer generations are not used while older ones answer, or None.
-    """
+    """Opens what a server searches in its newest generations: one index, or shards. Threads may share it."""
 
     @property
-    def refused(self) -> str | None: ...
+    def refused(self) -> str | None:
+        """Why newer generations are not used while older ones answer, or None."""
 
     def refresh(self) -> bool:
         """Looks for newer generations. Returns whether other ones are to be searched now."""
@@ -67,13 +64,7 @@ class Live:
         source: Source | None = None,
         encode: Encode | None = None,
     ) -> None:
-        """Opens nothing yet.
-
-        Args:
-            run: decodes sketches and photos.
-            matcher, source: the checkpoint, and what is searched; None for those that the settings name.
-            encode: encodes the pictures of queries; None for the matcher.
-        """
+        """Opens nothing yet. matcher, source: None for those that the settings name. encode: None for the matcher's."""
         self._settings, self._run, self._encode = settings, run, encode
         self._matcher = cache(lambda: open_matcher(settings)) if matcher is None else matcher
         self._towers = cache(lambda: TextTowers(self._matcher().device))

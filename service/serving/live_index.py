@@ -175,21 +175,20 @@ class LiveIndex:
 def check_searches(searcher: Searcher) -> None:
     """Searches with a small drawing by default and by each method. Raises IndexRefused if that fails."""
     gallery = searcher.gallery
+    wanted = min(RESULTS, gallery.photo_count)
     for method in ("auto", *methods_of(searcher.matcher, gallery.tokens_kept)):
         query = SearchQuery(k=RESULTS, nprobe=None if method == "auto" else 1, method=method)
         try:
             found = searcher.search(_drawing(), query)
+            scores = [hit.score for hit in found.results] + [cluster.score for cluster in found.clusters]
+            if len(found.results) != wanted or not all(map(math.isfinite, scores)):
+                raise ValueError("photos are missing, or have no numbers as scores")
         # Damaged arrays fail in whatever way their shapes and values make numpy or PyTorch fail.
         except Exception as error:
-            raise _refused(gallery.generation, f"a search by {method} failed ({type(error).__name__})") from error
-        wanted = min(RESULTS, gallery.photo_count)
-        if len(found.results) != wanted:
-            raise _refused(
-                gallery.generation, f"a search by {method} found {len(found.results)} photos instead of {wanted}"
-            )
-        scores = [hit.score for hit in found.results] + [cluster.score for cluster in found.clusters]
-        if not all(map(math.isfinite, scores)):
-            raise _refused(gallery.generation, f"a search by {method} gave a score that is not a number")
+            raise IndexRefused(
+                f"generation {gallery.generation} failed its trial: a search by {method} failed "
+                f"({type(error).__name__}: {error}); run `sketch-search index verify`."
+            ) from error
 
 
 def _drawing() -> Image.Image:
@@ -198,7 +197,3 @@ def _drawing() -> Image.Image:
     draw.ellipse((12, 20, 52, 60), outline="black", width=2)
     draw.line((8, 28, 32, 4, 56, 28), fill="black", width=2)
     return picture
-
-
-def _refused(generation: str, problem: str) -> IndexRefused:
-    return IndexRefused(f"generation {generation} failed its trial: {problem}; run `sketch-search index verify`.")

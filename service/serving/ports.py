@@ -1,9 +1,7 @@
 """Listens on ports, and limits how many connections they accept together."""
 
-import errno
 import socket
 import sys
-import time
 from typing import ClassVar
 
 from model.errors import Refusal
@@ -12,11 +10,6 @@ from model.errors import Refusal
 RESERVE = 32
 # More connections would fill a small machine's memory with their buffers.
 MAX_CONNECTIONS = 1000
-# Seconds without accepting anything, once descriptors are short in spite of the reserve.
-PAUSE_SECONDS = 0.5
-# Connections accepted in a row, before those that are open have a turn.
-AT_ONCE = 8
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class PortTaken(Refusal):
@@ -42,8 +35,7 @@ class Listener(socket.socket):
     """A listening socket that accepts a connection only while fewer than ``most`` are open on all listeners together.
 
     Others wait in the kernel. asyncio accepts all that wait before it looks at any of them, so that a crowd would take
-    every descriptor at once, and each further attempt would be a traceback in the log. For the same reason asyncio gets
-    a pause after every AT_ONCE connections.
+    every descriptor at once, and each further attempt would be a traceback in the log.
     """
 
     # All listeners share this list, as they share the descriptors of the process.
@@ -52,27 +44,14 @@ class Listener(socket.socket):
     def __init__(self, listening: socket.socket, most: int) -> None:
         super().__init__(listening.family, listening.type, listening.proto, fileno=listening.detach())
         self._most = most
-        self._paused_until = 0.0
-        self._in_a_row = 0
 
     def accept(self) -> tuple[socket.socket, object]:
         """Returns the next connection. Raises BlockingIOError if none waits, or too many are open."""
-        self._in_a_row = (self._in_a_row + 1) % (AT_ONCE + 1)
-        if not self._in_a_row:
-            raise BlockingIOError
-        if time.monotonic() < self._paused_until:
-            raise BlockingIOError
         if len(self._accepted) >= self._most:
             self._accepted[:] = [connection for connection in self._accepted if connection.fileno() != -1]
         if len(self._accepted) >= self._most:
             raise BlockingIOError
-        try:
-            connection, address = super().accept()
-        except OSError as error:
-            if error.errno in _EXHAUSTED:
-                # asyncio tries as often as connections wait, and logs every failure.
-                self._paused_until = time.monotonic() + PAUSE_SECONDS
-            raise
+        connection, address = super().accept()
         self._accepted.append(connection)
         return connection, address
 

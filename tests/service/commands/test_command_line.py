@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from indexer import Request, build, read_summary
-from indexer.samples import THINGS
 from model import Matcher
 from model.terminal import installed_version
 from service.client import Client
 from service.commands import application, main
-from service.commands.demo import RESULTS, describe_samples
+from service.commands.demo import RESULTS
 from tests.command_lines import commands_of, parse
 from tests.pictures import encoded
 from tests.service.commands.stopped import SERVICE, run_until
@@ -191,18 +190,6 @@ def test_without_an_index_it_serves_and_says_how_to_make_one(
     assert ready == [False]
     told = "There is no index yet: the page asks for a folder of photos, or `sketch-search FOLDER` makes one"
     assert told in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("photos", "said"),
-    [(2, "6 pictures: 4 drawn of 2 things, 2 photos from scikit-learn"), (0, "4 pictures: 4 drawn of 2 things")],
-)
-def test_drawn_pictures_and_photos_are_told_apart(tmp_path: Path, photos: int, said: str) -> None:
-    for name, count in [*((name, 2) for name in list(THINGS)[:2]), ("scikit-learn", photos)]:
-        (tmp_path / name).mkdir()
-        for number in range(count):
-            (tmp_path / name / f"{number}.jpg").touch()
-    assert describe_samples(tmp_path) == said
 
 
 @on_posix

@@ -225,62 +225,42 @@ def test_answers_that_nobody_takes_are_held_up_to_a_limit(
         assert len(ended.poll(0)) < 8
 
 
+HOST = b"Host: localhost\r\n"
+GET = b"GET /healthz HTTP/1.1\r\n"
+
+
 @pytest.mark.parametrize(
-    ("head", "expected"),
+    ("sent", "expected"),
     [
-        (b"", (422, "bad_parameter")),  # without a length there is no body
-        (b"Content-Length: many\r\n", (400, "bad_request")),
-        (b"Content-Length: 5\r\nContent-Length: 6\r\n", (400, "bad_request")),
-        (b"Transfer-Encoding: gzip\r\n", (501, "bad_request")),
-        (b"No colon here\r\n", (400, "bad_request")),
+        (SEARCH + CLOSE, 422),  # without a length there is no body
+        (SEARCH + b"Content-Length: many\r\n", 400),
+        (SEARCH + b"Content-Length: 5\r\nContent-Length: 6\r\n", 400),
+        (SEARCH + b"Transfer-Encoding: gzip\r\n", 501),
+        (SEARCH + b"No colon here\r\n", 400),
+        *((line + b"\r\n" + HOST, 400) for line in (b"nonsense", b"GET", b"\x16\x03\x01\x02\x00\x01")),
+        *(
+            (b"GET " + target + b" HTTP/1.1\r\n" + HOST, 400)
+            for target in (b"/a b", b"/\xff", b"*", b"http://a/healthz")
+        ),
+        *((b"GET " + target + b" HTTP/1.1\r\n" + HOST + CLOSE, 404) for target in (b"//healthz", b"/healthz/")),
+        (b"GET /photos/%2e%2e/healthz HTTP/1.1\r\n" + HOST + CLOSE, 404),
+        (b"GET /healthz?x=" + b"y" * 8_000 + b" HTTP/1.1\r\n" + HOST + CLOSE, 200),
+        (b"GET /healthz?x=" + b"y" * 20_000 + b" HTTP/1.1\r\n" + HOST + CLOSE, 422),
+        (GET, 400),
+        # Health checkers may name no host.
+        *((b"GET /healthz HTTP/1.0\r\n" + host, 200) for host in (b"", b"Host:\r\n")),
+        (GET + b"Host:\r\n" + CLOSE, 200),
+        # Another protocol is not spoken.
+        (GET + HOST + b"Upgrade: websocket\r\nConnection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\n", 200),
     ],
-    ids=lambda value: value[:30].decode() if isinstance(value, bytes) else "",
+    ids=lambda value: value[:60].decode("latin-1") if isinstance(value, bytes) else "",
 )
-def test_a_strange_head_is_answered(server: Served, head: bytes, expected: tuple[int, str]) -> None:
-    answer = plain_http(server, SEARCH + CLOSE + head + b"\r\n")
-    assert (status(answer), code(answer)) == expected
-
-
-@pytest.mark.parametrize(
-    "request_line",
-    [b"nonsense", b"GET", b"\x16\x03\x01\x02\x00\x01", b"GET /a b HTTP/1.1", b"GET /\xff HTTP/1.1"],
-)
-def test_what_is_no_http_is_answered_like_an_error(server: Served, request_line: bytes) -> None:
-    answer = plain_http(server, request_line + b"\r\nHost: localhost\r\n\r\n")
-    assert (status(answer), code(answer)) == (400, "bad_request")
-
-
-def test_a_request_without_a_host_is_refused(server: Served) -> None:
-    assert status(plain_http(server, b"GET /healthz HTTP/1.1\r\n\r\n")) == 400
-
-
-@pytest.mark.parametrize(
-    "head", [b"HTTP/1.0\r\n", b"HTTP/1.0\r\nHost:\r\n", b"HTTP/1.1\r\nHost:\r\nConnection: close\r\n"]
-)
-def test_health_checkers_that_name_no_host_are_answered(server: Served, head: bytes) -> None:
-    assert status(plain_http(server, b"GET /healthz " + head + b"\r\n")) == 200
-
-
-@pytest.mark.parametrize(
-    ("target", "expected"),
-    [
-        (b"http://localhost/healthz", 400),
-        (b"http://attacker.example/healthz", 400),
-        (b"//healthz", 404),
-        (b"/healthz/", 404),
-        (b"/./healthz", 404),
-        (b"/photos/../healthz", 404),
-        (b"/photos/%2e%2e/healthz", 404),
-        (b"*", 400),
-        (b"/healthz#fragment", 404),
-        (b"/healthz?" + b"x=" + b"y" * 8_000, 200),
-        (b"/healthz?" + b"x=" + b"y" * 20_000, 422),
-    ],
-    ids=lambda value: value[:40].decode() if isinstance(value, bytes) else "",
-)
-def test_a_strange_target_leads_nowhere(server: Served, target: bytes, expected: int) -> None:
-    answer = plain_http(server, b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n" + CLOSE + b"\r\n")
+def test_a_strange_request_is_answered(server: Served, sent: bytes, expected: int) -> None:
+    answer = plain_http(server, sent + b"\r\n")
     assert status(answer) == expected
+    assert b"\r\nserver:" not in answer.lower()
+    if expected >= 400:
+        assert code(answer)
 
 
 @pytest.mark.parametrize("path", [b"/search", b"/nowhere"])
@@ -298,20 +278,9 @@ def test_a_broken_chunk_is_no_trace_in_the_log(server: Served, path: bytes, capl
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_a_websocket_is_not_opened(server: Served) -> None:
-    upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n"
-    with connect(server) as connection:
-        connection.sendall(b"GET /no/such/path HTTP/1.1\r\nHost: localhost\r\n" + upgrade)
-        assert status(connection.recv(65536)) == 404
-
-
 @pytest.mark.parametrize(
     "body", [b"Content-Length: 1\r\n\r\nx", b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"]
 )
 def test_a_body_is_not_lost_where_another_protocol_is_asked_for(server: Served, body: bytes) -> None:
     answer = plain_http(server, SEARCH + b"Connection: Upgrade, close\r\nUpgrade: h2c\r\n" + body)
     assert (status(answer), code(answer)) == (415, "unsupported_image")
-
-
-def test_an_answer_does_not_name_its_server(http: httpx.Client) -> None:
-    assert "server" not in http.get("/healthz").headers

@@ -1,4 +1,3 @@
-import errno
 import json
 import socket
 import sys
@@ -11,7 +10,7 @@ import httpx
 import pytest
 
 from service.serving.connection import Connection
-from service.serving.ports import MAX_CONNECTIONS, RESERVE, Listener, most_connections
+from service.serving.ports import MAX_CONNECTIONS, RESERVE, most_connections
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied
@@ -108,15 +107,3 @@ def test_connections_leave_files_for_everything_else(files: int, most: int, monk
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY if files == -1 else files, files))
     assert most_connections() == most
-
-
-def test_a_listener_without_descriptors_fails_once_and_then_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    def accept(_: socket.socket) -> None:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    with Listener(socket.create_server(("127.0.0.1", 0)), 2) as listener:
-        monkeypatch.setattr(socket.socket, "accept", accept)
-        with pytest.raises(OSError, match="Too many open files"):
-            listener.accept()
-        with pytest.raises(BlockingIOError):
-            listener.accept()

@@ -3,18 +3,17 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from traceback import walk_tb
 
 import httpx
 import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from indexer import Index, PhotoEntry, Request, build
+from indexer import Index, Request, build
 from model import Matcher
 from service.settings import Settings
 from tests.benchmarks.results import Soak, soak
@@ -194,24 +193,6 @@ def test_a_photo_on_its_way_keeps_its_generation_open_until_it_is_sent(
         gate.opened.set()
         assert sending.result().content == (growing.gallery / "000.png").read_bytes()
         wait_until(lambda: not files_open_below(growing.index / before), f"{before} is still open")
-
-
-def test_a_stored_traceback_of_a_failed_request_keeps_no_generation_open(
-    growing: Growing, server: Served, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(self: Index, photos: Sequence[int]) -> tuple[PhotoEntry, ...]:
-        raise ZeroDivisionError(self, photos)
-
-    before = growing.generation
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-        with monkeypatch.context() as patch:
-            patch.setattr(Index, "photos", fails)
-            assert http.get("/photos/1").status_code == 500
-        assert files_open_below(growing.index / before)
-        wait_for_generation(http, growing.grow())
-        wait_until(lambda: not files_open_below(growing.index / before), f"{before} is still open")
-    (traceback,) = (record.exc_info[2] for record in caplog.records if record.exc_info)
-    assert any("engine" in frame.f_locals for frame, _ in walk_tb(traceback))
 
 
 @pytest.mark.parametrize("damage", ["a short file", "no numbers"])

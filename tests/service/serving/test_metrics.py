@@ -18,7 +18,7 @@ from service.schemas.search import SearchResponse
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied, wait_until_room_is
-from tests.service.served import asked, served
+from tests.service.served import served
 from tests.service.server_process import address, running
 from tests.service.small_gallery import CLUSTERS, PHOTOS
 from tests.service.talk import connect, error
@@ -117,14 +117,6 @@ def test_a_port_of_their_own_has_nothing_else_and_the_same_limits(settings: Sett
         for path in ("/", "/info", "/healthz", "/metrics/"):
             assert error(http.get(metrics.replace("/metrics", path))) == (404, "not_found")
         assert error(http.get(metrics, headers={"host": "attacker.example"})) == (400, "bad_host")
-
-
-def test_a_server_that_is_not_ready_says_so(settings: Settings, tmp_path: object) -> None:
-    missing = settings.model_copy(update={"index": settings.index / "none" if settings.index else None})
-    with asked(missing) as http:
-        told = scraped(http)
-        assert told[sample("sbir_ready")] == 0
-        assert sample("sbir_index_photos") not in told
 
 
 SEARCHES = 8
