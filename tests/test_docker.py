@@ -24,7 +24,8 @@ from tests.command_lines import parse
 from tests.installations import copy_of_the_project, environment_with, python
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE
-from tests.programs import run_python, started_python
+from tests.programs import run_python
+from tests.service.server_process import address, running
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _DOCKER = _CHECKOUT / "docker"
@@ -36,6 +37,12 @@ _DEPLOYED_BY = (
     ".dockerignore",
     *(f"docker/{u}" for u in _UNITS),
 )
+
+
+_OPERATORS_SETTINGS = {
+    *(f"SBIR_{name}" for name in ("ALLOWED_HOSTS", "API_KEY", "SERVE_ORIGINALS", "RATE_LIMIT", "LOG_FORMAT")),
+    *("SBIR_METRICS_PORT", "FORWARDED_ALLOW_IPS"),
+}
 
 
 @dataclass
@@ -169,33 +176,23 @@ def test_an_image_runs_the_programs_under_all_their_names(stages: dict[str, Stag
         assert there.run([*program, "--version"], tmp_path).startswith("sketch-search 0.")
 
 
-def test_the_service_is_alive_without_an_index_and_stops_when_told(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
-    environment |= {
-        "SBIR_WEIGHTS": str(tiny_checkpoint(tmp_path / "tiny.safetensors")),
-        "SBIR_INDEX": str(tmp_path / "none"),
-        "SBIR_PORT": "0",
-        "SBIR_ALLOWED_HOSTS": "photos.example",
-    }
+def test_the_health_check_finds_the_service_alive_without_an_index_until_it_stops(tmp_path: Path) -> None:
+    weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
 
-    def healthy(port: int) -> int:
+    def healthy() -> int:
         # A proxy that is not there: the check must not ask one.
         proxies = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
-        variables = {**os.environ, **proxies, "SBIR_PORT": str(port)}
+        variables = {**os.environ, **proxies, "SBIR_PORT": str(url.port)}
         return run_python(str(_DOCKER / "healthcheck.py"), environment=variables).returncode
 
-    with started_python(
-        "-m", "service", folder=_CHECKOUT, environment=environment, errors=subprocess.DEVNULL
-    ) as process:
-        assert process.stdout is not None
-        port = httpx.URL(process.stdout.readline().split()[-1]).port
-        assert port is not None
-        url = f"http://127.0.0.1:{port}/readyz"
-        assert httpx.get(url, headers={"Host": "photos.example"}, timeout=PATIENCE).status_code == 503
-        assert httpx.get(url, timeout=PATIENCE).status_code == 400
-        assert healthy(port) == 0
+    settings = Settings(index=tmp_path / "none", weights=weights)
+    with running(settings, tmp_path / "log", SBIR_ALLOWED_HOSTS="photos.example") as process:
+        url = httpx.URL(address(process))
+        for host, status in (("photos.example", 503), ("127.0.0.1", 400)):
+            assert httpx.get(url.join("/readyz"), headers={"Host": host}, timeout=PATIENCE).status_code == status
+        assert healthy() == 0
     assert process.returncode in {0, -signal.SIGTERM}
-    assert healthy(port) == 1
+    assert healthy() == 1
 
 
 def test_compose_starts_the_services_for_cpus_and_others_by_name(
@@ -215,16 +212,6 @@ def test_compose_starts_the_services_for_cpus_and_others_by_name(
         "gpu": {"index-gpu", "service-gpu"},
         "ray": {"ray-head", "ray-worker", "ray-index", "ray-service"},
     }
-
-
-def test_every_service_takes_the_settings_of_an_operator(compose: dict[str, Any]) -> None:
-    passed = {"ALLOWED_HOSTS", "API_KEY", "SERVE_ORIGINALS", "RATE_LIMIT", "LOG_FORMAT", "METRICS_PORT"}
-    for name, service in compose["services"].items():
-        if "service" in name:
-            environment = service["environment"]
-            assert {f"SBIR_{setting}" for setting in passed} | {"FORWARDED_ALLOW_IPS"} <= environment.keys()
-            given = {key.removeprefix("SBIR_").lower(): value for key, value in environment.items() if value}
-            assert Settings(**given).rate_limit is None
 
 
 def test_every_container_is_locked_down_and_limited(compose: dict[str, Any], stages: dict[str, Stage]) -> None:
@@ -268,9 +255,12 @@ def test_the_index_job_ends_and_the_service_stays(compose: dict[str, Any]) -> No
         if "service" not in name:
             assert "ports" not in service
         else:
+            assert service["environment"].keys() >= _OPERATORS_SETTINGS
             # Nobody but this machine, and under no other name, until the user says so.
             assert service["ports"] == ["127.0.0.1:8000:8000"]
-            settings = Settings(allowed_hosts=service["environment"]["SBIR_ALLOWED_HOSTS"])
+            given = {key.removeprefix("SBIR_").lower(): text for key, text in service["environment"].items() if text}
+            settings = Settings(**given)
+            assert settings.rate_limit is None
             assert settings.known_hosts == ("localhost", "127.0.0.1", "[::1]")
 
 

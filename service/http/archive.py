@@ -39,11 +39,7 @@ async def zipped(
 ) -> AsyncIterator[bytes]:
     """Yields the bytes of a ZIP file with these photos, holding no more than a part.
 
-    A photo that is gone is left out, and a text in the file says so.
-
-    Args:
-        size_of: checks a photo's file and returns its size; raises PhotoUnavailable.
-        parts: yields the bytes of a file of that size.
+    A photo of which ``size_of`` raises PhotoUnavailable is left out, and a text in the file says so.
     """
     sink, missing = _Sink(), list[str]()
     names = file_names([_MISSING, *(photo.paths[0] for photo in photos)])[1:]

@@ -4,10 +4,10 @@ import ipaddress
 import logging
 import math
 import re
-import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from time import monotonic, perf_counter
 from typing import Any
 
 from cachetools import LRUCache
@@ -56,12 +56,7 @@ class SearchNote:
 
 @dataclass(frozen=True)
 class Access:
-    """One request as it is logged, without its headers and body.
-
-    Attributes:
-        route: the template of the path; "-" without one. status: 499 if nobody was left to answer.
-        ms: from the head of the request to the end of the answer. bytes_in: of the body, as far as it was read.
-    """
+    """One request as it is logged, without its headers and body. ``route`` is the template of its path, or "-"."""
 
     request_id: str
     client: str
@@ -97,11 +92,7 @@ class Outer:
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Sequence[str], origins: Sequence[str]) -> None:
-        """
-        Args:
-            hosts: names and addresses without a port; "*.example.org" is all below it, "*" any.
-            origins: those that CORS lists. If there are any, all pages may show the images.
-        """
+        """origins: those that CORS lists. If there are any, all pages may show the images."""
         self._app, self._metrics, self._origins = app, metrics, origins
         self._hosts = [host.lower().removesuffix(".") for host in hosts]
         # The strictest ones; an answer may bring its own, as the page does, which could not work with these.
@@ -123,7 +114,7 @@ class Outer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        started = perf_counter()
         offered = Headers(scope=scope).get("x-request-id", "")
         state = scope.setdefault("state", {})
         state["request_id"] = request_id = offered if _SANE_ID.fullmatch(offered) else uuid.uuid4().hex
@@ -159,7 +150,7 @@ class Outer:
             answer = error_answer(500, "internal_error", "Something went wrong here; the log has it.", request_id)
             await answer(scope, receive, send_noted)
         finally:
-            self._note(scope, status, bytes_in, time.perf_counter() - started)
+            self._note(scope, status, bytes_in, perf_counter() - started)
 
     def _refusal(self, scope: Scope, request_id: str) -> Response | None:
         if not self._is_for_us(scope):
@@ -237,11 +228,7 @@ class Inner:
     """
 
     def __init__(self, app: ASGIApp, per_minute: int | None, *, metrics_apart: bool) -> None:
-        """
-        Args:
-            per_minute: requests of one client; None for any number.
-            metrics_apart: /metrics is on the port ``app.state.metrics_port`` alone, and nothing else is.
-        """
+        """metrics_apart: /metrics is on the port ``app.state.metrics_port`` alone, and nothing else is."""
         self._app, self._metrics_apart = app, metrics_apart
         self._buckets = None if per_minute is None else Buckets(per_minute)
         self._pictures = None if per_minute is None else Buckets(per_minute * PICTURES_A_REQUEST)
@@ -287,24 +274,19 @@ class Inner:
 class Buckets:
     """A token bucket for each client: it holds a minute's requests and fills up evenly."""
 
-    def __init__(self, per_minute: int, *, clients: int = CLIENTS, clock: Callable[[], float] = time.monotonic) -> None:
-        """clients: how many are remembered; one that was forgotten starts anew. clock: in seconds."""
+    def __init__(self, per_minute: int) -> None:
         self._most = float(per_minute)
-        self._clock = clock
-        # client -> tokens left, and when that was
-        self._left: LRUCache[str, tuple[float, float]] = LRUCache(clients)
+        # client -> tokens left, and when that was; a client that was forgotten starts anew
+        self._left: LRUCache[str, tuple[float, float]] = LRUCache(CLIENTS)
 
     def take(self, client: str) -> float:
         """Takes a token, and returns 0.0; or returns the seconds until there is one."""
-        now = self._clock()
+        now = monotonic()
         left, then = self._left.get(client, (self._most, now))
         left = min(self._most, left + (now - then) * self._most / 60)
         wait = 0.0 if left >= 1 else (1 - left) * 60 / self._most
         self._left[client] = (left if wait else left - 1, now)
         return wait
-
-    def __len__(self) -> int:
-        return len(self._left)
 
 
 def network(address: str) -> str:

@@ -194,9 +194,7 @@ class Connection(H11Protocol):
     def _close(self) -> None:
         self.connections.discard(self)
         # Unsent data is thrown away, or the kernel would keep it for as long as the client likes.
-        self.transport.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-        )
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
     def _refuse(self, status: int, code: str, message: str) -> None:

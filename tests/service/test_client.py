@@ -37,6 +37,7 @@ def test_server_client_and_command_line_agree(
     http: httpx.Client,
     client: Client,
     sketch: bytes,
+    gallery: Path,
     options: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -64,15 +65,10 @@ def test_server_client_and_command_line_agree(
         flags = [text for name, value in values for text in (f"--{name}", str(value))]
         assert main(["search", str(file), *options, *flags, "--json"]) == 0
         assert without_timings(json.loads(capsys.readouterr().out)) == raw
-
-
-def test_a_photo_is_a_query_on_the_command_line_and_for_the_client(
-    client: Client, gallery: Path, options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    answer = without_timings(client.search(gallery / "p01.png", k=3, kind="photo"))
-    assert answer["results"][0]["paths"] == ["p01.png"]
+    by_photo = without_timings(client.search(gallery / "p01.png", k=3, kind="photo"))
+    assert by_photo["results"][0]["paths"] == ["p01.png"]
     assert main(["search", str(gallery / "p01.png"), "--photo", "--k", "3", *options, "--json"]) == 0
-    assert without_timings(json.loads(capsys.readouterr().out)) == answer
+    assert without_timings(json.loads(capsys.readouterr().out)) == by_photo
 
 
 def test_the_client_takes_a_query_or_its_options_and_checks_them_before_it_asks(client: Client, sketch: bytes) -> None:
@@ -242,28 +238,22 @@ def test_where_no_photo_is_found_a_sentence_says_so(
         assert capsys.readouterr().out.startswith("no photos: none passes the filters, or --offset is beyond")
 
 
-def test_the_table_of_kinds_shows_their_sizes_and_their_best_photos(
-    client: Client,
-    options: list[str],
-    sketch: bytes,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_the_table_of_groups_shows_their_sizes_and_their_best_photos(
+    client: Client, options: list[str], tmp_path: Path, sketch: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sketch)))
-    assert main(["search", "-", *options, "--view", "kinds", "--offset", "1"]) == 0
+    (tmp_path / "a.png").write_bytes(sketch)
+    assert main(["search", str(tmp_path / "a.png"), *options, "--view", "groups", "--offset", "1"]) == 0
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading.split() == ["group", "photos", "rank", "score", "path"]
-    kinds = client.search(sketch, view="kinds", offset=1).groups
-    assert kinds
+    groups = client.search(sketch, view="groups", offset=1).groups
+    assert groups
     assert [line.split()[:4] for line in lines if line[:5].strip()] == [
-        [str(kind.rank), str(kind.size), str(kind.best.rank), f"{kind.best.score:.4f}"] for kind in kinds
+        [str(group.rank), str(group.size), str(group.best.rank), f"{group.best.score:.4f}"] for group in groups
     ]
-    photos = [line[15:].split()[0] for line in lines if line[15:19].strip()]
-    assert photos == [str(result.rank) for kind in kinds for result in (kind.best, *kind.more)]
     # A path has its place, whether it is of the best photo, of a further one, or a further path of the same.
-    place = heading.index("path")
-    paths = [path for kind in kinds for result in (kind.best, *kind.more) for path in result.paths]
-    assert [line[place:] for line in lines] == paths
+    place, shown = heading.index("path"), [result for group in groups for result in (group.best, *group.more)]
+    assert [line[15:].split()[0] for line in lines if line[15:19].strip()] == [str(result.rank) for result in shown]
+    assert [line[place:] for line in lines] == [path for result in shown for path in result.paths]
 
 
 @pytest.mark.parametrize(

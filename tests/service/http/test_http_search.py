@@ -72,9 +72,7 @@ FOLDER = "folder must be the path of a folder as results show it"
         ("/search", "view=all", "view must be 'photos', 'groups', 'kinds' or 'auto', not 'all'."),
         ("/search", "diffuse=maybe", "diffuse must be true or false, not 'maybe'."),
         ("/search", f"method={'x' * 99}", f"method must be at most 32 characters long, not '{'x' * 40}\u2026'."),
-        ("/search", "after=yesterday", "after must be a day such as 2023-12-31, not 'yesterday'."),
         ("/search", "before=2023-02-30", "before must be a day such as 2023-12-31, not '2023-02-30'."),
-        ("/search", "before=", "before must be a day such as 2023-12-31; it is empty."),
         ("/search", "after=0001-01-01", "after must be at least 1900-01-01, not '0001-01-01'."),
         ("/search", "before=9999-12-31", "before must be at most 2200-12-31, not '9999-12-31'."),
         ("/search", "after=2023-02-01&before=2023-01-31", "after, 2023-02-01, must not be later than before, 2023-01"),
@@ -104,7 +102,7 @@ def test_what_is_wrong_with_a_parameter_is_a_plain_sentence(
             "like, unlike, text, kind, folder, after, before",
         ),
         ("/clusters/1", "k, offset"),
-        ("/thumbnails/1", "size"),
+        ("/words", "prefix, limit"),
     ],
 )
 def test_an_unknown_parameter_is_answered_with_the_known_ones(
@@ -206,12 +204,7 @@ def test_a_query_of_many_names_is_refused_before_it_is_read(
         answer = http.get(f"{path}?{query}")
         assert error(answer) == (422, "bad_parameter")
         assert "at most" in answer.json()["error"]["message"]
-
-
-def test_a_query_at_the_limit_is_read(http: httpx.Client, sketch: bytes) -> None:
-    names = [f"{number:x}" for number in range(MAX_PARAMETERS)]
-    answer = http.post("/search?" + "&".join(names), content=sketch)
-    assert answer.json()["error"]["message"].startswith("There is no parameter '0'")
+    monkeypatch.undo()
+    at_the_limit = http.post("/search?" + "&".join(names[:MAX_PARAMETERS]))
+    assert at_the_limit.json()["error"]["message"].startswith("There is no parameter '0'")
     assert http.get("/healthz?" + "x" * MAX_BYTES).status_code == 200
-    doubled = http.get("/thumbnails/1?" + "&".join([*names[1:], names[-1]]))
-    assert doubled.json()["error"]["message"] == f"The parameter {names[-1]} is given 2 times; give it once."

@@ -62,18 +62,6 @@ def test_words_are_completed(http_words: httpx.Client, query: str, words: list[s
     assert (answer.json()["vocabulary"], answer.json()["words"]) == (len(WORDS), words)
 
 
-def test_completions_that_cannot_be_asked_for_are_refused(http_words: httpx.Client) -> None:
-    for query, sentence in (
-        ("limit=0", "limit must be at least 1, not 0."),
-        ("limit=1001", "limit must be at most 1000, not 1001."),
-        (f"prefix={'x' * 101}", "prefix must be at most 100 characters long, not 'xxx"),
-        ("start=a", "There is no parameter 'start'; there are prefix, limit."),
-    ):
-        answer = http_words.get(f"/words?{query}")
-        assert error(answer) == (422, "bad_parameter")
-        assert answer.json()["error"]["message"].startswith(sentence)
-
-
 def test_a_sketch_is_guessed_and_nothing_else_is(http_words: httpx.Client, sketch: bytes) -> None:
     for params in ({}, {"text": "cat"}, {"view": "kinds"}):
         guesses = http_words.post("/search", content=sketch, params=params).json()["guesses"]
