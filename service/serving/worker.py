@@ -105,9 +105,7 @@ class Worker:
                 raise QueueFull(_SLOW_RETRY) from error
         return await run_sync(prepare, False, limiter=self._slow)
 
-    async def _in_turn(
-        self, prepare: Callable[[bool], Callable[..., T]], ask_clip: Callable[[], object] | None
-    ) -> T:
+    async def _in_turn(self, prepare: Callable[[bool], Callable[..., T]], ask_clip: Callable[[], object] | None) -> T:
         job = await self._prepared(prepare)
         told = () if ask_clip is None else (await run_sync(ask_clip, limiter=self._asking_clip),)
         arrived = time.monotonic()
