@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from indexer.store.generation import (
     readable_generations,
 )
 from indexer.store.location import THUMBNAILS, IndexFolder
-from indexer.store.roots import FileKey, Root, key_meant, key_shown, shown_path, with_folders
+from indexer.store.roots import FileKey, Root, key_meant, shown_path, with_folders
 from indexer.store.rows import NO_ROWS, Rows
 
 # Names the folder in which a removal works.
@@ -161,7 +162,7 @@ def _written(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Gene
         return before
     live = LiveState.read(before, plan.roots)
     manifest, working = before.manifest, folder.building(_KEY)
-    with Plan(working / PLAN_FILE) as files:
+    with closing(Plan(working / PLAN_FILE)) as files:
         live.fill(files)
         files.hide(plan.removals)
         files.count_photos()
@@ -212,19 +213,10 @@ def _by_id(ids: Sequence[int], catalog: Catalog) -> Iterator[FileKey]:
 
 def _by_path(targets: Sequence[str | Path], catalog: Catalog, roots: Sequence[Root]) -> Iterator[FileKey]:
     """Yields the files and folders at these paths."""
-
-    def known(key: FileKey) -> bool:
-        return catalog.count(*key)[0] > 0
-
     for target in map(str, targets):
         if not target:
             raise BadInvocation("a path is missing: '' names nothing; write . for the current folder.")
-        # The empty path is the shown path of a single root. Nobody means the whole gallery by "/".
-        path = target.rstrip("/")
-        shown = key_shown([root.name for root in roots], path) if path else None
-        if shown is not None and not known(shown):
-            shown = None
-        key = key_meant(target, shown, known, roots)
+        key = key_meant(target, lambda key: catalog.count(*key)[0] > 0, roots)
         if key is None:
             advice = "name one as results show it, or a folder of them"
             if target.isascii() and target.isdigit() and catalog.sharing([int(target)]):

@@ -67,24 +67,20 @@ class Decision:
         return build_key(self.origin, self.embedder.entry, self.roots)
 
 
-def wanted_embedder(request: Request, manifest: Manifest | None, origin: Origin, device: str) -> ChosenEmbedder:
-    """Finds the embedder that was asked for, else that of the generation with this manifest, else "auto".
+def wanted_network(request: Request, manifest: Manifest | None, matcher: Matcher) -> tuple[Origin, ChosenEmbedder]:
+    """Returns the network of a build, with one token for each photo if only [Ret] is kept, and its embedder.
 
-    Raises EmbedderUnavailable. Only what was asked for is downloaded.
+    What was not asked for is as in the generation with this manifest; only what was asked for is downloaded. Raises
+    EmbedderUnavailable.
     """
-    if request.embedder != "auto":
-        return find_embedder(request.embedder, device, download=True)
-    if manifest is not None and manifest.origin.with_tokens(origin.tokens) == origin:
-        return find_embedder(manifest.embedder.spec, device)
-    return find_embedder("auto", device)
-
-
-def wanted_origin(request: Request, manifest: Manifest | None, matcher: Matcher) -> Origin:
-    """Returns the network of a build, with one token for each photo if only [Ret] is kept."""
     origin = Origin.of(matcher)
     alone = origin.with_tokens(1)
-    keeps = request.tokens == "all" or (request.tokens == "auto" and (manifest is None or manifest.origin != alone))
-    return origin if keeps else alone
+    if request.tokens == "none" or (request.tokens == "auto" and manifest is not None and manifest.origin == alone):
+        origin = alone
+    if request.embedder != "auto":
+        return origin, find_embedder(request.embedder, matcher.device, download=True)
+    same = manifest is not None and manifest.origin.with_tokens(origin.tokens) == origin
+    return origin, find_embedder(manifest.embedder.spec if manifest is not None and same else "auto", matcher.device)
 
 
 def decide(request: Request, start: StartingPoint, origin: Origin, embedder: ChosenEmbedder, index: Path) -> Decision:
@@ -378,9 +374,7 @@ def build(index: Path, request: Request, matcher: Matcher, progress: Progress | 
     check_network(matcher)
     with folder.writing():
         start = StartingPoint.find(folder)
-        origin = wanted_origin(request, start.manifest, matcher)
-        embedder = wanted_embedder(request, start.manifest, origin, matcher.device)
-        decision = decide(request, start, origin, embedder, folder.path)
+        decision = decide(request, start, *wanted_network(request, start.manifest, matcher), folder.path)
         progress = progress or Progress()
         with progress.of_build(folder.progress), closing(LocalSite(folder, decision, matcher, progress)) as site:
             return run_decided(decision, site, progress)

@@ -3,16 +3,15 @@
 Only files on this machine whose names have no ending are opened, to see whether they begin as an image does.
 """
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
-from indexer.store.files import MAX_FILE_BYTES, text_of_name
+from indexer.store.files import text_of_name
 from indexer.store.folders import Entry, Listing
 from indexer.store.roots import FileKey, Root, shown_path, with_folders
 from model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
@@ -20,8 +19,6 @@ from model.terminal import resolved
 
 # A folder that had photos at the last build.
 _EMPTY = "the folder is empty, as when its disk is not mounted"
-# SHA-256 of no bytes.
-_NOTHING = hashlib.sha256().hexdigest()
 # The first bytes of a file, which tell its type.
 _START = 512
 # Endings of the files that a camera writes beside a photo of the same name: its RAW file, or the film of a Live Photo.
@@ -145,19 +142,10 @@ class FolderListing:
                             break
                     elif not self._removals.hides(number, path) and self._is_photo(number, path, entry):
                         self.count += 1
-                        yield self._found(number, path, entry)
+                        reason = f"it cannot be read: {entry.reason}" if entry.reason else None
+                        yield GalleryFile(number, path, entry.stamp, reason=reason)
                 else:
                     folders.pop()
-
-    def _found(self, number: int, path: str, entry: Entry) -> GalleryFile:
-        # What a server says of a size may be wrong for a while, and a build asks again then.
-        if entry.stamp is not None and not self.is_remote(number):
-            if not entry.stamp.size:
-                return GalleryFile(number, path, entry.stamp, _NOTHING, "the file is empty")
-            if entry.stamp.size > MAX_FILE_BYTES:
-                entry = replace(entry, reason=f"larger than {MAX_FILE_BYTES >> 20} MiB")
-        reason = f"it cannot be read: {entry.reason}" if entry.reason else None
-        return GalleryFile(number, path, entry.stamp, reason=reason)
 
     def _entries(self, number: int, folder: str, listing: Listing) -> Iterator[tuple[str, Entry]]:
         """Yields each entry of a folder with its path in the root, in the order of the shown paths."""

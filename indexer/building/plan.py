@@ -208,12 +208,6 @@ class Plan:
     def close(self) -> None:
         self._database.close()
 
-    def __enter__(self) -> Plan:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._lock, refuse_if_unwritable(self._path), self._database:

@@ -282,7 +282,10 @@ class Stager:
                 inputs += [] if file.for_embedder is None else [file.for_embedder]
         if pixels:
             arrays = self._compute(self._matcher.encode(np.stack(pixels), "photo"), inputs)
-            finite = np.all([_finite(np.asarray(array)) for array in arrays.arrays.values()], axis=0)
+            # Whether all values of a photo are finite.
+            finite = np.all(
+                [np.isfinite(array[:]).reshape(len(days), -1).all(axis=1) for array in arrays.arrays.values()], axis=0
+            )
             broken = {content for content, fine in zip(days, finite, strict=True) if not fine}
             if broken:
                 reason = "the network gives no finite values for it"
@@ -345,8 +348,3 @@ def as_day(taken: int | None) -> date | None:
 
 def _sentence(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _finite(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Returns for each row, (m,), whether all its values are finite."""
-    return np.asarray(np.isfinite(array).reshape(len(array), -1).all(axis=1))

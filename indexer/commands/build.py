@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from indexer.commands import reports
-from indexer.commands.reports import INDEX, QUIET, SOME_UNREAD, index_at, show
+from indexer.commands.reports import INDEX, QUIET, SOME_UNREAD, show
 from indexer.errors import BadInvocation, IndexerError
 from model.command_line import a_folder, a_path, before, option
 from model.terminal import printable
@@ -36,7 +36,7 @@ _LONGEST_INTERVAL = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class Work:
-    """The options of a command that computes: of which index, by which network, and how it is shown."""
+    """The options of a command that computes."""
 
     index: Path
     weights: Path | None
@@ -69,7 +69,6 @@ class Work:
         return model.load(self.weights or "default", self.device)
 
     def build(self, request: Request, matcher: Matcher | None = None) -> int:
-        """Builds, and prints what was done. Returns the exit code."""
         from indexer.building.builds import build
 
         # This comes before the network is loaded, so that simple mistakes are reported at once.
@@ -78,7 +77,7 @@ class Work:
         return self.done(build(self.index, request, matcher or self.matcher(), progress))
 
     def done(self, report: BuildReport) -> int:
-        """Prints the report of a build, and which folders could not be read. Returns the exit code."""
+        """Prints the report of a build. Returns the exit code."""
         show(reports.of_build(report), self.quiet)
         for line in reports.unlisted(report):
             print(printable(f"error: {line}"), file=sys.stderr, flush=True)
@@ -102,14 +101,8 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
     )
     @QUIET
     @wraps(command)
-    def called(
-        index: Path | None,
-        weights: Path | None,
-        device: str | None,
-        quiet: bool,
-        **options: Any,
-    ) -> int:
-        return command(Work(index_at(index), weights, device or "auto", quiet), **options)
+    def called(index: Path, weights: Path | None, device: str | None, quiet: bool, **options: Any) -> int:
+        return command(Work(index, weights, device or "auto", quiet), **options)
 
     return called
 
@@ -205,22 +198,20 @@ def _watch(work: Work, request: Request, interval: float) -> int:
     return 0
 
 
-@dataclass
 class _Watcher:
-    """The state of a watch: ``last_error`` is printed only once, while it stays."""
+    """Watches the gallery of an index. An error is printed once, while it stays."""
 
-    work: Work
-    matcher: Matcher
-    last_error: str | None = None
+    def __init__(self, work: Work, matcher: Matcher) -> None:
+        self._work, self._matcher, self._last_error = work, matcher, ""
 
     def read_state(self) -> str:
         """Returns the state of the gallery; a fixed word while it cannot be read."""
         from indexer.upkeep import gallery_state
 
         try:
-            return gallery_state(self.work.index)
+            return gallery_state(self._work.index)
         except (IndexerError, OSError) as error:
-            self._print_error(error)
+            self._print_error(str(error))
             return "unreadable"
 
     def update(self) -> bool:
@@ -230,22 +221,19 @@ class _Watcher:
 
         try:
             # The request names no folders, because ``add`` and ``remove`` may have changed those of the index.
-            report = build(self.work.index, Request(), self.matcher, self.work.progress())
+            report = build(self._work.index, Request(), self._matcher, self._work.progress())
         except (IndexerError, OSError) as error:
-            self._print_error(error)
+            self._print_error(str(error))
             return False
-        if report.unlisted:
-            self._print_error(" ".join(reports.unlisted(report)))
-        else:
-            self.last_error = None
+        self._print_error(" ".join(reports.unlisted(report)))
         if report.changed:
-            show([f"{time.strftime('%Y-%m-%d %H:%M:%S')} {reports.in_one_line(report)}"], self.work.quiet)
+            show([f"{time.strftime('%Y-%m-%d %H:%M:%S')} {reports.in_one_line(report)}"], self._work.quiet)
         return True
 
-    def _print_error(self, error: IndexerError | OSError | str) -> None:
-        if str(error) != self.last_error:
+    def _print_error(self, error: str) -> None:
+        if error not in ("", self._last_error):
             print(printable(f"error: {error}"), file=sys.stderr, flush=True)
-        self.last_error = str(error)
+        self._last_error = error
 
 
 def _pauses(seconds: float) -> Iterator[None]:

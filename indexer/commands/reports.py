@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.store.location import default_index_path
@@ -15,15 +14,16 @@ if TYPE_CHECKING:
     from indexer.samples import Samples
     from indexer.upkeep import IndexSummary, RemovalPlan, RemovalReport
 
-INDEX = option("--index DIR", "Default: SBIR_INDEX, else your data folder.", a_path, default=before("index"))
+INDEX = option(
+    "--index DIR",
+    "Default: SBIR_INDEX, else your data folder.",
+    a_path,
+    default=before("index"),
+    callback=lambda context, parameter, named: default_index_path() if named is None else named,
+)
 QUIET = option("--quiet", "No bar and no report; errors only.")
 # The exit code of a build that had to leave out folders.
 SOME_UNREAD = 3
-
-
-def index_at(named: Path | None) -> Path:
-    """Returns the folder of the index that was named, or the default one."""
-    return default_index_path() if named is None else named
 
 
 def show(lines: Sequence[str], quiet: bool = False) -> None:

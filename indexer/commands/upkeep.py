@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from indexer.commands import reports
-from indexer.commands.reports import INDEX, QUIET, index_at, show
+from indexer.commands.reports import INDEX, QUIET, show
 from indexer.errors import BadInvocation
 from model.command_line import a_path, option
 from model.terminal import printable_json
@@ -24,9 +24,7 @@ def _photo_id(text: str) -> int:
 @option("--yes", "Even if more than a tenth of the files go.")
 @INDEX
 @QUIET
-def remove(
-    targets: tuple[str, ...], ids: tuple[int, ...], dry_run: bool, yes: bool, index: Path | None, quiet: bool
-) -> None:
+def remove(targets: tuple[str, ...], ids: tuple[int, ...], dry_run: bool, yes: bool, index: Path, quiet: bool) -> None:
     """Take photos out of the index; their files stay.
 
     A PATH is a file or folder of the gallery, on disk or as results show it.
@@ -35,8 +33,7 @@ def remove(
 
     if not targets and not ids:
         raise BadInvocation("name what to remove: the path of a file or folder, or a photo by --id N.")
-    folder = index_at(index)
-    plan = plan_removal(targets, folder, ids=ids)
+    plan = plan_removal(targets, index, ids=ids)
     if dry_run:
         show([*reports.of_plan(plan), f"nothing has changed; this would remove {plan.files} of {plan.of} files."])
         return
@@ -45,17 +42,17 @@ def remove(
             f"this removes {plan.files} of {plan.of} files, more than a tenth of the gallery; look at what that is "
             "with --dry-run, and repeat it with --yes."
         )
-    show([*reports.of_plan(plan), *reports.of_removal(remove(targets, folder, ids=ids))], quiet)
+    show([*reports.of_plan(plan), *reports.of_removal(remove(targets, index, ids=ids))], quiet)
 
 
 @click.command()
 @INDEX
 @option("--json", "Print JSON.", name="as_json")
-def info(index: Path | None, as_json: bool) -> None:
+def info(index: Path, as_json: bool) -> None:
     """Print what an index holds."""
     from indexer.upkeep import read_summary
 
-    summary = read_summary(index_at(index))
+    summary = read_summary(index)
     if as_json:
         print(printable_json(summary.model_dump_json(indent=1)))
     else:
@@ -64,13 +61,12 @@ def info(index: Path | None, as_json: bool) -> None:
 
 @click.command()
 @INDEX
-def verify(index: Path | None) -> int:
+def verify(index: Path) -> int:
     """Check every byte of an index."""
     from indexer.upkeep import verify
 
-    path = index_at(index)
-    problems = verify(path)
-    show(problems or [f"the index at {path} is sound."])
+    problems = verify(index)
+    show(problems or [f"the index at {index} is sound."])
     return 1 if problems else 0
 
 

@@ -5,6 +5,7 @@ Clusters that lie near each other come into one shard, so that a search asks few
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -24,16 +25,15 @@ from indexer.building.builds import (
     check_network,
     check_shards,
     run_decided,
-    wanted_embedder,
-    wanted_origin,
+    wanted_network,
 )
 from indexer.building.plan import LiveState, Plan
 from indexer.building.progress import Progress
 from indexer.building.request import Request, StartingPoint
+from indexer.building.staging import Journal
 from indexer.building.writer import Contents
 from indexer.distributed.connection import Workers, check_address, connected
-from indexer.distributed.slices import Sources
-from indexer.distributed.workers import TOKEN, Setup, assign_rows, encode_slice, look, write_shard
+from indexer.distributed.workers import TOKEN, Setup, Sources, assign_rows, encode_slice, write_shard
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile
 from indexer.store.clusters import CLUSTERS_FILE, trained
@@ -111,8 +111,7 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
 def _decide(request: Request, folder: ShardsFolder, live: LiveShards | None, matcher: model.Matcher) -> Decision:
     before = None if live is None else live.first
     roots = request.roots(folder.path, before)
-    origin = wanted_origin(request, before, matcher)
-    embedder = wanted_embedder(request, before, origin, matcher.device)
+    origin, embedder = wanted_network(request, before, matcher)
     if before is not None and not (before.origin == origin and before.embedder.same(embedder.entry)):
         raise BadInvocation(
             f"{folder.path} holds shards of another checkpoint or embedder, or with other tokens; name another "
@@ -164,7 +163,7 @@ class LiveShards:
 class RaySite:
     """The site of a build by the workers of a cluster. Each slice of the files has a journal, and a shard is an index.
 
-    The caller holds the lock of the folder. Raises BadInvocation: the workers cannot begin.
+    The caller holds the lock of the folder.
     """
 
     def __init__(
@@ -196,23 +195,24 @@ class RaySite:
             clusters=decision.clusters,
             software=installed_version(),
         )
-        self._slices = self._setup.slices
+        self._slices = self._setup.folder
         with refuse_if_unwritable(self.path):
-            make_folder(self._slices.folder)
-            for left in self._slices.folder.glob("plan-*"):
+            make_folder(self._slices)
+            for left in self._slices.glob("plan-*"):
                 left.unlink()
-            write_atomically(self._slices.folder / TOKEN, self._setup.token.encode())
+            write_atomically(self._slices / TOKEN, self._setup.token.encode())
         self.plan = Plan(self._setup.plan)
-        workers.everywhere(look, self._setup)
 
     def take_read(self) -> None:
         # For each file the newest record counts.
-        for name in self._slices.names():
-            with closing(self._slices.journal(name)) as journal:
-                self.plan.take_read(name, journal)
+        for path in sorted(self._slices.glob("slice-*")):
+            with closing(Journal(path, complete=True)) as journal:
+                self.plan.take_read(path.name, journal)
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
-        self._slices.forget_attempts()
+        for left in self._slices.glob("attempt-*"):
+            # A worker of a build that was killed may still be writing.
+            shutil.rmtree(left, ignore_errors=True)
         self._progress.start("encoding")
         encoded = 0
 
@@ -226,7 +226,8 @@ class RaySite:
         return encoded
 
     def _cut(self, files: Iterator[GalleryFile]) -> Iterator[tuple[Setup, int, Sequence[GalleryFile]]]:
-        for number in count(self._slices.next_number()):
+        there = (int(path.name.split("-")[1]) for path in self._slices.glob("slice-*"))
+        for number in count(1 + max(there, default=-1)):
             if not (part := tuple(islice(files, SLICE))):
                 return
             self._progress.expect(len(part))
@@ -236,7 +237,7 @@ class RaySite:
         return Sources(self.path, self._slices, refs.trimmed().names)
 
     def nearest(self, refs: Refs, centroids: Floats) -> npt.NDArray[np.int32]:
-        path = self._slices.folder / "centroids.npy"
+        path = self._slices / "centroids.npy"
         with refuse_if_unwritable(path):
             write_array(path, centroids)
         self._progress.start("clustering", len(refs))
@@ -277,7 +278,7 @@ class RaySite:
         next_id = max(decision.live.next_id, self.plan.last_id() + 1)
         check_ids(next_id)
         check_shards(decision.shards, clusters, "clusters: a shard holds whole ones")
-        path = self._slices.folder / CLUSTERS_FILE
+        path = self._slices / CLUSTERS_FILE
         with refuse_if_unwritable(path):
             write_array(path, clustering.centroids)
         self._progress.start("writing", len(contents.photos))

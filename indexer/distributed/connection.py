@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from indexer.errors import BadInvocation
 from model.errors import Refusal
@@ -146,8 +146,7 @@ class Workers:
     def __init__(self, device: str, most: int | None = None) -> None:
         import ray
 
-        self._nodes = [node for node in ray.nodes() if node["Alive"]]
-        self.resources = Resources.of([node["Resources"] for node in self._nodes], device)
+        self.resources = Resources.of([node["Resources"] for node in ray.nodes() if node["Alive"]], device)
         if most is not None and not 1 <= most <= self.resources.workers:
             raise BadInvocation(
                 f"the Ray cluster has room for {self.resources.workers} workers, not for {most}; give --workers "
@@ -156,23 +155,6 @@ class Workers:
         self.count = most or self.resources.workers
         # Some pieces of work wait for the first free worker, so that it is not idle while this process handles results.
         self._at_once = most or _AHEAD * self.resources.workers
-
-    def everywhere(self, function: Callable[..., object], *work: object) -> None:
-        """Calls the function once on each machine that can have workers, to find out whether it works there."""
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        needed = {"CPU": self.resources.cpus, "GPU": self.resources.gpus}
-        waiting = []
-        for node in self._nodes:
-            if all(node["Resources"].get(name, 0) >= least for name, least in needed.items()):
-                # Soft, because a machine that has gone meanwhile is not needed. No CPU is asked for, because copies of
-                # shards that are being served may occupy all CPUs.
-                here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
-                remote = self._remote(function, on_gpu=True).options(num_cpus=0, scheduling_strategy=here)
-                waiting.append(remote.remote(*work))
-        with _refuse_if_lost():
-            ray.get(waiting)
 
     def each(
         self,
@@ -191,7 +173,13 @@ class Workers:
         """
         import ray
 
-        remote, left = self._remote(function, on_gpu=on_gpu), iter(works)
+        options: dict[str, int] = {"num_cpus": 1}
+        if on_gpu and self.resources.gpus:
+            # Without max_calls a worker with a GPU would end, and with it the loaded network, after each task.
+            options = {"num_cpus": self.resources.cpus, "num_gpus": self.resources.gpus, "max_calls": 0}
+        # Spread, because what a worker needs most is the processors and the disk of its machine.
+        remote = ray.remote(max_retries=_RETRIES, scheduling_strategy="SPREAD", **options)(function)
+        left = iter(works)
         waiting: list[object] = []
         try:
             with _refuse_if_lost():
@@ -207,16 +195,6 @@ class Workers:
         finally:
             for reference in waiting:
                 ray.cancel(reference, force=True)
-
-    def _remote(self, function: Callable[..., object], *, on_gpu: bool) -> Any:
-        import ray
-
-        options: dict[str, int] = {"num_cpus": 1}
-        if on_gpu and self.resources.gpus:
-            # Without max_calls a worker with a GPU would end, and with it the loaded network, after each task.
-            options = {"num_cpus": self.resources.cpus, "num_gpus": self.resources.gpus, "max_calls": 0}
-        # Spread, because what a worker needs most is the processors and the disk of its machine.
-        return ray.remote(max_retries=_RETRIES, scheduling_strategy="SPREAD", **options)(function)
 
 
 @contextmanager

@@ -1,12 +1,20 @@
 """The work of a build's workers: they encode slices of the photos, assign rows to clusters, and write shards.
 
-Before that, each worker checks that it sees the storage that all share, and has the same networks.
+Before each, a worker checks that it sees the shared storage; before encoding, also that it has the same networks.
+
+A slice is what workers have computed of files that were listed together. A worker writes its journal in a folder of its
+own, which gets the name of the slice when all is in it. So there are whole slices only, whoever is killed, and whoever
+does again what another is still doing. The name has the run of the build in it, because a worker of a build that was
+killed may still complete a slice.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,16 +30,16 @@ from indexer.building.plan import Plan
 from indexer.building.progress import Progress
 from indexer.building.staging import Journal, Stager
 from indexer.building.writer import Clustering, Contents, GenerationWriter
-from indexer.distributed.slices import Slices, Sources
 from indexer.embedding import find_embedder
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
 from indexer.store.clusters import nearest
+from indexer.store.files import sync_folder
 from indexer.store.folders import Folder
-from indexer.store.generation import EmbedderEntry, Generation, Origin, open_generation
-from indexer.store.location import IndexFolder
+from indexer.store.generation import EmbedderEntry, Generation, Origin, open_generation, open_rows
+from indexer.store.location import IndexFolder, refuse_if_unwritable
 from indexer.store.roots import Root
-from indexer.store.rows import Refs, Rows, map_array
+from indexer.store.rows import Refs, RowArrays, Rows, map_array
 from indexer.store.shards import ShardEntry, ShardsFolder, clean_shard, shard_name
 from model.engine import default_checkpoint, set_threads
 from model.errors import Refusal
@@ -44,6 +52,39 @@ TOKEN = "token"
 # Seconds to wait for the lock of a shard. A worker that is taken to be lost may still be writing, and notices within a
 # few seconds that it is alone.
 _WAIT = 120
+# Each source has up to five arrays mapped into memory, and Linux lets a process have 65,530 of them.
+_MAX_OPEN = 8_000
+
+
+class Sources(Mapping[str, RowArrays]):
+    """The folders that rows are read from, by name: slices, and segments of shards. Each is opened when it is needed.
+
+    A segment of a shard has a name such as "shard-0003/g000002/s000001-0a1b2c3d".
+    """
+
+    def __init__(self, shards: Path, slices: Path, names: Iterable[str]) -> None:
+        self._shards, self._slices = shards, slices
+        self._names = tuple(sorted(set(names)))
+        self._open = lru_cache(maxsize=_MAX_OPEN)(self._open_now)
+
+    def __getitem__(self, name: str) -> RowArrays:
+        return self._open(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _open_now(self, name: str) -> RowArrays:
+        if "/" not in name:
+            with closing(Journal(self._slices / name, complete=True)) as journal:
+                return journal.arrays() or RowArrays({})
+        shard, generation, segment = name.split("/")
+        folder = IndexFolder(self._shards / shard)
+        opened = open_generation(folder, generation)
+        others = [entry.id for entry in opened.manifest.segments if entry.id != segment]
+        return open_rows(folder, opened, skipped=others)[segment]
 
 
 @dataclass(frozen=True)
@@ -73,13 +114,17 @@ class Setup:
     software: str
 
     @property
-    def slices(self) -> Slices:
-        return Slices(ShardsFolder(self.shards).slices(self.key), self.token[:8])
+    def folder(self) -> Path:
+        return ShardsFolder(self.shards).slices(self.key)
 
     @property
     def plan(self) -> Path:
         """The file of the build's plan. A worker of a build that was killed does not find the next build's."""
-        return self.slices.folder / f"plan-{self.token[:8]}.sqlite"
+        return self.folder / f"plan-{self.token[:8]}.sqlite"
+
+    def slice(self, number: int) -> Path:
+        """Returns the folder of a slice of this run of the build."""
+        return self.folder / f"slice-{number:09}-{self.token[:8]}"
 
 
 @lru_cache(maxsize=1)
@@ -88,8 +133,12 @@ def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
 
     Raises BadInvocation: the worker does not see what it should, or has another checkpoint or version of the program.
     """
-    here = f"the worker on {socket.gethostname()}"
-    _check_storage(setup, here)
+    _check_storage(setup)
+    here = _here()
+    for root in setup.there:
+        if not root.is_there():
+            advice = "give each machine its credentials, as docs/using.md says." if root.remote else _SHARED
+            raise BadInvocation(f"{here} does not see {root}; {advice}")
     if (version := installed_version()) != setup.software:
         raise BadInvocation(
             f"{here} has version {version} of sketch-search, and not {setup.software}; install the same everywhere."
@@ -111,23 +160,21 @@ def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
         raise BadInvocation(f"{here} cannot begin: {error}") from error
 
 
-def look(setup: Setup) -> None:
-    """Finds out whether a worker can begin, and returns nothing, since networks cannot be sent."""
-    opened(setup)
+def _here() -> str:
+    return f"the worker on {socket.gethostname()}"
 
 
-def _check_storage(setup: Setup, here: str) -> None:
-    advice = "photos and index have to be on storage that all machines share, at the same path on each."
+_SHARED = "photos and index have to be on storage that all machines share, at the same path on each."
+
+
+def _check_storage(setup: Setup) -> None:
+    """Raises BadInvocation if this worker does not see the folder in which the build works."""
     try:
-        found = (setup.slices.folder / TOKEN).read_text()
+        found = (setup.folder / TOKEN).read_text()
     except OSError:
         found = ""
     if found != setup.token:
-        raise BadInvocation(f"{here} does not see {setup.shards}; {advice}")
-    for root in setup.there:
-        if not root.is_there():
-            advice = "give each machine its credentials, as docs/using.md says." if root.remote else advice
-            raise BadInvocation(f"{here} does not see {root}; {advice}")
+        raise BadInvocation(f"{_here()} does not see {setup.shards}; {_SHARED}")
 
 
 def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tuple[int, int, int]:
@@ -135,24 +182,32 @@ def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tup
 
     Returns how many files it has, how many of them cannot be indexed, and how many rows were made.
     """
-    slices = setup.slices
+    final = setup.slice(number)
     # A worker may end after it has written its slice and before it has reported it.
-    if not slices.is_done(number):
-        networks = opened(setup)
-        attempt = slices.begin(number)
+    if not final.is_dir():
+        networks, attempt = opened(setup), setup.folder / f"attempt-{final.name}-{uuid.uuid4().hex}"
         with closing(Journal(attempt)) as journal:
             roots, keeps_tokens = [root.folder for root in setup.roots], setup.origin.tokens > 1
             stager = Stager(roots, *networks, journal, lambda content: (), keeps_tokens)
             stager.stage(files, setup.batch, Progress())
-        slices.complete(attempt, number)
-    with closing(slices.journal(slices.name(number))) as journal:
+        with refuse_if_unwritable(setup.folder):
+            try:
+                os.rename(attempt, final)
+            except OSError:
+                # Another worker may have done the same slice first.
+                if not final.is_dir():
+                    raise
+                shutil.rmtree(attempt, ignore_errors=True)
+            sync_folder(setup.folder)
+    with closing(Journal(final, complete=True)) as journal:
         return *journal.counts(), len(journal)
 
 
 def assign_rows(setup: Setup, first: int, refs: Refs, path: Path, count: int) -> tuple[int, npt.NDArray[np.int32]]:
     """Finds the nearest of the ``count`` centroids in a file for each row. Returns ``first``, and their numbers."""
+    _check_storage(setup)
     centroids = _centroids(path, count, setup.token)
-    rows = Rows(Sources(setup.shards, setup.slices, refs.names))
+    rows = Rows(Sources(setup.shards, setup.folder, refs.names))
     return first, nearest(rows, refs, centroids).astype(np.int32)
 
 
@@ -170,14 +225,15 @@ def write_shard(
     ``committed`` is the live generation, if there is one; ``centroids``, the file of all ``clusters`` centroids;
     ``next_id``, the lowest id that no file in any shard has ever had.
     """
+    _check_storage(setup)
     with (
         ShardsFolder(setup.shards).writing_shard(number, _WAIT) as folder,
-        Plan(setup.plan, shard=number) as plan,
+        closing(Plan(setup.plan, shard=number)) as plan,
     ):
         live, photos = _clean(folder, committed), plan.photos()
         # The shard has only its own clusters, in the same order as among all.
         present, own = np.unique(photos.clusters, return_inverse=True)
-        rows = Rows(Sources(setup.shards, setup.slices, photos.refs.trimmed().names))
+        rows = Rows(Sources(setup.shards, setup.folder, photos.refs.trimmed().names))
         every = np.ones(len(photos), np.bool_)
         clustering = Clustering(map_array(centroids, (clusters, None))[present], own, setup.clusters)
         contents = Contents(setup.origin, setup.embedder, setup.roots, removals, plan, photos, rows, every, clustering)

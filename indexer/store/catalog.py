@@ -154,8 +154,6 @@ _COLUMNS = "id, root, path, hash, size, mtime, ctime, taken, status, reason, clu
 # and more of a small one: in an index that somebody made to do harm, a table may have no end.
 _STEPS = 100_000
 _STEPS_A_BYTE, _FREE_STEPS = 10, 2_000_000
-# The most bytes of a value, for the same reason.
-_MAX_VALUE = 1 << 24
 
 
 def write_catalog(path: Path, rows: Iterable[tuple[Any, ...]], removals: Removals) -> None:
@@ -207,7 +205,6 @@ class Catalog:
         # A server's threads share the connection, and the reader guards every call with a lock.
         self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
         self._database.set_progress_handler(self._spend, _STEPS)
-        self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
         try:
             if not has_schema(self._database, _SCHEMA + _INDEXES):
                 raise IndexDamaged(f"{path} is damaged (it has not the tables of a catalog); {REPAIR}.")

@@ -27,7 +27,7 @@ from model import Matcher
 # The version of the index format. Every change that a program of another version could not read raises it.
 FORMAT_VERSION: Final = 10
 # An index may come from anywhere: names cannot lead out of its folder.
-_Number = Annotated[int, Field(ge=0, le=2**40)]
+Number = Annotated[int, Field(ge=0, le=2**40)]
 _Size = Annotated[int, Field(ge=0, le=2**50)]
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
 # A manifest larger than this is refused. The manifest of a million photos has less than a hundredth of it.
@@ -35,11 +35,13 @@ _MAX_BYTES = 1 << 28
 Document = TypeVar("Document", bound=BaseModel)
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """A part of a manifest."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class FileEntry(_Frozen):
+class FileEntry(Frozen):
     """A file of a generation or a segment: its name, its size in bytes, and its SHA-256 (hex)."""
 
     name: _FileName
@@ -52,22 +54,22 @@ class FileEntry(_Frozen):
         return FileEntry(name=path.name, size=path.stat().st_size, sha256=hash_file(path))
 
 
-class SegmentEntry(_Frozen):
+class SegmentEntry(Frozen):
     """A segment: its name, how many rows it has, and its arrays."""
 
     id: _FileName
-    rows: _Number
+    rows: Number
     files: tuple[FileEntry, ...]
 
 
-class RootEntry(_Frozen):
+class RootEntry(Frozen):
     """A folder of the gallery: the name that paths begin with if there are several roots, and its absolute path."""
 
     name: str
     path: str
 
 
-class EmbedderEntry(_Frozen):
+class EmbedderEntry(Frozen):
     """The embedder, which made the vectors from which the clusters were made: CLIP, or the checkpoint itself by [Ret].
 
     ``spec`` is the value of ``--embedder`` that names it; ``sha256`` that of its weights, None for those of the
@@ -85,7 +87,7 @@ class EmbedderEntry(_Frozen):
         return (self.kind, self.name, self.sha256) == (other.kind, other.name, other.sha256)
 
 
-class Counts(_Frozen):
+class Counts(Frozen):
     """The counts of a generation.
 
     Attributes:
@@ -94,16 +96,16 @@ class Counts(_Frozen):
         rows: rows in all segments, with those that are no longer shown.
     """
 
-    photos: Annotated[_Number, Field(ge=1)]
-    files: _Number
-    duplicates: _Number
-    bad: _Number
-    gone: _Number
-    clusters: Annotated[_Number, Field(ge=1)]
-    rows: _Number
+    photos: Annotated[Number, Field(ge=1)]
+    files: Number
+    duplicates: Number
+    bad: Number
+    gone: Number
+    clusters: Annotated[Number, Field(ge=1)]
+    rows: Number
 
 
-class Origin(_Frozen):
+class Origin(Frozen):
     """The network that made an index. Rows depend on it, and a reader must have the same network.
 
     Attributes:
@@ -114,9 +116,9 @@ class Origin(_Frozen):
     photo_sha256: str
     preprocessing_fingerprint: str
     network: str
-    width: Annotated[_Number, Field(ge=1)]
-    tokens: Annotated[_Number, Field(ge=1)]
-    cells: Annotated[_Number, Field(ge=1)]
+    width: Annotated[Number, Field(ge=1)]
+    tokens: Annotated[Number, Field(ge=1)]
+    cells: Annotated[Number, Field(ge=1)]
 
     @staticmethod
     def of(matcher: Matcher) -> Origin:
@@ -150,8 +152,8 @@ class Manifest(Origin):
     embedder: EmbedderEntry
     roots: Annotated[tuple[RootEntry, ...], Field(max_length=MAX_ROOTS)]
     counts: Counts
-    clusters_asked: _Number | None
-    next_id: _Number
+    clusters_asked: Number | None
+    next_id: Number
     created: datetime
     software: str
     segments: tuple[SegmentEntry, ...]

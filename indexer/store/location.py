@@ -26,9 +26,8 @@ SLICES = ".slices-"
 THUMBNAILS = "thumbnails"
 #: A file in the folder of each of its shards.
 SHARD_MARK = "SHARD"
-# The most bytes of CURRENT, which holds the name of a generation. A longer file, or one that is no text, is refused.
+# The most bytes of CURRENT, which holds the name of a generation.
 _MAX_NAME = 1024
-_NO_TEXT = {errno.EINVAL, errno.EFBIG}
 # The last bytes of a rollback journal of SQLite that names another file, which SQLite deletes. No build writes such.
 _NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
 # The codes of errors that say that something else lies in the place of a file or folder of the index, such as a link.
@@ -74,15 +73,11 @@ class IndexFolder:
         Raises IndexRefused: CURRENT does not hold the name of a generation.
         """
         try:
-            name = read_regular(self.path / "CURRENT", _MAX_NAME).decode().strip()
+            name = read_regular(self.path / "CURRENT", _MAX_NAME).decode(errors="replace").strip()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except UnicodeDecodeError:
-            name = ""
         except OSError as error:
-            if error.errno not in _NO_TEXT:
-                raise IndexRefused(f"{self.path} cannot be read: {error.strerror}; check its permissions.") from error
-            name = ""
+            raise IndexRefused(f"{self.path} cannot be read: {error.strerror}; check its permissions.") from error
         if not _GENERATION.fullmatch(name):
             raise IndexDamaged(f"{self.path / 'CURRENT'} does not name a generation; {REPAIR}.")
         return name

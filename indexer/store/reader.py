@@ -153,10 +153,7 @@ class Index:
 
         Raises BadInvocation: no shown photo has a file there, or the path may mean one file or another.
         """
-        shown = key_shown(self.manifest.root_names, target)
-        if shown is not None and self._id_at(shown) is None:
-            shown = None
-        key = key_meant(target, shown, lambda key: self._id_at(key) is not None, self._roots)
+        key = key_meant(target, lambda key: self._id_at(key) is not None, self._roots)
         number = None if key is None else self._id_at(key)
         if number is None:
             raise BadInvocation(f"the index has no photo at {target}; name one as results show it.")

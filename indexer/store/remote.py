@@ -207,18 +207,23 @@ class RemoteFolder(Folder):
 
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:
         """Asks a server. Raises OSError; Unreachable if a failure that may be temporary stays after several tries."""
+        key = self._scheme, self._netloc
         tries = 1 if self._scheme == "s3" else _TRIES
         for number in range(1, tries + 1):
             server = None
             try:
-                server = _connections.open(self._scheme, self._netloc)
+                with _opening:
+                    server = _open[key] if key in _open else _open.setdefault(key, _connected(*key))
                 return question(server)
             except MemoryError:
                 raise
             # Libraries raise errors of their own and of libraries below them.
             except Exception as error:
                 fault = _fault(error)
-            _connections.forget(self._scheme, self._netloc, server)
+            with _opening:
+                # The next try connects anew. The libraries of the others do that by themselves.
+                if self._scheme == "sftp" and _open.get(key) is server:
+                    _open.pop(key, None)
             if number == tries or not isinstance(fault, Unreachable):
                 raise fault
             time.sleep(_PAUSE * 2**number)
@@ -252,29 +257,9 @@ def _entry(info: Mapping[str, Any], name: str) -> Entry:
     return Entry(name, "file", FileStamp.checked(size, nanoseconds, number))
 
 
-class _Connections:
-    """The connections to servers, one for each, which all threads share."""
-
-    def __init__(self) -> None:
-        self._open: dict[tuple[str, str], Any] = {}
-        self._lock = threading.Lock()
-
-    def open(self, scheme: str, netloc: str) -> Any:
-        """Returns the connection to a server, which may be a new one."""
-        with self._lock:
-            if (scheme, netloc) not in self._open:
-                self._open[scheme, netloc] = _connected(scheme, netloc)
-            return self._open[scheme, netloc]
-
-    def forget(self, scheme: str, netloc: str, server: Any) -> None:
-        """Lets the next ``open`` connect anew, unless another thread has already done so."""
-        with self._lock:
-            # The libraries of the others make lost connections anew.
-            if scheme == "sftp" and self._open.get((scheme, netloc)) is server:
-                self._open.pop((scheme, netloc), None)
-
-
-_connections = _Connections()
+# The connections to servers, one for each, by scheme and address. All threads share them.
+_open: dict[tuple[str, str], Any] = {}
+_opening = threading.Lock()
 # The bytes of the files that were read last, by their folder's URL and their path in it.
 _kept: LRUCache[tuple[str, str], bytes] = LRUCache(_KEPT, getsizeof=len)
 _keeping = threading.Lock()

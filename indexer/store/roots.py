@@ -109,14 +109,16 @@ def locate(address: Address, roots: Sequence[Root]) -> FileKey | None:
     return min(keys, key=lambda key: len(key[1]), default=None)
 
 
-def key_meant(
-    target: str, shown: FileKey | None, known: Callable[[FileKey], bool], roots: Sequence[Root]
-) -> FileKey | None:
+def key_meant(target: str, known: Callable[[FileKey], bool], roots: Sequence[Root]) -> FileKey | None:
     """Finds the file or folder that a user means by a path, as results show it, or on disk; None if it means none.
 
-    ``shown`` is the key of what results show by this path, if there is any. Raises BadInvocation: the path may mean one
-    file or another.
+    ``known`` says whether the index has a key. Raises BadInvocation: the path may mean one file or another.
     """
+    # The empty path is the shown path of a single root. Nobody means the whole gallery by "/".
+    path = target.rstrip("/")
+    shown = key_shown([root.name for root in roots], path) if path else None
+    if shown is not None and not known(shown):
+        shown = None
     here = None
     with suppress(HomeUnknown):
         here = expanded(target)

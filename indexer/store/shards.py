@@ -15,11 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from indexer.errors import BadInvocation
 from indexer.store.files import sync_folder, write_atomically
-from indexer.store.generation import keep_only, open_generation, read_json, validated
+from indexer.store.generation import Frozen, Number, keep_only, open_generation, read_json, validated
 from indexer.store.location import (
     SHARD_MARK,
     SHARDS_FILE,
@@ -37,36 +37,31 @@ MAX_ID = 2**31 - 1
 MAX_SHARDS = 10_000
 # The most bytes of the manifest, in which a shard takes some 200.
 _MAX_BYTES = 10_000_000
-_Number = Annotated[int, Field(ge=0, le=2**40)]
 
 
-class ShardEntry(BaseModel):
+class ShardEntry(Frozen):
     """A shard: its folder, the generation that belongs to this build, and the counts of that manifest."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     folder: Annotated[str, Field(pattern=r"^shard-[0-9]{4}$")]
     generation: Annotated[str, Field(pattern=r"^g[0-9]{6,}$", max_length=100)]
-    photos: Annotated[_Number, Field(ge=1)]
-    files: _Number
-    bad: _Number
-    clusters: Annotated[_Number, Field(ge=1)]
+    photos: Annotated[Number, Field(ge=1)]
+    files: Number
+    bad: Number
+    clusters: Annotated[Number, Field(ge=1)]
 
 
-class ShardsManifest(BaseModel):
+class ShardsManifest(Frozen):
     """The manifest of an index in shards; its fields mean what those of one index's do (``generation.Manifest``).
 
     ``version`` is that of this document; ``clusters``, how many there are in all shards together.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     version: Literal[2] = 2
     photo_sha256: str
     preprocessing_fingerprint: str
-    clusters: Annotated[_Number, Field(ge=1)]
-    clusters_asked: _Number | None
-    next_id: _Number
+    clusters: Annotated[Number, Field(ge=1)]
+    clusters_asked: Number | None
+    next_id: Number
     created: datetime
     software: str
     shards: Annotated[tuple[ShardEntry, ...], Field(min_length=1, max_length=MAX_SHARDS)]

@@ -119,11 +119,6 @@ def test_an_album_may_lie_in_a_folder_of_the_gallery(album: Path, collection: Co
     assert build(collection.index, Request(added=[f"{inner}/Ännchen 001.png"]), collection.matcher).files == 24
 
 
-def test_a_part_of_a_photo_that_has_another_size_by_now_is_not_read(album: Path) -> None:
-    with pytest.raises(FileChanging):
-        Album(album).read_part("Ännchen 001.png", 5, size=1)
-
-
 def test_a_photo_that_is_read_in_parts_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, unpacked = random.Random(0).randbytes(100_000), 0
     with zipfile.ZipFile(tmp_path / "takeout.zip", "w", zipfile.ZIP_DEFLATED) as file:
@@ -145,6 +140,8 @@ def test_a_photo_that_is_read_in_parts_is_unpacked_once(tmp_path: Path, monkeypa
             assert album.read_part("large.png", 1000, start=place, size=len(whole)) == whole[place : place + 1000]
     assert unpacked <= 3 * len(whole)
     assert album.read_part("large.png", 1000, start=99_500) == whole[99_500:]
+    with pytest.raises(FileChanging):
+        album.read_part("large.png", 5, size=1)
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

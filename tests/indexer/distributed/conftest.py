@@ -5,17 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import model
 from indexer import Address, Request, build
 from indexer.building.builds import BuildReport
-from indexer.building.progress import Progress
 from indexer.distributed import Machines, build_shards
-from tests.indexer.distributed.builds import SLICE, BuildShards
-from tests.indexer.distributed.workers import connection
+from tests.indexer.distributed.workers import SLICE, BuildShards, connection
 from tests.indexer.galleries import save_photos
 
 if TYPE_CHECKING:
@@ -24,16 +22,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="package")
 def sharded(ray_cluster: Cluster, weights: Path) -> Iterator[BuildShards]:
-    def run(
-        photos: Address,
-        shards: Path,
-        number: int | None = None,
-        progress: Progress | None = None,
-        clusters: int | None = None,
-    ) -> BuildReport:
+    def run(photos: Address, shards: Path, number: Any = None, progress: Any = None, **asked: Any) -> BuildReport:
         machines = Machines(ray_cluster.address, device="cpu", workers=2, weights=str(weights))
-        request = Request((photos,), embedder="ret", shards=number, clusters=clusters)
-        return build_shards(shards, request, machines, progress)
+        return build_shards(shards, Request((photos,), embedder="ret", shards=number, **asked), machines, progress)
 
     with connection(ray_cluster.address), pytest.MonkeyPatch.context() as patch:
         patch.setattr("indexer.distributed.builds.SLICE", SLICE)

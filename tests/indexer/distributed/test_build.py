@@ -13,9 +13,8 @@ from indexer import Request, build, read_progress, verify
 from indexer.commands import main
 from indexer.distributed.builds import place_clusters
 from service.commands import main as serve
-from tests.indexer.distributed.builds import SLICE, BuildShards
 from tests.indexer.distributed.same import check_same, read_shards
-from tests.indexer.distributed.workers import KILLS
+from tests.indexer.distributed.workers import KILLS, SLICE, BuildShards
 from tests.indexer.galleries import index_bytes, save_photo, save_photos
 from tests.indexer.killed_builds import change
 from tests.indexer.remote.servers import webdav

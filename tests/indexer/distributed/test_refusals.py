@@ -14,8 +14,8 @@ from indexer.distributed import Machines, build_shards
 from indexer.distributed.builds import check_ids
 from indexer.distributed.connection import Resources, connected
 from indexer.store.shards import ShardsFolder
-from tests.indexer.distributed.builds import BuildShards
 from tests.indexer.distributed.same import read_shards
+from tests.indexer.distributed.workers import BuildShards
 from tests.indexer.galleries import Collection, save_photos
 from tests.networks import tiny_checkpoint
 from tests.programs import run_python
@@ -37,18 +37,17 @@ def test_without_ray_it_is_said_what_to_install(gallery: Path, tmp_path: Path, m
     assert "pip install 'sketch-search[ray]'" in refused(gallery, tmp_path / "shards", "local")
 
 
-@pytest.mark.parametrize("address", ["somewhere", "ray://head:10001", "head:", ":6379", "head:0", "head:port"])
-def test_an_address_that_is_none_is_named(address: str, gallery: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["somewhere", "ray://head:10001", "head:", ":6379", "head:0", "head:port", "free"])
+def test_an_address_that_is_none_or_that_nobody_listens_at_is_named(
+    address: str, gallery: Path, tmp_path: Path
+) -> None:
     need_ray()
-    assert f"HOST:PORT of a cluster's head, but not {address!r}" in refused(gallery, tmp_path / "shards", address)
-
-
-def test_a_cluster_that_cannot_be_reached_is_named(gallery: Path, tmp_path: Path) -> None:
-    need_ray()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    sentence = refused(gallery, tmp_path / "shards", f"127.0.0.1:{port}")
-    assert f"no Ray cluster can be reached at 127.0.0.1:{port}: Connection refused; name HOST:PORT" in sentence
+    sentence = f"HOST:PORT of a cluster's head, but not {address!r}"
+    if address == "free":
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+        sentence = f"no Ray cluster can be reached at {address}: Connection refused; name HOST:PORT"
+    assert sentence in refused(gallery, tmp_path / "shards", address)
 
 
 def test_where_no_cluster_runs_auto_says_so(gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,16 +85,13 @@ def test_ids_that_do_not_fit_are_refused() -> None:
         check_ids(2**31 + 1)
 
 
-def test_an_ordinary_index_is_not_built_over(built_once: Collection) -> None:
-    assert "holds an ordinary index; name another folder" in refused(built_once.photos, built_once.index, "local")
-
-
-def test_a_folder_with_other_files_is_not_built_into(gallery: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
+def test_only_a_folder_of_shards_or_an_empty_one_is_built_into(built_once: Collection, tmp_path: Path) -> None:
+    photos, other = built_once.photos, tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("all of it")
-    assert "holds files that are not an index" in refused(gallery, other, "local")
-    assert "is a file" in refused(gallery, other / "thesis.txt", "local")
+    assert "holds an ordinary index; name another folder" in refused(photos, built_once.index, "local")
+    assert "holds files that are not an index" in refused(photos, other, "local")
+    assert "is a file" in refused(photos, other / "thesis.txt", "local")
 
 
 @pytest.mark.parametrize(
@@ -136,23 +132,15 @@ def test_what_writes_one_index_refuses_shards_and_their_folder(
     assert read_shards(shards) == before
 
 
-def test_more_shards_than_photos_are_refused_before_and_after_photos_are_read(
+def test_more_shards_than_photos_or_clusters_are_refused_before_and_after_photos_are_read(
     tmp_path: Path, sharded: BuildShards
 ) -> None:
     photos = save_photos(tmp_path / "photos", 2)
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    for number, counted in ((4, 3), (3, 2)):
-        with pytest.raises(BadInvocation, match=f"{number} shards are more than the {counted} photos"):
-            sharded(photos, tmp_path / "shards", number)
+    for number, clusters, most in ((4, None, "3 photos"), (3, None, "2 photos"), (2, 1, "1 clusters: a shard holds")):
+        with pytest.raises(BadInvocation, match=f"{number} shards are more than the {most}"):
+            sharded(photos, tmp_path / "shards", number, clusters=clusters)
         assert not list((tmp_path / "shards").glob("shard*"))
-
-
-def test_more_shards_than_clusters_are_refused_since_a_shard_holds_whole_ones(
-    tmp_path: Path, sharded: BuildShards
-) -> None:
-    photos = save_photos(tmp_path / "photos", 4)
-    with pytest.raises(BadInvocation, match="3 shards are more than the 2 clusters: a shard holds whole ones"):
-        sharded(photos, tmp_path / "shards", 3, clusters=2)
 
 
 def test_shards_of_another_checkpoint_are_not_written_over(

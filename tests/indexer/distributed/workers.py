@@ -5,12 +5,13 @@ A photo whose name has `KILLS` ends the first worker that reads it.
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from indexer import BuildReport
 from indexer.building import staging
 from indexer.store.files import FileContent, FileStamp, read_below
 from indexer.store.folders import LocalFolder
@@ -18,6 +19,10 @@ from tests.indexer.stopped_builds import InThisProcess
 from tests.syncs import forget_syncs
 
 KILLS = "kills its worker"
+# Files of a slice.
+SLICE = 5
+# Builds shards of a gallery as the tests do: by [Ret], in small slices.
+BuildShards = Callable[..., BuildReport]
 _ROOT = str(Path(__file__).parents[3])
 
 

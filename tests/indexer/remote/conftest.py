@@ -21,7 +21,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     # Tries are the library's own, and may be told by the environment: a test does not wait for all of them.
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr(remote, "_PAUSE", 0.0)
-    monkeypatch.setattr(remote, "_connections", remote._Connections())
+    monkeypatch.setattr(remote, "_open", {})
     yield place
     close_connections()
 

@@ -89,11 +89,11 @@ def broken_off(whole: bytes) -> Iterator[bytes]:
 
 def close_connections() -> None:
     """Close what this process has open to servers, so that it warns in no other test, and not at the end of all."""
-    for files in remote._connections._open.values():
+    for files in remote._open.values():
         http = getattr(files, "http", None)
         if http is not None:  # of WebDAV; what the others leave open is closed as garbage
             sync(get_loop(), http.aclose)
-    remote._connections._open.clear()
+    remote._open.clear()
     gc.collect()
 
 

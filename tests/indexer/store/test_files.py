@@ -115,7 +115,7 @@ def test_a_file_that_changes_while_it_is_read_is_no_content(
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_or_a_device_in_an_index_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "CURRENT")
-    with pytest.raises(IndexRefused, match="does not name a generation"):
+    with pytest.raises(IndexRefused, match="no regular file"):
         IndexFolder(tmp_path).current()
     os.mkfifo(tmp_path / "manifest.json")
     with pytest.raises(IndexRefused, match="no regular file"):
@@ -148,9 +148,6 @@ def test_every_name_has_a_text_of_its_own_that_leads_back_to_it() -> None:
     for name, text in texts.items():
         assert is_unicode(text)
         assert name_of_text(text) == name
-
-
-def test_ordinary_names_stay_as_they_are() -> None:
     for name in ("Ännchen 001.png", r"a\b", r"a\udb", r"udce9", r"C\\D", ""):
         assert text_of_name(name) == name
 
