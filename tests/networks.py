@@ -8,7 +8,7 @@ import torch
 
 from model.checkpoint.file import save_checkpoint
 from model.engine import Calibration, ZseConfig
-from model.network.zse import Network
+from model.network import Network, Vocabulary
 
 TINY = ZseConfig(
     name="tiny-random",
@@ -67,15 +67,12 @@ def comparing_encoded_tokens(network: Network) -> Network:
     return network
 
 
-def with_words(network: Network, words: tuple[tuple[str, ...], ...], seed: int = 7) -> Network:
+def with_words(network: Network, words: tuple[tuple[str, ...], ...]) -> Network:
     """Copies a network with a vocabulary in random directions, so that it can guess; the last word fits nothing."""
-    other = Network(dataclasses.replace(network.config, words=words), network.calibration)
-    other.load_state_dict(network.state_dict(), strict=False)
-    assert other.vocabulary is not None
-    generator = torch.Generator().manual_seed(seed)
-    other.vocabulary.directions.copy_(4 * torch.randn(other.vocabulary.directions.shape, generator=generator))
-    other.vocabulary.biases[-1] = -6
-    return other.requires_grad_(False).eval()
+    vocabulary = Vocabulary(len(words), network.config.width)
+    vocabulary.directions.copy_(4 * randn(len(words), network.config.width, seed=7))
+    vocabulary.biases[-1] = -6
+    return network.vocabulary_replaced(vocabulary, words)
 
 
 def tiny_checkpoint(path: Path, *, seed: int = 0, words: tuple[tuple[str, ...], ...] = (), **overrides: Any) -> Path:

@@ -108,7 +108,7 @@ def evaluate(
     if intervals:
         print("\n" + one.interval_table(intervals))
     if len(found) > 1:
-        print("\n" + one.difference_table(base, resampled))
+        print("\n" + one.interval_table(resampled, base))
 
 
 def _measured(

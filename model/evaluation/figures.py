@@ -111,13 +111,17 @@ class Evaluation:
                 lines.append(f"{method if group == ALL else '':<{width}}{title:<26}{cells}".rstrip())
         return "\n".join(lines)
 
-    def interval_table(self, resampled: Resampled) -> str:
-        title = f"{LEVEL:.0%} intervals by {RESAMPLES} resamples of {resampled}"
-        return _interval_table(title, self.intervals(resampled))
-
-    def difference_table(self, base: str, resampled: Resampled) -> str:
-        title = f"less {base}: {LEVEL:.0%} intervals of the differences, by {RESAMPLES} resamples of {resampled}"
-        return _interval_table(title, self.differences(base).intervals(resampled))
+    def interval_table(self, resampled: Resampled, base: str = "") -> str:
+        """Shows the intervals of the figures, or of how they differ from those of the method ``base``."""
+        found = (self.differences(base) if base else self).intervals(resampled)
+        what = f"less {base}: {LEVEL:.0%} intervals of the differences," if base else f"{LEVEL:.0%} intervals"
+        width = max(34, *(len(method) + 2 for method in found))
+        head = "".join(f"{TITLES[name]:>28}" for name in next(iter(found.values())))
+        lines = [f"{what} by {RESAMPLES} resamples of {resampled}", "", f"{'method':<{width}}{head}"]
+        for method, row in found.items():
+            cells = (f"{i.value:.4f} [{i.low:.4f}, {i.high:.4f}]" for i in row.values())
+            lines.append(f"{method:<{width}}" + "".join(f"{cell:>28}" for cell in cells))
+        return "\n".join(lines)
 
     def differences(self, base: str) -> Evaluation:
         """Subtracts the figures of the method ``base`` from those of the other methods, query by query."""
@@ -147,16 +151,6 @@ class Evaluation:
         return {"queries": len(corpus.sketches), "photos": len(corpus.photos), "classes": len(classes)}
 
 
-def _interval_table(title: str, found: Mapping[str, Mapping[str, Interval]]) -> str:
-    width = max(34, *(len(method) + 2 for method in found))
-    head = "".join(f"{TITLES[name]:>28}" for name in next(iter(found.values())))
-    lines = [title, "", f"{'method':<{width}}{head}"]
-    for method, row in found.items():
-        cells = (f"{i.value:.4f} [{i.low:.4f}, {i.high:.4f}]" for i in row.values())
-        lines.append(f"{method:<{width}}" + "".join(f"{cell:>28}" for cell in cells))
-    return "\n".join(lines)
-
-
 def measure(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
     """Computes the figures of the task's protocol from scores (sketches, photos), higher is better.
 
@@ -174,9 +168,8 @@ def _measure_categories(task: Task, matrices: Mapping[str, NDArray[np.floating]]
     relevant = relevance(task.corpus)
     scored = tuple(task.corpus.sketches[row] for row in np.flatnonzero(relevant.any(axis=1)))
     groups = {source: np.array([p.source == source for p in scored]) for source in {p.source for p in scored} if source}
-    for name, labels in task.groups.items():
-        if (named := np.array([p.label in labels for p in scored])).any():
-            groups[name] = named
+    groups |= {name: np.array([p.label in labels for p in scored]) for name, labels in task.groups.items()}
+    groups = {name: rows for name, rows in groups.items() if rows.any()}
     per_query = {method: query_metrics(matrix, relevant) for method, matrix in matrices.items()}
     return Evaluation.of(task.corpus, scored, per_query, dict(sorted(groups.items())))
 

@@ -12,7 +12,7 @@ from model.network.ret_network import Prior, RetNetwork, Vocabulary, guess_log_p
 from model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from
 from model.network.tokens import Tokens
 from model.network.two_sided import BLOCK_PARAMETERS, PhotoSide, TwoSidedEncoder, main_layout, second_layout
-from model.network.vit import PretrainedVit, VitLayout, load_vit, vit_layout
+from model.network.vit import PretrainedVit, VitLayout, layout_of, load_vit, vit_layout
 from model.network.zse import Network, as_zse, fastest_dtype, from_backbone, multiplies_bf16, read_backbone
 
 # All kinds of networks, by the name that the metadata of a checkpoint has for each.

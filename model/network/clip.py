@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from PIL import Image
 
 from model.engine import Floats, unit
 from model.errors import ModelError
-from model.network.vit import PretrainedVit, VitLayout
+from model.network.vit import PretrainedVit, layout_of
 from model.terminal import expanded, resolved
 
 FORMS = "MODEL/PRETRAINED as open_clip names them, MODEL@FILE, or a folder that open_clip saved"
@@ -37,8 +37,6 @@ _RENAMED = (
     (r"^transformer\.resblocks\.(\d+)\.mlp\.c_fc\.", r"blocks.\1.mlp.fc1."),
     (r"^transformer\.resblocks\.(\d+)\.mlp\.c_proj\.", r"blocks.\1.mlp.fc2."),
 )
-# The width of a head in all of OpenAI's encoders.
-_HEAD = 64
 _NORM_EPS = 1e-5
 # The number of sentences, and of photos, whose vectors are computed at once.
 _AT_ONCE, _PHOTOS = 64, 16
@@ -131,10 +129,12 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
 
 def _published(source: str, known: Mapping[str, Any], download: bool) -> Path:
     import open_clip
+    from huggingface_hub import try_to_load_from_cache
 
     repository, name = str(known.get("hf_hub", "")).rpartition("/")[::2]
-    if repository and (path := cached_file(repository, (name,) if name else WEIGHT_FILES)) is not None:
-        return path
+    for file in ((name,) if name else WEIGHT_FILES) if repository else ():
+        if isinstance(path := try_to_load_from_cache(repository, file), str):
+            return Path(path)
     if not download:
         raise ModelError(
             f"the weights of {source} are not on this disk any more; name that model anew to have them downloaded"
@@ -146,17 +146,6 @@ def _published(source: str, known: Mapping[str, Any], download: bool) -> Path:
             f"the weights of {source} are not on this disk and could not be downloaded; connect to the network, or "
             "name a local file with MODEL@FILE"
         ) from error
-
-
-def cached_file(repository: str, names: Sequence[str]) -> Path | None:
-    """Finds the first of these files of a model repository that was downloaded before; None if there is none."""
-    try:
-        from huggingface_hub import try_to_load_from_cache
-    except ModuleNotFoundError:  # Without this library, nothing can have been downloaded for this program.
-        return None
-
-    found = (try_to_load_from_cache(repository, name) for name in names)
-    return next((Path(path) for path in found if isinstance(path, str)), None)
 
 
 @dataclass(frozen=True)
@@ -205,28 +194,24 @@ def clip_encoder(
 
     Raises ModelError if they are not the weights of a ViT of CLIP.
     """
-    try:
-        conv, position, projection = state["conv1.weight"], state["positional_embedding"], state["proj"]
-        width, patch = conv.shape[0], conv.shape[2]
-        depth = 1 + max(int(key.split(".")[2]) for key in state if key.startswith("transformer.resblocks."))
-        layout = VitLayout(
-            patch_size=patch,
-            width=width,
-            depth=depth,
-            heads=heads or max(1, width // _HEAD),
-            mlp_width=state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
-            norm_eps=_NORM_EPS,
-            clip=True,
-            quick_gelu=quick_gelu,
-            projection=projection.shape[1],
-        )
-    except (KeyError, IndexError, ValueError) as error:
-        raise ModelError(f"these are not the weights of a ViT of CLIP: {error}") from error
     weights = {renamed(key, _RENAMED): value.detach().float() for key, value in state.items()}
-    weights["cls_token"] = weights["cls_token"].reshape(1, 1, -1)
-    weights["pos_embed"] = weights["pos_embed"][None]
-    weights["projection.weight"] = weights["projection.weight"].T.contiguous()
-    return PretrainedVit(layout, isqrt(len(position) - 1) * patch, weights, mean, std)
+    try:
+        weights["cls_token"] = weights["cls_token"].reshape(1, 1, -1)
+        weights["pos_embed"] = weights["pos_embed"][None]
+        weights["projection.weight"] = weights["projection.weight"].T.contiguous()
+    except KeyError as error:
+        raise ModelError(f"these are not the weights of a ViT of CLIP: {error}") from error
+    plain, projection = layout_of(weights), len(weights["projection.weight"])
+    layout = replace(
+        plain,
+        heads=heads or plain.heads,
+        norm_eps=_NORM_EPS,
+        clip=True,
+        quick_gelu=quick_gelu,
+        projection=projection,
+    )
+    size = isqrt(weights["pos_embed"].shape[1] - 1) * layout.patch_size
+    return PretrainedVit(layout, size, weights, mean, std)
 
 
 def _encoder(visual: Any, source: str) -> PretrainedVit:

@@ -20,6 +20,8 @@ from model.network.relation import attention_weights
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
+# The width of a head in nearly all ViTs.
+_HEAD = 64
 # The names of architectures. timm also takes names of places to download from, which a recipe may not name.
 _ARCHITECTURE = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -141,6 +143,17 @@ def vit_layout(architecture: str, image_size: int, sizes: Mapping[str, Any] | No
         clip=not isinstance(vit.norm_pre, nn.Identity),
         quick_gelu=type(first.mlp.act).__name__ == "QuickGELU",
     )
+
+
+def layout_of(weights: Mapping[str, torch.Tensor]) -> VitLayout:
+    """Finds the layout of a plain ViT, with heads 64 wide, from weights under timm's names. Raises ModelError."""
+    try:
+        hidden, width = weights["blocks.0.mlp.fc1.weight"].shape
+        patch = weights["patch_embed.proj.weight"].shape[-1]
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"this is no plain ViT: {error}") from error
+    depth = sum(name.startswith("blocks.") and name.endswith(".norm1.weight") for name in weights)
+    return VitLayout(patch, width, depth, max(1, width // _HEAD), hidden)
 
 
 def load_vit(vit: VisionTransformer, weights: dict[str, torch.Tensor]) -> None:

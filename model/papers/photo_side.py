@@ -27,6 +27,7 @@ from model.network import (
     PhotoSide,
     PretrainedVit,
     VitLayout,
+    layout_of,
     main_layout,
     multiplies_bf16,
     read_backbone,
@@ -36,9 +37,6 @@ from model.network import (
 )
 from model.papers.pictures import prepared_pixels, sized
 from model.papers.runs import CPU
-
-# The width of a head in nearly all ViTs.
-_HEAD = 64
 
 # The ViT that sees photos alone was trained with this mean and spread of pixels.
 _SECOND_MEAN = _SECOND_STD = 0.5
@@ -113,17 +111,6 @@ def read_vit(source: str) -> PretrainedVit:
         weights = read_backbone(source)
         layout = layout_of(weights)
     return PretrainedVit(layout, base.image_size, weights, mean, std)
-
-
-def layout_of(weights: Mapping[str, torch.Tensor]) -> VitLayout:
-    """Finds the layout of a plain ViT, with heads 64 wide, from weights under timm's names. Raises ModelError."""
-    try:
-        hidden, width = weights["blocks.0.mlp.fc1.weight"].shape
-        patch = weights["patch_embed.proj.weight"].shape[-1]
-    except (KeyError, ValueError) as error:
-        raise ModelError(f"this is no plain ViT: {error}") from error
-    depth = sum(name.startswith("blocks.") and name.endswith(".norm1.weight") for name in weights)
-    return VitLayout(patch, width, depth, max(1, width // _HEAD), hidden)
 
 
 def fields_of(vit: PretrainedVit, name: str, second: bool) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import signal
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -243,9 +242,8 @@ class Trainer(ABC, Generic[Trained]):
 def noted_signals() -> Iterator[list[int]]:
     """While the block runs, a first SIGINT or SIGTERM only goes into the list; a second signal acts as before."""
     noted: list[int] = []
-    # Only the main thread may set handlers, and signals that are ignored stay ignored.
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Signals that are ignored stay ignored.
     before = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
 
     def restore() -> None:

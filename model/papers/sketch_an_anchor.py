@@ -21,8 +21,6 @@ from model.papers.word_vectors import WordVectors, class_rows, class_vectors, re
 
 # Adam's epsilon in TensorFlow, which the paper used.
 _EPSILON = 1e-7
-# The number of words whose neighbours are looked for at once.
-_WORDS_AT_ONCE = 16
 # The share of words that a step swaps for a neighbour, of which the paper says nothing.
 SWAP = 0.5
 # Similarities of anchors are multiplied by it before the softmax, in the targets and in the graph. The equations have
@@ -102,13 +100,11 @@ def word_anchors(
     count = max(0, min(neighbours, len(words.words) - len(forbidden) - max(len(rows) for rows in own)))
     directions = F.normalize(words.vectors, dim=1)
     chosen = []
-    for start in range(0, len(vectors), _WORDS_AT_ONCE):
-        cosines = F.normalize(vectors[start : start + _WORDS_AT_ONCE], dim=1) @ directions.T
-        cosines[:, forbidden] = -torch.inf
-        for row, rows in zip(cosines, own[start : start + _WORDS_AT_ONCE], strict=True):
-            row[rows] = -torch.inf
-        chosen.append(cosines.topk(count, dim=1).indices)
-    return WordAnchors(vectors, directions[torch.cat(chosen)])
+    for vector, rows in zip(vectors, own, strict=True):
+        products = directions @ vector
+        products[[*forbidden, *rows]] = -torch.inf
+        chosen.append(products.topk(count).indices)
+    return WordAnchors(vectors, directions[torch.stack(chosen)])
 
 
 def chosen_photos(

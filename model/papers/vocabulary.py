@@ -18,8 +18,7 @@ from model.engine import MAX_NAMES, read_metadata
 from model.errors import ModelError
 from model.evaluation import encode_pictures, ret_matcher
 from model.images import Preprocessing
-from model.network import Network, Vocabulary, guess_log_probabilities, read_backbone
-from model.papers.photo_side import layout_of
+from model.network import Network, Vocabulary, guess_log_probabilities, layout_of, read_backbone
 from model.papers.pictures import class_tokens, prepared_pixels, training_corpora
 from model.papers.recipe import read_recipe
 from model.papers.runs import check_target

@@ -239,7 +239,7 @@ def test_its_pictures_are_padded_and_normalised_as_the_public_code_does_it(
     [
         ({"img_prompt": torch.zeros(3, 63)}, r"its prompts are not \(k, 64\)"),
         ({"sk_prompt": torch.zeros(2, 64)}, r"its prompts are not \(k, 64\)"),
-        ({"clip.visual.proj": None}, "these are not the weights of a ViT of CLIP: 'proj'"),
+        ({"clip.visual.proj": None}, "these are not the weights of a ViT of CLIP: 'projection.weight'"),
         ({"clip.visual.ln_pre.bias": None}, "not those of the ViT that was named"),
         ({"sk_prompt": None}, "not a released ZSE-SBIR checkpoint"),
     ],

@@ -99,18 +99,12 @@ def softmax(*logits: float) -> Floats:
     return shares
 
 
-WEIGHTS = {"level": 0.1, "ret_weight": 1.5, "relation_weight": 8.0}
-
-
-def with_prior(network: Network, **values: float) -> Network:
-    other = Network(dataclasses.replace(network.config, prototypes=8), network.calibration)
-    other.load_state_dict(network.state_dict(), strict=False)
-    assert other.prior is not None
-    generator = torch.Generator().manual_seed(3)
-    other.prior.prototypes.copy_(F.normalize(torch.randn(8, network.config.width, generator=generator), dim=1))
-    for name, value in (WEIGHTS | values).items():
-        getattr(other.prior, name).fill_(value)
-    return other.requires_grad_(False).eval()
+def with_prior(network: Network) -> Network:
+    prior = Prior(8, network.config.width)
+    prior.prototypes.copy_(F.normalize(randn(8, network.config.width, seed=3), dim=1))
+    for buffer, value in ((prior.level, 0.1), (prior.ret_weight, 1.5), (prior.relation_weight, 8.0)):
+        buffer.fill_(value)
+    return network.prior_replaced(prior)
 
 
 @pytest.fixture
@@ -210,9 +204,8 @@ def test_a_word_is_as_probable_for_a_sketch_as_the_things_that_it_names() -> Non
 def led(network: Network, **gains: float) -> Network:
     """A copy of the network whose guesses of three things lead it; nobody knows where photos of the last one lie."""
     vocabulary = Vocabulary(3, network.config.width, drawn=[0, 2, -1])
-    generator = torch.Generator().manual_seed(4)
-    for name in ("sketch_directions", "places", "directions"):
-        getattr(vocabulary, name).copy_(F.normalize(torch.randn(3, network.config.width, generator=generator), dim=1))
+    for seed, part in enumerate((vocabulary.sketch_directions, vocabulary.places, vocabulary.directions)):
+        part.copy_(F.normalize(randn(3, network.config.width, seed=seed), dim=1))
     vocabulary.places[2] = 0
     vocabulary.guess_scale.fill_(3.0)
     for name, value in gains.items():

@@ -14,7 +14,6 @@ from gensim.models import KeyedVectors
 from safetensors.torch import save_file
 
 from indexer import Request, build, open_index
-from model.checkpoint.file import load_network
 from model.commands import main
 from model.datasets.corpus import data_folder, read_split
 from model.engine import read_metadata
@@ -322,5 +321,3 @@ def test_one_command_trains_a_network_that_is_measured_indexed_and_searched(
     assert explained.sketch.blocks.shape == (4, 2, 4, 4)
     assert explained.correspondence.shape == (0, 0)
     assert explained.relation_score is None
-    network = load_network(file)
-    assert isinstance(network, AnchorNetwork)

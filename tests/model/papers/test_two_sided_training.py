@@ -24,9 +24,18 @@ from model.errors import ModelError
 from model.evaluation import encode_pictures, trained_matcher
 from model.images import open_image
 from model.matcher import load
-from model.network import Network, PhotoSide, PretrainedVit, TwoSidedEncoder, VitLayout, main_layout, second_layout
+from model.network import (
+    Network,
+    PhotoSide,
+    PretrainedVit,
+    TwoSidedEncoder,
+    VitLayout,
+    layout_of,
+    main_layout,
+    second_layout,
+)
 from model.papers import photo_side, read_recipe
-from model.papers.photo_side import PhotoFeatures, fields_of, fit_head, layout_of, read_vit, renormalised, vit_tensors
+from model.papers.photo_side import PhotoFeatures, fields_of, fit_head, read_vit, renormalised, vit_tensors
 from model.papers.pictures import balanced, training_corpora, training_set
 from model.papers.prior import SKETCHES_PER_CLASS
 from model.papers.recipe import TwoSidedRecipe

@@ -28,7 +28,7 @@ from model.papers.vocabulary import (
     with_vocabulary,
     word_list,
 )
-from model.papers.word_vectors import WordVectors, read_word_vectors
+from model.papers.word_vectors import WordVectors
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import randn, tiny_network, with_words
 from tests.pictures import SHAPES
@@ -226,16 +226,7 @@ def test_the_command_gives_a_checkpoint_words(
     assert "no folder nowhere" in capsys.readouterr().err
 
 
-def write_list(folder: Path, names: list[str], vectors: list[float]) -> None:
-    (folder / "data" / "class_words.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-    np.save(folder / "data" / "class_words_clip_text.npy", np.array(vectors, np.float16)[:, None])
-
-
-def test_names_with_equal_vectors_are_synonyms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "data").mkdir()
-    monkeypatch.setenv("SKETCH_SEARCH_DATA", str(tmp_path))
-    write_list(tmp_path, ["chaise_longue", "couch", "tree", "sofa", "daybed"], [1, 2, 3, 2, 1])
-    assert read_word_vectors(None).synonyms() == [("chaise longue", "daybed"), ("couch", "sofa")]
-    write_list(tmp_path, ["couch", "sofa"], [1, 2, 3])
-    with pytest.raises(ModelError, match="must have a row for each of the 2 words"):
-        read_word_vectors(None)
+def test_names_with_equal_vectors_are_synonyms() -> None:
+    names = ("chaise_longue", "couch", "tree", "sofa", "daybed")
+    vectors = WordVectors("w", names, torch.tensor([[1.0], [2.0], [3.0], [2.0], [1.0]]))
+    assert vectors.synonyms() == [("chaise longue", "daybed"), ("couch", "sofa")]
