@@ -128,12 +128,17 @@ def read_more(folder: Path) -> Corpus:
 
 def read_split(folder: Path, name: str) -> tuple[str, ...]:
     """Reads the classes of one part: "train", "val" or "unseen"; or "more" or "ship", from data/more/split.json."""
-    path = folder / "data" / ("more" if name in ("more", "ship") else "") / "split.json"
+    return _listed(folder / "data" / ("more" if name in ("more", "ship") else "") / "split.json", name)
+
+
+def _listed(path: Path, *keys: str) -> tuple[str, ...]:
     try:
         content = json.loads(path.read_text())
-        return tuple(content[name])
+        for key in keys:
+            content = content[key]
+        return tuple(content)
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} holds no list of classes named {name!r} ({error})") from error
+        raise ModelError(f"{path} holds no list of classes named {'.'.join(keys)!r} ({error})") from error
 
 
 def classes_of(folder: Path, parts: Sequence[str], corpus: Corpus) -> set[str]:
@@ -331,12 +336,8 @@ def too_near(folder: Path, parts: Sequence[str]) -> frozenset[str]:
     Without "val" these are near validation classes, and without "ship" near unseen ones. Abstract figures never count.
     """
     path = folder / "data" / "more" / "split.json"
-    try:
-        flags = json.loads(path.read_text())["flags"]
-        wanted = [_WITHOUT_PHOTOS, *(flag for part, flag in _NEAR.items() if part not in parts)]
-        return frozenset(label for flag in wanted for label in flags[flag])
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} holds no flags of classes ({error})") from error
+    wanted = [_WITHOUT_PHOTOS, *(flag for part, flag in _NEAR.items() if part not in parts)]
+    return frozenset(label for flag in wanted for label in _listed(path, "flags", flag))
 
 
 _SCENES_SOURCE = "voc2007"
