@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,15 +146,18 @@ def oriented(picture: Image.Image, orientation: int) -> bytes:
 class OddFile:
     """A file, and what the program should do with it.
 
-    name: a file name; its suffix may lie.      opens: whether `open_image` gives a picture.
-    error: what `open_image` raises otherwise.  as_sketch: the HTTP status of posting it as a sketch.
+    name: a file name; its suffix may lie. error: what `open_image` raises, if it gives no picture.
+    as_sketch: the HTTP status of posting it as a sketch.
     """
 
     name: str
     make: Callable[[], bytes]
-    opens: bool = True
     error: type[ImageError] | None = None
     as_sketch: int = 200
+
+    @property
+    def opens(self) -> bool:
+        return self.error is None
 
     @property
     def data(self) -> bytes:
@@ -180,10 +183,6 @@ def _grey() -> NDArray[np.uint8]:
 
 def _deep() -> NDArray[np.uint16]:
     return _grey().astype(np.uint16) * 257
-
-
-def _oriented_photo(orientation: int) -> bytes:
-    return oriented(photo("house"), orientation)
 
 
 def _see_through(shape: str = "star") -> Image.Image:
@@ -336,11 +335,11 @@ _PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF
 
 
 def _damaged(name: str, make: Callable[[], bytes]) -> OddFile:
-    return OddFile(name, make, opens=False, error=UndecodableImage, as_sketch=400)
+    return OddFile(name, make, error=UndecodableImage, as_sketch=400)
 
 
 def _foreign(name: str, make: Callable[[], bytes]) -> OddFile:
-    return OddFile(name, make, opens=False, error=UnsupportedImage, as_sketch=415)
+    return OddFile(name, make, error=UnsupportedImage, as_sketch=415)
 
 
 _RAW_FILES = (
@@ -350,7 +349,7 @@ _RAW_FILES = (
 )
 ODD_FILES: tuple[OddFile, ...] = (
     # A search for nothing.
-    OddFile("empty.jpg", lambda: b"", opens=False, error=UndecodableImage, as_sketch=422),
+    OddFile("empty.jpg", lambda: b"", error=UndecodableImage, as_sketch=422),
     _damaged("cut short.jpg", lambda: encoded(photo("star"), "JPEG")[:4000]),
     _damaged("cut short.png", lambda: encoded(photo("star"))[:9000]),
     _damaged("only a signature.png", lambda: encoded(drawing("star"))[:8]),
@@ -369,7 +368,6 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile(
         "bomb.png",
         lambda: png(np.zeros((1, 1), np.uint8), claims=(30_000, 30_000)),
-        opens=False,
         error=ImageTooLarge,
         as_sketch=413,
     ),
@@ -388,7 +386,8 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("cmyk.jpg", lambda: encoded(drawing("house").convert("CMYK"), "JPEG", quality=90)),
     OddFile("broken exif.jpg", _bad_exif),
     OddFile("impossible orientation.jpg", lambda: oriented(drawing("house"), 99)),
-    *(OddFile(f"orientation {i}.jpg", partial(_oriented_photo, i)) for i in (3, 6)),
+    OddFile("orientation 3.jpg", lambda: oriented(photo("house"), 3)),
+    OddFile("orientation 6.jpg", lambda: oriented(photo("house"), 6)),
     OddFile("one bit.png", lambda: encoded(drawing("house").convert("1"))),
     OddFile("palette.png", lambda: encoded(photo("star").quantize(16))),
     OddFile("transparent palette.png", lambda: encoded(_black_palette(), "PNG", transparency=1)),

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import model
-import model.ranking
 from indexer.samples import draw_photo
 from model import ranking
 from model.engine import Floats, Method, Tokens, sigmoid, unit
@@ -37,25 +36,38 @@ from tests.networks import tiny_calibration, tiny_checkpoint
 from tests.pictures import SHAPES, encoded, photo
 
 THRESHOLD = 0.4
-
-
 RANGES = {"rn": (0.0, 1.0), "ret": (-2.0, 0.0), "fused": (-12.0, 12.0)}
 
 
-def scored_loosely(seed: int, photos: int, sketches: int = 2) -> tuple[dict[str, Floats], Floats]:
-    """Scores by every method, and [Ret] in a few loose groups."""
+def grouped(seed: int, photos: int) -> Floats:
+    """[Ret] of all lengths, in four loose groups that share something."""
     generator = np.random.default_rng(seed)
-    groups = generator.standard_normal((4, 8), np.float32)
-    ret = groups[np.arange(photos) % 4] + np.float32(0.7) * generator.standard_normal((photos, 8), np.float32)
-    uniform = generator.random((sketches, photos), np.float32)
-    return {name: np.float32(low) + np.float32(high - low) * uniform for name, (low, high) in RANGES.items()}, ret
+    ret = generator.standard_normal((4, 8))[np.arange(photos) % 4] + 0.6 * generator.standard_normal((photos, 8)) + 0.7
+    return (ret * np.exp(generator.standard_normal((photos, 1)))).astype(np.float32)
 
 
-def written_out(scores: NDArray[np.float64], ret: NDArray[np.float64], method: str) -> NDArray[np.float64]:
-    """Diffuses the scores (p,) of one sketch, pair by pair."""
-    unit = ret / np.linalg.norm(ret, axis=1, keepdims=True)
+def mean_direction(ret: Floats) -> Floats:
+    mean: Floats = unit(ret).mean(axis=0)
+    return mean
+
+
+def scored_loosely(seed: int, photos: int, sketches: int = 2) -> tuple[dict[str, Floats], Floats]:
+    """Scores by every method, and [Ret]."""
+    uniform = np.random.default_rng(seed).random((sketches, photos), np.float32)
+    scores = {name: np.float32(low) + np.float32(high - low) * uniform for name, (low, high) in RANGES.items()}
+    return scores, grouped(seed, photos)
+
+
+def centred_slowly(ret: NDArray[np.floating]) -> NDArray[np.float64]:
+    unit = ret.astype(np.float64) / np.linalg.norm(ret, axis=1, keepdims=True)
     unit = unit - unit.mean(axis=0)
-    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+    centred: NDArray[np.float64] = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+    return centred
+
+
+def written_out(scores: NDArray[np.float64], ret: Floats, method: str) -> NDArray[np.float64]:
+    """Diffuses the scores (p,) of one sketch, pair by pair."""
+    unit = centred_slowly(ret)
     support = {"rn": scores, "ret": np.exp(-(scores**2) / 0.2), "fused": np.exp((scores - scores.max()) / 2)}[method]
     for _ in range(3):
         rows = []
@@ -87,7 +99,7 @@ def test_three_rounds_average_each_photo_with_those_above_the_threshold(method: 
     scores, ret = scored_loosely(seed=1, photos=30)
     after = diffused(scores[method], ret, THRESHOLD, method)
     for row in range(2):
-        expected = written_out(scores[method][row].astype(np.float64), ret.astype(np.float64), method)
+        expected = written_out(scores[method][row].astype(np.float64), ret, method)
         np.testing.assert_allclose(after[row], expected, atol=1e-5, rtol=1e-5)
 
 
@@ -106,7 +118,7 @@ def test_scores_stay_between_the_lowest_and_the_highest_and_follow_their_photos(
 
 
 def test_only_the_shortlist_is_diffused_and_the_rest_follow_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.ranking, "SHORTLIST", 6)
+    monkeypatch.setattr(ranking, "SHORTLIST", 6)
     scores, ret = scored_loosely(seed=3, photos=20, sketches=1)
     before, after = scores["rn"], diffused(scores["rn"], ret, THRESHOLD, "rn")
     order = np.argsort(-before[0])
@@ -129,24 +141,19 @@ def test_a_threshold_that_no_cosine_can_pass_or_miss_is_refused(threshold: float
 
 
 LIKE = 0.3
-
-
 PHOTOS = 12
 
 
 def scored_gallery(seed: int) -> tuple[Floats, Floats, Floats]:
-    """Scores that fall with the distance, more or less; the distances; and [Ret] in two loose groups."""
+    """Scores that fall with the distance, more or less; the distances; and [Ret]."""
     generator = np.random.default_rng(seed)
     distances = 0.8 + 0.4 * generator.random(PHOTOS)
     scores = sigmoid(3 - 5 * distances + 0.5 * generator.standard_normal(PHOTOS))
-    groups = generator.standard_normal((2, 6))[np.arange(PHOTOS) % 2]
-    ret = groups + 0.6 * generator.standard_normal((PHOTOS, 6))
-    return scores.astype(np.float32), distances.astype(np.float32), ret.astype(np.float32)
+    return scores.astype(np.float32), distances.astype(np.float32), grouped(seed, PHOTOS)
 
 
 def some(count: int) -> NDArray[np.bool_]:
-    every: NDArray[np.int64] = np.arange(PHOTOS)
-    chosen: NDArray[np.bool_] = every % (PHOTOS // count) == 0
+    chosen: NDArray[np.bool_] = np.arange(PHOTOS) % (PHOTOS // count) == 0
     return chosen
 
 
@@ -155,10 +162,7 @@ def test_a_score_is_the_line_by_distance_and_what_photos_like_it_lie_off_it(meth
     scores, distances, ret = scored_gallery(seed=1)
     if method == "fused":
         scores = 10 * scores - 7
-    known = some(4)
-    unit = ret / np.linalg.norm(ret, axis=1, keepdims=True)
-    unit = unit - unit.mean(axis=0)
-    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+    known, unit = some(4), centred_slowly(ret)
     values = {i: float(scores[i]) for i in range(PHOTOS) if known[i]}
     if method == "rn":
         values = {i: math.log(value / (1 - value)) for i, value in values.items()}
@@ -197,23 +201,11 @@ def test_scores_that_were_rounded_to_0_or_1_leave_the_others_between() -> None:
     assert ((after[~known] > 0) & (after[~known] < 1)).all()
 
 
-def of_all_lengths(seed: int, photos: int) -> Floats:
-    """[Ret] in a few loose groups, of all lengths."""
-    generator = np.random.default_rng(seed)
-    ret = generator.standard_normal((4, 8))[np.arange(photos) % 4] + 0.7 * generator.standard_normal((photos, 8))
-    return (ret * np.exp(generator.standard_normal((photos, 1)))).astype(np.float32)
-
-
-def mean_direction(ret: Floats) -> Floats:
-    mean: Floats = unit(ret).mean(axis=0)
-    return mean
-
-
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), photos=st.integers(1, 60), examples=st.integers(1, 5))
 def test_it_is_the_highest_cosine_of_what_is_left_without_the_mean(seed: int, photos: int, examples: int) -> None:
-    ret, others = of_all_lengths(seed, photos), of_all_lengths(seed + 1, examples)
-    mean = mean_direction(of_all_lengths(seed + 2, 50))
+    ret, others = grouped(seed, photos), grouped(seed + 1, examples)
+    mean = mean_direction(grouped(seed + 2, 50))
     expected = (centred(ret, mean) @ centred(others, mean).T).max(axis=1)
     assert likeness_to(others, ret, mean) == pytest.approx(expected, abs=1e-4)
 
@@ -222,13 +214,6 @@ def test_a_photo_that_is_exactly_the_mean_is_like_no_photo() -> None:
     same = np.ones((3, 8), np.float32)
     assert likeness_to(same[:1], same, mean_direction(same)).tolist() == [0, 0, 0]
     assert likeness_to(same[:1], same[:0], mean_direction(same)).tolist() == []
-
-
-def gallery(seed: int, photos: int, groups: int = 4) -> Floats:
-    """[Ret] in a few loose groups, with something that all of them share."""
-    generator = np.random.default_rng(seed)
-    ret = generator.standard_normal((groups, 8))[generator.integers(groups, size=photos)]
-    return (3 * (ret + 0.5 * generator.standard_normal((photos, 8)) + 0.7)).astype(np.float32)
 
 
 def walked(ret: Floats, mean: Floats, threshold: float) -> list[int]:
@@ -247,8 +232,7 @@ def walked(ret: Floats, mean: Floats, threshold: float) -> list[int]:
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 1000), photos=st.integers(0, 40), threshold=st.sampled_from([-0.5, 0.0, ALIKE, 0.8, 0.99]))
 def test_a_photo_joins_the_first_kind_whose_first_photo_it_looks_like(seed: int, photos: int, threshold: float) -> None:
-    ret = gallery(seed, photos)
-    mean = mean_direction(gallery(seed + 1, 50))
+    ret, mean = grouped(seed, photos), mean_direction(grouped(seed + 1, 50))
     found = groups_of(ret, mean, threshold)
     assert found.dtype == np.int64
     assert found.tolist() == walked(ret, mean, threshold)
@@ -343,6 +327,5 @@ def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart(
     tokens = matcher.encode(np.stack([matcher.prepare(picture, "photo") for picture in opened]), "photo")
     grid = matcher.config.grid
     pairs = pairs_to_compare(tokens.ret)
-    same = pairs[sameness(tokens, pairs, grid) > SAME].tolist()
-    firsts = first_of_same(len(opened), [(photo, earlier) for photo, earlier in same]).tolist()
-    assert firsts == [0, 1, 0, 0, 0, 1, 1, 1, *range(8, len(opened))]
+    same = [(photo, earlier) for photo, earlier in pairs[sameness(tokens, pairs, grid) > SAME].tolist()]
+    assert first_of_same(len(opened), same).tolist() == [0, 1, 0, 0, 0, 1, 1, 1, *range(8, len(opened))]

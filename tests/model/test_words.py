@@ -19,13 +19,11 @@ BOOK = WordBook(
         ("bus",),
     ]
 )
-
-
 FOUND = {
     "dog": ("dog", "  DOGS ", "domestic dogs", "ｄｏｇ"),
     "sea lion": ("sea-lions",),
     "mobile phone": ("cellphone",),
-    "jack o lantern": ("Jack-o'-Lantern",),
+    "jack o lantern": ("Jack-o'-Lantern", "jack_o_lantern", " Jack  O LANTERN"),
     "sunglasses": ("dark glasses",),
     "wolf": ("wolves",),
     "bus": ("bus", "buses"),
@@ -39,12 +37,16 @@ def test_a_word_is_found_in_any_case_number_and_by_further_names(word: str, text
 
 @pytest.mark.parametrize(
     ("text", "nearest"),
-    [("my dogs", "dog"), ("woolf", "wolf"), ("sea line", "sea lion"), ("mobil phone", "mobile phone")],
+    [
+        *(("my dogs", "dog"), ("woolf", "wolf"), ("sea line", "sea lion"), ("mobil phone", "mobile phone")),
+        *((text, "") for text in ("猫", "كلب", "qqqqq")),
+    ],
 )
-def test_an_unknown_word_is_refused_with_the_nearest_ones(text: str, nearest: str) -> None:
-    with pytest.raises(UnknownWord, match=f"{text!r} is none of the 7 words .*; nearly so spelt: {nearest}") as caught:
+def test_an_unknown_word_is_refused_with_the_nearest_ones_if_any_is_near(text: str, nearest: str) -> None:
+    instead = f"nearly so spelt: {nearest}" if nearest else "name a thing in the photo"
+    with pytest.raises(UnknownWord, match=f"{text!r} is none of the 7 words .*; {instead}") as caught:
         BOOK.find(text)
-    assert caught.value.nearest[0] == nearest
+    assert caught.value.nearest[:1] == ((nearest,) if nearest else ())
 
 
 @pytest.mark.parametrize(
@@ -94,14 +96,6 @@ def test_everyday_words_name_words_of_the_default_vocabulary_and_are_no_words_of
         assert name not in named or name in meant
 
 
-@pytest.mark.parametrize("text", ["猫", "كلب", "qqqqq"])
-def test_a_word_that_is_like_none_is_refused_without_others(text: str) -> None:
-    with pytest.raises(UnknownWord) as caught:
-        BOOK.find(text)
-    assert caught.value.nearest == ()
-    assert "nearest" not in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -144,10 +138,6 @@ def test_a_name_that_two_words_have_means_the_one_that_shows_it() -> None:
     book = WordBook([("red panda", "panda"), ("panda",)])
     assert book.find("panda") == 1
     assert WordBook([]).words == ()
-
-
-def test_spellings_that_differ_by_marks_alone_are_the_same() -> None:
-    assert len({spelling(name) for name in ("T-shirt", "t_shirt", " t  SHIRT", "t shirt")}) == 1
 
 
 PLURALS = """horse/horses house/houses glass/glasses shoe/shoes tomato/tomatoes axe/axes church/churches lens/lenses

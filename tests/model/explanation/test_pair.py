@@ -142,11 +142,6 @@ def test_the_cross_attention_shown_is_the_one_that_updates_the_tokens() -> None:
     assert explanation.ret_to_sketch.shape == (2, len(explanation.sketch_cells))
 
 
-def test_an_untrained_relation_network_gives_no_score() -> None:
-    network = tiny_network(methods=("ret",), best_method="ret")
-    assert explain(network, image(0, network), image(1, network)).relation_score is None
-
-
 def tokens(count: int, seed: int, width: int = 32) -> Tokens:
     chance = np.random.default_rng(seed)
     cells = np.sort(chance.permutation(GRID**2)[:count])
@@ -223,8 +218,9 @@ def test_drops_are_shares_of_the_score_and_the_strongest_come_first(with_ret: bo
     assert cells == (found[0].sketch_cell, found[0].photo_cell)
 
 
-def test_where_no_pair_has_a_place_or_a_score_there_is_no_influence() -> None:
+def test_an_untrained_relation_network_gives_no_score_and_no_pair_influences_what_compares_blocks() -> None:
     untrained = tiny_network(methods=("ret",), best_method="ret")
-    assert explain(untrained, image(0, untrained), image(1, untrained)).influence == ()
+    explanation = explain(untrained, image(0, untrained), image(1, untrained))
+    assert (explanation.relation_score, explanation.influence) == (None, ())
     by_blocks = TorchEngine(tiny_network(relation="kernel-mlp"))
     assert influential_pairs(by_blocks, tokens(6, 1), tokens(6, 2), 0.5) == ()
