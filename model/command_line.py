@@ -15,10 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def run(command: click.Command, arguments: Sequence[str] | None, prog: str) -> int:
-    """Runs a command line, and returns its exit code. arguments:
-
-    None for those of this process. prog: as it was called.
-    """
+    """Runs a command line, and returns its exit code. arguments: None for those of this process."""
 
     def work() -> int:
         try:
@@ -97,10 +94,7 @@ _VERSION = click.Option(
 
 
 def option(spelling: str, help: str, kind: Any = str, **settings: Any) -> Callable[[F], F]:
-    """Declares an option, spelt as help shows it:
-
-    ``--out DIR`` has a value, of ``kind``, and ``--resume`` is a flag.
-    """
+    """Declares an option as help shows it: ``--out DIR`` has a value, of ``kind``, and ``--resume`` is a flag."""
     names = [word for word in spelling.split() if word.startswith("-")]
     value = spelling.removeprefix(" ".join(names)).strip()
     parameter = [settings.pop("name")] if "name" in settings else []
@@ -119,10 +113,7 @@ def examples(*lines: str) -> str:
 
 
 def a_path(text: str | Path) -> Path:
-    """Parses a path.
-
-    Raises BadParameter for an empty one, which would mean the current folder, or an unknown user's.
-    """
+    """Parses a path. Raises BadParameter if it is empty (that would mean the current folder) or has an unknown home."""
     if not str(text):
         raise click.BadParameter("a path is missing: '' names nothing; write . for the current folder")
     try:

@@ -165,7 +165,7 @@ def influential_pairs(
 ) -> tuple[PairInfluence, ...]:
     """Finds the ``count`` pairs whose removal lowers the relation score most, strongest first.
 
-    There are none for the paper's relation network, which compares blocks of patches, and without one.
+    There are none without a relation network, and for the paper's, which compares blocks of patches.
     """
     aligned = engine.align(sketch, photo)
     if aligned is None or aligned.matching is None:

@@ -61,12 +61,7 @@ def diffused(scores: Floats, ret: NDArray[np.floating], threshold: float, method
     Only the SHORTLIST best photos of a sketch take part. The others follow in their previous order, their scores capped
     at the lowest of the shortlist.
 
-    Args:
-        scores: (s, p) by ``method``, higher is better.
-        ret: (p, d) retrieval tokens of the photos.
-        threshold: cosine r_i . r_j up to which two photos do not share scores.
-
-    Returns (s, p) float32, in the range of the scores of ``method``.
+    scores: (s, p) by ``method``. ret: (p, d). Returns (s, p) float32, in the range of ``method``.
     """
     after = np.empty(scores.shape, np.float32)
     for row, of_sketch in enumerate(scores):
@@ -182,22 +177,14 @@ def pulled(sketch: Floats | None, liked: Floats) -> Floats:
 
     It is the sum of the sketch's normalised [Ret] and PULL times the mean [Ret] of the liked photos, normalised.
 
-    Args:
-        sketch: (1, d) retrieval token; None if there is no sketch.
-        liked: (l, d) retrieval tokens of photos, at least one.
-
-    Returns (1, d) float32.
+    sketch: (1, d) or None. liked: (l, d), at least one. Returns (1, d) float32.
     """
     photos = unit(unit(liked).mean(axis=0, keepdims=True))
     return photos if sketch is None else unit(unit(sketch) + np.float32(PULL) * photos)
 
 
 def led(scores: Floats, likeness: Floats) -> Floats:
-    """Lets the liked photos lead scores by [Ret].
-
-    scores: (p,) by "ret", with p at least 1. likeness: (p,) as ``likeness_to`` gives it; below 0 it counts as 0.
-    Returns (p,) float32, by "ret": at most 0.
-    """
+    """Lets the liked photos lead scores (p,) by "ret", p at least 1. likeness: (p,); below 0 it counts as 0."""
     return _led(scores, np.maximum(likeness, 0), LEAD, "ret")
 
 
@@ -221,9 +208,7 @@ def shares_of(scores: Floats, method: Method) -> Floats:
 
 
 def named(scores: Floats, best: float) -> Floats:
-    """Computes the support of photos by a word, (p,) in 0..1: how much they show what it names.
-
-    With w_i the score of photo i by the word, its support is exp((w_i - best) / WIDTH).
+    """Computes the support of photos by a word: exp((score - best) / WIDTH), (p,) in 0..1.
 
     scores: (p,) logits. best: the highest score of a photo that may be found; others may be above it.
     """
@@ -261,12 +246,8 @@ def groups_of(ret: NDArray[np.floating], mean: Floats, threshold: float = ALIKE)
     Let r_i be the normalised [Ret] of the i-th photo minus ``mean``, normalised again. Down the ranking, photo i joins
     the first group whose first photo j has r_i . r_j above the threshold. If there is none, it begins a group.
 
-    Args:
-        ret: (p, d) retrieval tokens of the photos, best first.
-        mean: (d,) of the normalised [Ret] of the whole gallery. The mean of the ranking itself would hide the features
-            that its photos have in common.
-
-    Returns (p,) int64: groups are numbered from 0, in the order of their first photos.
+    ret: (p, d), best first. mean: (d,) of the normalised [Ret] of the whole gallery; that of the ranking itself would
+    hide what its photos have in common. Returns (p,) int64: groups are numbered from 0, in the order of first photos.
     """
     directions = centred(ret, mean)
     alike = directions @ directions.T > threshold
@@ -296,11 +277,7 @@ def likeness_to(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Fl
 
 
 def likenesses(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Floats:
-    """Computes how much photos look like examples, by the cosines of centred [Ret]: (p, e) float32, -1 to 1.
-
-    Args:
-        examples, ret: (e, d) and (p, d) retrieval tokens. mean: (d,) as for ``groups_of``.
-    """
+    """Computes how much photos (p, d) look like examples (e, d), by the cosines of centred [Ret]: (p, e), -1 to 1."""
     rests = [unit(some) - mean for some in (ret, examples)]
     photos, others = (unit(rest * (np.linalg.norm(rest, axis=1, keepdims=True) > _SAME)) for rest in rests)
     likeness: Floats = np.clip(photos @ others.T, -1, 1)
@@ -325,10 +302,8 @@ _PAIRS = 128
 def pairs_to_compare(ret: NDArray[np.floating]) -> Numbers:
     """Chooses the pairs of a ranking that may be near duplicates: each photo with the most similar photos before it.
 
-    ret: (p, d) retrieval tokens, best first.
-
-    Returns (m, 2) int64: ranks, from 0, of a photo and of an earlier one, with cosines above LOOK: by the first, then
-    by falling cosine.
+    ret: (p, d), best first. Returns (m, 2) int64: ranks, from 0, of a photo and of an earlier one, with cosines above
+    LOOK: by the first, then by falling cosine.
     """
     directions = unit(ret)
     cosines = np.tril(directions @ directions.T, k=-1)
@@ -376,11 +351,8 @@ def first_of_same(count: int, duplicates: Sequence[tuple[int, int]], own: int = 
     A photo follows its first pair; if the other photo of this pair is itself a duplicate, the same photo stands for
     both. So a burst, in which each photo is like the next, is one.
 
-    Args:
-        count: photos in the ranking. duplicates: ranks of a photo and an earlier photo, in the order of the first.
-        own: this many first photos stand for themselves.
-
-    Returns (count,) int64: ranks, from 0.
+    duplicates: ranks of a photo and an earlier photo, in the order of the first. own: this many first photos stand for
+    themselves. Returns (count,) int64: ranks, from 0.
     """
     firsts = np.arange(count)
     for photo, earlier in duplicates:

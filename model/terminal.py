@@ -18,15 +18,12 @@ if TYPE_CHECKING:
 
 
 def printable(text: str) -> str:
-    """Escapes characters that break the line, move a terminal's cursor, hide or reorder text, or cannot be encoded.
-
-    A file's name could otherwise forge a line of a report, or rewrite the lines above it.
-    """
+    """Escapes characters with which a file's name could forge a line of a report, or rewrite the lines above it."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def printable_json(text: str) -> str:
-    """Writes such characters of a JSON document as JSON's own escapes, so that it means the same."""
+    """Escapes such characters of a JSON document as JSON does, so that it means the same."""
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 

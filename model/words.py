@@ -3,7 +3,8 @@
 import re
 import tomllib
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, lru_cache
@@ -45,10 +46,7 @@ _JOINTS = frozenset(
 
 
 class UnknownWord(ModelError):
-    """A vocabulary does not have a word.
-
-    nearest: words of the vocabulary with a similar spelling, the nearest first; may be empty.
-    """
+    """A vocabulary does not have a word. nearest: words with a similar spelling, the nearest first."""
 
     def __init__(self, text: str, words: Sequence[str], nearest: tuple[str, ...], reason: str = "") -> None:
         """Writes the message. reason: a sentence that says why there are only these words."""
@@ -62,12 +60,7 @@ class UnknownWord(ModelError):
 
 @dataclass(frozen=True)
 class Reading:
-    """Says what a typed text means.
-
-    Attributes:
-        text: the part of the text that was understood, as ``spelling`` makes it; all of it unless that is a phrase.
-        words: the numbers of the words that it means. A photo of any of them counts.
-    """
+    """What a typed text means: the part that was understood, by ``spelling``, and words, any of which counts."""
 
     text: str
     words: tuple[int, ...]
@@ -81,8 +74,11 @@ class WordBook:
 
     def __init__(self, vocabulary: Sequence[Names]) -> None:
         self.words = tuple(names[0] for names in vocabulary)
+        # First names win over further names.
+        shown = [(names[0], number) for number, names in enumerate(vocabulary)]
+        further = [(name, number) for number, names in enumerate(vocabulary) for name in names[1:]]
         self._numbers: dict[str, int] = {}
-        for name, number in _by_rank(vocabulary):
+        for name, number in (*shown, *further):
             self._numbers.setdefault(spelling(name), number)
         self._stems: dict[str, int] = {}
         for key, number in self._numbers.items():
@@ -136,11 +132,9 @@ class WordBook:
 
     def of_class(self, label: str) -> int | None:
         """Finds the number of the word that names a class, spelt as folders are; None if there is no such word."""
-        try:
+        with suppress(ModelError):  # the word is unknown, or no word can have the folder's name
             return self.find(label)
-        except ModelError:
-            # The word is unknown, or no word can have the folder's name.
-            return None
+        return None
 
     def complete(self, prefix: str, limit: int) -> tuple[str, ...]:
         """Lists words with a name that begins with ``prefix``, in alphabetical order; all words for an empty prefix.
@@ -207,15 +201,6 @@ def why_no_name(text: str) -> str | None:
     if any(unicodedata.category(character).startswith("C") for character in text):
         return "must not have control characters"
     return None if spelling(text) else "must have letters"
-
-
-def _by_rank(vocabulary: Sequence[Names]) -> Iterator[tuple[str, int]]:
-    """Yields all names with the number of their word: first shown names, which win over further names."""
-    for number, names in enumerate(vocabulary):
-        yield names[0], number
-    for number, names in enumerate(vocabulary):
-        for name in names[1:]:
-            yield name, number
 
 
 def stem(key: str) -> str:

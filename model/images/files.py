@@ -120,14 +120,12 @@ def open_image(
 ) -> Image.Image:
     """Opens a picture as a new 8-bit RGB image: first frame, upright by EXIF, transparency on white, no metadata.
 
-    `source` is the bytes of a file, a path, or a binary stream, which is read to its end. The bytes decide the type,
-    not the name. Values of 16 and 32 bits, integers or floats, are scaled to 0..255. It may be called from several
-    threads.
+    The bytes decide the type, not the name; a stream is read to its end. Values of 16 and 32 bits, integers or floats,
+    are scaled to 0..255. Several threads may call it.
 
     With `least_side` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size: the smallest at which no side is shorter than
-    this many pixels. This is much faster, but the pixels differ slightly, and thin lines suffer.
-
-    With `sketch`, transparency becomes black if nothing could be seen on white: see `to_rgb`.
+    this many pixels. This is much faster, but the pixels differ slightly, and thin lines suffer. With `sketch`,
+    transparency becomes black if nothing could be seen on white: see `to_rgb`.
 
     Raises `ImageError`: `UnsupportedImage` (not a type that is read here), `UndecodableImage` (damaged, cut short or
     empty), `ImageTooLarge` (more than `max_pixels` pixels by its header, or than `MAX_BYTES`); and any `OSError` of a
@@ -153,10 +151,7 @@ def open_dated(
 
 
 def media_type(data: bytes) -> str | None:
-    """Returns the media type of a file by its first 512 bytes, such as `image/png`, or None.
-
-    For a few RAW files these say only that they are TIFF files, too.
-    """
+    """Returns the media type of a file by its first 512 bytes, or None. For a few RAW files it is TIFF."""
     for signature, media in _SIGNATURES:
         if data.startswith(signature):
             return "image/x-dcraw" if media == "image/tiff" and is_raw_tiff(data) else media
@@ -212,7 +207,7 @@ def _black_share(rgb: Image.Image) -> float:
 
 
 def read_image_file(source: Source) -> bytes:
-    """Reads the bytes of an image file. Files of other types are refused as by `open_image`, without reading all."""
+    """Reads an image file. Files of other types are refused as by `open_image`, without reading all."""
     return _read(source)[0]
 
 

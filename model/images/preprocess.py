@@ -49,10 +49,9 @@ class Preprocessing:
     padded: bool = False
 
     def open(self, source: Source, modality: str) -> Image.Image:
-        """Opens a picture in the form that `prepare` expects. Raises as `open_image` does.
+        """Opens a picture as `prepare` expects it. Raises as `open_image` does.
 
-        A large JPEG photo is decoded with no side shorter than three times `image_size`, unless for `released`
-        networks.
+        A large JPEG photo is decoded to sides of at least three times `image_size`, unless for `released` networks.
         """
         return open_image(source, least_side=self.least_side(modality), sketch=modality == "sketch")
 
