@@ -1,19 +1,15 @@
 /** The dialog that says what is searched; and the line that says how far a build is. */
 
+import * as api from "./shared/api.js";
 import { show } from "./shared/dialogs.js";
 import { element, part, progress } from "./shared/dom.js";
 import { building, count, facts, stopped, trouble, unreadFiles } from "./shared/words.js";
 
 export class About {
-  #api;
   #dialog = part("about");
 
-  /** @param {import("./shared/api.js").Api} api */
-  constructor(api) {
-    this.#api = api;
+  constructor() {
     part("about-open").addEventListener("click", () => void this.#open());
-    part("about-close").addEventListener("click", () => this.#dialog.close());
-    this.#dialog.addEventListener("click", (event) => event.target === this.#dialog && this.#dialog.close());
   }
 
   /** Show what the server has told of itself. @param info the answer of /info */
@@ -37,7 +33,7 @@ export class About {
     part("unread").hidden = true;
     show(this.#dialog);
     try {
-      this.#fill(await this.#api.gallery());
+      this.#fill(await api.gallery());
     } catch (error) {
       // A gallery on many machines has no one description, and one that is not ready has none yet.
       part("about-note").textContent = error.status === 404 || error.status === 503 ? "" : trouble(error).join(": ");

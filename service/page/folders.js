@@ -1,26 +1,21 @@
 /** The dialog in which a folder of the server's machine is chosen, to be indexed. */
 
+import * as api from "./shared/api.js";
 import { show } from "./shared/dialogs.js";
 import { element, icon, part } from "./shared/dom.js";
 import { trouble } from "./shared/words.js";
 
 export class Folders {
-  #api;
   #dialog = part("folders");
   #field = part("folder");
   #note = part("folder-note");
   #reads = 0;
 
-  /**
-   * @param {import("./shared/api.js").Api} api
-   * @param {(folder: string, note: HTMLElement) => Promise<boolean>} build has the folder indexed, or says why not
-   */
-  constructor(api, build) {
-    this.#api = api;
+  /** @param {(folder: string, note: HTMLElement) => Promise<boolean>} build has the folder indexed, or says why not */
+  constructor(build) {
     for (const opener of ["folder-choose", "folder-add"]) {
       part(opener).addEventListener("click", () => this.#open());
     }
-    part("folders-close").addEventListener("click", () => this.#dialog.close());
     part("folder-form").addEventListener("submit", async (event) => {
       event.preventDefault();
       if (await build(this.#field.value.trim(), this.#note)) {
@@ -38,7 +33,7 @@ export class Folders {
   async #read(path) {
     const read = ++this.#reads;
     try {
-      const { path: here, above, folders } = await this.#api.folders(path);
+      const { path: here, above, folders } = await api.folders(path);
       if (read !== this.#reads) {
         return; // another folder was pressed meanwhile
       }

@@ -31,10 +31,6 @@ export class Keys {
   #query;
   #dialog = part("help");
 
-  /**
-   * @param {import("./drawing/paper.js").Paper} paper
-   * @param {import("./drawing/query.js").Query} query
-   */
   constructor(paper, query) {
     this.#paper = paper;
     this.#query = query;
@@ -47,7 +43,6 @@ export class Keys {
     single.checked = forSite.get(OFF) === null;
     single.addEventListener("change", () => forSite.mark(OFF, !single.checked));
     part("help-open").addEventListener("click", () => show(this.#dialog));
-    part("help-close").addEventListener("click", () => this.#dialog.close());
     document.addEventListener("keydown", (event) => this.#press(event));
   }
 

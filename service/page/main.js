@@ -23,7 +23,7 @@ import { Found } from "./results/found.js";
 import { Notice } from "./results/notice.js";
 import { Start } from "./results/start.js";
 import { Viewer } from "./results/viewer.js";
-import { Api } from "./shared/api.js";
+import * as api from "./shared/api.js";
 import { part } from "./shared/dom.js";
 import { building, trouble, unready } from "./shared/words.js";
 import { Why } from "./why/why.js";
@@ -33,34 +33,26 @@ const EXPLAINED = 6;
 // Photos keep their places, and one variant of the drawing is looked at, for as long as strokes follow each other.
 const REST_MS = 900;
 
-const api = new Api();
 const paper = new Paper(part("paper"));
 const query = new Query(paper);
 const tools = new Tools(paper, query);
-const start = new Start(api, (marks) => paper.do(...marks));
+const start = new Start((marks) => paper.do(...marks));
 const notice = new Notice(start);
-const about = new About(api);
-new Folders(api, build);
+const about = new About();
+new Folders(build);
 const options = new Options();
-const parts = new Parts(api, () => query.clear());
+const parts = new Parts(() => query.clear());
 const filter = new Filter(parts);
-const word = new Word(api, parts);
-const why = new Why(api, explanationRefused);
-const viewer = new Viewer(api, {
-  search: useAsQuery,
-  explain: (photo) => why.open(subject(), [photo]),
-  explainable: () => explainable(),
-  like: (photo) => parts.like(photo),
-  unlike: (photo) => parts.unlike(photo),
-  likes: (photo) => parts.likes(photo),
-});
-const found = new Found(api, { notice, options, parts, viewer });
+const word = new Word(parts);
+const why = new Why(explanationRefused);
+const viewer = new Viewer({ search: useAsQuery, explain: (photo) => why.open(subject(), [photo]), explainable }, parts);
+const found = new Found(notice, options, parts, viewer);
 const search = new LiveSearch(runSearch, {
   busy: (yes) => found.busy(yes),
   found: showFound,
   trouble: (error) => found.fail(error),
 });
-const server = new Server(api, {
+const server = new Server({
   told: (info) => {
     offer(info.ready || Boolean(building(info.build)), info.ready);
     about.show(info);
@@ -216,10 +208,6 @@ async function build(folder, note) {
   return true;
 }
 
-function announce(text) {
-  part("heard").textContent = text;
-}
-
 paper.addEventListener("start", () => {
   start.stop();
   search.hold();
@@ -270,7 +258,7 @@ part("key-form").addEventListener("submit", (event) => {
   api.useKey(part("key").value);
   void server.check();
 });
-new Cursor(paper, part("paper"), part("cursor"), announce);
+new Cursor(paper);
 new Keys(paper, query);
 showInvitation();
 parts.show();

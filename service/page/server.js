@@ -1,5 +1,6 @@
 /** Whether the server can answer searches: asked for until it can, and until no build of the index is under way. */
 
+import * as api from "./shared/api.js";
 import { building } from "./shared/words.js";
 
 const CHECK_AGAIN_MS = 3000;
@@ -8,7 +9,6 @@ export class Server {
   /** What it takes, as /info tells; null until it is known. */
   limits = null;
 
-  #api;
   #react;
   #timer = 0;
   #ready = false;
@@ -17,7 +17,6 @@ export class Server {
   #ended = false;
 
   /**
-   * @param {import("./shared/api.js").Api} api
    * @param {object} react
    * @param {(info: object) => void} react.told called with each answer of /info
    * @param {(info: object) => void} react.ready called once the server can answer searches, and again after it could not,
@@ -25,8 +24,7 @@ export class Server {
    * @param {(info: object) => void} react.unready called while it cannot
    * @param {(error: Error) => void} react.trouble called when it does not answer
    */
-  constructor(api, react) {
-    this.#api = api;
+  constructor(react) {
     this.#react = react;
   }
 
@@ -40,7 +38,7 @@ export class Server {
     clearTimeout(this.#timer);
     let info;
     try {
-      info = await this.#api.info();
+      info = await api.info();
     } catch (error) {
       this.#ready = false;
       this.#react.trouble(error);

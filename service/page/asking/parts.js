@@ -1,5 +1,6 @@
 /** What is searched for beside the drawing: photos, words and filters; and the line that shows what the query consists of. */
 
+import * as api from "../shared/api.js";
 import { read, steps, watch, write } from "../shared/address.js";
 import { element, part } from "../shared/dom.js";
 import { fileName, filterName } from "../shared/words.js";
@@ -9,22 +10,15 @@ const PHOTOS = ["like", "unlike"];
 const FILTERS = ["folder", "after", "before"];
 
 export class Parts extends EventTarget {
-  #api;
   #line = part("parts");
   #wanted = read();
   #drawing = null;
   // Names of photos by their ids. An address has ids only, so that some may be unknown.
   #names = new Map();
 
-  /**
-   * Events: "change" when something else is searched for.
-   *
-   * @param {import("../shared/api.js").Api} api
-   * @param {() => void} removeDrawing
-   */
-  constructor(api, removeDrawing) {
+  /** Events: "change" when something else is searched for. */
+  constructor(removeDrawing) {
     super();
-    this.#api = api;
     part("parts-drawing").addEventListener("click", removeDrawing);
     part("parts-undo").addEventListener("click", () => history.back());
     watch(() => this.#moved());
@@ -155,7 +149,7 @@ export class Parts extends EventTarget {
   #face(id) {
     const image = element("img", { alt: "" });
     image.addEventListener("error", () => image.replaceWith(element("span", { textContent: this.name(id) })));
-    void this.#api.show(image, `thumbnails/${id}?size=${FACE}`);
+    void api.show(image, `thumbnails/${id}?size=${FACE}`);
     return image;
   }
 

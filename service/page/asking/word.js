@@ -1,5 +1,6 @@
 /** The field for a word, which the network's vocabulary completes, and the words that it guesses for the drawing. */
 
+import * as api from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
 import { percent } from "../shared/words.js";
 
@@ -8,18 +9,13 @@ const COMPLETIONS = 12;
 const CHOSEN = "insertReplacementText";
 
 export class Word {
-  #api;
   #parts;
   #form = part("word-form");
   #field = part("word");
   #running = null;
 
-  /**
-   * @param {import("../shared/api.js").Api} api
-   * @param {import("./parts.js").Parts} parts where words are put into
-   */
-  constructor(api, parts) {
-    this.#api = api;
+  /** @param {import("./parts.js").Parts} parts where words are put into */
+  constructor(parts) {
     this.#parts = parts;
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -72,7 +68,7 @@ export class Word {
     const ours = new AbortController();
     this.#running = ours;
     try {
-      const words = prefix ? await this.#api.words(prefix, COMPLETIONS, ours.signal) : [];
+      const words = prefix ? await api.words(prefix, COMPLETIONS, ours.signal) : [];
       if (!ours.signal.aborted) {
         part("words").replaceChildren(...words.map((value) => element("option", { value })));
       }

@@ -1,28 +1,21 @@
 /** Drawing by keyboard: arrow keys move a cursor over the paper, Space puts the pen down and lifts it, or takes a stroke. */
 
+import { part } from "../shared/dom.js";
+
 const STEP = 0.025;
 const SMALL_STEP = 0.005;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Cursor {
   #paper;
-  #canvas;
-  #mark;
-  #say;
+  #mark = part("cursor");
   #place = { x: 0.5, y: 0.5, weight: 1 };
   #down = false;
 
-  /**
-   * @param {import("./paper.js").Paper} paper
-   * @param {HTMLCanvasElement} canvas the paper's, which can have the focus
-   * @param {HTMLElement} mark shown where the cursor is
-   * @param {(text: string) => void} say tells people who do not see it
-   */
-  constructor(paper, canvas, mark, say) {
+  /** @param {import("./paper.js").Paper} paper */
+  constructor(paper) {
     this.#paper = paper;
-    this.#canvas = canvas;
-    this.#mark = mark;
-    this.#say = say;
+    const canvas = part("paper");
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("blur", () => this.#leave());
     canvas.addEventListener("pointerdown", () => this.#leave());
@@ -70,6 +63,11 @@ export class Cursor {
       this.#say(`${this.#paper.tool === "move" ? moving : "Pen down"}, ${place}`);
     }
     this.#show();
+  }
+
+  /** Tell people who do not see it. */
+  #say(text) {
+    part("heard").textContent = text;
   }
 
   #leave() {

@@ -21,10 +21,6 @@ export class Tools {
   #paper;
   #query;
 
-  /**
-   * @param {import("./paper.js").Paper} paper
-   * @param {import("./query.js").Query} query
-   */
   constructor(paper, query) {
     this.#paper = paper;
     this.#query = query;

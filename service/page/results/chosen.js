@@ -1,5 +1,6 @@
 /** Several photos that are chosen in the grid: as a ZIP file, or as a list of their paths. */
 
+import * as api from "../shared/api.js";
 import { download, part } from "../shared/dom.js";
 import { chosenCount, trouble } from "../shared/words.js";
 
@@ -7,13 +8,10 @@ import { chosenCount, trouble } from "../shared/words.js";
 const MOST = 64;
 
 export class Chosen {
-  #api;
   #ids = new Set();
   #button = part("choose");
 
-  /** @param {import("../shared/api.js").Api} api */
-  constructor(api) {
-    this.#api = api;
+  constructor() {
     this.#button.addEventListener("click", () => this.#turn(!this.on));
     part("chosen-all").addEventListener("click", () => this.#all());
     part("chosen-zip").addEventListener("click", () => void this.#save(() => this.#zip()));
@@ -84,11 +82,11 @@ export class Chosen {
   }
 
   #zip() {
-    return this.#api.download("photos.zip", { id: [...this.#ids] }, "photos.zip");
+    return api.downloadFrom("photos.zip", { id: [...this.#ids] }, "photos.zip");
   }
 
   async #list() {
-    const photos = await this.#api.photos([...this.#ids]);
+    const photos = await api.photos([...this.#ids]);
     const lines = photos.map(({ paths, files = paths }) => `${files[0]}\n`);
     download(new Blob(lines, { type: "text/plain" }), "photos.txt");
   }

@@ -1,5 +1,6 @@
 /** The clusters that a search has scored photos of, each as a row of small photos. */
 
+import * as api from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
 import { count, fileName, clustersSearched, trouble } from "../shared/words.js";
 
@@ -8,19 +9,14 @@ const FACES = 7;
 const MOST_CLUSTERS = 12;
 
 export class Clusters {
-  #api;
   #open;
   #box = part("clusters");
   #list = part("clusters-list");
   #clusters = [];
   #running = null;
 
-  /**
-   * @param {import("../shared/api.js").Api} api
-   * @param {(photos: object[], place: number) => void} open shows one of these photos
-   */
-  constructor(api, open) {
-    this.#api = api;
+  /** @param {(photos: object[], place: number) => void} open shows one of these photos */
+  constructor(open) {
     this.#open = open;
     this.#box.addEventListener("toggle", () => this.#box.open && this.#fill());
   }
@@ -48,7 +44,7 @@ export class Clusters {
     this.#running = ours;
     const wanted = this.#clusters.slice(0, MOST_CLUSTERS);
     try {
-      const found = await Promise.all(wanted.map(({ id }) => this.#api.cluster(id, FACES, ours.signal)));
+      const found = await Promise.all(wanted.map(({ id }) => api.cluster(id, FACES, ours.signal)));
       if (!ours.signal.aborted) {
         this.#list.replaceChildren(...found.map((one) => this.#strip(one)));
       }
@@ -62,7 +58,7 @@ export class Clusters {
   #strip({ photos, size }) {
     const faces = photos.map((photo, place) => {
       const image = element("img", { alt: "", loading: "lazy" });
-      void this.#api.show(image, `${photo.thumbnail_url}?size=128`);
+      void api.show(image, `${photo.thumbnail_url}?size=128`);
       const name = fileName(photo.paths[0]);
       const button = element("button", { type: "button", title: name, ariaLabel: name }, image);
       button.addEventListener("click", () => this.#open(photos, place));

@@ -1,5 +1,6 @@
 /** The near duplicates of a photo: a button that says how many photos it stands for, and the list that opens with it. */
 
+import * as api from "../shared/api.js";
 import { element } from "../shared/dom.js";
 import { copiesLabel, count, fileName, photoLabel, trouble } from "../shared/words.js";
 
@@ -13,18 +14,13 @@ export class Copies {
   /** Comes after the photo. */
   list = element("ol", { id: `copies-${++lists}`, className: "further copies", hidden: true });
 
-  #api;
   #tile;
   #ids = [];
   #tiles = [];
   #asked = new AbortController();
 
-  /**
-   * @param {import("../shared/api.js").Api} api
-   * @param {(photo: object) => import("./tile.js").Tile} tile gives the tile of a copy
-   */
-  constructor(api, tile) {
-    this.#api = api;
+  /** @param {(photo: object) => import("./tile.js").Tile} tile gives the tile of a copy */
+  constructor(tile) {
     this.#tile = tile;
     this.button.setAttribute("aria-controls", this.list.id);
     this.button.addEventListener("click", () => this.#turn(!this.open));
@@ -83,7 +79,7 @@ export class Copies {
     this.#asked = new AbortController();
     const { signal } = this.#asked;
     try {
-      const photos = await this.#api.photos(this.#ids.slice(0, MOST), signal);
+      const photos = await api.photos(this.#ids.slice(0, MOST), signal);
       if (!signal.aborted) {
         this.#fill(photos);
       }

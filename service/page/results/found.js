@@ -1,7 +1,7 @@
 /** What a search has found, with all that is said about it; or a message in its place. */
 
-import { Away } from "../shared/api.js";
-import { element, part } from "../shared/dom.js";
+import * as api from "../shared/api.js";
+import { part } from "../shared/dom.js";
 import { ENDS, goesOn, missingParts, noPhotos, shownCount, took, trouble, waitingFor, wordRemark } from "../shared/words.js";
 import { Chosen } from "./chosen.js";
 import { Clusters } from "./clusters.js";
@@ -13,7 +13,6 @@ import { alone, numbered, Results } from "./results.js";
 const WAIT_MS = 1500;
 
 export class Found extends EventTarget {
-  #api;
   #notice;
   #options;
   #parts;
@@ -21,7 +20,7 @@ export class Found extends EventTarget {
   #box = part("found");
   #results;
   #clusters;
-  #chosen;
+  #chosen = new Chosen();
   // Parts of a collection on many machines: how many there are, and those that did not answer.
   #shards = 0;
   #missing = new Set();
@@ -34,27 +33,23 @@ export class Found extends EventTarget {
   /**
    * Events: "change" when something else is shown; "away" when the server could not answer but may do so later.
    *
-   * @param {import("../shared/api.js").Api} api
-   * @param {object} others
-   * @param {import("./notice.js").Notice} others.notice
-   * @param {import("../asking/options.js").Options} others.options
-   * @param {import("../asking/parts.js").Parts} others.parts
-   * @param {import("./viewer.js").Viewer} others.viewer
+   * @param {import("./notice.js").Notice} notice
+   * @param {import("../asking/options.js").Options} options
+   * @param {import("../asking/parts.js").Parts} parts
+   * @param {import("./viewer.js").Viewer} viewer
    */
-  constructor(api, { notice, options, parts, viewer }) {
+  constructor(notice, options, parts, viewer) {
     super();
-    this.#api = api;
     this.#notice = notice;
     this.#options = options;
     this.#parts = parts;
     this.#viewer = viewer;
-    this.#chosen = new Chosen(api);
     const show = (photos, place) => viewer.open(photos, place, this.#asked.params.view === "photos");
     const open = (photos, place) => (this.#chosen.on ? this.#chosen.turn(photos[place]) : show(photos, place));
     const mark = (button, photo) => this.#chosen.mark(button, photo);
     const lost = () => part("parts-undo").focus({ preventScroll: true });
-    this.#results = new Results(part("results"), api, { open, mark, lost }, parts);
-    this.#clusters = new Clusters(api, (photos, place) => viewer.open(photos, place));
+    this.#results = new Results({ open, mark, lost }, parts);
+    this.#clusters = new Clusters((photos, place) => viewer.open(photos, place));
     this.#pages = new Pages((page, signal) => this.#page(page, signal), (more) => this.#add(more));
   }
 
@@ -89,7 +84,7 @@ export class Found extends EventTarget {
   /** Say what a search waits for. */
   async #tellWait() {
     const waiting = this.#waiting;
-    const info = await this.#api.info().catch(() => null);
+    const info = await api.info().catch(() => null);
     if (info && waiting === this.#waiting) {
       part("waiting").textContent = waitingFor(info);
     }
@@ -149,7 +144,7 @@ export class Found extends EventTarget {
     this.#notice.offer(error.nearest ?? [], (word) => this.#parts.set({ text: [word] }));
     if (locked) {
       part("key").focus();
-    } else if (later || error instanceof Away || error.status === 503) {
+    } else if (later || error instanceof api.Away || error.status === 503) {
       this.dispatchEvent(new Event("away"));
     }
   }
@@ -185,7 +180,7 @@ export class Found extends EventTarget {
   /** The answer with another page of what is shown. */
   async #page(page, signal) {
     const { snapshot, params } = this.#asked;
-    const answer = await this.#api.search(snapshot.blob, { ...params, ...page }, signal);
+    const answer = await api.search(snapshot.blob, { ...params, ...page }, signal);
     if (!signal.aborted) {
       this.#miss(answer);
     }

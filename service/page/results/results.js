@@ -1,5 +1,6 @@
 /** The grid of photos found, or of groups of photos. */
 
+import { part } from "../shared/dom.js";
 import { arrange, inOrder } from "./places.js";
 import { Stack } from "./stack.js";
 import { identity, Tile } from "./tile.js";
@@ -20,35 +21,26 @@ export function numbered(groups) {
 }
 
 export class Results {
-  #list;
-  #api;
+  #list = part("results");
   #deeds;
   #lost;
+  #parts;
   #stacks = [];
   // By identity(). Most photos of an answer are in the next one, too; they must not load again or flicker.
   #tiles = new Map();
 
   /**
-   * @param {HTMLOListElement} list
-   * @param {import("../shared/api.js").Api} api
    * @param {object} react
    * @param {(photos: object[], place: number) => void} react.open called with all photos in sight, and the place of the
    *   one that was chosen
    * @param {(button: HTMLElement, result: object) => void} react.mark see Chosen.mark
    * @param {() => void} react.lost called when the element with the focus is gone
-   * @param {import("../asking/parts.js").Parts} parts what the query consists of, where photos are put into
+   * @param {import("../asking/parts.js").Parts} parts where photos are put into
    */
-  constructor(list, api, react, parts) {
-    this.#list = list;
-    this.#api = api;
-    this.#lost = react.lost;
-    this.#deeds = {
-      open: (result) => this.#choose(result, react.open),
-      like: (result) => parts.like(result),
-      unlike: (result) => parts.unlike(result),
-      likes: (result) => parts.likes(result),
-      mark: react.mark,
-    };
+  constructor({ open, mark, lost }, parts) {
+    this.#lost = lost;
+    this.#parts = parts;
+    this.#deeds = { open: (result) => this.#choose(result, open), mark };
     document.addEventListener("keydown", (event) => this.#key(event));
   }
 
@@ -118,13 +110,13 @@ export class Results {
   }
 
   #stack() {
-    return new Stack((result) => this.#tile(result), this.#deeds.like);
+    return new Stack((result) => this.#tile(result), (result) => this.#parts.like(result));
   }
 
   #tile(result) {
     const photo = identity(result);
     if (!this.#tiles.has(photo)) {
-      this.#tiles.set(photo, new Tile(result, this.#api, this.#deeds));
+      this.#tiles.set(photo, new Tile(result, this.#deeds, this.#parts));
     }
     return this.#tiles.get(photo);
   }

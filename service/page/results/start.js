@@ -2,6 +2,7 @@
 
 import { examples } from "../drawing/examples.js";
 import { paint, png } from "../drawing/ink.js";
+import * as api from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
 import { forSite } from "../shared/storage.js";
 
@@ -17,7 +18,6 @@ const KEPT = "sketch-search-examples";
 const PAUSE_MS = 1500;
 
 export class Start {
-  #api;
   #draw;
   #timer = 0;
   #asking = new AbortController();
@@ -25,12 +25,8 @@ export class Start {
   #of = null;
   #shown = null;
 
-  /**
-   * @param {import("../shared/api.js").Api} api
-   * @param {(marks: object[]) => void} draw draws an example
-   */
-  constructor(api, draw) {
-    this.#api = api;
+  /** @param {(marks: object[]) => void} draw draws an example */
+  constructor(draw) {
     this.#draw = draw;
   }
 
@@ -73,7 +69,7 @@ export class Start {
     try {
       // One after the other, since others search as well.
       for (const { name, marks } of examples()) {
-        const { results } = await this.#api.search(await png(marks, SIDE), params, signal);
+        const { results } = await api.search(await png(marks, SIDE), params, signal);
         // Vectors can be compared between searches: the last of the photos tells how many fit.
         tried.push({ name, sure: results.at(-1)?.raw_score ?? -Infinity, faces: results.map(({ thumbnail_url }) => thumbnail_url) });
       }
@@ -100,7 +96,7 @@ export class Start {
     const photos = faces.map((path) => {
       const image = element("img", { alt: "" });
       image.addEventListener("error", () => image.remove());
-      void this.#api.show(image, `${path}?size=${FACE}`);
+      void api.show(image, `${path}?size=${FACE}`);
       return image;
     });
     const button = element("button", { type: "button", title: name, ariaLabel: `Start from a sketch: ${name}` }, face, ...photos);

@@ -1,5 +1,6 @@
 /** One photo in the grid, as a thumbnail with its name. */
 
+import * as api from "../shared/api.js";
 import { element, icon } from "../shared/dom.js";
 import { fileName } from "../shared/words.js";
 import { Copies } from "./copies.js";
@@ -24,7 +25,8 @@ export class Tile {
   #button;
   #like;
   #unlike;
-  #deeds;
+  #mark;
+  #parts;
   #rank = element("span", { className: "rank" });
   #name = element("span", { className: "name" });
 
@@ -35,25 +37,22 @@ export class Tile {
 
   /**
    * @param {object} result of a search
-   * @param {import("../shared/api.js").Api} api
-   * @param {Deeds} deeds what is called with the result when a button of it is pressed
-   * @typedef {object} Deeds
-   * @property {(result: object) => void} open
-   * @property {(result: object) => void} like
-   * @property {(result: object) => void} unlike
-   * @property {(result: object) => boolean} likes whether it is liked already
-   * @property {(button: HTMLElement, result: object) => void} mark lets its button say whether it is chosen
+   * @param {object} deeds
+   * @param {(result: object) => void} deeds.open called when the photo is pressed
+   * @param {(button: HTMLElement, result: object) => void} deeds.mark lets its button say whether it is chosen
+   * @param {import("../asking/parts.js").Parts} parts where the photo is put into
    */
-  constructor(result, api, deeds) {
+  constructor(result, deeds, parts) {
     const image = element("img", { alt: "", loading: "lazy", decoding: "async" });
     const frame = element("span", { className: "frame" }, image, this.#rank);
     image.addEventListener("load", () => frame.classList.add("here"));
     image.addEventListener("error", () => frame.classList.add("gone"));
     this.result = result;
-    this.copies = new Copies(api, (photo) => new Tile(photo, api, deeds));
+    this.copies = new Copies((photo) => new Tile(photo, deeds, parts));
     this.#button = element("button", { type: "button", className: "photo" }, frame, this.#name);
     this.#button.addEventListener("click", () => deeds.open(this.result));
-    this.#deeds = deeds;
+    this.#mark = deeds.mark;
+    this.#parts = parts;
     this.#like = this.#small("like");
     this.#unlike = this.#small("unlike");
     this.over.append(this.#like, this.copies.button, this.#unlike);
@@ -75,9 +74,9 @@ export class Tile {
     this.#name.textContent = name;
     this.#button.title = result.paths.join("\n");
     this.#button.setAttribute("aria-label", spoken);
-    this.#deeds.mark(this.#button, result);
+    this.#mark(this.#button, result);
     this.#like.ariaLabel = `More like ${name}`;
-    this.#like.ariaPressed = String(this.#deeds.likes(result));
+    this.#like.ariaPressed = String(this.#parts.likes(result));
     this.#unlike.ariaLabel = `Not ${name}`;
     this.copies.offer(result);
   }
@@ -86,7 +85,7 @@ export class Tile {
     const title = deed === "like" ? "More like this" : "Not this";
     const button = element("button", { type: "button", className: `small ${deed}`, title });
     button.append(icon(deed));
-    button.addEventListener("click", () => this.#deeds[deed](this.result));
+    button.addEventListener("click", () => this.#parts[deed](this.result));
     return button;
   }
 }

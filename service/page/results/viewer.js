@@ -1,5 +1,6 @@
 /** The dialog with the whole photo, and what can be done with it. */
 
+import * as api from "../shared/api.js";
 import { show } from "../shared/dialogs.js";
 import { breakable, download, element, part } from "../shared/dom.js";
 import { fileName, numberOf, trouble } from "../shared/words.js";
@@ -7,8 +8,8 @@ import { fileName, numberOf, trouble } from "../shared/words.js";
 const ENLARGED = 2.5;
 
 export class Viewer {
-  #api;
   #react;
+  #parts;
   #dialog = part("viewer");
   #image = part("viewer-image");
   #photos = [];
@@ -16,19 +17,15 @@ export class Viewer {
   #counted = false;
 
   /**
-   * @param {import("../shared/api.js").Api} api
    * @param {object} react
    * @param {(file: File) => void} react.search searches with a photo as the sketch
    * @param {(photo: object) => void} react.explain says why a result was found
    * @param {() => boolean} react.explainable whether that can be said
-   * @param {(photo: object) => void} react.like asks for more like this photo, or no longer
-   * @param {(photo: object) => void} react.unlike asks for nothing like this photo
-   * @param {(photo: object) => boolean} react.likes whether more like this photo are asked for
+   * @param {import("../asking/parts.js").Parts} parts where photos are put into
    */
-  constructor(api, react) {
-    this.#api = api;
+  constructor(react, parts) {
     this.#react = react;
-    this.#on("close", () => this.#dialog.close());
+    this.#parts = parts;
     this.#on("previous", () => this.#step(-1));
     this.#on("next", () => this.#step(1));
     this.#on("copy", () => void this.#copy());
@@ -36,7 +33,7 @@ export class Viewer {
     this.#on("download", () => void this.#fetched((blob, name) => download(blob, name)));
     this.#on("search", () => void this.#searchWith());
     for (const deed of ["like", "unlike"]) {
-      this.#on(deed, () => this.#react[deed](this.#photos[this.#place]));
+      this.#on(deed, () => this.#parts[deed](this.#photos[this.#place]));
     }
     this.#on("why", () => this.#react.explain(this.#photos[this.#place]));
     this.#image.addEventListener("load", () => this.#loaded());
@@ -80,7 +77,7 @@ export class Viewer {
       part("viewer-rank-label").textContent = photo.group ? "Group" : "Rank";
       part("viewer-rank").textContent = this.#counted ? `${photo.rank} of ${ranked}` : numberOf(photo);
     }
-    part("viewer-like").ariaPressed = String(this.#react.likes(photo));
+    part("viewer-like").ariaPressed = String(this.#parts.likes(photo));
     part("viewer-why").hidden = !found || !this.#react.explainable();
     part("viewer-paths-label").textContent = photo.paths.length > 1 ? "Paths of this photo" : "Path";
     this.#list(photo.paths);
@@ -90,11 +87,11 @@ export class Viewer {
     this.#image.alt = name;
     // The thumbnail of the grid is there at once; the photo takes its place when it has come.
     const shown = [...document.querySelectorAll("#results img")].find(({ dataset }) => dataset.path?.startsWith(`${photo.thumbnail_url}?`));
-    const small = shown?.naturalWidth && !this.#api.hasKey ? `url("${shown.currentSrc}")` : "";
+    const small = shown?.naturalWidth && !api.hasKey() ? `url("${shown.currentSrc}")` : "";
     this.#image.parentElement.style.setProperty("--small", small || "none");
     this.#image.removeAttribute("src");
     this.#dialog.classList.add("loading");
-    void this.#api.show(this.#image, this.#whole());
+    void api.show(this.#image, this.#whole());
   }
 
   #list(paths) {
@@ -119,7 +116,7 @@ export class Viewer {
   /** Show the thumbnail: browsers cannot show every format that can be indexed, and the file may be gone. */
   #fallBack() {
     if (this.#image.dataset.path !== this.#small()) {
-      void this.#api.show(this.#image, this.#small());
+      void api.show(this.#image, this.#small());
       return;
     }
     this.#dialog.classList.remove("loading");
@@ -133,7 +130,7 @@ export class Viewer {
 
   async #reveal() {
     try {
-      await this.#api.reveal(this.#photos[this.#place].id);
+      await api.reveal(this.#photos[this.#place].id);
       this.#say("Its folder is open in the file manager.");
     } catch (error) {
       this.#say(trouble(error).join(": "));
@@ -143,7 +140,7 @@ export class Viewer {
   /** Copy where the photo lies: on the disk, where the server tells, else in the gallery. */
   async #copy() {
     const photo = this.#photos[this.#place];
-    const [{ paths, files = paths }] = await this.#api.photos([photo.id]).catch(() => [photo]);
+    const [{ paths, files = paths }] = await api.photos([photo.id]).catch(() => [photo]);
     if (photo !== this.#photos[this.#place]) {
       return;
     }
@@ -170,7 +167,7 @@ export class Viewer {
   async #fetched(use, path = this.#whole()) {
     const name = fileName(this.#photos[this.#place].paths[0]);
     try {
-      use(await this.#api.file(path), name);
+      use(await api.file(path), name);
     } catch (error) {
       this.#say(trouble(error).join(": "));
     }

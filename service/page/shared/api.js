@@ -4,6 +4,7 @@ import { download, element } from "./dom.js";
 import { forTab } from "./storage.js";
 
 const KEY = "sketch-search-key";
+let key = forTab.get(KEY);
 
 /** The server refused, or failed; the message is a sentence for people, and `nearest` lists words that could be meant. */
 export class Refused extends Error {
@@ -22,144 +23,138 @@ export class Refused extends Error {
 export class Away extends Error {}
 
 /** The address of a path of the server. It is relative to this page, because a proxy may serve both below a folder. */
-export function address(path) {
+function address(path) {
   return new URL(path.replace(/^\//, ""), document.baseURI).href;
 }
 
-export class Api {
-  #key = forTab.get(KEY);
+/** Whether requests carry an API key. */
+export function hasKey() {
+  return key !== null;
+}
 
-  /** Whether requests carry an API key. */
-  get hasKey() {
-    return this.#key !== null;
+/** Use this API key from now on, for as long as the tab is open. */
+export function useKey(given) {
+  key = given;
+  forTab.set(KEY, given);
+}
+
+/** What the server has loaded, and what it takes. */
+export function info() {
+  return told("info");
+}
+
+/** The folders that are indexed, and the files that could not be read. */
+export function gallery() {
+  return told("gallery");
+}
+
+/** The folders in a folder of the server's machine; "": in that for the pictures of who runs it. */
+export function folders(path) {
+  return told(`folders?${parameters(path ? { path } : {})}`);
+}
+
+/** Begin to index a folder of the server's machine, too; null: look for changes in those that the index has. */
+export async function build(folder) {
+  await ask(`build?${parameters(folder === null ? {} : { folder })}`, { method: "POST" });
+}
+
+/**
+ * The photos that match a sketch best, or photos that are liked.
+ *
+ * @param {Blob | null} sketch an image file; none where the parameters name a liked photo
+ * @param {Record<string, string | string[]>} params query parameters; a list is a parameter that is repeated
+ */
+export function search(sketch, params, signal) {
+  return told(`search?${parameters(params)}`, { method: "POST", body: sketch, signal });
+}
+
+/** Why photos match a sketch, or are like a photo; parameters as for `search`. */
+export function explain(picture, params, signal) {
+  return told(`explain?${parameters(params)}`, { method: "POST", body: picture, signal });
+}
+
+/** Words of the network's vocabulary that begin like this. @returns {Promise<string[]>} at most so many */
+export async function words(prefix, limit, signal) {
+  return (await told(`words?${parameters({ prefix, limit })}`, { signal })).words;
+}
+
+/** What results say of these photos: ids, paths and addresses. @param {number[]} ids */
+export async function photos(ids, signal) {
+  return (await told(`photos?${parameters({ id: ids })}`, { signal })).photos;
+}
+
+/** Some photos of a cluster, and how many it has. */
+export function cluster(id, count, signal) {
+  return told(`clusters/${id}?k=${count}`, { signal });
+}
+
+/** A file of the server. @returns {Promise<Blob>} */
+export async function file(path) {
+  return (await ask(path)).blob();
+}
+
+/** Show a photo's file in the file manager of the server's machine. */
+export async function reveal(id) {
+  await ask(`photos/${id}/reveal`, { method: "POST" });
+}
+
+/** Let the browser save a file of the server, under this name. Where there is a key, a script has to fetch it. */
+export async function downloadFrom(path, params, name) {
+  const wanted = `${path}?${parameters(params)}`;
+  if (hasKey()) {
+    download(await file(wanted), name);
+  } else {
+    element("a", { href: address(wanted), download: name }).click();
   }
+}
 
-  /** Use this API key from now on, for as long as the tab is open. */
-  useKey(key) {
-    this.#key = key;
-    forTab.set(KEY, key);
+/**
+ * Show an image of the server in an img element. Where there is a key the image is fetched, because only a script can
+ * send the key. If it fails, the element gets its "error" event either way.
+ */
+export async function show(image, path) {
+  const url = address(path);
+  image.dataset.path = path;
+  if (!hasKey()) {
+    image.src = url;
+    return;
   }
-
-  /** What the server has loaded, and what it takes. */
-  async info() {
-    return (await this.#ask("info")).json();
-  }
-
-  /** The folders that are indexed, and the files that could not be read. */
-  async gallery() {
-    return (await this.#ask("gallery")).json();
-  }
-
-  /** The folders in a folder of the server's machine; "": in that for the pictures of who runs it. */
-  async folders(path) {
-    return (await this.#ask(`folders?${parameters(path ? { path } : {})}`)).json();
-  }
-
-  /** Begin to index a folder of the server's machine, too; null: look for changes in those that the index has. */
-  async build(folder) {
-    await this.#ask(`build?${parameters(folder === null ? {} : { folder })}`, { method: "POST" });
-  }
-
-  /**
-   * The photos that match a sketch best, or photos that are liked.
-   *
-   * @param {Blob | null} sketch an image file; none where the parameters name a liked photo
-   * @param {Record<string, string | string[]>} params query parameters; a list is a parameter that is repeated
-   */
-  async search(sketch, params, signal) {
-    const answer = await this.#ask(`search?${parameters(params)}`, { method: "POST", body: sketch, signal });
-    return answer.json();
-  }
-
-  /**
-   * Why photos match a sketch, or are like a photo.
-   *
-   * @param {Blob | null} picture an image file; none where the parameters name a liked photo
-   * @param {Record<string, string | string[]>} params query parameters; a list is a parameter that is repeated
-   */
-  async explain(picture, params, signal) {
-    return (await this.#ask(`explain?${parameters(params)}`, { method: "POST", body: picture, signal })).json();
-  }
-
-  /** Words of the network's vocabulary that begin like this. @returns {Promise<string[]>} at most so many */
-  async words(prefix, limit, signal) {
-    return (await (await this.#ask(`words?${parameters({ prefix, limit })}`, { signal })).json()).words;
-  }
-
-  /** What results say of these photos: ids, paths and addresses. @param {number[]} ids */
-  async photos(ids, signal) {
-    return (await (await this.#ask(`photos?${parameters({ id: ids })}`, { signal })).json()).photos;
-  }
-
-  /** Some photos of a cluster, and how many it has. */
-  async cluster(id, photos, signal) {
-    return (await this.#ask(`clusters/${id}?k=${photos}`, { signal })).json();
-  }
-
-  /** A file of the server. @returns {Promise<Blob>} */
-  async file(path) {
-    return (await this.#ask(path)).blob();
-  }
-
-  /** Show a photo's file in the file manager of the server's machine. */
-  async reveal(id) {
-    await this.#ask(`photos/${id}/reveal`, { method: "POST" });
-  }
-
-  /** Let the browser save a file of the server, under this name. Where there is a key, a script has to fetch it. */
-  async download(path, params, name) {
-    const wanted = `${path}?${parameters(params)}`;
-    if (this.hasKey) {
-      download(await this.file(wanted), name);
-    } else {
-      element("a", { href: address(wanted), download: name }).click();
-    }
-  }
-
-  /**
-   * Show an image of the server in an img element. Where there is a key the image is fetched, because only a script can
-   * send the key. If it fails, the element gets its "error" event either way.
-   */
-  async show(image, path) {
-    const url = address(path);
-    image.dataset.path = path;
-    if (!this.hasKey) {
-      image.src = url;
+  try {
+    const blob = await file(path);
+    if (image.dataset.path !== path) {
       return;
     }
-    try {
-      const blob = await this.file(path);
-      if (image.dataset.path !== path) {
-        return;
-      }
-      const local = URL.createObjectURL(blob);
-      image.src = local;
-      await image.decode().catch(() => undefined);
-      URL.revokeObjectURL(local);
-    } catch {
-      if (image.dataset.path === path) {
-        image.dispatchEvent(new Event("error"));
-      }
+    const local = URL.createObjectURL(blob);
+    image.src = local;
+    await image.decode().catch(() => undefined);
+    URL.revokeObjectURL(local);
+  } catch {
+    if (image.dataset.path === path) {
+      image.dispatchEvent(new Event("error"));
     }
   }
+}
 
-  /** @throws {Refused | Away} and AbortError */
-  async #ask(path, options = {}) {
-    let answer;
-    try {
-      answer = await fetch(address(path), { ...options, headers: this.hasKey ? { "X-API-Key": this.#key } : {} });
-    } catch (error) {
-      throw error.name === "AbortError" ? error : new Away("The server does not answer.", { cause: error });
-    }
-    if (answer.ok) {
-      return answer;
-    }
-    // A proxy in front of the server may answer with something else than the server's JSON.
-    const body = await answer.json().catch(() => null);
-    const told = body?.error ?? { code: "", message: `The server answered ${answer.status}.`, request_id: "" };
-    const wait = Number(answer.headers.get("Retry-After")) || 0;
-    throw new Refused(answer.status, told, wait);
+async function told(path, options) {
+  return (await ask(path, options)).json();
+}
+
+/** @throws {Refused | Away} and AbortError */
+async function ask(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(address(path), { ...options, headers: hasKey() ? { "X-API-Key": key } : {} });
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Away("The server does not answer.", { cause: error });
   }
+  if (answer.ok) {
+    return answer;
+  }
+  // A proxy in front of the server may answer with something else than the server's JSON.
+  const body = await answer.json().catch(() => null);
+  const error = body?.error ?? { code: "", message: `The server answered ${answer.status}.`, request_id: "" };
+  const wait = Number(answer.headers.get("Retry-After")) || 0;
+  throw new Refused(answer.status, error, wait);
 }
 
 function parameters(params) {

@@ -42,6 +42,7 @@ function appear(one) {
   if (!known.has(one.dialog)) {
     known.add(one.dialog);
     one.dialog.addEventListener("close", ({ target }) => left(target));
+    one.dialog.querySelector(".close").addEventListener("click", () => one.dialog.close());
   }
   one.dialog.showModal();
 }

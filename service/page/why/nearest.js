@@ -1,58 +1,48 @@
 /** The photos that look most like a drawing, and like the photos that were found: rows of small pictures. */
 
+import * as api from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
 import { fileName, numberOf, percent, sentence } from "../shared/words.js";
 
-export class Nearest {
-  #api;
-  #ofYours = part("why-nearest-yours");
-  #ofPhotos = part("why-nearest");
+/**
+ * Show the rows.
+ *
+ * @param {object} answer of POST /explain
+ * @param {object[]} results the photos that are explained, in the order of the answer
+ * @param {string} yours what they are compared with, such as "your drawing"
+ */
+export function showNearest({ nearest, photos }, results, yours) {
+  const near = new Set(nearest.map(({ id }) => id));
+  const others = new Set(photos.flatMap((photo) => photo.nearest.map(({ id }) => id)));
+  part("why-nearest-yours").ariaLabel = `Photos that look most like ${yours}`;
+  part("why-nearest-yours").replaceChildren(
+    ...nearest.map((photo) => small(photo, others.has(photo.id) ? "looks like a photo found, too" : "")),
+  );
+  part("why-nearest").replaceChildren(
+    ...photos.map((photo, place) => {
+      const name = fileName(results[place].paths[0]);
+      const row = photo.nearest.map((one) => small(one, near.has(one.id) ? `looks like ${yours}, too` : ""));
+      return element(
+        "li",
+        {},
+        element("img", { src: photo.image, alt: "" }),
+        element("p", { className: "name", textContent: `${numberOf(results[place])}: ${name}` }),
+        element("p", { className: "says", textContent: rankOf(photo) }),
+        element("ul", { className: "nearest", ariaLabel: `Photos that look most like ${name}` }, ...row),
+      );
+    }),
+  );
+}
 
-  /** @param {import("../shared/api.js").Api} api */
-  constructor(api) {
-    this.#api = api;
+/** A small picture with how alike it is. @param {string} both what else is said of it; it gets a frame then */
+function small({ paths, cosine, thumbnail_url }, both) {
+  const image = element("img", { alt: fileName(paths[0]), title: paths[0] });
+  void api.show(image, thumbnail_url);
+  const said = element("p", { textContent: percent(cosine) });
+  if (both) {
+    said.append(element("span", { className: "unseen", textContent: `. ${sentence(both)}` }));
   }
-
-  /**
-   * Show the rows.
-   *
-   * @param {object} answer of POST /explain
-   * @param {object[]} results the photos that are explained, in the order of the answer
-   * @param {string} yours what they are compared with, such as "your drawing"
-   */
-  show({ nearest, photos }, results, yours) {
-    const near = new Set(nearest.map(({ id }) => id));
-    const others = new Set(photos.flatMap((photo) => photo.nearest.map(({ id }) => id)));
-    this.#ofYours.ariaLabel = `Photos that look most like ${yours}`;
-    this.#ofYours.replaceChildren(
-      ...nearest.map((photo) => this.#small(photo, others.has(photo.id) ? "looks like a photo found, too" : "")),
-    );
-    this.#ofPhotos.replaceChildren(
-      ...photos.map((photo, place) => {
-        const name = fileName(results[place].paths[0]);
-        const small = photo.nearest.map((one) => this.#small(one, near.has(one.id) ? `looks like ${yours}, too` : ""));
-        return element(
-          "li",
-          {},
-          element("img", { src: photo.image, alt: "" }),
-          element("p", { className: "name", textContent: `${numberOf(results[place])}: ${name}` }),
-          element("p", { className: "says", textContent: rankOf(photo) }),
-          element("ul", { className: "nearest", ariaLabel: `Photos that look most like ${name}` }, ...small),
-        );
-      }),
-    );
-  }
-
-  /** A small picture with how alike it is. @param {string} both what else is said of it; it gets a frame then */
-  #small({ paths, cosine, thumbnail_url }, both) {
-    const image = element("img", { alt: fileName(paths[0]), title: paths[0] });
-    void this.#api.show(image, thumbnail_url);
-    const said = element("p", { textContent: percent(cosine) });
-    if (both) {
-      said.append(element("span", { className: "unseen", textContent: `. ${sentence(both)}` }));
-    }
-    return element("li", { className: both ? "both" : "" }, image, said);
-  }
+  return element("li", { className: both ? "both" : "" }, image, said);
 }
 
 /** Where a photo stands among all; a file explained by the command line need not be in the index. */

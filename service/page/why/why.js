@@ -1,8 +1,9 @@
 /** The dialog that says why photos were found. */
 
+import * as api from "../shared/api.js";
 import { show } from "../shared/dialogs.js";
 import { choice, element, part } from "../shared/dom.js";
-import { Nearest } from "./nearest.js";
+import { showNearest } from "./nearest.js";
 import { Overlay } from "./overlay.js";
 import { largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
 import { VIEWS, bestMatches, offer } from "./views.js";
@@ -16,7 +17,6 @@ const FACE = 80;
 const NEAREST = 8;
 
 export class Why {
-  #api;
   #dialog = part("why");
   #gone;
   // The question that is open: aborted when the dialog closes or other photos are asked about. Answers to an aborted
@@ -24,20 +24,13 @@ export class Why {
   #question = new AbortController();
   #subject = null;
   #results = [];
-  #nearest;
   #parts = [];
   #pictures = [];
   #state = null;
 
-  /**
-   * @param {import("../shared/api.js").Api} api
-   * @param {(status: number) => void} gone called with the HTTP status when the server cannot explain these photos
-   */
-  constructor(api, gone) {
-    this.#api = api;
+  /** @param {(status: number) => void} gone called with the HTTP status when the server cannot explain these photos */
+  constructor(gone) {
     this.#gone = gone;
-    this.#nearest = new Nearest(api);
-    part("why-close").addEventListener("click", () => this.#dialog.close());
     // The event comes a moment after the dialog has closed. By then the dialog may be open again.
     this.#dialog.addEventListener("close", () => this.#dialog.open || this.#question.abort());
     part("why-again").addEventListener("click", () => void this.#load());
@@ -133,7 +126,7 @@ export class Why {
     const { blob, kind } = this.#subject;
     const ids = this.#results.map(({ id }) => id);
     const compared = blob ? { kind } : { like: part("why-liked").value };
-    return this.#api.explain(blob, { ...compared, photo: ids, nearest: NEAREST }, signal);
+    return api.explain(blob, { ...compared, photo: ids, nearest: NEAREST }, signal);
   }
 
   #wait(text, again = false) {
@@ -160,7 +153,7 @@ export class Why {
     part("why-step").max = answer.sketch.kept.length;
     part("why-step").value = answer.sketch.kept.length;
     part("why-cross").hidden = answer.photos.every((photo) => photo.cross_attention === null);
-    this.#nearest.show(answer, this.#results, this.#yours);
+    showNearest(answer, this.#results, this.#yours);
     part("why-facts").replaceChildren(...answer.photos.map((photo, place) => row(photo, this.#results[place])));
     part("why-source").textContent = source(answer);
   }
