@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -55,20 +54,19 @@ class _Attempt:
     entry: EmbedderEntry
     ended: float
     tower: TextTower | None
-    refusal: str = ""
+    refusal: str | None
+
+    def holds(self, entry: EmbedderEntry) -> bool:
+        """True if it was for this index, and it is too early to try again."""
+        return self.entry == entry and (self.tower is not None or time.monotonic() - self.ended < RETRY_SECONDS)
 
 
 class TextTowers:
     """Holds the text tower of the CLIP model that an index was clustered by. Threads may share it."""
 
-    def __init__(
-        self,
-        device: str,
-        load: Callable[[EmbedderEntry, str], TextTower] = open_text_tower,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Loads nothing yet. load, now: replaced by tests."""
-        self._device, self._load, self._now = device, load, now
+    def __init__(self, device: str) -> None:
+        """Loads nothing yet."""
+        self._device = device
         # One thread computes at a time: two would only slow each other.
         self._lock = threading.Lock()
         self._last: _Attempt | None = None
@@ -78,7 +76,7 @@ class TextTowers:
     def refusal(self, entry: EmbedderEntry) -> str | None:
         """Returns why the tower of this index could not be loaded, if that was tried."""
         last = self._last
-        return last.refusal if last is not None and last.entry == entry and last.tower is None else None
+        return last.refusal if last is not None and last.entry == entry else None
 
     def read(self, entry: EmbedderEntry, text: str) -> ReadText:
         """Returns a text by the CLIP model of an index, which it may load first."""
@@ -101,23 +99,15 @@ class TextTowers:
 
     def _attempt(self, entry: EmbedderEntry) -> _Attempt:
         """Returns the tower of this index, loaded if it is not, or why it cannot be."""
-        last = self._last
-        if last is not None and last.entry == entry and (last.tower is not None or self._is_refused(entry)):
-            return last
-        # The tower of another index goes first, or two would be in memory.
-        self._last = None
-        try:
-            self._last = _Attempt(entry, self._now(), self._load(entry, self._device))
-        except EmbedderUnavailable as error:
-            self._last = _Attempt(entry, self._now(), None, str(error))
+        if self._last is None or not self._last.holds(entry):
+            # The tower of another index goes first, or two would be in memory.
+            self._last = tower = refusal = None
+            try:
+                tower = open_text_tower(entry, self._device)
+            except EmbedderUnavailable as error:
+                refusal = str(error)
+            self._last = _Attempt(entry, time.monotonic(), tower, refusal)
         return self._last
-
-    def _is_refused(self, entry: EmbedderEntry) -> bool:
-        """True if the tower of this index could not be loaded, and it is too early to try again."""
-        last = self._last
-        if last is None or last.entry != entry or last.tower is not None:
-            return False
-        return self._now() - last.ended < RETRY_SECONDS
 
 
 def _key(entry: EmbedderEntry, text: str) -> _Key:

@@ -3,13 +3,14 @@
 import * as api from "./shared/api.js";
 import { show } from "./shared/dialogs.js";
 import { element, icon, part } from "./shared/dom.js";
+import { Latest } from "./shared/latest.js";
 import { trouble } from "./shared/words.js";
 
 export class Folders {
   #dialog = part("folders");
   #field = part("folder");
   #note = part("folder-note");
-  #reads = 0;
+  #question = new Latest();
 
   /** @param {(folder: string, note: HTMLElement) => Promise<boolean>} build has the folder indexed, or says why not */
   constructor(build) {
@@ -30,26 +31,25 @@ export class Folders {
   }
 
   /** List the folders in this one, or else in that for the pictures of who runs the server. */
-  async #read(path) {
-    const read = ++this.#reads;
-    try {
-      const { path: here, above, folders } = await api.folders(path);
-      if (read !== this.#reads) {
-        return; // another folder was pressed meanwhile
-      }
-      const slash = here.includes("\\") ? "\\" : "/";
-      const below = folders.map((name) => this.#item(name, `${here}${here.endsWith(slash) ? "" : slash}${name}`, "folder"));
-      this.#field.value = here;
-      const list = part("folders-list");
-      const pressed = list.contains(document.activeElement);
-      list.replaceChildren(...(above ? [this.#item("The folder above", above, "up")] : []), ...below);
-      if (pressed) {
-        list.querySelector("button")?.focus(); // what had the focus is gone
-      }
-      this.#note.textContent = "";
-    } catch (error) {
-      this.#note.textContent = trouble(error).at(-1);
+  #read(path) {
+    return this.#question.ask(
+      () => api.folders(path),
+      (answer) => this.#fill(answer),
+      (error) => (this.#note.textContent = trouble(error).at(-1)),
+    );
+  }
+
+  #fill({ path: here, above, folders }) {
+    const slash = here.includes("\\") ? "\\" : "/";
+    const below = folders.map((name) => this.#item(name, `${here}${here.endsWith(slash) ? "" : slash}${name}`, "folder"));
+    this.#field.value = here;
+    const list = part("folders-list");
+    const pressed = list.contains(document.activeElement);
+    list.replaceChildren(...(above ? [this.#item("The folder above", above, "up")] : []), ...below);
+    if (pressed) {
+      list.querySelector("button")?.focus(); // what had the focus is gone
     }
+    this.#note.textContent = "";
   }
 
   #item(name, path, drawn) {

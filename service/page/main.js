@@ -135,7 +135,6 @@ async function explain() {
   }
 }
 
-/** Whether there is nothing to search with. */
 function nothing() {
   return query.empty && !parts.enough;
 }

@@ -33,7 +33,6 @@ export class Server {
     return this.#ready;
   }
 
-  /** Ask now. */
   async check() {
     clearTimeout(this.#timer);
     let info;
@@ -63,7 +62,6 @@ export class Server {
     }
   }
 
-  /** Ask a little later. */
   checkLater() {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.check(), CHECK_AGAIN_MS);

@@ -25,7 +25,6 @@ export class Filter {
     });
   }
 
-  /** Suggest the folders of these photos. */
   know(photos) {
     const folders = photos.flatMap(({ paths }) => paths.map(folderOf)).filter(Boolean);
     this.#folders = new Set([...new Set([...folders, ...this.#folders])].slice(0, MOST_FOLDERS));

@@ -1,5 +1,7 @@
 /** Decides when to search: shortly after a stroke, one search at a time; only the latest one is shown. */
 
+import { Latest } from "../shared/latest.js";
+
 // Long enough to begin the next stroke of the same shape, short enough to feel immediate.
 const PAUSE_MS = 200;
 
@@ -7,7 +9,7 @@ export class LiveSearch {
   #ask;
   #show;
   #timer = 0;
-  #running = null;
+  #question = new Latest();
 
   /**
    * @param {(signal: AbortSignal) => Promise<unknown>} ask does one search
@@ -18,7 +20,6 @@ export class LiveSearch {
     this.#show = show;
   }
 
-  /** Search after a short pause. */
   soon() {
     this.#in(PAUSE_MS);
   }
@@ -28,37 +29,24 @@ export class LiveSearch {
     clearTimeout(this.#timer);
   }
 
-  /** Cancel everything: what waits, and what is running. */
   stop() {
     this.hold();
-    this.#running?.abort();
-    this.#running = null;
+    this.#question.stop();
     this.#show.busy(false);
   }
 
   /** Search now. An older search is cancelled, and its answer is not shown. */
   async now() {
-    this.stop();
-    const ours = new AbortController();
-    this.#running = ours;
+    this.hold();
     this.#show.busy(true);
-    try {
-      const answer = await this.#ask(ours.signal);
-      if (!ours.signal.aborted) {
-        this.#show.found(answer);
+    await this.#question.ask(this.#ask, this.#show.found, (error) => {
+      this.#show.trouble(error);
+      if (error.retryAfter > 0) {
+        this.#in(error.retryAfter * 1000);
       }
-    } catch (error) {
-      if (!ours.signal.aborted) {
-        this.#show.trouble(error);
-        if (error.retryAfter > 0) {
-          this.#in(error.retryAfter * 1000);
-        }
-      }
-    } finally {
-      if (this.#running === ours) {
-        this.#running = null;
-        this.#show.busy(false);
-      }
+    });
+    if (!this.#question.busy) {
+      this.#show.busy(false);
     }
   }
 

@@ -27,7 +27,6 @@ export class Options extends EventTarget {
     this.#fold.addEventListener("change", () => this.#changed(() => forSite.mark(UNFOLDED, !this.#fold.checked)));
   }
 
-  /** The parameters of a search. */
   get params() {
     const [quality, fold] = [this.#quality, String(this.#fold.checked)];
     return { quality, k: this.#count.value || "20", view: this.#view, fold };

@@ -65,7 +65,6 @@ export class Parts extends EventTarget {
     this.#put(photo, this.likes(photo) ? null : "like");
   }
 
-  /** Ask for nothing like this photo. */
   unlike(photo) {
     this.#put(photo, "unlike");
   }

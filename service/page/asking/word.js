@@ -2,6 +2,7 @@
 
 import * as api from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
+import { Latest } from "../shared/latest.js";
 import { percent } from "../shared/words.js";
 
 const COMPLETIONS = 12;
@@ -12,7 +13,7 @@ export class Word {
   #parts;
   #form = part("word-form");
   #field = part("word");
-  #running = null;
+  #question = new Latest();
 
   /** @param {import("./parts.js").Parts} parts where words are put into */
   constructor(parts) {
@@ -25,7 +26,7 @@ export class Word {
       if (!inputType || inputType === CHOSEN) {
         this.#form.requestSubmit();
       } else {
-        void this.#complete(this.#field.value.trim());
+        this.#complete(this.#field.value.trim());
       }
     });
   }
@@ -63,17 +64,12 @@ export class Word {
     }
   }
 
-  async #complete(prefix) {
-    this.#running?.abort();
-    const ours = new AbortController();
-    this.#running = ours;
-    try {
-      const words = prefix ? await api.words(prefix, COMPLETIONS, ours.signal) : [];
-      if (!ours.signal.aborted) {
-        part("words").replaceChildren(...words.map((value) => element("option", { value })));
-      }
-    } catch {
+  #complete(prefix) {
+    void this.#question.ask(
+      async (signal) => (prefix ? api.words(prefix, COMPLETIONS, signal) : []),
+      (words) => part("words").replaceChildren(...words.map((value) => element("option", { value }))),
       // A word can be written out as well; a search says what is wrong with the server.
-    }
+      () => undefined,
+    );
   }
 }

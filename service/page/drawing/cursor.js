@@ -65,7 +65,6 @@ export class Cursor {
     this.#show();
   }
 
-  /** Tell people who do not see it. */
   #say(text) {
     part("heard").textContent = text;
   }

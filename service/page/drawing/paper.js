@@ -80,7 +80,6 @@ export class Paper extends EventTarget {
     return visible(this.#done);
   }
 
-  /** The colour of the paper. */
   get background() {
     return paperColour(this.#done);
   }
@@ -93,12 +92,10 @@ export class Paper extends EventTarget {
     return this.#undone.length > 0;
   }
 
-  /** Take back what was done last. */
   undo() {
     this.#move(this.#done, this.#undone);
   }
 
-  /** Do again what was taken back last. */
   redo() {
     this.#move(this.#undone, this.#done);
   }
@@ -110,7 +107,6 @@ export class Paper extends EventTarget {
     }
   }
 
-  /** Delete the stroke that is chosen. */
   remove() {
     if (this.chosen) {
       this.replace(this.marks.toSpliced(this.#chosen, 1));

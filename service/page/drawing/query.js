@@ -35,7 +35,6 @@ export class Query extends EventTarget {
     this.#listenForFiles();
   }
 
-  /** Whether there is nothing to search with. */
   get empty() {
     return !this.#file && this.#paper.empty;
   }

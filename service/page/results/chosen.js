@@ -29,7 +29,6 @@ export class Chosen {
     part("chosen").hidden = !yes || !this.on;
   }
 
-  /** Choose this photo, or no longer. */
   turn(photo) {
     if (!this.#ids.delete(photo.id)) {
       this.#add(photo.id);

@@ -2,6 +2,7 @@
 
 import * as api from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
+import { Latest } from "../shared/latest.js";
 import { count, fileName, clustersSearched, trouble } from "../shared/words.js";
 
 // A row of this many fits a phone. Of many clusters only the best are shown.
@@ -13,7 +14,7 @@ export class Clusters {
   #box = part("clusters");
   #list = part("clusters-list");
   #clusters = [];
-  #running = null;
+  #question = new Latest();
 
   /** @param {(photos: object[], place: number) => void} open shows one of these photos */
   constructor(open) {
@@ -30,29 +31,21 @@ export class Clusters {
     if (!same) {
       this.#list.replaceChildren();
       if (this.#box.open) {
-        void this.#fill();
+        this.#fill();
       }
     }
   }
 
-  async #fill() {
+  #fill() {
     if (this.#list.childElementCount) {
       return;
     }
-    this.#running?.abort();
-    const ours = new AbortController();
-    this.#running = ours;
     const wanted = this.#clusters.slice(0, MOST_CLUSTERS);
-    try {
-      const found = await Promise.all(wanted.map(({ id }) => api.cluster(id, FACES, ours.signal)));
-      if (!ours.signal.aborted) {
-        this.#list.replaceChildren(...found.map((one) => this.#strip(one)));
-      }
-    } catch (error) {
-      if (!ours.signal.aborted) {
-        this.#list.replaceChildren(element("li", { textContent: trouble(error).join(": ") }));
-      }
-    }
+    void this.#question.ask(
+      (signal) => Promise.all(wanted.map(({ id }) => api.cluster(id, FACES, signal))),
+      (found) => this.#list.replaceChildren(...found.map((one) => this.#strip(one))),
+      (error) => this.#list.replaceChildren(element("li", { textContent: trouble(error).join(": ") })),
+    );
   }
 
   #strip({ photos, size }) {

@@ -2,6 +2,7 @@
 
 import * as api from "../shared/api.js";
 import { element } from "../shared/dom.js";
+import { Latest } from "../shared/latest.js";
 import { copiesLabel, count, fileName, photoLabel, trouble } from "../shared/words.js";
 
 // A server tells of so many photos at once. Nobody looks through longer bursts here.
@@ -17,7 +18,7 @@ export class Copies {
   #tile;
   #ids = [];
   #tiles = [];
-  #asked = new AbortController();
+  #question = new Latest();
 
   /** @param {(photo: object) => import("./tile.js").Tile} tile gives the tile of a copy */
   constructor(tile) {
@@ -27,17 +28,14 @@ export class Copies {
     this.#turn(false);
   }
 
-  /** Whether the copies are shown. */
   get open() {
     return !this.list.hidden;
   }
 
-  /** The copies that are shown. */
   get photos() {
     return this.open ? this.#tiles.map(({ result }) => result) : [];
   }
 
-  /** Whether this element belongs to them. */
   contains(other) {
     return this.button === other || this.list.contains(other);
   }
@@ -65,29 +63,22 @@ export class Copies {
   }
 
   #turn(open) {
-    this.#asked.abort();
+    this.#question.stop();
     this.#tiles = [];
     this.list.replaceChildren();
     this.list.hidden = !open;
     this.button.ariaExpanded = String(open);
     if (open) {
-      void this.#read();
+      this.#read();
     }
   }
 
-  async #read() {
-    this.#asked = new AbortController();
-    const { signal } = this.#asked;
-    try {
-      const photos = await api.photos(this.#ids.slice(0, MOST), signal);
-      if (!signal.aborted) {
-        this.#fill(photos);
-      }
-    } catch (error) {
-      if (!signal.aborted) {
-        this.list.replaceChildren(element("li", { className: "left", textContent: trouble(error).join(": ") }));
-      }
-    }
+  #read() {
+    void this.#question.ask(
+      (signal) => api.photos(this.#ids.slice(0, MOST), signal),
+      (photos) => this.#fill(photos),
+      (error) => this.list.replaceChildren(element("li", { className: "left", textContent: trouble(error).join(": ") })),
+    );
   }
 
   #fill(photos) {

@@ -68,7 +68,6 @@ export class Found extends EventTarget {
     this.#shards = info.shards?.length ?? 0;
   }
 
-  /** Show whether a search is running. */
   busy(yes) {
     clearTimeout(this.#waiting);
     part("waiting").textContent = "";
@@ -81,7 +80,6 @@ export class Found extends EventTarget {
     }
   }
 
-  /** Say what a search waits for. */
   async #tellWait() {
     const waiting = this.#waiting;
     const info = await api.info().catch(() => null);
@@ -134,7 +132,6 @@ export class Found extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Show what went wrong. */
   fail(error) {
     this.age();
     const locked = error.status === 401;

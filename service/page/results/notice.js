@@ -40,7 +40,6 @@ export class Notice {
     part("notice-words").replaceChildren(...buttons.map((button) => element("li", {}, button)));
   }
 
-  /** Invite to draw. */
   invite() {
     this.say(
       "What are you looking for?",

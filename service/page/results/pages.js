@@ -1,6 +1,7 @@
 /** More results: asks for the next ones when the person scrolls to the end of those shown. */
 
 import { part } from "../shared/dom.js";
+import { Latest } from "../shared/latest.js";
 import { trouble } from "../shared/words.js";
 
 // How far below the screen the end may be when the next results are asked for.
@@ -13,7 +14,7 @@ export class Pages {
   #note = part("more-note");
   #reading = null;
   #end = "";
-  #running = null;
+  #question = new Latest();
   #near = false;
 
   /**
@@ -46,8 +47,7 @@ export class Pages {
 
   /** End: there are no results to continue. */
   stop() {
-    this.#running?.abort();
-    this.#running = null;
+    this.#question.stop();
     this.#button.hidden = true;
     this.#note.textContent = "";
   }
@@ -55,30 +55,21 @@ export class Pages {
   #look(near) {
     this.#near = near;
     if (near && window.scrollY > 0) {
-      void this.#more();
+      this.#more();
     }
   }
 
-  async #more() {
-    if (this.#running || this.#button.hidden) {
+  #more() {
+    if (this.#question.busy || this.#button.hidden) {
       return;
     }
-    const ours = new AbortController();
-    this.#running = ours;
     this.#note.textContent = "Looking for more\u2026";
-    try {
-      const answer = await this.#ask(this.#reading.next(), ours.signal);
-      if (!ours.signal.aborted) {
-        this.#running = null;
-        this.#take(answer);
-      }
-    } catch (error) {
-      if (!ours.signal.aborted) {
-        // The button stays, so that it can be tried again.
-        this.#note.textContent = trouble(error).join(": ");
-        this.#running = null;
-      }
-    }
+    void this.#question.ask(
+      (signal) => this.#ask(this.#reading.next(), signal),
+      (answer) => this.#take(answer),
+      // The button stays, so that it can be tried again.
+      (error) => (this.#note.textContent = trouble(error).join(": ")),
+    );
   }
 
   #take(answer) {

@@ -29,7 +29,6 @@ export function arrange(groups, before, stay) {
   return places.map((one) => one ?? others.shift());
 }
 
-/** Whether these groups are in their own order, best first. */
 export function inOrder(groups) {
   return groups.every(({ rank }, i) => !i || groups[i - 1].rank < rank);
 }

@@ -79,7 +79,6 @@ export class Results {
     }
   }
 
-  /** Put the best first. */
   order() {
     this.show(this.groups.sort((a, b) => a.rank - b.rank));
   }
@@ -137,7 +136,6 @@ export class Results {
   }
 }
 
-/** Let a tile move to where it is now from where it was. */
 function move(tile, from) {
   const to = tile.getBoundingClientRect();
   const [x, y] = [from.left - to.left, from.top - to.top];

@@ -31,12 +31,10 @@ export class Stack {
     this.#turn(false);
   }
 
-  /** Whether it shows more than its best photo. */
   get open() {
     return this.element.classList.contains("open");
   }
 
-  /** The photos that it shows now. */
   get photos() {
     return this.#tiles.flatMap((tile) => tile.photos);
   }
@@ -46,7 +44,6 @@ export class Stack {
     return [this, ...this.#tiles.map(({ copies }) => copies)].filter(({ open }) => open);
   }
 
-  /** Whether this element belongs to it. */
   contains(other) {
     return this.element.contains(other);
   }

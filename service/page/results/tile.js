@@ -19,7 +19,6 @@ export class Tile {
   over = element("div", { className: "over" });
   /** The near duplicates of the photo, whose list is to be put behind the element. */
   copies;
-  /** The result shown. */
   result;
 
   #button;

@@ -48,7 +48,6 @@ export function write(wanted) {
   });
 }
 
-/** How many steps of this page can be taken back. */
 export function steps() {
   return history.state?.step ?? 0;
 }

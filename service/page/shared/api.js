@@ -93,7 +93,6 @@ export async function file(path) {
   return (await ask(path)).blob();
 }
 
-/** Show a photo's file in the file manager of the server's machine. */
 export async function reveal(id) {
   await ask(`photos/${id}/reveal`, { method: "POST" });
 }

@@ -1,6 +1,5 @@
 /** Finding and making elements. */
 
-/** The element of this id. */
 export const part = (id) => document.getElementById(id);
 
 /** A new element with these properties and children; texts are children, too. */
@@ -17,7 +16,6 @@ export function icon(name) {
   return drawn;
 }
 
-/** Let the browser save a file under this name. */
 export function download(blob, name) {
   const url = URL.createObjectURL(blob);
   element("a", { href: url, download: name }).click();

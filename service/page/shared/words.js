@@ -103,7 +103,6 @@ export function filterName(name, value) {
   return `${{ folder: "In", after: "From", before: "Until" }[name]} ${value}`;
 }
 
-/** How many photos are chosen, of so many that may be. */
 export function chosenCount(number, most) {
   return number === most ? `${count(number, "photo")} chosen, and no more at a time` : `${count(number, "photo")} chosen`;
 }
@@ -128,7 +127,6 @@ export function strength(cosine) {
   return cosine >= 0.3 ? "strong" : cosine >= 0.18 ? "fair" : "weak";
 }
 
-/** The last part of a path. */
 export function fileName(path) {
   return path.slice(path.lastIndexOf("/") + 1);
 }
@@ -138,7 +136,6 @@ export function folderOf(path) {
   return path.slice(0, Math.max(0, path.lastIndexOf("/")));
 }
 
-/** The text with a capital letter at its beginning. */
 export function sentence(reason) {
   return reason.charAt(0).toUpperCase() + reason.slice(1);
 }
@@ -164,7 +161,6 @@ export function waitingFor({ searches, build }) {
   return building(build) ? "The computer is busy: it is also indexing photos." : "This takes a little longer.";
 }
 
-/** How many files could not be read. */
 export function unreadFiles(number) {
   return `${count(number, "file")} could not be read`;
 }
@@ -202,7 +198,6 @@ export function facts({ model, index, version, refused }) {
   ];
 }
 
-/** Where the photos are from that a search has scored. */
 export function clustersSearched(number) {
   return `From ${count(number, "cluster")} of photos`;
 }

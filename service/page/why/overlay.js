@@ -133,7 +133,6 @@ export class Overlay {
     return [at(left), at(top), at(left + 1) - at(left), at(top + 1) - at(top)];
   }
 
-  /** The picture without colours, as large as the canvas. */
   #grey() {
     const side = this.#canvas.width;
     const sheet = element("canvas", { width: side, height: side });

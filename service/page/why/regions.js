@@ -47,7 +47,6 @@ export function partsOf({ marks, paper }, prepared, grid) {
   }));
 }
 
-/** The parts of a drawing, the largest first. */
 export function largestFirst(parts) {
   return [...parts].sort((a, b) => b.cells.size - a.cells.size);
 }
@@ -158,7 +157,6 @@ function length(line) {
   return line.reduce((sum, { x, y }, i) => (i ? sum + Math.hypot(x - line[i - 1].x, y - line[i - 1].y) : 0), 0);
 }
 
-/** Where the drawing is on its sheet. */
 function boxOf(marks, paper) {
   const context = sheet([{ kind: "paper", colour: paper }, ...marks], SHEET_SIDE);
   return box(context.getImageData(0, 0, SHEET_SIDE, SHEET_SIDE), channels(paper), SHEET_CONTRAST);

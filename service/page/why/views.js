@@ -188,7 +188,6 @@ function attention({ answer, from, eye }, picture, direction, cells, pair) {
   return kind === "layer" ? picture.attention_layers[number] : mean(picture.attention, eye);
 }
 
-/** One of the heads, or all of them averaged. */
 function mean(heads, eye) {
   const [kind, number] = eye.split(" ");
   const chosen = kind === "head" && heads[number] ? [heads[number]] : heads;

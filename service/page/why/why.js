@@ -3,6 +3,7 @@
 import * as api from "../shared/api.js";
 import { show } from "../shared/dialogs.js";
 import { choice, element, part } from "../shared/dom.js";
+import { Latest } from "../shared/latest.js";
 import { showNearest } from "./nearest.js";
 import { Overlay } from "./overlay.js";
 import { largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
@@ -19,9 +20,7 @@ const NEAREST = 8;
 export class Why {
   #dialog = part("why");
   #gone;
-  // The question that is open: aborted when the dialog closes or other photos are asked about. Answers to an aborted
-  // question are not shown.
-  #question = new AbortController();
+  #question = new Latest();
   #subject = null;
   #results = [];
   #parts = [];
@@ -32,9 +31,9 @@ export class Why {
   constructor(gone) {
     this.#gone = gone;
     // The event comes a moment after the dialog has closed. By then the dialog may be open again.
-    this.#dialog.addEventListener("close", () => this.#dialog.open || this.#question.abort());
-    part("why-again").addEventListener("click", () => void this.#load());
-    part("why-liked").addEventListener("change", () => void this.#load());
+    this.#dialog.addEventListener("close", () => this.#dialog.open || this.#question.stop());
+    part("why-again").addEventListener("click", () => this.#load());
+    part("why-liked").addEventListener("change", () => this.#load());
     choice("why-view", (view) => this.#choose(view));
     choice("why-from", (from) => this.#set({ from }));
     part("why-eye").addEventListener("change", (event) => this.#set({ eye: event.target.value }));
@@ -64,46 +63,34 @@ export class Why {
     this.#results = results;
     part("why-title").textContent = results.length > 1 ? "Why these photos?" : `Why ${fileName(results[0].paths[0])}?`;
     show(this.#dialog, () => false);
-    void this.#load();
+    this.#load();
   }
 
-  /** Whether photos are compared with a photo. */
   get #alike() {
     return !this.#subject.blob || this.#subject.kind === "photo";
   }
 
-  /** What the photos are compared with, in words. */
   get #yours() {
     const { blob, kind } = this.#subject;
     return !blob ? "the photo that you like" : kind === "photo" ? "your photo" : "your drawing";
   }
 
-  async #load() {
-    this.#question.abort();
-    this.#question = new AbortController();
-    const { signal } = this.#question;
+  #load() {
     this.#wait("Looking closely\u2026");
-    try {
-      const answer = await this.#ask(signal);
-      signal.throwIfAborted();
-      const image = part("why-sketch-image");
-      image.src = answer.sketch.image;
-      await image.decode();
-      signal.throwIfAborted();
-      this.#parts = partsOf(this.#subject, image, answer.grid);
-      this.#begin(answer);
-    } catch (error) {
-      if (signal.aborted) {
-        return;
-      }
-      if (error.status === 404 || error.status === 405) {
-        this.#gone(error.status);
-      }
-      this.#wait(trouble(error).join(": "), true);
-    }
+    void this.#question.ask(
+      (signal) => this.#ask(signal),
+      (answer) => this.#begin(answer),
+      (error) => {
+        if (error.status === 404 || error.status === 405) {
+          this.#gone(error.status);
+        }
+        this.#wait(trouble(error).join(": "), true);
+      },
+    );
   }
 
   #begin(answer) {
+    this.#parts = partsOf(this.#subject, part("why-sketch-image"), answer.grid);
     // A part of which the network keeps nothing is found nowhere.
     const ordered = (this.#alike ? middleFirst : largestFirst)(this.#parts);
     const found = ordered.filter((one) => bestMatches(answer.photos[0], one.cells).size);
@@ -121,12 +108,16 @@ export class Why {
     this.#show();
   }
 
-  /** The answer of POST /explain. */
-  #ask(signal) {
+  /** The answer of POST /explain, once its picture of the sketch is loaded. */
+  async #ask(signal) {
     const { blob, kind } = this.#subject;
     const ids = this.#results.map(({ id }) => id);
     const compared = blob ? { kind } : { like: part("why-liked").value };
-    return api.explain(blob, { ...compared, photo: ids, nearest: NEAREST }, signal);
+    const answer = await api.explain(blob, { ...compared, photo: ids, nearest: NEAREST }, signal);
+    signal.throwIfAborted();
+    part("why-sketch-image").src = answer.sketch.image;
+    await part("why-sketch-image").decode();
+    return answer;
   }
 
   #wait(text, again = false) {
@@ -288,7 +279,6 @@ function row(photo, result) {
   return element("tr", {}, name, ...facts.map((textContent) => element("td", { textContent })));
 }
 
-/** What an explanation was made with, and how long it took. */
 function source({ model, method, generation, timings_ms }) {
   const stages = Object.entries(timings_ms).map(([stage, ms]) => `${stage} ${Math.round(ms)} ms`);
   return `${model}, ${methodName(method)}, index generation ${generation}; ${stages.join(", ")}`;

@@ -17,7 +17,6 @@ from service.commands import main
 from service.http.middleware import MAX_BYTES
 from service.schemas import InfoResponse, SearchResponse, WordsResponse
 from service.settings import Settings
-from service.towers import TextTowers
 from tests.indexer.clip_models import READING, saved_clip
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.pictures import encoded
@@ -213,7 +212,7 @@ def test_a_slow_tower_slows_nobody_who_does_not_need_it(
         gate()
         return open_text_tower(entry, device)
 
-    monkeypatch.setattr("service.serving.live.TextTowers", partial(TextTowers, load=slow))
+    monkeypatch.setattr("service.towers.open_text_tower", slow)
     with asked(by_clip) as http:
         ask = partial(httpx.post, http.base_url.join("/search"), timeout=PATIENCE)
         with ThreadPoolExecutor(3) as clients:
@@ -237,7 +236,7 @@ def test_towers_outlive_a_generation(by_clip: Settings, tmp_path: Path, monkeypa
         loads.append(entry.name)
         return open_text_tower(entry, device)
 
-    monkeypatch.setattr("service.serving.live.TextTowers", partial(TextTowers, load=load))
+    monkeypatch.setattr("service.towers.open_text_tower", load)
     with asked(settings) as http:
         assert http.post("/search", params={"text": TEXT}).json()["words"] == "clip"
         (photos / "one more.png").write_bytes(encoded(draw_photo(99)))

@@ -122,9 +122,7 @@ DAMAGED = (
     "{",
     "null",
     '{"version": 2, "paper": "#ffffff", "marks": []}',
-    '{"version": 1, "paper": "#ffffff", "marks": [{"kind": "pen", "colour": "", "width": 1, "points": [0, 0, 1]}]}',
     '{"version": 1, "paper": "#000000", "marks": [{"kind": "line", "colour": "#ffffff", "width": 1}]}',
-    '{"version": 1, "paper": "#ffffff", "marks": [{"kind": "image", "source": "//example.org/x.png"}]}',
 )
 
 

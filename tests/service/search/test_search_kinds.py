@@ -39,20 +39,13 @@ def with_all_photos(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Every way in which photos can be chosen, scored and ranked.
-_CHOICES: st.SearchStrategy[dict[str, Any]] = st.one_of(
-    st.just({}),
-    st.just({"quality": "good"}),
-    st.just({"nprobe": 2}),
-    st.fixed_dictionaries({"nprobe": st.sampled_from([1, 3, "all"])}),
+_CHOICE: dict[str, st.SearchStrategy[Any]] = {"nprobe": st.sampled_from([1, 2, 3, "all"]), "diffuse": st.booleans()}
+ways: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.fixed_dictionaries({}, optional={"method": st.just("ret"), "quality": st.just("good"), **_CHOICE}),
+    st.fixed_dictionaries(
+        {"method": st.sampled_from(["auto", "rn"]), "rerank": st.integers(1, PHOTOS + 3)}, optional=_CHOICE
+    ),
 )
-_SCORES: st.SearchStrategy[dict[str, Any]] = st.one_of(
-    st.just({}),
-    st.just({"method": "ret"}),
-    st.fixed_dictionaries({"method": st.sampled_from(["auto", "rn"]), "rerank": st.integers(1, PHOTOS + 3)}),
-)
-_LIMITS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries({}, optional={"diffuse": st.booleans()})
-ways = st.builds(lambda *parts: {name: value for part in parts for name, value in part.items()}, _CHOICES, _SCORES)
-ways = st.builds(lambda way, limits: {**way, **limits}, ways, _LIMITS)
 
 
 @settings(max_examples=25)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from model import Tokens
 from model.engine import Method
-from model.ranking import EXAMPLES, WORD_LEAD, fits, led_by_word, support_of
+from model.ranking import EXAMPLES, fits, led_by_word
 from service.errors import BadSearch
 from service.schemas import SearchResponse
 from tests.searching import Searcher
@@ -167,30 +167,15 @@ def test_with_a_word_no_more_photos_are_scored_than_without(searcher: Searcher) 
 
 
 @pytest.mark.parametrize(
-    ("picture", "asked", "sentence"),
+    ("asked", "sentence"),
     [
-        (None, {"text": "dog", "method": "rn"}, r"^A word without a sketch is compared by \[Ret\], not by method 'rn'"),
-        (None, {"text": "dog", "rerank": 3}, "rerank counts photos for the relation network"),
+        ({"method": "rn"}, r"^A word without a sketch is compared by \[Ret\], not by method 'rn'"),
+        ({"rerank": 3}, "rerank counts photos for the relation network"),
     ],
 )
-def test_what_a_word_cannot_have_is_refused(
-    searcher: Searcher, picture: Picture, asked: dict[str, Any], sentence: str
-) -> None:
+def test_what_a_word_cannot_have_is_refused(searcher: Searcher, asked: dict[str, Any], sentence: str) -> None:
     with pytest.raises(BadSearch, match=sentence):
-        find(searcher, picture, **asked)
-
-
-@pytest.mark.parametrize("method", ["rn", "ret", "fused"])
-def test_scores_led_by_a_word_are_the_weighted_sum_of_both_supports(method: Method) -> None:
-    generator = np.random.default_rng(3)
-    scores = generator.random(40, np.float32) * {"rn": 1, "ret": -2, "fused": 9}[method]
-    words = np.sort(generator.random(40, np.float32))
-    led = led_by_word(scores, words, method)
-    best = float(scores.max())
-    support = support_of(scores, best, method)
-    expected = (1 - WORD_LEAD) * support / support.max() + WORD_LEAD * words
-    np.testing.assert_allclose(support_of(led, best, method), expected, atol=1e-5, rtol=1e-4)
-    assert led.dtype == np.float32
+        find(searcher, None, text="dog", **asked)
 
 
 @pytest.mark.parametrize("method", ["rn", "ret", "fused"])
