@@ -86,11 +86,6 @@ class ShardQuery:
         """Counts the parts of the query that choose clusters: the sketch, the word, and each liked photo."""
         return 1 + (self.word is not None) + (0 if self.liked is None else len(self.liked))
 
-    @property
-    def by_pairs(self) -> bool:
-        """True if the method compares tokens, and not vectors alone."""
-        return self.method != "ret"
-
 
 @dataclass(frozen=True)
 class Nearest:
@@ -168,7 +163,7 @@ class Nearest:
 
         known: earlier candidates of the same search.
         """
-        if not query.by_pairs:
+        if query.method == "ret":
             return self.by_vector, np.empty(0, np.int64)
         scores, wanted = np.full(len(self), np.nan, np.float32), self.to_score(query)
         if known is not None:

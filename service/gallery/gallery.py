@@ -75,7 +75,11 @@ class Clusters:
     def by_clip(self, vector: Floats) -> Scores:
         """Multiplies a vector of CLIP (e,) with the centroids by CLIP: (c,). Raises IndexRefused if lengths differ."""
         assert self.embeddings is not None
-        check_length(vector, self.embeddings.shape[1])
+        if vector.shape != self.embeddings.shape[1:]:
+            raise IndexRefused(
+                f"the index has CLIP vectors of length {self.embeddings.shape[1]}, and its model gives {len(vector)}; "
+                "delete the index folder and build again."
+            )
         return (self.embeddings @ vector).astype(np.float32)
 
     def vectors_of(self, clusters: NDArray[np.int64]) -> Floats:
@@ -85,15 +89,6 @@ class Clusters:
     def tokens(self, clusters: NDArray[np.int64]) -> Tokens:
         """Returns the tokens of these clusters."""
         return Tokens(self.features[clusters], self.positions[clusters])
-
-
-def check_length(vector: Floats, length: int) -> None:
-    """Raises IndexRefused if CLIP vectors of the index have another length than its model gives, (e,)."""
-    if vector.shape != (length,):
-        raise IndexRefused(
-            f"the index has CLIP vectors of length {length}, and its model gives {len(vector)}; delete the index "
-            "folder and build again."
-        )
 
 
 class Gallery(ABC):

@@ -12,7 +12,7 @@ from model import Matcher
 from model.engine import Modality, Tokens, logsumexp
 from model.ranking import ALIKE, likeness_to, likenesses
 from service.gallery.candidates import Candidates, Floats, Ids, Mask, Nearest, Rows, Scores, ShardQuery, most_alike
-from service.gallery.gallery import Clusters, Gallery, check_length
+from service.gallery.gallery import Clusters, Gallery
 from service.towers import TextVector
 
 # Clusters are searched by the cosine alone. So many times as many photos are found there as are wanted, and so many at
@@ -139,7 +139,6 @@ class LocalGallery(Gallery):
 
     def _by_clip(self, vector: Floats, rows: Rows) -> Scores:
         """Multiplies a vector (e,) with what CLIP made of these photos, (m,) float32."""
-        check_length(vector, self._embeddings.width)
         scores: Scores = self._embeddings.of(rows) @ vector
         if not np.isfinite(scores).all():
             raise IndexRefused(f"the CLIP vectors of the index are damaged; {REPAIR}.")

@@ -71,11 +71,9 @@ class Host:
         self._shards = [LiveIndex(folder, lambda: matcher) for folder in folders]
 
     def state(self, number: int) -> State:
-        """Returns the generation of a shard."""
         return state_of(self._shards[number])
 
     def answer(self, number: int, generation_id: str, question: Callable[..., T], *arguments: Any) -> T:
-        """Has a question answered by a shard."""
         return answer_of(self._shards[number], generation_id, question, *arguments)
 
 
@@ -86,7 +84,6 @@ class Weighed(Generic[T]):
     pending: Pending[T]
 
     def result(self, seconds: float) -> T:
-        """See ``Pending``."""
         found = self.pending.result(seconds)
         if HostedShard.weighing:
             HostedShard.weighed += len(pickle.dumps(found))
@@ -109,7 +106,6 @@ class HostedShard:
         self.name, self._host, self._number = name, host, number
 
     def state(self) -> Pending[State]:
-        """See ``ShardLink.state``."""
         return self._host.ask("state", self._number)
 
     def ask(
@@ -119,7 +115,6 @@ class HostedShard:
         *arguments: P.args,
         **options: P.kwargs,
     ) -> Pending[T]:
-        """See ``ShardLink.ask``."""
         HostedShard.asked += HostedShard.weighing and question is packed_nearest
         sent = partial(question, **options)
         return Weighed(self._host.ask("answer", self._number, generation_id, sent, *arguments))
@@ -238,7 +233,6 @@ def encoded(matcher: Matcher, paths: Sequence[Path]) -> list[Drawn]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write OUTPUT/ingress.json."""
     command = Command("ingress", __doc__)
     command.add_argument("--source", type=Path, metavar="INDEX", help="the index that shards are made of")
     options = command.begin(arguments)

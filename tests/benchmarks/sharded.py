@@ -205,7 +205,6 @@ def served_plain(settings: Settings, log: Path) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write OUTPUT/shards.json."""
     command = Command("sharded", __doc__)
     command.add_argument("--shards", type=int, nargs="+", metavar="N", help="how many shards, one after the other")
     command.add_argument("--source", type=Path, metavar="INDEX", help="the index that the gallery is made of")

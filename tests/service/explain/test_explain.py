@@ -107,13 +107,10 @@ def test_the_answer_says_what_it_was_made_with(response: ExplainResponse, index:
     assert stages.total == pytest.approx(sum(stages.model_dump(exclude={"total"}).values()), abs=0.01)
 
 
-def liking(index: Index, matcher: Matcher, liked: int, *photos: int, **more: object) -> ExplainResponse:
-    params = ExplainParams.model_validate({"photo": photos, "like": liked, **more})
-    return explain(Searcher(index, matcher), None, params, originals=True)
-
-
-def test_a_liked_photo_takes_the_place_of_the_sketch(index: Index, matcher: Matcher, gallery: Path) -> None:
-    response = liking(index, matcher, 5, 5, 12)
+def test_a_liked_photo_takes_the_place_of_the_sketch(
+    searcher: Searcher, index: Index, matcher: Matcher, gallery: Path
+) -> None:
+    response = explain(searcher, None, ExplainParams(photo=[5, 12], like=5), originals=True)
     same, other = response.photos
     assert (response.method, response.sketch.image) == ("ret", same.image)
     assert (response.sketch.attention, response.sketch.kept) == (same.attention, same.kept)
@@ -135,25 +132,19 @@ def test_a_liked_photo_takes_the_place_of_the_sketch(index: Index, matcher: Matc
     assert (other.relation_score, other.cross_attention, other.influence) == (None, None, [])
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[tuple[Index, Matcher, Path]]:
+def test_photos_that_changed_or_are_gone_are_not_explained(tmp_path: Path, sketch: bytes) -> None:
     root = tmp_path / "photos"
     root.mkdir()
-    for seed in range(6):
+    for seed in range(3):
         (root / f"{seed}.png").write_bytes(encoded(draw_photo(seed)))
     with searching(root, tmp_path, clusters=2) as searcher:
-        yield searcher.index, searcher.matcher, root
-
-
-def test_photos_that_changed_or_are_gone_are_not_explained(own: tuple[Index, Matcher, Path], sketch: bytes) -> None:
-    index, matcher, root = own
-    changed, gone = 1, 2
-    (root / index.photo(changed).paths[0]).write_bytes(encoded(draw_photo(20)))
-    (root / index.photo(gone).paths[0]).unlink()
-    for number in (changed, gone):
-        with pytest.raises(PhotoUnavailable, match="index build"):
-            answer(index, matcher, sketch, number)
-    assert answer(index, matcher, sketch, 3).photos[0].id == 3
+        changed, gone = 1, 2
+        (root / searcher.index.photo(changed).paths[0]).write_bytes(encoded(draw_photo(20)))
+        (root / searcher.index.photo(gone).paths[0]).unlink()
+        for number in (changed, gone):
+            with pytest.raises(PhotoUnavailable, match="index build"):
+                answer(searcher.index, searcher.matcher, sketch, number)
+        assert answer(searcher.index, searcher.matcher, sketch, 3).photos[0].id == 3
 
 
 def test_the_photos_nearest_to_a_sketch_are_the_first_of_a_search_by_ret_before_diffusion(
