@@ -103,7 +103,8 @@ class Answers:
         )
 
     def vectors(self, vectors: Any, rows: Rows) -> bool:
-        return _is_array(vectors, "f", len(rows), self._one.origin.width)
+        # They have a length of 1, or, of a mean of several, less; in 16 bits a little more.
+        return _is_array(vectors, "f", len(rows), self._one.origin.width) and bool((np.abs(vectors) <= 1.01).all())
 
     def tokens(self, tokens: Any, rows: Rows) -> bool:
         origin = self._one.origin
