@@ -82,7 +82,9 @@ class TextTowers:
         """Returns a text by the CLIP model of an index, which it may load first."""
         began = time.perf_counter()
         key = _key(entry, text)
-        if (known := self._known(key)) is not None:
+        with self._texts_lock:
+            known = self._texts.get(key)
+        if known is not None:
             return ReadText(known)
         with self._lock:
             attempt = self._attempt(entry)
@@ -92,10 +94,6 @@ class TextTowers:
         with self._texts_lock:
             self._texts[key] = found
         return ReadText(found, milliseconds=(time.perf_counter() - began) * 1000)
-
-    def _known(self, key: _Key) -> TextVector | None:
-        with self._texts_lock:
-            return self._texts.get(key)
 
     def _attempt(self, entry: EmbedderEntry) -> _Attempt:
         """Returns the tower of this index, loaded if it is not, or why it cannot be."""
