@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
+import json
 import signal
 import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import BinaryIO
 
@@ -120,6 +120,8 @@ def lower_limit(name: str, soft: int) -> None:
         resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
+# The header of a request: the bytes of the job as JSON, and of the file.
+_REQUEST = struct.Struct("<IQ")
 # The header of a reply, before the pixels: the number of the error or 0; width; height; and the ordinal of the day
 # taken, or 0. After an error, its text follows, and the width is the length of the text.
 _REPLY = struct.Struct("<BIII")
@@ -151,17 +153,25 @@ class Request:
 
 
 def send_request(stream: BinaryIO, request: Request) -> None:
-    pickle.dump(request, stream)
+    asked = json.dumps({"job": asdict(request.job), "limits": asdict(request.limits)}).encode()
+    stream.write(_REQUEST.pack(len(asked), len(request.data)) + asked)
+    stream.write(request.data)
     stream.flush()
 
 
 def receive_request(stream: BinaryIO) -> Request | None:
     """Waits for a request; None if the other process is gone."""
-    # Requests come from the program itself. Replies are no pickles, because a picture may have taken over the decoder.
-    with suppress(EOFError, pickle.UnpicklingError):
-        request: Request = pickle.load(stream)
-        return request
-    return None
+    head = stream.read(_REQUEST.size)
+    if len(head) < _REQUEST.size:
+        return None
+    asked_size, size = _REQUEST.unpack(head)
+    asked, data = stream.read(asked_size), stream.read(size)
+    if len(data) < size:
+        return None
+    request = json.loads(asked)
+    if (preprocessing := request["job"]["preprocessing"]) is not None:
+        request["job"]["preprocessing"] = Preprocessing(**preprocessing)
+    return Request(Job(**request["job"]), Limits(**request["limits"]), data)
 
 
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
