@@ -45,7 +45,7 @@ def rewrite(
         (tiny_calibration, {"methods": ("fused",), "best_method": "fused"}, "fusion weight"),
         (tiny_calibration, {"fusion": math.inf}, "finite"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_an_impossible_configuration_or_calibration_is_refused_with_a_sentence(
     make: Callable[..., object], overrides: dict[str, object], sentence: str
