@@ -222,6 +222,8 @@ class Index:
             files = self._catalog.sharing([photo])
         if not files:
             raise UnknownPhoto(f"no photo has the id {photo}.")
+        if any(file.root not in range(len(self._roots)) for file in files):
+            raise IndexDamaged(f"the catalog names no folder of photo {photo}; {REPAIR}.")
         return files
 
     def close(self) -> None:
