@@ -227,6 +227,8 @@ class Plan:
 
         def moved() -> Iterator[tuple[Any, ...]]:
             for number, root, *others, cluster, segment, row in catalog.rows():
+                if root not in range(len(numbers)):
+                    raise IndexDamaged(f"the catalog of {self._path.parent.parent} has a file in no folder; {REPAIR}.")
                 source, now = sources.get(segment), numbers[root]
                 stored = (None, None, None) if source is None else (cluster, source, row)
                 yield number, -1 - root if now is None else now, *others, *stored

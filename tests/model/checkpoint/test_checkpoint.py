@@ -106,7 +106,7 @@ def test_damaged_and_foreign_checkpoints_are_refused_with_a_sentence(
 
 
 def test_an_installation_without_a_checkpoint_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("weights.__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("model.engine.files.PACKAGED", tmp_path)
     with pytest.raises(ModelError, match="name one with --weights FILE or SBIR_WEIGHTS"):
         default_checkpoint()
     with pytest.raises(ModelError, match=r"name a \.safetensors file"):
