@@ -52,8 +52,9 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
     shown = some_of_each(photos, PHOTOS_PER_CLASS)
     beliefs = vit_beliefs(weights, prepared_pixels(shown, "photo", Preprocessing()))
     # Guesses are calibrated on sketches that they are not learned from, and on those of validation classes. If neither
-    # are there, all calibrate them, and none teaches them.
-    sketches = pictures.training.sketches + pictures.further.sketches
+    # are there, all calibrate them, and none teaches them. ``give_things`` adds what has line drawings alone.
+    every = pictures.training.sketches + pictures.further.sketches
+    sketches = tuple(sketch for sketch in every if sketch.source != DRAWINGS_PART)
     held = every_tenth(sketches) if data is None else ()
     others = set(held)
     left = held + (pictures.validation.sketches if pictures.validation else ())
