@@ -158,7 +158,7 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
 
 def _written(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Generation:
     """Writes the planned generation from the rows and clusters of ``before``; returns that if nothing changes."""
-    if not plan.files:
+    if not plan.files and len(plan.roots) == len(before.manifest.roots):
         return before
     live = LiveState.read(before, plan.roots)
     manifest, working = before.manifest, folder.building(_KEY)
@@ -216,7 +216,8 @@ def _by_path(targets: Sequence[str | Path], catalog: Catalog, roots: Sequence[Ro
     for target in map(str, targets):
         if not target:
             raise BadInvocation("a path is missing: '' names nothing; write . for the current folder.")
-        key = key_meant(target, lambda key: catalog.count(*key)[0] > 0, roots)
+        # A whole root may be removed although it has no photos.
+        key = key_meant(target, lambda key: not key[1] or catalog.count(*key)[0] > 0, roots)
         if key is None:
             advice = "name one as results show it, or a folder of them"
             if target.isascii() and target.isdigit() and catalog.sharing([int(target)]):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from indexer.errors import BadInvocation, IndexDamaged, IndexRefused
+from indexer.errors import BadInvocation, IndexDamaged, IndexRefused, no_index
 from indexer.store.catalog import CATALOG_FILE, Catalog
 from indexer.store.folders import Address, LocalFolder
 from indexer.store.generation import (
@@ -72,6 +72,8 @@ class Request:
         live = live_roots(manifest)
         if not self.folders and not live:
             folder = next(iter(self.added), "FOLDER")
+            if any(index.glob(".building-*")):
+                raise no_index(index)
             raise BadInvocation(
                 f"there is no index at {index} yet; run `sketch-search index build {folder}` first, or "
                 f"`sketch-search {folder}`, which also serves it."

@@ -187,7 +187,11 @@ class Manifest(Origin):
 
 def read_manifest(path: Path) -> Manifest:
     """Reads and checks a manifest. Raises IndexRefused, for damage IndexDamaged."""
-    document = read_json(path, _MAX_BYTES, REPAIR)
+    index = path.parent.parent
+    # An earlier generation names the folders that are to be built again.
+    others = any(manifest != path for manifest in index.glob("g*/manifest.json"))
+    advice = REPAIR if others else f"delete {index} and build again"
+    document = read_json(path, _MAX_BYTES, advice)
     version = document.get("format_version") if isinstance(document, dict) else None
     if isinstance(version, int) and 0 < version < FORMAT_VERSION:
         raise IndexRefused(
@@ -199,13 +203,15 @@ def read_manifest(path: Path) -> Manifest:
             f"{path.parent.parent} has index format {version}, and this program reads {FORMAT_VERSION}; "
             "update the program, or build a new index with --index."
         )
-    return validated(Manifest, document, path, REPAIR)
+    return validated(Manifest, document, path, advice)
 
 
 def read_json(path: Path, most: int, advice: str) -> object:
     """Reads the JSON in a file of an index, of ``most`` bytes at most. Raises IndexRefused, with ``advice``."""
     try:
         return json.loads(read_regular(path, most))
+    except FileNotFoundError as error:
+        raise IndexDamaged(f"{path} is missing; {advice}.") from error
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:

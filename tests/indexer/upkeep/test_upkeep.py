@@ -41,6 +41,16 @@ def test_a_removed_photo_vanishes_at_once_and_its_file_stays(built: Collection) 
     assert len(read_summary(built.index).removed) == 1
 
 
+def test_a_folder_without_photos_leaves_the_index_by_its_name_or_address(copied: Collection, tmp_path: Path) -> None:
+    for name in ("by name", str(tmp_path / "by address")):
+        empty = tmp_path / Path(name).name
+        empty.mkdir()
+        build(copied.index, Request(added=[empty]), copied.matcher)
+        assert len(read_summary(copied.index).manifest.roots) == 2
+        assert remove([name], copied.index).files == 0
+        assert [root.path for root in read_summary(copied.index).manifest.roots] == [str(copied.photos)]
+
+
 def test_what_was_removed_stays_out_of_updates_until_it_is_added_and_keeps_id_and_row(built: Collection) -> None:
     before = catalog(built.index)
     path = "Ännchen 001.png"
