@@ -44,17 +44,8 @@ class PhotoUnavailable(IndexerError):
     """The photo is in the index, but none of its files can be read any more."""
 
 
-def no_index(path: Path) -> IndexRefused:
-    """Makes the error for a folder in which no index has been built yet."""
-    if (path / "shards.json").exists():
-        return IndexRefused(f"{path} holds an index in shards; name one of its shards, such as {path / 'shard-0000'}.")
-    if any(path.glob(".building-*")):
-        return IndexRefused(f"the first build of {path} has not ended; if it was stopped, run the same command again.")
-    return IndexRefused(f"there is no index at {path}; run `sketch-search index build FOLDER` first.")
-
-
-def unreadable(path: Path, error: OSError) -> IndexRefused:
+def unreadable(path: Path, error: OSError, advice: str = REPAIR) -> IndexRefused:
     """Makes the error for a file of an index that cannot be read: only a file that is not there is damage."""
     if isinstance(error, FileNotFoundError):
-        return IndexDamaged(f"{path} is missing; {REPAIR}.")
+        return IndexDamaged(f"{path} is missing; {advice}.")
     return IndexRefused(f"{path} cannot be read: {error.strerror or error}; check its permissions and its disk.")

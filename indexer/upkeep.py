@@ -14,7 +14,7 @@ from indexer.building.folder_listing import BadFile, FolderListing
 from indexer.building.plan import PLAN_FILE, LiveState, Plan
 from indexer.building.request import live_roots
 from indexer.building.writer import Clustering, Contents, GenerationWriter
-from indexer.errors import REPAIR, BadInvocation, no_index
+from indexer.errors import REPAIR, BadInvocation
 from indexer.store.catalog import Catalog, Removals
 from indexer.store.folders import Folder
 from indexer.store.generation import (
@@ -28,7 +28,7 @@ from indexer.store.generation import (
     open_rows,
     readable_generations,
 )
-from indexer.store.location import THUMBNAILS, IndexFolder
+from indexer.store.location import THUMBNAILS, IndexFolder, no_index
 from indexer.store.roots import FileKey, Root, key_meant, shown_path, with_folders
 from indexer.store.rows import NO_ROWS, Rows
 

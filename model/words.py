@@ -60,7 +60,7 @@ class UnknownWord(ModelError):
 
 @dataclass(frozen=True)
 class Reading:
-    """What a typed text means: the part that was understood, by ``spelling``, and words, any of which counts."""
+    """Holds what a typed text means: the part that was understood, by ``spelling``, and words, any of which counts."""
 
     text: str
     words: tuple[int, ...]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from indexer.errors import BadInvocation, IndexDamaged, IndexRefused, no_index
+from indexer.errors import BadInvocation, IndexDamaged, IndexRefused
 from indexer.store.catalog import CATALOG_FILE, Catalog
 from indexer.store.folders import Address, LocalFolder
 from indexer.store.generation import (
@@ -19,7 +19,7 @@ from indexer.store.generation import (
     read_manifest,
     readable_generations,
 )
-from indexer.store.location import IndexFolder
+from indexer.store.location import IndexFolder, first_build_has_begun, no_index
 from indexer.store.roots import Root, folder_at, folder_of, locate, resolve_roots
 from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE
 
@@ -72,7 +72,7 @@ class Request:
         live = live_roots(manifest)
         if not self.folders and not live:
             folder = next(iter(self.added), "FOLDER")
-            if any(index.glob(".building-*")):
+            if first_build_has_begun(index):
                 raise no_index(index)
             raise BadInvocation(
                 f"there is no index at {index} yet; run `sketch-search index build {folder}` first, or "

@@ -38,7 +38,7 @@ _OBJECTS = 200 * 2**20
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker has, and how many workers there can be."""
+    """Says what one worker has, and how many workers there can be."""
 
     device: str
     cpus: int

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from indexer.errors import REPAIR, IndexDamaged, IndexRefused, no_index, unreadable
+from indexer.errors import REPAIR, IndexDamaged, IndexRefused, unreadable
 from indexer.store.catalog import CATALOG_FILE, Catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids
 from indexer.store.files import hash_file, read_regular
-from indexer.store.location import IndexFolder, generation_number
+from indexer.store.location import IndexFolder, generation_number, no_index
 from indexer.store.roots import MAX_ROOTS
 from indexer.store.rows import Array, Picked, RowArrays, map_array, open_tokens
 from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, Places
@@ -210,10 +210,8 @@ def read_json(path: Path, most: int, advice: str) -> object:
     """Reads the JSON in a file of an index, of ``most`` bytes at most. Raises IndexRefused, with ``advice``."""
     try:
         return json.loads(read_regular(path, most))
-    except FileNotFoundError as error:
-        raise IndexDamaged(f"{path} is missing; {advice}.") from error
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable(path, error, advice) from error
     except (ValueError, RecursionError) as error:
         raise IndexDamaged(f"{path} cannot be read ({error}); {advice}.") from error
 

@@ -59,6 +59,20 @@ def live_stamp(index: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
+def first_build_has_begun(index: Path) -> bool:
+    """Returns True if a build works in this folder, or was stopped there. It is asked where no build has ended."""
+    return any(index.glob(f"{_BUILDING}*"))
+
+
+def no_index(path: Path) -> IndexRefused:
+    """Makes the error for a folder in which no index has been built yet."""
+    if (path / SHARDS_FILE).exists():
+        return IndexRefused(f"{path} holds an index in shards; name one of its shards, such as {path / 'shard-0000'}.")
+    if first_build_has_begun(path):
+        return IndexRefused(f"the first build of {path} has not ended; if it was stopped, run the same command again.")
+    return IndexRefused(f"there is no index at {path}; run `sketch-search index build FOLDER` first.")
+
+
 class IndexFolder:
     """The paths inside one index folder. Making the object touches nothing on disk."""
 
