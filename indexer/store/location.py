@@ -69,7 +69,7 @@ def no_index(path: Path) -> IndexRefused:
     if (path / SHARDS_FILE).exists():
         return IndexRefused(f"{path} holds an index in shards; name one of its shards, such as {path / 'shard-0000'}.")
     if first_build_has_begun(path):
-        return IndexRefused(f"the first build of {path} has not ended; if it was stopped, run the same command again.")
+        return IndexRefused(f"the first build of {path} has not ended; if it was stopped, run again what began it.")
     return IndexRefused(f"there is no index at {path}; run `sketch-search index build FOLDER` first.")
 
 

@@ -51,7 +51,7 @@ def test_an_index_that_was_never_built_is_refused(tmp_path: Path, matcher: model
 
 def test_an_index_whose_first_build_was_stopped_says_so(collection: Collection, matcher: model.Matcher) -> None:
     stopped(collection)
-    with pytest.raises(IndexRefused, match="has not ended; if it was stopped, run the same command again"):
+    with pytest.raises(IndexRefused, match="has not ended; if it was stopped, run again what began it"):
         open_index(collection.index, matcher)
 
 
