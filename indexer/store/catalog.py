@@ -174,6 +174,9 @@ def write_catalog(path: Path, rows: Iterable[tuple[Any, ...]], removals: Removal
 
 def _from_row(columns: tuple[Any, ...]) -> GalleryFile:
     number, root, path, content, size, mtime, ctime, taken, _, reason, cluster, *_ = columns
+    # A column keeps a value that its type cannot hold, such as 0.5 for a cluster.
+    if not all(value is None or isinstance(value, int) for value in (root, size, mtime, ctime, taken, cluster)):
+        raise TypeError("a number is not whole")
     stamp = None if size is None else FileStamp(size, mtime, ctime)
     day = None if taken is None else date.fromordinal(taken)
     return GalleryFile(root, path, stamp, content, reason, day, number, cluster)
