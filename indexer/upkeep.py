@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from indexer.building.folder_listing import BadFile, FolderListing
 from indexer.building.plan import PLAN_FILE, LiveState, Plan
 from indexer.building.request import live_roots
 from indexer.building.writer import Clustering, Contents, GenerationWriter
-from indexer.errors import REPAIR, BadInvocation
+from indexer.errors import REPAIR, BadInvocation, IndexRefused
 from indexer.store.catalog import Catalog, Removals
-from indexer.store.folders import Folder
+from indexer.store.folders import Address, Folder
 from indexer.store.generation import (
     Generation,
     Manifest,
@@ -224,6 +224,23 @@ def _by_path(targets: Sequence[str | Path], catalog: Catalog, roots: Sequence[Ro
                 advice = f"the photo of that id is named by --id {target}"
             raise BadInvocation(f"the index has no photo at {target}; {advice}.")
         yield key
+
+
+def address_of_removed(target: Address, index: Path) -> Address:
+    """Returns the address of a removed file or folder that is named as results show it; any other target as it is.
+
+    Raises BadInvocation: the path may mean one file or another.
+    """
+    # A build says what is wrong with an index.
+    with suppress(IndexRefused):
+        live = live_generation(IndexFolder(index))
+        roots = live_roots(live.manifest)
+        with live.open_catalog() as catalog:
+            removals = catalog.removals()
+        if (key := key_meant(str(target), lambda key: removals.hides(*key), roots)) is not None:
+            root, path = key
+            return roots[root].folder.address_of(path)
+    return target
 
 
 def gallery_state(index: Path) -> str:

@@ -163,11 +163,12 @@ def build(
 def add(work: Work, added: tuple[Path | str, ...]) -> int:
     """Add folders to the gallery, or show again what was removed.
 
-    A PATH is a folder to add, or a removed file or folder to show again.
+    A PATH is a folder to add, or a removed file or folder to show again, on disk or as results show it.
     """
     from indexer.building.request import Request
+    from indexer.upkeep import address_of_removed
 
-    return work.build(Request(added=added))
+    return work.build(Request(added=[address_of_removed(path, work.index) for path in added]))
 
 
 def _check_shards(ray: str | None, **alone: bool) -> None:

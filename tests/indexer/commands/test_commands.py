@@ -168,8 +168,12 @@ def test_photos_are_added_and_removed(gallery: Path, tmp_path: Path, capsys: pyt
     out = capsys.readouterr().out
     assert "photos:      11" in out
     assert "paths:" not in out
-    assert main(["add", str(gallery), "--quiet"]) == 0
-    assert main(["remove", "--id", "3", "--quiet"]) == 0
+    # What was removed is shown again by its path in the report, or on disk.
+    (removed,) = [line.split(maxsplit=1)[1] for line in info(capsys).splitlines() if line.startswith("removed:")]
+    for path in (removed, str(gallery / removed)):
+        assert main(["add", path, "--quiet"]) == 0
+        assert "photos:      12 (" in info(capsys)
+        assert main(["remove", "--id", "3", "--quiet"]) == 0
     assert capsys.readouterr().out == ""
 
 
