@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Annotated, Final, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
 
 from indexer.errors import REPAIR, IndexDamaged, IndexRefused, unreadable
 from indexer.store.catalog import CATALOG_FILE, Catalog
@@ -103,6 +103,12 @@ class Counts(Frozen):
     gone: Number
     clusters: Annotated[Number, Field(ge=1)]
     rows: Number
+
+    @model_validator(mode="after")
+    def _add_up(self) -> Counts:
+        if self.photos + self.duplicates != self.files:
+            raise ValueError("photos and duplicates are not as many as files")
+        return self
 
 
 class Origin(Frozen):
@@ -209,10 +215,11 @@ def read_manifest(path: Path) -> Manifest:
 def read_json(path: Path, most: int, advice: str) -> object:
     """Reads the JSON in a file of an index, of ``most`` bytes at most. Raises IndexRefused, with ``advice``."""
     try:
-        return json.loads(read_regular(path, most))
+        # Unlike json's, this refuses half a surrogate pair, which no answer could hold.
+        return from_json(read_regular(path, most))
     except OSError as error:
         raise unreadable(path, error, advice) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise IndexDamaged(f"{path} cannot be read ({error}); {advice}.") from error
 
 
@@ -241,12 +248,13 @@ class Generation:
         return Places.open(self.path, self.manifest.counts.rows)
 
     def places_by_catalog(self) -> Places:
-        """Computes the places of all rows from the catalog."""
+        """Computes the places of all rows from the catalog, without those in segments that are not in the manifest."""
         sizes = self.manifest.segment_rows
         numbers = {name: number for number, name in enumerate(sizes)}
         with self.open_catalog() as catalog:
-            rows = ((photo, cluster, numbers[segment], row) for photo, cluster, segment, row in catalog.shown())
+            rows = ((id, cluster, numbers.get(segment, -1), row) for id, cluster, segment, row in catalog.shown())
             table = np.fromiter(rows, np.dtype((np.int64, 4)))
+        table = table[table[:, 2] >= 0]
         ids, clusters, segments, rows = table.T
         return Places.of_photos(ids, clusters, segments, rows, [*sizes.values()], self.manifest.counts.clusters)
 
