@@ -221,13 +221,12 @@ async def has_token(request: Request, ctx: Ctx, token: Annotated[str | None, _to
 HasToken = Annotated[bool, Depends(has_token)]
 
 
-async def leased(ctx: Ctx) -> AsyncIterator[Engine]:
-    """Lends the engine in use until the answer was sent, however long a client takes."""
-    with ctx.live.lease() as engine:
-        yield engine
+async def engine_in_use(ctx: Ctx) -> Engine:
+    """The engine in use, whose files stay open until the answer was sent, however long a client takes."""
+    return ctx.live.engine()
 
 
-Leased = Annotated[Engine, Depends(leased)]
+InUse = Annotated[Engine, Depends(engine_in_use)]
 
 
 def _cookie(request: Request) -> str:
@@ -266,7 +265,7 @@ PathId = Annotated[Id, Path()]
     responses=error_answers(404, 413, 415, 422, 503),
     openapi_extra=PICTURE_BODY,
 )
-async def search(request: Request, ctx: Ctx, engine: Leased, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
+async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
     """The photos that match a sketch best, look like liked ones, and show what a word names."""
     sketch = await _received(request, ctx)
 
@@ -289,7 +288,7 @@ async def search(request: Request, ctx: Ctx, engine: Leased, query: Annotated[Se
     openapi_extra=PICTURE_BODY,
 )
 async def explain(
-    request: Request, ctx: Ctx, engine: Leased, params: Annotated[ExplainParams, Query()]
+    request: Request, ctx: Ctx, engine: InUse, params: Annotated[ExplainParams, Query()]
 ) -> ExplainResponse:
     """Why these photos match a sketch, or are like a photo."""
     sketch = await _received(request, ctx)
@@ -315,7 +314,7 @@ async def _hung_up(request: Request) -> None:
 
 @api.get("/photos", dependencies=[Depends(refuse_doubles(PhotosParams))], responses=error_answers(404, 422, 503))
 async def photos(
-    ctx: Ctx, trusted: HasToken, engine: Leased, params: Annotated[PhotosParams, Query()]
+    ctx: Ctx, trusted: HasToken, engine: InUse, params: Annotated[PhotosParams, Query()]
 ) -> PhotosResponse:
     """Photos that are named: their paths, and where their files are."""
     files = _may_reveal(trusted, ctx)
@@ -331,7 +330,7 @@ async def photos(
         **error_answers(404, 422, 503),
     },
 )
-async def photos_zip(ctx: Ctx, engine: Leased, params: Annotated[PhotosParams, Query()]) -> Response:
+async def photos_zip(ctx: Ctx, engine: InUse, params: Annotated[PhotosParams, Query()]) -> Response:
     """The original files of photos that are named, as one ZIP file."""
     _check_originals(ctx)
     entries = await _look_up(ctx, lambda: [engine.gallery.photo(photo) for photo in dict.fromkeys(params.id)])
@@ -348,7 +347,7 @@ async def photos_zip(ctx: Ctx, engine: Leased, params: Annotated[PhotosParams, Q
 
 
 @api.post("/photos/{photo_id}/reveal", status_code=204, responses=error_answers(403, 404, 422, 503))
-async def reveal(ctx: Ctx, trusted: HasToken, engine: Leased, photo_id: PathId) -> None:
+async def reveal(ctx: Ctx, trusted: HasToken, engine: InUse, photo_id: PathId) -> None:
     """Shows a photo's file in the file manager of the server's machine. Needs the server's token."""
     if not _may_reveal(trusted, ctx):
         raise Forbidden("This server shows no files." if trusted else f"To show a file {WITHOUT_TOKEN}")
@@ -366,7 +365,7 @@ async def reveal(ctx: Ctx, trusted: HasToken, engine: Leased, photo_id: PathId) 
         **error_answers(404, 422, 503),
     },
 )
-async def photo(request: Request, ctx: Ctx, engine: Leased, photo_id: PathId) -> Response:
+async def photo(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> Response:
     """The original file of a photo, as it is."""
     _check_originals(ctx)
     entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
@@ -423,7 +422,7 @@ _THUMBNAIL: dict[str, Any] = {
 async def thumbnail_of_content(
     request: Request,
     ctx: Ctx,
-    engine: Leased,
+    engine: InUse,
     photo_id: PathId,
     content: str,
     params: Annotated[ThumbnailParams, Query()],
@@ -434,7 +433,7 @@ async def thumbnail_of_content(
 
 @api.get("/thumbnails/{photo_id}", **_THUMBNAIL)
 async def thumbnail(
-    request: Request, ctx: Ctx, engine: Leased, photo_id: PathId, params: Annotated[ThumbnailParams, Query()]
+    request: Request, ctx: Ctx, engine: InUse, photo_id: PathId, params: Annotated[ThumbnailParams, Query()]
 ) -> Response:
     """A small JPEG of a photo."""
     return await _thumbnail(request, ctx, engine, photo_id, params.size, None)
@@ -463,9 +462,7 @@ async def _thumbnail(
     dependencies=[Depends(refuse_doubles(PageParams))],
     responses=error_answers(404, 422, 503),
 )
-async def cluster(
-    ctx: Ctx, engine: Leased, cluster_id: PathId, page: Annotated[PageParams, Query()]
-) -> ClusterResponse:
+async def cluster(ctx: Ctx, engine: InUse, cluster_id: PathId, page: Annotated[PageParams, Query()]) -> ClusterResponse:
     """The photos of a cluster, in pages."""
     return await _look_up(ctx, lambda: engine.cluster(cluster_id, page))
 
@@ -509,7 +506,7 @@ async def gallery(ctx: Ctx, trusted: HasToken) -> GalleryResponse:
 
 
 @api.get("/words", dependencies=[Depends(refuse_doubles(WordsParams))], responses=error_answers(422, 503))
-async def words(ctx: Ctx, engine: Leased, params: Annotated[WordsParams, Query()]) -> WordsResponse:
+async def words(ctx: Ctx, engine: InUse, params: Annotated[WordsParams, Query()]) -> WordsResponse:
     """Words that photos can be found by: those of the checkpoint's vocabulary, and whether any other text can be."""
     return await _look_up(ctx, lambda: engine.words(params))
 
@@ -525,8 +522,7 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
     reason = None
     needs_token = settings.allow_build is None and not trusted and not shards
     try:
-        with ctx.live.lease() as engine:
-            model, index = engine.info()
+        model, index = ctx.live.engine().info()
     except NotReady as why:
         reason = str(why)
     return InfoResponse(
@@ -561,8 +557,7 @@ async def alive() -> HealthResponse:
 async def ready(ctx: Ctx) -> HealthResponse:
     """Able to answer searches."""
     try:
-        with ctx.live.lease():
-            pass
+        ctx.live.engine()
     except NotReady:
         if ctx.settings.api_key is None:
             raise

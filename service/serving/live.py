@@ -1,9 +1,9 @@
-"""Lends the engine that answers now: opened as soon as it can be, and replaced when new generations are live."""
+"""Gives the engine that answers now: opened as soon as it can be, and replaced when new generations are live."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Protocol
 
@@ -38,20 +38,20 @@ class Source(Protocol):
     def refresh(self) -> bool:
         """Looks for newer generations. Returns whether other ones are to be searched now."""
 
-    def opened(self) -> AbstractContextManager[OpenGallery]:
-        """Lends what opens the generations that are searched now, which stay open meanwhile. Raises NotReady."""
+    def opened(self) -> OpenGallery:
+        """Returns what opens the generations that are searched now. Raises NotReady."""
 
     def infos(self) -> tuple[ShardInfo, ...]:
         """Describes the shards; one index has none."""
 
     def close(self) -> None:
-        """Closes the files as soon as nobody has a lease of them."""
+        """Closes the files as soon as nobody reads them."""
 
 
 class Live:
-    """Lends engines over the newest generation. Threads may share it.
+    """Makes engines over the newest generation. Threads may share it.
 
-    An engine stays usable after another generation has come into use: its files are closed when its last lease ends.
+    An engine stays usable after another generation has come into use: its files are closed when it is no longer held.
     ``swaps`` counts the replacements; ``looked`` is set once it has opened what is searched, or cannot.
     """
 
@@ -79,14 +79,14 @@ class Live:
         self.looked = asyncio.Event()
         self.swaps = 0
 
-    @contextmanager
-    def lease(self) -> Iterator[Engine]:
-        """Lends an engine while the block runs. Raises NotReady if no generation is open, or no shard answers."""
+    def engine(self) -> Engine:
+        """Returns an engine over the newest generation. Raises NotReady if none is open, or no shard answers."""
         if self._stopped:
             raise NotReady("The service has been stopped.")
-        with self._source.opened() as gallery:
-            matcher, towers = self._matcher(), self._towers()
-            yield Engine(self._settings, matcher, self._thumbnails, self._run, towers, gallery, self._encode)
+        gallery = self._source.opened()
+        return Engine(
+            self._settings, self._matcher(), self._thumbnails, self._run, self._towers(), gallery, self._encode
+        )
 
     @property
     def refused(self) -> str | None:
@@ -116,7 +116,8 @@ class Live:
         """Looks once for new generations, and starts using them."""
         before = {shard.name for shard in self.shards if shard.answers}
         if self._source.refresh() or self._seen is None:
-            with suppress(NotReady), self.lease() as engine:
+            with suppress(NotReady):
+                engine = self.engine()
                 found = engine.gallery
                 self.swaps += self._seen is not None
                 self._seen = found.generation_id

@@ -4,8 +4,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class _Attempt:
 class LiveIndex:
     """An index on this machine, in the newest generations that passed their trial. Threads may share it.
 
-    A generation is closed when it is no longer kept, and its last lease has ended.
+    A generation is closed when it is no longer kept, and nobody holds it any more.
     """
 
     def __init__(
@@ -58,10 +58,8 @@ class LiveIndex:
             newest generations are kept.
         """
         self._folder, self._matcher, self._roots, self._keeps = folder, matcher, gallery_roots or None, keeps
-        # How many leases each open generation has. The newest is the last of those kept.
-        self._leases: dict[LocalGallery, int] = {}
+        # The newest is the last.
         self._kept: tuple[LocalGallery, ...] = ()
-        self._lending = threading.Lock()
         self._refreshing = threading.Lock()
         self._is_closed = False
         self._last: _Attempt | None = None
@@ -72,38 +70,24 @@ class LiveIndex:
         return self._last.refusal if self._kept and self._last is not None else None
 
     @property
-    def reason(self) -> str | None:
-        """Why no generation is open, or None."""
-        if self._kept:
-            return None
+    def reason(self) -> str:
+        """Why no generation is open, if none is."""
         return (self._last.refusal if self._last is not None else None) or STARTING
 
     @property
     def newest(self) -> LocalGallery | None:
-        return self._kept[-1] if self._kept else None
+        kept = self._kept
+        return kept[-1] if kept else None
 
-    @contextmanager
-    def lease(self, generation_id: str | None = None) -> Iterator[LocalGallery | None]:
-        """Lends a generation, by default the newest, which stays open while the block runs; None if it is not kept."""
-        with self._lending:
-            kept = self._kept[::-1]
-            found = next((one for one in kept if generation_id in (None, one.generation_id)), None)
-            if found is not None:
-                self._leases[found] += 1
-        try:
-            yield found
-        finally:
-            if found is not None:
-                with self._lending:
-                    self._leases[found] -= 1
-                    self._close_unused()
+    def find(self, generation_id: str) -> LocalGallery | None:
+        """Returns a generation, which stays open while somebody holds it; None if it is not kept."""
+        return next((one for one in self._kept if one.generation_id == generation_id), None)
 
-    @contextmanager
-    def opened(self) -> Iterator[OpenGallery]:
-        with self.lease() as gallery:
-            if gallery is None:
-                raise NotReady(self.reason or STARTING)
-            yield lambda without: gallery
+    def opened(self) -> OpenGallery:
+        gallery = self.newest
+        if gallery is None:
+            raise NotReady(self.reason)
+        return lambda without: gallery
 
     def infos(self) -> tuple[ShardInfo, ...]:
         return ()
@@ -111,18 +95,7 @@ class LiveIndex:
     def close(self) -> None:
         with self._refreshing:
             self._is_closed = True
-            self._keep()
-
-    def _keep(self, *kept: LocalGallery) -> None:
-        with self._lending:
-            self._leases |= dict.fromkeys(set(kept) - set(self._kept), 0)
-            self._kept = kept
-            self._close_unused()
-
-    def _close_unused(self) -> None:
-        for gallery in [one for one, leases in self._leases.items() if not leases and one not in self._kept]:
-            del self._leases[gallery]
-            gallery.index.close()
+            self._kept = ()
 
     def refresh(self) -> bool:
         """Opens what is live on the disk, unless it is in use or was just refused. Returns whether that came into use.
@@ -151,8 +124,9 @@ class LiveIndex:
         except BaseException:
             index.close()
             raise
+        weakref.finalize(fresh, index.close)
         others = [kept for kept in self._kept if kept.generation_id != fresh.generation_id]
-        self._keep(*[*others, fresh][-self._keeps :])
+        self._kept = tuple([*others, fresh][-self._keeps :])
         self._last = _Attempt(stamp, time.monotonic(), None)
 
     def _is_worth_an_attempt(self, stamp: Stamp) -> bool:

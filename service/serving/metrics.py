@@ -92,8 +92,7 @@ class _State(Collector):
         refused = self._live.refused is not None
         yield GaugeMetricFamily("sbir_index_refused", "1 while a newer generation is refused.", value=refused)
         try:
-            with self._live.lease() as engine:
-                model, index = engine.info()
+            model, index = self._live.engine().info()
         except NotReady:
             yield GaugeMetricFamily("sbir_ready", "1 while searches can be answered.", value=0)
             return

@@ -9,7 +9,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -77,22 +77,21 @@ def state_of(index: LiveIndex) -> State:
         index.refresh()
         newest = index.newest
     if newest is None:
-        raise ShardRefuses(index.reason or "it was not opened yet")
+        raise ShardRefuses(index.reason)
     return State(newest.generation_id, index.refused)
 
 
 def answer_of(index: LiveIndex, generation_id: str, question: Callable[..., T], *arguments: Any) -> T:
     """Answers a question by this generation of a shard alone. Raises GenerationGone and ShardRefuses."""
-    with ExitStack() as leases:
-        shard = leases.enter_context(index.lease(generation_id))
-        if shard is None:
-            # Another copy of this shard may have seen it earlier.
-            index.refresh()
-            state_of(index)
-            shard = leases.enter_context(index.lease(generation_id))
-        if shard is None:
-            raise GenerationGone(f"generation {generation_id} no longer exists")
-        return question(shard, *arguments)
+    shard = index.find(generation_id)
+    if shard is None:
+        # Another copy of this shard may have seen it earlier.
+        index.refresh()
+        state_of(index)
+        shard = index.find(generation_id)
+    if shard is None:
+        raise GenerationGone(f"generation {generation_id} no longer exists")
+    return question(shard, *arguments)
 
 
 class EncoderReplica:

@@ -2,8 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -77,12 +76,11 @@ class Shards:
                     log.warning("shard %s is missing: %s", link.name, reason)
                     self._known[number] = replace(self._known[number], answers=False, reason=reason)
 
-    @contextmanager
-    def opened(self) -> Iterator[OpenGallery]:
-        """Lends what opens the generations that are searched now. Raises NotReady if no shard answers."""
+    def opened(self) -> OpenGallery:
+        """Returns what opens the generations that are searched now. Raises NotReady if no shard answers."""
         if len(self.missing) == len(self.links):
             raise NotReady(f"No shard of the gallery answers ({self._reasons(self._known)}).")
-        yield partial(self._gallery, self._layout)
+        return partial(self._gallery, self._layout)
 
     def _gallery(self, layout: Callable[[frozenset[int]], Layout], without: Collection[str] = ()) -> Gallery:
         never = {number for number, one in enumerate(layout(frozenset()).overviews) if one is None}

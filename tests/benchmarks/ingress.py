@@ -141,8 +141,7 @@ def opened(links: Sequence[ShardLink]) -> tuple[OpenGallery, tuple[ShardInfo, ..
     """Opens the gallery of these shards, and describes them."""
     shards = Shards(links, SECONDS)
     shards.refresh(strict=True)
-    with shards.opened() as gallery:
-        return gallery, shards.infos()
+    return shards.opened(), shards.infos()
 
 
 def widened(own: Clusters, count: int, drawn: Sequence[Drawn]) -> Clusters:

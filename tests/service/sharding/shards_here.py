@@ -128,8 +128,7 @@ def links_to(folders: Sequence[Path], matcher: Matcher) -> list[LocalLink]:
 def gallery_of(links: Sequence[ShardLink]) -> Gallery:
     shards = Shards(links, seconds=0)
     shards.refresh(strict=True)
-    with shards.opened() as opened:
-        return opened(())
+    return shards.opened()(())
 
 
 def searcher_of(links: Sequence[LocalLink], matcher: Matcher) -> Searcher:
