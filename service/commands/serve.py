@@ -3,7 +3,6 @@
 With `--ray ADDRESS --shards DIR...` it serves a gallery in shards, which a Ray cluster searches.
 """
 
-import asyncio
 import socket
 import sys
 import threading
@@ -63,23 +62,6 @@ def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> i
     return serve_until_stopped(settings, _open_page if browser else None)
 
 
-class _Announced(uvicorn.Server):
-    """Is announced once it has opened what is searched, or cannot. Until then the page says so and waits."""
-
-    def __init__(self, app: FastAPI, announce: Callable[[], None]) -> None:
-        super().__init__(server_config(app))
-        self._app, self._announce = app, announce
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._announcing = asyncio.create_task(self._announce_when_open())
-
-    async def _announce_when_open(self) -> None:
-        await self._app.state.context.live.looked.wait()
-        self._announce()
-
-
 def serve_until_stopped(
     settings: Settings, beside: Callable[[str, str], None] | None = None, app: FastAPI | None = None
 ) -> int:
@@ -110,7 +92,8 @@ def serve_until_stopped(
                 reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)
                 threading.Thread(target=beside, args=(reached, reached + opening), daemon=True).start()
 
-        server = _Announced(app, announce)
+        app.state.announce = announce
+        server = uvicorn.Server(server_config(app))
         with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
             server.run(sockets=listeners)
     return 0 if server.started else 1

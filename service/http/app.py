@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -54,11 +54,16 @@ def create_app(
             app.state.token,
         )
         metrics.observe(live, worker)
-        watching = asyncio.create_task(live.watch())
+
+        async def announce() -> None:
+            await live.looked.wait()
+            app.state.announce()
+
+        tasks = [asyncio.create_task(live.watch()), asyncio.create_task(announce())]
         yield
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         builder.close()
         live.close()
         decoders.close()
@@ -75,6 +80,8 @@ def create_app(
     )
     # The port of the metrics, if they have one of their own and it is bound.
     app.state.metrics_port = None
+    # Called once what is searched has been opened, or cannot be. Until then the page says so and waits.
+    app.state.announce = lambda: None
     # Who has read it is who started the server.
     app.state.token = secrets.token_urlsafe(24)
     app.include_router(api)
