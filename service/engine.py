@@ -196,20 +196,19 @@ class Engine:
         return small
 
     def cluster(self, cluster_id: int, page: PageParams) -> ClusterResponse:
-        """Returns a page of a cluster's photos, by id. Raises NotFound and BadSearch."""
-        index = self.gallery
-        count = len(index.clusters.sizes)
+        """Returns a page of a cluster's photos, by id. Raises NotFound, BadSearch, and ShardsLost."""
+        gallery = self.gallery
+        count = len(gallery.clusters.sizes)
         if cluster_id >= count:
             raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {count - 1}.")
         self._check_page_size(page.k)
         k = self._settings.default_k if page.k is None else page.k
-        ids = index.cluster_ids(cluster_id)
-        shown = ids.tolist()[page.offset : page.offset + k]
+        rows = gallery.clusters.rows_of(cluster_id)
+        if not len(rows) and gallery.missing:
+            raise ShardsLost(gallery.missing)
+        photos = gallery.entries(rows[page.offset : page.offset + k])
         return ClusterResponse(
-            id=cluster_id,
-            size=len(ids),
-            offset=page.offset,
-            photos=tuple(map(self._shown, index.photos(shown))),
+            id=cluster_id, size=len(rows), offset=page.offset, photos=tuple(map(self._shown, photos))
         )
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from indexer import EmbedderEntry, IndexRefused, PhotoEntry, PhotoFilter
 from model.engine import Floats, Modality, Tokens, unit
-from service.gallery.candidates import Candidates, Ids, Rows, Scores, ShardQuery
+from service.gallery.candidates import Candidates, Ids, Nearest, Rows, Scores, ShardQuery
 
 # A gallery with this many clusters has a second level of clusters above them, which finds those that a query is
 # compared with: sorting all of them would take longer than scoring photos.
@@ -42,6 +42,10 @@ class Clusters:
     def ends(self) -> Rows:
         """(c,): the row after each cluster's last photo."""
         return np.cumsum(self.sizes)
+
+    def rows_of(self, cluster: int) -> Rows:
+        """Returns the rows of a cluster's photos."""
+        return np.arange(self.ends[cluster] - self.sizes[cluster], self.ends[cluster])
 
     def of(self, rows: Rows) -> NDArray[np.int64]:
         """Returns the clusters of these photos."""
@@ -110,11 +114,25 @@ class Gallery(ABC):
     generation_id: str
     missing: tuple[str, ...] = ()
 
-    @abstractmethod
     def find(self, query: ShardQuery, known: Candidates | None = None) -> Candidates:
         """Finds photos of the opened clusters, the best by vector, by word and by likeness, and scores them.
 
         known: what the same search found before: its photos are not scored again.
+        """
+        found = self.nearest(query)
+        scores, left = found.known_scores(query, known)
+        vectors, scores[left] = self.scored(query, found.rows, left)
+        return Candidates(**vars(found), vectors=vectors, scores=scores)
+
+    @abstractmethod
+    def nearest(self, query: ShardQuery) -> Nearest:
+        """Finds the photos of the opened clusters that become candidates, by vectors alone."""
+
+    @abstractmethod
+    def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> tuple[NDArray[np.float16], Scores]:
+        """Reads the vectors of these photos, (m, d), and scores some of them by the query's method.
+
+        wanted: (w,) the indices of those that are scored. Returns the vectors, and the scores (w,).
         """
 
     @abstractmethod
@@ -144,10 +162,6 @@ class Gallery(ABC):
     @abstractmethod
     def alike(self, photos: Floats, count: int) -> list[tuple[Ids, Scores]]:
         """Finds the ``count`` photos that look most like each of these, (q, d), best first: ids and likenesses."""
-
-    @abstractmethod
-    def cluster_ids(self, number: int) -> Ids:
-        """Returns the ids of a cluster's photos, (m,) ascending."""
 
     @abstractmethod
     def photo_at(self, target: str) -> PhotoEntry:

@@ -11,7 +11,7 @@ from indexer.errors import REPAIR
 from model import Matcher
 from model.engine import Modality, Tokens, logsumexp
 from model.ranking import ALIKE, likeness_to, likenesses
-from service.gallery.candidates import Candidates, Floats, Ids, Mask, Nearest, Rows, Scores, ShardQuery, most_alike
+from service.gallery.candidates import Floats, Ids, Mask, Nearest, Rows, Scores, ShardQuery, most_alike
 from service.gallery.gallery import Clusters, Gallery
 from service.towers import TextVector
 
@@ -47,14 +47,7 @@ class LocalGallery(Gallery):
         # Both depend on a photo alone. They are computed when they are first needed, and take four bytes a photo.
         self._priors, self._levels = (np.full(index.photo_count, np.nan, np.float32) for _ in range(2))
 
-    def find(self, query: ShardQuery, known: Candidates | None = None) -> Candidates:
-        found = self.nearest(query)
-        scores, left = found.known_scores(query, known)
-        vectors, scores[left] = self.scored(query, found.rows, left)
-        return Candidates(**vars(found), vectors=vectors, scores=scores)
-
     def nearest(self, query: ShardQuery) -> Nearest:
-        """Finds the photos of the opened clusters that may become candidates, by vectors alone."""
         rows = self._near(query)
         blocks = np.split(rows, range(BLOCK, len(rows), BLOCK))
         return Nearest.joined([self._compared(block, query) for block in blocks]).best(query)
@@ -117,10 +110,6 @@ class LocalGallery(Gallery):
         return values
 
     def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> tuple[NDArray[np.float16], Scores]:
-        """Reads the vectors of these photos, (m, d), and scores some of them by cross-attention and relation network.
-
-        wanted: (w,) the indices of those that are scored. Returns the vectors, and the scores (w,).
-        """
         vectors = self.index.vectors.of(rows).astype(np.float16)
         rows, scores = rows[wanted], np.empty(len(wanted), np.float32)
         order, portion = self.index.reading_order(rows), BATCHED * self._matcher.chunk
@@ -186,9 +175,6 @@ class LocalGallery(Gallery):
             near = likenesses(photos, vectors, self.clusters.mean if mean is None else mean)
             found = [most_alike([best, (ids, column)], count) for best, column in zip(found, near.T, strict=True)]
         return found
-
-    def cluster_ids(self, number: int) -> Ids:
-        return self.index.cluster_ids(number)
 
     def photo_at(self, target: str) -> PhotoEntry:
         return self.index.photo_at(target)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from indexer.distributed import connected
@@ -22,13 +22,11 @@ from model.errors import Refusal
 from model.terminal import installed_version
 from service.engine import open_matcher
 from service.errors import NotReady
-from service.gallery import LocalGallery
 from service.search import Encode
 from service.serving.live_index import LiveIndex
 from service.settings import Settings
-from service.sharding import GenerationGone, Pending, ShardRefuses, ShardsRefused, ShardUnavailable, State
+from service.sharding import GenerationGone, ShardRefuses, ShardsRefused, ShardUnavailable, State
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 APPLICATION = "sketch-search"
@@ -141,35 +139,20 @@ class Response(Generic[T]):
 
 
 class Copies:
-    """Actors that answer the same questions, by turns."""
+    """Actors that answer the same questions, by turns; those of a shard are the way to it (``ShardLink``)."""
 
-    def __init__(self, actors: Sequence[Any]) -> None:
-        self._actors, self._turns = tuple(actors), itertools.count()
+    def __init__(self, name: str, actors: Sequence[Any]) -> None:
+        self.name, self._actors, self._turns = name, tuple(actors), itertools.count()
 
-    def ask(self, method: str, *arguments: Any) -> Response[Any]:
+    def call(self, method: str, *arguments: Any) -> Response[Any]:
         first = next(self._turns) % len(self._actors)
         return Response([*self._actors[first:], *self._actors[:first]], method, arguments)
 
+    def state(self) -> Response[State]:
+        return self.call("state")
 
-class RayShard:
-    """The way to the copies of one shard; see ``ShardLink``."""
-
-    def __init__(self, name: str, copies: Copies) -> None:
-        self.name, self._copies = name, copies
-
-    def state(self) -> Pending[State]:
-        return self._copies.ask("state")
-
-    def ask(
-        self,
-        generation_id: str,
-        question: Callable[Concatenate[LocalGallery, P], T],
-        *arguments: P.args,
-        **options: P.kwargs,
-    ) -> Pending[T]:
-        return self._copies.ask(
-            "answer", generation_id, partial(question, **options) if options else question, *arguments
-        )
+    def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Response[T]:
+        return self.call("answer", generation_id, question, *arguments)
 
 
 class Ingress:
@@ -179,7 +162,7 @@ class Ingress:
 @contextmanager
 def deployed(
     settings: Settings, folders: Sequence[Path], names: Sequence[str], matcher: Matcher
-) -> Iterator[tuple[tuple[RayShard, ...], Encode]]:
+) -> Iterator[tuple[tuple[Copies, ...], Encode]]:
     """Has a Ray cluster serve shards while the block runs: the ways to them, in their order, and to the encoder.
 
     matcher: encodes a sketch that comes alone.
@@ -199,17 +182,17 @@ def deployed(
         # No key leaves this process.
         sent = settings.model_copy(update={"api_key": None})
 
-        def copies(name: str, replica: type, *arguments: Path) -> Copies:
+        def copies(shown: str, name: str, replica: type, *arguments: Path) -> Copies:
             # The process has the name of the class.
             actor = ray.remote(type(f"{gallery}-{name}", (replica,), {}))
             options = {"namespace": gallery, "lifetime": "detached", "get_if_exists": True, "max_restarts": -1, **each}
             start = partial(actor.options, scheduling_strategy="SPREAD", **options)
-            return Copies([start(name=f"{name}-{n}").remote(sent, *arguments) for n in range(settings.replicas)])
+            return Copies(shown, [start(name=f"{name}-{n}").remote(sent, *arguments) for n in range(settings.replicas)])
 
         try:
-            shards = [copies(str(number), ShardReplica, folder) for number, folder in enumerate(folders)]
-            encoder = Encoder(copies("encoder", EncoderReplica), settings, matcher)
-            yield tuple(map(RayShard, names, shards)), encoder
+            named = enumerate(zip(names, folders, strict=True))
+            shards = tuple(copies(name, str(number), ShardReplica, folder) for number, (name, folder) in named)
+            yield shards, Encoder(copies("encoder", "encoder", EncoderReplica), settings, matcher)
         finally:
             ray.kill(ingress)
             every = ray.util.list_named_actors(all_namespaces=True)
@@ -266,7 +249,7 @@ class Encoder:
                 return self._matcher.encode(images, modality, variants)
             finally:
                 self._turn.release()
-        sent: Pending[Tokens] = self._copies.ask("encode", images, modality, variants)
+        sent: Response[Tokens] = self._copies.call("encode", images, modality, variants)
         try:
             return sent.result(self._seconds)
         except ShardUnavailable as error:

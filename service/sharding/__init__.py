@@ -1,7 +1,6 @@
 """Asks the shards of a gallery, knows which of them answer, and joins their answers."""
 
-from service.sharding.gallery import ShardedGallery
-from service.sharding.links import (
+from service.sharding.answers import (
     GenerationGone,
     Overview,
     Pending,
@@ -9,7 +8,7 @@ from service.sharding.links import (
     ShardRefuses,
     ShardUnavailable,
     State,
-    WrongAnswer,
     overview,
 )
+from service.sharding.gallery import ShardedGallery
 from service.sharding.shards import Shards, ShardsRefused, check_folders, shard_names

@@ -1,26 +1,102 @@
-"""Checks what shards answer: one that is damaged, or of another version, counts as missing and spoils no search.
+"""Defines what a shard can be asked, how it may fail to answer, and what it can answer.
 
-It checks what the ingress relies on: types, shapes, finite numbers, and rows and ids that the shard has.
+One that is damaged, or of another version, counts as missing and spoils no search: what the ingress relies on is
+checked, which is types, shapes, finite numbers, and rows and ids that the shard has.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from indexer import EmbedderEntry, Origin, PhotoEntry, PhotoUnavailable, UnknownPhoto
 from model.engine import Floats, Modality, Tokens
 from model.errors import Refusal
-from service.gallery import Nearest, Rows, ShardQuery
-from service.sharding.links import Overview, Pending, ShardUnavailable, State, WrongAnswer
+from service.gallery import Clusters, LocalGallery, Nearest, Rows, ShardQuery
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
-# What a question may raise for whoever asked. Other errors are the shard's own.
-_FOR_WHO_ASKED = (UnknownPhoto, PhotoUnavailable, ShardUnavailable)
 # No score, logit or number of a token comes near this; squares and sums of such numbers are finite.
 _LARGEST = np.float32(1e6)
+
+
+class ShardUnavailable(Refusal):
+    """A shard did not answer, or not in time; or it answered what cannot be, so that nothing that it says counts."""
+
+
+class ShardRefuses(ShardUnavailable):
+    """A shard answers that it cannot be searched, and why."""
+
+
+class GenerationGone(ShardUnavailable):
+    """A shard no longer has the generation that a search began with."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The generation that a shard uses, and why a newer one on its disk could not be opened, or None."""
+
+    generation_id: str
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Tells a search about a shard's generation, before it can ask the shard.
+
+    ids: (p,) int32 ascending, of its photos: a build by Ray gives no higher ones.
+    """
+
+    generation_id: str
+    generation: str
+    ids: NDArray[np.int32]
+    clusters: Clusters
+    origin: Origin
+    embedder: EmbedderEntry
+
+    @property
+    def photos(self) -> int:
+        return len(self.ids)
+
+    def has(self, ids: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Returns which of these are ids of its photos, (m,)."""
+        if not self.photos:
+            return np.zeros(len(ids), np.bool_)
+        # Numbers of another type would have all ids copied.
+        wanted = np.clip(ids, 0, np.iinfo(np.int32).max).astype(np.int32)
+        found: NDArray[np.bool_] = self.ids[np.searchsorted(self.ids, wanted).clip(max=self.photos - 1)] == ids
+        return found
+
+
+def overview(shard: LocalGallery) -> Overview:
+    index = shard.index
+    ids = np.sort(index.ids).astype(np.int32)
+    return Overview(index.generation_id, index.generation, ids, shard.clusters, index.manifest.origin, index.embedder)
+
+
+class Pending(Protocol[T_co]):
+    """An answer that is on its way."""
+
+    def result(self, seconds: float) -> T_co:
+        """Waits for the answer. Raises ShardUnavailable without one in time, and what the question raises."""
+
+
+class ShardLink(Protocol):
+    """The way to one shard, which has a name for users. Any thread may call its methods, which return at once."""
+
+    name: str
+
+    def state(self) -> Pending[State]:
+        """Returns what the shard has now. Raises ShardRefuses if it has no generation."""
+
+    def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
+        """Computes a function of a generation where its files are. Raises GenerationGone and ShardRefuses.
+
+        question: a method of ``LocalGallery``, or a function of a module. Arguments and answer are pickled.
+        """
 
 
 @dataclass(frozen=True)
@@ -35,14 +111,15 @@ class Checked(Generic[T]):
         try:
             answer = self.pending.result(seconds)
             fits = self.can_be(answer)
-        except _FOR_WHO_ASKED:
+        # For whoever asked. Other errors are the shard's own.
+        except (UnknownPhoto, PhotoUnavailable, ShardUnavailable):
             raise
         except Refusal as error:
-            raise WrongAnswer(f"it failed: {error}") from error
+            raise ShardUnavailable(f"it failed: {error}") from error
         except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise WrongAnswer(f"its answer cannot be read ({type(error).__name__})") from error
+            raise ShardUnavailable(f"its answer cannot be read ({type(error).__name__})") from error
         if not fits:
-            raise WrongAnswer("its answer cannot be right: it may be damaged, or of another version")
+            raise ShardUnavailable("its answer cannot be right: it may be damaged, or of another version")
         return answer
 
 
@@ -121,9 +198,6 @@ class Answers:
         return len(answer) == len(photos) and all(
             self._are_ids(ids, wanted) and _is_array(near, "f", wanted) for ids, near in answer
         )
-
-    def cluster_ids(self, ids: Any, number: int) -> bool:
-        return self._are_ids(ids, int(self._one.clusters.sizes[number]))
 
     def open_photo(self, data: Any, photo: int) -> bool:
         return isinstance(data, bytes)

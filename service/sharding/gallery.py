@@ -18,7 +18,6 @@ from indexer import BadInvocation, PhotoEntry, PhotoFilter, UnknownPhoto
 from model.engine import Floats, Modality, Tokens
 from service.errors import ShardsLost
 from service.gallery import (
-    Candidates,
     Clusters,
     Gallery,
     Ids,
@@ -29,8 +28,7 @@ from service.gallery import (
     ShardQuery,
     most_alike,
 )
-from service.sharding.answers import Answers, Checked
-from service.sharding.links import Overview, Pending, ShardLink, ShardUnavailable
+from service.sharding.answers import Answers, Checked, Overview, Pending, ShardLink, ShardUnavailable
 
 T = TypeVar("T")
 
@@ -149,28 +147,21 @@ class ShardedGallery(Gallery):
 
     # Searching.
 
-    def find(self, query: ShardQuery, known: Candidates | None = None) -> Candidates:
-        found = self._nearest(query).best(query)
-        scores, left = found.known_scores(query, known)
-        without_sketch = replace(query, sketch=None)
-        to_score = np.zeros(len(found), np.bool_)
-        to_score[left] = True
-        split = list(self._by_shard(found.rows))
-        scored: dict[int, NDArray[np.int64]] = {}
+    def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> tuple[NDArray[np.float16], Scores]:
+        without_sketch, scores = replace(query, sketch=None), np.full(len(rows), np.nan, np.float32)
+        split = list(self._by_shard(rows))
+        to_score = {shard: np.flatnonzero(np.isin(indices, wanted)) for shard, indices, _ in split}
         pending: dict[int, Pending[tuple[NDArray[np.float16], Scores]]] = {}
-        for shard, indices, there in split:
-            wanted = np.flatnonzero(to_score[indices])
-            scored[shard] = indices[wanted]
-            asked = query if len(wanted) else without_sketch
-            pending[shard] = self._begin(shard, LocalGallery.scored, asked, there, wanted)
+        for shard, _, there in split:
+            asked = query if len(to_score[shard]) else without_sketch
+            pending[shard] = self._begin(shard, LocalGallery.scored, asked, there, to_score[shard])
         answers = self._answers(pending)
-        vectors = np.empty((len(found), self.clusters.vectors.shape[1]), np.float16)
+        vectors = np.empty((len(rows), self.clusters.vectors.shape[1]), np.float16)
         for shard, indices, _ in split:
-            vectors[indices], scores[scored[shard]] = answers[shard]
-        return Candidates(**vars(found), vectors=vectors, scores=scores)
+            vectors[indices], scores[indices[to_score[shard]]] = answers[shard]
+        return vectors, scores[wanted]
 
-    def _nearest(self, query: ShardQuery) -> Nearest:
-        """Asks the shards of the opened clusters for the photos that may become candidates."""
+    def nearest(self, query: ShardQuery) -> Nearest:
         if query.sketch is not None:
             query = replace(query, sketch=query.sketch.without_patches)
         questions = {
@@ -182,7 +173,7 @@ class ShardedGallery(Gallery):
         if short := [shard for shard, part in answers.items() if is_cut(part, questions[shard], every, query)]:
             answers |= self._ask_nearest({shard: replace(questions[shard], count=query.count) for shard in short})
             every = Nearest.joined([*answers.values()])
-        return every
+        return every.best(query)
 
     def _ask_nearest(self, questions: dict[int, ShardQuery]) -> dict[int, Nearest]:
         pending = {shard: self._begin(shard, packed_nearest, question) for shard, question in questions.items()}
@@ -230,7 +221,8 @@ class ShardedGallery(Gallery):
             there = rows >= 0
             found[parts[shard][there]] = rows[there] + self._layout.row_starts[shard]
         if (found < 0).any():
-            self._check_complete()
+            if self.missing:
+                raise ShardsLost(self.missing)
             raise UnknownPhoto(f"no photo has the id {ids[int(np.argmin(found))]}.")
         return found
 
@@ -262,15 +254,6 @@ class ShardedGallery(Gallery):
         answers = self._ask_all(LocalGallery.alike, photos, count, self.clusters.mean).values()
         return [most_alike(parts, count) for parts in zip(*answers, strict=True)]
 
-    def cluster_ids(self, number: int) -> Ids:
-        """Raises ShardsLost if the cluster's shard is missing."""
-        shard = int(np.searchsorted(self._layout.cluster_ends, number, side="right"))
-        if shard not in self._layout.asked:
-            self._check_complete()
-            return np.empty(0, np.int64)
-        there = number - int(self._layout.cluster_starts[shard])
-        return self._answers({shard: self._begin(shard, LocalGallery.cluster_ids, there)})[shard]
-
     def photo_at(self, target: str) -> PhotoEntry:
         raise BadInvocation(f"photos of several shards are named by their ids, not by paths such as {target}.")
 
@@ -286,11 +269,6 @@ class ShardedGallery(Gallery):
     def _ask_home(self, photo: int, question: Callable[..., bytes], *arguments: int) -> bytes:
         ((shard, _, _),) = self._by_shard(self.rows_of_ids([photo]))
         return self._answers({shard: self._begin(shard, question, photo, *arguments)})[shard]
-
-    def _check_complete(self) -> None:
-        """Raises ShardsLost if a shard is missing: what is looked for may be there."""
-        if self.missing:
-            raise ShardsLost(self.missing)
 
 
 # Functions that are computed where a shard's files are.

@@ -13,9 +13,19 @@ from model.errors import Refusal
 from service.errors import NotReady
 from service.gallery import Gallery, OpenGallery
 from service.schemas import ShardInfo
-from service.sharding.answers import Checked, can_be_overview, can_be_state
+from service.sharding.answers import (
+    Checked,
+    Overview,
+    Pending,
+    ShardLink,
+    ShardRefuses,
+    ShardUnavailable,
+    State,
+    can_be_overview,
+    can_be_state,
+    overview,
+)
 from service.sharding.gallery import Layout, ShardedGallery
-from service.sharding.links import Overview, Pending, ShardLink, ShardRefuses, ShardUnavailable, State, overview
 
 _TOGETHER = "build the shards together, by `sketch-search index build FOLDER --ray ADDRESS`"
 
@@ -113,7 +123,7 @@ class Shards:
                     state = error
             reason = state.refusal if isinstance(state, State) else str(state)
             now.append(_Known(known, isinstance(state, State), reason))
-        while (misfit := self._misfit(before, fresh)) is not None:
+        while fresh and (misfit := self._misfit(before, fresh)) is not None:
             number, refusal = misfit
             if strict:
                 raise ShardsRefused(refusal)
@@ -136,25 +146,19 @@ class Shards:
         known = {number: one for number, one in enumerate(before) if one is not None}
         together = {**known, **fresh}
         # The first of two that do not fit together stays.
-        for number in sorted(fresh, reverse=True):
-            for against, other in together.items():
-                if fresh[number].origin != other.origin:
-                    return number, f"{self._both(number, against)} were made with different checkpoints; {_TOGETHER}."
-                if _clustered_by(fresh[number]) != _clustered_by(other):
-                    return number, f"{self._both(number, against)} were clustered by different embedders; {_TOGETHER}."
-        return self._shared_id(together, fresh) if fresh and len(together) > 1 else None
-
-    def _shared_id(self, together: Mapping[int, Overview], fresh: Collection[int]) -> tuple[int, str] | None:
-        """Finds a shard with a photo whose id an earlier shard has."""
         order = sorted(together, key=lambda number: (number in fresh, number))
         seen = np.zeros(1 + max((int(one.ids[-1]) for one in together.values() if one.photos), default=0), np.bool_)
         for number in order:
-            ids = together[number].ids
-            if (shared := seen[ids]).any():
-                photo = ids[shared][:1]
+            one, first = together[number], together[order[0]]
+            if one.origin != first.origin:
+                return number, f"{self._both(number, order[0])} were made with different checkpoints; {_TOGETHER}."
+            if _clustered_by(one) != _clustered_by(first):
+                return number, f"{self._both(number, order[0])} were clustered by different embedders; {_TOGETHER}."
+            if (shared := seen[one.ids]).any():
+                photo = one.ids[shared][:1]
                 other = next(other for other in order if together[other].has(photo).all())
                 return number, f"{self._both(number, other)} both have a photo with the id {photo[0]}; {_TOGETHER}."
-            seen[ids] = True
+            seen[one.ids] = True
         return None
 
     def _both(self, one: int, other: int) -> str:

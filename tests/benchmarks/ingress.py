@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import faiss
 import numpy as np
@@ -24,7 +24,7 @@ from indexer.distributed.builds import place_clusters
 from model import Matcher, Tokens, load
 from model.engine import Floats, Modality, unit
 from model.images import Pixels, open_image
-from service.gallery import Clusters, LocalGallery, OpenGallery
+from service.gallery import Clusters, OpenGallery
 from service.schemas import SearchQuery, ShardInfo
 from service.search import Defaults, Searcher
 from service.search.plan import NPROBE
@@ -39,7 +39,6 @@ from tests.benchmarks.large_index import real_vectors, write_large_shards
 from tests.benchmarks.results import Row
 from tests.ray_cluster import ray_cluster_of, set_environment
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 SECONDS = 600.0
@@ -106,18 +105,11 @@ class HostedShard:
         self.name, self._host, self._number = name, host, number
 
     def state(self) -> Pending[State]:
-        return self._host.ask("state", self._number)
+        return self._host.call("state", self._number)
 
-    def ask(
-        self,
-        generation_id: str,
-        question: Callable[Concatenate[LocalGallery, P], T],
-        *arguments: P.args,
-        **options: P.kwargs,
-    ) -> Pending[T]:
+    def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
         HostedShard.asked += HostedShard.weighing and question is packed_nearest
-        sent = partial(question, **options)
-        return Weighed(self._host.ask("answer", self._number, generation_id, sent, *arguments))
+        return Weighed(self._host.call("answer", self._number, generation_id, question, *arguments))
 
 
 @dataclass(frozen=True)
@@ -133,7 +125,7 @@ def hosted(places: Sequence[Path], weights: Path, count: int) -> list[HostedShar
     import ray
 
     host = ray.remote(num_cpus=1)(Host)
-    hosts = [Copies([host.remote(places[first::count], weights)]) for first in range(count)]
+    hosts = [Copies("host", [host.remote(places[first::count], weights)]) for first in range(count)]
     return [HostedShard(place.name, hosts[n % count], n // count) for n, place in enumerate(places)]
 
 

@@ -17,13 +17,12 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 
 from model import Matcher
-from service.gallery import LocalGallery
 from service.schemas import SearchQuery
 from service.settings import Settings
 from service.sharding import Pending
@@ -38,7 +37,6 @@ from tests.service.server_process import address, running
 from tests.service.sharding.served_on_ray import served_on_ray
 from tests.service.sharding.shards_here import Computed, LocalLink, searcher_of
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 SHARDS, QUICK_SHARDS = (1, 2, 4, 8), (1,)
@@ -163,17 +161,11 @@ class Weighed(LocalLink):
 
     out = back = 0
 
-    def ask(
-        self,
-        generation_id: str,
-        question: Callable[Concatenate[LocalGallery, P], T],
-        *arguments: P.args,
-        **options: P.kwargs,
-    ) -> Pending[T]:
-        sent = pickle.dumps((question, arguments, options))
+    def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
+        sent = pickle.dumps((question, arguments))
         self.out += len(sent)
-        question, arguments, options = pickle.loads(sent)
-        pending = super().ask(generation_id, question, *arguments, **options)
+        question, arguments = pickle.loads(sent)
+        pending = super().ask(generation_id, question, *arguments)
 
         def weighed() -> T:
             answer = pickle.dumps(pending.result(0))

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx
 import pytest
 
 from indexer import open_index, remove
 from model import Matcher
-from service.gallery import Gallery, LocalGallery
+from service.gallery import Gallery
 from service.http.app import create_app
 from service.schemas import SearchResponse
 from service.search import Searcher
@@ -24,7 +24,6 @@ from service.sharding import Pending, ShardLink, Shards, ShardUnavailable, State
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import Served, served
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 # Sums over all photos, as the mean [Ret], and over matrices of other shapes may differ in their last bits.
@@ -76,15 +75,9 @@ class LocalLink:
 
         return self._unless_broken(looked)
 
-    def ask(
-        self,
-        generation_id: str,
-        question: Callable[Concatenate[LocalGallery, P], T],
-        *arguments: P.args,
-        **options: P.kwargs,
-    ) -> Pending[T]:
+    def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
         self.asked.append(question)
-        return self._unless_broken(lambda: answer_of(self.index, generation_id, question, *arguments, **options))
+        return self._unless_broken(lambda: answer_of(self.index, generation_id, question, *arguments))
 
     def _unless_broken(self, answer: Callable[[], T]) -> Pending[T]:
         def answered() -> T:
@@ -108,14 +101,8 @@ class Liar(LocalLink):
     def state(self) -> Pending[State]:
         return self._lied("state", super().state())
 
-    def ask(
-        self,
-        generation_id: str,
-        question: Callable[Concatenate[LocalGallery, P], T],
-        *arguments: P.args,
-        **options: P.kwargs,
-    ) -> Pending[T]:
-        return self._lied(question.__name__, super().ask(generation_id, question, *arguments, **options))
+    def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
+        return self._lied(question.__name__, super().ask(generation_id, question, *arguments))
 
     def _lied(self, question: str, pending: Pending[T]) -> Pending[T]:
         return Computed(lambda: self.lies.get(question, lambda answer: answer)(pending.result(0)))

@@ -132,7 +132,6 @@ LIES: dict[str, dict[str, Lie]] = {
         "fewer": lambda answer: answer[:1],
         "more than asked": lambda answer: [(np.tile(ids, 2), np.tile(near, 2)) for ids, near in answer],
     },
-    "cluster_ids": {**IDS, "too few": lambda ids: ids[:-1]},
     "open_photo": {},
     "part_of_photo": {"too much": lambda data: data * 2},
     "state": {
@@ -193,8 +192,6 @@ def asked(question: str, gallery: Gallery, matcher: Matcher, photo: int) -> None
         gallery.nearness(query.sketch.without_patches, "sketch")
     elif question == "alike":
         gallery.alike(gallery.vectors(rows[:2]), 3)
-    elif question == "cluster_ids":
-        gallery.cluster_ids(int(np.argmax(np.arange(len(query.clusters)) * (gallery.clusters.sizes > 1))))
     elif question == "open_photo":
         gallery.open_photo(photo)
     else:

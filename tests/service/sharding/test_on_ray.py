@@ -230,7 +230,7 @@ class Counted(Copies):
     def __init__(self, matcher: Matcher) -> None:
         self.matcher, self.encoded = matcher, 0
 
-    def ask(self, method: str, *arguments: Any) -> Any:
+    def call(self, method: str, *arguments: Any) -> Any:
         self.encoded += 1
         return Computed(lambda: getattr(self.matcher, method)(*arguments))
 

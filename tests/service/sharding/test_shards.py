@@ -42,7 +42,7 @@ class OfOverviews:
     def state(self) -> Computed[State]:
         return Computed(lambda: State(self.overviews[0].generation_id))
 
-    def ask(self, generation_id: str, question: Callable[..., Any], *arguments: Any, **options: Any) -> Computed[Any]:
+    def ask(self, generation_id: str, question: Callable[..., Any], *arguments: Any) -> Computed[Any]:
         assert question is summary
         return Computed(lambda: self.overviews[0])
 
