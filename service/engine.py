@@ -30,7 +30,6 @@ from service.schemas import (
     SearchResponse,
     WordsParams,
     WordsResponse,
-    addresses,
 )
 from service.search import Defaults, Encode, Searcher, methods_of
 from service.settings import Settings, index_path
@@ -163,7 +162,7 @@ class Engine:
             found = [self.gallery.address_of(path) for path in entry.paths] if files else []
             # A name may hold bytes that are no text.
             shown = tuple(path.encode(errors="surrogateescape").decode(errors="replace") for path in found)
-            photos.append(self._shown(entry).model_copy(update={"files": shown}))
+            photos.append(Photo.of(entry, self._settings.serve_originals, files=shown))
         return PhotosResponse(photos=tuple(photos))
 
     def reveal(self, entry: PhotoEntry) -> None:
@@ -206,10 +205,9 @@ class Engine:
         rows = gallery.clusters.rows_of(cluster_id)
         if not len(rows) and gallery.missing:
             raise ShardsLost(gallery.missing)
-        photos = gallery.entries(rows[page.offset : page.offset + k])
-        return ClusterResponse(
-            id=cluster_id, size=len(rows), offset=page.offset, photos=tuple(map(self._shown, photos))
-        )
+        entries = gallery.entries(rows[page.offset : page.offset + k])
+        photos = tuple(Photo.of(entry, self._settings.serve_originals) for entry in entries)
+        return ClusterResponse(id=cluster_id, size=len(rows), offset=page.offset, photos=photos)
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:
         """Describes the network and the index that are loaded."""
@@ -260,13 +258,6 @@ class Engine:
         """The CLIP model that reads texts, or None."""
         embedder = self.gallery.embedder
         return embedder.name if self._has_clip and self._towers.refusal(embedder) is None else None
-
-    def _shown(self, entry: PhotoEntry) -> Photo:
-        return Photo(
-            id=entry.id,
-            paths=entry.paths,
-            **addresses(entry.id, entry.content_hash, self._settings.serve_originals),
-        )
 
     def _check_page_size(self, k: int | None) -> None:
         if k is not None and k > self._settings.max_k:

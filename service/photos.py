@@ -1,4 +1,4 @@
-"""Reads photos of an index: prepared for the network, as thumbnails, and in the file manager."""
+"""Shows photos of an index: as thumbnails, and in the file manager."""
 
 import io
 import os
@@ -10,15 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
 from cachetools import LRUCache
 
 from indexer import PhotoEntry, PhotoUnavailable, live_stamp
 from indexer.store.files import read_regular, write_atomically
-from model import Matcher
 from model.decoding import Job, RunJob, run_here
 from model.errors import ImageError
-from model.images import Pixels
 from service.errors import NotFound
 
 # The most bytes of a file that is read as a thumbnail. One of noise, as large as may be asked for, has 0.8 million.
@@ -56,12 +53,6 @@ def still_opening(entry: PhotoEntry) -> Iterator[None]:
         yield
     except ImageError as error:
         raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
-
-
-def prepared(matcher: Matcher, entry: PhotoEntry, data: bytes, run: RunJob = run_here) -> Pixels:
-    """Prepares the bytes of a photo: (H, W, 3) uint8. Raises PhotoUnavailable."""
-    with still_opening(entry):
-        return np.asarray(run(data, Job.preparing(matcher.preprocessing, "photo")))
 
 
 def thumbnail(original: bytes, size: int, run: RunJob = run_here) -> bytes:

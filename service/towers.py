@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from cachetools import LRUCache
@@ -18,9 +18,6 @@ from indexer import EmbedderEntry, EmbedderUnavailable, open_text_tower
 
 if TYPE_CHECKING:
     from model.network import TextTower
-
-# The model, by the SHA-256 of its weights, and a text.
-_Key: TypeAlias = tuple[str | None, str]
 
 # Texts whose vectors are kept, some 2 KB each.
 TEXTS_KEPT = 256
@@ -56,10 +53,6 @@ class _Attempt:
     tower: TextTower | None
     refusal: str | None
 
-    def holds(self, entry: EmbedderEntry) -> bool:
-        """True if it was for this index, and it is too early to try again."""
-        return self.entry == entry and (self.tower is not None or time.monotonic() - self.ended < RETRY_SECONDS)
-
 
 class TextTowers:
     """Holds the text tower of the CLIP model that an index was clustered by. Threads may share it."""
@@ -70,7 +63,8 @@ class TextTowers:
         # One thread computes at a time: two would only slow each other.
         self._lock = threading.Lock()
         self._last: _Attempt | None = None
-        self._texts: LRUCache[_Key, TextVector] = LRUCache(TEXTS_KEPT)
+        # By the SHA-256 of the model's weights, and the text.
+        self._texts: LRUCache[tuple[str | None, str], TextVector] = LRUCache(TEXTS_KEPT)
         self._texts_lock = threading.Lock()
 
     def refusal(self, entry: EmbedderEntry) -> str | None:
@@ -81,7 +75,7 @@ class TextTowers:
     def read(self, entry: EmbedderEntry, text: str) -> ReadText:
         """Returns a text by the CLIP model of an index, which it may load first."""
         began = time.perf_counter()
-        key = _key(entry, text)
+        key = entry.sha256, " ".join(text.split())
         with self._texts_lock:
             known = self._texts.get(key)
         if known is not None:
@@ -97,16 +91,14 @@ class TextTowers:
 
     def _attempt(self, entry: EmbedderEntry) -> _Attempt:
         """Returns the tower of this index, loaded if it is not, or why it cannot be."""
-        if self._last is None or not self._last.holds(entry):
-            # The tower of another index goes first, or two would be in memory.
-            self._last = tower = refusal = None
-            try:
-                tower = open_text_tower(entry, self._device)
-            except EmbedderUnavailable as error:
-                refusal = str(error)
-            self._last = _Attempt(entry, time.monotonic(), tower, refusal)
+        last = self._last
+        if last is not None and last.entry == entry and (last.tower or time.monotonic() - last.ended < RETRY_SECONDS):
+            return last
+        # The tower of another index goes first, or two would be in memory.
+        self._last = last = tower = refusal = None
+        try:
+            tower = open_text_tower(entry, self._device)
+        except EmbedderUnavailable as error:
+            refusal = str(error)
+        self._last = _Attempt(entry, time.monotonic(), tower, refusal)
         return self._last
-
-
-def _key(entry: EmbedderEntry, text: str) -> _Key:
-    return entry.sha256, " ".join(text.split())

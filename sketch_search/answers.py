@@ -227,12 +227,7 @@ class Searches(ABC):
         )
 
     def _response(
-        self,
-        sketch: Picture | None,
-        *,
-        like: Liked = None,
-        unlike: Liked = None,
-        **options: Any,
+        self, sketch: Picture | None, *, like: Liked = None, unlike: Liked = None, **options: Any
     ) -> SearchResponse:
         given = {name: value for name, value in options.items() if value is not None}
         if isinstance(given.get("folder"), str):

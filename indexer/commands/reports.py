@@ -84,10 +84,7 @@ def of_samples(samples: Samples) -> list[str]:
     """Describes a sample gallery."""
     drawn = f"{samples.photos}: {samples.drawn} drawn of {samples.things} things"
     copied = f", and {_count(samples.copied, 'photo')} from other packages" if samples.copied else ""
-    return [
-        _line("photos", drawn + copied),
-        _line("sketches", f"{samples.sketches}: {samples.sketched}"),
-    ]
+    return [_line("photos", drawn + copied), _line("sketches", f"{samples.sketches}: {samples.sketched}")]
 
 
 def of_index(summary: IndexSummary) -> list[str]:

@@ -59,11 +59,7 @@ def _commands() -> Iterable[click.Command]:
 
 
 @click.group(
-    cls=_Application,
-    load=_commands,
-    default="serve",
-    subcommand_metavar="[FOLDER ...] | COMMAND ...",
-    epilog=_EPILOG,
+    cls=_Application, load=_commands, default="serve", subcommand_metavar="[FOLDER ...] | COMMAND ...", epilog=_EPILOG
 )
 @_INDEX()
 @_WEIGHTS()

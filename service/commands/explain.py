@@ -19,13 +19,7 @@ EXPLAINED = 3
 
 
 def explain(
-    settings: Settings,
-    sketch: Path | None,
-    photos: Sequence[str],
-    output: Path,
-    *,
-    like: str | None,
-    kind: PictureKind,
+    settings: Settings, sketch: Path | None, photos: Sequence[str], output: Path, *, like: str | None, kind: PictureKind
 ) -> int:
     """Writes why ``photos``, ids or paths, or else the best of the index, match a sketch, or are like a photo."""
     there = next(path for path in (output, *output.absolute().parents) if path.exists())

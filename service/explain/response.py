@@ -4,22 +4,22 @@ import base64
 import io
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from indexer import PhotoEntry
-from model import Explanation, Matcher
-from model.decoding import RunJob, run_here
+from model import Explanation
+from model.decoding import Job, RunJob, run_here
 from model.engine import Floats, Modality, Observed, Tokens
 from model.explanation import compare_photos
 from model.images import Pixels
 from service.errors import BadSearch
 from service.gallery import Gallery, Ids, Scores, best_first
-from service.photos import prepared
+from service.photos import still_opening
 from service.schemas import (
     CrossAttention,
     ExplainedImage,
@@ -30,19 +30,10 @@ from service.schemas import (
     InfluentialPair,
     MatchedCells,
     NearPhoto,
-    addresses,
 )
 from service.search import Searcher
 
 _JPEG_QUALITY = 90
-
-
-class Near(NamedTuple):
-    """A photo of the index near a picture: its cosine, -1 to 1, and its rank among all photos, from 1."""
-
-    id: int
-    cosine: float
-    rank: int
 
 
 class Surroundings:
@@ -52,9 +43,9 @@ class Surroundings:
     guesses and photo do not agree. Photos are compared as liked ones are, by ``model.ranking.likeness_to``.
     """
 
-    def __init__(self, gallery: Gallery, given: Tokens, modality: Modality) -> None:
-        """given: the sketch or photo, a batch of one."""
-        self._gallery = gallery
+    def __init__(self, gallery: Gallery, given: Tokens, modality: Modality, *, originals: bool = True) -> None:
+        """given: the sketch or photo, a batch of one. originals: whether photos have a ``photo_url``."""
+        self._gallery, self._originals = gallery, originals
         self._ids, scores = gallery.nearness(given.without_patches, modality)
         # Scores of a sketch are minus the distances of vectors of length 1, which guesses make longer.
         cosines = (1 - scores**2 / 2).clip(-1).astype(np.float32)
@@ -68,23 +59,24 @@ class Surroundings:
         """Returns the rank of a photo by its nearness to what was given, from 1."""
         return int(self._ranks[self._ids == photo.id][0])
 
-    def of_given(self, count: int, own: PhotoEntry | None = None) -> tuple[Near, ...]:
+    def of_given(self, count: int, own: PhotoEntry | None = None) -> list[NearPhoto]:
         """Returns the ``count`` photos nearest to what was given, without ``own``, the photo that it is."""
         first = self._order[: count + 1]
         return self._near(self._ids[first], self._cosines[first], count, own)
 
     def of_photos(
         self, photos: Sequence[Tokens], count: int, owns: Sequence[PhotoEntry | None]
-    ) -> list[tuple[Near, ...]]:
+    ) -> list[list[NearPhoto]]:
         """Returns the photos nearest to each of several photos, batches of one; arguments as for ``of_given``."""
         found = self._gallery.alike(np.concatenate([photo.ret for photo in photos]), count + 1)
         return [self._near(ids, cosines, count, own) for (ids, cosines), own in zip(found, owns, strict=True)]
 
-    def _near(self, ids: Ids, cosines: Scores, count: int, own: PhotoEntry | None) -> tuple[Near, ...]:
+    def _near(self, ids: Ids, cosines: Scores, count: int, own: PhotoEntry | None) -> list[NearPhoto]:
         others = np.flatnonzero(ids != own.id)[:count] if own is not None else np.arange(len(ids))[:count]
         chosen = ids[others]
         ranks = self._ranks[self._by_id[np.searchsorted(self._ids, chosen, sorter=self._by_id)]]
-        return tuple(map(Near, chosen.tolist(), cosines[others].tolist(), ranks.tolist()))
+        found = zip(self._gallery.photos(chosen.tolist()), cosines[others].tolist(), ranks.tolist(), strict=True)
+        return [NearPhoto.of(entry, self._originals, cosine=round(near, 3), rank=rank) for entry, near, rank in found]
 
 
 @dataclass(frozen=True)
@@ -94,11 +86,6 @@ class EncodedPicture:
     pixels: Pixels
     observed: Observed
     modality: Modality
-
-
-def encode_pixels(matcher: Matcher, pixels: Pixels, modality: Modality) -> EncodedPicture:
-    """Encodes a prepared picture, (H, W, 3) uint8."""
-    return EncodedPicture(pixels, matcher.observe(matcher.preprocessing.normalised(pixels), modality), modality)
 
 
 def explain(
@@ -118,15 +105,20 @@ def explain(
     start = time.perf_counter()
     index, matcher = searcher.gallery, searcher.matcher
 
+    def encoded_as(modality: Modality, pixels: Pixels) -> EncodedPicture:
+        return EncodedPicture(pixels, matcher.observe(matcher.preprocessing.normalised(pixels), modality), modality)
+
     def encoded_photo(entry: PhotoEntry) -> EncodedPicture:
-        return encode_pixels(matcher, prepared(matcher, entry, index.open_photo(entry.id), run), "photo")
+        with still_opening(entry):
+            pixels = np.asarray(run(index.open_photo(entry.id), Job.preparing(matcher.preprocessing, "photo")))
+        return encoded_as("photo", pixels)
 
     entries = index.photos(params.photo)
     liked = None if params.like is None else index.photo(params.like)
     if liked is not None and sketch is None:
         given = encoded_photo(liked)
     elif sketch is not None and liked is None:
-        given = encode_pixels(matcher, sketch, params.kind)
+        given = encoded_as(params.kind, sketch)
     elif sketch is None:
         raise BadSearch("There is nothing to compare the photos with: send a sketch, or name a photo with like.")
     else:
@@ -140,19 +132,13 @@ def explain(
         for photo in photos
     ]
     paired = time.perf_counter()
-    around = Surroundings(index, given.observed.tokens, given.modality)
+    around = Surroundings(index, given.observed.tokens, given.modality, originals=originals)
     to_given = around.of_given(params.nearest, own=liked)
     to_photos = around.of_photos([photo.observed.tokens for photo in photos], params.nearest, entries)
     found = time.perf_counter()
     shown = [
         _explained_photo(
-            photo,
-            explanation,
-            id=entry.id,
-            paths=entry.paths,
-            **addresses(entry.id, entry.content_hash, originals),
-            ret_rank=around.rank(entry),
-            nearest=_near_photos(index, near, originals),
+            photo, explanation, entry=entry, originals=originals, ret_rank=around.rank(entry), nearest=near
         )
         for entry, photo, explanation, near in zip(entries, photos, explanations, to_photos, strict=True)
     ]
@@ -160,7 +146,7 @@ def explain(
         grid=matcher.config.grid,
         sketch=_explained_image(given),
         photos=shown,
-        nearest=_near_photos(index, to_given, originals),
+        nearest=to_given,
         timings_ms=ExplainTimings(
             encode=_milliseconds(start, encoded),
             pairs=_milliseconds(encoded, paired),
@@ -171,21 +157,6 @@ def explain(
         generation=index.generation,
         model=matcher.config.name,
     )
-
-
-def _near_photos(index: Gallery, near: Iterable[Near], originals: bool) -> list[NearPhoto]:
-    found = list(near)
-    entries = index.photos([one.id for one in found])
-    return [
-        NearPhoto(
-            id=one.id,
-            paths=entry.paths,
-            **addresses(one.id, entry.content_hash, originals),
-            cosine=round(one.cosine, 3),
-            rank=one.rank,
-        )
-        for one, entry in zip(found, entries, strict=True)
-    ]
 
 
 def _explained_image(seen: EncodedPicture) -> ExplainedImage:
@@ -202,14 +173,14 @@ def _explained_image(seen: EncodedPicture) -> ExplainedImage:
 
 
 def _explained_photo(photo: EncodedPicture, explanation: Explanation, **of_index: Any) -> ExplainedPhoto:
-    """Describes a photo beside the sketch. of_index: fields that say which photo it is, and what is near."""
+    """Describes a photo beside the sketch. of_index: what ``Photo.of`` takes, and what is near."""
     crossed = None
     if explanation.ret_to_photo is not None and explanation.ret_to_sketch is not None:
         crossed = CrossAttention(
             sketch_to_photo=_rounded(explanation.ret_to_photo, 4),
             photo_to_sketch=_rounded(explanation.ret_to_sketch, 4),
         )
-    return ExplainedPhoto(
+    return ExplainedPhoto.of(
         **of_index,
         **dict(_explained_image(photo)),
         relation_score=explanation.relation_score,

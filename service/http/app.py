@@ -43,16 +43,7 @@ def create_app(
         # Sketches on their way take at most the memory of those that run and wait.
         uploads = Uploads(chosen.max_upload_bytes, chosen.queue + at_once, chosen.upload_seconds)
         builder = Builder(chosen)
-        app.state.context = Context(
-            chosen,
-            version,
-            live,
-            worker,
-            uploads,
-            metrics,
-            builder,
-            app.state.token,
-        )
+        app.state.context = Context(chosen, version, live, worker, uploads, metrics, builder, app.state.token)
         metrics.observe(live, worker)
 
         async def announce() -> None:

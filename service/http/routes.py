@@ -458,9 +458,7 @@ async def _thumbnail(
 
 
 @api.get(
-    "/clusters/{cluster_id}",
-    dependencies=[Depends(refuse_doubles(PageParams))],
-    responses=error_answers(404, 422, 503),
+    "/clusters/{cluster_id}", dependencies=[Depends(refuse_doubles(PageParams))], responses=error_answers(404, 422, 503)
 )
 async def cluster(ctx: Ctx, engine: InUse, cluster_id: PathId, page: Annotated[PageParams, Query()]) -> ClusterResponse:
     """The photos of a cluster, in pages."""

@@ -55,5 +55,4 @@ from service.schemas.search import (
     SearchResult,
     StageTimings,
     Words,
-    addresses,
 )

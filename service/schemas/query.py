@@ -130,9 +130,7 @@ class SearchQuery(Params):
         "64, chosen by vector.",
     )
     method: str = Field(
-        default="auto",
-        max_length=32,
-        description="rn, ret or fused, if the checkpoint has it; auto: its best.",
+        default="auto", max_length=32, description="rn, ret or fused, if the checkpoint has it; auto: its best."
     )
     rerank: AtLeast1 | None = Field(
         default=None,

@@ -1,15 +1,18 @@
 """Defines the answer to a search; photos and clusters, as they are answered."""
 
-from typing import Literal, TypedDict
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
 from service.schemas.query import Quality, View
 
+if TYPE_CHECKING:
+    from indexer import PhotoEntry
+
 # The source that knew the query's word.
 Words = Literal["clip", "vocabulary"]
-
-
 #: Characters of a content's hash in the address of a thumbnail.
 HASH_SHOWN = 16
 
@@ -27,21 +30,13 @@ class Photo(BaseModel):
         exclude_if=lambda files: not files,
     )
 
-
-class Addresses(TypedDict):
-    """The addresses of a photo's files, as fields of ``Photo``."""
-
-    photo_url: str | None
-    thumbnail_url: str
-
-
-def addresses(photo_id: int, content_hash: str, originals: bool) -> Addresses:
-    """Returns the addresses of a photo's files. originals: whether originals are served."""
-    return {
-        "photo_url": f"/photos/{photo_id}" if originals else None,
+    @classmethod
+    def of(cls, entry: PhotoEntry, originals: bool, **further: Any) -> Self:
+        """Describes a photo. originals: whether originals are served. further: the other fields."""
         # With the content's hash, so that browsers can keep it: another index may give the id to another photo.
-        "thumbnail_url": f"/thumbnails/{photo_id}/{content_hash[:HASH_SHOWN]}",
-    }
+        small = f"/thumbnails/{entry.id}/{entry.content_hash[:HASH_SHOWN]}"
+        original = f"/photos/{entry.id}" if originals else None
+        return cls(id=entry.id, paths=entry.paths, photo_url=original, thumbnail_url=small, **further)
 
 
 class PhotosResponse(BaseModel):
@@ -175,8 +170,7 @@ class SearchResponse(BaseModel):
     )
     timings_ms: StageTimings
     complete: bool = Field(
-        default=True,
-        description="Whether all photos were searched; false where shards of the gallery did not answer.",
+        default=True, description="Whether all photos were searched; false where shards of the gallery did not answer."
     )
     missing_shards: tuple[str, ...] = Field(
         default=(),

@@ -70,13 +70,7 @@ class Plan:
 
 
 def plan_search(
-    query: SearchQuery,
-    matcher: Matcher,
-    defaults: Defaults,
-    *,
-    tokens_kept: int,
-    drawn: bool = True,
-    at_least: int = 0,
+    query: SearchQuery, matcher: Matcher, defaults: Defaults, *, tokens_kept: int, drawn: bool = True, at_least: int = 0
 ) -> Plan:
     """Returns the plan for a query. Raises BadSearch if the checkpoint or the index cannot do it, or nothing is asked.
 

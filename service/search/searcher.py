@@ -28,7 +28,7 @@ from model.ranking import EXAMPLES, estimated, fits, led, led_by_word, named, pu
 from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
 from service.gallery import Candidates, Gallery, Scores, ShardQuery, Word, best_first, interleaved
-from service.schemas import Cluster, Group, Guessed, SearchQuery, SearchResponse, SearchResult, View, addresses
+from service.schemas import Cluster, Group, Guessed, SearchQuery, SearchResponse, SearchResult, View
 from service.search.plan import GROUPED, Defaults, Encode, Plan, Sketch, Stopwatch, encode_picture, plan_search
 from service.search.shown import FOLDED, fold, group_alike, grouped_ranks, is_far_ahead
 from service.towers import ReadText, TextVector
@@ -359,14 +359,13 @@ class Searcher:
         support = shares_of(ranking.scores, plan.method) if shown else ranking.scores
         entries = self.gallery.entries(ranking.rows[chosen])
         return tuple(
-            SearchResult(
-                id=photo.id,
+            SearchResult.of(
+                photo,
+                self._defaults.originals,
                 rank=rank + 1,
                 score=float(support[n]),
                 raw_score=float(ranking.scores[n]),
                 cluster=photo.cluster,
-                paths=photo.paths,
-                **addresses(photo.id, photo.content_hash, self._defaults.originals),
                 copies=ranking.copies(n),
             )
             for rank, n, photo in zip(shown, chosen.tolist(), entries, strict=True)

@@ -6,14 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.engine import Floats, Method
-from model.ranking import (
-    SAME,
-    first_of_same,
-    groups_of,
-    pairs_to_compare,
-    sameness,
-    support_of,
-)
+from model.ranking import SAME, first_of_same, groups_of, pairs_to_compare, sameness, support_of
 from service.gallery import Candidates, Gallery, Ids, Scores, best_first, interleaved
 
 # The number of best photos that are folded. All pages are cut out of this one folding, so that what a result stands for

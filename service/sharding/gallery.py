@@ -17,17 +17,7 @@ from numpy.typing import NDArray
 from indexer import BadInvocation, PhotoEntry, PhotoFilter, UnknownPhoto
 from model.engine import Floats, Modality, Tokens
 from service.errors import ShardsLost
-from service.gallery import (
-    Clusters,
-    Gallery,
-    Ids,
-    LocalGallery,
-    Nearest,
-    Rows,
-    Scores,
-    ShardQuery,
-    most_alike,
-)
+from service.gallery import Clusters, Gallery, Ids, LocalGallery, Nearest, Rows, Scores, ShardQuery, most_alike
 from service.sharding.answers import Answers, Checked, Overview, Pending, ShardLink, ShardUnavailable
 
 T = TypeVar("T")
