@@ -14,8 +14,10 @@ import pytest
 import model
 from indexer import (
     Index,
+    IndexDamaged,
     IndexRefused,
     IndexUnwritable,
+    PhotoFilter,
     PhotoUnavailable,
     Request,
     build,
@@ -25,8 +27,7 @@ from indexer import (
     verify,
 )
 from indexer.building.staging import Journal
-from indexer.store.location import default_index_path
-from tests.indexer.damages import make_endless, shorten, sign
+from tests.indexer.damages import make_endless, shorten, sign, sql
 from tests.indexer.galleries import Collection, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
 
@@ -42,11 +43,6 @@ def stopped(collection: Collection) -> Path:
         collection.build(progress=StopAfter(8), batch=4)
     (left,) = collection.index.glob(".building-*")
     return left
-
-
-def test_an_index_that_was_never_built_is_refused(tmp_path: Path, matcher: model.Matcher) -> None:
-    with pytest.raises(IndexRefused, match=r"there is no index at .* run `sketch-search index build"):
-        open_index(tmp_path / "nowhere", matcher)
 
 
 def test_an_index_whose_first_build_was_stopped_says_so(collection: Collection, matcher: model.Matcher) -> None:
@@ -79,14 +75,18 @@ def test_an_index_of_another_format_is_refused_by_everything_that_would_read_or_
     assert {path.name for path in copied.index.iterdir()} == before
 
 
-def test_another_checkpoint_is_refused(built_once: Collection, other_matcher: model.Matcher) -> None:
-    with pytest.raises(IndexRefused, match=r"other photo weights .* --weights, or run"):
-        open_index(built_once.index, other_matcher)
-
-
-def test_other_preprocessing_is_refused(copied: Collection) -> None:
-    edit_manifest(copied.index, preprocessing_fingerprint="0" * 64)
-    with pytest.raises(IndexRefused, match="other image preprocessing"):
+@pytest.mark.parametrize(
+    ("field", "sentence"),
+    [
+        ("photo_sha256", r"other photo weights .* --weights, or run"),
+        ("preprocessing_fingerprint", "other image preprocessing"),
+    ],
+)
+def test_an_index_of_another_checkpoint_or_preprocessing_is_refused(
+    field: str, sentence: str, copied: Collection
+) -> None:
+    edit_manifest(copied.index, **{field: "0" * 64})
+    with pytest.raises(IndexRefused, match=sentence):
         copied.open()
 
 
@@ -116,10 +116,20 @@ def test_a_missing_or_short_file_is_refused(
     assert len(verify(copied.index)) == 1
 
 
-def test_an_array_of_objects_is_not_unpickled(copied: Collection) -> None:
-    np.save(copied.index / "g000001" / "centroid_ret.npy", np.array([print], dtype=object), allow_pickle=True)
+def test_an_array_that_the_manifest_vouches_for_is_neither_unpickled_nor_believed(copied: Collection) -> None:
+    path = copied.index / "g000001" / "places.npy"
+    places = np.load(path)
+    # A cluster, a segment, and rows of a segment that do not exist.
+    for column, value in ((1, 3), (2, 1), (3, 12), (3, -1)):
+        wrong = places.copy()
+        wrong[11, column] = value
+        np.save(path, wrong)
+        sign(copied.index)
+        with pytest.raises(IndexDamaged, match="points past the end of a segment"):
+            copied.open()
+    np.save(path, np.array([print], dtype=object), allow_pickle=True)
     sign(copied.index)
-    with pytest.raises(IndexRefused, match="index build`"):
+    with pytest.raises(IndexDamaged, match=r"places\.npy cannot be read .*Python objects"):
         copied.open()
 
 
@@ -284,8 +294,25 @@ def test_an_original_is_never_read_through_a_link(built_once: Collection, tmp_pa
                 index.open_photo(photo_at(index, name))
 
 
-def test_the_index_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("SBIR_INDEX", str(tmp_path))
-    assert default_index_path() == tmp_path
-    monkeypatch.delenv("SBIR_INDEX")
-    assert default_index_path().parts[-2:] == ("sketch-search", "index")
+# ``instr`` compares 4 million places of a text with 2 million characters each, within one step of the query.
+SLOW = "instr(replace(hex(zeroblob(4000000)), '00', 'a'), replace(hex(zeroblob(2000000)), '00', 'a') || 'b')"
+VIEW = f"""CREATE VIEW photos AS SELECT id + {SLOW} AS id, root, path, hash, size, mtime, ctime, taken, status, reason,
+           cluster, segment, row FROM others"""
+
+
+def test_what_a_catalog_would_compute_by_itself_is_refused(copied: Collection) -> None:
+    sql("ALTER TABLE photos RENAME TO others")(copied.index)
+    sql(VIEW)(copied.index)
+    sign(copied.index)
+    for work in (copied.open, copied.update, lambda: remove([], copied.index, ids=[1])):
+        with pytest.raises(IndexDamaged, match="it has not the tables of a catalog"):
+            work()
+
+
+def test_a_query_of_a_table_without_end_is_stopped(copied: Collection) -> None:
+    make_endless(copied.index / "g000001" / "photos.sqlite", "photos")
+    sign(copied.index)
+    with copied.open() as index:
+        for look in (lambda: read_summary(copied.index), lambda: index.passing(PhotoFilter())):
+            with pytest.raises(IndexDamaged, match=r"is damaged .interrupted"):
+                look()
