@@ -41,11 +41,18 @@ ANSWERED_AT_ONCE = (
             "import service.http.app, service.http",
             {"model.papers", "model.evaluation", "model.network", "timm", "torch", "sklearn"},
         ),
+        ("import indexer.building.builds", {"s3fs", "sshfs", "httpx", "asyncssh", "botocore"}),
         ("import service.client", NETWORKS | {"fastapi", "numpy"}),
         ("import sketch_search; sketch_search.Remote", NETWORKS | {"timm", "scipy"}),
         (COMMANDS.format(ANSWERED_AT_ONCE), NETWORKS | {"fastapi"}),
     ],
-    ids=["the server", "a client", "a program that asks a server", "help, versions, and a slip"],
+    ids=[
+        "the server",
+        "a build without a URL",
+        "a client",
+        "a program that asks a server",
+        "help, versions, and a slip",
+    ],
 )
 def test_what_is_not_needed_is_not_loaded(code: str, unneeded: set[str]) -> None:
     done = run_python("-c", f"{code}\nimport sys\nprint(sorted({unneeded} & set(sys.modules)))")

@@ -2,10 +2,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 import model
-from indexer import BadInvocation, Request, build, open_index, read_summary, remove, verify
+from indexer import Request, build, open_index, read_summary, remove, verify
 from indexer.store.location import IndexFolder
 from model.engine import unit
 from tests.indexer.damages import flip
@@ -59,16 +58,6 @@ def test_an_index_inside_the_gallery_is_not_searched_for_photos(gallery: Path, m
     build(index, Request([gallery]), matcher)
     save_photo(index / "photo.png", 50)
     assert not build(index, Request([gallery]), matcher).changed
-
-
-def test_a_folder_that_holds_other_things_is_not_taken_for_an_index(
-    gallery: Path, matcher: model.Matcher, tmp_path: Path
-) -> None:
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "letter.txt").write_text("dear")
-    with pytest.raises(BadInvocation, match="holds files that are not an index"):
-        build(tmp_path / "home", Request([gallery]), matcher)
-    assert [path.name for path in (tmp_path / "home").iterdir()] == ["letter.txt"]
 
 
 def test_a_journal_of_other_settings_is_dropped(collection: Collection, tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ from indexer import IndexRefused, Request, build, read_summary, remove, verify
 from tests.indexer.damages import DAMAGES, flip, shorten
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
 
-# What a build writes into an index that it leaves as it is.
-
 
 @pytest.fixture(scope="module")
 def updated(tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) -> Collection:

@@ -1,5 +1,4 @@
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -40,19 +39,6 @@ def test_the_file_tells_rate_and_time_left_at_most_once_a_second(tmp_path: Path)
         assert (state(tmp_path / "p.json").done, state(tmp_path / "p.json").total) == (0, 0)
     assert state(tmp_path / "p.json").phase == "done"
     assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_a_bar_is_drawn_when_asked_for_and_only_on_a_terminal(
-    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    progress = Progress(bar=True)
-    progress.start("encoding", 3)
-    progress.advance(3)
-    progress.finish("done")
-    drawn = capsys.readouterr().err
-    assert "3/3" in drawn if terminal else drawn == ""
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

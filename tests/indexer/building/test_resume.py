@@ -2,15 +2,16 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import model
 from indexer import BadInvocation, IndexBusy, IndexUnwritable, Request, build, read_summary, remove, verify
+from indexer.store.files import FileContent, FileStamp
+from indexer.store.folders import LocalFolder
 from indexer.store.location import IndexFolder
 from tests.benchmarks.results import soak
 from tests.indexer.damages import flip
@@ -18,7 +19,6 @@ from tests.indexer.disks import read_only, small_disk
 from tests.indexer.galleries import Collection, index_bytes, save_photo, save_photos, tokens_of
 from tests.indexer.killed_builds import Moment, in_child
 from tests.indexer.stopped_builds import StopAfter, Stopped
-from tests.indexer.strange_networks import calling
 from tests.patience import SOAK_TIMEOUT
 from tests.programs import LONG, run_python, started_python
 
@@ -139,15 +139,6 @@ def test_a_full_disk_is_a_sentence_and_the_work_is_done_when_there_is_room(
     assert verify(collection.index) == []
 
 
-@pytest.fixture
-def on_disk(gallery: Path, matcher: model.Matcher, tmp_path: Path) -> Iterator[Collection]:
-    """The index is on a disk of its own, of four MiB."""
-    with small_disk(tmp_path / "disk", 4 * 2**20) as place:
-        collection = Collection(gallery, place / "index", matcher)
-        collection.build()
-        yield collection
-
-
 def writers(collection: Collection) -> dict[str, Callable[[], object]]:
     """Returns every operation that writes an index."""
     return {
@@ -158,39 +149,40 @@ def writers(collection: Collection) -> dict[str, Callable[[], object]]:
     }
 
 
-def test_a_read_only_index_is_searched_and_what_would_write_it_says_so(on_disk: Collection) -> None:
-    with read_only(on_disk.index.parent):
-        with on_disk.open() as opened:
-            assert opened.photo_count == 12
-            assert tokens_of(opened, 0).features.shape[0] == len(opened.cluster_ids(0))
-            assert opened.photo(1).id == 1
-        assert verify(on_disk.index) == []
-        assert read_summary(on_disk.index).manifest.counts.photos == 12
-        for work in writers(on_disk).values():
-            with pytest.raises(IndexUnwritable, match=r"cannot be written: Read-only file system; .* permission"):
-                work()
-    assert not on_disk.build().changed
+def test_a_read_only_index_is_searched_and_what_would_write_it_says_so(built_once: Collection, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 4 * 2**20) as disk:
+        on_disk = built_once.copied(disk)
+        with read_only(disk):
+            with on_disk.open() as opened:
+                assert opened.photo_count == 12
+                assert tokens_of(opened, 0).features.shape[0] == len(opened.cluster_ids(0))
+                assert opened.photo(1).id == 1
+            assert verify(on_disk.index) == []
+            assert read_summary(on_disk.index).manifest.counts.photos == 12
+            for work in writers(on_disk).values():
+                with pytest.raises(IndexUnwritable, match=r"be written: Read-only file system; .* permission"):
+                    work()
+        assert not on_disk.build().changed
 
 
 def test_a_gallery_that_changes_while_it_is_read_is_right_after_the_next_build(
-    collection: Collection, weights: Path, tmp_path: Path
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    photos = sorted(collection.photos.glob("*.png"))
-    meddler, begun = model.load(weights, dtype="float32"), list[bool]()
+    photos, read, begun = sorted(collection.photos.glob("*.png")), LocalFolder.read, list[bool]()
 
-    def change() -> None:
-        if begun:
-            return
-        begun.append(True)
-        # The walk goes by path, so these were seen, and most are not read yet.
-        photos[-1].unlink()
-        save_photo(photos[-2], 60)
-        photos[-3].write_bytes(photos[-3].read_bytes()[:100])
-        photos[-4].rename(collection.photos / "renamed.png")
-        save_photo(collection.photos / "new.png", 61)
+    def changed(folder: LocalFolder, path: str, listed: FileStamp | None = None) -> FileContent:
+        if not begun:
+            begun.append(True)
+            # All were listed before the first is read.
+            photos[-1].unlink()
+            save_photo(photos[-2], 60)
+            photos[-3].write_bytes(photos[-3].read_bytes()[:100])
+            photos[-4].rename(collection.photos / "renamed.png")
+            save_photo(collection.photos / "new.png", 61)
+        return read(folder, path, listed)
 
-    meddler.preprocessing = calling(change, collection.matcher)
-    report = collection.build(meddler, batch=2)
+    monkeypatch.setattr(LocalFolder, "read", changed)
+    report = collection.build(batch=2)
     assert {bad.path for bad in report.bad} <= {path.name for path in photos[-4:]}
     assert verify(collection.index) == []
     report = collection.build()

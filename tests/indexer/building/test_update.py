@@ -7,7 +7,6 @@ import pytest
 import model
 from indexer import IndexRefused, Request, build, build_growing, open_index, verify
 from indexer.store.files import FileStamp
-from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos, tokens_of
 
 
@@ -170,22 +169,3 @@ def test_a_reader_is_not_disturbed_by_later_builds_which_keep_the_last_two_gener
         assert index.photo(1).id == 1
     assert sorted(path.name for path in collection.index.glob("g*")) == ["g000003", "g000004"]
     assert len(list((collection.index / "segments").iterdir())) == 1
-
-
-def test_photos_that_cannot_be_read_now_stay_as_they_were(built: Collection) -> None:
-    names, folder = ["Ännchen 001.png", *(f"in here/Ännchen {number:03}.png" for number in (0, 3, 6, 9))], "in here"
-    before = catalog(built.index)
-    # A folder without the right to enter it is listed, and its files have no size.
-    for name, mode in ((names[0], 0), (folder, 0o644)):
-        (built.photos / name).chmod(mode)
-    with bound_by_permissions():
-        report = built.update()
-    assert (report.photos, report.encoded, report.changed) == (12, 0, False)
-    assert [(file.path, file.reason) for file in report.unlisted] == [
-        (name, "it cannot be read: Permission denied") for name in sorted(names, key=str.encode)
-    ]
-    for name, mode in ((names[0], 0o600), (folder, 0o700)):
-        (built.photos / name).chmod(mode)
-    report = built.update()
-    assert (report.photos, report.encoded, report.unlisted) == (12, 0, ())
-    assert catalog(built.index) == before

@@ -1,7 +1,11 @@
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import faiss
 import pytest
+import torch
 
 from indexer import read_progress
 from indexer.commands import main
@@ -10,23 +14,18 @@ from tests.indexer.galleries import save_photos
 from tests.programs import run_python
 
 
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, weights: Path, index_path: Path) -> None:
+    monkeypatch.setenv("SBIR_WEIGHTS", str(weights))
+    monkeypatch.setenv("SBIR_INDEX", str(index_path))
+    for name in ("SBIR_DEVICE", "SBIR_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def info(capsys: pytest.CaptureFixture[str]) -> str:
     """Returns the output of the command info about the index that the environment names."""
     assert main(["info"]) == 0
     return capsys.readouterr().out
-
-
-def test_a_folder_that_cannot_be_read_is_an_error_with_a_code_of_its_own(
-    gallery: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["build", str(gallery), "--quiet"]) == 0
-    (gallery / "in here").chmod(0)
-    with bound_by_permissions():
-        assert main(["build", "--quiet"]) == 3
-        told = "error: in here: the folder cannot be read: Permission denied; what was known of it stays.\n"
-        assert capsys.readouterr() == ("", told)
-        assert main(["build"]) == 3
-        assert "photos:      12" in capsys.readouterr().out
 
 
 def test_what_is_known_of_a_root_that_is_not_mounted_stays(
@@ -153,7 +152,9 @@ def test_verify_exits_with_one_where_there_are_problems_and_the_next_build_has_n
     assert main(["verify"]) == 0
 
 
-def test_photos_are_added_and_removed(gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_photos_are_added_and_removed_and_stay_out_of_updates_until_they_are_added_again(
+    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert main(["add", str(save_photos(tmp_path / "more", 4, start=20))]) == 0
     out = capsys.readouterr().out
@@ -161,18 +162,22 @@ def test_photos_are_added_and_removed(gallery: Path, tmp_path: Path, capsys: pyt
     assert "paths:       begin with the name of their folder from now on: photos, more\n" in out
     assert main(["remove", "--id", "3", "more", "--yes"]) == 0
     assert "removed:     5 files; on disk as before" in capsys.readouterr().out
-    assert main(["info"]) == 0
-    assert "removed:     in here/" in capsys.readouterr().out
-    # Without folders it is an update of those there are.
-    assert main(["build"]) == 0
-    out = capsys.readouterr().out
-    assert "photos:      11" in out
-    assert "paths:" not in out
-    # What was removed is shown again by its path in the report, or on disk.
+    assert "removed:     in here/Ännchen 006.png\n" in info(capsys)
+    # Neither a change of a file nor a build that names its folder brings it back.
+    os.utime(gallery / "in here" / "Ännchen 006.png", ns=(1, 1))
+    for folders in ([], [str(gallery)]):
+        assert main(["build", *folders]) == 0
+        out = capsys.readouterr().out
+        assert "photos:      11" in out
+        assert "paths:" not in out
+    # It is shown again by its path in the report, or on disk.
     (removed,) = [line.split(maxsplit=1)[1] for line in info(capsys).splitlines() if line.startswith("removed:")]
     for path in (removed, str(gallery / removed)):
-        assert main(["add", path, "--quiet"]) == 0
-        assert "photos:      12 (" in info(capsys)
+        assert main(["add", path]) == 0
+        assert "encoded now: 0" in capsys.readouterr().out
+        told = info(capsys)
+        assert "photos:      12 (" in told
+        assert "removed:" not in told
         assert main(["remove", "--id", "3", "--quiet"]) == 0
     assert capsys.readouterr().out == ""
 
@@ -189,3 +194,126 @@ def test_a_removal_can_be_looked_at_and_a_large_one_has_to_be_confirmed(
     assert "photos:      12 (" in info(capsys)
     assert main(["remove", "in here", "--yes"]) == 0
     assert "photos:      8 (" in info(capsys)
+
+
+@pytest.fixture
+def threads() -> Iterator[int]:
+    """How many there are. Whatever a test does to them, the next has as many."""
+    before = torch.get_num_threads()
+    faiss.omp_set_num_threads(before)
+    yield before
+    torch.set_num_threads(before)
+    faiss.omp_set_num_threads(before)
+
+
+def test_without_a_home_folder_the_index_must_be_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SBIR_INDEX")
+    monkeypatch.setattr(os.path, "expanduser", str)  # as where HOME is not set and the user has no entry
+    assert main(["info"]) == 2
+    out, err = capsys.readouterr()
+    told = "there is no home folder to keep the index in; name a folder with --index or SBIR_INDEX, or set HOME.\n"
+    assert (out, err) == ("", f"error: {told}")
+
+
+def test_an_id_is_digits_and_something_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in ("+3", "３", "1_0", "-1", "9" * 30):
+        assert main(["remove", f"--id={number}"]) == 2
+        assert "an id is a number such as 17" in capsys.readouterr().err
+    assert main(["remove"]) == 2
+    assert "name what to remove" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["build", "missing"], "missing does not exist; name a folder of photos."),
+        (["build", "photos/Ännchen 001.png"], "is not a folder"),
+        (["build", "empty"], "there are no image files in"),
+        (["build", "bad"], "can be used"),
+        (["build", "photos", "photos/in here"], "overlap; name only the outer one."),
+        (["build", "photos", "photos"], "the same folder; name it once"),
+        (["build", "photos", "--index", "."], "inside the index"),
+        (["build", *["photos"] * 1001], "an index has at most 1000 folders"),
+        (["build", "photos", "--index", "home"], "holds files that are not an index"),
+        (["build", "photos", "--clusters", "13"], "13 clusters are more than the 12 photos"),
+        (["build", "photos", "--clusters", "0"], "at least 1"),
+        (["build", "photos", "--embedder", "dino"], "there is no embedder 'dino'; use ret, clip"),
+        (["build", "photos", "--embedder", "clip:nothing"], "is neither a file nor an open_clip model"),
+        (["build", "photos", "--embedder", "clip:ViT-B-32@nothing.pt"], "no CLIP weights at"),
+        (["build", "photos", "--embedder", "clip:No-Model@empty"], "no model 'No-Model'"),
+        (["build", "photos", "--weights", "nothing.safetensors"], "there is no checkpoint at"),
+        (["build", "photos", "--device", "abacus"], "cannot be used here"),
+        (["build", "x" * 300], "check its name and that it may be read and written."),
+        (["samples", "file/below"], "file"),
+        (["build", "photos", "--index", "file"], "is a file"),
+        (["build", "photos", "--index", "file/below"], "cannot be written"),
+        (["build", "photos", "--watch", "--interval", "0"], "the interval must be"),
+        (["build", "photos", "--watch", "--interval", "1e300"], "at most 604800 (a week)"),
+        (["build", os.fsdecode(b"\xff")], "is not valid UTF-8; rename the folder"),
+        (["build"], "run `sketch-search index build FOLDER` first"),
+        (["add", "photos"], "`sketch-search photos`, which also serves it."),
+        (["remove", "3"], "there is no index at"),
+        (["verify"], "there is no index at"),
+        (["info"], "there is no index at"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
+    arguments: list[str],
+    sentence: str,
+    gallery: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "empty.png").write_bytes(b"")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    (tmp_path / os.fsdecode(b"\xff")).mkdir()
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert sentence in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.parametrize(("value", "used"), [("2", 2), ("", None), ("auto", None)])
+def test_threads_may_come_from_the_environment(
+    value: str, used: int | None, gallery: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setenv("SBIR_THREADS", value)
+    monkeypatch.setenv("SBIR_DEVICE", "")
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (used or threads, used or threads)
+
+
+@pytest.mark.parametrize("value", ["0", "many", "2000", "9" * 30, "٢"])
+def test_a_number_of_threads_that_makes_no_sense_is_told_with_what_it_may_be(
+    value: str, gallery: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SBIR_THREADS", value)
+    assert main(["build", str(gallery)]) == 2
+    assert f"error: SBIR_THREADS is '{value}'; set it to " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_an_index_that_may_not_be_read_is_a_sentence(
+    command: str, gallery: Path, index_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    (index_path / "g000001" / "photos.sqlite").chmod(0)
+    with bound_by_permissions():
+        assert main([command]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "photos.sqlite" in err
+    assert err.count("\n") == 1

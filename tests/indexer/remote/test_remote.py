@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -224,10 +222,3 @@ def test_without_the_extra_a_url_is_refused_with_the_command_that_installs_it(
     monkeypatch.setitem(remote._LIBRARIES, "s3", "no_such_library")
     with pytest.raises(BadInvocation, match=r"bucket needs no_such_library.*pip install 'sketch-search\[remote\]'"):
         build(index_path, Request(["s3://bucket"]), matcher)
-
-
-def test_the_libraries_of_servers_are_not_loaded_without_a_url() -> None:
-    names = "{'s3fs', 'sshfs', 'httpx', 'asyncssh', 'botocore'}"
-    code = f"import sys, indexer.building.builds; print({names} & {{*sys.modules}})"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "set()"
