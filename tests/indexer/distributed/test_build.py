@@ -24,14 +24,13 @@ if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
 
-def test_shards_hold_what_one_index_of_the_same_photos_holds(shards: Path, plain: Path) -> None:
+def test_shards_hold_what_one_index_of_the_same_photos_holds_and_their_build_says_how_far_it_is(
+    shards: Path, plain: Path
+) -> None:
     check_same(shards, plain)
     entries = read_shards(shards).shards
     assert (len(entries), sum(entry.photos for entry in entries)) == (3, 24)
     assert all(verify(shards / entry.folder) == [] for entry in entries)
-
-
-def test_a_build_on_many_machines_says_how_far_it_is(shards: Path) -> None:
     progress = read_progress(shards)
     assert progress is not None
     assert (progress.phase, progress.done, progress.bad) == ("done", 24, 1)
@@ -122,7 +121,6 @@ pytestmark = [
 def test_workers_read_photos_by_url_and_write_what_one_machine_writes(
     tmp_path: Path, photos: Path, sharded: BuildShards, matcher: model.Matcher
 ) -> None:
-    (tmp_path / "served").mkdir()
     with webdav(tmp_path / "served", home=None) as server:
         server.fill(photos)
         build(tmp_path / "plain", Request([server.url], embedder="ret"), matcher)

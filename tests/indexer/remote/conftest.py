@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from indexer.store import remote
-from tests.indexer.remote.servers import SECRET, Bucket, Served, Server, close_connections, s3, sftp, webdav
+from tests.indexer.remote.servers import Bucket, Served, Server, close_connections, s3, sftp, webdav
 
 
 @pytest.fixture
@@ -27,27 +27,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def bucket(home: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """A bucket whose credentials are where the programs of AWS look for them."""
-    with s3(f"bucket-{abs(hash(request.node.name)) % 10**9}") as (endpoint, made):
-        (home / ".aws").mkdir()
-        (home / ".aws" / "credentials").write_text(
-            f"[default]\naws_access_key_id=key\naws_secret_access_key={SECRET}\n"
-        )
-        (home / ".aws" / "config").write_text(f"[default]\nregion=us-east-1\nendpoint_url={endpoint}\n")
+def bucket(home: Path) -> Iterator[Bucket]:
+    with s3(home) as made:
         yield made
 
 
 @pytest.fixture
 def davs(home: Path, tmp_path: Path) -> Iterator[Served]:
-    (tmp_path / "served").mkdir()
     with webdav(tmp_path / "served", home) as served:
         yield served
 
 
 @pytest.fixture
 def nas(home: Path, tmp_path: Path) -> Iterator[Served]:
-    (tmp_path / "served").mkdir()
     with sftp(tmp_path / "served", home) as served:
         yield served
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import asyncssh
@@ -27,6 +28,7 @@ USER = "tester"
 # The fault of a server at a request: none; it says that there is no such thing; asks for fewer; sends half of it; or
 # nothing at all, by SFTP.
 Fault = Literal["", "gone", "busy", "half", "silent"]
+Application = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
 
 
 class Server:
@@ -57,28 +59,28 @@ class Server:
     def fails(self, fault: Fault, *, everywhere: bool = False, times: int = 10**9) -> None:
         self.fault, self.everywhere, self.times = fault, everywhere, times
 
+    def in_front_of(self, app: Application, reads: Callable[[WSGIEnvironment], bool]) -> Application:
+        """Makes an application whose answers have the faults of this server. The test's own client meets none."""
+
+        def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            own = "Boto3" in environ.get("HTTP_USER_AGENT", "")
+            fault = "" if own else self.meets(reading=reads(environ))
+            if fault in ("gone", "busy"):
+                status, code = {"gone": ("404 Not Found", "NoSuchBucket"), "busy": ("503 Slow Down", "SlowDown")}[fault]
+                body = f"<Error><Code>{code}</Code><Message>{SECRET}</Message></Error>".encode()
+                start_response(status, [("Content-Length", str(len(body))), ("Content-Type", "application/xml")])
+                return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+            parts = app(environ, start_response)
+            return broken_off(b"".join(parts)) if fault == "half" else parts
+
+        return answer
+
     def meets(self, *, reading: bool) -> Fault:
         self.requests += 1
         if not self.fault or not (reading or self.everywhere) or self.times <= 0:
             return ""
         self.times -= 1
         return self.fault
-
-
-def faulty(server: Server, app: Callable[..., Iterable[bytes]], reads: Callable[[WSGIEnvironment], bool]) -> Any:
-    """A WSGI application whose answers have the faults of a server."""
-
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        fault = server.meets(reading=reads(environ))
-        if fault in ("gone", "busy"):
-            status, code = {"gone": ("404 Not Found", "NoSuchBucket"), "busy": ("503 Slow Down", "SlowDown")}[fault]
-            body = f"<Error><Code>{code}</Code><Message>{SECRET}</Message></Error>".encode()
-            start_response(status, [("Content-Length", str(len(body))), ("Content-Type", "application/xml")])
-            return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-        parts = app(environ, start_response)
-        return broken_off(b"".join(parts)) if fault == "half" else parts
-
-    return answer
 
 
 def broken_off(whole: bytes) -> Iterator[bytes]:
@@ -98,17 +100,12 @@ def close_connections() -> None:
 
 
 class Bucket(Server):
-    def __init__(self, name: str, endpoint: str) -> None:
-        super().__init__(f"s3://{name}/my photos")
-        self.name = name
-        self.client = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            aws_access_key_id="key",
-            aws_secret_access_key="secret",
-            region_name="us-east-1",
-        )
-        self.client.create_bucket(Bucket=name)
+    client: Any
+
+    def __init__(self) -> None:
+        # All servers of this process have the same buckets.
+        self.name = f"bucket-{uuid4().hex}"
+        super().__init__(f"s3://{self.name}/my photos")
 
     def write(self, name: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.name, Key=f"my photos/{name}", Body=data)
@@ -120,9 +117,10 @@ class Bucket(Server):
 class Served(Server):
     """A folder on this machine that a server gives out."""
 
-    def __init__(self, url: str, folder: Path) -> None:
-        super().__init__(url)
-        self.folder = folder
+    def __init__(self, folder: Path) -> None:
+        super().__init__("")
+        self.folder = folder / "my photos"
+        self.folder.mkdir(parents=True)
         self.names: Iterator[str] | None = None
 
     def write(self, name: str, data: bytes) -> None:
@@ -134,26 +132,26 @@ class Served(Server):
 
 
 @contextmanager
-def s3(name: str) -> Iterator[tuple[str, Bucket]]:
-    """An S3 server with a bucket: its endpoint, and the bucket."""
-    app = DomainDispatcherApplication(create_backend_app)
-    holder: list[Bucket] = []
-
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if not holder or "Boto3" in environ.get("HTTP_USER_AGENT", ""):
-            # The test's own client.
-            return app(environ, start_response)  # type: ignore[no-any-return]
-        reads = environ["REQUEST_METHOD"] == "GET" and len(environ["PATH_INFO"].strip("/").split("/")) > 1
-        return faulty(holder[0], app, lambda _: reads)(environ, start_response)  # type: ignore[no-any-return]
-
-    server = make_server("127.0.0.1", 0, answer, threaded=True)
+def s3(home: Path) -> Iterator[Bucket]:
+    """An S3 server with a bucket, whose credentials ``home`` has where the programs of AWS look for them."""
+    bucket = Bucket()
+    app = bucket.in_front_of(
+        DomainDispatcherApplication(create_backend_app),
+        lambda environ: environ["REQUEST_METHOD"] == "GET" and "/" in environ["PATH_INFO"].strip("/"),
+    )
+    server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        endpoint = f"http://127.0.0.1:{server.server_port}"
-        bucket = Bucket(name, endpoint)
-        holder.append(bucket)
-        yield endpoint, bucket
+        url = f"http://127.0.0.1:{server.server_port}"
+        (home / ".aws").mkdir()
+        (home / ".aws" / "credentials").write_text(
+            f"[default]\naws_access_key_id=key\naws_secret_access_key={SECRET}\n"
+        )
+        (home / ".aws" / "config").write_text(f"[default]\nregion=us-east-1\nendpoint_url={url}\n")
+        bucket.client = boto3.Session().client("s3")
+        bucket.client.create_bucket(Bucket=bucket.name)
+        yield bucket
         bucket.client.close()
     finally:
         server.shutdown()
@@ -164,6 +162,7 @@ def s3(name: str) -> Iterator[tuple[str, Bucket]]:
 @contextmanager
 def webdav(folder: Path, home: Path | None) -> Iterator[Served]:
     """A WebDAV server of a folder, whose password ``home`` has in its .netrc; None for one that lets everybody in."""
+    served = Served(folder)
     app = WsgiDAVApp(
         {
             "provider_mapping": {"/": str(folder)},
@@ -173,17 +172,13 @@ def webdav(folder: Path, home: Path | None) -> Iterator[Served]:
             "logging": {"enable_loggers": []},
         }
     )
-    served = Served("", folder)
-    server = wsgi.Server(
-        ("127.0.0.1", 0), faulty(served, app, lambda environ: environ["REQUEST_METHOD"] == "GET"), numthreads=20
-    )
+    app = served.in_front_of(app, lambda environ: environ["REQUEST_METHOD"] == "GET")
+    server = wsgi.Server(("127.0.0.1", 0), app, numthreads=20)
     server.prepare()
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:
         served.url = f"webdav://127.0.0.1:{server.bind_addr[1]}/my%20photos"
-        served.folder = folder / "my photos"
-        served.folder.mkdir()
         if home is not None:
             (home / ".netrc").write_text(f"machine 127.0.0.1 login {USER} password {SECRET}\n")
             (home / ".netrc").chmod(0o600)
@@ -199,7 +194,7 @@ def webdav(folder: Path, home: Path | None) -> Iterator[Served]:
 @contextmanager
 def sftp(folder: Path, home: Path) -> Iterator[Served]:
     """An SFTP server of a folder, whose key, and one that it takes, ``home`` has in its .ssh."""
-    served = Served("", folder)
+    served = Served(folder)
     server_key, own_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
 
     class Files(asyncssh.SFTPServer):
@@ -275,8 +270,6 @@ def sftp(folder: Path, home: Path) -> Iterator[Served]:
         public = server_key.export_public_key().decode()
         (home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{port} {public}")
         served.url = f"sftp://{USER}@127.0.0.1:{port}/my%20photos"
-        served.folder = folder / "my photos"
-        served.folder.mkdir()
         yield served
     finally:
         asyncio.run_coroutine_threadsafe(stop(acceptor), loop).result()

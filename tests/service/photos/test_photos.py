@@ -383,7 +383,6 @@ NAMES = [f"{thing}/{number}.png" for thing in ("cat", "house") for number in ran
 @pytest.fixture(params=["album", "server"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     photos = {name: encoded(draw_photo(number)) for number, name in enumerate(NAMES)}
-    (tmp_path / "served").mkdir()
     if request.param == "album":
         with zipfile.ZipFile(tmp_path / "takeout.zip", "w") as album:
             for name, photo in photos.items():
