@@ -1,7 +1,6 @@
 """Diffused scores, and scores that are estimated, against their formulas written out pair by pair."""
 
 import math
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -15,7 +14,6 @@ import model
 from indexer.samples import draw_photo
 from model import ranking
 from model.engine import Floats, Method, Tokens, sigmoid, unit
-from model.errors import ModelError
 from model.ranking import (
     ALIKE,
     LOOK,
@@ -32,8 +30,8 @@ from model.ranking import (
     pairs_to_compare,
     sameness,
 )
-from tests.networks import tiny_calibration, tiny_checkpoint
 from tests.pictures import SHAPES, encoded, photo
+from tests.searching import mean_direction
 
 THRESHOLD = 0.4
 RANGES = {"rn": (0.0, 1.0), "ret": (-2.0, 0.0), "fused": (-12.0, 12.0)}
@@ -44,11 +42,6 @@ def grouped(seed: int, photos: int) -> Floats:
     generator = np.random.default_rng(seed)
     ret = generator.standard_normal((4, 8))[np.arange(photos) % 4] + 0.6 * generator.standard_normal((photos, 8)) + 0.7
     return (ret * np.exp(generator.standard_normal((photos, 1)))).astype(np.float32)
-
-
-def mean_direction(ret: Floats) -> Floats:
-    mean: Floats = unit(ret).mean(axis=0)
-    return mean
 
 
 def scored_loosely(seed: int, photos: int, sketches: int = 2) -> tuple[dict[str, Floats], Floats]:
@@ -126,18 +119,6 @@ def test_only_the_shortlist_is_diffused_and_the_rest_follow_in_their_order(monke
     np.testing.assert_allclose(after[0, first], diffused(before[:, first], ret[first], THRESHOLD, "rn")[0], atol=1e-6)
     assert (after[0, rest] <= after[0, first].min()).all()
     assert (np.diff(after[0, rest]) <= 0).all()
-
-
-def test_a_checkpoint_without_a_threshold_says_so(tmp_path: Path) -> None:
-    matcher = model.load(tiny_checkpoint(tmp_path / "tiny.safetensors"))
-    with pytest.raises(ModelError, match="has no threshold for diffusion"):
-        matcher.diffuse(np.zeros((1, 2), np.float32), np.ones((2, 32), np.float32))
-
-
-@pytest.mark.parametrize("threshold", [1.0, -1.5])
-def test_a_threshold_that_no_cosine_can_pass_or_miss_is_refused(threshold: float) -> None:
-    with pytest.raises(ModelError, match="diffusion must lie in"):
-        tiny_calibration(diffusion=threshold)
 
 
 LIKE = 0.3

@@ -1,23 +1,21 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
 from safetensors.torch import load_file, save_file
 
 import model
-from model.checkpoint.file import load_network, save_checkpoint
+from model.checkpoint.file import save_checkpoint
 from model.commands import main
-from model.engine import default_checkpoint, preset, read_metadata
+from model.engine import TWO_SIDED, Calibration, TwoSidedConfig, ZseConfig, default_checkpoint, preset, read_metadata
 from model.errors import ModelError
-from model.network.encoder import Encoder
 from model.network.zse import from_backbone, read_backbone
-from tests.networks import TINY, TINY_CALIBRATION, tiny_calibration, tiny_checkpoint, tiny_config
+from tests.learning import small_backbone, small_vit
+from tests.networks import TINY, TINY_CALIBRATION, randn, tiny_checkpoint, tiny_config
 
 
 def rewrite(
@@ -32,35 +30,39 @@ def rewrite(
 
 
 @pytest.mark.parametrize(
-    ("make", "overrides", "sentence"),
+    ("record", "changes", "sentence"),
     [
-        (tiny_config, {"image_size": 70}, "not a multiple of patch_size"),
-        (tiny_config, {"heads": 3}, "not a multiple of heads"),
-        (tiny_config, {"keep_photo": 0.0}, "keep rates"),
-        (tiny_config, {"select_after": (9,)}, "beyond depth"),
-        (tiny_config, {"image_size": 48, "relation": "kernel-mlp"}, "even patch grid"),
-        (tiny_config, {"released_value_from_query": True, "keep_photo": 0.5}, "equal numbers"),
-        (tiny_config, {"select_after": (1,) * 3}, "must ascend"),
-        (tiny_calibration, {"best_method": "fused"}, "best_method"),
-        (tiny_calibration, {"methods": ("fused",), "best_method": "fused"}, "fusion weight"),
-        (tiny_calibration, {"fusion": math.inf}, "finite"),
+        (TINY, {"image_size": 70}, "not a multiple of patch_size"),
+        (TINY, {"heads": 3}, "not a multiple of heads"),
+        (TINY, {"keep_photo": 0.0}, "keep rates"),
+        (TINY, {"select_after": (9,)}, "beyond depth"),
+        (TINY, {"image_size": 48, "relation": "kernel-mlp"}, "even patch grid"),
+        (TINY, {"released_value_from_query": True, "keep_photo": 0.5}, "equal numbers"),
+        (TINY, {"select_after": (1,) * 3}, "must ascend"),
+        (TINY, {"words": (("dog",),) * 20_001}, "at most 20,000, not 20,001"),
+        (TINY, {"words": ((),)}, "1 to 16 names, not 0"),
+        (TINY, {"words": (("dog",) * 17,)}, "1 to 16 names, not 17"),
+        (TINY, {"words": (("",),)}, "must have letters"),
+        (TINY, {"words": (("d" * 101,),)}, "at most 100 characters"),
+        (TINY, {"words": (("dog", "d\x1bg"),)}, "control characters"),
+        (TINY, {"words": (("dog",), ("Dog",))}, "a name of its own"),
+        (TINY, {"words": (("dog",),), "placed": 1}, "placed must be fewer than words"),
+        (TWO_SIDED, {"sketch_size": 238}, "larger than image_size"),
+        (TWO_SIDED, {"second_heads": 7}, "not a multiple of its heads"),
+        (TINY_CALIBRATION, {"best_method": "fused"}, "best_method"),
+        (TINY_CALIBRATION, {"methods": ("fused",), "best_method": "fused"}, "fusion weight"),
+        (TINY_CALIBRATION, {"fusion": math.inf}, "finite"),
+        (TINY_CALIBRATION, {"diffusion": 1.0}, "diffusion must lie in"),
+        (TINY_CALIBRATION, {"diffusion": -1.5}, "diffusion must lie in"),
+        (TINY_CALIBRATION, {"variants": 0}, "variants must be 1 to 3"),
     ],
-    ids=lambda value: getattr(value, "__name__", str(value)),
+    ids=lambda value: str(value)[:40],
 )
 def test_an_impossible_configuration_or_calibration_is_refused_with_a_sentence(
-    make: Callable[..., object], overrides: dict[str, object], sentence: str
+    record: ZseConfig | TwoSidedConfig | Calibration, changes: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(ModelError, match=sentence):
-        make(**overrides)
-
-
-def test_a_checkpoint_gives_back_the_network_it_was_made_from(tmp_path: Path) -> None:
-    path = tiny_checkpoint(tmp_path / "tiny.safetensors", seed=4)
-    network = load_network(path)
-    assert (network.config, network.calibration) == (TINY, TINY_CALIBRATION)
-    stored = load_file(path)
-    assert all(torch.equal(tensor, stored[name]) for name, tensor in network.state_dict().items())
-    assert not [*tmp_path.glob("*.partial")]
+        dataclasses.replace(record, **changes)
 
 
 def test_files_that_are_no_checkpoints_are_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -113,34 +115,21 @@ def test_an_installation_without_a_checkpoint_says_what_to_do(tmp_path: Path, mo
         default_checkpoint(tmp_path / "none.safetensors")
 
 
-@pytest.fixture(scope="module")
-def backbone() -> dict[str, torch.Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        vit = timm.create_model("vit_tiny_patch16_224", pretrained=False)
-        state: dict[str, torch.Tensor] = {k: v + 0.01 * torch.randn_like(v) for k, v in vit.state_dict().items()}
-    return state
-
-
-def test_a_new_network_encodes_exactly_as_the_vit_it_starts_from(backbone: dict[str, torch.Tensor]) -> None:
-    vit = timm.create_model("vit_tiny_patch16_224", pretrained=False).eval()
-    vit.load_state_dict(backbone)
-    config = dataclasses.replace(preset("zse-ti16"), keep_sketch=1.0, keep_photo=1.0)
-    network = from_backbone(config, backbone).eval()
-    images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
+def test_a_new_network_encodes_exactly_as_the_vit_it_starts_from() -> None:
+    network = from_backbone(tiny_config(keep_sketch=1.0, keep_photo=1.0), small_backbone()).eval()
+    images = randn(2, 3, 64, 64)
     with torch.inference_mode():
-        expected = vit.forward_features(images)  # type: ignore[operator]
+        expected = small_vit().forward_features(images)
         torch.testing.assert_close(network.encode(images, "photo").features, expected)
     assert network.calibration.methods == ("ret",)
-    assert isinstance(network.encoder, Encoder)
     assert not network.state_dict()["encoder.tokenizer.learnable.layers.6.weight"].any()
 
 
 def test_an_untrained_relation_network_is_said_to_be_untrained(
-    backbone: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "new.safetensors"
-    save_checkpoint(from_backbone(preset("zse-ti16"), backbone), target)
+    save_checkpoint(from_backbone(tiny_config(), small_backbone()), target)
     assert main(["info", str(target)]) == 0
     out = capsys.readouterr().out
     assert "ret (best: ret)" in out
@@ -149,10 +138,10 @@ def test_an_untrained_relation_network_is_said_to_be_untrained(
     assert model.load(target, dtype="float32").methods == ("ret",)
 
 
-def test_a_backbone_of_another_size_or_kind_is_refused(backbone: dict[str, torch.Tensor]) -> None:
+def test_a_backbone_of_another_size_or_kind_is_refused() -> None:
     with pytest.raises(ModelError, match="use the preset of its size"):
-        from_backbone(preset("zse-b16"), backbone)
+        from_backbone(preset("zse-b16"), small_backbone())
     with pytest.raises(ModelError, match="plain ViT with a class token"):
-        from_backbone(preset("zse-ti16"), {k: v for k, v in backbone.items() if k != "cls_token"})
+        from_backbone(tiny_config(), {k: v for k, v in small_backbone().items() if k != "cls_token"})
     with pytest.raises(ModelError, match="neither a safetensors file nor a timm model tag"):
         read_backbone("no_such_model")

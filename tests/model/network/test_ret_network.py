@@ -17,7 +17,7 @@ from model.matcher import MAX_GUESSES, Matcher
 from model.network import TorchEngine
 from model.network.ret_network import Prior, Vocabulary
 from model.network.zse import Network
-from tests.networks import randn, tiny_checkpoint, tiny_config, tiny_network, with_words
+from tests.networks import randn, tiny_checkpoint, tiny_network, with_words
 from tests.pictures import drawing
 
 SEVERAL = 530
@@ -48,8 +48,6 @@ def test_a_checkpoint_says_how_many_variants_are_encoded(checkpoint: Path, tmp_p
     assert model.load(checkpoint).variants == MAX_VARIANTS
     assert model.load(tiny_checkpoint(tmp_path / "two.safetensors", variants=2)).variants == 2
     assert model.load(tmp_path / "two.safetensors", variants=1).variants == 1
-    with pytest.raises(ModelError, match="variants must be 1 to 3"):
-        tiny_checkpoint(tmp_path / "none.safetensors", variants=0)
 
 
 def test_the_variants_are_larger_and_mirrored_with_a_thicker_pen_and_turned() -> None:
@@ -185,8 +183,6 @@ def test_words_that_were_placed_take_nothing_from_the_scores_of_others() -> None
     network = tiny_network().vocabulary_replaced(Vocabulary(3, 32, placed=1), WORDS)
     assert network.with_calibration(network.calibration).config.placed == 1
     assert network.vocabulary_replaced(None).config.placed == 0
-    with pytest.raises(ModelError, match="placed must be fewer than words"):
-        dataclasses.replace(network.config, placed=3)
 
 
 def test_a_word_is_as_probable_for_a_sketch_as_the_things_that_it_names() -> None:
@@ -283,26 +279,9 @@ def test_a_checkpoint_keeps_its_prior_and_its_vocabulary(plain: Network, tmp_pat
     network = led(with_prior(plain))
     save_checkpoint(network, tmp_path / "with.safetensors")
     again = load_network(tmp_path / "with.safetensors")
-    assert again.config == network.config
+    assert (again.config, again.calibration) == (network.config, network.calibration)
+    assert not [*tmp_path.glob("*.partial")]
     torch.testing.assert_close(again.state_dict(), network.state_dict(), rtol=0, atol=0)
     without = again.vocabulary_replaced(None)
     assert without.config.words == ()
     torch.testing.assert_close(without.state_dict(), with_prior(plain).state_dict())
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        ((("dog",),) * 20_001, "at most 20,000, not 20,001"),
-        (((),), "1 to 16 names, not 0"),
-        ((("dog",) * 17,), "1 to 16 names, not 17"),
-        ((("",),), "must have letters"),
-        ((("d" * 101,),), "at most 100 characters"),
-        ((("dog", "d\x1bg"),), "control characters"),
-        ((("dog",), ("Dog",)), "a name of its own"),
-    ],
-    ids=range(7),
-)
-def test_words_that_cannot_be_are_refused(words: tuple[tuple[str, ...], ...], sentence: str) -> None:
-    with pytest.raises(ModelError, match=sentence):
-        tiny_config(words=words)

@@ -131,12 +131,6 @@ def test_a_damaged_photo_side_is_refused(tmp_path: Path) -> None:
         read_photo_side(path)
 
 
-@pytest.mark.parametrize("changes", [{"encoder_width": 0}, {"sketch_size": 224}, {"second_heads": 3}], ids=str)
-def test_a_configuration_that_two_sides_cannot_have_is_refused(changes: dict[str, object]) -> None:
-    with pytest.raises(ModelError, match=next(iter(changes)).partition("_")[0]):
-        from_json(ModelConfig, json.dumps(dataclasses.asdict(SMALL) | changes), "it")
-
-
 def test_a_configuration_of_earlier_versions_with_the_fields_of_every_network_is_read() -> None:
     others = {name: value for name, value in dataclasses.asdict(PRESETS["zse-ti16"]).items() if name != "encoder"}
     everything = others | {"select_after": [1]} | dataclasses.asdict(SMALL)
