@@ -11,17 +11,12 @@ import numpy as np
 import pytest
 import torch
 from gensim.models import KeyedVectors
-from safetensors.torch import save_file
 
-from indexer import Request, build, open_index
-from model.commands import main
 from model.datasets.corpus import data_folder, read_split
-from model.engine import read_metadata
 from model.errors import ModelError
-from model.matcher import load
 from model.network import AnchorNetwork, anchor_network_from
 from model.papers.pictures import TrainingSet, training_set
-from model.papers.recipe import Anchoring, AnchorOptimiser, AnchorRecipe, read_recipe
+from model.papers.recipe import Anchoring, AnchorOptimiser, AnchorRecipe, ClipAtRecipe, read_recipe
 from model.papers.sketch_an_anchor import (
     SHARPNESS,
     SWAP,
@@ -41,10 +36,10 @@ from model.papers.sketch_an_anchor import (
     widened,
     word_anchors,
 )
-from model.papers.word_vectors import WordVectors, read_word_vectors
+from model.papers.word_vectors import WordVectors, class_rows, read_word_vectors
 from tests.learning import small_backbone, small_vit, write_class_folders
 from tests.networks import randn
-from tests.pictures import SHAPES, drawing
+from tests.pictures import SHAPES
 from tests.requirements import needs_shared_data
 
 SIZES: dict[str, Any] = {"embed_dim": 32, "depth": 4, "num_heads": 2, "mlp_ratio": 2.0}
@@ -57,11 +52,6 @@ RECIPE = AnchorRecipe(
     anchoring=Anchoring(graph=2),
     save_every=2,
     bf16=False,
-)
-SMALL = (
-    'method = "sketch-an-anchor"\nbackbone = "vit_tiny_patch16_224"\nsteps = 4\nbatch = 3\nbf16 = false\n'
-    "save_every = 1\n[network]\nimage_size = 64\nunits = 40\n"
-    "[network.sizes]\nembed_dim = 32\ndepth = 4\nnum_heads = 2\nmlp_ratio = 2.0\n"
 )
 
 
@@ -219,11 +209,13 @@ def test_files_that_are_no_word_vectors_are_refused(tmp_path: Path) -> None:
 
 @needs_shared_data
 def test_the_stand_in_has_a_vector_for_every_training_class() -> None:
-    recipe = read_recipe(Path("sketch-an-anchor/whole"))
+    recipe, by_clip = read_recipe(Path("sketch-an-anchor/whole")), read_recipe(Path("clip-at/category"))
     assert isinstance(recipe, AnchorRecipe)
+    assert isinstance(by_clip, ClipAtRecipe)
     words = read_word_vectors(None)
     assert "a stand-in for word2vec" in words.name
     labels, others = (read_split(data_folder(), part) for part in ("train", "unseen"))
+    assert tuple(class_rows(words, labels, by_clip.names)) == labels
     found = word_anchors(words, labels, recipe.names, neighbours=10, kept_out=others)
     assert found.vectors.shape == (len(labels), 512)
     assert found.neighbours.shape == (len(labels), 10, 512)
@@ -288,36 +280,3 @@ def test_the_papers_backbone_makes_a_step_with_random_weights() -> None:
     assert paper.config.grid == 28
     whole = sum(p.numel() for p in AnchoredNetwork(network, AnchorGraph(512, 4)).parameters())
     assert 22e6 < whole < 26e6, "the paper has 26 million"
-
-
-def test_one_command_trains_a_network_that_is_measured_indexed_and_searched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_class_folders(tmp_path / "mine", seeds=range(2))
-    save_file(small_backbone(), tmp_path / "vit.safetensors")
-    table = KeyedVectors(12)
-    table.add_vectors([*SHAPES, "egg", "kite"], np.random.default_rng(0).normal(size=(len(SHAPES) + 2, 12)))
-    table.save_word2vec_format(str(tmp_path / "words.txt"))
-    (tmp_path / "small.toml").write_text(SMALL)
-    command = ["train", "small.toml", "--backbone", "vit.safetensors", "--data", "mine", "--words", "words.txt"]
-    assert main(command) == 0
-    assert "word anchors from words.txt" in (said := capsys.readouterr().out)
-    assert "wrote runs/small/final.safetensors; mAP@all on validation classes" in said
-    file = tmp_path / "runs" / "small" / "final.safetensors"
-    assert (read_metadata(file)["kind"], read_metadata(file)["words"]) == ("sketch-an-anchor", "words.txt")
-
-    assert main(["info", str(file)]) == 0
-    assert "relation network" not in (said := capsys.readouterr().out)
-    assert "sketch-an-anchor" in said
-    assert main(["evaluate", "--weights", str(file), "--data", "mine", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)["methods"]) == {"ret", "ret+diffusion"}
-
-    matcher = load(file)
-    assert (matcher.methods, matcher.best_method, matcher.token_count("photo")) == (("ret",), "ret", 1)
-    build(tmp_path / "index", Request([tmp_path / "mine" / "photo"]), matcher)
-    assert open_index(tmp_path / "index", matcher).photo_count == 2 * len(SHAPES)
-    explained = matcher.explain(drawing("star", 96, 1), drawing("star", 96, 2))
-    assert explained.sketch.blocks.shape == (4, 2, 4, 4)
-    assert explained.correspondence.shape == (0, 0)
-    assert explained.relation_score is None

@@ -2,24 +2,16 @@
 
 import dataclasses
 import itertools
-import json
 import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
-from model.checkpoint.file import load_network
-from model.commands import main
-from model.datasets.corpus import data_folder, read_split
-from model.engine import read_metadata
 from model.errors import ModelError
-from model.matcher import load
-from model.network import ClipAtNetwork, PretrainedVit, VitLayout
+from model.network import PretrainedVit, VitLayout
 from model.papers.clip_at import (
     ClipAtTrainer,
     average_divergence,
@@ -30,18 +22,15 @@ from model.papers.clip_at import (
     hard_triplet_loss,
     log_densities,
     others,
-    read_start,
     relative_distances,
     shuffled,
     triplet_loss,
 )
 from model.papers.pictures import TrainingSet, training_set
-from model.papers.recipe import ClipAtLosses, ClipAtOptimiser, ClipAtRecipe, read_recipe
-from tests.indexer.clip_models import READING, saved_clip
+from model.papers.recipe import ClipAtLosses, ClipAtOptimiser, ClipAtRecipe
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import randn
 from tests.pictures import SHAPES
-from tests.requirements import needs_shared_data
 
 VIT = PretrainedVit(
     VitLayout(patch_size=16, width=32, depth=4, heads=2, mlp_width=64), 64, small_backbone(), (0.5,) * 3, (0.5,) * 3
@@ -58,7 +47,6 @@ RECIPE = ClipAtRecipe(
     save_every=1000,
     bf16=False,
 )
-SMALL = 'method = "clip-at"\nbackbone = "clip"\nsteps = 4\nbatch = 4\ncategories = 2\nbf16 = false\nsave_every = 2\n'
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -193,84 +181,12 @@ def test_only_prompts_and_layer_norms_change(
     assert not any("encoder" in name for name in names), "the frozen encoder is no part of the state"
 
 
-def test_photos_of_one_class_or_without_pairs_cannot_be_trained_on(texts: torch.Tensor, tmp_path: Path) -> None:
+def test_what_cannot_be_trained_on_is_refused(pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="64 pixels cannot be cut into 3 equal rows"):
+        trainer(pairs, texts, tmp_path, level="fine-grained", losses=ClipAtLosses(patch_grid=3))
     alone = write_class_folders(tmp_path / "one", seeds=range(2), shapes=SHAPES[:1])
     with pytest.raises(ModelError, match="of 1 class only; at least 2 are needed"):
         training_set(alone)
     unpaired = training_set(write_class_folders(tmp_path / "two", seeds=range(2), shapes=SHAPES[:2]))
     with pytest.raises(ModelError, match="0 categories have 2 photos with sketches drawn from them"):
         trainer(unpaired, texts, tmp_path / "run", level="fine-grained")
-
-
-def test_pictures_that_cannot_be_cut_are_refused(pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="64 pixels cannot be cut into 3 equal rows"):
-        trainer(pairs, texts, tmp_path, level="fine-grained", losses=ClipAtLosses(patch_grid=3))
-
-
-@needs_shared_data
-def test_every_training_class_has_a_text_vector() -> None:
-    recipe = read_recipe(Path("clip-at/category"))
-    assert isinstance(recipe, ClipAtRecipe)
-    labels = read_split(data_folder(), "train")
-    weights = str(data_folder() / "data" / "vit_tiny_patch16_224.safetensors")
-    vit, texts, _ = read_start(recipe, weights, None, labels)
-    assert texts.shape == (len(labels), 512)
-    assert (vit.layout.width, vit.layout.depth, vit.layout.norm_eps) == (192, 12, 1e-6)
-
-
-def test_one_command_trains_on_clip_what_is_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_class_folders(tmp_path / "mine", seeds=range(2))
-    saved_clip(tmp_path / "clip", READING)
-    (tmp_path / "small.toml").write_text(SMALL + '[network]\nname = "small-clip-at"\n')
-    command = ["train", "small.toml", "--backbone", "clip", "--data", "mine"]
-    assert main(command) == 0
-    assert "classes from CLIP's text encoder, 'a photo of a [CLASS]'" in capsys.readouterr().out
-    file = tmp_path / "runs" / "small" / "final.safetensors"
-    assert read_metadata(file)["kind"] == "clip-at"
-
-    assert main(["info", str(file)]) == 0
-    said = capsys.readouterr().out
-    assert "small-clip-at" in said
-    assert "3 prompts and LayerNorms of their own for sketches and photos" in said
-    assert main(["evaluate", "--weights", str(file), "--data", "mine", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)["methods"]) == {"ret", "ret+diffusion"}
-    assert main([*command, "--run", "other", "--words", "w.txt"]) == 2
-    assert "CLIP reads the names of classes itself" in capsys.readouterr().err
-
-    matcher = load(file)
-    assert (matcher.methods, matcher.config.width, matcher.config.image_size) == (("ret",), 16, 32)
-
-
-def test_fine_grained_pairs_are_trained_on_a_vit_of_timm(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_class_folders(tmp_path / "mine", seeds=range(2), drawn=2)
-    save_file(small_backbone(), tmp_path / "vit.safetensors")
-    np.save(tmp_path / "words.npy", np.random.default_rng(0).normal(size=(len(SHAPES), 12)))
-    (tmp_path / "words.txt").write_text("\n".join(SHAPES))
-    (tmp_path / "fine.toml").write_text(
-        SMALL.replace('"clip"\n', '"vit_tiny_patch16_224"\nlevel = "fine-grained"\nevaluate_every = 2\n')
-        + "[network]\nimage_size = 64\n"
-        + "[network.sizes]\nembed_dim = 32\ndepth = 4\nnum_heads = 2\nmlp_ratio = 2.0\n"
-    )
-    command = ["train", "fine.toml", "--backbone", "vit.safetensors", "--data", "mine", "--words", "words.npy"]
-    assert main(command) == 0
-    assert "text vectors of" in (said := capsys.readouterr().out)
-    assert "from words.npy" in said
-    entries = [json.loads(line) for line in (tmp_path / "runs" / "fine" / "log.jsonl").read_text().splitlines()]
-    assert all("val_acc_1" in entry for entry in entries[1::2])
-    file = tmp_path / "runs" / "fine" / "final.safetensors"
-    network = load_network(file)
-    assert isinstance(network, ClipAtNetwork)
-    assert network.config.shared_norms
-    assert main(["info", str(file)]) == 0
-    assert "3 prompts and LayerNorms that sketches and photos share" in capsys.readouterr().out
-    (tmp_path / "words.txt").write_text("\n".join(f"other{number}" for number in range(len(SHAPES))))
-    assert main([*command, "--run", "other"]) == 2
-    said = capsys.readouterr().err
-    assert "words.npy lack" in said
-    assert "in the recipe's table [names]" in said

@@ -5,12 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from model.commands import main
 from model.datasets.corpus import Corpus
 from model.datasets.tasks import Task
-from model.engine import Floats, Method, read_metadata, sigmoid
+from model.engine import Floats, Method, sigmoid
 from model.evaluation import calibrated, encoded, measure, relevance, score_matrices, trained_matcher
 from model.evaluation.scoring import DIFFUSIONS
 from model.metrics import category_metrics
@@ -21,13 +19,8 @@ from model.papers.recipe import Quadruplets, ZseOptimiser, ZseRecipe
 from model.papers.two_sided import listwise_loss
 from model.papers.zse import MATCH, NO_MATCH, ZseTrainer
 from model.ranking import diffused
-from tests.learning import NETWORK, small_backbone, small_recipe, toml, write_class_folders, write_patterns
+from tests.learning import small_backbone, small_recipe, write_class_folders, write_patterns
 from tests.pictures import SHAPES
-
-SMALL_RECIPE = (
-    f'preset = "zse-ti16"\nbf16 = false\nsteps = 4\n[network]\nimage_size = 64\n{toml(NETWORK)}\n'
-    "[quadruplets]\nsamples = 3\n"
-)
 
 
 @pytest.fixture(scope="module")
@@ -67,30 +60,6 @@ def test_a_trained_network_is_offered_with_the_method_that_is_best_on_validation
     }
     assert after[best]["map_all"] == max(figure["map_all"] for figure in after.values())
     assert figures[f"{best}+diffusion"] == round(after[best]["map_all"], 4)
-
-
-def test_the_command_trains_stops_goes_on_and_evaluates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_class_folders(tmp_path / "data", seeds=range(2))
-    save_file(small_backbone(), tmp_path / "vit.safetensors")
-    recipe = tmp_path / "small.toml"
-    recipe.write_text(SMALL_RECIPE)
-    command = ["train", str(recipe), "--backbone", str(tmp_path / "vit.safetensors"), "--data", str(tmp_path / "data")]
-    command += ["--run", str(tmp_path / "run"), "--out", str(tmp_path / "out.safetensors")]
-    assert main([*command, "--until", "2"]) == 0
-    assert "stopped at step 2 of 4; the same command continues from here" in capsys.readouterr().out
-    assert main(command) == 0
-    assert "wrote" in capsys.readouterr().out
-    measure = ["evaluate", "--weights", str(tmp_path / "out.safetensors"), "--data", str(tmp_path / "data")]
-    assert main([*measure, "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    methods = {"rn", "ret", "fused"}
-    assert set(result["methods"]) == methods | {f"{method}+diffusion" for method in methods}
-    assert set(result["methods"]["rn"]["all"]) == {"map_all", "map_200", "precision_100", "precision_200"}
-    assert main(measure) == 0
-    assert "mAP@all" in capsys.readouterr().out
-    assert read_metadata(tmp_path / "out.safetensors")["origin"].endswith("from vit.safetensors")
-    assert main([*command, "--start", str(tmp_path / "out.safetensors"), "--run", str(tmp_path / "more")]) == 2
-    assert "ZSE-SBIR starts from a backbone alone" in capsys.readouterr().err
 
 
 def test_the_listwise_loss_reads_rows_and_columns_and_ignores_a_constant() -> None:

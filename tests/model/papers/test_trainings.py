@@ -1,0 +1,108 @@
+"""A recipe of each method is trained by one command to a checkpoint that every other command takes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from gensim.models import KeyedVectors
+from safetensors.torch import save_file
+
+from indexer import Request, build, open_index
+from model.commands import main
+from model.engine import read_metadata
+from model.matcher import load
+from tests.indexer.clip_models import READING, saved_clip
+from tests.learning import NETWORK, small_backbone, toml, write_class_folders
+from tests.networks import randn
+from tests.pictures import SHAPES, drawing
+
+SHARED = "steps = 4\nbf16 = false\nsave_every = 2\nevaluate_every = 2\n"
+ON_VIT = (
+    f'backbone = "vit_tiny_patch16_224"\n{SHARED}[network]\nimage_size = 64\n'
+    "[network.sizes]\nembed_dim = 32\ndepth = 4\nnum_heads = 2\nmlp_ratio = 2.0\n"
+)
+ZSE = f'preset = "zse-ti16"\n{SHARED}[network]\nimage_size = 64\n{toml(NETWORK)}\n[quadruplets]\nsamples = 3\n'
+ANCHORS = 'method = "sketch-an-anchor"\nbatch = 3\n' + ON_VIT.replace("[network]", "[network]\nunits = 40")
+CLIP_AT = 'method = "clip-at"\nbatch = 4\ncategories = 2\n'
+ON_CLIP = f'{CLIP_AT}backbone = "clip"\n{SHARED}[network]\nname = "small-clip-at"\n'
+FINE = f'{CLIP_AT}level = "fine-grained"\n{ON_VIT}'
+WORDS, OTHER_RUN = ("--words", "words.txt"), ("--run", "other")
+
+
+def write_words(words: Sequence[str]) -> None:
+    table = KeyedVectors(12)
+    table.add_vectors(words, randn(len(words), 12).numpy())
+    table.save_word2vec_format("words.txt")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "told", "logged", "described", "wrong", "refused"),
+    [
+        (
+            *(ZSE, (), "training on 28 sketches and 14 photos of 7 classes", "val_rn", "zse-ti16"),
+            *(("--start", "runs/small/final.safetensors"), "ZSE-SBIR starts from a backbone alone"),
+        ),
+        (
+            *(ANCHORS, WORDS, "word anchors from words.txt", "val_ret", "sketch-an-anchor"),
+            *(OTHER_RUN, "words.txt lack"),
+        ),
+        (
+            *(ON_CLIP, (), "classes from CLIP's text encoder, 'a photo of a [CLASS]'", "val_ret"),
+            "3 prompts and LayerNorms of their own for sketches and photos",
+            *((*WORDS, *OTHER_RUN), "CLIP reads the names of classes itself"),
+        ),
+        (
+            *(FINE, WORDS, "classes from words.txt", "val_acc_1"),
+            "3 prompts and LayerNorms that sketches and photos share",
+            *(OTHER_RUN, "in the recipe's table [names]"),
+        ),
+    ],
+    ids=["ZSE-SBIR", "Sketch-an-Anchor", "CLIP-AT on CLIP", "CLIP-AT by pairs"],
+)
+def test_one_command_trains_what_can_be_described_measured_indexed_and_explained(
+    recipe: str,
+    options: Sequence[str],
+    told: str,
+    logged: str,
+    described: str,
+    wrong: Sequence[str],
+    refused: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_class_folders(Path("mine"), seeds=range(2), drawn=2)
+    save_file(small_backbone(), "vit.safetensors")
+    write_words([*SHAPES, "egg", "kite"])
+    Path("small.toml").write_text(recipe)
+    backbone = str(saved_clip(Path("clip"), READING)) if recipe == ON_CLIP else "vit.safetensors"
+    command = ["train", "small.toml", "--backbone", backbone, "--data", "mine", *options]
+    assert main([*command, "--until", "2"]) == 0
+    said = capsys.readouterr().out
+    assert told in said
+    assert "stopped at step 2 of 4; the same command continues from here" in said
+    assert main(command) == 0
+    assert "wrote runs/small/final.safetensors; mAP@all on validation classes" in capsys.readouterr().out
+    log = [json.loads(line) for line in Path("runs/small/log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log if logged in entry] == [2, 4]
+    file = Path("runs/small/final.safetensors")
+    assert read_metadata(file)["origin"] == f"trained by recipe small.toml from {backbone}"
+
+    assert main(["info", str(file)]) == 0
+    assert described in capsys.readouterr().out
+    matcher = load(file)
+    assert matcher.methods == (("rn", "ret", "fused") if recipe == ZSE else ("ret",))
+    assert main(["evaluate", "--weights", str(file), "--data", "mine", "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)["methods"]
+    assert set(measured) == {*matcher.methods, *(f"{method}+diffusion" for method in matcher.methods)}
+    build(tmp_path / "index", Request([Path("mine/photo")]), matcher)
+    with open_index(tmp_path / "index", matcher) as index:
+        assert index.photo_count == 2 * len(SHAPES)
+    explained = matcher.explain(drawing("star", 96, 1), drawing("star", 96, 2))
+    assert explained.sketch.blocks.shape[0] == explained.photo.blocks.shape[0] > 1
+    assert (explained.relation_score is None) == ("rn" not in matcher.methods)
+    write_words(["egg", "kite"])
+    assert main([*command, *wrong]) == 2
+    assert refused in capsys.readouterr().err
