@@ -1,21 +1,17 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint.file import load_network, save_checkpoint
 from model.errors import ModelError
-from model.matcher import load
 from model.network import ClipAtConfig, ClipAtNetwork, VitLayout, clip_at_network_from, read_clip
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import small_backbone, small_vit
 from tests.networks import randn
-from tests.pictures import drawing, photo
 
 LAYOUT = VitLayout(patch_size=16, width=32, depth=4, heads=2, mlp_width=64)
 CONFIG = ClipAtConfig(name="small", vit=LAYOUT, image_size=64)
@@ -35,12 +31,11 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved_clip(tmp_path_factory.mktemp("clip") / "clip", READING)
 
 
-def clip_config(folder: Path, **changes: Any) -> ClipAtConfig:
+def clip_config(folder: Path) -> ClipAtConfig:
     encoder = read_clip(str(folder)).encoder
-    config = ClipAtConfig(
+    return ClipAtConfig(
         name="of clip", vit=encoder.layout, image_size=encoder.image_size, mean=encoder.mean, std=encoder.std
     )
-    return dataclasses.replace(config, **changes)
 
 
 def test_prompts_stand_among_the_tokens_of_the_picture_before_the_first_layer_norm(clip_folder: Path) -> None:
@@ -80,24 +75,6 @@ def test_a_vit_of_timm_without_prompts_gives_its_class_token() -> None:
     with torch.no_grad():
         expected = small_vit().forward_features(images)[:, 0]
         torch.testing.assert_close(network.encode(images, "photo").ret, expected, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_checkpoint_is_loaded_scored_and_explained_like_others(shared: bool, tmp_path: Path) -> None:
-    config = dataclasses.replace(CONFIG, shared_prompts=shared, shared_norms=shared)
-    network = disturbed(clip_at_network_from(config, small_backbone()))
-    save_checkpoint(network, tmp_path / "c.safetensors")
-    again = load_network(tmp_path / "c.safetensors")
-    assert isinstance(again, ClipAtNetwork)
-    assert again.config == config
-    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in network.state_dict().items())
-    matcher = load(tmp_path / "c.safetensors")
-    assert (matcher.methods, matcher.token_count("photo"), matcher.config.width) == (("ret",), 1, 32)
-    explained = matcher.explain(drawing("star", 96, 1), photo("star", 96, 2))
-    assert explained.sketch.blocks.shape == (4, 2, 4, 4)
-    assert (explained.sketch_to_photo, explained.relation_score) == (None, None)
-    sums = explained.photo.blocks.sum(axis=(2, 3))
-    assert ((sums > 0.5) & (sums < 1)).all(), "class token and prompts have the rest"
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from model.checkpoint.file import load_network, save_checkpoint
 from model.engine import MAX_VARIANTS, Floats, Tokens, sketch_variants, unit
 from model.engine.knowledge import NEARNESS, SHARE, SHARPNESS
 from model.errors import ModelError
-from model.matcher import MAX_GUESSES, Matcher
+from model.matcher import Matcher
 from model.network import TorchEngine
 from model.network.ret_network import Prior, Vocabulary
 from model.network.zse import Network
-from tests.networks import randn, tiny_checkpoint, tiny_network, with_words
+from tests.networks import randn, tiny_checkpoint, tiny_network
 from tests.pictures import drawing
 
 SEVERAL = 530
@@ -46,8 +46,11 @@ def extent(ink: Floats) -> tuple[int, int]:
 
 def test_a_checkpoint_says_how_many_variants_are_encoded(checkpoint: Path, tmp_path: Path) -> None:
     assert model.load(checkpoint).variants == MAX_VARIANTS
-    assert model.load(tiny_checkpoint(tmp_path / "two.safetensors", variants=2)).variants == 2
-    assert model.load(tmp_path / "two.safetensors", variants=1).variants == 1
+    two = tiny_checkpoint(tmp_path / "two.safetensors", variants=2)
+    assert (model.load(two).variants, model.load(two, variants=1).variants) == (2, 1)
+    for variants in (0, MAX_VARIANTS + 1):
+        with pytest.raises(ModelError, match=f"1 to {MAX_VARIANTS} variants, not {variants}"):
+            model.load(checkpoint, variants=variants)
 
 
 def test_the_variants_are_larger_and_mirrored_with_a_thicker_pen_and_turned() -> None:
@@ -83,12 +86,6 @@ def test_several_variants_change_ret_alone_and_keep_its_length(one: Matcher, thr
     assert np.linalg.norm(together.ret) == pytest.approx(np.linalg.norm(alone.ret), rel=1e-5)
     assert unit(together.ret[0]) @ unit(alone.ret[0]) < 0.99999
     assert np.array_equal(three.encode(sketch, "sketch", variants=1).ret, alone.ret)
-
-
-@pytest.mark.parametrize("variants", [0, MAX_VARIANTS + 1])
-def test_a_number_of_variants_that_there_are_not_is_refused(checkpoint: Path, variants: int) -> None:
-    with pytest.raises(ModelError, match=f"1 to {MAX_VARIANTS} variants, not {variants}"):
-        model.load(checkpoint, variants=variants)
 
 
 def softmax(*logits: float) -> Floats:
@@ -153,33 +150,19 @@ def test_an_explanation_has_the_scores_of_a_search(plain: Network) -> None:
 WORDS = (("dog", "domestic dog"), ("cat",), ("sea lion",))
 
 
-@pytest.fixture
-def network() -> Network:
-    return with_words(tiny_network(), WORDS)
-
-
 def photos(count: int) -> Tokens:
     return Tokens.of_ret(randn(count, 32, seed=5).numpy())
 
 
-def test_a_photo_scores_by_the_word_it_points_to_less_what_its_other_words_have() -> None:
-    vocabulary = Vocabulary(2, 3)
-    vocabulary.directions.copy_(torch.tensor([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]]))
-    vocabulary.biases.copy_(torch.tensor([1.0, 0.0]))
+def test_a_photo_scores_by_the_word_it_points_to_less_what_its_other_words_have_that_were_not_placed() -> None:
+    vocabulary = Vocabulary(3, 3, placed=1)
+    vocabulary.directions.copy_(torch.tensor([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [9.0, 0.0, 0.0]]))
+    vocabulary.biases.copy_(torch.tensor([1.0, 0.0, 0.0]))
     ret = np.array([[9.0, 0.0, 0.0], [0.0, 0.1, 0.0]], np.float32)
-    expected, known = np.array([[5.0, 0.0], [1.0, 4.0]]), vocabulary.known()
+    expected, known = np.array([[5.0, 0.0, 9.0], [1.0, 4.0, 0.0]]), vocabulary.known()
     np.testing.assert_allclose(known.logits(ret), expected, atol=1e-6)
-    np.testing.assert_allclose(known.logits(ret, [1]), expected[:, 1:], atol=1e-6)
-    np.testing.assert_allclose(known.levels(ret), SHARE * np.log(np.exp(expected).sum(axis=1)), rtol=1e-5)
-    np.testing.assert_allclose(known.guess(Tokens.of_ret(ret))[0], softmax(5.0, 0.0, 0.0)[:2], rtol=1e-5)
-
-
-def test_words_that_were_placed_take_nothing_from_the_scores_of_others() -> None:
-    vocabulary = Vocabulary(3, 2, placed=1)
-    vocabulary.directions.copy_(torch.tensor([[4.0, 0.0], [0.0, 4.0], [9.0, 0.0]]))
-    known, ret = vocabulary.known(), np.array([[2.0, 0.0]], np.float32)
-    np.testing.assert_allclose(known.levels(ret), SHARE * np.log(np.exp([4.0, 0.0]).sum()), rtol=1e-5)
-    np.testing.assert_allclose(known.logits(ret, [2]), [[9.0]], rtol=1e-5)
+    np.testing.assert_allclose(known.logits(ret, [1, 2]), expected[:, 1:], atol=1e-6)
+    np.testing.assert_allclose(known.levels(ret), SHARE * np.log(np.exp(expected[:, :2]).sum(axis=1)), rtol=1e-5)
     network = tiny_network().vocabulary_replaced(Vocabulary(3, 32, placed=1), WORDS)
     assert network.with_calibration(network.calibration).config.placed == 1
     assert network.vocabulary_replaced(None).config.placed == 0
@@ -230,9 +213,9 @@ def test_guesses_are_made_from_summaries_and_a_photo_in_a_sketchs_place_is_guess
 
 
 def test_relation_logits_and_cosines_are_raised_where_guesses_and_photo_agree(plain: Network) -> None:
-    before, after = (
-        Matcher(TorchEngine(plain), "0" * 64),
-        Matcher(TorchEngine(led(plain, ret_gain=0.5, relation_gain=4.0)), "0" * 64),
+    before, unled, after = (
+        Matcher(TorchEngine(network), "0" * 64)
+        for network in (plain, led(plain), led(plain, ret_gain=0.5, relation_gain=4.0))
     )
     sketches, gallery = encoded(before)
     assert after.engine.vocabulary is not None
@@ -241,7 +224,6 @@ def test_relation_logits_and_cosines_are_raised_where_guesses_and_photo_agree(pl
     np.testing.assert_allclose(after.relation_logits(sketches, gallery), logits + 4 * agreements, atol=1e-4)
     squares = before.ret_distances(sketches, gallery) ** 2 + 2 * 0.5 * (1 - agreements)
     np.testing.assert_allclose(after.ret_distances(sketches, gallery), np.sqrt(squares), atol=1e-4, rtol=1e-4)
-    unled = Matcher(TorchEngine(led(plain)), "0" * 64)
     assert np.array_equal(unled.ret_distances(sketches, gallery), before.ret_distances(sketches, gallery))
 
 
@@ -261,18 +243,6 @@ def test_prior_agreement_and_words_of_a_photo_do_not_depend_on_the_photos_beside
     np.testing.assert_allclose(matcher.word_scores(gallery, [2, 0], known[1]), figures(gallery)[1:], atol=1e-5)
     assert Matcher(TorchEngine(plain), "0" * 64).priors(gallery) is None
     assert matcher.words == ("dog", "cat", "sea lion")
-
-
-def test_guesses_are_probable_words_in_order_or_none(network: Network) -> None:
-    assert network.vocabulary is not None
-    sketch = photos(1)
-    network.vocabulary.guess_none.fill_(-1e4)
-    guesses = Matcher(TorchEngine(network), "0" * 64).guesses(sketch)
-    probabilities = [guess.probability for guess in guesses]
-    assert 0 < len(guesses) <= MAX_GUESSES
-    assert probabilities == sorted(probabilities, reverse=True)
-    network.vocabulary.guess_none.fill_(1e4)
-    assert Matcher(TorchEngine(network), "0" * 64).guesses(sketch) == ()
 
 
 def test_a_checkpoint_keeps_its_prior_and_its_vocabulary(plain: Network, tmp_path: Path) -> None:

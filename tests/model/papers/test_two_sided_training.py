@@ -36,7 +36,7 @@ from model.network import (
 )
 from model.papers import photo_side, read_recipe
 from model.papers.photo_side import PhotoFeatures, fields_of, fit_head, read_vit, renormalised, vit_tensors
-from model.papers.pictures import balanced, training_corpora, training_set
+from model.papers.pictures import training_corpora, training_set
 from model.papers.prior import SKETCHES_PER_CLASS
 from model.papers.recipe import TwoSidedRecipe
 from model.papers.two_sided import TwoSidedTrainer
@@ -146,20 +146,17 @@ def test_a_training_on_a_gpu_goes_on_where_it_was_stopped(work: Path) -> None:
     assert trained(work, "gpu").calibration == trained(work, "whole").calibration
 
 
-def test_a_device_that_is_not_there_is_refused_before_pictures_are_read(
+def test_a_start_on_another_photo_side_and_a_device_that_is_not_there_are_refused(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (work / "other").mkdir()
+    other = written(work / "other", two_sided(SMALL, seed=7))
+    assert main([*COMMAND[:5], "other/photo-side.safetensors", *COMMAND[6:], "--run", "nowhere"]) == 2
+    assert "was trained against another photo side" in capsys.readouterr().err
+    assert load(other).photo_sha256 != load(work / "start.safetensors").photo_sha256, "so has an index of its own"
     assert main([*COMMAND, "--run", "nowhere", "--device", "abacus"]) == 2
     assert "device 'abacus' cannot be used here" in capsys.readouterr().err
-    assert not (work / "nowhere").exists()
-
-
-def test_a_start_on_another_photo_side_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (work / "other").mkdir()
-    written(work / "other", two_sided(SMALL, seed=7))
-    command = [*COMMAND[:5], "other/photo-side.safetensors", *COMMAND[6:]]
-    assert main(command) == 2
-    assert "was trained against another photo side" in capsys.readouterr().err
+    assert not (work / "nowhere").exists(), "no picture was read"
 
 
 PLAIN = VitLayout(32, 192, 2, 3, 384)
@@ -234,30 +231,16 @@ def test_the_projection_of_photos_keeps_who_is_like_whom() -> None:
     assert float(cosines[same].mean()) > float(cosines[~same].mean()) + 0.5
 
 
-def test_each_data_set_of_a_class_is_drawn_from_as_often() -> None:
-    sources = torch.tensor([0, 0, 0, 0, 1, 2, 2, 1])
-    rows = balanced(torch.tensor([0, 1, 2, 3, 4, 5, 6]), sources)
-    assert torch.bincount(sources[rows]).tolist() == [4, 4, 4]
-
-
-def test_a_recipe_may_keep_a_part_of_what_was_learned(work: Path) -> None:
-    assert main(by_another_recipe(work, "half.toml", "kept = 0.5")) == 0
-    whole, half = (trained(work, run).state_dict() for run in ("whole", "runs/half"))
-    name = "tuning.qkv_bias"
-    photos = whole[f"encoder.photo_side.{name}"]
-    expected = photos + 0.5 * (whole[f"encoder.{name}"] - photos)
-    assert torch.allclose(half[f"encoder.{name}"], expected, atol=1e-2)
-    assert not torch.allclose(whole[f"encoder.{name}"], expected, atol=1e-2)
-
-
-def test_a_recipe_may_keep_a_part_of_the_learned_projection_of_tokens_which_is_centred_again(work: Path) -> None:
-    assert main(by_another_recipe(work, "tokens.toml", "kept_tokens = 0.5")) == 0
-    whole, half = (trained(work, run) for run in ("whole", "runs/tokens"))
-    name = "encoder.head.tokens.weight"
-    photos = whole.state_dict()["encoder.photo_side.head.tokens.weight"]
-    expected = photos + 0.5 * (whole.state_dict()[name] - photos)
-    torch.testing.assert_close(half.state_dict()[name], expected, atol=1e-2, rtol=0)
-    pictures = training_corpora(work / "mine", read_recipe(work / "tokens.toml"))
+def test_a_recipe_may_keep_a_part_of_what_was_learned_and_tokens_are_centred_again(work: Path) -> None:
+    assert main(by_another_recipe(work, "half.toml", "kept = 0.5\nkept_tokens = 0.5")) == 0
+    half = trained(work, "runs/half")
+    whole, parts = trained(work, "whole").state_dict(), half.state_dict()
+    for name in ("tuning.qkv_bias", "head.tokens.weight"):
+        photos = whole[f"encoder.photo_side.{name}"]
+        expected = photos + 0.5 * (whole[f"encoder.{name}"] - photos)
+        torch.testing.assert_close(parts[f"encoder.{name}"], expected, atol=1e-2, rtol=0)
+        assert not torch.allclose(whole[f"encoder.{name}"], expected, atol=1e-2)
+    pictures = training_corpora(work / "mine", read_recipe(work / "half.toml"))
     some = some_of_each(pictures.training.sketches + pictures.further.sketches, SKETCHES_PER_CLASS)
     tokens = encode_pictures(trained_matcher(half, methods=("ret",)), some, "sketch").patches
     assert np.linalg.norm(tokens.mean(axis=(0, 1))) < 0.05 * np.linalg.norm(tokens, axis=-1).mean()
