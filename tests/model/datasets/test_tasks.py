@@ -1,6 +1,5 @@
 import gzip
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from model.datasets.corpus import (
     FRESH_SKETCHES,
     Corpus,
     Picture,
-    data_folder,
     drawn_from,
     is_fresh,
     read_class_folders,
@@ -41,7 +39,6 @@ from model.datasets.tasks import (
 from model.errors import ModelError
 from model.evaluation import measure
 from tests.archives import pack
-from tests.learning import write_class_folders
 from tests.pictures import drawing, encoded, photo
 from tests.requirements import needs_shared_data
 from tests.shared_data import data
@@ -57,6 +54,10 @@ def photos(source: str, label: str, count: int) -> tuple[Picture, ...]:
 
 def names(found: tuple[Picture, ...]) -> list[str]:
     return [picture.path.name for picture in found]
+
+
+def stems(found: tuple[Picture, ...], label: str) -> list[str]:
+    return [picture.path.stem for picture in found if picture.label == label]
 
 
 def test_data_sets_are_crossed_without_a_photo_or_sketch_of_the_training() -> None:
@@ -138,22 +139,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return data.parent
 
 
-def test_the_gallery_of_everything_has_fresh_photos_all_unseen_ones_and_the_ordinary_ones(folder: Path) -> None:
+def test_the_gallery_of_everything_has_fresh_pictures_of_trained_classes_all_unseen_photos_and_the_ordinary_ones(
+    folder: Path,
+) -> None:
     task = read_task("everything", "unseen", "train")
-    names = {label: [p.path.stem for p in task.corpus.photos if p.label == label] for label in (TRAINING, NEW)}
-    assert len(names[NEW]) == 40
-    fresh = [f"{i:03}" for i in range(40) if is_fresh(TRAINING, f"{i:03}", FRESH_PHOTOS)]
-    assert names[TRAINING] == [*fresh, "1"]
+    fresh = {
+        share: [f"{i:03}" for i in range(60) if is_fresh(TRAINING, f"{i:03}", share)]
+        for share in (FRESH_PHOTOS, FRESH_SKETCHES)
+    }
+    assert stems(task.corpus.photos, TRAINING) == [*(name for name in fresh[FRESH_PHOTOS] if int(name) < 40), "1"]
+    assert stems(task.corpus.sketches, TRAINING) == fresh[FRESH_SKETCHES]
+    # Of unseen classes it has the photos and the ten sketches of the protocols.
+    assert len(stems(task.corpus.photos, NEW)) == 40
+    assert stems(task.corpus.sketches, NEW) == [f"{i:03}" for i in range(10)]
     assert sum(p.source == "voc2007" for p in task.corpus.photos) == 2
     assert task.groups == {TRAINED: {TRAINING}, UNSEEN: {NEW}}
     assert task.harmonic == (TRAINED, UNSEEN)
-
-
-def test_queries_of_trained_classes_are_fresh_and_those_of_unseen_ones_are_the_protocols(folder: Path) -> None:
-    task = read_task("everything", "unseen", "train")
-    trained = [p.path.stem for p in task.corpus.sketches if p.label == TRAINING]
-    assert trained == [f"{i:03}" for i in range(60) if is_fresh(TRAINING, f"{i:03}", FRESH_SKETCHES)]
-    assert [p.path.stem for p in task.corpus.sketches if p.label == NEW] == [f"{i:03}" for i in range(10)]
 
 
 def test_protocols_of_unseen_classes_have_ten_sketches_of_each_and_the_photos_that_they_name(folder: Path) -> None:
@@ -252,53 +253,33 @@ def test_a_folder_laid_out_otherwise_is_named_in_the_error(tmp_path: Path) -> No
         read_class_folders(tmp_path)
 
 
-def test_archives_are_unpacked_once_and_anew_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "shared"))
-    write_class_folders(tmp_path / "plain" / "shapes", seeds=range(2), shapes=("star", "house"))
-    (tmp_path / "shared" / "data").mkdir(parents=True)
-    packed = tmp_path / "shared" / "data" / "shapes.tar.gz"
-    with tarfile.open(packed, "w:gz") as tar:
-        tar.add(tmp_path / "plain" / "shapes", "shapes")
-    (tmp_path / "shared" / "data" / "split.json").write_text(json.dumps({"val": ["star"]}))
-    corpus = read_data(data_folder())
-    assert corpus.labels == ("house", "star")
-    assert {p.source for p in corpus.photos} == {"shapes"}
+def test_archives_are_unpacked_once_and_anew_when_they_change(folder: Path) -> None:
+    packed = folder / "data" / "first.tar.gz"
+    corpus = read_data(folder)
+    assert corpus.labels == (TRAINING, NEW)
+    assert {p.source for p in corpus.photos} == {"caltech101"}
     first = unpacked(packed)
     stamp = first.stat().st_mtime_ns
     assert unpacked(packed) == first
     assert first.stat().st_mtime_ns == stamp
-    with tarfile.open(packed, "w:gz") as tar:
-        tar.add(tmp_path / "plain" / "shapes" / "photo", "shapes/photo")
+    pack(packed, {"caltech101/photo/star/1.png": b"another"})
     assert unpacked(packed) != first
-    assert read_split(data_folder(), "val") == ("star",)
-    with pytest.raises(ModelError, match="holds no list of classes named 'train'"):
-        read_split(data_folder(), "train")
+    assert read_split(folder, "unseen") == (NEW,)
+    with pytest.raises(ModelError, match="holds no list of classes named 'ship'"):
+        read_split(folder, "ship")
 
 
-def numbered(source: str, label: str, count: int) -> tuple[Picture, ...]:
-    return pictures("photo", source, label, *(f"n{i:04}.jpg" for i in range(count)))
-
-
-def drawn(label: str, count: int) -> tuple[Picture, ...]:
-    return pictures("sketch", "sketchy", label, *(f"n{i:04}-{k}.png" for i in range(count) for k in (1, 2, 3)))
-
-
-def test_the_photo_of_a_fresh_sketch_is_fresh_and_its_sketches_stay_together() -> None:
-    corpus = Corpus(drawn("ant", 300), numbered("sketchy", "ant", 300))
-    kept, fresh = split_fresh(corpus)
+def test_what_is_fresh_depends_on_class_and_name_alone_and_goes_with_what_was_drawn_from_it() -> None:
+    photos = [pictures("photo", source, "ant", *(f"n{i:04}.jpg" for i in range(300))) for source in ("sketchy", "qmul")]
+    drawn = pictures("sketch", "sketchy", "ant", *(f"n{i:04}-{k}.png" for i in range(300) for k in (1, 2, 3)))
+    kept, fresh = split_fresh(Corpus(drawn, photos[0]))
     assert fresh.sketches
     assert (drawn_from(fresh) >= 0).all(), "every fresh sketch has its photo among the fresh ones"
     assert len(fresh.sketches) % 3 == 0
     assert {p.path.stem[:-2] for p in fresh.sketches}.isdisjoint({p.path.stem[:-2] for p in kept.sketches})
-
-
-def test_what_is_fresh_depends_on_class_and_name_alone() -> None:
-    one, other = numbered("sketchy", "ant", 200), numbered("flickr15k", "ant", 200)
-    fresh = split_fresh(Corpus((), one + other))[1].photos
-    names = [{p.path.name for p in fresh if p.source == source} for source in ("sketchy", "flickr15k")]
-    assert names[0] == names[1]
-    assert split_fresh(Corpus((), one[:50]))[1].photos == tuple(p for p in fresh if p in set(one[:50]))
+    assert names(split_fresh(Corpus((), photos[1]))[1].photos) == names(fresh.photos)
+    some = photos[0][:50]
+    assert split_fresh(Corpus((), some))[1].photos == tuple(p for p in fresh.photos if p in some)
     assert is_fresh("ant", "N0001", 0.5) == is_fresh("ant", "n0001", 0.5), "whatever the case of its letters"
 
 

@@ -129,15 +129,14 @@ def test_photos_have_the_same_words_in_both_engines(engine: OnnxEngine, by_torch
     np.testing.assert_allclose(here.levels(ret), there.levels(ret), atol=1e-4)
 
 
-def test_export_writes_graphs_that_hold_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_writes_graphs_that_hold_no_weights_and_refuses_a_network_without_a_photo_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["export", str(default_checkpoint()), str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("wrote ")
     (folder,) = tmp_path.iterdir()
     assert sorted(file.name for file in folder.iterdir()) == ["pairs.onnx", "second-vit.onnx", "vit.onnx"]
     assert sum(file.stat().st_size for file in folder.iterdir()) < 200_000
-
-
-def test_a_network_without_a_photo_side_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(tiny_checkpoint(tmp_path / "tiny.safetensors")), str(tmp_path)]) == 2
     assert "has no photo side and is run by PyTorch alone" in capsys.readouterr().err
 
@@ -219,43 +218,24 @@ def test_an_images_tokens_do_not_depend_on_what_is_encoded_with_it(matcher: Matc
     np.testing.assert_allclose(matcher.encode(images[20:21], "photo").features, whole.features[20:21], atol=1e-4)
 
 
-def test_relation_scores_lie_between_0_and_1_and_ret_scores_are_negative_distances(
-    matcher: Matcher, sketches: Tokens, shown: Tokens
-) -> None:
-    relation = matcher.scores(sketches, shown, "rn")
-    assert relation.shape == (3, 12)
-    assert relation.dtype == np.float32
-    assert ((relation > 0) & (relation < 1)).all()
-    drawn, seen = unit(sketches.ret), unit(shown.ret)
-    expected = -np.linalg.norm(drawn[:, None] - seen[None], axis=-1)
-    np.testing.assert_allclose(matcher.scores(sketches, shown, "ret"), expected, atol=1e-4)
-
-
-def test_fused_is_the_relation_logit_minus_the_weighted_ret_distance(
-    matcher: Matcher, sketches: Tokens, shown: Tokens
-) -> None:
-    score = matcher.scores(sketches, shown, "rn").astype(np.float64)
-    expected = np.log(score / (1 - score)) + 0.5 * matcher.scores(sketches, shown, "ret")
-    np.testing.assert_allclose(matcher.scores(sketches, shown, "fused"), expected, atol=1e-3, rtol=1e-4)
-
-
-def test_several_methods_at_once_score_as_each_by_itself_and_none_as_the_best(
-    matcher: Matcher, sketches: Tokens, shown: Tokens
-) -> None:
+def test_scores_by_each_method_are_what_their_names_say(matcher: Matcher, sketches: Tokens, shown: Tokens) -> None:
     together = matcher.scores_by(sketches, shown, METHODS)
-    assert set(together) == set(METHODS)
     for method, scores in together.items():
+        assert (scores.shape, scores.dtype) == ((3, 12), np.float32)
         assert np.array_equal(scores, matcher.scores(sketches, shown, method))
     assert np.array_equal(matcher.scores(sketches, shown), together[matcher.best_method])
+    relation, ret = together["rn"].astype(np.float64), together["ret"]
+    assert ((relation > 0) & (relation < 1)).all()
+    distances = np.linalg.norm(unit(sketches.ret)[:, None] - unit(shown.ret)[None], axis=-1)
+    np.testing.assert_allclose(ret, -distances, atol=1e-4)
+    fused = np.log(relation / (1 - relation)) + 0.5 * ret
+    np.testing.assert_allclose(together["fused"], fused, atol=1e-3, rtol=1e-4)
 
 
-def test_a_method_that_was_not_trained_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_method_that_was_not_trained_and_images_of_another_size_are_refused(tmp_path: Path) -> None:
     matcher = model.load(tiny_checkpoint(tmp_path / "ret.safetensors", methods=("ret",), best_method="ret"))
     tokens = matcher.encode(matcher.prepare(drawing("star"), "sketch")[None], "sketch")
     with pytest.raises(ModelError, match="cannot score by 'rn', only by ret"):
         matcher.scores(tokens, tokens, "rn")
-
-
-def test_images_of_another_size_are_refused(matcher: Matcher) -> None:
     with pytest.raises(ModelError, match=r"images must be \(b, 3, 64, 64\)"):
         matcher.encode(np.zeros((1, 3, 32, 64), np.float32), "photo")
