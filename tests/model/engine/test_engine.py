@@ -221,7 +221,8 @@ def test_an_images_tokens_do_not_depend_on_what_is_encoded_with_it(matcher: Matc
 def test_scores_by_each_method_are_what_their_names_say(matcher: Matcher, sketches: Tokens, shown: Tokens) -> None:
     together = matcher.scores_by(sketches, shown, METHODS)
     for method, scores in together.items():
-        assert (scores.shape, scores.dtype) == ((3, 12), np.float32)
+        assert scores.shape == (3, 12)
+        assert scores.dtype == np.float32
         assert np.array_equal(scores, matcher.scores(sketches, shown, method))
     assert np.array_equal(matcher.scores(sketches, shown), together[matcher.best_method])
     relation, ret = together["rn"].astype(np.float64), together["ret"]

@@ -66,7 +66,7 @@ OPTIMISER = ZseOptimiser(warmup=2, last=0.1, average=0.5, clip=1.0)
 RECIPE = ZseRecipe(preset="zse-ti16", steps=7, seed=3, optimiser=OPTIMISER, save_every=3, evaluate_every=3)
 
 
-def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_stopped_or_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     whole = Fitting(tmp_path / "whole", RECIPE)
     whole.run()
     for stop in (1, 4, 5):
@@ -78,29 +78,21 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     parts.run()
     assert steps_of(parts) == steps_of(whole) == list(range(1, 8))
     assert all(torch.equal(one, other) for one, other in zip(values(whole), values(parts), strict=True))
+    with pytest.raises(ModelError, match="belongs to another recipe, backbone or data; name another folder with --run"):
+        Fitting(tmp_path / "parts", RECIPE, origin="b")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_step_saves_the_state_and_acts_as_usual(number: int, tmp_path: Path) -> None:
-    whole = Fitting(tmp_path / "whole", RECIPE)
-    whole.run()
     before = signal.signal(number, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            Fitting(tmp_path / "parts", RECIPE, signals={1: number}).run()
+            Fitting(tmp_path, RECIPE, signals={1: number}).run()
         assert signal.getsignal(number) is signal.default_int_handler
     finally:
         signal.signal(number, before)
-    rest = Fitting(tmp_path / "parts", RECIPE)
+    rest = Fitting(tmp_path, RECIPE)
     assert (rest.step, steps_of(rest)) == (2, [1, 2])
-    rest.run()
-    assert all(torch.equal(one, other) for one, other in zip(values(whole), values(rest), strict=True))
-
-
-def test_a_state_of_another_origin_is_not_gone_on_with(tmp_path: Path) -> None:
-    Fitting(tmp_path, RECIPE).run(until=1)
-    with pytest.raises(ModelError, match="belongs to another recipe, backbone or data; name another folder with --run"):
-        Fitting(tmp_path, RECIPE, origin="b")
 
 
 def test_without_an_average_over_steps_the_average_is_the_network(tmp_path: Path) -> None:
@@ -143,7 +135,7 @@ def test_the_committed_recipes_can_be_read() -> None:
     assert read_recipe(Path("clip-at/category")) == recipes[Path("clip-at/category")]
 
 
-def test_a_recipe_may_be_another_one_with_changes(tmp_path: Path) -> None:
+def test_a_recipe_may_be_another_one_of_a_file_or_of_the_program_with_changes(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text(
         'preset = "zse-ti16"\nseed = 3\nsteps = 5\n[network]\ndropout = 0.0\n[quadruplets]\nsamples = 4\n'
     )
@@ -157,15 +149,11 @@ def test_a_recipe_may_be_another_one_with_changes(tmp_path: Path) -> None:
     fewer = dataclasses.replace(base.quadruplets, relation=0.0)
     assert row == dataclasses.replace(base, seed=4, network=changed, quadruplets=fewer)
     assert (base.methods, row.methods) == (("rn", "ret"), ("ret",))
-
-
-def test_a_recipe_may_change_one_of_the_program(tmp_path: Path) -> None:
     (tmp_path / "slow.toml").write_text('base = "two-sided/own"\n[optimiser]\ntuning_rate = 1e-6\n')
-    (tmp_path / "slower.toml").write_text('base = "slow.toml"\nsplit = ["train"]\n')
     own = read_recipe(Path("two-sided/own"))
     assert isinstance(own, TwoSidedRecipe)
     slow = dataclasses.replace(own.optimiser, tuning_rate=1e-6)
-    assert read_recipe(tmp_path / "slower.toml") == dataclasses.replace(own, split=("train",), optimiser=slow)
+    assert read_recipe(tmp_path / "slow.toml") == dataclasses.replace(own, optimiser=slow)
 
 
 @pytest.mark.parametrize(

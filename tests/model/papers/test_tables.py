@@ -130,15 +130,12 @@ def test_a_training_that_was_interrupted_goes_on_if_asked(
     assert capsys.readouterr().out == whole
 
 
-def test_a_rate_that_diverges_leaves_the_other_rates(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_rate_or_a_row_that_diverges_leaves_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_table(folder, TABLE, rate=1e30)
     assert run(folder) == 0
     found = capsys.readouterr()
     assert "trained: training diverged at step" in found.err
     assert "1e+30: diverged" in found.out
-
-
-def test_a_row_that_cannot_be_run_leaves_the_other_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_table(folder, TABLE.replace("1.0, RATE", "RATE"), rate=1e30)
     page = folder / "page.md"
     page.write_text("<!-- begin: table two -->\n<!-- end: table two -->\n")
@@ -150,21 +147,11 @@ def test_a_row_that_cannot_be_run_leaves_the_other_rows(folder: Path, capsys: py
     assert f"- Not run: trained ({reason})." in page.read_text()
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "reason"),
-    [
-        ("three", (), "there is no table three; name one of small, two"),
-        ("two", ("--row", "other"), "two has no row other; its rows are not trained, trained"),
-    ],
-)
-def test_an_unknown_table_or_row_is_said(
-    folder: Path, capsys: pytest.CaptureFixture[str], name: str, options: tuple[str, ...], reason: str
-) -> None:
-    assert run(folder, *options, name=name) == 2
-    assert reason in capsys.readouterr().err
-
-
-def test_what_the_data_lacks_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_table_or_its_data_lacks_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, name="three") == 2
+    assert "there is no table three; name one of small, two" in capsys.readouterr().err
+    assert run(folder, "--row", "other") == 2
+    assert "two has no row other; its rows are not trained, trained" in capsys.readouterr().err
     write_table(folder, TABLE.replace("budget = 24", 'budget = 24\nmeasure = { protocol = "fine-grained" }'))
     assert run(folder, "--row", "not trained") == 2
     assert "no sketch is named after a photo" in capsys.readouterr().err

@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 
 from model.checkpoint.file import load_network, save_checkpoint
 from model.commands import main
-from model.datasets import Picture
 from model.engine import Tokens
 from model.errors import ModelError
 from model.evaluation import encode_pictures
@@ -20,7 +19,6 @@ from model.papers.vocabulary import (
     MOST_NONE,
     NONE_SHARE,
     Entry,
-    every_tenth,
     fit_guesses,
     fit_words,
     imagenet_names,
@@ -54,6 +52,9 @@ def test_a_name_of_two_imagenet_classes_is_the_word_that_shows_it_or_none() -> N
     assert [entry.classes for entry in word_list(["harp", "panda"], classes)[:2]] == [(1,), ()]
     names = [entry.names for entry in word_list([], classes)]
     assert names == [("mouth organ",), ("harp",), ("red panda",), ("giant panda",)]
+    words = word_list(["goldfish"], imagenet_names())
+    assert sorted(index for entry in words for index in entry.classes) == list(range(1000))
+    assert words[0].names[0] == "goldfish"
 
 
 def test_folders_that_are_no_words_are_left_out_and_two_spellings_are_one_word() -> None:
@@ -82,12 +83,6 @@ def test_synonyms_of_a_word_are_further_names_of_it() -> None:
         ("eraser", "rubber"),
     ]
     assert word_list(["cat"], (), [("cat", *(f"cat{n}" for n in range(30)))])[0].names[15:] == ("cat14",)
-
-
-def test_all_of_imagenets_classes_are_words() -> None:
-    words = word_list(["goldfish"], imagenet_names())
-    assert sorted(index for entry in words for index in entry.classes) == list(range(1000))
-    assert words[0].names[0] == "goldfish"
 
 
 def test_words_point_to_the_photos_that_show_them() -> None:
@@ -194,12 +189,6 @@ def test_further_things_of_line_drawings_are_guessed_and_lead_no_search_and_move
     unnamed.load_state_dict(first.state_dict())
     nameless_first = before.vocabulary_replaced(unnamed, before.config.words)
     assert with_further_things(nameless_first, [*others, *lines]).config.drawn == network.config.drawn
-
-
-def test_guesses_are_calibrated_on_every_tenth_sketch_of_a_class(tmp_path: Path) -> None:
-    counts = {"a": 31, "b": 10}
-    sketches = [Picture(tmp_path / f"{n:02}.png", label, "s") for label in counts for n in range(counts[label])]
-    assert [(s.label, s.path.stem) for s in every_tenth(sketches)] == [("a", "10"), ("a", "20"), ("a", "30")]
 
 
 def test_the_command_gives_a_checkpoint_words(
