@@ -252,9 +252,9 @@ class Generation:
         sizes = self.manifest.segment_rows
         numbers = {name: number for number, name in enumerate(sizes)}
         with self.open_catalog() as catalog:
-            rows = ((id, cluster, numbers.get(segment, -1), row) for id, cluster, segment, row in catalog.shown())
+            known = (row for row in catalog.shown() if row[2] in numbers)
+            rows = ((photo, cluster, numbers[segment], row) for photo, cluster, segment, row in known)
             table = np.fromiter(rows, np.dtype((np.int64, 4)))
-        table = table[table[:, 2] >= 0]
         ids, clusters, segments, rows = table.T
         return Places.of_photos(ids, clusters, segments, rows, [*sizes.values()], self.manifest.counts.clusters)
 
