@@ -1,14 +1,16 @@
 """Small networks with random weights, for tests only."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from model.checkpoint.file import save_checkpoint
-from model.engine import Calibration, ZseConfig
-from model.network import Network, Vocabulary
+from model.engine import Calibration, Vocabulary, ZseConfig
+from model.network import Network
 
 TINY = ZseConfig(
     name="tiny-random",
@@ -69,10 +71,18 @@ def comparing_encoded_tokens(network: Network) -> Network:
 
 def with_words(network: Network, words: tuple[tuple[str, ...], ...]) -> Network:
     """Copies a network with a vocabulary in random directions, so that it can guess; the last word fits nothing."""
-    vocabulary = Vocabulary(len(words), network.config.width)
-    vocabulary.directions.copy_(4 * randn(len(words), network.config.width, seed=7))
-    vocabulary.biases[-1] = -6
-    return network.vocabulary_replaced(vocabulary, words)
+    directions, biases = 4 * randn(len(words), network.config.width, seed=7), torch.zeros(len(words))
+    biases[-1] = -6
+    return network.vocabulary_replaced(vocabulary(directions=directions, biases=biases), words)
+
+
+def vocabulary(drawn: Sequence[int] = (), placed: int = 0, **arrays: Any) -> Vocabulary:
+    """A vocabulary with zeros for all that is left out; guesses have a scale of 1."""
+    (words, width), things = arrays["directions"].shape, len(drawn)
+    nothing: dict[str, Any] = {"biases": np.zeros(words), "guess_scale": 1.0}
+    if drawn:
+        nothing |= {"sketch_biases": np.zeros(things), "places": np.zeros((things, width))}
+    return Vocabulary.of(nothing | arrays, drawn, placed)
 
 
 def tiny_checkpoint(path: Path, *, seed: int = 0, words: tuple[tuple[str, ...], ...] = (), **overrides: Any) -> Path:

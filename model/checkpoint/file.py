@@ -11,13 +11,24 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from model.engine import Calibration, TwoSidedConfig, file_sha256, find_photo_side, from_json, read_metadata, to_json
+from model.engine import (
+    Calibration,
+    TwoSidedConfig,
+    file_sha256,
+    find_photo_side,
+    from_json,
+    knowledge_of,
+    read_metadata,
+    to_json,
+)
 from model.engine.files import FORMAT, PHOTO_SIDE_KIND, PHOTO_SIDE_NAME, SCALE, VERSION, ZSE, check_memory
 from model.errors import ModelError
 from model.network import NETWORKS, Network, RetNetwork, as_zse
 
 #: In the state of a network, the names of the photo side's tensors begin with this.
 PHOTO_SIDE = "encoder.photo_side."
+# What an engine adds to a network has names that begin with these.
+KNOWLEDGE = ("prior.", "vocabulary.")
 # Matrices are stored as int8 with a scale for each row: 23 MB instead of 88.
 _MOST = 127
 
@@ -45,10 +56,12 @@ def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | 
     }
     if network.kind != ZSE:
         metadata["kind"] = network.kind
+    state, dtype = network.state_dict(), next(network.parameters()).dtype
+    for part, known in (("prior", network.prior), ("vocabulary", network.vocabulary)):
+        for name, array in {} if known is None else known.arrays().items():
+            state[f"{part}.{name}"] = torch.as_tensor(array, dtype=dtype)
     tensors = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in network.state_dict().items()
-        if not name.startswith(PHOTO_SIDE)
+        name: tensor.detach().cpu().contiguous() for name, tensor in state.items() if not name.startswith(PHOTO_SIDE)
     }
     _write(tensors, path, metadata)
 
@@ -85,8 +98,10 @@ def load_network(path: Path) -> RetNetwork:
         broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
         if isinstance(config, TwoSidedConfig):
             tensors |= read_photo_side(find_photo_side(config.photo_side, path))[0]
+        known = {name: tensors.pop(name).numpy() for name in list(tensors) if name.startswith(KNOWLEDGE)}
+        network.prior, network.vocabulary = knowledge_of(config, known)
         network.load_state_dict(tensors, strict=True, assign=True)
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
         check_memory(error)
         reason = " ".join(str(error).split())
         raise ModelError(f"{path} does not hold the tensors its configuration asks for: {reason}") from error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from model.engine.config import NetworkConfig
 from model.engine.tokens import Floats, Tokens, unit
 
 # The sharpness of a log-mean-exp, between the mean over the prototypes and the maximum. It was chosen on validation
@@ -20,7 +21,8 @@ SHARPNESS = 12.0
 SHARE = 0.5
 # The sharpness with which the places of things decide which thing a photo shows. Values from 20 to 45 hardly differ.
 NEARNESS = 30.0
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = Mapping[str, ArrayLike]
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,12 @@ class Prior:
 
     @staticmethod
     def of(arrays: Arrays) -> Prior:
-        numbers = (float(arrays[name]) for name in ("level", "ret_weight", "relation_weight"))
+        numbers = (float(np.asarray(arrays[name])) for name in ("level", "ret_weight", "relation_weight"))
         return Prior(np.asarray(arrays["prototypes"], np.float32), *numbers)
+
+    def arrays(self) -> dict[str, Any]:
+        """Returns what ``of`` makes a prior of."""
+        return dict(vars(self))
 
     def __call__(self, ret: NDArray[Any]) -> Floats:
         """[Ret] of photos (n, d), any scale -> (n,) float32 priors."""
@@ -104,6 +110,12 @@ class Vocabulary:
             found[name] = float(found.get(name, 0.0))
         return Vocabulary(np.array(drawn, np.int64), **found, placed=placed)
 
+    def arrays(self) -> dict[str, Any]:
+        """Returns what ``of`` makes a vocabulary of."""
+        of_words = ("directions", "biases", "guess_scale", "guess_none")
+        of_things = ("sketch_directions", "sketch_biases", "places", "ret_gain", "relation_gain")
+        return {name: getattr(self, name) for name in of_words + (of_things if len(self.drawn) else ())}
+
     def logits(self, ret: NDArray[Any], words: Sequence[int] | slice = slice(None)) -> Floats:
         """[Ret] (n, d), any scale -> (n, w) float32 logits of these words."""
         chosen = words if isinstance(words, slice) else np.asarray(words, np.int64)
@@ -147,6 +159,19 @@ class Vocabulary:
         near = _exponentials(NEARNESS, unit(photo_ret) @ self.places[placed].T)
         shares: Floats = self.guessed(sketches)[:, placed] @ near.T / near.sum(axis=1)
         return shares
+
+
+def knowledge_of(config: NetworkConfig, arrays: Arrays) -> tuple[Prior | None, Vocabulary | None]:
+    """Takes the prior and the vocabulary, as far as the configuration has them, from the arrays of a checkpoint."""
+    prior = Prior.of(below("prior.", arrays)) if config.prototypes else None
+    if not config.words:
+        return prior, None
+    return prior, Vocabulary.of(below("vocabulary.", arrays), config.drawn, config.placed)
+
+
+def below(prefix: str, values: Mapping[str, Value]) -> dict[str, Value]:
+    """Returns the values whose names begin with the prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
 def _exponentials(sharpness: float, cosines: Floats) -> Floats:

@@ -18,7 +18,7 @@ from PIL import Image
 from model.engine import graphs
 from model.engine.config import Modality, TwoSidedConfig
 from model.engine.files import SCALE, ZSE, TwoSidedFiles
-from model.engine.knowledge import Prior, Vocabulary
+from model.engine.knowledge import below, knowledge_of
 from model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
 from model.engine.threads import threads
 from model.engine.tokens import Floats, Tokens, averaged_variants, changed_planes, unit
@@ -45,12 +45,9 @@ class OnnxEngine(Engine):
         self.config, self.calibration = files.config, files.calibration
         self._files, self._folder, self._threads = files, folder, threads()
         arrays = files.arrays
-        self.prior = Prior.of(_below("prior.", arrays)) if files.config.prototypes else None
-        self.vocabulary = None
-        if files.config.words:
-            self.vocabulary = Vocabulary.of(_below("vocabulary.", arrays), files.config.drawn, files.config.placed)
-        self._head = _below("encoder.head.", arrays)
-        self._photo_head = {n: array.astype(np.float32) for n, array in _below("head.", files.photo_side).items()}
+        self.prior, self.vocabulary = knowledge_of(files.config, arrays)
+        self._head = below("encoder.head.", arrays)
+        self._photo_head = {n: array.astype(np.float32) for n, array in below("head.", files.photo_side).items()}
 
     def encode(self, pictures: Floats, modality: Modality) -> Tokens:
         count = self.config.token_count(modality) - 1
@@ -130,30 +127,30 @@ class OnnxEngine(Engine):
     @cached_property
     def _sketch_vit(self) -> _Vit:
         arrays = self._files.arrays
-        tuning = _below("encoder.tuning.", arrays)
+        tuning = below("encoder.tuning.", arrays)
         return self._open_vit(graphs.VIT, "vit.", tuning, self._threads, arrays["encoder.position"])
 
     @cached_property
     def _photo_vit(self) -> _Vit:
-        return self._open_vit(graphs.VIT, "vit.", _below("tuning.", self._files.photo_side), 1)
+        return self._open_vit(graphs.VIT, "vit.", below("tuning.", self._files.photo_side), 1)
 
     @cached_property
     def _second_vit(self) -> _Vit:
-        return self._open_vit(graphs.SECOND_VIT, "second_vit.", _below("second_tuning.", self._files.photo_side), 1)
+        return self._open_vit(graphs.SECOND_VIT, "second_vit.", below("second_tuning.", self._files.photo_side), 1)
 
     @cached_property
     def _pairs(self) -> onnxruntime.InferenceSession:
         arrays = self._files.arrays
         given = {
             name.replace("relation.", ""): array.T if array.ndim == 2 else array
-            for name, array in (_below("cross.", arrays) | _below("relation.", arrays)).items()
+            for name, array in (below("cross.", arrays) | below("relation.", arrays)).items()
         }
         return self._open(graphs.PAIRS, given, self._threads)
 
     def _open_vit(
         self, graph: str, name: str, tuning: Mapping[str, NDArray[Any]], threads: int, position: Floats | None = None
     ) -> _Vit:
-        vit = _below(name, self._files.photo_side)
+        vit = below(name, self._files.photo_side)
         session = self._open(graph, _vit_weights(vit, tuning, int8=graph == graphs.VIT), threads)
         where = vit["position"].astype(np.float32) if position is None else position
 
@@ -183,10 +180,6 @@ class OnnxEngine(Engine):
 
 _ONLY_WHAT_IS_ASKED = onnxruntime.RunOptions()
 _ONLY_WHAT_IS_ASKED.only_execute_path_to_fetches = True
-
-
-def _below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _vit_weights(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from model.network.clip import DEFAULT_CLIP, ClipEmbedder, TextTower, clip_encoder, find_clip, read_clip, renamed
 from model.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from
 from model.network.engine import TorchEngine, find_device
-from model.network.ret_network import Prior, RetNetwork, Vocabulary, guess_log_probabilities
+from model.network.ret_network import RetNetwork
 from model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from
 from model.network.tokens import Tokens
 from model.network.two_sided import BLOCK_PARAMETERS, PhotoSide, TwoSidedEncoder, main_layout, second_layout

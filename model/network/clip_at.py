@@ -127,7 +127,6 @@ class ClipAtNetwork(RetNetwork):
         super().__init__(config, calibration)
         self.encoder = FrozenVit(config.vit, config.image_size)
         self.learned = Learned(config)
-        self._add_parts()
 
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens that are [Ret] alone, the vectors of the pictures."""

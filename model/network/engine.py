@@ -27,8 +27,7 @@ class TorchEngine(Engine):
     def __init__(self, network: RetNetwork) -> None:
         self.network = network.eval()
         self.kind, self.config, self.calibration = network.kind, network.config, network.calibration
-        self.prior = None if network.prior is None else network.prior.known()
-        self.vocabulary = None if network.vocabulary is None else network.vocabulary.known()
+        self.prior, self.vocabulary = network.prior, network.vocabulary
         self._device = next(network.parameters()).device
         self.device = self._device.type
         self.dtype = str(network.precision).removeprefix("torch.")

@@ -84,7 +84,6 @@ class AnchorNetwork(RetNetwork):
         self.projections = nn.ModuleList(GatedProjection(width, config.units) for _ in range(count))
         self.average = DynamicAverage(config.width) if count > 1 else None
         nn.init.trunc_normal_(self.tokens, std=0.02)
-        self._add_parts()
 
     def retrieval_tokens(self, images: torch.Tensor, trace: EncoderTrace | None = None) -> torch.Tensor:
         """(b, 3, H, W) normalised pixels -> (b, k, d), the retrieval tokens as they leave the ViT."""

@@ -54,7 +54,6 @@ class Network(RetNetwork):
             self.cross = CrossAttention(config)
             self.relation = BestMatchRelation(config)
             self.ret_term = RetTerm()
-        self._add_parts()
 
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens."""

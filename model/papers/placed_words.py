@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from model.checkpoint import load_zse_network
 from model.datasets import data_folder, read_data, read_more, rows_by_label
+from model.engine import Vocabulary
 from model.errors import ModelError
-from model.network import Vocabulary
 from model.papers.runs import check_target
 from model.papers.vocabulary import imagenet_names, save_changed, word_of
 from model.papers.word_vectors import read_word_vectors
@@ -87,13 +88,15 @@ def place_words(source: Path, target: Path) -> None:
     words = (*names, *((name,) for name, _ in rows))
     # A thing whose word was placed before may have lost it.
     numbers = {word: number for number, word in enumerate(words)}
-    drawn = [numbers.get(network.config.words[number], -1) if number >= 0 else -1 for number in before.drawn]
-    after = Vocabulary(len(words), network.config.width, drawn, network.config.guess_width, placed=len(rows))
-    state = before.state_dict()
-    new = torch.stack([row for _, row in rows])
-    state["directions"] = torch.cat([state["directions"][:fitted], new[:, :-1]])
-    state["biases"] = torch.cat([state["biases"][:fitted], new[:, -1]])
-    after.load_state_dict(state)
+    drawn = [numbers.get(network.config.words[number], -1) if number >= 0 else -1 for number in network.config.drawn]
+    new = np.stack([row.numpy() for _, row in rows])
+    after = replace(
+        before,
+        drawn=np.array(drawn, np.int64),
+        directions=np.concatenate([before.directions[:fitted], new[:, :-1]]),
+        biases=np.concatenate([before.biases[:fitted], new[:, -1]]),
+        placed=len(rows),
+    )
     save_changed(network.vocabulary_replaced(after, words), source, target)
     print(f"wrote {target}: {len(rows)} words beside {fitted:,}, of {len(further):,} things that have none")
 
@@ -123,7 +126,7 @@ def known_words(
         F.normalize(torch.cat([texts[list(thing_of.values())], *images]), dim=1),
         torch.tensor(numbers),
         torch.arange(len(numbers)) < len(thing_of),
-        torch.cat([vocabulary.directions, vocabulary.biases[:, None]], dim=1)[: len(names)].float(),
+        torch.from_numpy(np.column_stack([vocabulary.directions, vocabulary.biases])[: len(names)]),
     )
 
 

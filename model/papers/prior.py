@@ -1,17 +1,17 @@
-"""Makes the prior of a trained network (``model.network.ret_network``), and chooses how much it counts."""
+"""Makes the prior of a trained network (``model.engine.Prior``), and chooses how much it counts."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from model.datasets import Corpus, Task, some_of_each
-from model.engine import unit
+from model.engine import Prior, unit
 from model.errors import ModelError
 from model.evaluation import HARMONIC, encode_pictures, encoded, measure, ret_matcher, trained_matcher
-from model.network import Network, Prior
+from model.network import Network
 
 PROTOTYPES = 256
 SKETCHES_PER_CLASS = 10
@@ -41,15 +41,10 @@ def with_prior(
     from sklearn.cluster import KMeans
 
     clusters = KMeans(min(PROTOTYPES, len(directions)), n_init=1, random_state=0).fit(directions)
-    prototypes = F.normalize(torch.from_numpy(clusters.cluster_centers_).float(), dim=1)
-    prior = Prior(len(prototypes), network.config.width)
-    prior.prototypes.copy_(prototypes)
+    prior = Prior(unit(clusters.cluster_centers_.astype(np.float32)), 0.0, ret_weight, relation_weight)
     photos = training.photos + further.photos
     shown = encode_pictures(matcher, photos[:: max(1, len(photos) // LEVEL_PHOTOS)], "photo")
-    prior.level.fill_(float(prior.known()(shown.ret).mean()))
-    prior.ret_weight.fill_(ret_weight)
-    prior.relation_weight.fill_(relation_weight)
-    return plain.prior_replaced(prior)
+    return plain.prior_replaced(replace(prior, level=float(prior(shown.ret).mean())))
 
 
 def with_chosen_prior(
@@ -66,18 +61,15 @@ def with_chosen_prior(
         raise ModelError("a prior is chosen between trained classes and others; the gallery lacks one of them")
     matcher = trained_matcher(other, dtype)
     queries, gallery = encoded(matcher, large.corpus)
-    priors = prior.known()(gallery.ret)
+    priors = prior(gallery.ret)
     cosines = 1 - matcher.ret_distances(queries, gallery) ** 2 / 2
     logits = matcher.relation_logits(queries[::RELATION_EVERY], gallery)
+    ret_weight, *of_ret = best_weight(cosines, priors, RET_WEIGHTS, large)
+    relation_weight, *of_relation = best_weight(logits, priors, RELATION_WEIGHTS, large.subsampled(RELATION_EVERY, 1))
     figures: dict[str, float] = {}
-    for name, chosen, scores, weights, task in (
-        ("ret", prior.ret_weight, cosines, RET_WEIGHTS, large),
-        ("rn", prior.relation_weight, logits, RELATION_WEIGHTS, large.subsampled(RELATION_EVERY, 1)),
-    ):
-        weight, before, after = best_weight(scores, priors, weights, task)
-        chosen.fill_(weight)
+    for name, (before, after) in (("ret", of_ret), ("rn", of_relation)):
         figures |= {f"harmonic {name}": round(before, 4), f"harmonic {name}, prior": round(after, 4)}
-    return other, figures
+    return other.prior_replaced(replace(prior, ret_weight=ret_weight, relation_weight=relation_weight)), figures
 
 
 def best_weight(

@@ -286,7 +286,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         notes["validation"] = json.dumps(figures | harmonic)
     elif start is not None:
         if start.prior is not None and run.data is None:
-            weights = float(start.prior.ret_weight), float(start.prior.relation_weight)
+            weights = start.prior.ret_weight, start.prior.relation_weight
             trained = with_prior(trained, training, further, *weights)
         trained = trained.with_calibration(start.calibration)
     if run.data is not None and start is not None:

@@ -1,4 +1,4 @@
-"""Makes a trained network's vocabulary (``model.network.ret_network``): words, and their directions among photos."""
+"""Makes a trained network's vocabulary (``model.engine.Vocabulary``): words, and their directions among photos."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from model.checkpoint import load_zse_network, save_checkpoint
 from model.datasets import DRAWINGS_PART, IMAGENET_PART, Picture, data_folder, rows_by_label, some_of_each
-from model.engine import MAX_NAMES, read_metadata
+from model.engine import MAX_NAMES, Vocabulary, read_metadata
 from model.errors import ModelError
 from model.evaluation import encode_pictures, ret_matcher
 from model.images import Preprocessing
-from model.network import Network, Vocabulary, guess_log_probabilities, layout_of, read_backbone
+from model.network import Network, layout_of, read_backbone
 from model.papers.pictures import class_tokens, prepared_pixels, training_corpora
 from model.papers.recipe import read_recipe
 from model.papers.runs import check_target
@@ -169,26 +171,20 @@ def with_vocabulary(
     book = WordBook(words)
     labels_drawn = sorted({sketch.label for sketch in drawn})
     things = {label: number for number, label in enumerate(labels_drawn)} if len(labels_drawn) > 1 else {}
-    config = plain.config
-    vocabulary = Vocabulary(len(words), config.width, [word_of(label, book) for label in things], config.guess_width)
-    vocabulary.directions.copy_(directions)
-    vocabulary.biases.copy_(biases)
-    vocabulary.guess_none.fill_(MOST_NONE)
+    arrays: dict[str, Any] = {"directions": directions, "biases": biases, "guess_scale": 1.0, "guess_none": MOST_NONE}
     if things:
         numbers = torch.tensor([things[sketch.label] for sketch in drawn])
         summaries = torch.from_numpy(encode_pictures(matcher, drawn, "sketch").guessed_from)
         directions, biases = fit_things(summaries, numbers)
-        vocabulary.sketch_directions.copy_(directions)
-        vocabulary.sketch_biases.copy_(biases)
-        vocabulary.places.copy_(class_places(labels_drawn, [photo.label for photo in photos], ret, vectors))
-        vocabulary.ret_gain.fill_(RET_GAIN)
-        vocabulary.relation_gain.fill_(RELATION_GAIN)
+        places = class_places(labels_drawn, [photo.label for photo in photos], ret, vectors)
+        arrays |= {"sketch_directions": directions, "sketch_biases": biases, "places": places}
+        arrays |= {"ret_gain": RET_GAIN, "relation_gain": RELATION_GAIN}
+    vocabulary = Vocabulary.of(arrays, [word_of(label, book) for label in things])
     if sketches:
-        shows = torch.from_numpy(vocabulary.known().things(encode_pictures(matcher, sketches, "sketch")))
+        shows = torch.from_numpy(vocabulary.things(encode_pictures(matcher, sketches, "sketch")))
         targets = [things.get(s.label, -1) if things else word_of(s.label, book) for s in sketches]
         scale, none = fit_guesses(shows, torch.tensor(targets))
-        vocabulary.guess_scale.fill_(scale)
-        vocabulary.guess_none.fill_(none)
+        vocabulary = replace(vocabulary, guess_scale=scale, guess_none=none)
     return plain.vocabulary_replaced(vocabulary, words)
 
 
@@ -215,16 +211,17 @@ def with_further_things(network: Network, sketches: Sequence[Picture]) -> Networ
     things = torch.tensor([numbers[sketch.label] for sketch in taught])
     counts = Counter(numbers.get(sketch.label, -1) for sketch in some_of_each(sketches, DRAWN_PER_CLASS))
     often = torch.tensor([float(counts[number]) for number in range(len(numbers))]).sqrt()
-    first = (before.sketch_directions.float(), before.sketch_biases.float())
+    first = (torch.from_numpy(before.sketch_directions), torch.from_numpy(before.sketch_biases))
     directions, biases = fit_things(summaries, things, first, often, FURTHER_PASSES)
     biases[len(known) :] -= FURTHER_LESS
-    config = network.config
-    words = [word_of(label, book) for label in numbers]
-    after = Vocabulary(len(config.words), config.width, words, config.guess_width, config.placed)
-    kept = before.state_dict() | {"sketch_directions": directions, "sketch_biases": biases}
-    nowhere = torch.zeros(len(further), config.width)
-    after.load_state_dict(kept | {"places": torch.cat([before.places.float(), nowhere])})
-    return network.vocabulary_replaced(after, config.words)
+    after = replace(
+        before,
+        drawn=np.array([word_of(label, book) for label in numbers], np.int64),
+        sketch_directions=directions.numpy(),
+        sketch_biases=biases.numpy(),
+        places=np.pad(before.places, ((0, len(further)), (0, 0))),
+    )
+    return network.vocabulary_replaced(after, network.config.words)
 
 
 def fit_words(
@@ -333,7 +330,8 @@ def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, floa
     targets = torch.where(things >= 0, things, logits.shape[1])
 
     def loss() -> torch.Tensor:
-        return F.nll_loss(guess_log_probabilities(logits, log_scale.exp(), none), targets)
+        unknown = none.expand(len(logits), 1)
+        return F.cross_entropy(torch.cat([log_scale.exp() * logits, unknown], dim=1), targets)
 
     _minimise(loss, torch.optim.LBFGS([log_scale, none], max_iter=GUESS_STEPS, line_search_fn="strong_wolfe"))
     scale = log_scale.detach().exp().clamp(max=100)

@@ -29,7 +29,7 @@ from model.ranking import led_by_word, named
 from model.terminal import BAD_INPUT
 from model.words import UnknownWord
 from tests.learning import write_class_folders
-from tests.networks import comparing_encoded_tokens, tiny_checkpoint, tiny_network, with_words
+from tests.networks import comparing_encoded_tokens, tiny_checkpoint, tiny_network, vocabulary
 from tests.pictures import SHAPES, drawing, photo
 
 FIRST, SECOND = SHAPES[:2]
@@ -42,20 +42,18 @@ def task(tmp_path: Path) -> Task:
 
 
 def test_guesses_are_right_where_they_name_the_class(task: Task) -> None:
-    network = with_words(tiny_network(), ((FIRST,), ("sea lion",)))
-    assert network.vocabulary is not None
+    def matcher(*biases: float) -> Matcher:
+        known = vocabulary(directions=torch.zeros(2, 32), biases=torch.tensor(biases), guess_none=-1e4)
+        network = tiny_network().vocabulary_replaced(known, ((FIRST,), ("sea lion",)))
+        return Matcher(TorchEngine(network), "0")
+
     # All sketches look like the first word most, and a little like the other.
-    network.vocabulary.directions.zero_()
-    network.vocabulary.biases.copy_(torch.tensor([1.0, 0.5]))
-    network.vocabulary.guess_scale.fill_(1.0)
-    network.vocabulary.guess_none.fill_(-1e4)
-    found = measure_guesses(Matcher(TorchEngine(network), "0"), task)
+    found = measure_guesses(matcher(1.0, 0.5), task)
     count = len(task.corpus.sketches)
     assert found[FIRST] == GuessFigures(count // 2, named=1.0, first=1.0, among=1.0, shown=2.0)
     assert found[SECOND] == GuessFigures(count // 2, named=0.0, first=0.0, among=0.0, shown=2.0)
     assert found["all"] == GuessFigures(count, named=0.5, first=0.5, among=0.5, shown=2.0)
-    network.vocabulary.biases.copy_(torch.tensor([0.5, 1.0]))
-    assert measure_guesses(Matcher(TorchEngine(network), "0"), task)[FIRST].first == 0.0
+    assert measure_guesses(matcher(0.5, 1.0), task)[FIRST].first == 0.0
     lines = guess_table(found).splitlines()
     assert lines[0].split() == ["sketches", "named", "first", "right", "one", "right", "guesses"]
     assert lines[1].split() == ["all", str(count), "0.500", "0.500", "0.500", "2.00"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +11,13 @@ import torch.nn.functional as F
 
 import model
 from model.checkpoint.file import load_network, save_checkpoint
-from model.engine import MAX_VARIANTS, Floats, Tokens, sketch_variants, unit
+from model.engine import MAX_VARIANTS, Floats, Prior, Tokens, sketch_variants, unit
 from model.engine.knowledge import NEARNESS, SHARE, SHARPNESS
 from model.errors import ModelError
 from model.matcher import Matcher
 from model.network import TorchEngine
-from model.network.ret_network import Prior, Vocabulary
 from model.network.zse import Network
-from tests.networks import randn, tiny_checkpoint, tiny_network
+from tests.networks import randn, tiny_checkpoint, tiny_network, vocabulary
 from tests.pictures import drawing
 
 SEVERAL = 530
@@ -95,11 +95,7 @@ def softmax(*logits: float) -> Floats:
 
 
 def with_prior(network: Network) -> Network:
-    prior = Prior(8, network.config.width)
-    prior.prototypes.copy_(F.normalize(randn(8, network.config.width, seed=3), dim=1))
-    for buffer, value in ((prior.level, 0.1), (prior.ret_weight, 1.5), (prior.relation_weight, 8.0)):
-        buffer.fill_(value)
-    return network.prior_replaced(prior)
+    return network.prior_replaced(Prior(unit(randn(8, network.config.width, seed=3).numpy()), 0.1, 1.5, 8.0))
 
 
 @pytest.fixture
@@ -114,9 +110,8 @@ def encoded(matcher: Matcher, count: int = 5) -> tuple[Tokens, Tokens]:
 
 
 def test_the_nearer_a_photo_lies_to_its_nearest_prototypes_the_higher_is_its_prior() -> None:
-    prior = Prior(2, 3)
-    prior.prototypes.copy_(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
-    between, one, none = prior.known()(np.array([[1.0, 1.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, 3.0]])).tolist()
+    prior = Prior(np.eye(2, 3, dtype=np.float32), 0.0, 0.0, 0.0)
+    between, one, none = prior(np.array([[1.0, 1.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, 3.0]])).tolist()
     assert one > between > none
     assert none == pytest.approx(0, abs=1e-6)
     assert one == pytest.approx(torch.tensor([SHARPNESS, 0.0]).exp().mean().log().item() / SHARPNESS, abs=1e-6)
@@ -127,7 +122,7 @@ def test_relation_logits_and_distances_are_lowered_by_the_weighted_prior_of_each
     assert changed.prior is not None
     before, after = Matcher(TorchEngine(plain), "0" * 64), Matcher(TorchEngine(changed), "0" * 64)
     sketches, photos = encoded(before)
-    priors = changed.prior.known()(photos.ret)
+    priors = changed.prior(photos.ret)
     logits = before.relation_logits(sketches, photos)
     np.testing.assert_allclose(after.relation_logits(sketches, photos), logits - 8 * priors, atol=1e-4)
     cosines = unit(sketches.ret) @ unit(photos.ret).T - 1.5 * priors
@@ -155,61 +150,60 @@ def photos(count: int) -> Tokens:
 
 
 def test_a_photo_scores_by_the_word_it_points_to_less_what_its_other_words_have_that_were_not_placed() -> None:
-    vocabulary = Vocabulary(3, 3, placed=1)
-    vocabulary.directions.copy_(torch.tensor([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [9.0, 0.0, 0.0]]))
-    vocabulary.biases.copy_(torch.tensor([1.0, 0.0, 0.0]))
+    directions = np.array([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [9.0, 0.0, 0.0]])
+    known = vocabulary(placed=1, directions=directions, biases=[1.0, 0.0, 0.0])
     ret = np.array([[9.0, 0.0, 0.0], [0.0, 0.1, 0.0]], np.float32)
-    expected, known = np.array([[5.0, 0.0, 9.0], [1.0, 4.0, 0.0]]), vocabulary.known()
+    expected = np.array([[5.0, 0.0, 9.0], [1.0, 4.0, 0.0]])
     np.testing.assert_allclose(known.logits(ret), expected, atol=1e-6)
     np.testing.assert_allclose(known.logits(ret, [1, 2]), expected[:, 1:], atol=1e-6)
     np.testing.assert_allclose(known.levels(ret), SHARE * np.log(np.exp(expected[:, :2]).sum(axis=1)), rtol=1e-5)
-    network = tiny_network().vocabulary_replaced(Vocabulary(3, 32, placed=1), WORDS)
+    network = tiny_network().vocabulary_replaced(vocabulary(placed=1, directions=np.zeros((3, 32))), WORDS)
     assert network.with_calibration(network.calibration).config.placed == 1
     assert network.vocabulary_replaced(None).config.placed == 0
 
 
 def test_a_word_is_as_probable_for_a_sketch_as_the_things_that_it_names() -> None:
-    vocabulary = Vocabulary(3, 2, drawn=[2, -1, 2, 0])
-    vocabulary.sketch_directions.copy_(torch.tensor([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.0, 9.0]]))
-    vocabulary.sketch_biases.copy_(torch.tensor([0.0, 0.5, 0.0, 0.0]))
-    vocabulary.guess_scale.fill_(2.0)
-    vocabulary.guess_none.fill_(4.0)
+    things: dict[str, Any] = {
+        "sketch_directions": [[3.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.0, 9.0]],
+        "sketch_biases": [0.0, 0.5, 0.0, 0.0],
+    }
+    known = vocabulary([2, -1, 2, 0], directions=np.zeros((3, 2)), guess_scale=2.0, guess_none=4.0, **things)
     armchair, anvil, chair, dog, _ = softmax(6.0, 5.0, 2.0, 0.0, 4.0)
-    found = vocabulary.known().guess(Tokens.of_ret(np.array([[7.0, 0.0]], np.float32)))
+    found = known.guess(Tokens.of_ret(np.array([[7.0, 0.0]], np.float32)))
     np.testing.assert_allclose(found, [[dog, 0.0, armchair + chair]], rtol=1e-5)
     assert found.sum() < 1 - anvil
 
 
-def led(network: Network, **gains: float) -> Network:
+def led(network: Network, **gains: Any) -> Network:
     """A copy of the network whose guesses of three things lead it; nobody knows where photos of the last one lie."""
-    vocabulary = Vocabulary(3, network.config.width, drawn=[0, 2, -1])
-    for seed, part in enumerate((vocabulary.sketch_directions, vocabulary.places, vocabulary.directions)):
-        part.copy_(F.normalize(randn(3, network.config.width, seed=seed), dim=1))
-    vocabulary.places[2] = 0
-    vocabulary.guess_scale.fill_(3.0)
-    for name, value in gains.items():
-        getattr(vocabulary, name).fill_(value)
-    return network.vocabulary_replaced(vocabulary, WORDS)
+    arrays: dict[str, Any] = {
+        name: F.normalize(randn(3, network.config.width, seed=seed), dim=1)
+        for seed, name in enumerate(("sketch_directions", "places", "directions"))
+    }
+    arrays["places"][2] = 0
+    known = vocabulary([0, 2, -1], **arrays, guess_scale=3.0, **gains)
+    return network.vocabulary_replaced(known, WORDS)
 
 
 def test_a_sketch_and_a_photo_agree_as_far_as_they_probably_show_the_same_thing() -> None:
-    vocabulary = Vocabulary(2, 2, drawn=[0, 1, -1])
-    vocabulary.sketch_directions.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
-    vocabulary.places.copy_(torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 0.0]]))
+    things: dict[str, Any] = {
+        "sketch_directions": [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]],
+        "places": [[1.0, 0.0], [0.6, 0.8], [0.0, 0.0]],
+    }
+    known = vocabulary([0, 1, -1], directions=np.zeros((2, 2)), **things)
     sketch, photo = np.array([[5.0, 0.0]], np.float32), np.array([[0.0, 2.0], [7.0, 0.0]], np.float32)
     guessed = softmax(1.0, 0.0, -1.0, 0.0)[:2]
     shown = np.stack([softmax(*(NEARNESS * np.array(cosines))) for cosines in ([0.0, 0.8], [1.0, 0.6])])
-    agreements = vocabulary.known().agreements(Tokens.of_ret(sketch), photo)
+    agreements = known.agreements(Tokens.of_ret(sketch), photo)
     np.testing.assert_allclose(agreements, (shown @ guessed)[None], rtol=1e-4)
 
 
 def test_guesses_are_made_from_summaries_and_a_photo_in_a_sketchs_place_is_guessed_to_show_nothing() -> None:
-    vocabulary = Vocabulary(2, 2, drawn=[0, 1], guess_width=3)
-    vocabulary.sketch_directions.copy_(torch.tensor([[5.0, 0.0, 0.0], [0.0, 5.0, 0.0]]))
+    known = vocabulary([0, 1], directions=np.zeros((2, 2)), sketch_directions=5 * np.eye(2, 3))
     plain = Tokens.of_ret(np.array([[0.0, 1.0]], np.float32))
     sketch = dataclasses.replace(plain, summary=np.array([[0.0, 4.0, 0.0]], np.float32))
-    np.testing.assert_allclose(vocabulary.known().guess(sketch)[0], softmax(0.0, 5.0, 0.0)[:2], rtol=1e-5)
-    assert not vocabulary.known().guess(plain).any()
+    np.testing.assert_allclose(known.guess(sketch)[0], softmax(0.0, 5.0, 0.0)[:2], rtol=1e-5)
+    assert not known.guess(plain).any()
 
 
 def test_relation_logits_and_cosines_are_raised_where_guesses_and_photo_agree(plain: Network) -> None:
@@ -252,6 +246,10 @@ def test_a_checkpoint_keeps_its_prior_and_its_vocabulary(plain: Network, tmp_pat
     assert (again.config, again.calibration) == (network.config, network.calibration)
     assert not [*tmp_path.glob("*.partial")]
     torch.testing.assert_close(again.state_dict(), network.state_dict(), rtol=0, atol=0)
+    for part in ("prior", "vocabulary"):
+        known, expected = (vars(getattr(one, part)) for one in (again, network))
+        assert known.keys() == expected.keys()
+        for name, value in known.items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-6)
     without = again.vocabulary_replaced(None)
-    assert without.config.words == ()
-    torch.testing.assert_close(without.state_dict(), with_prior(plain).state_dict())
+    assert (without.config.words, without.vocabulary) == ((), None)

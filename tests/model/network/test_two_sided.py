@@ -16,6 +16,7 @@ from model.engine import (
     Calibration,
     Modality,
     ModelConfig,
+    Prior,
     TwoSidedConfig,
     from_json,
     sketch_variants,
@@ -25,7 +26,6 @@ from model.errors import ModelError
 from model.matcher import Matcher
 from model.network import Network, Tokens, TorchEngine
 from model.network.encoder import EncoderTrace
-from model.network.ret_network import Prior
 from model.network.two_sided import TwoSidedEncoder, cells_of_patches
 
 SMALL = dataclasses.replace(
@@ -178,8 +178,7 @@ def test_the_summary_of_a_sketch_stays_with_it_and_has_the_mean_direction_of_its
 def test_networks_are_averaged_and_the_first_gives_prior_and_calibration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prior = Prior(prototypes=3, width=SMALL.width)
-    prior.load_state_dict({name: torch.rand_like(value) for name, value in prior.state_dict().items()})
+    prior = Prior(torch.rand(3, SMALL.width).half().float().numpy(), 0.5, 1.5, 8.0)
     one = two_sided().prior_replaced(prior)
     other = two_sided().with_calibration(dataclasses.replace(TRAINED, fusion=2.0))
     with torch.no_grad():
@@ -189,12 +188,14 @@ def test_networks_are_averaged_and_the_first_gives_prior_and_calibration(
     mean = tmp_path / "mean.safetensors"
     assert main(["average", *map(str, paths), str(mean)]) == 0
     assert "its words are made by sketch-search model words" in capsys.readouterr().out
-    states = [load_network(path).state_dict() for path in (*paths, mean)]
-    assert states[0].keys() == states[2].keys()
-    for name, value in states[2].items():
-        expected = states[0][name] if name.startswith("prior.") else (states[0][name] + states[1][name]) / 2
-        torch.testing.assert_close(value, expected, atol=2e-3, rtol=2e-3, msg=name)
-    assert load_network(mean).calibration == load_network(paths[0]).calibration
+    first, second, averaged = (load_network(path) for path in (*paths, mean))
+    states = first.state_dict(), second.state_dict()
+    for name, value in averaged.state_dict().items():
+        torch.testing.assert_close(value, (states[0][name] + states[1][name]) / 2, atol=2e-3, rtol=2e-3, msg=name)
+    assert averaged.prior is not None
+    np.testing.assert_array_equal(averaged.prior.prototypes, prior.prototypes)
+    assert dataclasses.replace(averaged.prior, prototypes=prior.prototypes) == prior
+    assert averaged.calibration == first.calibration
     (tmp_path / "other").mkdir()
     wider = dataclasses.replace(SMALL, cross_ffn=2 * SMALL.cross_ffn)
     larger = written(tmp_path / "other", two_sided(wider), "larger.safetensors")

@@ -171,10 +171,10 @@ def test_the_prior_of_a_network_stands_on_the_sketches_of_its_training() -> None
     network = with_prior(tiny_network(), pictures.training, pictures.further, 1.5, 8.0)
     assert network.prior is not None
     assert 0 < len(network.prior.prototypes) == network.config.prototypes
-    assert (float(network.prior.ret_weight), float(network.prior.relation_weight)) == (1.5, 8.0)
+    assert (network.prior.ret_weight, network.prior.relation_weight) == (1.5, 8.0)
     again = with_prior(network, pictures.training, Corpus((), ()), 1.0, 2.0)
     assert again.prior is not None
-    assert float(again.prior.ret_weight) == 1.0, "a prior that it has already is replaced"
+    assert again.prior.ret_weight == 1.0, "a prior that it has already is replaced"
 
 
 def test_the_prior_counts_as_much_as_helps_new_things_and_hardly_harms_trained_ones() -> None:

@@ -10,9 +10,8 @@ from safetensors.torch import save_file
 from model.checkpoint import load_zse_network
 from model.checkpoint.file import save_checkpoint
 from model.commands import main
-from model.network import Vocabulary
 from model.papers.placed_words import PROTOTYPES, further_words
-from tests.networks import tiny_network
+from tests.networks import tiny_network, vocabulary
 
 # Classes of ImageNet and others, of which some photos show their own class.
 KNOWN = ("goldfish", "tench", "hammer", *(f"thing {letter}" for letter in "abcdefghijklmnopqrstuvwxyz"))
@@ -60,9 +59,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     with tarfile.open(data / "some.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "some", "some")
     network = tiny_network()
-    vocabulary = Vocabulary(len(KNOWN), 32, drawn=(1, -1), guess_width=network.config.guess_width)
-    vocabulary.directions.copy_(placed[: len(KNOWN)])
-    save_checkpoint(network.vocabulary_replaced(vocabulary, tuple((name,) for name in KNOWN)), Path("in.safetensors"))
+    known = vocabulary((1, -1), directions=placed[: len(KNOWN)], sketch_directions=np.zeros((2, 32)))
+    save_checkpoint(network.vocabulary_replaced(known, tuple((name,) for name in KNOWN)), Path("in.safetensors"))
     return placed[len(KNOWN) :]
 
 
@@ -77,8 +75,9 @@ def test_words_without_photos_lie_where_those_with_like_text_vectors_do(
     assert after.config.words[:-2] == before.config.words
     assert before.vocabulary is not None
     assert after.vocabulary is not None
-    torch.testing.assert_close(after.vocabulary.directions[:-2], before.vocabulary.directions, rtol=1e-3, atol=0.05)
-    for name, direction in zip(added, after.vocabulary.directions[-2:], strict=True):
+    directions = torch.from_numpy(after.vocabulary.directions)
+    torch.testing.assert_close(directions[:-2], torch.from_numpy(before.vocabulary.directions), rtol=1e-3, atol=0.05)
+    for name, direction in zip(added, directions[-2:], strict=True):
         cosines = F.cosine_similarity(direction[None], world)
         assert cosines.argmax() == FURTHER.index(name)
         assert cosines.max() > 0.6
@@ -91,11 +90,10 @@ def test_a_thing_keeps_its_word_if_words_are_placed_anew_or_else_is_nameless(wor
     network = load_zse_network(Path("in.safetensors"))
     assert network.vocabulary is not None
     words = (*network.config.words, ("marzipan",), *((name,) for name in FURTHER))
-    vocabulary = Vocabulary(
-        len(words), 32, drawn=(1, *range(len(KNOWN), len(words))), guess_width=network.config.guess_width, placed=5
-    )
-    vocabulary.directions[: len(KNOWN)] = network.vocabulary.directions
-    save_checkpoint(network.vocabulary_replaced(vocabulary, words), Path("named.safetensors"))
+    drawn = (1, *range(len(KNOWN), len(words)))
+    directions = F.pad(torch.from_numpy(network.vocabulary.directions), (0, 0, 0, 5))
+    placed = vocabulary(drawn, 5, directions=directions, sketch_directions=np.zeros((len(drawn), 32)))
+    save_checkpoint(network.vocabulary_replaced(placed, words), Path("named.safetensors"))
     assert main(["place-words", "named.safetensors", "out.safetensors"]) == 0
     after = load_zse_network(Path("out.safetensors")).config
     named = [after.words[number][0] if number >= 0 else None for number in after.drawn]

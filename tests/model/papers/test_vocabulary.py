@@ -12,7 +12,7 @@ from model.engine import Tokens
 from model.errors import ModelError
 from model.evaluation import encode_pictures
 from model.matcher import Matcher, load
-from model.network import TorchEngine, Vocabulary
+from model.network import TorchEngine
 from model.papers.two_sided import class_places
 from model.papers.vocabulary import (
     FURTHER_LESS,
@@ -157,7 +157,7 @@ def test_guesses_are_learned_from_sketches_and_calibrated_on_others(tmp_path: Pa
     assert [matcher.words[number] for number in network.config.drawn] == sorted(SHAPES[:3])
     sketches = encode_pictures(matcher, drawn, "sketch")
     assert network.vocabulary is not None
-    best = network.vocabulary.known().things(sketches).argmax(axis=1).tolist()
+    best = network.vocabulary.things(sketches).argmax(axis=1).tolist()
     assert [sorted(SHAPES[:3])[number] for number in best] == [sketch.label for sketch in drawn]
     alone = [sketch for sketch in drawn if sketch.label == SHAPES[0]]
     assert with_vocabulary(tiny_network(), corpus.photos, beliefs, others, alone).config.drawn == ()
@@ -175,18 +175,16 @@ def test_further_things_of_line_drawings_are_guessed_and_lead_no_search_and_move
     assert vocabulary is not None
     words = [network.config.words[number][0] for number in network.config.drawn]
     assert words == [*sorted(SHAPES[1:3]), SHAPES[0]]
-    torch.testing.assert_close(vocabulary.sketch_directions[:2], first.sketch_directions)
-    torch.testing.assert_close(vocabulary.places, torch.cat([first.places, torch.zeros(1, network.config.width)]))
+    np.testing.assert_allclose(vocabulary.sketch_directions[:2], first.sketch_directions, rtol=1e-6)
+    np.testing.assert_array_equal(vocabulary.places, np.pad(first.places, ((0, 1), (0, 0))))
     matcher = Matcher(TorchEngine(network), "0", variants=1)
-    shows = vocabulary.known().things(encode_pictures(matcher, corpus.sketches, "sketch"))
+    shows = vocabulary.things(encode_pictures(matcher, corpus.sketches, "sketch"))
     shows[:, 2] += FURTHER_LESS
     assert [words[number] for number in shows.argmax(axis=1)] == [sketch.label for sketch in corpus.sketches]
     with pytest.raises(ModelError, match="other things"):
         with_further_things(before, lines)
     # A thing that had no word when its guess was learned may have one by now.
-    drawn = (-1, *before.config.drawn[1:])
-    unnamed = Vocabulary(len(before.config.words), network.config.width, drawn, network.config.guess_width)
-    unnamed.load_state_dict(first.state_dict())
+    unnamed = replace(first, drawn=np.array([-1, *before.config.drawn[1:]]))
     nameless_first = before.vocabulary_replaced(unnamed, before.config.words)
     assert with_further_things(nameless_first, [*others, *lines]).config.drawn == network.config.drawn
 
