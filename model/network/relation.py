@@ -31,12 +31,6 @@ from torch import nn
 from model.engine import Modality, ModelConfig, ZseConfig
 from model.network.tokens import Tokens
 
-# The most numbers that a vector instruction of a CPU works on at once: 32 of 16 bits in 512 bits. A softmax over rows
-# whose length is no multiple handles the remainder by other code, which rounds differently.
-LANES = 32
-# Keys up to which the softmax of a bfloat16 product runs along the last dimension but one.
-_FEW_KEYS = 64
-
 
 @dataclass(frozen=True)
 class Side:
@@ -167,25 +161,11 @@ def dot_product_attention(query: torch.Tensor, key: torch.Tensor, value: torch.T
 
     The first dimension of each argument may also be 1; then this image is used for the whole batch.
     """
-    count, heads, n, width = query.shape
-    if count > 1 and len(key) == len(value) == 1 and count * n % LANES == 0:
-        # Many images query one image. Treated as one image with many queries, they take a few large products instead of
-        # many small ones. There must be no remainder (see LANES), or the last image's result would depend on its place.
-        merged = query.transpose(0, 1).reshape(1, heads, count * n, width)
-        return dot_product_attention(merged, key, value).view(heads, count, n, width).transpose(0, 1)
     if query.device.type != "cpu" or query.dtype == torch.float32:
         count = max(map(len, (query, key, value)))
-        q, k, v = (t.expand(count, -1, -1, -1) for t in (query, key, value))
-        return F.scaled_dot_product_attention(q, k, v)
-    # In bfloat16 on a CPU, plain products take a third to a half of the fused kernel's time. A softmax along the last
-    # dimension but one works on whole vectors, and one along the last dimension only where that is long.
-    scaled = query * width**-0.5
-    weights: torch.Tensor
-    if key.shape[2] > _FEW_KEYS:
-        weights = (scaled @ key.transpose(-2, -1)).softmax(dim=-1)
-    else:
-        weights = (key @ scaled.transpose(-2, -1)).softmax(dim=-2).transpose(-2, -1)
-    return weights @ value
+        return F.scaled_dot_product_attention(*(part.expand(count, -1, -1, -1) for part in (query, key, value)))
+    # In bfloat16 on a CPU, plain products take a third to a half of the fused kernel's time.
+    return (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1) @ value
 
 
 def kernel_matrix(sketch: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
