@@ -1,6 +1,6 @@
 """The network of CLIP-AT (Sain et al., 2023): a frozen ViT, such as CLIP's, with learned prompts and LayerNorms."""
 
-import re
+import copy
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -20,13 +20,6 @@ _MODALITIES: tuple[Modality, ...] = ("sketch", "photo")
 _BOTH = "both"
 # The spread of the random numbers with which prompts start.
 _PROMPT_SPREAD = 0.02
-# Names of the LayerNorms in a ViT of timm, and in ``LayerNorms``.
-_NORMS = (
-    (re.compile(r"norm_pre\."), "first."),
-    (re.compile(r"blocks\.(\d+)\.norm1\."), r"attention.\1."),
-    (re.compile(r"blocks\.(\d+)\.norm2\."), r"mlp.\1."),
-    (re.compile(r"norm\."), "last."),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,29 +37,24 @@ class ClipAtConfig(OneVectorConfig):
 
 
 class LayerNorms(nn.Module):
-    """The LayerNorms of a ViT, stored apart from it."""
+    """The LayerNorms of a ViT of timm. They are taken out of it, so that others can be used with it."""
 
-    def __init__(self, layout: VitLayout) -> None:
+    def __init__(self, vit: Any) -> None:
         super().__init__()
-
-        def norm() -> nn.LayerNorm:
-            return nn.LayerNorm(layout.width, eps=layout.norm_eps)
-
-        self.first = norm() if layout.clip else nn.Identity()
-        self.attention = nn.ModuleList(norm() for _ in range(layout.depth))
-        self.mlp = nn.ModuleList(norm() for _ in range(layout.depth))
-        self.last = norm()
+        self.first, self.last = vit.norm_pre, vit.norm
+        self.attention = nn.ModuleList(block.norm1 for block in vit.blocks)
+        self.mlp = nn.ModuleList(block.norm2 for block in vit.blocks)
+        vit.norm_pre, vit.norm = nn.Identity(), nn.Identity()
+        for block in vit.blocks:
+            block.norm1, block.norm2 = nn.Identity(), nn.Identity()
 
 
 class FrozenVit(nn.Module):
     """A frozen ViT without LayerNorms. Prompts and LayerNorms are given to it with each batch."""
 
-    def __init__(self, layout: VitLayout, image_size: int) -> None:
+    def __init__(self, vit: Any, layout: VitLayout) -> None:
         super().__init__()
-        self.vit: Any = layout.build(image_size)
-        self.vit.norm_pre, self.vit.norm = nn.Identity(), nn.Identity()
-        for block in self.vit.blocks:
-            block.norm1, block.norm2 = nn.Identity(), nn.Identity()
+        self.vit = vit
         self.projection = nn.Linear(layout.width, layout.projection, bias=False) if layout.projection else None
         self.requires_grad_(False)
 
@@ -97,16 +85,15 @@ class FrozenVit(nn.Module):
 class Learned(nn.Module):
     """All that CLIP-AT learns: prompts and LayerNorms, for sketches and for photos, or for both together (A)."""
 
-    def __init__(self, config: ClipAtConfig) -> None:
+    def __init__(self, config: ClipAtConfig, norms: LayerNorms) -> None:
         super().__init__()
-        layout = config.vit
         self.prompts = nn.ParameterDict(
             {
-                name: nn.Parameter(_PROMPT_SPREAD * torch.randn(config.prompts, layout.width))
+                name: nn.Parameter(_PROMPT_SPREAD * torch.randn(config.prompts, config.vit.width))
                 for name in _names(config.shared_prompts)
             }
         )
-        self.norms = nn.ModuleDict({name: LayerNorms(layout) for name in _names(config.shared_norms)})
+        self.norms = nn.ModuleDict({name: copy.deepcopy(norms) for name in _names(config.shared_norms)})
 
     def of(self, modality: Modality) -> tuple[torch.Tensor, LayerNorms]:
         """Returns the prompts (k, d) and the LayerNorms of sketches or of photos."""
@@ -125,8 +112,10 @@ class ClipAtNetwork(RetNetwork):
 
     def __init__(self, config: ClipAtConfig, calibration: Calibration = UNCALIBRATED) -> None:
         super().__init__(config, calibration)
-        self.encoder = FrozenVit(config.vit, config.image_size)
-        self.learned = Learned(config)
+        vit = config.vit.build(config.image_size)
+        norms = LayerNorms(vit)
+        self.encoder = FrozenVit(vit, config.vit)
+        self.learned = Learned(config, norms)
 
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens that are [Ret] alone, the vectors of the pictures."""
@@ -145,8 +134,8 @@ def clip_at_network_from(config: ClipAtConfig, weights: dict[str, torch.Tensor],
     given = dict(weights)
     projection = given.pop("projection.weight", None)
     load_vit(whole, given)
-    rest, norms = split_norms(whole.state_dict())
-    network.encoder.vit.load_state_dict(rest)
+    norms = LayerNorms(whole)
+    network.encoder.vit.load_state_dict(whole.state_dict())
     if network.encoder.projection is not None:
         weight = network.encoder.projection.weight
         if projection is None or projection.shape != weight.shape:
@@ -154,21 +143,9 @@ def clip_at_network_from(config: ClipAtConfig, weights: dict[str, torch.Tensor],
         with torch.no_grad():
             weight.copy_(projection)
     for own in network.learned.norms.values():
-        own.load_state_dict(norms)
+        own.load_state_dict(norms.state_dict())
     return network
 
 
 def _names(shared: bool) -> tuple[str, ...]:
     return (_BOTH,) if shared else _MODALITIES
-
-
-def split_norms(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Splits the weights of a ViT under timm's names into those of ``FrozenVit.vit`` and those of ``LayerNorms``."""
-    rest, norms = {}, {}
-    for key, value in state.items():
-        found = [pattern.sub(name, key, count=1) for pattern, name in _NORMS if pattern.match(key)]
-        if found:
-            norms[found[0]] = value
-        else:
-            rest[key] = value
-    return rest, norms
