@@ -163,9 +163,11 @@ def dot_product_attention(query: torch.Tensor, key: torch.Tensor, value: torch.T
     """
     if query.device.type != "cpu" or query.dtype == torch.float32:
         count = max(map(len, (query, key, value)))
-        return F.scaled_dot_product_attention(*(part.expand(count, -1, -1, -1) for part in (query, key, value)))
+        q, k, v = (part.expand(count, -1, -1, -1) for part in (query, key, value))
+        return F.scaled_dot_product_attention(q, k, v)
     # In bfloat16 on a CPU, plain products take a third to a half of the fused kernel's time.
-    return (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1) @ value
+    weights: torch.Tensor = (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1)
+    return weights @ value
 
 
 def kernel_matrix(sketch: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
