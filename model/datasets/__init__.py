@@ -29,6 +29,8 @@ from model.datasets.tasks import (
     PARTS,
     PROTOCOLS,
     STANDARD_SPLITS,
+    TRAINED,
+    UNSEEN,
     Protocol,
     Task,
     by_data_set,

@@ -57,7 +57,7 @@ class Task:
     """The pictures of one evaluation.
 
     Attributes:
-        groups: the classes of each named group of queries. harmonic: two groups whose harmonic mean is given, too.
+        groups: the classes of each named group of queries; of TRAINED and UNSEEN the harmonic mean is given, too.
         sizes: for each name of a size, (q, g) bool: photos that are relevant and show the thing in that size.
         each_class: whether each class is a group, whose first results are measured.
         about: sentences that belong to the figures.
@@ -66,7 +66,6 @@ class Task:
     corpus: Corpus
     protocol: Protocol = "zero-shot"
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    harmonic: tuple[str, str] | None = None
     sizes: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     each_class: bool = False
     about: tuple[str, ...] = ()
@@ -207,7 +206,7 @@ def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -
         corpus = answerable(Corpus(split_fresh(data.of(classes))[1].sketches, photos))
         shares = np.array([[scene.shares.get(s.label, 0.0) for scene in scenes] for s in corpus.sketches])
         sizes = {name: (shares > 0) & (shares >= low) & (shares < high) for name, low, high in SIZES}
-        return _grouped(Task(corpus, protocol, sizes=sizes), {label: {label} for label in sorted(classes)})
+        return Task(corpus, protocol, _groups(corpus, {label: {label} for label in sorted(classes)}), sizes=sizes)
     split = split or "val"
     trained_on = trained_on or ("train" if (protocol, split) == ("everything", "val") else _ALL_TRAINED)
     trained = classes_of(folder, trained_on.split("+"), first)
@@ -219,16 +218,14 @@ def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -
         raise ModelError(f"{split} has classes of {trained_on} ({both[0]}, ...); name another --split or --trained-on")
     new, ordinary = data.of(unseen).protocol(), tuple(scene.picture for scene in read_scenes(folder))
     corpus = answerable(Corpus(fresh.sketches + new.sketches, fresh.photos + new.photos + ordinary))
-    return _grouped(Task(corpus, protocol, harmonic=(TRAINED, UNSEEN)), {TRAINED: trained, UNSEEN: unseen})
+    return Task(corpus, protocol, _groups(corpus, {TRAINED: trained, UNSEEN: unseen}))
 
 
-def _grouped(task: Task, wanted: Mapping[str, Collection[str]]) -> Task:
-    """Returns the task with those groups that have queries."""
-    asked = {picture.label for picture in task.corpus.sketches}
+def _groups(corpus: Corpus, wanted: Mapping[str, Collection[str]]) -> dict[str, frozenset[str]]:
+    """Finds the groups that have queries, with the classes of these."""
+    asked = {picture.label for picture in corpus.sketches}
     found = {name: frozenset(labels) & asked for name, labels in wanted.items()}
-    groups = {name: labels for name, labels in found.items() if labels}
-    harmonic = task.harmonic if task.harmonic and set(task.harmonic) <= set(groups) else None
-    return replace(task, groups=groups, harmonic=harmonic)
+    return {name: labels for name, labels in found.items() if labels}
 
 
 def hold_out(corpus: Corpus) -> tuple[Corpus, tuple[Picture, ...]]:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.datasets import LARGE_PROTOCOLS, Corpus, Picture, Task, drawn_from
+from model.datasets import LARGE_PROTOCOLS, TRAINED, UNSEEN, Corpus, Picture, Task, drawn_from
 from model.errors import ModelError
 from model.metrics import first_page, query_metrics, target_ranks
 
@@ -224,8 +224,8 @@ def _measure_groups(task: Task, matrices: Mapping[str, NDArray[np.floating]]) ->
     groups = {name: np.array([q.label in labels for q in queries]) for name, labels in task.groups.items()}
     found = Evaluation.of(task.corpus, queries, per_query, groups)
     for method, of_groups in found.figures.items():
-        if task.harmonic:
-            pairs = {n: (of_groups[task.harmonic[0]][n], of_groups[task.harmonic[1]][n]) for n in of_groups[ALL]}
+        if {TRAINED, UNSEEN} <= of_groups.keys():
+            pairs = {n: (of_groups[TRAINED][n], of_groups[UNSEEN][n]) for n in of_groups[ALL]}
             of_groups[HARMONIC] = {n: 2 * a * b / (a + b) if a + b else 0.0 for n, (a, b) in pairs.items()}
         for size, right in task.sizes.items():
             if right.any():

@@ -4,6 +4,7 @@ Vectors are compared by the cosine distance, 1 - cos(a, b).
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,14 +36,10 @@ _MEAN = _STD = (0.5, 0.5, 0.5)
 _POINTS = torch.linspace(-2, 2, 81)
 
 
-def cosine_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Computes 1 - cos, in [0, 2]: (..., d), (..., d) -> (...)."""
-    return 1 - F.cosine_similarity(a, b, dim=-1)
-
-
-def triplet_loss(sketches: torch.Tensor, right: torch.Tensor, wrong: torch.Tensor, margin: float) -> torch.Tensor:
-    """Computes the mean of max(0, margin + distance(s, p+) - distance(s, p-)) over the rows of three (n, d)."""
-    return (margin + cosine_distance(sketches, right) - cosine_distance(sketches, wrong)).clamp(min=0).mean()
+# The mean of max(0, margin + distance(s, p+) - distance(s, p-)) over the rows of three (n, d).
+triplet_loss = partial(
+    F.triplet_margin_with_distance_loss, distance_function=lambda a, b: 1 - F.cosine_similarity(a, b, dim=-1)
+)
 
 
 def classification_loss(
@@ -87,13 +84,10 @@ def average_divergence(logs: torch.Tensor) -> torch.Tensor:
 
 
 def shuffled(images: torch.Tensor, orders: torch.Tensor) -> torch.Tensor:
-    """Puts the patches of pictures (b, c, H, W) in another order: place i, row by row, gets the patch orders[:, i]."""
-    b, c, height, width = images.shape
-    grid = round(orders.shape[1] ** 0.5)
-    patches = images.reshape(b, c, grid, height // grid, grid, width // grid).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
-    moved = patches[torch.arange(b)[:, None], orders]
-    whole = moved.reshape(b, grid, grid, c, height // grid, width // grid).permute(0, 3, 1, 4, 2, 5)
-    return whole.reshape(b, c, height, width)
+    """Puts the patches of square pictures (b, c, H, H) in another order: place i, by rows, gets patch orders[:, i]."""
+    side = images.shape[2] // round(orders.shape[1] ** 0.5)
+    patches = F.unfold(images, side, stride=side).take_along_dim(orders[:, None], dim=2)
+    return F.fold(patches, images.shape[2:], side, stride=side)
 
 
 def different_orders(count: int, grid: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -199,7 +193,7 @@ class ClipAtTrainer(Trainer[Trained]):
         losses = self._classification(sketch, photo, labels)
         if weights.triplet:
             wrong = photo[others(labels, generator)]
-            losses["triplet"] = weights.triplet * triplet_loss(sketch, photo, wrong, weights.margin)
+            losses["triplet"] = weights.triplet * triplet_loss(sketch, photo, wrong, margin=weights.margin)
         return losses
 
     def _pair_losses(self) -> dict[str, torch.Tensor]:
@@ -222,7 +216,7 @@ class ClipAtTrainer(Trainer[Trained]):
             first, second = different_orders(len(labels), weights.patch_grid, generator)
             alike = self._vectors(shuffled(sketches, first), "sketch")
             right, wrong = (self._vectors(shuffled(photos, order), "photo") for order in (first, second))
-            losses["patches"] = weights.patches * triplet_loss(alike, right, wrong, weights.patch_margin)
+            losses["patches"] = weights.patches * triplet_loss(alike, right, wrong, margin=weights.patch_margin)
         return losses
 
     def pair_batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

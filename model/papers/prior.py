@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.datasets import Corpus, Task, some_of_each
+from model.datasets import TRAINED, UNSEEN, Corpus, Task, some_of_each
 from model.engine import Prior, unit
 from model.errors import ModelError
 from model.evaluation import HARMONIC, encode_pictures, encoded, measure, ret_matcher, trained_matcher
@@ -57,7 +57,7 @@ def with_chosen_prior(
     """
     other = with_prior(network, training, further, 0.0, 0.0)
     prior = other.prior
-    if prior is None or large.harmonic is None:
+    if prior is None or not {TRAINED, UNSEEN} <= large.groups.keys():
         raise ModelError("a prior is chosen between trained classes and others; the gallery lacks one of them")
     matcher = trained_matcher(other, dtype)
     queries, gallery = encoded(matcher, large.corpus)
@@ -77,9 +77,7 @@ def best_weight(
 ) -> tuple[float, float, float]:
     """Finds the best of the weights. Returns it, and the harmonic means without it and with it."""
     found = measure(large, {str(weight): scores - weight * priors for weight in weights}).figures
-    trained = {
-        weight: groups[large.harmonic[0]][_FIGURE] if large.harmonic else 0.0 for weight, groups in found.items()
-    }
+    trained = {weight: groups[TRAINED][_FIGURE] for weight, groups in found.items()}
     harmonic = {weight: groups[HARMONIC][_FIGURE] for weight, groups in found.items()}
     first = str(weights[0])
     allowed = [weight for weight in found if trained[weight] >= trained[first] - MOST_LOSS]

@@ -153,7 +153,8 @@ def joined_edges(of_each: list[torch.Tensor]) -> torch.Tensor:
 class AnchorGraph(nn.Module):
     """The graph convolution that adapts anchors (section 3.5): V <- A V W, layer after layer (eq. 5).
 
-    The weights start orthogonal, so that at first only the edges change the similarities of anchors.
+    The weights start orthogonal, so that at first only the edges change the similarities of anchors. Without layers,
+    anchors stay as they are.
     """
 
     def __init__(self, units: int, layers: int) -> None:
@@ -191,23 +192,12 @@ def anchored_contrastive_loss(
     return -(target * (cosines / temperature).log_softmax(dim=1)).sum(dim=1).mean()
 
 
-def scaled_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
-    """Multiplies the gradient by ``factor`` on its way back, and leaves the values as they are."""
-    return x * factor + x.detach() * (1 - factor)
-
-
 class AnchoredNetwork(nn.Module):
     """The network and, beside it, the graph that adapts the anchors, which does not get into the checkpoint."""
 
-    def __init__(self, network: AnchorNetwork, graph: AnchorGraph | None) -> None:
+    def __init__(self, network: AnchorNetwork, graph: AnchorGraph) -> None:
         super().__init__()
         self.network, self.graph = network, graph
-
-    def adapted(self, anchors: dict[Anchor, torch.Tensor]) -> dict[Anchor, torch.Tensor]:
-        """Adapts anchors to (c, units) each, with which hidden representations are compared (section 3.5)."""
-        if self.graph is not None and anchors:
-            return self.graph(anchors)  # type: ignore[no-any-return]
-        return {name: widened(of_one, self.network.config.units) for name, of_one in anchors.items()}
 
 
 class AnchorTrainer(Trainer[AnchoredNetwork]):
@@ -220,11 +210,9 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
     ) -> None:
         self.recipe, self.data, self.anchors = recipe, data, anchors
         network = anchor_network_from(recipe.config, backbone, recipe.seed)
-        graph = None
-        if recipe.anchoring.graph and recipe.config.anchors:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(recipe.seed)
-                graph = AnchorGraph(recipe.config.units, recipe.anchoring.graph)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            graph = AnchorGraph(recipe.config.units, recipe.anchoring.graph if anchors else 0)
         # The anchors of photos need no part in the digest, because photos and backbone determine them.
         words = {f"words.{name}": value for name, value in vars(anchors["word"]).items()} if "word" in anchors else {}
         origin = digest(repr(recipe) + data.key, backbone | words)
@@ -246,13 +234,14 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         with self.autocast():
             pixels = torch.cat([sized(sketches, network.config), sized(photos, network.config)])
             tokens = network.retrieval_tokens(pixels).float()
-        tokens = scaled_gradient(tokens, recipe.optimiser.backbone_gradient)
+        factor = recipe.optimiser.backbone_gradient
+        tokens.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
         (sketch, of_sketch), (photo, of_photo) = (network.represent(half) for half in tokens.chunk(2))
         drawn = {
             name: of_one.drawn(generator) if recipe.anchoring.randomised else of_one.vectors
             for name, of_one in self.anchors.items()
         }
-        adapted = self.network.adapted(drawn)
+        adapted = self.network.graph(drawn) if drawn else {}
         losses = {"nce": info_nce(sketch, photo, recipe.temperature)}
         for name, s, p in zip(drawn, of_sketch, of_photo, strict=False):
             alike = similarities(drawn[name])[labels]

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.checkpoint import keep_photo_side, load_zse_network, read_photo_side, save_checkpoint
-from model.datasets import IMAGENET_PART, Picture, Task, read_task, rows_by_label, some_of_each
+from model.datasets import IMAGENET_PART, Picture, read_task, rows_by_label, some_of_each
 from model.engine import file_sha256
 from model.errors import ModelError
 from model.evaluation import calibrated, counts, encode_pictures, ret_matcher
@@ -279,8 +279,9 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     if validation is not None:
         chosen_on = validation.subsampled(recipe.choose_share, recipe.choose_share)
         harmonic: dict[str, float] = {}
-        large = large_validation(recipe) if run.data is None else None
-        if large is not None:
+        if recipe.evaluate_everything and run.data is None:
+            parts = "+".join(part for part in recipe.split if part not in ("more", IMAGENET_PART))
+            large = read_task("everything", "val", parts).subsampled(recipe.evaluate_everything, 1)
             trained, harmonic = with_chosen_prior(trained, training, further, large, recipe.dtype)
         trained, figures = calibrated(trained, chosen_on, recipe.dtype, recipe.methods)
         notes["validation"] = json.dumps(figures | harmonic)
@@ -310,13 +311,6 @@ def listwise_loss(logits: torch.Tensor) -> torch.Tensor:
     """Cross-entropy over the rows and over the columns of a pair matrix (c, c) whose diagonal matches."""
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-
-
-def large_validation(recipe: TwoSidedRecipe) -> Task | None:
-    if not recipe.evaluate_everything:
-        return None
-    trained = "+".join(part for part in recipe.split if part not in ("more", IMAGENET_PART))
-    return read_task("everything", "val", trained).subsampled(recipe.evaluate_everything, 1)
 
 
 def class_name(label: str) -> str:

@@ -154,7 +154,6 @@ def test_the_gallery_of_everything_has_fresh_pictures_of_trained_classes_all_uns
     assert stems(task.corpus.sketches, NEW) == [f"{i:03}" for i in range(10)]
     assert sum(p.source == "voc2007" for p in task.corpus.photos) == 2
     assert task.groups == {TRAINED: {TRAINING}, UNSEEN: {NEW}}
-    assert task.harmonic == (TRAINED, UNSEEN)
 
 
 def test_protocols_of_unseen_classes_have_ten_sketches_of_each_and_the_photos_that_they_name(folder: Path) -> None:

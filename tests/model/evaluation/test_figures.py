@@ -36,7 +36,7 @@ SCORES = np.array([[0.9, 0.1, 0.8, 0.7, 0.2], [0.9, 0.8, 0.1, 0.2, 0.3]])
 
 def task(sizes: Mapping[str, NDArray[np.bool_]] | None = None) -> Task:
     groups = {"trained": frozenset({"ant"}), "unseen": frozenset({"bee"})}
-    return Task(Corpus(SKETCHES, PHOTOS), "everything", groups, ("trained", "unseen"), sizes or {})
+    return Task(Corpus(SKETCHES, PHOTOS), "everything", groups, sizes or {})
 
 
 def test_a_photo_is_right_for_every_class_that_it_shows() -> None:

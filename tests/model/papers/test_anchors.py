@@ -31,7 +31,6 @@ from model.papers.sketch_an_anchor import (
     info_nce,
     joined_edges,
     pretrained_features,
-    scaled_gradient,
     similarities,
     widened,
     word_anchors,
@@ -221,13 +220,6 @@ def test_the_stand_in_has_a_vector_for_every_training_class() -> None:
     assert found.neighbours.shape == (len(labels), 10, 512)
     named = {word for words_of_class in recipe.names.values() for word in words_of_class}
     assert not named & set(others), "words of unseen classes are no names of trained ones"
-
-
-def test_the_gradient_into_the_backbone_is_a_tenth() -> None:
-    x = torch.tensor([2.0], requires_grad=True)
-    torch.autograd.backward((scaled_gradient(x, 0.1) * 3).sum())
-    assert x.grad is not None
-    assert float(x.grad) == pytest.approx(0.3)
 
 
 def trainer(data: TrainingSet, anchors: Anchors, folder: Path, **changes: object) -> AnchorTrainer:

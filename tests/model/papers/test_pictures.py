@@ -184,7 +184,7 @@ def test_the_prior_counts_as_much_as_helps_new_things_and_hardly_harms_trained_o
     photos = tuple(picture(label, n) for label in ("old", "new") for n in range(10))
     queries = (picture("old", 0), picture("new", 0))
     groups = {"trained": frozenset({"old"}), "unseen": frozenset({"new"})}
-    large = Task(Corpus(queries, photos), "everything", groups, ("trained", "unseen"))
+    large = Task(Corpus(queries, photos), "everything", groups)
     # Photos of what was trained are ahead by 2 for the one sketch, and by 1 for the other.
     priors = np.array([1.0] * 10 + [0.0] * 10)
     scores = np.array([[2.0] * 10 + [0.0] * 10, [1.0] * 10 + [0.0] * 10])
