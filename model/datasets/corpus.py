@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -91,7 +91,7 @@ def read_class_folders(folder: Path, source: str = "") -> Corpus:
     halves = {half: folder / half for half in ("sketch", "photo")}
     if not any(path.is_dir() for path in halves.values()):
         raise ModelError(f"{folder} holds neither sketch/<class>/ nor photo/<class>/ folders")
-    return Corpus(*(tuple(in_class_folders(path, source)) for path in halves.values()))
+    return Corpus(*(_class_folders(path, source) for path in halves.values()))
 
 
 def data_folder() -> Path:
@@ -194,14 +194,14 @@ def _children(folder: Path) -> list[str]:
     return sorted(child.name for child in folder.iterdir() if child.is_dir())
 
 
-def in_class_folders(folder: Path, source: str) -> Iterable[Picture]:
+def _class_folders(folder: Path, source: str) -> tuple[Picture, ...]:
     """Lists the pictures in ``folder``/<class>/*, sorted by class and file name; none if there is no such folder."""
-    if not folder.is_dir():
-        return
-    for label in _children(folder):
-        for path in sorted((folder / label).iterdir()):
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-                yield Picture(path, label, source)
+    return tuple(
+        Picture(path, label, source)
+        for label in (_children(folder) if folder.is_dir() else ())
+        for path in sorted((folder / label).iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
 
 
 # A sketch is named after its photo and numbered: NAME-3.png in Sketchy, NAME_3.png in QMUL's sets.
@@ -264,27 +264,19 @@ _NEAR = {"val": "near_val", "ship": "near_unseen"}
 
 def read_imagenet(folder: Path) -> Corpus:
     """Reads the photos of IMAGENET_PART in ``folder``/data/more; their class is their folder, "<index>_<name>"."""
-    root = unpacked(folder / "data" / "more" / f"{IMAGENET_PART}.tar.gz")
-    return read_class_folders(root / IMAGENET_PART, IMAGENET_PART)
+    return _corpus([folder / "data" / "more" / f"{IMAGENET_PART}.tar.gz"])
 
 
 def read_drawings(folder: Path) -> tuple[Picture, ...]:
     """Reads the sketches in ``folder``/data/more2, some of which are lines to draw. Empty without that folder."""
-    sketches: list[Picture] = []
     people, strokes = (folder / "data" / "more2" / f"{name}.tar.gz" for name in ("people", "strokes"))
-    if people.is_file():
-        root = unpacked(people)
-        for child in _children(root):
-            sketches += in_class_folders(root / child / "sketch", child)
-    if strokes.is_file():
-        sketches += in_class_folders(_drawn(unpacked(strokes)), "strokes")
-    return tuple(sketches)
+    sketches = _corpus(path for path in (people,) if path.is_file()).sketches
+    return sketches + (_class_folders(_drawn(unpacked(strokes)), "strokes") if strokes.is_file() else ())
 
 
 def read_line_drawings(folder: Path, parts: Sequence[str]) -> tuple[Picture, ...]:
     """Reads the drawings in ``folder``/data/more3 that a training on these parts may see, by its classes.csv."""
     archives = folder / "data" / "more3"
-    root = unpacked(archives / f"{DRAWINGS_PART}.tar.gz")
     allowed = {"", *(("val", "near_val") if "val" in parts else ())}
     allowed |= {"unseen", "ship", "near_unseen_or_ship"} if "ship" in parts else set()
     try:
@@ -292,14 +284,13 @@ def read_line_drawings(folder: Path, parts: Sequence[str]) -> tuple[Picture, ...
             classes = {row["class"] for row in csv.DictReader(file) if row["leave_out"] in allowed}
     except (OSError, KeyError) as error:
         raise ModelError(f"{archives / 'classes.csv'} does not say which drawings to leave out ({error})") from error
-    sets = (in_class_folders(root / child / "sketch", DRAWINGS_PART) for child in _children(root))
-    return tuple(picture for pictures in sets for picture in pictures if picture.label in classes)
+    sketches = _corpus([archives / f"{DRAWINGS_PART}.tar.gz"]).of(classes).sketches
+    return tuple(replace(sketch, source=DRAWINGS_PART) for sketch in sketches)
 
 
 def read_pacs(folder: Path) -> tuple[Picture, ...]:
     """Reads the sketches of PACS_PART in ``folder``/data/more3."""
-    root = unpacked(folder / "data" / "more3" / "pacs_sketches.tar.gz")
-    return tuple(in_class_folders(root / PACS_PART / "sketch", PACS_PART))
+    return _corpus([folder / "data" / "more3" / "pacs_sketches.tar.gz"]).sketches
 
 
 def _drawn(root: Path) -> Path:

@@ -78,6 +78,7 @@ class Recipe(Table):
 
     method: ClassVar[str | None] = None  # its name in recipes
     title: ClassVar[str]
+    fixed: ClassVar[tuple[str, ...]]  # names that the table [network] may not have
     further: ClassVar[bool] = False  # whether classes that lack sketches or photos are used, too
 
     network: dict[str, Any] = field(default_factory=dict)
@@ -112,10 +113,8 @@ class Recipe(Table):
         """Raises ModelError for values that do not fit together."""
         if {"unseen", "pacs"} & set(self.split) and "ship" not in self.split:
             raise ModelError('a recipe may train on "unseen" and "pacs" only together with "ship"')
-
-    def refuse(self, *names: str) -> None:
-        """Raises ModelError if the table [network] has one of these names, or those of parts that come later."""
-        if fixed := sorted({"prototypes", "words", "drawn", *names} & set(self.network)):
+        # Words, prototypes and what is drawn are parts that come later.
+        if fixed := sorted({"prototypes", "words", "drawn", *self.fixed} & set(self.network)):
             raise ModelError(f"[network] may not set {', '.join(fixed)}, which is decided elsewhere")
 
     def configured(self, kind: type[Config], **given: Any) -> Config:
@@ -155,6 +154,7 @@ class ZseRecipe(Recipe):
     """
 
     title: ClassVar[str] = "ZSE-SBIR"
+    fixed: ClassVar[tuple[str, ...]] = ("mean", "std", "released_preprocessing")
 
     preset: str
     steps: Count = 250
@@ -179,7 +179,6 @@ class ZseRecipe(Recipe):
         super().check()
         if not self.methods:
             raise ModelError("all losses are switched off")
-        self.refuse("mean", "std", "released_preprocessing")
         _ = self.config
 
 
@@ -212,6 +211,7 @@ class TwoSidedRecipe(Recipe):
 
     method: ClassVar[str | None] = "two-sided"
     title: ClassVar[str] = "the default network"
+    fixed: ClassVar[tuple[str, ...]] = ("mean", "std", "image_size", "photo_side")
     further: ClassVar[bool] = True
 
     steps: Count = 140
@@ -242,7 +242,6 @@ class TwoSidedRecipe(Recipe):
 
     def check(self) -> None:
         super().check()
-        self.refuse("mean", "std", "image_size", "photo_side")
         self.config("unknown")
 
 
@@ -309,6 +308,7 @@ class AnchorRecipe(VectorRecipe):
 
     method: ClassVar[str | None] = AnchorNetwork.kind
     title: ClassVar[str] = "Sketch-an-Anchor"
+    fixed: ClassVar[tuple[str, ...]] = ("vit",)
 
     temperature: Positive = 0.07
     photos: Annotated[int, Field(ge=0)] = 0
@@ -323,7 +323,6 @@ class AnchorRecipe(VectorRecipe):
 
     def check(self) -> None:
         super().check()
-        self.refuse("vit")
         _ = self.config
 
 
@@ -371,6 +370,7 @@ class ClipAtRecipe(VectorRecipe):
 
     method: ClassVar[str | None] = ClipAtNetwork.kind
     title: ClassVar[str] = "CLIP-AT"
+    fixed: ClassVar[tuple[str, ...]] = ("vit", "shared_prompts", "shared_norms")
 
     level: Literal["category", "fine-grained"] = "category"
     categories: Several = 4
@@ -394,7 +394,6 @@ class ClipAtRecipe(VectorRecipe):
             raise ModelError("all losses are switched off")
         if self.fine_grained and (self.batch % self.categories or self.batch < 2 * self.categories):
             raise ModelError("a fine-grained batch needs 2 categories or more, with 2 pairs or more of each")
-        self.refuse("vit", "shared_prompts", "shared_norms")
 
 
 AnyRecipe: TypeAlias = ZseRecipe | TwoSidedRecipe | AnchorRecipe | ClipAtRecipe

@@ -230,9 +230,9 @@ class Trainer(ABC, Generic[Trained]):
 def noted_signals() -> Iterator[list[int]]:
     """While the block runs, a first SIGINT or SIGTERM only goes into the list; a second signal acts as before."""
     noted: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # Signals that are ignored stay ignored.
-    before = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
+    before = {number: handler for number, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
 
     def restore() -> None:
         for number, handler in before.items():
