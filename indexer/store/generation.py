@@ -104,12 +104,6 @@ class Counts(Frozen):
     clusters: Annotated[Number, Field(ge=1)]
     rows: Number
 
-    @model_validator(mode="after")
-    def _add_up(self) -> Counts:
-        if self.photos + self.duplicates != self.files:
-            raise ValueError("photos and duplicates are not as many as files")
-        return self
-
 
 class Origin(Frozen):
     """The network that made an index. Rows depend on it, and a reader must have the same network.
@@ -164,6 +158,13 @@ class Manifest(Origin):
     software: str
     segments: tuple[SegmentEntry, ...]
     files: tuple[FileEntry, ...]
+
+    @model_validator(mode="after")
+    def _add_up(self) -> Manifest:
+        counts = self.counts
+        if counts.photos + counts.duplicates != counts.files or counts.rows != sum(self.segment_rows.values()):
+            raise ValueError("they do not add up")
+        return self
 
     @property
     def segment_rows(self) -> dict[str, int]:
@@ -248,11 +249,11 @@ class Generation:
         return Places.open(self.path, self.manifest.counts.rows)
 
     def places_by_catalog(self) -> Places:
-        """Computes the places of all rows from the catalog, without those in segments that are not in the manifest."""
+        """Computes the places of all rows from the catalog, without those that the manifest has not."""
         sizes = self.manifest.segment_rows
         numbers = {name: number for number, name in enumerate(sizes)}
         with self.open_catalog() as catalog:
-            known = (row for row in catalog.shown() if row[2] in numbers)
+            known = (place for place in catalog.shown() if place[3] < sizes.get(place[2], 0))
             rows = ((photo, cluster, numbers[segment], row) for photo, cluster, segment, row in known)
             table = np.fromiter(rows, np.dtype((np.int64, 4)))
         ids, clusters, segments, rows = table.T
