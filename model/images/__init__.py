@@ -1,7 +1,4 @@
-"""Opens picture files safely, finds the ink of a sketch, and prepares pixels for a network.
-
-PyTorch is not loaded before a tensor is asked for, because the processes of ``model.decoding`` do not need it.
-"""
+"""Opens picture files safely, finds the ink of a sketch, and prepares pixels for a network."""
 
 from model.images.files import (
     IMAGE_SUFFIXES,

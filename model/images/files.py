@@ -4,13 +4,14 @@ import io
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 from model.images.ink import LEAST_CONTRAST
@@ -19,31 +20,6 @@ from model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, is_raw_tif
 _DAY = re.compile(r"\s*(\d{4})[:-](\d\d)[:-](\d\d)(?!\d)", re.ASCII)
 # The year of the first photo. A camera whose clock was never set may say the year 0.
 _FIRST_YEAR = 1826
-
-
-def day_taken(picture: Image.Image) -> date | None:
-    """Reads the day of EXIF's DateTimeOriginal, by the camera's clock; None without one, or if it is impossible."""
-    # Cameras and editors write EXIF that no parser expects. A photo without its day is better than no photo.
-    try:
-        exif = picture.getexif()
-        tag = ExifTags.Base.DateTimeOriginal
-        text = exif.get_ifd(ExifTags.IFD.Exif).get(tag, exif.get(tag))
-        return _read_day(text, date.today())
-    except Exception:
-        return None
-
-
-def _read_day(text: object, today: date) -> date | None:
-    if not isinstance(text, str) or not (found := _DAY.match(text)):
-        return None
-    try:
-        day = date(*map(int, found.groups()))
-    except ValueError:
-        return None
-    # In the time zone of the photo it may be tomorrow already.
-    return day if day.year >= _FIRST_YEAR and day <= today + timedelta(days=1) else None
-
-
 #: Pillow's own warning level: 256 MiB of RGB. Beyond it Pillow treats a file as a decompression bomb.
 MAX_PIXELS = 89_478_485
 
@@ -98,17 +74,6 @@ _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 # "BM" alone may begin any text, so a bitmap is also recognised by the length of its second header.
 _BITMAP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _SNIFFED = 512
-
-_ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _STRIP_PIXELS = 1 << 22
 _WHITE = 255
 # The least share of a sketch that is transparent if its paper is. Less is a hole, or the corners of the paper.
@@ -138,7 +103,8 @@ def open_image(
 def open_dated(
     source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None, sketch: bool = False
 ) -> OpenedImage:
-    data, media = _read(source)
+    data = read_image_file(source)
+    media = _media(data)
     try:
         return _decode(data, media, max_pixels, least_side, sketch)
     except (ImageError, MemoryError):
@@ -208,32 +174,25 @@ def _black_share(rgb: Image.Image) -> float:
 
 def read_image_file(source: Source) -> bytes:
     """Reads an image file. Files of other types are refused as by `open_image`, without reading all."""
-    return _read(source)[0]
-
-
-def _read(source: Source) -> tuple[bytes, str]:
-    if isinstance(source, bytes | bytearray | memoryview):
-        data = bytes(source)
-        return data, _media(data)
     if isinstance(source, str | os.PathLike):
         with open(source, "rb") as stream:
-            return _read_stream(stream)
-    return _read_stream(source)
-
-
-def _read_stream(stream: BinaryIO) -> tuple[bytes, str]:
-    # The type is determined first, so that a film of many gigabytes in the photo folder is not read whole.
-    head = stream.read(_SNIFFED)
-    _media(head)
-    pieces, size = [head], len(head)
-    # A read takes memory for the most that it may return. Reading all at once would take MAX_BYTES for any small file.
-    while piece := stream.read(min(_PIECE, MAX_BYTES + 1 - size)):
-        pieces.append(piece)
-        size += len(piece)
-        if size > MAX_BYTES:
-            raise ImageTooLarge(f"the file has more than {MAX_BYTES >> 20:,} MiB; save it smaller")
-    data = b"".join(pieces)
-    return data, _media(data)
+            return read_image_file(stream)
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+    else:
+        # The type is determined first, so that a film of many gigabytes in the photo folder is not read whole.
+        head = source.read(_SNIFFED)
+        _media(head)
+        pieces, size = [head], len(head)
+        # A read takes memory for the most that it may return: all at once would take MAX_BYTES for any small file.
+        while piece := source.read(min(_PIECE, MAX_BYTES + 1 - size)):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_BYTES:
+                raise ImageTooLarge(f"the file has more than {MAX_BYTES >> 20:,} MiB; save it smaller")
+        data = b"".join(pieces)
+    _media(data)
+    return data
 
 
 def _media(head: bytes) -> str:
@@ -257,9 +216,14 @@ def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sk
         rgb = to_rgb(picture, sketch=sketch)
         if reduced is not None:
             rgb = _aligned(rgb, reduced[1])
-        turn = _UPRIGHT.get(_orientation(picture))
-        taken = day_taken(picture)
-    return OpenedImage(rgb if turn is None else rgb.transpose(turn), taken)
+        exif = rgb.getexif()
+        # Cameras and editors write EXIF that no parser expects. A picture on its side is better than no picture.
+        with suppress(Exception):
+            exif[ExifTags.Base.Orientation] = int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        taken = _day_taken(picture)
+    ImageOps.exif_transpose(rgb, in_place=True)
+    exif.clear()
+    return OpenedImage(rgb, taken)
 
 
 def _aligned(rgb: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
@@ -308,12 +272,16 @@ def _without_exif(jpeg: bytes) -> bytes:
     return b"".join(kept) + jpeg[at:]
 
 
-def _orientation(picture: Image.Image) -> int:
-    # Cameras and editors write EXIF that no parser expects. A picture on its side is better than no picture.
-    try:
-        return int(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:
-        return 1
+def _day_taken(picture: Image.Image) -> date | None:
+    """Reads the day of EXIF's DateTimeOriginal, by the camera's clock; None without one, or if it is impossible."""
+    with suppress(Exception):  # as for the orientation
+        exif, tag = picture.getexif(), ExifTags.Base.DateTimeOriginal
+        if found := _DAY.match(exif.get_ifd(ExifTags.IFD.Exif).get(tag, exif.get(tag))):
+            day = date(*map(int, found.groups()))
+            # In the time zone of the photo it may be tomorrow already.
+            if day.year >= _FIRST_YEAR and day <= date.today() + timedelta(days=1):
+                return day
+    return None
 
 
 def _from_numbers(image: Image.Image, paper: int) -> Image.Image:

@@ -28,7 +28,6 @@ _PHOTO_DETAIL = 3
 # Constants of the released code: the greatest channel sum of ink, and the margin around the ink in pixels.
 _RELEASED_INK = 300
 _RELEASED_MARGIN = 10
-_STRIP_PIXELS = 1 << 22
 # OpenCV's fixed point for bilinear weights.
 _WEIGHT_BITS = 11
 
@@ -174,10 +173,7 @@ def _three_channels(grey: Pixels) -> Pixels:
 
 
 def _released_box(pixels: Pixels) -> tuple[int, int, int, int] | None:
-    dark = np.empty(pixels.shape[:2], np.bool_)
-    rows = max(1, _STRIP_PIXELS // pixels.shape[1])
-    for top in range(0, len(pixels), rows):
-        dark[top : top + rows] = pixels[top : top + rows].sum(axis=2, dtype=np.uint16) <= _RELEASED_INK
+    dark = pixels.sum(axis=2, dtype=np.uint16) <= _RELEASED_INK
     y, x = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
     return (int(y[0]), int(y[-1]) + 1, int(x[0]), int(x[-1]) + 1) if len(y) else None
 
