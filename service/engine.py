@@ -112,7 +112,7 @@ class Engine:
         """
         start = time.perf_counter()
         job = Job.preparing(self._matcher.preprocessing, kind, self._settings.max_pixels)
-        pixels = np.asarray(self._run(sketch, job, quick=quick))
+        pixels = np.asarray(self._run(sketch, job, quick=quick).image)
         return PreparedSketch(pixels, (time.perf_counter() - start) * 1000)
 
     def read_text(self, query: SearchQuery) -> ReadText:

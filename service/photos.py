@@ -57,7 +57,7 @@ def still_opening(entry: PhotoEntry) -> Iterator[None]:
 
 def thumbnail(original: bytes, size: int, run: RunJob = run_here) -> bytes:
     """Makes an upright JPEG whose longest side has at most ``size`` pixels. Raises ImageError."""
-    image = run(original, Job(least_side=size, longest_side=size))
+    image = run(original, Job(least_side=size, longest_side=size)).image
     out = io.BytesIO()
     image.save(out, "JPEG", quality=85)
     return out.getvalue()

@@ -261,10 +261,10 @@ class Stager:
         """Opens a photo. Returns it prepared for the network and for the embedder, and its day."""
         preprocessing = self._matcher.preprocessing
         if self._embedder is not None:
-            whole = decoders.open_dated(data, Job(least_side=preprocessing.least_side("photo")))
+            whole = decoders.run(data, Job(least_side=preprocessing.least_side("photo")))
             return preprocessing.prepare(whole.image, "photo"), self._embedder.prepare(whole.image), whole.taken
         # Only network-sized pixels are sent between processes, because copying costs time.
-        small = decoders.open_dated(data, Job.preparing(preprocessing, "photo"))
+        small = decoders.run(data, Job.preparing(preprocessing, "photo"))
         return preprocessing.normalised(np.asarray(small.image)), None, small.taken
 
     def _encode(self, group: Sequence[_ReadFile]) -> int:

@@ -139,10 +139,6 @@ _ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-class BrokenReply(Exception):
-    """The other process has ended, or its reply is none."""
-
-
 @dataclass(frozen=True)
 class Request:
     """The job of decoding a file."""
@@ -189,18 +185,18 @@ def send_error(stream: BinaryIO, error: Exception) -> None:
 
 
 def receive_picture(stream: BinaryIO, most_pixels: int) -> OpenedImage:
-    """Returns the picture of the reply, or raises its error; BrokenReply for none, or more than ``most_pixels``."""
+    """Returns the picture of the reply, or raises its error; EOFError for none, or more than ``most_pixels``."""
     head = stream.read(_REPLY.size)
     if len(head) < _REPLY.size:
-        raise BrokenReply
+        raise EOFError
     number, width, height, day = _REPLY.unpack(head)
     if number:
         text = stream.read(min(width, 1 << 16)).decode(errors="replace")
         raise _ERRORS[min(number, len(_ERRORS)) - 1](text)
     if not 0 < width * height <= most_pixels or day > date.max.toordinal():
-        raise BrokenReply
+        raise EOFError
     pixels = stream.read(3 * width * height)
     if len(pixels) < 3 * width * height:
-        raise BrokenReply
+        raise EOFError
     image = Image.frombytes("RGB", (width, height), pixels)
     return OpenedImage(image, date.fromordinal(day) if day else None)

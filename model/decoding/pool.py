@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, Protocol, cast
 
-from PIL import Image
-
-from model.decoding.messages import READY, BrokenReply, Job, Limits, Request, receive_picture, send_request
+from model.decoding.messages import READY, Job, Limits, Request, receive_picture, send_request
 from model.errors import CostlyImage, DecodingUnavailable, EndedDecoding, SlowImage, UndecodableImage
 from model.images import OpenedImage, read_image_file
 from model.terminal import start_child
 
-# Bytes that a pipe should hold, if the system allows it. With the usual 64 KiB both sides often wait for each other.
-_PIPE_BYTES = 1 << 20
 # Seconds to wait for a process to start. Even a busy machine starts one in a tenth of this.
 _START_SECONDS = 60
 _TUNING = {
@@ -44,12 +39,6 @@ class DecodingProcess:
         except OSError as error:
             raise _unavailable(error.strerror or str(error)) from error
         self._requests, self._replies = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
-        if sys.platform == "linux":
-            import fcntl
-
-            for pipe in (self._requests, self._replies):
-                with suppress(OSError):
-                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         with self._killed_after(_START_SECONDS, threading.Event()):
             ready = self._replies.read(len(READY))
         if ready != READY:
@@ -79,7 +68,7 @@ class DecodingProcess:
             raise CostlyImage(
                 f"decoding it takes more than {request.limits.memory >> 20:,} MiB of memory; make it smaller"
             ) from error
-        except (BrokenReply, OSError) as error:
+        except (EOFError, OSError) as error:
             self.close()
             code = self._process.returncode
             if late.is_set() or -code == getattr(signal, "SIGPROF", None):
@@ -129,14 +118,14 @@ def _unavailable(reason: str) -> DecodingUnavailable:
 class RunJob(Protocol):
     """Does a job with the bytes of a file. Several threads may call it."""
 
-    def __call__(self, data: bytes, job: Job, *, quick: bool = False) -> Image.Image:
+    def __call__(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
         """Makes an 8-bit RGB picture. Raises ImageError; with ``quick``, SlowImage after a second or so."""
         ...
 
 
-def run_here(data: bytes, job: Job, *, quick: bool = False) -> Image.Image:
+def run_here(data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
     """Does a job in this process and without limits: for a person's own files, one by one."""
-    return job.run(data).image
+    return job.run(data)
 
 
 class Decoders:
@@ -170,27 +159,23 @@ class Decoders:
         with self._room, self._process():
             pass
 
-    def run(self, data: bytes, job: Job, *, quick: bool = False) -> Image.Image:
+    def run(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
         """Does a job with a file's bytes; with ``quick``, only if it takes no longer than ordinary pictures.
 
         Raises ImageError as the job does, CostlyImage or SlowImage beyond a limit, UndecodableImage if the process
         crashes, EndedDecoding if the system ends it, DecodingUnavailable if none can be started.
         """
-        return self.open_dated(data, job, quick=quick).image
-
-    def open_dated(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
-        """Does a job as ``run`` does. Returns the picture with the day on which it was taken."""
         # A file that is empty or no picture costs no process.
         read_image_file(data)
         limits = self._limits or Limits.of(len(data), job.max_pixels)
         request = Request(job, limits.quick() if quick else limits, data)
         with self._room:
-            try:
-                return self._run(request)
-            except (DecoderCrashed, EndedDecoding):
-                # The process may have been killed for a reason that has nothing to do with this picture. Only a system
-                # that is short of memory ends it twice in a row.
-                return self._run(request)
+            # The process may have been killed for a reason that has nothing to do with this picture. Only a system that
+            # is short of memory ends it twice in a row.
+            with suppress(DecoderCrashed, EndedDecoding), self._process() as process:
+                return process.run(request)
+            with self._process() as process:
+                return process.run(request)
 
     def close(self) -> None:
         """Ends all processes; one that is decoding is ended when it is done."""
@@ -200,13 +185,13 @@ class Decoders:
         for process in idle:
             process.close()
 
-    def _run(self, request: Request) -> OpenedImage:
-        with self._process() as process:
-            return process.run(request)
-
     @contextmanager
     def _process(self) -> Iterator[DecodingProcess]:
-        process = self._waiting() or DecodingProcess()
+        with self._lock:
+            while self._idle and not self._idle[-1].alive:
+                self._idle.pop().close()
+            waiting = self._idle.pop() if self._idle else None
+        process = waiting or DecodingProcess()
         try:
             yield process
         finally:
@@ -216,13 +201,3 @@ class Decoders:
                     self._idle.append(process)
             if not keep:
                 process.close()
-
-    def _waiting(self) -> DecodingProcess | None:
-        while True:
-            with self._lock:
-                if not self._idle:
-                    return None
-                process = self._idle.pop()
-            if process.alive:
-                return process
-            process.close()

@@ -276,7 +276,8 @@ def _day_taken(picture: Image.Image) -> date | None:
     """Reads the day of EXIF's DateTimeOriginal, by the camera's clock; None without one, or if it is impossible."""
     with suppress(Exception):  # as for the orientation
         exif, tag = picture.getexif(), ExifTags.Base.DateTimeOriginal
-        if found := _DAY.match(exif.get_ifd(ExifTags.IFD.Exif).get(tag, exif.get(tag))):
+        text = exif.get_ifd(ExifTags.IFD.Exif).get(tag, exif.get(tag))
+        if isinstance(text, str) and (found := _DAY.match(text)):
             day = date(*map(int, found.groups()))
             # In the time zone of the photo it may be tomorrow already.
             if day.year >= _FIRST_YEAR and day <= date.today() + timedelta(days=1):

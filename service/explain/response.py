@@ -110,8 +110,8 @@ def explain(
 
     def encoded_photo(entry: PhotoEntry) -> EncodedPicture:
         with still_opening(entry):
-            pixels = np.asarray(run(index.open_photo(entry.id), Job.preparing(matcher.preprocessing, "photo")))
-        return encoded_as("photo", pixels)
+            opened = run(index.open_photo(entry.id), Job.preparing(matcher.preprocessing, "photo"))
+        return encoded_as("photo", np.asarray(opened.image))
 
     entries = index.photos(params.photo)
     liked = None if params.like is None else index.photo(params.like)

@@ -8,7 +8,7 @@ from model.images import OpenedImage
 class InThisProcess(Decoders):
     """Decodes where it is called, because starting a process takes longer than a small build."""
 
-    def open_dated(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
+    def run(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
         return job.run(data)
 
 

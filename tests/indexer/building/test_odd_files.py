@@ -153,7 +153,7 @@ def test_a_photo_that_could_not_be_decoded_now_is_tried_again(
         raise problem
 
     with monkeypatch.context() as patch:
-        patch.setattr(decoders, "open_dated", ended)
+        patch.setattr(decoders, "run", ended)
         with pytest.raises(BadInvocation, match=reason):
             collection.build()
     assert collection.build().photos == 12

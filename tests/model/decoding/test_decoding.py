@@ -46,7 +46,7 @@ def slow() -> bytes:
 
 
 def opened(decoders: Decoders, data: bytes, *, least_side: int | None = None, sketch: bool = False) -> Image.Image:
-    return decoders.run(data, Job(least_side=least_side, sketch=sketch))
+    return decoders.run(data, Job(least_side=least_side, sketch=sketch)).image
 
 
 def alive(pid: int) -> bool:
@@ -93,7 +93,7 @@ def test_another_process_decodes_as_this_one_does(decoders: Decoders, odd: OddFi
 def test_pictures_are_prepared_there_as_they_are_here(decoders: Decoders, released: bool, padded: bool) -> None:
     preprocessing = Preprocessing(96, released=released, padded=padded)
     for modality, data in (("sketch", encoded(drawing("house"))), ("photo", encoded(photo("star", 600), "JPEG"))):
-        there = decoders.run(data, Job.preparing(preprocessing, modality))
+        there = decoders.run(data, Job.preparing(preprocessing, modality)).image
         here = preprocessing.pixels(preprocessing.open(data, modality), modality)
         assert np.array_equal(np.asarray(there), here)
     with pytest.raises(ImageTooLarge):
@@ -121,7 +121,7 @@ def test_a_quick_job_gives_up_where_another_would_go_on(slow: bytes) -> None:
     assert quick.memory == AMPLE.memory
     with Decoders(1, replace(AMPLE, clock_seconds=0.5)) as decoders:
         picture = encoded(drawing("star"))
-        assert decoders.run(picture, Job(), quick=True) == drawing("star")
+        assert decoders.run(picture, Job(), quick=True).image == drawing("star")
         with pytest.raises(SlowImage, match=r"than 0\.5 sec"):
             decoders.run(slow, Job(), quick=False)
 
@@ -144,7 +144,7 @@ def test_the_largest_pictures_stay_within_their_limits(decoders: Decoders) -> No
     noise = Image.effect_noise((1_500, 1_500), 90).resize((3_000, 3_000)).convert("RGB")
     for kind, options in (("JPEG", {"progressive": True}), ("WEBP", {"lossless": True, "quality": 0, "method": 0})):
         data = encoded(noise, kind, **options)
-        assert decoders.run(data, Job(max_pixels=9_000_000, longest_side=64)).size == (64, 64)
+        assert decoders.run(data, Job(max_pixels=9_000_000, longest_side=64)).image.size == (64, 64)
 
 
 def test_a_process_that_was_killed_is_replaced(decoders: Decoders) -> None:

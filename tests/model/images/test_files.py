@@ -177,7 +177,7 @@ def test_what_holds_for_pictures_holds_for_the_preview_of_a_raw_file() -> None:
     # The values of the sensor are not decoded, whatever size its header promises.
     assert open_image(dng(plain, claims=(20_000, 10_000))).size == PHOTO.size
     with Decoders(1) as decoders:
-        assert decoders.run(dng(plain), Job()) == open_image(dng(plain))
+        assert decoders.run(dng(plain), Job()).image == open_image(dng(plain))
 
 
 def test_the_media_type_is_told_by_the_bytes() -> None:
