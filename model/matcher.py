@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -123,23 +124,25 @@ class Matcher:
         checkpoint_sha256: hex digest of the file it came from.
         preprocessing_fingerprint: hex digest that changes when ``prepare`` would give other pixels.
         device, dtype: where it computes, "cpu" or "cuda", and in which precision. variants: as for ``load``.
+        methods, best_method: some of "rn", "ret" and "fused", and the one that was best on the validation classes.
         chunk: how many pairs are scored at once.
-        book: looks up the words of its vocabulary, if it has one.
+        book, words: look up the words of its vocabulary, and list them in its order; empty without a vocabulary.
     """
 
     def __init__(self, engine: Engine, checkpoint_sha256: str, *, variants: int | None = None) -> None:
         self.engine = engine
-        self.config, self.calibration = engine.config, engine.calibration
+        self.config, self.calibration = config, calibration = engine.config, engine.calibration
+        self.methods, self.best_method = calibration.methods, calibration.best_method
         self.checkpoint_sha256 = checkpoint_sha256
         self.device, self.dtype = engine.device, engine.dtype
         self.chunk = GPU_CHUNK if engine.device == "cuda" else CHUNK
-        self.variants = _checked(variants) or engine.calibration.variants
-        config = self.config
+        self.variants = _checked(variants) or calibration.variants
         self.preprocessing = Preprocessing(
             config.image_size, config.mean, config.std, config.released_preprocessing, config.released_padding
         )
         self.preprocessing_fingerprint = self.preprocessing.fingerprint()
-        self.book = WordBook(self.config.words)
+        self.book = WordBook(config.words)
+        self.words = self.book.words
 
     @property
     def photo_sha256(self) -> str:
@@ -148,25 +151,6 @@ class Matcher:
         if not isinstance(config, TwoSidedConfig):
             return self.checkpoint_sha256
         return hashlib.sha256(f"{config.photo_side} {config.token_count('photo')}".encode()).hexdigest()
-
-    @property
-    def methods(self) -> tuple[Method, ...]:
-        """The methods by which this checkpoint can score: some of "rn", "ret" and "fused"."""
-        return self.calibration.methods
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The words of this checkpoint's vocabulary, in its order; empty if it has no vocabulary."""
-        return self.book.words
-
-    @property
-    def best_method(self) -> Method:
-        """The method that was best on the validation classes; "auto" stands for it."""
-        return self.calibration.best_method
-
-    def token_count(self, modality: Modality) -> int:
-        """Returns how many tokens an encoded picture has, [Ret] included."""
-        return self.config.token_count(modality)
 
     def open(self, source: Source, modality: Modality) -> Image.Image:
         """Opens a picture (bytes, path or stream) as ``prepare`` expects it. Raises as ``open_image`` does.
@@ -220,24 +204,19 @@ class Matcher:
             if method not in self.methods:
                 able = ", ".join(self.methods)
                 raise ModelError(f"this checkpoint ({self.config.name}) cannot score by {method!r}, only by {able}")
-        scores: dict[Method, Floats] = {}
-        logits = self.relation_logits(sketches, photos) if {"rn", "fused"} & set(methods) else None
-        distances = self.ret_distances(sketches, photos, priors) if {"ret", "fused"} & set(methods) else None
-        if distances is not None and "ret" in methods:
-            scores["ret"] = -distances
-        if logits is not None and "rn" in methods:
-            scores["rn"] = sigmoid(logits)
-        fusion = self.calibration.fusion
-        if logits is not None and distances is not None and fusion is not None and "fused" in methods:
-            scores["fused"] = logits - np.float32(fusion) * distances
-        return scores
+        logits = cache(lambda: self.relation_logits(sketches, photos))
+        distances = cache(lambda: self.ret_distances(sketches, photos, priors))
+        weight = np.float32(self.calibration.fusion or 0)
+        ways: dict[Method, Callable[[], Floats]] = {
+            "rn": lambda: sigmoid(logits()),
+            "ret": lambda: -distances(),
+            "fused": lambda: logits() - weight * distances(),
+        }
+        return {method: ways[method]() for method in methods}
 
-    def diffuse(self, scores: Floats, ret: NDArray[np.floating], method: Method | None = None) -> Floats:
-        """Lets photos that look alike share their scores (s, p), by ``model.ranking.diffused``.
-
-        method: None for the checkpoint's best. Raises ModelError without a threshold for diffusion.
-        """
-        return diffused(scores, ret, self.diffusion_threshold, method or self.best_method)
+    def diffuse(self, scores: Floats, ret: NDArray[np.floating], method: Method) -> Floats:
+        """Lets photos that look alike share their scores (s, p), by ``model.ranking.diffused``. Raises ModelError."""
+        return diffused(scores, ret, self.diffusion_threshold, method)
 
     @property
     def diffusion_threshold(self) -> float:

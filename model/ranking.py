@@ -44,6 +44,8 @@ def scores_of(support: Floats, best: float, method: Method) -> Floats:
     return support if method == "rn" else best + np.float32(FUSED_WIDTH) * logarithms
 
 
+# Below this distance to the mean a photo has no direction.
+_SAME = 1e-6
 # Steps of the diffusion. Neighbours of neighbours still help; with many more steps, classes mix.
 ROUNDS = 3
 # The number of a sketch's best photos that take part. It bounds the cost: SHORTLIST x SHORTLIST cosines a sketch.
@@ -82,9 +84,13 @@ def diffused(scores: Floats, ret: NDArray[np.floating], threshold: float, method
 
 
 def centred(ret: NDArray[np.floating], mean: Floats | None = None) -> Floats:
-    """Centres retrieval tokens (p, d): normalised, minus ``mean``, or their own, normalised again, (p, d) float32."""
+    """Centres retrieval tokens (p, d): normalised, minus ``mean``, or their own, normalised again, (p, d) float32.
+
+    A photo that is exactly the mean gets zeros, so it is like no photo.
+    """
     directions = unit(ret)
-    return unit(directions - (directions.mean(axis=0) if mean is None else mean))
+    rests = directions - (directions.mean(axis=0) if mean is None else mean)
+    return unit(rests * (np.linalg.norm(rests, axis=1, keepdims=True) > _SAME))
 
 
 # Weight of a deviation of zero in the mean of the scored photos' deviations, so that a photo that is similar to none of
@@ -259,15 +265,11 @@ def groups_of(ret: NDArray[np.floating], mean: Floats, threshold: float = ALIKE)
         if groups[first] >= 0:
             continue
         joining = alike[first] & (groups < 0)
-        # A photo that is exactly the mean is like no photo, not even itself, but it begins a group nevertheless.
+        # A photo that is exactly the mean is not even like itself, but begins a group nevertheless.
         joining[first] = True
         groups[joining] = group
         group += 1
     return groups
-
-
-# Below this distance to the mean a photo has no direction, and is like no photo.
-_SAME = 1e-6
 
 
 def likeness_to(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Floats:
@@ -278,9 +280,7 @@ def likeness_to(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Fl
 
 def likenesses(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Floats:
     """Computes how much photos (p, d) look like examples (e, d), by the cosines of centred [Ret]: (p, e), -1 to 1."""
-    rests = [unit(some) - mean for some in (ret, examples)]
-    photos, others = (unit(rest * (np.linalg.norm(rest, axis=1, keepdims=True) > _SAME)) for rest in rests)
-    likeness: Floats = np.clip(photos @ others.T, -1, 1)
+    likeness: Floats = np.clip(centred(ret, mean) @ centred(examples, mean).T, -1, 1)
     return likeness
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 from model.errors import ModelError
@@ -97,7 +97,6 @@ class WordBook:
             if len(found) == 1:
                 self._everyday[name] = self._widened.get(found[0], found)
         self._everyday_stems = {stem(name): found for name, found in self._everyday.items()}
-        self._find = lru_cache(maxsize=256)(self._search)
 
     def find(self, text: str) -> int:
         """Finds the number of the word that ``text`` names: in any case, with any hyphens, in singular or plural.
@@ -106,10 +105,15 @@ class WordBook:
         """
         if problem := why_no_name(text):
             raise ModelError(f"a word {problem}")
-        found = self._find(spelling(text))
-        if isinstance(found, tuple):
-            raise UnknownWord(text.strip(), self.words, tuple(self.words[number] for number in found))
-        return found
+        key = spelling(text)
+        if (number := self._number(key)) is not None:
+            return number
+        # The words in the text come first: "my dog" is no word, but "dog" may be one.
+        parts = map(self._number, reversed(key.split()))
+        alike = get_close_matches(key, self._numbers, n=2 * OFFERED, cutoff=_LIKE)
+        near = dict.fromkeys([*parts, *(self._numbers[name] for name in alike)])
+        nearest = [self.words[number] for number in near if number is not None][:OFFERED]
+        raise UnknownWord(text.strip(), self.words, tuple(nearest))
 
     def read(self, text: str) -> Reading:
         """Finds what ``text`` means: a word as ``find`` does, an everyday or a wider word, or one of these in a phrase.
@@ -163,16 +167,6 @@ class WordBook:
         if (number := self._number(key)) is not None:
             return self._widened.get(number, (number,))
         return self._everyday_stems.get(stem(key), ())
-
-    def _search(self, key: str) -> int | tuple[int, ...]:
-        """Finds the number of a word, or the numbers of the nearest words."""
-        if (number := self._number(key)) is not None:
-            return number
-        # The words in the text come first: "my dog" is no word, but "dog" may be one.
-        parts = map(self._number, reversed(key.split()))
-        alike = get_close_matches(key, self._numbers, n=2 * OFFERED, cutoff=_LIKE)
-        near = [*parts, *(self._numbers[name] for name in alike)]
-        return tuple(dict.fromkeys(number for number in near if number is not None))[:OFFERED]
 
     def _number(self, key: str) -> int | None:
         """Finds the number of the word with this spelling, or with one that differs only in singular or plural."""

@@ -341,7 +341,7 @@ def _is_sparse(rows: int, shown: int, segments: int) -> bool:
 
 def check_network(matcher: Matcher) -> None:
     """Raises BadInvocation if an index cannot hold the tokens of this network."""
-    if matcher.token_count("photo") > 1 and matcher.config.grid**2 > MAX_PATCHES:
+    if matcher.config.token_count("photo") > 1 and matcher.config.grid**2 > MAX_PATCHES:
         raise BadInvocation("an index holds patch grids up to 16 by 16; use a checkpoint with fewer patches.")
 
 

@@ -127,7 +127,7 @@ class Origin(Frozen):
             preprocessing_fingerprint=matcher.preprocessing_fingerprint,
             network=matcher.config.name,
             width=matcher.config.width,
-            tokens=matcher.token_count("photo"),
+            tokens=matcher.config.token_count("photo"),
             cells=matcher.config.grid**2,
         )
 

@@ -104,15 +104,21 @@ class TwoSidedFiles:
     photo_side: dict[str, NDArray[Any]]
 
 
-def read_two_sided(path: Path) -> TwoSidedFiles:
-    """Reads a checkpoint with a two-sided encoder, and its photo side. Raises ModelError."""
+def two_sided_config(path: Path) -> TwoSidedConfig | None:
+    """Reads the configuration of a two-sided network; None for another network. Raises ModelError."""
     metadata = read_metadata(path)
     if metadata.get("kind", ZSE) != ZSE:
-        raise ModelError(f"{path} holds a network of the kind {metadata['kind']!r}, which only PyTorch runs")
+        return None
     config = from_json(ModelConfig, metadata["config"], "the checkpoint's configuration")
-    if not isinstance(config, TwoSidedConfig):
-        raise ModelError(f"{path} holds {config.name}, which has no photo side and is run by PyTorch alone")
-    calibration = from_json(Calibration, metadata.get("calibration", ""), "the checkpoint's calibration")
+    return config if isinstance(config, TwoSidedConfig) else None
+
+
+def read_two_sided(path: Path) -> TwoSidedFiles:
+    """Reads a checkpoint with a two-sided encoder, and its photo side. Raises ModelError."""
+    config = two_sided_config(path)
+    if config is None:
+        raise ModelError(f"{path} holds a network that has no photo side and is run by PyTorch alone")
+    calibration = from_json(Calibration, read_metadata(path).get("calibration", ""), "the checkpoint's calibration")
     arrays = {name: array.astype(np.float32) for name, array in read_arrays(path).items()}
     if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
         raise ModelError(f"{path} is damaged: {broken[0]} holds values that are not finite; use another checkpoint")

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from model.engine.config import ModelConfig, TwoSidedConfig, from_json
-from model.engine.files import PACKAGED, ZSE, read_metadata
+from model.engine.config import TwoSidedConfig
+from model.engine.files import PACKAGED, two_sided_config
 from model.errors import ModelError
 
 #: The version of the graphs: a change of names, inputs or operations raises it.
@@ -43,11 +43,8 @@ def is_expressible(config: TwoSidedConfig) -> bool:
 
 def find_graphs(checkpoint: Path) -> Path | None:
     """Finds the folder of graphs for a checkpoint, beside it or in the package, or None. Raises ModelError."""
-    metadata = read_metadata(checkpoint)
-    if metadata.get("kind", ZSE) != ZSE:
-        return None
-    config = from_json(ModelConfig, metadata["config"], "the checkpoint's configuration")
-    if not isinstance(config, TwoSidedConfig) or not is_expressible(config):
+    config = two_sided_config(checkpoint)
+    if config is None or not is_expressible(config):
         return None
     folders = (parent / folder_name(config) for parent in (checkpoint.parent, PACKAGED))
     return next((folder for folder in folders if folder.is_dir()), None)

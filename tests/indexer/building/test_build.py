@@ -93,5 +93,5 @@ def test_it_stays_without_tokens_until_it_is_told_otherwise(collection: Collecti
     flip(collection.index / "g000003" / "vectors.npy")
     assert (collection.update().encoded, read_summary(collection.index).manifest.tokens) == (13, 1)
     assert collection.update(tokens="all").encoded == 13
-    assert read_summary(collection.index).manifest.tokens == collection.matcher.token_count("photo")
+    assert read_summary(collection.index).manifest.tokens == collection.matcher.config.token_count("photo")
     assert not collection.update().changed
