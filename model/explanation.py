@@ -22,14 +22,13 @@ _AROUND = 3
 class Explanation:
     """The explanation of one pair. Cells of the patch grid are counted row by row from the top left.
 
-    If two photos are compared, the first one has the sketch's place. Without cross-attention its maps are None.
+    If two photos are compared, the first one has the sketch's place.
 
     Attributes:
         grid: patches along one side.
         sketch, photo: self-attention and selection of each.
         sketch_cells, photo_cells: (n_s,) and (n_p,) int64, the cells of the patches that are compared.
-        sketch_to_photo, photo_to_sketch: (heads, n_s, n_p) and (heads, n_p, n_s) cross-attention between patch tokens.
-        ret_to_photo, ret_to_sketch: (heads, n_p) and (heads, n_s), that of [Ret] to the other side's patch tokens.
+        aligned: cross-attention between the tokens of both; None without it, and for two photos.
         correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8); of two
             photos see ``compare_photos``.
         relevance: (n_p,) float32, added to the cosines of a photo patch where the best one is chosen: more if [Ret] of
@@ -49,10 +48,7 @@ class Explanation:
     relevance: Floats | None = None
     influence: tuple[PairInfluence, ...] = ()
     relation_score: float | None = None
-    sketch_to_photo: Floats | None = None
-    photo_to_sketch: Floats | None = None
-    ret_to_photo: Floats | None = None
-    ret_to_sketch: Floats | None = None
+    aligned: Aligned | None = None
 
     def matches(self) -> list[tuple[int, int, float]]:
         """Lists each sketch patch's best photo patch, by cosine and ``relevance``: (sketch cell, photo cell, cosine).
@@ -74,30 +70,20 @@ def compare(
     """Explains a pair of observed pictures by all of their patches. Networks with one vector compare none."""
     every = photo.tokens if photo.everything is None else photo.everything
     aligned = engine.align(sketch.tokens, every)
-    of_sketch, of_photo = sketch.tokens.patches[0], every.patches[0]
-    crossed: dict[str, Floats] = {}
-    if aligned is not None:
-        of_sketch, of_photo = aligned.sketch, aligned.photo
-        crossed = {
-            "sketch_to_photo": aligned.sketch_to_photo[:, 1:, 1:],
-            "photo_to_sketch": aligned.photo_to_sketch[:, 1:, 1:],
-            "ret_to_photo": aligned.sketch_to_photo[:, 0, 1:],
-            "ret_to_sketch": aligned.photo_to_sketch[:, 0, 1:],
-        }
+    patches = (sketch.tokens.patches[0], every.patches[0]) if aligned is None else (aligned.sketch, aligned.photo)
+    influence = () if relation_score is None else influential_pairs(engine, sketch.tokens, photo.tokens, relation_score)
     return Explanation(
         grid=engine.config.grid,
         sketch=sketch.attention,
         photo=photo.attention,
         sketch_cells=sketch.tokens.positions[0],
         photo_cells=every.positions[0],
-        correspondence=unit(of_sketch) @ unit(of_photo).T,
+        correspondence=unit(patches[0]) @ unit(patches[1]).T,
         relevance=None if photo.local is None else _relevance(sketch.tokens.ret[0], photo.local),
-        influence=()
-        if relation_score is None
-        else influential_pairs(engine, sketch.tokens, photo.tokens, relation_score),
+        influence=influence,
         relation_score=relation_score,
         ret_distance=ret_distance,
-        **crossed,
+        aligned=aligned,
     )
 
 
@@ -161,9 +147,9 @@ class PairInfluence:
 
 
 def influential_pairs(
-    engine: Engine, sketch: Tokens, photo: Tokens, relation_score: float, count: int = STRONGEST
+    engine: Engine, sketch: Tokens, photo: Tokens, relation_score: float
 ) -> tuple[PairInfluence, ...]:
-    """Finds the ``count`` pairs whose removal lowers the relation score most, strongest first.
+    """Finds the STRONGEST pairs whose removal lowers the relation score most, strongest first.
 
     There are none without a relation network, and for the paper's, which compares blocks of patches.
     """
@@ -173,15 +159,13 @@ def influential_pairs(
     # A float64 score that rounds to 1 has no finite logit.
     score = np.clip(np.float64(relation_score), 1e-12, 1 - 1e-12)
     drops = 1 - sigmoid(np.log(score / (1 - score)) - lost_logits(aligned)) / score
-    found = []
-    for row, column in (
-        divmod(index, drops.shape[1]) for index in np.argsort(-drops, axis=None, kind="stable")[:count]
-    ):
-        if drops[row, column] <= 0:
-            break
-        pair = int(sketch.positions[0, row]), int(photo.positions[0, column])
-        found.append(PairInfluence(*pair, float(drops[row, column])))
-    return tuple(found)
+    strongest = np.argsort(-drops, axis=None, kind="stable")[:STRONGEST]
+    cells, places = sketch.positions[0].tolist(), photo.positions[0].tolist()
+    return tuple(
+        PairInfluence(cells[row], places[column], float(drops[row, column]))
+        for row, column in (divmod(index, len(places)) for index in strongest.tolist())
+        if drops[row, column] > 0
+    )
 
 
 def lost_logits(aligned: Aligned) -> Floats:

@@ -53,17 +53,16 @@ def target_ranks(
     scores = np.asarray(scores)
     if scores.ndim != 2 or targets.shape != scores.shape[:1] or (among is not None and among.shape != scores.shape):
         raise ValueError(f"scores {scores.shape}, targets {targets.shape} and photos ranked do not belong together")
-    ranks = np.empty(len(scores), np.int64)
-    for row, (values, target) in enumerate(zip(scores, targets, strict=True)):
-        if np.isnan(values).any():
-            raise ValueError("a score is NaN: such a photo has no rank")
-        before = values > values[target]
-        before[:target] |= values[:target] == values[target]
-        if among is not None:
-            if not among[row, target]:
-                raise ValueError(f"query {row} looks for a photo that it is not ranked against")
-            before &= among[row]
-        ranks[row] = before.sum()
+    if np.isnan(scores).any():
+        raise ValueError("a score is NaN: such a photo has no rank")
+    rows, columns = np.arange(len(scores)), np.arange(scores.shape[1])
+    own = scores[rows, targets][:, None]
+    before = (scores > own) | ((scores == own) & (columns < targets[:, None]))
+    if among is not None:
+        if len(missing := np.flatnonzero(~among[rows, targets])):
+            raise ValueError(f"query {missing[0]} looks for a photo that it is not ranked against")
+        before &= among
+    ranks: NDArray[np.int64] = before.sum(axis=1)
     return ranks
 
 

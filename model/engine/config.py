@@ -129,6 +129,10 @@ class NetworkConfig(ABC):
     mean: Pixels = (0.5, 0.5, 0.5)
     std: Spread = (0.5, 0.5, 0.5)
 
+    # Some networks have fields of these names.
+    released_preprocessing = False
+    released_padding = False
+
     if TYPE_CHECKING:
         # These are fields of some configurations, and properties of others.
         @property
@@ -157,14 +161,6 @@ class NetworkConfig(ABC):
     def grid(self) -> int:
         """Patches along one side of the input."""
 
-    @property
-    def released_preprocessing(self) -> bool:
-        return False
-
-    @property
-    def released_padding(self) -> bool:
-        return False
-
     @abstractmethod
     def token_count(self, modality: Modality) -> int:
         """Returns the number of tokens of an encoded image, [Ret] included."""
@@ -192,6 +188,11 @@ class ModelConfig(NetworkConfig):
     cross_ffn: Size = 1024
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
+    # Some networks have fields of these names.
+    photo_side = ""
+    released_value_from_query = False
+    released_cross_norm = False
+
     if TYPE_CHECKING:
 
         @property
@@ -211,21 +212,6 @@ class ModelConfig(NetworkConfig):
     @property
     def grid(self) -> int:
         return self.image_size // self.patch_size
-
-    @property
-    def photo_side(self) -> str:
-        """SHA-256 of the file with the part of a two-sided network that photos need; "" for other networks."""
-        return ""
-
-    @property
-    def released_value_from_query(self) -> bool:
-        """True if cross-attention takes the value from the query's own side; eq. 6 takes it from the key's side."""
-        return False
-
-    @property
-    def released_cross_norm(self) -> bool:
-        """True if cross-attention divides by the unbiased standard deviation plus epsilon."""
-        return False
 
     @property
     def selections(self) -> int:
@@ -274,10 +260,15 @@ class ZseConfig(ModelConfig):
     released_preprocessing: bool = False
     # The released tokenizer averages its two branches; the paper adds them.
     released_tokenizer_average: bool = False
+    # Released cross-attention takes the value from the query's own side; eq. 6 takes it from the key's side.
     released_value_from_query: bool = False
     # The released kernel views (n, d) tokens as a (d, 14, 14) map without transposing them.
     released_kernel_view: bool = False
+    # Released cross-attention divides by the unbiased standard deviation plus epsilon.
     released_cross_norm: bool = False
+
+    # The total stride of the tokenizer's four convolutions.
+    patch_size = 16
 
     def problems(self) -> list[str]:
         problems = super().problems()
@@ -292,11 +283,6 @@ class ZseConfig(ModelConfig):
         if self.released_value_from_query and self.keep_sketch != self.keep_photo:
             problems.append("released_value_from_query needs equal numbers of sketch and photo tokens")
         return problems
-
-    @property
-    def patch_size(self) -> int:
-        """The total stride of the tokenizer's four convolutions."""
-        return 16
 
     @property
     def selections(self) -> int:
@@ -315,6 +301,7 @@ class TwoSidedConfig(ModelConfig):
         second_width, second_heads: of the ViT beside it that sees photos alone; a width of 0 for none.
         pre_norm, quick_gelu: whether the ViT has a LayerNorm before its blocks, and x sigmoid(1.702 x) instead of GELU,
             as CLIP's.
+        photo_side: SHA-256 of the file with the part of the network that photos need.
     """
 
     encoder: Literal["two-sided"] = "two-sided"
@@ -339,12 +326,8 @@ class TwoSidedConfig(ModelConfig):
     def guess_width(self) -> int:
         return 2 * self.encoder_width
 
-    @property
-    def sketch_grid(self) -> int:
-        return self.sketch_size // self.patch_size
-
     def patches(self, modality: Modality) -> int:
-        return self.sketch_grid if modality == "sketch" else self.grid
+        return self.sketch_size // self.patch_size if modality == "sketch" else self.grid
 
 
 def _names(record: type[DataclassInstance]) -> set[str]:

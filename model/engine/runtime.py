@@ -102,12 +102,12 @@ class OnnxEngine(Engine):
         config, head = self.config, self._head
         size = (config.sketch_size, config.sketch_size)
         pixels = changed_planes(picture, lambda plane: plane.resize(size, Image.Resampling.BILINEAR))
-        x, _, importance, attention = self._sketch_vit(pixels, config.sketch_grid**2)
+        x, _, importance, attention = self._sketch_vit(pixels, config.patches("sketch") ** 2)
         summary = np.concatenate([unit(x[:, 0]), unit(x[:, 1:].mean(axis=1))], axis=-1)
         ret = unit(unit(summary @ head["ret.weight"].T) - head["centre"])
         chosen = _most_important(importance, count)
         patches = x[:, 1 + chosen] @ head["tokens.weight"].T + head["tokens.bias"]
-        cells = cells_of_patches(config.sketch_grid, config.grid)[chosen]
+        cells = cells_of_patches(config.patches("sketch"), config.grid)[chosen]
         return Tokens(np.concatenate([ret[:, None], patches], axis=1), cells[None], summary), attention
 
     def _photo(self, picture: Floats, count: int) -> tuple[Tokens, Floats, Floats, Floats]:

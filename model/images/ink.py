@@ -1,6 +1,7 @@
 """Finds the ink of a sketch, whatever the colours of pen and paper."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,8 @@ from PIL import Image, ImageChops
 from model.errors import BlankSketch
 
 Pixels = NDArray[np.uint8]
+# Top, bottom, left and right; the ends are exclusive.
+Box = tuple[int, int, int, int]
 
 _BLANK = "the sketch is blank: no stroke stands out from its paper; draw something, or use a darker pen"
 
@@ -28,18 +31,16 @@ _STRIP_PIXELS = 1 << 22
 
 @dataclass(frozen=True)
 class Ink:
-    """The strokes of an (H, W) sketch: uint8, 0 on paper, 255 at the strongest ink; and their box, ends exclusive."""
+    """The strokes of an (H, W) sketch: uint8, 0 on paper, 255 at the strongest ink; and their box."""
 
     darkness: Pixels
-    top: int
-    bottom: int
-    left: int
-    right: int
+    box: Box
 
     @property
     def crop(self) -> Pixels:
         """Darkness within the box."""
-        return self.darkness[self.top : self.bottom, self.left : self.right]
+        top, bottom, left, right = self.box
+        return self.darkness[top:bottom, left:right]
 
 
 def find_ink(image: Image.Image) -> Ink:
@@ -54,7 +55,7 @@ def find_ink(image: Image.Image) -> Ink:
     if box is None:
         raise BlankSketch(_BLANK)
     distance[distance < threshold] = 0
-    return Ink(stretched(distance, strongest), *box)
+    return Ink(stretched(distance, strongest), box)
 
 
 def paper_colour(image: Image.Image) -> tuple[int, int, int]:
@@ -109,17 +110,17 @@ def _distance(image: Image.Image, paper: tuple[int, int, int]) -> Pixels:
     return distance
 
 
-def _box(ink: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """Finds the box (top, bottom, left, right; ends exclusive) of ink, without single pixels of dust; or None."""
-    rows, columns = np.zeros(ink.shape[0], np.bool_), np.zeros(ink.shape[1], np.bool_)
-    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        here = ink[: ink.shape[0] - down, max(0, -right) : ink.shape[1] - max(0, right)]
-        there = ink[down:, max(0, right) : ink.shape[1] + min(0, right)]
-        pairs = here & there
-        for line, shift, axis in ((rows, down, 1), (columns, right, 0)):
-            found = np.flatnonzero(pairs.any(axis=axis)) + (max(0, -right) if axis == 0 else 0)
-            line[found] = line[found + shift] = True
-    if not rows.any():
-        return None
-    y, x = np.flatnonzero(rows), np.flatnonzero(columns)
-    return int(y[0]), int(y[-1]) + 1, int(x[0]), int(x[-1]) + 1
+def _box(ink: NDArray[np.bool_]) -> Box | None:
+    """Finds the box of ink, without single pixels of dust, which have no neighbour; or None."""
+    height, width = ink.shape
+    padded, near = np.pad(ink, 1), np.zeros_like(ink)
+    for y, x in product(range(3), repeat=2):
+        if (y, x) != (1, 1):
+            near |= padded[y : y + height, x : x + width]
+    return box_of(ink & near)
+
+
+def box_of(marked: NDArray[np.bool_]) -> Box | None:
+    """Finds the box of what is marked, or None."""
+    y, x = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
+    return (int(y[0]), int(y[-1]) + 1, int(x[0]), int(x[-1]) + 1) if len(y) else None

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from model.errors import ModelError
+from model.images import ink
 from model.images.files import Source, open_image, to_rgb
-from model.images.ink import LEAST_CONTRAST, Pixels, find_ink, keep_greatest, paper_colour, percentile, stretched
+from model.images.ink import Pixels
 
 _MODALITIES = ("sketch", "photo")
 
@@ -99,18 +100,18 @@ def prepare_sketch(image: Image.Image, size: int) -> Pixels:
     The ink's longer side, with a margin of 5% of `size` on both ends, fills the square; the strongest ink is black,
     paper white. Raises `BlankSketch`.
     """
-    darkness = find_ink(_rgb(image, sketch=True)).crop
+    darkness = ink.find_ink(_rgb(image, sketch=True)).crop
     side = max(1, size - 2 * round(size * _MARGIN))
     scale = max(darkness.shape) / side
     if scale > _MAX_REDUCTION:
-        darkness = keep_greatest(darkness, int(scale) // _KEPT_REDUCTION)
+        darkness = ink.keep_greatest(darkness, int(scale) // _KEPT_REDUCTION)
     height, width = darkness.shape
     longer = max(height, width)
     shape = (max(1, round(width * side / longer)), max(1, round(height * side / longer)))
     scaled = np.asarray(Image.fromarray(darkness).resize(shape, Image.Resampling.BICUBIC))
     # Scaling down has made thin lines pale: the strongest twentieth of the ink becomes black again.
-    strongest = percentile(np.array(Image.fromarray(scaled).histogram()), LEAST_CONTRAST, 95)
-    scaled = stretched(scaled, strongest) if strongest else scaled
+    strongest = ink.percentile(np.array(Image.fromarray(scaled).histogram()), ink.LEAST_CONTRAST, 95)
+    scaled = ink.stretched(scaled, strongest) if strongest else scaled
     square = np.full((size, size), 255, np.uint8)
     y, x = (size - scaled.shape[0]) // 2, (size - scaled.shape[1]) // 2
     square[y : y + scaled.shape[0], x : x + scaled.shape[1]] = 255 - scaled
@@ -127,11 +128,12 @@ def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
     """
     rgb = _rgb(image, sketch=True)
     pixels = np.asarray(rgb)
-    box = None if sum(paper_colour(rgb)) <= _RELEASED_INK else _released_box(pixels)
+    box = None
+    if sum(ink.paper_colour(rgb)) > _RELEASED_INK:
+        box = ink.box_of(pixels.sum(axis=2, dtype=np.uint16) <= _RELEASED_INK)
     if box is None:
-        ink = find_ink(rgb)
-        box = ink.top, ink.bottom, ink.left, ink.right
-        pixels = _three_channels(255 - ink.darkness)
+        found = ink.find_ink(rgb)
+        box, pixels = found.box, _three_channels(255 - found.darkness)
     top, bottom, left, right = box
     crop = pixels[
         max(0, top - _RELEASED_MARGIN) : bottom - 1 + _RELEASED_MARGIN,
@@ -154,7 +156,7 @@ def prepare_padded(image: Image.Image, size: int, *, sketch: bool) -> Pixels:
     """
     rgb = _rgb(image, sketch=sketch)
     if sketch:
-        find_ink(rgb)
+        ink.find_ink(rgb)
     longer = max(rgb.size)
     width, height = (max(1, round(side / longer * size)) for side in rgb.size)
     square = Image.new("RGB", (size, size))
@@ -170,12 +172,6 @@ def _rgb(image: Image.Image, *, sketch: bool) -> Image.Image:
 
 def _three_channels(grey: Pixels) -> Pixels:
     return np.repeat(grey[:, :, None], 3, axis=2)
-
-
-def _released_box(pixels: Pixels) -> tuple[int, int, int, int] | None:
-    dark = pixels.sum(axis=2, dtype=np.uint16) <= _RELEASED_INK
-    y, x = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
-    return (int(y[0]), int(y[-1]) + 1, int(x[0]), int(x[-1]) + 1) if len(y) else None
 
 
 def _bilinear(pixels: Pixels, height: int, width: int) -> Pixels:

@@ -242,7 +242,7 @@ class TwoSidedEncoder(nn.Module):
         self.photo_side = PhotoSide(config)
         self.tuning = Tuning(main_layout(config))
         self.head = SketchHead(config)
-        self.position = nn.Buffer(torch.zeros(1 + config.sketch_grid**2, config.encoder_width))
+        self.position = nn.Buffer(torch.zeros(1 + config.patches("sketch") ** 2, config.encoder_width))
 
     def forward(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens (b, 1 + kept, d) float32; ``trace`` records the pass.
@@ -257,7 +257,7 @@ class TwoSidedEncoder(nn.Module):
             ret = side.head(x[:, 0], side.second(images))
             project = side.head.tokens
         else:
-            size = self.config.sketch_grid * self.config.patch_size
+            size = self.config.sketch_size
             scaled = F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
             x, importance = vit(scaled, self.tuning, self.position, attention)
             summary = torch.cat([_unit(x[:, 0]), _unit(x[:, 1:].mean(dim=1))], dim=-1)

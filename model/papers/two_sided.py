@@ -334,7 +334,7 @@ def new_network(recipe: TwoSidedRecipe, photo_side: Path) -> Network:
         if ".tuning." in name or ".head.tokens." in name:
             own[name.replace("photo_side.", "")] = value
     own["encoder.head.ret.weight"] = state["encoder.photo_side.head.from_first.weight"]
-    position, side = state["encoder.photo_side.vit.position"][None], config.sketch_grid
+    position, side = state["encoder.photo_side.vit.position"][None], config.patches("sketch")
     own["encoder.position"] = resample_abs_pos_embed(position, [side, side])[0]
     # The photos' projection evens out the spreads of its axes halfway. Tokens are compared as they were before that.
     spread = state["encoder.photo_side.head.tokens.weight"].norm(dim=1).reciprocal()

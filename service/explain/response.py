@@ -175,11 +175,10 @@ def _explained_image(seen: EncodedPicture) -> ExplainedImage:
 def _explained_photo(photo: EncodedPicture, explanation: Explanation, **of_index: Any) -> ExplainedPhoto:
     """Describes a photo beside the sketch. of_index: what ``Photo.of`` takes, and what is near."""
     crossed = None
-    if explanation.ret_to_photo is not None and explanation.ret_to_sketch is not None:
-        crossed = CrossAttention(
-            sketch_to_photo=_rounded(explanation.ret_to_photo, 4),
-            photo_to_sketch=_rounded(explanation.ret_to_sketch, 4),
-        )
+    if (aligned := explanation.aligned) is not None:
+        # [Ret] is the first token.
+        maps = aligned.sketch_to_photo[:, 0, 1:], aligned.photo_to_sketch[:, 0, 1:]
+        crossed = CrossAttention(sketch_to_photo=_rounded(maps[0], 4), photo_to_sketch=_rounded(maps[1], 4))
     return ExplainedPhoto.of(
         **of_index,
         **dict(_explained_image(photo)),

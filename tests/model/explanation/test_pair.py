@@ -108,22 +108,14 @@ def test_the_cross_attention_shown_is_the_one_that_updates_the_tokens() -> None:
     engine = TorchEngine(network)
     sketch, photo = engine.observe(image(0, network), "sketch"), engine.observe(image(1, network), "photo")
     explanation = compare(network, sketch, photo)
-    assert explanation.sketch_to_photo is not None
-    assert explanation.ret_to_photo is not None
+    assert explanation.aligned is not None
     s_side = network.cross.project(tensors(sketch.tokens), "sketch")
     p_side = network.cross.project(tensors(photo.tokens), "photo")
-    values = p_side.value[0][:, 1:]
-    # Rows sum to 1 with what goes to the photo's [Ret], whose value is the first.
-    shown = np.concatenate([explanation.ret_to_photo[:, None], explanation.sketch_to_photo], axis=1)
-    weights = torch.from_numpy(shown)
-    to_ret = 1 - weights.sum(dim=2, keepdim=True)
-    gathered = weights @ values + to_ret * p_side.value[0][:, :1]
+    gathered = torch.from_numpy(explanation.aligned.sketch_to_photo) @ p_side.value[0]
     expected = network.cross.sketch(s_side.features, gathered[None])
     torch.testing.assert_close(expected, network.align(s_side, p_side)[0].features, atol=1e-5, rtol=1e-4)
-    assert explanation.photo_to_sketch is not None
-    assert explanation.ret_to_sketch is not None
-    assert explanation.photo_to_sketch.shape == (2, len(explanation.photo_cells), len(explanation.sketch_cells))
-    assert explanation.ret_to_sketch.shape == (2, len(explanation.sketch_cells))
+    back = explanation.aligned.photo_to_sketch
+    assert back.shape == (2, 1 + len(explanation.photo_cells), 1 + len(explanation.sketch_cells))
 
 
 def tokens(count: int, seed: int, width: int = 32) -> Tokens:
@@ -187,7 +179,7 @@ def test_drops_are_shares_of_the_score_and_the_strongest_come_first(with_ret: bo
     sketch, photo, engine = tokens(8, 3), tokens(9, 4), TorchEngine(network)
     logit = float(engine.relate(sketch, photo)[0])
     score = float(sigmoid(np.float64(logit)))
-    found = influential_pairs(engine, sketch, photo, score, count=5)
+    found = influential_pairs(engine, sketch, photo, score)[:5]
     pair = aligned(network, sketch, photo)
     drops = {
         (i, j): float((score - sigmoid(np.float64(logit - lost_without(pair, i, j)))) / score)

@@ -264,7 +264,7 @@ def test_a_training_anew_takes_nothing_but_the_calibration_of_its_start(work: Pa
 def test_the_default_is_one_on_its_own_vit_and_both_sides_of_any_keep_as_many_tokens() -> None:
     assert config_on(DEFAULT, second=True) == TWO_SIDED
     config = config_on(VitLayout(16, 768, 12, 12, 3072))
-    assert (config.grid, config.sketch_grid, config.second_width) == (14, 10, 0)
+    assert (config.grid, config.patches("sketch"), config.second_width) == (14, 10, 0)
     assert (config.token_count("photo"), config.token_count("sketch")) == (17, 17)
 
 
