@@ -153,17 +153,11 @@ class Matcher:
         return hashlib.sha256(f"{config.photo_side} {config.token_count('photo')}".encode()).hexdigest()
 
     def open(self, source: Source, modality: Modality) -> Image.Image:
-        """Opens a picture (bytes, path or stream) as ``prepare`` expects it. Raises as ``open_image`` does.
-
-        A large JPEG photo is decoded at a fraction of its size, unless the network is a released one.
-        """
+        """Opens a picture (bytes, path or stream) as ``prepare`` expects it. Raises as ``open_image`` does."""
         return self.preprocessing.open(source, modality)
 
     def prepare(self, image: Image.Image, modality: Modality) -> Floats:
-        """Makes a picture's network input, (3, H, W) float32: cropped, resized and normalised as in training.
-
-        Raises BlankSketch for a sketch without ink.
-        """
+        """Makes a picture's network input, (3, H, W) float32, as in training. Raises BlankSketch without ink."""
         return self.preprocessing.prepare(image, modality)
 
     def encode(self, pictures: Floats, modality: Modality, variants: int | None = None) -> Tokens:

@@ -38,10 +38,9 @@ _IRREGULAR = {
     "teeth": "tooth",
 }
 # What stands before these is what a phrase is about: "my dog" of "my dog on the beach".
-_JOINTS = frozenset(
-    {"about", "above", "and", "are", "at", "behind", "below", "beside", "beyond", "by", "during", "for", "from", "in"}
-    | {"inside", "is", "near", "next", "of", "on", "or", "outside", "over", "that", "to", "under", "which", "who"}
-    | {"with", "without"}
+_JOINT = re.compile(
+    r"(?<=\S) (?:about|above|and|are|at|behind|below|beside|beyond|by|during|for|from|in|inside|is|near|next|of|on|or"
+    r"|outside|over|that|to|under|which|who|with|without)(?= |$)"
 )
 
 
@@ -122,16 +121,10 @@ class WordBook:
         name, or the last of equally long ones, as English puts the noun last. Raises as ``find`` does.
         """
         if why_no_name(text) is None:
-            words: list[str] = []
-            for word in [*spelling(text).split(), ""]:
-                if word and (word not in _JOINTS or not words):
-                    words.append(word)
-                elif reading := self._read_part(words):
+            key = spelling(text)
+            for part in (*_JOINT.split(key), key):
+                if reading := self._read_part(part.split()):
                     return reading
-                else:
-                    words = []
-            if reading := self._read_part(spelling(text).split()):
-                return reading
         return Reading(spelling(text), (self.find(text),))
 
     def of_class(self, label: str) -> int | None:

@@ -47,28 +47,14 @@ class OpenedImage:
 
 
 _READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
-_FORMATS = {
-    "image/jpeg": "JPEG",
-    "image/png": "PNG",
-    "image/webp": "WEBP",
-    "image/gif": "GIF",
-    "image/bmp": "BMP",
-    "image/tiff": "TIFF",
-    "image/avif": "AVIF",
-    "image/heic": "HEIC",
-    "image/x-dcraw": "RAW",
+_RAW = "image/x-dcraw"
+_SIGNATURES = {
+    _RAW: RAW_SIGNATURES,
+    "image/jpeg": (b"\xff\xd8\xff",),
+    "image/png": (b"\x89PNG\r\n\x1a\n",),
+    "image/gif": (b"GIF87a", b"GIF89a"),
+    "image/tiff": (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"),
 }
-_SIGNATURES = (
-    *((signature, "image/x-dcraw") for signature in RAW_SIGNATURES),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-    (b"II*\x00", "image/tiff"),
-    (b"MM\x00*", "image/tiff"),
-    (b"II+\x00", "image/tiff"),
-    (b"MM\x00+", "image/tiff"),
-)
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 # "BM" alone may begin any text, so a bitmap is also recognised by the length of its second header.
@@ -113,14 +99,14 @@ def open_dated(
         raise ImageTooLarge(_too_large(max_pixels)) from error
     # Decoders of untrusted bytes may raise any error from SyntaxError to struct.error. All become one error here.
     except Exception as error:
-        raise UndecodableImage(f"the {_FORMATS[media]} file is damaged: {_reason(error)}") from error
+        raise UndecodableImage(f"the {_format(media)} file is damaged: {_reason(error)}") from error
 
 
 def media_type(data: bytes) -> str | None:
     """Returns the media type of a file by its first 512 bytes, or None. For a few RAW files it is TIFF."""
-    for signature, media in _SIGNATURES:
-        if data.startswith(signature):
-            return "image/x-dcraw" if media == "image/tiff" and is_raw_tiff(data) else media
+    for media, signatures in _SIGNATURES.items():
+        if data.startswith(signatures):
+            return _RAW if media == "image/tiff" and is_raw_tiff(data) else media
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BITMAP_HEADERS:
@@ -133,8 +119,13 @@ def media_type(data: bytes) -> str | None:
         if brands & _HEIC_BRANDS:
             return "image/heic"
         if RAW_BRAND in brands:
-            return "image/x-dcraw"
+            return _RAW
     return None
+
+
+def _format(media: str) -> str:
+    """Returns Pillow's name of a type."""
+    return "RAW" if media == _RAW else media.removeprefix("image/").upper()
 
 
 def to_rgb(image: Image.Image, *, sketch: bool = False) -> Image.Image:
@@ -210,7 +201,7 @@ def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sk
         if width * height > max_pixels:
             raise ImageTooLarge(_too_large(max_pixels, width, height))
         if width < 1 or height < 1:
-            raise UndecodableImage(f"the {_FORMATS[media]} file has no pixels")
+            raise UndecodableImage(f"the {_format(media)} file has no pixels")
         reduced = None if least_side is None else picture.draft(None, (least_side, least_side))
         picture.load()
         rgb = to_rgb(picture, sketch=sketch)
@@ -241,9 +232,9 @@ def _opener(media: str) -> Callable[[BinaryIO], Image.Image]:
             raise UnsupportedImage("HEIC needs an extra package: pip install 'sketch-search[heic]'") from error
         # The class is used directly, because registering it would change Image.open for the whole process.
         return HeifImageFile
-    if media == "image/x-dcraw":
+    if media == _RAW:
         return open_preview
-    name = _FORMATS[media]
+    name = _format(media)
     Image.init()
     if name not in Image.OPEN:
         raise UnsupportedImage(f"this Pillow was built without {name}; install Pillow 11.3 or newer from PyPI")
