@@ -22,7 +22,7 @@ from indexer.building.folder_listing import BadFile, FolderListing
 from indexer.building.request import live_roots
 from indexer.building.staging import Journal, as_day
 from indexer.errors import REPAIR, IndexDamaged
-from indexer.store.catalog import Catalog, GalleryFile, Removals, below
+from indexer.store.catalog import Catalog, GalleryFile, Removals, below, content_columns
 from indexer.store.files import FileStamp
 from indexer.store.generation import Generation
 from indexer.store.location import make_folder, refuse_if_unwritable
@@ -64,15 +64,16 @@ CREATE TABLE contents (
 ) WITHOUT ROWID;
 CREATE TABLE sources (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 """
+# Beside the columns of a content: whether each file is to be read, and whether the rows that the index has count.
 _LIST = """
-INSERT OR REPLACE INTO listed (root, path, size, mtime, ctime, known) VALUES (?1, ?2, ?3, ?4, ?5, CASE
-    WHEN ?6 IS NOT NULL THEN 2
-    WHEN ?7 THEN 0
-    WHEN ?8 AND EXISTS (
-        SELECT 1 FROM files WHERE root = ?1 AND path = ?2 AND (size, mtime, ctime) IS (?3, ?4, ?5)
+INSERT OR REPLACE INTO listed (root, path, size, mtime, ctime, known) VALUES (?1, ?2, ?4, ?5, ?6, CASE
+    WHEN ?8 IS NOT NULL THEN 2
+    WHEN ?9 THEN 0
+    WHEN ?10 AND EXISTS (
+        SELECT 1 FROM files WHERE root = ?1 AND path = ?2 AND (size, mtime, ctime) IS (?4, ?5, ?6)
         AND size IS NOT NULL AND (reason IS NOT NULL OR source IS NOT NULL)) THEN 1
     WHEN EXISTS (
-        SELECT 1 FROM read WHERE root = ?1 AND path = ?2 AND (size, mtime, ctime) IS (?3, ?4, ?5)
+        SELECT 1 FROM read WHERE root = ?1 AND path = ?2 AND (size, mtime, ctime) IS (?4, ?5, ?6)
         AND size IS NOT NULL AND (reason IS NOT NULL OR hash IN (SELECT hash FROM contents))) THEN 2
     ELSE 0 END)
 """
@@ -286,17 +287,10 @@ class Plan:
         """
         left, last = iter(files), 0
         while part := [*islice(left, _AT_ONCE)]:
-            rows = [(file.root, file.path, *_stamp(file.stamp), file.reason, checksum, reusable) for file in part]
+            rows = [content_columns(file) for file in part]
             with self._writing() as database:
-                database.executemany(
-                    _READ,
-                    [
-                        (file.root, file.path, file.content_hash, *_stamp(file.stamp), None, file.reason)
-                        for file in part
-                        if file.reason is not None
-                    ],
-                )
-                database.executemany(_LIST, rows)
+                database.executemany(_READ, [row for row in rows if row[-1] is not None])
+                database.executemany(_LIST, [(*row, checksum, reusable) for row in rows])
             yield from self.unread(last)
             ((last,),) = self._all("SELECT max(number) FROM listed")
 
@@ -432,7 +426,3 @@ class Plan:
                 (self._shard,),
             )
         )
-
-
-def _stamp(stamp: FileStamp | None) -> tuple[int | None, int | None, int | None]:
-    return (None, None, None) if stamp is None else (stamp.size, stamp.mtime, stamp.ctime)

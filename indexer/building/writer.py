@@ -29,8 +29,8 @@ from indexer.store.generation import (
 )
 from indexer.store.location import IndexFolder, generation_name, generation_number, make_folder, refuse_if_unwritable
 from indexer.store.roots import Root
-from indexer.store.rows import NO_ROWS, Refs, Rows, write_array, write_segment
-from indexer.store.vectors import Places, write_vectors
+from indexer.store.rows import NO_ROWS, TOKEN_FILES, Refs, Rows, write_array, write_rows
+from indexer.store.vectors import Places
 from model.terminal import installed_version
 
 Floats = npt.NDArray[np.float32]
@@ -177,7 +177,9 @@ class GenerationWriter:
     def _write_segment(self) -> SegmentEntry:
         working = self._building / "segment"
         shutil.rmtree(working, ignore_errors=True)
-        write_segment(working, self._contents.rows, self._new)
+        working.mkdir()
+        write_rows(working, self._contents.rows, self._new, TOKEN_FILES)
+        sync_folder(working)
         files = tuple(FileEntry.of(path) for path in sorted(working.iterdir()))
         final = self._folder.segment(self._new_segment)
         # A killed build may have left a segment of this name. No generation has this number, so none uses it.
@@ -197,7 +199,7 @@ class GenerationWriter:
         sources, numbers = places.segments.astype(np.int32), places.rows.astype(np.int32)
         fresh = self._new[places.rows[new]]
         sources[new], numbers[new] = len(self._kept) + fresh.sources, fresh.numbers
-        write_vectors(working, self._contents.rows, Refs(names, sources, numbers))
+        write_rows(working, self._contents.rows, Refs(names, sources, numbers), ("vectors", "embeddings"))
 
     def _write_catalog(self, working: Path) -> None:
         # A file that is gone keeps its row while its segment stays. After the clusters are made anew, its cluster is

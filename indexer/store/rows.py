@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexDamaged, unreadable
-from indexer.store.files import open_regular, sync_folder
+from indexer.store.files import open_regular
 
 Array = npt.NDArray[Any]
 # Chooses rows, in a form by which arrays are indexed.
@@ -151,20 +151,13 @@ class Rows:
         return RowArrays(found)
 
 
-def write_segment(folder: Path, rows: Rows, refs: Refs) -> None:
-    """Writes the tokens of the rows, in the order given, as a new segment, and syncs it to disk."""
-    folder.mkdir()
-    names = [name for name in TOKEN_FILES if name in rows.names]
-    with ExitStack() as files:
-        writers = {
-            name: files.enter_context(array_writer(folder / f"{name}.npy", (len(refs), *none.shape[1:]), none.dtype))
-            for name, none in (rows.take(NO_ROWS, names).arrays.items() if names else ())
-        }
-        for start in range(0, len(refs) if writers else 0, BLOCK):
-            block = rows.take(refs[start : start + BLOCK], names).arrays
-            for name, writer in writers.items():
-                writer(np.asarray(block[name]))
-    sync_folder(folder)
+def write_rows(folder: Path, rows: Rows, refs: Refs, names: Sequence[str]) -> None:
+    """Writes the arrays ``names``, those that there are, of these rows in their order, as .npy files, synced."""
+    for name in (name for name in names if name in rows.names):
+        none = rows.take(NO_ROWS, (name,)).arrays[name]
+        with array_writer(folder / f"{name}.npy", (len(refs), *none.shape[1:]), none.dtype) as write:
+            for start in range(0, len(refs), BLOCK):
+                write(rows.take(refs[start : start + BLOCK], (name,)).arrays[name][:])
 
 
 def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays | None:

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexDamaged
-from indexer.store.rows import NO_ROWS, Array, Refs, Rows, array_writer, map_array, write_array
+from indexer.store.rows import Array, map_array, write_array
 
 PLACES_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
-# The number of vectors that are read or compared at a time: some 12 MiB of float32 with the default network.
+# The number of vectors that are compared at a time: some 12 MiB of float32 with the default network.
 _BLOCK = 1 << 14
 
 # The stubs of FAISS lack scanners.
@@ -94,16 +94,6 @@ class Places:
     def open(folder: Path, rows: int) -> Places:
         """Maps the places of a generation with ``rows`` rows into memory. Raises IndexRefused as ``map_array``."""
         return Places.of_table(map_array(folder / PLACES_FILE, (rows, 4), np.int64))
-
-
-def write_vectors(folder: Path, rows: Rows, refs: Refs) -> None:
-    """Writes the vectors of these rows, and their CLIP embeddings if there are any, in the order of ``refs``."""
-    for file in (VECTORS_FILE, EMBEDDINGS_FILE):
-        if (name := file.removesuffix(".npy")) in rows.names:
-            width = rows.take(NO_ROWS, (name,)).arrays[name].shape[1]
-            with array_writer(folder / file, (len(refs), width), np.float16) as write:
-                for start in range(0, len(refs), _BLOCK):
-                    write(rows.take(refs[start : start + _BLOCK], (name,)).arrays[name][:])
 
 
 class Vectors:

@@ -131,37 +131,28 @@ def _responses(listing: bytes) -> Iterator[ElementTree.Element]:
     parser.close()
 
 
-class _Entries:
-    """Builds what is directly in the root of a document, each by itself; ``whole`` are those that are complete."""
+class _Entries(ElementTree.TreeBuilder):
+    """Builds a document, and lets go of what is directly in its root once it is complete; ``whole`` are those."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.whole: list[ElementTree.Element] = []
-        self._inside = 0
-        self._builder = ElementTree.TreeBuilder()
+        self._open: list[ElementTree.Element] = []
 
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        self._inside += 1
-        if self._inside > 1:
-            self._builder.start(tag, attributes)
+    def start(self, tag: str, attributes: dict[str, str]) -> ElementTree.Element:
+        self._open.append(super().start(tag, attributes))
+        return self._open[-1]
 
-    def data(self, text: str) -> None:
-        if self._inside > 1:
-            self._builder.data(text)
-
-    def end(self, tag: str) -> None:
-        self._inside -= 1
-        if self._inside > 0:
-            self._builder.end(tag)
-        if self._inside == 1:
-            self.whole.append(self._builder.close())
-            self._builder = ElementTree.TreeBuilder()
+    def end(self, tag: str) -> ElementTree.Element:
+        self._open.pop()
+        if len(self._open) == 1:
+            self.whole += self._open[0]
+            self._open[0].clear()
+        return super().end(tag)
 
     def doctype(self, *_: str | None) -> Never:
         # It may define entities, of which a few bytes become gigabytes.
         raise Misled(errno.EIO, "its listing has a document type")
-
-    def close(self) -> None:
-        """Nothing is left to build."""
 
 
 def _time(text: str) -> datetime | None:
