@@ -30,7 +30,7 @@ from indexer.store.generation import (
 )
 from indexer.store.location import THUMBNAILS, IndexFolder, no_index
 from indexer.store.roots import FileKey, Root, key_meant, shown_path, with_folders
-from indexer.store.rows import NO_ROWS, Rows
+from indexer.store.rows import Rows
 
 # Names the folder in which a removal works.
 _KEY = "removal"
@@ -167,8 +167,7 @@ def _written(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Gene
         files.hide(plan.removals)
         files.count_photos()
         photos, rows = files.photos(), Rows(open_rows(folder, before))
-        centroids = before.read_means(rows.clustered_by(NO_ROWS).shape[1])
-        clustering = Clustering(centroids, photos.clusters, manifest.clusters_asked, kept=True)
+        clustering = Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, kept=True)
         origin, embedder, new = manifest.origin, manifest.embedder, photos.clusters < 0
         contents = Contents(origin, embedder, plan.roots, plan.removals, files, photos, rows, new, clustering)
         written = GenerationWriter(folder, _KEY, contents, before, live.next_id).write()

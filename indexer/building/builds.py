@@ -44,14 +44,13 @@ class Decision:
     """The decisions of one build, made before any photo is read.
 
     Attributes:
-        live: what the build takes over from ``start``.
+        live: what the build takes over. problems: what is damaged of the index, one sentence each.
         recluster: whether all clusters are made anew in any case. clusters: their number if they are; None for about
             sqrt(photos).
         anew: whether a generation is written even if no photo has changed.
     """
 
     request: Request
-    start: StartingPoint
     live: LiveState
     roots: tuple[Root, ...]
     removals: Removals
@@ -59,6 +58,7 @@ class Decision:
     embedder: ChosenEmbedder
     recluster: bool
     clusters: int | None
+    problems: tuple[str, ...] = ()
     shards: int = 1
     anew: bool = False
 
@@ -108,7 +108,9 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
     for path in request.added:
         if (location := locate(path, roots)) is not None:
             removals = removals.changed(*location, removed=False)
-    return Decision(request, start, live, roots, removals, origin, embedder, recluster, clusters, anew=recluster)
+    return Decision(
+        request, live, roots, removals, origin, embedder, recluster, clusters, start.problems, anew=recluster
+    )
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ class LocalSite:
         self.path = folder.path
         self._folder, self._decision, self._matcher, self._progress = folder, decision, matcher, progress
         # Until there is a sound generation, nothing of a damaged index is deleted.
-        if not decision.start.problems:
+        if not decision.problems:
             keep_only(folder, decision.live.generation, building={decision.key})
         self._journal = Journal(folder.building(decision.key))
         self.plan = Plan(folder.building(decision.key) / PLAN_FILE)
@@ -220,10 +222,11 @@ class LocalSite:
         return stager.encoded
 
     def sources(self, refs: Refs) -> Mapping[str, RowArrays]:
-        live, start, found = self._decision.live, self._decision.start, dict[str, RowArrays]()
+        live, found = self._decision.live, dict[str, RowArrays]()
         if live.reusable and live.generation is not None:
             # The file of the places may be what is damaged.
-            places = live.generation.places_by_catalog() if start.problems else live.generation.open_places()
+            damaged = bool(self._decision.problems)
+            places = live.generation.places_by_catalog() if damaged else live.generation.open_places()
             found |= open_rows(self._folder, live.generation, places, live.damaged)
         if (arrays := self._journal.arrays()) is not None:
             found[_JOURNAL] = arrays
@@ -278,7 +281,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
         waiting=plan.waiting,
         encoded=encoded,
         gone=plan.gone,
-        damaged=decision.start.problems,
+        damaged=decision.problems,
         bad=bad,
         unlisted=listing.unlisted,
         skipped=listing.skipped,
@@ -317,7 +320,7 @@ def _contents(decision: Decision, site: Site, bad: Sequence[BadFile]) -> Content
         wanted = max(default_clusters(count), decision.shards) if decision.clusters is None else decision.clusters
         clustering = new_clusters(photos.refs, rows, wanted, decision.clusters, site.nearest)
     else:
-        clustering = joined_clusters(photos, rows, live.generation, site.nearest)
+        clustering = joined_clusters(photos, live.generation, site.nearest)
     if live.generation is not None:
         kept, shown = np.unique(photos.refs.sources[~to_write], return_counts=True)
         sizes = [live.generation.manifest.segment_rows[photos.refs.names[source]] for source in kept.tolist()]

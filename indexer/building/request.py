@@ -8,17 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from indexer.errors import BadInvocation, IndexDamaged, IndexRefused
+from indexer.errors import BadInvocation, IndexRefused
 from indexer.store.catalog import CATALOG_FILE, Catalog
 from indexer.store.folders import Address, LocalFolder
-from indexer.store.generation import (
-    Generation,
-    Manifest,
-    damaged_files,
-    live_generation_if_any,
-    read_manifest,
-    readable_generations,
-)
+from indexer.store.generation import Generation, Manifest, damaged_files, read_manifest, readable_generations
 from indexer.store.location import IndexFolder, first_build_has_begun, no_index
 from indexer.store.roots import Root, folder_at, folder_of, locate, resolve_roots
 from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE
@@ -100,16 +93,8 @@ class Request:
         Raises BadInvocation as ``roots`` does; IndexRefused: the index has another format, or cannot be used.
         """
         folder = IndexFolder(index)
-        live = _newest(folder)
-        self.roots(folder.path, live.manifest if live is not None else None)
-
-
-def _newest(folder: IndexFolder) -> Generation | None:
-    """Returns the live generation; if it is damaged, the newest whose manifest can be read; None before a build."""
-    try:
-        return live_generation_if_any(folder)
-    except IndexDamaged:
-        return next(readable_generations(folder, []), None)
+        newest = next(readable_generations(folder, []), None)
+        self.roots(folder.path, None if newest is None else newest.manifest)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from indexer.store.folders import Folder
 from indexer.store.generation import FORMAT_VERSION, EmbedderEntry, Origin
 from indexer.store.location import make_folder, refuse_if_unwritable
 from indexer.store.roots import Root
-from indexer.store.rows import Array, Picked, RowArrays, quantised
+from indexer.store.rows import DTYPES, Array, Picked, RowArrays, quantised
 from model import Matcher
 from model.decoding import Decoders, Job
 from model.engine import Floats, Tokens, threads
@@ -40,14 +40,6 @@ from model.errors import EndedDecoding, ImageError, UnsupportedImage
 if TYPE_CHECKING:
     from model.network import ClipEmbedder
 
-# The arrays that a photo may have.
-_DTYPES = {
-    "vectors": np.float16,
-    "embeddings": np.float16,
-    "tokens": np.int8,
-    "scales": np.float32,
-    "positions": np.uint8,
-}
 _SCHEMA = """
 CREATE TABLE arrays (name TEXT PRIMARY KEY, shape TEXT NOT NULL);
 CREATE TABLE rows (row INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, taken INTEGER);
@@ -143,9 +135,9 @@ class Journal:
         shapes = dict(self._database.execute("SELECT name, shape FROM arrays"))
         found: dict[str, Array] = {}
         # Somebody else may have written the journal: a name in it could be a path, and a dtype could be of objects.
-        for name in _DTYPES.keys() & shapes.keys():
+        for name in DTYPES.keys() & shapes.keys():
             full = (self._count, *json.loads(shapes[name]))
-            found[name] = np.memmap(self._folder / f"{name}.raw", _DTYPES[name], "r", shape=full)
+            found[name] = np.memmap(self._folder / f"{name}.raw", DTYPES[name], "r", shape=full)
         return RowArrays(found)
 
 

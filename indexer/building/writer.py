@@ -29,7 +29,7 @@ from indexer.store.generation import (
 )
 from indexer.store.location import IndexFolder, generation_name, generation_number, make_folder, refuse_if_unwritable
 from indexer.store.roots import Root
-from indexer.store.rows import NO_ROWS, TOKEN_FILES, Refs, Rows, write_array, write_rows
+from indexer.store.rows import TOKEN_FILES, Refs, Rows, write_array, write_rows
 from indexer.store.vectors import Places
 from model.terminal import installed_version
 
@@ -68,9 +68,9 @@ def new_clusters(refs: Refs, rows: Rows, count: int, asked: int | None, nearest:
     return Clustering(centroids[used], (np.cumsum(used) - 1).astype(clusters.dtype)[clusters], asked)
 
 
-def joined_clusters(photos: Photos, rows: Rows, live: Generation, nearest: Nearest) -> Clustering:
+def joined_clusters(photos: Photos, live: Generation, nearest: Nearest) -> Clustering:
     """Keeps the clusters of ``live``. Each new photo joins the nearest one."""
-    centroids = live.read_means(rows.clustered_by(NO_ROWS).shape[1])
+    centroids = live.read_means()
     clusters, new = photos.clusters.copy(), photos.clusters < 0
     if new.any():
         clusters[new] = nearest(photos.refs[new], centroids)

@@ -29,7 +29,7 @@ from indexer.building.builds import (
 )
 from indexer.building.plan import LiveState, Plan
 from indexer.building.progress import Progress
-from indexer.building.request import Request, StartingPoint
+from indexer.building.request import Request
 from indexer.building.staging import Journal
 from indexer.building.writer import Contents
 from indexer.distributed.connection import Workers, check_address, connected
@@ -124,8 +124,7 @@ def _decide(request: Request, folder: ShardsFolder, live: LiveShards | None, mat
         clusters = live.manifest.clusters_asked if clusters is None else clusters
         shards = request.shards or there
         anew = not same_clusters or shards != there
-    start, removals = StartingPoint(None), state.removals
-    return Decision(request, start, state, roots, removals, origin, embedder, True, clusters, shards, anew)
+    return Decision(request, state, roots, state.removals, origin, embedder, True, clusters, shards=shards, anew=anew)
 
 
 @dataclass(frozen=True)

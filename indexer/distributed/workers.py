@@ -36,11 +36,11 @@ from indexer.store.catalog import GalleryFile, Removals
 from indexer.store.clusters import nearest
 from indexer.store.files import sync_folder
 from indexer.store.folders import Folder
-from indexer.store.generation import EmbedderEntry, Generation, Origin, open_generation, open_rows
+from indexer.store.generation import EmbedderEntry, Origin, keep_only, open_generation, open_rows
 from indexer.store.location import IndexFolder, refuse_if_unwritable
 from indexer.store.roots import Root
 from indexer.store.rows import Refs, RowArrays, Rows, map_array
-from indexer.store.shards import ShardEntry, ShardsFolder, clean_shard, shard_name
+from indexer.store.shards import ShardEntry, ShardsFolder, shard_name
 from model.engine import default_checkpoint, set_threads
 from model.errors import Refusal
 from model.terminal import installed_version
@@ -230,7 +230,9 @@ def write_shard(
         ShardsFolder(setup.shards).writing_shard(number, _WAIT) as folder,
         closing(Plan(setup.plan, shard=number)) as plan,
     ):
-        live, photos = _clean(folder, committed), plan.photos()
+        live, photos = None if committed is None else open_generation(folder, committed), plan.photos()
+        # Without what an earlier attempt has left, all attempts write a generation of the same name.
+        keep_only(folder, live, building=set())
         # The shard has only its own clusters, in the same order as among all.
         present, own = np.unique(photos.clusters, return_inverse=True)
         rows = Rows(Sources(setup.shards, setup.folder, photos.refs.trimmed().names))
@@ -240,12 +242,3 @@ def write_shard(
         written = GenerationWriter(folder, setup.key, contents, live, next_id).write(make_live=False)
     counts = written.manifest.counts.model_dump(include={"photos", "files", "bad", "clusters"})
     return ShardEntry(folder=shard_name(number), generation=written.name, **counts)
-
-
-def _clean(folder: IndexFolder, live: str | None) -> Generation | None:
-    """Delete what an earlier attempt has left, so that all attempts write a generation of the same name."""
-    if live is None:
-        folder.clean(set(), set(), building=set())
-        return None
-    clean_shard(folder, live)
-    return open_generation(folder, live)

@@ -274,9 +274,10 @@ class Generation:
         manifest = self.manifest
         return Centroids.open(self.path, manifest.counts.clusters, manifest.width, manifest.tokens)
 
-    def read_means(self, width: int | None = None) -> npt.NDArray[np.float32]:
-        """Reads the centroids that k-means found, (c, e) float32. width: e, if the caller knows it."""
-        return map_array(self.path / CLUSTERS_FILE, (self.manifest.counts.clusters, width))
+    def read_means(self) -> npt.NDArray[np.float32]:
+        """Reads the centroids that k-means found of the embeddings, else of the vectors, (c, e) float32."""
+        *_, clustered_by = self.open_vectors().values()
+        return map_array(self.path / CLUSTERS_FILE, (self.manifest.counts.clusters, clustered_by.shape[1]))
 
 
 def live_generation(folder: IndexFolder) -> Generation:

@@ -77,7 +77,7 @@ class Index:
         self.vectors = Vectors(arrays["vectors"], self.cluster_sizes, np.array(opened.ret))
         self.embeddings: Vectors | None = None
         if (values := arrays.get("embeddings")) is not None:
-            self.embeddings = Vectors(values, self.cluster_sizes, np.array(generation.read_means(values.shape[1])))
+            self.embeddings = Vectors(values, self.cluster_sizes, np.array(generation.read_means()))
         self.centroids = Tokens.of_ret(self.vectors.centroids)
         if opened.features is not None and opened.positions is not None:
             self.centroids = Tokens(np.array(opened.features), np.array(opened.positions, np.int64))

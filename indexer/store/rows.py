@@ -26,6 +26,14 @@ Choice = slice | Sequence[int] | npt.NDArray[Any]
 Shape = tuple[int | None, ...]
 # Rows that are copied at a time: some 40 MiB for the largest network, and four times as much as float32.
 BLOCK = 256
+# The arrays that a photo may have; those of its tokens lie in segments.
+DTYPES = {
+    "vectors": np.float16,
+    "embeddings": np.float16,
+    "tokens": np.int8,
+    "scales": np.float32,
+    "positions": np.uint8,
+}
 TOKEN_FILES = ("tokens", "positions", "scales")
 # Tokens are kept as -127..127, so that there are as many steps below 0 as above.
 _STEPS = 127
@@ -164,14 +172,8 @@ def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays |
     """Maps the tokens of a segment into memory; None if no tokens are kept. Raises IndexRefused as ``map_array``."""
     if tokens == 1:
         return None
-    like = {
-        "tokens": ((tokens, width), np.int8),
-        "positions": ((tokens - 1,), np.uint8),
-        "scales": ((tokens,), np.float32),
-    }
-    return RowArrays(
-        {name: map_array(folder / f"{name}.npy", (rows, *sides), dtype) for name, (sides, dtype) in like.items()}
-    )
+    shapes = {"tokens": (rows, tokens, width), "positions": (rows, tokens - 1), "scales": (rows, tokens)}
+    return RowArrays({name: map_array(folder / f"{name}.npy", shapes[name], DTYPES[name]) for name in TOKEN_FILES})
 
 
 @contextmanager

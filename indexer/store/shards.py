@@ -165,12 +165,9 @@ class ShardsFolder:
                 if ours and entry.name not in kept and not entry.is_symlink():
                     shutil.rmtree(entry)
         for number, shard in enumerate(shards):
-            clean_shard(self.shard(number), shard.generation)
+            folder = self.shard(number)
+            keep_only(folder, open_generation(folder, shard.generation), building=set())
         sync_folder(self.path)
-
-
-def clean_shard(folder: IndexFolder, generation: str) -> None:
-    keep_only(folder, open_generation(folder, generation), building=set())
 
 
 def shard_folders(path: Path) -> list[Path]:
