@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from indexer.building.folder_listing import BadFile, FolderListing
 from indexer.building.request import live_roots
-from indexer.building.staging import Journal, as_day
+from indexer.building.staging import Journal
 from indexer.errors import REPAIR, IndexDamaged
 from indexer.store.catalog import Catalog, GalleryFile, Removals, below, content_columns
 from indexer.store.files import FileStamp
@@ -311,9 +311,9 @@ class Plan:
         ((of_files,),), ((of_read,),) = self._all(query.format("files", 1)), self._all(query.format("read", 2))
         return int(known), int(of_files + of_read)
 
-    def days(self, content: str) -> Sequence[date | None]:
+    def days(self, content: str) -> Sequence[int | None]:
         """Returns the day on which a photo was taken, None if it does not tell; nothing for an unknown content."""
-        return [as_day(taken) for (taken,) in self._all("SELECT taken FROM contents WHERE hash = ?", content)]
+        return [taken for (taken,) in self._all("SELECT taken FROM contents WHERE hash = ?", content)]
 
     def settle(self, listing: FolderListing, next_id: int) -> None:
         """Turns the files into those of the next generation. Files keep ids; new ones get theirs as they were listed.

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
@@ -77,14 +77,13 @@ class Journal:
         return self._count
 
     def rows(self) -> Iterator[tuple[str, int, int | None]]:
-        """Yields of each staged row its content hash, its number, and the ordinal of its day."""
+        """Yields of each staged row its content hash, its number, and its day."""
         yield from self._database.execute("SELECT hash, row, taken FROM rows ORDER BY row")
 
-    def days(self, content: str) -> Sequence[date | None]:
+    def days(self, content: str) -> Sequence[int | None]:
         """Returns the day on which a photo was taken, None if it does not tell; nothing for one that is not staged."""
         with self._lock:
-            found = self._database.execute("SELECT taken FROM rows WHERE hash = ?", (content,)).fetchall()
-        return [as_day(taken) for (taken,) in found]
+            return [taken for (taken,) in self._database.execute("SELECT taken FROM rows WHERE hash = ?", (content,))]
 
     def records(self) -> Iterator[tuple[Any, ...]]:
         """Yields the records of all files that were staged, as ``content_columns``."""
@@ -95,21 +94,20 @@ class Journal:
         files, bad = self._database.execute("SELECT count(*), count(reason) FROM files").fetchone()
         return files, bad
 
-    def append(self, records: Sequence[GalleryFile], hashes: Sequence[str], arrays: RowArrays | None) -> None:
-        """Commits one batch: the records of its files, and the new rows, if there are any, with their hashes."""
+    def append(self, records: Sequence[GalleryFile], days: Mapping[str, int | None], arrays: RowArrays | None) -> None:
+        """Commits one batch: the records of its files, and the new rows, if there are any, with hashes and days."""
         with refuse_if_unwritable(self._folder):
             if arrays is not None:
                 self._append_arrays(arrays)
-            taken = {file.content_hash: file.taken.toordinal() for file in records if file.taken is not None}
             with self._lock, self._database:
                 self._database.executemany(
                     "INSERT INTO rows (row, hash, taken) VALUES (?, ?, ?)",
-                    [(row, content, taken.get(content)) for row, content in enumerate(hashes, self._count)],
+                    [(row, *photo) for row, photo in enumerate(days.items(), self._count)],
                 )
                 self._database.executemany(
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(content_columns, records)
                 )
-        self._count += len(hashes)
+        self._count += len(days)
 
     def _append_arrays(self, arrays: RowArrays) -> None:
         named = {name: np.asarray(array) for name, array in arrays.arrays.items()}
@@ -197,13 +195,13 @@ class Stager:
         matcher: Matcher,
         embedder: ClipEmbedder | None,
         journal: Journal,
-        known: Callable[[str], Sequence[date | None]],
+        known: Callable[[str], Sequence[int | None]],
         keeps_tokens: bool = True,
     ) -> None:
         self._roots, self._matcher, self._embedder, self._journal = roots, matcher, embedder, journal
         self._known, self._keeps_tokens = known, keeps_tokens
         # What is computed and not committed yet: the records of files, and the rows of the photos with these days.
-        self._records, self._days, self._rows = list[GalleryFile](), dict[str, date | None](), list[RowArrays]()
+        self._records, self._days, self._rows = list[GalleryFile](), dict[str, int | None](), list[RowArrays]()
         self.encoded = 0
 
     def stage(self, files: Iterable[GalleryFile], batch: int, progress: Progress) -> None:
@@ -240,7 +238,7 @@ class Stager:
             return _ReadFile(replace(record, taken=day))
         try:
             pixels, inputs, taken = self._decoded(decoders, content.data)
-            return _ReadFile(replace(record, taken=taken), pixels, inputs)
+            return _ReadFile(replace(record, taken=None if taken is None else taken.toordinal()), pixels, inputs)
         except (UnsupportedImage, EndedDecoding) as error:
             # The next build tries it again: then there may be a decoder, or more memory.
             return _ReadFile(replace(record, stamp=None, reason=_sentence(error)))
@@ -261,7 +259,7 @@ class Stager:
 
     def _encode(self, group: Sequence[_ReadFile]) -> int:
         """Computes the rows of new photos. Returns how many of the files cannot be indexed."""
-        records, days = [file.record for file in group], dict[str, date | None]()
+        records, days = [file.record for file in group], dict[str, int | None]()
         pixels, inputs = list[Floats](), list[Floats]()
         for file in group:
             content = file.record.content_hash
@@ -291,10 +289,10 @@ class Stager:
         return sum(record.reason is not None for record in records)
 
     def _commit(self) -> None:
-        records, contents, rows = self._records, [*self._days], self._rows
+        records, days, rows = self._records, self._days, self._rows
         self._records, self._days, self._rows = [], {}, []
         if records:
-            self._journal.append(records, contents, RowArrays.joined(rows) if contents else None)
+            self._journal.append(records, days, RowArrays.joined(rows) if days else None)
 
     def _compute(self, tokens: Tokens, inputs: Sequence[Floats]) -> RowArrays:
         arrays: dict[str, Array | Picked] = {"vectors": normalised(tokens.ret).astype(np.float16)}
@@ -332,10 +330,6 @@ def _group(ready: Iterator[_ReadFile], photos: int, most: int) -> list[_ReadFile
         if not photos or len(group) == most:
             break
     return group
-
-
-def as_day(taken: int | None) -> date | None:
-    return None if taken is None else date.fromordinal(taken)
 
 
 def _sentence(error: Exception) -> str:

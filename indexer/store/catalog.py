@@ -40,7 +40,7 @@ class GalleryFile:
             its decoder is missing, or memory ran out.
         content_hash: SHA-256 of its bytes, hex; None if they were not read.
         reason: why it cannot be indexed; None if it can.
-        taken: the day on which it was taken, as its content says; None if its content does not say.
+        taken: the day on which it was taken, as its content says, by its ordinal; None if its content does not say.
         id: its number, from 1; 0 before it has a number. An id is never given to another path.
         cluster: of its photo, from 0; None if it is not in the index.
     """
@@ -50,7 +50,7 @@ class GalleryFile:
     stamp: FileStamp | None
     content_hash: str | None = None
     reason: str | None = None
-    taken: date | None = None
+    taken: int | None = None
     id: int = 0
     cluster: int | None = None
 
@@ -178,15 +178,13 @@ def _from_row(columns: tuple[Any, ...]) -> GalleryFile:
     if not all(value is None or isinstance(value, int) for value in (root, size, mtime, ctime, taken, cluster)):
         raise TypeError("a number is not whole")
     stamp = None if size is None else FileStamp(size, mtime, ctime)
-    day = None if taken is None else date.fromordinal(taken)
-    return GalleryFile(root, path, stamp, content, reason, day, number, cluster)
+    return GalleryFile(root, path, stamp, content, reason, taken, number, cluster)
 
 
 def content_columns(file: GalleryFile) -> tuple[int | str | None, ...]:
     """Returns the columns of a file's content: root, path, hash, size, mtime, ctime, taken, reason."""
     stamp = (None, None, None) if file.stamp is None else (file.stamp.size, file.stamp.mtime, file.stamp.ctime)
-    taken = None if file.taken is None else file.taken.toordinal()
-    return (file.root, file.path, file.content_hash, *stamp, taken, file.reason)
+    return (file.root, file.path, file.content_hash, *stamp, file.taken, file.reason)
 
 
 class Catalog:
@@ -303,7 +301,7 @@ class Catalog:
         for row in self._rows(f"SELECT {_COLUMNS} FROM photos {condition}", *values):
             try:
                 yield _from_row(row)
-            except (TypeError, ValueError, OverflowError) as error:
+            except TypeError as error:
                 raise IndexDamaged(f"{self._path} is damaged ({error}); {REPAIR}.") from error
 
     def _all(self, query: str, *values: int | str) -> list[tuple[Any, ...]]:
