@@ -115,11 +115,7 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
 
 @dataclass(frozen=True)
 class Written:
-    """Describes what is live after a build.
-
-    ``generation`` is its name; for shards, the names of all their generations, joined by '+'. ``shards`` is empty for
-    one index.
-    """
+    """Describes what is live after a build. ``generation`` joins the names of the generations of all shards by '+'."""
 
     generation: str
     photos: int
@@ -165,7 +161,7 @@ class BuildReport(Written):
 class Site(Protocol):
     """The place where a build computes and writes: this machine, or workers on many machines.
 
-    ``path`` is the folder of the index, or of its shards; ``workers``, how many processes work at once.
+    ``path`` is the folder of the index, or of its shards.
     """
 
     path: Path

@@ -144,33 +144,30 @@ def test_a_tree_that_leads_back_to_itself_ends(home: Path, tmp_path: Path, monke
     assert "the server has more than 20" in reasons[0]
 
 
-def test_a_listing_without_end_and_one_that_is_packed_are_not_taken(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+NESTED = "an entry of its listing is larger than 1 MiB"
+DOCTYPE = b'<!DOCTYPE a [<!ENTITY a "a">]>'
+LIES: dict[str, tuple[bytes, str]] = {
+    "nested": (listing("<a>" * 2**19 + "</a>" * 2**19), NESTED),
+    "nested entries": (listing("<d:response>" * 2**17 + "</d:response>" * 2**17), NESTED),
+    "entities": (DOCTYPE + listing(entry("/photos", None)), "its listing has a document type"),
+    "packed": (gzip.compress(bytes(10**7)), "the server packs its answers, although they are asked for as they are"),
+    "endless": (b"", "its listing is larger than 4 MiB"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_listing_without_end_or_whose_parts_multiply_is_refused(
+    lie: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webdav, "MAX_LISTING", 2**20)
-    with lying(lambda handler: endless(handler, b"<d:multistatus")) as host:
-        assert found(f"webdav://{host}/photos", tmp_path)[1] == [
-            "the folder cannot be read: its listing is larger than 1 MiB"
-        ]
-    packed = gzip.compress(bytes(10**7))
-    with lying(lambda handler: send(handler, 207, packed, Content_Encoding="gzip")) as host:
-        assert "packs its answers" in found(f"webdav://{host}/photos", tmp_path)[1][0]
+    monkeypatch.setattr(webdav, "MAX_LISTING", 4 * 2**20)
+    body, reason = LIES[lie]
 
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if not body:
+            endless(handler, b"<d:multistatus")
+        send(handler, 207, body, Content_Encoding="gzip" if lie == "packed" else "identity")
 
-@pytest.mark.parametrize(
-    ("first", "reason"),
-    [
-        ("<a>" * 2**19 + "</a>" * 2**19, "an entry of its listing is larger than 1 MiB"),
-        ("<d:response>" * 2**17 + "</d:response>" * 2**17, "an entry of its listing is larger than 1 MiB"),
-        ("", "its listing has a document type"),
-    ],
-    ids=["nested", "nested entries", "entities"],
-)
-def test_a_listing_whose_parts_multiply_is_refused(first: str, reason: str, home: Path, tmp_path: Path) -> None:
-    body = listing(entry("/photos", None), first)
-    if not first:
-        body = b'<!DOCTYPE a [<!ENTITY a "a">]>' + body
-    with lying(lambda handler: send(handler, 207, body)) as host:
+    with lying(answer) as host:
         assert found(f"webdav://{host}/photos", tmp_path) == ([], [f"the folder cannot be read: {reason}"])
 
 

@@ -193,20 +193,18 @@ def test_a_build_writes_through_no_link_to_a_file(name: str, copied: Collection,
 
 
 def test_a_build_writes_through_no_link_that_a_stopped_build_seems_to_have_left(
-    gallery: Path, index_path: Path, tmp_path: Path, matcher: model.Matcher
+    collection: Collection, tmp_path: Path
 ) -> None:
-    with pytest.raises(Stopped):
-        build(index_path, Request([gallery], batch=4), matcher, StopAfter(8))
-    (left,) = index_path.glob(".building-*")
+    left = stopped(collection)
     mine = Path(shutil.copytree(left, tmp_path / "mine"))
     for file in left.iterdir():
         file.unlink()
         file.symlink_to(mine / file.name)
     before = {file: file.read_bytes() for file in mine.iterdir()}
-    assert build(index_path, Request([gallery]), matcher).encoded == 12
+    assert collection.build().encoded == 12
     left.symlink_to(mine)
     with pytest.raises(IndexUnwritable, match="move away what is there"):
-        build(index_path, Request([gallery], recluster=True), matcher)
+        collection.build(recluster=True)
     assert {file: file.read_bytes() for file in mine.iterdir()} == before
 
 
