@@ -123,7 +123,7 @@ class Centroids:
 
     def compute(self, number: int, rows: Rows, refs: Refs) -> None:
         """Fills in cluster ``number`` from its photos, given in id order."""
-        self.ret[number] = rows.take(refs, ("vectors",)).vectors(slice(None)).mean(axis=0, dtype=np.float32)
+        self.ret[number] = rows.take(refs, ("vectors",)).vectors().mean(axis=0)
         found = mean_tokens(rows, refs)
         if self.features is not None and self.positions is not None and found is not None:
             self.positions[number], self.features[number] = found
@@ -146,9 +146,9 @@ def mean_tokens(rows: Rows, refs: Refs) -> tuple[npt.NDArray[np.int64], Floats] 
     counts = np.zeros(MAX_PATCHES, np.int64)
     for start in range(0, len(refs), BLOCK):
         block = rows.take(refs[start : start + BLOCK], TOKEN_FILES)
-        features = block.features(slice(None))
+        features = block.features()
         ret += features[:, 0].sum(axis=0, dtype=np.float64)
-        for photo, kept in zip(features[:, 1:], block.patches(slice(None)), strict=True):
+        for photo, kept in zip(features[:, 1:], block.patches(), strict=True):
             # A photo's patches are all different, so this adds the token of each once.
             sums[kept] += photo
             counts[kept] += 1

@@ -405,5 +405,5 @@ def open_rows(
         numbers = places.of_segment(number)
         picked: dict[str, Array | Picked] = {name: Picked(array, numbers) for name, array in arrays.items()}
         tokens = open_tokens(folder.segment(segment.id), segment.rows, manifest.width, manifest.tokens)
-        found[segment.id] = RowArrays({**picked, **(tokens.arrays if tokens is not None else {})})
+        found[segment.id] = RowArrays({**picked, **tokens.arrays})
     return found

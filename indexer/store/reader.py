@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +21,7 @@ from indexer.store.folders import Address
 from indexer.store.generation import EmbedderEntry, Generation, Origin, live_generation
 from indexer.store.location import IndexFolder
 from indexer.store.roots import FileKey, Root, folder_at, folder_of, key_meant, key_shown, shown_path
-from indexer.store.rows import Array, Choice, RowArrays, open_tokens
+from indexer.store.rows import TOKEN_FILES, Refs, Rows, open_tokens
 from indexer.store.vectors import PLACES_FILE, Mask, Numbers, Vectors
 from model import Matcher
 from model.engine import Tokens
@@ -62,16 +62,17 @@ class Index:
         manifest, counts = generation.manifest, generation.manifest.counts
         self.generation, self.manifest, self._roots = generation.name, manifest, tuple(roots)
         self.photo_count, self.cluster_count = counts.photos, counts.clusters
-        self._segments = [
-            open_tokens(folder.segment(segment.id), segment.rows, manifest.width, manifest.tokens)
-            for segment in manifest.segments
-        ]
-        self._segment_numbers = {segment.id: number for number, segment in enumerate(manifest.segments)}
+        self._segments = {
+            name: open_tokens(folder.segment(name), rows, manifest.width, manifest.tokens)
+            for name, rows in manifest.segment_rows.items()
+        }
+        self._tokens = Rows(self._segments)
         places = generation.open_places()
         if not places.fit(np.array([*manifest.segment_rows.values()], np.int64), counts.clusters, counts.photos):
             raise IndexDamaged(f"{generation.path / PLACES_FILE} points past the end of a segment; {REPAIR}.")
         shown = slice(0, self.photo_count)
-        self.ids, self._segment, self._row_of_segment = places.ids[shown], places.segments[shown], places.rows[shown]
+        self.ids = places.ids[shown]
+        self._places = Refs(tuple(manifest.segment_rows), places.segments[shown], places.rows[shown])
         self.cluster_sizes: Numbers = np.bincount(places.clusters[shown], minlength=counts.clusters).astype(np.int64)
         opened, arrays = generation.open_centroids(), generation.open_vectors()
         self.vectors = Vectors(arrays["vectors"], self.cluster_sizes, np.array(opened.ret))
@@ -104,27 +105,12 @@ class Index:
         """Reads only the tokens of the photos in these rows: features (m, n, d) float32."""
         if self.manifest.tokens == 1:
             return Tokens.of_ret(self.vectors.of(rows))
-        return Tokens(self._read(rows, RowArrays.features), self._read(rows, RowArrays.patches))
-
-    def _read(self, rows: Numbers, read: Callable[[RowArrays, Choice], Array]) -> Array:
-        """Reads an array of the photos in these rows by ``read``, in their order: (m, ...)."""
-        arrays = [tokens for tokens in self._segments if tokens is not None]
-        segments, numbers = self._segment[rows], self._row_of_segment[rows]
-        if not len(numbers):
-            return read(arrays[0], slice(0))
-        used = np.unique(segments)
-        if len(used) == 1:
-            in_one_piece = (np.diff(numbers) == 1).all()
-            return read(arrays[used[0]], slice(numbers[0], numbers[-1] + 1) if in_one_piece else numbers)
-        parts = [read(arrays[segment], numbers[segments == segment]) for segment in used]
-        found = np.empty((len(numbers), *parts[0].shape[1:]), parts[0].dtype)
-        for segment, part in zip(used, parts, strict=True):
-            found[segments == segment] = part
-        return found
+        found = self._tokens.take(self._places[rows], TOKEN_FILES)
+        return Tokens(found.features(), found.patches())
 
     def reading_order(self, rows: Numbers) -> Numbers:
         """Returns the indices (m,) of these rows in the order in which their tokens lie in the files."""
-        return np.lexsort((self._row_of_segment[rows], self._segment[rows]))
+        return np.lexsort((self._places.numbers[rows], self._places.sources[rows]))
 
     def photo(self, photo: int) -> PhotoEntry:
         """Finds the photo that a file's id belongs to. Raises UnknownPhoto."""
@@ -174,8 +160,9 @@ class Index:
         with self._lock:
             found = self._catalog.rows_of(wanted, self.manifest.root_names)
         longest = max(segment.rows for segment in self.manifest.segments)
-        rows = np.array([self._segment_numbers[segment] * longest + row for segment, row in found], np.int64)
-        return np.isin(self._segment * longest + self._row_of_segment, rows)
+        numbers = {name: number for number, name in enumerate(self._places.names)}
+        rows = np.array([numbers[segment] * longest + row for segment, row in found], np.int64)
+        return np.isin(self._places.sources * longest + self._places.numbers, rows)
 
     def _id_at(self, key: FileKey) -> int | None:
         with self._lock:

@@ -65,9 +65,6 @@ class RowArrays:
 
     arrays: Mapping[str, Array | Picked]
 
-    def __len__(self) -> int:
-        return len(self.arrays["vectors"])
-
     def take(self, rows: Choice) -> RowArrays:
         """Reads these rows of every array into memory."""
         return RowArrays({name: np.array(array[rows]) for name, array in self.arrays.items()})
@@ -77,19 +74,19 @@ class RowArrays:
         """Joins arrays in memory, which have the same names."""
         return RowArrays({name: np.concatenate([part.arrays[name][:] for part in parts]) for name in parts[0].arrays})
 
-    def vectors(self, rows: Choice) -> npt.NDArray[np.float32]:
-        """Reads the vectors of these rows: (m, d) float32."""
-        return np.array(self.arrays["vectors"][rows], np.float32)
+    def vectors(self) -> npt.NDArray[np.float32]:
+        """Reads the vectors: (m, d) float32."""
+        return np.array(self.arrays["vectors"][:], np.float32)
 
-    def features(self, rows: Choice) -> npt.NDArray[np.float32]:
-        """Reads the features of these photos' tokens: (m, n, d) float32."""
-        features = np.array(self.arrays["tokens"][rows], np.float32)
-        features *= self.arrays["scales"][rows][..., None]
+    def features(self) -> npt.NDArray[np.float32]:
+        """Reads the features of the photos' tokens: (m, n, d) float32."""
+        features = np.array(self.arrays["tokens"][:], np.float32)
+        features *= self.arrays["scales"][:][..., None]
         return features
 
-    def patches(self, rows: Choice) -> npt.NDArray[np.int64]:
-        """Reads the positions of these photos' tokens on the patch grid: (m, n-1) int64, numbers of patches."""
-        return np.array(self.arrays["positions"][rows], np.int64)
+    def patches(self) -> npt.NDArray[np.int64]:
+        """Reads the positions of the photos' tokens on the patch grid: (m, n-1) int64, numbers of patches."""
+        return np.array(self.arrays["positions"][:], np.int64)
 
 
 def quantised(features: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
@@ -110,7 +107,7 @@ class Refs:
     """The places of m rows: in which of the segments and journals ``names`` each is, and its number there, from 0."""
 
     names: tuple[str, ...]
-    sources: npt.NDArray[np.int32]
+    sources: npt.NDArray[np.integer[Any]]
     numbers: npt.NDArray[np.integer[Any]]
 
     def __len__(self) -> int:
@@ -168,12 +165,11 @@ def write_rows(folder: Path, rows: Rows, refs: Refs, names: Sequence[str]) -> No
                 write(rows.take(refs[start : start + BLOCK], (name,)).arrays[name][:])
 
 
-def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays | None:
-    """Maps the tokens of a segment into memory; None if no tokens are kept. Raises IndexRefused as ``map_array``."""
-    if tokens == 1:
-        return None
+def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays:
+    """Maps the tokens of a segment into memory; none if the index keeps none. Raises IndexRefused as ``map_array``."""
+    names = TOKEN_FILES if tokens > 1 else ()
     shapes = {"tokens": (rows, tokens, width), "positions": (rows, tokens - 1), "scales": (rows, tokens)}
-    return RowArrays({name: map_array(folder / f"{name}.npy", shapes[name], DTYPES[name]) for name in TOKEN_FILES})
+    return RowArrays({name: map_array(folder / f"{name}.npy", shapes[name], DTYPES[name]) for name in names})
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def write_large_index(place: Path, source: Path, count: int) -> None:
 def real_vectors(source: Path) -> Floats:
     folder = IndexFolder(source)
     live = live_generation(folder)
-    return open_rows(folder, live)[live.manifest.segments[0].id].vectors(slice(None))
+    return open_rows(folder, live)[live.manifest.segments[0].id].vectors()
 
 
 def write_large_shards(places: Sequence[Path], source: Path, count: int) -> None:
@@ -101,7 +101,7 @@ def write_large_shards(places: Sequence[Path], source: Path, count: int) -> None
         return
     live = live_generation(IndexFolder(source))
     real = open_rows(IndexFolder(source), live)[live.manifest.segments[0].id]
-    ret = real.vectors(slice(None))
+    ret = real.vectors()
     made = MadePhotos(ret, np.arange(count))
     centroids = _clusters(made, count)
     clusters = np.concatenate([assign(made.block(*block)[0], centroids) for block in _blocks(count)])
@@ -202,11 +202,11 @@ def _rows(clusters: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterator[t
 def _tokens_of_clusters(real: RowArrays, centroids: Floats) -> Centroids:
     """Returns tokens that stand for the clusters: those of the real photo that is nearest to each centroid."""
     nearest = faiss.IndexFlatL2(centroids.shape[1])
-    nearest.add(real.vectors(slice(None)))
+    nearest.add(real.vectors())
     rows = nearest.search(centroids, 1)[1][:, 0]
     if "tokens" not in real.arrays:
         return Centroids(centroids)
-    return Centroids(centroids, real.features(rows).astype(np.float16), real.arrays["positions"][rows])
+    return Centroids(centroids, real.take(rows).features().astype(np.float16), real.arrays["positions"][rows])
 
 
 def _manifest(real: Manifest, folder: IndexFolder, count: int, clusters: int, every: int) -> Manifest:
