@@ -153,7 +153,7 @@ class FolderListing:
         entries: list[Entry] = []
         if folder.count("/") >= MAX_DEPTH:
             self._leave_out(number, folder, f"the folder is not read: it lies in {MAX_DEPTH} others")
-        elif self.is_remote(number) and self._listed[number] > MAX_FOLDERS:
+        elif self._roots[number].folder.remote and self._listed[number] > MAX_FOLDERS:
             self._leave_out(number, folder, f"the folder is not read: the server has more than {MAX_FOLDERS}")
         else:
             try:
@@ -183,13 +183,9 @@ class FolderListing:
                 kept.append(entry)
         return kept
 
-    def is_remote(self, root: int) -> bool:
-        return self._roots[root].folder.remote
-
-    def note_unread(self, file: GalleryFile) -> None:
+    def note_unread(self, root: int, path: str, reason: str) -> None:
         """Reports a file that was listed and could not be read. What the index knew of it stays."""
-        reason = file.reason or "it cannot be read"
-        self._unlisted[file.key] = BadFile(shown_path(self._names, *file.key), reason)
+        self._unlisted[root, path] = BadFile(shown_path(self._names, root, path), reason)
 
     def _leave_out(self, number: int, folder: str, reason: str) -> None:
         text = text_of_name(folder)
@@ -207,7 +203,7 @@ class FolderListing:
         else:
             ending = os.path.splitext(entry.name)[1].lower()
             # Reading the start of each file from a server would mean waiting for the server each time.
-            looked_into = not ending and not self.is_remote(number)
+            looked_into = not ending and not self._roots[number].folder.remote
             if ending in IMAGE_SUFFIXES or (looked_into and _is_image(self._roots[number], path)):
                 return True
             self._endings[text_of_name(ending)] += 1

@@ -325,7 +325,7 @@ class Plan:
         query = "SELECT count(*) FROM listed l LEFT JOIN read r USING (root, path) WHERE known = 0 AND r.path IS NULL"
         ((self.waiting,),) = self._all(query)
         for root, path, reason in self._all(_UNREAD):
-            listing.note_unread(GalleryFile(root, path, None, reason=reason))
+            listing.note_unread(root, path, reason)
             with self._writing() as database:
                 database.execute("UPDATE listed SET known = 0 WHERE root = ? AND path = ?", (root, path))
                 database.execute("DELETE FROM read WHERE root = ? AND path = ?", (root, path))

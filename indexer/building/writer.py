@@ -217,17 +217,17 @@ class GenerationWriter:
         A cluster that lost all of its photos keeps its centroid.
         """
         contents, live, clusters = self._contents, self._live, self._clustering.clusters
-        count = len(self._clustering.centroids)
-        centroids, changed, old = Centroids.empty(count, contents.rows), set(range(count)), None
+        count, old, changed = len(self._clustering.centroids), None, set[int]()
         if self._clustering.kept and live is not None:
             old = live.open_centroids()
             changed = contents.plan.changed_clusters() | {*clusters[contents.photos.clusters < 0].tolist()}
         order = np.argsort(clusters, kind="stable")
-        bounds = np.searchsorted(clusters[order], np.arange(count + 1))
-        for number in range(count):
-            photos = order[bounds[number] : bounds[number + 1]]
-            if old is not None and (not len(photos) or number not in changed):
-                centroids.copy(number, old)
-            else:
-                centroids.compute(number, contents.rows, contents.photos.refs[photos])
-        return centroids
+        photos = np.split(order, np.searchsorted(clusters[order], np.arange(1, count)))
+        return Centroids.joined(
+            [
+                Centroids.of_photos(contents.rows, contents.photos.refs[own])
+                if old is None or (len(own) and number in changed)
+                else old.of_cluster(number)
+                for number, own in enumerate(photos)
+            ]
+        )

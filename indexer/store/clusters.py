@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,14 +95,17 @@ class Centroids:
         return {name: array for name, array in arrays.items() if array is not None}
 
     @staticmethod
-    def empty(count: int, rows: Rows) -> Centroids:
-        """Makes arrays of zeros, which ``copy`` and ``compute`` fill in."""
-        like = rows.take(NO_ROWS).arrays
-        ret = np.zeros((count, *like["vectors"].shape[1:]), np.float32)
-        if "tokens" not in like:
+    def of_photos(rows: Rows, refs: Refs) -> Centroids:
+        """Computes those of one cluster from its photos, given in id order."""
+        ret = rows.take(refs, ("vectors",)).vectors().mean(axis=0)[None]
+        if "tokens" not in rows.names:
             return Centroids(ret)
-        features = np.zeros((count, *like["tokens"].shape[1:]), np.float16)
-        return Centroids(ret, features, np.zeros((count, *like["positions"].shape[1:]), np.uint8))
+        cells, features = mean_tokens(rows, refs)
+        return Centroids(ret, features[None].astype(np.float16), cells[None].astype(np.uint8))
+
+    @staticmethod
+    def joined(parts: Sequence[Centroids]) -> Centroids:
+        return Centroids(*map(np.concatenate, zip(*(part.named().values() for part in parts), strict=True)))
 
     @staticmethod
     def open(folder: Path, count: int, width: int, tokens: int) -> Centroids:
@@ -116,29 +120,18 @@ class Centroids:
         for name, array in self.named().items():
             write_array(folder / f"{name}.npy", array)
 
-    def copy(self, number: int, old: Centroids) -> None:
-        """Fills in cluster ``number`` from another generation."""
-        for array, before in zip(self.named().values(), old.named().values(), strict=True):
-            array[number] = before[number]
-
-    def compute(self, number: int, rows: Rows, refs: Refs) -> None:
-        """Fills in cluster ``number`` from its photos, given in id order."""
-        self.ret[number] = rows.take(refs, ("vectors",)).vectors().mean(axis=0)
-        found = mean_tokens(rows, refs)
-        if self.features is not None and self.positions is not None and found is not None:
-            self.positions[number], self.features[number] = found
+    def of_cluster(self, number: int) -> Centroids:
+        return Centroids(*(array[number : number + 1] for array in self.named().values()))
 
 
-def mean_tokens(rows: Rows, refs: Refs) -> tuple[npt.NDArray[np.int64], Floats] | None:
-    """Computes the tokens that stand for a cluster; None if the index keeps no tokens.
+def mean_tokens(rows: Rows, refs: Refs) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Computes the tokens that stand for a cluster.
 
     A photo keeps tokens at k cells of the patch grid. The cluster gets tokens at the k cells that most of its photos
     kept; of equally frequent cells, those with lower numbers. Each is the mean over the photos that kept this cell.
 
     Returns the cells (k,), ascending, and features (1 + k, d) float32: mean [Ret], and the mean tokens there.
     """
-    if "tokens" not in rows.names:
-        return None
     none = rows.take(NO_ROWS, TOKEN_FILES).arrays
     width, patches_kept = none["tokens"].shape[2], none["positions"].shape[1]
     ret = np.zeros(width, np.float64)
