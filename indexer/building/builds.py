@@ -1,5 +1,7 @@
 """A build from what is asked for to its report: decide, list, encode what is new, cluster, write a generation."""
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -14,13 +16,13 @@ from indexer.building.folder_listing import BadFile, FolderListing, Skipped
 from indexer.building.plan import PLAN_FILE, LiveState, Photos, Plan
 from indexer.building.progress import Progress
 from indexer.building.request import Request, StartingPoint
-from indexer.building.staging import Journal, Stager, build_key
+from indexer.building.staging import Journal, Stager
 from indexer.building.writer import Contents, Floats, GenerationWriter, Numbers, joined_clusters, new_clusters
 from indexer.embedding import ChosenEmbedder, find_embedder
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
 from indexer.store.clusters import MAX_PATCHES, default_clusters, nearest
-from indexer.store.generation import Manifest, Origin, keep_only, open_rows
+from indexer.store.generation import FORMAT_VERSION, Manifest, Origin, keep_only, open_rows
 from indexer.store.location import IndexFolder
 from indexer.store.roots import Root, locate
 from indexer.store.rows import Refs, RowArrays, Rows
@@ -64,7 +66,11 @@ class Decision:
 
     @property
     def key(self) -> str:
-        return build_key(self.origin, self.embedder.entry, self.roots)
+        """Names the folder of the build by 16 hex digits. Rows that were staged with another key are never used."""
+        origin, embedder = self.origin, self.embedder.entry
+        network = [origin.photo_sha256, origin.preprocessing_fingerprint, embedder.name, embedder.sha256]
+        text = json.dumps([FORMAT_VERSION, origin.tokens, *network, *(str(root.folder) for root in self.roots)])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def wanted_network(request: Request, manifest: Manifest | None, matcher: Matcher) -> tuple[Origin, ChosenEmbedder]:

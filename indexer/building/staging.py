@@ -28,9 +28,7 @@ from indexer.store.catalog import GalleryFile, content_columns, has_schema
 from indexer.store.clusters import normalised
 from indexer.store.files import FileChanging, sync_folder
 from indexer.store.folders import Folder
-from indexer.store.generation import FORMAT_VERSION, EmbedderEntry, Origin
 from indexer.store.location import make_folder, refuse_if_unwritable
-from indexer.store.roots import Root
 from indexer.store.rows import DTYPES, Array, Picked, RowArrays, quantised
 from model import Matcher
 from model.decoding import Decoders, Job
@@ -48,13 +46,6 @@ CREATE TABLE files (
     reason TEXT, PRIMARY KEY (root, path)
 );
 """
-
-
-def build_key(origin: Origin, embedder: EmbedderEntry, roots: Sequence[Root]) -> str:
-    """Names the folder of a build by 16 hex digits. Rows that were staged with another key are never used."""
-    network = [origin.photo_sha256, origin.preprocessing_fingerprint, embedder.name, embedder.sha256]
-    text = json.dumps([FORMAT_VERSION, origin.tokens, *network, *(str(root.folder) for root in roots)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Journal:

@@ -211,17 +211,14 @@ def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
 
     Raises IndexBusy: another process, or thread of this process, still holds it after ``wait`` seconds.
     """
-    lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=wait)
+        lock = FileLock(folder / ".lock").acquire(timeout=wait)
     except Timeout as error:
         raise IndexBusy(
             f"another build is writing {folder}; wait for it to end, or name another folder with --index."
         ) from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -268,11 +268,7 @@ _keeping = threading.Lock()
 def _connected(scheme: str, netloc: str) -> Any:
     library = importlib.import_module(_LIBRARIES[scheme])
     if scheme == "s3":
-        config = {
-            "connect_timeout": _CONNECT,
-            "read_timeout": _ANSWER,
-            "max_pool_connections": _AT_ONCE,
-        }
+        config = {"connect_timeout": _CONNECT, "read_timeout": _ANSWER, "max_pool_connections": _AT_ONCE}
         return library.S3FileSystem(config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
     host = _HOST.fullmatch(netloc)
     if host is None:
