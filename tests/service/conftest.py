@@ -124,9 +124,8 @@ def server(settings: Settings) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
-def http(server: Served) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as connection:
-        yield connection
+def http(server: Served) -> httpx.Client:
+    return server.http
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ class Served:
     url: str
     app: FastAPI
     loop: asyncio.AbstractEventLoop
+    http: httpx.Client
 
     @property
     def context(self) -> Context:
@@ -85,7 +86,9 @@ def started(app: FastAPI, settings: Settings) -> Iterator[Served]:
     thread.start()
     try:
         wait_for(begun, "the server has not started")
-        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", app, loops[0])
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with httpx.Client(base_url=url, timeout=PATIENCE) as http:
+            yield Served(url, app, loops[0], http)
     finally:
         server.should_exit = True
         join(thread)
@@ -95,9 +98,9 @@ def started(app: FastAPI, settings: Settings) -> Iterator[Served]:
 
 @contextmanager
 def asked(settings: Settings, **changes: object) -> Iterator[httpx.Client]:
-    """Serve by the settings with these changes, and connect to the server."""
-    with served(settings, None, **changes) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as connection:
-        yield connection
+    """A connection to a server by the settings with these changes."""
+    with served(settings, None, **changes) as server:
+        yield server.http
 
 
 def wordy(

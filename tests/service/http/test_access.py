@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from service.http.logs import JsonLines, LogFormat, TextLines, configure_logging
 from service.http.middleware import Access, SearchNote, access_log
 from service.settings import Settings
-from tests.patience import PATIENCE, wait_until
+from tests.patience import wait_until
 from tests.service.served import Served, served
 from tests.service.talk import connect
 
@@ -30,7 +30,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[Access]:
 def wait_for_lines(server: Served, caplog: pytest.LogCaptureFixture, count: int) -> list[Access]:
     """A line is written after its answer; whoever has the answer may be a little early."""
     wait_until(
-        lambda: len(lines(caplog)) >= count or not httpx.get(f"{server.url}/healthz", timeout=PATIENCE),
+        lambda: len(lines(caplog)) >= count or not server.http.get("/healthz"),
         "there are too few lines",
     )
     return lines(caplog)
@@ -89,9 +89,8 @@ def test_neither_keys_nor_images_are_logged(
 ) -> None:
     logged.set_level(logging.DEBUG)
     with served(settings, api_key=SecretStr("sesame")) as server:
-        with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-            for headers in ({"x-api-key": "sesame"}, {"authorization": "Bearer sesame"}, {"x-api-key": "wr0ng"}):
-                http.post("/search", content=sketch, headers=headers)
+        for headers in ({"x-api-key": "sesame"}, {"authorization": "Bearer sesame"}, {"x-api-key": "wr0ng"}):
+            server.http.post("/search", content=sketch, headers=headers)
         wait_for_lines(server, logged, 3)
     told = "\n".join(
         formatter.format(record)

@@ -9,7 +9,6 @@ from pydantic import SecretStr
 from service.http.app import create_app
 from service.http.middleware import PICTURES_A_REQUEST, Buckets, network
 from service.settings import Settings
-from tests.patience import PATIENCE
 from tests.service.served import Served, asked, served
 from tests.service.talk import error
 
@@ -48,7 +47,7 @@ def test_every_answer_carries_a_request_id(http: httpx.Client) -> None:
     ],
 )
 def test_every_answer_tells_browsers_to_trust_nothing(broken: Served, verb: str, path: str, status: int) -> None:
-    answer = httpx.request(verb, f"{broken.url}{path}", timeout=PATIENCE)
+    answer = broken.http.request(verb, path)
     assert answer.status_code == status
     told = {
         "content-security-policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -85,10 +84,10 @@ def test_with_an_api_key_only_those_who_have_it_are_answered(settings: Settings,
 def test_other_web_origins_are_let_in_only_when_named(settings: Settings, http: httpx.Client) -> None:
     origin = {"origin": "https://a.example"}
     assert "access-control-allow-origin" not in http.get("/healthz", headers=origin).headers
-    with served(settings, cors_origins=("https://a.example",)) as server:
-        answer = httpx.get(f"{server.url}/nowhere", headers=origin, timeout=PATIENCE)
+    with asked(settings, cors_origins=("https://a.example",)) as named:
+        answer = named.get("/nowhere", headers=origin)
         assert answer.headers["access-control-allow-origin"] == "https://a.example"
-        other = httpx.get(f"{server.url}/healthz", headers={"origin": "https://b.example"}, timeout=PATIENCE)
+        other = named.get("/healthz", headers={"origin": "https://b.example"})
         assert "access-control-allow-origin" not in other.headers
         # Its img elements may show the photos then.
         assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
@@ -110,10 +109,10 @@ def test_other_pages_do_not_even_ask(settings: Settings, http: httpx.Client, ske
         assert error(http.request(verb, path, content=sketch, headers=headers)) == (400, "bad_request")
     assert http.post("/search", content=sketch, headers=mine).status_code == 200
     assert http.get("/photos/1", headers=link).status_code == 200
-    with served(settings, cors_origins=("https://a.example",)) as server:
+    with asked(settings, cors_origins=("https://a.example",)) as named:
         for headers in (image, script):
-            assert httpx.get(f"{server.url}/thumbnails/1", headers=headers, timeout=PATIENCE).status_code == 200
-        answer = httpx.post(f"{server.url}/search", headers=image | {"origin": "https://b.example"}, timeout=PATIENCE)
+            assert named.get("/thumbnails/1", headers=headers).status_code == 200
+        answer = named.post("/search", headers=image | {"origin": "https://b.example"})
         assert error(answer) == (400, "bad_request")
 
 
@@ -168,10 +167,10 @@ def test_head_of_what_can_only_be_sent_to_is_refused(http: httpx.Client) -> None
 
 
 def test_a_failure_inside_says_only_its_request_id(broken: Served, caplog: pytest.LogCaptureFixture) -> None:
-    answer = httpx.get(f"{broken.url}/broken", timeout=PATIENCE)
+    answer = broken.http.get("/broken")
     assert error(answer) == (500, "internal_error")
     assert "secret" not in answer.text
-    assert httpx.get(f"{broken.url}/healthz", timeout=PATIENCE).status_code == 200
+    assert broken.http.get("/healthz").status_code == 200
     assert answer.headers["x-request-id"] in caplog.text
     assert "a secret from the inside" in caplog.text
 

@@ -19,11 +19,9 @@ from tests.service.talk import error
 @contextmanager
 def empty(settings: Settings, index: Path, **changes: Any) -> Iterator[httpx.Client]:
     """A client, with its token, of a server that was started before its index is there."""
-    with (
-        served(settings, index=index, **changes) as server,
-        httpx.Client(base_url=server.url, headers=server.token, timeout=PATIENCE) as http,
-    ):
-        yield http
+    with served(settings, index=index, **changes) as server:
+        server.http.headers.update(server.token)
+        yield server.http
 
 
 def over(http: httpx.Client) -> dict[str, Any]:
@@ -125,9 +123,8 @@ def test_a_folder_that_cannot_be_indexed_is_refused_at_once(settings: Settings, 
 
 def test_one_build_runs_at_a_time_and_ends_with_the_server(settings: Settings, gallery: Path, tmp_path: Path) -> None:
     with served(settings, index=tmp_path / "index") as server:
-        url = f"{server.url}/build"
         place = {"folder": str(gallery)}
-        answers = [httpx.post(url, params=place, headers=server.token, timeout=PATIENCE) for _ in range(2)]
+        answers = [server.http.post("/build", params=place, headers=server.token) for _ in range(2)]
         assert [answers[0].status_code, error(answers[1])] == [202, (409, "build_refused")]
         builder = server.context.builder
     left = builder.info()

@@ -12,9 +12,8 @@ from indexer import Index
 from model.engine import MAX_VARIANTS
 from service.http.middleware import MAX_BYTES, MAX_PARAMETERS
 from service.settings import Settings
-from tests.patience import PATIENCE
 from tests.pictures import encoded
-from tests.service.served import Served, served
+from tests.service.served import asked
 from tests.service.small_gallery import draw_sketch
 from tests.service.talk import error, without_timings
 
@@ -39,14 +38,14 @@ def test_a_search_answers_with_photos_that_can_be_fetched(http: httpx.Client, sk
 def test_a_sketch_is_seen_in_as_many_variants_as_the_server_or_the_query_says(
     settings: Settings, http: httpx.Client, sketch: bytes, weights: Path
 ) -> None:
-    with served(settings, variants=1) as alone, httpx.Client(base_url=alone.url, timeout=PATIENCE) as once:
+    with asked(settings, variants=1) as once:
         best = set()
-        for connection, asked, variants in ((http, {}, MAX_VARIANTS), (once, {}, 1), (http, {"variants": 2}, 2)):
-            if not asked:
+        for connection, params, variants in ((http, {}, MAX_VARIANTS), (once, {}, 1), (http, {"variants": 2}, 2)):
+            if not params:
                 assert connection.get("/info").json()["model"]["variants"] == variants
             matcher = model.load(weights, variants=variants)
             drawn = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
-            found = connection.post("/search", content=sketch, params={"method": "ret", **asked}).json()["results"][0]
+            found = connection.post("/search", content=sketch, params={"method": "ret", **params}).json()["results"][0]
             photo = matcher.open(connection.get(found["photo_url"]).content, "photo")
             shown = matcher.encode(matcher.prepare(photo, "photo")[None], "photo")
             assert found["raw_score"] == pytest.approx(matcher.scores(drawn, shown, "ret").item(), abs=1e-3)
@@ -108,9 +107,9 @@ def test_what_is_wrong_with_a_parameter_is_a_plain_sentence(
 def test_an_unknown_parameter_is_answered_with_the_known_ones(
     http: httpx.Client, sketch: bytes, path: str, known: str
 ) -> None:
+    method, body = ("POST", sketch) if path == "/search" else ("GET", None)
     for name in ("n_probe", "K", "file[]", "größe"):
-        asked = {"params": {name: "3"}}
-        answer = http.post(path, content=sketch, **asked) if path == "/search" else http.get(path, **asked)  # type: ignore[arg-type]
+        answer = http.request(method, path, content=body, params={name: "3"})
         assert error(answer) == (422, "bad_parameter")
         assert answer.json()["error"]["message"] == f"There is no parameter '{name}'; there are {known}."
 
@@ -167,15 +166,14 @@ def test_a_photo_as_query_finds_itself_also_if_it_is_blank_for_a_sketch(http: ht
     white = encoded(Image.new("RGB", (64, 64), "white"))
     assert error(http.post("/search", content=white)) == (422, "blank_sketch")
     assert http.post("/search", content=white, params={"kind": "photo"}).status_code == 200
-    for asked in ({"kind": "photo", "method": "rn"}, {"kind": "drawing"}):
-        assert error(http.post("/search", content=data, params=asked)) == (422, "bad_parameter")
+    for params in ({"kind": "photo", "method": "rn"}, {"kind": "drawing"}):
+        assert error(http.post("/search", content=data, params=params)) == (422, "bad_parameter")
     assert error(http.post("/search", params={"kind": "photo"})) == (422, "bad_parameter")
 
 
-def test_parallel_searches_answer_like_sequential_ones(server: Served) -> None:
+def test_parallel_searches_answer_like_sequential_ones(http: httpx.Client) -> None:
     def search(seed: int) -> dict[str, Any]:
-        content = encoded(draw_sketch(seed))
-        return without_timings(httpx.post(f"{server.url}/search", content=content, params={"k": 8}, timeout=PATIENCE))
+        return without_timings(http.post("/search", content=encoded(draw_sketch(seed)), params={"k": 8}))
 
     seeds = [seed % 6 for seed in range(16)]
     in_turn = {seed: search(seed) for seed in set(seeds)}

@@ -1,6 +1,6 @@
 import shutil
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import indexer
 import model
 from indexer import Index
 from service.settings import Settings
-from tests.patience import PATIENCE, join, wait_until
+from tests.patience import wait_until
 from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is
 from tests.service.served import Served, asked, served
 from tests.service.small_gallery import CLUSTERS, MAX_UPLOAD, PHOTOS
@@ -30,7 +30,8 @@ def test_without_an_index_the_service_lives_and_answers_as_soon_as_there_is_one(
     settings: Settings, index_path: Path, tmp_path: Path, sketch: bytes
 ) -> None:
     missing = tmp_path / "later"
-    with served(settings, index=missing) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+    with served(settings, index=missing) as server:
+        http = server.http
         assert http.get("/healthz").status_code == 200
         for answer in (http.get("/readyz"), http.post("/search", content=sketch), http.get("/photos/1")):
             assert error(answer) == (503, "not_ready")
@@ -59,32 +60,25 @@ def test_what_a_search_does_that_does_not_say_is_told(settings: Settings, sketch
 
 
 def test_without_a_checkpoint_the_service_says_where_to_get_one(settings: Settings, tmp_path: Path) -> None:
-    with served(settings, weights=tmp_path / "none.safetensors") as server:
-        answer = httpx.get(f"{server.url}/readyz", timeout=PATIENCE)
+    with asked(settings, weights=tmp_path / "none.safetensors") as http:
+        answer = http.get("/readyz")
         assert error(answer) == (503, "not_ready")
         assert "checkpoint" in answer.json()["error"]["message"]
-        assert httpx.get(f"{server.url}/healthz", timeout=PATIENCE).status_code == 200
+        assert http.get("/healthz").status_code == 200
 
 
 def test_a_full_queue_is_answered_at_once_with_when_to_come_back(small: Served, sketch: bytes) -> None:
-    with httpx.Client(base_url=small.url, timeout=PATIENCE) as http, occupied(small):
-        answers: list[httpx.Response] = []
-
-        def search() -> None:
-            answers.append(httpx.post(f"{small.url}/search", content=sketch, timeout=PATIENCE))
-
-        waiting = threading.Thread(target=search)
-        waiting.start()
+    with ThreadPoolExecutor(1) as pool, occupied(small):
+        waiting = pool.submit(small.http.post, "/search", content=sketch)
         wait_until_room_is(small, False)
-        refused = http.post("/search", content=sketch)
+        refused = small.http.post("/search", content=sketch)
         assert error(refused) == (429, "queue_full")
         assert int(refused.headers["retry-after"]) >= 1
-        assert http.get("/healthz").status_code == 200
-        assert http.get("/thumbnails/1").status_code == 200
-        assert not answers
-    join(waiting)
-    assert answers[0].status_code == 200
-    assert httpx.post(f"{small.url}/search", content=sketch, timeout=PATIENCE).status_code == 200
+        assert small.http.get("/healthz").status_code == 200
+        assert small.http.get("/thumbnails/1").status_code == 200
+        assert not waiting.done()
+    assert waiting.result().status_code == 200
+    assert small.http.post("/search", content=sketch).status_code == 200
 
 
 def test_a_client_that_hangs_up_leaves_the_queue(small: Served, sketch: bytes) -> None:
@@ -95,7 +89,7 @@ def test_a_client_that_hangs_up_leaves_the_queue(small: Served, sketch: bytes) -
         wait_until_room_is(small, False)
         connection.close()
         wait_until_room_is(small, True)
-    assert httpx.post(f"{small.url}/search", content=sketch, timeout=PATIENCE).status_code == 200
+    assert small.http.post("/search", content=sketch).status_code == 200
 
 
 def test_who_sends_slowly_or_breaks_off_keeps_nobody_out(
@@ -105,7 +99,7 @@ def test_who_sends_slowly_or_breaks_off_keeps_nobody_out(
         for _ in range(20):
             slow.enter_context(begun_upload(small))
         wait_until_held(small, 20 * 4)
-        assert httpx.post(f"{small.url}/search", content=sketch, timeout=PATIENCE).status_code == 200
+        assert small.http.post("/search", content=sketch).status_code == 200
     wait_until_held(small, 0)
     assert "Traceback" not in caplog.text
 
@@ -116,9 +110,9 @@ def test_a_sketch_of_which_nothing_comes_gives_way_where_there_is_no_room_for_mo
     part = bytes(MAX_UPLOAD - 1000)
     with served(settings, queue=0) as server, begun_upload(server, part) as stalled:
         wait_until_held(server, len(part))
-        assert httpx.post(f"{server.url}/search", content=sketch, timeout=PATIENCE).status_code == 200
+        assert server.http.post("/search", content=sketch).status_code == 200
         wait_until_held(server, len(part))
-        assert error(httpx.post(f"{server.url}/search", content=part, timeout=PATIENCE)) == (415, "unsupported_image")
+        assert error(server.http.post("/search", content=part)) == (415, "unsupported_image")
         wait_until_held(server, 0)
         assert stalled.recv(65536).startswith(b"HTTP/1.1 429 ")
 

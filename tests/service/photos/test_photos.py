@@ -18,7 +18,6 @@ from PIL import Image
 
 from indexer import Index, PhotoEntry, Request, build
 from model import Matcher
-from service import photos
 from service.client import Client
 from service.engine import Engine
 from service.http import routes
@@ -29,7 +28,7 @@ from service.serving.connection import Connection
 from service.settings import Settings
 from sketch_search import Gallery
 from tests.indexer.remote.servers import webdav
-from tests.patience import PATIENCE, wait_for, wait_until
+from tests.patience import wait_for, wait_until
 from tests.pictures import drawing, encoded, oriented
 from tests.service.served import Served, asked, served
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
@@ -146,11 +145,8 @@ def test_thumbnails_that_take_long_hold_nothing_else_up_and_who_has_hung_up_gets
         lost.add(self.client)
 
     monkeypatch.setattr(Connection, "connection_lost", noted)
-    with (
-        served(settings) as server,
-        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
-        ThreadPoolExecutor(9) as pool,
-    ):
+    with served(settings) as server, ThreadPoolExecutor(9) as pool:
+        http = server.http
         kept = http.get(f"/thumbnails/{other}").content
         make = Engine.thumbnail
 
@@ -319,8 +315,8 @@ def test_a_thumbnail_keeps_the_shape_and_is_upright() -> None:
 
 def test_thumbnails_are_found_again_after_a_restart_unless_their_file_is_damaged(settings: Settings) -> None:
     def ask() -> bytes:
-        with served(settings) as server:
-            return httpx.get(f"{server.url}/thumbnails/5?size=31", timeout=PATIENCE).content
+        with asked(settings) as http:
+            return http.get("/thumbnails/5?size=31").content
 
     made = ask()
     assert settings.index is not None
@@ -421,12 +417,6 @@ def test_library_and_service_show_photos_that_are_elsewhere(
             assert original.content in map(files.read, files.namelist())
 
 
-@pytest.fixture
-def trusted(server: Served) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, headers=server.token, timeout=PATIENCE) as connection:
-        yield connection
-
-
 def unzipped(answer: httpx.Response) -> dict[str, bytes]:
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/zip"
@@ -488,37 +478,39 @@ def test_what_cannot_be_put_into_a_file_is_refused(settings: Settings, http: htt
 
 
 def test_only_who_has_the_token_is_told_where_files_lie_and_has_one_shown(
-    http: httpx.Client, trusted: httpx.Client, index: Index, gallery: Path
+    http: httpx.Client, server: Served, index: Index, gallery: Path
 ) -> None:
-    here, elsewhere = (one.get("/photos?id=1").json()["photos"][0] for one in (trusted, http))
+    here, elsewhere = (http.get("/photos?id=1", headers=one).json()["photos"][0] for one in (server.token, {}))
     assert here.pop("files") == [str(gallery / path) for path in index.photo(1).paths]
     assert here == elsewhere
     assert http.get("/info").json()["allows"] == {"build": False, "reveal": False, "needs_token": True}
     refused = http.post("/photos/1/reveal")
     assert error(refused) == (403, "forbidden")
     assert "server.json" in refused.json()["error"]["message"]
-    cross_site = {"sec-fetch-site": "cross-site", "origin": "https://evil.example"}
-    assert error(trusted.post("/photos/1/reveal", headers=cross_site)) == (400, "bad_request")
-    assert error(trusted.post("/photos/1000/reveal")) == (404, "not_found")
+    cross_site = server.token | {"sec-fetch-site": "cross-site", "origin": "https://evil.example"}
+    assert error(http.post("/photos/1/reveal", headers=cross_site)) == (400, "bad_request")
+    assert error(http.post("/photos/1000/reveal", headers=server.token)) == (404, "not_found")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the program is a shell script")
 def test_a_file_manager_shows_the_folder_of_a_photo(
-    trusted: httpx.Client, index: Index, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    http: httpx.Client, server: Served, index: Index, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def allowed() -> bool:
+        return bool(http.get("/info", headers=server.token).json()["allows"]["reveal"])
+
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert photos.file_manager() is None
-    assert trusted.get("/info").json()["allows"]["reveal"] is False
-    assert error(trusted.post("/photos/1/reveal")) == (404, "not_found")
+    assert not allowed()
+    assert error(http.post("/photos/1/reveal", headers=server.token)) == (404, "not_found")
     program = tmp_path / "xdg-open"
     program.write_text(f'#!/bin/sh\ncd "{tmp_path}" && printf "%s\\n" "$#" "$@" > partly && /bin/mv partly shown\n')
     program.chmod(0o755)
-    assert trusted.get("/info").json()["allows"]["reveal"] is True
-    assert trusted.post("/photos/1/reveal").status_code == 204
+    assert allowed()
+    assert http.post("/photos/1/reveal", headers=server.token).status_code == 204
     wait_until((tmp_path / "shown").exists, "nothing was shown")
     assert (tmp_path / "shown").read_text().split("\n") == ["1", str((gallery / index.photo(1).paths[0]).parent), ""]
     monkeypatch.delenv("DISPLAY")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    assert photos.file_manager() is None
+    assert not allowed()

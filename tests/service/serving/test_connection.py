@@ -17,7 +17,7 @@ from starlette.responses import StreamingResponse
 from service.serving import connection as connection_module
 from service.serving.connection import FREE_CHUNKS, Connection, Parser
 from service.settings import Settings
-from tests.patience import PATIENCE, wait_until
+from tests.patience import wait_until
 from tests.service.busy_server import occupied, wait_until_room_is
 from tests.service.served import Served, served, started
 from tests.service.small_gallery import MAX_UPLOAD
@@ -105,7 +105,7 @@ def test_a_sketch_that_trickles_in_is_given_up(settings: Settings, sketch: bytes
             answer = trickle(connection)
         assert (status(answer), code(answer)) == (400, "undecodable_upload")
         wait_until_room_is(server, True)
-        assert httpx.post(f"{server.url}/search", content=sketch, timeout=PATIENCE).status_code == 200
+        assert server.http.post("/search", content=sketch).status_code == 200
 
 
 def test_a_sketch_may_come_in_chunks(server: Served, http: httpx.Client, sketch: bytes) -> None:
@@ -154,7 +154,7 @@ def test_what_costs_more_than_it_should_is_hardly_looked_at(
         rest(connection)
     assert statuses == [refused]
     assert calls["events"] <= 2 * FREE_CHUNKS
-    assert httpx.get(f"{server.url}/healthz", timeout=PATIENCE).status_code == 200
+    assert server.http.get("/healthz").status_code == 200
 
 
 def test_headers_behind_a_body_are_dropped(server: Served) -> None:
@@ -273,7 +273,7 @@ def test_a_broken_chunk_is_no_trace_in_the_log(server: Served, path: bytes, capl
             assert status(connection.recv(65536)) == 404
         connection.sendall(b"no number\r\n")
         rest(connection)
-    assert httpx.get(f"{server.url}/healthz", timeout=PATIENCE).status_code == 200
+    assert server.http.get("/healthz").status_code == 200
     assert "Traceback" not in caplog.text
     assert not [record for record in caplog.records if record.exc_info]
 

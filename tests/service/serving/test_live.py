@@ -21,7 +21,7 @@ from tests.open_files import files_open_below
 from tests.patience import PATIENCE, join, wait_for, wait_until
 from tests.pictures import encoded
 from tests.service.busy_server import Gate, occupied
-from tests.service.served import Served, served
+from tests.service.served import Served, asked, served
 from tests.service.small_gallery import draw_photo, draw_sketch
 from tests.service.talk import error
 
@@ -96,27 +96,25 @@ def wait_for_generation(http: httpx.Client, name: str) -> None:
 
 
 @contextmanager
-def load(url: str) -> Iterator[Counter[str]]:
+def load(http: httpx.Client) -> Iterator[Counter[str]]:
     """While the block runs, CLIENTS threads search, fetch thumbnails and ask how the server is; what they are told."""
     told: Counter[str] = Counter()
     over = threading.Event()
     sketches = [encoded(draw_sketch(seed)) for seed in range(3)]
 
     def ask(number: int) -> None:
-        with httpx.Client(base_url=url, timeout=PATIENCE) as http:
-            turn = 0
-            while not over.is_set():
-                turn += 1
-                try:
-                    found = http.post("/search", content=sketches[(number + turn) % 3], params={"nprobe": "all"})
-                    told[f"search {found.status_code}"] += 1
-                    if found.status_code == 200:
-                        body = found.json()
-                        told[f"{body['generation']} {body['candidates']}"] += 1
-                        told[f"thumbnail {http.get(body['results'][0]['thumbnail_url']).status_code}"] += 1
-                    told[f"health {http.get('/healthz').status_code}, {http.get('/readyz').status_code}"] += 1
-                except httpx.HTTPError as problem:
-                    told[repr(problem)] += 1
+        while not over.is_set():
+            number += 1
+            try:
+                found = http.post("/search", content=sketches[number % 3], params={"nprobe": "all"})
+                told[f"search {found.status_code}"] += 1
+                if found.status_code == 200:
+                    body = found.json()
+                    told[f"{body['generation']} {body['candidates']}"] += 1
+                    told[f"thumbnail {http.get(body['results'][0]['thumbnail_url']).status_code}"] += 1
+                told[f"health {http.get('/healthz').status_code}, {http.get('/readyz').status_code}"] += 1
+            except httpx.HTTPError as problem:
+                told[repr(problem)] += 1
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
     for thread in threads:
@@ -142,11 +140,11 @@ def test_many_generations_swap_under_load_without_a_failed_request(growing: Grow
 def swap_under_load(growing: Growing, server: Served, run: Soak, builds: int) -> None:
     """``run``: gets how many requests were made, and how many of them failed."""
     photos = {growing.generation: growing.photos}
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http, load(server.url) as told:
+    with load(server.http) as told:
         for _ in range(builds):
             name = growing.grow()
             photos[name] = growing.photos
-            wait_for_generation(http, name)
+            wait_for_generation(server.http, name)
     assert server.context.live.swaps == builds
     # Every answer is of one generation, whole.
     found = {key: count for key, count in told.items() if key.startswith("g")}
@@ -161,13 +159,13 @@ def swap_under_load(growing: Growing, server: Served, run: Soak, builds: int) ->
 def test_a_search_in_flight_is_answered_by_its_own_generation_which_is_closed_then(
     growing: Growing, server: Served
 ) -> None:
-    before, search = growing.generation, f"{server.url}/search"
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http, ThreadPoolExecutor(1) as pool:
+    before = growing.generation
+    with ThreadPoolExecutor(1) as pool:
         with occupied(server):
-            waiting = pool.submit(httpx.post, search, content=encoded(draw_sketch()), timeout=PATIENCE)
+            waiting = pool.submit(server.http.post, "/search", content=encoded(draw_sketch()))
             wait_until(lambda: server.context.worker.held == 2, "the search does not wait")
             for _ in range(2):
-                wait_for_generation(http, growing.grow())
+                wait_for_generation(server.http, growing.grow())
             assert files_open_below(growing.index / before)
         found = waiting.result().json()
         assert (found["generation"], found["candidates"]) == (before, 6)
@@ -184,11 +182,11 @@ def test_a_photo_on_its_way_keeps_its_generation_open_until_it_is_sent(
         return read(self, *asked)
 
     monkeypatch.setattr(Index, "part_of_photo", slow)
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http, ThreadPoolExecutor(1) as pool:
-        sending = pool.submit(httpx.get, f"{server.url}/photos/1", timeout=PATIENCE)
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(server.http.get, "/photos/1")
         wait_for(gate.begun, "the photo is not being sent")
         for _ in range(2):
-            wait_for_generation(http, growing.grow())
+            wait_for_generation(server.http, growing.grow())
         assert files_open_below(growing.index / before)
         gate.opened.set()
         assert sending.result().content == (growing.gallery / "000.png").read_bytes()
@@ -202,30 +200,30 @@ def test_a_damaged_generation_is_refused_and_the_old_one_stays(
     monkeypatch.setattr("service.serving.live_index.RETRY_SECONDS", 0.0)
     caplog.set_level(logging.INFO, "sketch_search")
     sketch = encoded(draw_sketch())
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-        before = growing.generation
-        results = http.post("/search", content=sketch).json()["results"]
-        growing.grow_damaged(damage)
-        for _ in range(3):
-            server.context.live.refresh()
-        info = http.get("/info").json()
-        assert (info["ready"], info["reason"], info["index"]["generation"]) == (True, None, before)
-        assert "index build" in info["refused"] or "index verify" in info["refused"]
-        assert "sbir_index_refused 1.0" in http.get("/metrics").text
-        assert http.post("/search", content=sketch).json()["results"] == results
-        assert http.get("/readyz").status_code == 200
-        refusals = [record for record in caplog.records if "stays live" in record.getMessage()]
-        assert len(refusals) == 1
-        assert before in refusals[0].getMessage()
+    http = server.http
+    before = growing.generation
+    results = http.post("/search", content=sketch).json()["results"]
+    growing.grow_damaged(damage)
+    for _ in range(3):
+        server.context.live.refresh()
+    info = http.get("/info").json()
+    assert (info["ready"], info["reason"], info["index"]["generation"]) == (True, None, before)
+    assert "index build" in info["refused"] or "index verify" in info["refused"]
+    assert "sbir_index_refused 1.0" in http.get("/metrics").text
+    assert http.post("/search", content=sketch).json()["results"] == results
+    assert http.get("/readyz").status_code == 200
+    refusals = [record for record in caplog.records if "stays live" in record.getMessage()]
+    assert len(refusals) == 1
+    assert before in refusals[0].getMessage()
 
-        shutil.rmtree(growing.index)
-        wait_for_refusal(http, "there is no index")
-        assert http.post("/search", content=sketch).json()["results"] == results
-        # The name of the new generation is that of the old one, because the index began anew.
-        growing.build()
-        wait_until(lambda: http.get("/info").json()["index"]["photos"] == growing.photos, "the new index is not live")
-        wait_for_refusal(http, None)
-        assert len(http.post("/search", content=sketch).json()["results"]) == growing.photos
+    shutil.rmtree(growing.index)
+    wait_for_refusal(http, "there is no index")
+    assert http.post("/search", content=sketch).json()["results"] == results
+    # The name of the new generation is that of the old one, because the index began anew.
+    growing.build()
+    wait_until(lambda: http.get("/info").json()["index"]["photos"] == growing.photos, "the new index is not live")
+    wait_for_refusal(http, None)
+    assert len(http.post("/search", content=sketch).json()["results"]) == growing.photos
 
 
 def wait_for_refusal(http: httpx.Client, reason: str | None) -> None:
@@ -240,15 +238,15 @@ def test_what_was_refused_is_tried_again_when_it_may_be_cured(
     growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.serving.live_index.RETRY_SECONDS", 0.0)
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-        name = growing.grow()
-        wait_for_generation(http, name)
-        catalog = growing.index / name / "photos.sqlite"
-        catalog.rename(catalog.with_name("away"))
-        os.utime(growing.index / "CURRENT")
-        wait_for_refusal(http, "photos.sqlite")
-        catalog.with_name("away").rename(catalog)
-        wait_for_refusal(http, None)
+    http = server.http
+    name = growing.grow()
+    wait_for_generation(http, name)
+    catalog = growing.index / name / "photos.sqlite"
+    catalog.rename(catalog.with_name("away"))
+    os.utime(growing.index / "CURRENT")
+    wait_for_refusal(http, "photos.sqlite")
+    catalog.with_name("away").rename(catalog)
+    wait_for_refusal(http, None)
 
 
 def test_an_unforeseen_error_is_logged_once_and_does_not_end_the_watch(
@@ -260,23 +258,23 @@ def test_an_unforeseen_error_is_logged_once_and_does_not_end_the_watch(
         looked.release()
         raise RuntimeError("unforeseen")
 
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-        with monkeypatch.context() as patch:
-            # Not for all servers of this process.
-            patch.setattr(server.context.live._source, "refresh", fails)
-            for _ in range(3):
-                assert looked.acquire(timeout=PATIENCE)
-            assert http.get("/readyz").status_code == 200
-        wait_for_generation(http, growing.grow())
+    http = server.http
+    with monkeypatch.context() as patch:
+        # Not for all servers of this process.
+        patch.setattr(server.context.live._source, "refresh", fails)
+        for _ in range(3):
+            assert looked.acquire(timeout=PATIENCE)
+        assert http.get("/readyz").status_code == 200
+    wait_for_generation(http, growing.grow())
     assert [record.exc_text for record in caplog.records if "looking for a new generation" in record.getMessage()]
     assert sum("looking for a new generation" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_who_lacks_the_key_does_not_learn_why_the_server_is_not_ready(settings: Settings, tmp_path: Path) -> None:
     closed = settings.model_copy(update={"index": tmp_path / "secret-place", "api_key": SecretStr("key")})
-    with served(closed) as server:
-        answer = httpx.get(f"{server.url}/readyz", timeout=PATIENCE)
+    with asked(closed) as http:
+        answer = http.get("/readyz")
         assert error(answer) == (503, "not_ready")
         assert "secret-place" not in answer.text
-        known = httpx.get(f"{server.url}/info", headers={"x-api-key": "key"}, timeout=PATIENCE)
+        known = http.get("/info", headers={"x-api-key": "key"})
         assert "secret-place" in known.json()["reason"]

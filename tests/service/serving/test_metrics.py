@@ -90,30 +90,24 @@ def test_the_index_and_the_build_are_named(http: httpx.Client, index: Index) -> 
 
 
 def test_the_queue_can_be_watched(settings: Settings, sketch: bytes) -> None:
-    with (
-        served(settings, queue=1) as server,
-        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
-    ):
-        idle = scraped(http)
+    with served(settings, queue=1) as server:
+        idle = scraped(server.http)
         assert (idle[sample("sbir_queue_depth")], idle[sample("sbir_queue_limit")]) == (0, 1)
         assert idle[sample("sbir_http_requests_in_flight")] == 1  # this one
         with occupied(server), connect(server) as connection:
             head = f"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sketch)}\r\n\r\n"
             connection.sendall(head.encode() + sketch)
             wait_until_room_is(server, False)
-            busy = scraped(http)
+            busy = scraped(server.http)
             assert (busy[sample("sbir_queue_depth")], busy[sample("sbir_queue_places_taken")]) == (1, 2)
             assert busy[sample("sbir_http_requests_in_flight")] == 2
 
 
 def test_a_port_of_their_own_has_nothing_else_and_the_same_limits(settings: Settings) -> None:
-    with (
-        served(settings, metrics_port=0, api_key=SecretStr("secret")) as server,
-        httpx.Client(timeout=PATIENCE) as http,
-    ):
-        metrics = server.metrics_url
+    with served(settings, metrics_port=0, api_key=SecretStr("secret")) as server:
+        http, metrics = server.http, server.metrics_url
         assert "sbir_ready" in http.get(metrics).text
-        assert error(http.get(f"{server.url}/metrics", headers={"x-api-key": "secret"})) == (404, "not_found")
+        assert error(http.get("/metrics", headers={"x-api-key": "secret"})) == (404, "not_found")
         for path in ("/", "/info", "/healthz", "/metrics/"):
             assert error(http.get(metrics.replace("/metrics", path))) == (404, "not_found")
         assert error(http.get(metrics, headers={"host": "attacker.example"})) == (400, "bad_host")

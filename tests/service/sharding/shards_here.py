@@ -21,7 +21,7 @@ from service.serving.live_index import LiveIndex
 from service.serving.on_ray import answer_of, state_of
 from service.settings import Settings
 from service.sharding import Pending, ShardLink, Shards, ShardUnavailable, State, overview
-from tests.patience import PATIENCE, wait_until
+from tests.patience import wait_until
 from tests.service.served import Served, served
 
 T = TypeVar("T")
@@ -60,52 +60,38 @@ class LocalLink:
     """A link to a shard in this process.
 
     Attributes:
-        index: the shard's. asked: the questions so far. broken: whether it answers no more.
+        index: the shard's. asked: the questions so far. broken: whether it answers no more. lies: turn the answers to
+        questions of these names, and "state", into others.
     """
 
     def __init__(self, name: str, folder: Path, matcher: Matcher) -> None:
         self.name, self.index = name, LiveIndex(folder, lambda: matcher)
         self.asked: list[Callable[..., Any]] = []
         self.broken = False
+        self.lies: dict[str, Callable[[Any], Any]] = {}
 
     def state(self) -> Pending[State]:
         def looked() -> State:
             self.index.refresh()
             return state_of(self.index)
 
-        return self._unless_broken(looked)
+        return self._told("state", looked)
 
     def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
         self.asked.append(question)
-        return self._unless_broken(lambda: answer_of(self.index, generation_id, question, *arguments))
+        return self._told(question.__name__, lambda: answer_of(self.index, generation_id, question, *arguments))
 
-    def _unless_broken(self, answer: Callable[[], T]) -> Pending[T]:
-        def answered() -> T:
+    def _told(self, question: str, answer: Callable[[], T]) -> Pending[T]:
+        def told() -> T:
             if self.broken:
                 raise ShardUnavailable("it is broken")
-            return answer()
+            found: T = self.lies.get(question, lambda truth: truth)(answer())
+            return found
 
-        return Computed(answered)
+        return Computed(told)
 
     def ids(self) -> set[int]:
         return set(self.ask(self.state().result(0).generation_id, overview).result(0).ids.tolist())
-
-
-class Liar(LocalLink):
-    """A link to a shard that lies: ``lies`` turn the answers to questions of these names, and "state", into others."""
-
-    def __init__(self, name: str, folder: Path, matcher: Matcher) -> None:
-        super().__init__(name, folder, matcher)
-        self.lies: dict[str, Callable[[Any], Any]] = {}
-
-    def state(self) -> Pending[State]:
-        return self._lied("state", super().state())
-
-    def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
-        return self._lied(question.__name__, super().ask(generation_id, question, *arguments))
-
-    def _lied(self, question: str, pending: Pending[T]) -> Pending[T]:
-        return Computed(lambda: self.lies.get(question, lambda answer: answer)(pending.result(0)))
 
 
 def links_to(folders: Sequence[Path], matcher: Matcher) -> list[LocalLink]:
@@ -167,5 +153,5 @@ def sharded(settings: Settings, matcher: Matcher, links: list[LocalLink]) -> Ite
     # The command waits for the shards before it serves them.
     shards.refresh(strict=True)
     app = create_app(settings, lambda run: Live(settings, run, matcher=lambda: matcher, source=shards), at_once=4)
-    with served(settings, app) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-        yield Sharded(server, http, links)
+    with served(settings, app) as server:
+        yield Sharded(server, server.http, links)
