@@ -1,36 +1,41 @@
-"""Explanations of photos of an index, against what the network says of their files and what searches find."""
+"""Explanations by library, HTTP and command, against what the network says of files and what searches find."""
 
 import base64
 import dataclasses
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 
 import model
-from indexer import Index, PhotoUnavailable, Request, build
+from indexer import Index, Request, build
 from model import Matcher
 from model.checkpoint.file import save_checkpoint
 from model.decoding import Job
 from model.engine import unit
+from model.errors import Refusal
 from model.images import Pixels
 from model.images.files import open_image
 from model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
 from model.ranking import centred
+from service.commands import main
+from service.commands.explain import explain as explain_by_command
 from service.engine import Engine
+from service.errors import BadInvocation, BadSearch
+from service.explain.files import _COLOURS, _GAP
 from service.explain.response import explain
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery
 from service.serving.live_index import check_searches
 from service.settings import Settings
 from tests.pictures import encoded
-from tests.searching import Searcher, searching
+from tests.searching import Searcher
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
-
-GRID = 4
 
 
 def prepared(matcher: Matcher, sketch: bytes) -> Pixels:
@@ -100,13 +105,6 @@ def test_the_pictures_shown_are_the_squares_the_network_saw(
         assert np.abs(np.asarray(image).astype(int) - square).mean() < 12  # JPEG is not exact, but no other photo
 
 
-def test_the_answer_says_what_it_was_made_with(response: ExplainResponse, index: Index, matcher: Matcher) -> None:
-    assert (response.grid, response.method) == (GRID, matcher.best_method)
-    assert (response.generation, response.model) == (index.generation, matcher.config.name)
-    stages = response.timings_ms
-    assert stages.total == pytest.approx(sum(stages.model_dump(exclude={"total"}).values()), abs=0.01)
-
-
 def test_a_liked_photo_takes_the_place_of_the_sketch(
     searcher: Searcher, index: Index, matcher: Matcher, gallery: Path
 ) -> None:
@@ -130,21 +128,6 @@ def test_a_liked_photo_takes_the_place_of_the_sketch(
     assert [match.sketch_cell for match in other.matches] != []
     # Neither cross-attention nor the relation network has a part in it.
     assert (other.relation_score, other.cross_attention, other.influence) == (None, None, [])
-
-
-def test_photos_that_changed_or_are_gone_are_not_explained(tmp_path: Path, sketch: bytes) -> None:
-    root = tmp_path / "photos"
-    root.mkdir()
-    for seed in range(3):
-        (root / f"{seed}.png").write_bytes(encoded(draw_photo(seed)))
-    with searching(root, tmp_path, clusters=2) as searcher:
-        changed, gone = 1, 2
-        (root / searcher.index.photo(changed).paths[0]).write_bytes(encoded(draw_photo(20)))
-        (root / searcher.index.photo(gone).paths[0]).unlink()
-        for number in (changed, gone):
-            with pytest.raises(PhotoUnavailable, match="index build"):
-                answer(searcher.index, searcher.matcher, sketch, number)
-        assert answer(searcher.index, searcher.matcher, sketch, 3).photos[0].id == 3
 
 
 def test_the_photos_nearest_to_a_sketch_are_the_first_of_a_search_by_ret_before_diffusion(
@@ -237,3 +220,133 @@ def test_its_explanation_shows_where_it_looked_and_compares_no_patches(engine: E
         assert (photo.relation_score, photo.matches, photo.influence, photo.correspondence) == (None, [], [], [])
         assert 0 <= photo.ret_distance <= 2
         assert len(photo.nearest) == 6
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, sketch: bytes) -> Path:
+    file = tmp_path / "sketch.png"
+    file.write_bytes(sketch)
+    return file
+
+
+def read(folder: Path) -> ExplainResponse:
+    return ExplainResponse.model_validate_json((folder / "explanation.json").read_bytes())
+
+
+def test_an_explanation_is_a_picture_for_each_photo_and_all_data(
+    settings: Settings, drawn: Path, matcher: Matcher, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "out"
+    document = why(settings, drawn, out, "p01.png", "p02.png")
+    assert sorted(file.name for file in out.iterdir()) == ["1.png", "2.png", "explanation.json"]
+    assert (document.grid, document.model) == (4, matcher.config.name)
+    assert [one.paths for one in document.photos] == [("p01.png",), ("p02.png",)]
+    for number, one in enumerate(document.photos, 1):
+        assert one.influence
+        assert one.nearest
+        with Image.open(out / f"{number}.png") as picture:
+            assert picture.width > 2 * picture.height
+
+
+def why(
+    settings: Settings, sketch: Path | None, folder: Path, *photos: str, like: str | None = None
+) -> ExplainResponse:
+    """Runs the command for these photos, and returns what it has written."""
+    assert explain_by_command(settings, sketch, photos, folder, like=like, kind="sketch") == 0
+    return read(folder)
+
+
+def test_photos_are_named_by_id_as_results_show_them_or_by_where_they_are(
+    settings: Settings, drawn: Path, index: Index, gallery: Path, tmp_path: Path
+) -> None:
+    number = index.photo_at("p01.png").id
+    named = str(number), "p01.png", str(gallery / "p01.png")
+    assert [one.id for one in why(settings, drawn, tmp_path / "why", *named).photos] == [number] * 3
+    (tmp_path / "stranger.png").write_bytes(encoded(draw_photo(99)))
+    with pytest.raises(BadInvocation, match=r"stranger\.png"):
+        why(settings, drawn, tmp_path, str(tmp_path / "stranger.png"))
+
+
+def test_why_photos_are_like_one_of_the_index_is_said_without_it(settings: Settings, tmp_path: Path) -> None:
+    document = why(settings, None, tmp_path, like="p01.png")
+    assert (len(document.photos), document.method) == (3, "ret")
+    assert all("p01.png" not in one.paths for one in (*document.photos, *document.nearest))
+    with pytest.raises(BadSearch, match="nothing to search by"):
+        why(settings, None, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["1.png", "explanation.json"])
+def test_nothing_is_written_through_a_symbolic_link(settings: Settings, drawn: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").write_text("keep this")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to(tmp_path / "mine")
+    with pytest.raises(Refusal, match="is a symbolic link"):
+        why(settings, drawn, tmp_path / "out")
+    assert (tmp_path / "mine").read_text() == "keep this"
+
+
+def test_photos_that_a_search_found_are_explained_in_the_order_asked_for(http: httpx.Client, sketch: bytes) -> None:
+    found = [result["id"] for result in http.post("/search", content=sketch, params={"k": 3}).json()["results"]]
+    answer = http.post("/explain", content=sketch, params={"photo": found})
+    assert answer.status_code == 200, answer.text
+    explained = ExplainResponse.model_validate_json(answer.content)
+    assert [p.id for p in explained.photos] == found
+    alone = http.post("/explain", files={"file": ("a.png", sketch, "image/png")}, params={"photo": found[0]})
+    assert alone.json()["photos"][0] == answer.json()["photos"][0]
+
+
+def test_photos_are_explained_by_a_liked_photo_or_by_one_that_is_sent(http: httpx.Client) -> None:
+    liked = http.post("/explain", params={"photo": [3, 4], "like": 7})
+    assert liked.status_code == 200, liked.text
+    sent = http.post("/explain", params={"photo": [3, 4], "kind": "photo"}, content=http.get("/photos/7").content)
+    assert sent.json()["photos"] == liked.json()["photos"]
+
+
+def test_what_cannot_be_compared_is_refused_with_its_reason(http: httpx.Client, sketch: bytes) -> None:
+    blank = encoded(Image.new("RGB", (64, 64), "white"))
+    for query, body, status, words in (
+        ("photo=1", blank, 422, "blank"),
+        ("photo=999999", sketch, 404, "999999"),
+        ("photo=1", b"", 422, "like"),
+        ("photo=1&like=2", sketch, 422, "like"),
+        ("photo=1&like=2&like=3", b"", 422, "like"),
+        ("photo=1&like=99999", b"", 404, "99999"),
+    ):
+        answer = http.post(f"/explain?{query}", content=body)
+        assert (answer.status_code, words in answer.json()["error"]["message"]) == (status, True), answer.text
+
+
+def test_the_command_writes_an_explanation(
+    tmp_path: Path, settings: Settings, gallery: Path, drawn: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--index", str(settings.index), "--weights", str(settings.weights)]
+    assert main(["explain", *common, str(drawn), "-o", str(tmp_path / "why")]) == 0
+    assert str(tmp_path / "why" / "explanation.json") in capsys.readouterr().out
+    explained = [photo.paths[0] for photo in read(tmp_path / "why").photos]
+    assert main(["search", *common, str(drawn), "--k", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["results"]
+    assert explained == [result["paths"][0] for result in found]
+    answer, picture = read(tmp_path / "why"), Image.open(tmp_path / "why" / "1.png")
+    cells = dict.fromkeys(match.photo_cell for match in answer.photos[0].matches)
+    side = answer.sketch.picture().width
+    for number, colour in zip(cells, _COLOURS, strict=False):
+        row, column = divmod(number, answer.grid)
+        corner = (side + _GAP + int(column * side / answer.grid) + 1, int(row * side / answer.grid) + 1)
+        assert picture.getpixel(corner) == ImageColor.getrgb(colour), "a frame of each colour is seen in the photo"
+    one = ["explain", *common, str(drawn), str(gallery / "p01.png")]
+    assert main([*one, "-o", str(tmp_path / "one")]) == 0
+    assert len(read(tmp_path / "one").photos) == 1
+    assert main(["explain", *common, str(tmp_path / "none.png"), "-o", str(tmp_path / "why")]) == 2
+    assert "none.png" in capsys.readouterr().err
+
+
+def test_a_file_is_no_folder_for_files_and_that_is_said_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "why"
+    file.touch()
+    for output in (file, file / "below"):
+        assert main(["explain", "no sketch.png", "-o", str(output)]) == 2
+        assert capsys.readouterr().err == (
+            f"error: --output {output}: {file} is a file; name a folder for the files.\n"
+        )

@@ -53,6 +53,7 @@ def test_a_sketch_is_seen_in_as_many_variants_as_the_server_or_the_query_says(
     assert len(best) == 3
 
 
+RERANK = "rerank counts photos for the relation network"
 FOLDER = "folder must be the path of a folder as results show it"
 
 
@@ -77,6 +78,10 @@ FOLDER = "folder must be the path of a folder as results show it"
         ("/search", "after=2023-02-01&before=2023-01-31", "after, 2023-02-01, must not be later than before, 2023-01"),
         *(("/search", query, FOLDER) for query in ("folder=", "folder=/etc", "folder=2023&folder=../x")),
         ("/search", f"folder={'x' * 4097}", "folder must be at most 4096 characters long, not 'xxx"),
+        *(("/search", f"{query}&rerank=4", RERANK) for query in ("like=1", "kind=photo", "method=ret")),
+        ("/search", "kind=photo&method=rn", "Photos are compared by [Ret], not by method 'rn'"),
+        ("/search", "kind=drawing", "kind must be 'sketch' or 'photo', not 'drawing'."),
+        ("/search", "diffuse=true", "This checkpoint has no threshold for diffusion"),
         ("/explain", "", "photo must be given."),
         ("/explain", "photo=-1", "photo must be a number of digits only, not -1."),
         ("/explain", "&".join(["photo=1"] * 13), "photo must be given at most 12 times."),
@@ -166,8 +171,6 @@ def test_a_photo_as_query_finds_itself_also_if_it_is_blank_for_a_sketch(http: ht
     white = encoded(Image.new("RGB", (64, 64), "white"))
     assert error(http.post("/search", content=white)) == (422, "blank_sketch")
     assert http.post("/search", content=white, params={"kind": "photo"}).status_code == 200
-    for params in ({"kind": "photo", "method": "rn"}, {"kind": "drawing"}):
-        assert error(http.post("/search", content=data, params=params)) == (422, "bad_parameter")
     assert error(http.post("/search", params={"kind": "photo"})) == (422, "bad_parameter")
 
 

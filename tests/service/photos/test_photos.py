@@ -258,6 +258,7 @@ def test_a_photo_that_is_gone_or_changed_is_not_found(
                 answer = http.get(path)
                 assert error(answer) == (404, "photo_unavailable")
                 assert "sketch-search index build" in answer.json()["error"]["message"]
+            assert error(http.post(f"/explain?photo={photo}", content=sketch)) == (404, "photo_unavailable")
         for path in ("/photos/5", "/thumbnails/5"):
             assert http.get(path).status_code == 200
         assert http.post("/search", content=sketch).status_code == 200

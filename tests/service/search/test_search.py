@@ -210,21 +210,6 @@ def test_quality_says_how_much_is_scored_and_what_experts_say_goes_before_it(mat
     assert planned(nprobe=2) == ("rn", None, 2, None), "all photos of counted clusters"
 
 
-@pytest.mark.parametrize(
-    ("asked", "tokens", "sentence"),
-    [
-        ({"method": "ret", "rerank": 5}, 5, "rerank counts photos for the relation network"),
-        ({"diffuse": True}, 5, "no threshold for diffusion"),
-        ({"method": "rn"}, 1, "this index keeps none: leave method out, or build the index with --tokens all"),
-    ],
-)
-def test_what_checkpoint_or_index_cannot_do_is_refused(
-    matcher: Matcher, asked: dict[str, object], tokens: int, sentence: str
-) -> None:
-    with pytest.raises(BadSearch, match=sentence):
-        plan_search(SearchQuery.model_validate(asked), matcher, Defaults(), tokens_kept=tokens)
-
-
 def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(diffusing: Searcher) -> None:
     searcher, index, matcher = diffusing, diffusing.index, diffusing.matcher
     plain = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn"))
@@ -309,6 +294,11 @@ def test_it_is_searched_as_one_with_tokens_by_ret(both: Both, asked: dict[str, A
     small = both[0].search(draw_sketch(), SearchQuery(k=PHOTOS, **asked))
     whole = both[1].search(draw_sketch(), SearchQuery(k=PHOTOS, method="ret", diffuse=True, **asked))
     assert (small.method, small.results, small.groups) == ("ret", whole.results, whole.groups)
+
+
+def test_it_refuses_the_relation_network_and_says_how_to_have_it(both: Both) -> None:
+    with pytest.raises(BadSearch, match="this index keeps none: leave method out, or build the index with"):
+        both[0].find_sketch(method="rn")
 
 
 def test_near_duplicates_are_found_by_ret(both: Both) -> None:

@@ -1,6 +1,5 @@
 import io
 import os
-import shutil
 import unicodedata
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import model
-from indexer import Index, Request, UnknownPhoto, build, open_index, remove
+from indexer import Index, Request, build, open_index
 from model.ranking import likeness_to
 from service.errors import BadSearch
 from service.schemas import SearchResponse, SearchResult
@@ -77,36 +76,6 @@ def test_the_liked_photos_alone_are_a_query(searcher: Searcher) -> None:
     assert (found.method, found.quality, found.rerank) == ("ret", "good", None)
     assert len(found.results) == PHOTOS
     assert found.results == searcher.find_sketch(False, like=[liked], method="ret", diffuse=found.diffused).results
-
-
-@pytest.mark.parametrize(
-    ("drawn", "asked", "sentence"),
-    [
-        (False, {"unlike": [1]}, "nothing to search by"),
-        (True, {"like": [1], "method": "rn"}, "not by method 'rn'"),
-        (True, {"like": [1], "rerank": 4}, "rerank counts photos for the relation network"),
-        (False, {"kind": "photo"}, "nothing to search by"),
-        (True, {"kind": "photo", "method": "rn"}, r"^Photos are compared by \[Ret\], not by method 'rn'"),
-        (True, {"kind": "photo", "rerank": 3}, "rerank counts photos for the relation network"),
-    ],
-)
-def test_what_liked_photos_and_uploaded_ones_cannot_have_is_refused(
-    searcher: Searcher, drawn: bool, asked: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(BadSearch, match=sentence):
-        searcher.find_sketch(drawn, **asked)
-
-
-def test_a_photo_that_was_taken_out_is_no_part_of_a_query(tmp_path: Path, gallery: Path) -> None:
-    photos = Path(shutil.copytree(gallery, tmp_path / "photos"))
-    with searching(photos, tmp_path) as before:
-        removed = before.index.photo_at("p01.png").id
-    remove(["p01.png"], tmp_path / "index")
-    with open_index(tmp_path / "index", before.matcher) as index:
-        searcher = Searcher(index, before.matcher)
-        for like, unlike in (([removed], []), ([], [removed])):
-            with pytest.raises(UnknownPhoto):
-                searcher.find_sketch(like=like, unlike=unlike)
 
 
 @pytest.mark.parametrize("way", [{}, {"nprobe": 1}, {"method": "ret"}, {"view": "kinds"}])

@@ -1,5 +1,9 @@
+"""Searches by words of a vocabulary, and by any text over an index that was clustered by CLIP."""
+
 import io
 import math
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -8,13 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model import Tokens
-from model.engine import Method
-from model.ranking import EXAMPLES, fits, led_by_word
+import model
+from indexer import IndexRefused, Request, build, open_index
+from model import Matcher, Tokens
+from model.engine import Floats
+from model.ranking import EXAMPLES, fits
 from service.errors import BadSearch
-from service.schemas import SearchResponse
+from service.schemas import SearchQuery, SearchResponse
+from service.towers import ReadText, TextTowers, TextVector
+from tests.indexer.clip_models import READING, saved_clip
+from tests.networks import tiny_checkpoint
 from tests.searching import Searcher
-from tests.service.small_gallery import PHOTOS, draw_sketch
+from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 NAMES = ("dog", "DOGS", "hound", "cat", "sea lions", "Sea-Lion", "pick_up", "pick up trucks", "leaves")
 Picture = Literal["sketch", "photo"] | None
@@ -166,21 +176,120 @@ def test_with_a_word_no_more_photos_are_scored_than_without(searcher: Searcher) 
     assert set(ids(with_word)) & set(best_by(searcher, "cat")[:5])
 
 
+def test_a_word_alone_is_not_compared_by_another_method(searcher: Searcher) -> None:
+    with pytest.raises(BadSearch, match=r"^A word without a sketch is compared by \[Ret\], not by method 'rn'"):
+        find(searcher, None, text="dog", method="rn")
+
+
+CPU = "cpu"
+WORDS = (("dog", "hound"), ("cat",), ("sea lion",))
+TEXT = "my dog, on a beach"
+
+
+class ByClip:
+    """A searcher with its text tower, asked as the engine asks them."""
+
+    def __init__(self, searcher: Searcher) -> None:
+        self.searcher = searcher
+        self.matcher = searcher.matcher
+        self.entry = searcher.index.manifest.embedder
+        self.towers = TextTowers(CPU)
+        self.drawing = self.matcher.preprocessing.pixels(draw_sketch(), "sketch")
+
+    def read(self, text: str | None) -> ReadText:
+        return ReadText() if text is None else self.towers.read(self.entry, text)
+
+    def find(self, drawn: bool = True, **asked: Any) -> SearchResponse:
+        query = SearchQuery(**{"k": PHOTOS, **asked})
+        return self.searcher.search(self.drawing if drawn else None, query, self.read(query.text))
+
+    def embeddings(self) -> Floats:
+        """(p, e): what CLIP made of the photos, in the order of ``index.ids``."""
+        assert self.searcher.index.embeddings is not None
+        return self.searcher.index.embeddings.of()
+
+
+@pytest.fixture(scope="module")
+def clip_index(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> tuple[Path, Matcher]:
+    folder = tmp_path_factory.mktemp("by-clip")
+    clip = saved_clip(folder / "reading-clip", READING)
+    matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", words=WORDS, diffusion=0.2), dtype="float32")
+    build(folder / "index", Request([gallery], clusters=CLUSTERS, embedder=f"clip:{clip}"), matcher)
+    return folder / "index", matcher
+
+
+@pytest.fixture(scope="module")
+def by_clip(clip_index: tuple[Path, Matcher]) -> Iterator[ByClip]:
+    with open_index(*clip_index) as index:
+        yield ByClip(Searcher(index, clip_index[1]))
+
+
+# Ways to search that go with a text.
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"diffuse": True},
+    {"fold": True},
+    {"view": "kinds"},
+    {"view": "auto"},
+    {"nprobe": 2},
+    {"folder": ["größe"]},
+    {"unlike": [3]},
+    {"k": 4, "offset": 3},
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_text_goes_with_every_other_part_of_a_query(by_clip: ByClip, way: dict[str, Any]) -> None:
+    found = by_clip.find(text=TEXT, **way)
+    hits = found.results or tuple(hit for kind in found.groups or () for hit in (kind.best, *kind.more))
+    assert hits
+    assert np.isfinite([hit.raw_score for hit in hits]).all()
+    if found.groups is None:
+        assert [hit.raw_score for hit in hits] == sorted((hit.raw_score for hit in hits), reverse=True)
+    assert found.words == "clip"
+    assert found.diffused == way.get("diffuse", True)
+
+
+def test_shards_answer_as_one_index_does(by_clip: ByClip, clip_index: tuple[Path, Matcher], tmp_path: Path) -> None:
+    index, matcher = clip_index
+    links = links_to(cut(index, matcher, tmp_path, [photo % 3 for photo in range(PHOTOS)]), matcher)
+    asked: dict[str, Any] = {"method": "rn", "text": TEXT, "rerank": 4}
+    query = SearchQuery.model_validate({"k": PHOTOS, **asked})
+    found = searcher_of(links, matcher).search(by_clip.drawing, query, by_clip.read(TEXT))
+    assert_same(found, by_clip.find(**asked))
+
+
+def test_a_text_lifts_the_photo_that_shows_it_most(by_clip: ByClip) -> None:
+    for text in (TEXT, "שלום"):
+        vector = by_clip.read(text).vector
+        assert vector is not None
+        best = int(by_clip.searcher.index.ids[np.argmax(by_clip.embeddings() @ vector.values)])
+        for method in ("auto", "ret"):
+            without, led = by_clip.find(method=method), by_clip.find(method=method, text=text)
+            assert ids(led).index(best) <= ids(without).index(best)
+        assert best in ids(by_clip.find(drawn=False, text=text))[:5]
+
+
 @pytest.mark.parametrize(
-    ("asked", "sentence"),
+    ("values", "sentence"),
     [
-        ({"method": "rn"}, r"^A word without a sketch is compared by \[Ret\], not by method 'rn'"),
-        ({"rerank": 3}, "rerank counts photos for the relation network"),
+        (np.full(16, np.nan, np.float32), "are damaged; build this index again"),
+        (np.ones(17, np.float32), "of length 16, and its model gives 17; delete the index folder and build"),
     ],
+    ids=["no numbers", "too long"],
 )
-def test_what_a_word_cannot_have_is_refused(searcher: Searcher, asked: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(BadSearch, match=sentence):
-        find(searcher, None, text="dog", **asked)
+def test_a_text_whose_vector_cannot_be_is_refused(by_clip: ByClip, values: Floats, sentence: str) -> None:
+    with pytest.raises(IndexRefused, match=sentence):
+        by_clip.searcher.search(by_clip.drawing, SearchQuery(text=TEXT), ReadText(TextVector(values)))
 
 
-@pytest.mark.parametrize("method", ["rn", "ret", "fused"])
-def test_no_score_becomes_infinite_where_nothing_is_near(method: Method) -> None:
-    for scores in (np.full(3, -2.0 if method == "ret" else 0.0, np.float32), np.empty(0, np.float32)):
-        led = led_by_word(scores, np.zeros_like(scores), method)
-        assert np.isfinite(led).all()
-        assert len(led) == len(scores)
+def test_a_text_is_known_by_what_it_says_and_few_are_kept(by_clip: ByClip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.towers.TEXTS_KEPT", 2)
+    towers = TextTowers(CPU)
+    first = towers.read(by_clip.entry, "a dog")
+    assert isinstance(first.vector, TextVector)
+    assert first.milliseconds > 0
+    assert towers.read(by_clip.entry, " a  dog") == ReadText(first.vector)
+    for other in ("a cat", "a horse"):
+        assert towers.read(by_clip.entry, other).milliseconds > 0
+    assert towers.read(by_clip.entry, "a dog").milliseconds > 0

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import model
+import service.search
 from indexer import Index, Request, build, open_index
 from model import Matcher
 from service.explain.response import Surroundings
@@ -58,10 +59,11 @@ QUERIES: dict[str, dict[str, Any]] = {
     "folded": {"fold": True},
 }
 WITHOUT_SKETCH: dict[str, dict[str, Any]] = {
-    "a word": {"text": "leaf"},
+    "a word alone": {"text": "leaf"},
     "a liked photo": {"like": (4, 6)},
     "a word and a liked photo": {"text": "cat", "like": (11,)},
 }
+BY_PHOTO: dict[str, dict[str, Any]] = {"a photo": {"kind": "photo"}}
 BY_CLUSTERS: tuple[dict[str, Any], ...] = (
     {"nprobe": 2},
     {"nprobe": 2, "rerank": 4},
@@ -130,33 +132,27 @@ def clusters_of(index: Index) -> np.ndarray[Any, np.dtype[np.int64]]:
     return clusters[index.ids.argsort()]
 
 
+def answers_of(searcher: service.search.Searcher) -> dict[str, SearchResponse]:
+    """Returns the answers to all queries: by a sketch, by a photo, and by neither."""
+    return {
+        name: searcher.search(picture, SearchQuery(**{"k": PHOTOS, **asked}))
+        for picture, queries in ((draw_sketch(), QUERIES), (draw_photo(3), BY_PHOTO), (None, WITHOUT_SKETCH))
+        for name, asked in queries.items()
+    }
+
+
 @pytest.fixture(scope="module")
-def answers(whole: Searcher) -> dict[str, SearchResponse]:
-    return {name: whole.search(draw_sketch(), SearchQuery(**{"k": PHOTOS, **one})) for name, one in QUERIES.items()}
+def expected(whole: Searcher) -> dict[str, SearchResponse]:
+    return answers_of(whole)
 
 
 @settings(max_examples=3)
 @given(shards=partitions())
 def test_every_query_gets_the_answer_of_one_index_whatever_shards_the_photos_are_in(
-    divide: Divide, matcher: Matcher, answers: dict[str, SearchResponse], shards: list[int]
+    divide: Divide, matcher: Matcher, expected: dict[str, SearchResponse], shards: list[int]
 ) -> None:
-    links = divide(shards)
-    for name, asked in QUERIES.items():
-        found = searcher_of(links, matcher).search(draw_sketch(), SearchQuery(**{"k": PHOTOS, **asked}))
-        assert_same(found, answers[name])
-
-
-@settings(max_examples=2)
-@given(shards=partitions(), seed=st.integers(0, 20))
-def test_queries_without_a_sketch_or_by_a_photo_do_too(
-    divide: Divide, matcher: Matcher, whole: Searcher, shards: list[int], seed: int
-) -> None:
-    links = divide(shards)
-    for asked in WITHOUT_SKETCH.values():
-        query = SearchQuery(**{"k": PHOTOS, **asked})
-        assert_same(searcher_of(links, matcher).search(None, query), whole.search(None, query))
-    photo = SearchQuery(k=PHOTOS, kind="photo")
-    assert_same(searcher_of(links, matcher).search(draw_photo(seed), photo), whole.search(draw_photo(seed), photo))
+    for name, found in answers_of(searcher_of(divide(shards), matcher)).items():
+        assert_same(found, expected[name])
 
 
 @settings(max_examples=2)
