@@ -54,9 +54,11 @@ class Searcher(search.Searcher):
 
 
 @contextmanager
-def searching(photos: Path, folder: Path, *, clusters: int = CLUSTERS, **checkpoint: Any) -> Iterator[Searcher]:
+def searching(
+    photos: Path, folder: Path, *, clusters: int = CLUSTERS, embedder: str = "ret", **checkpoint: Any
+) -> Iterator[Searcher]:
     """Make an index of photos in a folder, and search it. checkpoint: of the network, as `tiny_checkpoint` takes it."""
     matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", **checkpoint), dtype="float32")
-    build(folder / "index", Request([photos], clusters=clusters, embedder="ret"), matcher)
+    build(folder / "index", Request([photos], clusters=clusters, embedder=embedder), matcher)
     with open_index(folder / "index", matcher) as index:
         yield Searcher(index, matcher)

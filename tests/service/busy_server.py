@@ -11,7 +11,7 @@ from service.errors import QueueFull
 from service.serving.worker import Worker
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.service.served import Served
-from tests.service.talk import connect
+from tests.service.talk import SEARCH, connect
 
 
 @contextmanager
@@ -32,9 +32,17 @@ def occupied(server: Served) -> Iterator[None]:
 def begun_upload(server: Served, part: bytes = b"half") -> Iterator[socket.socket]:
     """While the block runs, an upload is on its way, and this much of it there; it breaks off then."""
     with connect(server) as connection:
-        announced = len(part) + 1
-        connection.sendall(b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % announced + part)
+        connection.sendall(SEARCH + b"Content-Length: %d\r\n\r\n" % (len(part) + 1) + part)
         yield connection
+
+
+@contextmanager
+def waiting_search(server: Served, sketch: bytes) -> Iterator[None]:
+    """While the block runs, a search has the one place in the queue of an occupied server; it hangs up then."""
+    with connect(server) as connection:
+        connection.sendall(SEARCH + b"Content-Length: %d\r\n\r\n" % len(sketch) + sketch)
+        wait_until_room_is(server, False)
+        yield
 
 
 def wait_until_held(server: Served, bytes_held: int) -> None:

@@ -20,6 +20,7 @@ from service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE
 from tests.pictures import encoded
+from tests.searching import Searcher
 from tests.service.served import Served, served
 from tests.service.small_gallery import CLUSTERS, MAX_UPLOAD, PHOTOS, draw_photo, draw_sketch
 
@@ -111,6 +112,11 @@ def index(index_path: Path, matcher: Matcher) -> Iterator[Index]:
 
 
 @pytest.fixture(scope="session")
+def searcher(index: Index, matcher: Matcher) -> Searcher:
+    return Searcher(index, matcher)
+
+
+@pytest.fixture(scope="session")
 def settings(index_path: Path, weights: Path) -> Settings:
     # A busy machine may take seconds for a search.
     limits = {"max_upload_bytes": MAX_UPLOAD, "max_pixels": 1_000_000, "max_k": 50, "queue_seconds": PATIENCE}
@@ -137,3 +143,11 @@ def client(server: Served) -> Iterator[Client]:
 @pytest.fixture(scope="session")
 def sketch() -> bytes:
     return encoded(draw_sketch())
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, sketch: bytes) -> Path:
+    """The sketch as a file."""
+    file = tmp_path / "sketch.png"
+    file.write_bytes(sketch)
+    return file

@@ -45,11 +45,6 @@ class Served:
     def token(self) -> dict[str, str]:
         return {TOKEN_HEADER: self.app.state.token}
 
-    @property
-    def metrics_url(self) -> str:
-        """The URL of the metrics, if the settings give them a port of their own."""
-        return f"http://127.0.0.1:{self.app.state.metrics_port}/metrics"
-
 
 @contextmanager
 def served(settings: Settings, app: FastAPI | None = None, **changes: object) -> Iterator[Served]:

@@ -11,6 +11,9 @@ from pydantic import BaseModel
 from tests.patience import PATIENCE
 from tests.service.served import Served
 
+#: How the head of a search begins.
+SEARCH = b"POST /search HTTP/1.1\r\nHost: localhost\r\n"
+
 
 def without_timings(answer: httpx.Response | BaseModel | dict[str, Any]) -> dict[str, Any]:
     if isinstance(answer, httpx.Response):
@@ -33,6 +36,14 @@ def error(answer: httpx.Response) -> tuple[int, str]:
     assert detail["message"]
     assert detail["request_id"] == answer.headers["x-request-id"]
     return answer.status_code, detail["code"]
+
+
+def metrics(http: httpx.Client, url: str = "/metrics") -> dict[str, float]:
+    """Returns what a server counts, by name and labels as they are written."""
+    answer = http.get(url)
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    lines = [line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in lines}
 
 
 def connect(server: Served) -> socket.socket:

@@ -17,14 +17,16 @@ import pytest
 from PIL import Image
 from pydantic import SecretStr
 
+from indexer import BadInvocation, Index, Request, build
+from model import Matcher
 from service.client import Client, ServiceError
 from service.commands import main
-from service.schemas.query import SearchQuery
+from service.commands.search import search
+from service.schemas import SearchQuery
 from service.settings import Settings
 from tests.patience import join
-from tests.pictures import encoded
 from tests.service.served import served
-from tests.service.small_gallery import PHOTOS, draw_sketch
+from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 from tests.service.talk import without_timings
 
 
@@ -37,13 +39,11 @@ def test_server_client_and_command_line_agree(
     http: httpx.Client,
     client: Client,
     sketch: bytes,
+    drawn: Path,
     gallery: Path,
     options: list[str],
-    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    file = tmp_path / "sketch.png"
-    file.write_bytes(sketch)
     for params in (
         {},
         {"k": 3, "offset": 2, "nprobe": 1},
@@ -57,13 +57,13 @@ def test_server_client_and_command_line_agree(
     ):
         raw = without_timings(http.post("/search", content=sketch, params=params))  # type: ignore[arg-type]
         assert without_timings(http.post("/search", files={"file": sketch}, params=params)) == raw  # type: ignore[arg-type]
-        for source in (sketch, file, str(file), draw_sketch()):
+        for source in (sketch, drawn, str(drawn), draw_sketch()):
             assert without_timings(client.search(source, **params)) == raw
         values = [
             (name, text) for name, value in params.items() for text in (value if isinstance(value, list) else [value])
         ]
         flags = [text for name, value in values for text in (f"--{name}", str(value))]
-        assert main(["search", str(file), *options, *flags, "--json"]) == 0
+        assert main(["search", str(drawn), *options, *flags, "--json"]) == 0
         assert without_timings(json.loads(capsys.readouterr().out)) == raw
     by_photo = without_timings(client.search(gallery / "p01.png", k=3, kind="photo"))
     assert by_photo["results"][0]["paths"] == ["p01.png"]
@@ -230,66 +230,52 @@ def test_the_table_shows_rank_score_and_path(
 
 
 def test_where_no_photo_is_found_a_sentence_says_so(
-    options: list[str], sketch: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str], drawn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "a.png").write_bytes(sketch)
     for view in ("photos", "kinds"):
-        assert main(["search", str(tmp_path / "a.png"), *options, "--view", view, "--folder", "nowhere"]) == 0
+        assert main(["search", str(drawn), *options, "--view", view, "--folder", "nowhere"]) == 0
         assert capsys.readouterr().out.startswith("no photos: none passes the filters, or --offset is beyond")
 
 
 def test_the_table_of_groups_shows_their_sizes_and_their_best_photos(
-    client: Client, options: list[str], tmp_path: Path, sketch: bytes, capsys: pytest.CaptureFixture[str]
+    client: Client, options: list[str], drawn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "a.png").write_bytes(sketch)
-    assert main(["search", str(tmp_path / "a.png"), *options, "--view", "groups", "--offset", "1"]) == 0
+    assert main(["search", str(drawn), *options, "--view", "groups", "--offset", "1"]) == 0
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading.split() == ["group", "photos", "rank", "score", "path"]
-    groups = client.search(sketch, view="groups", offset=1).groups
+    groups = client.search(drawn, view="groups", offset=1).groups
     assert groups
     assert [line.split()[:4] for line in lines if line[:5].strip()] == [
         [str(group.rank), str(group.size), str(group.best.rank), f"{group.best.score:.4f}"] for group in groups
     ]
     # A path has its place, whether it is of the best photo, of a further one, or a further path of the same.
     place, shown = heading.index("path"), [result for group in groups for result in (group.best, *group.more)]
-    assert [line[15:].split()[0] for line in lines if line[15:19].strip()] == [str(result.rank) for result in shown]
     assert [line[place:] for line in lines] == [path for result in shown for path in result.paths]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["search", "nowhere.png"], "nowhere.png"),
-        (["search", "{text}"], "image type"),
-        (["search", "/dev/zero"], "image type"),
-        (["search", "{damaged}"], "damaged: the PNG file is damaged"),
-        (["search", "{white}"], ""),
-        (["search", "{sketch}", "--k", "0"], "k must be at least 1"),
-        (["search", "{sketch}", "--method", "fused"], "auto, rn, ret"),
-        (["search", "{sketch}", "--like", "nowhere.png"], "no photo at nowhere.png"),
-        (["search", "{sketch}", "--unlike", "1000"], "no photo has the id 1000"),
-        (["search", "{sketch}", "--index", "/no/such/index"], "index"),
-        (["search", "{sketch}", "--weights", "/no/such/file"], "checkpoint"),
-        (["--port", "70000"], "port must be at most 65535"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_bad_input_is_a_sentence_and_exit_code_2(
-    arguments: list[str], sentence: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_line_answers_as_the_server_and_takes_photos_by_their_paths(
+    settings: Settings, client: Client, index: Index, gallery: Path, drawn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    contents = {
-        "text": b"text",
-        "white": encoded(Image.new("RGB", (20, 20), "white")),
-        "sketch": encoded(draw_sketch()),
-        "damaged": encoded(draw_sketch())[:200],
-    }
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-    filled = [argument.format(**{name: tmp_path / name for name in contents}) for argument in arguments]
-    # The last of an option given twice holds, also where the first stands before the command.
-    assert main([*options, *filled]) == 2
-    printed = capsys.readouterr()
-    assert not printed.out
-    assert printed.err.startswith("error: ")
-    assert sentence in printed.err
-    assert printed.err.count("\n") == 1
+    path, number = index.photo(1).paths[0], int(index.ids.max())
+    by_server = without_timings(client.search(drawn, k=3, fold=True, like=[1], unlike=[number]))
+    for liked in (path, str(gallery / path), "1"):
+        query = SearchQuery(k=3, fold=True)
+        assert search(settings, str(drawn), query, like=[liked], unlike=[str(number)], as_json=True) == 0
+        assert without_timings(json.loads(capsys.readouterr().out)) == by_server
+    with pytest.raises(BadInvocation, match="the index has no photo at nowhere"):
+        search(settings, None, SearchQuery(), like=["nowhere.png"], as_json=True)
+
+
+def test_names_in_json_do_not_reach_a_terminal_as_they_are(
+    settings: Settings, matcher: Matcher, drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["\x9b31mred\u202egpj.png", "Ännchen.png"]
+    (tmp_path / "photos").mkdir()
+    for seed, name in enumerate(names):
+        draw_photo(seed).save(tmp_path / "photos" / name)
+    build(tmp_path / "index", Request([tmp_path / "photos"], embedder="ret"), matcher)
+    own = settings.model_copy(update={"index": tmp_path / "index"})
+    assert search(own, str(drawn), SearchQuery(), as_json=True) == 0
+    printed = capsys.readouterr().out
+    assert printed.rstrip("\n").isprintable()
+    assert {result["paths"][0] for result in json.loads(printed)["results"]} == {*names}

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -56,9 +56,7 @@ QUERIES = st.fixed_dictionaries(
 )
 
 
-@hypothesis_settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+@hypothesis_settings(max_examples=15)
 @given(query=QUERIES)
 def test_library_and_server_give_the_same_answer_to_the_same_query(
     query: dict[str, Any], opened: Gallery, remote: Remote, http: httpx.Client, sketch: bytes
@@ -101,11 +99,8 @@ def test_a_gallery_that_is_closed_says_so(settings: Settings, sketch: bytes) -> 
             use()
 
 
-def test_a_sketch_may_be_a_path_bytes_a_picture_or_its_pixels(opened: Gallery, sketch: bytes, tmp_path: Path) -> None:
-    file = tmp_path / "sketch.png"
-    file.write_bytes(sketch)
-    picture = draw_sketch()
-    given_as: list[Picture] = [sketch, file, str(file), picture, np.asarray(picture)]
+def test_a_sketch_may_be_a_path_bytes_a_picture_or_its_pixels(opened: Gallery, sketch: bytes, drawn: Path) -> None:
+    given_as: list[Picture] = [sketch, drawn, str(drawn), draw_sketch(), np.asarray(draw_sketch())]
     assert len({tuple(photo.id for photo in opened.search(one, k=5)) for one in given_as}) == 1
 
 

@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.patience import PATIENCE
 from tests.pictures import ODD_FILES, encoded
 from tests.service.server_process import address, running
 from tests.service.small_gallery import PHOTOS, draw_sketch
+from tests.service.talk import metrics
 
 # The sentence that the soak writes down.
 SOAKED = "Requests of every kind in a row, with odd and damaged files among them. Each is answered as it should be"
@@ -20,45 +22,22 @@ SOAKED = "Requests of every kind in a row, with odd and damaged files among them
 GROWTH = 8 * 1024 * 1024
 
 
-class Visitors:
-    """Requests of every kind, in turn; what they are answered is checked against the first time."""
-
-    def __init__(self, http: httpx.Client) -> None:
-        self._http = http
-        self._sketches = [encoded(draw_sketch(seed).resize((512, 512))) for seed in range(4)]
-        # Only odd files are used that take less than a second each.
-        self._odd = itertools.cycle(odd for odd in ODD_FILES if len(odd.data) < 200_000 and odd.name != "very long.png")
-        self._first: dict[str, Any] = {}
-        self.made = 0
-
-    def come(self, requests: int) -> None:
-        until = self.made + requests
-        while self.made < until:
-            turn = self.made
-            which = turn % len(self._sketches)
-            self._same(f"sketch {which}", self._http.post("/search", content=self._sketches[which]), 200)
-            for odd in itertools.islice(self._odd, 2):
-                self._same(odd.name, self._http.post("/search", content=odd.data), odd.as_sketch)
-            self._same("a form", self._http.post("/search", files={"file": self._sketches[0]}), 200)
-            photo = 1 + turn % PHOTOS
-            self._same(f"thumbnail {photo}", self._http.get(f"/thumbnails/{photo}", params={"size": 64}), 200)
-            self._same(f"photo {photo}", self._http.get(f"/photos/{photo}"), 200)
-            self._same("too many bytes", self._http.post("/search", content=bytes(600_000)), 413)
-            self._same("nothing", self._http.get(f"/photos/{1000 + turn}"), 404)
-            self._same("unknown", self._http.post("/search", params={f"n{turn}": "1"}), 422)
-
-    def _same(self, name: str, answer: httpx.Response, status: int) -> None:
-        self.made += 1
-        assert answer.status_code == status, answer.text
-        if status != 200:
-            return
-        shown = answer.json()["results"] if "json" in answer.headers["content-type"] else answer.content
-        assert self._first.setdefault(name, shown) == shown
-
-
-def resident(http: httpx.Client) -> float:
-    told = http.get("/metrics").text.splitlines()
-    return next(float(line.split()[1]) for line in told if line.startswith("process_resident_memory_bytes "))
+def requests(http: httpx.Client) -> Iterator[tuple[str, httpx.Response, int]]:
+    """Makes requests of every kind without end: the name of each, its answer, and the status that it should have."""
+    sketches = [encoded(draw_sketch(seed).resize((512, 512))) for seed in range(4)]
+    # Only odd files are used that take less than a second each.
+    odd_files = itertools.cycle(odd for odd in ODD_FILES if len(odd.data) < 200_000 and odd.name != "very long.png")
+    for turn in itertools.count():
+        which, photo = turn % len(sketches), 1 + turn % PHOTOS
+        yield f"sketch {which}", http.post("/search", content=sketches[which]), 200
+        for odd in itertools.islice(odd_files, 2):
+            yield odd.name, http.post("/search", content=odd.data), odd.as_sketch
+        yield "a form", http.post("/search", files={"file": sketches[0]}), 200
+        yield f"thumbnail {photo}", http.get(f"/thumbnails/{photo}", params={"size": 64}), 200
+        yield f"photo {photo}", http.get(f"/photos/{photo}"), 200
+        yield "too many bytes", http.post("/search", content=bytes(600_000)), 413
+        yield "nothing", http.get(f"/photos/{1000 + turn}"), 404
+        yield "unknown", http.post("/search", params={f"n{turn}": "1"}), 422
 
 
 @pytest.mark.soak
@@ -69,10 +48,15 @@ def test_ten_thousand_requests_leave_memory_flat(settings: Settings, tmp_path: P
         running(settings, tmp_path / "log", SBIR_MAX_UPLOAD_BYTES="500000") as process,
         httpx.Client(base_url=address(process), timeout=PATIENCE) as http,
     ):
-        visitors = Visitors(http)
-        visitors.come(1000)
-        before = resident(http)
-        visitors.come(10_000)
-        grown = resident(http) - before
-        run.times, run.grown_mib = visitors.made, grown / 2**20
+        first: dict[str, Any] = {}
+        for name, answer, status in itertools.islice(requests(http), 11_000):
+            run.times += 1
+            assert answer.status_code == status, answer.text
+            if status == 200:
+                shown = answer.json()["results"] if "json" in answer.headers["content-type"] else answer.content
+                assert first.setdefault(name, shown) == shown
+            if run.times == 1000:
+                before = metrics(http)["process_resident_memory_bytes"]
+        grown = metrics(http)["process_resident_memory_bytes"] - before
+        run.grown_mib = grown / 2**20
         assert grown < GROWTH

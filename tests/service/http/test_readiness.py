@@ -4,20 +4,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 import indexer
 import model
-from indexer import Index
 from service.settings import Settings
 from tests.patience import wait_until
-from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is
+from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is, waiting_search
 from tests.service.served import Served, asked, served
-from tests.service.small_gallery import CLUSTERS, MAX_UPLOAD, PHOTOS
-from tests.service.talk import connect, error
+from tests.service.small_gallery import CLUSTERS, MAX_UPLOAD
+from tests.service.talk import error
 
 
 @pytest.fixture
@@ -83,11 +81,8 @@ def test_a_full_queue_is_answered_at_once_with_when_to_come_back(small: Served, 
 
 def test_a_client_that_hangs_up_leaves_the_queue(small: Served, sketch: bytes) -> None:
     with occupied(small):
-        connection = connect(small)
-        head = f"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sketch)}\r\n\r\n"
-        connection.sendall(head.encode() + sketch)
-        wait_until_room_is(small, False)
-        connection.close()
+        with waiting_search(small, sketch):
+            pass
         wait_until_room_is(small, True)
     assert small.http.post("/search", content=sketch).status_code == 200
 
@@ -120,19 +115,6 @@ def test_a_sketch_of_which_nothing_comes_gives_way_where_there_is_no_room_for_mo
 def test_who_would_not_be_let_in_need_not_send_a_sketch(settings: Settings) -> None:
     with served(settings, queue=0) as server, occupied(server), begun_upload(server) as connection:
         assert connection.recv(65536).startswith(b"HTTP/1.1 429 ")
-
-
-def test_info_tells_what_is_loaded(http: httpx.Client, index: Index, settings: Settings) -> None:
-    body = http.get("/info").json()
-    assert body["ready"] is True
-    assert body["reason"] is None
-    assert body["model"]["methods"] == ["rn", "ret"]
-    assert body["model"]["checkpoint_sha256"] == index.manifest.photo_sha256
-    assert (body["index"]["photos"], body["index"]["clusters"]) == (PHOTOS, CLUSTERS)
-    assert body["index"]["generation"] == index.generation
-    assert body["index"]["tokens"] == index.manifest.tokens
-    assert body["build"]["phase"] == "done"
-    assert body["limits"]["max_upload_bytes"] == settings.max_upload_bytes
 
 
 def test_a_checkpoint_whose_scores_are_no_numbers_is_told_and_no_failure(

@@ -26,11 +26,6 @@ from tests.searching import Searcher
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 
-@pytest.fixture(scope="module")
-def searcher(index: Index, matcher: Matcher) -> Searcher:
-    return Searcher(index, matcher)
-
-
 def sizes(index: Index) -> list[int]:
     return [int(size) for size in index.cluster_sizes]
 
@@ -77,7 +72,7 @@ def test_only_the_best_clusters_are_opened_and_the_best_of_their_photos_returned
     clusters = sorted(range(CLUSTERS), key=lambda c: (-float(ranking[c]), c))
     everything = searcher.find_sketch(nprobe="all", method=method)
 
-    outcome = searcher.search(draw_sketch(), SearchQuery(k=2, nprobe=2, method=method))
+    outcome = searcher.find_sketch(k=2, nprobe=2, method=method)
     assert [(c.id, c.score) for c in outcome.clusters] == [(c, float(ranking[c])) for c in clusters[:2]]
     assert [c.size for c in outcome.clusters] == [sizes(index)[c] for c in clusters[:2]]
     assert outcome.candidates == sum(sizes(index)[c] for c in clusters[:2])
@@ -87,7 +82,7 @@ def test_only_the_best_clusters_are_opened_and_the_best_of_their_photos_returned
 
 
 def test_clusters_are_opened_until_there_are_enough_photos(searcher: Searcher) -> None:
-    outcome = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS - 1, nprobe=1))
+    outcome = searcher.find_sketch(k=PHOTOS - 1, nprobe=1)
     assert len(outcome.results) == PHOTOS - 1
     without_the_last = [c.size for c in outcome.clusters[:-1]]
     assert sum(without_the_last) < PHOTOS - 1 <= outcome.candidates
@@ -104,31 +99,23 @@ def test_scores_that_people_see_are_from_0_to_1_in_the_order_of_those_by_the_met
 
 def test_pages_continue_the_ranking(searcher: Searcher) -> None:
     whole = searcher.find_sketch(nprobe="all").results
-    pages = [
-        searcher.search(draw_sketch(), SearchQuery(k=5, offset=offset, nprobe="all")).results
-        for offset in range(0, 30, 5)
-    ]
+    pages = [searcher.find_sketch(k=5, offset=offset, nprobe="all").results for offset in range(0, 30, 5)]
     assert tuple(hit for page in pages for hit in page) == whole
     assert pages[-1] == ()
 
 
-def test_thinning_lets_only_the_best_by_ret_reach_the_relation_network(searcher: Searcher) -> None:
-    by_ret = searcher.search(draw_sketch(), SearchQuery(k=6, nprobe="all", method="ret"))
+def test_only_the_best_by_ret_reach_the_relation_network_and_need_no_centroid(searcher: Searcher) -> None:
+    let_through = {hit.id for hit in searcher.find_sketch(k=6, nprobe="all", method="ret").results}
     by_rn = searcher.find_sketch(nprobe="all", method="rn")
     thinned = searcher.find_sketch(nprobe="all", method="rn", rerank=6)
-    let_through = {hit.id for hit in by_ret.results}
     assert [hit.id for hit in thinned.results] == [hit.id for hit in by_rn.results if hit.id in let_through]
     scores = {hit.id: hit.raw_score for hit in by_rn.results}
     assert {hit.id: hit.raw_score for hit in thinned.results} == {
         hit.id: pytest.approx(scores[hit.id], abs=1e-4) for hit in thinned.results
     }
     assert (thinned.rerank, thinned.candidates, thinned.pairs_scored) == (6, 6, CLUSTERS + 6)
-
-
-def test_ret_chooses_among_all_photos_and_needs_no_centroid(searcher: Searcher) -> None:
-    by_clusters = searcher.find_sketch(nprobe="all", method="rn", rerank=6)
     by_ret = searcher.find_sketch(method="rn", rerank=6)
-    assert by_ret.results == by_clusters.results
+    assert by_ret.results == thinned.results
     assert (by_ret.candidates, by_ret.pairs_scored) == (6, 6)
     assert {hit.cluster for hit in by_ret.results} == {cluster.id for cluster in by_ret.clusters}
     ret = searcher.find_sketch(method="ret")
@@ -212,7 +199,7 @@ def test_quality_says_how_much_is_scored_and_what_experts_say_goes_before_it(mat
 
 def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(diffusing: Searcher) -> None:
     searcher, index, matcher = diffusing, diffusing.index, diffusing.matcher
-    plain = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn"))
+    plain = searcher.find_sketch(nprobe="all", method="rn")
     assert not plain.diffused
     hits = sorted(plain.results, key=lambda hit: hit.id)
     ids, ret = index.ids, index.vectors.of()
@@ -220,13 +207,13 @@ def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(di
     expected = matcher.diffuse(scores, ret[ids.argsort()], "rn")[0].tolist()
     wanted = sorted(((hit.id, score) for hit, score in zip(hits, expected, strict=True)), key=lambda x: (-x[1], x[0]))
 
-    auto = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all"))
+    auto = searcher.find_sketch(nprobe="all")
     assert auto.diffused
     assert [(hit.id, hit.raw_score) for hit in auto.results] == wanted
     assert wanted != [(hit.id, hit.raw_score) for hit in plain.results]
-    asked = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn", diffuse=True))
+    asked = searcher.find_sketch(nprobe="all", method="rn", diffuse=True)
     assert asked.results == auto.results
-    refused = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", diffuse=False))
+    refused = searcher.find_sketch(nprobe="all", diffuse=False)
     assert refused.results == plain.results
     assert searcher.search(draw_sketch(), SearchQuery(method="ret", diffuse=True)).diffused
 
@@ -236,7 +223,7 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
     diffusing: Searcher, how: dict[str, Any]
 ) -> None:
     searcher, index, matcher = diffusing, diffusing.index, diffusing.matcher
-    plain = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method="rn", rerank=5, diffuse=False, **how))
+    plain = searcher.find_sketch(method="rn", rerank=5, diffuse=False, **how)
     ids, ret = index.ids, index.vectors.of()
     order = ids.argsort()
     known = {hit.id: hit.raw_score for hit in plain.results}
@@ -250,7 +237,7 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
     } == pytest.approx(known, abs=1e-4)
     expected = dict(zip(ids[order].tolist(), matcher.diffuse(likely[None], ret[order], "rn")[0].tolist(), strict=True))
 
-    thinned = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, rerank=5, **how))
+    thinned = searcher.find_sketch(rerank=5, **how)
     assert (len(thinned.results), thinned.candidates, thinned.diffused) == (PHOTOS, PHOTOS, True)
     assert {hit.id: hit.raw_score for hit in thinned.results} == pytest.approx(expected, abs=1e-4)
     assert thinned.pairs_scored == plain.pairs_scored
@@ -261,14 +248,14 @@ def test_of_photos_that_were_not_scored_only_the_next_best_by_ret_are_ranked(
 ) -> None:
     searcher = diffusing
     monkeypatch.setattr(plan, "SHORTLIST", 8)
-    by_ret = searcher.search(draw_sketch(), SearchQuery(k=8, method="ret"))
-    thinned = searcher.search(draw_sketch(), SearchQuery(k=8, rerank=5))
+    by_ret = searcher.find_sketch(k=8, method="ret")
+    thinned = searcher.find_sketch(k=8, rerank=5)
     assert {hit.id for hit in thinned.results} == {hit.id for hit in by_ret.results}
     assert thinned.candidates == 8
     # A longer page than can be ranked so has as many photos scored as it takes.
     monkeypatch.setattr(plan, "RERANK", 5)
-    assert searcher.search(draw_sketch(), SearchQuery(k=8)).pairs_scored == 5
-    assert searcher.search(draw_sketch(), SearchQuery(k=9)).pairs_scored == 9
+    assert searcher.find_sketch(k=8).pairs_scored == 5
+    assert searcher.find_sketch(k=9).pairs_scored == 9
 
 
 Both = tuple[Searcher, Searcher]
@@ -291,8 +278,8 @@ def both(without: Path, diffusing: Searcher) -> Iterator[Both]:
     "asked", [{}, {"text": "cat"}, {"like": (3,)}, {"unlike": (5,)}, {"view": "kinds"}, {"nprobe": 2}]
 )
 def test_it_is_searched_as_one_with_tokens_by_ret(both: Both, asked: dict[str, Any]) -> None:
-    small = both[0].search(draw_sketch(), SearchQuery(k=PHOTOS, **asked))
-    whole = both[1].search(draw_sketch(), SearchQuery(k=PHOTOS, method="ret", diffuse=True, **asked))
+    small = both[0].find_sketch(**asked)
+    whole = both[1].find_sketch(method="ret", diffuse=True, **asked)
     assert (small.method, small.results, small.groups) == ("ret", whole.results, whole.groups)
 
 
@@ -302,7 +289,7 @@ def test_it_refuses_the_relation_network_and_says_how_to_have_it(both: Both) -> 
 
 
 def test_near_duplicates_are_found_by_ret(both: Both) -> None:
-    folded = both[0].search(draw_sketch(), SearchQuery(k=PHOTOS, fold=True))
+    folded = both[0].find_sketch(fold=True)
     assert all(hit.copies is not None for hit in folded.results)
 
 

@@ -29,7 +29,7 @@ def kinds(searcher: Searcher, **asked: Any) -> tuple[Group, ...]:
 
 
 def ranking(searcher: Searcher, **asked: Any) -> tuple[SearchResult, ...]:
-    outcome = searcher.search(draw_sketch(), SearchQuery(k=GROUPED, **asked))
+    outcome = searcher.find_sketch(k=GROUPED, **asked)
     assert outcome.groups is None
     return outcome.results
 
@@ -77,33 +77,26 @@ def test_pages_continue_the_kinds(searcher: Searcher, way: dict[str, Any], k: in
     assert pages[-1] == ()
 
 
-def test_kinds_are_those_of_the_model_around_the_mean_of_the_whole_gallery(searcher: Searcher) -> None:
-    photos = ranking(searcher, diffuse=False)
-    ret, ids = searcher.index.vectors.of(), searcher.index.ids.tolist()
-    mine = groups_of(ret[[ids.index(hit.id) for hit in photos]], mean_direction(ret)).tolist()
-    found = kinds(searcher, k=GROUPED, diffuse=False)
-    assert [kind.best for kind in found] == [photos[mine.index(kind)] for kind in range(max(mine) + 1)]
-    assert [kind.size for kind in found] == np.bincount(mine).tolist()
-    # A gallery in which every photo were a kind, or all of them one, would test little.
-    assert 1 < len(found) < PHOTOS
-
-
-def test_a_diffused_ranking_and_that_before_diffusion_give_photos_to_the_kinds_by_turns(
-    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("diffuse", [False, True])
+def test_the_ranking_and_that_before_diffusion_give_photos_by_turns_to_the_kinds_that_the_model_makes(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch, diffuse: bool
 ) -> None:
     with_all_photos(monkeypatch)
     whole: dict[str, Any] = {"nprobe": "all", "method": "rn"}
     before = [hit.id for hit in ranking(searcher, diffuse=False, **whole)]
-    after = [hit.id for hit in ranking(searcher, diffuse=True, **whole)]
-    assert before != after
+    after = [hit.id for hit in ranking(searcher, diffuse=diffuse, **whole)]
+    assert (before != after) == diffuse
     turns = list(dict.fromkeys(photo for pair in zip(before, after, strict=True) for photo in pair))
     ret, ids = searcher.index.vectors.of(), searcher.index.ids.tolist()
+    # Around the mean of the whole gallery.
     mine = groups_of(ret[[ids.index(photo) for photo in turns]], mean_direction(ret)).tolist()
-    found = kinds(searcher, k=GROUPED, diffuse=True, **whole)
+    found = kinds(searcher, k=GROUPED, diffuse=diffuse, **whole)
     assert [[hit.id for hit in (kind.best, *kind.more)] for kind in found] == [
         sorted((photo for photo, its in zip(turns, mine, strict=True) if its == kind), key=after.index)
         for kind in range(max(mine) + 1)
     ]
+    # A gallery in which every photo were a kind, or all of them one, would test little.
+    assert 1 < len(found) < PHOTOS
 
 
 def test_only_the_best_photos_are_grouped_however_many_are_ranked(
@@ -140,8 +133,8 @@ def test_one_kind_far_ahead_is_shown_as_photos_and_any_other_ranking_as_kinds(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch, far_ahead: bool, view: View
 ) -> None:
     monkeypatch.setattr("service.search.shown.FAR_AHEAD", 0.0 if far_ahead else 1.1)
-    found = searcher.search(draw_sketch(), SearchQuery(view="auto", k=3, offset=1))
-    named = searcher.search(draw_sketch(), SearchQuery(view=view, k=3, offset=1))
+    found = searcher.find_sketch(view="auto", k=3, offset=1)
+    named = searcher.find_sketch(view=view, k=3, offset=1)
     assert (found.view, found.results, found.groups) == (view, named.results, named.groups)
     assert named.view is None
 

@@ -16,7 +16,7 @@ import model
 from indexer import Index, Request, build, open_index
 from model.ranking import likeness_to
 from service.errors import BadSearch
-from service.schemas import SearchResponse, SearchResult
+from service.schemas import SearchResult
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.searching import Searcher, mean_direction, searching
@@ -127,10 +127,6 @@ def filtered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
         yield opened
 
 
-def found(outcome: SearchResponse) -> set[int]:
-    return {hit.id for hit in outcome.results}
-
-
 def expected(index: Index, folders: tuple[str, ...], after: date | None, before: date | None) -> set[int]:
     """Returns the ids of the photos that pass, by what this module knows of their files."""
     passing = set()
@@ -170,7 +166,7 @@ def test_only_photos_that_pass_are_found_however_they_are_ranked(
     wanted = expected(filtered.index, folders, after, before)
     like = [] if liked is None else [filtered.index.photo_at(liked).id]
     outcome = filtered.find_sketch(drawn or liked is None, folder=folders, after=after, before=before, like=like, **way)
-    assert found(outcome) == wanted
+    assert set(ids(outcome.results)) == wanted
     assert len(outcome.results) == outcome.candidates
     assert sum(cluster.size for cluster in outcome.clusters) <= max(len(wanted), FILTERED)
     if like and like[0] in wanted:
@@ -186,9 +182,8 @@ def test_a_filter_that_leaves_nothing_gives_no_results(filtered: Searcher, way: 
 
 def test_one_file_has_to_pass_all_filters(filtered: Searcher) -> None:
     # The photo is in this folder, and a file of it was changed on this day: two different ones.
-    assert filtered.index.photo_at("2023/summer/a again.png").id not in found(
-        filtered.find_sketch(folder=["2023/summer"], before=FIRST)
-    )
+    outcome = filtered.find_sketch(folder=["2023/summer"], before=FIRST)
+    assert filtered.index.photo_at("2023/summer/a again.png").id not in ids(outcome.results)
 
 
 def test_a_folder_is_found_whether_its_accents_are_composed_or_not(tmp_path: Path) -> None:

@@ -12,19 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import model
-from indexer import IndexRefused, Request, build, open_index
-from model import Matcher, Tokens
+from indexer import IndexRefused
+from model import Tokens
 from model.engine import Floats
 from model.ranking import EXAMPLES, fits
 from service.errors import BadSearch
 from service.schemas import SearchQuery, SearchResponse
 from service.towers import ReadText, TextTowers, TextVector
 from tests.indexer.clip_models import READING, saved_clip
-from tests.networks import tiny_checkpoint
-from tests.searching import Searcher
+from tests.searching import Searcher, searching
 from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
-from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
+from tests.service.small_gallery import PHOTOS, draw_sketch
 
 NAMES = ("dog", "DOGS", "hound", "cat", "sea lions", "Sea-Lion", "pick_up", "pick up trucks", "leaves")
 Picture = Literal["sketch", "photo"] | None
@@ -210,18 +208,15 @@ class ByClip:
 
 
 @pytest.fixture(scope="module")
-def clip_index(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> tuple[Path, Matcher]:
-    folder = tmp_path_factory.mktemp("by-clip")
-    clip = saved_clip(folder / "reading-clip", READING)
-    matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", words=WORDS, diffusion=0.2), dtype="float32")
-    build(folder / "index", Request([gallery], clusters=CLUSTERS, embedder=f"clip:{clip}"), matcher)
-    return folder / "index", matcher
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("by-clip")
 
 
 @pytest.fixture(scope="module")
-def by_clip(clip_index: tuple[Path, Matcher]) -> Iterator[ByClip]:
-    with open_index(*clip_index) as index:
-        yield ByClip(Searcher(index, clip_index[1]))
+def by_clip(folder: Path, gallery: Path) -> Iterator[ByClip]:
+    embedder = f"clip:{saved_clip(folder / 'reading-clip', READING)}"
+    with searching(gallery, folder, embedder=embedder, words=WORDS, diffusion=0.2) as searcher:
+        yield ByClip(searcher)
 
 
 # Ways to search that go with a text.
@@ -250,9 +245,9 @@ def test_a_text_goes_with_every_other_part_of_a_query(by_clip: ByClip, way: dict
     assert found.diffused == way.get("diffuse", True)
 
 
-def test_shards_answer_as_one_index_does(by_clip: ByClip, clip_index: tuple[Path, Matcher], tmp_path: Path) -> None:
-    index, matcher = clip_index
-    links = links_to(cut(index, matcher, tmp_path, [photo % 3 for photo in range(PHOTOS)]), matcher)
+def test_shards_answer_as_one_index_does(by_clip: ByClip, folder: Path, tmp_path: Path) -> None:
+    matcher = by_clip.matcher
+    links = links_to(cut(folder / "index", matcher, tmp_path, [photo % 3 for photo in range(PHOTOS)]), matcher)
     asked: dict[str, Any] = {"method": "rn", "text": TEXT, "rerank": 4}
     query = SearchQuery.model_validate({"k": PHOTOS, **asked})
     found = searcher_of(links, matcher).search(by_clip.drawing, query, by_clip.read(TEXT))

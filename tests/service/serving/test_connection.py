@@ -19,16 +19,14 @@ from starlette.responses import StreamingResponse
 
 from service.serving import connection as connection_module
 from service.serving.connection import FREE_CHUNKS, Connection, Parser
-from service.serving.ports import MAX_CONNECTIONS, RESERVE, most_connections
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied, wait_until_room_is
 from tests.service.served import Served, served, started
 from tests.service.server_process import address, running
 from tests.service.small_gallery import MAX_UPLOAD
-from tests.service.talk import connect, plain_http, rest
+from tests.service.talk import SEARCH, connect, plain_http, rest
 
-SEARCH = b"POST /search HTTP/1.1\r\nHost: localhost\r\n"
 CLOSE = b"Connection: close\r\n"
 
 
@@ -291,9 +289,6 @@ def test_a_body_is_not_lost_where_another_protocol_is_asked_for(server: Served, 
     assert (status(answer), code(answer)) == (415, "unsupported_image")
 
 
-on_posix = pytest.mark.skipif(sys.platform == "win32", reason="has no limit of open files")
-
-
 @pytest.fixture
 def small(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """A server with room for three connections, and none yet."""
@@ -340,7 +335,7 @@ def test_those_that_are_being_answered_stay_and_a_new_one_is_refused(small: Serv
     assert answered(small) == 200
 
 
-@on_posix
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit of open files")
 def test_a_crowd_of_idle_connections_keeps_nobody_out(settings: Settings, sketch: bytes, tmp_path: Path) -> None:
     import resource
 
@@ -365,15 +360,3 @@ def test_a_crowd_of_idle_connections_keeps_nobody_out(settings: Settings, sketch
     lines = log.read_text().splitlines()
     assert [line for line in lines if "Traceback" in line or "out of system resource" in line] == []
     assert any("the one that keeps the server waiting longest" in line for line in lines)
-
-
-@on_posix
-@pytest.mark.parametrize(
-    ("files", "most"),
-    [(64, 64 - RESERVE), (1024, 1024 - RESERVE), (20, 8), (-1, MAX_CONNECTIONS), (10**6, MAX_CONNECTIONS)],
-)
-def test_connections_leave_files_for_everything_else(files: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    import resource
-
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY if files == -1 else files, files))
-    assert most_connections() == most

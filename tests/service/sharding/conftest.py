@@ -1,11 +1,13 @@
-"""Shards on disk, for the tests of a module."""
+"""Shards on disk for the tests of a module, and a server over others for all tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from model import Matcher
-from tests.service.sharding.shards_here import cut
+from service.settings import Settings
+from tests.service.sharding.shards_here import Sharded, cut, links_to, sharded
 from tests.service.small_gallery import PHOTOS
 
 HALVES = [2 * photo // PHOTOS for photo in range(PHOTOS)]
@@ -15,3 +17,21 @@ HALVES = [2 * photo // PHOTOS for photo in range(PHOTOS)]
 def shard_folders(index_path: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two shards, the photos with the lower ids in the first."""
     return cut(index_path, matcher, tmp_path_factory.mktemp("shards"), HALVES)
+
+
+@pytest.fixture(scope="package")
+def running(
+    settings: Settings, index_path: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sharded]:
+    folders = cut(index_path, matcher, tmp_path_factory.mktemp("shards"), [0, 1, 2, 1] * 5 + [0, 1, 2])
+    with sharded(settings, matcher, links_to(folders, matcher)) as server:
+        yield server
+
+
+@pytest.fixture
+def many(running: Sharded) -> Iterator[Sharded]:
+    """A server over three shards, which all answer."""
+    running.answers(3)
+    yield running
+    for link in running.links:
+        link.broken, link.lies = False, {}

@@ -1,6 +1,6 @@
 """A shard that answers what cannot be counts as missing, whatever it says; nothing of it reaches a client."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +13,16 @@ from indexer import IndexRefused, PhotoFilter
 from model import Matcher
 from service.errors import ShardsLost
 from service.gallery import Gallery, ShardQuery
-from service.settings import Settings
 from service.sharding import Shards, ShardUnavailable
-from tests.service.sharding.shards_here import LocalLink, Sharded, cut, gallery_of, links_to, sharded
+from tests.service.sharding.conftest import HALVES
+from tests.service.sharding.shards_here import LocalLink, Sharded, gallery_of, links_to
 from tests.service.small_gallery import PHOTOS, draw_sketch
 from tests.service.talk import error
 
 Lie = Callable[[Any], Any]
 
-ODD = [photo % 2 for photo in range(PHOTOS)]
-OTHERS = np.arange(1, PHOTOS + 1, 2)
+# The ids of photos of the first shard.
+OTHERS = np.arange(1, 1 + HALVES.count(0))
 
 
 def changed(**fields: Callable[[Any], Any]) -> Lie:
@@ -160,14 +160,8 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def halves(index_path: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two shards, with every other photo."""
-    return cut(index_path, matcher, tmp_path_factory.mktemp("halves"), ODD)
-
-
-@pytest.fixture(scope="module")
-def links(halves: list[Path], matcher: Matcher) -> list[LocalLink]:
-    return links_to(halves, matcher)
+def links(shard_folders: list[Path], matcher: Matcher) -> list[LocalLink]:
+    return links_to(shard_folders, matcher)
 
 
 def query_of(gallery: Gallery, matcher: Matcher, **asked: Any) -> ShardQuery:
@@ -227,28 +221,15 @@ def test_a_shard_that_describes_what_cannot_be_is_not_searched(question: str, li
         assert "its answer" in (shards.infos()[1].reason or "") or name in ("a refusal", "nothing in time")
 
 
-@pytest.fixture(scope="module")
-def running(settings: Settings, halves: list[Path], matcher: Matcher) -> Iterator[Sharded]:
-    with sharded(settings, matcher, links_to(halves, matcher)) as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Sharded) -> Iterator[Sharded]:
-    running.answers(2)
-    yield running
-    running.links[1].lies = {}
-
-
 @pytest.mark.parametrize("name", ["nothing", "nothing in time"])
 @pytest.mark.parametrize("question", ["packed_nearest", "scored", "entries", "passing"])
 def test_a_search_is_answered_without_a_shard_that_lies_or_is_late_and_the_log_says_so(
-    question: str, name: str, server: Sharded, sketch: bytes, caplog: pytest.LogCaptureFixture
+    question: str, name: str, many: Sharded, sketch: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    honest = server.links[0].ids()
-    server.links[1].lies = {question: ANY[name]}
+    honest = many.links[0].ids() | many.links[2].ids()
+    many.links[1].lies = {question: ANY[name]}
     asked = {"folder": "größe"} if question == "passing" else {}
-    found = server.http.post("/search", content=sketch, params={"k": PHOTOS, **asked}).json()
+    found = many.http.post("/search", content=sketch, params={"k": PHOTOS, **asked}).json()
     assert (found["complete"], found["missing_shards"]) == (False, ["shard-1"])
     photos = {hit["id"] for hit in found["results"]}
     assert photos <= honest if asked else photos == honest
@@ -265,15 +246,16 @@ def test_a_search_is_answered_without_a_shard_that_lies_or_is_late_and_the_log_s
         ("open_photo", "/explain?photo={}"),
         ("open_photo", "/thumbnails/{}"),
         ("rows_there", "/photos?id={}"),
+        ("rows_there", "/photos/{}"),
         ("vectors", "/search?like={}"),
     ],
 )
 def test_what_needs_a_shard_that_lies_or_is_late_is_refused_as_if_that_were_missing(
-    question: str, path: str, name: str, server: Sharded, sketch: bytes
+    question: str, path: str, name: str, many: Sharded, sketch: bytes
 ) -> None:
-    path = path.format(min(server.links[1].ids()))
-    server.links[1].lies = {question: ANY[name]}
+    path = path.format(min(many.links[1].ids()))
+    many.links[1].lies = {question: ANY[name]}
     method, body = ("GET", None) if path.startswith(("/photos", "/thumbnails")) else ("POST", sketch)
-    answer = server.http.request(method, path, content=body)
+    answer = many.http.request(method, path, content=body)
     assert error(answer) == (503, "not_ready")
     assert "shard-1" in answer.json()["error"]["message"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import model
 import service.search
-from indexer import Index, Request, build, open_index
+from indexer import Index
 from model import Matcher
-from service.explain.response import Surroundings
-from service.gallery import Gallery, LocalGallery, Nearest, Rows, ShardQuery
+from model.engine import Floats
+from service.gallery import Gallery, LocalGallery, Nearest, ShardQuery
 from service.schemas import SearchQuery, SearchResponse
 from service.search.plan import Stopwatch, encode_picture
-from service.sharding.gallery import packed_nearest
-from tests.networks import tiny_checkpoint
-from tests.searching import Searcher
+from tests.searching import Searcher, searching
 from tests.service.sharding.shards_here import (
     NEARLY,
     LocalLink,
@@ -73,28 +69,30 @@ BY_CLUSTERS: tuple[dict[str, Any], ...] = (
 
 
 @pytest.fixture(scope="module")
-def matcher(tmp_path_factory: pytest.TempPathFactory) -> Matcher:
-    file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    return model.load(tiny_checkpoint(file, words=(("dog",), ("cat",), ("leaf",)), diffusion=0.2), dtype="float32")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("whole")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, gallery: Path, matcher: Matcher) -> Path:
-    folder = tmp_path_factory.mktemp("whole") / "index"
-    build(folder, Request([gallery], clusters=CLUSTERS, embedder="ret"), matcher)
-    return folder
+def whole(folder: Path, gallery: Path) -> Iterator[Searcher]:
+    with searching(gallery, folder, words=(("dog",), ("cat",), ("leaf",)), diffusion=0.2) as searcher:
+        yield searcher
 
 
 @pytest.fixture(scope="module")
-def index(place: Path, matcher: Matcher) -> Iterator[Index]:
-    with open_index(place, matcher) as opened:
-        yield opened
+def matcher(whole: Searcher) -> Matcher:
+    return whole.matcher
 
 
 @pytest.fixture(scope="module")
-def divide(place: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory) -> Divide:
+def index(whole: Searcher) -> Index:
+    return whole.index
+
+
+@pytest.fixture(scope="module")
+def divide(folder: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory) -> Divide:
     """Divides the photos into shards: by the shard of each, in the order of their ids."""
-    return lambda parts: links_to(cut(place, matcher, tmp_path_factory.mktemp("shards"), parts), matcher)
+    return lambda parts: links_to(cut(folder / "index", matcher, tmp_path_factory.mktemp("shards"), parts), matcher)
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +105,7 @@ def quarters(divide: Divide) -> list[LocalLink]:
 def nothing_asked_yet(quarters: list[LocalLink]) -> None:
     for link in quarters:
         link.asked.clear()
-
-
-@pytest.fixture(scope="module")
-def whole(index: Index, matcher: Matcher) -> Searcher:
-    return Searcher(index, matcher)
+        link.lies.clear()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -170,23 +164,6 @@ def test_clusters_choose_the_same_photos_where_each_is_in_one_shard(
         )
 
 
-def test_the_photos_around_a_picture_are_those_of_one_index(
-    index: Index, quarters: list[LocalLink], matcher: Matcher, whole: Searcher
-) -> None:
-    gallery = gallery_of(quarters)
-    sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
-    photo = matcher.encode(matcher.prepare(draw_photo(3), "photo")[None], "photo")
-    around, expected = (Surroundings(one, sketch, "sketch") for one in (gallery, whole.gallery))
-    assert [near.id for near in around.of_given(6)] == [near.id for near in expected.of_given(6)]
-    entry = index.photo(3)
-    near, as_one = (one.of_photos([photo, photo], 6, [None, entry]) for one in (around, expected))
-    assert [[found.id for found in some] for some in near] == [[found.id for found in some] for some in as_one]
-    (wider,) = around.of_photos([photo], 7, [None])
-    assert [found.id for found in near[1]] == [found.id for found in wider if found.id != 3][:6]
-    assert [around.rank(gallery.photo(n)) for n in (1, 5, 9)] == [expected.rank(index.photo(n)) for n in (1, 5, 9)]
-    assert gallery.open_photo(5) == index.open_photo(5)
-
-
 def drawn(matcher: Matcher, gallery: Gallery, clusters: NDArray[np.int64], **asked: Any) -> ShardQuery:
     sketch = encode_picture(draw_sketch(), SearchQuery(), matcher, Stopwatch(), matcher.encode)
     return ShardQuery("rn", gallery.clusters.mean, sketch, clusters=clusters, **asked)
@@ -205,36 +182,28 @@ def test_only_shards_with_an_opened_cluster_are_asked_and_in_two_rounds(
     assert [len(link.asked) for link in links] == [2, 0, 0, 2, 0]
 
 
+def noted(answers: list[Any]) -> Callable[[Any], Any]:
+    """Notes the answers of a link, and gives them back as they are."""
+
+    def note(answer: Any) -> Any:
+        answers.append(answer)
+        return answer
+
+    return note
+
+
 def test_shards_score_as_many_pairs_as_one_index_and_send_few_bytes(
-    quarters: list[LocalLink], matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+    quarters: list[LocalLink], matcher: Matcher
 ) -> None:
-    gallery, score = gallery_of(quarters), LocalGallery.scored
-    scored: list[int] = []
-    photos: list[tuple[int, int]] = []
-    vectors: list[int] = []
-
-    @wraps(score)
-    def counted(shard: LocalGallery, query: ShardQuery, rows: Rows, wanted: Rows) -> Any:
-        found = score(shard, query, rows, wanted)
-        scored.append(len(wanted))
-        vectors.append(found[0].nbytes)
-        assert len(wanted) or query.sketch is None
-        return found
-
-    @wraps(packed_nearest)
-    def sized(shard: LocalGallery, query: ShardQuery) -> Nearest:
-        found = packed_nearest(shard, query)
-        columns = (found.rows, found.ids, found.by_vector)
-        photos.append((len(found), sum(column.nbytes for column in columns)))
-        return found
-
-    monkeypatch.setattr("service.sharding.gallery.packed_nearest", sized)
-    monkeypatch.setattr(LocalGallery, "scored", counted)
+    gallery, nearest, scores = gallery_of(quarters), list[Nearest](), list[tuple[Floats, Floats]]()
+    for link in quarters:
+        link.lies = {"packed_nearest": noted(nearest), "scored": noted(scores)}
     query = drawn(matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=8, rerank=5)
     found = gallery.find(query)
-    assert (len(found), found.scored.sum(), sum(scored)) == (8, 5, 5)
-    assert all(size == 12 * count for count, size in photos)
-    assert sum(vectors) == 8 * matcher.config.width * 2
+    assert (len(found), found.scored.sum(), sum(len(scored) for _, scored in scores)) == (8, 5, 5)
+    for photos in nearest:
+        assert photos.rows.nbytes + photos.ids.nbytes + photos.by_vector.nbytes == 12 * len(photos)
+    assert sum(vectors.nbytes for vectors, _ in scores) == 8 * matcher.config.width * 2
 
 
 def test_a_shard_that_has_more_of_the_best_than_was_expected_of_it_is_asked_again(

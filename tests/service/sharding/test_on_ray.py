@@ -18,13 +18,13 @@ import pytest
 
 from indexer import remove
 from model import Matcher, Tokens
-from model.engine import Floats, Modality
 from service.engine import open_matcher
 from service.serving.on_ray import Copies, Encoder
 from service.settings import Settings
 from tests.benchmarks.results import soak
-from tests.patience import PATIENCE, wait_until
+from tests.patience import PATIENCE, wait_for, wait_until
 from tests.programs import family
+from tests.service.busy_server import Gate
 from tests.service.sharding.served_on_ray import OnRay, served_on_ray
 from tests.service.sharding.shards_here import Computed
 from tests.service.small_gallery import PHOTOS
@@ -234,23 +234,22 @@ class Counted(Copies):
 
 
 def test_a_sketch_that_comes_alone_is_encoded_by_the_server_and_a_second_one_by_a_copy(
-    settings: Settings, sketch: bytes
+    settings: Settings, sketch: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    matcher, gate, begun = open_matcher(settings), threading.Event(), threading.Event()
-    copies, image = Counted(matcher), matcher.prepare(matcher.open(sketch, "sketch"), "sketch")[None]
+    here, gate, copies = open_matcher(settings), Gate(), Counted(open_matcher(settings))
+    image, encode = here.prepare(here.open(sketch, "sketch"), "sketch")[None], here.encode
 
-    class Slow(Matcher):
-        def encode(self, pictures: Floats, modality: Modality, variants: int | None = None) -> Tokens:
-            begun.set()
-            assert gate.wait(PATIENCE)
-            return super().encode(pictures, modality, variants)
+    def slow(*asked: Any) -> Tokens:
+        gate()
+        return encode(*asked)
 
-    encoder = Encoder(copies, settings, Slow(matcher.engine, matcher.checkpoint_sha256))
+    monkeypatch.setattr(here, "encode", slow)
+    encoder = Encoder(copies, settings, here)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(encoder, image, "sketch")
-        assert begun.wait(PATIENCE)
+        wait_for(gate.begun, "the server does not encode")
         second = encoder(image, "sketch")
-        gate.set()
+        gate.opened.set()
         assert np.array_equal(first.result(PATIENCE).ret, second.ret)
     assert copies.encoded == 1
     assert np.array_equal(encoder(image, "sketch").ret, second.ret)
