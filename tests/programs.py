@@ -1,10 +1,11 @@
 """Programs that tests start as users do: none runs for longer than a test may wait for it."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -47,6 +48,29 @@ def started_python(
             yield process
             process.terminate()
             process.wait(PATIENCE)
+        finally:
+            process.kill()
+
+
+def run_until(
+    command: Sequence[str],
+    said: Callable[[str], bool],
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> tuple[int, str]:
+    """Runs a command until it prints a line that ``said`` accepts, then stops it as Ctrl-C does: exit code, output."""
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        lines = []
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                if said(line):
+                    process.send_signal(signal.SIGINT)
+            return process.wait(PATIENCE), "".join(lines)
         finally:
             process.kill()
 

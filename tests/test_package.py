@@ -15,7 +15,7 @@ from service.schemas import SearchResponse
 from sketch_search import Remote
 from tests.installations import CHECKOUT, PACKAGES, Environment, copy_of_the_project, environment_with, python
 from tests.patience import PATIENCE
-from tests.service.commands.stopped import run_until
+from tests.programs import run_until
 
 _IMPORT_ALL = """
 import importlib, pkgutil, sketch_search

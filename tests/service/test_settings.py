@@ -23,10 +23,6 @@ def test_without_an_environment_the_service_is_local_and_closed() -> None:
     assert (settings.host, settings.cors_origins, settings.api_key) == ("127.0.0.1", (), None)
 
 
-def test_every_setting_has_a_description() -> None:
-    assert all(field.description for field in Settings.model_fields.values())
-
-
 PLACES = (
     ("/a", "/b c"),
     ("s3://a", "22", "/c", "sftp://me@nas:22/d", "webdavs://h/e f"),

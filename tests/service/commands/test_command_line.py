@@ -1,11 +1,13 @@
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from indexer import Request, build, read_summary
 from model import Matcher
@@ -13,9 +15,10 @@ from model.terminal import installed_version
 from service.client import Client
 from service.commands import application, main
 from service.commands.demo import RESULTS
+from service.settings import Settings
 from tests.command_lines import commands_of, parse
 from tests.pictures import encoded
-from tests.service.commands.stopped import SERVICE, run_until
+from tests.programs import run_until
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 
 SCREEN_LINES = 40
@@ -88,11 +91,36 @@ def test_every_program_says_its_version(program: str, capsys: pytest.CaptureFixt
         (["model", "evaluate", "--split", "x"], "is not one of"),
         (["serve", "--port", "0", "--host", ""], "is not a host; write a name or an address without a port"),
         (["serch", "cat.png"], "serch is neither a folder nor a command"),
+        (["search", "nowhere.png"], "nowhere.png"),
+        (["search", "text.png"], "image type"),
+        (["search", "/dev/zero"], "image type"),
+        (["search", "damaged.png"], "damaged.png: the PNG file is damaged"),
+        (["search", "white.png"], "blank"),
+        (["search", "sketch.png", "--k", "0"], "k must be at least 1"),
+        (["search", "sketch.png", "--method", "fused"], "auto, rn, ret"),
+        (["search", "sketch.png", "--like", "nowhere.png"], "no photo at nowhere.png"),
+        (["search", "sketch.png", "--unlike", "1000"], "no photo has the id 1000"),
+        (["search", "sketch.png", "--index", "/no/such/index"], "index"),
+        # The last of an option given twice holds, also where the first stands before the command.
+        (["--weights", ".", "search", "sketch.png", "--weights", "/no/such/file"], "no checkpoint at /no/such/file"),
+        (["--port", "70000"], "port must be at most 65535"),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_slip_is_told_and_the_exit_code_is_2(
-    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    sentence: str,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    sketch, white = encoded(draw_sketch()), encoded(Image.new("RGB", (20, 20), "white"))
+    for name, content in {"text": b"text", "white": white, "sketch": sketch, "damaged": sketch[:200]}.items():
+        (tmp_path / f"{name}.png").write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SBIR_INDEX", str(settings.index))
+    monkeypatch.setenv("SBIR_WEIGHTS", str(settings.weights))
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -120,21 +148,29 @@ def test_an_index_of_other_folders_is_not_replaced_by_serving(
 
 
 @pytest.fixture
-def served_until(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs a command that serves, in this process, until the browser is told of its page."""
+def told_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Returns what a server answers whose command runs in this process until the browser is told of its page."""
 
-    def serve(asked: Callable[[Client], object], *command: str) -> int:
+    def serve(ask: Callable[[Client], Any], *command: str | Path) -> Any:
+        answers: list[Any] = []
+
         def opened(url: str) -> bool:
             with Client(url) as client:
-                asked(client)
+                answers.append(ask(client))
             assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
             os.kill(os.getpid(), signal.SIGINT)
             return True
 
         monkeypatch.setattr("webbrowser.open", opened)
-        return main([*command, "--port", "0", "--open"])
+        assert main([*map(str, command), "--port", "0", "--open"]) == 0
+        (answer,) = answers
+        return answer
 
     return serve
+
+
+def photos_found(client: Client) -> int:
+    return len(client.search(draw_sketch(), k=PHOTOS).results)
 
 
 on_posix = pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
@@ -145,33 +181,21 @@ def test_a_known_folder_that_is_not_mounted_is_served_as_it_was_last_known(
     one_photo: tuple[Path, Path],
     tmp_path: Path,
     weights: Path,
-    served_until: Callable[..., int],
+    told_by: Callable[..., Any],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     photos, index = one_photo
     photos.rename(tmp_path / "elsewhere")
-    found: list[int] = []
-
-    def search(client: Client) -> None:
-        found.append(len(client.search(draw_sketch(), k=2).results))
-
-    assert served_until(search, str(photos), "--index", str(index), "--weights", str(weights)) == 0
-    assert found == [1]
+    assert told_by(photos_found, photos, "--index", index, "--weights", weights) == 1
     told = f"error: {photos}: the folder cannot be read: No such file or directory; what was known of it stays."
     assert told in capsys.readouterr().err
 
 
 @on_posix
 def test_a_folder_is_indexed_served_and_opened(
-    tmp_path: Path, gallery: Path, weights: Path, served_until: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, gallery: Path, weights: Path, told_by: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found: list[int] = []
-
-    def search(client: Client) -> None:
-        found.append(len(client.search(draw_sketch(), k=PHOTOS).results))
-
-    assert served_until(search, str(gallery), "--index", str(tmp_path / "index"), "--weights", str(weights)) == 0
-    assert found == [PHOTOS]
+    assert told_by(photos_found, gallery, "--index", tmp_path / "index", "--weights", weights) == PHOTOS
     printed = capsys.readouterr().out
     assert f"{gallery}: {PHOTOS} photos\n{PHOTOS} of them encoded now" in printed
     assert "sketch-search at http://127.0.0.1:" in printed
@@ -179,15 +203,10 @@ def test_a_folder_is_indexed_served_and_opened(
 
 @on_posix
 def test_without_an_index_it_serves_and_says_how_to_make_one(
-    tmp_path: Path, weights: Path, served_until: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, weights: Path, told_by: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ready: list[bool] = []
-
-    def look(client: Client) -> None:
-        ready.append(client.info().ready)
-
-    assert served_until(look, "--index", str(tmp_path / "none"), "--weights", str(weights)) == 0
-    assert ready == [False]
+    info = told_by(Client.info, "--index", tmp_path / "none", "--weights", weights)
+    assert not info.ready
     told = "There is no index yet: the page asks for a folder of photos, or `sketch-search FOLDER` makes one"
     assert told in capsys.readouterr().err
 
@@ -196,8 +215,9 @@ def test_without_an_index_it_serves_and_says_how_to_make_one(
 def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path, gallery: Path, weights: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = str(held.getsockname()[1])
-    command = [*SERVICE, "demo", str(tmp_path / "demo"), "--photos", str(gallery), "--weights", str(weights)]
-    code, printed = run_until([*command, "--port", port], lambda line: "Ctrl-C ends" in line or "failed" in line)
+    place = ["--photos", str(gallery), "--weights", str(weights), "--port", port]
+    command = [sys.executable, "-m", "service", "demo", str(tmp_path / "demo"), *place]
+    code, printed = run_until(command, lambda line: "Ctrl-C ends" in line or "failed" in line)
     assert code == 0, printed
     assert "Traceback" not in printed
     assert f"{gallery}: 23 photos\n" in printed

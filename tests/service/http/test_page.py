@@ -89,8 +89,3 @@ def test_the_rooms_of_the_page_call_downwards() -> None:
         room = PurePosixPath(name).parent.name
         if name.endswith(".js") and room:
             assert set(re.findall(r'from "\.\./(?:([^/"]+)/)?', text)) <= below[room], name
-
-
-def test_every_module_stays_small() -> None:
-    lines = {name: len(text.splitlines()) for name, text in TEXTS.items() if name.endswith(".js")}
-    assert max(lines.values()) <= 330

@@ -40,6 +40,11 @@ def http_words(worded: Settings) -> Iterator[httpx.Client]:
         yield connection
 
 
+def by_command(settings: Settings, text: str, *options: str) -> int:
+    place = ("--index", str(settings.index), "--weights", str(settings.weights))
+    return main(["search", "--text", text, *place, *options])
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [
@@ -79,9 +84,8 @@ def test_a_word_that_no_photo_fits_is_told_and_the_nearest_photos_are_found(
         for word, fits in (("cat", True), ("Ärmel", False)):
             found = http_words.post("/search", content=body, params={"text": word, "k": 3}).json()
             assert (found.get("word_fits", True), len(found["results"])) == (fits, 3)
-    options = ["--index", str(worded.index), "--weights", str(worded.weights), "--k", "1"]
     for word, said in (("cat", ""), ("Ärmel", "no photo looks much like 'Ärmel'; these come nearest\n")):
-        assert main(["search", "--text", word, *options]) == 0
+        assert by_command(worded, word, "--k", "1") == 0
         printed = capsys.readouterr()
         assert (len(printed.out.splitlines()), printed.err) == (2, said)
 
@@ -127,8 +131,7 @@ def test_a_phrase_is_searched_by_its_known_word_and_the_answer_says_so(
     assert [answer["word_read"] for answer in found.values()] == ["dog", "dog", "puppy"]
     assert len({json.dumps(answer["results"]) for answer in found.values()}) == 1
     assert "word_read" not in http_words.post("/search?like=1").json()
-    options = ["--index", str(worded.index), "--weights", str(worded.weights), "--k", "1"]
-    assert main(["search", "--text", "my dog on the sofa", *options]) == 0
+    assert by_command(worded, "my dog on the sofa") == 0
     assert capsys.readouterr().err.splitlines()[0] == "'my dog on the sofa' is searched for as 'dog'"
     # Photos of any of the words count.
     animals = http_words.post("/search", params={"text": "animals"}).json()
@@ -150,7 +153,6 @@ def test_a_checkpoint_without_a_vocabulary_says_so(http: httpx.Client, client: C
 def test_client_and_command_line_search_by_words_as_the_server_does(
     http_words: httpx.Client, worded: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--index", str(worded.index), "--weights", str(worded.weights)]
     raw = without_timings(http_words.post("/search", params={"text": "couches", "k": 4}))
     with Client(str(http_words.base_url)) as client:
         assert without_timings(client.search(text="couches", k=4)) == raw
@@ -159,9 +161,9 @@ def test_client_and_command_line_search_by_words_as_the_server_does(
             client.search(text="dogg")
         with pytest.raises(ValueError, match="text must have letters"):
             client.search(text="")
-    assert main(["search", "--text", "couches", "--k", "4", *options, "--json"]) == 0
+    assert by_command(worded, "couches", "--k", "4", "--json") == 0
     assert without_timings(json.loads(capsys.readouterr().out)) == raw
-    assert main(["search", "--text", "dogg", *options]) == BAD_INPUT
+    assert by_command(worded, "dogg") == BAD_INPUT
     assert "'dogg' is none of the 6 words that this network knows" in capsys.readouterr().err
 
 
@@ -227,9 +229,8 @@ def test_a_slow_tower_slows_nobody_who_does_not_need_it(
 
 
 def test_towers_outlive_a_generation(by_clip: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, photos = moved(by_clip, tmp_path)
-    assert settings.index is not None
-    assert settings.weights is not None
+    index, photos = moved(by_clip, tmp_path)
+    assert by_clip.weights is not None
     loads: list[str] = []
 
     def load(entry: EmbedderEntry, device: str) -> TextTower:
@@ -237,10 +238,10 @@ def test_towers_outlive_a_generation(by_clip: Settings, tmp_path: Path, monkeypa
         return open_text_tower(entry, device)
 
     monkeypatch.setattr("service.towers.open_text_tower", load)
-    with asked(settings) as http:
+    with asked(by_clip, index=index) as http:
         assert http.post("/search", params={"text": TEXT}).json()["words"] == "clip"
         (photos / "one more.png").write_bytes(encoded(draw_photo(99)))
-        newest = build(settings.index, Request([photos]), model.load(settings.weights)).generation
+        newest = build(index, Request([photos]), model.load(by_clip.weights)).generation
         wait_until(lambda: http.get("/info").json()["index"]["generation"] == newest, "the new index is not in use")
         found = http.post("/search", params={"text": "another text", "k": 50}).json()
         assert (found["words"], found["candidates"]) == ("clip", PHOTOS + 1)
@@ -250,9 +251,9 @@ def test_towers_outlive_a_generation(by_clip: Settings, tmp_path: Path, monkeypa
 def test_without_its_clip_model_an_index_is_searched_by_the_vocabulary(
     by_clip: Settings, sketch: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings, _ = moved(by_clip, tmp_path)
-    assert settings.index is not None
-    manifest = next(settings.index.glob("*/manifest.json"))
+    index, _ = moved(by_clip, tmp_path)
+    settings = by_clip.model_copy(update={"index": index})
+    manifest = next(index.glob("*/manifest.json"))
     said = json.loads(manifest.read_text())
     said["embedder"]["spec"] = "clip:/nowhere/clip"
     manifest.write_text(json.dumps(said))
@@ -263,19 +264,18 @@ def test_without_its_clip_model_an_index_is_searched_by_the_vocabulary(
             unknown = http.post("/search", params={"text": "quaternion"})
             assert error(unknown) == (422, "unknown_word")
             assert why in unknown.json()["error"]["message"]
-        index = http.get("/info").json()["index"]
-        assert index["text_tower"] is None
-        assert index["text_tower_refused"].startswith(why)
+        told = http.get("/info").json()["index"]
+        assert told["text_tower"] is None
+        assert told["text_tower_refused"].startswith(why)
         assert "text_tower" not in http.get("/words").json()
         with Client(str(http.base_url)) as client, pytest.raises(ServiceError, match="read other words: /no"):
             client.search(text="quaternion")
-    command = ["search", "--text", "quaternion", "--index", str(settings.index), "--weights", str(settings.weights)]
-    assert main(command) == BAD_INPUT
+    assert by_command(settings, "quaternion") == BAD_INPUT
     assert why in capsys.readouterr().err
 
 
-def moved(settings: Settings, folder: Path) -> tuple[Settings, Path]:
-    """A copy of the index and of its photos, for a test that changes them."""
+def moved(settings: Settings, folder: Path) -> tuple[Path, Path]:
+    """Copies the index and its photos, for a test that changes them."""
     assert settings.index is not None
     shutil.copytree(settings.index.parent, folder / "copy")
-    return settings.model_copy(update={"index": folder / "copy" / "index"}), folder / "copy" / "photos"
+    return folder / "copy" / "index", folder / "copy" / "photos"

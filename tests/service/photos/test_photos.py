@@ -16,8 +16,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from indexer import Index, PhotoEntry, Request, build
-from model import Matcher
+from indexer import Index, PhotoEntry
 from service.client import Client
 from service.engine import Engine
 from service.http import routes
@@ -456,16 +455,15 @@ def test_names_do_not_clash_and_suit_every_system() -> None:
 
 
 def test_a_photo_that_is_gone_is_told_in_the_file(
-    settings: Settings, gallery: Path, tmp_path: Path, matcher: Matcher
+    settings: Settings, gallery: Path, index: Index, tmp_path: Path
 ) -> None:
-    copy = shutil.copytree(gallery, tmp_path / "gallery")
-    build(tmp_path / "index", Request([copy], embedder="ret"), matcher)
-    with asked(settings, index=tmp_path / "index") as http:
-        first, second = (http.get("/photos", params={"id": n}).json()["photos"][0]["paths"][0] for n in (7, 9))
-        (copy / first).unlink()
+    gone, there = (index.photo(photo).paths[0] for photo in (7, 9))
+    copy = Path(shutil.copytree(gallery, tmp_path / "gallery"))
+    (copy / gone).unlink()
+    with asked(settings, gallery=(copy,)) as http:
         found = unzipped(http.get("/photos.zip", params={"id": [7, 9]}))
-        assert list(found) == [Path(second).name, "not in this file.txt"]
-        assert first in found["not in this file.txt"].decode()
+    assert list(found) == [Path(there).name, "not in this file.txt"]
+    assert gone in found["not in this file.txt"].decode()
 
 
 def test_what_cannot_be_put_into_a_file_is_refused(settings: Settings, http: httpx.Client) -> None:
