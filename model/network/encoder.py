@@ -1,20 +1,19 @@
 """The ViT encoder: tokenizer (section 3.1), retrieval token (section 3.2) and token selection (section 3.4).
 
-Blocks compute the same as timm's, with its names of weights, and give the attention of [Ret].
+Its blocks are timm's.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from model.engine import Modality, ZseConfig
 from model.engine.config import kept_count
-from model.network.relation import attention_weights
 from model.network.tokens import Tokens
+from model.network.vit import mean_attention
 
 
 class LearnableTokenizer(nn.Module):
@@ -60,57 +59,6 @@ class Tokenizer(nn.Module):
         return tokens.flatten(2).transpose(1, 2)
 
 
-class Block(nn.Module):
-    """A pre-norm block in two halves; dropout follows both projections and the perceptron's hidden layer."""
-
-    def __init__(self, config: ZseConfig) -> None:
-        super().__init__()
-        width, hidden = config.width, int(config.width * config.mlp_ratio)
-        self.norm1 = nn.LayerNorm(width, eps=config.norm_eps)
-        self.attn = SelfAttention(config)
-        self.norm2 = nn.LayerNorm(width, eps=config.norm_eps)
-        self.mlp = nn.Sequential(
-            OrderedDict(
-                fc1=nn.Linear(width, hidden),
-                act=nn.GELU(),
-                drop1=nn.Dropout(config.dropout),
-                fc2=nn.Linear(hidden, width),
-                drop2=nn.Dropout(config.dropout),
-            )
-        )
-
-    def attended(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Computes the first half, (b, n, d) -> (b, n, d), and its attention weights of [Ret]."""
-        output, ret_row = self.attn(self.norm1(x))
-        return x + output, ret_row
-
-    def transformed(self, x: torch.Tensor) -> torch.Tensor:
-        hidden: torch.Tensor = x + self.mlp(self.norm2(x))
-        return hidden
-
-
-class SelfAttention(nn.Module):
-    """Self-attention with several heads (eqs. 4 and 5)."""
-
-    def __init__(self, config: ZseConfig) -> None:
-        super().__init__()
-        width, self.heads = config.width, config.heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-        self.proj_drop = nn.Dropout(config.dropout)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Computes (b, n, d) -> (b, n, d), and the attention of [Ret] to the patches (eq. 7), (b, heads, n-1).
-
-        The fused kernel returns no weights, so the one row of [Ret] is computed again.
-        """
-        b, n, _ = x.shape
-        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        ret_row = attention_weights(q[:, :, :1], k)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.proj_drop(self.proj(mixed.transpose(1, 2).flatten(2))), ret_row[:, :, 0, 1:]
-
-
 @dataclass
 class EncoderTrace:
     """A record of one forward pass, for explanations. Pass an empty one to ``Encoder``; it appends to the lists.
@@ -134,13 +82,19 @@ class Encoder(nn.Module):
     """Tokenizer, [Ret], position embedding and pre-norm blocks; both modalities share its weights."""
 
     def __init__(self, config: ZseConfig) -> None:
+        from timm.models.vision_transformer import Block
+
         super().__init__()
         self.config = config
         self.tokenizer = Tokenizer(config)
         self.ret = nn.Parameter(torch.zeros(1, 1, config.width))
         self.position = nn.Parameter(torch.zeros(1, 1 + config.grid**2, config.width))
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        norm: Any = partial(nn.LayerNorm, eps=config.norm_eps)
+        given = {"qkv_bias": True, "proj_drop": config.dropout, "norm_layer": norm}
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.mlp_ratio, **given) for _ in range(config.depth)
+        )
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         nn.init.trunc_normal_(self.ret, std=0.02)
         nn.init.trunc_normal_(self.position, std=0.02)
@@ -154,17 +108,20 @@ class Encoder(nn.Module):
         rate = self.config.keep_rate(modality)
         block: Any
         for index, block in enumerate(self.blocks):
-            x, attention = block.attended(x)
+            y = block.norm1(x)
+            x = x + block.attn(y)
+            selects = index in self.config.select_after
             if trace is not None:
-                trace.attention.append(attention)
+                trace.attention.append(mean_attention(block.attn, y, 1)[:, :, 1:])
                 trace.positions.append(positions)
-            if rate < 1 and index in self.config.select_after:
-                chosen = select_tokens(attention.mean(dim=1), kept_count(attention.shape[2], rate))
+            if rate < 1 and selects:
+                importance = mean_attention(block.attn, y, 1)[:, :, 1:].mean(dim=1)
+                chosen = select_tokens(importance, kept_count(importance.shape[1], rate))
                 x = torch.cat([x[:, :1], gather(x[:, 1:], chosen)], dim=1)
                 positions = positions.gather(1, chosen)
-            if trace is not None and index in self.config.select_after:
+            if trace is not None and selects:
                 trace.kept.append(positions)
-            x = block.transformed(x)
+            x = x + block.mlp(block.norm2(x))
         return Tokens(self.norm(x), positions)
 
 

@@ -35,18 +35,7 @@ class Tokens:
     def patches(self) -> torch.Tensor:
         return self.features[:, 1:]
 
-    def to(self, device: torch.device) -> Tokens:
-        summary = None if self.summary is None else self.summary.to(device)
-        return Tokens(self.features.to(device), self.positions.to(device), summary)
-
     @staticmethod
     def of_ret(ret: torch.Tensor) -> Tokens:
         """Makes tokens from retrieval tokens (b, d) alone."""
         return Tokens(ret.unsqueeze(1), torch.empty(len(ret), 0, dtype=torch.int64, device=ret.device))
-
-    @staticmethod
-    def cat(parts: Sequence[Tokens]) -> Tokens:
-        """Joins all images of ``parts`` in order. Every part must keep the same number of tokens."""
-        summaries = [p.summary for p in parts if p.summary is not None]
-        summary = torch.cat(summaries) if summaries else None
-        return Tokens(torch.cat([p.features for p in parts]), torch.cat([p.positions for p in parts]), summary)

@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
@@ -49,12 +51,9 @@ class VitLayout:
             raise ModelError(f"unusable layout of a ViT: width {self.width} is not a multiple of heads {self.heads}")
 
     def build(self, image_size: int) -> VisionTransformer:
-        """Makes timm's ViT of this layout, with random weights and no projection. Raises ModelError without timm."""
-        try:
-            from timm.layers.activations import QuickGELU
-            from timm.models.vision_transformer import VisionTransformer
-        except ImportError as error:
-            raise ModelError("this network is built by timm: pip install 'sketch-search[clip]'") from error
+        """Makes timm's ViT of this layout, with random weights and no projection."""
+        from timm.layers.activations import QuickGELU
+        from timm.models.vision_transformer import VisionTransformer
 
         return VisionTransformer(
             img_size=image_size,
@@ -170,12 +169,19 @@ def load_vit(vit: VisionTransformer, weights: dict[str, torch.Tensor]) -> None:
     try:
         vit.load_state_dict(given)
     except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()
-        raise ModelError(f"the backbone's weights are not those of the ViT that was named: {first}") from error
+        first = shorten(str(error).splitlines()[1], 120)
+        raise ModelError(
+            f"the backbone's weights are not those of the ViT that was named ({first}); use the preset or recipe of "
+            "its size"
+        ) from error
 
 
 def mean_attention(attn: Any, x: torch.Tensor, count: int) -> torch.Tensor:
-    """Computes the mean attention of the first ``count`` tokens in a block of timm, from (b, n, d) to (b, heads, n)."""
-    b, n, _ = x.shape
-    q, k, _ = attn.qkv(x).reshape(b, n, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-    return attention_weights(attn.q_norm(q[:, :, :count]), attn.k_norm(k)).mean(dim=2)
+    """Computes the mean attention of the first ``count`` tokens in a block of timm: (b, n, d) -> (b, heads, n).
+
+    The fused kernel returns no weights, so queries and keys are computed again.
+    """
+    (query, key, _), (for_query, for_key, _) = attn.qkv.weight.chunk(3), attn.qkv.bias.chunk(3)
+    q, k = F.linear(x[:, :count], query, for_query), F.linear(x, key, for_key)
+    q, k = (part.reshape(*part.shape[:2], attn.num_heads, -1).transpose(1, 2) for part in (q, k))
+    return attention_weights(q, k).mean(dim=2)

@@ -18,6 +18,7 @@ from model.network.relation import BestMatchRelation, CrossAttention, KernelRela
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
 from model.network.two_sided import TwoSidedEncoder
+from model.network.vit import VitLayout, load_vit
 from model.terminal import expanded
 
 # Names in the encoder for names in timm.
@@ -133,7 +134,7 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
 def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
     """Makes a network whose encoder starts as the given ViT, with a learnable tokenizer of zeros; all else is random.
 
-    Raises ModelError if the ViT has other dimensions than the config.
+    Raises ModelError if they are the weights of another ViT.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -142,24 +143,12 @@ def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int
     assert isinstance(encoder, Encoder)
     if encoder.tokenizer.learnable is not None:
         nn.init.zeros_(encoder.tokenizer.learnable.layers[-1].weight)  # type: ignore[arg-type]
-    state = encoder.state_dict()
-    given = {_RENAMED.get(name, name): tensor.float() for name, tensor in weights.items()}
-    if "position" in given and given["position"].ndim == 3:
-        from timm.layers.pos_embed import resample_abs_pos_embed
-
-        given["position"] = resample_abs_pos_embed(given["position"], [config.grid, config.grid])
-    for name, tensor in state.items():
-        if name.startswith("tokenizer.learnable."):
-            continue
-        if name not in given:
-            raise ModelError(f"the backbone has no {name}; {config.name} needs a plain ViT with a class token")
-        if given[name].shape != tensor.shape:
-            raise ModelError(
-                f"the backbone's {name} is {tuple(given[name].shape)}, {config.name} needs {tuple(tensor.shape)}; "
-                "use the preset of its size"
-            )
-        state[name] = given[name]
-    encoder.load_state_dict(state)
+    hidden = int(config.width * config.mlp_ratio)
+    layout = VitLayout(config.patch_size, config.width, config.depth, config.heads, hidden, config.norm_eps)
+    vit = layout.build(config.image_size)
+    load_vit(vit, weights)
+    given = {_RENAMED.get(name, name): value for name, value in vit.state_dict().items()}
+    encoder.load_state_dict(encoder.state_dict() | given)
     return network
 
 

@@ -131,7 +131,8 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         # Classes with photos come first.
         self.with_photos = len(data.photo_rows)
         places = class_places(data.classes, data.shown, photos.ret, vectors)
-        self.photos, self.places, self.placed = photos.to(device), places.to(device), places.any(dim=1).to(device)
+        self.photos = Tokens(photos.features.to(device), photos.positions.to(device))
+        self.places, self.placed = places.to(device), places.any(dim=1).to(device)
         super().__init__(recipe, side, folder, origin, device)
 
     @property
@@ -216,8 +217,11 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         @torch.inference_mode()
         def encode() -> dict[str, torch.Tensor]:
             batches = (sized(some, network.config).to(self.device) for some in torch.split(data.photos, _PHOTOS))
-            found = Tokens.cat([network.encode(images, "photo") for images in batches])
-            return {"features": found.features.half().cpu(), "positions": found.positions.cpu()}
+            found = [network.encode(images, "photo") for images in batches]
+            return {
+                "features": torch.cat([tokens.features for tokens in found]).half().cpu(),
+                "positions": torch.cat([tokens.positions for tokens in found]).cpu(),
+            }
 
         kept = kept_tensors(folder / f"photos-{origin[:16]}.safetensors", encode)
         return Tokens(kept["features"].float(), kept["positions"])

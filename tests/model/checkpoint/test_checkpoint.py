@@ -139,9 +139,9 @@ def test_an_untrained_relation_network_is_said_to_be_untrained(
 
 
 def test_a_backbone_of_another_size_or_kind_is_refused() -> None:
-    with pytest.raises(ModelError, match="use the preset of its size"):
+    with pytest.raises(ModelError, match=r"Missing key.*use the preset or recipe of its size"):
         from_backbone(preset("zse-b16"), small_backbone())
-    with pytest.raises(ModelError, match="plain ViT with a class token"):
+    with pytest.raises(ModelError, match=r"Missing key.*cls_token"):
         from_backbone(tiny_config(), {k: v for k, v in small_backbone().items() if k != "cls_token"})
     with pytest.raises(ModelError, match="neither a safetensors file nor a timm model tag"):
         read_backbone("no_such_model")
