@@ -53,8 +53,7 @@ export class Folders {
   }
 
   #item(name, path, drawn) {
-    const button = element("button", { type: "button" }, icon(drawn), name);
-    button.addEventListener("click", () => void this.#read(path));
-    return element("li", {}, button);
+    const onclick = () => void this.#read(path);
+    return element("li", {}, element("button", { type: "button", onclick }, icon(drawn), name));
   }
 }

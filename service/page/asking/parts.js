@@ -1,7 +1,7 @@
 /** What is searched for beside the drawing: photos, words and filters; and the line that shows what the query consists of. */
 
 import * as api from "../shared/api.js";
-import { read, steps, watch, write } from "../shared/address.js";
+import { read, steps, write } from "../shared/address.js";
 import { element, part } from "../shared/dom.js";
 import { fileName, filterName } from "../shared/words.js";
 
@@ -10,7 +10,6 @@ const PHOTOS = ["like", "unlike"];
 const FILTERS = ["folder", "after", "before"];
 
 export class Parts extends EventTarget {
-  #line = part("parts");
   #wanted = read();
   #drawing = null;
   // Names of photos by their ids. An address has ids only, so that some may be unknown.
@@ -21,7 +20,8 @@ export class Parts extends EventTarget {
     super();
     part("parts-drawing").addEventListener("click", removeDrawing);
     part("parts-undo").addEventListener("click", () => history.back());
-    watch(() => this.#moved());
+    // The person has moved through the history, or has changed the address.
+    window.addEventListener("popstate", () => this.#moved());
   }
 
   /** Whether a search needs no drawing. */
@@ -41,7 +41,7 @@ export class Parts extends EventTarget {
 
   /** These parts as parameters of a search. @returns {import("../shared/address.js").Wanted} */
   get params() {
-    return Object.fromEntries(Object.entries(this.#wanted).map(([name, values]) => [name, [...values]]));
+    return this.#wanted;
   }
 
   /** Whether this photo is one that more like it are wanted of. */
@@ -71,7 +71,12 @@ export class Parts extends EventTarget {
 
   /** Ask for these values in place of those that were there. @param {Partial<import("../shared/address.js").Wanted>} some */
   set(some) {
-    this.#go({ ...this.#wanted, ...some });
+    const wanted = { ...this.#wanted, ...some };
+    if (!same(wanted, this.#wanted)) {
+      this.#wanted = wanted;
+      write(wanted);
+      this.#changed();
+    }
   }
 
   /** Show whether there is a drawing, or a photo in its place, too. @param {"sketch" | "photo" | null} kind */
@@ -82,13 +87,12 @@ export class Parts extends EventTarget {
 
   /** Show the line with the parts; with a drawing alone and nothing to undo there is none. */
   show() {
-    this.#line.hidden = this.none && !steps();
+    part("parts").hidden = this.none && !steps();
     this.#nameDrawing();
     part("parts-undo").hidden = !steps();
-    const photos = PHOTOS.flatMap((name) => this.#wanted[name].map((id) => this.#photo(id, name)));
-    const filters = FILTERS.flatMap((name) => this.#wanted[name].map((value) => this.#filter(value, name)));
-    const words = this.#wanted.text.map((word) => this.#word(word));
-    part("parts-list").replaceChildren(...words, ...photos, ...filters);
+    const names = ["text", ...PHOTOS, ...FILTERS];
+    const chips = names.flatMap((name) => this.#wanted[name].map((value) => this.#chip(name, value)));
+    part("parts-list").replaceChildren(...chips);
   }
 
   #nameDrawing() {
@@ -109,18 +113,6 @@ export class Parts extends EventTarget {
     this.set(name ? { ...rest, [name]: [...rest[name], id] } : rest);
   }
 
-  #remove(value, name) {
-    this.set({ [name]: this.#wanted[name].filter((other) => other !== value) });
-  }
-
-  #go(wanted) {
-    if (!same(wanted, this.#wanted)) {
-      this.#wanted = wanted;
-      write(wanted);
-      this.#changed();
-    }
-  }
-
   #moved() {
     const wanted = read();
     const before = this.#wanted;
@@ -137,40 +129,34 @@ export class Parts extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  #photo(id, name) {
+  /** An item of the list: a button that removes this part. */
+  #chip(name, value) {
+    const [kind, says, shown, ...face] = this.#told(name, value);
+    const title = `Remove: ${says}`;
+    const onclick = () => this.set({ [name]: this.#wanted[name].filter((other) => other !== value) });
+    const button = element("button", { type: "button", className: `part ${kind}`, title, ariaLabel: title, onclick });
+    button.append(element("span", { textContent: shown }), ...face, element("i", { className: "cross" }));
+    return element("li", {}, button);
+  }
+
+  /** A part's class, what it is in words, what is written on its button, and the face of a photo. */
+  #told(name, value) {
+    if (name === "text") {
+      return ["word", `The word ${value}`, `\u201c${value}\u201d`];
+    }
+    if (FILTERS.includes(name)) {
+      return ["filter", filterName(name, value), filterName(name, value)];
+    }
     const word = name === "like" ? "More like" : "Not";
-    const says = `${word} ${this.name(id)}`;
-    const shown = [element("span", { textContent: word }), this.#face(id)];
-    return chip({ kind: name, shown, says, remove: () => this.#remove(id, name) });
+    return [name, `${word} ${this.name(value)}`, word, this.#face(value)];
   }
 
   /** The thumbnail of a photo, or its name where there is none: an address may name a photo that was removed. */
   #face(id) {
-    const image = element("img", { alt: "" });
+    const image = api.picture(`thumbnails/${id}?size=${FACE}`);
     image.addEventListener("error", () => image.replaceWith(element("span", { textContent: this.name(id) })));
-    void api.show(image, `thumbnails/${id}?size=${FACE}`);
     return image;
   }
-
-  #word(word) {
-    const shown = [element("span", { textContent: `\u201c${word}\u201d` })];
-    return chip({ kind: "word", shown, says: `The word ${word}`, remove: () => this.#remove(word, "text") });
-  }
-
-  #filter(value, name) {
-    const says = filterName(name, value);
-    const shown = [element("span", { textContent: says })];
-    return chip({ kind: "filter", shown, says, remove: () => this.#remove(value, name) });
-  }
-}
-
-/** An item of the list: a button that removes a part. `shown` stands in it, and `says` is the same in words. */
-function chip({ kind, shown, says, remove }) {
-  const button = element("button", { type: "button", className: `part ${kind}`, title: `Remove: ${says}` });
-  button.ariaLabel = `Remove: ${says}`;
-  button.append(...shown, element("i", { className: "cross" }));
-  button.addEventListener("click", remove);
-  return element("li", {}, button);
 }
 
 function same(one, other) {

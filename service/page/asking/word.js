@@ -48,12 +48,12 @@ export class Word {
   #guess({ word, probability }) {
     const says = `Search with the word ${word}, too; it is right with ${percent(probability)}`;
     const sure = element("small", { textContent: percent(probability) });
-    const button = element("button", { type: "button", className: "part guess", title: says, ariaLabel: says }, word, sure);
-    button.addEventListener("click", () => {
+    const onclick = () => {
       this.#field.focus({ preventScroll: true });
       this.#take(word);
-    });
-    return element("li", {}, button);
+    };
+    const properties = { type: "button", className: "part guess", title: says, ariaLabel: says, onclick };
+    return element("li", {}, element("button", properties, word, sure));
   }
 
   #take(word) {

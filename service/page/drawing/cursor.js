@@ -54,19 +54,15 @@ export class Cursor {
     if (this.#down) {
       this.#down = false;
       this.#paper.finish();
-      this.#say(this.#paper.chosen ? "Stroke put down." : "Pen up.");
+      part("heard").textContent = this.#paper.chosen ? "Stroke put down." : "Pen up.";
     } else if (!this.#paper.drawing) {
       this.#paper.begin(this.#place);
       this.#down = this.#paper.drawing;
       const place = `${Math.round(this.#place.x * 100)} across, ${Math.round(this.#place.y * 100)} down.`;
       const moving = this.#down ? "Stroke taken" : "No stroke";
-      this.#say(`${this.#paper.tool === "move" ? moving : "Pen down"}, ${place}`);
+      part("heard").textContent = `${this.#paper.tool === "move" ? moving : "Pen down"}, ${place}`;
     }
     this.#show();
-  }
-
-  #say(text) {
-    part("heard").textContent = text;
   }
 
   #leave() {

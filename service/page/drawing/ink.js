@@ -181,7 +181,7 @@ export function sheet(actions, side) {
 }
 
 /** The drawing as a PNG file of `side` pixels. Fails where the browser hides from pages what they have painted. */
-export async function png(actions, side) {
+export async function png(actions, side = 512) {
   if (hidden()) {
     throw new Error("This browser guards against fingerprinting and hides what is drawn. Allow this page to read canvases.");
   }

@@ -199,7 +199,7 @@ export class Paper extends EventTarget {
   }
 
   /** The drawing as a PNG file. @returns {Promise<Blob>} */
-  png(side = 512) {
+  png(side) {
     return png(this.#done, side);
   }
 

@@ -4,7 +4,7 @@
  * An image with nothing drawn on it is searched with as a drawing or as a photo, whichever the person chooses.
  */
 
-import { download, part } from "../shared/dom.js";
+import { check, choice, download, part } from "../shared/dom.js";
 import { fromDataUrl, kindOf, kindOfFile, open, toDataUrl } from "./picture.js";
 import { restore, save } from "./saved.js";
 
@@ -29,9 +29,7 @@ export class Query extends EventTarget {
     this.#paper = paper;
     paper.addEventListener("change", () => this.#drawn());
     part("picture-remove").addEventListener("click", () => this.clear());
-    for (const radio of document.getElementsByName("as")) {
-      radio.addEventListener("change", () => this.#choose(radio.value));
-    }
+    choice("as", (as) => this.#choose(as));
     this.#listenForFiles();
   }
 
@@ -130,8 +128,7 @@ export class Query extends EventTarget {
   }
 
   #drawn() {
-    const marks = this.#paper.marks;
-    save([{ kind: "paper", colour: this.#paper.background }, ...marks]);
+    save(this.#paper.background, this.#paper.marks);
     this.#file = null;
     this.#changed();
   }
@@ -139,9 +136,7 @@ export class Query extends EventTarget {
   #changed() {
     part("picture").hidden = !this.#file;
     part("as").hidden = !this.#file && !this.#image;
-    for (const radio of document.getElementsByName("as")) {
-      radio.checked = radio.value === this.kind;
-    }
+    check("as", this.kind);
     this.dispatchEvent(new Event("change"));
   }
 

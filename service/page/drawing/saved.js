@@ -6,7 +6,7 @@
  */
 
 import { forSite, forTab } from "../shared/storage.js";
-import { paperColour, visible, WHITE } from "./ink.js";
+import { WHITE } from "./ink.js";
 
 const KEY = "sketch-search-drawing";
 const VERSION = 1;
@@ -16,11 +16,10 @@ const MOST_CHARACTERS = 2_000_000;
 // The text that this tab has written for the site.
 let written = null;
 
-/** Save what can be seen. A drawing that is too large is not saved. */
-export function save(actions) {
-  const marks = visible(actions).map(({ image, points, ...mark }) => (points ? { ...mark, points: flat(points) } : mark));
-  const paper = paperColour(actions);
-  const text = JSON.stringify({ version: VERSION, paper, marks });
+/** Save marks and the colour of the paper. A drawing that is too large is not saved. */
+export function save(paper, marks) {
+  const flatly = marks.map(({ image, points, ...mark }) => (points ? { ...mark, points: flat(points) } : mark));
+  const text = JSON.stringify({ version: VERSION, paper, marks: flatly });
   const blank = !marks.length && paper === WHITE;
   const kept = text.length > MOST_CHARACTERS ? JSON.stringify({ version: VERSION, paper: WHITE, marks: [] }) : text;
   // A blank sheet is written, too: without it, a reload would bring the drawing of another tab.

@@ -1,6 +1,6 @@
 /** The tools around the paper. */
 
-import { choice, choose, closeOutside, element, part } from "../shared/dom.js";
+import { check, choice, choose, closeOutside, element, part } from "../shared/dom.js";
 import { channels } from "./ink.js";
 
 const INKS = {
@@ -29,9 +29,7 @@ export class Tools {
     choice("tool", (value) => (paper.tool = value));
     choice("width", (value) => (paper.width = Number(value)));
     choice("ink", (value) => this.#dip(value));
-    for (const radio of document.getElementsByName("sheet")) {
-      radio.addEventListener("change", () => paper.lay(radio.value));
-    }
+    choice("sheet", (value) => paper.lay(value));
     part("ink-other").addEventListener("input", (event) => this.#dip(event.target.value));
     part("undo").addEventListener("click", () => paper.undo());
     part("redo").addEventListener("click", () => paper.redo());
@@ -59,9 +57,7 @@ export class Tools {
     part("invitation").hidden = this.#paper.marks.length > 0;
     const dark = luminance(this.#paper.background) < 0.4;
     part("sheet").classList.toggle("dark", dark);
-    for (const radio of document.getElementsByName("sheet")) {
-      radio.checked = radio.value === this.#paper.background;
-    }
+    check("sheet", this.#paper.background);
     // Black ink on dark paper, and white ink on light paper, could not be seen.
     if (this.#paper.colour === "#000000" && dark) {
       choose("ink", "#ffffff");
@@ -74,9 +70,7 @@ export class Tools {
     this.#paper.colour = colour;
     part("ink-now").style.backgroundColor = colour;
     part("ink-other").value = colour;
-    for (const radio of document.getElementsByName("ink")) {
-      radio.checked = radio.value === colour;
-    }
+    check("ink", colour);
     // A colour is chosen to draw with it.
     if (["eraser", "move"].includes(this.#paper.tool)) {
       choose("tool", "pen");

@@ -50,12 +50,9 @@ export class Clusters {
 
   #strip({ photos, size }) {
     const faces = photos.map((photo, place) => {
-      const image = element("img", { alt: "", loading: "lazy" });
-      void api.show(image, `${photo.thumbnail_url}?size=128`);
-      const name = fileName(photo.paths[0]);
-      const button = element("button", { type: "button", title: name, ariaLabel: name }, image);
-      button.addEventListener("click", () => this.#open(photos, place));
-      return element("li", {}, button);
+      const image = api.picture(`${photo.thumbnail_url}?size=128`, { loading: "lazy" });
+      const [name, onclick] = [fileName(photo.paths[0]), () => this.#open(photos, place)];
+      return element("li", {}, element("button", { type: "button", title: name, ariaLabel: name, onclick }, image));
     });
     return element("li", {}, element("p", { textContent: count(size, "photo") }), element("ul", {}, ...faces));
   }

@@ -35,8 +35,9 @@ export class Notice {
 
   /** Offer these words below what is said. @param {(word: string) => void} take searches with one of them */
   offer(words, take) {
-    const buttons = words.map((word) => element("button", { type: "button", className: "quiet", textContent: word }));
-    buttons.forEach((button, i) => button.addEventListener("click", () => take(words[i])));
+    const buttons = words.map((word) =>
+      element("button", { type: "button", className: "quiet", textContent: word, onclick: () => take(word) }),
+    );
     part("notice-words").replaceChildren(...buttons.map((button) => element("li", {}, button)));
   }
 

@@ -17,11 +17,10 @@ export class PhotoReading {
   // The photos that have been read, as results or as copies of one; and how many of them were results.
   #seen = new Set();
   #known = 0;
-  // The ranking that is read now: the parameters that ask for it again, those that ask for a longer one, how many
-  // photos it has, and how many of them have been read.
+  // The ranking that is read now: the parameters that ask for it again, those that ask for a longer one, and how many
+  // of its photos have been read.
   #same = {};
   #longer = null;
-  #candidates = 0;
   #offset = 0;
   // How many photos of this ranking are copies of results that have been read, and how many are left.
   #folded = 0;
@@ -78,7 +77,6 @@ export class PhotoReading {
     const all = candidates < asked.rerank || !results.length;
     this.#folded = results.reduce((sum, { copies = [] }) => sum + copies.length, offset ? this.#folded : 0);
     this.#offset = offset + results.length;
-    this.#candidates = candidates;
     this.#left = results.length ? candidates - this.#offset - this.#folded : 0;
     this.#same = rerank ? { rerank } : {};
     this.#longer = rerank ? { rerank: 2 * candidates } : null;

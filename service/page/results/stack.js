@@ -1,11 +1,10 @@
 /** One group of photos in the grid: its best photo, which opens in place to show more of them. */
 
 import { element } from "../shared/dom.js";
-import { count, fileName, groupLabel, photoLabel } from "../shared/words.js";
+import { count, fileName, groupLabel } from "../shared/words.js";
+import { Fold } from "./fold.js";
 
-let lists = 0;
-
-export class Stack {
+export class Stack extends Fold {
   /** The element, an item of a list. */
   element = element("li");
   /** The group shown: {rank, size, best, more}. A photo that was found by itself is a group of one. */
@@ -13,35 +12,26 @@ export class Stack {
 
   #tile;
   #like;
-  // The tiles shown: of the best photo, and while the group is open of further ones.
-  #tiles = [];
-  #toggle = element("button", { type: "button", className: "toggle" });
-  #further = element("ol", { id: `group-${++lists}`, className: "further", ariaLabel: "More photos of this group" });
+  #best = null;
 
   /**
    * @param {(result: object) => import("./tile.js").Tile} tile gives the tile of a photo, always the same one
    * @param {(result: object) => void} like asks for more photos like this one
    */
   constructor(tile, like) {
+    super("toggle", "group", tile);
     this.#tile = tile;
     this.#like = like;
-    this.#toggle.setAttribute("aria-controls", this.#further.id);
-    this.#toggle.addEventListener("click", () => this.#turn(!this.open));
-    this.element.append(this.#further);
-    this.#turn(false);
-  }
-
-  get open() {
-    return this.element.classList.contains("open");
+    this.list.ariaLabel = "More photos of this group";
   }
 
   get photos() {
-    return this.#tiles.flatMap((tile) => tile.photos);
+    return [...this.#best.photos, ...super.photos];
   }
 
   /** What Escape can close, the outer before the inner: the group, and the copies of its photos. */
   get opened() {
-    return [this, ...this.#tiles.map(({ copies }) => copies)].filter(({ open }) => open);
+    return [this, this.#best.copies, ...this.tiles.map(({ copies }) => copies)].filter(({ open }) => open);
   }
 
   contains(other) {
@@ -55,52 +45,30 @@ export class Stack {
     const tile = this.#tile(best);
     tile.label(best, groupLabel(group));
     if (tile.element !== this.element.firstElementChild) {
-      this.element.replaceChildren(tile.element, tile.copies.list, this.#further);
+      this.element.replaceChildren(tile.element, tile.copies.list, this.list);
     }
-    this.#tiles = [tile];
+    this.#best = tile;
     const several = more.length > 0;
     this.element.classList.toggle("stack", several);
-    this.#toggle.replaceChildren(element("i", { className: "sheets" }), size.toLocaleString("en"));
-    this.#toggle.ariaLabel = `${count(size, "photo")} of this group: ${fileName(best.paths[0])}`;
-    this.#toggle.title = this.#toggle.ariaLabel;
+    this.button.replaceChildren(element("i", { className: "sheets" }), size.toLocaleString("en"));
+    this.button.ariaLabel = `${count(size, "photo")} of this group: ${fileName(best.paths[0])}`;
+    this.button.title = this.button.ariaLabel;
     if (!several) {
-      this.#toggle.remove();
-    } else if (this.#toggle.parentElement !== tile.over) {
-      tile.over.append(this.#toggle);
+      this.button.remove();
+    } else if (this.button.parentElement !== tile.over) {
+      tile.over.append(this.button);
     }
-    this.#turn(this.open && several);
+    this.turn(this.open && several);
   }
 
-  /** Show the best photo only, and put the focus where it can be opened again. */
-  close() {
-    this.#turn(false);
-    this.#toggle.focus({ preventScroll: true });
-  }
-
-  #turn(open) {
-    this.element.classList.toggle("open", open);
-    this.#toggle.ariaExpanded = String(open);
-    this.#further.hidden = !open;
-    // The thumbnails of a group that is closed are never asked for.
-    this.#tiles = this.#tiles.slice(0, 1);
-    this.#further.replaceChildren(...(open ? this.#items() : []));
-  }
-
-  #items() {
-    const { best, more, size } = this.group;
-    const items = more.map((result) => {
-      const tile = this.#tile(result);
-      tile.label(result, photoLabel(result));
-      this.#tiles.push(tile);
-      return element("li", {}, tile.element, tile.copies.list);
-    });
-    const left = size - 1 - more.length;
-    if (left <= 0) {
-      return items;
+  turn(open) {
+    super.turn(open);
+    if (open) {
+      const { best, more, size } = this.group;
+      // The answer has but a few photos of a group; a search by its best one finds the others.
+      const textContent = `${(size - 1 - more.length).toLocaleString("en")} more like this`;
+      const button = element("button", { type: "button", textContent, onclick: () => this.#like(best) });
+      this.fill(more, ...(size - 1 > more.length ? [element("li", { className: "left" }, button)] : []));
     }
-    // The answer has but a few photos of a group; a search by its best one finds the others.
-    const button = element("button", { type: "button", textContent: `${left.toLocaleString("en")} more like this` });
-    button.addEventListener("click", () => this.#like(best));
-    return [...items, element("li", { className: "left" }, button)];
   }
 }

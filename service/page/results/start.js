@@ -7,7 +7,6 @@ import { element, part } from "../shared/dom.js";
 import { forSite } from "../shared/storage.js";
 
 const FACE = 160;
-const SIDE = 512;
 const SHOWN = 3;
 // A drawing is shown if the third of its photos is at most so far away, by [Ret]. In 200 galleries of 100 to 1,500 labelled
 // photos, half of them without some of these things, 454 of 469 drawings shown had three photos of what they show; with 1.35
@@ -69,7 +68,7 @@ export class Start {
     try {
       // One after the other, since others search as well.
       for (const { name, marks } of examples()) {
-        const { results } = await api.search(await png(marks, SIDE), params, signal);
+        const { results } = await api.search(await png(marks), params, signal);
         // Vectors can be compared between searches: the last of the photos tells how many fit.
         tried.push({ name, sure: results.at(-1)?.raw_score ?? -Infinity, faces: results.map(({ thumbnail_url }) => thumbnail_url) });
       }
@@ -90,17 +89,15 @@ export class Start {
     part("start").hidden = !best.length;
   }
 
-  #item({ name, marks }, faces = []) {
-    const face = element("canvas", { width: FACE, height: FACE });
+  #item({ name, marks }, faces) {
+    const face = element("canvas", { className: "face", width: FACE, height: FACE });
     paint(face.getContext("2d"), FACE, marks);
     const photos = faces.map((path) => {
-      const image = element("img", { alt: "" });
+      const image = api.picture(`${path}?size=${FACE}`);
       image.addEventListener("error", () => image.remove());
-      void api.show(image, `${path}?size=${FACE}`);
       return image;
     });
-    const button = element("button", { type: "button", title: name, ariaLabel: `Start from a sketch: ${name}` }, face, ...photos);
-    button.addEventListener("click", () => this.#draw(marks));
-    return element("li", {}, button);
+    const [ariaLabel, onclick] = [`Start from a sketch: ${name}`, () => this.#draw(marks)];
+    return element("li", {}, element("button", { type: "button", title: name, ariaLabel, onclick }, face, ...photos));
   }
 }

@@ -48,8 +48,8 @@ export class Tile {
     image.addEventListener("error", () => frame.classList.add("gone"));
     this.result = result;
     this.copies = new Copies((photo) => new Tile(photo, deeds, parts));
-    this.#button = element("button", { type: "button", className: "photo" }, frame, this.#name);
-    this.#button.addEventListener("click", () => deeds.open(this.result));
+    const onclick = () => deeds.open(this.result);
+    this.#button = element("button", { type: "button", className: "photo", onclick }, frame, this.#name);
     this.#mark = deeds.mark;
     this.#parts = parts;
     this.#like = this.#small("like");
@@ -82,9 +82,7 @@ export class Tile {
 
   #small(deed) {
     const title = deed === "like" ? "More like this" : "Not this";
-    const button = element("button", { type: "button", className: `small ${deed}`, title });
-    button.append(icon(deed));
-    button.addEventListener("click", () => this.#parts[deed](this.result));
-    return button;
+    const onclick = () => this.#parts[deed](this.result);
+    return element("button", { type: "button", className: `small ${deed}`, title, onclick }, icon(deed));
   }
 }

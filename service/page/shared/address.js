@@ -23,8 +23,7 @@ const OTHERS = {
  * What the address names.
  *
  * @typedef {Record<"like" | "unlike" | "text" | "folder" | "after" | "before", string[]>} Wanted parameters of
- *   a search, each with its values: ids of photos, a word, folders, days as
- *   YYYY-MM-DD
+ *   a search, each with its values: ids of photos, a word, folders, days as YYYY-MM-DD
  * @returns {Wanted}
  */
 export function read() {
@@ -50,11 +49,6 @@ export function write(wanted) {
 
 export function steps() {
   return history.state?.step ?? 0;
-}
-
-/** Call this when the person has moved through the history, or has changed the address. */
-export function watch(react) {
-  window.addEventListener("popstate", react);
 }
 
 /** Escaped as far as it must be: people read addresses, and slashes and commas do no harm here. */

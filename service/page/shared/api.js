@@ -134,6 +134,13 @@ export async function show(image, path) {
   }
 }
 
+/** An img element with these properties that shows an image of the server. */
+export function picture(path, properties = {}) {
+  const image = element("img", { className: "face", alt: "", ...properties });
+  void show(image, path);
+  return image;
+}
+
 async function told(path, options) {
   return (await ask(path, options)).json();
 }

@@ -53,6 +53,13 @@ export function choose(name, value) {
   }
 }
 
+/** Show one of these radio buttons, or none, as the chosen one, without the events of a click. */
+export function check(name, value) {
+  for (const radio of document.getElementsByName(name)) {
+    radio.checked = radio.value === value;
+  }
+}
+
 /** Show this share in a progress element: undefined hides it, null shows that the share is unknown. */
 export function progress(bar, share) {
   bar.hidden = share === undefined;

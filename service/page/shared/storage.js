@@ -2,12 +2,11 @@
  * What the browser keeps for this page: `forTab` for as long as the tab is open, `forSite` for good.
  *
  * A browser that blocks site data throws at the first touch of its storage, and one whose storage is full throws when
- * something is written. What it does not take is kept in memory, for as long as the page is open.
+ * something is written. What it does not take is not kept.
  */
 
 class Storage {
   #name;
-  #memory = new Map();
 
   /** @param {"sessionStorage" | "localStorage"} name of the browser's storage */
   constructor(name) {
@@ -16,20 +15,11 @@ class Storage {
 
   /** The text under this key; null where there is none. */
   get(key) {
-    try {
-      return this.#memory.get(key) ?? window[this.#name].getItem(key);
-    } catch {
-      return null;
-    }
+    return this.#touch((kept) => kept.getItem(key));
   }
 
   set(key, text) {
-    try {
-      window[this.#name].setItem(key, text);
-      this.#memory.delete(key);
-    } catch {
-      this.#memory.set(key, text);
-    }
+    this.#touch((kept) => kept.setItem(key, text));
   }
 
   /** Keep something under this key, or nothing. */
@@ -38,11 +28,14 @@ class Storage {
   }
 
   remove(key) {
-    this.#memory.delete(key);
+    this.#touch((kept) => kept.removeItem(key));
+  }
+
+  #touch(use) {
     try {
-      window[this.#name].removeItem(key);
+      return use(window[this.#name]);
     } catch {
-      // It is blocked, so there is nothing in it.
+      return null;
     }
   }
 }

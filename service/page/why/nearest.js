@@ -25,10 +25,10 @@ export function showNearest({ nearest, photos }, results, yours) {
       return element(
         "li",
         {},
-        element("img", { src: photo.image, alt: "" }),
+        element("img", { className: "face", src: photo.image, alt: "" }),
         element("p", { className: "name", textContent: `${numberOf(results[place])}: ${name}` }),
-        element("p", { className: "says", textContent: rankOf(photo) }),
-        element("ul", { className: "nearest", ariaLabel: `Photos that look most like ${name}` }, ...row),
+        element("p", { className: "says row", textContent: rankOf(photo) }),
+        element("ul", { className: "nearest row", ariaLabel: `Photos that look most like ${name}` }, ...row),
       );
     }),
   );
@@ -36,8 +36,7 @@ export function showNearest({ nearest, photos }, results, yours) {
 
 /** A small picture with how alike it is. @param {string} both what else is said of it; it gets a frame then */
 function small({ paths, cosine, thumbnail_url }, both) {
-  const image = element("img", { alt: fileName(paths[0]), title: paths[0] });
-  void api.show(image, thumbnail_url);
+  const image = api.picture(thumbnail_url, { alt: fileName(paths[0]), title: paths[0] });
   const said = element("p", { textContent: percent(cosine) });
   if (both) {
     said.append(element("span", { className: "unseen", textContent: `. ${sentence(both)}` }));

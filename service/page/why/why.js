@@ -34,11 +34,11 @@ export class Why {
     this.#dialog.addEventListener("close", () => this.#dialog.open || this.#question.stop());
     part("why-again").addEventListener("click", () => this.#load());
     part("why-liked").addEventListener("change", () => this.#load());
-    choice("why-view", (view) => this.#choose(view));
-    choice("why-from", (from) => this.#set({ from }));
-    part("why-eye").addEventListener("change", (event) => this.#set({ eye: event.target.value }));
-    part("why-share").addEventListener("input", (event) => this.#set({ share: Number(event.target.value) / 100 }));
-    part("why-step").addEventListener("input", (event) => this.#set({ step: Number(event.target.value) }));
+    choice("why-view", () => this.#choose());
+    choice("why-from", () => this.#set({}));
+    for (const control of ["why-eye", "why-share", "why-step"]) {
+      part(control).addEventListener("input", () => this.#set({}));
+    }
     this.#listenToSketch(part("why-sketch"));
     new ResizeObserver(() => this.#draw()).observe(part("why-body"));
   }
@@ -97,11 +97,7 @@ export class Why {
     const first = (found.length ? found : ordered).slice(0, PINNED_AT_FIRST);
     const pins = this.#parts.filter((one) => first.includes(one)).map((one, i) => pin(one, PINS[i]));
     offer(answer);
-    const view = document.querySelector("[name=why-view]:checked").value;
-    const from = document.querySelector("[name=why-from]:checked").value;
-    const share = Number(part("why-share").value) / 100;
-    const step = answer.sketch.kept.length;
-    this.#state = { answer, pins, hovered: null, chosen: answer.photos[0], view, from, eye: "all", share, step };
+    this.#state = { answer, pins, hovered: null, chosen: answer.photos[0] };
     this.#fill();
     part("why-wait").hidden = true;
     part("why-body").hidden = false;
@@ -152,8 +148,8 @@ export class Why {
   #chip(one) {
     const face = element("canvas", { width: FACE, height: FACE });
     paintPart(face, one);
-    const chip = element("button", { type: "button", title: one.name, ariaLabel: one.name }, face);
-    chip.addEventListener("click", () => this.#pin(one));
+    const onclick = () => this.#pin(one);
+    const chip = element("button", { type: "button", title: one.name, ariaLabel: one.name, onclick }, face);
     for (const [event, hovered] of [["pointerenter", one], ["pointerleave", null], ["focus", one], ["blur", null]]) {
       chip.addEventListener(event, () => this.#set({ hovered }));
     }
@@ -167,9 +163,9 @@ export class Why {
     // What is laid over the picture is made of it, too.
     const image = element("img", { src: photo.image, alt: "", onload: () => this.#draw() });
     const picture = element("span", { className: "layers" }, image, canvas);
-    const says = element("p", { className: "says" });
-    const button = element("button", { type: "button", ariaLabel: name }, picture);
-    button.addEventListener("click", () => this.#set({ chosen: photo }));
+    const says = element("p", { className: "says row" });
+    const onclick = () => this.#set({ chosen: photo });
+    const button = element("button", { type: "button", ariaLabel: name, onclick }, picture);
     const item = element("li", {}, button, element("p", { className: "name", textContent: name }), says);
     return { overlay: new Overlay(canvas, image, this.#state.answer.grid), item, photo, button, says };
   }
@@ -189,8 +185,8 @@ export class Why {
     this.#set({ pins: [...kept, pin(one, free)] });
   }
 
-  #choose(view) {
-    this.#set({ view });
+  #choose() {
+    this.#set({});
     // On a phone the row of views is wider than the screen. Its neighbours come into sight, too.
     const label = document.querySelector("[name=why-view]:checked").parentElement;
     label.scrollIntoView({ block: "nearest", inline: "center" });
@@ -203,16 +199,27 @@ export class Why {
     }
   }
 
+  /** What the controls say. */
+  get #controls() {
+    return {
+      view: document.querySelector("[name=why-view]:checked").value,
+      from: document.querySelector("[name=why-from]:checked").value,
+      eye: part("why-eye").value,
+      share: Number(part("why-share").value) / 100,
+      step: Number(part("why-step").value),
+    };
+  }
+
   #show() {
-    const { view, answer } = this.#state;
+    const { view, share, step } = this.#controls;
     part("why-lead").textContent = VIEWS[view].lead(this.#yours);
     part("why-network").textContent = (this.#alike && VIEWS[view].alike) || VIEWS[view].network;
     this.#dialog.dataset.view = view;
     for (const control of this.#dialog.querySelectorAll("[data-of]")) {
       control.hidden = !control.dataset.of.split(" ").includes(view);
     }
-    part("why-share-value").textContent = `${Math.round(100 * this.#state.share)} %`;
-    part("why-step-value").textContent = this.#state.step ? `${this.#state.step} of ${answer.sketch.kept.length}` : "none";
+    part("why-share-value").textContent = `${Math.round(100 * share)} %`;
+    part("why-step-value").textContent = step ? `${step} of ${this.#state.answer.sketch.kept.length}` : "none";
     this.#draw();
   }
 
@@ -220,18 +227,20 @@ export class Why {
     if (!this.#state || part("why-body").hidden) {
       return;
     }
-    const { view, hovered, pins, chosen } = this.#state;
+    const { hovered, pins, chosen } = this.#state;
+    const controls = this.#controls;
+    const view = VIEWS[controls.view];
     const pointed = hovered && !pins.some((old) => old.part === hovered);
-    const state = { ...this.#state, pins: pointed ? [...pins, pin(hovered, HOVER)] : pins };
+    const state = { ...this.#state, ...controls, pins: pointed ? [...pins, pin(hovered, HOVER)] : pins };
     for (const { overlay, photo, button, says } of this.#pictures) {
       overlay.clear();
       if (!photo) {
-        VIEWS[view].sketch(overlay, state);
+        view.sketch(overlay, state);
         continue;
       }
-      VIEWS[view].photo(overlay, state, photo);
+      view.photo(overlay, state, photo);
       button.setAttribute("aria-pressed", String(photo === chosen));
-      says.replaceChildren(...VIEWS[view].says(state, photo).map(said));
+      says.replaceChildren(...view.says(state, photo).map(said));
     }
     this.#parts.forEach((one, i) => {
       const chip = part("why-parts").children[i].firstElementChild;
@@ -246,7 +255,7 @@ export class Why {
     const at = (event) => {
       const box = figure.getBoundingClientRect();
       const point = { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
-      return this.#state?.view === "parts" ? partAt(this.#parts, point) : null;
+      return this.#state && this.#controls.view === "parts" ? partAt(this.#parts, point) : null;
     };
     figure.addEventListener("pointermove", (event) => {
       const hovered = event.pointerType === "touch" ? null : at(event);
