@@ -56,14 +56,6 @@ WIDE = Screen("wide", 2560, 1440)
 PHONE = Screen("phone", 360, 740, ratio=2.0, phone=True)
 
 
-def missing() -> str | None:
-    """Says why no browser can be started here; None if one can."""
-    for program in ("chromium", "chromedriver"):
-        if shutil.which(program) is None:
-            return f"there is no {program} here; Debian has it in chromium and chromium-driver"
-    return None
-
-
 @contextmanager
 def browser(screen: Screen, *, dark: bool = False, still: bool = False) -> Iterator[Browser]:
     """Chromium with an empty profile, which makes no requests of its own; closed when the block ends.

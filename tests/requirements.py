@@ -6,6 +6,7 @@ comma between them.
 """
 
 import os
+import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Literal, NoReturn
@@ -31,12 +32,18 @@ def required(environment: Mapping[str, str] = os.environ) -> frozenset[str]:
     return names
 
 
-def need_browser() -> None:
+def missing_browser() -> str | None:
+    """Says why no browser can be started here; None if one can."""
     if find_spec("selenium") is None:
-        _lacks("browser", "selenium is not installed")
-    from tests.browser import missing
+        return "selenium is not installed"
+    for program in ("chromium", "chromedriver"):
+        if shutil.which(program) is None:
+            return f"there is no {program} here; Debian has it in chromium and chromium-driver"
+    return None
 
-    if reason := missing():
+
+def need_browser() -> None:
+    if reason := missing_browser():
         _lacks("browser", reason)
 
 

@@ -25,13 +25,13 @@ from tests.browser import (
     Screen,
     browser,
     draw,
-    missing,
     picture,
     run,
     settle,
     wait,
     wait_for_photos,
 )
+from tests.requirements import missing_browser
 from tests.service.served import served
 
 #: Low, so that three of them stand below each other, and two rows of photos are seen.
@@ -136,7 +136,7 @@ def main() -> int:
     made = argparse.ArgumentParser(prog="python -m tests.screenshots", description=__doc__)
     made.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the PNG files")
     out: Path = made.parse_args().out
-    if reason := missing():
+    if reason := missing_browser():
         print(f"pictures: {reason}", file=sys.stderr)
         return 2
     out.mkdir(parents=True, exist_ok=True)

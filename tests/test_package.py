@@ -90,11 +90,8 @@ def test_no_module_names_another_one_by_a_string_that_a_wheel_would_not_know() -
     assert [path for path in sources if named.search(path.read_text())] == []
 
 
-def test_the_distributions_describe_themselves_as_an_index_wants_it(built: Built) -> None:
+def test_the_distributions_describe_themselves_as_an_index_wants_it_and_hold_no_tests(built: Built) -> None:
     python(["-m", "twine", "check", "--strict", str(built.source), str(built.wheel)])
-
-
-def test_the_source_distribution_holds_no_part_of_the_tests(built: Built) -> None:
     with tarfile.open(built.source) as archive:
         assert not [name for name in archive.getnames() if name.partition("/")[2].startswith("tests")]
 

@@ -15,7 +15,6 @@ import httpx
 
 import model
 from model.engine import default_checkpoint, threads
-from model.matcher import Precision
 from service.settings import Settings
 from tests.benchmarks.results import Result, processor
 
@@ -48,19 +47,12 @@ class Command(argparse.ArgumentParser):
         self._told = f"{self.prog} {shlex.join(told)}"
         return self.options
 
-    def load(self, dtype: Precision | None = None, **settings: Any) -> model.Matcher:
-        """Load the checkpoint that the options name. Where there is none, the process ends with 2 and a sentence."""
-        try:
-            return model.load(self.weights(), self.options.device, dtype, **settings)
-        except model.ModelError as error:
-            self.error(str(error))
+    def load(self) -> model.Matcher:
+        return model.load(self.weights(), self.options.device)
 
     def weights(self) -> Path:
-        """The file of the checkpoint that the options name. Where there is none, the process ends as in ``load``."""
-        try:
-            return default_checkpoint(self.options.weights or Settings().weights)
-        except model.ModelError as error:
-            self.error(str(error))
+        """The file of the checkpoint that the options name. Raises ModelError if there is none."""
+        return default_checkpoint(self.options.weights or Settings().weights)
 
     def result(self, name: str, by: str, **fields: Any) -> Result:
         """An unfinished result of this run. by: what computes, as from ``by_matcher``; fields: further ones."""
@@ -76,6 +68,12 @@ class Command(argparse.ArgumentParser):
             result.save(document)
             if finished:
                 print(f"{result.markdown()}\n{document}")
+
+
+def memory(process: int | str = "self") -> dict[str, float]:
+    """Returns the MiB that a process has, by the names that Linux gives them, such as VmRSS."""
+    told = Path(f"/proc/{process}/status").read_text().splitlines()
+    return {name: int(size.split()[0]) / 1024 for name, size in (s.split(":") for s in told if s.endswith(" kB"))}
 
 
 def by_matcher(matcher: model.Matcher) -> str:

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 
 from indexer.samples import draw_sketch
-from tests.benchmarks.command import Command, by_server
+from tests.benchmarks.command import Command, by_server, memory
 from tests.benchmarks.indexing import PHOTOS, gather
 from tests.benchmarks.results import Row
 from tests.installations import CHECKOUT, copy_of_the_project
@@ -75,10 +75,8 @@ def least(rows: Sequence[Row]) -> Row:
 def served(program: Sequence[str], sketch: bytes, variables: Mapping[str, str], searches: int) -> tuple[list[Row], str]:
     """Measures a server: to its first answer, its own memory after some searches, and what a sketch takes to encode."""
     begun = time.perf_counter()
-    log = subprocess.DEVNULL
-    with subprocess.Popen(
-        [*program, "serve", "--port", "0"], env=variables, stdout=subprocess.PIPE, stderr=log
-    ) as process:
+    command = [*program, "serve", "--port", "0"]
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().decode().split()[-1].partition("/?")[0]
@@ -93,14 +91,12 @@ def served(program: Sequence[str], sketch: bytes, variables: Mapping[str, str], 
                     ]
                     for variants in (3, 1)
                 }
-            status = Path(f"/proc/{process.pid}/status").read_text()
+            own = memory(process.pid)["RssAnon"]
             by = by_server(url)
         finally:
             process.terminate()
-    own = int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon"))) / 1024
-    rows: list[Row] = [
-        {"what": "a server, until it can be asked; its own memory then", "seconds": ready, "MiB of memory": own}
-    ]
+    begins = "a server, until it can be asked; its own memory then"
+    rows: list[Row] = [{"what": begins, "seconds": ready, "MiB of memory": own}]
     for variants, name in ((3, "three variants"), (1, "one variant")):
         encode, total = (
             float(np.median([answer.json()["timings_ms"][part] for answer in answers[variants][1:]])) / 1000

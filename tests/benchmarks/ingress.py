@@ -22,7 +22,7 @@ import numpy as np
 
 from indexer.distributed.builds import place_clusters
 from model import Matcher, Tokens, load
-from model.engine import Floats, Modality, unit
+from model.engine import Floats, unit
 from model.images import Pixels, open_image
 from service.gallery import Clusters, OpenGallery
 from service.schemas import SearchQuery, ShardInfo
@@ -164,7 +164,7 @@ def measure(
         sketch = drawn[number % len(drawn)]
         # Each sketch once before, when nothing is timed.
         HostedShard.weighing = number < 0
-        searcher = Searcher(photos, matcher, defaults, partial(_encoded, sketch.tokens))
+        searcher = Searcher(photos, matcher, defaults, partial(lambda tokens, *_: tokens, sketch.tokens))
         begun, used = time.perf_counter(), time.process_time()
         searcher.search(sketch.pixels, SearchQuery())
         if number >= 0:
@@ -176,10 +176,6 @@ def measure(
         "until the answer (ms)": float(np.median(taken)),
         "answered (KiB)": HostedShard.weighed / 1024 / len(drawn),
     }
-
-
-def _encoded(tokens: Tokens, images: Floats, modality: Modality, variants: int | None = None) -> Tokens:
-    return tokens
 
 
 def shards_asked(vectors: Floats, drawn: Sequence[Drawn], counts: Sequence[int] = (4, 8, 32, 100)) -> list[Row]:

@@ -26,9 +26,9 @@ from model.images import open_image
 from service.gallery import best_first
 from service.schemas import SearchQuery
 from service.search.plan import RERANK
-from tests.benchmarks.command import Command, by_matcher
+from tests.benchmarks.command import Command, by_matcher, memory
 from tests.benchmarks.galleries import drawn_index, prepare
-from tests.benchmarks.large_index import write_large_index
+from tests.benchmarks.large_index import write_large_shards
 from tests.benchmarks.results import Row
 from tests.searching import Searcher
 
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = command.result("Large galleries", by_matcher(matcher), said=said)
     for size in options.sizes or (QUICK_SIZES if options.quick else SIZES):
         place = options.output / f"large-{size}-{matcher.checkpoint_sha256[:8]}"
-        write_large_index(place, source, size)
+        write_large_shards([place], source, size)
         result.rows.append(in_own_process(place, command.weights(), queries))
         command.save(result, finished=False)
         shutil.rmtree(place)
@@ -106,15 +106,15 @@ def measure(place: Path, weights: Path, sketches: Sequence[Path]) -> Row:
     matcher = load(weights, variants=MAX_VARIANTS)
     drawn = [open_image(path) for path in sketches]
     matcher.encode(matcher.prepare(drawn[0], "sketch")[None], "sketch")
-    before, _ = resident()
+    before = memory()["VmRSS"]
     start = time.perf_counter()
     with open_index(place, matcher) as index:
         searcher = Searcher(index, matcher)
         opened_in = time.perf_counter() - start
-        opened, _ = resident()
+        opened = memory()["VmRSS"]
         searcher.search(drawn[0], SearchQuery())
         found = [searcher.search(sketch, SearchQuery()) for sketch in drawn]
-        searched, own = resident()
+        searched = memory()
         filtered = [searcher.search(sketch, FILTER).timings_ms.total for sketch in drawn[:FILTERED]]
         times = {name: [getattr(one.timings_ms, stage) for one in found] for name, stage in STAGES.items()}
         files = [*index.manifest.files, *(file for segment in index.manifest.segments for file in segment.files)]
@@ -127,20 +127,11 @@ def measure(place: Path, weights: Path, sketches: Sequence[Path]) -> Row:
             f"found of the exact first {RERANK}": share_found(searcher, drawn),
             "open the index (s)": opened_in,
             "memory after that (MiB)": opened - before,
-            "after all queries (MiB)": searched - before,
-            "whole process (MiB)": searched,
-            "own (MiB)": own,
+            "after all queries (MiB)": searched["VmRSS"] - before,
+            "whole process (MiB)": searched["VmRSS"],
+            "own (MiB)": searched["RssAnon"],
             "index on disk (MiB)": sum(file.size for file in files) / MIB,
         }
-
-
-def resident() -> tuple[float, float]:
-    """MiB of memory of this process that are resident, and of these its own; nothing where the system does not say."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return float("nan"), float("nan")
-    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(fields["VmRSS"].split()[0]) / 1024, int(fields["RssAnon"].split()[0]) / 1024
 
 
 def share_found(searcher: Searcher, drawn: Sequence[Image.Image]) -> float:

@@ -23,13 +23,11 @@ from numpy.typing import NDArray
 from indexer.distributed.builds import place_clusters
 from indexer.store.catalog import Removals, write_catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clusters, normalised
-from indexer.store.files import sync_folder, write_atomically
 from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, live_generation, open_rows
 from indexer.store.location import IndexFolder, generation_name
 from indexer.store.rows import RowArrays, array_writer, write_array
 from indexer.store.vectors import VECTORS_FILE, Places
-
-Floats = NDArray[np.float32]
+from model.engine import Floats
 
 # Photos among which the one to go towards is drawn; how far at most, of the way; and the share of a further difference.
 ALIKE = 10
@@ -84,11 +82,6 @@ class MadePhotos:
         return normalised(made + np.float32(APART) * (self._ret[further] - self._ret[other])), first
 
 
-def write_large_index(place: Path, source: Path, count: int) -> None:
-    """Writes an index of ``count`` photos made of those of the index ``source``, in clusters by [Ret], once."""
-    write_large_shards([place], source, count)
-
-
 def real_vectors(source: Path) -> Floats:
     folder = IndexFolder(source)
     live = live_generation(folder)
@@ -96,7 +89,10 @@ def real_vectors(source: Path) -> Floats:
 
 
 def write_large_shards(places: Sequence[Path], source: Path, count: int) -> None:
-    """Writes the same photos in the same clusters as so many shards, each with whole clusters; all of them, or none."""
+    """Writes ``count`` photos made of those of the index ``source`` as so many shards of whole clusters by [Ret].
+
+    Where all ``places`` have an index, nothing is written.
+    """
     if all(place.exists() and IndexFolder(place).current() is not None for place in places):
         return
     live = live_generation(IndexFolder(source))
@@ -138,8 +134,7 @@ def _write(
     Places(made.numbers[order] + 1, clusters[order], np.zeros(count, np.int64), order).write(generation)
     _write_vectors(generation / VECTORS_FILE, made, order)
     written = _manifest(manifest, folder, count, len(centroids), every)
-    write_atomically(generation / "manifest.json", written.model_dump_json(indent=1).encode())
-    sync_folder(folder.path)
+    (generation / "manifest.json").write_text(written.model_dump_json(indent=1))
     folder.make_live(written.generation)
 
 

@@ -12,7 +12,6 @@ import itertools
 import sys
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -21,6 +20,7 @@ from pydantic import BaseModel
 from tests.benchmarks.command import Command, by_server, demo
 from tests.benchmarks.results import Cell, Row
 from tests.pictures import SHAPES, strokes
+from tests.requirements import missing_browser
 
 # Imported only where a browser is used: without selenium, `main` says why nothing is measured.
 if TYPE_CHECKING:
@@ -96,21 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print the table, write OUTPUT/drawing.json; where no browser can be started, say why and leave it."""
     command = Command("pen_up", __doc__, photos=True)
     options = command.begin(arguments)
-    if reason := _missing():
+    if reason := missing_browser():
         print(f"pen-up to photos: not measured: {reason}")
         return 0
     with demo(options) as (url, _):
         lifts = measure(url, QUICK_DRAWINGS if options.quick else DRAWINGS)
         command.save(command.result("Drawing", by_server(url), rows=rows(lifts)))
     return 0
-
-
-def _missing() -> str | None:
-    if find_spec("selenium") is None:
-        return "selenium is not installed"
-    from tests.browser import missing
-
-    return missing()
 
 
 if __name__ == "__main__":

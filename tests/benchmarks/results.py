@@ -27,7 +27,6 @@ Row: TypeAlias = dict[str, Cell]
 
 SOAKS = Path(__file__).parents[2] / "build" / "soak"
 _BLOCK = re.compile(r"^<!-- begin: (?P<name>.+) -->\n(?P<text>.*?)^<!-- end: (?P=name) -->$", re.MULTILINE | re.DOTALL)
-_MARK = re.compile(r"^<!-- (?:begin|end): .+ -->$", re.MULTILINE)
 
 
 class ResultError(Exception):
@@ -41,10 +40,6 @@ def processor() -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
     return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
-
-
-def today() -> str:
-    return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 class Result(BaseModel):
@@ -63,7 +58,7 @@ class Result(BaseModel):
     name: str
     command: str
     machine: str = Field(default_factory=processor)
-    date: str = Field(default_factory=today)
+    date: str = Field(default_factory=lambda: datetime.datetime.now(datetime.UTC).date().isoformat())
     quick: bool = False
     finished: bool = True
     said: str = ""
@@ -119,22 +114,15 @@ def read_results(folder: Path, *, quick: bool = False) -> dict[str, Result]:
 
 
 def read_blocks(page: str) -> dict[str, str]:
-    """Reads the text of every block of the page, by name. Raises ResultError if a mark has no partner or twins."""
-    blocks = list(_BLOCK.finditer(page))
-    names = [block["name"] for block in blocks]
-    if len(_MARK.findall(page)) != 2 * len(blocks) or len(set(names)) != len(names):
-        raise ResultError(
-            "each block of a page needs one <!-- begin: NAME --> and, after it, one <!-- end: NAME -->; "
-            f"well marked are: {', '.join(names) or 'none'}"
-        )
-    return {block["name"]: block["text"].removesuffix("\n") for block in blocks}
+    """Reads the text of every block of the page, by name."""
+    return {block["name"]: block["text"].removesuffix("\n") for block in _BLOCK.finditer(page)}
 
 
 def rewrite_page(path: Path, blocks: Mapping[str, str]) -> None:
     """Puts these texts into the blocks of the page at ``path``, all or nothing. ResultError: one is missing."""
     page = path.read_text(encoding="utf-8")
     for name in blocks.keys() - read_blocks(page).keys():
-        raise ResultError(f"the page has no block <!-- begin: {name} -->")
+        raise ResultError(f"the page has no block from <!-- begin: {name} --> to <!-- end: {name} -->")
 
     def with_new_text(block: re.Match[str]) -> str:
         name = block["name"]

@@ -10,9 +10,8 @@ import pickle
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import cycle, islice
@@ -189,13 +188,6 @@ def sent(folders: Sequence[Path], matcher: Matcher, drawn: Sequence[bytes]) -> R
     return {"shards asked": calls / len(drawn), **{name: size / 1024 / len(drawn) for name, size in sizes.items()}}
 
 
-@contextmanager
-def served_plain(settings: Settings, log: Path) -> Iterator[str]:
-    """Serve one index without Ray, with a thread for each core. Yields its address."""
-    with running(settings, log, SBIR_THREADS=str(_CORES)) as process:
-        yield address(process)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     command = Command("sharded", __doc__)
     command.add_argument("--shards", type=int, nargs="+", metavar="N", help="how many shards, one after the other")
@@ -220,7 +212,8 @@ def measure(command: Command, folder: Path, source: Path, counts: Sequence[int])
     drawn = [path.read_bytes() for path in sketches(plan.sketches, folder)]
     (index,) = write_shards(folder, source, plan.photos, 1)
     plain = Settings(index=index, weights=command.weights())
-    with served_plain(plain, folder / "plain.log") as url:
+    with running(plain, folder / "plain.log", SBIR_THREADS=str(_CORES)) as process:
+        url = address(process)
         result = command.result("Shards", by_server(url))
         (without_ray,), _ = in_turns([url], drawn, plan.queries)
         result.rows.append({"gallery": "one index, while no Ray runs", "threads": _CORES, **without_ray})

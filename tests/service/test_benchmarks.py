@@ -18,7 +18,7 @@ from service.settings import Settings
 from tests.benchmarks import costs, indexing, ingress, large, pen_up, two_stage
 from tests.benchmarks.clicks import main
 from tests.benchmarks.command import Command
-from tests.benchmarks.large_index import write_large_index
+from tests.benchmarks.large_index import write_large_shards
 from tests.benchmarks.results import Result
 from tests.benchmarks.scale import number
 from tests.benchmarks.scoring import measure, random_tokens, released_logits, released_tokens
@@ -58,7 +58,7 @@ def test_a_large_gallery_is_made_of_a_small_index_opened_and_searched(
     sketches = large.sketches(2, tmp_path)
     for count in (60, 70):
         place = tmp_path / f"{count}"
-        write_large_index(place, index_path, count)
+        write_large_shards([place], index_path, count)
         row = large.measure(place, weights, sketches)
         assert (row["photos"], row["found of the exact first 96"]) == (count, 1)
         assert number(row, "a query (ms)") >= number(row, "choose (ms)") > 0

@@ -39,7 +39,7 @@ from tests.service.small_gallery import draw_sketch, save_copy
 pytestmark = needs_browser
 
 
-def test_undo_and_redo_work_by_keyboard(desk: Browser, server: Served) -> None:
+def test_strokes_are_undone_and_redone_by_keyboard_and_clearing_is_undone(desk: Browser, server: Served) -> None:
     find(desk, server, "cross")
     drawn = ink(desk)
     for _ in strokes("cross"):
@@ -51,13 +51,6 @@ def test_undo_and_redo_work_by_keyboard(desk: Browser, server: Served) -> None:
         ActionChains(desk).key_down(Keys.CONTROL).key_down(Keys.SHIFT).send_keys("z").perform()
         ActionChains(desk).key_up(Keys.SHIFT).key_up(Keys.CONTROL).perform()
     wait_for_photos(desk)
-    assert ink(desk) == drawn
-
-
-def test_clearing_can_be_undone(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    draw(desk, DESKTOP, strokes("zigzag"))
-    drawn = ink(desk)
     desk.find_element(By.ID, "clear").click()
     assert ink(desk) == 0
     desk.find_element(By.ID, "undo").click()

@@ -19,7 +19,6 @@ from tests.requirements import needs_browser
 from tests.service.looking import (
     axe_complaints,
     check_suits_everybody,
-    choose,
     expect_complaints,
     find,
     names,
@@ -86,32 +85,6 @@ def test_a_liked_photo_leads_and_an_unliked_one_leaves_until_that_is_undone(desk
         desk.find_element(By.ID, "parts-undo").click()
         wait_for_search(desk, back)
     assert not parts(desk)["undo"]
-
-
-def test_without_a_drawing_liked_photos_are_enough(desk: Browser, server: Served) -> None:
-    find(desk, server)
-    liked, photo_id = photo(desk, 4)
-    press(desk, "like", 4)
-    wait_for_search(desk, f"#like={photo_id}")
-    desk.find_element(By.ID, "parts-drawing").click()
-    wait(desk).until(lambda d: parts(d)["parts"] == [f"Remove: More like {liked}"])
-    wait_for_photos(desk)
-    assert names(desk)[0] == liked
-    # Neither drawing nor photo: nothing is left to search with. The line may be drawn anew at any time.
-    desk.execute_script("document.querySelector('#parts .like').click()")
-    wait_for_notice(desk, "What are you looking for?")
-
-
-def test_where_no_photo_is_left_the_page_says_so(desk: Browser, server: Served) -> None:
-    find(desk, server)
-    choose(desk, "option[value='50']")
-    wait(desk).until(lambda d: len(names(d)) == PHOTOS)
-    ids = [photo(desk, place)[1] for place in range(PHOTOS)]
-    desk.execute_script("location.hash = arguments[0]", f"unlike={','.join(ids)}")
-    wait_for_notice(desk, "No photos left")
-    assert names(desk) == []
-    desk.back()
-    wait(desk).until(lambda d: len(names(d)) == PHOTOS)
 
 
 def test_a_photo_of_an_address_that_is_gone_is_told_and_can_be_taken_out(desk: Browser, server: Served) -> None:
@@ -290,6 +263,7 @@ def test_photos_are_filtered_by_days_and_liked_ones_lead(desk: Browser, server: 
     assert names(desk) == found
     filter_by(desk, before="2001-02-04")
     wait_for_notice(desk, "No photos left")
+    assert names(desk) == []
     assert "filter" in text(desk, "notice-text")
     assert parts(desk)["hash"] == "#like=4&after=2001-02-03&before=2001-02-04"
     assert parts(desk)["parts"][1:] == ["Remove: From 2001-02-03", "Remove: Until 2001-02-04"]
@@ -411,28 +385,19 @@ def test_a_word_that_is_not_known_is_told_with_those_that_are_near(desk: Browser
     assert not desk.find_elements(By.CSS_SELECTOR, "#notice-words button")
 
 
-def test_the_known_word_of_a_phrase_is_searched_for_and_named(desk: Browser, known: Served) -> None:
-    desk.get(known.url)
-    wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
-    desk.find_element(By.ID, "word").send_keys("my dog on the sofa", Keys.ENTER)
-    wait(desk).until(lambda d: "Searched for “dog”." in text(d, "word-remark"))
-    wait_for_photos(desk)
-    desk.find_element(By.ID, "word").send_keys("Sea-Lions", Keys.ENTER)
-    wait_for_search(desk, "#text=Sea-Lions")
-    wait(desk).until(lambda d: "Searched" not in text(d, "word-remark"))
-
-
-def test_a_word_that_nothing_looks_like_is_told_above_the_photos_that_come_nearest(
+def test_the_page_says_which_word_of_a_phrase_is_known_and_that_nothing_looks_like_a_word(
     desk: Browser, known: Served
 ) -> None:
     desk.get(f"{known.url}/#text=tuba")
     wait(desk).until(lambda d: text(d, "word-remark") == "Nothing here looks much like “tuba”. These come nearest.")
     wait_for_photos(desk)
     assert names(desk)
-    desk.find_element(By.ID, "word").send_keys("cat", Keys.ENTER)
-    wait_for_search(desk, "#text=cat")
-    wait(desk).until(lambda d: text(d, "word-remark") == "")
-    desk.back()
+    for typed, said in (("my dog on the sofa", "Searched for “dog”."), ("Sea-Lions", "")):
+        desk.find_element(By.ID, "word").send_keys(typed, Keys.ENTER)
+        wait(desk).until(lambda d, said=said: text(d, "word-remark") == said)
+        wait_for_photos(desk)
+    for _ in range(2):
+        desk.back()
     wait(desk).until(lambda d: "tuba" in text(d, "word-remark"))
     desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
     wait_for_notice(desk, "What are you looking for?")

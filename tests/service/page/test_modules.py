@@ -11,13 +11,6 @@ from tests.service.served import Served
 
 pytestmark = needs_browser
 
-TITLES = {
-    "queue_full": "Many are searching",
-    "rate_limited": "A little too fast",
-    "blank_sketch": "Nothing to see yet",
-    "not_ready": "Not ready yet",
-    "anything else": "That did not work",
-}
 VALUES = [0.1, 0.5, 0.2, 0.0, 0.2]
 COMPARED = {
     "matches": [{"sketch_cell": s, "photo_cell": p, "cosine": c} for s, p, c in ((0, 7, 0.9), (3, 2, 0.8), (5, 7, 0.6))]
@@ -39,7 +32,6 @@ PLACES: list[tuple[list[list[int]], list[list[int]], bool, list[list[int]]]] = [
 ]
 # By what is promised: the script, and calls of its function with what they return.
 PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
-    "every refusal has a title of its own": ("trouble_title", [([code], title) for code, title in TITLES.items()]),
     "an older search is given up and never shown": ("older_search", [([], [[True, True, False], ["third"]])]),
     "a busy server is asked again when it said": ("busy_server", [([], ["busy", "found"])]),
     "groups have places": ("places", [([before, after, stay], places) for before, after, stay, places in PLACES]),
