@@ -14,8 +14,9 @@
 import { element } from "../shared/dom.js";
 
 export const WHITE = "#ffffff";
-const SHAPES = { line: drawLine, rectangle: drawRectangle, ellipse: drawEllipse };
-const ELLIPSE_CORNERS = 48;
+const SHAPES = ["line", "rectangle", "ellipse"];
+// So many that none is seen.
+const ELLIPSE_CORNERS = 128;
 // A canvas of one colour tells whether a browser hides what a page paints.
 const PROBE = "#808080";
 const PROBE_SIDE = 8;
@@ -23,7 +24,7 @@ const HARMLESS = 32;
 
 /** Whether a tool draws a shape between two points. The others draw free strokes. */
 export function isShape(kind) {
-  return kind in SHAPES;
+  return SHAPES.includes(kind);
 }
 
 /** The marks that nothing later has taken away, oldest first. */
@@ -48,7 +49,7 @@ export function paint(context, side, actions) {
       drawImage(context, mark.image);
     } else if (isShape(mark.kind)) {
       start(context, mark, mark.width, paper);
-      SHAPES[mark.kind](context, ...mark.points);
+      outline(mark).forEach(({ x, y }) => context.lineTo(x, y));
       context.stroke();
     } else if (mark.points.every((point) => point.weight === 1)) {
       drawEven(context, mark, paper);
@@ -145,21 +146,6 @@ function dot(context, { x, y }, width) {
 function curve(context, here, next) {
   const to = next ? middle(here, next) : here;
   context.quadraticCurveTo(here.x, here.y, to.x, to.y);
-}
-
-function drawLine(context, from, to) {
-  context.moveTo(from.x, from.y);
-  context.lineTo(to.x, to.y);
-}
-
-function drawRectangle(context, from, to) {
-  context.rect(from.x, from.y, to.x - from.x, to.y - from.y);
-}
-
-function drawEllipse(context, from, to) {
-  const centre = middle(from, to);
-  const [x, y] = [Math.abs(to.x - from.x) / 2, Math.abs(to.y - from.y) / 2];
-  context.ellipse(centre.x, centre.y, x, y, 0, 0, 2 * Math.PI);
 }
 
 function drawImage(context, image) {

@@ -67,7 +67,7 @@ export class Query extends EventTarget {
 
   /** Draw again what was there when the page was left. */
   async restore() {
-    const actions = await restore(open);
+    const actions = await restore();
     // A drawing that was begun in the meantime stays.
     if (actions.length && !this.#paper.canUndo && !this.#paper.drawing) {
       this.#paper.do(...actions);

@@ -7,6 +7,7 @@
 
 import { forSite, forTab } from "../shared/storage.js";
 import { WHITE } from "./ink.js";
+import { open } from "./picture.js";
 
 const KEY = "sketch-search-drawing";
 const VERSION = 1;
@@ -32,18 +33,14 @@ export function save(paper, marks) {
   }
 }
 
-/**
- * The saved drawing, as actions; none where nothing was saved or where it cannot be read.
- *
- * @param {(source: string) => Promise<HTMLImageElement>} open decodes an image
- */
-export async function restore(open) {
+/** The saved drawing, as actions; none where nothing was saved or where it cannot be read. */
+export async function restore() {
   try {
     const { version, paper, marks } = JSON.parse(forTab.get(KEY) ?? forSite.get(KEY));
     if (version !== VERSION) {
       return [];
     }
-    const actions = await Promise.all(marks.map((mark) => readMark(mark, open)));
+    const actions = await Promise.all(marks.map(readMark));
     return paper === WHITE ? actions : [{ kind: "paper", colour: paper }, ...actions];
   } catch {
     // Nothing, or damaged.
@@ -51,7 +48,7 @@ export async function restore(open) {
   }
 }
 
-async function readMark({ points, ...mark }, open) {
+async function readMark({ points, ...mark }) {
   return mark.kind === "image" ? { ...mark, image: await open(mark.source) } : { ...mark, points: unflat(points) };
 }
 
