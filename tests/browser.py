@@ -52,7 +52,6 @@ class Screen:
 
 DESKTOP = Screen("desktop", 1440, 900)
 LAPTOP = Screen("laptop", 1280, 800)
-WIDE = Screen("wide", 2560, 1440)
 PHONE = Screen("phone", 360, 740, ratio=2.0, phone=True)
 
 
@@ -104,16 +103,10 @@ def browser(screen: Screen, *, dark: bool = False, still: bool = False) -> Itera
 def emulate(driver: Browser, screen: Screen, *, dark: bool = False) -> None:
     """Let the browser be one on this screen, with or without a preference for dark pages."""
     metrics = {"width": screen.width, "height": screen.height, "deviceScaleFactor": screen.ratio}
-    commands: list[tuple[str, dict[str, object]]] = [
-        ("Emulation.setDeviceMetricsOverride", {**metrics, "mobile": screen.phone}),
-        ("Emulation.setTouchEmulationEnabled", {"enabled": screen.phone}),
-        (
-            "Emulation.setEmulatedMedia",
-            {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},
-        ),
-    ]
-    for command, parameters in commands:
-        driver.execute_cdp_cmd(command, parameters)
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**metrics, "mobile": screen.phone})
+    driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": screen.phone})
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
 
 def wait(driver: Browser) -> WebDriverWait[Browser]:

@@ -17,10 +17,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-import faiss
 import numpy as np
 
 from indexer.distributed.builds import place_clusters
+from indexer.store.clusters import assign, trained
 from model import Matcher, Tokens, load
 from model.engine import Floats, unit
 from model.images import Pixels, open_image
@@ -183,9 +183,8 @@ def shards_asked(vectors: Floats, drawn: Sequence[Drawn], counts: Sequence[int] 
 
     Counts the shards that have the NPROBE best clusters of each sketch; beside them, if shards had any clusters.
     """
-    kmeans = faiss.Kmeans(vectors.shape[1], len(vectors) // PER_CLUSTER, niter=10, seed=1, min_points_per_centroid=1)
-    kmeans.train(vectors)
-    found, clusters = np.unique(kmeans.index.search(vectors, 1)[1][:, 0], return_inverse=True)
+    nearest = assign(vectors, trained(vectors, len(vectors) // PER_CLUSTER))
+    found, clusters = np.unique(nearest, return_inverse=True)
     centroids = np.stack([vectors[clusters == number].mean(axis=0) for number in range(len(found))])
     opened = np.argsort(-np.concatenate([sketch.tokens.ret for sketch in drawn]) @ centroids.T, axis=1)[:, :NPROBE]
     rows: list[Row] = []

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from indexer.distributed.builds import place_clusters
 from indexer.store.catalog import Removals, write_catalog
-from indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clusters, normalised
+from indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clusters, normalised, trained
 from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, live_generation, open_rows
 from indexer.store.location import IndexFolder, generation_name
 from indexer.store.rows import RowArrays, array_writer, write_array
@@ -36,7 +36,6 @@ APART = 0.5
 # Rows made at a time, and photos that k-means sees for each cluster.
 BLOCK = 1 << 14
 PER_CLUSTER = 64
-ITERATIONS = 10
 SEED = 0
 SEGMENT = "s000001-00000000"
 FOLDERS = 100
@@ -144,12 +143,9 @@ def _blocks(count: int) -> Iterator[tuple[int, int]]:
 
 def _clusters(made: MadePhotos, count: int) -> Floats:
     clusters = default_clusters(count)
-    wanted = min(count, clusters * PER_CLUSTER)
-    step = max(1, math.ceil(count / wanted))
+    step = max(1, math.ceil(count / (clusters * PER_CLUSTER)))
     sample = np.concatenate([made.block(*block)[0][::step] for block in _blocks(count)])
-    kmeans = faiss.Kmeans(sample.shape[1], clusters, niter=ITERATIONS, seed=SEED, min_points_per_centroid=1)
-    kmeans.train(sample)
-    centroids = np.asarray(kmeans.centroids, np.float32).reshape(clusters, -1)
+    centroids = trained(sample, clusters)
     # Empty clusters are dropped, as a build does it.
     return centroids[np.unique(assign(sample, centroids))]
 
@@ -196,11 +192,9 @@ def _rows(clusters: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterator[t
 
 def _tokens_of_clusters(real: RowArrays, centroids: Floats) -> Centroids:
     """Returns tokens that stand for the clusters: those of the real photo that is nearest to each centroid."""
-    nearest = faiss.IndexFlatL2(centroids.shape[1])
-    nearest.add(real.vectors())
-    rows = nearest.search(centroids, 1)[1][:, 0]
     if "tokens" not in real.arrays:
         return Centroids(centroids)
+    rows = assign(centroids, real.vectors())
     return Centroids(centroids, real.take(rows).features().astype(np.float16), real.arrays["positions"][rows])
 
 
