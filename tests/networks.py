@@ -10,7 +10,8 @@ import torch
 
 from model.checkpoint.file import save_checkpoint
 from model.engine import Calibration, Vocabulary, ZseConfig
-from model.network import Network
+from model.matcher import Matcher
+from model.network import Network, RetNetwork, TorchEngine
 
 TINY = ZseConfig(
     name="tiny-random",
@@ -59,6 +60,10 @@ def tiny_network(seed: int = 0, **overrides: Any) -> Network:
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.5 if name.endswith(("ret", "position")) else 0.25)
     return network.requires_grad_(False).eval()
+
+
+def matcher_of(network: RetNetwork, variants: int | None = None) -> Matcher:
+    return Matcher(TorchEngine(network), "0" * 64, variants=variants)
 
 
 def comparing_encoded_tokens(network: Network) -> Network:

@@ -96,23 +96,6 @@ def test_everyday_words_name_words_of_the_default_vocabulary_and_are_no_words_of
         assert name not in named or name in meant
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("", "letters"),
-        (" - ", "letters"),
-        ("dog\n", "control characters"),
-        ("d\x00g", "control characters"),
-        ("\u202egod", "control characters"),
-        ("d" * (LONGEST + 1), "at most 100 characters, not 101"),
-    ],
-)
-def test_a_text_that_can_be_no_word_is_refused(text: str, problem: str) -> None:
-    with pytest.raises(ModelError, match=problem) as caught:
-        BOOK.find(text)
-    assert not isinstance(caught.value, UnknownWord)
-
-
 @settings(max_examples=15, deadline=None)
 @given(st.text(max_size=LONGEST + 20))
 def test_any_text_is_a_word_or_refused(text: str) -> None:
@@ -125,13 +108,6 @@ def test_any_text_is_a_word_or_refused(text: str) -> None:
         assert len(refused.nearest) <= OFFERED
     elif refused is not None:
         assert str(refused).startswith("a word must")
-
-
-def test_a_prefix_is_completed_by_shown_names_before_further_ones() -> None:
-    assert BOOK.complete("D", 5) == ("dog", "sunglasses", "doggy")
-    assert BOOK.complete("", 3) == ("bus", "dog", "jack o lantern")
-    assert BOOK.complete("sea-", 3) == ("sea lion",)
-    assert BOOK.complete("x", 3) == ()
 
 
 def test_a_name_that_two_words_have_means_the_one_that_shows_it() -> None:

@@ -22,7 +22,7 @@ from model.matcher import Matcher
 from model.network import Tokens as Tensors
 from model.network import TorchEngine
 from model.network.zse import as_zse
-from tests.indexer.clip_models import SMALL
+from tests.indexer.clip_models import SMALL, ret_of_clip
 from tests.networks import randn
 from tests.pictures import drawing, photo
 from tests.requirements import needs_shared_data
@@ -135,8 +135,10 @@ def test_anything_but_a_released_checkpoint_is_refused_with_a_sentence(
     ids=["empty", "text", "text like a pickle", "pickle", "safetensors"],
 )
 @pytest.mark.parametrize("name", ["damaged.pth", "damaged.safetensors"])
-def test_a_damaged_file_is_refused_with_a_sentence(data: bytes, name: str, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_file_is_refused_with_a_sentence(data: bytes, name: str, tmp_path: Path) -> None:
     source = tmp_path / name
+    with pytest.raises(ModelError, match="there is no file"):
+        convert(source, tmp_path / "out.safetensors")
     source.write_bytes(data)
     with pytest.raises(ModelError, match="not a released checkpoint"):
         convert(source, tmp_path / "out.safetensors")
@@ -151,11 +153,6 @@ def test_numpy_scalars_are_admitted_by_their_new_and_their_old_name(module: str,
     source.write_bytes(data.replace(b"numpy._core.multiarray", module.encode()))
     with pytest.raises(ModelError, match="not a released ZSE-SBIR checkpoint"):
         convert(source, tmp_path / "out.safetensors")
-
-
-def test_a_missing_file_is_a_sentence_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["convert", str(tmp_path / "none.pth"), str(tmp_path / "out.safetensors")]) == 2
-    assert "there is no file" in capsys.readouterr().err
 
 
 PROMPTS = 3
@@ -194,44 +191,29 @@ def lightning(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     }
 
 
-def test_a_released_file_gives_what_the_public_code_computes(
+def test_a_released_file_prepares_and_encodes_pictures_as_the_public_code_does(
     clip: Any, state: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(lightning(state), tmp_path / "last.ckpt")
     assert main(["convert", str(tmp_path / "last.ckpt"), str(tmp_path / "c.safetensors")]) == 0
     matcher = model.load(tmp_path / "c.safetensors")
     images = randn(2, 3, 32, 32, seed=2)
-    visual = clip.visual
     modalities: tuple[tuple[Modality, str], ...] = (("sketch", "sk_prompt"), ("photo", "img_prompt"))
     for modality, name in modalities:
-        with torch.no_grad():
-            patches = visual.conv1(images).flatten(2).transpose(1, 2)
-            tokens = torch.cat([visual.class_embedding.expand(2, 1, -1), patches], dim=1) + visual.positional_embedding
-            tokens = torch.cat([tokens, state[name].expand(2, -1, -1)], dim=1)
-            expected = visual.ln_post(visual.transformer(visual.ln_pre(tokens))[:, 0]) @ visual.proj
+        expected = ret_of_clip(clip.visual, images, state[name])
         found = matcher.encode(images.numpy(), modality, variants=1).ret
         np.testing.assert_allclose(found, expected.numpy(), atol=1e-5, rtol=1e-5)
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    shown = matcher.prepare(photo("star", 96, 1).crop((0, 0, 96, 48)), "photo")
+    for rows in (slice(0, 8), slice(24, 32)):
+        np.testing.assert_allclose(shown[:, rows], np.broadcast_to((-mean / std)[:, None, None], (3, 8, 32)), rtol=1e-5)
+    # Paper stays at the edges of a sketch: nothing is cropped.
+    drawn = matcher.prepare(drawing("star", 96, 1), "sketch")
+    np.testing.assert_allclose(drawn[:, 0, 0], (1 - mean) / std, rtol=1e-5)
     capsys.readouterr()
     assert main(["info", str(tmp_path / "c.safetensors")]) == 0
     said = capsys.readouterr().out
-    assert "clip-at-released" in said
-    assert "converted from a released CLIP-AT checkpoint" in said
-    assert "padding" in said
-
-
-def test_its_pictures_are_padded_and_normalised_as_the_public_code_does_it(
-    state: dict[str, torch.Tensor], tmp_path: Path
-) -> None:
-    torch.save({"state_dict": state}, tmp_path / "last.ckpt")
-    convert(tmp_path / "last.ckpt", tmp_path / "c.safetensors")
-    matcher = model.load(tmp_path / "c.safetensors")
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    found = matcher.prepare(photo("star", 96, 1).crop((0, 0, 96, 48)), "photo")
-    for rows in (slice(0, 8), slice(24, 32)):
-        np.testing.assert_allclose(found[:, rows], np.broadcast_to((-mean / std)[:, None, None], (3, 8, 32)), rtol=1e-5)
-    sketch = matcher.prepare(drawing("star", 96, 1), "sketch")
-    # Paper stays at the edges: nothing is cropped.
-    np.testing.assert_allclose(sketch[:, 0, 0], (1 - mean) / std, rtol=1e-5)
+    assert all(text in said for text in ("clip-at-released", "converted from a released CLIP-AT checkpoint", "padding"))
 
 
 @pytest.mark.parametrize(

@@ -49,30 +49,15 @@ def opened(decoders: Decoders, data: bytes, *, least_side: int | None = None, sk
     return decoders.run(data, Job(least_side=least_side, sketch=sketch)).image
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def started() -> set[int]:
     """Returns the processes that threads of this one have started."""
     lists = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     return {int(pid) for children in lists for pid in children.read_text().split()}
 
 
-def begun(pid: int) -> bool:
-    return os.readlink(f"/proc/{pid}/fd/2") == os.devnull
-
-
 def ticks(pid: int) -> int:
     """Returns the CPU time of a process, in hundredths of a second."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
-
-
-def worked(pid: int, until: int) -> bool:
-    return ticks(pid) >= until
 
 
 @pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
@@ -191,7 +176,8 @@ def test_a_picture_that_ends_its_process_every_time_is_refused_by_what_ended_it(
                 # Another child of this process may end meanwhile.
                 with suppress(OSError):
                     # From then on it can be asked, and what it does then is to decode.
-                    if begun(pid) and worked(pid, first.setdefault(pid, ticks(pid)) + 10):
+                    begun = os.readlink(f"/proc/{pid}/fd/2") == os.devnull
+                    if begun and ticks(pid) >= first.setdefault(pid, ticks(pid)) + 10:
                         killed.add(pid)
                         os.kill(pid, number)
             return len(killed) == 2
@@ -218,26 +204,26 @@ def test_a_process_that_cannot_be_started_says_nothing_of_the_picture(
         assert opened(decoders, encoded(drawing("star"))) == drawing("star")
 
 
-_ASK = """
-import sys, time
-from model.decoding import Decoders, Job
-decoders = Decoders(1)
-decoders.start()
-print(decoders.idle[0], flush=True)
-sys.stdin.readline()
-{then}
-"""
-
-
 @LINUX
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_the_program_that_started_it(number: signal.Signals) -> None:
-    with started_python("-c", _ASK.format(then="time.sleep(600)")) as program:
+    code = (
+        "import sys; from model.decoding import Decoders; decoders = Decoders(1); decoders.start();"
+        "print(decoders.idle[0], flush=True); sys.stdin.readline()"
+    )
+    with started_python("-c", code) as program:
         assert program.stdout is not None
-        pid = int(program.stdout.readline())
-        assert alive(pid)
+        state = Path(f"/proc/{int(program.stdout.readline())}/stat")
+
+        def has_ended() -> bool:
+            try:
+                return state.read_text().rpartition(")")[2].split()[0] == "Z"
+            except OSError:
+                return True
+
+        assert not has_ended()
         os.kill(program.pid, number)
-        wait_until(lambda: not alive(pid), "the decoding process is still there")
+        wait_until(has_ended, "the decoding process is still there")
 
 
 @LINUX

@@ -23,13 +23,11 @@ from model.evaluation.answers import (
     pointed_at,
 )
 from model.evaluation.scoring import WORD, word_matrices
-from model.matcher import Matcher
-from model.network import TorchEngine
 from model.ranking import led_by_word, named
 from model.terminal import BAD_INPUT
 from model.words import UnknownWord
 from tests.learning import write_class_folders
-from tests.networks import comparing_encoded_tokens, tiny_checkpoint, tiny_network, vocabulary
+from tests.networks import comparing_encoded_tokens, matcher_of, tiny_checkpoint, tiny_network, vocabulary
 from tests.pictures import SHAPES, drawing, photo
 
 FIRST, SECOND = SHAPES[:2]
@@ -42,10 +40,10 @@ def task(tmp_path: Path) -> Task:
 
 
 def test_guesses_are_right_where_they_name_the_class(task: Task) -> None:
-    def matcher(*biases: float) -> Matcher:
+    def matcher(*biases: float) -> model.Matcher:
         known = vocabulary(directions=torch.zeros(2, 32), biases=torch.tensor(biases), guess_none=-1e4)
         network = tiny_network().vocabulary_replaced(known, ((FIRST,), ("sea lion",)))
-        return Matcher(TorchEngine(network), "0")
+        return matcher_of(network)
 
     # All sketches look like the first word most, and a little like the other.
     found = measure_guesses(matcher(1.0, 0.5), task)
@@ -61,7 +59,7 @@ def test_guesses_are_right_where_they_name_the_class(task: Task) -> None:
 
 def test_a_checkpoint_without_words_guesses_nothing(task: Task) -> None:
     with pytest.raises(ModelError, match="no vocabulary, and guesses nothing"):
-        measure_guesses(Matcher(TorchEngine(tiny_network()), "0"), task)
+        measure_guesses(matcher_of(tiny_network()), task)
 
 
 def test_the_command_says_what_it_needs(
@@ -135,7 +133,7 @@ def test_best_matches_are_counted_where_they_lie() -> None:
     ret = np.ones((1, network.config.width), np.float32)
     photo = Tokens(np.concatenate([ret, patches])[None], cells)
     sketch = Tokens(np.concatenate([ret, patches[[4, 3, 0, 2, 3]]])[None], np.arange(5)[None])
-    explanation = Matcher(TorchEngine(network), "0").compare(Observed(sketch, nothing), Observed(photo, nothing))
+    explanation = matcher_of(network).compare(Observed(sketch, nothing), Observed(photo, nothing))
     assert pointed_at(explanation).tolist() == [1, 1, 0, 3]
 
 
@@ -144,6 +142,6 @@ def test_the_default_network_points_at_the_thing_drawn_and_a_random_one_does_not
     assert (found.composites, found.classes) == (18, 9)
     assert found.right.low > CHANCE
     assert found.right.low <= found.right.value <= found.right.high
-    senseless = measure_composites(Matcher(TorchEngine(tiny_network()), "0" * 64), corpus, 80)
+    senseless = measure_composites(matcher_of(tiny_network()), corpus, 80)
     assert senseless.right.low < CHANCE < senseless.right.high
     assert senseless.right.value < 0.4

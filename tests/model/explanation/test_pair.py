@@ -8,12 +8,11 @@ import torch
 
 from model.engine import Aligned, Floats, Observed, SelfAttention, Tokens, sigmoid, unit
 from model.explanation import Explanation, influential_pairs, lost_logits
-from model.matcher import Matcher
 from model.network import Tokens as Tensors
 from model.network import TorchEngine
 from model.network.encoder import EncoderTrace
 from model.network.zse import Network
-from tests.networks import comparing_encoded_tokens, randn, tiny_network
+from tests.networks import comparing_encoded_tokens, matcher_of, randn, tiny_network
 
 GRID = 4
 
@@ -30,7 +29,7 @@ def observed(cells: list[int], features: Floats) -> Observed:
 
 
 def compare(network: Network, sketch: Observed, photo: Observed) -> Explanation:
-    return Matcher(TorchEngine(network), "0" * 64).compare(sketch, photo)
+    return matcher_of(network).compare(sketch, photo)
 
 
 def explain(network: Network, sketch: Floats, photo: Floats) -> Explanation:

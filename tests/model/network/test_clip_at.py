@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from model.errors import ModelError
 from model.network import ClipAtConfig, ClipAtNetwork, VitLayout, clip_at_network_from, read_clip
-from tests.indexer.clip_models import READING, saved_clip
+from tests.indexer.clip_models import READING, ret_of_clip, saved_clip
 from tests.learning import small_backbone, small_vit
 from tests.networks import randn
 
@@ -51,12 +51,8 @@ def test_prompts_stand_among_the_tokens_of_the_picture_before_the_first_layer_no
             block.ln_1.load_state_dict(first.state_dict())
             block.ln_2.load_state_dict(second.state_dict())
         with torch.no_grad():
-            patches = visual.conv1(images).flatten(2).transpose(1, 2)
-            tokens = torch.cat([visual.class_embedding.expand(2, 1, -1), patches], dim=1) + visual.positional_embedding
-            whole = visual.transformer(visual.ln_pre(torch.cat([tokens, prompts.expand(2, -1, -1)], dim=1)))
-            expected = visual.ln_post(whole)[:, 0] @ visual.proj
             found = network.encode(images, modality).ret
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found, ret_of_clip(visual, images, prompts), atol=1e-5, rtol=1e-5)
 
 
 def test_the_text_encoder_gives_directions_of_sentences(clip_folder: Path) -> None:

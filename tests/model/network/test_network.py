@@ -12,14 +12,12 @@ import model
 from model.commands import main
 from model.engine import ZseConfig
 from model.engine.config import kept_count
-from model.matcher import Matcher
-from model.network import TorchEngine
 from model.network.encoder import select_tokens
 from model.network.relation import dot_product_attention
 from model.papers.recipe import RECIPES
 from tests.learning import write_class_folders
 from tests.model import plain
-from tests.networks import randn, tiny_network
+from tests.networks import matcher_of, randn, tiny_network
 
 CASES = [
     {},
@@ -41,7 +39,7 @@ def pictures(count: int, seed: int) -> torch.Tensor:
 def test_scores_agree_with_a_plain_version_of_the_papers_equations(overrides: dict[str, object]) -> None:
     network = tiny_network(seed=3, **overrides)
     assert isinstance(network.config, ZseConfig)
-    matcher = Matcher(TorchEngine(network), "0" * 64, variants=1)
+    matcher = matcher_of(network, variants=1)
     sketches, photos = pictures(2, 1), pictures(2, 2)
     logits = matcher.relation_logits(
         matcher.encode(sketches.numpy(), "sketch"), matcher.encode(photos.numpy(), "photo")
@@ -56,10 +54,10 @@ def test_scores_agree_with_a_plain_version_of_the_papers_equations(overrides: di
 @pytest.mark.parametrize("relation", ["kernel-mlp", "best-match"])
 def test_every_relation_network_reads_tokens_of_a_cross_attention_in_bfloat16(relation: str) -> None:
     network = tiny_network(seed=3, relation=relation, relation_ret=False)
-    exact = Matcher(TorchEngine(network), "0" * 64)
+    exact = matcher_of(network)
     tokens = exact.encode(pictures(2, 1).numpy(), "sketch"), exact.encode(pictures(3, 2).numpy(), "photo")
     expected = exact.relation_logits(*tokens)
-    rounded = Matcher(TorchEngine(network.set_precision(torch.bfloat16)), "0" * 64).relation_logits(*tokens)
+    rounded = matcher_of(network.set_precision(torch.bfloat16)).relation_logits(*tokens)
     assert not np.array_equal(rounded, expected)
     np.testing.assert_allclose(rounded, expected, atol=0.25, rtol=0.05)
 

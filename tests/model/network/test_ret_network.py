@@ -15,9 +15,8 @@ from model.engine import MAX_VARIANTS, Floats, Prior, Tokens, sketch_variants, u
 from model.engine.knowledge import NEARNESS, SHARE, SHARPNESS
 from model.errors import ModelError
 from model.matcher import Matcher
-from model.network import TorchEngine
 from model.network.zse import Network
-from tests.networks import randn, tiny_checkpoint, tiny_network, vocabulary
+from tests.networks import matcher_of, randn, tiny_checkpoint, tiny_network, vocabulary
 from tests.pictures import drawing
 
 SEVERAL = 530
@@ -120,7 +119,7 @@ def test_the_nearer_a_photo_lies_to_its_nearest_prototypes_the_higher_is_its_pri
 def test_relation_logits_and_distances_are_lowered_by_the_weighted_prior_of_each_photo(plain: Network) -> None:
     changed = with_prior(plain)
     assert changed.prior is not None
-    before, after = Matcher(TorchEngine(plain), "0" * 64), Matcher(TorchEngine(changed), "0" * 64)
+    before, after = matcher_of(plain), matcher_of(changed)
     sketches, photos = encoded(before)
     priors = changed.prior(photos.ret)
     logits = before.relation_logits(sketches, photos)
@@ -132,7 +131,7 @@ def test_relation_logits_and_distances_are_lowered_by_the_weighted_prior_of_each
 
 def test_an_explanation_has_the_scores_of_a_search(plain: Network) -> None:
     network = with_prior(plain)
-    matcher = Matcher(TorchEngine(network), "0" * 64, variants=1)
+    matcher = matcher_of(network, variants=1)
     size = network.config.image_size
     pictures = np.random.default_rng(7).random((2, 3, size, size), np.float32) * 2 - 1
     told = matcher.compare(matcher.observe(pictures[0], "sketch"), matcher.observe(pictures[1], "photo"))
@@ -207,10 +206,7 @@ def test_guesses_are_made_from_summaries_and_a_photo_in_a_sketchs_place_is_guess
 
 
 def test_relation_logits_and_cosines_are_raised_where_guesses_and_photo_agree(plain: Network) -> None:
-    before, unled, after = (
-        Matcher(TorchEngine(network), "0" * 64)
-        for network in (plain, led(plain), led(plain, ret_gain=0.5, relation_gain=4.0))
-    )
+    before, unled, after = map(matcher_of, (plain, led(plain), led(plain, ret_gain=0.5, relation_gain=4.0)))
     sketches, gallery = encoded(before)
     assert after.engine.vocabulary is not None
     agreements = after.engine.vocabulary.agreements(sketches, gallery.ret)
@@ -222,7 +218,7 @@ def test_relation_logits_and_cosines_are_raised_where_guesses_and_photo_agree(pl
 
 
 def test_prior_agreement_and_words_of_a_photo_do_not_depend_on_the_photos_beside_it(plain: Network) -> None:
-    matcher = Matcher(TorchEngine(led(with_prior(plain), ret_gain=0.5)), "0" * 64)
+    matcher = matcher_of(led(with_prior(plain), ret_gain=0.5))
     gallery, rows = photos(SEVERAL), range(0, SEVERAL, 9)
 
     def figures(some: Tokens) -> Floats:
@@ -235,7 +231,7 @@ def test_prior_agreement_and_words_of_a_photo_do_not_depend_on_the_photos_beside
     known = matcher.priors(gallery), matcher.word_levels(gallery)
     np.testing.assert_allclose(matcher.ret_distances(photos(1), gallery, known[0]), figures(gallery)[:1], atol=1e-5)
     np.testing.assert_allclose(matcher.word_scores(gallery, [2, 0], known[1]), figures(gallery)[1:], atol=1e-5)
-    assert Matcher(TorchEngine(plain), "0" * 64).priors(gallery) is None
+    assert matcher_of(plain).priors(gallery) is None
     assert matcher.words == ("dog", "cat", "sea lion")
 
 

@@ -23,10 +23,10 @@ from model.engine import (
     unit,
 )
 from model.errors import ModelError
-from model.matcher import Matcher
 from model.network import Network, TorchEngine
 from model.network.encoder import EncoderTrace
 from model.network.two_sided import TwoSidedEncoder, cells_of_patches
+from tests.networks import matcher_of
 
 SMALL = dataclasses.replace(
     TWO_SIDED,
@@ -134,7 +134,7 @@ def test_in_bfloat16_both_sides_point_where_they_point_in_float32() -> None:
 
 
 def test_a_pair_of_a_two_sided_network_is_explained_by_all_patches_of_the_photo_with_the_score_of_a_search() -> None:
-    matcher = Matcher(TorchEngine(two_sided()), "made here", variants=1)
+    matcher = matcher_of(two_sided(), variants=1)
     sketch = Image.new("RGB", (200, 200), "white")
     ImageDraw.Draw(sketch).ellipse([40, 50, 150, 160], outline="black", width=5)
     photo = Image.effect_noise((120, 90), 80).convert("RGB")
@@ -166,7 +166,7 @@ def test_the_summary_of_a_sketch_stays_with_it_and_has_the_mean_direction_of_its
     assert again.summary is not None
     assert torch.equal(again.summary, tokens.summary)
     assert torch.equal(again.ret, tokens.ret)
-    matcher = Matcher(TorchEngine(network), "0" * 64, variants=3)
+    matcher = matcher_of(network, variants=3)
     seen = matcher.encode(sketches[:1].numpy(), "sketch").summary
     each = matcher.engine.encode(sketch_variants(sketches[0].numpy(), 3), "sketch").summary
     assert seen is not None

@@ -11,8 +11,7 @@ from model.commands import main
 from model.engine import Tokens
 from model.errors import ModelError
 from model.evaluation import encode_pictures
-from model.matcher import Matcher, load
-from model.network import TorchEngine
+from model.matcher import load
 from model.papers.two_sided import class_places
 from model.papers.vocabulary import (
     FURTHER_LESS,
@@ -28,7 +27,7 @@ from model.papers.vocabulary import (
 )
 from model.papers.word_vectors import WordVectors
 from tests.learning import small_backbone, write_class_folders
-from tests.networks import randn, tiny_network, with_words
+from tests.networks import matcher_of, randn, tiny_network, with_words
 from tests.pictures import SHAPES
 
 
@@ -140,7 +139,7 @@ def test_a_vocabulary_finds_the_photos_of_a_class_and_is_made_anew(tmp_path: Pat
     corpus = write_class_folders(tmp_path, seeds=range(4), shapes=SHAPES[:3])
     before = with_words(tiny_network(), (("dog",),))
     after = with_vocabulary(before, corpus.photos, torch.zeros(len(corpus.photos), 0), ())
-    matcher = Matcher(TorchEngine(after), "0")
+    matcher = matcher_of(after)
     assert matcher.words == tuple(sorted(SHAPES[:3]))
     photos = encode_pictures(matcher, corpus.photos, "photo")
     best = matcher.word_scores(photos, range(3)).argmax(axis=1).tolist()
@@ -153,7 +152,7 @@ def test_guesses_are_learned_from_sketches_and_calibrated_on_others(tmp_path: Pa
     beliefs = torch.zeros(len(corpus.photos), 0)
     drawn, others = corpus.sketches[::2], corpus.sketches[1::2]
     network = with_vocabulary(tiny_network(), corpus.photos, beliefs, others, drawn)
-    matcher = Matcher(TorchEngine(network), "0", variants=1)
+    matcher = matcher_of(network, variants=1)
     assert [matcher.words[number] for number in network.config.drawn] == sorted(SHAPES[:3])
     sketches = encode_pictures(matcher, drawn, "sketch")
     assert network.vocabulary is not None
@@ -177,7 +176,7 @@ def test_further_things_of_line_drawings_are_guessed_and_lead_no_search_and_move
     assert words == [*sorted(SHAPES[1:3]), SHAPES[0]]
     np.testing.assert_allclose(vocabulary.sketch_directions[:2], first.sketch_directions, rtol=1e-6)
     np.testing.assert_array_equal(vocabulary.places, np.pad(first.places, ((0, 1), (0, 0))))
-    matcher = Matcher(TorchEngine(network), "0", variants=1)
+    matcher = matcher_of(network, variants=1)
     shows = vocabulary.things(encode_pictures(matcher, corpus.sketches, "sketch"))
     shows[:, 2] += FURTHER_LESS
     assert [words[number] for number in shows.argmax(axis=1)] == [sketch.label for sketch in corpus.sketches]
