@@ -1,7 +1,7 @@
 """Generated pictures and a small random ViT, for tests that train."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,13 @@ def toml(values: Mapping[str, object]) -> str:
 
 
 def write_class_folders(
-    folder: Path, *, seeds: range, shapes: Sequence[str] = SHAPES, drawn: int = 0, size: int = 96
+    folder: Path,
+    *,
+    seeds: range,
+    shapes: Sequence[str] = SHAPES,
+    drawn: int = 0,
+    draw: Callable[[str, int, int], Image.Image] = drawing,
+    shoot: Callable[[str, int, int], Image.Image] = photo,
 ) -> Corpus:
     """Write ``folder``/sketch/<shape>/* and ``folder``/photo/<shape>/*, one picture of each for every seed.
 
@@ -41,10 +47,10 @@ def write_class_folders(
         for half in ("sketch", "photo"):
             (folder / half / shape).mkdir(parents=True, exist_ok=True)
         for seed in seeds:
-            photo(shape, size, seed).save(folder / "photo" / shape / f"{seed:03}.png")
+            shoot(shape, 96, seed).save(folder / "photo" / shape / f"{seed:03}.png")
             names = {f"{seed:03}-{n}": 10 * seed + n for n in range(1, 1 + drawn)} or {f"{seed:03}": seed}
             for name, number in names.items():
-                drawing(shape, size, number).save(folder / "sketch" / shape / f"{name}.png")
+                draw(shape, 96, number).save(folder / "sketch" / shape / f"{name}.png")
     return read_class_folders(folder)
 
 
@@ -78,37 +84,18 @@ def small_recipe(steps: int, **network: object) -> ZseRecipe:
     )
 
 
-PATTERNS = ("bars", "columns", "dots", "frame", "grid", "rings")
+TEXTURES = ("bars", "columns", "dots", "grid")
 
 
-def pattern(name: str, half: str, seed: int, size: int = 96) -> Image.Image:
-    """A square RGB picture whose texture a network learns to tell apart within a few steps of training."""
-    chance = np.random.default_rng([PATTERNS.index(name), half == "photo", seed])
+def texture(name: str, size: int, seed: int, *, coloured: bool = False) -> Image.Image:
+    """A square RGB picture, black on white or coloured, that a network learns to tell apart within a few steps."""
+    chance = np.random.default_rng([TEXTURES.index(name), coloured, seed])
     step = int(chance.integers(16, 24))
     y, x = np.mgrid[:size, :size] + chance.integers(0, step, 2)[:, None, None]
     rows, columns = y % step < step // 4, x % step < step // 4
-    centre = np.hypot(y % (2 * step) - step, x % (2 * step) - step)
-    edge = np.minimum.reduce([y, x, size - y, size - x])
-    ink = {
-        "bars": rows,
-        "columns": columns,
-        "dots": centre < step // 3,
-        "frame": abs(edge - step // 2) < step // 6,
-        "grid": rows | columns,
-        "rings": abs(centre - step * 0.7) < step // 8,
-    }[name]
-    if half == "sketch":
-        return Image.fromarray(np.where(ink, 0, 255).astype(np.uint8)).convert("RGB")
-    front, back = chance.integers(0, 110, 3), chance.integers(140, 255, 3)
-    picture = np.where(ink[..., None], front, back) + chance.normal(0, 8, (size, size, 1))
+    ink = {"bars": rows, "columns": columns, "dots": rows & columns, "grid": rows | columns}[name]
+    front, back, noise = np.zeros(3), np.full(3, 255), 0
+    if coloured:
+        front, back, noise = chance.integers(0, 110, 3), chance.integers(140, 255, 3), 8
+    picture = np.where(ink[..., None], front, back) + chance.normal(0, noise, (size, size, 1))
     return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
-
-
-def write_patterns(folder: Path, *, seeds: range) -> Corpus:
-    """Write ``folder``/sketch/<pattern>/* and ``folder``/photo/<pattern>/*, one picture of each for every seed."""
-    for name in PATTERNS:
-        for half in ("sketch", "photo"):
-            (folder / half / name).mkdir(parents=True, exist_ok=True)
-            for seed in seeds:
-                pattern(name, half, seed).save(folder / half / name / f"{seed:03}.png")
-    return read_class_folders(folder)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from model.papers.recipe import Quadruplets, ZseOptimiser, ZseRecipe
 from model.papers.two_sided import listwise_loss
 from model.papers.zse import MATCH, NO_MATCH, ZseTrainer
 from model.ranking import diffused
-from tests.learning import small_backbone, small_recipe, write_class_folders, write_patterns
+from tests.learning import TEXTURES, small_backbone, small_recipe, texture, write_class_folders
 from tests.pictures import SHAPES
 
 
@@ -124,8 +125,9 @@ def test_the_papers_losses_are_a_triplet_of_tokens_and_the_squared_error_of_rela
 
 
 def test_training_by_quadruplets_finds_pictures_it_never_saw_better(tmp_path: Path) -> None:
-    data = training_set(write_patterns(tmp_path / "seen", seeds=range(12)))
-    fresh = write_patterns(tmp_path / "fresh", seeds=range(100, 104))
+    write = partial(write_class_folders, shapes=TEXTURES, draw=texture, shoot=partial(texture, coloured=True))
+    data = training_set(write(tmp_path / "seen", seeds=range(12)))
+    fresh = write(tmp_path / "fresh", seeds=range(100, 104))
     how = Quadruplets(samples=8)
     recipe = quadruplets(small_recipe(40), how, relation="kernel-mlp", relation_ret=False, **WITHOUT_SELECTION)
     recipe = dataclasses.replace(
