@@ -120,23 +120,28 @@ def test_every_fifth_class_of_a_folder_is_unseen_in_the_generalised_protocol(tmp
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--protocol", "fresh", "--data", "DATA"), "goes without --data"),
-        (("--protocol", "cross-data-set", "--data", "DATA"), "name their split with --trained-on"),
-        (("--split", "sketchy_104_21", "--data", "DATA"), "none of the classes asked for"),
-        (("--protocol", "fine-grained", "--data", "DATA"), "(sketch NAME-1.png or NAME_1.png of photo NAME.jpg)"),
-        (("--trained-on", "sketchy", "--data", "DATA"), "--trained-on belongs to --protocol cross-data-set"),
-        (("--by-class", "--protocol", "fine-grained", "--data", "DATA"), "--by-class is for category protocols"),
-        (("--every", "3", "--data", "DATA"), "two numbers from 1 on with a comma between"),
-        (("--network", "resnet", "--data", "DATA"), "name clip:MODEL"),
-        (("--network", "clip:", "--data", "DATA"), "name clip:MODEL"),
-        (("--network", "clip:nowhere", "--data", "DATA"), "such as ViT-B-32"),
+        (("--protocol", "fresh"), "goes without --data"),
+        (("--protocol", "cross-data-set"), "name their split with --trained-on"),
+        (("--split", "sketchy_104_21"), "none of the classes asked for"),
+        (("--protocol", "fine-grained"), "(sketch NAME-1.png or NAME_1.png of photo NAME.jpg)"),
+        (("--trained-on", "sketchy"), "--trained-on belongs to --protocol cross-data-set"),
+        (("--by-class", "--protocol", "fine-grained"), "--by-class is for category protocols"),
+        (("--every", "3"), "two numbers from 1 on with a comma between"),
+        (("--network", "resnet"), "name clip:MODEL"),
+        (("--network", "clip:"), "name clip:MODEL"),
+        (
+            ("--network", "clip:ViT-B-32/nowhere"),
+            "neither a file nor an open_clip model with weights",
+        ),
+        (("--network", "clip:ViT-B-32@nowhere"), "name an existing file"),
+        (("--network", "clip:."), "is no saved open_clip model"),
     ],
 )
 def test_what_does_not_go_together_or_cannot_be_had_is_said(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], reason: str
 ) -> None:
-    given = [str(folder / "data") if word == "DATA" else word for word in arguments]
-    assert main(["evaluate", "--weights", str(folder / "tiny.safetensors"), *given]) == 2
+    command = ["evaluate", "--weights", str(folder / "tiny.safetensors"), "--data", str(folder / "data")]
+    assert main([*command, *arguments]) == 2
     assert reason in capsys.readouterr().err
 
 

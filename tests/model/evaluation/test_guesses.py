@@ -57,14 +57,11 @@ def test_guesses_are_right_where_they_name_the_class(task: Task) -> None:
     assert lines[1].split() == ["all", str(count), "0.500", "0.500", "0.500", "2.00"]
 
 
-def test_a_checkpoint_without_words_guesses_nothing(task: Task) -> None:
+def test_what_guesses_need_is_said(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ModelError, match="no vocabulary, and guesses nothing"):
         measure_guesses(matcher_of(tiny_network()), task)
-
-
-def test_the_command_says_what_it_needs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
     weights = tiny_checkpoint(tmp_path / "tiny.safetensors", words=((FIRST,),))
     monkeypatch.delenv("SKETCH_SEARCH_DATA", raising=False)
     assert main(["guesses", "--weights", str(weights)]) == BAD_INPUT

@@ -93,22 +93,6 @@ def test_a_clip_of_another_kind_is_refused(
         read_clip(str(folder))
 
 
-@pytest.mark.parametrize(
-    ("source", "sentence"),
-    [
-        ("ViT-B-32/nobody_knows_it", "neither a file nor an open_clip model with weights; name MODEL/PRETRAINED"),
-        ("ViT-B-32@none.safetensors", "an existing file"),
-        (".", "is no saved open_clip model"),
-    ],
-)
-def test_what_is_no_clip_is_refused(
-    source: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=sentence):
-        read_clip(source)
-
-
 def test_weights_of_another_vit_are_refused() -> None:
     with pytest.raises(ModelError, match="not those of the ViT that was named"):
         clip_at_network_from(dataclasses.replace(CONFIG, vit=dataclasses.replace(LAYOUT, depth=3)), small_backbone())
