@@ -94,8 +94,8 @@ def texture(name: str, size: int, seed: int, *, coloured: bool = False) -> Image
     y, x = np.mgrid[:size, :size] + chance.integers(0, step, 2)[:, None, None]
     rows, columns = y % step < step // 4, x % step < step // 4
     ink = {"bars": rows, "columns": columns, "dots": rows & columns, "grid": rows | columns}[name]
-    front, back, noise = np.zeros(3), np.full(3, 255), 0
-    if coloured:
-        front, back, noise = chance.integers(0, 110, 3), chance.integers(140, 255, 3), 8
-    picture = np.where(ink[..., None], front, back) + chance.normal(0, noise, (size, size, 1))
+    if not coloured:
+        return Image.fromarray(np.where(ink, 0, 255).astype(np.uint8)).convert("RGB")
+    front, back = chance.integers(0, 110, 3), chance.integers(140, 255, 3)
+    picture = np.where(ink[..., None], front, back) + chance.normal(0, 8, (size, size, 1))
     return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))

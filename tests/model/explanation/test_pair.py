@@ -123,10 +123,6 @@ def tokens(count: int, seed: int, width: int = 32) -> Tokens:
     return Tokens(chance.standard_normal((1, 1 + count, width), np.float32), cells[None])
 
 
-def kernel_of(aligned: Aligned) -> Floats:
-    return unit(aligned.sketch) @ unit(aligned.photo).T
-
-
 def lost_without(aligned: Aligned, row: int, column: int) -> float:
     """Returns how much the relation logit falls without a pair, written out."""
     matching = aligned.matching
@@ -138,7 +134,7 @@ def lost_without(aligned: Aligned, row: int, column: int) -> float:
         columns = [max(one[one > -np.inf], default=0.0) for one in kernel.T]
         return float(matching.sketch_worth @ rows + matching.photo_worth @ columns)
 
-    kernel = kernel_of(aligned)
+    kernel = unit(aligned.sketch) @ unit(aligned.photo).T
     without = kernel.copy()
     without[row, column] = -np.inf
     return matching.scale / 2 * (matched(kernel) - matched(without))
@@ -150,26 +146,22 @@ def aligned(network: Network, sketch: Tokens, photo: Tokens) -> Aligned:
     return found
 
 
-@pytest.mark.parametrize(("n_s", "n_p"), [(6, 7), (1, 5), (5, 1), (16, 16)])
-def test_every_pair_left_out_gives_what_leaving_it_out_by_hand_gives(n_s: int, n_p: int) -> None:
-    pair = aligned(tiny_network(), tokens(n_s, 1), tokens(n_p, 2))
-    found = lost_logits(pair)
-    assert found.shape == (n_s, n_p)
-    expected = [[lost_without(pair, i, j) for j in range(n_p)] for i in range(n_s)]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-    assert abs(found).max() > 1e-3  # something hangs on the pairs
+TWO = tokens(2, 1)
+TWINS = Tokens(np.concatenate([TWO.features, TWO.features[:, 1:2]], axis=1), np.array([[2, 3, 4]]))
 
 
-def test_of_two_equal_best_matches_neither_is_missed() -> None:
-    network = comparing_encoded_tokens(tiny_network())
-    sketch = tokens(2, 1)
-    twins = np.concatenate([sketch.features[:, :2], sketch.features[:, 1:2]], axis=1)
-    pair = aligned(network, sketch, Tokens(twins, np.array([[3, 4]])))
-    assert pair.matching is not None
-    kernel = kernel_of(pair)
-    # The first sketch token is still matched by the other twin; only that twin's own column loses.
-    lost = pair.matching.scale / 2 * pair.matching.photo_worth * (kernel[0] - kernel[1])
-    np.testing.assert_allclose(lost_logits(pair)[0], lost, atol=1e-4)
+@pytest.mark.parametrize(
+    ("sketch", "photo"),
+    # Of two equal best matches neither is missed, as the other one is as good.
+    [*((tokens(n_s, 1), tokens(n_p, 2)) for n_s, n_p in ((6, 7), (1, 5), (5, 1), (16, 16))), (TWO, TWINS)],
+    ids=lambda given: str(len(given.patches[0])),
+)
+def test_every_pair_left_out_gives_what_leaving_it_out_by_hand_gives(sketch: Tokens, photo: Tokens) -> None:
+    pair = aligned(comparing_encoded_tokens(tiny_network()), sketch, photo)
+    rows, columns = len(pair.sketch), len(pair.photo)
+    expected = [[lost_without(pair, i, j) for j in range(columns)] for i in range(rows)]
+    np.testing.assert_allclose(lost_logits(pair), expected, atol=1e-4)
+    assert np.abs(expected).max() > 1e-3, "something hangs on the pairs"
 
 
 @pytest.mark.parametrize("with_ret", [True, False])
