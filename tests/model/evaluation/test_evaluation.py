@@ -12,8 +12,8 @@ import torch
 from model.commands import main
 from model.commands.measurements import clip_matcher
 from model.datasets import read_class_folders
-from model.datasets.corpus import Corpus, Picture
-from model.datasets.tasks import SUBSET, Task, read_task
+from model.datasets.corpus import Picture
+from model.datasets.tasks import Task, read_task
 from model.engine import Modality
 from model.evaluation import measure
 from tests.indexer.clip_models import READING, saved_clip
@@ -23,29 +23,6 @@ from tests.pictures import SHAPES, drawing, photo
 from tests.requirements import needs_shared_data
 
 FOUR = SHAPES[:4]
-
-
-def labelled(half: str, *labels: str, source: str = "") -> tuple[Picture, ...]:
-    return tuple(Picture(Path(half) / label / f"{i}.png", label, source) for i, label in enumerate(labels))
-
-
-def test_a_known_ranking_has_its_known_figures() -> None:
-    corpus = Corpus(
-        labelled("sketch", "ant", source="a") + labelled("sketch", "bee", "fly", source="b"),
-        labelled("photo", "ant", "bee", "ant", "bee"),
-    )
-    scores = np.array([[4.0, 3.0, 2.0, 1.0], [4.0, 3.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
-    result = measure(Task(corpus, groups={SUBSET: frozenset({"bee"})}), {"rn": scores})
-    # The ant finds hits at ranks 1 and 3; the bee at 2 and 4, each with precision 1/2; the fly has no photo.
-    ant, bee = (1 + 2 / 3) / 2, 1 / 2
-    rn = result.figures["rn"]
-    assert rn["all"]["precision_100"] == pytest.approx((1 / 2 + 1 / 2) / 2)
-    assert result.groups == {"all": 2, "a": 1, "b": 1, "without namesake": 1}
-    assert {group: row["map_all"] for group, row in rn.items()} == pytest.approx(
-        {"all": (ant + bee) / 2, "a": ant, "b": bee, "without namesake": bee}
-    )
-    assert [p.label for p in result.queries] == ["ant", "bee"]
-    assert result.per_query["rn"]["map_all"] == pytest.approx([ant, bee])
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
@@ -199,14 +176,3 @@ def test_checkpoints_are_compared_side_by_side(folder: Path, capsys: pytest.Capt
     assert less["low"] <= less["value"] <= less["high"]
     assert main(["evaluate", *map(str, both)]) == 0
     assert f"less {base}: 95% intervals of the differences" in capsys.readouterr().out
-
-
-def test_pictures_find_others_of_their_class_among_their_own_kind() -> None:
-    corpus = Corpus(labelled("sketch", "ant", "ant", "bee", "bee"), labelled("photo", "ant", "bee", "ant"))
-    # Each picture is nearest to itself, which does not count. The sketches of ants lie together, those of bees apart.
-    places = np.array([0.0, 0.1, 0.3, 5.0, 6.0, 7.0, 8.0])
-    found = measure(Task(corpus, "within"), {"ret": -np.abs(places[:, None] - places[None])})
-    ret = {group: row["map_all"] for group, row in found.figures["ret"].items()}
-    assert ret["sketches by a sketch"] == pytest.approx((1 + 1 + 1 / 3 + 1) / 4)
-    assert ret["photos by a photo"] == pytest.approx(1 / 2)
-    assert found.groups == {"all": 10, "sketches by a sketch": 4, "photos by a photo": 2, "photos by a sketch": 4}

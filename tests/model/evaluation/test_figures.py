@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.datasets.corpus import Corpus, Picture
-from model.datasets.tasks import Task
+from model.datasets.tasks import SUBSET, Task
 from model.evaluation import bootstrap, figures, measure, relevance
 from model.evaluation.figures import LEVEL
 from model.metrics import FIGURES, category_metrics, target_ranks
@@ -15,8 +15,12 @@ from tests.requirements import needs_shared_data
 from tests.shared_data import golden
 
 
-def picture(name: str, label: str, *also: str) -> Picture:
-    return Picture(Path(name), label, "made", also)
+def picture(name: str, label: str, *also: str, source: str = "made") -> Picture:
+    return Picture(Path(name), label, source, also)
+
+
+def labelled(*labels: str, source: str = "made") -> tuple[Picture, ...]:
+    return tuple(picture(f"{number}.png", label, source=source) for number, label in enumerate(labels))
 
 
 SKETCHES = (picture("s1.png", "ant"), picture("s2.png", "bee"))
@@ -37,6 +41,36 @@ SCORES = np.array([[0.9, 0.1, 0.8, 0.7, 0.2], [0.9, 0.8, 0.1, 0.2, 0.3]])
 def task(sizes: Mapping[str, NDArray[np.bool_]] | None = None) -> Task:
     groups = {"trained": frozenset({"ant"}), "unseen": frozenset({"bee"})}
     return Task(Corpus(SKETCHES, PHOTOS), "everything", groups, sizes or {})
+
+
+def test_a_known_ranking_has_its_known_figures() -> None:
+    corpus = Corpus(
+        labelled("ant", source="a") + labelled("bee", "fly", source="b"),
+        labelled("ant", "bee", "ant", "bee"),
+    )
+    scores = np.array([[4.0, 3.0, 2.0, 1.0], [4.0, 3.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+    result = measure(Task(corpus, groups={SUBSET: frozenset({"bee"})}), {"rn": scores})
+    # The ant finds hits at ranks 1 and 3; the bee at 2 and 4, each with precision 1/2; the fly has no photo.
+    ant, bee = (1 + 2 / 3) / 2, 1 / 2
+    rn = result.figures["rn"]
+    assert rn["all"]["precision_100"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert result.groups == {"all": 2, "a": 1, "b": 1, "without namesake": 1}
+    assert {group: row["map_all"] for group, row in rn.items()} == pytest.approx(
+        {"all": (ant + bee) / 2, "a": ant, "b": bee, "without namesake": bee}
+    )
+    assert [p.label for p in result.queries] == ["ant", "bee"]
+    assert result.per_query["rn"]["map_all"] == pytest.approx([ant, bee])
+
+
+def test_pictures_find_others_of_their_class_among_their_own_kind() -> None:
+    corpus = Corpus(labelled("ant", "ant", "bee", "bee"), labelled("ant", "bee", "ant"))
+    # Each picture is nearest to itself, which does not count. The sketches of ants lie together, those of bees apart.
+    places = np.array([0.0, 0.1, 0.3, 5.0, 6.0, 7.0, 8.0])
+    found = measure(Task(corpus, "within"), {"ret": -np.abs(places[:, None] - places[None])})
+    ret = {group: row["map_all"] for group, row in found.figures["ret"].items()}
+    assert ret["sketches by a sketch"] == pytest.approx((1 + 1 + 1 / 3 + 1) / 4)
+    assert ret["photos by a photo"] == pytest.approx(1 / 2)
+    assert found.groups == {"all": 10, "sketches by a sketch": 4, "photos by a photo": 2, "photos by a sketch": 4}
 
 
 def test_a_photo_is_right_for_every_class_that_it_shows() -> None:
@@ -87,7 +121,7 @@ def test_intervals_are_those_of_a_loop_over_resamples(classes: int, monkeypatch:
         assert found.high == pytest.approx(np.quantile(ordered, (1 + LEVEL) / 2))
 
 
-def labelled(seed: int, queries: int, gallery: int, classes: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def random_scores(seed: int, queries: int, gallery: int, classes: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     draws = np.random.RandomState(seed)
     query_labels, gallery_labels = draws.randint(0, classes, queries), draws.randint(0, classes, gallery)
     same = query_labels[:, None] == gallery_labels[None]
@@ -115,7 +149,7 @@ def slowly(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> list[fl
 
 @pytest.mark.parametrize(("queries", "gallery", "classes"), [(1, 1, 1), (7, 90, 3), (5, 450, 2), (6, 700, 40)])
 def test_the_figures_are_those_of_a_slow_loop(queries: int, gallery: int, classes: int) -> None:
-    scores, relevant = labelled(11, queries, gallery, classes)
+    scores, relevant = random_scores(11, queries, gallery, classes)
     fast = category_metrics(scores, relevant)
     assert list(fast.values()) == pytest.approx(slowly(scores, relevant), abs=1e-12)
 
@@ -150,5 +184,5 @@ def test_the_rank_of_a_target_counts_what_stands_before_it() -> None:
 @needs_shared_data
 def test_the_figures_are_the_released_code_s() -> None:
     for case in json.loads(golden("metrics_reference.json").read_text())["cases"]:
-        ours = category_metrics(*labelled(*(case[name] for name in ("seed", "queries", "gallery", "classes"))))
+        ours = category_metrics(*random_scores(*(case[name] for name in ("seed", "queries", "gallery", "classes"))))
         assert list(ours.values()) == pytest.approx([case[name] for name in FIGURES], abs=1e-6)
