@@ -1,6 +1,5 @@
 """Clean names, paths, options in full, and errors as sentences, which the three programs share."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import pytest
 
 from model.command_line import a_path
 from model.errors import Refusal
-from model.terminal import HomeUnknown, expanded, printable, printable_json, run_program
+from model.terminal import HomeUnknown, expanded, printable, run_program
 from tests.patience import PATIENCE
 from tests.programs import run_python
 
@@ -32,28 +31,14 @@ def test_a_name_cannot_forge_a_line_nor_move_the_cursor(name: str, shown: str) -
     assert printable(name) == shown
 
 
-def test_json_keeps_its_meaning_where_a_terminal_would_obey_it() -> None:
-    names = {"a": "\x9b31mred\u202egpj.exe \U000e0041", "b": ["Ännchen\u2066", "\x1b[2J"]}
-    written = json.dumps(names, ensure_ascii=False, indent=1)
-    shown = printable_json(written)
-    assert json.loads(shown) == names
-    assert all(line.isprintable() for line in shown.split("\n"))
-    assert "Ännchen" in shown
-
-
-def test_a_home_folder_that_nobody_has_is_a_sentence() -> None:
+def test_a_path_is_taken_as_written_and_a_home_folder_that_nobody_has_is_a_sentence() -> None:
     assert expanded("~/x") == Path.home() / "x"
+    assert a_path("photos") == Path("photos")
+    assert a_path(f"./{NOBODY}") == Path.cwd() / NOBODY
     with pytest.raises(HomeUnknown, match=f"there is no home folder {NOBODY}; write the whole path"):
         expanded(f"{NOBODY}/photos")
     with pytest.raises(click.BadParameter, match="there is no home folder"):
         a_path(NOBODY)
-
-
-def test_a_path_on_the_command_line_is_taken_as_written() -> None:
-    assert a_path("photos") == Path("photos")
-    assert a_path(f"./{NOBODY}") == Path.cwd() / NOBODY
-    with pytest.raises(click.BadParameter, match="names nothing"):
-        a_path("")
 
 
 def _raising(error: BaseException) -> int:

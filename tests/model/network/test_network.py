@@ -1,21 +1,15 @@
 """The network against a slow one, its cross-attention, sizes and precisions."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 
-import model
-from model.commands import main
-from model.engine import ZseConfig
+from model.engine import ZseConfig, preset
 from model.engine.config import kept_count
 from model.network.encoder import select_tokens
 from model.network.relation import dot_product_attention
-from model.papers.recipe import RECIPES
-from tests.learning import write_class_folders
+from model.network.zse import from_backbone
 from tests.model import plain
 from tests.networks import matcher_of, randn, tiny_network
 
@@ -97,25 +91,14 @@ def test_one_image_beside_many_gathers_what_it_does_beside_each(
         torch.testing.assert_close(gathered[image].double(), expected, atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize(
-    ("preset", "tag", "width"), [("zse-s16", "vit_small_patch16_224", 384), ("zse-b16", "vit_base_patch16_224", 768)]
+    ("name", "tag"),
+    [
+        *(("zse-ti16", "vit_tiny_patch16_224"), ("zse-s16", "vit_small_patch16_224")),
+        ("zse-b16", "vit_base_patch16_224.sam_in1k"),
+    ],
 )
-def test_a_larger_preset_starts_from_its_vit_and_trains_by_the_papers_recipe(
-    preset: str, tag: str, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        state: dict[str, torch.Tensor] = timm.create_model(tag, pretrained=False).state_dict()
-    backbone = tmp_path / "vit.safetensors"
-    save_file({name: tensor.half() for name, tensor in state.items()}, backbone)
-    recipe = tmp_path / "one-step.toml"
-    recipe.write_text(
-        f'base = "{RECIPES / "paper.toml"}"\npreset = "{preset}"\nsteps = 1\n'
-        "[network]\nimage_size = 64\n[quadruplets]\nsamples = 1\n"
-    )
-    write_class_folders(tmp_path / "data", seeds=range(1))
-    command = ["train", str(recipe), "--backbone", str(backbone), "--data", str(tmp_path / "data")]
-    assert main([*command, "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out.safetensors")]) == 0
-    assert model.load(tmp_path / "out.safetensors", dtype="float32").config.width == width
+def test_every_preset_starts_from_the_vit_of_its_size(name: str, tag: str) -> None:
+    with torch.device("meta"):
+        network = from_backbone(preset(name), timm.create_model(tag).state_dict())
+    assert network.config == preset(name)
