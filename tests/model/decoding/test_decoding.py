@@ -3,7 +3,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image
 
 from model.decoding import Decoders, Job
-from model.decoding.messages import Limits
+from model.decoding.messages import READY, Limits
 from model.errors import (
     CostlyImage,
     DecodingUnavailable,
@@ -47,17 +46,6 @@ def slow() -> bytes:
 
 def opened(decoders: Decoders, data: bytes, *, least_side: int | None = None, sketch: bool = False) -> Image.Image:
     return decoders.run(data, Job(least_side=least_side, sketch=sketch)).image
-
-
-def started() -> set[int]:
-    """Returns the processes that threads of this one have started."""
-    lists = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    return {int(pid) for children in lists for pid in children.read_text().split()}
-
-
-def ticks(pid: int) -> int:
-    """Returns the CPU time of a process, in hundredths of a second."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
 
 
 @pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
@@ -164,31 +152,19 @@ def test_a_process_that_is_killed_while_it_decodes_is_replaced_once() -> None:
     ],
 )
 def test_a_picture_that_ends_its_process_every_time_is_refused_by_what_ended_it(
-    number: signal.Signals, error: type[Exception], told: str, slow: bytes
+    number: signal.Signals, error: type[Exception], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others = started()
-
-    def kill_those_that_decode() -> None:
-        first, killed = dict[int, int](), set[int]()
-
-        def two_are_killed() -> bool:
-            for pid in started() - others - killed:
-                # Another child of this process may end meanwhile.
-                with suppress(OSError):
-                    # From then on it can be asked, and what it does then is to decode.
-                    begun = os.readlink(f"/proc/{pid}/fd/2") == os.devnull
-                    if begun and ticks(pid) >= first.setdefault(pid, ticks(pid)) + 10:
-                        killed.add(pid)
-                        os.kill(pid, number)
-            return len(killed) == 2
-
-        wait_until(two_are_killed, "no two processes decode")
-
-    with Decoders(1, AMPLE) as decoders, ThreadPoolExecutor(1) as pool:
-        killer = pool.submit(kill_those_that_decode)
-        with pytest.raises(error, match=told):
-            opened(decoders, slow)
-        killer.result()
+    ended = tmp_path / "ended"
+    program = tmp_path / "python"
+    told_ready, asked = f"printf %s '{READY.decode()}'", "head -c 1 > /dev/null"
+    program.write_text(f"#!/bin/sh\nulimit -c 0\n{told_ready}\n{asked}\necho >> {ended}\nkill -{int(number)} $$\n")
+    program.chmod(0o755)
+    with Decoders(1, AMPLE) as decoders:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(program))
+            with pytest.raises(error, match=told):
+                opened(decoders, encoded(drawing("star")))
+        assert ended.read_text() == "\n\n"
         assert opened(decoders, encoded(drawing("star"))) == drawing("star")
 
 
