@@ -11,14 +11,10 @@ from numpy.typing import NDArray
 
 from model.engine import Floats, Method, Numbers, Tokens, sigmoid, unit
 
-# Diffusion: photos that look alike share their scores. The score of a pair judges one photo alone, by a few strokes;
-# other photos that look like this photo correct its errors. This is a diffusion process on the affinity graph of the
-# gallery (Donoser and Bischof, CVPR 2013).
-#
-# Scores are averaged as *support*, which is between 0 and 1, higher for better photos. A mean of distances, or of
-# logits, would be ruled by the photos that are far from the sketch. Photos that were not scored get an estimate: [Ret]
-# gives their distance to the sketch and their likeness to other photos at almost no cost, a regression line predicts
-# the score from the distance, and similar photos deviate from the line in similar ways.
+# The score of a pair judges one photo alone, by a few strokes. Diffusion on the affinity graph of the gallery (Donoser
+# and Bischof, CVPR 2013) lets photos that look alike correct each other's scores. These are averaged as *support*,
+# between 0 and 1: far photos would rule a mean of distances or logits. Photos that were not scored get an estimate,
+# since a line predicts scores from distances of [Ret], and photos that look alike deviate from it alike.
 
 # [Ret] distances d are averaged as exp(-d^2 / RET_WIDTH), so that far photos weigh nothing.
 RET_WIDTH = 0.2
@@ -149,12 +145,10 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
     return line
 
 
-# Photos that a person likes, or that show what a word names, lead a ranking: a query with liked photos looks near these
-# photos, and the sketch only decides between the photos there.
-#
-# WIDTH and WORD_LEAD were chosen on every other one of 1,000 ordinary photos, with sketches that were not trained on.
-# With WIDTH from 3 to 6, or WORD_LEAD from 0.7 to 0.9, a sketch and a word together find more than each of them alone;
-# with 2 and 0.7 the word alone found more. All of this was measured by the vocabulary; scores by CLIP are logits, too.
+# Photos that a person likes, or that show what a word names, lead a ranking: the sketch only decides between photos
+# near them. WIDTH and WORD_LEAD were chosen on 500 ordinary photos, with sketches that were not trained on. With WIDTH
+# from 3 to 6, or WORD_LEAD from 0.7 to 0.9, sketch and word together find more than each alone; with 2 and 0.7 the word
+# alone found more. This was measured by the vocabulary; scores by CLIP are logits, too.
 
 # Weight of the mean of the liked photos beside the sketch, whose weight is 1. From 2 on, it hardly matters on
 # validation classes. Mixing in the relation network's scores made rankings worse there.
@@ -233,16 +227,10 @@ def fits(best: float, chances: int) -> bool | None:
     return True if surplus >= _FITS_SURELY else False if surplus < _FITS_HARDLY else None
 
 
-# A sketch does not say enough to be sure: for a drawn dog, twenty pigs may be shown, and the dogs come right after
-# them. So a page of groups shows each thing once. The photos are compared with each other, not with the sketch.
-#
-# [Ret] says what a picture shows, and two photos of one thing may be nearer than a photo and its reduced copy. So [Ret]
-# only finds pairs that are worth comparing; patch tokens and their places decide whether they are one picture.
-
-# Cosine of two centred [Ret] above which two photos are of one group. It was measured in a gallery of 12,890 photos of
-# everything, with sketches of classes held back from the network: the right group was among the first 20 groups for
-# 0.81 of the sketches, and a right photo among the first 20 photos for 0.64. It is no threshold of diffusion, above
-# which photos share scores gradually: here a photo is in a group or not.
+# For a drawn dog, twenty pigs may come right before the dogs, so a page of groups shows each thing once.
+# Cosine of two centred [Ret] above which two photos are of one group. In a gallery of 12,890 photos of everything, with
+# sketches of classes held back from the network, the right group was among the first 20 groups for 0.81 of the
+# sketches, and a right photo among the first 20 photos for 0.64.
 ALIKE = 0.45
 
 
@@ -258,17 +246,13 @@ def groups_of(ret: NDArray[np.floating], mean: Floats, threshold: float = ALIKE)
     directions = centred(ret, mean)
     alike = directions @ directions.T > threshold
     groups = np.full(len(directions), -1, np.int64)
-    group = 0
-    # Going group by group is the same as photo by photo: the next photo without a group is like no first photo before
-    # it.
+    # Group by group is the same as photo by photo: the next photo without a group is like no first photo before it.
     for first in range(len(directions)):
-        if groups[first] >= 0:
-            continue
-        joining = alike[first] & (groups < 0)
-        # A photo that is exactly the mean is not even like itself, but begins a group nevertheless.
-        joining[first] = True
-        groups[joining] = group
-        group += 1
+        if groups[first] < 0:
+            joining = alike[first] & (groups < 0)
+            # A photo that is exactly the mean is not even like itself, but begins a group nevertheless.
+            joining[first] = True
+            groups[joining] = groups.max() + 1
     return groups
 
 
@@ -284,12 +268,14 @@ def likenesses(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Flo
     return likeness
 
 
+# [Ret] says what a picture shows: two photos of one thing may be nearer than a photo and its reduced copy. So [Ret]
+# only finds pairs that are worth comparing; patch tokens and their places decide whether they are one picture.
+#
 # Cosine of two [Ret] above which a pair is compared, and how many earlier photos each photo is compared with. A copy is
 # nearer to its original than 98 of 100 other photos are.
 LOOK = 0.8
 LOOKED_AT = 3
-# From this sameness on, two pictures are one. It has to be measured again for a new default network: for this network,
-# photos are more alike than for the previous one, whose value was 0.78.
+# From this sameness on, two pictures are one. To be measured again for a new default network.
 SAME = 0.82
 # Networks without patch tokens compare the cosine of [Ret] with this: far fewer copies are found.
 SAME_BY_RET = 0.97

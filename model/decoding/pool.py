@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, Protocol, cast
@@ -39,7 +40,7 @@ class DecodingProcess:
         except OSError as error:
             raise _unavailable(error.strerror or str(error)) from error
         self._requests, self._replies = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
-        with self._killed_after(_START_SECONDS, threading.Event()):
+        with self._killed_after(_START_SECONDS):
             ready = self._replies.read(len(READY))
         if ready != READY:
             self.close()
@@ -59,20 +60,20 @@ class DecodingProcess:
         Raises ImageError as the job does, CostlyImage or SlowImage if a limit was exceeded, EndedDecoding and
         DecoderCrashed if it was ended otherwise.
         """
-        late = threading.Event()
+        limits, start = request.limits, time.monotonic()
         try:
-            with self._killed_after(request.limits.clock_seconds, late):
+            with self._killed_after(limits.clock_seconds):
                 send_request(self._requests, request)
                 return receive_picture(self._replies, request.job.most_pixels)
         except MemoryError as error:
-            raise CostlyImage(
-                f"decoding it takes more than {request.limits.memory >> 20:,} MiB of memory; make it smaller"
-            ) from error
+            most = f"{limits.memory >> 20:,} MiB of memory"
+            raise CostlyImage(f"decoding it takes more than {most}; make it smaller") from error
         except (EOFError, OSError) as error:
+            late = time.monotonic() - start >= limits.clock_seconds
             self.close()
             code = self._process.returncode
-            if late.is_set() or -code == getattr(signal, "SIGPROF", None):
-                spent = f"{request.limits.clock_seconds:g}" if late.is_set() else f"{request.limits.cpu_seconds:g} CPU"
+            if late or -code == getattr(signal, "SIGPROF", None):
+                spent = f"{limits.clock_seconds:g}" if late else f"{limits.cpu_seconds:g} CPU"
                 raise SlowImage(f"decoding it takes more than {spent} seconds; save it anew, or smaller") from error
             if -code == getattr(signal, "SIGKILL", None):
                 raise EndedDecoding(
@@ -81,14 +82,9 @@ class DecodingProcess:
             raise DecoderCrashed("the file is damaged: it crashes its decoder") from error
 
     @contextmanager
-    def _killed_after(self, seconds: float, late: threading.Event) -> Iterator[None]:
-        """Kills the process and sets ``late`` if the block takes longer than ``seconds``."""
-
-        def give_up() -> None:
-            late.set()
-            self._process.kill()
-
-        timer = threading.Timer(seconds, give_up)
+    def _killed_after(self, seconds: float) -> Iterator[None]:
+        """Kills the process if the block takes longer than ``seconds``."""
+        timer = threading.Timer(seconds, self._process.kill)
         timer.daemon = True
         try:
             timer.start()

@@ -3,7 +3,6 @@
 import io
 import os
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -11,7 +10,7 @@ from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 from model.images.ink import LEAST_CONTRAST
@@ -196,7 +195,7 @@ def _media(head: bytes) -> str:
 
 
 def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sketch: bool) -> OpenedImage:
-    with _opener(media)(io.BytesIO(data)) as picture:
+    with _open(data, media) as picture:
         width, height = picture.size
         if width * height > max_pixels:
             raise ImageTooLarge(_too_large(max_pixels, width, height))
@@ -224,32 +223,31 @@ def _aligned(rgb: Image.Image, box: tuple[float, float, float, float]) -> Image.
     return rgb if box[2:] == rgb.size else rgb.resize(size, Image.Resampling.BICUBIC, box)
 
 
-def _opener(media: str) -> Callable[[BinaryIO], Image.Image]:
+def _open(data: bytes, media: str) -> Image.Image:
+    stream = io.BytesIO(data)
     if media == "image/heic":
         try:
             from pillow_heif import HeifImageFile
         except ImportError as error:
             raise UnsupportedImage("HEIC needs an extra package: pip install 'sketch-search[heic]'") from error
         # The class is used directly, because registering it would change Image.open for the whole process.
-        return HeifImageFile
+        picture: Image.Image = HeifImageFile(stream)  # type: ignore[no-untyped-call]
+        return picture
     if media == _RAW:
-        return open_preview
+        return open_preview(stream)
     name = _format(media)
     Image.init()
     if name not in Image.OPEN:
         raise UnsupportedImage(f"this Pillow was built without {name}; install Pillow 11.3 or newer from PyPI")
-    return _open_jpeg if name == "JPEG" else lambda stream: Image.open(stream, formats=(name,))
-
-
-def _open_jpeg(stream: BinaryIO) -> ImageFile.ImageFile:
     try:
-        return Image.open(stream, formats=("JPEG",))
+        return Image.open(stream, formats=(name,))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise
-    # Pillow looks for the resolution in the EXIF block while opening, and may fail at its content.
+    # Pillow looks for the resolution in the EXIF block of a JPEG while opening, and may fail at its content.
     except Exception:
-        stream.seek(0)
-        return Image.open(io.BytesIO(_without_exif(stream.read())), formats=("JPEG",))
+        if name != "JPEG":
+            raise
+        return Image.open(io.BytesIO(_without_exif(data)), formats=(name,))
 
 
 def _without_exif(jpeg: bytes) -> bytes:
