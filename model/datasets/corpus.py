@@ -58,6 +58,11 @@ class Corpus:
     def labels(self) -> tuple[str, ...]:
         return tuple(sorted({picture.label for picture in (*self.sketches, *self.photos)}))
 
+    @property
+    def shared(self) -> set[str]:
+        """The classes that have both sketches and photos."""
+        return {sketch.label for sketch in self.sketches} & {photo.label for photo in self.photos}
+
     def of(self, labels: Collection[str]) -> Corpus:
         """Returns only the pictures of these classes."""
         wanted = frozenset(labels)
@@ -146,8 +151,7 @@ def classes_of(folder: Path, parts: Sequence[str], corpus: Corpus) -> set[str]:
     without = {"thin", IMAGENET_PART, DRAWINGS_PART, PACS_PART}
     found = {label for part in parts if part not in without for label in read_split(folder, part)}
     if "thin" in parts:
-        both = {p.label for p in corpus.sketches} & {p.label for p in corpus.photos}
-        found |= both - {label for part in ("train", "val", "unseen") for label in read_split(folder, part)}
+        found |= corpus.shared - {label for part in ("train", "val", "unseen") for label in read_split(folder, part)}
     return found
 
 

@@ -303,7 +303,7 @@ def of_standard_split(corpus: Corpus, name: str, part: Literal["seen", "unseen"]
     chosen = classes_named(corpus, names)
     source = name.partition("_")[0]
     own = chosen.kept(lambda sketch: sketch.source == source, lambda photo: True)
-    found = own.of({p.label for p in own.sketches} & {p.label for p in own.photos})
+    found = own.of(own.shared)
     keys = set(map(class_key, found.labels))
     lacking = [given for given in names if class_key(given) not in keys]
     if not found.labels:

@@ -39,6 +39,7 @@ from model.engine.tokens import (
     Numbers,
     Tokens,
     averaged_variants,
+    cells_of_patches,
     sketch_variants,
     unit,
 )

@@ -21,7 +21,7 @@ from model.engine.files import SCALE, ZSE, TwoSidedFiles
 from model.engine.knowledge import below, knowledge_of
 from model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
 from model.engine.threads import threads
-from model.engine.tokens import Floats, Tokens, averaged_variants, changed_planes, unit
+from model.engine.tokens import Floats, Tokens, averaged_variants, cells_of_patches, changed_planes, unit
 from model.errors import ModelError
 
 # Otherwise it writes an id of this machine into the user's folder, and reports to its maker, once it is imported.
@@ -207,13 +207,6 @@ def _vit_weights(
         for scale_name in ("scale1", "scale2"):
             given[f"{name}.{scale_name}"] = tuning[scale_name][index]
     return {name: array if array.dtype == np.int8 else array.astype(np.float32) for name, array in given.items()}
-
-
-def cells_of_patches(patches: int, grid: int) -> NDArray[np.int64]:
-    """Finds the cell of a grid in which the centre of each patch lies, (patches**2,); both divide one square."""
-    along = (2 * np.arange(patches) + 1) * grid // (2 * patches)
-    cells: NDArray[np.int64] = (along[:, None] * grid + along).ravel()
-    return cells
 
 
 def _most_important(importance: Floats, count: int) -> NDArray[np.int64]:

@@ -133,3 +133,10 @@ def _mean_direction(vectors: Floats) -> Floats:
     """(v, d) -> (1, d), the mean of the directions, as long as the first vector."""
     mean: Floats = unit(unit(vectors).mean(axis=0, keepdims=True)) * np.linalg.norm(vectors[0])
     return mean
+
+
+def cells_of_patches(patches: int, grid: int) -> NDArray[np.int64]:
+    """Finds the cell of a grid in which the centre of each patch lies, (patches**2,); both divide one square."""
+    along = (2 * np.arange(patches) + 1) * grid // (2 * patches)
+    cells: NDArray[np.int64] = (along[:, None] * grid + along).ravel()
+    return cells

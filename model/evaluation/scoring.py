@@ -37,7 +37,7 @@ def score_matrices(
     """
     if not corpus.sketches or not corpus.photos:
         raise ModelError("an evaluation needs sketches and photos; found " + counts(corpus))
-    if not {sketch.label for sketch in corpus.sketches} & {photo.label for photo in corpus.photos}:
+    if not corpus.shared:
         raise ModelError("no sketch has a photo of its class; the two halves must use the same class names")
     queries, gallery = encoded(matcher, corpus)
     chosen = [m for m in METHODS if m in (methods or matcher.methods)]

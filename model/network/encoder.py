@@ -117,7 +117,7 @@ class Encoder(nn.Module):
             if rate < 1 and selects:
                 importance = mean_attention(block.attn, y, 1)[:, :, 1:].mean(dim=1)
                 chosen = select_tokens(importance, kept_count(importance.shape[1], rate))
-                x = torch.cat([x[:, :1], gather(x[:, 1:], chosen)], dim=1)
+                x = torch.cat([x[:, :1], x[:, 1:].take_along_dim(chosen[..., None], dim=1)], dim=1)
                 positions = positions.gather(1, chosen)
             if trace is not None and selects:
                 trace.kept.append(positions)
@@ -129,8 +129,3 @@ def select_tokens(importance: torch.Tensor, count: int) -> torch.Tensor:
     """Chooses the ``count`` most important of (b, n): (b, count) indices, in ascending order; ties go to the first."""
     order = importance.argsort(dim=1, descending=True, stable=True)
     return order[:, :count].sort(dim=1).values
-
-
-def gather(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Takes the rows ``index`` (b, k) of ``tokens`` (b, n, d)."""
-    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))

@@ -29,8 +29,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from model.engine import cells_of_patches
 from model.engine.graphs import SECOND_PATCH
-from model.network.encoder import EncoderTrace, gather, select_tokens
+from model.network.encoder import EncoderTrace, select_tokens
 from model.network.relation import attention_weights, dot_product_attention
 from model.network.tokens import Tokens
 from model.network.vit import VitLayout
@@ -144,7 +145,7 @@ class FrozenVit(nn.Module):
                     trace.append(heads)
             if kept is not None and index == last:
                 rows = F.pad(1 + select_tokens(importance, kept), (1, 0))
-                q, x = q.take_along_dim(rows[:, None, :, None], dim=2), gather(x, rows)
+                q, x = q.take_along_dim(rows[:, None, :, None], dim=2), x.take_along_dim(rows[..., None], dim=1)
             mixed = dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
             x = x + F.linear(mixed, self.proj[index], proj_b.to(dtype)) * scale1
             y = F.layer_norm(x, (width,), norm2_w, norm2_b, self.norm_eps).to(dtype)
@@ -264,10 +265,10 @@ class TwoSidedEncoder(nn.Module):
             ret = self.head(summary)
             project = self.head.tokens
         best = select_tokens(importance, count)
-        cells = cells_of_patches(self.config.patches(modality), self.config.grid).to(x.device)
+        cells = torch.from_numpy(cells_of_patches(self.config.patches(modality), self.config.grid)).to(x.device)
         positions = cells[best]
         if trace is not None and attention is not None:
-            under = cells_of_patches(self.config.grid, self.config.patches(modality)).to(x.device)
+            under = torch.from_numpy(cells_of_patches(self.config.grid, self.config.patches(modality))).to(x.device)
             for heads in attention:
                 shown = heads[:, :, under]
                 trace.attention.append(shown * (heads.sum(dim=2, keepdim=True) / shown.sum(dim=2, keepdim=True)))
@@ -276,14 +277,8 @@ class TwoSidedEncoder(nn.Module):
             if modality == "photo":
                 trace.everything = Tokens(torch.cat([ret[:, None], project(x[:, 1:])], dim=1), cells.expand(len(x), -1))
                 trace.local = side.head.local(x[:, 1:])
-        patches = x[:, 1:] if x.shape[1] == 1 + count else gather(x[:, 1:], best)
+        patches = x[:, 1:] if x.shape[1] == 1 + count else x[:, 1:].take_along_dim(best[..., None], dim=1)
         return Tokens(torch.cat([ret[:, None], project(patches)], dim=1), positions, summary)
-
-
-def cells_of_patches(patches: int, grid: int) -> torch.Tensor:
-    """Finds the cell of a grid in which the centre of each patch lies, (patches**2,) int64."""
-    along = (2 * torch.arange(patches) + 1) * grid // (2 * patches)
-    return (along[:, None] * grid + along).flatten()
 
 
 def _unit(x: torch.Tensor) -> torch.Tensor:

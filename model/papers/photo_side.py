@@ -163,7 +163,7 @@ def photo_features(
             x, importance = side.vit(images, side.tuning)
             y = side.second(images).cpu()
             best = importance.topk(kept, dim=1).indices
-            patches = x[:, 1:].gather(1, best[..., None].expand(-1, -1, x.shape[2])).flatten(0, 1)
+            patches = x[:, 1:].take_along_dim(best[..., None], dim=1).flatten(0, 1)
             beliefs = y[:, :0] if classifier is None else F.linear(y, *classifier).log_softmax(dim=1)
             parts.append((x[:, 0].cpu(), y, x[:, 1:].mean(dim=1).cpu(), beliefs, patches[::_EVERY_PATCH].cpu()))
     return PhotoFeatures(*(torch.cat(found) for found in zip(*parts, strict=True)))

@@ -104,7 +104,7 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     chosen = everything.of(wanted)
     seen = datasets.split_fresh(Corpus(chosen.sketches + lines, chosen.photos))[0]
     allowed = _allowed(seen, recipe)
-    training = allowed.of({p.label for p in allowed.sketches} & {p.label for p in allowed.photos})
+    training = allowed.of(allowed.shared)
     validation = None if "val" in recipe.split else first.of(datasets.read_split(data, "val")).protocol()
     return TrainingCorpora(training, _further(data, allowed, training, recipe), validation)
 

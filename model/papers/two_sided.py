@@ -94,8 +94,8 @@ class SketchSide(nn.Module):
     def __init__(self, network: Network, points: int) -> None:
         super().__init__()
         encoder = network.encoder
-        if not isinstance(encoder, TwoSidedEncoder) or network.ret_term is None:
-            raise ModelError(f"{network.config.name} is no two-sided network; name its preset in the recipe")
+        assert isinstance(encoder, TwoSidedEncoder)
+        assert network.ret_term is not None
         self.tuning, self.head = encoder.tuning, encoder.head
         self.cross, self.relation, self.ret_term = network.cross, network.relation, network.ret_term
         self.points = nn.Parameter(torch.zeros(points, network.config.width))

@@ -18,6 +18,7 @@ from model.engine import (
     ModelConfig,
     Prior,
     TwoSidedConfig,
+    cells_of_patches,
     from_json,
     sketch_variants,
     unit,
@@ -25,7 +26,7 @@ from model.engine import (
 from model.errors import ModelError
 from model.network import Network, TorchEngine
 from model.network.encoder import EncoderTrace
-from model.network.two_sided import TwoSidedEncoder, cells_of_patches
+from model.network.two_sided import TwoSidedEncoder
 from tests.networks import matcher_of
 
 SMALL = dataclasses.replace(
@@ -75,8 +76,8 @@ def test_both_sides_give_a_unit_retrieval_token_and_as_many_patch_tokens_as_the_
 
 
 def test_patches_of_a_smaller_sketch_are_told_as_the_cells_of_the_photos_grid_below_their_centres() -> None:
-    assert cells_of_patches(6, 8).view(6, 6)[0].tolist() == [0, 2, 3, 4, 6, 7]
-    assert cells_of_patches(6, 8).view(6, 6)[:, 1].tolist() == [2, 18, 26, 34, 50, 58]
+    assert cells_of_patches(6, 8).reshape(6, 6)[0].tolist() == [0, 2, 3, 4, 6, 7]
+    assert cells_of_patches(6, 8).reshape(6, 6)[:, 1].tolist() == [2, 18, 26, 34, 50, 58]
     assert cells_of_patches(8, 8).tolist() == list(range(64))
     ink = torch.zeros(1, 1, 112, 112)
     ink[:, :, 84:, :28] = 1
