@@ -24,8 +24,8 @@ def without_timings(answer: httpx.Response | BaseModel | dict[str, Any]) -> dict
     return body
 
 
-def error(answer: httpx.Response) -> tuple[int, str]:
-    """Status and code, once the error has been found to look as promised."""
+def error(answer: httpx.Response, said: str = "") -> tuple[int, str]:
+    """Status and code, once the error has been found to look as promised, and its sentence to have these words."""
     assert set(answer.json()) == {"error"}
     detail = answer.json()["error"]
     assert set(detail) - ({"nearest"} if detail["code"] == "unknown_word" else set()) == {
@@ -34,6 +34,7 @@ def error(answer: httpx.Response) -> tuple[int, str]:
         "request_id",
     }
     assert detail["message"]
+    assert said in detail["message"]
     assert detail["request_id"] == answer.headers["x-request-id"]
     return answer.status_code, detail["code"]
 

@@ -14,8 +14,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import model
 import sketch_search
+from model import Matcher
 from model.engine import unit
 from model.errors import UnsupportedImage
 from service.settings import Settings
@@ -138,32 +138,26 @@ def test_a_notebook_shows_results_photos_and_explanations(opened: Gallery, sketc
     assert opened.explain(sketch, found[0])._repr_png_()[:4] == b"\x89PNG"
 
 
-def test_vectors_of_sketches_and_photos_rank_as_the_search_by_ret_does(opened: Gallery, sketch: bytes) -> None:
-    weights = str(opened.engine._settings.weights)
-    pictures = [draw_photo(seed) for seed in range(PHOTOS)]
-    vectors, drawn = encode(pictures, weights=weights), encode([sketch], "sketch", weights=weights)
+def test_pictures_are_encoded_and_ranked_without_an_index_as_the_index_ranks_them(
+    opened: Gallery, weights: Path, matcher: Matcher, sketch: bytes
+) -> None:
+    place, pictures = str(weights), [draw_photo(seed) for seed in range(PHOTOS)]
+    vectors, drawn = encode(pictures, weights=place), encode([sketch], "sketch", weights=place)
     assert vectors.shape == (PHOTOS, drawn.shape[1])
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    assert encode([], weights=weights).shape == (0, drawn.shape[1])
-    matcher = model.load(weights)
-    prepared = matcher.prepare(matcher.open(sketch, "sketch"), "sketch")
-    searched = matcher.encode(prepared[None], "sketch").ret
+    assert encode([], weights=place).shape == (0, drawn.shape[1])
+    searched = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch").ret
     np.testing.assert_allclose(drawn, unit(searched), atol=1e-4)
     order = np.argsort(-(vectors @ drawn[0]), kind="stable")
     best = opened.search(sketch, k=1, method="ret", nprobe="all")[0]
     assert encoded(pictures[order[0]]) == best.read()
-
-
-def test_photos_are_ranked_without_an_index_as_the_index_ranks_them(opened: Gallery, sketch: bytes) -> None:
-    weights = str(opened.engine._settings.weights)
-    pictures = [draw_photo(seed) for seed in range(PHOTOS)]
-    ranked = rank(sketch, pictures, weights=weights)
-    assert sorted(place for place, _ in ranked) == list(range(PHOTOS))
+    ranked = rank(sketch, pictures, weights=place)
+    assert sorted(number for number, _ in ranked) == list(range(PHOTOS))
     assert [score for _, score in ranked] == sorted((score for _, score in ranked), reverse=True)
     best = opened.search(sketch, k=1, nprobe="all", diffuse=False)[0]
     assert encoded(pictures[ranked[0][0]]) == best.read()
-    assert rank(sketch, [], weights=weights) == []
+    assert rank(sketch, [], weights=place) == []
 
 
 def test_opening_a_folder_indexes_it_once_and_again_what_is_new(

@@ -4,7 +4,7 @@ import base64
 import dataclasses
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -17,12 +17,11 @@ import model
 from indexer import Index, Request, build
 from model import Matcher
 from model.checkpoint.file import save_checkpoint
-from model.decoding import Job
 from model.engine import unit
 from model.errors import Refusal
-from model.images import Pixels
 from model.images.files import open_image
 from model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
+from model.network.ret_network import RetNetwork
 from model.ranking import centred
 from service.commands import main
 from service.commands.explain import explain as explain_by_command
@@ -35,16 +34,7 @@ from service.serving.live_index import check_searches
 from service.settings import Settings
 from tests.pictures import encoded
 from tests.searching import Searcher
-from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
-
-
-def prepared(matcher: Matcher, sketch: bytes) -> Pixels:
-    return np.asarray(Job.preparing(matcher.preprocessing, "sketch").run(sketch).image)
-
-
-def answer(index: Index, matcher: Matcher, sketch: bytes, *photos: int, **more: object) -> ExplainResponse:
-    params = ExplainParams.model_validate({"photo": photos, **more})
-    return explain(Searcher(index, matcher), prepared(matcher, sketch), params, originals=True)
+from tests.service.small_gallery import draw_photo, draw_sketch
 
 
 def decoded(url: str) -> Image.Image:
@@ -56,8 +46,9 @@ def decoded(url: str) -> Image.Image:
 
 
 @pytest.fixture(scope="module")
-def response(index: Index, matcher: Matcher, sketch: bytes) -> ExplainResponse:
-    return answer(index, matcher, sketch, 5, 12, 9)
+def response(searcher: Searcher) -> ExplainResponse:
+    pixels = searcher.matcher.preprocessing.pixels(draw_sketch(), "sketch")
+    return explain(searcher, pixels, ExplainParams(photo=[5, 12, 9]), originals=True)
 
 
 def test_the_photos_are_explained_in_the_order_asked_for_as_the_network_explains_their_files(
@@ -126,10 +117,9 @@ def test_a_liked_photo_takes_the_place_of_the_sketch(
 
 
 def test_the_photos_nearest_to_a_sketch_are_the_first_of_a_search_by_ret_before_diffusion(
-    searcher: Searcher, response: ExplainResponse, sketch: bytes
+    searcher: Searcher, response: ExplainResponse
 ) -> None:
-    query = SearchQuery(k=PHOTOS, method="ret", diffuse=False)
-    hits = searcher.search(prepared(searcher.matcher, sketch), query).results
+    hits = searcher.find_sketch(method="ret", diffuse=False).results
     found = {hit.id: (hit.rank, hit.raw_score) for hit in hits}
     assert [one.id for one in response.nearest] == list(found)[:6]
     for one in response.nearest:
@@ -171,19 +161,19 @@ def test_around_a_liked_photo_are_those_like_it_and_it_is_not_said_to_be_like_it
     assert all(one.photo_url is None for one in liked.nearest)
 
 
-# 289 patches: more than an index has places for, but this network keeps none of them.
-ANCHORS = AnchorConfig(name="one-vector", vit=VitLayout(16, 16, 1, 2, 32), image_size=272, units=24)
-CLIP_AT = ClipAtConfig(
-    name="one-vector", vit=VitLayout(patch_size=16, width=16, depth=1, heads=2, mlp_width=32), image_size=272
-)
+# 289 patches: more than an index has places for, but these networks keep none of them.
+LAYOUT = VitLayout(patch_size=16, width=16, depth=1, heads=2, mlp_width=32)
+ONE_VECTOR: dict[str, Callable[[], RetNetwork]] = {
+    "sketch-an-anchor": lambda: AnchorNetwork(AnchorConfig(name="one-vector", vit=LAYOUT, image_size=272, units=24)),
+    "clip-at": lambda: ClipAtNetwork(ClipAtConfig(name="one-vector", vit=LAYOUT, image_size=272)),
+}
 
 
-@pytest.fixture(scope="module", params=[ANCHORS, CLIP_AT], ids=["sketch-an-anchor", "clip-at"])
+@pytest.fixture(scope="module", params=ONE_VECTOR)
 def engine(request: pytest.FixtureRequest, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     folder = tmp_path_factory.mktemp("one-vector")
     torch.manual_seed(0)
-    config: AnchorConfig | ClipAtConfig = request.param
-    network = AnchorNetwork(config) if isinstance(config, AnchorConfig) else ClipAtNetwork(config)
+    network = ONE_VECTOR[request.param]()
     network = network.with_calibration(dataclasses.replace(network.calibration, diffusion=0.3))
     save_checkpoint(network, folder / "weights.safetensors")
     matcher = model.load(folder / "weights.safetensors")

@@ -112,8 +112,7 @@ def test_other_pages_do_not_even_ask(settings: Settings, http: httpx.Client, ske
     with asked(settings, cors_origins=("https://a.example",)) as named:
         for headers in (image, script):
             assert named.get("/thumbnails/1", headers=headers).status_code == 200
-        answer = named.post("/search", headers=image | {"origin": "https://b.example"})
-        assert error(answer) == (400, "bad_request")
+        assert error(named.post("/search", headers=image | {"origin": "https://b.example"})) == (400, "bad_request")
 
 
 def test_a_browser_that_names_the_origin_alone_is_refused_what_other_pages_ask(settings: Settings) -> None:

@@ -86,8 +86,7 @@ def test_folders_are_listed_to_those_who_may_have_them_indexed(
         (tmp_path / "pictures" / "a.png").touch()
         assert http.get("/folders").json()["path"] == str(tmp_path / "pictures")
         missing = http.get("/folders", params={"path": str(tmp_path / "none")})
-        assert error(missing) == (422, "bad_parameter")
-        assert "cannot be read" in missing.json()["error"]["message"]
+        assert error(missing, "cannot be read") == (422, "bad_parameter")
         assert error(http.get("/folders", params={"path": "photos"})) == (422, "bad_parameter")
         del http.headers[TOKEN_HEADER]
         assert error(http.get("/folders")) == (403, "forbidden")
@@ -113,8 +112,7 @@ def test_a_folder_that_cannot_be_indexed_is_refused_at_once(settings: Settings, 
     with bound_by_permissions(), empty(settings, tmp_path / "index") as http:
         for folder, said in refused.items():
             answer = http.post("/build", params={"folder": folder})
-            assert error(answer) == (422, "bad_parameter")
-            assert said in answer.json()["error"]["message"]
+            assert error(answer, said) == (422, "bad_parameter")
             assert "secret" not in answer.text
             if said not in ("is not a folder", "lies inside the index", "index URL"):
                 assert error(http.get("/folders", params={"path": folder})) == (422, "bad_parameter")
@@ -153,8 +151,7 @@ def test_a_page_of_another_site_builds_nothing_even_where_it_may_search(
     settings: Settings, gallery: Path, tmp_path: Path, headers: dict[str, str]
 ) -> None:
     with empty(settings, tmp_path / "index", cors_origins=("*",), allow_build=True) as http:
-        answer = http.post("/build", params={"folder": str(gallery)}, headers=headers)
-        assert error(answer) == (400, "bad_request")
+        assert error(http.post("/build", params={"folder": str(gallery)}, headers=headers)) == (400, "bad_request")
         assert http.get("/info", headers=headers).json()["build"] is None
 
 

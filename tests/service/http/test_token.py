@@ -29,12 +29,6 @@ http {{
 """
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
-
-
 @contextmanager
 def running_nginx(server: str, port: int, folder: Path) -> Iterator[None]:
     """Runs nginx with this server block, which listens at the port."""
@@ -64,9 +58,7 @@ def check_is_stranger(http: httpx.Client, gallery: Path, **headers: str) -> None
     assert (info["ready"], info["allows"], info["build"]["running"]) == (True, NOTHING, False)
     assert "files" not in http.get("/photos", params={"id": 1}).json()["photos"][0]
     for path in (f"/build?folder={gallery}", "/photos/1/reveal"):
-        answer = http.post(path)
-        assert error(answer) == (403, "forbidden")
-        assert "the address that the server printed when it started" in answer.json()["error"]["message"]
+        assert error(http.post(path), "the address that the server printed when it started") == (403, "forbidden")
 
 
 def test_the_server_block_of_the_docs_adds_tls_and_its_clients_have_nothing_done_without_the_token(
@@ -75,7 +67,9 @@ def test_the_server_block_of_the_docs_adds_tls_and_its_clients_have_nothing_done
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     block = read(CHECKOUT / "docs" / "deployment.md").partition("```nginx\n")[2].partition("```")[0]
-    certificate, key, port = tmp_path / "photos.pem", tmp_path / "photos.key", free_port()
+    certificate, key = tmp_path / "photos.pem", tmp_path / "photos.key"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     made = ["openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2", "-subj", "/CN=photos.example"]
     subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     trusting = ssl.create_default_context(cafile=certificate)

@@ -254,9 +254,7 @@ def test_a_photo_that_is_gone_or_changed_is_not_found(
         for photo in (1, 3, 4):
             # A size that no other test asks for: thumbnails outlive the server.
             for path in (f"/photos/{photo}", f"/thumbnails/{photo}?size=33"):
-                answer = http.get(path)
-                assert error(answer) == (404, "photo_unavailable")
-                assert "sketch-search index build" in answer.json()["error"]["message"]
+                assert error(http.get(path), "sketch-search index build") == (404, "photo_unavailable")
             assert error(http.post(f"/explain?photo={photo}", content=sketch)) == (404, "photo_unavailable")
         for path in ("/photos/5", "/thumbnails/5"):
             assert http.get(path).status_code == 200
@@ -373,12 +371,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-NAMES = [f"{thing}/{number}.png" for thing in ("cat", "house") for number in range(3)]
-
 
 @pytest.fixture(params=["album", "server"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    photos = {name: encoded(draw_photo(number)) for number, name in enumerate(NAMES)}
+    photos = {f"cats/{number}.png": encoded(draw_photo(number)) for number in range(6)}
     if request.param == "album":
         with zipfile.ZipFile(tmp_path / "takeout.zip", "w") as album:
             for name, photo in photos.items():
@@ -483,9 +479,7 @@ def test_only_who_has_the_token_is_told_where_files_lie_and_has_one_shown(
     assert here.pop("files") == [str(gallery / path) for path in index.photo(1).paths]
     assert here == elsewhere
     assert http.get("/info").json()["allows"] == {"build": False, "reveal": False, "needs_token": True}
-    refused = http.post("/photos/1/reveal")
-    assert error(refused) == (403, "forbidden")
-    assert "server.json" in refused.json()["error"]["message"]
+    assert error(http.post("/photos/1/reveal"), "server.json") == (403, "forbidden")
     cross_site = server.token | {"sec-fetch-site": "cross-site", "origin": "https://evil.example"}
     assert error(http.post("/photos/1/reveal", headers=cross_site)) == (400, "bad_request")
     assert error(http.post("/photos/1000/reveal", headers=server.token)) == (404, "not_found")

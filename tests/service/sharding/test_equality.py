@@ -117,10 +117,6 @@ def few_are_enough() -> Iterator[None]:
         yield
 
 
-def partitions() -> st.SearchStrategy[list[int]]:
-    return st.lists(st.integers(0, 3), min_size=PHOTOS, max_size=PHOTOS)
-
-
 def clusters_of(index: Index) -> np.ndarray[Any, np.dtype[np.int64]]:
     clusters = np.searchsorted(np.cumsum(index.cluster_sizes), np.arange(PHOTOS), side="right")
     return clusters[index.ids.argsort()]
@@ -141,7 +137,7 @@ def expected(whole: Searcher) -> dict[str, SearchResponse]:
 
 
 @settings(max_examples=3)
-@given(shards=partitions())
+@given(shards=st.lists(st.integers(0, 3), min_size=PHOTOS, max_size=PHOTOS))
 def test_every_query_gets_the_answer_of_one_index_whatever_shards_the_photos_are_in(
     divide: Divide, matcher: Matcher, expected: dict[str, SearchResponse], shards: list[int]
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,28 +39,17 @@ def opened(folder: Path, matcher: Matcher, keeps: int = 1) -> LiveIndex:
     return index
 
 
-def other_origin(one: Overview) -> Overview:
-    return replace(one, origin=one.origin.model_copy(update={"photo_sha256": "f" * 64}))
+MISFITS: dict[str, Callable[[Overview], Overview]] = {
+    "different checkpoints": lambda one: replace(one, origin=one.origin.model_copy(update={"photo_sha256": "f" * 64})),
+    "different embedders": lambda one: replace(one, embedder=one.embedder.model_copy(update={"sha256": "f" * 64})),
+    # That of a photo of the first shard.
+    "both have a photo with the id": lambda one: replace(one, ids=one.ids - one.ids.min() + 1),
+}
 
 
-def other_embedder(one: Overview) -> Overview:
-    return replace(one, embedder=one.embedder.model_copy(update={"sha256": "f" * 64}))
-
-
-def ids_of_the_first(one: Overview) -> Overview:
-    return replace(one, ids=one.ids - one.ids.min() + 1)
-
-
-@pytest.mark.parametrize(
-    ("misfit", "told"),
-    [
-        (other_origin, "different checkpoints"),
-        (other_embedder, "different embedders"),
-        (ids_of_the_first, "both have a photo with the id"),
-    ],
-)
+@pytest.mark.parametrize(("told", "misfit"), MISFITS.items(), ids=MISFITS.keys())
 def test_shards_that_do_not_go_together_are_refused(
-    misfit: Callable[[Overview], Overview], told: str, shard_folders: list[Path], matcher: Matcher
+    told: str, misfit: Callable[[Overview], Overview], shard_folders: list[Path], matcher: Matcher
 ) -> None:
     links = links_to(shard_folders, matcher)
     links[1].lies = {"overview": misfit}
@@ -156,13 +146,6 @@ def test_a_cluster_that_is_not_there_is_told_at_once(
     assert "no Ray cluster can be reached at 127.0.0.1:1" in capsys.readouterr().err
 
 
-def found(http: httpx.Client, sketch: bytes, **asked: Any) -> dict[str, Any]:
-    answer = http.post("/search", content=sketch, params=asked)
-    assert answer.status_code == 200, answer.text
-    parsed: dict[str, Any] = answer.json()
-    return parsed
-
-
 def around(explained: dict[str, Any]) -> tuple[int | None, list[int]]:
     """Returns the rank, and the ids of the photos around what is explained."""
     return explained.get("ret_rank"), [near["id"] for near in explained["nearest"]]
@@ -189,11 +172,11 @@ def test_photos_clusters_and_explanations_come_from_the_shards(
 
 
 def test_a_shard_that_does_not_answer_is_left_out_and_told_and_comes_back(many: Sharded, sketch: bytes) -> None:
-    whole, incomplete = found(many.http, sketch, k=PHOTOS), "sbir_searches_incomplete_total"
-    before = metrics(many.http)
+    search = partial(many.http.post, "/search", content=sketch, params={"k": PHOTOS})
+    whole, incomplete = search().json(), metrics(many.http)["sbir_searches_incomplete_total"]
     lost = many.links[1].ids()
     many.links[1].broken = True
-    part = found(many.http, sketch, k=PHOTOS)
+    part = search().json()
     assert (part["complete"], part["missing_shards"]) == (False, ["shard-1"])
     assert many.http.get(f"/photos/{min(many.links[0].ids())}").status_code == 200
     assert [hit["id"] for hit in part["results"]] == [hit["id"] for hit in whole["results"] if hit["id"] not in lost]
@@ -202,17 +185,16 @@ def test_a_shard_that_does_not_answer_is_left_out_and_told_and_comes_back(many: 
     assert [metrics(many.http)[f'sbir_shard_up{{shard="shard-{number}"}}'] for number in range(3)] == [1, 0, 1]
     many.links[1].broken = False
     many.answers(3)
-    assert found(many.http, sketch, k=PHOTOS)["results"] == whole["results"]
+    assert search().json()["results"] == whole["results"]
     assert many.http.get("/readyz").json() == {"status": "ready"}
     assert metrics(many.http)['sbir_shard_up{shard="shard-1"}'] == 1
-    assert metrics(many.http)[incomplete] == before[incomplete] + 1
+    assert metrics(many.http)["sbir_searches_incomplete_total"] == incomplete + 1
 
 
 def test_without_any_shard_the_service_is_not_ready(many: Sharded, sketch: bytes) -> None:
     for link in many.links:
         link.broken = True
-    answer = many.http.post("/search", content=sketch)
-    assert error(answer) == (503, "not_ready")
+    assert error(many.http.post("/search", content=sketch)) == (503, "not_ready")
     many.answers(0)
     assert many.http.get("/readyz").status_code == 503
     assert many.info()["ready"] is False
