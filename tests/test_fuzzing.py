@@ -29,7 +29,7 @@ from model.errors import ImageError, Refusal
 from model.images import media_type
 from service.engine import Engine
 from service.schemas import SearchQuery
-from service.serving.live_index import check_searches
+from service.serving.live import check_searches
 from service.settings import Settings
 from tests.benchmarks.results import Soak, soak
 from tests.indexer.damages import sign

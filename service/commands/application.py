@@ -179,7 +179,7 @@ def explain(
     A PHOTO is the path or the id of one in the index; without any, the best are explained. There is no SKETCH with
     --like.
     """
-    from service.commands.explain import explain
+    from service.commands.search import explain
 
     if like is not None and kind is not None:
         raise click.UsageError("--photo says what the image is, and with --like there is none: leave one of them out.")

@@ -1,4 +1,4 @@
-"""`sketch-search search`: the search of POST /search, in this process."""
+"""`sketch-search search` and `explain`: what POST /search and /explain do, in this process."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.errors import ImageError
+from model.errors import ImageError, Refusal
 from model.terminal import printable, printable_json
 from model.words import spelling
-from service.schemas import Group, SearchQuery, SearchResponse, SearchResult
+from service.errors import BadSearch
+from service.schemas import ExplainParams, Group, PictureKind, SearchQuery, SearchResponse, SearchResult
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.engine import Engine
+    from service.engine import Engine, PreparedSketch
 
+# Photos of the index that are explained if none is named.
+EXPLAINED = 3
 _ID = re.compile("[0-9]+")
 _HEADING = f"{'rank':>4}  {'score':>8}  path"
 # Printed if a search finds no photo.
@@ -40,21 +43,12 @@ def search(
         sketch: None to search by liked photos or a word alone.
         like, unlike: photos that become part of ``query``: an id if it has digits only, else a path.
     """
-    source = None if sketch in (None, "-") else Path(sketch)
-    if source is not None:
-        source.stat()  # A missing file is refused before anything slow is imported.
-    # One search is soon over. Threads that wait for work at full speed would take more time than it does.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from model.images import read_image_file
-    from service.engine import Engine, open_matcher
-
-    with naming(source):
-        data = None if sketch is None else read_image_file(source or sys.stdin.buffer)
-    with closing(Engine(settings, open_matcher(settings))) as engine:
-        photos = {"like": [photo_id(engine, one) for one in like], "unlike": [photo_id(engine, one) for one in unlike]}
+    with _opened(settings, sketch, query.kind) as (engine, prepared):
+        photos = {
+            "like": [_photo_id(engine, one) for one in like],
+            "unlike": [_photo_id(engine, one) for one in unlike],
+        }
         asked = SearchQuery.model_validate({**query.model_dump(exclude_unset=True), **photos})
-        with naming(source):
-            prepared = None if data is None else engine.prepare(data, kind=query.kind)
         answer = engine.search(prepared, asked)
     if as_json:
         print(printable_json(answer.model_dump_json()))
@@ -70,8 +64,53 @@ def search(
     return 0
 
 
+def explain(
+    settings: Settings, sketch: Path | None, photos: Sequence[str], output: Path, *, like: str | None, kind: PictureKind
+) -> int:
+    """Writes why ``photos``, ids or paths, or else the best of the index, match a sketch, or are like a photo."""
+    from service.explain import write_explanation
+
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise Refusal(f"--output {output}: {there} is a file; name a folder for the files.")
+    with _opened(settings, sketch, kind) as (engine, given):
+        liked = [] if like is None else [_photo_id(engine, like)]
+        ids = [_photo_id(engine, photo) for photo in photos]
+        if not ids:
+            # A liked photo is the first of the results.
+            query = SearchQuery.model_validate({"kind": kind, "like": liked, "k": EXPLAINED + len(liked)})
+            ids = [str(found.id) for found in engine.search(given, query).results[len(liked) :]]
+        if not ids:
+            raise BadSearch("The index has no other photo to explain.")
+        asked = {"photo": ids, "kind": kind, "like": next(iter(liked), None)}
+        answer = engine.explain(given, ExplainParams.model_validate(asked))
+    print(*(printable(str(file)) for file in write_explanation(answer, output)), sep="\n")
+    return 0
+
+
 @contextmanager
-def naming(picture: Path | None) -> Iterator[None]:
+def _opened(
+    settings: Settings, sketch: str | Path | None, kind: PictureKind
+) -> Iterator[tuple[Engine, PreparedSketch | None]]:
+    """Opens the index, and prepares an image file, or standard input if that is "-"."""
+    source = None if sketch in (None, "-") else Path(sketch)
+    if source is not None:
+        source.stat()  # A missing file is refused before anything slow is imported.
+    # One search is soon over. Threads that wait for work at full speed would take more time than it does.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from model.images import read_image_file
+    from service.engine import Engine, open_matcher
+
+    with _naming(source):
+        data = None if sketch is None else read_image_file(source or sys.stdin.buffer)
+    with closing(Engine(settings, open_matcher(settings))) as engine:
+        with _naming(source):
+            prepared = None if data is None else engine.prepare(data, kind=kind)
+        yield engine, prepared
+
+
+@contextmanager
+def _naming(picture: Path | None) -> Iterator[None]:
     """Puts a file's name before the reason why the picture cannot be used."""
     try:
         yield
@@ -81,7 +120,7 @@ def naming(picture: Path | None) -> Iterator[None]:
         raise type(error)(f"{picture}: {error}") from error
 
 
-def photo_id(engine: Engine, photo: str) -> str:
+def _photo_id(engine: Engine, photo: str) -> str:
     """Returns the id of a photo that is named by it, or by a path. Raises BadInvocation."""
     return photo if _ID.fullmatch(photo) else str(engine.gallery.photo_at(photo).id)
 

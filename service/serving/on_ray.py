@@ -23,15 +23,13 @@ from model.terminal import installed_version
 from service.engine import open_matcher
 from service.errors import NotReady
 from service.search import Encode
-from service.serving.live_index import LiveIndex
+from service.serving.live import POLL_SECONDS, LiveIndex
 from service.settings import Settings
 from service.sharding import GenerationGone, ShardRefuses, ShardsRefused, ShardUnavailable, State
 
 T = TypeVar("T")
 
 APPLICATION = "sketch-search"
-# Seconds between two looks of a copy of a shard for a new generation.
-POLL_SECONDS = 0.5
 # Generations kept: a search that began with the one before still ends with it.
 KEPT = 2
 # How the names of actors begin that stand for servers.

@@ -28,7 +28,7 @@ from service.gallery import Clusters, OpenGallery
 from service.schemas import SearchQuery, ShardInfo
 from service.search import Defaults, Searcher
 from service.search.plan import NPROBE
-from service.serving.live_index import LiveIndex
+from service.serving.live import LiveIndex
 from service.serving.on_ray import Copies, answer_of, state_of
 from service.sharding import Pending, ShardLink, Shards, State
 from service.sharding.gallery import packed_nearest

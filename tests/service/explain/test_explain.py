@@ -30,7 +30,7 @@ from service.errors import BadInvocation, BadSearch
 from service.explain.files import _COLOURS, _GAP
 from service.explain.response import explain
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery
-from service.serving.live_index import check_searches
+from service.serving.live import check_searches
 from service.settings import Settings
 from tests.pictures import encoded
 from tests.searching import Searcher

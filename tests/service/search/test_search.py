@@ -19,7 +19,7 @@ from service.gallery import Clusters, best_first
 from service.schemas import ExplainParams, SearchQuery
 from service.search import plan
 from service.search.plan import NPROBE, RERANK_PLAIN, Defaults, plan_search
-from service.serving.live_index import check_searches
+from service.serving.live import check_searches
 from service.settings import Settings
 from tests.pictures import encoded
 from tests.searching import Searcher

@@ -189,7 +189,7 @@ def test_a_photo_on_its_way_keeps_its_generation_open_until_it_is_sent(
 def test_a_damaged_generation_is_refused_and_the_old_one_stays(
     growing: Growing, server: Served, damage: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.serving.live_index.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("service.serving.live.RETRY_SECONDS", 0.0)
     caplog.set_level(logging.INFO, "sketch_search")
     sketch = encoded(draw_sketch())
     http = server.http
@@ -225,7 +225,7 @@ def wait_for_refusal(http: httpx.Client, reason: str) -> None:
 def test_what_was_refused_is_tried_again_when_it_may_be_cured(
     growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.serving.live_index.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("service.serving.live.RETRY_SECONDS", 0.0)
     http = server.http
     name = growing.grow()
     wait_for_generation(http, name)

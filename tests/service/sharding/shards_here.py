@@ -17,7 +17,7 @@ from service.http.app import create_app
 from service.schemas import SearchResponse
 from service.search import Searcher
 from service.serving import Live
-from service.serving.live_index import LiveIndex
+from service.serving.live import LiveIndex
 from service.serving.on_ray import answer_of, state_of
 from service.settings import Settings
 from service.sharding import Pending, ShardLink, Shards, ShardUnavailable, State, overview

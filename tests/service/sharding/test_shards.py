@@ -17,7 +17,7 @@ from model import Matcher
 from model.terminal import BAD_INPUT
 from service.commands import main
 from service.gallery import LocalGallery
-from service.serving.live_index import LiveIndex
+from service.serving.live import LiveIndex
 from service.serving.on_ray import answer_of, state_of
 from service.sharding import GenerationGone, Overview, Shards, ShardsRefused
 from service.sharding import overview as summary
