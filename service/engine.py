@@ -101,10 +101,6 @@ class Engine:
         if self._own is not None:
             self._own.index.close()
 
-    @property
-    def network(self) -> str:
-        return f"{self._matcher.config.name} by {self._best_method}"
-
     def prepare(self, sketch: bytes, *, kind: PictureKind = "sketch", quick: bool = False) -> PreparedSketch:
         """Decodes and prepares an image file: a step of its own, since it may take seconds and needs no network.
 

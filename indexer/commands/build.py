@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.commands import reports
-from indexer.commands.reports import INDEX, QUIET, SOME_UNREAD, show
+from indexer.commands.reports import INDEX, QUIET, count, line, show, state
 from indexer.errors import BadInvocation, IndexerError
 from model.command_line import a_folder, a_path, before, option
 from model.terminal import printable
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 
 # The most threads that may be asked for; the service's settings have the same limit.
 _MAX_THREADS = 512
+# The exit code of a build that had to leave out folders.
+_SOME_UNREAD = 3
 # Seconds between two looks at the gallery. Systems have a limit on how long a program can wait.
 _LONGEST_INTERVAL = 7 * 24 * 3600
 
@@ -78,10 +79,39 @@ class Work:
 
     def done(self, report: BuildReport) -> int:
         """Prints the report of a build. Returns the exit code."""
-        show(reports.of_build(report), self.quiet)
-        for line in reports.unlisted(report):
-            print(printable(f"error: {line}"), file=sys.stderr, flush=True)
-        return SOME_UNREAD if report.unlisted else 0
+        show(_of_build(report), self.quiet)
+        for error in _unlisted(report):
+            print(printable(f"error: {error}"), file=sys.stderr, flush=True)
+        return _SOME_UNREAD if report.unlisted else 0
+
+
+def _of_build(report: BuildReport) -> list[str]:
+    """Describes a build: what it did, which files were not indexed, and the shards if there are any."""
+    lines = [line("was damaged", problem) for problem in report.damaged]
+    lines += [line("not indexed", f"{bad.path}: {bad.reason}") for bad in report.bad]
+    duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
+    lines += [line("skipped", passed) for passed in report.skipped.describe()]
+    lines.append(line("photos", f"{report.photos}{duplicates}"))
+    if report.prefixes:
+        lines.append(line("paths", f"begin with the name of their folder from now on: {', '.join(report.prefixes)}"))
+    lines.append(line("encoded now", f"{report.encoded}"))
+    if report.gone:
+        lines.append(line("gone", f"{report.gone}"))
+    if report.bad:
+        lines.append(line("bad", f"{len(report.bad)}, named above"))
+    lines.append(line("clusters", f"{report.clusters}, by {report.embedder}"))
+    for shard in report.shards:
+        counts = f"{count(shard.photos, 'photo')}, {count(shard.clusters, 'cluster')}"
+        lines.append(line(shard.folder, f"{counts}, {shard.generation}"))
+    if report.shards:
+        now = "now live" if report.changed else "nothing has changed; they stay as they are"
+        lines.append(line("time", f"{report.seconds:.1f} s, {count(report.workers, 'worker')}"))
+        return [*lines, line("shards", f"{len(report.shards)} in {report.index}, {now}")]
+    return [*lines, line("time", f"{report.seconds:.1f} s"), state(report, f"{report.index}, ")]
+
+
+def _unlisted(report: BuildReport) -> list[str]:
+    return [f"{folder.path}: {folder.reason}; what was known of it stays." for folder in report.unlisted]
 
 
 def _computing(command: Callable[..., int]) -> Callable[..., int]:
@@ -149,10 +179,15 @@ def build(
 
     request = Request(shards=shards, allow_root_removal=yes, checksum=checksum, **asked)
     if (ray, shards, workers) != (None, None, None):
-        _check_shards(ray, watch=watch, checksum=checksum)
+        if ray is None:
+            raise BadInvocation(
+                "--shards and --workers are for a build on many machines; say with --ray where its Ray cluster is."
+            )
+        for name in (name for name, given in (("watch", watch), ("checksum", checksum)) if given):
+            raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
         from indexer.distributed import Machines, build_shards
 
-        machines = Machines(str(ray), work.device, workers, None if work.weights is None else str(work.weights))
+        machines = Machines(ray, work.device, workers, None if work.weights is None else str(work.weights))
         return work.done(build_shards(work.index, request, machines, work.progress()))
     return _watch(work, request, interval) if watch else work.build(request)
 
@@ -169,15 +204,6 @@ def add(work: Work, added: tuple[Path | str, ...]) -> int:
     from indexer.upkeep import address_of_removed
 
     return work.build(Request(added=[address_of_removed(path, work.index) for path in added]))
-
-
-def _check_shards(ray: str | None, **alone: bool) -> None:
-    if ray is None:
-        raise BadInvocation(
-            "--shards and --workers are for a build on many machines; say with --ray where its Ray cluster is."
-        )
-    for name in (name for name, given in alone.items() if given):
-        raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
 
 
 def _watch(work: Work, request: Request, interval: float) -> int:
@@ -226,9 +252,11 @@ class _Watcher:
         except (IndexerError, OSError) as error:
             self._print_error(str(error))
             return False
-        self._print_error(" ".join(reports.unlisted(report)))
+        self._print_error(" ".join(_unlisted(report)))
         if report.changed:
-            show([f"{time.strftime('%Y-%m-%d %H:%M:%S')} {reports.in_one_line(report)}"], self._work.quiet)
+            done = f"{report.photos} photos, {report.encoded} encoded now, {report.gone} gone"
+            done = f"generation {report.generation}: {done}, {len(report.bad)} not indexed"
+            show([f"{time.strftime('%Y-%m-%d %H:%M:%S')} {done}"], self._work.quiet)
         return True
 
     def _print_error(self, error: str) -> None:

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from indexer.commands import reports
-from indexer.commands.reports import INDEX, QUIET, show
+from indexer.commands.reports import INDEX, QUIET, count, line, show, state
 from indexer.errors import BadInvocation
 from model.command_line import a_path, option
 from model.terminal import printable_json
@@ -34,15 +33,20 @@ def remove(targets: tuple[str, ...], ids: tuple[int, ...], dry_run: bool, yes: b
     if not targets and not ids:
         raise BadInvocation("name what to remove: the path of a file or folder, or a photo by --id N.")
     plan = plan_removal(targets, index, ids=ids)
+    lines = [line("leaves", f"{path} ({count(files, 'file')})") for path, files in plan.leaving]
     if dry_run:
-        show([*reports.of_plan(plan), f"nothing has changed; this would remove {plan.files} of {plan.of} files."])
+        show([*lines, f"nothing has changed; this would remove {plan.files} of {plan.of} files."])
         return
     if plan.files * 10 > plan.of and not yes:
         raise BadInvocation(
             f"this removes {plan.files} of {plan.of} files, more than a tenth of the gallery; look at what that is "
             "with --dry-run, and repeat it with --yes."
         )
-    show([*reports.of_plan(plan), *reports.of_removal(remove(targets, index, ids=ids))], quiet)
+    report = remove(targets, index, ids=ids)
+    lines.append(
+        line("removed", f"{count(report.files, 'file')}; on disk as before, and out of the index until added again")
+    )
+    show([*lines, line("photos", f"{report.photos}"), state(report)], quiet)
 
 
 @click.command()
@@ -55,8 +59,23 @@ def info(index: Path, as_json: bool) -> None:
     summary = read_summary(index)
     if as_json:
         print(printable_json(summary.model_dump_json(indent=1)))
-    else:
-        show(reports.of_index(summary))
+        return
+    manifest, counts = summary.manifest, summary.manifest.counts
+    kept = "one vector" if manifest.tokens == 1 else f"{manifest.tokens} tokens"
+    size, segments = summary.bytes_on_disk, count(len(manifest.segments), "segment")
+    lines = [
+        line("index", f"{summary.path}, generation {summary.generation}, format {manifest.format_version}"),
+        line("built", f"{manifest.created:%Y-%m-%d %H:%M:%S} UTC by version {manifest.software}"),
+        line("photos", f"{counts.photos} ({counts.files} files, {counts.duplicates} of them duplicates)"),
+        line("bad files", f"{counts.bad}"),
+        line("clusters", f"{counts.clusters}, by {manifest.embedder.description}"),
+        line("network", f"{manifest.network}, {kept} of {manifest.width} numbers"),
+        line("photo side", manifest.photo_sha256),
+        line("on disk", f"{size / 2**20:.1f} MiB in {segments}, {size / 2**10 / counts.photos:.1f} KiB a photo"),
+    ]
+    lines += [line("root", f"{root.name}: {root.path}") for root in manifest.roots]
+    lines += [line("removed", path) for path in summary.removed]
+    show(lines + [line("not indexed", f"{bad.path}: {bad.reason}") for bad in summary.bad])
 
 
 @click.command()
@@ -77,6 +96,9 @@ def samples(folder: Path) -> None:
 
     DIR gets the folders photos and sketches.
     """
-    from indexer.samples import write_samples
+    from indexer.samples import EACH, SKETCHED, THINGS, write_samples
 
-    show(reports.of_samples(write_samples(folder)))
+    written = write_samples(folder)
+    drawn = f"{written.photos}: {len(THINGS) * EACH} drawn of {len(THINGS)} things"
+    copied = f", and {count(written.copied, 'photo')} from other packages" if written.copied else ""
+    show([line("photos", drawn + copied), line("sketches", f"{written.sketches}: {len(SKETCHED)}")])

@@ -34,19 +34,11 @@ SKETCHED = tuple(name for name in THINGS if name not in ("duck", "flower", "star
 
 @dataclass(frozen=True)
 class Samples:
-    """The folders and pictures that were written.
-
-    Attributes:
-        photos, sketches: the folders. drawn: how many pictures were drawn. things: how many things they show.
-        copied: how many photos came from other packages. sketched: how many sketches there are.
-    """
+    """The folders that were written, and how many photos came from other packages."""
 
     photos: Path
     sketches: Path
-    drawn: int
-    things: int
     copied: int
-    sketched: int
 
 
 def write_samples(folder: Path) -> Samples:
@@ -75,7 +67,7 @@ def write_samples(folder: Path) -> Samples:
         working.rmdir()
     except OSError as error:
         raise BadInvocation(f"{folder} cannot be written: {error.strerror}; name another folder.") from error
-    return Samples(photos, sketches, len(THINGS) * EACH, len(THINGS), copied, len(SKETCHED))
+    return Samples(photos, sketches, copied)
 
 
 def draw_sketch(name: str) -> Image.Image:

@@ -28,6 +28,7 @@ from indexer import (
     shard_folders,
 )
 from indexer.distributed import check_address
+from model.decoding import RunJob
 from model.errors import Refusal
 from model.terminal import printable
 from service import PROGRAM
@@ -48,10 +49,11 @@ START_SECONDS = 600.0
 
 def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> int:
     """Indexes ``folders``, if any are named, and serves until stopped; with ``browser`` it opens the page."""
+    beside = _open_page if browser else None
     if settings.ray is not None or settings.shards:
         # Of several folders behind --shards, all but the first are taken for folders of photos.
         settings = settings.model_copy(update={"shards": (*settings.shards, *map(Path, folders))})
-        return serve_shards(settings, lambda app: serve_until_stopped(settings, _open_page if browser else None, app))
+        return serve_shards(settings, beside)
     if folders:
         settings = index_folders(settings, folders)
     elif live_stamp(index_path(settings)) is None:
@@ -59,7 +61,7 @@ def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> i
             f"There is no index yet: the page asks for a folder of photos, or `{PROGRAM} FOLDER` makes one.",
             file=sys.stderr,
         )
-    return serve_until_stopped(settings, _open_page if browser else None)
+    return serve_until_stopped(settings, beside)
 
 
 def serve_until_stopped(
@@ -153,8 +155,8 @@ def _open_page(_: str, page: str) -> None:
         print(f"{PROGRAM}: no browser can be opened here; the page is at {page}", file=sys.stderr)
 
 
-def serve_shards(settings: Settings, run: Callable[[FastAPI], int]) -> int:
-    """Serves shards by a Ray cluster. Returns the exit code of ``run``, which serves the application."""
+def serve_shards(settings: Settings, beside: Callable[[str, str], None] | None) -> int:
+    """Serves shards by a Ray cluster. Returns the exit code. beside: as for ``serve_until_stopped``."""
     if settings.ray is None:
         raise BadInvocation("--shards are searched by a Ray cluster; say with --ray ADDRESS where it is: auto, local.")
     if not settings.shards:
@@ -167,13 +169,11 @@ def serve_shards(settings: Settings, run: Callable[[FastAPI], int]) -> int:
         shards = Shards(links, settings.shard_seconds)
         print(printable(f"{len(folders)} shards on the Ray cluster {settings.ray}"), flush=True)
         _wait_for(shards)
-        return run(
-            create_app(
-                settings,
-                lambda decode: Live(settings, decode, matcher=lambda: matcher, source=shards, encode=encode),
-                at_once=SEARCHES_AT_ONCE,
-            )
-        )
+
+        def open_live(run: RunJob) -> Live:
+            return Live(settings, run, matcher=lambda: matcher, source=shards, encode=encode)
+
+        return serve_until_stopped(settings, beside, create_app(settings, open_live, at_once=SEARCHES_AT_ONCE))
 
 
 def _wait_for(shards: Shards) -> None:

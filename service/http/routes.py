@@ -530,7 +530,7 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
         version=ctx.version,
         model=model,
         index=index,
-        refused=ctx.live.refused,
+        refused=ctx.live.source.refused,
         shards=shards,
         build=build,
         # Building over an index that cannot be opened would be no help.

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from PIL import Image
 
@@ -93,7 +93,10 @@ def plan_search(
     whole = query.nprobe is not None or quality == "best"
     rerank = query.rerank
     if rerank is None and not whole and method != "ret":
-        rerank = default_rerank(results, diffuse=diffuse)
+        # Diffusion estimates the others.
+        rerank = max(results, RERANK_PLAIN)
+        if diffuse:
+            rerank = RERANK if results <= SHORTLIST else results
     count = max(results, SHORTLIST, rerank or 0)
     if rerank is not None and not diffuse:
         count = rerank
@@ -109,13 +112,6 @@ def plan_search(
         results=results,
         k=k,
     )
-
-
-def default_rerank(results: int, *, diffuse: bool) -> int:
-    """Returns how many photos are scored for a ranking of ``results`` photos; diffusion estimates the others."""
-    if diffuse:
-        return RERANK if results <= SHORTLIST else results
-    return max(RERANK_PLAIN, results)
 
 
 def _method(query: SearchQuery, matcher: Matcher, quality: Quality, tokens_kept: int, *, drawn: bool) -> Method:
@@ -159,7 +155,7 @@ class Stopwatch:
     """Times the stages of one search, in milliseconds. All time goes to one stage or another."""
 
     def __init__(self, prepare_ms: float = 0.0, encode_ms: float = 0.0) -> None:
-        self._seconds: dict[Stage, float] = dict.fromkeys(("prepare", "encode", "clusters", "photos", "diffusion"), 0.0)
+        self._seconds: dict[Stage, float] = dict.fromkeys(get_args(Stage), 0.0)
         self._seconds |= {"prepare": prepare_ms / 1000, "encode": encode_ms / 1000}
         self._last = time.perf_counter()
 

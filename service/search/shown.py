@@ -31,20 +31,14 @@ def fold(gallery: Gallery, ranking: Candidates, liked: int, grid: int) -> NDArra
         grid: cells in a row of the network's patch grid.
     """
     firsts = np.arange(len(ranking))
-    best = ranking[np.arange(min(len(ranking), FOLDED))]
-    firsts[:FOLDED] = first_of_same(len(best), _duplicates(gallery, best, grid), own=liked)
-    return firsts
-
-
-def _duplicates(gallery: Gallery, ranking: Candidates, grid: int) -> list[tuple[int, int]]:
-    """Returns the pairs of these photos that are near duplicates, as ranks."""
-    pairs = pairs_to_compare(ranking.vectors)
+    best = ranking[firsts[:FOLDED]]
+    pairs = pairs_to_compare(best.vectors)
     # Tokens are read once, by row.
-    needed, numbers = np.unique(ranking.rows[pairs], return_inverse=True)
-    if not len(needed):
-        return []
-    same = sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid) > SAME
-    return [(photo, earlier) for photo, earlier in pairs[same].tolist()]
+    needed, numbers = np.unique(best.rows[pairs], return_inverse=True)
+    if len(needed):
+        pairs = pairs[sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid) > SAME]
+        firsts[:FOLDED] = first_of_same(len(best), pairs.tolist(), own=liked)
+    return firsts
 
 
 def grouped_ranks(ids: Ids, undiffused: Scores | None, count: int) -> NDArray[np.int64]:

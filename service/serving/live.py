@@ -212,7 +212,8 @@ class Live:
     """Makes engines over the newest generation. Threads may share it.
 
     An engine stays usable after another generation has come into use: its files are closed when it is no longer held.
-    ``swaps`` counts the replacements; ``looked`` is set once it has opened what is searched, or cannot.
+    ``source`` is what is searched; ``swaps`` counts the replacements; ``looked`` is set once it has opened what is
+    searched, or cannot.
     """
 
     def __init__(
@@ -232,7 +233,7 @@ class Live:
         if source is None:
             source = LiveIndex(index_path(settings), self._matcher, settings.gallery)
             small = index_path(settings) / THUMBNAILS
-        self._source = source
+        self.source = source
         self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES, small, THUMBNAIL_FILE_BYTES)
         self._seen: str | None = None
         self._stopped = False
@@ -243,20 +244,15 @@ class Live:
         """Returns an engine over the newest generation. Raises NotReady if none is open, or no shard answers."""
         if self._stopped:
             raise NotReady("The service has been stopped.")
-        gallery = self._source.opened()
+        gallery = self.source.opened()
         return Engine(
             self._settings, self._matcher(), self._thumbnails, self._run, self._towers(), gallery, self._encode
         )
 
     @property
-    def refused(self) -> str | None:
-        """Why the newest generation was rejected while an older one answers, or None."""
-        return self._source.refused
-
-    @property
     def shards(self) -> tuple[ShardInfo, ...]:
         """The shards of the gallery; none if it is one index on this machine."""
-        return self._source.infos()
+        return self.source.infos()
 
     async def watch(self) -> None:
         """Keeps up with what is built, until cancelled. An unforeseen error is logged; the next look may succeed."""
@@ -275,22 +271,19 @@ class Live:
     def refresh(self) -> None:
         """Looks once for new generations, and starts using them."""
         before = {shard.name for shard in self.shards if shard.answers}
-        if self._source.refresh() or self._seen is None:
+        if self.source.refresh() or self._seen is None:
             with suppress(NotReady):
                 engine = self.engine()
                 found = engine.gallery
                 self.swaps += self._seen is not None
                 self._seen = found.generation_id
-                log.info(
-                    "generation %s is live, %d photos, searched with %s",
-                    found.generation,
-                    found.photo_count,
-                    engine.network,
-                )
+                said = "generation %s is live, %d photos, searched with %s by %s"
+                model, _ = engine.info()
+                log.info(said, found.generation, found.photo_count, model.name, model.best_method)
         for shard in self.shards:
             if shard.answers != (shard.name in before):
                 log.warning("shard %s %s", shard.name, "answers" if shard.answers else f"is missing: {shard.reason}")
 
     def close(self) -> None:
         self._stopped = True
-        self._source.close()
+        self.source.close()

@@ -89,7 +89,7 @@ class _State(Collector):
             "sbir_index_swaps", "Generations that have taken another's place.", value=self._live.swaps
         )
         yield from _of_shards(self._live.shards)
-        refused = self._live.refused is not None
+        refused = self._live.source.refused is not None
         yield GaugeMetricFamily("sbir_index_refused", "1 while a newer generation is refused.", value=refused)
         try:
             model, index = self._live.engine().info()

@@ -24,7 +24,7 @@ from model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwo
 from model.network.ret_network import RetNetwork
 from model.ranking import centred
 from service.commands import main
-from service.commands.explain import explain as explain_by_command
+from service.commands.search import explain as explain_by_command
 from service.engine import Engine
 from service.errors import BadInvocation, BadSearch
 from service.explain.files import _COLOURS, _GAP

@@ -249,7 +249,7 @@ def test_an_unforeseen_error_is_logged_once_and_does_not_end_the_watch(
     http = server.http
     with monkeypatch.context() as patch:
         # Not for all servers of this process.
-        patch.setattr(server.context.live._source, "refresh", fails)
+        patch.setattr(server.context.live.source, "refresh", fails)
         for _ in range(3):
             assert looked.acquire(timeout=PATIENCE)
         assert http.get("/readyz").status_code == 200
