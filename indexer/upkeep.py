@@ -193,13 +193,12 @@ def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[in
     whole = before.manifest.counts
     if shown == whole.files:
         raise BadInvocation("no photo would be left; to remove the index, delete its folder.")
-    leaving = tuple((_name(key, roots), count) for key, (count, _) in counts.items())
+    names = before.manifest.root_names
+    leaving = tuple(
+        (shown_path(names, root, path) if path else str(roots[root].folder), count)
+        for (root, path), (count, _) in counts.items()
+    )
     return RemovalPlan(leaving, files, whole.files + whole.bad, staying, removals.renumbered(numbers))
-
-
-def _name(key: FileKey, roots: Sequence[Root]) -> str:
-    root, path = key
-    return shown_path([each.name for each in roots], root, path) if path else str(roots[root].folder)
 
 
 def _by_id(ids: Sequence[int], catalog: Catalog) -> Iterator[FileKey]:

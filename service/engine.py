@@ -208,13 +208,14 @@ class Engine:
     def info(self) -> tuple[ModelInfo, IndexInfo]:
         """Describes the network and the index that are loaded."""
         matcher, index = self._matcher, self.gallery
+        able = methods_of(matcher, index.tokens_kept)
         return (
             ModelInfo(
                 name=matcher.config.name,
                 kind=matcher.engine.kind,
                 checkpoint_sha256=matcher.checkpoint_sha256,
-                methods=methods_of(matcher, index.tokens_kept),
-                best_method=self._best_method,
+                methods=able,
+                best_method=matcher.best_method if matcher.best_method in able else "ret",
                 diffuses=matcher.calibration.diffusion is not None,
                 vocabulary=len(matcher.words),
                 device=matcher.device,
@@ -239,11 +240,6 @@ class Engine:
         book = self._matcher.book
         found = book.complete(params.prefix, params.limit)
         return WordsResponse(vocabulary=len(book.words), words=found, text_tower=self._text_tower)
-
-    @property
-    def _best_method(self) -> str:
-        able = methods_of(self._matcher, self.gallery.tokens_kept)
-        return self._matcher.best_method if self._matcher.best_method in able else "ret"
 
     @property
     def _has_clip(self) -> bool:

@@ -117,10 +117,11 @@ class Results(Sequence[Photo]):
         return f"Results({', '.join(printable(photo.path) for photo in self._photos)})"
 
     def _repr_html_(self) -> str:
+        pictures = [base64.b64encode(photo.thumbnail(_SHOWN)).decode() for photo in self._photos]
         return "".join(
-            f'<figure style="display:inline-block;margin:4px"><img src="{_data_url(photo.thumbnail(_SHOWN))}">'
+            f'<figure style="display:inline-block;margin:4px"><img src="data:image/jpeg;base64,{picture}">'
             f"<figcaption>{photo.rank}. {html.escape(Path(photo.path).name)} {photo.score:.3g}</figcaption></figure>"
-            for photo in self._photos
+            for photo, picture in zip(self._photos, pictures, strict=True)
         )
 
 
@@ -318,7 +319,3 @@ def _checked(model: type[M], **given: Any) -> M:
         return model(**given)
     except ValidationError as error:
         raise ValueError(describe_problems(error.errors())) from None
-
-
-def _data_url(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

@@ -29,7 +29,6 @@ from service.schemas.info import (
 )
 from service.schemas.query import (
     MAX_VARIANTS,
-    AskedView,
     BuildParams,
     FoldersParams,
     Id,
@@ -54,5 +53,4 @@ from service.schemas.search import (
     SearchResponse,
     SearchResult,
     StageTimings,
-    Words,
 )

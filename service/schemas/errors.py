@@ -69,7 +69,8 @@ def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
     said: dict[str, list[Mapping[str, Any]]] = {}
     for problem in problems[:_MAX_PROBLEMS]:
         # A parameter that may be of several kinds has a problem for each of them.
-        said.setdefault(_name(problem), []).append(problem)
+        name = str(problem["loc"][0])[:_LONGEST_NAME] if problem["loc"] else ""
+        said.setdefault(name, []).append(problem)
     return "; ".join(_describe(name, of_one) for name, of_one in said.items())
 
 
@@ -105,7 +106,3 @@ def _instead(value: object) -> str:
         return "; it is empty"
     short = value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}\N{HORIZONTAL ELLIPSIS}"
     return f", not {short if _NUMBER.fullmatch(short) else repr(short)}"
-
-
-def _name(problem: Mapping[str, Any]) -> str:
-    return str(problem["loc"][0])[:_LONGEST_NAME] if problem["loc"] else ""

@@ -137,15 +137,11 @@ def _check_whole(path: Path) -> None:
 def _subfolders(path: Path) -> list[str]:
     try:
         with os.scandir(path) as found:
-            # A name that is no text can be neither shown nor indexed.
-            names = [one.name for one in found if one.name[0] != "." and _is_text(one.name) and _is_folder(one)]
+            names = [one.name for one in found if one.name[0] != "." and _is_folder(one)]
     except OSError as error:
         raise BadInvocation(f"{path} cannot be read: {error.strerror}; give permission, or name another.") from error
-    return sorted(names, key=str.casefold)
-
-
-def _is_text(name: str) -> bool:
-    return name.encode(errors="replace").decode() == name
+    # A name that is no text can be neither shown nor indexed.
+    return sorted((name for name in names if name.encode(errors="replace").decode() == name), key=str.casefold)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

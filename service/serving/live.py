@@ -165,10 +165,12 @@ def check_searches(searcher: Searcher) -> None:
     """Searches with a small drawing by default and by each method. Raises IndexRefused if that fails."""
     gallery = searcher.gallery
     wanted = min(RESULTS, gallery.photo_count)
+    drawing = Image.new("RGB", (64, 64), "white")
+    ImageDraw.Draw(drawing).ellipse((12, 20, 52, 60), outline="black", width=2)
     for method in ("auto", *methods_of(searcher.matcher, gallery.tokens_kept)):
         query = SearchQuery(k=RESULTS, nprobe=None if method == "auto" else 1, method=method)
         try:
-            found = searcher.search(_drawing(), query)
+            found = searcher.search(drawing, query)
             scores = [hit.score for hit in found.results] + [cluster.score for cluster in found.clusters]
             if len(found.results) != wanted or not all(map(math.isfinite, scores)):
                 raise ValueError("photos are missing, or have no numbers as scores")
@@ -178,14 +180,6 @@ def check_searches(searcher: Searcher) -> None:
                 f"generation {gallery.generation} failed its trial: a search by {method} failed "
                 f"({type(error).__name__}: {error}); run `sketch-search index verify`."
             ) from error
-
-
-def _drawing() -> Image.Image:
-    picture = Image.new("RGB", (64, 64), "white")
-    draw = ImageDraw.Draw(picture)
-    draw.ellipse((12, 20, 52, 60), outline="black", width=2)
-    draw.line((8, 28, 32, 4, 56, 28), fill="black", width=2)
-    return picture
 
 
 class Source(Protocol):

@@ -1,13 +1,13 @@
 """Counts and times the service's work, for Prometheus."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from service.errors import NotReady
-from service.schemas import ShardInfo, StageTimings
+from service.schemas import StageTimings
 from service.serving.live import Live
 from service.serving.worker import Worker
 
@@ -88,7 +88,13 @@ class _State(Collector):
         yield CounterMetricFamily(
             "sbir_index_swaps", "Generations that have taken another's place.", value=self._live.swaps
         )
-        yield from _of_shards(self._live.shards)
+        if self._live.shards:
+            up = GaugeMetricFamily("sbir_shard_up", "1 while a shard answers.", labels=["shard"])
+            photos = GaugeMetricFamily("sbir_shard_photos", "Photos of a shard.", labels=["shard"])
+            for shard in self._live.shards:
+                up.add_metric([shard.name], shard.answers)
+                photos.add_metric([shard.name], shard.photos)
+            yield from (up, photos)
         refused = self._live.source.refused is not None
         yield GaugeMetricFamily("sbir_index_refused", "1 while a newer generation is refused.", value=refused)
         try:
@@ -108,15 +114,3 @@ class _State(Collector):
         yield GaugeMetricFamily("sbir_index_generation", "Number of the generation searched.", value=number)
         yield GaugeMetricFamily("sbir_index_photos", "Photos searched.", value=index.photos)
         yield GaugeMetricFamily("sbir_index_clusters", "Clusters they are in.", value=index.clusters)
-
-
-def _of_shards(shards: Sequence[ShardInfo]) -> Iterator[GaugeMetricFamily]:
-    if not shards:
-        return
-    up = GaugeMetricFamily("sbir_shard_up", "1 while a shard answers.", labels=["shard"])
-    photos = GaugeMetricFamily("sbir_shard_photos", "Photos of a shard.", labels=["shard"])
-    for shard in shards:
-        up.add_metric([shard.name], shard.answers)
-        photos.add_metric([shard.name], shard.photos)
-    yield up
-    yield photos

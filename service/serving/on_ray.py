@@ -172,7 +172,8 @@ def deployed(
     with connected(settings.ray or "auto"):
         import ray
 
-        each = _resources(settings)
+        # What each copy of a shard, and of the encoder, reserves.
+        each = {"num_cpus": float(settings.threads or 1), "num_gpus": float(settings.device == "cuda")}
         _check_room(each, (len(folders) + 1) * settings.replicas)
         gallery = f"{APPLICATION}-{_digest(settings, folders)}"
         own = f"{_SERVER}{uuid4()}"
@@ -209,19 +210,13 @@ def _digest(settings: Settings, folders: Sequence[Path]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
-def _resources(settings: Settings) -> dict[str, float]:
-    """Returns what each copy of a shard, and of the encoder, reserves."""
-    cpus = {"num_cpus": float(settings.threads or 1)}
-    return {**cpus, "num_gpus": 1.0} if settings.device == "cuda" else cpus
-
-
 def _check_room(each: dict[str, float], copies: int) -> None:
     """Raises ShardsRefused if the cluster is too small for so many copies."""
     import ray
 
     there = ray.cluster_resources()
     for option, name in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
-        needed, has = each.get(option, 0.0) * copies, float(there.get(name, 0.0))
+        needed, has = each[option] * copies, float(there.get(name, 0.0))
         if needed > has:
             raise ShardsRefused(
                 f"the Ray cluster has {has:g} {name}s, and {copies} copies of shards and the encoder need {needed:g}; "

@@ -10,5 +10,4 @@ from service.sharding.answers import (
     State,
     overview,
 )
-from service.sharding.gallery import ShardedGallery
 from service.sharding.shards import Shards, ShardsRefused, check_folders, shard_names
