@@ -49,7 +49,11 @@ async def _answer_typed(request: Request, error: Exception) -> Response:
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     nearest = error.nearest if isinstance(error, UnknownWord) else ()
-    return error_answer(status, code, _sentence(error), request.state.request_id, headers, nearest)
+    text = str(error)
+    # The others may begin with the name of a parameter or a path, which keeps its small letter.
+    if not isinstance(error, ServiceFault | BadInvocation):
+        text = text[:1].upper() + text[1:]
+    return error_answer(status, code, text, request.state.request_id, headers, nearest)
 
 
 async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
@@ -71,11 +75,3 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
     if headers.get("Allow") == "GET":
         headers["Allow"] = "GET, HEAD"
     return error_answer(error.status_code, code, message, request.state.request_id, headers)
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, ServiceFault | BadInvocation):
-        # It may begin with the name of a parameter or a path, which keeps its small letter.
-        return text
-    return text[:1].upper() + text[1:]
