@@ -92,14 +92,6 @@ def test_a_pipe_or_a_device_in_an_index_is_refused_at_once(tmp_path: Path) -> No
         read_regular(Path("/dev/zero"), 10)
 
 
-def test_a_file_of_an_index_is_read_as_far_as_it_may_be_long(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"12345")
-    assert read_regular(tmp_path / "file", 5) == b"12345"
-    assert read_regular(tmp_path / "file", 2**62) == b"12345"
-    with pytest.raises(OSError, match="far too large"):
-        read_regular(tmp_path / "file", 4)
-
-
 PARTS = ["\\", "u", "dce9", "udce9", "\udce9", "\ud800", "é"]
 
 
