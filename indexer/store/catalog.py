@@ -172,15 +172,6 @@ def write_catalog(path: Path, rows: Iterable[tuple[Any, ...]], removals: Removal
         os.fsync(file.fileno())
 
 
-def _from_row(columns: tuple[Any, ...]) -> GalleryFile:
-    number, root, path, content, size, mtime, ctime, taken, _, reason, cluster, *_ = columns
-    # A column keeps a value that its type cannot hold, such as 0.5 for a cluster.
-    if not all(value is None or isinstance(value, int) for value in (root, size, mtime, ctime, taken, cluster)):
-        raise TypeError("a number is not whole")
-    stamp = None if size is None else FileStamp(size, mtime, ctime)
-    return GalleryFile(root, path, stamp, content, reason, taken, number, cluster)
-
-
 def content_columns(file: GalleryFile) -> tuple[int | str | None, ...]:
     """Returns the columns of a file's content: root, path, hash, size, mtime, ctime, taken, reason."""
     stamp = (None, None, None) if file.stamp is None else (file.stamp.size, file.stamp.mtime, file.stamp.ctime)
@@ -298,11 +289,13 @@ class Catalog:
         return self._all(query, *values)
 
     def _files(self, condition: str, *values: int | str) -> Iterator[GalleryFile]:
-        for row in self._rows(f"SELECT {_COLUMNS} FROM photos {condition}", *values):
-            try:
-                yield _from_row(row)
-            except TypeError as error:
-                raise IndexDamaged(f"{self._path} is damaged ({error}); {REPAIR}.") from error
+        for columns in self._rows(f"SELECT {_COLUMNS} FROM photos {condition}", *values):
+            number, root, path, content, size, mtime, ctime, taken, _, reason, cluster, *_ = columns
+            # A column keeps a value that its type cannot hold, such as 0.5 for a cluster.
+            if not all(value is None or isinstance(value, int) for value in (root, size, mtime, ctime, taken, cluster)):
+                raise IndexDamaged(f"{self._path} is damaged (a number is not whole); {REPAIR}.")
+            stamp = None if size is None else FileStamp(size, mtime, ctime)
+            yield GalleryFile(root, path, stamp, content, reason, taken, number, cluster)
 
     def _all(self, query: str, *values: int | str) -> list[tuple[Any, ...]]:
         return [*self._rows(query, *values)]

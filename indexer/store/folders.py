@@ -108,6 +108,7 @@ class LocalFolder(Folder):
     """A folder on this machine."""
 
     path: Path
+    _misfit: ClassVar[str] = "is not a folder"
 
     def __str__(self) -> str:
         return str(self.path)
@@ -119,7 +120,7 @@ class LocalFolder(Folder):
     def problem(self) -> str | None:
         if self.is_there():
             return None
-        return "is not a folder" if self.path.exists() else "does not exist"
+        return self._misfit if self.path.exists() else "does not exist"
 
     def is_there(self) -> bool:
         return self.path.is_dir()
@@ -172,10 +173,7 @@ def _entry(found: os.DirEntry[str]) -> Entry:
 class Album(LocalFolder):
     """A ZIP file on this machine, the form in which services export a person's photos. It is never unpacked to disk."""
 
-    def problem(self) -> str | None:
-        if self.path.is_file():
-            return None
-        return "is no regular file" if self.path.exists() else "does not exist"
+    _misfit = "is no regular file"
 
     def is_there(self) -> bool:
         return self.path.is_file()

@@ -16,7 +16,7 @@ from indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexDamaged, Index
 from indexer.store.files import read_regular, sync_folder, write_atomically
 from model.terminal import expanded
 
-_GENERATION = re.compile(r"g(\d{6,})")
+_GENERATION = re.compile(r"g\d{6,}")
 _SEGMENT = re.compile(r"s\d{6,}-[0-9a-f]{8}")
 _BUILDING = ".building-"
 #: The manifest in the folder of an index in shards, and how the folders begin in which its builds work.
@@ -244,7 +244,4 @@ def generation_name(number: int) -> str:
 
 def generation_number(name: str) -> int:
     """Reads the number in a generation's name."""
-    match = _GENERATION.fullmatch(name)
-    if match is None:
-        raise ValueError(f"{name!r} is no generation")
-    return int(match[1])
+    return int(name.removeprefix("g"))

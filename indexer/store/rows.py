@@ -47,9 +47,6 @@ class Picked:
         self.shape: tuple[int, ...] = (len(numbers), *array.shape[1:])
         self.dtype: np.dtype[Any] = array.dtype
 
-    def __len__(self) -> int:
-        return len(self._numbers)
-
     def __getitem__(self, rows: Choice) -> Array:
         return np.asarray(self._array[self._numbers[rows]])
 

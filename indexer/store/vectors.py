@@ -15,7 +15,6 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from indexer.errors import REPAIR, IndexDamaged
 from indexer.store.rows import Array, map_array, write_array
 
 PLACES_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
@@ -110,8 +109,6 @@ class Vectors:
         """Keeps ``values``: (r, d) float16, those of the photos first, mapped into memory and read when needed."""
         self.sizes, self.centroids = sizes, centroids
         self.count, self.width = int(sizes.sum()), int(values.shape[1])
-        if centroids.shape[1] != self.width:
-            raise IndexDamaged(f"the centroids of the index have another width than its vectors; {REPAIR}.")
         self._array: Array | None = values
         self._ends = np.cumsum(sizes)
 
