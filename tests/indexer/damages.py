@@ -23,14 +23,6 @@ def shorten(path: Path) -> None:
 DAMAGES: dict[str, Callable[[Path], None]] = {"a flipped bit": flip, "cut short": shorten, "gone": Path.unlink}
 
 
-def sql(statement: str) -> Callable[[Path], None]:
-    def run(index: Path) -> None:
-        with closing(sqlite3.connect(index / "g000001" / "photos.sqlite")) as database, database:
-            database.execute(statement)
-
-    return run
-
-
 def make_endless(file: Path, table: str) -> None:
     """Adds pages to a database each of which has the next one 300 times below it, and puts them atop a table."""
     with closing(sqlite3.connect(file)) as database:

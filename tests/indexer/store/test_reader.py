@@ -26,7 +26,7 @@ from indexer import (
     verify,
 )
 from indexer.building.staging import Journal
-from tests.indexer.damages import make_endless, shorten, sign, sql
+from tests.indexer.damages import make_endless, shorten, sign
 from tests.indexer.galleries import Collection, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
 
@@ -286,8 +286,9 @@ VIEW = f"""CREATE VIEW photos AS SELECT id + {SLOW} AS id, root, path, hash, siz
 
 
 def test_what_a_catalog_would_compute_by_itself_is_refused(copied: Collection) -> None:
-    sql("ALTER TABLE photos RENAME TO others")(copied.index)
-    sql(VIEW)(copied.index)
+    with closing(sqlite3.connect(copied.index / "g000001" / "photos.sqlite")) as database, database:
+        database.execute("ALTER TABLE photos RENAME TO others")
+        database.execute(VIEW)
     sign(copied.index)
     for work in (copied.open, copied.update, lambda: remove([], copied.index, ids=[1])):
         with pytest.raises(IndexDamaged, match="it has not the tables of a catalog"):

@@ -141,7 +141,7 @@ class Store(RuleBasedStateMachine):
         path = data.draw(st.sampled_from(sorted({*self.live, *(f for f in FOLDERS if self.below(f, self.live))})))
         if len(self.below(path, self.live)) < len(self.live):
             remove([str(self.photos / path) if data.draw(st.booleans()) else path], self.index)
-            self.hide(path)
+            self.say(path, hidden=True)
             self.live = {file: content for file, content in self.live.items() if not self.is_hidden(file)}
 
     @rule(data=st.data())
@@ -151,7 +151,7 @@ class Store(RuleBasedStateMachine):
         if len(same) < len(self.live):
             remove([], self.index, ids=[self.ids[path]])
             for file in same:
-                self.hide(file)
+                self.say(file, hidden=True)
                 del self.live[file]
 
     @rule(data=st.data())
@@ -159,7 +159,7 @@ class Store(RuleBasedStateMachine):
         there = [folder for folder in FOLDERS if (self.photos / folder).is_dir()]
         path = data.draw(st.sampled_from([EVERYTHING, *there, *sorted(self.files)]))
         before = self.hidden
-        self.show(path)
+        self.say(path, hidden=False)
         if self.expected():
             self.built(build(self.index, Request(added=[self.photos / path]), self.matcher))
         else:
@@ -183,13 +183,7 @@ class Store(RuleBasedStateMachine):
         around = [place for place in self.hidden if self.below(place, {path: 0})]
         return self.hidden[max(around, key=len)] if around else False
 
-    def hide(self, place: str) -> None:
-        self._say(place, True)
-
-    def show(self, place: str) -> None:
-        self._say(place, False)
-
-    def _say(self, place: str, hidden: bool) -> None:
+    def say(self, place: str, *, hidden: bool) -> None:
         inside = [other for other in self.hidden if self.below(place, {other: 0})]
         self.hidden = {other: said for other, said in self.hidden.items() if other not in inside} | {place: hidden}
 
