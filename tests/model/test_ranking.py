@@ -160,26 +160,19 @@ def test_a_score_is_the_line_by_distance_and_what_photos_like_it_lie_off_it(meth
         assert float(after[i]) == pytest.approx(1 / (1 + math.exp(-likely)) if method == "rn" else likely, abs=1e-5)
 
 
-def test_the_line_never_rises_with_the_distance() -> None:
-    scores, distances, _ = scored_gallery(seed=2)
-    apart = np.eye(PHOTOS, dtype=np.float32)  # no two photos are alike
-    known = some(6)
-    after = estimated(distances / np.float32(2), known, distances, apart, LIKE, "fused")[~known]
-    np.testing.assert_allclose(after, distances[known].mean() / 2, rtol=1e-5)
-    assert np.isfinite(estimated(scores, known, np.ones(PHOTOS, np.float32), apart, LIKE, "rn")).all()
-
-
-def test_with_nothing_scored_the_nearest_by_ret_is_the_best() -> None:
-    scores, distances, ret = scored_gallery(seed=3)
-    after = estimated(scores, np.zeros(PHOTOS, np.bool_), distances, ret, LIKE, "rn")
-    assert np.argsort(-after).tolist() == distances.argsort().tolist()
-
-
-def test_scores_that_were_rounded_to_0_or_1_leave_the_others_between() -> None:
-    scores, distances, ret = scored_gallery(seed=4)
-    known = some(4)
-    after = estimated(scores.round(), known, distances, ret, LIKE, "rn")
-    assert ((after[~known] > 0) & (after[~known] < 1)).all()
+def test_estimates_fall_with_the_distance_or_are_level_and_lie_between_0_and_1() -> None:
+    scores, distances, ret = scored_gallery(seed=2)
+    known, apart = some(6), np.eye(PHOTOS, dtype=np.float32)  # no two photos are alike
+    rising = estimated(distances / np.float32(2), known, distances, apart, LIKE, "fused")[~known]
+    np.testing.assert_allclose(rising, distances[known].mean() / 2, rtol=1e-5)
+    by_distance_alone = estimated(scores, np.zeros(PHOTOS, np.bool_), distances, ret, LIKE, "rn")
+    assert np.argsort(-by_distance_alone).tolist() == distances.argsort().tolist()
+    # Some scores were rounded to 0 or 1, or all photos lie as far.
+    for after in (
+        estimated(scores.round(), known, distances, ret, LIKE, "rn"),
+        estimated(scores, known, np.ones(PHOTOS, np.float32), apart, LIKE, "rn"),
+    ):
+        assert ((after[~known] > 0) & (after[~known] < 1)).all()
 
 
 @settings(max_examples=40, deadline=None)

@@ -180,30 +180,27 @@ def test_a_class_is_found_in_any_spelling_by_its_parts_or_by_the_names_that_were
         assert not any((found.neighbours[number] == torch.eye(6)[row]).all(dim=1).any() for row in own)
 
 
-def test_word2vec_files_are_read_in_all_forms(tmp_path: Path) -> None:
+def test_word2vec_files_are_read_in_all_forms_and_others_are_refused(tmp_path: Path) -> None:
     table = KeyedVectors(3)
     table.add_vectors(["dog", "cat"], np.arange(6, dtype=np.float32).reshape(2, 3))
     table.save_word2vec_format(str(tmp_path / "v.txt"))
     table.save_word2vec_format(str(tmp_path / "v.bin"), binary=True)
     table.save(str(tmp_path / "v.kv"))
-    np.save(tmp_path / "own.npy", table.vectors)
-    (tmp_path / "own.txt").write_text("dog\ncat\n")
+    for name, vectors in (("own", table.vectors), ("odd", np.zeros((3, 2)))):
+        np.save(tmp_path / f"{name}.npy", vectors)
+        (tmp_path / f"{name}.txt").write_text("dog\ncat\n")
     for name in ("v.txt", "v.bin", "v.kv", "own.npy"):
         found = read_word_vectors(tmp_path / name)
         assert (found.name, found.words) == (name, ("dog", "cat"))
         assert found.vectors.tolist() == [[0, 1, 2], [3, 4, 5]]
-
-
-def test_files_that_are_no_word_vectors_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="there is no file of word vectors at"):
-        read_word_vectors(tmp_path / "none.bin")
     (tmp_path / "odd.bin").write_text("hello")
-    with pytest.raises(ModelError, match="is not a word2vec file that gensim can read"):
-        read_word_vectors(tmp_path / "odd.bin")
-    np.save(tmp_path / "own.npy", np.zeros((3, 2)))
-    (tmp_path / "own.txt").write_text("dog\ncat\n")
-    with pytest.raises(ModelError, match="must have a row for each of the 2 words"):
-        read_word_vectors(tmp_path / "own.npy")
+    for name, sentence in (
+        ("none.bin", "there is no file of word vectors at"),
+        ("odd.bin", "is not a word2vec file that gensim can read"),
+        ("odd.npy", "must have a row for each of the 2 words"),
+    ):
+        with pytest.raises(ModelError, match=sentence):
+            read_word_vectors(tmp_path / name)
 
 
 @needs_shared_data

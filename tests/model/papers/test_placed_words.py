@@ -1,4 +1,3 @@
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from model.checkpoint import load_zse_network
 from model.checkpoint.file import save_checkpoint
 from model.commands import main
 from model.papers.placed_words import PROTOTYPES, further_words
+from tests.archives import pack
 from tests.networks import tiny_network, vocabulary
 
 # Classes of ImageNet and others, of which some photos show their own class.
@@ -53,11 +53,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     (data / "class_words.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
     np.save(data / "class_words_clip_text.npy", texts.numpy())
     save_file({"clip": torch.randn(1000, 16, generator=generator)}, data / "more3" / PROTOTYPES)
-    for label in SHOWN:
-        (tmp_path / "some" / "photo" / label).mkdir(parents=True)
-        (tmp_path / "some" / "photo" / label / "1.jpg").touch()
-    with tarfile.open(data / "some.tar.gz", "w:gz") as tar:
-        tar.add(tmp_path / "some", "some")
+    pack(data / "some.tar.gz", {f"some/photo/{label}/1.jpg": b"" for label in SHOWN})
     network = tiny_network()
     known = vocabulary((1, -1), directions=placed[: len(KNOWN)], sketch_directions=np.zeros((2, 32)))
     save_checkpoint(network.vocabulary_replaced(known, tuple((name,) for name in KNOWN)), Path("in.safetensors"))

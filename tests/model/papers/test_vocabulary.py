@@ -31,16 +31,17 @@ from tests.networks import matcher_of, randn, tiny_network, with_words
 from tests.pictures import SHAPES
 
 
-def test_classes_and_imagenets_names_that_mean_the_same_are_one_word() -> None:
+def test_classes_and_imagenets_names_that_mean_the_same_are_one_word_and_what_is_no_word_is_left_out() -> None:
     classes = [
         ("goldfish", "Carassius auratus"),
         ("cellular telephone", "mobile phone"),
         ("crane",),
         ("crane", "hoist"),
     ]
-    assert word_list(["mobile_phone", "fish"], classes) == (
+    assert word_list(["mobile_phone", "fish", "t-shirt", "t_shirt", "..", "\x07"], classes) == (
         Entry(("mobile phone", "cellular telephone"), ("mobile_phone",), (1,)),
         Entry(("fish",), ("fish",)),
+        Entry(("t-shirt",), ("t-shirt", "t_shirt")),
         Entry(("goldfish", "Carassius auratus"), (), (0,)),
         Entry(("crane", "hoist"), (), (2, 3)),
     )
@@ -54,10 +55,6 @@ def test_a_name_of_two_imagenet_classes_is_the_word_that_shows_it_or_none() -> N
     words = word_list(["goldfish"], imagenet_names())
     assert sorted(index for entry in words for index in entry.classes) == list(range(1000))
     assert words[0].names[0] == "goldfish"
-
-
-def test_folders_that_are_no_words_are_left_out_and_two_spellings_are_one_word() -> None:
-    assert word_list(["t-shirt", "t_shirt", "..", "\x07"], ()) == (Entry(("t-shirt",), ("t-shirt", "t_shirt")),)
 
 
 def test_synonyms_of_a_word_are_further_names_of_it() -> None:
