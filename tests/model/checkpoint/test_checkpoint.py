@@ -18,17 +18,6 @@ from tests.learning import small_backbone, small_vit
 from tests.networks import TINY, TINY_CALIBRATION, randn, tiny_checkpoint, tiny_config
 
 
-def rewrite(
-    path: Path, *, metadata: dict[str, str] | None = None, drop: str | None = None, spoil: str | None = None
-) -> None:
-    tensors, notes = load_file(path), read_metadata(path)
-    if drop:
-        del tensors[drop]
-    if spoil:
-        tensors[spoil] = torch.full_like(tensors[spoil], float("nan"))
-    save_file(tensors, path, metadata=notes | (metadata or {}))
-
-
 @pytest.mark.parametrize(
     ("record", "changes", "sentence"),
     [
@@ -86,8 +75,8 @@ def test_files_that_are_no_checkpoints_are_refused_with_what_to_do(tmp_path: Pat
     [
         ({"metadata": {"version": "1"}}, "has checkpoint version 1; this program reads 2: make or download it anew"),
         ({"metadata": {"version": "3"}}, "install a newer sketch-search"),
-        ({"drop": "relation.bias"}, "does not hold the tensors"),
-        ({"spoil": "encoder.norm.weight"}, "not finite"),
+        ({"drop": ["relation.bias"]}, "does not hold the tensors"),
+        ({"spoil": ["encoder.norm.weight"]}, "not finite"),
         ({"config": {"novel": 1}}, "fields that this version does not know"),
         ({"config": {"depth": "12"}}, "depth: Input should be a valid integer"),
         ({"config": {"tokenizer_widths": [1, 2]}}, "tokenizer_widths"),
@@ -100,9 +89,12 @@ def test_damaged_and_foreign_checkpoints_are_refused_with_a_sentence(
     changes: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     path = tiny_checkpoint(tmp_path / "net.safetensors")
+    tensors, metadata = load_file(path), read_metadata(path) | changes.get("metadata", {})
     if "config" in changes:
-        changes = {"metadata": {"config": json.dumps({**dataclasses.asdict(TINY), **changes["config"]})}}
-    rewrite(path, **changes)
+        metadata["config"] = json.dumps({**dataclasses.asdict(TINY), **changes["config"]})
+    tensors |= {name: torch.full_like(tensors[name], math.nan) for name in changes.get("spoil", ())}
+    kept = {name: tensor for name, tensor in tensors.items() if name not in changes.get("drop", ())}
+    save_file(kept, path, metadata=metadata)
     with pytest.raises(ModelError, match=sentence):
         model.load(path)
 

@@ -32,11 +32,6 @@ def compare(network: Network, sketch: Observed, photo: Observed) -> Explanation:
     return matcher_of(network).compare(sketch, photo)
 
 
-def explain(network: Network, sketch: Floats, photo: Floats) -> Explanation:
-    engine = TorchEngine(network)
-    return compare(network, engine.observe(sketch, "sketch"), engine.observe(photo, "photo"))
-
-
 def tensors(tokens: Tokens) -> Tensors:
     return Tensors(torch.from_numpy(tokens.features), torch.from_numpy(tokens.positions))
 
@@ -187,7 +182,9 @@ def test_drops_are_shares_of_the_score_and_the_strongest_come_first(with_ret: bo
 
 def test_an_untrained_relation_network_gives_no_score_and_no_pair_influences_what_compares_blocks() -> None:
     untrained = tiny_network(methods=("ret",), best_method="ret")
-    explanation = explain(untrained, image(0, untrained), image(1, untrained))
+    engine = TorchEngine(untrained)
+    pair = engine.observe(image(0, untrained), "sketch"), engine.observe(image(1, untrained), "photo")
+    explanation = compare(untrained, *pair)
     assert (explanation.relation_score, explanation.influence) == (None, ())
     by_blocks = TorchEngine(tiny_network(relation="kernel-mlp"))
     assert influential_pairs(by_blocks, tokens(6, 1), tokens(6, 2), 0.5) == ()

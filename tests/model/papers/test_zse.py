@@ -126,19 +126,15 @@ def test_training_by_quadruplets_finds_pictures_it_never_saw_better(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("how", "network", "methods"),
-    [
-        (Quadruplets(samples=2, relation=0.0), {}, ("ret",)),
-        (Quadruplets(samples=2, triplet=0.0), {"relation": "kernel-mlp", "relation_ret": False}, ("rn",)),
-    ],
+    ("how", "methods"),
+    [(Quadruplets(samples=2, relation=0.0), ("ret",)), (Quadruplets(samples=2, triplet=0.0), ("rn",))],
 )
 def test_a_network_is_offered_by_what_it_was_trained_for(
-    how: Quadruplets, network: dict[str, object], methods: tuple[str, ...], data: TrainingSet, tmp_path: Path
+    how: Quadruplets, methods: tuple[str, ...], corpus: Corpus, data: TrainingSet, tmp_path: Path
 ) -> None:
-    recipe = quadruplets(small_recipe(1), how, **network)
-    trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path / "run")
+    recipe = quadruplets(small_recipe(1), how, relation="kernel-mlp", relation_ret=False)
+    trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path)
     trainer.run()
-    validation = write_class_folders(tmp_path / "validation", seeds=range(2), shapes=SHAPES[:3])
-    chosen, figures = calibrated(trainer.average, validation, methods=recipe.methods)
+    chosen, figures = calibrated(trainer.average, corpus, methods=recipe.methods)
     assert chosen.calibration.methods == methods
     assert set(figures) == {*methods, f"{chosen.calibration.best_method}+diffusion"}
