@@ -24,8 +24,6 @@ def labelled(*labels: str, source: str = "made") -> tuple[Picture, ...]:
 
 
 SKETCHES = (picture("s1.png", "ant"), picture("s2.png", "bee"))
-
-
 PHOTOS = (
     picture("p1.jpg", "ant"),
     picture("p2.jpg", "bee", "ant"),
@@ -33,8 +31,6 @@ PHOTOS = (
     picture("p4.jpg", "", "bee"),
     picture("p5.jpg", "cow"),
 )
-
-
 SCORES = np.array([[0.9, 0.1, 0.8, 0.7, 0.2], [0.9, 0.8, 0.1, 0.2, 0.3]])
 
 

@@ -69,8 +69,6 @@ def test_what_guesses_need_is_said(
 
 
 WORDS = (("star",), ("house",), ("wine bottle",))
-
-
 LABELS = ("house", "wine_bottle", "house")
 
 

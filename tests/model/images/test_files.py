@@ -213,14 +213,8 @@ def test_a_file_without_end_is_refused_before_it_fills_the_memory(monkeypatch: p
 
 
 DAY = date(2021, 5, 6)
-
-
 TEXT = "2021:05:06 07:08:09"
-
-
 KINDS = ["JPEG", "PNG", "WEBP", "TIFF", "MPO", *(["AVIF"] if features.check("avif") else [])]
-
-
 PHOTO = photo("house", 96)
 
 
