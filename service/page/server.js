@@ -17,12 +17,8 @@ export class Server {
   #ended = false;
 
   /**
-   * @param {object} react
-   * @param {(info: object) => void} react.told called with each answer of /info
-   * @param {(info: object) => void} react.ready called once the server can answer searches, and again after it could not,
-   *   or once a build is over
-   * @param {(info: object) => void} react.unready called while it cannot
-   * @param {(error: Error) => void} react.trouble called when it does not answer
+   * `react.told` gets each answer of /info; `ready` the first with which the server can answer searches, and the first
+   * after a build; `unready` those while it cannot; `trouble` the error when it does not answer.
    */
   constructor(react) {
     this.#react = react;

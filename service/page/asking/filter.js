@@ -13,7 +13,6 @@ export class Filter {
   #parts;
   #folders = new Set();
 
-  /** @param {import("./parts.js").Parts} parts where filters are put into */
   constructor(parts) {
     this.#parts = parts;
     this.#box.addEventListener("toggle", () => this.#box.open && this.#fill());

@@ -11,10 +11,7 @@ export class LiveSearch {
   #timer = 0;
   #question = new Latest();
 
-  /**
-   * @param {(signal: AbortSignal) => Promise<unknown>} ask does one search
-   * @param {{busy: (yes: boolean) => void, found: (answer: unknown) => void, trouble: (error: Error) => void}} show
-   */
+  /** `ask` does one search until a signal; `show` is told whether it is `busy`, what is `found`, and a `trouble`. */
   constructor(ask, show) {
     this.#ask = ask;
     this.#show = show;

@@ -15,7 +15,6 @@ export class Word {
   #field = part("word");
   #question = new Latest();
 
-  /** @param {import("./parts.js").Parts} parts where words are put into */
   constructor(parts) {
     this.#parts = parts;
     this.#form.addEventListener("submit", (event) => {

@@ -12,7 +12,6 @@ export class Cursor {
   #place = { x: 0.5, y: 0.5, weight: 1 };
   #down = false;
 
-  /** @param {import("./paper.js").Paper} paper */
   constructor(paper) {
     this.#paper = paper;
     const canvas = part("paper");

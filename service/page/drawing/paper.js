@@ -132,11 +132,7 @@ export class Paper extends EventTarget {
     }
   }
 
-  /**
-   * Begin a mark with the chosen tool, or take one to move it.
-   *
-   * @param {{x: number, y: number, weight: number}} point its weight is a factor of the width
-   */
+  /** Begin a mark at {x, y, weight}, the weight a factor of the width, or take the mark there to move it. */
   begin(point, tool = this.tool) {
     if (tool === "move") {
       const at = markAt(this.marks, point, REACH);

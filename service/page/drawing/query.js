@@ -21,8 +21,6 @@ export class Query extends EventTarget {
    * Takes image files that are picked, dropped or pasted.
    *
    * Events: "change" when what is searched with is another one; "address" when not an image came but only its address.
-   *
-   * @param {import("./paper.js").Paper} paper
    */
   constructor(paper) {
     super();

@@ -13,7 +13,6 @@ export class Copies extends Fold {
   #ids = [];
   #question = new Latest();
 
-  /** @param {(photo: object) => import("./tile.js").Tile} tile gives the tile of a copy */
   constructor(tile) {
     super("times", "copies", tile);
   }

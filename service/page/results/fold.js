@@ -15,11 +15,7 @@ export class Fold {
 
   #tile;
 
-  /**
-   * @param {string} button its class
-   * @param {string} list its class
-   * @param {(photo: object) => import("./tile.js").Tile} tile gives the tile of a photo in the list
-   */
+  /** Takes the classes of button and list; `tile` gives the tile of a photo. */
   constructor(button, list, tile) {
     this.#tile = tile;
     const onclick = () => this.turn(!this.open);

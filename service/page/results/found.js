@@ -30,14 +30,7 @@ export class Found extends EventTarget {
   #shown = false;
   #waiting = 0;
 
-  /**
-   * Events: "change" when something else is shown; "away" when the server could not answer but may do so later.
-   *
-   * @param {import("./notice.js").Notice} notice
-   * @param {import("../asking/options.js").Options} options
-   * @param {import("../asking/parts.js").Parts} parts
-   * @param {import("./viewer.js").Viewer} viewer
-   */
+  /** Events: "change" when something else is shown; "away" when the server could not answer but may do so later. */
   constructor(notice, options, parts, viewer) {
     super();
     this.#notice = notice;
@@ -53,7 +46,7 @@ export class Found extends EventTarget {
     this.#pages = new Pages((page, signal) => this.#page(page, signal), (more) => this.#add(more));
   }
 
-  /** What the results shown were asked for with; null where a message is shown. @returns {Asked | null} */
+  /** What the results shown were asked for with; null where a message is shown. */
   get asked() {
     return this.#shown ? this.#asked : null;
   }
@@ -94,13 +87,8 @@ export class Found extends EventTarget {
   }
 
   /**
-   * Show the answer of a search.
-   *
-   * @typedef {object} Asked
-   * @property {object} snapshot what is searched with, see Query.snapshot; its blob is null where nothing is drawn
-   * @property {object} params the parameters of the search
-   * @param {Asked} asked
-   * @param {boolean} stay whether groups that are shown already keep their places
+   * Show the answer of a search with `params` of a `snapshot` of the query, whose blob is null where nothing is drawn.
+   * If groups `stay`, those that are shown already keep their places.
    */
   show(answer, { snapshot, params }, stay) {
     // Later pages are of what this one shows, whoever chose it.

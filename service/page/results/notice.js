@@ -6,17 +6,11 @@ export class Notice {
   #said = "";
   #start;
 
-  /** @param {import("./start.js").Start} start the drawings to start from */
   constructor(start) {
     this.#start = start;
   }
 
-  /**
-   * Say this.
-   *
-   * @param {number | null} [share] how much of a build is done; null: nobody knows
-   * @param {"key" | "folder"} [form] what is asked for
-   */
+  /** Say this, with the `share` of a build that is done (null: nobody knows), and ask for a "key" or a "folder". */
   say(title, text, share, form) {
     // Written only where it differs, so that a screen reader does not read the same message twice.
     if (this.#said !== title + text) {

@@ -17,11 +17,7 @@ export class Pages {
   #question = new Latest();
   #near = false;
 
-  /**
-   * @param {(page: Record<string, string | number>, signal: AbortSignal) => Promise<object>} ask for the answer of a
-   *   search with these parameters
-   * @param {(results: object[]) => void} show shows results that have not been there yet
-   */
+  /** `ask` searches with the parameters of a page; `show` gets the results that have not been there yet. */
   constructor(ask, show) {
     this.#ask = ask;
     this.#show = show;
@@ -31,12 +27,7 @@ export class Pages {
     document.addEventListener("scroll", () => this.#near && window.scrollY > 0 && this.#more(), { passive: true });
   }
 
-  /**
-   * Begin with the first results of a search. Results of an older search are not shown any more.
-   *
-   * @param {PhotoReading | GroupReading} reading (see reading.js) of that search
-   * @param {{more: string, end: string}} words what the button says, and what is said in its place at the end
-   */
+  /** Begin with a reading of another search (see reading.js). The button says `more`; in its place `end` is said. */
   start(reading, { more, end }) {
     this.stop();
     this.#reading = reading;

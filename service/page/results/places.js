@@ -3,14 +3,10 @@
 import { identity } from "./tile.js";
 
 /**
- * The groups in the order in which they are shown, each with the place (from 0) of the group that it was before.
+ * The groups in the order in which they are shown: their own, best first, or if they `stay` the places that they have.
  *
- * A group is the same as before if the best photo of one is among the photos of the other.
- *
- * @param {object[]} groups best first
- * @param {object[]} before the groups that were shown, in their places
- * @param {boolean} stay whether groups keep their places; else they are in their own order
- * @returns {{group: object, from: number}[]} from: -1 for a group that was not there
+ * Each has the place `from` (from 0) of the group that it was before, or -1. A group is the same as before if the best
+ * photo of one is among the photos of the other.
  */
 export function arrange(groups, before, stay) {
   const found = matched(groups, before);

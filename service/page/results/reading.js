@@ -28,10 +28,7 @@ export class PhotoReading {
   #over = false;
   #asked = {};
 
-  /**
-   * @param {object} answer with the first results
-   * @param {{page: number, most: number}} sizes how many results to ask for, and how many one may
-   */
+  /** Begins with the answer that has the first results; `sizes`: how many to ask for (`page`), and how many one may. */
   constructor(answer, sizes) {
     this.#sizes = sizes;
     this.#fresh(answer);

@@ -30,12 +30,8 @@ export class Results {
   #tiles = new Map();
 
   /**
-   * @param {object} react
-   * @param {(photos: object[], place: number) => void} react.open called with all photos in sight, and the place of the
-   *   one that was chosen
-   * @param {(button: HTMLElement, result: object) => void} react.mark see Chosen.mark
-   * @param {() => void} react.lost called when the element with the focus is gone
-   * @param {import("../asking/parts.js").Parts} parts where photos are put into
+   * `open` gets all photos in sight, and the place of the one that was chosen; `mark` is Chosen.mark; `lost` is called
+   * when the element with the focus is gone. Photos are put into `parts`.
    */
   constructor({ open, mark, lost }, parts) {
     this.#lost = lost;

@@ -14,10 +14,7 @@ export class Stack extends Fold {
   #like;
   #best = null;
 
-  /**
-   * @param {(result: object) => import("./tile.js").Tile} tile gives the tile of a photo, always the same one
-   * @param {(result: object) => void} like asks for more photos like this one
-   */
+  /** `tile` gives the tile of a photo, always the same one; `like` asks for more photos like one. */
   constructor(tile, like) {
     super("toggle", "group", tile);
     this.#tile = tile;

@@ -34,13 +34,7 @@ export class Tile {
     return [this.result, ...this.copies.photos];
   }
 
-  /**
-   * @param {object} result of a search
-   * @param {object} deeds
-   * @param {(result: object) => void} deeds.open called when the photo is pressed
-   * @param {(button: HTMLElement, result: object) => void} deeds.mark lets its button say whether it is chosen
-   * @param {import("../asking/parts.js").Parts} parts where the photo is put into
-   */
+  /** `deeds.open` shows the result, and `deeds.mark` is Chosen.mark; the photo is put into `parts`. */
   constructor(result, deeds, parts) {
     const image = element("img", { alt: "", loading: "lazy", decoding: "async" });
     const frame = element("span", { className: "frame" }, image, this.#rank);
@@ -60,12 +54,7 @@ export class Tile {
     void api.show(image, `${result.thumbnail_url}?size=${size}`);
   }
 
-  /**
-   * Label it as this result, which is of the same photo.
-   *
-   * @param {{rank: number | string, spoken: string}} label what is written in the corner, and what is read out in place
-   *   of all that is written
-   */
+  /** Label it as this result of the same photo: `rank` in its corner; `spoken` is read out in place of all texts. */
   label(result, { rank, spoken }) {
     this.result = result;
     const name = fileName(result.paths[0]);

@@ -16,13 +16,7 @@ export class Viewer {
   #place = 0;
   #counted = false;
 
-  /**
-   * @param {object} react
-   * @param {(file: File) => void} react.search searches with a photo as the sketch
-   * @param {(photo: object) => void} react.explain says why a result was found
-   * @param {() => boolean} react.explainable whether that can be said
-   * @param {import("../asking/parts.js").Parts} parts where photos are put into
-   */
+  /** `react` can `search` with a photo's file and `explain` a result where `explainable`; photos go into `parts`. */
   constructor(react, parts) {
     this.#react = react;
     this.#parts = parts;
@@ -43,11 +37,7 @@ export class Viewer {
     this.#dialog.addEventListener("click", (event) => event.target === this.#dialog && this.#dialog.close());
   }
 
-  /**
-   * Show one of these photos, by its place from 0. Photos without a rank were not found by a search.
-   *
-   * @param {boolean} counted whether they are all that were found, so that a rank is one of so many
-   */
+  /** Show the photo at this place, from 0; `counted` if they are all that were found: a rank is one of so many. */
   open(photos, place, counted = false) {
     this.#photos = photos;
     this.#place = place;

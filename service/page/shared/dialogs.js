@@ -14,12 +14,7 @@ let moving = false;
 // Called once no dialog is open and the history is at the page's own entry.
 let waiting = null;
 
-/**
- * Show this dialog above everything else.
- *
- * @param {HTMLDialogElement} dialog
- * @param {() => boolean} again whether Forward may open it once more, with what it showed
- */
+/** Show this dialog above everything else. `again` tells whether Forward may open it once more, with what it showed. */
 export function show(dialog, again = () => true) {
   closed.length = 0;
   appear({ dialog, again });

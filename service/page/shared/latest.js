@@ -11,12 +11,7 @@ export class Latest {
     this.#running = null;
   }
 
-  /**
-   * @template T
-   * @param {(signal: AbortSignal) => Promise<T>} question its signal is aborted when it counts no more
-   * @param {(answer: T) => void} take
-   * @param {(error: Error) => void} fail
-   */
+  /** Ask; then `take` gets the answer, or `fail` the error. The question's signal is aborted once it counts no more. */
   async ask(question, take, fail) {
     this.stop();
     this.#running = new AbortController();

@@ -4,13 +4,7 @@ import * as api from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
 import { fileName, numberOf, percent, sentence } from "../shared/words.js";
 
-/**
- * Show the rows.
- *
- * @param {object} answer of POST /explain
- * @param {object[]} results the photos that are explained, in the order of the answer
- * @param {string} yours what they are compared with, such as "your drawing"
- */
+/** Show the rows of an answer of POST /explain; `results` are its photos, `yours` what they are compared with. */
 export function showNearest({ nearest, photos }, results, yours) {
   const near = new Set(nearest.map(({ id }) => id));
   const others = new Set(photos.flatMap((photo) => photo.nearest.map(({ id }) => id)));

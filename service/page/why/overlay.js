@@ -17,11 +17,7 @@ export class Overlay {
   #image;
   #cell = 1;
 
-  /**
-   * @param {HTMLCanvasElement} canvas that lies over the picture, as large as it is
-   * @param {HTMLImageElement} image the picture
-   * @param {number} grid cells along one side; a cell is row * grid + column, from the top left
-   */
+  /** The canvas lies over the image, as large as it is. `grid`: cells along one side; a cell is row * grid + column. */
   constructor(canvas, image, grid) {
     this.#canvas = canvas;
     this.#image = image;

@@ -44,16 +44,8 @@ export class Why {
   }
 
   /**
-   * Say why `results` were found.
-   *
-   * @typedef {object} Subject what the photos are compared with: what was searched with, see Query.snapshot, and without
-   *   a picture the liked photos, of which one is chosen
-   * @property {Blob | null} blob
-   * @property {"sketch" | "photo"} kind of the picture
-   * @property {object[]} marks
-   * @property {string} paper
-   * @property {{id: string, name: string}[]} liked
-   * @param {Subject} subject
+   * Say why `results` were found. They are compared with the `subject`: what was searched with, see Query.snapshot, and
+   * where its blob is null one of the photos `liked`, [{id, name}, ...].
    */
   open(subject, results) {
     this.#subject = subject;
