@@ -147,15 +147,14 @@ def run(driver: Browser, script: str, *arguments: object) -> Any:
 
 
 @contextmanager
-def before_pages(driver: Browser, *scripts: str) -> Iterator[None]:
-    """Call the functions in these scripts in every page that is loaded within the block, before its own scripts run."""
-    command = "Page.addScriptToEvaluateOnNewDocument"
-    added = [driver.execute_cdp_cmd(command, {"source": f"({_source(script)})();"}) for script in scripts]
+def before_pages(driver: Browser, script: str) -> Iterator[None]:
+    """Call the function in this script in every page that is loaded within the block, before its own scripts run."""
+    source = f"({_source(script)})();"
+    added = driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
     try:
         yield
     finally:
-        for one in added:
-            driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", one)
+        driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
 
 def forget(driver: Browser) -> None:

@@ -2,7 +2,7 @@
 async () => {
   const reader = new FileReader();
   const read = new Promise((done) => reader.addEventListener("load", done));
-  reader.readAsDataURL(window.searches.at(-1));
+  reader.readAsDataURL(window.searches.at(-1).body);
   await read;
   return reader.result;
 }

@@ -128,10 +128,12 @@ def test_each_group_is_a_stack_that_opens_in_place_and_shows_its_photos(desk: Br
 
 
 def test_why_numbers_photos_as_the_groups_that_are_shown(desk: Browser, server: Served) -> None:
-    with before_pages(desk, "record_answers"):
+    with before_pages(desk, "record_searches"):
         shown = find_groups(desk, server)
     # By their ranks among photos, the best photos of the groups have other numbers.
-    assert desk.execute_script("return window.answers.at(-1).groups.some(({ rank, best }) => rank !== best.rank)")
+    assert desk.execute_script(
+        "return searches.at(-1).answer.groups.some(({ rank, best }) => rank !== best.rank)"
+    )
     desk.find_element(By.ID, "why-open").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
     numbered, beside = desk.execute_script(
@@ -162,9 +164,9 @@ def test_what_to_show_is_remembered(desk: Browser, server: Served) -> None:
 
 
 def test_a_page_shows_what_the_server_chooses_until_the_person_does(opened: Browser, server: Served) -> None:
-    with on_screen(opened, DESKTOP) as driver, before_pages(driver, "record_answers"):
+    with on_screen(opened, DESKTOP) as driver, before_pages(driver, "record_searches"):
         find(driver, server)
-        chosen = driver.execute_script("return window.answers.at(-1).view")
+        chosen = driver.execute_script("return window.searches.at(-1).answer.view")
         assert chosen in ("groups", "photos")
         assert f" {NAMES[chosen]}, best first" in text(driver, "status")
         # Another page is one of the same view.
