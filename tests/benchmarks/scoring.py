@@ -136,7 +136,7 @@ def released_tokens(network: Network, images: torch.Tensor) -> torch.Tensor:
     x = torch.cat([encoder.ret.repeat(len(x), 1, 1), x], dim=1) + encoder.position
     for block in encoder.blocks:
         q, k, v = block.attn.qkv(block.norm1(x)).chunk(3, dim=-1)
-        x = x + block.attn.proj(attention(q, k, v, block.attn.heads))
+        x = x + block.attn.proj(attention(q, k, v, block.attn.num_heads))
         x = x + block.mlp(block.norm2(x))
     tokens: torch.Tensor = encoder.norm(x)
     return tokens
