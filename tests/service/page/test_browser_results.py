@@ -131,9 +131,7 @@ def test_why_numbers_photos_as_the_groups_that_are_shown(desk: Browser, server: 
     with before_pages(desk, "record_searches"):
         shown = find_groups(desk, server)
     # By their ranks among photos, the best photos of the groups have other numbers.
-    assert desk.execute_script(
-        "return searches.at(-1).answer.groups.some(({ rank, best }) => rank !== best.rank)"
-    )
+    assert desk.execute_script("return searches.at(-1).answer.groups.some(({ rank, best }) => rank !== best.rank)")
     desk.find_element(By.ID, "why-open").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
     numbered, beside = desk.execute_script(
