@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
@@ -84,7 +86,7 @@ class Trainer(ABC, Generic[Trained]):
 
     Args:
         network: this is trained, and moved to the device.
-        folder: keeps state.pt, all that is needed to continue, and log.jsonl, with the losses, seconds and, at
+        folder: keeps state.safetensors, all that is needed to continue, and log.jsonl, with the losses, seconds and, at
             times, validation figures of each step. A training found there is continued.
         origin: a digest of everything that determines the state of the training; ModelError for another one.
     """
@@ -95,7 +97,7 @@ class Trainer(ABC, Generic[Trained]):
         self.recipe, self.folder, self.origin, self.dtype = recipe, folder, origin, recipe.dtype
         self.device = device
         folder.mkdir(parents=True, exist_ok=True)
-        self.state_path, self.log_path = folder / "state.pt", folder / "log.jsonl"
+        self.state_path, self.log_path = folder / "state.safetensors", folder / "log.jsonl"
         self.network: Trained = network.to(self.device).train()
         self.average: Trained = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser: torch.optim.Optimizer = self.make_optimiser()
@@ -197,24 +199,34 @@ class Trainer(ABC, Generic[Trained]):
 
     def save(self) -> None:
         """Writes the state of the training, atomically."""
-        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            for key, value in self.optimiser.state.get(parameter, {}).items():
+                if value is not None:
+                    tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
+        metadata = {"step": str(self.step), "origin": self.origin}
         with replacing(self.state_path) as partial:
-            torch.save({"step": self.step, "origin": self.origin, **parts}, partial)
+            save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial, metadata=metadata)
 
     def _restore(self) -> None:
-        state = torch.load(self.state_path, map_location="cpu", weights_only=True)
-        if state["origin"] != self.origin:
-            raise ModelError(
-                f"{self.state_path} belongs to another recipe, backbone or data; "
-                "name another folder with --run, or remove this one to start again"
-            )
-        self.step = state["step"]
-        for name, part in self._parts.items():
-            part.load_state_dict(state[name])
-
-    @property
-    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        return {"network": self.network, "average": self.average, "optimiser": self.optimiser}
+        with safe_open(self.state_path, framework="pt") as file:
+            metadata = file.metadata()
+            if metadata.get("origin") != self.origin:
+                raise ModelError(
+                    f"{self.state_path} belongs to another recipe, backbone or data; "
+                    "name another folder with --run, or remove this one to start again"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        self.step = int(metadata["step"])
+        for part, network in (("network.", self.network), ("average.", self.average)):
+            network.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
+        parameters = dict(self.network.named_parameters())
+        for full, tensor in tensors.items():
+            if full.startswith("optimiser."):
+                _, key, name = full.split(".", 2)
+                # AdamW counts its steps on the CPU.
+                self.optimiser.state[parameters[name]][key] = tensor if key == "step" else tensor.to(self.device)
 
     def _cut_log(self) -> None:
         """Drops log lines of steps after the saved state, which will be repeated, and a line that is incomplete."""

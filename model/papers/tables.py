@@ -212,7 +212,7 @@ class TableRun:
         folder = self.folder / _key(recipe, start, files, self.words)
         diverged, checkpoint = folder / "diverged", folder / "final.safetensors"
         if not diverged.exists() and not checkpoint.exists():
-            if (folder / "state.pt").exists() and not self.resume:
+            if (folder / "state.safetensors").exists() and not self.resume:
                 raise ModelError(f"the training in {folder} was stopped; --resume continues it")
             folder.mkdir(parents=True, exist_ok=True)
             run = Run(Path(recipe.title), backbone, folder, checkpoint, self.data, words=self.words)
