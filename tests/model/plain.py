@@ -67,8 +67,9 @@ def encode(config: ZseConfig, state: State, image: torch.Tensor, modality: str) 
 def cross(config: ZseConfig, state: State, side: str, own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Tokens of one side of a pair after cross-attention to the other one (eq. 6)."""
     name = f"cross.{side}"
-    key, value = (linear(other, state, f"{name}.{part}") for part in ("key", "value"))
-    gathered, _ = attention(linear(own, state, f"{name}.query"), key, value, config.cross_heads)
+    query, key = linear(own, state, f"{name}.query"), linear(other, state, f"{name}.key")
+    value = linear(own if config.released_value_from_query else other, state, f"{name}.value")
+    gathered, _ = attention(query, key, value, config.cross_heads)
     y = layer_norm(own + linear(gathered, state, f"{name}.out"), state, f"{name}.norm1", 1e-5)
     z = y + linear(linear(y, state, f"{name}.ffn.0").relu(), state, f"{name}.ffn.3")
     return layer_norm(z, state, f"{name}.norm2", 1e-5)

@@ -1,33 +1,27 @@
-import collections
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import model
 from model.commands import main
 from model.datasets.corpus import Corpus
 from model.datasets.tasks import Task
-from model.engine import Observed, SelfAttention, Tokens
 from model.errors import ModelError
 from model.evaluation.answers import (
     CHANCE,
     GuessFigures,
-    choose_composites,
-    compose,
     guess_table,
     measure_composites,
     measure_guesses,
-    pointed_at,
 )
 from model.evaluation.scoring import WORD, word_matrices
 from model.ranking import led_by_word, named
 from model.terminal import BAD_INPUT
 from model.words import UnknownWord
 from tests.learning import write_class_folders
-from tests.networks import comparing_encoded_tokens, matcher_of, tiny_checkpoint, tiny_network, vocabulary
+from tests.networks import matcher_of, tiny_checkpoint, tiny_network, vocabulary
 from tests.pictures import SHAPES, drawing, photo
 
 FIRST, SECOND = SHAPES[:2]
@@ -99,37 +93,6 @@ def test_words_lead_the_scores_of_each_sketch_as_they_lead_a_search(matcher: mod
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return write_class_folders(tmp_path_factory.mktemp("composites"), seeds=range(3))
-
-
-def test_the_things_photo_is_in_its_quarter_and_the_others_are_of_three_other_classes(corpus: Corpus) -> None:
-    composites = choose_composites(corpus, 20)
-    for composite in composites:
-        labels = [photo.label for photo in composite.photos]
-        assert labels[composite.quarter] == composite.sketch.label
-        assert len(set(labels)) == 4
-    assert set(collections.Counter(c.quarter for c in composites).values()) == {5}
-    assert {c.sketch.label for c in composites} == set(corpus.labels)
-
-
-def test_each_photo_fills_its_quarter() -> None:
-    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)]
-    canvas = np.asarray(compose([Image.new("RGB", (50 + n, 70), c) for n, c in enumerate(colours)], 64))
-    assert canvas.shape == (64, 64, 3)
-    corners = (canvas[:32, :32], canvas[:32, 32:], canvas[32:, :32], canvas[32:, 32:])
-    for corner, colour in zip(corners, colours, strict=True):
-        assert (corner == colour).all()
-
-
-def test_best_matches_are_counted_where_they_lie() -> None:
-    network = comparing_encoded_tokens(tiny_network())
-    patches = np.eye(network.config.width, dtype=np.float32)[:5]
-    cells = np.array([[0, 1, 3, 10, 15]])  # quarters 0, 0, 1, 3, 3
-    nothing = SelfAttention(np.zeros((1, 1, 4, 4), np.float32), ())
-    ret = np.ones((1, network.config.width), np.float32)
-    photo = Tokens(np.concatenate([ret, patches])[None], cells)
-    sketch = Tokens(np.concatenate([ret, patches[[4, 3, 0, 2, 3]]])[None], np.arange(5)[None])
-    explanation = matcher_of(network).compare(Observed(sketch, nothing), Observed(photo, nothing))
-    assert pointed_at(explanation).tolist() == [1, 1, 0, 3]
 
 
 def test_the_default_network_points_at_the_thing_drawn_and_a_random_one_does_not(corpus: Corpus) -> None:

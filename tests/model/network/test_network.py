@@ -8,10 +8,9 @@ import torch
 from model.engine import ZseConfig, preset
 from model.engine.config import kept_count
 from model.network.encoder import select_tokens
-from model.network.relation import dot_product_attention
 from model.network.zse import from_backbone
 from tests.model import plain
-from tests.networks import matcher_of, randn, tiny_network
+from tests.networks import matcher_of, tiny_network
 
 CASES = [
     {},
@@ -21,6 +20,7 @@ CASES = [
     {"keep_sketch": 0.5, "keep_photo": 0.9},
     {"tokenizer": "patch"},
     {"cross_attention": False},
+    {"released_value_from_query": True},
 ]
 
 
@@ -67,28 +67,6 @@ def test_selection_keeps_the_most_important_in_grid_order_and_the_first_of_equal
     importance = torch.tensor([[0.1, 0.4, 0.2, 0.4, 0.4], [0.5, 0.0, 0.0, 0.0, 0.0]])
     assert select_tokens(importance, 2).tolist() == [[1, 3], [0, 1]]
     assert select_tokens(importance, 5).tolist() == [[0, 1, 2, 3, 4]] * 2
-
-
-# Batch sizes of query, key and value, of which 1 is an image for all: the paper's two directions, and the released
-# network's.
-SHARED = [(1, 5, 5), (5, 1, 1), (32, 1, 1), (1, 5, 1), (5, 1, 5), (5, 5, 5), (1, 1, 1)]
-
-
-@pytest.mark.parametrize("counts", SHARED, ids=str)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str)
-def test_one_image_beside_many_gathers_what_it_does_beside_each(
-    counts: tuple[int, int, int], dtype: torch.dtype, tolerance: float
-) -> None:
-    query, key, value = (
-        randn(count, 3, tokens, 8, seed=seed).to(dtype)
-        for seed, (count, tokens) in enumerate(zip(counts, (7, 11, 11), strict=True))
-    )
-    gathered = dot_product_attention(query, key, value)
-    assert gathered.shape == (max(counts), 3, 7, 8)
-    for image in range(max(counts)):
-        q, k, v = (t[image % len(t)].double() for t in (query, key, value))
-        expected = (q @ k.transpose(-2, -1) / 8**0.5).softmax(-1) @ v
-        torch.testing.assert_close(gathered[image].double(), expected, atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize(
