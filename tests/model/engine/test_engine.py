@@ -120,15 +120,6 @@ def test_a_sketch_is_observed_with_the_attention_of_its_own_patches(engine: Onnx
     assert np.flatnonzero(seen.attention.kept[0]).tolist() == seen.tokens.positions[0].tolist()
 
 
-def test_photos_have_the_same_words_in_both_engines(engine: OnnxEngine, by_torch: TorchEngine) -> None:
-    ret = np.random.default_rng(0).standard_normal((5, engine.config.width)).astype(np.float32)
-    here, there = engine.vocabulary, by_torch.vocabulary
-    assert here is not None
-    assert there is not None
-    assert here.placed == there.placed == engine.config.placed > 0
-    np.testing.assert_allclose(here.levels(ret), there.levels(ret), atol=1e-4)
-
-
 def test_export_writes_graphs_that_hold_no_weights_and_refuses_a_network_without_a_photo_side(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from model.errors import ModelError
 from model.network import ClipAtConfig, ClipAtNetwork, VitLayout, clip_at_network_from, read_clip
 from tests.indexer.clip_models import READING, ret_of_clip, saved_clip
-from tests.learning import small_backbone, small_vit
+from tests.learning import small_backbone
 from tests.networks import randn
 
 LAYOUT = VitLayout(patch_size=16, width=32, depth=4, heads=2, mlp_width=64)
@@ -53,24 +53,6 @@ def test_prompts_stand_among_the_tokens_of_the_picture_before_the_first_layer_no
         with torch.no_grad():
             found = network.encode(images, modality).ret
         torch.testing.assert_close(found, ret_of_clip(visual, images, prompts), atol=1e-5, rtol=1e-5)
-
-
-def test_the_text_encoder_gives_directions_of_sentences(clip_folder: Path) -> None:
-    sentences = ["a photo of a cat", "a photo of a hot air balloon"]
-    found = read_clip(str(clip_folder)).text(sentences)
-    plain = open_clip.create_model(f"local-dir:{clip_folder}").eval()
-    tokens = open_clip.get_tokenizer(f"local-dir:{clip_folder}")(sentences)
-    with torch.no_grad():
-        expected = torch.nn.functional.normalize(plain.encode_text(tokens), dim=1)
-    torch.testing.assert_close(found, expected)
-
-
-def test_a_vit_of_timm_without_prompts_gives_its_class_token() -> None:
-    network = clip_at_network_from(dataclasses.replace(CONFIG, prompts=0), small_backbone()).eval()
-    images = randn(2, 3, 64, 64)
-    with torch.no_grad():
-        expected = small_vit().forward_features(images)[:, 0]
-        torch.testing.assert_close(network.encode(images, "photo").ret, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

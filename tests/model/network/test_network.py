@@ -7,10 +7,12 @@ import torch
 
 from model.engine import ZseConfig, preset
 from model.engine.config import kept_count
+from model.network import AnchorConfig, ClipAtConfig, VitLayout, anchor_network_from, clip_at_network_from
 from model.network.encoder import select_tokens
 from model.network.zse import from_backbone
+from tests.learning import small_backbone, small_vit
 from tests.model import plain
-from tests.networks import matcher_of, tiny_network
+from tests.networks import matcher_of, randn, tiny_config, tiny_network
 
 CASES = [
     {},
@@ -80,3 +82,18 @@ def test_every_preset_starts_from_the_vit_of_its_size(name: str, tag: str) -> No
     with torch.device("meta"):
         network = from_backbone(preset(name), timm.create_model(tag).state_dict())
     assert network.config == preset(name)
+
+
+def test_new_networks_of_all_methods_encode_exactly_as_the_vit_they_start_from() -> None:
+    weights, images = small_backbone(), randn(2, 3, 64, 64)
+    layout = VitLayout(patch_size=16, width=32, depth=4, heads=2, mlp_width=64)
+    zse = from_backbone(tiny_config(keep_sketch=1.0, keep_photo=1.0), weights).eval()
+    anchored = anchor_network_from(AnchorConfig(name="a", vit=layout, image_size=64, anchors=()), weights).eval()
+    prompted = clip_at_network_from(ClipAtConfig(name="c", vit=layout, image_size=64, prompts=0), weights).eval()
+    with torch.inference_mode():
+        expected = small_vit().forward_features(images)
+        torch.testing.assert_close(zse.encode(images, "photo").features, expected)
+        torch.testing.assert_close(anchored.retrieval_tokens(images), expected[:, :1])
+        torch.testing.assert_close(prompted.encode(images, "photo").ret, expected[:, 0], atol=1e-5, rtol=1e-5)
+    assert zse.calibration.methods == ("ret",)
+    assert not zse.state_dict()["encoder.tokenizer.learnable.layers.6.weight"].any()

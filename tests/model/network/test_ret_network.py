@@ -129,18 +129,6 @@ def test_relation_logits_and_distances_are_lowered_by_the_weighted_prior_of_each
     np.testing.assert_allclose(after.ret_distances(sketches, photos), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_an_explanation_has_the_scores_of_a_search(plain: Network) -> None:
-    network = with_prior(plain)
-    matcher = matcher_of(network, variants=1)
-    size = network.config.image_size
-    pictures = np.random.default_rng(7).random((2, 3, size, size), np.float32) * 2 - 1
-    told = matcher.compare(matcher.observe(pictures[0], "sketch"), matcher.observe(pictures[1], "photo"))
-    sketch, photo = matcher.encode(pictures[:1], "sketch"), matcher.encode(pictures[1:], "photo")
-    assert told.relation_score == pytest.approx(float(matcher.scores(sketch, photo, "rn")[0, 0]), abs=1e-4)
-    assert told.ret_distance == pytest.approx(-float(matcher.scores(sketch, photo, "ret")[0, 0]), abs=1e-4)
-    assert all(pair.drop > 0 for pair in told.influence)
-
-
 WORDS = (("dog", "domestic dog"), ("cat",), ("sea lion",))
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from model.checkpoint import load_network, read_photo_side, save_checkpoint, save_photo_side
@@ -20,14 +19,14 @@ from model.engine import (
     TwoSidedConfig,
     cells_of_patches,
     from_json,
-    sketch_variants,
     unit,
 )
 from model.errors import ModelError
 from model.network import Network, TorchEngine
 from model.network.encoder import EncoderTrace
 from model.network.two_sided import TwoSidedEncoder
-from tests.networks import matcher_of
+from tests.networks import matcher_of, randn
+from tests.pictures import drawing, photo
 
 SMALL = dataclasses.replace(
     TWO_SIDED,
@@ -62,17 +61,6 @@ def written(folder: Path, network: Network, name: str = "network.safetensors") -
     network.config = dataclasses.replace(network.config, photo_side=sha256)
     save_checkpoint(network, folder / name)
     return folder / name
-
-
-def test_both_sides_give_a_unit_retrieval_token_and_as_many_patch_tokens_as_the_rates_say() -> None:
-    network = two_sided()
-    sketch = network.encode(torch.randn(2, 3, 112, 112), "sketch")
-    photo = network.encode(torch.randn(3, 3, 112, 112), "photo")
-    assert sketch.features.shape == (2, SMALL.token_count("sketch"), 24)
-    assert photo.features.shape == (3, SMALL.token_count("photo"), 24)
-    for tokens in (sketch, photo):
-        assert torch.allclose(tokens.ret.norm(dim=1), torch.ones(len(tokens)), atol=1e-5)
-        assert bool((tokens.positions.diff(dim=1) > 0).all())
 
 
 def test_patches_of_a_smaller_sketch_are_told_as_the_cells_of_the_photos_grid_below_their_centres() -> None:
@@ -134,46 +122,28 @@ def test_in_bfloat16_both_sides_point_where_they_point_in_float32() -> None:
         assert float((one * other).sum()) > 0.99
 
 
-def test_a_pair_of_a_two_sided_network_is_explained_by_all_patches_of_the_photo_with_the_score_of_a_search() -> None:
-    matcher = matcher_of(two_sided(), variants=1)
-    sketch = Image.new("RGB", (200, 200), "white")
-    ImageDraw.Draw(sketch).ellipse([40, 50, 150, 160], outline="black", width=5)
-    photo = Image.effect_noise((120, 90), 80).convert("RGB")
-    found = matcher.explain(sketch, photo)
+def test_a_pair_is_explained_by_all_patches_of_the_photo_with_the_scores_of_a_search() -> None:
+    prior = Prior(unit(randn(8, SMALL.width).numpy()), 0.1, 1.5, 8.0)
+    matcher = matcher_of(two_sided().prior_replaced(prior), variants=1)
+    drawn, shown = drawing("circle", 200), photo("circle", 120).crop((0, 0, 120, 90))
+    found = matcher.explain(drawn, shown)
     assert found.correspondence.shape == (SMALL.token_count("sketch") - 1, SMALL.grid**2)
     assert found.photo_cells.tolist() == list(range(SMALL.grid**2))
-    there = matcher.encode(matcher.prepare(sketch, "sketch")[None], "sketch")
-    here = matcher.encode(matcher.prepare(photo, "photo")[None], "photo")
-    assert found.relation_score == pytest.approx(float(matcher.scores(there, here, "rn")[0, 0]), abs=1e-5)
+    sketches = matcher.encode(matcher.prepare(drawn, "sketch")[None], "sketch")
+    photos = matcher.encode(matcher.prepare(shown, "photo")[None], "photo")
+    scores = matcher.scores_by(sketches, photos, ("rn", "ret"))
+    assert found.relation_score == pytest.approx(float(scores["rn"][0, 0]), abs=1e-5)
+    assert found.ret_distance == pytest.approx(-float(scores["ret"][0, 0]), abs=1e-4)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str)
 def test_a_photo_has_the_same_tokens_whether_or_not_the_last_block_computes_those_of_all_patches(
     dtype: torch.dtype, tolerance: float
 ) -> None:
-    network, photo = two_sided().set_precision(dtype), torch.randn(1, 3, 112, 112)
-    alone, traced = network.encode(photo, "photo"), TorchEngine(network).observe(photo.numpy(), "photo").tokens
+    network, images = two_sided().set_precision(dtype), torch.randn(1, 3, 112, 112)
+    alone, traced = network.encode(images, "photo"), TorchEngine(network).observe(images.numpy(), "photo").tokens
     assert np.array_equal(alone.positions.numpy(), traced.positions)
     np.testing.assert_allclose(alone.features.float().numpy(), traced.features, atol=tolerance)
-
-
-def test_the_summary_of_a_sketch_stays_with_it_and_has_the_mean_direction_of_its_variants() -> None:
-    network = two_sided()
-    sketches = torch.randn(3, 3, 112, 112)
-    tokens = network.encode(sketches, "sketch")
-    assert tokens.summary is not None
-    assert tokens.summary.shape == (3, SMALL.guess_width)
-    again = tokens[[2, 0, 1]][[1, 2, 0]]
-    assert again.summary is not None
-    assert torch.equal(again.summary, tokens.summary)
-    assert torch.equal(again.ret, tokens.ret)
-    matcher = matcher_of(network, variants=3)
-    seen = matcher.encode(sketches[:1].numpy(), "sketch").summary
-    each = matcher.engine.encode(sketch_variants(sketches[0].numpy(), 3), "sketch").summary
-    assert seen is not None
-    assert each is not None
-    np.testing.assert_allclose(unit(seen[0]), unit(each.mean(axis=0)), atol=1e-3)
-    assert network.encode(torch.randn(1, 3, 112, 112), "photo").summary is None
 
 
 def test_networks_are_averaged_and_the_first_gives_prior_and_calibration(

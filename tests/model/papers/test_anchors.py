@@ -14,13 +14,11 @@ from gensim.models import KeyedVectors
 
 from model.datasets.corpus import data_folder, read_split
 from model.errors import ModelError
-from model.network import AnchorNetwork, anchor_network_from
 from model.papers.pictures import TrainingSet, training_set
 from model.papers.recipe import Anchoring, AnchorOptimiser, AnchorRecipe, ClipAtRecipe, read_recipe
 from model.papers.sketch_an_anchor import (
     SHARPNESS,
     SWAP,
-    AnchoredNetwork,
     AnchorGraph,
     Anchors,
     AnchorTrainer,
@@ -248,24 +246,3 @@ def test_a_training_lowers_its_losses(data: TrainingSet, anchors: Anchors, tmp_p
     log = [json.loads(line) for line in run.log_path.read_text().splitlines()]
     for loss in ("nce", "word_sketch", "visual_photo"):
         assert sum(entry[loss] for entry in log[-5:]) < 0.95 * sum(entry[loss] for entry in log[:5]), loss
-
-
-def test_a_new_network_gives_what_the_pretrained_vit_gives_to_its_class_token() -> None:
-    config = dataclasses.replace(RECIPE.config, anchors=())
-    network = anchor_network_from(config, small_backbone())
-    images = randn(2, 3, 64, 64)
-    with torch.no_grad():
-        found, expected = network.eval().retrieval_tokens(images), small_vit().forward_features(images)[:, :1]
-    torch.testing.assert_close(found, expected)
-
-
-def test_the_papers_backbone_makes_a_step_with_random_weights() -> None:
-    paper = read_recipe(Path("sketch-an-anchor/paper"))
-    assert isinstance(paper, AnchorRecipe)
-    with torch.device("meta"):
-        network = AnchorNetwork(paper.config)
-        ret, hidden = network.represent(network.retrieval_tokens(torch.empty(2, 3, 224, 224)))
-    assert (ret.shape, [one.shape for one in hidden]) == ((2, 512), [(2, 512)] * 2)
-    assert paper.config.grid == 28
-    whole = sum(p.numel() for p in AnchoredNetwork(network, AnchorGraph(512, 4)).parameters())
-    assert 22e6 < whole < 26e6, "the paper has 26 million"

@@ -30,15 +30,25 @@ def data(corpus: Corpus) -> TrainingSet:
     return training_set(corpus)
 
 
-def test_a_trained_network_is_offered_with_the_method_that_is_best_on_validation(
-    corpus: Corpus, data: TrainingSet, tmp_path: Path
+@pytest.mark.parametrize(
+    ("how", "methods"),
+    [
+        (Quadruplets(samples=4), {"rn", "ret", "fused"}),
+        (Quadruplets(samples=2, relation=0.0), {"ret"}),
+        (Quadruplets(samples=2, triplet=0.0), {"rn"}),
+    ],
+    ids=["both", "triplet alone", "relation alone"],
+)
+def test_a_network_is_offered_by_what_it_was_trained_for_and_with_the_method_that_is_best_on_validation(
+    how: Quadruplets, methods: set[str], corpus: Corpus, data: TrainingSet, tmp_path: Path
 ) -> None:
-    trainer = ZseTrainer(small_recipe(2), data, small_backbone(), tmp_path)
+    recipe = quadruplets(small_recipe(2), how)
+    trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path)
     trainer.run()
-    network, figures = calibrated(trainer.average, corpus)
+    network, figures = calibrated(trainer.average, corpus, methods=recipe.methods)
     best = network.calibration.best_method
-    assert set(network.calibration.methods) == {"rn", "ret", "fused"}
-    assert set(figures) == {"rn", "ret", "fused", f"{best}+diffusion"}
+    assert set(network.calibration.methods) == methods
+    assert set(figures) == {*methods, f"{best}+diffusion"}
     measured = measure(Task(corpus), score_matrices(matcher_of(network, variants=1), corpus)).figures
     found = {name: round(groups["all"]["map_all"], 4) for name, groups in measured.items()}
     assert {name: found[name] for name in figures} == pytest.approx(figures, abs=1e-4)
@@ -123,18 +133,3 @@ def test_training_by_quadruplets_finds_pictures_it_never_saw_better(tmp_path: Pa
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert sum(entry["relation"] for entry in log[-10:]) < 0.95 * sum(entry["relation"] for entry in log[:10])
     assert after.figures["ret"]["all"]["map_all"] > before.figures["ret"]["all"]["map_all"] + 0.05
-
-
-@pytest.mark.parametrize(
-    ("how", "methods"),
-    [(Quadruplets(samples=2, relation=0.0), ("ret",)), (Quadruplets(samples=2, triplet=0.0), ("rn",))],
-)
-def test_a_network_is_offered_by_what_it_was_trained_for(
-    how: Quadruplets, methods: tuple[str, ...], corpus: Corpus, data: TrainingSet, tmp_path: Path
-) -> None:
-    recipe = quadruplets(small_recipe(1), how, relation="kernel-mlp", relation_ret=False)
-    trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path)
-    trainer.run()
-    chosen, figures = calibrated(trainer.average, corpus, methods=recipe.methods)
-    assert chosen.calibration.methods == methods
-    assert set(figures) == {*methods, f"{chosen.calibration.best_method}+diffusion"}
