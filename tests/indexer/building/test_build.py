@@ -5,11 +5,9 @@ import numpy as np
 
 import model
 from indexer import Request, build, open_index, read_summary, remove, verify
-from indexer.store.location import IndexFolder
 from model.engine import unit
 from tests.indexer.damages import flip
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos, tokens_of
-from tests.networks import tiny_checkpoint
 from tests.pictures import photo
 
 
@@ -58,13 +56,6 @@ def test_an_index_inside_the_gallery_is_not_searched_for_photos(gallery: Path, m
     build(index, Request([gallery]), matcher)
     save_photo(index / "photo.png", 50)
     assert not build(index, Request([gallery]), matcher).changed
-
-
-def test_a_journal_of_other_settings_is_dropped(collection: Collection, tmp_path: Path) -> None:
-    IndexFolder(collection.index).create()
-    (collection.index / ".building-0123456789abcdef").mkdir()
-    collection.build(model.load(tiny_checkpoint(tmp_path / "w.safetensors"), dtype="float32"))
-    assert not list(collection.index.glob(".building-*"))
 
 
 def test_an_index_without_tokens_has_the_vectors_of_one_with_them_and_no_more(

@@ -7,11 +7,8 @@ import faiss
 import pytest
 import torch
 
-from indexer import read_progress
 from indexer.commands import main
-from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import save_photos
-from tests.programs import run_python
 
 
 @pytest.fixture(autouse=True)
@@ -69,23 +66,6 @@ def test_the_photos_of_a_folder_that_was_renamed_are_not_encoded_again(
     renamed = gallery.rename(tmp_path / "renamed")
     assert main(["build", str(renamed), "--yes"]) == 0
     assert "encoded now: 0\n" in capsys.readouterr().out
-
-
-def test_build_info_and_verify_work_from_a_shell(gallery: Path, index_path: Path) -> None:
-    (gallery / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-
-    def run(*arguments: str) -> str:
-        done = run_python("-m", "indexer", *arguments)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
-
-    out = run("build", str(gallery), "--device", "cpu")
-    assert "not indexed: broken.jpg: " in out
-    assert "photos:      12" in out
-    assert "the checkpoint's own retrieval token" in out
-    told = read_progress(index_path)
-    assert told is not None
-    assert (told.phase, told.bad) == ("done", 1)
 
 
 def test_a_files_name_cannot_forge_a_line_of_a_report(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -302,18 +282,3 @@ def test_a_number_of_threads_that_makes_no_sense_is_told_with_what_it_may_be(
     monkeypatch.setenv("SBIR_THREADS", value)
     assert main(["build", str(gallery)]) == 2
     assert f"error: SBIR_THREADS is '{value}'; set it to " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", ["info", "verify"])
-def test_an_index_that_may_not_be_read_is_a_sentence(
-    command: str, gallery: Path, index_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["build", str(gallery), "--quiet"]) == 0
-    (index_path / "g000001" / "photos.sqlite").chmod(0)
-    with bound_by_permissions():
-        assert main([command]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert "photos.sqlite" in err
-    assert err.count("\n") == 1

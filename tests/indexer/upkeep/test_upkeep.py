@@ -132,31 +132,28 @@ def test_what_cannot_be_read_now_stays_as_it_was(
     assert (report.photos, report.encoded, report.unlisted) == (16, 0, ())
 
 
-def test_a_root_that_is_added_changes_no_other_photo_and_leaves_the_gallery_when_it_is_removed(
+def test_a_root_that_is_added_prefixes_names_changes_no_other_photo_and_leaves_when_it_is_removed(
     built: Collection, tmp_path: Path
 ) -> None:
-    before, more = catalog(built.index), save_photos(tmp_path / "more", 4, start=20)
+    before, more = catalog(built.index), save_photos(tmp_path / "more" / "photos", 4, start=20)
+    with pytest.raises(BadInvocation, match="which the index has, overlap; to replace it by the outer one, name that"):
+        build(built.index, Request(added=[tmp_path]), built.matcher)
     report = build(built.index, Request(added=[more]), built.matcher)
     assert (report.encoded, report.photos, report.clusters) == (4, 16, 3)
     assert catalog(built.index).items() >= before.items()
-    assert not build(built.index, Request(added=[more]), built.matcher).changed
-    remove(["more/Ännchen 020.png"], built.index)
+    for request in (Request(added=[more]), Request([more, built.photos])):
+        assert not build(built.index, request, built.matcher).changed
+    with built.open() as index:
+        tops = [path.split("/")[0] for photo in range(1, 17) for path in index.photo(photo).paths]
+        assert tops == ["photos"] * 12 + ["photos-2"] * 4
+        assert index.open_photo(16) == (more / "Ännchen 023.png").read_bytes()
+    remove(["photos-2/Ännchen 020.png"], built.index)
     assert remove([str(built.photos)], built.index).photos == 3
     info = read_summary(built.index)
-    assert info.manifest.root_names == ("more",)
+    assert info.manifest.root_names == ("photos-2",)
     assert info.removed == ("Ännchen 020.png",)
     assert built.update().photos == 3
     assert verify(built.index) == []
-    with pytest.raises(BadInvocation, match="no photo would be left"):
-        remove([str(tmp_path / "more")], built.index)
-
-
-def test_what_cannot_be_added_is_refused(copied: Collection, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    outer = "which the index has, overlap; to replace it by the outer one, name that and every other folder"
-    for added, match in (("missing", "does not exist"), ("file", "is not a folder"), (copied.photos.parent, outer)):
-        with pytest.raises(BadInvocation, match=match):
-            build(copied.index, Request(added=[tmp_path / added]), copied.matcher)
 
 
 def test_a_removal_leaves_what_a_stopped_build_has_computed(built: Collection) -> None:
