@@ -13,7 +13,6 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +32,7 @@ from service.serving.live import check_searches
 from service.settings import Settings
 from tests.benchmarks.results import Soak, soak
 from tests.indexer.damages import sign
+from tests.indexer.galleries import Collection, photo_file, save_photo, save_photos
 from tests.networks import tiny_checkpoint
 from tests.pictures import ODD_FILES, SHAPES, drawing, encoded, oriented, photo
 
@@ -92,32 +92,20 @@ def _places(document: Any) -> Iterator[tuple[Any, Any]]:
         yield from _places(document[key])
 
 
-@dataclass(frozen=True)
-class Samples:
-    """A folder of small pictures (one is there twice, one is damaged), its index, its checkpoint, and a sketch."""
-
-    photos: Path
-    index: Path
-    weights: Path
-    sketch: Path
-    matcher: model.Matcher
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+def samples(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Collection:
+    """Small pictures, one of which is there twice and one damaged, and their index."""
     folder = tmp_path_factory.mktemp("samples")
-    photos = folder / "photos"
-    (photos / "in here").mkdir(parents=True)
-    for number in range(7):
-        place = photos / "in here" if number % 2 else photos
-        photo(SHAPES[number % len(SHAPES)], 64, number).save(place / f"{number}.png")
-    shutil.copy(photos / "0.png", photos / "again.png")
-    (photos / "damaged.png").write_bytes((photos / "2.png").read_bytes()[:900])
-    drawing(SHAPES[0], 96).save(folder / "sketch.png")
-    weights = tiny_checkpoint(folder / "tiny.safetensors")
-    matcher = model.load(weights, dtype="float32")
-    build(folder / "index", Request([photos], clusters=3, embedder="ret"), matcher)
-    return Samples(photos, folder / "index", weights, folder / "sketch.png", matcher)
+    made = Collection(save_photos(folder / "photos", 7), folder / "index", model.load(weights, dtype="float32"))
+    save_photo(made.photos / "again.png", 1)
+    (made.photos / "damaged.png").write_bytes(photo_file(2)[:900])
+    made.build(clusters=3, embedder="ret")
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -188,10 +176,10 @@ def test_a_damaged_picture_is_opened_or_refused(
 @slow
 @given(st.data(), st.sampled_from(("bytes", "header", "config", "calibration")))
 def test_a_damaged_checkpoint_is_refused_or_works_and_has_no_index_of_another(
-    run: Soak, samples: Samples, data: st.DataObject, kind: str
+    run: Soak, samples: Collection, weights: Path, data: st.DataObject, kind: str
 ) -> None:
     run.times += 1
-    valid = samples.weights.read_bytes()
+    valid = weights.read_bytes()
     (length,) = struct.unpack_from("<Q", valid)
     header: dict[str, Any] = json.loads(valid[8 : 8 + length])
     if kind == "bytes":
@@ -213,14 +201,14 @@ def test_a_damaged_checkpoint_is_refused_or_works_and_has_no_index_of_another(
             with pytest.raises(IndexRefused) if not same else contextlib.nullcontext():
                 open_index(samples.index, matcher).close()
             build(Path(name, "index"), Request([samples.photos], embedder="ret"), matcher)
-            answers(Path(name, "index"), path, samples, matcher)
+            answers(Path(name, "index"), matcher)
 
 
-def answers(index: Path, weights: Path, samples: Samples, matcher: model.Matcher) -> list[Any]:
+def answers(index: Path, matcher: model.Matcher) -> list[Any]:
     """Returns the results of a search by each method and of a default one."""
-    engine = Engine(Settings(index=index, weights=weights), matcher)
+    engine = Engine(Settings(index=index), matcher)
     check_searches(engine.searcher)
-    sketch = engine.prepare(samples.sketch.read_bytes())
+    sketch = engine.prepare(encoded(drawing(SHAPES[0], 96)))
     queries = [*(SearchQuery(nprobe="all", method=method) for method in matcher.methods), SearchQuery()]
     found = [engine.search(sketch, query).results for query in queries]
     for result in found[0]:
@@ -242,7 +230,7 @@ def tried(work: Callable[[], T]) -> T | None:
 @slow
 @given(st.data(), st.sampled_from(("manifest", "catalog", "bytes")), st.booleans())
 def test_a_damaged_index_is_refused_or_answers_as_before_or_is_told_by_verify(
-    run: Soak, samples: Samples, data: st.DataObject, kind: str, forged: bool
+    run: Soak, samples: Collection, data: st.DataObject, kind: str, forged: bool
 ) -> None:
     run.times += 1
     files = sorted(file.relative_to(samples.index) for file in samples.index.rglob("*") if file.is_file())
@@ -266,8 +254,8 @@ def test_a_damaged_index_is_refused_or_answers_as_before_or_is_told_by_verify(
             sign(index)
         told = tried(lambda: read_summary(index))
         problems = tried(lambda: verify(index))
-        found = tried(lambda: answers(index, samples.weights, samples, samples.matcher))
-        if found is not None and found != answers(samples.index, samples.weights, samples, samples.matcher):
+        found = tried(lambda: answers(index, samples.matcher))
+        if found is not None and found != answers(samples.index, samples.matcher):
             assert problems or forged or told is None, f"other answers, and verify says nothing: {found}"
         tried(lambda: build(index, Request([samples.photos], embedder="ret"), samples.matcher))
 

@@ -149,21 +149,19 @@ def test_a_text_becomes_what_open_clip_gives(reading: Path) -> None:
     )
 
 
-def test_a_model_that_has_changed_since_or_is_gone_is_refused(reading: Path, tmp_path: Path) -> None:
+def test_a_model_that_has_changed_since_or_is_gone_is_refused_and_never_downloaded(
+    reading: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(reading, tmp_path / "clip")
     entry = find_embedder(f"clip:{tmp_path / 'clip'}", CPU).entry
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(EmbedderUnavailable, match="are not on this disk any more"):
+        open_text_tower(entry.model_copy(update={"spec": "clip:ViT-B-32/datacomp_s_s13m_b4k"}), CPU)
     shutil.rmtree(tmp_path / "clip")
     with pytest.raises(EmbedderUnavailable, match="is neither a file nor an open_clip model with weights"):
         open_text_tower(entry, CPU)
     saved_clip(tmp_path / "clip", READING, seed=1)
     with pytest.raises(EmbedderUnavailable, match="another model by now than the one that this index was clustered by"):
-        open_text_tower(entry, CPU)
-
-
-def test_weights_are_never_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reading: Path) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    entry = find_embedder(f"clip:{reading}", CPU).entry.model_copy(update={"spec": "clip:ViT-B-32/datacomp_s_s13m_b4k"})
-    with pytest.raises(EmbedderUnavailable, match="are not on this disk any more"):
         open_text_tower(entry, CPU)
 
 

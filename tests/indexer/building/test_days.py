@@ -54,8 +54,12 @@ def found(collection: Collection, after: date | None = None, before: date | None
         return {path for photo in opened.ids[passing].tolist() for path in opened.photo(photo).paths}
 
 
-def test_photos_are_found_by_the_day_taken_and_where_there_is_none_by_that_of_the_file(collection: Collection) -> None:
-    report = collection.build(clusters=2)
+@pytest.mark.parametrize("embedder", ["ret", "clip"])  # the latter takes whole pictures
+def test_photos_are_found_by_the_day_taken_and_where_there_is_none_by_that_of_the_file(
+    embedder: str, collection: Collection, tmp_path: Path
+) -> None:
+    clip = f"clip:{saved_clip(tmp_path / 'clip')}"
+    report = collection.build(clusters=2, embedder=clip if embedder == "clip" else embedder)
     assert (report.photos, report.bad) == (len(DAYS), ())
     assert days(collection) == DAYS
     taken = {name for name, said in DAYS.items() if said}
@@ -67,11 +71,6 @@ def test_photos_are_found_by_the_day_taken_and_where_there_is_none_by_that_of_th
         (TAKEN, None, set(DAYS)),
     ):
         assert found(collection, after, before) == expected
-
-
-def test_an_embedder_that_takes_whole_pictures_changes_no_day(collection: Collection, tmp_path: Path) -> None:
-    collection.build(clusters=2, embedder=f"clip:{saved_clip(tmp_path / 'clip')}")
-    assert days(collection) == DAYS
 
 
 def test_the_next_build_keeps_the_days_and_a_copy_has_that_of_its_content(collection: Collection) -> None:

@@ -20,14 +20,12 @@ from tests.indexer.galleries import Collection, index_bytes, save_photo, save_ph
 from tests.indexer.killed_builds import Moment, in_child
 from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.patience import SOAK_TIMEOUT
-from tests.programs import LONG, run_python, started_python
+from tests.programs import LONG, run_python
 
 # The sentence that the soak writes down.
 SOAKED = "Builds and updates killed at 200 moments. Run again, each ends with the index that an undisturbed run makes"
 
 POINTS = 3
-
-
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked and killed")
 
 
@@ -196,26 +194,10 @@ def test_a_gallery_that_changes_while_it_is_read_is_right_after_the_next_build(
         assert contents == expected
 
 
-# The first steps of a builder, without the seconds that its start takes.
-SECOND = """
-import fcntl, sys
-with open(sys.argv[1], "ab") as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="needs locks of this kind")
-def test_while_one_builds_all_others_are_told_and_nobody_has_to_tidy_up_after_a_kill(built: Collection) -> None:
-    with started_python("-c", SECOND, str(built.index / ".lock")) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        for work in writers(built).values():
+def test_while_one_builds_all_others_are_told_and_readers_read(built_once: Collection) -> None:
+    with IndexFolder(built_once.index).writing():
+        for work in writers(built_once).values():
             with pytest.raises(IndexBusy, match="another build is writing"):
                 work()
-        with built.open() as index:
+        with built_once.open() as index:
             assert index.photo_count == 12
-        other.kill()
-    assert remove([], built.index, ids=[1]).photos == 11
-    assert IndexFolder(built.index).current() == "g000002"

@@ -46,7 +46,7 @@ def test_what_is_known_of_a_root_that_is_not_mounted_stays(
     assert "nothing has changed" in capsys.readouterr().out
 
 
-def test_folders_that_are_not_named_leave_only_if_that_is_said(
+def test_folders_that_are_not_named_leave_only_if_that_is_said_and_one_that_was_renamed_is_not_encoded_again(
     gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = save_photos(tmp_path / "more", 2, start=20)
@@ -55,22 +55,21 @@ def test_folders_that_are_not_named_leave_only_if_that_is_said(
     err = capsys.readouterr().err
     assert f" has other folders: {gallery}. Name these, too, or none" in err
     assert "photos:      12 (" in info(capsys)
+    renamed = gallery.rename(tmp_path / "renamed")
+    assert main(["build", str(renamed), "--yes"]) == 0
+    assert "encoded now: 0\n" in capsys.readouterr().out
     assert main(["build", str(more), "--yes", "--quiet"]) == 0
     assert "photos:      2 (" in info(capsys)
 
 
-def test_the_photos_of_a_folder_that_was_renamed_are_not_encoded_again(
-    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_report_says_what_was_passed_over_and_no_files_name_forges_a_line_of_it(
+    gallery: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["build", str(gallery), "--quiet"]) == 0
-    renamed = gallery.rename(tmp_path / "renamed")
-    assert main(["build", str(renamed), "--yes"]) == 0
-    assert "encoded now: 0\n" in capsys.readouterr().out
-
-
-def test_a_files_name_cannot_forge_a_line_of_a_report(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (gallery / "notes.txt").touch()
+    assert main(["build", str(gallery)]) == 0
+    assert "skipped:     1 file of other types: 1 .txt\n" in capsys.readouterr().out
     (gallery / "a\x1b[2J\nphotos:      99.jpg").write_bytes(b"")
-    for arguments in (["build", str(gallery)], ["info"]):
+    for arguments in (["build"], ["info"]):
         assert main(arguments) == 0
         out = capsys.readouterr().out
         assert "not indexed: a\\x1b[2J\\nphotos:      99.jpg: " in out
@@ -88,15 +87,6 @@ def test_info_is_there_for_people_and_for_machines(gallery: Path, capsys: pytest
     info = json.loads(capsys.readouterr().out)
     assert info["manifest"]["counts"]["photos"] == 12
     assert f" in 1 segment, {info['bytes_on_disk'] / 1024 / 12:.1f} KiB a photo\n" in told
-
-
-def test_a_build_says_what_it_passes_over(gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (gallery / "notes.txt").touch()
-    (gallery / "linked").symlink_to(tmp_path)
-    assert main(["build", str(gallery)]) == 0
-    out = capsys.readouterr().out
-    assert "skipped:     1 symbolic link, not followed; name the folders instead\n" in out
-    assert "skipped:     1 file of other types: 1 .txt\n" in out
 
 
 def test_a_build_says_how_the_photos_of_an_emptied_folder_are_removed(

@@ -138,16 +138,20 @@ def test_more_shards_than_photos_or_clusters_are_refused_before_and_after_photos
         assert not list((tmp_path / "shards").glob("shard*"))
 
 
-def test_shards_of_another_checkpoint_are_not_written_over(
-    photos: Path, shards: Path, sharded: BuildShards, tmp_path: Path
+@pytest.mark.usefixtures("sharded")
+def test_another_checkpoint_other_folders_or_more_workers_than_there_is_room_for_change_no_shards(
+    photos: Path, shards: Path, tmp_path: Path
 ) -> None:
-    other = tiny_checkpoint(tmp_path / "other.safetensors", seed=3)
+    weights = tiny_checkpoint(tmp_path / "other.safetensors", seed=3)
+    own, others = Request((photos,)), Request((save_photos(tmp_path / "photos", 3),), allow_root_removal=False)
     before = read_shards(shards)
-    with pytest.raises(BadInvocation, match="holds shards of another checkpoint"):
-        build_shards(shards, Request((photos,)), Machines("auto", device="cpu", weights=str(other)))
-    request = Request((save_photos(tmp_path / "photos", 3),), allow_root_removal=False)
-    with pytest.raises(BadInvocation, match=f"has other folders: {photos}"):
-        build_shards(shards, request, Machines("auto", device="cpu"))
+    for request, machines, sentence in (
+        (own, Machines("auto", device="cpu", weights=str(weights)), "holds shards of another checkpoint"),
+        (others, Machines("auto", device="cpu"), f"has other folders: {photos}"),
+        (own, Machines("auto", workers=999), r"has room for [0-9]+ workers, not for 999"),
+    ):
+        with pytest.raises(BadInvocation, match=sentence):
+            build_shards(shards, request, machines)
     assert read_shards(shards) == before
 
 
@@ -159,11 +163,6 @@ def test_workers_that_do_not_see_the_storage_are_refused(
     with pytest.raises(BadInvocation, match="does not see /proc/self/cwd/shards; photos and index have to be on stor"):
         sharded(photos, Path("/proc/self/cwd/shards"))
     assert not list((tmp_path / "shards").glob("shard*"))
-
-
-def test_more_workers_than_there_is_room_for_are_refused(photos: Path, tmp_path: Path, sharded: BuildShards) -> None:
-    with pytest.raises(BadInvocation, match=r"has room for [0-9]+ workers, not for 999"):
-        build_shards(tmp_path / "shards", Request((photos,)), Machines("auto", workers=999))
 
 
 TASK = """

@@ -167,24 +167,23 @@ def test_a_server_whose_key_is_not_known_is_not_spoken_to(
         build(index_path, Request([nas.url]), matcher)
 
 
-@pytest.mark.parametrize("file", [".netrc", ".ssh/id_ed25519", ".aws/credentials"])
+@pytest.mark.parametrize("file", [".netrc", ".ssh/id_ed25519", ".aws/credentials", "unknown keys"])
 def test_a_server_that_does_not_let_in_is_told_with_the_remedy(
-    file: str, home: Path, request: pytest.FixtureRequest, index_path: Path, matcher: model.Matcher
+    file: str,
+    home: Path,
+    request: pytest.FixtureRequest,
+    index_path: Path,
+    matcher: model.Matcher,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kind = {".netrc": "davs", ".ssh/id_ed25519": "nas", ".aws/credentials": "bucket"}[file]
-    url = request.getfixturevalue(kind).url
-    (home / file).unlink()
-    with pytest.raises(BadInvocation, match="access is denied; look for the credentials"):
-        build(index_path, Request([url]), matcher)
-
-
-def test_a_bucket_that_does_not_take_the_keys_is_told_with_the_remedy(
-    bucket: Bucket, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # From now on the server looks at the keys, and knows nobody.
-    monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0.0)
+    url = request.getfixturevalue({".netrc": "davs", ".ssh/id_ed25519": "nas"}.get(file, "bucket")).url
+    if file == "unknown keys":
+        # From now on the server of buckets looks at the keys, and knows nobody.
+        monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0.0)
+    else:
+        (home / file).unlink()
     with pytest.raises(BadInvocation, match="access is denied; look for the credentials") as told:
-        build(index_path, Request([bucket.url]), matcher)
+        build(index_path, Request([url]), matcher)
     assert SECRET not in str(told.value)
 
 
