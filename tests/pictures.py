@@ -260,70 +260,30 @@ def _heic() -> bytes:
     return stream.getvalue()
 
 
-def _directory(at: int, tags: dict[int, tuple[str, tuple[int, ...]]]) -> bytes:
-    """A directory of a little-endian TIFF file at this place, with its values: by tag, their type and what they are."""
-    kinds = {"B": 1, "H": 3, "I": 4, "i": 10}
-    entries, rest = b"", b""
-    for tag, (kind, values) in sorted(tags.items()):
-        field = struct.pack(f"<{len(values)}{kind}", *values)
-        if len(field) > 4:
-            place = at + 2 + 12 * len(tags) + 4 + len(rest)
-            rest, field = rest + field, struct.pack("<I", place)
-        entries += struct.pack("<HHI", tag, kinds[kind], len(values) // (2 if kind == "i" else 1)) + field.ljust(
-            4, b"\0"
-        )
-    return struct.pack("<H", len(tags)) + entries + bytes(4) + rest
-
-
 def dng(
     preview: bytes | Image.Image, *, orientation: int = 1, taken: str = "", claims: tuple[int, int] = (64, 48)
 ) -> bytes:
-    """A RAW file, a DNG, with this preview, a JPEG file or pixels, or none; it claims that the sensor saw this size."""
-    sub, exif, pixels = 1024, 2048, 3072
-    shown, jpeg = (preview, True) if isinstance(preview, bytes) else (preview.tobytes(), False)
-    seen = bytes(64 * 48 * 2)
-    sensor: dict[int, tuple[str, tuple[int, ...]]] = {
-        254: ("I", (0,)),
-        256: ("I", claims[:1]),
-        257: ("I", claims[1:]),
-        258: ("H", (16,)),
-        259: ("H", (1,)),
-        262: ("H", (32803,)),
-        273: ("I", (pixels,)),
-        277: ("H", (1,)),
-        278: ("I", claims[1:]),
-        279: ("I", (len(seen),)),
-        33421: ("H", (2, 2)),
-        33422: ("B", (0, 1, 1, 2)),
-    }
-    camera: dict[int, tuple[str, tuple[int, ...]]] = {
-        271: ("B", tuple(b"Maker\0")),
-        272: ("B", tuple(b"Camera\0")),
-        274: ("H", (orientation,)),
-        34665: ("I", (exif,)),
-        50706: ("B", (1, 4, 0, 0)),
-        50708: ("B", tuple(b"Maker Camera\0")),
-        50721: ("i", (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1)),
-    }
+    """A RAW file, a DNG, with this preview, a JPEG file or pixels, or none; it claims that the sensor saw this size.
+
+    Pillow counts the place of pixels from the end of their directory. What the sensor saw is whatever follows there.
+    """
+    mosaic = {254: 0, 258: 16, 259: 1, 262: 32803, 277: 1, 279: 64 * 48 * 2, 33421: (2, 2), 33422: bytes((0, 1, 1, 2))}
+    sensor = mosaic | {256: claims[0], 257: claims[1], 273: 0, 278: claims[1]}
+    unchanged = tuple(TiffImagePlugin.IFDRational(number) for number in (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    camera = {271: "Maker", 272: "Camera", 274: orientation, 50706: bytes((1, 4, 0, 0)), 50721: unchanged}
+    camera |= {34665: {36867: taken}} if taken else {}
+    shown = preview if isinstance(preview, bytes) else preview.tobytes()
     if preview:
+        jpeg = isinstance(preview, bytes)
         width, height = (Image.open(io.BytesIO(preview)) if isinstance(preview, bytes) else preview).size
-        camera |= {
-            254: ("I", (1,)),
-            256: ("I", (width,)),
-            257: ("I", (height,)),
-            258: ("H", (8, 8, 8)),
-            259: ("H", (7 if jpeg else 1,)),
-            262: ("H", (6 if jpeg else 2,)),
-            273: ("I", (pixels + len(seen),)),
-            277: ("H", (3,)),
-            278: ("I", (height,)),
-            279: ("I", (len(shown),)),
-            330: ("I", (sub,)),
-        }
-    first = b"II*\0" + struct.pack("<I", 8) + _directory(8, camera if preview else camera | sensor)
-    day = _directory(exif, {36867: ("B", tuple(taken.encode() + b"\0"))} if taken else {})
-    both = (first.ljust(sub, b"\0") + _directory(sub, sensor)).ljust(exif, b"\0")
-    return both + day.ljust(1024, b"\0") + seen + shown
+        camera |= {254: 1, 256: width, 257: height, 258: (8, 8, 8), 259: 7 if jpeg else 1, 262: 6 if jpeg else 2}
+        camera |= {273: 0, 277: 3, 278: height, 279: len(shown), 330: sensor}
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in (camera if preview else camera | sensor).items():
+        directory[tag] = value
+    stream = io.BytesIO()
+    directory.save(stream)
+    return stream.getvalue() + shown + bytes(64 * 48 * 2)
 
 
 def _raw() -> bytes:
@@ -345,7 +305,7 @@ def _foreign(name: str, make: Callable[[], bytes]) -> OddFile:
 _RAW_FILES = (
     OddFile("raw.dng", _raw),
     _damaged("raw without preview.dng", lambda: dng(b"")),
-    _damaged("raw cut short.dng", lambda: _raw()[:5000]),
+    _damaged("raw cut short.dng", lambda: _raw()[:1000]),
 )
 ODD_FILES: tuple[OddFile, ...] = (
     # A search for nothing.
