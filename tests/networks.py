@@ -44,18 +44,13 @@ def tiny_config(**overrides: Any) -> ZseConfig:
     return dataclasses.replace(TINY, **overrides)
 
 
-def tiny_calibration(**overrides: Any) -> Calibration:
-    """Makes a calibration with the relation network and [Ret]; ``overrides`` are fields of Calibration."""
-    return dataclasses.replace(TINY_CALIBRATION, **overrides)
-
-
 def tiny_network(seed: int = 0, **overrides: Any) -> Network:
     """Random weights, larger than a real start's, so that images differ clearly in their tokens."""
     calibration = {name: value for name, value in overrides.items() if name in CALIBRATED}
     config = {name: value for name, value in overrides.items() if name not in CALIBRATED}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Network(tiny_config(**config), tiny_calibration(**calibration))
+        network = Network(tiny_config(**config), dataclasses.replace(TINY_CALIBRATION, **calibration))
         for name, parameter in network.named_parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.5 if name.endswith(("ret", "position")) else 0.25)

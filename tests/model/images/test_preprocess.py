@@ -196,12 +196,6 @@ def test_a_blank_sketch_is_told(preprocessing: Preprocessing, blank: Image.Image
         preprocessing.prepare(blank, "sketch")
 
 
-@both
-def test_a_photo_serves_as_a_query(preprocessing: Preprocessing) -> None:
-    for shape in SHAPES:
-        assert np.isfinite(preprocessing.prepare(photo(shape), "sketch")).all()
-
-
 @pytest.mark.parametrize("name", ["white on nothing.png", "white on nothing.webp", "white on nothing, 16 bits.png"])
 def test_white_strokes_on_a_transparent_sheet_are_white_strokes_on_black(name: str) -> None:
     sketch = odd_file(name)

@@ -116,19 +116,6 @@ def test_the_nearer_a_photo_lies_to_its_nearest_prototypes_the_higher_is_its_pri
     assert one == pytest.approx(torch.tensor([SHARPNESS, 0.0]).exp().mean().log().item() / SHARPNESS, abs=1e-6)
 
 
-def test_relation_logits_and_distances_are_lowered_by_the_weighted_prior_of_each_photo(plain: Network) -> None:
-    changed = with_prior(plain)
-    assert changed.prior is not None
-    before, after = matcher_of(plain), matcher_of(changed)
-    sketches, photos = encoded(before)
-    priors = changed.prior(photos.ret)
-    logits = before.relation_logits(sketches, photos)
-    np.testing.assert_allclose(after.relation_logits(sketches, photos), logits - 8 * priors, atol=1e-4)
-    cosines = unit(sketches.ret) @ unit(photos.ret).T - 1.5 * priors
-    expected = np.sqrt(np.clip(2 - 2 * cosines, 0, 4))
-    np.testing.assert_allclose(after.ret_distances(sketches, photos), expected, atol=1e-4, rtol=1e-4)
-
-
 WORDS = (("dog", "domestic dog"), ("cat",), ("sea lion",))
 
 
@@ -193,14 +180,18 @@ def test_guesses_are_made_from_summaries_and_a_photo_in_a_sketchs_place_is_guess
     assert not known.guess(plain).any()
 
 
-def test_relation_logits_and_cosines_are_raised_where_guesses_and_photo_agree(plain: Network) -> None:
-    before, unled, after = map(matcher_of, (plain, led(plain), led(plain, ret_gain=0.5, relation_gain=4.0)))
+def test_logits_and_cosines_are_lowered_by_the_prior_of_each_photo_and_raised_where_guesses_and_photo_agree(
+    plain: Network,
+) -> None:
+    before, unled, after = map(matcher_of, (plain, led(plain), led(with_prior(plain), ret_gain=0.5, relation_gain=4.0)))
     sketches, gallery = encoded(before)
+    priors = after.priors(gallery)
+    assert priors is not None
     assert after.engine.vocabulary is not None
     agreements = after.engine.vocabulary.agreements(sketches, gallery.ret)
-    logits = before.relation_logits(sketches, gallery)
-    np.testing.assert_allclose(after.relation_logits(sketches, gallery), logits + 4 * agreements, atol=1e-4)
-    squares = before.ret_distances(sketches, gallery) ** 2 + 2 * 0.5 * (1 - agreements)
+    logits = before.relation_logits(sketches, gallery) - 8 * priors + 4 * agreements
+    np.testing.assert_allclose(after.relation_logits(sketches, gallery), logits, atol=1e-4)
+    squares = before.ret_distances(sketches, gallery) ** 2 + 2 * (1.5 * priors + 0.5 * (1 - agreements))
     np.testing.assert_allclose(after.ret_distances(sketches, gallery), np.sqrt(squares), atol=1e-4, rtol=1e-4)
     assert np.array_equal(unled.ret_distances(sketches, gallery), before.ret_distances(sketches, gallery))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from model.errors import ModelError
-from model.network import PretrainedVit, VitLayout
+from model.network import PretrainedVit, VitLayout, read_clip
 from model.papers.clip_at import (
     ClipAtTrainer,
     average_divergence,
@@ -27,6 +29,7 @@ from model.papers.clip_at import (
 )
 from model.papers.pictures import TrainingSet, training_set
 from model.papers.recipe import ClipAtLosses, ClipAtOptimiser, ClipAtRecipe
+from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import randn
 from tests.pictures import SHAPES
@@ -188,3 +191,23 @@ def test_what_cannot_be_trained_on_is_refused(pairs: TrainingSet, texts: torch.T
     unpaired = training_set(write_class_folders(tmp_path / "two", seeds=range(2), shapes=SHAPES[:2]))
     with pytest.raises(ModelError, match="0 categories have 2 photos with sketches drawn from them"):
         trainer(unpaired, texts, tmp_path / "run", level="fine-grained")
+
+
+@pytest.mark.parametrize(
+    ("kept", "changes", "sentence"),
+    [
+        ("", {"vision_cfg": {**READING["vision_cfg"], "pool_type": "avg"}}, "is not a plain ViT with a class token"),
+        ("visual.", {}, "has no text encoder, which CLIP-AT needs for the names of classes"),
+        ("visual.", {"text_cfg": None}, "has no text encoder"),
+    ],
+)
+def test_a_clip_of_another_kind_is_refused(
+    kept: str, changes: dict[str, object], sentence: str, tmp_path: Path
+) -> None:
+    folder = saved_clip(tmp_path / "clip", READING)
+    weights = folder / "open_clip_model.safetensors"
+    save_file({name: value for name, value in load_file(weights).items() if name.startswith(kept)}, weights)
+    settings = {name: value for name, value in {**READING, **changes}.items() if value is not None}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": settings, "preprocess_cfg": {}}))
+    with pytest.raises(ModelError, match=sentence):
+        read_clip(str(folder))

@@ -132,31 +132,25 @@ def test_none_is_the_best_guess_for_a_small_share_of_the_sketches_if_all_show_so
     assert (unknown > 0.5 + 1e-4).sum() == round(NONE_SHARE * 200)
 
 
-def test_a_vocabulary_finds_the_photos_of_a_class_and_is_made_anew(tmp_path: Path) -> None:
-    corpus = write_class_folders(tmp_path, seeds=range(4), shapes=SHAPES[:3])
-    before = with_words(tiny_network(), (("dog",),))
-    after = with_vocabulary(before, corpus.photos, torch.zeros(len(corpus.photos), 0), ())
-    matcher = matcher_of(after)
-    assert matcher.words == tuple(sorted(SHAPES[:3]))
-    photos = encode_pictures(matcher, corpus.photos, "photo")
-    best = matcher.word_scores(photos, range(3)).argmax(axis=1).tolist()
-    assert [corpus.photos[row].label for row in best] == list(matcher.words)
-    assert matcher.guesses(photos[:1]) == (), "there was no sketch to calibrate guesses on"
-
-
-def test_guesses_are_learned_from_sketches_and_calibrated_on_others(tmp_path: Path) -> None:
+def test_a_vocabulary_is_made_anew_finds_photos_and_learns_guesses_from_sketches_that_others_calibrate(
+    tmp_path: Path,
+) -> None:
     corpus = write_class_folders(tmp_path, seeds=range(6), shapes=SHAPES[:3])
+    before, labels = with_words(tiny_network(), (("dog",),)), sorted(SHAPES[:3])
     beliefs = torch.zeros(len(corpus.photos), 0)
     drawn, others = corpus.sketches[::2], corpus.sketches[1::2]
-    network = with_vocabulary(tiny_network(), corpus.photos, beliefs, others, drawn)
+    network = with_vocabulary(before, corpus.photos, beliefs, others, drawn)
     matcher = matcher_of(network, variants=1)
-    assert [matcher.words[number] for number in network.config.drawn] == sorted(SHAPES[:3])
-    sketches = encode_pictures(matcher, drawn, "sketch")
+    assert list(matcher.words) == [matcher.words[number] for number in network.config.drawn] == labels
+    best = matcher.word_scores(encode_pictures(matcher, corpus.photos, "photo"), range(3)).argmax(axis=1)
+    assert [corpus.photos[row].label for row in best] == labels
     assert network.vocabulary is not None
-    best = network.vocabulary.things(sketches).argmax(axis=1).tolist()
-    assert [sorted(SHAPES[:3])[number] for number in best] == [sketch.label for sketch in drawn]
+    sketches = network.vocabulary.things(encode_pictures(matcher, drawn, "sketch")).argmax(axis=1)
+    assert [labels[number] for number in sketches] == [sketch.label for sketch in drawn]
+    # Guesses need sketches to calibrate them on, and things to choose among.
     alone = [sketch for sketch in drawn if sketch.label == SHAPES[0]]
-    assert with_vocabulary(tiny_network(), corpus.photos, beliefs, others, alone).config.drawn == ()
+    for calibrating, learned in (((), ()), (others, alone)):
+        assert with_vocabulary(before, corpus.photos, beliefs, calibrating, learned).config.drawn == ()
 
 
 def test_further_things_of_line_drawings_are_guessed_and_lead_no_search_and_move_no_other_guess(tmp_path: Path) -> None:
