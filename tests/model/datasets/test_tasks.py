@@ -139,7 +139,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return data.parent
 
 
-def test_the_gallery_of_everything_has_fresh_pictures_of_trained_classes_all_unseen_photos_and_the_ordinary_ones(
+def test_the_gallery_of_everything_has_the_pictures_of_the_fresh_protocol_all_unseen_photos_and_the_ordinary_ones(
     folder: Path,
 ) -> None:
     task = read_task("everything", "unseen", "train")
@@ -154,6 +154,11 @@ def test_the_gallery_of_everything_has_fresh_pictures_of_trained_classes_all_uns
     assert stems(task.corpus.sketches, NEW) == [f"{i:03}" for i in range(10)]
     assert sum(p.source == "voc2007" for p in task.corpus.photos) == 2
     assert task.groups == {TRAINED: {TRAINING}, UNSEEN: {NEW}}
+    trained = read_task("fresh", trained_on="train")
+    assert trained.corpus == task.corpus.kept(
+        lambda sketch: sketch.label == TRAINING, lambda photo: (photo.label, photo.source) == (TRAINING, "caltech101")
+    )
+    assert not trained.groups
 
 
 def test_protocols_of_unseen_classes_have_ten_sketches_of_each_and_the_photos_that_they_name(folder: Path) -> None:
@@ -169,12 +174,6 @@ def test_protocols_of_unseen_classes_have_ten_sketches_of_each_and_the_photos_th
         read_task("generalised", "train")
     with pytest.raises(ModelError, match="leave out --split or --trained-on"):
         read_task("fine-grained", "unseen", "train")
-
-
-def test_the_fresh_protocol_has_trained_classes_alone(folder: Path) -> None:
-    task = read_task("fresh", trained_on="train")
-    assert {p.label for p in (*task.corpus.sketches, *task.corpus.photos)} == {TRAINING}
-    assert not task.groups
 
 
 def test_ordinary_photos_are_right_where_a_box_that_is_not_difficult_is_in_them(folder: Path) -> None:
@@ -285,18 +284,15 @@ def test_what_is_fresh_depends_on_class_and_name_alone_and_goes_with_what_was_dr
 CROSS = [[[0, 255], [0, 255]], [[255, 0], [0, 255]]]
 
 
-@pytest.fixture
-def strokes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def test_strokes_are_drawn_once_as_black_lines_on_white_and_stand_beside_the_other_drawings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     lines = gzip.compress(2 * (json.dumps(CROSS) + "\n").encode())
     blank = encoded(Image.new("L", (8, 8), 255))
     pack(tmp_path / "data" / "more2" / "strokes.tar.gz", {"strokes/alarm_clock.jsonl.gz": lines})
     pack(tmp_path / "data" / "more2" / "people.tar.gz", {"viscomm/sketch/bird/one.png": blank})
-    return tmp_path
-
-
-def test_strokes_are_drawn_once_as_black_lines_on_white_and_stand_beside_the_other_drawings(strokes: Path) -> None:
-    sketches = read_drawings(strokes)
+    sketches = read_drawings(tmp_path)
     assert [(s.label, s.source) for s in sketches] == [("bird", "viscomm")] + [("alarm_clock", "strokes")] * 2
     first, second = (np.asarray(Image.open(s.path)) for s in sketches[1:])
     assert first.shape == (512, 512)
@@ -306,4 +302,4 @@ def test_strokes_are_drawn_once_as_black_lines_on_white_and_stand_beside_the_oth
     assert first[10, 10] == 255
     assert (second == 0).sum() > (first == 0).sum() > 0
     written = [s.path.stat().st_mtime_ns for s in sketches]
-    assert [s.path.stat().st_mtime_ns for s in read_drawings(strokes)] == written
+    assert [s.path.stat().st_mtime_ns for s in read_drawings(tmp_path)] == written

@@ -14,6 +14,7 @@ from model.checkpoint.file import load_network, save_checkpoint
 from model.engine import MAX_VARIANTS, Floats, Prior, Tokens, sketch_variants, unit
 from model.engine.knowledge import NEARNESS, SHARE, SHARPNESS
 from model.errors import ModelError
+from model.images import Preprocessing
 from model.matcher import Matcher
 from model.network.zse import Network
 from tests.networks import matcher_of, randn, tiny_checkpoint, tiny_network, vocabulary
@@ -22,28 +23,14 @@ from tests.pictures import drawing
 SEVERAL = 530
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("variants") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
-def one(checkpoint: Path) -> Matcher:
-    return model.load(checkpoint, dtype="float32", variants=1)
-
-
-@pytest.fixture(scope="module")
-def three(checkpoint: Path) -> Matcher:
-    return model.load(checkpoint, dtype="float32", variants=3)
-
-
 def extent(ink: Floats) -> tuple[int, int]:
     """Height and width that the ink of (3, H, W) takes, which is below its paper."""
     rows, columns = np.nonzero(ink.max() - ink[0] > 0.2 * (ink.max() - ink.min()))
     return int(rows.max() - rows.min()) + 1, int(columns.max() - columns.min()) + 1
 
 
-def test_a_checkpoint_says_how_many_variants_are_encoded(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_says_how_many_variants_are_encoded(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path / "tiny.safetensors")
     assert model.load(checkpoint).variants == MAX_VARIANTS
     two = tiny_checkpoint(tmp_path / "two.safetensors", variants=2)
     assert (model.load(two).variants, model.load(two, variants=1).variants) == (2, 1)
@@ -67,15 +54,16 @@ def test_the_variants_are_larger_and_mirrored_with_a_thicker_pen_and_turned() ->
     assert (turned[0, 100] < 0).sum() > width
 
 
-def test_paper_stays_paper_in_the_corners_of_every_variant(one: Matcher) -> None:
-    sketch = one.prepare(drawing("circle"), "sketch")
+def test_paper_stays_paper_in_the_corners_of_every_variant() -> None:
+    sketch = Preprocessing(64).prepare(drawing("circle"), "sketch")
     paper = sketch[:, 0, 0]
     for variant in sketch_variants(sketch, 3):
         for edge in (variant[:, 0], variant[:, -1], variant[:, :, 0], variant[:, :, -1]):
             np.testing.assert_allclose(edge[:, :8], np.tile(paper[:, None], 8))
 
 
-def test_several_variants_change_ret_alone_and_keep_its_length(one: Matcher, three: Matcher) -> None:
+def test_several_variants_change_ret_alone_and_keep_its_length(plain: Network) -> None:
+    one, three = (matcher_of(plain, variants) for variants in (1, 3))
     sketch = one.prepare(drawing("square"), "sketch")[None]
     alone, together = one.encode(sketch, "sketch"), three.encode(sketch, "sketch")
     np.testing.assert_allclose(together.patches, alone.patches, atol=1e-4)
