@@ -8,11 +8,11 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFilter, TiffImagePlugin, features
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFilter, ImageOps, TiffImagePlugin, features
 
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 
@@ -135,11 +135,17 @@ def stored(picture: Image.Image, orientation: int) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def oriented(picture: Image.Image, orientation: int) -> bytes:
-    """A JPEG file that shows `picture` to a program that respects the EXIF orientation."""
+def oriented(picture: Image.Image, orientation: int, kind: str = "JPEG") -> bytes:
+    """A file that shows `picture` to a program that respects the EXIF orientation."""
     exif = Image.Exif()
     exif[_ORIENTATION] = orientation
-    return encoded(stored(picture, orientation), "JPEG", quality=95, exif=exif)
+    return encoded(stored(picture, orientation), kind, quality=95, exif=exif)
+
+
+def tagged(picture: Image.Image, block: bytes) -> bytes:
+    """A JPEG file with these bytes for its EXIF."""
+    plain = encoded(picture, "JPEG")
+    return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 8) + b"Exif\0\0" + block + plain[2:]
 
 
 @dataclass(frozen=True)
@@ -159,14 +165,9 @@ class OddFile:
     def opens(self) -> bool:
         return self.error is None
 
-    @property
+    @cached_property
     def data(self) -> bytes:
-        return _made(self.make)
-
-
-@cache
-def _made(make: Callable[[], bytes]) -> bytes:
-    return make()
+        return self.make()
 
 
 def _placed(shape: str, size: int, chance: random.Random) -> list[Line]:
@@ -185,26 +186,18 @@ def _deep() -> NDArray[np.uint16]:
     return _grey().astype(np.uint16) * 257
 
 
-def _see_through(shape: str = "star") -> Image.Image:
-    layer = drawing(shape).convert("RGBA")
-    # The ink is black, and so is the paper, which is transparent: a program that drops the alpha channel sees nothing.
-    alpha = Image.fromarray(255 - np.asarray(drawing(shape).convert("L")))
-    return Image.merge("RGBA", (*Image.new("RGB", layer.size).split(), alpha))
-
-
-def _white_on_nothing(shape: str = "star") -> Image.Image:
-    """White strokes on a transparent sheet, as drawing programs in dark colours export them."""
-    strokes = Image.fromarray(255 - np.asarray(drawing(shape).convert("L")))
-    white = Image.new("L", strokes.size, 255)
-    return Image.merge("RGBA", (white, white, white, strokes))
+def _drawn_on_nothing(colour: str) -> Image.Image:
+    """Strokes on a transparent sheet of the same colour: a program that drops the alpha channel sees nothing."""
+    sheet = Image.new("RGBA", (256, 256), colour)
+    sheet.putalpha(ImageOps.invert(drawing("star").convert("L")))
+    return sheet
 
 
 def _round_corners() -> Image.Image:
     """A white sheet whose corners are cut off; nothing is drawn on it."""
-    sheet = Image.new("L", (64, 64), 0)
-    ImageDraw.Draw(sheet).rounded_rectangle((0, 0, 63, 63), 12, fill=255)
-    white = Image.new("L", sheet.size, 255)
-    return Image.merge("LA", (white, sheet))
+    sheet = Image.new("LA", (64, 64), (255, 0))
+    ImageDraw.Draw(sheet).rounded_rectangle((0, 0, 63, 63), 12, fill=(255, 255))
+    return sheet
 
 
 def _black_palette() -> Image.Image:
@@ -222,13 +215,6 @@ def _flipped(data: bytes, at: int, count: int = 1) -> bytes:
     return data[:at] + bytes(byte ^ 0xFF for byte in data[at : at + count]) + data[at + count :]
 
 
-def _bad_exif() -> bytes:
-    # A directory of 500 entries in a block that ends after the first, whose value lies outside of it.
-    block = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHII", 500, _ORIENTATION, 5, 9, 0xFFFFFF00)
-    plain = encoded(drawing("square"), "JPEG")
-    return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + plain[2:]
-
-
 def _strip() -> bytes:
     samples = np.full((1, 100_000), 255, np.uint8)
     samples[0, 20_000:70_000] = 0
@@ -237,12 +223,6 @@ def _strip() -> bytes:
 
 def _tiff(picture: Image.Image, compression: str | None = None, **options: object) -> bytes:
     return encoded(picture, "TIFF", compression=compression, **options)
-
-
-def _turned_tiff() -> bytes:
-    tags = TiffImagePlugin.ImageFileDirectory_v2()
-    tags[_ORIENTATION] = 6
-    return _tiff(drawing("house").transpose(_STORED[6]), tiffinfo=tags)
 
 
 def _lab() -> Image.Image:
@@ -290,6 +270,8 @@ def _raw() -> bytes:
     return dng(encoded(photo("house"), "JPEG"))
 
 
+# A directory of 500 entries in a block that ends after the first, whose value lies outside of it.
+_NO_DIRECTORY = b"II*\0\x08\0\0\0" + struct.pack("<HHHII", 500, _ORIENTATION, 5, 9, 0xFFFFFF00)
 _SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle cx="4" cy="4" r="3"/></svg>'
 _PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 
@@ -335,8 +317,8 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("white.png", lambda: encoded(Image.new("RGB", (64, 64), "white")), as_sketch=422),
     OddFile("all transparent.png", lambda: encoded(Image.new("RGBA", (64, 64))), as_sketch=422),
     OddFile("white with round corners.png", lambda: encoded(_round_corners()), as_sketch=422),
-    OddFile("white on nothing.png", lambda: encoded(_white_on_nothing())),
-    OddFile("white on nothing.webp", lambda: encoded(_white_on_nothing(), "WEBP", lossless=True)),
+    OddFile("white on nothing.png", lambda: encoded(_drawn_on_nothing("white"))),
+    OddFile("white on nothing.webp", lambda: encoded(_drawn_on_nothing("white"), "WEBP", lossless=True)),
     OddFile("white on nothing, 16 bits.png", lambda: png(65535 - _deep(), transparent=b"\0\0")),
     OddFile("very long.png", _strip),
     OddFile("really a png.jpg", lambda: encoded(drawing("triangle"))),
@@ -344,15 +326,15 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("grey.jpg", lambda: encoded(drawing("house").convert("L"), "JPEG")),
     OddFile("progressive.jpg", lambda: encoded(photo("star"), "JPEG", progressive=True)),
     OddFile("cmyk.jpg", lambda: encoded(drawing("house").convert("CMYK"), "JPEG", quality=90)),
-    OddFile("broken exif.jpg", _bad_exif),
+    OddFile("broken exif.jpg", lambda: tagged(drawing("square"), _NO_DIRECTORY)),
     OddFile("impossible orientation.jpg", lambda: oriented(drawing("house"), 99)),
     OddFile("orientation 3.jpg", lambda: oriented(photo("house"), 3)),
     OddFile("orientation 6.jpg", lambda: oriented(photo("house"), 6)),
     OddFile("one bit.png", lambda: encoded(drawing("house").convert("1"))),
     OddFile("palette.png", lambda: encoded(photo("star").quantize(16))),
     OddFile("transparent palette.png", lambda: encoded(_black_palette(), "PNG", transparency=1)),
-    OddFile("grey and alpha.png", lambda: encoded(_see_through().convert("LA"))),
-    OddFile("alpha.png", lambda: encoded(_see_through())),
+    OddFile("grey and alpha.png", lambda: encoded(_drawn_on_nothing("black").convert("LA"))),
+    OddFile("alpha.png", lambda: encoded(_drawn_on_nothing("black"))),
     OddFile("transparent value.png", lambda: png(np.where(_grey() > 127, 7, 0).astype(np.uint8), transparent=b"\0\7")),
     OddFile("16 bits grey.png", lambda: png(_deep())),
     OddFile("16 bits colour.png", lambda: png(np.repeat(_deep()[:, :, None], 3, axis=2))),
@@ -360,7 +342,7 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("moving.gif", lambda: _animation("GIF")),
     OddFile("transparent.gif", lambda: encoded(_black_palette(), "GIF", transparency=1)),
     OddFile("lossy.webp", lambda: encoded(drawing("circle"), "WEBP", quality=60)),
-    OddFile("alpha.webp", lambda: encoded(_see_through(), "WEBP", lossless=True)),
+    OddFile("alpha.webp", lambda: encoded(_drawn_on_nothing("black"), "WEBP", lossless=True)),
     OddFile("moving.webp", lambda: _animation("WEBP")),
     OddFile("plain.bmp", lambda: encoded(drawing("circle"), "BMP")),
     OddFile("16 bits.tif", lambda: _tiff(Image.fromarray(_deep()))),
@@ -370,7 +352,7 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("cmyk.tif", lambda: _tiff(drawing("house").convert("CMYK"))),
     OddFile("lab.tif", lambda: _tiff(_lab())),
     OddFile("lzw.tiff", lambda: _tiff(drawing("house"), "tiff_lzw")),
-    OddFile("turned.tiff", _turned_tiff),
+    OddFile("turned.tiff", lambda: oriented(drawing("house"), 6, "TIFF")),
     OddFile("pages.tiff", lambda: _tiff(drawing("circle"), save_all=True, append_images=[drawing("house")])),
     *((OddFile("plain.avif", lambda: encoded(drawing("star"), "AVIF")),) if features.check("avif") else ()),
     *((OddFile("plain.heic", _heic),) if importlib.util.find_spec("pillow_heif") else ()),

@@ -15,7 +15,20 @@ from model.decoding import Decoders, Job
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 from model.images import files, open_dated
 from model.images.files import MAX_PIXELS, media_type, open_image
-from tests.pictures import ODD_FILES, OddFile, dated, dng, drawing, encoded, odd_file, oriented, photo, png, stored
+from tests.pictures import (
+    ODD_FILES,
+    OddFile,
+    dated,
+    dng,
+    drawing,
+    encoded,
+    odd_file,
+    oriented,
+    photo,
+    png,
+    stored,
+    tagged,
+)
 from tests.requirements import needs_shared_data
 from tests.shared_data import archive
 
@@ -218,12 +231,6 @@ KINDS = ["JPEG", "PNG", "WEBP", "TIFF", "MPO", *(["AVIF"] if features.check("avi
 PHOTO = photo("house", 96)
 
 
-def with_block(block: bytes) -> bytes:
-    """A JPEG file with these bytes for its EXIF."""
-    plain = encoded(PHOTO, "JPEG")
-    return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 8) + b"Exif\0\0" + block + plain[2:]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_the_day_is_read_from_every_type_of_file_and_however_it_is_turned(kind: str, orientation: int) -> None:
@@ -285,7 +292,7 @@ def test_broken_blocks_say_no_day_and_the_picture_opens_all_the_same(byte_order:
         entries((0x9003, 2, 20, 0xFFFFFFF0)),
         entries((0x9003, 2, 20, 0), count=60_000),
     ):
-        opened = open_dated(with_block(block))
+        opened = open_dated(tagged(PHOTO, block))
         assert (opened.taken, opened.image.size) == (None, PHOTO.size)
 
 
