@@ -163,7 +163,7 @@ def _written(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Gene
     live = LiveState.read(before, plan.roots)
     manifest, working = before.manifest, folder.building(_KEY)
     with closing(Plan(working / PLAN_FILE)) as files:
-        live.fill(files)
+        files.take_over(live)
         files.hide(plan.removals)
         files.count_photos()
         photos, rows = files.photos(), Rows(open_rows(folder, before))

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from indexer.building.folder_listing import BadFile, FolderListing, Skipped
+from indexer.building.folder_listing import BadFile, FolderListing
 from indexer.building.plan import PLAN_FILE, LiveState, Photos, Plan
 from indexer.building.progress import Progress
 from indexer.building.request import Request, StartingPoint
@@ -144,7 +144,7 @@ class BuildReport(Written):
             there no more.
         damaged: what was damaged of the index, and is sound again; one sentence each.
         bad: files that could not be used. unlisted: folders that could not be read, whose photos stay in the index, if
-            this network computed their rows.
+            this network computed their rows. skipped: other entries that are not indexed; one sentence for each kind.
         prefixes: the names that the paths of photos begin with from now on, if they did not before.
         workers: how many processes worked at once. seconds: how long it took. index: the index's folder.
     """
@@ -156,7 +156,7 @@ class BuildReport(Written):
     damaged: tuple[str, ...]
     bad: tuple[BadFile, ...]
     unlisted: tuple[BadFile, ...]
-    skipped: Skipped
+    skipped: tuple[str, ...]
     prefixes: tuple[str, ...]
     embedder: str
     workers: int
@@ -263,7 +263,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     started = time.monotonic()
     live, roots, plan = decision.live, decision.roots, site.plan
     progress.start("reading")
-    live.fill(plan)
+    plan.take_over(live)
     site.take_read()
     listing = FolderListing(roots, site.path, decision.removals, plan.has_below)
     encoded = site.encode(_to_read(listing, decision, plan, progress))

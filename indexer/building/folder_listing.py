@@ -41,37 +41,6 @@ class BadFile:
     reason: str
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """Counts the entries that a listing passed over.
-
-    Attributes:
-        endings: files that are no images, by the ending of their names in lower case, the most frequent first.
-        special: pipes, sockets and devices.
-        companions: RAW files and films that have the name of a photo but for the ending, by that.
-    """
-
-    links: int = 0
-    endings: tuple[tuple[str, int], ...] = ()
-    special: int = 0
-    companions: tuple[tuple[str, int], ...] = ()
-
-    def describe(self) -> list[str]:
-        """Writes a sentence for each kind of entry that was passed over, with the reason."""
-        words = []
-        if self.links:
-            words.append(f"{self.links} symbolic link{'s' * (self.links > 1)}, not followed; name the folders instead")
-        for endings, which in (self.companions, "beside a photo of the same name"), (self.endings, "of other types"):
-            if number := sum(count for _, count in endings):
-                named = [f"{count} {ending or 'without an ending'}" for ending, count in endings[:_NAMED]]
-                if rest := sum(count for _, count in endings[_NAMED:]):
-                    named.append(f"{rest} others")
-                words.append(f"{number} file{'s' * (number > 1)} {which}: {', '.join(named)}")
-        if self.special:
-            words.append(f"{self.special} that {'are' if self.special > 1 else 'is'} no file: a pipe, socket or device")
-        return words
-
-
 class FolderListing:
     """The image files of a gallery. A walk through its folders finds them, while they are iterated over, once.
 
@@ -101,12 +70,21 @@ class FolderListing:
         return tuple(sorted(self._unlisted.values(), key=lambda folder: folder.path))
 
     @property
-    def skipped(self) -> Skipped:
-        endings, companions = (
-            tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-            for counts in (self._endings, self._companions)
-        )
-        return Skipped(self._links, endings, self._special, companions)
+    def skipped(self) -> tuple[str, ...]:
+        """Sentences on what was passed over so far, one for each kind of entry, with the reason."""
+        words, links, special = [], self._links, self._special
+        if links:
+            words.append(f"{links} symbolic link{'s' * (links > 1)}, not followed; name the folders instead")
+        for counts, which in (self._companions, "beside a photo of the same name"), (self._endings, "of other types"):
+            if number := counts.total():
+                endings = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+                named = [f"{count} {ending or 'without an ending'}" for ending, count in endings[:_NAMED]]
+                if rest := sum(count for _, count in endings[_NAMED:]):
+                    named.append(f"{rest} others")
+                words.append(f"{number} file{'s' * (number > 1)} {which}: {', '.join(named)}")
+        if special:
+            words.append(f"{special} that {'are' if special > 1 else 'is'} no file: a pipe, socket or device")
+        return tuple(words)
 
     def may_hide(self, file: FileKey) -> bool:
         """Returns True if a file lies below a folder that could not be listed, and may still be there."""

@@ -162,15 +162,6 @@ class LiveState:
             next_id=max(next_id, generation.manifest.next_id),
         )
 
-    def fill(self, plan: Plan) -> None:
-        """Gives a new plan the files of the index. Raises IndexRefused if a catalog is damaged."""
-        for beginning, generation in self.catalogs.items():
-            segments = generation.manifest.segment_rows if self.reusable else ()
-            usable = {name: f"{beginning}{name}" for name in segments if name not in self.damaged}
-            with generation.open_catalog() as catalog:
-                plan.take_over(catalog, self.numbers, usable)
-        plan.know()
-
 
 @dataclass(frozen=True)
 class Photos:
@@ -218,32 +209,26 @@ class Plan:
         with self._lock:
             return self._database.execute(query, values).fetchall()
 
-    def take_over(self, catalog: Catalog, numbers: Sequence[int | None], usable: Mapping[str, str]) -> None:
-        """Takes over the files of a catalog.
+    def take_over(self, live: LiveState) -> None:
+        """Takes over the files of the index, and the rows of their contents. Raises IndexRefused for a damaged one."""
+        index = self._path.parent.parent
 
-        numbers: the new number of each root; None for one that leaves. usable: the names of the sources of rows, by
-        segment; rows of other segments cannot be used.
-        """
-        sources = {segment: self._source(name) for segment, name in usable.items()}
-
-        def moved() -> Iterator[tuple[Any, ...]]:
+        def moved(catalog: Catalog, sources: Mapping[str, int]) -> Iterator[tuple[Any, ...]]:
             for number, root, *others, cluster, segment, row in catalog.rows():
-                if root not in range(len(numbers)):
-                    raise IndexDamaged(f"the catalog of {self._path.parent.parent} has a file in no folder; {REPAIR}.")
-                source, now = sources.get(segment), numbers[root]
+                if root not in range(len(live.numbers)):
+                    raise IndexDamaged(f"the catalog of {index} has a file in no folder; {REPAIR}.")
+                source, now = sources.get(segment), live.numbers[root]
                 stored = (None, None, None) if source is None else (cluster, source, row)
                 yield number, -1 - root if now is None else now, *others, *stored
 
-        with self._writing() as database:
-            try:
-                database.executemany(f"INSERT INTO files VALUES ({'?, ' * 13}0)", moved())
-            except sqlite3.IntegrityError as error:
-                raise IndexDamaged(
-                    f"the catalog of {self._path.parent.parent} is damaged ({error}); {REPAIR}."
-                ) from error
-
-    def know(self) -> None:
-        """Notes the rows of all contents that were taken over, and lets go of the files of roots that leave."""
+        for beginning, generation in live.catalogs.items():
+            segments = generation.manifest.segment_rows if live.reusable else ()
+            sources = {name: self._source(f"{beginning}{name}") for name in segments if name not in live.damaged}
+            with generation.open_catalog() as catalog, self._writing() as database:
+                try:
+                    database.executemany(f"INSERT INTO files VALUES ({'?, ' * 13}0)", moved(catalog, sources))
+                except sqlite3.IntegrityError as error:
+                    raise IndexDamaged(f"the catalog of {index} is damaged ({error}); {REPAIR}.") from error
         with self._writing() as database:
             first = f"min(id + (status <> 'indexed') * {_GONE})"
             database.execute(

@@ -8,9 +8,10 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def _of_build(report: BuildReport) -> list[str]:
     lines = [line("was damaged", problem) for problem in report.damaged]
     lines += [line("not indexed", f"{bad.path}: {bad.reason}") for bad in report.bad]
     duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
-    lines += [line("skipped", passed) for passed in report.skipped.describe()]
+    lines += [line("skipped", passed) for passed in report.skipped]
     lines.append(line("photos", f"{report.photos}{duplicates}"))
     if report.prefixes:
         lines.append(line("paths", f"begin with the name of their folder from now on: {', '.join(report.prefixes)}"))
@@ -219,7 +220,7 @@ def _watch(work: Work, request: Request, interval: float) -> int:
     try:
         work.build(request, matcher)
         watcher = _Watcher(work, matcher)
-        watch(watcher.read_state, watcher.update, _pauses(interval))
+        watch(watcher.read_state, watcher.update, map(time.sleep, repeat(interval)))
     except KeyboardInterrupt:
         show(["stopped watching."], work.quiet)
     return 0
@@ -263,9 +264,3 @@ class _Watcher:
         if error not in ("", self._last_error):
             print(printable(f"error: {error}"), file=sys.stderr, flush=True)
         self._last_error = error
-
-
-def _pauses(seconds: float) -> Iterator[None]:
-    while True:
-        time.sleep(seconds)
-        yield

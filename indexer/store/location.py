@@ -6,7 +6,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -130,10 +130,9 @@ class IndexFolder:
                 f"{self.path} is a shard, and holds a part of the photos only; bring all shards up to date with --ray, "
                 f"and --index {self.path.parent}."
             )
-        with ExitStack() as held:
-            with refuse_if_unwritable(self.path):
-                self.create()
-                held.enter_context(hold_lock(self.path))
+        with refuse_if_unwritable(self.path):
+            self.create()
+        with hold_lock(self.path):
             yield
 
     def generations(self) -> list[str]:
@@ -209,14 +208,16 @@ def _leads_elsewhere(entry: Path) -> bool:
 def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
     """Holds the lock of an index. The system releases it when the process ends, also when it is killed.
 
-    Raises IndexBusy: another process, or thread of this process, still holds it after ``wait`` seconds.
+    Raises IndexBusy: another process, or thread of this process, still holds it after ``wait`` seconds;
+    IndexUnwritable.
     """
-    try:
-        lock = FileLock(folder / ".lock").acquire(timeout=wait)
-    except Timeout as error:
-        raise IndexBusy(
-            f"another build is writing {folder}; wait for it to end, or name another folder with --index."
-        ) from error
+    with refuse_if_unwritable(folder):
+        try:
+            lock = FileLock(folder / ".lock").acquire(timeout=wait)
+        except Timeout as error:
+            raise IndexBusy(
+                f"another build is writing {folder}; wait for it to end, or name another folder with --index."
+            ) from error
     with lock:
         yield
 

@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -115,30 +115,29 @@ class ShardsFolder:
             IndexBusy: another build holds the lock. IndexUnwritable: a file in it cannot be written.
             BadInvocation: it is a file, an ordinary index, or a folder that holds other things.
         """
-        with ExitStack() as held:
-            with refuse_if_unwritable(self.path):
-                names = names_in(self.path)
-                if names & {"CURRENT", "segments"}:
-                    raise BadInvocation(
-                        f"{self.path} holds an ordinary index; name another folder for the shards with --index."
-                    )
-                if SHARDS_FILE not in names and not any(name.startswith(SLICES) for name in names):
-                    check_ours(self.path, names - {".lock", "progress.json"})
-                # Of somebody else, a shard may be a link to another index, which would be written and cleaned.
-                for path in self.path.glob("shard-*"):
-                    if path.is_symlink():
-                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-                held.enter_context(hold_lock(self.path))
+        with refuse_if_unwritable(self.path):
+            names = names_in(self.path)
+            if names & {"CURRENT", "segments"}:
+                raise BadInvocation(
+                    f"{self.path} holds an ordinary index; name another folder for the shards with --index."
+                )
+            if SHARDS_FILE not in names and not any(name.startswith(SLICES) for name in names):
+                check_ours(self.path, names - {".lock", "progress.json"})
+            # Of somebody else, a shard may be a link to another index, which would be written and cleaned.
+            for path in self.path.glob("shard-*"):
+                if path.is_symlink():
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        with hold_lock(self.path):
             yield
 
     @contextmanager
     def writing_shard(self, number: int, wait: float) -> Iterator[IndexFolder]:
         """Makes the folder of one shard and holds its lock; waits so many seconds for a worker that is about to end."""
         folder = self.shard(number)
-        with ExitStack() as held:
+        with refuse_if_unwritable(folder.path):
+            folder.create()
+        with hold_lock(folder.path, wait):
             with refuse_if_unwritable(folder.path):
-                folder.create()
-                held.enter_context(hold_lock(folder.path, wait))
                 write_atomically(folder.path / SHARD_MARK, f"{number}\n".encode())
             yield folder
 

@@ -143,7 +143,7 @@ def print_build(report: BuildReport) -> None:
     print(f"{report.encoded} of them encoded now, in {report.seconds:.1f} s")
     for bad in report.bad:
         print(printable(f"not indexed: {bad.path}: {bad.reason}"))
-    for words in report.skipped.describe():
+    for words in report.skipped:
         print(printable(f"skipped: {words}"))
     for folder in report.unlisted:
         print(printable(f"error: {folder.path}: {folder.reason}; what was known of it stays."), file=sys.stderr)

@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from indexer.building.folder_listing import FolderListing, Skipped
+from indexer.building.folder_listing import FolderListing
 from indexer.store.folders import LocalFolder
 from indexer.store.roots import Root, shown_path
 from tests.pictures import SHAPES, encoded, photo
@@ -29,14 +29,19 @@ def test_what_is_no_photo_is_counted_and_never_opened_and_files_without_ending_a
     os.mkfifo(tmp_path / "pipe.jpg")
     listing = FolderListing([Root("a", LocalFolder(tmp_path))], tmp_path / "index")
     assert [file.path for file in listing] == ["c.webp", "in here/m.JPG", "scan", "z.png"]
-    assert listing.skipped.describe() == [
+    assert listing.skipped == (
         "1 symbolic link, not followed; name the folders instead",
         "4 files of other types: 2 .mov, 1 without an ending, 1 .txt",
         "1 that is no file: a pipe, socket or device",
-    ]
-    assert Skipped().describe() == []
-    many = Skipped(2, tuple((f".{number}", 1) for number in range(7)))
-    assert [words[-9:] for words in many.describe()] == ["s instead", " 2 others"]
+    )
+
+
+def test_the_most_frequent_endings_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    for number in range(7):
+        (tmp_path / f"file.{number}").touch()
+    listing = FolderListing([Root("a", LocalFolder(tmp_path))], tmp_path / "index")
+    assert [*listing] == []
+    assert listing.skipped == ("7 files of other types: 1 .0, 1 .1, 1 .2, 1 .3, 1 .4, 2 others",)
 
 
 def test_a_raw_file_and_the_film_of_a_live_photo_are_left_out_beside_their_photo(tmp_path: Path) -> None:
@@ -45,7 +50,7 @@ def test_a_raw_file_and_the_film_of_a_live_photo_are_left_out_beside_their_photo
         (tmp_path / name).touch()
     listing = FolderListing([Root("a", LocalFolder(tmp_path))], tmp_path / "index")
     assert [file.path for file in listing] == ["1.jpg", "2.HEIC", "3.dng", "5.jpg", "5.png", "a/1.nef"]
-    assert listing.skipped.describe() == [
+    assert listing.skipped == (
         "3 files beside a photo of the same name: 1 .cr2, 1 .dng, 1 .mov",
         "1 file of other types: 1 .mov",
-    ]
+    )

@@ -156,7 +156,7 @@ def test_links_on_a_server_are_not_followed(
     (nas.folder / "linked.png").symlink_to(nas.folder / FIRST)
     (nas.folder / "round").symlink_to(nas.folder)
     report = build(index_path, Request([nas.url]), matcher)
-    assert (report.files, report.skipped.links) == (12, 2)
+    assert (report.files, report.skipped[0][:16]) == (12, "2 symbolic links")
 
 
 def test_a_server_whose_key_is_not_known_is_not_spoken_to(
