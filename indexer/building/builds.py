@@ -227,8 +227,7 @@ class LocalSite:
         live, found = self._decision.live, dict[str, RowArrays]()
         if live.reusable and live.generation is not None:
             # The file of the places may be what is damaged.
-            damaged = bool(self._decision.problems)
-            places = live.generation.places_by_catalog() if damaged else live.generation.open_places()
+            places = live.generation.places_by_catalog() if self._decision.problems else None
             found |= open_rows(self._folder, live.generation, places, live.damaged)
         if (arrays := self._journal.arrays()) is not None:
             found[_JOURNAL] = arrays

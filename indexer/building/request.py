@@ -16,10 +16,6 @@ from indexer.store.location import IndexFolder, first_build_has_begun, no_index
 from indexer.store.roots import Root, folder_at, folder_of, locate, resolve_roots
 from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE
 
-# Files in a batch: as many photos as four cores encode at once. A kill loses the batch that is not committed yet, which
-# is a few seconds' work.
-DEFAULT_BATCH = 64
-
 
 @dataclass(frozen=True)
 class Request:
@@ -35,7 +31,8 @@ class Request:
             choice of the index, else "all".
         recluster: whether to make the clusters anew even if their number stays. Known photos are not computed again.
         checksum: whether to read every file, also those whose size and times are as they were.
-        batch: files between two commits of the journal.
+        batch: files between two commits of the journal; by default as many photos as four cores encode at once. A kill
+            loses the batch that is not committed yet, which is a few seconds' work.
         shards: how many shards a build on many machines writes; None for as many as there are, or one.
         allow_root_removal: whether folders that the index has, and that are not named, may leave the gallery.
         max_new_files: how many new files are read on this machine, unless none of them can be used; None for all. The
@@ -49,7 +46,7 @@ class Request:
     tokens: Literal["auto", "all", "none"] = "auto"
     recluster: bool = False
     checksum: bool = False
-    batch: int = DEFAULT_BATCH
+    batch: int = 64
     shards: int | None = None
     allow_root_removal: bool = True
     max_new_files: int | None = None

@@ -208,9 +208,9 @@ class RemoteFolder(Folder):
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:
         """Asks a server. Raises OSError; Unreachable if a failure that may be temporary stays after several tries."""
         key = self._scheme, self._netloc
-        tries = 1 if self._scheme == "s3" else _TRIES
-        for number in range(1, tries + 1):
-            server = None
+        left, pause = 1 if self._scheme == "s3" else _TRIES, _PAUSE
+        while True:
+            left, pause, server = left - 1, 2 * pause, None
             try:
                 with _opening:
                     server = _open[key] if key in _open else _open.setdefault(key, _connected(*key))
@@ -224,10 +224,9 @@ class RemoteFolder(Folder):
                 # The next try connects anew. The libraries of the others do that by themselves.
                 if self._scheme == "sftp" and _open.get(key) is server:
                     _open.pop(key, None)
-            if number == tries or not isinstance(fault, Unreachable):
+            if not left or not isinstance(fault, Unreachable):
                 raise fault
-            time.sleep(_PAUSE * 2**number)
-        raise AssertionError("it is tried at least once")
+            time.sleep(pause)
 
 
 def _below(infos: Iterable[Mapping[str, Any]], start: str) -> list[Entry]:

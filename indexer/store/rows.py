@@ -22,8 +22,6 @@ from indexer.store.files import open_regular
 Array = npt.NDArray[Any]
 # Chooses rows, in a form by which arrays are indexed.
 Choice = slice | Sequence[int] | npt.NDArray[Any]
-# The sides of an array; None for a side of any length.
-Shape = tuple[int | None, ...]
 # Rows that are copied at a time: some 40 MiB for the largest network, and four times as much as float32.
 BLOCK = 256
 # The arrays that a photo may have; those of its tokens lie in segments.
@@ -190,7 +188,7 @@ def write_array(path: Path, array: Array) -> None:
         write(array)
 
 
-def map_array(path: Path, shape: Shape, dtype: npt.DTypeLike = np.float32) -> Array:
+def map_array(path: Path, shape: tuple[int | None, ...], dtype: npt.DTypeLike = np.float32) -> Array:
     """Maps one .npy file into memory.
 
     Raises IndexRefused: it is missing, is no array, or has another shape (None stands for any length) or dtype.
