@@ -147,17 +147,15 @@ def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
     faiss.omp_set_num_threads(setup.threads)
     try:
         matcher = model.load(default_checkpoint(setup.weights), setup.device)
-        embedder = find_embedder(setup.embedder.spec, matcher.device)
-        same = Origin.of(matcher).with_tokens(setup.origin.tokens) == setup.origin
-        if not same or not embedder.entry.same(setup.embedder):
-            raise BadInvocation(
-                f"{here} has other networks than this machine; let it have the same files at the same paths."
-            )
-        return matcher, embedder.load()
-    except BadInvocation:
-        raise
     except Refusal as error:
         raise BadInvocation(f"{here} cannot begin: {error}") from error
+    embedder = find_embedder(setup.embedder.spec, matcher.device)
+    same = Origin.of(matcher).with_tokens(setup.origin.tokens) == setup.origin
+    if not same or not embedder.entry.same(setup.embedder):
+        raise BadInvocation(
+            f"{here} has other networks than this machine; let it have the same files at the same paths."
+        )
+    return matcher, embedder.load()
 
 
 def _here() -> str:

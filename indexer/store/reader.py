@@ -18,7 +18,7 @@ import numpy as np
 from indexer.errors import REPAIR, BadInvocation, IndexDamaged, IndexRefused, PhotoUnavailable, UnknownPhoto
 from indexer.store.catalog import GalleryFile, PhotoFilter
 from indexer.store.folders import Address
-from indexer.store.generation import EmbedderEntry, Generation, Origin, live_generation
+from indexer.store.generation import Generation, Origin, live_generation
 from indexer.store.location import IndexFolder
 from indexer.store.roots import FileKey, Root, folder_at, folder_of, key_meant, key_shown, shown_path
 from indexer.store.rows import TOKEN_FILES, Refs, Rows, open_tokens
@@ -90,16 +90,6 @@ class Index:
     def generation_id(self) -> str:
         """A unique name among the generations of all indexes, each of which numbers its own from 1."""
         return f"{self.generation}-{hashlib.sha256(self.manifest.model_dump_json().encode()).hexdigest()[:16]}"
-
-    @property
-    def embedder(self) -> EmbedderEntry:
-        return self.manifest.embedder
-
-    def cluster_ids(self, number: int) -> Numbers:
-        """Returns the ids of a cluster's photos, (m,) int64, ascending. Raises IndexError: there is no such cluster."""
-        if not 0 <= number < self.cluster_count:
-            raise IndexError(f"there are {self.cluster_count} clusters, and no number {number}")
-        return self.ids[self.vectors.rows_of(number)]
 
     def photo_tokens(self, rows: Numbers) -> Tokens:
         """Reads only the tokens of the photos in these rows: features (m, n, d) float32."""

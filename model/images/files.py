@@ -98,7 +98,9 @@ def open_dated(
         raise ImageTooLarge(_too_large(max_pixels)) from error
     # Decoders of untrusted bytes may raise any error from SyntaxError to struct.error. All become one error here.
     except Exception as error:
-        raise UndecodableImage(f"the {_format(media)} file is damaged: {_reason(error)}") from error
+        without_reason = isinstance(error, UnidentifiedImageError) or not str(error)
+        reason = "its header cannot be read" if without_reason else " ".join(str(error).split())[:200]
+        raise UndecodableImage(f"the {_format(media)} file is damaged: {reason}") from error
 
 
 def media_type(data: bytes) -> str | None:
@@ -137,7 +139,8 @@ def to_rgb(image: Image.Image, *, sketch: bool = False) -> Image.Image:
     # A sketch without ink on white would only be refused as blank; the pixels of all other sketches stay as they are.
     if sketch and image.has_transparency_data and np.asarray(rgb).min() > _WHITE - LEAST_CONTRAST:
         on_black = _on_paper(image, 0)
-        rgb = on_black if _black_share(on_black) >= _LEAST_SHEET else rgb
+        is_sheet = (np.asarray(on_black)[..., 0] < 128).mean() >= _LEAST_SHEET
+        rgb = on_black if is_sheet else rgb
     # A CMYK profile or an orientation would be wrong for these pixels if somebody saved them.
     rgb.info = {}
     return rgb
@@ -155,11 +158,6 @@ def _on_paper(image: Image.Image, paper: int) -> Image.Image:
         rgb.paste(layer, mask=layer.getchannel("A"))
         return rgb
     return image.convert("RGB")
-
-
-def _black_share(rgb: Image.Image) -> float:
-    counts = rgb.getchannel("R").histogram()
-    return sum(counts[:128]) / sum(counts)
 
 
 def read_image_file(source: Source) -> bytes:
@@ -204,8 +202,10 @@ def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sk
         reduced = None if least_side is None else picture.draft(None, (least_side, least_side))
         picture.load()
         rgb = to_rgb(picture, sketch=sketch)
-        if reduced is not None:
-            rgb = _aligned(rgb, reduced[1])
+        if reduced is not None and (box := reduced[1])[2:] != rgb.size:
+            # What lies outside the whole picture, in the last row and column, is cut off. Else the picture would be
+            # squashed by up to a pixel, which changes tokens more than the reduction itself.
+            rgb = rgb.resize((round(box[2]), round(box[3])), Image.Resampling.BICUBIC, box)
         exif = rgb.getexif()
         # Cameras and editors write EXIF that no parser expects. A picture on its side is better than no picture.
         with suppress(Exception):
@@ -214,13 +214,6 @@ def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sk
     ImageOps.exif_transpose(rgb, in_place=True)
     exif.clear()
     return OpenedImage(rgb, taken)
-
-
-def _aligned(rgb: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
-    """Cuts off the part of a reduced JPEG's last row and column that lies outside the whole picture."""
-    size = round(box[2]), round(box[3])
-    # Without this the picture would be squashed by up to a pixel, which changes tokens more than the reduction itself.
-    return rgb if box[2:] == rgb.size else rgb.resize(size, Image.Resampling.BICUBIC, box)
 
 
 def _open(data: bytes, media: str) -> Image.Image:
@@ -314,9 +307,3 @@ def _from_lab(image: Image.Image) -> Image.Image:
 def _too_large(max_pixels: int, width: int = 0, height: int = 0) -> str:
     size = f"{width} x {height} pixels" if width else "the picture"
     return f"{size} is more than the limit of {max_pixels:,} pixels; make it smaller"
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError) or not str(error):
-        return "its header cannot be read"
-    return " ".join(str(error).split())[:200]

@@ -69,17 +69,13 @@ def paper_colour(image: Image.Image) -> tuple[int, int, int]:
     whole = np.asarray(small)
     border = np.concatenate([whole[0], whole[-1], whole[:, 0], whole[:, -1]])
     for pixels in (border, whole.reshape(-1, 3)):
-        colour = _median(pixels)
+        # The lower of two middle values, because their average may be a colour that the picture does not have.
+        middle = (len(pixels) - 1) // 2
+        red, green, blue = np.partition(pixels, middle, axis=0)[middle].tolist()
+        colour = red, green, blue
         if (_distance(small, colour) <= LEAST_CONTRAST).mean() >= _FRAME_SHARE:
             return colour
     return 255, 255, 255
-
-
-def _median(colours: Pixels) -> tuple[int, int, int]:
-    # This takes the lower of two middle values, because their average may be a colour that the picture does not have.
-    middle = (len(colours) - 1) // 2
-    red, green, blue = np.partition(colours, middle, axis=0)[middle].tolist()
-    return red, green, blue
 
 
 def percentile(counts: NDArray[np.int64], least: int, percent: int) -> int:

@@ -40,7 +40,7 @@ class LocalGallery(Gallery):
             index.centroids.positions.astype(np.uint8),
             None if index.embeddings is None else index.embeddings.centroids,
         )
-        self.photo_count, self.embedder = index.photo_count, index.embedder
+        self.photo_count, self.embedder = index.photo_count, index.manifest.embedder
         self.tokens_kept = index.manifest.origin.tokens
         self.generation, self.generation_id = index.generation, index.generation_id
         self._passing: Callable[[PhotoFilter], Mask] = lru_cache(maxsize=FILTERS_KEPT)(index.passing)

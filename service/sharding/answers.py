@@ -74,7 +74,8 @@ class Overview:
 def overview(shard: LocalGallery) -> Overview:
     index = shard.index
     ids = np.sort(index.ids).astype(np.int32)
-    return Overview(index.generation_id, index.generation, ids, shard.clusters, index.manifest.origin, index.embedder)
+    manifest = index.manifest
+    return Overview(index.generation_id, index.generation, ids, shard.clusters, manifest.origin, manifest.embedder)
 
 
 class Pending(Protocol[T_co]):

@@ -97,6 +97,10 @@ def catalog(index: Path) -> dict[str, tuple[int, str, int | None, str | None, in
     }
 
 
+def ids_of(index: Index, cluster: int) -> npt.NDArray[np.int64]:
+    return index.ids[index.vectors.rows_of(cluster)]
+
+
 def tokens_of(index: Index, cluster: int) -> Tokens:
     return index.photo_tokens(index.vectors.rows_of(cluster))
 

@@ -23,6 +23,7 @@ from tests.benchmarks.results import Result
 from tests.benchmarks.scale import number
 from tests.benchmarks.scoring import measure, random_tokens, released_logits, released_tokens
 from tests.benchmarks.sharded import sent, write_shards
+from tests.indexer.galleries import ids_of
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint, tiny_network
 from tests.programs import LONG, run_python
@@ -76,8 +77,8 @@ def test_shards_of_a_made_gallery_have_whole_cells_of_it_and_what_a_query_sends_
     with ExitStack() as stack:
         whole, *shards = (stack.enter_context(open_index(place, matcher)) for place in (one, *places))
         assert sorted(np.concatenate([index.ids for index in shards])) == list(range(1, 62))
-        cells = {index.cluster_ids(number).tobytes() for index in shards for number in range(index.cluster_count)}
-        assert cells == {whole.cluster_ids(number).tobytes() for number in range(whole.cluster_count)}
+        cells = {ids_of(index, number).tobytes() for index in shards for number in range(index.cluster_count)}
+        assert cells == {ids_of(whole, number).tobytes() for number in range(whole.cluster_count)}
         vectors = [index.vectors.of() for index in (whole, *shards)]
     assert np.array_equal(np.unique(np.concatenate(vectors[1:]), axis=0), np.unique(vectors[0], axis=0))
     drawn = large.sketches(2, tmp_path)

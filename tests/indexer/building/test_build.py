@@ -7,7 +7,7 @@ import model
 from indexer import Request, build, open_index, read_summary, remove, verify
 from model.engine import unit
 from tests.indexer.damages import flip
-from tests.indexer.galleries import Collection, catalog, save_photo, save_photos, tokens_of
+from tests.indexer.galleries import Collection, catalog, ids_of, save_photo, save_photos, tokens_of
 from tests.pictures import photo
 
 
@@ -19,7 +19,7 @@ def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_
         ret = index.vectors.of()
         seen: list[int] = []
         for number in range(index.cluster_count):
-            ids, tokens = index.cluster_ids(number), tokens_of(index, number)
+            ids, tokens = ids_of(index, number), tokens_of(index, number)
             assert ids.tolist() == sorted(ids.tolist())
             for place, photo in enumerate(ids.tolist()):
                 entry = index.photo(photo)

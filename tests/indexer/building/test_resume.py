@@ -16,7 +16,7 @@ from indexer.store.location import IndexFolder
 from tests.benchmarks.results import soak
 from tests.indexer.damages import flip
 from tests.indexer.disks import read_only, small_disk
-from tests.indexer.galleries import Collection, index_bytes, save_photo, save_photos, tokens_of
+from tests.indexer.galleries import Collection, ids_of, index_bytes, save_photo, save_photos, tokens_of
 from tests.indexer.killed_builds import Moment, in_child
 from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.patience import SOAK_TIMEOUT
@@ -153,7 +153,7 @@ def test_a_read_only_index_is_searched_and_what_would_write_it_says_so(built_onc
         with read_only(disk):
             with on_disk.open() as opened:
                 assert opened.photo_count == 12
-                assert tokens_of(opened, 0).features.shape[0] == len(opened.cluster_ids(0))
+                assert tokens_of(opened, 0).features.shape[0] == len(ids_of(opened, 0))
                 assert opened.photo(1).id == 1
             assert verify(on_disk.index) == []
             assert read_summary(on_disk.index).manifest.counts.photos == 12

@@ -203,8 +203,8 @@ class Store(RuleBasedStateMachine):
             together[content].append(path)
         expected = sorted(sorted(paths, key=self.ids.__getitem__) for paths in together.values())
         with open_index(self.index, self.matcher) as index:
-            shown = [photo for number in range(index.cluster_count) for photo in index.cluster_ids(number).tolist()]
-            assert len(shown) == len(set(shown)) == index.photo_count
+            shown = index.ids.tolist()
+            assert len(shown) == len(set(shown)) == index.photo_count == index.cluster_sizes.sum()
             assert sorted(list(index.photo(photo).paths) for photo in shown) == expected
             assert all(min(self.ids[path] for path in index.photo(photo).paths) == photo for photo in shown)
 

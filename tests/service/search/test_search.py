@@ -21,6 +21,7 @@ from service.search import plan
 from service.search.plan import NPROBE, RERANK_PLAIN, Defaults, plan_search
 from service.serving.live import check_searches
 from service.settings import Settings
+from tests.indexer.galleries import ids_of
 from tests.pictures import encoded
 from tests.searching import Searcher
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
@@ -31,7 +32,7 @@ def scores_of_files(gallery: Path, index: Index, matcher: Matcher, method: Metho
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
     scores = {}
     for cluster in range(index.cluster_count):
-        for photo in index.cluster_ids(cluster).tolist():
+        for photo in ids_of(index, cluster).tolist():
             image = open_image(gallery / index.photo(photo).paths[0])
             tokens = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
             # The index keeps tokens in int8, and [Ret] by itself in float16.
@@ -127,7 +128,7 @@ def test_where_a_removal_has_emptied_the_best_cell_the_next_ones_are_opened(
     build(tmp_path / "index", Request([gallery], clusters=CLUSTERS, embedder="ret"), matcher)
     with open_index(tmp_path / "index", matcher) as index:
         first, second = (cluster.id for cluster in Searcher(index, matcher).find_sketch(nprobe=2, k=1).clusters[:2])
-        ids = index.cluster_ids(first).tolist()
+        ids = ids_of(index, first).tolist()
     remove([], tmp_path / "index", ids=ids)
     with open_index(tmp_path / "index", matcher) as index:
         assert index.cluster_sizes[first] == 0
