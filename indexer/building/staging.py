@@ -154,7 +154,7 @@ def _is_sound(database: sqlite3.Connection) -> bool:
 
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
 # these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.
-_MAX_DECODERS = 8
+MAX_DECODERS = 8
 # The most files that are read from servers at once.
 _MAX_READERS = 16
 # Photos that each CPU thread encodes between two steps of the bar. What is encoded is not lost if the build is stopped.
@@ -197,7 +197,7 @@ class Stager:
 
     def stage(self, files: Iterable[GalleryFile], batch: int, progress: Progress) -> None:
         """Reads all ``files``, and commits them in batches of ``batch``; if it is stopped, what is encoded by then."""
-        workers = min(_MAX_DECODERS, threads())
+        workers = min(MAX_DECODERS, threads())
         # A reader mostly waits for the server, and then for a process that decodes.
         readers = max(workers, _MAX_READERS) if any(root.remote for root in self._roots) else workers
         step = min(batch, _PHOTOS_A_THREAD * threads()) if self._matcher.device == "cpu" else batch

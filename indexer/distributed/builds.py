@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import count, islice
+from itertools import count, islice, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -214,14 +214,10 @@ class RaySite:
             shutil.rmtree(left, ignore_errors=True)
         self._progress.start("encoding")
         encoded = 0
-
-        def done(part: tuple[int, int, int]) -> None:
-            nonlocal encoded
-            files, bad, rows = part
-            encoded += rows
-            self._progress.advance(files, bad)
-
-        self._ray.each(encode_slice, self._cut(files), done, on_gpu=True)
+        with closing(self._ray.each(encode_slice, self._cut(files), on_gpu=True)) as parts:
+            for read, bad, rows in parts:
+                encoded += rows
+                self._progress.advance(read, bad)
         return encoded
 
     def _cut(self, files: Iterator[GalleryFile]) -> Iterator[tuple[Setup, int, Sequence[GalleryFile]]]:
@@ -241,17 +237,14 @@ class RaySite:
             write_array(path, centroids)
         self._progress.start("clustering", len(refs))
         found = np.empty(len(refs), np.int32)
-
-        def done(part: tuple[int, npt.NDArray[np.int32]]) -> None:
-            first, nearest = part
-            found[first : first + len(nearest)] = nearest
-            self._progress.advance(len(nearest))
-
         works = (
             (self._setup, first, refs[first : first + _ROWS].trimmed(), path, len(centroids))
             for first in range(0, len(refs), _ROWS)
         )
-        self._ray.each(assign_rows, works, done)
+        with closing(self._ray.each(assign_rows, works)) as parts:
+            for first, nearest in parts:
+                found[first : first + len(nearest)] = nearest
+                self._progress.advance(len(nearest))
         return found
 
     def write(self, contents: Contents | None) -> Written:
@@ -281,24 +274,20 @@ class RaySite:
         with refuse_if_unwritable(path):
             write_array(path, clustering.centroids)
         self._progress.start("writing", len(contents.photos))
-        written: list[ShardEntry] = []
-
-        def done(entry: ShardEntry) -> None:
-            written.append(entry)
-            self._progress.advance(entry.photos)
-
         sizes = np.bincount(clustering.clusters, minlength=clusters)
         self.plan.deal(clustering.clusters, place_clusters(clustering.centroids, sizes, decision.shards))
         # Other machines see what is in the file once it is closed.
         self.close()
-        generations = () if self._live is None else self._live.generations
-
-        def works() -> Iterator[tuple[object, ...]]:
-            for number in range(decision.shards):
-                live = generations[number].name if number < len(generations) else None
-                yield self._setup, number, contents.removals, live, path, clusters, next_id
-
-        self._ray.each(write_shard, works(), done)
+        live = () if self._live is None else [generation.name for generation in self._live.generations]
+        works = (
+            (self._setup, number, contents.removals, name, path, clusters, next_id)
+            for number, name in zip_longest(range(decision.shards), live[: decision.shards])
+        )
+        written: list[ShardEntry] = []
+        with closing(self._ray.each(write_shard, works)) as entries:
+            for entry in entries:
+                written.append(entry)
+                self._progress.advance(entry.photos)
         return ShardsManifest(
             photo_sha256=decision.origin.photo_sha256,
             preprocessing_fingerprint=decision.origin.preprocessing_fingerprint,

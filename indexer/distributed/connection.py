@@ -12,7 +12,7 @@ import secrets
 import socket
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from indexer.building.staging import MAX_DECODERS
 from indexer.errors import BadInvocation
 from model.errors import Refusal
 
@@ -30,8 +31,6 @@ _PATIENCE = 10
 _AHEAD = 2
 # Ray repeats a piece of work this often if its worker has ended. After that the build gives up.
 _RETRIES = 20
-# CPUs that decode for one GPU, see indexer.building.staging.
-_MAX_DECODERS = 8
 # Bytes for what Ray passes between processes. All arrays go through files.
 _OBJECTS = 200 * 2**20
 
@@ -59,7 +58,7 @@ class Resources:
                 )
             # Every worker gets the same share, since Ray places a worker wherever there is room for it.
             share = min(max(1, cpus // gpus) for gpus, cpus in with_gpu)
-            return Resources("cuda", min(share, _MAX_DECODERS), 1, sum(gpus for gpus, _ in with_gpu))
+            return Resources("cuda", min(share, MAX_DECODERS), 1, sum(gpus for gpus, _ in with_gpu))
         if device not in ("auto", "cpu"):
             raise BadInvocation(f"device {device!r} cannot be used with --ray; use auto, cpu or cuda.")
         if not sum(cpus):
@@ -157,14 +156,9 @@ class Workers:
         self._at_once = most or _AHEAD * self.resources.workers
 
     def each(
-        self,
-        function: Callable[..., Result],
-        works: Iterable[tuple[object, ...]],
-        done: Callable[[Result], None],
-        *,
-        on_gpu: bool = False,
-    ) -> None:
-        """Has workers do every piece of work, and calls ``done`` with each result, in any order.
+        self, function: Callable[..., Result], works: Iterable[tuple[object, ...]], *, on_gpu: bool = False
+    ) -> Generator[Result]:
+        """Has workers do every piece of work, and yields the results in any order. What is left is cancelled on close.
 
         ``works`` are the arguments of each call, which are small, since arrays go through files. ``on_gpu``: the work
         runs the network and needs its device.
@@ -190,8 +184,7 @@ class Workers:
                     if not waiting:
                         return
                     ended, waiting = ray.wait(waiting, num_returns=1)
-                    for result in ray.get(ended):
-                        done(result)
+                    yield from ray.get(ended)
         finally:
             for reference in waiting:
                 ray.cancel(reference, force=True)

@@ -78,9 +78,7 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, live: Sequen
         found.append(folder)
     roots = [root for root in live if root.folder in found]
     taken = {root.name for root in roots}
-    for folder in found:
-        if folder in {root.folder for root in roots}:
-            continue
+    for folder in (folder for folder in found if folder not in known):
         name, count = folder.name, 1
         while name in taken:
             count += 1
