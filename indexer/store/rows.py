@@ -7,8 +7,7 @@ cluster (``indexer.store.vectors``), so that clustering again rewrites vectors a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,9 +154,9 @@ def write_rows(folder: Path, rows: Rows, refs: Refs, names: Sequence[str]) -> No
     """Writes the arrays ``names``, those that there are, of these rows in their order, as .npy files, synced."""
     for name in (name for name in names if name in rows.names):
         none = rows.take(NO_ROWS, (name,)).arrays[name]
-        with array_writer(folder / f"{name}.npy", (len(refs), *none.shape[1:]), none.dtype) as write:
-            for start in range(0, len(refs), BLOCK):
-                write(rows.take(refs[start : start + BLOCK], (name,)).arrays[name][:])
+        parts = (refs[start : start + BLOCK] for start in range(0, len(refs), BLOCK))
+        blocks = (rows.take(part, (name,)).arrays[name][:] for part in parts)
+        write_blocks(folder / f"{name}.npy", (len(refs), *none.shape[1:]), none.dtype, blocks)
 
 
 def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays:
@@ -167,25 +166,23 @@ def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays:
     return RowArrays({name: map_array(folder / f"{name}.npy", shapes[name], DTYPES[name]) for name in names})
 
 
-@contextmanager
-def array_writer(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Iterator[Callable[[Array], object]]:
-    """Writes one .npy file from front to back by a function that takes its next rows, and syncs it.
+def write_blocks(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, blocks: Iterable[Array]) -> None:
+    """Writes one array of this shape as .npy, from blocks of its rows in their order, synced.
 
-    ``shape`` is that of the whole array. On a full disk a write raises OSError; a memory map would end the process with
-    a signal.
+    On a full disk a write raises OSError; a memory map would end the process with a signal.
     """
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        yield lambda rows: file.write(np.ascontiguousarray(rows, dtype).tobytes())
+        for rows in blocks:
+            file.write(np.ascontiguousarray(rows, dtype).tobytes())
         file.flush()
         os.fsync(file.fileno())
 
 
 def write_array(path: Path, array: Array) -> None:
     """Writes one whole array as .npy, synced."""
-    with array_writer(path, array.shape, array.dtype) as write:
-        write(array)
+    write_blocks(path, array.shape, array.dtype, [array])
 
 
 def map_array(path: Path, shape: tuple[int | None, ...], dtype: npt.DTypeLike = np.float32) -> Array:

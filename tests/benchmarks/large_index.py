@@ -25,7 +25,7 @@ from indexer.store.catalog import Removals, write_catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clusters, normalised, trained
 from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, live_generation, open_rows
 from indexer.store.location import IndexFolder, generation_name
-from indexer.store.rows import RowArrays, array_writer, write_array
+from indexer.store.rows import RowArrays, write_array, write_blocks
 from indexer.store.vectors import VECTORS_FILE, Places
 from model.engine import Floats
 
@@ -164,9 +164,8 @@ def _write_tokens(folder: Path, real: RowArrays, made: MadePhotos, count: int) -
     _empty(folder / "tokens.npy", (count, *steps.shape[1:]), steps.dtype)
     for name in ("positions", "scales"):
         array = real.arrays[name]
-        with array_writer(folder / f"{name}.npy", (count, *array.shape[1:]), array.dtype) as write:
-            for block in _blocks(count):
-                write(array[made.block(*block)[1]])
+        blocks = (array[made.block(*block)[1]] for block in _blocks(count))
+        write_blocks(folder / f"{name}.npy", (count, *array.shape[1:]), array.dtype, blocks)
 
 
 def _write_vectors(path: Path, made: MadePhotos, order: NDArray[np.int64]) -> None:
