@@ -104,7 +104,8 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
     else:
         manifest = start.generation.manifest
         reusable = manifest.origin == origin and manifest.embedder.same(embedder.entry)
-        live = LiveState.read(start.generation, roots, reusable, start.damaged, start.next_id)
+        live = LiveState.read(start.generation, roots)
+        live = replace(live, reusable=reusable, damaged=start.damaged, next_id=start.next_id)
         # The number that the clusters were asked for with, or that k-means made of it.
         same_number = request.clusters in (None, manifest.clusters_asked, manifest.counts.clusters)
         # Whatever is damaged of the clusters is made anew with them.

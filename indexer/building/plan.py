@@ -130,7 +130,7 @@ class LiveState:
 
     generation: Generation | None = None
     catalogs: Mapping[str, Generation] = field(default_factory=dict)
-    reusable: bool = False
+    reusable: bool = True
     damaged: frozenset[str] = frozenset()
     numbers: Sequence[int | None] = ()
     roots: tuple[Root, ...] = ()
@@ -138,28 +138,16 @@ class LiveState:
     next_id: int = 1
 
     @staticmethod
-    def read(
-        generation: Generation,
-        roots: Sequence[Root],
-        reusable: bool = True,
-        damaged: frozenset[str] = frozenset(),
-        next_id: int = 1,
-    ) -> LiveState:
-        """Reads the state of a generation, without its files. roots: those of the next generation."""
+    def read(generation: Generation, roots: Sequence[Root]) -> LiveState:
+        """Reads the state of a sound generation, without its files. roots: those of the next generation."""
         before = live_roots(generation.manifest)
         new_numbers = {str(root.folder): number for number, root in enumerate(roots)}
         numbers = [new_numbers.get(str(root.folder)) for root in before]
         with generation.open_catalog() as catalog:
             removals = catalog.removals().renumbered(numbers)
+        next_id = generation.manifest.next_id
         return LiveState(
-            generation=generation,
-            catalogs={"": generation},
-            reusable=reusable,
-            damaged=damaged,
-            numbers=numbers,
-            roots=before,
-            removals=removals,
-            next_id=max(next_id, generation.manifest.next_id),
+            generation, {"": generation}, numbers=numbers, roots=before, removals=removals, next_id=next_id
         )
 
 
