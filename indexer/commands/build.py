@@ -75,8 +75,7 @@ class Work:
 
         # This comes before the network is loaded, so that simple mistakes are reported at once.
         request.check(self.index)
-        progress = self.progress()
-        return self.done(build(self.index, request, matcher or self.matcher(), progress))
+        return self.done(build(self.index, request, matcher or self.matcher(), self.progress()))
 
     def done(self, report: BuildReport) -> int:
         """Prints the report of a build. Returns the exit code."""

@@ -55,11 +55,10 @@ class Job:
         return max(self.max_pixels, self.preprocessing.image_size**2 if self.preprocessing is not None else 0)
 
 
-MIB = 1024 * 1024
 # Measured for 36 megapixels: 18 bytes for each pixel of a lossless WebP, its file included, and 2.5 s for a PNG with 16
 # bits.
 _BYTES_A_PIXEL = 20
-_OWN_BYTES = 256 * MIB
+_OWN_BYTES = 256 << 20
 # This leaves room for machines that are several times slower than the one on which it was measured.
 _PIXELS_A_SECOND = 8_000_000
 _OWN_SECONDS = 4

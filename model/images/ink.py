@@ -1,6 +1,5 @@
 """Finds the ink of a sketch, whatever the colours of pen and paper."""
 
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -29,22 +28,11 @@ _SAMPLED_PIXELS = 1 << 20
 _STRIP_PIXELS = 1 << 22
 
 
-@dataclass(frozen=True)
-class Ink:
-    """The strokes of an (H, W) sketch: uint8, 0 on paper, 255 at the strongest ink; and their box."""
+def find_ink(image: Image.Image) -> tuple[Pixels, Box]:
+    """Finds the ink of an (H, W) RGB sketch by the largest difference of a channel from the paper.
 
-    darkness: Pixels
-    box: Box
-
-    @property
-    def crop(self) -> Pixels:
-        """Darkness within the box."""
-        top, bottom, left, right = self.box
-        return self.darkness[top:bottom, left:right]
-
-
-def find_ink(image: Image.Image) -> Ink:
-    """Finds the ink of an RGB sketch by the largest difference of a channel from the paper. Raises `BlankSketch`."""
+    Returns its darkness, (H, W) uint8, 0 on paper and 255 at the strongest ink, and its box. Raises `BlankSketch`.
+    """
     distance = _distance(image, paper_colour(image))
     counts = np.array(Image.fromarray(distance).histogram())
     noise = int(np.searchsorted(np.cumsum(counts), distance.size / 2))
@@ -55,7 +43,7 @@ def find_ink(image: Image.Image) -> Ink:
     if box is None:
         raise BlankSketch(_BLANK)
     distance[distance < threshold] = 0
-    return Ink(stretched(distance, strongest), box)
+    return stretched(distance, strongest), box
 
 
 def paper_colour(image: Image.Image) -> tuple[int, int, int]:

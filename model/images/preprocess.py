@@ -100,7 +100,8 @@ def prepare_sketch(image: Image.Image, size: int) -> Pixels:
     The ink's longer side, with a margin of 5% of `size` on both ends, fills the square; the strongest ink is black,
     paper white. Raises `BlankSketch`.
     """
-    darkness = ink.find_ink(_rgb(image, sketch=True)).crop
+    darkness, (top, bottom, left, right) = ink.find_ink(_rgb(image, sketch=True))
+    darkness = darkness[top:bottom, left:right]
     side = max(1, size - 2 * round(size * _MARGIN))
     scale = max(darkness.shape) / side
     if scale > _MAX_REDUCTION:
@@ -132,8 +133,8 @@ def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
     if sum(ink.paper_colour(rgb)) > _RELEASED_INK:
         box = ink.box_of(pixels.sum(axis=2, dtype=np.uint16) <= _RELEASED_INK)
     if box is None:
-        found = ink.find_ink(rgb)
-        box, pixels = found.box, _three_channels(255 - found.darkness)
+        darkness, box = ink.find_ink(rgb)
+        pixels = _three_channels(255 - darkness)
     top, bottom, left, right = box
     crop = pixels[
         max(0, top - _RELEASED_MARGIN) : bottom - 1 + _RELEASED_MARGIN,
