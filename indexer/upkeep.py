@@ -202,7 +202,6 @@ def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[in
 
 
 def _by_id(ids: Sequence[int], catalog: Catalog) -> Iterator[FileKey]:
-    """Yields all files of the photos of these ids."""
     for number in ids:
         if not (files := catalog.sharing([number])):
             raise BadInvocation(f"no photo has the id {number}.")
@@ -210,7 +209,6 @@ def _by_id(ids: Sequence[int], catalog: Catalog) -> Iterator[FileKey]:
 
 
 def _by_path(targets: Sequence[str | Path], catalog: Catalog, roots: Sequence[Root]) -> Iterator[FileKey]:
-    """Yields the files and folders at these paths."""
     for target in map(str, targets):
         if not target:
             raise BadInvocation("a path is missing: '' names nothing; write . for the current folder.")

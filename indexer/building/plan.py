@@ -28,8 +28,8 @@ from indexer.store.generation import Generation
 from indexer.store.location import make_folder, refuse_if_unwritable
 from indexer.store.roots import FileKey, Root, shown_path
 from indexer.store.rows import Refs
+from model.engine import Numbers
 
-Numbers = npt.NDArray[np.int64]
 PLAN_FILE = "plan.sqlite"
 # A sort, too, takes no more memory than this, in KiB.
 _CACHE = 32 << 10

@@ -25,14 +25,13 @@ from PIL import Image
 
 from indexer.building.progress import Progress
 from indexer.store.catalog import GalleryFile, content_columns, has_schema
-from indexer.store.clusters import normalised
 from indexer.store.files import FileChanging, sync_folder
 from indexer.store.folders import Folder
 from indexer.store.location import make_folder, refuse_if_unwritable
 from indexer.store.rows import DTYPES, Array, Picked, RowArrays, quantised
 from model import Matcher
 from model.decoding import Decoders, Job
-from model.engine import Floats, Tokens, threads
+from model.engine import Floats, Tokens, threads, unit
 from model.errors import EndedDecoding, ImageError, UnsupportedImage
 
 if TYPE_CHECKING:
@@ -286,7 +285,7 @@ class Stager:
             self._journal.append(records, days, RowArrays.joined(rows) if days else None)
 
     def _compute(self, tokens: Tokens, inputs: Sequence[Floats]) -> RowArrays:
-        arrays: dict[str, Array | Picked] = {"vectors": normalised(tokens.ret).astype(np.float16)}
+        arrays: dict[str, Array | Picked] = {"vectors": unit(tokens.ret).astype(np.float16)}
         if self._embedder is not None:
             arrays["embeddings"] = self._embedder.embed(inputs).astype(np.float16)
         if tokens.features.shape[1] > 1 and self._keeps_tokens:

@@ -31,9 +31,9 @@ from indexer.store.location import IndexFolder, generation_name, generation_numb
 from indexer.store.roots import Root
 from indexer.store.rows import TOKEN_FILES, Refs, Rows, write_array, write_rows
 from indexer.store.vectors import Places
+from model.engine import Floats
 from model.terminal import installed_version
 
-Floats = npt.NDArray[np.float32]
 # Numbers of clusters, of 32 bits where there may be many.
 Numbers = npt.NDArray[np.integer[Any]]
 # Gives the number of the nearest centroid (c, e) for each row, (m,).

@@ -24,7 +24,6 @@ QUIET = option("--quiet", "No bar and no report; errors only.")
 
 
 def show(lines: Sequence[str], quiet: bool = False) -> None:
-    """Prints lines, unless ``quiet``."""
     if lines and not quiet:
         print(*map(printable, lines), sep="\n", flush=True)
 

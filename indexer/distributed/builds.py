@@ -43,11 +43,9 @@ from indexer.store.location import make_folder, refuse_if_unwritable
 from indexer.store.roots import Root
 from indexer.store.rows import Refs, RowArrays, write_array
 from indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
-from model.engine import default_checkpoint
+from model.engine import Floats, Numbers, default_checkpoint
 from model.terminal import installed_version
 
-Floats = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
 # Rows that one piece of work assigns to clusters. Naming them takes less than a megabyte.
 _ROWS = 16_384
 # Files that a worker encodes at a time, whose rows are kept as a whole or not at all: some 5 MB of rows of the default

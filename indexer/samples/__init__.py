@@ -16,8 +16,6 @@ from indexer.errors import BadInvocation
 from indexer.samples.painting import STYLES, paint, sketch
 from indexer.samples.things import THINGS, draw
 
-__all__ = ["EACH", "SKETCHED", "THINGS", "Samples", "draw_photo", "draw_sketch", "write_samples"]
-
 # The number of pictures of each thing: one in each style.
 EACH = len(STYLES)
 # Photos that come with packages, by the name of the package: what it is imported as, the folder, and the files in it.

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.store.rows import BLOCK, NO_ROWS, TOKEN_FILES, Refs, Rows, map_array, write_array
+from model.engine import Floats
 
-Floats = npt.NDArray[np.float32]
 # The centroids that k-means found, (c, e) float32.
 CLUSTERS_FILE = "clusters.npy"
 SEED = 1234
@@ -55,7 +55,6 @@ def trained(points: Floats, count: int) -> Floats:
         seed=SEED,
         min_points_per_centroid=1,
         max_points_per_centroid=per_cluster,
-        verbose=False,
         gpu=faiss.get_num_gpus() > 0,
     )
     kmeans.train(np.ascontiguousarray(points))
@@ -149,10 +148,3 @@ def mean_tokens(rows: Rows, refs: Refs) -> tuple[npt.NDArray[np.int64], Floats]:
     means = sums[chosen] / counts[chosen, None].astype(np.float32)
     first = (ret / len(refs)).astype(np.float32)[None]
     return chosen, np.concatenate([first, np.asarray(means, np.float32)])
-
-
-def normalised(vectors: npt.NDArray[Any]) -> Floats:
-    """Scales the vectors (m, d) to unit length, float32. A zero vector stays zero."""
-    vectors = vectors.astype(np.float32)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(length, 1e-12), np.float32)

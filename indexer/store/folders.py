@@ -105,8 +105,6 @@ class Folder(ABC):
 
 @dataclass(frozen=True)
 class LocalFolder(Folder):
-    """A folder on this machine."""
-
     path: Path
     _misfit: ClassVar[str] = "is not a folder"
 

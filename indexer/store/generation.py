@@ -28,7 +28,6 @@ from model import Matcher
 FORMAT_VERSION: Final = 10
 # An index may come from anywhere: names cannot lead out of its folder.
 Number = Annotated[int, Field(ge=0, le=2**40)]
-_Size = Annotated[int, Field(ge=0, le=2**50)]
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
 # A manifest larger than this is refused. The manifest of a million photos has less than a hundredth of it.
 _MAX_BYTES = 1 << 28
@@ -36,8 +35,6 @@ Document = TypeVar("Document", bound=BaseModel)
 
 
 class Frozen(BaseModel):
-    """A part of a manifest."""
-
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -45,7 +42,7 @@ class FileEntry(Frozen):
     """A file of a generation or a segment: its name, its size in bytes, and its SHA-256 (hex)."""
 
     name: _FileName
-    size: _Size
+    size: Annotated[int, Field(ge=0, le=2**50)]
     sha256: str
 
     @staticmethod

@@ -239,10 +239,8 @@ def refuse_if_unwritable(folder: Path) -> Iterator[None]:
 
 
 def generation_name(number: int) -> str:
-    """Names the ``number``-th generation, from 1."""
     return f"g{number:06d}"
 
 
 def generation_number(name: str) -> int:
-    """Reads the number in a generation's name."""
     return int(name.removeprefix("g"))

@@ -22,9 +22,9 @@ from indexer.store.generation import Generation, Origin, live_generation
 from indexer.store.location import IndexFolder
 from indexer.store.roots import FileKey, Root, folder_at, folder_of, key_meant, key_shown, shown_path
 from indexer.store.rows import TOKEN_FILES, Refs, Rows, open_tokens
-from indexer.store.vectors import PLACES_FILE, Mask, Numbers, Vectors
+from indexer.store.vectors import PLACES_FILE, Mask, Vectors
 from model import Matcher
-from model.engine import Tokens
+from model.engine import Numbers, Tokens
 
 _BUILD = "run `sketch-search index build` to bring the index up to date"
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.store.rows import Array, map_array, write_array
+from model.engine import Floats, Numbers
 
 PLACES_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
 # The number of vectors that are compared at a time: some 12 MiB of float32 with the default network.
@@ -24,8 +25,6 @@ _BLOCK = 1 << 14
 # The stubs of FAISS lack scanners.
 _faiss: Any = faiss
 
-Floats = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 

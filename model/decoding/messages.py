@@ -140,8 +140,6 @@ _ERRORS: tuple[type[Exception], ...] = (
 
 @dataclass(frozen=True)
 class Request:
-    """The job of decoding a file."""
-
     job: Job
     limits: Limits
     data: bytes

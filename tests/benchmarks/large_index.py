@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from indexer.distributed.builds import place_clusters
 from indexer.store.catalog import Removals, write_catalog
-from indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clusters, normalised, trained
+from indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clusters, trained
 from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, live_generation, open_rows
 from indexer.store.location import IndexFolder, generation_name
 from indexer.store.rows import RowArrays, write_array, write_blocks
 from indexer.store.vectors import VECTORS_FILE, Places
-from model.engine import Floats
+from model.engine import Floats, unit
 
 # Photos among which the one to go towards is drawn; how far at most, of the way; and the share of a further difference.
 ALIKE = 10
@@ -78,7 +78,7 @@ class MadePhotos:
         near, further = (self._alike[n, random.integers(self._alike.shape[1], size=BLOCK)] for n in (first, other))
         towards = random.uniform(0, TOWARDS, size=(BLOCK, 1)).astype(np.float32)
         made = self._ret[first] + towards * (self._ret[near] - self._ret[first])
-        return normalised(made + np.float32(APART) * (self._ret[further] - self._ret[other])), first
+        return unit(made + np.float32(APART) * (self._ret[further] - self._ret[other])), first
 
 
 def real_vectors(source: Path) -> Floats:

@@ -1,9 +1,9 @@
 import numpy as np
 
 from indexer import read_summary, remove, verify
-from indexer.store.clusters import normalised
 from indexer.store.generation import Generation
 from indexer.store.vectors import Places
+from model.engine import unit
 from tests.indexer.galleries import Collection, save_photos
 
 
@@ -17,7 +17,7 @@ def check(built: Collection, photos: int) -> None:
         assert (opened.photo_count, len(opened.ids)) == (photos, photos)
         rows = np.arange(photos)
         vectors = opened.vectors.of(rows)
-        ret = normalised(opened.photo_tokens(rows).ret)
+        ret = unit(opened.photo_tokens(rows).ret)
         assert (vectors * ret).sum(axis=1).min() > 0.999
         for row, vector in enumerate(vectors):
             (nearest,) = opened.vectors.near(vector[None], 1, None, np.arange(opened.cluster_count)).tolist()

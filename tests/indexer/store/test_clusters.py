@@ -5,9 +5,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.store.clusters import assign, normalised
+from indexer.store.clusters import assign
 from indexer.store.generation import live_generation
 from indexer.store.location import IndexFolder
+from model.engine import unit
 from tests.indexer.galleries import Collection, clustered, save_photos
 
 
@@ -16,7 +17,7 @@ from tests.indexer.galleries import Collection, clustered, save_photos
 def test_every_photo_is_in_one_cluster_and_no_cluster_is_empty(count: int, data: st.DataObject) -> None:
     wanted = data.draw(st.integers(1, count))
     # Few distinct points, so that some clusters must end empty.
-    some = normalised(np.random.default_rng(0).normal(size=(count, 8)))
+    some = unit(np.random.default_rng(0).normal(size=(count, 8)))
     points = some[np.random.default_rng(count).integers(0, max(1, count // 2), count)]
     centroids, assignment = clustered(points, wanted)
     assert sorted(set(assignment.tolist())) == list(range(len(centroids)))

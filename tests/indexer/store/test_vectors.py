@@ -3,8 +3,9 @@ import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.store.clusters import default_clusters, normalised
+from indexer.store.clusters import default_clusters
 from indexer.store.vectors import Vectors
+from model.engine import unit
 from tests.indexer.galleries import clustered
 
 WIDTH = 8
@@ -12,7 +13,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def photos(count: int, seed: int = 0) -> Floats:
-    return normalised(np.random.default_rng(seed).normal(size=(count, WIDTH)))
+    return unit(np.random.default_rng(seed).normal(size=(count, WIDTH)))
 
 
 def vectors_of(values: Floats) -> Vectors:
