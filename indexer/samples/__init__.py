@@ -13,8 +13,7 @@ from random import Random
 from PIL import Image
 
 from indexer.errors import BadInvocation
-from indexer.samples.painting import STYLES, paint, sketch
-from indexer.samples.things import THINGS, draw
+from indexer.samples.painting import STYLES, THINGS, draw, paint, sketch
 
 # The number of pictures of each thing: one in each style.
 EACH = len(STYLES)

@@ -1,12 +1,16 @@
-"""Paints things as pictures, and draws them as sketches."""
+"""Things of the sample gallery in a table of shapes with colours, painted as pictures and drawn as sketches."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from indexer.samples.things import Colour, Outline, Part, Point, smooth
+Point = tuple[float, float]
+Outline = tuple[Point, ...]
+Colour = tuple[int, int, int]
 
 SIZE = 320
 # Pictures are painted larger by this factor and scaled down, because Pillow's polygons have hard edges.
@@ -17,6 +21,133 @@ STYLES = ((False, True, True), (False, False, True), (True, False, False), (True
 _SKIES = ((120, 170, 220), (170, 200, 226), (236, 190, 150), (150, 160, 186))
 _GROUNDS = ((120, 156, 90), (196, 176, 130), (110, 140, 160), (150, 150, 146))
 _WOODS = ((178, 140, 100), (206, 184, 150), (126, 100, 80), (190, 190, 184))
+
+# fmt: off
+_COLOURS: dict[str, Colour] = {
+    "red": (204, 48, 44), "orange": (232, 126, 38), "yellow": (244, 200, 60), "green": (74, 150, 70),
+    "blue": (52, 104, 190), "teal": (44, 150, 150), "purple": (126, 84, 170), "pink": (232, 130, 160),
+    "brown": (122, 80, 48), "tan": (206, 164, 112), "white": (244, 242, 236), "grey": (140, 144, 150),
+    "dark": (46, 46, 54), "glass": (186, 220, 236), "lime": (150, 180, 60), "brick": (196, 120, 100),
+}
+# fmt: on
+_BRIGHT = "red orange yellow green blue teal purple pink"
+# The first line of a thing has the colours that chance picks A and B from. Its parts follow from back to front: a
+# shape, a colour, and numbers from -100 to 100, x to the right and y downwards. An `area` has corners, a `blob` has
+# points of the curve around it, a `disc` has x, y and two radii; `line`, `curve` and `ring` are the same as lines, and
+# begin with a width. `half` takes the points for the right half of a blob, `both` adds the mirrored part, and `ball`
+# shades a part like a ball.
+_TABLE = f"""
+apple: red lime orange; green
+    blob A 0 -42 38 -58 72 -30 70 20 42 68 14 72 0 66 half ball | curve brown 7 0 -42 -3 -65 -6 -85
+    blob B 4 -62 24 -86 52 -84 32 -62
+bicycle: {_BRIGHT}; dark
+    line grey 1.5 -89 30 -19 30 -54 30 -54 -5 -54 65 -54 30 -30 54 -78 6 -54 30 -30 6 -78 54
+    line grey 1.5 21 30 91 30 56 30 56 -5 56 65 56 30 80 54 32 6 56 30 80 6 32 54 | ring dark 6 -54 30 38 38
+    ring dark 6 56 30 38 38 | line A 5.5 -54 30 -2 30 40 -32 -20 -28 -54 30 | line A 5.5 -2 30 -25 -42
+    line A 5.5 56 30 36 -50 50 -58 | area B -42 -50 -10 -50 -10 -41 -42 -41
+butterfly: {_BRIGHT}; {_BRIGHT}
+    blob A 4 0 50 4 70 36 46 72 18 50 both | blob A 4 -10 30 -62 82 -74 88 -30 50 4 both | disc B 60 -42 13 13 both
+    disc B 44 36 10 10 both | curve dark 3 2 -40 12 -66 26 -84 both | disc dark 0 5 7 50
+car: {_BRIGHT}; glass
+    area A -70 -3 -56 -42 20 -42 52 -3 | area B -58 -6 -48 -34 -22 -34 -22 -6 | area B -14 -6 -14 -34 16 -34 38 -6
+    area A -95 30 -93 2 -55 -6 50 -6 90 6 96 30 | disc yellow 88 12 6 8 | disc dark 55 32 22 22 both
+    disc white 55 32 11 11 both
+cat: orange grey tan brown dark; lime yellow
+    curve A 13 30 78 74 70 80 30 62 10 | blob A 0 -10 30 10 42 70 30 90 0 92 half | area A -38 -36 -36 -86 -6 -60 both
+    disc A 0 -34 40 33 ball | disc B 16 -40 7 8 both | disc dark 16 -40 2.5 7 both | area pink -5 -26 5 -26 0 -20
+    line white 1.5 50 -27 10 -20 50 -16 both
+cup: {_BRIGHT} white; brown orange
+    ring A 13 50 2 34 32 | area A -55 -45 55 -45 40 62 -40 62 | disc A 0 62 40 8 | disc white 0 -45 55 14
+    disc B 0 -42 47 10
+duck: yellow white tan; orange
+    area B 52 -42 94 -30 54 -20 | blob A -90 -12 -50 8 10 0 50 16 52 50 10 74 -50 62 ball
+    blob A 6 20 2 -40 52 -30 46 30 | disc A 30 -36 29 29 ball | blob B -46 20 14 18 6 44 -26 50 | disc dark 40 -44 5 5
+fish: orange teal blue yellow red; white
+    area A -50 0 -95 -42 -80 0 -95 42 | blob A -20 -25 0 -62 40 -36 20 -20
+    blob A -60 0 -20 -40 40 -36 86 0 40 36 -20 40 ball | area A 5 8 -22 26 -14 2 | curve dark 3 36 -26 44 0 36 26
+    disc B 60 -10 9 9 | disc dark 62 -10 4.5 4.5
+flower: pink white red purple; yellow orange
+    curve green 7 0 -30 5 30 -2 95 | blob green 2 55 22 28 50 26 30 50 | disc A 34 -35 25 21 both
+    disc A 17 -6 22 24 both | disc A 17 -64 22 24 both | disc B 0 -35 18 18 ball
+guitar: tan orange brown red; dark
+    blob A 0 -20 26 -22 38 -4 30 16 48 44 40 78 0 92 half | disc B 0 20 15 15 | area B -7 -72 7 -72 7 10 -7 10
+    area B -11 -72 -13 -96 13 -96 11 -72 | area B -18 56 18 56 18 63 -18 63 | line white 1 3 -80 3 60 both
+house: white tan brick glass; red brown grey
+    area brick 30 -80 50 -80 50 -15 30 -15 | area A -66 -15 66 -15 66 75 -66 75 | area B -86 -12 0 -86 86 -12
+    area brown -14 28 14 28 14 75 -14 75 | area glass 28 12 54 12 54 40 28 40 both | line white 3 41 12 41 40 both
+mushroom: red brown orange; white
+    blob tan 0 0 18 2 24 50 30 82 0 88 half | blob A 0 -75 40 -66 74 -26 82 6 40 18 0 20 half ball
+    disc B -42 -20 10 8 | disc B 2 -48 13 10 | disc B 42 -22 11 9
+sailboat: white yellow red tan; brown red blue dark
+    line brown 6 0 -92 0 42 | blob A 6 -86 36 -30 66 26 30 28 6 26 | area A -8 -62 -8 26 -62 26
+    area B -86 40 90 36 62 74 -60 74
+star: yellow red orange blue; white
+    area A 0 -90 24 -32 86 -28 38 12 53 73 0 40 half
+tree: green lime orange; brown
+    area B -10 90 -7 0 7 0 12 90 | blob A 0 -92 22 -80 40 -84 52 -58 66 -46 58 -24 64 -4 42 8 26 24 0 16 half ball
+umbrella: {_BRIGHT}; {_BRIGHT}
+    curve dark 7 0 0 0 66 6 78 16 82 26 74 27 62 | line dark 5 0 -70 0 -88
+    blob A 0 -72 50 -58 82 -26 90 5 67 -3 45 5 40 -30 24 -58 both | blob B 0 -72 24 -58 40 -30 45 5 22 -3 0 5 both
+"""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of a thing. Later parts lie on top of earlier ones. Coordinates go from -1 to 1.
+
+    Attributes:
+        outline: the corners of an area; or the points of a line, if ``width`` is positive.
+        colour: RGB, 0 to 255. width: of the line; 0 for an area. round: whether it is shaded like a ball.
+    """
+
+    outline: Outline
+    colour: Colour
+    width: float = 0.0
+    round: bool = False
+
+
+def draw(lines: Sequence[str], chance: Random) -> list[Part]:
+    """Makes the parts of a thing from its lines of the table, in colours that chance picks."""
+    of_a, of_b = (names.split() for names in lines[0].partition(": ")[2].split("; "))
+    picked = {"A": chance.choice(of_a)}
+    picked["B"] = chance.choice([name for name in of_b if name != picked["A"]])
+    parts: list[Part] = []
+    for shape, colour, *words in map(str.split, " | ".join(lines[1:]).split("|")):
+        numbers = [float(word) / 100 for word in words if not word.isalpha()]
+        width = numbers.pop(0) if shape in ("line", "curve", "ring") else 0.0
+        points = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+        if "half" in words:
+            points += _mirrored(points[-2:0:-1])
+        if shape in ("disc", "ring"):
+            turns = [math.tau * step / 60 for step in range(60 + (shape == "ring"))]
+            (x, y), (rx, ry) = points
+            points = tuple((x + rx * math.cos(turn), y + ry * math.sin(turn)) for turn in turns)
+        elif shape in ("blob", "curve"):
+            points = smooth(points, closed=shape == "blob")
+        part = Part(points, _COLOURS[picked.get(colour, colour)], width, "ball" in words)
+        parts += [part, replace(part, outline=_mirrored(points))] if "both" in words else [part]
+    return parts
+
+
+def smooth(corners: Sequence[Point], closed: bool = True) -> Outline:
+    """Computes a curve through the corners (Catmull-Rom)."""
+    count = len(corners)
+    points: list[Point] = []
+    for i in range(count if closed else count - 1):
+        near = [corners[j % count if closed else min(max(j, 0), count - 1)] for j in range(i - 1, i + 3)]
+        for t in (step / 8 for step in range(8)):
+            weights = (2 * t**2 - t**3 - t, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2)
+            x, y = (sum(w * point[axis] for w, point in zip(weights, near, strict=True)) / 2 for axis in (0, 1))
+            points.append((x, y))
+    return tuple(points) if closed else (*points, corners[-1])
+
+
+def _mirrored(outline: Sequence[Point]) -> Outline:
+    return tuple((-x, y) for x, y in outline)
+
+
+#: The lines of each thing in the table, by name.
+THINGS = {block.partition(":")[0]: block.splitlines() for block in re.split(r"\n(?=\w)", _TABLE.strip())}
 
 
 def paint(parts: Sequence[Part], style: tuple[bool, bool, bool], chance: Random) -> Image.Image:

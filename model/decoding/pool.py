@@ -116,7 +116,6 @@ class RunJob(Protocol):
 
     def __call__(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
         """Makes an 8-bit RGB picture. Raises ImageError; with ``quick``, SlowImage after a second or so."""
-        ...
 
 
 def run_here(data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
