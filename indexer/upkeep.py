@@ -205,7 +205,7 @@ def _by_id(ids: Sequence[int], catalog: Catalog) -> Iterator[FileKey]:
     for number in ids:
         if not (files := catalog.sharing([number])):
             raise BadInvocation(f"no photo has the id {number}.")
-        yield from (file.key for file in files)
+        yield from ((file.root, file.path) for file in files)
 
 
 def _by_path(targets: Sequence[str | Path], catalog: Catalog, roots: Sequence[Root]) -> Iterator[FileKey]:

@@ -255,8 +255,8 @@ class RaySite:
         self._folder.clean(self._manifest, None)
         shards = self._manifest.shards
         generation = "+".join(sorted({shard.generation for shard in shards}))
-        files = sum(shard.files for shard in shards)
-        return Written(generation, self._manifest.photos, files, self._manifest.clusters, shards)
+        photos, files = sum(shard.photos for shard in shards), sum(shard.files for shard in shards)
+        return Written(generation, photos, files, self._manifest.clusters, shards)
 
     def close(self) -> None:
         self.plan.close()

@@ -122,10 +122,6 @@ class Setup:
         """The file of the build's plan. A worker of a build that was killed does not find the next build's."""
         return self.folder / f"plan-{self.token[:8]}.sqlite"
 
-    def slice(self, number: int) -> Path:
-        """Returns the folder of a slice of this run of the build."""
-        return self.folder / f"slice-{number:09}-{self.token[:8]}"
-
 
 @lru_cache(maxsize=1)
 def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
@@ -180,7 +176,7 @@ def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tup
 
     Returns how many files it has, how many of them cannot be indexed, and how many rows were made.
     """
-    final = setup.slice(number)
+    final = setup.folder / f"slice-{number:09}-{setup.token[:8]}"
     # A worker may end after it has written its slice and before it has reported it.
     if not final.is_dir():
         networks, attempt = opened(setup), setup.folder / f"attempt-{final.name}-{uuid.uuid4().hex}"

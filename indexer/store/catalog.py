@@ -54,10 +54,6 @@ class GalleryFile:
     id: int = 0
     cluster: int | None = None
 
-    @property
-    def key(self) -> FileKey:
-        return self.root, self.path
-
 
 @dataclass(frozen=True)
 class Removals:
@@ -149,7 +145,6 @@ CREATE UNIQUE INDEX photos_by_path ON photos (root, path);
 CREATE INDEX photos_by_row ON photos (segment, row);
 CREATE INDEX photos_by_day ON photos (taken, mtime);
 """
-_COLUMNS = "id, root, path, hash, size, mtime, ctime, taken, status, reason, cluster, segment, row"
 # SQLite asks after so many steps of a query whether to go on. A query may take ten steps for each byte of the file,
 # and more of a small one: in an index that somebody made to do harm, a table may have no end.
 _STEPS = 100_000
@@ -161,10 +156,9 @@ def write_catalog(path: Path, rows: Iterable[tuple[Any, ...]], removals: Removal
     with closing(sqlite3.connect(path)) as database:
         # Nobody reads the file before it is complete, so one sync at the end is enough.
         database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;{_SCHEMA}")
-        marks = ", ".join("?" * len(_COLUMNS.split(", ")))
-        database.executemany(f"INSERT INTO photos ({_COLUMNS}) VALUES ({marks})", rows)
+        database.executemany(f"INSERT INTO photos VALUES ({', '.join('?' * 13)})", rows)
         rules = [(root, path, removed) for (root, path), removed in sorted(removals.rules.items())]
-        database.executemany("INSERT INTO removals (root, path, removed) VALUES (?, ?, ?)", rules)
+        database.executemany("INSERT INTO removals VALUES (?, ?, ?)", rules)
         for statement in _INDEXES.strip().splitlines():
             database.execute(statement)
         database.commit()
@@ -219,7 +213,7 @@ class Catalog:
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Yields the columns of every entry, by id."""
-        return self._rows(f"SELECT {_COLUMNS} FROM photos ORDER BY id")
+        return self._rows("SELECT * FROM photos ORDER BY id")
 
     def count(self, root: int, path: str = "") -> tuple[int, int]:
         """Counts the files that are not gone, and the indexed ones of them: the one at a path, or those below it."""
@@ -289,7 +283,7 @@ class Catalog:
         return self._all(query, *values)
 
     def _files(self, condition: str, *values: int | str) -> Iterator[GalleryFile]:
-        for columns in self._rows(f"SELECT {_COLUMNS} FROM photos {condition}", *values):
+        for columns in self._rows(f"SELECT * FROM photos {condition}", *values):
             number, root, path, content, size, mtime, ctime, taken, _, reason, cluster, *_ = columns
             # A column keeps a value that its type cannot hold, such as 0.5 for a cluster.
             if not all(value is None or isinstance(value, int) for value in (root, size, mtime, ctime, taken, cluster)):

@@ -66,10 +66,6 @@ class ShardsManifest(Frozen):
     software: str
     shards: Annotated[tuple[ShardEntry, ...], Field(min_length=1, max_length=MAX_SHARDS)]
 
-    @property
-    def photos(self) -> int:
-        return sum(shard.photos for shard in self.shards)
-
     @model_validator(mode="after")
     def _check_shards(self) -> ShardsManifest:
         if any(shard.folder != shard_name(number) for number, shard in enumerate(self.shards)):

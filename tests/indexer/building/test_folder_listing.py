@@ -14,7 +14,7 @@ def test_the_order_is_that_of_whole_paths_whatever_their_folders_are_called(tmp_
             (tmp_path / root / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / root / name).touch()
     gallery = [Root("g", LocalFolder(tmp_path / "g")), Root("g-2", LocalFolder(tmp_path / "g-2"))]
-    found = [shown_path(["g", "g-2"], *file.key) for file in FolderListing(gallery, tmp_path / "index")]
+    found = [shown_path(["g", "g-2"], file.root, file.path) for file in FolderListing(gallery, tmp_path / "index")]
     assert found == sorted(found)
     assert len(found) == 2 * len(names)
 
