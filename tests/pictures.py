@@ -142,12 +142,6 @@ def oriented(picture: Image.Image, orientation: int, kind: str = "JPEG") -> byte
     return encoded(stored(picture, orientation), kind, quality=95, exif=exif)
 
 
-def tagged(picture: Image.Image, block: bytes) -> bytes:
-    """A JPEG file with these bytes for its EXIF."""
-    plain = encoded(picture, "JPEG")
-    return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 8) + b"Exif\0\0" + block + plain[2:]
-
-
 @dataclass(frozen=True)
 class OddFile:
     """A file, and what the program should do with it.
@@ -271,7 +265,7 @@ def _raw() -> bytes:
 
 
 # A directory of 500 entries in a block that ends after the first, whose value lies outside of it.
-_NO_DIRECTORY = b"II*\0\x08\0\0\0" + struct.pack("<HHHII", 500, _ORIENTATION, 5, 9, 0xFFFFFF00)
+_NO_DIRECTORY = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHII", 500, _ORIENTATION, 5, 9, 0xFFFFFF00)
 _SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle cx="4" cy="4" r="3"/></svg>'
 _PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 
@@ -326,7 +320,7 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("grey.jpg", lambda: encoded(drawing("house").convert("L"), "JPEG")),
     OddFile("progressive.jpg", lambda: encoded(photo("star"), "JPEG", progressive=True)),
     OddFile("cmyk.jpg", lambda: encoded(drawing("house").convert("CMYK"), "JPEG", quality=90)),
-    OddFile("broken exif.jpg", lambda: tagged(drawing("square"), _NO_DIRECTORY)),
+    OddFile("broken exif.jpg", lambda: encoded(drawing("square"), "JPEG", exif=_NO_DIRECTORY)),
     OddFile("impossible orientation.jpg", lambda: oriented(drawing("house"), 99)),
     OddFile("orientation 3.jpg", lambda: oriented(photo("house"), 3)),
     OddFile("orientation 6.jpg", lambda: oriented(photo("house"), 6)),

@@ -15,20 +15,7 @@ from model.decoding import Decoders, Job
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 from model.images import files, open_dated
 from model.images.files import MAX_PIXELS, media_type, open_image
-from tests.pictures import (
-    ODD_FILES,
-    OddFile,
-    dated,
-    dng,
-    drawing,
-    encoded,
-    odd_file,
-    oriented,
-    photo,
-    png,
-    stored,
-    tagged,
-)
+from tests.pictures import ODD_FILES, OddFile, dated, dng, drawing, encoded, odd_file, oriented, photo, png, stored
 from tests.requirements import needs_shared_data
 from tests.shared_data import archive
 
@@ -292,7 +279,7 @@ def test_broken_blocks_say_no_day_and_the_picture_opens_all_the_same(byte_order:
         entries((0x9003, 2, 20, 0xFFFFFFF0)),
         entries((0x9003, 2, 20, 0), count=60_000),
     ):
-        opened = open_dated(tagged(PHOTO, block))
+        opened = open_dated(encoded(PHOTO, "JPEG", exif=b"Exif\0\0" + block))
         assert (opened.taken, opened.image.size) == (None, PHOTO.size)
 
 
