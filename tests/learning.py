@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import timm
 import torch
 from PIL import Image
@@ -82,20 +81,3 @@ def small_recipe(steps: int, **network: object) -> ZseRecipe:
         save_every=1000,
         bf16=False,
     )
-
-
-TEXTURES = ("bars", "columns", "dots", "grid")
-
-
-def texture(name: str, size: int, seed: int, *, coloured: bool = False) -> Image.Image:
-    """A square RGB picture, black on white or coloured, that a network learns to tell apart within a few steps."""
-    chance = np.random.default_rng([TEXTURES.index(name), coloured, seed])
-    step = int(chance.integers(16, 24))
-    y, x = np.mgrid[:size, :size] + chance.integers(0, step, 2)[:, None, None]
-    rows, columns = y % step < step // 4, x % step < step // 4
-    ink = {"bars": rows, "columns": columns, "dots": rows & columns, "grid": rows | columns}[name]
-    if not coloured:
-        return Image.fromarray(np.where(ink, 0, 255).astype(np.uint8)).convert("RGB")
-    front, back = chance.integers(0, 110, 3), chance.integers(140, 255, 3)
-    picture = np.where(ink[..., None], front, back) + chance.normal(0, 8, (size, size, 1))
-    return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))

@@ -34,13 +34,3 @@ def saved_clip(folder: Path, config: Mapping[str, Any] = SMALL, seed: int = 0) -
         network = open_clip.CLIP(**config)
     save_file(network.state_dict(), folder / "open_clip_model.safetensors")
     return folder
-
-
-@torch.no_grad()
-def ret_of_clip(visual: Any, images: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
-    """What CLIP-AT computes by CLIP's image encoder: prompts (k, width) stand behind the tokens of each picture."""
-    patches = visual.conv1(images).flatten(2).transpose(1, 2)
-    tokens = torch.cat([visual.class_embedding.expand(len(images), 1, -1), patches], dim=1)
-    tokens = torch.cat([tokens + visual.positional_embedding, prompts.expand(len(images), -1, -1)], dim=1)
-    ret: torch.Tensor = visual.ln_post(visual.transformer(visual.ln_pre(tokens))[:, 0]) @ visual.proj
-    return ret

@@ -21,7 +21,7 @@ from model.matcher import Matcher
 from model.network import Tokens as Tensors
 from model.network import TorchEngine
 from model.network.zse import as_zse
-from tests.indexer.clip_models import SMALL, ret_of_clip
+from tests.indexer.clip_models import SMALL
 from tests.networks import randn
 from tests.pictures import drawing, photo
 from tests.requirements import needs_shared_data
@@ -184,6 +184,16 @@ def lightning(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         "lr_schedulers": [],
         "state_dict": {name: t.half() if name.startswith("clip.visual.proj") else t for name, t in state.items()},
     }
+
+
+@torch.no_grad()
+def ret_of_clip(visual: Any, images: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+    """What CLIP-AT computes by CLIP's image encoder: prompts (k, width) stand behind the tokens of each picture."""
+    patches = visual.conv1(images).flatten(2).transpose(1, 2)
+    tokens = torch.cat([visual.class_embedding.expand(len(images), 1, -1), patches], dim=1)
+    tokens = torch.cat([tokens + visual.positional_embedding, prompts.expand(len(images), -1, -1)], dim=1)
+    ret: torch.Tensor = visual.ln_post(visual.transformer(visual.ln_pre(tokens))[:, 0]) @ visual.proj
+    return ret
 
 
 def test_a_released_file_prepares_and_encodes_pictures_as_the_public_code_does(

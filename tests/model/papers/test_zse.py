@@ -3,8 +3,10 @@ import json
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from model.datasets.corpus import Corpus
 from model.datasets.tasks import Task
@@ -15,7 +17,7 @@ from model.papers.pictures import TrainingSet, training_set
 from model.papers.recipe import Quadruplets, ZseOptimiser, ZseRecipe
 from model.papers.two_sided import listwise_loss
 from model.papers.zse import MATCH, NO_MATCH, ZseTrainer
-from tests.learning import TEXTURES, small_backbone, small_recipe, texture, write_class_folders
+from tests.learning import small_backbone, small_recipe, write_class_folders
 from tests.networks import matcher_of
 from tests.pictures import SHAPES
 
@@ -115,6 +117,23 @@ def test_the_papers_losses_are_a_triplet_of_tokens_and_the_squared_error_of_rela
     squares = [(score - MATCH) ** 2 for score in scores[:3]] + [(score - NO_MATCH) ** 2 for score in scores[3:]]
     assert losses["triplet"].item() == pytest.approx(2 * sum(triplets) / 3, abs=1e-4)
     assert losses["relation"].item() == pytest.approx(4 * sum(squares) / 6, abs=1e-5)
+
+
+TEXTURES = ("bars", "columns", "dots", "grid")
+
+
+def texture(name: str, size: int, seed: int, *, coloured: bool = False) -> Image.Image:
+    """A square RGB picture, black on white or coloured, that a network learns to tell apart within a few steps."""
+    chance = np.random.default_rng([TEXTURES.index(name), coloured, seed])
+    step = int(chance.integers(16, 24))
+    y, x = np.mgrid[:size, :size] + chance.integers(0, step, 2)[:, None, None]
+    rows, columns = y % step < step // 4, x % step < step // 4
+    ink = {"bars": rows, "columns": columns, "dots": rows & columns, "grid": rows | columns}[name]
+    if not coloured:
+        return Image.fromarray(np.where(ink, 0, 255).astype(np.uint8)).convert("RGB")
+    front, back = chance.integers(0, 110, 3), chance.integers(140, 255, 3)
+    picture = np.where(ink[..., None], front, back) + chance.normal(0, 8, (size, size, 1))
+    return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
 
 
 def test_training_by_quadruplets_finds_pictures_it_never_saw_better(tmp_path: Path) -> None:
