@@ -61,14 +61,6 @@ def matcher_of(network: RetNetwork, variants: int | None = None) -> Matcher:
     return Matcher(TorchEngine(network), "0" * 64, variants=variants)
 
 
-def comparing_encoded_tokens(network: Network) -> Network:
-    """The network with a cross-attention that only normalises tokens: equal ones stay each other's best match."""
-    for branch in (network.cross.sketch, network.cross.photo):
-        for parameter in (*branch.out.parameters(), *branch.ffn[3].parameters()):
-            parameter.zero_()
-    return network
-
-
 def with_words(network: Network, words: tuple[tuple[str, ...], ...]) -> Network:
     """Copies a network with a vocabulary in random directions, so that it can guess; the last word fits nothing."""
     directions, biases = 4 * randn(len(words), network.config.width, seed=7), torch.zeros(len(words))

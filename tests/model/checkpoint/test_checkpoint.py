@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 import model
 from model.checkpoint.file import save_checkpoint
 from model.commands import main
-from model.engine import TWO_SIDED, Calibration, TwoSidedConfig, ZseConfig, default_checkpoint, preset, read_metadata
+from model.engine import TWO_SIDED, Calibration, TwoSidedConfig, ZseConfig, preset, read_metadata
 from model.errors import ModelError
 from model.network.zse import from_backbone, read_backbone
 from tests.learning import small_backbone
@@ -54,7 +54,12 @@ def test_an_impossible_configuration_or_calibration_is_refused_with_a_sentence(
         dataclasses.replace(record, **changes)
 
 
-def test_files_that_are_no_checkpoints_are_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_files_that_are_no_checkpoints_are_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.engine.files.PACKAGED", tmp_path)
+    with pytest.raises(ModelError, match="none comes with this installation; name one with --weights FILE"):
+        model.load()
     path = tmp_path / "net.safetensors"
     with pytest.raises(ModelError, match="there is no checkpoint at"):
         model.load(path)
@@ -97,14 +102,6 @@ def test_damaged_and_foreign_checkpoints_are_refused_with_a_sentence(
     save_file(kept, path, metadata=metadata)
     with pytest.raises(ModelError, match=sentence):
         model.load(path)
-
-
-def test_an_installation_without_a_checkpoint_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.engine.files.PACKAGED", tmp_path)
-    with pytest.raises(ModelError, match="name one with --weights FILE or SBIR_WEIGHTS"):
-        default_checkpoint()
-    with pytest.raises(ModelError, match=r"name a \.safetensors file"):
-        default_checkpoint(tmp_path / "none.safetensors")
 
 
 def test_an_untrained_relation_network_is_said_to_be_untrained(

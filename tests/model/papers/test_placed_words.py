@@ -47,7 +47,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     data = tmp_path / "data"
     (data / "more3").mkdir(parents=True)
     monkeypatch.setenv("SKETCH_SEARCH_DATA", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     names = [name.replace(" ", "_") for name in (*KNOWN, *FURTHER)]
     (data / "class_words.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
