@@ -19,15 +19,13 @@ from tests.pictures import ODD_FILES, OddFile, dated, dng, drawing, encoded, odd
 from tests.requirements import needs_shared_data
 from tests.shared_data import archive
 
-by_name = pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
-
 
 def difference(picture: Image.Image, other: Image.Image) -> float:
     assert picture.size == other.size
     return float(np.abs(np.asarray(picture, np.float64) - np.asarray(other, np.float64)).mean())
 
 
-@by_name
+@pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
 def test_an_odd_file_opens_as_rgb_or_raises_its_error_whatever_it_is_read_from(odd: OddFile, tmp_path: Path) -> None:
     path = tmp_path / odd.name
     path.write_bytes(odd.data)

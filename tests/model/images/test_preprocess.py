@@ -17,12 +17,6 @@ OURS, RELEASED = Preprocessing(), Preprocessing(released=True)
 both = pytest.mark.parametrize("preprocessing", [OURS, RELEASED], ids=["ours", "released"])
 
 
-def on_canvas(picture: Image.Image, width: int, height: int, x: int, y: int) -> Image.Image:
-    canvas = Image.new("RGB", (width, height), "white")
-    canvas.paste(picture, (x, y))
-    return canvas
-
-
 def with_noise(picture: Image.Image, sigma: float) -> Image.Image:
     noise = np.random.RandomState(0).normal(0, sigma, (picture.height, picture.width, 3))
     return Image.fromarray(np.clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8))
@@ -127,7 +121,9 @@ def test_any_pen_on_any_paper_is_cropped_to_its_ink(
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_our_sketch_is_centred_dark_on_white_and_fills_the_square(shape: str) -> None:
-    pixels = prepare_sketch(on_canvas(drawing(shape, 200), 700, 500, 450, 20), 224)
+    canvas = Image.new("RGB", (700, 500), "white")
+    canvas.paste(drawing(shape, 200), (450, 20))
+    pixels = prepare_sketch(canvas, 224)
     top, bottom, left, right = ink_box(pixels)
     assert pixels.shape == (224, 224, 3)
     assert (pixels.min(), pixels.max()) == (0, 255)
