@@ -104,6 +104,12 @@ def test_every_program_says_its_version(program: str, capsys: pytest.CaptureFixt
         # The last of an option given twice holds, also where the first stands before the command.
         (["--weights", ".", "search", "sketch.png", "--weights", "/no/such/file"], "no checkpoint at /no/such/file"),
         (["--port", "70000"], "port must be at most 65535"),
+        (["explain", "nothing.png", "-o", "why"], "nothing.png"),
+        (["serve", "--ray", "auto"], "name their folders with --shards"),
+        (["serve", "--shards", "x"], "say with --ray ADDRESS where it is"),
+        (["serve", "--ray", "auto", "--shards", "x", "z", "y/../x"], "one shard is named twice"),
+        (["explain", "nothing.png", "-o", "white.png"], "white.png is a file; name a folder for the files."),
+        (["explain", "nothing.png", "-o", "white.png/below"], "white.png is a file; name a folder for the files."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -206,21 +206,6 @@ def read(folder: Path) -> ExplainResponse:
     return ExplainResponse.model_validate_json((folder / "explanation.json").read_bytes())
 
 
-def test_an_explanation_is_a_picture_for_each_photo_and_all_data(
-    settings: Settings, drawn: Path, matcher: Matcher, tmp_path: Path
-) -> None:
-    out = tmp_path / "new" / "out"
-    document = why(settings, drawn, out, "p01.png", "p02.png")
-    assert sorted(file.name for file in out.iterdir()) == ["1.png", "2.png", "explanation.json"]
-    assert (document.grid, document.model) == (4, matcher.config.name)
-    assert [one.paths for one in document.photos] == [("p01.png",), ("p02.png",)]
-    for number, one in enumerate(document.photos, 1):
-        assert one.influence
-        assert one.nearest
-        with Image.open(out / f"{number}.png") as picture:
-            assert picture.width > 2 * picture.height
-
-
 def why(
     settings: Settings, sketch: Path | None, folder: Path, *photos: str, like: str | None = None
 ) -> ExplainResponse:
@@ -258,68 +243,36 @@ def test_nothing_is_written_through_a_symbolic_link(settings: Settings, drawn: P
     assert (tmp_path / "mine").read_text() == "keep this"
 
 
-def test_photos_that_a_search_found_are_explained_in_the_order_asked_for(http: httpx.Client, sketch: bytes) -> None:
-    found = [result["id"] for result in http.post("/search", content=sketch, params={"k": 3}).json()["results"]]
-    answer = http.post("/explain", content=sketch, params={"photo": found})
-    assert answer.status_code == 200, answer.text
-    explained = ExplainResponse.model_validate_json(answer.content)
-    assert [p.id for p in explained.photos] == found
-    alone = http.post("/explain", files={"file": ("a.png", sketch, "image/png")}, params={"photo": found[0]})
-    assert alone.json()["photos"][0] == answer.json()["photos"][0]
-
-
-def test_photos_are_explained_by_a_liked_photo_or_by_one_that_is_sent(http: httpx.Client) -> None:
+def test_pictures_to_explain_by_are_sent_raw_or_in_a_form_and_photos_are_named_too(
+    http: httpx.Client, sketch: bytes
+) -> None:
+    raw = http.post("/explain", params={"photo": [9, 4]}, content=sketch)
+    assert [photo.id for photo in ExplainResponse.model_validate_json(raw.content).photos] == [9, 4]
+    form = http.post("/explain", params={"photo": [9, 4]}, files={"file": ("a.png", sketch, "image/png")})
+    assert form.json()["photos"] == raw.json()["photos"]
     liked = http.post("/explain", params={"photo": [3, 4], "like": 7})
     assert liked.status_code == 200, liked.text
     sent = http.post("/explain", params={"photo": [3, 4], "kind": "photo"}, content=http.get("/photos/7").content)
     assert sent.json()["photos"] == liked.json()["photos"]
 
 
-def test_what_cannot_be_compared_is_refused_with_its_reason(http: httpx.Client, sketch: bytes) -> None:
-    blank = encoded(Image.new("RGB", (64, 64), "white"))
-    for query, body, status, words in (
-        ("photo=1", blank, 422, "blank"),
-        ("photo=999999", sketch, 404, "999999"),
-        ("photo=1", b"", 422, "like"),
-        ("photo=1&like=2", sketch, 422, "like"),
-        ("photo=1&like=2&like=3", b"", 422, "like"),
-        ("photo=1&like=99999", b"", 404, "99999"),
-    ):
-        answer = http.post(f"/explain?{query}", content=body)
-        assert (answer.status_code, words in answer.json()["error"]["message"]) == (status, True), answer.text
-
-
-def test_the_command_writes_an_explanation(
-    tmp_path: Path, settings: Settings, gallery: Path, drawn: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_writes_a_picture_for_each_photo_that_a_search_finds_and_all_data(
+    tmp_path: Path, settings: Settings, drawn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    out = tmp_path / "new" / "why"
     common = ["--index", str(settings.index), "--weights", str(settings.weights)]
-    assert main(["explain", *common, str(drawn), "-o", str(tmp_path / "why")]) == 0
-    assert str(tmp_path / "why" / "explanation.json") in capsys.readouterr().out
-    explained = [photo.paths[0] for photo in read(tmp_path / "why").photos]
+    assert main(["explain", *common, str(drawn), "-o", str(out)]) == 0
+    assert sorted(file.name for file in out.iterdir()) == ["1.png", "2.png", "3.png", "explanation.json"]
+    assert str(out / "explanation.json") in capsys.readouterr().out
+    answer, picture = read(out), Image.open(out / "1.png")
+    assert picture.width > 2 * picture.height
+    assert all(photo.influence and photo.nearest for photo in answer.photos)
     assert main(["search", *common, str(drawn), "--k", "3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["results"]
-    assert explained == [result["paths"][0] for result in found]
-    answer, picture = read(tmp_path / "why"), Image.open(tmp_path / "why" / "1.png")
+    assert [photo.paths[0] for photo in answer.photos] == [result["paths"][0] for result in found]
     cells = dict.fromkeys(match.photo_cell for match in answer.photos[0].matches)
     side = answer.sketch.picture().width
     for number, colour in zip(cells, _COLOURS, strict=False):
         row, column = divmod(number, answer.grid)
         corner = (side + _GAP + int(column * side / answer.grid) + 1, int(row * side / answer.grid) + 1)
         assert picture.getpixel(corner) == ImageColor.getrgb(colour), "a frame of each colour is seen in the photo"
-    one = ["explain", *common, str(drawn), str(gallery / "p01.png")]
-    assert main([*one, "-o", str(tmp_path / "one")]) == 0
-    assert len(read(tmp_path / "one").photos) == 1
-    assert main(["explain", *common, str(tmp_path / "none.png"), "-o", str(tmp_path / "why")]) == 2
-    assert "none.png" in capsys.readouterr().err
-
-
-def test_a_file_is_no_folder_for_files_and_that_is_said_at_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "why"
-    file.touch()
-    for output in (file, file / "below"):
-        assert main(["explain", "no sketch.png", "-o", str(output)]) == 2
-        assert capsys.readouterr().err == (
-            f"error: --output {output}: {file} is a file; name a folder for the files.\n"
-        )

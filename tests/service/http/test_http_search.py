@@ -14,18 +14,9 @@ from service.http.middleware import MAX_BYTES, MAX_PARAMETERS
 from service.settings import Settings
 from tests.bombs import scan_bomb
 from tests.pictures import ODD_FILES, OddFile, encoded
-from tests.service.served import Served, asked
+from tests.service.served import asked
 from tests.service.small_gallery import MAX_UPLOAD, draw_sketch
-from tests.service.talk import SEARCH, error, plain_http, without_timings
-
-
-def test_a_search_answers_with_photos_that_can_be_fetched(http: httpx.Client, sketch: bytes) -> None:
-    body = http.post("/search", content=sketch, params={"k": 4}).json()
-    assert [result["rank"] for result in body["results"]] == [1, 2, 3, 4]
-    for result in body["results"]:
-        assert http.get(result["photo_url"]).status_code == 200
-        assert http.get(result["thumbnail_url"]).status_code == 200
-        assert result["cluster"] in {cluster["id"] for cluster in body["clusters"]}
+from tests.service.talk import error, without_timings
 
 
 def test_a_sketch_is_seen_in_as_many_variants_as_the_server_or_the_query_says(
@@ -47,6 +38,9 @@ def test_a_sketch_is_seen_in_as_many_variants_as_the_server_or_the_query_says(
 
 
 MANY = "&".join(["like=1"] * 20 + ["unlike=2"] * 13)
+EMPTY = ("/search", "/search?unlike=1", "/search?k=3", "/search?kind=photo")
+NOTHING = "send a sketch, or name a photo with like"
+TWICE = "The parameter k is given 2 times; give it once."
 RERANK = "rerank counts photos for the relation network"
 FOLDER = "folder must be the path of a folder as results show it"
 
@@ -59,6 +53,7 @@ FOLDER = "folder must be the path of a folder as results show it"
         ("/search", "k=0&nprobe=0", "k must be at least 1, not 0; nprobe must be at least 1 or 'all', not 0."),
         ("/search", "method=fused", "This checkpoint has no method 'fused'; it has auto, rn, ret."),
         ("/search", "k=", "k must be a whole number; it is empty."),
+        *(("/search", query, TWICE) for query in ("k=3&k=4", "k=3&offset=1&k=3", "k=&k=3")),
         ("/search", "k=%EF%BC%93", "k must be a whole number, not '３'."),
         ("/search", f"k=1{'0' * 5000}", f"k must be a smaller number, not '1{'0' * 39}\N{HORIZONTAL ELLIPSIS}'."),
         ("/search", f"offset={2**40}", "offset must be at most 2147483648, not 1099511627776."),
@@ -115,21 +110,19 @@ def test_an_unknown_parameter_is_answered_with_the_known_ones(
         assert error(answer, f"There is no parameter '{name}'; there are {known}.") == (422, "bad_parameter")
 
 
-def test_a_parameter_given_twice_is_refused(http: httpx.Client, sketch: bytes) -> None:
-    for query in ("k=3&k=4", "k=3&offset=1&k=3", "k=&k=3"):
-        answer = http.post(f"/search?{query}", content=sketch)
-        assert error(answer, "The parameter k is given 2 times; give it once.") == (422, "bad_parameter")
-    assert error(http.get("/thumbnails/1?size=20&size=30")) == (422, "bad_parameter")
-
-
-def test_an_unknown_photo_is_no_part_of_a_query(http: httpx.Client, sketch: bytes) -> None:
-    for body in (b"", sketch):
-        assert error(http.post("/search?like=1000", content=body)) == (404, "not_found")
-
-
-def test_a_query_of_nothing_is_refused(http: httpx.Client) -> None:
-    for query in ("", "?unlike=1", "?k=3"):
-        assert error(http.post(f"/search{query}"), "send a sketch, or name a photo with like") == (422, "bad_parameter")
+def test_what_cannot_be_compared_is_refused_with_its_reason(http: httpx.Client, sketch: bytes) -> None:
+    blank = encoded(Image.new("RGB", (64, 64), "white"))
+    for path, body, refused, words in (
+        *((path, b"", (422, "bad_parameter"), NOTHING) for path in EMPTY),
+        *(("/search?like=1000", body, (404, "not_found"), "1000") for body in (b"", sketch)),
+        *((path, blank, (422, "blank_sketch"), "blank") for path in ("/search", "/explain?photo=1")),
+        ("/explain?photo=999999", sketch, (404, "not_found"), "999999"),
+        ("/explain?photo=1", b"", (422, "bad_parameter"), "like"),
+        ("/explain?photo=1&like=2", sketch, (422, "bad_parameter"), "like"),
+        ("/explain?photo=1&like=2&like=3", b"", (422, "bad_parameter"), "like"),
+        ("/explain?photo=1&like=99999", b"", (404, "not_found"), "99999"),
+    ):
+        assert error(http.post(path, content=body), words) == refused
 
 
 def test_a_photo_as_query_finds_itself_also_if_it_is_blank_for_a_sketch(http: httpx.Client, index: Index) -> None:
@@ -141,9 +134,7 @@ def test_a_photo_as_query_finds_itself_also_if_it_is_blank_for_a_sketch(http: ht
     form = http.post("/search", files={"file": data}, params={"kind": "photo", "k": 3})
     assert without_timings(form) == without_timings(found)
     white = encoded(Image.new("RGB", (64, 64), "white"))
-    assert error(http.post("/search", content=white)) == (422, "blank_sketch")
     assert http.post("/search", content=white, params={"kind": "photo"}).status_code == 200
-    assert error(http.post("/search", params={"kind": "photo"})) == (422, "bad_parameter")
 
 
 def test_parallel_searches_answer_like_sequential_ones(http: httpx.Client) -> None:
@@ -235,12 +226,6 @@ def test_a_part_of_a_form_that_would_be_ignored_is_refused(http: httpx.Client, s
         (http.post(path, data={"file": "x"}, files={"mask": sketch}), "no upload in its field 'file'"),
     ):
         assert error(answer, told) == (422, "bad_parameter")
-
-
-def test_too_many_bytes_are_refused_by_what_the_request_announces(server: Served) -> None:
-    # Nothing follows the header: the answer must not wait for it.
-    head = SEARCH + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % (MAX_UPLOAD + 1)
-    assert plain_http(server, head).startswith(b"HTTP/1.1 413 ")
 
 
 def test_as_many_bytes_as_allowed_are_read_and_more_are_refused_as_they_arrive(http: httpx.Client) -> None:

@@ -25,16 +25,12 @@ OPENAPI = Path(service.http.__file__).parent / "openapi.json"
 REWRITE = "python -m service openapi --output service/http/openapi.json"
 
 
-def test_the_document_is_the_pinned_one(http: httpx.Client) -> None:
-    pinned = json.loads(OPENAPI.read_text(encoding="utf-8"))
-    assert http.get("/openapi.json").json() == pinned, f"raise API_VERSION, and run: {REWRITE}"
-
-
-def test_the_command_prints_the_pinned_document_or_writes_it_where_it_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_server_answers_with_the_pinned_document_and_the_command_prints_it_or_writes_it_where_it_is_told(
+    http: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SBIR_PORT", "not a number")  # what is configured here must not matter
     pinned, before = OPENAPI.read_text(encoding="utf-8"), OPENAPI.stat().st_mtime_ns
+    assert http.get("/openapi.json").json() == json.loads(pinned), f"raise API_VERSION, and run: {REWRITE}"
     file = tmp_path / "openapi.json"
     assert main(["openapi", "--output", str(file)]) == 0
     assert file.read_text(encoding="utf-8") == pinned

@@ -50,26 +50,6 @@ def test_all_that_the_page_loads_is_served() -> None:
     assert asked == set(TEXTS) - {"index.html"}
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/page/",
-        "/page/index.html",
-        "/page/nothing.js",
-        "/page/..%2Fapp.py",
-        "/page/../app.py",
-        "/page/..%2Fhttp%2Fopenapi.js",
-        "/page/%2Fetc%2Fpasswd",
-        f"/page/{'long' * 100}.js",
-        "/page/main.js%00.js",
-    ],
-)
-def test_nothing_else_is_served(http: httpx.Client, path: str) -> None:
-    answer = http.get(path)
-    assert answer.status_code == 404
-    assert answer.json()["error"]["code"] == "not_found"
-
-
 @pytest.mark.parametrize("name", TEXTS)
 def test_no_file_names_another_host(name: str) -> None:
     text = TEXTS[name].replace('xmlns="http://www.w3.org/2000/svg"', "")  # a name, which nothing is loaded from

@@ -231,6 +231,8 @@ def test_the_clusters_hold_every_photo_once(http: httpx.Client) -> None:
         *(f"/thumbnails/{id}" for id in ("1000", "+1", "p00.png")),
         *(f"/clusters/{id}" for id in (str(CLUSTERS), "-1", "+1")),
         *("/thumbnails", "/search/", "/docs", "/no/such/path"),
+        *(f"/page/{name}" for name in ("", "index.html", "nothing.js", "../app.py", "..%2Fapp.py", "main.js%00.js")),
+        *(f"/page/{name}" for name in ("..%2Fhttp%2Fopenapi.js", "%2Fetc%2Fpasswd", "long" * 100 + ".js")),
     ],
 )
 def test_what_is_not_there_is_not_found(server: Served, path: str) -> None:
@@ -297,7 +299,10 @@ def test_of_an_index_that_names_other_files_only_images_are_served(
 
 def test_originals_are_kept_back_where_the_settings_say_so(settings: Settings, sketch: bytes) -> None:
     with asked(settings, serve_originals=False) as http:
-        assert error(http.get("/photos/1")) == (404, "not_found")
+        for path in ("/photos/1", "/photos.zip?id=1"):
+            assert error(http.get(path)) == (404, "not_found")
+        assert "files" not in http.get("/photos?id=1").json()["photos"][0]
+        assert error(http.post("/photos/1/reveal")) == (403, "forbidden")
         assert http.get("/thumbnails/1").status_code == 200
         results = http.post("/search", content=sketch).json()["results"]
         assert {result["photo_url"] for result in results} == {None}
@@ -462,14 +467,10 @@ def test_a_photo_that_is_gone_is_told_in_the_file(
     assert gone in found["not in this file.txt"].decode()
 
 
-def test_what_cannot_be_put_into_a_file_is_refused(settings: Settings, http: httpx.Client) -> None:
+def test_what_cannot_be_put_into_a_file_is_refused(http: httpx.Client) -> None:
     assert error(http.get("/photos.zip", params={"id": [1, 1000]})) == (404, "not_found")
     assert error(http.get("/photos.zip")) == (422, "bad_parameter")
     assert error(http.get("/photos.zip", params={"id": range(1, 66)})) == (422, "bad_parameter")
-    with asked(settings, serve_originals=False) as closed:
-        assert error(closed.get("/photos.zip", params={"id": 1})) == (404, "not_found")
-        assert "files" not in closed.get("/photos", params={"id": 1}).json()["photos"][0]
-        assert error(closed.post("/photos/1/reveal")) == (403, "forbidden")
 
 
 def test_only_who_has_the_token_is_told_where_files_lie_and_has_one_shown(

@@ -120,23 +120,6 @@ def test_shards_are_named_by_their_folders(tmp_path: Path) -> None:
     assert shard_names([tmp_path / "x" / "s", tmp_path / "y" / "s", tmp_path / "t"]) == ["s-0", "s-1", "t"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["--ray", "auto"], "name their folders with --shards"),
-        (["--shards", "x"], "say with --ray ADDRESS where it is"),
-        (["--ray", "auto", "--shards", "x", "z", "y/../x"], "one shard is named twice"),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused_in_a_sentence(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["serve", *arguments]) == BAD_INPUT
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert told in printed.err
-
-
 def test_a_cluster_that_is_not_there_is_told_at_once(
     weights: Path, shard_folders: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
