@@ -5,17 +5,19 @@ import gzip
 import io
 import json
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 from pydantic import SecretStr
+from starlette.responses import StreamingResponse
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
 
 from indexer import BadInvocation, Index, Request, build
 from model import Matcher
@@ -24,8 +26,7 @@ from service.commands import main
 from service.commands.search import search
 from service.schemas import SearchQuery
 from service.settings import Settings
-from tests.patience import join
-from tests.service.served import served
+from tests.service.served import served, started
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 from tests.service.talk import without_timings
 
@@ -121,29 +122,14 @@ def test_the_client_raises_what_the_server_says(client: Client) -> None:
 
 
 @contextmanager
-def answering(body: bytes, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Iterator[str]:
-    """A server that gives everybody this answer, as one of somebody else may."""
+def answering(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Iterator[str]:
+    """A server that gives everybody this answer, of an unknown length, as one of somebody else may."""
 
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            for name, value in headers:
-                self.send_header(name, value)
-            self.end_headers()
-            with suppress(ConnectionError):
-                self.wfile.write(body)
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await StreamingResponse(iter([body]), status, headers)(scope, receive, send)
 
-        def log_message(self, *_: object) -> None:
-            """Prints nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            join(thread)
+    with started(FastAPI(routes=[Mount("/", answer)]), Settings()) as server:
+        yield server.url
 
 
 def test_the_client_takes_no_more_of_an_answer_than_it_says() -> None:
@@ -157,7 +143,7 @@ def test_the_client_takes_no_more_of_an_answer_than_it_says() -> None:
 
 def test_an_answer_that_was_packed_unasked_is_not_unpacked() -> None:
     packed = gzip.compress(bytes(10_000_000))
-    with answering(packed, headers=(("Content-Encoding", "gzip"),)) as url, Client(url) as client:
+    with answering(packed, headers={"Content-Encoding": "gzip"}) as url, Client(url) as client:
         assert client.photo(1) == packed
         with pytest.raises(ServiceError, match="does not answer like this API"):
             client.info()

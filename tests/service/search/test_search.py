@@ -47,8 +47,10 @@ def scores_of_files(gallery: Path, index: Index, matcher: Matcher, method: Metho
 
 @pytest.mark.parametrize("method", ["rn", "ret"])
 def test_searching_all_clusters_gives_exactly_the_ranking_of_scoring_every_file(
-    searcher: Searcher, gallery: Path, index: Index, matcher: Matcher, method: Method
+    searcher: Searcher, gallery: Path, index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch, method: Method
 ) -> None:
+    # So that photos are compared in several blocks.
+    monkeypatch.setattr("service.gallery.local.BLOCK", 4)
     scores = scores_of_files(gallery, index, matcher, method)
     wanted = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     outcome = searcher.find_sketch(nprobe="all", method=method)
@@ -135,14 +137,6 @@ def test_where_a_removal_has_emptied_the_best_cell_the_next_ones_are_opened(
         found = Searcher(index, matcher).find_sketch(nprobe=1, k=1)
     assert [cluster.id for cluster in found.clusters] == [second]
     assert len(found.results) == 1
-
-
-def test_photos_that_are_compared_in_blocks_have_the_scores_that_they_have_together(
-    index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    together = Searcher(index, matcher).find_sketch(method="ret").results
-    monkeypatch.setattr("service.gallery.local.BLOCK", 4)
-    assert Searcher(index, matcher).find_sketch(method="ret").results == together
 
 
 @pytest.mark.parametrize("count", [None, 0, 1, 7, 30, 31])
@@ -282,14 +276,10 @@ def test_it_is_searched_as_one_with_tokens_by_ret(both: Both, asked: dict[str, A
     assert (small.method, small.results, small.groups) == ("ret", whole.results, whole.groups)
 
 
-def test_it_refuses_the_relation_network_and_says_how_to_have_it(both: Both) -> None:
+def test_near_duplicates_are_found_by_ret_and_the_relation_network_is_refused_with_how_to_have_it(both: Both) -> None:
+    assert all(hit.copies is not None for hit in both[0].find_sketch(fold=True).results)
     with pytest.raises(BadSearch, match="this index keeps none: leave method out, or build the index with"):
         both[0].find_sketch(method="rn")
-
-
-def test_near_duplicates_are_found_by_ret(both: Both) -> None:
-    folded = both[0].find_sketch(fold=True)
-    assert all(hit.copies is not None for hit in folded.results)
 
 
 def test_it_explains_by_the_photos_files(without: Path, diffusing: Searcher) -> None:

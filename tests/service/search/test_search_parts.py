@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -62,14 +62,6 @@ def test_a_photo_goes_by_each_of_its_ids(searcher: Searcher) -> None:
     assert searcher.find_sketch(like=[copy, shown]).results == searcher.find_sketch(like=[shown]).results
     with pytest.raises(BadSearch, match=f"the same photo, {shown}"):
         searcher.find_sketch(like=[copy], unlike=[shown])
-
-
-def test_the_liked_photos_alone_are_a_query(searcher: Searcher) -> None:
-    liked = searcher.index.ids.tolist()[7]
-    found = searcher.find_sketch(False, like=[liked])
-    assert (found.method, found.quality, found.rerank) == ("ret", "good", None)
-    assert len(found.results) == PHOTOS
-    assert found.results == searcher.find_sketch(False, like=[liked], method="ret", diffuse=found.diffused).results
 
 
 @pytest.mark.parametrize("way", [{}, {"nprobe": 1}, {"method": "ret"}, {"view": "kinds"}])
@@ -142,6 +134,8 @@ _WAYS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     liked=st.none() | st.sampled_from(list(FILES)),
     drawn=st.booleans(),
 )
+# Of one photo, a file is in this folder and another was changed on this day.
+@example(folders=("2023/summer",), days=(None, FIRST), way={}, liked=None, drawn=True)
 def test_only_photos_that_pass_are_found_however_they_are_ranked(
     filtered: Searcher,
     folders: tuple[str, ...],
@@ -158,22 +152,10 @@ def test_only_photos_that_pass_are_found_however_they_are_ranked(
     outcome = filtered.find_sketch(drawn or liked is None, folder=folders, after=after, before=before, like=like, **way)
     assert set(ids(outcome.results)) == wanted
     assert len(outcome.results) == outcome.candidates
+    assert wanted or not outcome.clusters
     assert sum(cluster.size for cluster in outcome.clusters) <= max(len(wanted), FILTERED)
     if like and like[0] in wanted:
         assert outcome.results[0].id == like[0]
-
-
-@pytest.mark.parametrize("way", [{}, {"view": "kinds"}, {"view": "auto"}, {"nprobe": 2}, {"diffuse": False}])
-def test_a_filter_that_leaves_nothing_gives_no_results(filtered: Searcher, way: dict[str, Any]) -> None:
-    for drawn, liked in ((True, []), (True, [1]), (False, [1])):
-        outcome = filtered.find_sketch(drawn, folder=["nowhere"], like=liked, **way)
-        assert (outcome.results, outcome.groups or (), outcome.clusters, outcome.candidates) == ((), (), (), 0)
-
-
-def test_one_file_has_to_pass_all_filters(filtered: Searcher) -> None:
-    # The photo is in this folder, and a file of it was changed on this day: two different ones.
-    outcome = filtered.find_sketch(folder=["2023/summer"], before=FIRST)
-    assert filtered.index.photo_at("2023/summer/a again.png").id not in ids(outcome.results)
 
 
 def test_a_folder_is_found_whether_its_accents_are_composed_or_not(tmp_path: Path) -> None:

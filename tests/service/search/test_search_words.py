@@ -184,27 +184,16 @@ WORDS = (("dog", "hound"), ("cat",), ("sea lion",))
 TEXT = "my dog, on a beach"
 
 
-class ByClip:
+class ByClip(Searcher):
     """A searcher with its text tower, asked as the engine asks them."""
 
     def __init__(self, searcher: Searcher) -> None:
-        self.searcher = searcher
-        self.matcher = searcher.matcher
-        self.entry = searcher.index.manifest.embedder
-        self.towers = TextTowers(CPU)
-        self.drawing = self.matcher.preprocessing.pixels(draw_sketch(), "sketch")
+        super().__init__(searcher.index, searcher.matcher)
+        self.entry, self.towers = self.index.manifest.embedder, TextTowers(CPU)
 
-    def read(self, text: str | None) -> ReadText:
-        return ReadText() if text is None else self.towers.read(self.entry, text)
-
-    def find(self, drawn: bool = True, **asked: Any) -> SearchResponse:
+    def find(self, picture: Image.Image | None, **asked: Any) -> SearchResponse:
         query = SearchQuery(**{"k": PHOTOS, **asked})
-        return self.searcher.search(self.drawing if drawn else None, query, self.read(query.text))
-
-    def embeddings(self) -> Floats:
-        """(p, e): what CLIP made of the photos, in the order of ``index.ids``."""
-        assert self.searcher.index.embeddings is not None
-        return self.searcher.index.embeddings.of()
+        return self.search(picture, query, self.towers.read(self.entry, query.text) if query.text else ReadText())
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +224,7 @@ WAYS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_text_goes_with_every_other_part_of_a_query(by_clip: ByClip, way: dict[str, Any]) -> None:
-    found = by_clip.find(text=TEXT, **way)
+    found = by_clip.find_sketch(text=TEXT, **way)
     hits = found.results or tuple(hit for kind in found.groups or () for hit in (kind.best, *kind.more))
     assert hits
     assert np.isfinite([hit.raw_score for hit in hits]).all()
@@ -250,19 +239,20 @@ def test_shards_answer_as_one_index_does(by_clip: ByClip, folder: Path, tmp_path
     links = links_to(cut(folder / "index", matcher, tmp_path, [photo % 3 for photo in range(PHOTOS)]), matcher)
     asked: dict[str, Any] = {"method": "rn", "text": TEXT, "rerank": 4}
     query = SearchQuery.model_validate({"k": PHOTOS, **asked})
-    found = searcher_of(links, matcher).search(by_clip.drawing, query, by_clip.read(TEXT))
-    assert_same(found, by_clip.find(**asked))
+    found = searcher_of(links, matcher).search(draw_sketch(), query, by_clip.towers.read(by_clip.entry, TEXT))
+    assert_same(found, by_clip.find_sketch(**asked))
 
 
 def test_a_text_lifts_the_photo_that_shows_it_most(by_clip: ByClip) -> None:
     for text in (TEXT, "שלום"):
-        vector = by_clip.read(text).vector
+        vector, embeddings = by_clip.towers.read(by_clip.entry, text).vector, by_clip.index.embeddings
         assert vector is not None
-        best = int(by_clip.searcher.index.ids[np.argmax(by_clip.embeddings() @ vector.values)])
+        assert embeddings is not None
+        best = int(by_clip.index.ids[np.argmax(embeddings.of() @ vector.values)])
         for method in ("auto", "ret"):
-            without, led = by_clip.find(method=method), by_clip.find(method=method, text=text)
+            without, led = by_clip.find_sketch(method=method), by_clip.find_sketch(method=method, text=text)
             assert ids(led).index(best) <= ids(without).index(best)
-        assert best in ids(by_clip.find(drawn=False, text=text))[:5]
+        assert best in ids(by_clip.find_sketch(False, text=text))[:5]
 
 
 @pytest.mark.parametrize(
@@ -275,7 +265,7 @@ def test_a_text_lifts_the_photo_that_shows_it_most(by_clip: ByClip) -> None:
 )
 def test_a_text_whose_vector_cannot_be_is_refused(by_clip: ByClip, values: Floats, sentence: str) -> None:
     with pytest.raises(IndexRefused, match=sentence):
-        by_clip.searcher.search(by_clip.drawing, SearchQuery(text=TEXT), ReadText(TextVector(values)))
+        by_clip.search(draw_sketch(), SearchQuery(text=TEXT), ReadText(TextVector(values)))
 
 
 def test_a_text_is_known_by_what_it_says_and_few_are_kept(by_clip: ByClip, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,25 +19,6 @@ def ready(job: Callable[[], T]) -> Callable[[bool], Callable[[], T]]:
     return lambda quick: job
 
 
-def test_jobs_run_one_at_a_time_in_the_order_of_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Of two that are prepared at once either may be ready first.
-    monkeypatch.setattr(worker_module, "PREPARED_AT_ONCE", 1)
-
-    async def scenario() -> list[int]:
-        worker, gate = Worker(queue=10), Gate()
-        done: list[int] = []
-        first = asyncio.create_task(worker.run(lambda quick: gate, never()))
-        await until(gate.begun)
-        rest = [asyncio.create_task(worker.run(ready(partial(done.append, n)), never())) for n in range(8)]
-        await asyncio.sleep(0)
-        assert not done
-        gate.opened.set()
-        await asyncio.gather(first, *rest)
-        return done
-
-    assert asyncio.run(scenario()) == list(range(8))
-
-
 def test_who_would_wait_too_long_is_refused_but_a_few_may_always_wait() -> None:
     async def scenario(seconds: float) -> int:
         worker, gate = Worker(queue=100, seconds=seconds), Gate()
