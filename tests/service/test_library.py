@@ -104,18 +104,6 @@ def test_a_sketch_may_be_a_path_bytes_a_picture_or_its_pixels(opened: Gallery, s
     assert len({tuple(photo.id for photo in opened.search(one, k=5)) for one in given_as}) == 1
 
 
-def test_a_file_of_another_type_is_neither_read_whole_nor_sent(remote: Remote) -> None:
-    with pytest.raises(UnsupportedImage):
-        remote.search(__file__)
-
-
-def test_kinds_are_groups_of_photos(opened: Gallery, remote: Remote, sketch: bytes) -> None:
-    kinds = opened.groups(sketch, k=3)
-    assert 1 <= len(kinds) <= 3
-    assert [kind.best.id for kind in kinds] == [kind.best.id for kind in remote.groups(sketch, k=3)]
-    assert all(kind.size >= 1 + len(kind.more) for kind in kinds)
-
-
 def test_an_explanation_is_pairs_of_cells_as_arrays(opened: Gallery, remote: Remote, sketch: bytes) -> None:
     best = opened.search(sketch, k=1)[0]
     here, there = opened.explain(sketch, best), remote.explain(sketch, best.id)
@@ -207,6 +195,8 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
     for gallery in (opened, remote):
         with pytest.raises(Refusal, match="image"):
             gallery.search(b"no picture")
+        with pytest.raises(UnsupportedImage):
+            gallery.search(__file__)
         with pytest.raises(ValueError, match=r"^k must be at least 1, not 0$"):
             gallery.search(b"", k=0)
         with pytest.raises(Refusal, match=r"cat\.png.*(name one as results show it|give the photo, or its id)"):
@@ -260,6 +250,9 @@ def test_a_photo_is_liked_as_it_was_found_by_its_id_or_by_its_path(
     # Digits are one id, and not an id each.
     assert opened.search(like="12", k=1)[0].id == remote.search(like=12, k=1)[0].id == 12
     assert opened.search(sketch, like=None, unlike=None, k=1)[0] == best
+    # Nor does one folder need a list.
+    alone, listed = (opened.search(sketch, folder=folder).answer.results for folder in ("größe", ["größe"]))
+    assert alone == listed
 
 
 def test_a_photo_gives_its_picture_whatever_its_type(tmp_path: Path, weights: Path, sketch: bytes) -> None:
@@ -270,11 +263,6 @@ def test_a_photo_gives_its_picture_whatever_its_type(tmp_path: Path, weights: Pa
     with Gallery.open(tmp_path / "photos", index=tmp_path / "index", weights=weights, progress=False) as gallery:
         (found,) = gallery.search(sketch)
         assert (found.image().size, found.image().mode) == (picture.size, "RGB")
-
-
-def test_one_folder_needs_no_list(opened: Gallery, sketch: bytes) -> None:
-    alone, listed = (opened.search(sketch, folder=folder).answer.results for folder in ("größe", ["größe"]))
-    assert alone == listed
 
 
 def test_vectors_are_made_by_the_checkpoint_that_is_named_now(

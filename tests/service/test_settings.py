@@ -37,21 +37,16 @@ PLACES = (
         ("gallery", '["/a:b", "/c"]', ("/a:b", "/c")),
         ("gallery", "", ()),
         ("api_key", "", None),
+        *((name, "auto", None) for name in ("dtype", "threads")),
         ("cors_origins", "https://a.example, https://b.example", ("https://a.example", "https://b.example")),
         ("allowed_hosts", "photos.example, *.local, [::1]", ("photos.example", "*.local", "[::1]")),
     ],
 )
-def test_lists_are_separated_or_json_and_an_empty_variable_is_an_unset_one(
+def test_lists_are_separated_or_json_and_an_empty_variable_or_auto_is_an_unset_one(
     name: str, text: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"SBIR_{name.upper()}", text)
     assert getattr(Settings(), name) == value
-
-
-def test_auto_is_as_good_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DEVICE", "DTYPE", "THREADS"):
-        monkeypatch.setenv(f"SBIR_{name}", "auto")
-    assert Settings() == Settings.model_construct()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from indexer import Request, build, read_summary
+from indexer import Request, build
 from model import Matcher
 from model.terminal import installed_version
 from service.client import Client
@@ -135,25 +135,6 @@ def test_a_slip_is_told_and_the_exit_code_is_2(
 
 
 @pytest.fixture
-def one_photo(tmp_path: Path, matcher: Matcher) -> tuple[Path, Path]:
-    photos, index = tmp_path / "photos", tmp_path / "index"
-    photos.mkdir()
-    (photos / "one.png").write_bytes(encoded(draw_photo(1)))
-    build(index, Request([photos], embedder="ret"), matcher)
-    return photos, index
-
-
-def test_an_index_of_other_folders_is_not_replaced_by_serving(
-    one_photo: tuple[Path, Path], gallery: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    photos, index = one_photo
-    assert main([str(gallery), "--index", str(index), "--weights", str(weights)]) == 2
-    refused = capsys.readouterr().err
-    assert f"has other folders: {photos}" in refused
-    assert [root.path for root in read_summary(index).manifest.roots] == [str(photos)]
-
-
-@pytest.fixture
 def told_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Returns what a server answers whose command runs in this process until the browser is told of its page."""
 
@@ -184,13 +165,16 @@ on_posix = pytest.mark.skipif(os.name != "posix", reason="stops the server as Ct
 
 @on_posix
 def test_a_known_folder_that_is_not_mounted_is_served_as_it_was_last_known(
-    one_photo: tuple[Path, Path],
     tmp_path: Path,
+    matcher: Matcher,
     weights: Path,
     told_by: Callable[..., Any],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    photos, index = one_photo
+    photos, index = tmp_path / "photos", tmp_path / "index"
+    photos.mkdir()
+    (photos / "one.png").write_bytes(encoded(draw_photo(1)))
+    build(index, Request([photos], embedder="ret"), matcher)
     photos.rename(tmp_path / "elsewhere")
     assert told_by(photos_found, photos, "--index", index, "--weights", weights) == 1
     told = f"error: {photos}: the folder cannot be read: No such file or directory; what was known of it stays."

@@ -57,18 +57,15 @@ class Growing:
         """Makes the next generation live as a build does, but it is no good."""
         elsewhere = Path(shutil.copytree(self.index, self.index.with_name("elsewhere")))
         self._add_photo()
-        name = self.build(elsewhere)
-        known = {path.name for path in (self.index / "segments").iterdir()}
-        (segment,) = (path for path in (elsewhere / "segments").iterdir() if path.name not in known)
-        if damage == "a short file":
-            os.truncate(segment / "tokens.npy", 100)
-        else:
-            for path in (elsewhere / name).glob("centroid_*.npy"):
-                array = np.load(path)
-                if array.dtype.kind == "f":
-                    np.save(path, np.full_like(array, np.nan))
-        shutil.copytree(segment, self.index / "segments" / segment.name)
-        shutil.copytree(elsewhere / name, self.index / name)
+        for path in (elsewhere / self.build(elsewhere)).glob("centroid_*.npy"):
+            if damage == "a short file":
+                os.truncate(path, 100)
+            elif (array := np.load(path)).dtype.kind == "f":
+                np.save(path, np.full_like(array, np.nan))
+        for path in elsewhere.glob("*/*"):
+            if not (there := self.index / path.relative_to(elsewhere)).exists():
+                there.parent.mkdir(exist_ok=True)
+                path.rename(there)
         os.replace(elsewhere / "CURRENT", self.index / "CURRENT")
         shutil.rmtree(elsewhere)
 

@@ -15,7 +15,7 @@ import service.search
 from indexer import Index
 from model import Matcher
 from model.engine import Floats
-from service.gallery import Gallery, LocalGallery, Nearest, ShardQuery
+from service.gallery import Gallery, Nearest, ShardQuery
 from service.schemas import SearchQuery, SearchResponse
 from service.search.plan import Stopwatch, encode_picture
 from tests.searching import Searcher, searching
@@ -80,18 +80,9 @@ def whole(folder: Path, gallery: Path) -> Iterator[Searcher]:
 
 
 @pytest.fixture(scope="module")
-def matcher(whole: Searcher) -> Matcher:
-    return whole.matcher
-
-
-@pytest.fixture(scope="module")
-def index(whole: Searcher) -> Index:
-    return whole.index
-
-
-@pytest.fixture(scope="module")
-def divide(folder: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory) -> Divide:
+def divide(folder: Path, whole: Searcher, tmp_path_factory: pytest.TempPathFactory) -> Divide:
     """Divides the photos into shards: by the shard of each, in the order of their ids."""
+    matcher = whole.matcher
     return lambda parts: links_to(cut(folder / "index", matcher, tmp_path_factory.mktemp("shards"), parts), matcher)
 
 
@@ -139,21 +130,24 @@ def expected(whole: Searcher) -> dict[str, SearchResponse]:
 @settings(max_examples=3)
 @given(shards=st.lists(st.integers(0, 3), min_size=PHOTOS, max_size=PHOTOS))
 def test_every_query_gets_the_answer_of_one_index_whatever_shards_the_photos_are_in(
-    divide: Divide, matcher: Matcher, expected: dict[str, SearchResponse], shards: list[int]
+    divide: Divide, whole: Searcher, expected: dict[str, SearchResponse], shards: list[int]
 ) -> None:
-    for name, found in answers_of(searcher_of(divide(shards), matcher)).items():
+    for name, found in answers_of(searcher_of(divide(shards), whole.matcher)).items():
         assert_same(found, expected[name])
 
 
 @settings(max_examples=2)
 @given(shards=st.lists(st.integers(0, 2), min_size=CLUSTERS, max_size=CLUSTERS))
 def test_clusters_choose_the_same_photos_where_each_is_in_one_shard(
-    index: Index, divide: Divide, matcher: Matcher, whole: Searcher, shards: list[int]
+    divide: Divide, whole: Searcher, shards: list[int]
 ) -> None:
-    links = divide(np.array(shards)[clusters_of(index)].tolist())
+    links = divide(np.array(shards)[clusters_of(whole.index)].tolist())
     for asked in BY_CLUSTERS:
         query = SearchQuery.model_validate({"k": 4, **asked})
-        found, expected = searcher_of(links, matcher).search(draw_sketch(), query), whole.search(draw_sketch(), query)
+        found, expected = (
+            searcher_of(links, whole.matcher).search(draw_sketch(), query),
+            whole.search(draw_sketch(), query),
+        )
         assert_same(found, expected)
         assert [cluster.score for cluster in found.clusters] == pytest.approx(
             [cluster.score for cluster in expected.clusters], abs=NEARLY
@@ -165,16 +159,14 @@ def drawn(matcher: Matcher, gallery: Gallery, clusters: NDArray[np.int64], **ask
     return ShardQuery("rn", gallery.clusters.mean, sketch, clusters=clusters, **asked)
 
 
-def test_only_shards_with_an_opened_cluster_are_asked_and_in_two_rounds(
-    index: Index, divide: Divide, matcher: Matcher
-) -> None:
-    links = divide(clusters_of(index).tolist())
+def test_only_shards_with_an_opened_cluster_are_asked_and_in_two_rounds(divide: Divide, whole: Searcher) -> None:
+    links = divide(clusters_of(whole.index).tolist())
     gallery = gallery_of(links)
     for link in links:
         link.asked.clear()
     # Shard n has all photos of cluster n, and the other clusters without photos.
-    clusters = np.array([0, 3]) * index.cluster_count + np.array([0, 3])
-    gallery.find(drawn(matcher, gallery, clusters))
+    clusters = np.array([0, 3]) * whole.index.cluster_count + np.array([0, 3])
+    gallery.find(drawn(whole.matcher, gallery, clusters))
     assert [len(link.asked) for link in links] == [2, 0, 0, 2, 0]
 
 
@@ -188,39 +180,35 @@ def noted(answers: list[Any]) -> Callable[[Any], Any]:
     return note
 
 
-def test_shards_score_as_many_pairs_as_one_index_and_send_few_bytes(
-    quarters: list[LocalLink], matcher: Matcher
-) -> None:
+def test_shards_score_as_many_pairs_as_one_index_and_send_few_bytes(quarters: list[LocalLink], whole: Searcher) -> None:
     gallery, nearest, scores = gallery_of(quarters), list[Nearest](), list[tuple[Floats, Floats]]()
     for link in quarters:
         link.lies = {"packed_nearest": noted(nearest), "scored": noted(scores)}
-    query = drawn(matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=8, rerank=5)
+    query = drawn(whole.matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=8, rerank=5)
     found = gallery.find(query)
     assert (len(found), found.scored.sum(), sum(len(scored) for _, scored in scores)) == (8, 5, 5)
     for photos in nearest:
         assert photos.rows.nbytes + photos.ids.nbytes + photos.by_vector.nbytes == 12 * len(photos)
-    assert sum(vectors.nbytes for vectors, _ in scores) == 8 * matcher.config.width * 2
+    assert sum(vectors.nbytes for vectors, _ in scores) == 8 * whole.matcher.config.width * 2
 
 
 def test_a_shard_that_has_more_of_the_best_than_was_expected_of_it_is_asked_again(
-    index: Index, quarters: list[LocalLink], matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+    whole: Searcher, quarters: list[LocalLink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.sharding.gallery.MARGIN", 0.0)
     monkeypatch.setattr("service.sharding.gallery.SPARE", 1)
-    gallery, whole = gallery_of(quarters), LocalGallery(index, matcher)
-    every = drawn(matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=9, rerank=9)
+    gallery = gallery_of(quarters)
+    every = drawn(whole.matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=9, rerank=9)
     found = gallery.find(every)
-    expected = whole.find(replace(every, clusters=np.arange(index.cluster_count)))
+    expected = whole.gallery.find(replace(every, clusters=np.arange(whole.index.cluster_count)))
     assert sorted(found.ids) == sorted(expected.ids)
     assert found.scores[np.argsort(found.ids)] == pytest.approx(expected.scores[np.argsort(expected.ids)], abs=1e-4)
     assert sum(question.__name__ == "packed_nearest" for link in quarters for question in link.asked) > 4
 
 
-def test_what_is_known_of_an_earlier_question_is_not_scored_again(
-    index: Index, quarters: list[LocalLink], matcher: Matcher
-) -> None:
-    for gallery in (LocalGallery(index, matcher), gallery_of(quarters)):
-        query = drawn(matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=PHOTOS)
+def test_what_is_known_of_an_earlier_question_is_not_scored_again(whole: Searcher, quarters: list[LocalLink]) -> None:
+    for gallery in (whole.gallery, gallery_of(quarters)):
+        query = drawn(whole.matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=PHOTOS)
         known = gallery.find(replace(query, rerank=6))
         marked = replace(known, scores=np.where(known.scored, known.scores - 5, known.scores))
         found, fresh = gallery.find(replace(query, rerank=10), marked), gallery.find(replace(query, rerank=10))
