@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import scale
-from tests.benchmarks.results import Result, ResultError, Row, main, read_blocks, rewrite_page, soak
+from tests.benchmarks.results import Result, Row, main, read_blocks, soak
 from tests.documents import CHECKOUT, read
 
 PAGE = """# Title
@@ -58,10 +58,11 @@ def test_a_result_gets_into_its_block_and_all_else_stays(place: tuple[Path, Path
         (ONE.model_copy(update={"quick": True}).model_dump_json(), "without --quick"),
         ('{"points": []}', "one.json is not as this version writes it"),
         (None, "there is no result"),
+        (ONE.model_copy(update={"name": "Three"}).model_dump_json(), "the page has no block from <!-- begin: Three"),
     ],
-    ids=["stopped", "quick", "of another version", "none"],
+    ids=["stopped", "quick", "of another version", "none", "of no block"],
 )
-def test_what_is_no_whole_result_is_refused(
+def test_what_is_no_whole_result_or_has_no_block_is_refused(
     place: tuple[Path, Path], written: str | None, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results, page = place
@@ -72,11 +73,6 @@ def test_what_is_no_whole_result_is_refused(
     assert main([str(results), "--page", str(page)]) == 2
     assert told in capsys.readouterr().err
     assert page.read_text(encoding="utf-8") == PAGE
-
-
-def test_a_block_that_the_page_does_not_have_is_named(place: tuple[Path, Path]) -> None:
-    with pytest.raises(ResultError, match="begin: Three"):
-        rewrite_page(place[1], {"Three": ""})
 
 
 def test_soaks_become_rows_of_one_table_and_one_that_ends_early_has_failed(

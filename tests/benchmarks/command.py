@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ import model
 from model.engine import default_checkpoint, threads
 from service.settings import Settings
 from tests.benchmarks.results import Result, processor
+from tests.programs import started_python
 
 # Published command lines name this folder, whichever one the run wrote to.
 OUTPUT = "build/bench"
@@ -96,23 +96,20 @@ def demo(options: argparse.Namespace) -> Iterator[tuple[str, tuple[bytes, ...]]]
     """Starts the demo on a free port as a program: its address after its first search, and its sketches."""
     with ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-        command = [sys.executable, "-m", "service", "demo", str(folder), "--port", "0"]
+        command = ["-m", "service", "demo", str(folder), "--port", "0"]
         for flag, path in (("--photos", options.photos), ("--weights", options.weights)):
             command += [flag, str(path)] if path else []
         log = folder / "log"
         stderr = opened.enter_context(log.open("w"))
-        server = opened.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True))
-        try:
-            assert server.stdout is not None
-            url = ""
-            for line in server.stdout:
-                if line.startswith("sketch-search at "):
-                    url = line.split()[-1].partition("/?")[0]
-                if line.startswith("Draw your own"):
-                    break
-            else:
-                raise RuntimeError(f"the server has ended: {log.read_text()[-2000:]}")
-            drawn = sorted(folder.glob("samples/sketches/**/*.png")) or sorted(folder.glob("*.png"))
-            yield url, tuple(file.read_bytes() for file in drawn)
-        finally:
-            server.terminate()
+        server = opened.enter_context(started_python(*command, errors=stderr))
+        assert server.stdout is not None
+        url = ""
+        for line in server.stdout:
+            if line.startswith("sketch-search at "):
+                url = line.split()[-1].partition("/?")[0]
+            if line.startswith("Draw your own"):
+                break
+        else:
+            raise RuntimeError(f"the server has ended: {log.read_text()[-2000:]}")
+        drawn = sorted(folder.glob("samples/sketches/**/*.png")) or sorted(folder.glob("*.png"))
+        yield url, tuple(file.read_bytes() for file in drawn)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from tests.benchmarks.large import sketches
 from tests.benchmarks.large_index import real_vectors, write_large_shards
 from tests.benchmarks.results import Row
 from tests.ray_cluster import ray_cluster_of, set_environment
+from tests.service.sharding.shards_here import Computed
 
 T = TypeVar("T")
 
@@ -76,25 +77,12 @@ class Host:
         return answer_of(self._shards[number], generation_id, question, *arguments)
 
 
-@dataclass(frozen=True)
-class Weighed(Generic[T]):
-    """A question on its way to a host, whose answer is weighed if ``HostedShard.weighing``."""
-
-    pending: Pending[T]
-
-    def result(self, seconds: float) -> T:
-        found = self.pending.result(seconds)
-        if HostedShard.weighing:
-            HostedShard.weighed += len(pickle.dumps(found))
-        return found
-
-
 class HostedShard:
     """The way to one of a host's shards; see ``ShardLink``.
 
     Attributes:
         weighing: whether it is counted now how often shards are searched, ``asked``, and the bytes of all answers as
-            pickles, ``weighed``.
+            pickles, ``weighed``. Shards are then asked one after the other.
     """
 
     weighing: ClassVar[bool] = False
@@ -108,8 +96,13 @@ class HostedShard:
         return self._host.call("state", self._number)
 
     def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
-        HostedShard.asked += HostedShard.weighing and question is packed_nearest
-        return Weighed(self._host.call("answer", self._number, generation_id, question, *arguments))
+        pending: Pending[T] = self._host.call("answer", self._number, generation_id, question, *arguments)
+        if not HostedShard.weighing:
+            return pending
+        found = pending.result(SECONDS)
+        HostedShard.asked += question is packed_nearest
+        HostedShard.weighed += len(pickle.dumps(found))
+        return Computed(lambda: found)
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ The galleries are made of the rows of an index of real photos (``large_index``),
 opened and searched in a process of its own, which says how much memory it has then.
 """
 
-import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -89,12 +89,8 @@ def sketches(count: int, folder: Path) -> list[Path]:
 
 def in_own_process(place: Path, weights: Path, sketches: Sequence[Path]) -> Row:
     """Runs ``measure`` in a new process, whose memory holds nothing of what this one has done, and returns its row."""
-    command = [sys.executable, "-m", "tests.benchmarks.large", "measure", *map(str, (place, weights, *sketches))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{place} could not be measured:\n{done.stderr}")
-    row: Row = json.loads(done.stdout.splitlines()[-1])
-    return row
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(measure, place, weights, sketches).result()
 
 
 def measure(place: Path, weights: Path, sketches: Sequence[Path]) -> Row:
@@ -150,8 +146,4 @@ def share_found(searcher: Searcher, drawn: Sequence[Image.Image]) -> float:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "measure":
-        place, weights, *files = map(Path, sys.argv[2:])
-        print(json.dumps(measure(place, weights, files)))
-    else:
-        sys.exit(main())
+    sys.exit(main())

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import cycle, islice
@@ -82,8 +83,8 @@ def in_turns(urls: Sequence[str], drawn: Sequence[bytes], queries: int) -> tuple
     taken: list[list[float]] = [[] for _ in urls]
     answers: list[list[dict[str, Any]]] = [[] for _ in urls]
     difference = 0.0
-    clients = [httpx.Client(base_url=url, timeout=_TIMEOUT) for url in urls]
-    try:
+    with ExitStack() as opened:
+        clients = [opened.enter_context(httpx.Client(base_url=url, timeout=_TIMEOUT)) for url in urls]
         for number, sketch in enumerate(islice(cycle(drawn), len(drawn) + queries)):
             scores = []
             for client, times, kept in zip(clients, taken, answers, strict=True):
@@ -93,9 +94,6 @@ def in_turns(urls: Sequence[str], drawn: Sequence[bytes], queries: int) -> tuple
                     times.append(milliseconds)
                     kept.append(found)
             difference = max(difference, float(np.ptp(scores, axis=0).max()))
-    finally:
-        for client in clients:
-            client.close()
     return [_times(*both) for both in zip(taken, answers, strict=True)], difference
 
 
@@ -162,17 +160,11 @@ class Weighed(LocalLink):
 
     def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
         sent = pickle.dumps((question, arguments))
-        self.out += len(sent)
         question, arguments = pickle.loads(sent)
-        pending = super().ask(generation_id, question, *arguments)
-
-        def weighed() -> T:
-            answer = pickle.dumps(pending.result(0))
-            self.back += len(answer)
-            found: T = pickle.loads(answer)
-            return found
-
-        return Computed(weighed)
+        answer = pickle.dumps(super().ask(generation_id, question, *arguments).result(0))
+        self.out += len(sent)
+        self.back += len(answer)
+        return Computed(lambda: pickle.loads(answer))
 
 
 def sent(folders: Sequence[Path], matcher: Matcher, drawn: Sequence[bytes]) -> Row:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 import model
 from indexer import Index, open_index
 from model.evaluation import bootstrap
-from service.schemas import SearchQuery, SearchResponse
+from service.schemas import SearchQuery
 from service.search import Defaults
 from service.search.plan import RERANK
 from tests.benchmarks.command import Command, by_matcher
@@ -78,11 +78,24 @@ def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query]) -> l
     label_of = dict(zip(index.ids.tolist(), labels.tolist(), strict=True))
     found = []
     for query in tqdm(queries, desc="searching", unit="query", disable=not sys.stderr.isatty()):
-        sketch, relevant = query.image(), int((labels == query.label).sum())
+        sketch, relevant = query.image(), min(K, max(1, int((labels == query.label).sum())))
         searcher.search(sketch, SearchQuery(k=K))  # to warm up
         for way, asked in WAYS.items():
             outcome = searchers.get(way, searcher).search(sketch, SearchQuery(k=K, **asked))
-            found.append(_judged(query, way, outcome, label_of, relevant))
+            ids, timings = [hit.id for hit in outcome.results], outcome.timings_ms
+            hits = [label_of[photo] == query.label for photo in ids]
+            found.append(
+                Found(
+                    query=query.name,
+                    unseen=query.unseen,
+                    way=way,
+                    pairs=outcome.pairs_scored,
+                    milliseconds=timings.clusters + timings.photos + timings.diffusion,
+                    map_100=average_precision(hits, relevant),
+                    precision_100=sum(hits[:relevant]) / relevant,
+                    top=ids[:TOP],
+                )
+            )
     return found
 
 
@@ -117,28 +130,12 @@ def rows(queries: str, found: Sequence[Found]) -> list[Row]:
 
 
 def average_precision(hits: Sequence[bool], relevant: int) -> float:
-    """Interpolated as in `model.metrics.query_metrics`, of the first K, over min(K, relevant)."""
+    """Interpolated as in `model.metrics.query_metrics`, of the first K; relevant: how many of these may be right."""
     found = np.array(hits, dtype=np.bool_)
     precision = found.cumsum() / np.arange(1, len(found) + 1)
     # The highest precision at each rank or beyond it.
     area = float((np.maximum.accumulate(precision[::-1])[::-1] * found).sum())
-    return area / max(1, min(K, relevant))
-
-
-def _judged(query: Query, way: str, outcome: SearchResponse, label_of: dict[int, str], relevant: int) -> Found:
-    hits = [label_of[hit.id] == query.label for hit in outcome.results]
-    least = max(1, min(K, relevant))
-    timings = outcome.timings_ms
-    return Found(
-        query=query.name,
-        unseen=query.unseen,
-        way=way,
-        pairs=outcome.pairs_scored,
-        milliseconds=timings.clusters + timings.photos + timings.diffusion,
-        map_100=average_precision(hits, relevant),
-        precision_100=sum(hits[:least]) / least,
-        top=[hit.id for hit in outcome.results[:TOP]],
-    )
+    return area / relevant
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
