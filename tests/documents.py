@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -21,32 +20,19 @@ _SEPARATORS = frozenset({"&&", "||", ";", "|"})
 _ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
 
 
-@dataclass(frozen=True)
-class Link:
-    """A link or a picture of a page: the file it names, and the anchor in that, "" for none."""
-
-    page: Path
-    target: str
-
-    @property
-    def file(self) -> Path:
-        """The file to which the link leads; the page itself for an anchor alone."""
-        path = self.target.partition("#")[0]
-        return (self.page.parent / path).resolve() if path else self.page
-
-    @property
-    def anchor(self) -> str:
-        return self.target.partition("#")[2]
-
-
 def read(page: Path) -> str:
     return page.read_text(encoding="utf-8")
 
 
-def links(page: Path) -> list[Link]:
+def links(page: Path) -> list[tuple[Path, str]]:
+    """Returns the file of every link and picture of a page, and the anchor in it, "" for none."""
     prose = _SPAN.sub("", _FENCE.sub("", read(page)))
-    targets = [match["target"] for match in _LINK.finditer(prose)]
-    return [Link(page, target) for target in targets if not re.match(r"\w+:", target)]
+    targets = [match["target"].partition("#") for match in _LINK.finditer(prose)]
+    return [
+        ((page.parent / path).resolve() if path else page, anchor)
+        for path, _, anchor in targets
+        if not re.match(r"\w+:", path)
+    ]
 
 
 @cache

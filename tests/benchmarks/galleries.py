@@ -1,8 +1,9 @@
 """Queries and galleries of the search benchmarks: real photos where there are any, else drawn ones."""
 
+import itertools
 import os
-from collections import Counter
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,13 +66,9 @@ def _sketches(corpus: Corpus, per_class: Mapping[str, int]) -> list[Query]:
     """Chooses sketches of every class that has photos, as many as ``per_class`` says for each part."""
     there = {photo.label for photo in corpus.photos}
     queries: list[Query] = []
-    for part, count in per_class.items():
-        chosen = [p for p in labelled_sketches(None, count, part) if p.label in there]
+    for part, of_class in per_class.items():
+        chosen = [p for p in labelled_sketches(None, of_class, part) if p.label in there]
         queries += [Query(f"{p.source}/{p.path.name}", p.label, part == "unseen", p.path) for p in chosen]
     # First the first sketch of every class, then the second ones, so that the head of the list is a fair sample, too.
-    turns: Counter[str] = Counter()
-    order = []
-    for query in queries:
-        order.append(turns[query.label])
-        turns[query.label] += 1
-    return [query for _, query in sorted(zip(order, queries, strict=True), key=lambda pair: pair[0])]
+    turns = defaultdict[str, Iterator[int]](itertools.count)
+    return sorted(queries, key=lambda query: next(turns[query.label]))

@@ -11,7 +11,7 @@ import math
 import shutil
 from collections.abc import Iterator, Sequence
 from copy import copy
-from datetime import UTC, datetime
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ PER_CLUSTER = 64
 SEED = 0
 SEGMENT = "s000001-00000000"
 FOLDERS = 100
-_DAYS = 3650
+_FIRST_DAY, _DAYS = date(1970, 1, 1).toordinal(), 3650
 _NO_HASH = "0" * 64
 _NS = 10**9
 
@@ -183,10 +183,9 @@ def _write_vectors(path: Path, made: MadePhotos, order: NDArray[np.int64]) -> No
 def _rows(clusters: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterator[tuple[Any, ...]]:
     """The rows of the catalog, by id: files of every cluster lie in all folders, and are from all days."""
     for row, (cluster, number) in enumerate(zip(clusters.tolist(), numbers.tolist(), strict=True)):
-        day = datetime.fromtimestamp(86400 * (row % _DAYS), UTC).date()
         path, time, place = f"{row % FOLDERS:03}/{number:07}.jpg", row * _NS, (cluster, SEGMENT, row)
         stamp = (f"{number:064x}", 1 << 16, time, time)
-        yield number + 1, 0, path, *stamp, day.toordinal(), "indexed", None, *place
+        yield number + 1, 0, path, *stamp, _FIRST_DAY + row % _DAYS, "indexed", None, *place
 
 
 def _tokens_of_clusters(real: RowArrays, centroids: Floats) -> Centroids:

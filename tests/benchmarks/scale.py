@@ -53,8 +53,10 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
     per_shard, alone = number(largest, "photos"), "a query alone (ms)"
     grown = number(largest, "index on disk (MiB)") - number(smaller, "index on disk (MiB)")
     photo = grown * MIB / (per_shard - number(smaller, "photos"))
-    network = load()
-    cell = cell_bytes(network.config.width, network.config.token_count("photo"))
+    config = load().config
+    width, tokens = config.width, config.token_count("photo")
+    # Of a cell, the ingress has its size, its mean vector, its mean tokens and where these are.
+    cell = NUMBER + width * FLOAT + tokens * width * HALF + tokens - 1
     none_ms, each_ms = fitted(ingress.rows)
     weighed = [[number(row, name) for row in ingress.rows] for name in ("shards asked", "answered (KiB)")]
     placed = measured["Shards asked"].rows
@@ -101,7 +103,7 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
             "on each machine, while it is built again": in_bytes(TIMES_ON_DISK * photos * photo / shards),
             "memory of the process of a shard": in_bytes(number(largest, "whole process (MiB)") * MIB),
             "memory of the ingress, beside the network": of_shards(kept),
-            "memory of the driver of a build": in_bytes(driver_bytes(photos, network.config.width)),
+            "memory of the driver of a build": in_bytes(driver_bytes(photos, width)),
             "building on as many machines as shards, small photos (h)": hours[0],
             "the same, photos of 12 megapixels (h)": hours[1],
             "a query alone (ms)": sum(parts.values()),
@@ -122,11 +124,6 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
         f"- {name}: {measured[name].machine}; {measured[name].date}: `{measured[name].command}`" for name in SOURCES
     )
     return {"Scale": f"{said}\n\n{table(scale)}\n\nComputed from:\n\n{sources}"}
-
-
-def cell_bytes(width: int, tokens: int) -> int:
-    """Returns the bytes of a cell in the ingress: its size, its mean vector, its mean tokens and where these are."""
-    return NUMBER + width * FLOAT + tokens * width * HALF + tokens - 1
 
 
 def driver_bytes(photos: int, width: int) -> int:

@@ -44,10 +44,9 @@ def test_the_file_tells_rate_and_time_left_at_most_once_a_second(tmp_path: Path)
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_what_is_no_progress_tells_none_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert read_progress(tmp_path) is None
-    (tmp_path / "progress.json").write_text("{}")
-    assert read_progress(tmp_path) is None
-    (tmp_path / "progress.json").write_bytes(b" " * 10**6 + b"{")
-    assert read_progress(tmp_path) is None
+    for content in (b"{}", b" " * 10**6 + b"{"):
+        (tmp_path / "progress.json").write_bytes(content)
+        assert read_progress(tmp_path) is None
     (tmp_path / "progress.json").unlink()
     os.mkfifo(tmp_path / "progress.json")
     assert read_progress(tmp_path) is None

@@ -76,20 +76,15 @@ def test_a_file_that_changes_while_it_is_read_is_no_content(
 
 
 def test_a_pipe_or_a_device_in_an_index_is_refused_at_once(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "CURRENT")
-    with pytest.raises(IndexRefused, match="no regular file"):
-        IndexFolder(tmp_path).current()
-    os.mkfifo(tmp_path / "manifest.json")
-    with pytest.raises(IndexRefused, match="no regular file"):
-        read_manifest(tmp_path / "manifest.json")
-    with pytest.raises(OSError, match="no regular file"):
-        hash_file(tmp_path / "manifest.json")
-    with pytest.raises(IndexRefused, match="no regular file"):
-        Catalog(tmp_path / "manifest.json")
-    with pytest.raises(IndexRefused, match="no regular file"):
-        map_array(tmp_path / "manifest.json", (1, 1))
-    with pytest.raises(OSError, match="no regular file"):
-        read_regular(Path("/dev/zero"), 10)
+    pipe = tmp_path / "CURRENT"
+    os.mkfifo(pipe)
+    folder = IndexFolder(tmp_path)
+    for look in (folder.current, lambda: read_manifest(pipe), lambda: Catalog(pipe), lambda: map_array(pipe, (1, 1))):
+        with pytest.raises(IndexRefused, match="no regular file"):
+            look()
+    for read in (lambda: hash_file(pipe), lambda: read_regular(Path("/dev/zero"), 10)):
+        with pytest.raises(OSError, match="no regular file"):
+            read()
 
 
 PARTS = ["\\", "u", "dce9", "udce9", "\udce9", "\ud800", "é"]
