@@ -227,7 +227,7 @@ def _open(data: bytes, media: str) -> Image.Image:
         picture: Image.Image = HeifImageFile(stream)  # type: ignore[no-untyped-call]
         return picture
     if media == _RAW:
-        return open_preview(stream)
+        return open_preview(data)
     name = _format(media)
     Image.init()
     if name not in Image.OPEN:

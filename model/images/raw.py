@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -26,6 +26,8 @@ _SENSOR_VALUES = {32803, 34892}
 _REDUCED = 1
 # EXIF's orientation for each orientation of LibRaw, which counts from 0.
 _ORIENTATIONS = (1, 2, 4, 3, 5, 8, 6, 7)
+# So many bytes at the end of a preview are compared with the file.
+_TAIL = 64
 
 
 def is_raw_tiff(data: bytes) -> bool:
@@ -52,20 +54,23 @@ def _tiff_entries(data: bytes) -> Iterator[tuple[int, int]]:
             yield tag, int.from_bytes(field[:2] if type_ == _SHORT else field, order)
 
 
-def open_preview(stream: BinaryIO) -> Image.Image:
+def open_preview(data: bytes) -> Image.Image:
     """Opens the largest preview in a RAW file, with EXIF's orientation and day. Raises ImageError."""
     try:
         import rawpy
     except ImportError as error:
         raise UnsupportedImage("RAW needs an extra package: pip install 'sketch-search[raw]'") from error
     try:
-        with rawpy.imread(stream) as raw:
+        with rawpy.imread(io.BytesIO(data)) as raw:
             preview, flip = raw.extract_thumb(), raw.sizes.flip
     except rawpy.LibRawUnsufficientMemoryError as error:
         raise MemoryError from error
     except rawpy.LibRawError as error:
         raise UndecodableImage("the RAW file has no preview that can be read; save the photo as JPEG") from error
     if isinstance(preview.data, bytes):
+        # LibRaw reads past the end of a file that is cut short, where memory may hold a part of another photo.
+        if preview.data[-_TAIL:] not in data:
+            raise UndecodableImage("the RAW file is cut short; copy it from the camera again")
         picture: Image.Image = Image.open(io.BytesIO(preview.data), formats=("JPEG",))
     else:
         picture = Image.fromarray(np.array(preview.data).squeeze())

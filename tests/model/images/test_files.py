@@ -182,6 +182,16 @@ def test_the_media_type_is_told_by_the_bytes() -> None:
     assert media_type(b"") is None
 
 
+def test_a_raw_file_that_is_cut_short_shows_nothing_of_a_photo_opened_before() -> None:
+    pytest.importorskip("rawpy")
+    whole = dng(encoded(photo("house"), "JPEG"))
+    opened, sensor = open_image(whole), 64 * 48 * 2
+    assert opened.size == photo("house").size
+    for missing in (1, 70, 1000, 5000):
+        with pytest.raises(UndecodableImage, match="the RAW file is cut short|damaged|no preview"):
+            open_image(whole[: -sensor - missing])
+
+
 @needs_shared_data
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_every_real_photo_opens_or_says_why() -> None:
