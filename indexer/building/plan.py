@@ -386,8 +386,8 @@ class Plan:
         )
         with self._writing() as database:
             database.executemany("INSERT INTO places VALUES (?, ?, ?, ?)", places)
-            for name in kept:
-                database.execute("INSERT INTO kept SELECT number, name FROM sources WHERE name = ?", (name,))
+            query = "INSERT INTO kept SELECT number, name FROM sources WHERE name = ?"
+            database.executemany(query, ((name,) for name in kept))
         return iter(
             self._database.execute(
                 """SELECT f.id, f.root, f.path, f.hash, f.size, f.mtime, f.ctime, f.taken, f.status, f.reason,

@@ -176,35 +176,25 @@ class Workers:
         left = iter(works)
         waiting: list[object] = []
         try:
-            with _refuse_if_lost():
-                while True:
-                    # They are sent one by one, so that those already sent are cancelled if making the next one fails.
-                    for work in islice(left, self._at_once - len(waiting)):
-                        waiting.append(remote.remote(*work))
-                    if not waiting:
-                        return
-                    ended, waiting = ray.wait(waiting, num_returns=1)
-                    yield from ray.get(ended)
+            while True:
+                # They are sent one by one, so that those already sent are cancelled if making the next one fails.
+                for work in islice(left, self._at_once - len(waiting)):
+                    waiting.append(remote.remote(*work))
+                if not waiting:
+                    return
+                ended, waiting = ray.wait(waiting, num_returns=1)
+                yield from ray.get(ended)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, Refusal | OSError | sqlite3.Error):
+                raise error.cause from error
+            raise
+        except ray.exceptions.RayError as error:
+            raise BadInvocation(
+                f"the Ray cluster failed ({_first_line(error)}); run the same command again: it continues from here."
+            ) from error
         finally:
             for reference in waiting:
                 ray.cancel(reference, force=True)
-
-
-@contextmanager
-def _refuse_if_lost() -> Iterator[None]:
-    """Raises what a worker has raised, and what went wrong with the cluster as BadInvocation."""
-    from ray.exceptions import RayError, RayTaskError
-
-    try:
-        yield
-    except RayTaskError as error:
-        if isinstance(error.cause, Refusal | OSError | sqlite3.Error):
-            raise error.cause from error
-        raise
-    except RayError as error:
-        raise BadInvocation(
-            f"the Ray cluster failed ({_first_line(error)}); run the same command again: it continues from here."
-        ) from error
 
 
 def _first_line(error: BaseException) -> str:

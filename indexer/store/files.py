@@ -162,7 +162,7 @@ def safe_parts(relative: str) -> list[str]:
     return parts
 
 
-def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) -> FileContent:
+def read_below(root: Path, relative: str) -> FileContent:
     """Reads a regular file below ``root``, by its path as ``text_of_name`` writes it.
 
     Raises:
@@ -171,8 +171,8 @@ def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) ->
         FileChanging: it changed while it was read.
     """
     with _opened_below(root, relative) as (file, status):
-        if status.st_size > max_bytes:
-            raise OSError(errno.EFBIG, f"larger than {max_bytes >> 20} MiB", relative)
+        if status.st_size > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", relative)
         # One byte more than there should be, however fast it grows.
         data = file.read(status.st_size + 1)
         after = os.fstat(file.fileno())
