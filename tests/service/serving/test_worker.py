@@ -2,7 +2,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 import pytest
 
@@ -11,12 +10,6 @@ from service.errors import ClientGone, QueueFull
 from service.serving import worker as worker_module
 from service.serving.worker import ALWAYS, Worker
 from tests.service.busy_server import Gate, has_room, never, until
-
-T = TypeVar("T")
-
-
-def ready(job: Callable[[], T]) -> Callable[[bool], Callable[[], T]]:
-    return lambda quick: job
 
 
 def test_who_would_wait_too_long_is_refused_but_a_few_may_always_wait() -> None:

@@ -116,8 +116,7 @@ LIES: dict[str, dict[str, Lie]] = {
         "fractions": lambda counts: counts / 2,
     },
     "rows_there": {
-        "rows that it does not have": lambda rows: rows + PHOTOS,
-        "negative rows": lambda rows: rows - PHOTOS,
+        **ROWS,
         "too many": lambda rows: np.tile(rows, 2),
     },
     "vectors": NUMBERS,

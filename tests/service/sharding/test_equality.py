@@ -144,10 +144,7 @@ def test_clusters_choose_the_same_photos_where_each_is_in_one_shard(
     links = divide(np.array(shards)[clusters_of(whole.index)].tolist())
     for asked in BY_CLUSTERS:
         query = SearchQuery.model_validate({"k": 4, **asked})
-        found, expected = (
-            searcher_of(links, whole.matcher).search(draw_sketch(), query),
-            whole.search(draw_sketch(), query),
-        )
+        found, expected = (one.search(draw_sketch(), query) for one in (searcher_of(links, whole.matcher), whole))
         assert_same(found, expected)
         assert [cluster.score for cluster in found.clusters] == pytest.approx(
             [cluster.score for cluster in expected.clusters], abs=NEARLY
