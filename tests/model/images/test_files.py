@@ -188,7 +188,7 @@ def test_a_raw_file_that_is_cut_short_shows_nothing_of_a_photo_opened_before() -
     opened, sensor = open_image(whole), 64 * 48 * 2
     assert opened.size == photo("house").size
     for missing in (1, 70, 1000, 5000):
-        with pytest.raises(UndecodableImage, match="the RAW file is cut short|damaged|no preview"):
+        with pytest.raises(UndecodableImage):
             open_image(whole[: -sensor - missing])
 
 
