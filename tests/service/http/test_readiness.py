@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -57,10 +58,16 @@ def test_what_a_search_does_that_does_not_say_is_told(settings: Settings, sketch
         assert (len(answer["results"]), answer["quality"], answer["method"]) == (7, "fast", "ret")
 
 
-def test_without_a_checkpoint_the_service_says_where_to_get_one(settings: Settings, tmp_path: Path) -> None:
-    with asked(settings, weights=tmp_path / "none.safetensors") as http:
-        assert error(http.get("/readyz"), "checkpoint") == (503, "not_ready")
-        assert http.get("/healthz").status_code == 200
+def test_without_a_checkpoint_the_service_says_where_to_get_one_to_those_who_have_its_key(
+    settings: Settings, tmp_path: Path
+) -> None:
+    for key, headers in ((None, {}), (SecretStr("key"), {"x-api-key": "key"})):
+        with asked(settings, weights=tmp_path / "none.safetensors", api_key=key) as http:
+            answer = http.get("/readyz")
+            assert error(answer) == (503, "not_ready")
+            assert ("none.safetensors" in answer.text) is (key is None)
+            assert "there is no checkpoint at" in http.get("/info", headers=headers).json()["reason"]
+            assert http.get("/healthz").status_code == 200
 
 
 def test_a_full_queue_is_answered_at_once_with_when_to_come_back(small: Served, sketch: bytes) -> None:

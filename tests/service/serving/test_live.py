@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from pydantic import SecretStr
 
 from indexer import Index, Request, build
 from model import Matcher
@@ -21,9 +20,8 @@ from tests.open_files import files_open_below
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.pictures import encoded
 from tests.service.busy_server import Gate, occupied
-from tests.service.served import Served, asked, served
+from tests.service.served import Served, served
 from tests.service.small_gallery import draw_photo, draw_sketch
-from tests.service.talk import error
 
 CLIENTS = 4
 GOOD = {"search 200", "thumbnail 200", "health 200, 200"}
@@ -253,13 +251,3 @@ def test_an_unforeseen_error_is_logged_once_and_does_not_end_the_watch(
     wait_for_generation(http, growing.grow())
     assert [record.exc_text for record in caplog.records if "looking for a new generation" in record.getMessage()]
     assert sum("looking for a new generation" in record.getMessage() for record in caplog.records) == 1
-
-
-def test_who_lacks_the_key_does_not_learn_why_the_server_is_not_ready(settings: Settings, tmp_path: Path) -> None:
-    closed = settings.model_copy(update={"index": tmp_path / "secret-place", "api_key": SecretStr("key")})
-    with asked(closed) as http:
-        answer = http.get("/readyz")
-        assert error(answer) == (503, "not_ready")
-        assert "secret-place" not in answer.text
-        known = http.get("/info", headers={"x-api-key": "key"})
-        assert "secret-place" in known.json()["reason"]
