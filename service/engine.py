@@ -31,7 +31,7 @@ from service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from service.search import Defaults, Encode, Searcher, methods_of
+from service.search import Encode, Searcher, methods_of
 from service.settings import Settings, index_path
 from service.towers import ReadText, TextTowers
 
@@ -93,9 +93,7 @@ class Engine:
         return self._searcher(self.gallery)
 
     def _searcher(self, gallery: Gallery) -> Searcher:
-        of = self._settings
-        defaults = Defaults(of.default_k, of.quality, of.nprobe, of.serve_originals)
-        return Searcher(gallery, self._matcher, defaults, self._encode)
+        return Searcher(gallery, self._matcher, self._settings, self._encode)
 
     def close(self) -> None:
         if self._own is not None:
@@ -143,13 +141,7 @@ class Engine:
         gallery = self.gallery
         if gallery.missing:
             raise ShardsLost(gallery.missing)
-        return explain(
-            self._searcher(gallery),
-            None if sketch is None else sketch.pixels,
-            params,
-            originals=self._settings.serve_originals,
-            run=self._run,
-        )
+        return explain(self._searcher(gallery), None if sketch is None else sketch.pixels, params, self._run)
 
     def photos(self, params: PhotosParams, *, files: bool = False) -> PhotosResponse:
         """Describes photos as results do; with ``files`` also where they are on this machine. Raises UnknownPhoto."""

@@ -16,7 +16,7 @@ from model.ranking import ALIKE, likeness_to
 from service import search
 from service.gallery import LocalGallery
 from service.schemas import SearchQuery, SearchResponse
-from service.search import Defaults
+from service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
@@ -28,9 +28,9 @@ def mean_direction(vectors: Floats) -> Floats:
 
 
 class Searcher(search.Searcher):
-    def __init__(self, index: Index, matcher: Matcher, defaults: Defaults | None = None) -> None:
+    def __init__(self, index: Index, matcher: Matcher, settings: Settings | None = None) -> None:
         self.index = index
-        super().__init__(LocalGallery(index, matcher), matcher, defaults)
+        super().__init__(LocalGallery(index, matcher), matcher, settings)
 
     def find(self, picture: Image.Image | None, **asked: Any) -> SearchResponse:
         return self.search(picture, SearchQuery(**{"k": PHOTOS, **asked}))

@@ -43,7 +43,7 @@ class Surroundings:
     guesses and photo do not agree. Photos are compared as liked ones are, by ``model.ranking.likeness_to``.
     """
 
-    def __init__(self, gallery: Gallery, given: Tokens, modality: Modality, *, originals: bool = True) -> None:
+    def __init__(self, gallery: Gallery, given: Tokens, modality: Modality, originals: bool) -> None:
         """given: the sketch or photo, a batch of one. originals: whether photos have a ``photo_url``."""
         self._gallery, self._originals = gallery, originals
         self._ids, scores = gallery.nearness(given.without_patches, modality)
@@ -89,7 +89,7 @@ class EncodedPicture:
 
 
 def explain(
-    searcher: Searcher, sketch: Pixels | None, params: ExplainParams, *, originals: bool, run: RunJob = run_here
+    searcher: Searcher, sketch: Pixels | None, params: ExplainParams, run: RunJob = run_here
 ) -> ExplainResponse:
     """Explains why photos match a sketch, or are like a photo that was sent or that ``like`` names.
 
@@ -97,13 +97,12 @@ def explain(
 
     Args:
         sketch: (H, W, 3) uint8, prepared; with ``kind=photo`` a photo, None with ``like``.
-        originals: whether photos have a ``photo_url``.
         run: decodes the photos.
 
     Raises BadSearch if there is no picture to compare with, or two; UnknownPhoto; PhotoUnavailable.
     """
     start = time.perf_counter()
-    index, matcher = searcher.gallery, searcher.matcher
+    index, matcher, originals = searcher.gallery, searcher.matcher, searcher.settings.serve_originals
 
     def encoded_as(modality: Modality, pixels: Pixels) -> EncodedPicture:
         return EncodedPicture(pixels, matcher.observe(matcher.preprocessing.normalised(pixels), modality), modality)
@@ -132,7 +131,7 @@ def explain(
         for photo in photos
     ]
     paired = time.perf_counter()
-    around = Surroundings(index, given.observed.tokens, given.modality, originals=originals)
+    around = Surroundings(index, given.observed.tokens, given.modality, originals)
     to_given = around.of_given(params.nearest, own=liked)
     to_photos = around.of_photos([photo.observed.tokens for photo in photos], params.nearest, entries)
     found = time.perf_counter()

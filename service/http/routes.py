@@ -5,7 +5,7 @@ import pathlib
 import re
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
@@ -46,7 +46,6 @@ from service.schemas import (
     Limits,
     ModelInfo,
     PageParams,
-    Params,
     PhotosParams,
     PhotosResponse,
     SearchDefaults,
@@ -195,16 +194,14 @@ async def require_key(
         raise Unauthorized("This server wants its API key, as the header X-API-Key or as a bearer token.")
 
 
-def refuse_doubles(params: type[Params]) -> Callable[[Request], Awaitable[None]]:
-    """Makes a dependency that raises BadSearch for a query parameter given twice that is no list."""
-    repeatable = params.repeatable()
-
-    async def refuse(request: Request) -> None:
-        for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
-            if times > 1 and name not in repeatable:
+async def refuse_doubles(request: Request) -> None:
+    """Raises BadSearch for a query parameter given twice that is no list."""
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    # One model has all parameters of a route.
+    for params in request.scope["route"].dependant.query_params:
+        for name, times in given.items():
+            if times > 1 and name not in params.field_info.annotation.repeatable():
                 raise BadSearch(f"The parameter {name[:64]} is given {times} times; give it once.")
-
-    return refuse
 
 
 _token = Header(
@@ -252,78 +249,69 @@ def _check_build(trusted: bool, ctx: Context) -> None:
 
 
 health = APIRouter(tags=["health"], responses=error_answers(400))
-api = APIRouter(tags=["search"], dependencies=[Depends(require_key)], responses=error_answers(400, 401, 429))
+api = APIRouter(
+    tags=["search"],
+    dependencies=[Depends(require_key), Depends(refuse_doubles)],
+    responses=error_answers(400, 401, 429),
+)
 # The port decides whether the key is needed.
 monitoring = APIRouter(tags=["health"], responses=error_answers(400, 401, 429))
 
 PathId = Annotated[Id, Path()]
 
 
-@api.post(
-    "/search",
-    dependencies=[Depends(refuse_doubles(SearchQuery))],
-    responses=error_answers(404, 413, 415, 422, 503),
-    openapi_extra=PICTURE_BODY,
-)
+@api.post("/search", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
 async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
     """The photos that match a sketch best, look like liked ones, and show what a word names."""
-    sketch = await _received(request, ctx)
-
-    def prepare(quick: bool) -> Callable[..., SearchResponse]:
-        prepared = engine.prepare(sketch, kind=query.kind, quick=quick) if sketch else None
-        return partial(engine.search, prepared, query)
-
     ask_clip = None if query.text is None else partial(engine.read_text, query)
-    answer = await ctx.worker.run(prepare, _hung_up(request), ask_clip)
+    answer = await _computed(request, ctx, engine, engine.search, query, ask_clip)
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
     asked = "default" if query.nprobe is None else str(query.nprobe)
     request.state.search = SearchNote(answer.method, answer.quality, asked, answer.generation)
     return answer
 
 
-@api.post(
-    "/explain",
-    dependencies=[Depends(refuse_doubles(ExplainParams))],
-    responses=error_answers(404, 413, 415, 422, 503),
-    openapi_extra=PICTURE_BODY,
-)
+@api.post("/explain", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
 async def explain(
     request: Request, ctx: Ctx, engine: InUse, params: Annotated[ExplainParams, Query()]
 ) -> ExplainResponse:
     """Why these photos match a sketch, or are like a photo."""
-    sketch = await _received(request, ctx)
-
-    def prepare(quick: bool) -> Callable[[], ExplainResponse]:
-        prepared = engine.prepare(sketch, kind=params.kind, quick=quick) if sketch else None
-        return partial(engine.explain, prepared, params)
-
-    return await ctx.worker.run(prepare, _hung_up(request))
+    return await _computed(request, ctx, engine, engine.explain, params)
 
 
-async def _received(request: Request, ctx: Context) -> bytes:
+async def _computed(
+    request: Request,
+    ctx: Context,
+    engine: Engine,
+    job: Callable[..., T],
+    asked: SearchQuery | ExplainParams,
+    ask_clip: Callable[[], object] | None = None,
+) -> T:
+    """Reads the picture of a request, and returns what ``job`` computes of it in its turn."""
     # If the queue is full, the sketch need not be sent at all.
     ctx.worker.check_room()
-    return await ctx.uploads.read(request)
+    sketch = await ctx.uploads.read(request)
+
+    def prepare(quick: bool) -> Callable[..., T]:
+        return partial(job, engine.prepare(sketch, kind=asked.kind, quick=quick) if sketch else None, asked)
+
+    async def hung_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    return await ctx.worker.run(prepare, hung_up(), ask_clip)
 
 
-async def _hung_up(request: Request) -> None:
-    """Returns when the client is gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-@api.get("/photos", dependencies=[Depends(refuse_doubles(PhotosParams))], responses=error_answers(404, 422, 503))
+@api.get("/photos", responses=error_answers(404, 422, 503))
 async def photos(
     ctx: Ctx, trusted: HasToken, engine: InUse, params: Annotated[PhotosParams, Query()]
 ) -> PhotosResponse:
     """Photos that are named: their paths, and where their files are."""
-    files = _may_reveal(trusted, ctx)
-    return await _look_up(ctx, lambda: engine.photos(params, files=files))
+    return await _look_up(ctx, lambda: engine.photos(params, files=_may_reveal(trusted, ctx)))
 
 
 @api.get(
     "/photos.zip",
-    dependencies=[Depends(refuse_doubles(PhotosParams))],
     response_class=Response,
     responses={
         200: {"content": {"application/zip": {"schema": _BINARY}}, "description": "The files, by names of their own."},
@@ -351,8 +339,7 @@ async def reveal(ctx: Ctx, trusted: HasToken, engine: InUse, photo_id: PathId) -
     """Shows a photo's file in the file manager of the server's machine. Needs the server's token."""
     if not _may_reveal(trusted, ctx):
         raise Forbidden("This server shows no files." if trusted else f"To show a file {WITHOUT_TOKEN}")
-    entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
-    await _look_up(ctx, lambda: engine.reveal(entry))
+    await _look_up(ctx, lambda: engine.reveal(engine.gallery.photo(photo_id)))
 
 
 @api.get(
@@ -412,7 +399,6 @@ def _check_originals(ctx: Context) -> None:
 
 
 _THUMBNAIL: dict[str, Any] = {
-    "dependencies": [Depends(refuse_doubles(ThumbnailParams))],
     "response_class": Response,
     "responses": {**image_answers("image/jpeg"), **error_answers(404, 422, 503)},
 }
@@ -428,7 +414,12 @@ async def thumbnail_of_content(
     params: Annotated[ThumbnailParams, Query()],
 ) -> Response:
     """A small JPEG of a photo with this content, at the address that results have. Browsers may keep it for ever."""
-    return await _thumbnail(request, ctx, engine, photo_id, params.size, content)
+    answer = await thumbnail(request, ctx, engine, photo_id, params)
+    # The tag begins with the hash of the content.
+    if answer.headers["ETag"][1 : 1 + HASH_SHOWN] != content:
+        raise NotFound("This id is of another photo now; search again.")
+    answer.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    return answer
 
 
 @api.get("/thumbnails/{photo_id}", **_THUMBNAIL)
@@ -436,41 +427,23 @@ async def thumbnail(
     request: Request, ctx: Ctx, engine: InUse, photo_id: PathId, params: Annotated[ThumbnailParams, Query()]
 ) -> Response:
     """A small JPEG of a photo."""
-    return await _thumbnail(request, ctx, engine, photo_id, params.size, None)
-
-
-async def _thumbnail(
-    request: Request, ctx: Context, engine: Engine, photo_id: int, size: int, content: str | None
-) -> Response:
-    """Answers with a thumbnail, or raises NotFound if the photo has another content than ``content``."""
     entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
-    if content not in (None, entry.content_hash[:HASH_SHOWN]):
-        raise NotFound("This id is of another photo now; search again.")
-    headers = _headers(f'"{entry.content_hash}-{size}"')
-    if content is not None:
-        headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    headers = _headers(f'"{entry.content_hash}-{params.size}"')
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
-    small = engine.kept_thumbnail(entry, size)
+    small = engine.kept_thumbnail(entry, params.size)
     if small is None:
-        small = await _read(request, ctx.thumbnails, lambda: engine.thumbnail(entry, size))
+        small = await _read(request, ctx.thumbnails, lambda: engine.thumbnail(entry, params.size))
     return Response(small, media_type="image/jpeg", headers=headers)
 
 
-@api.get(
-    "/clusters/{cluster_id}", dependencies=[Depends(refuse_doubles(PageParams))], responses=error_answers(404, 422, 503)
-)
+@api.get("/clusters/{cluster_id}", responses=error_answers(404, 422, 503))
 async def cluster(ctx: Ctx, engine: InUse, cluster_id: PathId, page: Annotated[PageParams, Query()]) -> ClusterResponse:
     """The photos of a cluster, in pages."""
     return await _look_up(ctx, lambda: engine.cluster(cluster_id, page))
 
 
-@api.post(
-    "/build",
-    status_code=202,
-    dependencies=[Depends(refuse_doubles(BuildParams))],
-    responses=error_answers(403, 409, 422, 503),
-)
+@api.post("/build", status_code=202, responses=error_answers(403, 409, 422, 503))
 async def build(ctx: Ctx, trusted: HasToken, params: Annotated[BuildParams, Query()]) -> BuildInfo:
     """Begins to index a folder of the server's machine, too. Photos found so far can be searched meanwhile.
 
@@ -481,7 +454,7 @@ async def build(ctx: Ctx, trusted: HasToken, params: Annotated[BuildParams, Quer
     return BuildInfo(running=True, failed=None)
 
 
-@api.get("/folders", dependencies=[Depends(refuse_doubles(FoldersParams))], responses=error_answers(403, 422))
+@api.get("/folders", responses=error_answers(403, 422))
 async def folders(ctx: Ctx, trusted: HasToken, params: Annotated[FoldersParams, Query()]) -> FoldersResponse:
     """The folders in a folder of the server's machine, one of which may be indexed. Needs what POST /build needs."""
     _check_build(trusted, ctx)
@@ -503,7 +476,7 @@ async def gallery(ctx: Ctx, trusted: HasToken) -> GalleryResponse:
     )
 
 
-@api.get("/words", dependencies=[Depends(refuse_doubles(WordsParams))], responses=error_answers(422, 503))
+@api.get("/words", responses=error_answers(422, 503))
 async def words(ctx: Ctx, engine: InUse, params: Annotated[WordsParams, Query()]) -> WordsResponse:
     """Words that photos can be found by: those of the checkpoint's vocabulary, and whether any other text can be."""
     return await _look_up(ctx, lambda: engine.words(params))

@@ -13,17 +13,13 @@ from model.images import Pixels
 from model.ranking import SHORTLIST
 from service.errors import BadSearch
 from service.schemas import Quality, SearchQuery, StageTimings
+from service.settings import Settings
 
 # Photos that the second stage scores if the query does not say how many: with diffusion, which estimates the others,
 # and without. On validation queries scoring all of 11,761 photos changed mAP@100 by less than chance; without diffusion
 # 96 lost 0.015. Both are multiples of the matcher's chunk on a CPU, 32.
 RERANK = 96
 RERANK_PLAIN = 192
-# Clusters that are opened at least. There are about as many clusters as the square root of the photos, so that these
-# hold some 7,000 photos of 12,000, and 64,000 of a million. In made galleries of 20,000 and 100,000 photos, 26 clusters
-# held 0.98 of the exact first 96 photos of real sketches, and 57 held 0.995.
-NPROBE = 64
-
 # The best photos that are grouped by look. All pages of groups are cut out of this one grouping, so that no group
 # changes its rank or its size from page to page.
 GROUPED = 200
@@ -32,16 +28,6 @@ GROUPED = 200
 def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
     """Returns the methods that can score photos: without tokens, vectors alone. tokens_kept: of each photo."""
     return matcher.methods if tokens_kept > 1 else tuple(one for one in matcher.methods if one == "ret")
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """The choices of a search whose query does not say. originals: whether results have a ``photo_url``."""
-
-    k: int = 20
-    quality: Quality = "good"
-    nprobe: int = NPROBE
-    originals: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,25 +56,26 @@ class Plan:
 
 
 def plan_search(
-    query: SearchQuery, matcher: Matcher, defaults: Defaults, *, tokens_kept: int, drawn: bool = True, at_least: int = 0
+    query: SearchQuery, matcher: Matcher, settings: Settings, *, tokens_kept: int, drawn: bool = True, at_least: int = 0
 ) -> Plan:
     """Returns the plan for a query. Raises BadSearch if the checkpoint or the index cannot do it, or nothing is asked.
 
     Args:
+        settings: what counts where the query does not say.
         tokens_kept: how many the gallery keeps of each photo, [Ret] included.
         drawn: whether a sketch, or a photo, came with it.
         at_least: how long the ranking must be, even if the page asked for needs less.
     """
     if not drawn and not query.like and query.text is None:
         raise BadSearch("There is nothing to search by: send a sketch, or name a photo with like, or a word with text.")
-    quality = query.quality or defaults.quality
+    quality = query.quality or settings.quality
     method = _method(query, matcher, quality, tokens_kept, drawn=drawn)
     diffuse = _diffuse(query, matcher)
-    k = defaults.k if query.k is None else query.k
+    k = settings.default_k if query.k is None else query.k
     # Groups are made of the GROUPED best photos.
     page = 0 if query.view in ("groups", "kinds") else query.offset + k
     results = max(at_least, page, 0 if query.view == "photos" else GROUPED)
-    nprobe = query.nprobe or ("all" if quality == "best" else defaults.nprobe)
+    nprobe = query.nprobe or ("all" if quality == "best" else settings.nprobe)
     # Who counts clusters, or wants the best, wants all of their photos scored.
     whole = query.nprobe is not None or quality == "best"
     rerank = query.rerank

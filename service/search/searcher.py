@@ -29,8 +29,9 @@ from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
 from service.gallery import Candidates, Gallery, Scores, ShardQuery, Word, best_first, interleaved
 from service.schemas import Cluster, Group, Guessed, SearchQuery, SearchResponse, SearchResult, View
-from service.search.plan import GROUPED, Defaults, Encode, Plan, Sketch, Stopwatch, encode_picture, plan_search
+from service.search.plan import GROUPED, Encode, Plan, Sketch, Stopwatch, encode_picture, plan_search
 from service.search.shown import FOLDED, fold, group_alike, grouped_ranks, is_far_ahead
+from service.settings import Settings
 from service.towers import ReadText, TextVector
 
 # Clusters that are scored by the method if it chooses clusters: the best by vector. The seed's system has 125.
@@ -58,12 +59,12 @@ class Searcher:
     """Searches a gallery with the checkpoint that made its tokens."""
 
     def __init__(
-        self, gallery: Gallery, matcher: Matcher, defaults: Defaults | None = None, encode: Encode | None = None
+        self, gallery: Gallery, matcher: Matcher, settings: Settings | None = None, encode: Encode | None = None
     ) -> None:
-        """encode: encodes the pictures of queries; None for the matcher."""
+        """settings: None for their defaults. encode: encodes the pictures of queries; None for the matcher."""
         self.matcher, self.gallery = matcher, gallery
         self._encode = matcher.encode if encode is None else encode
-        self._defaults = defaults or Defaults()
+        self.settings = settings or Settings.model_construct()
 
     def search(
         self, sketch: Sketch | None, query: SearchQuery, text: ReadText = NO_TEXT, prepare_ms: float = 0.0
@@ -78,7 +79,7 @@ class Searcher:
         Raises BadSearch, UnknownWord, UnknownPhoto, BlankSketch; NotReady if a score is no number.
         """
         asks: dict[str, Any] = {"drawn": sketch is not None, "tokens_kept": self.gallery.tokens_kept}
-        plan = plan_search(query, self.matcher, self._defaults, **asks)
+        plan = plan_search(query, self.matcher, self.settings, **asks)
         watch = Stopwatch(prepare_ms, text.milliseconds)
         encoded = self._encoded(sketch, query, text, plan, watch)
         order, by_cluster, pairs = self._clusters(encoded, plan)
@@ -97,7 +98,7 @@ class Searcher:
                 break
             # Near duplicates were folded. A longer ranking has others for them.
             at_least = max(FOLDED, len(ranking)) + missing
-            plan = plan_search(query, self.matcher, self._defaults, at_least=at_least, **asks)
+            plan = plan_search(query, self.matcher, self.settings, at_least=at_least, **asks)
         results, groups, view = self._page(ranking, plan)
         watch.lap("photos")
         word, word_fits, word_read = encoded.query.word, None, None
@@ -191,7 +192,7 @@ class Searcher:
 
     def _examples(self, encoded: _Encoded) -> Floats:
         """Returns the vectors of the photos that stand for a word alone, the best ones by it, (e, d)."""
-        clusters = np.sort(self._order(encoded, self._compared(encoded), [])[: self._defaults.nprobe])
+        clusters = np.sort(self._order(encoded, self._compared(encoded), [])[: self.settings.nprobe])
         best = self.gallery.find(replace(encoded.query, clusters=clusters, method="ret", count=EXAMPLES))
         if best.by_word is None or not len(best):
             return np.zeros((1, best.vectors.shape[1]), np.float32)
@@ -361,7 +362,7 @@ class Searcher:
         return tuple(
             SearchResult.of(
                 photo,
-                self._defaults.originals,
+                self.settings.serve_originals,
                 rank=rank + 1,
                 score=float(support[n]),
                 raw_score=float(ranking.scores[n]),

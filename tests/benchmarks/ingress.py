@@ -26,10 +26,10 @@ from model.engine import Floats, unit
 from model.images import Pixels, open_image
 from service.gallery import Clusters, OpenGallery
 from service.schemas import SearchQuery, ShardInfo
-from service.search import Defaults, Searcher
-from service.search.plan import NPROBE
+from service.search import Searcher
 from service.serving.live import LiveIndex
 from service.serving.on_ray import Copies, answer_of, state_of
+from service.settings import NPROBE, Settings
 from service.sharding import Pending, ShardLink, Shards, State
 from service.sharding.gallery import packed_nearest
 from tests.benchmarks.command import Command, by_matcher
@@ -150,14 +150,14 @@ def measure(
     """Searches the first ``asked`` shards, all of whose clusters are opened."""
     photos = gallery([shard.name for shard in shards[asked:]])
     photos.clusters = widened(photos.clusters, plan.clusters, drawn)
-    defaults = Defaults(nprobe=sum(shard.clusters for shard in shards[:asked]))
+    settings = Settings.model_construct(nprobe=sum(shard.clusters for shard in shards[:asked]))
     cpu, taken = [], []
     HostedShard.weighed = HostedShard.asked = 0
     for number in range(-len(drawn), plan.queries):
         sketch = drawn[number % len(drawn)]
         # Each sketch once before, when nothing is timed.
         HostedShard.weighing = number < 0
-        searcher = Searcher(photos, matcher, defaults, partial(lambda tokens, *_: tokens, sketch.tokens))
+        searcher = Searcher(photos, matcher, settings, partial(lambda tokens, *_: tokens, sketch.tokens))
         begun, used = time.perf_counter(), time.process_time()
         searcher.search(sketch.pixels, SearchQuery())
         if number >= 0:

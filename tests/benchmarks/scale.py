@@ -15,7 +15,8 @@ from indexer.store.clusters import POINTS_PER_CLUSTER, default_clusters
 from indexer.store.shards import MAX_ID
 from model import load
 from service.commands.serve import SEARCHES_AT_ONCE
-from service.search.plan import NPROBE, RERANK
+from service.search.plan import RERANK
+from service.settings import NPROBE
 from tests.benchmarks import results
 from tests.benchmarks.ingress import fitted
 from tests.benchmarks.results import Result, ResultError, Row, table

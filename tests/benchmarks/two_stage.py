@@ -21,8 +21,8 @@ import model
 from indexer import Index, open_index
 from model.evaluation import bootstrap
 from service.schemas import SearchQuery
-from service.search import Defaults
 from service.search.plan import RERANK
+from service.settings import Settings
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.galleries import PER_CLASS, Query, prepare
 from tests.benchmarks.results import Row
@@ -73,7 +73,9 @@ class Found:
 
 def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query]) -> list[Found]:
     searcher = Searcher(index, matcher)
-    searchers = {way: Searcher(index, matcher, Defaults(nprobe=clusters)) for way, clusters in BY_VECTOR.items()}
+    searchers = {
+        way: Searcher(index, matcher, Settings.model_construct(nprobe=clusters)) for way, clusters in BY_VECTOR.items()
+    }
     labels = np.array([PurePosixPath(index.photo(photo).paths[0]).parent.name for photo in index.ids.tolist()])
     label_of = dict(zip(index.ids.tolist(), labels.tolist(), strict=True))
     found = []

@@ -48,7 +48,7 @@ def decoded(url: str) -> Image.Image:
 @pytest.fixture(scope="module")
 def response(searcher: Searcher) -> ExplainResponse:
     pixels = searcher.matcher.preprocessing.pixels(draw_sketch(), "sketch")
-    return explain(searcher, pixels, ExplainParams(photo=[5, 12, 9]), originals=True)
+    return explain(searcher, pixels, ExplainParams(photo=[5, 12, 9]))
 
 
 def test_the_photos_are_explained_in_the_order_asked_for_as_the_network_explains_their_files(
@@ -94,7 +94,7 @@ def test_the_pictures_shown_are_the_squares_the_network_saw(
 def test_a_liked_photo_takes_the_place_of_the_sketch(
     searcher: Searcher, index: Index, matcher: Matcher, gallery: Path
 ) -> None:
-    response = explain(searcher, None, ExplainParams(photo=[5, 12], like=5), originals=True)
+    response = explain(searcher, None, ExplainParams(photo=[5, 12], like=5))
     same, other = response.photos
     assert (response.method, response.sketch.image) == ("ret", same.image)
     assert (response.sketch.attention, response.sketch.kept) == (same.attention, same.kept)
@@ -152,13 +152,12 @@ def test_the_photos_nearest_to_a_photo_are_those_that_diffusion_would_take_score
 
 
 def test_around_a_liked_photo_are_those_like_it_and_it_is_not_said_to_be_like_itself(searcher: Searcher) -> None:
-    liked = explain(searcher, None, ExplainParams(photo=[7, 12], like=7, nearest=3), originals=False)
+    liked = explain(searcher, None, ExplainParams(photo=[7, 12], like=7, nearest=3))
     found = list(by_hand(searcher.index, 7))
     assert [one.id for one in liked.nearest] == found[1:4]
     # This is as in a search, where the liked photo is the first result.
     assert [one.ret_rank for one in liked.photos] == [1, 1 + found.index(12)]
     assert liked.photos[0].nearest == liked.nearest
-    assert all(one.photo_url is None for one in liked.nearest)
 
 
 # 289 patches: more than an index has places for, but these networks keep none of them.

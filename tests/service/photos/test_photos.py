@@ -291,7 +291,8 @@ def test_originals_are_kept_back_where_the_settings_say_so(settings: Settings, s
         assert http.get("/thumbnails/1").status_code == 200
         results = http.post("/search", content=sketch).json()["results"]
         assert {result["photo_url"] for result in results} == {None}
-        assert http.post("/explain?photo=1", content=sketch).json()["photos"][0]["photo_url"] is None
+        explained = http.post("/explain?photo=1", content=sketch).json()
+        assert {one["photo_url"] for one in explained["photos"] + explained["nearest"]} == {None}
 
 
 def test_a_thumbnail_keeps_the_shape_and_is_upright() -> None:

@@ -18,9 +18,9 @@ from service.errors import BadSearch
 from service.gallery import Clusters, best_first
 from service.schemas import ExplainParams, SearchQuery
 from service.search import plan
-from service.search.plan import NPROBE, RERANK_PLAIN, Defaults, plan_search
+from service.search.plan import RERANK_PLAIN, plan_search
 from service.serving.live import check_searches
-from service.settings import Settings
+from service.settings import NPROBE, Settings
 from tests.indexer.galleries import ids_of
 from tests.pictures import encoded
 from tests.searching import Searcher
@@ -173,7 +173,7 @@ def test_a_search_by_a_second_level_of_clusters_answers_as_one_without(
 def test_quality_says_how_much_is_scored_and_what_experts_say_goes_before_it(matcher: Matcher) -> None:
     def planned(**asked: object) -> tuple[object, ...]:
         query = SearchQuery.model_validate(asked)
-        plan = plan_search(query, matcher, Defaults(), tokens_kept=5)
+        plan = plan_search(query, matcher, Settings.model_construct(), tokens_kept=5)
         return plan.method, plan.rerank, plan.nprobe, plan.count
 
     assert planned(quality="fast") == ("ret", None, NPROBE, SHORTLIST)
