@@ -88,11 +88,7 @@ class Engine:
         """The photos that can be searched now."""
         return self._open(())
 
-    @property
-    def searcher(self) -> Searcher:
-        return self._searcher(self.gallery)
-
-    def _searcher(self, gallery: Gallery) -> Searcher:
+    def searcher(self, gallery: Gallery) -> Searcher:
         return Searcher(gallery, self._matcher, self._settings, self._encode)
 
     def close(self) -> None:
@@ -130,7 +126,7 @@ class Engine:
         while True:
             gallery = self._open(without)
             try:
-                return self._searcher(gallery).search(pixels, query, text, milliseconds)
+                return self.searcher(gallery).search(pixels, query, text, milliseconds)
             except ShardsLost as lost:
                 if (without | set(gallery.missing)).issuperset(lost.names):
                     raise
@@ -141,7 +137,7 @@ class Engine:
         gallery = self.gallery
         if gallery.missing:
             raise ShardsLost(gallery.missing)
-        return explain(self._searcher(gallery), None if sketch is None else sketch.pixels, params, self._run)
+        return explain(self.searcher(gallery), None if sketch is None else sketch.pixels, params, self._run)
 
     def photos(self, params: PhotosParams, *, files: bool = False) -> PhotosResponse:
         """Describes photos as results do; with ``files`` also where they are on this machine. Raises UnknownPhoto."""

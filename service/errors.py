@@ -20,11 +20,7 @@ class ServiceFault(Refusal):
 
 
 class BadSearch(ServiceFault):
-    """A search parameter is out of its range, or the checkpoint cannot do it."""
-
-
-class BadUpload(ServiceFault):
-    """A request body without the sketch in it."""
+    """A parameter is out of its range, the checkpoint cannot do it, or a form holds something else than the sketch."""
 
 
 class BrokenUpload(ServiceFault):
@@ -97,7 +93,6 @@ VERDICTS: dict[type[Exception], tuple[int, str]] = {
     CostlyImage: (422, "costly_image"),
     BadInvocation: (422, "bad_parameter"),
     BadSearch: (422, "bad_parameter"),
-    BadUpload: (422, "bad_parameter"),
     UnknownWord: (422, "unknown_word"),
     QueueFull: (429, "queue_full"),
     # Nobody reads this one; nginx's number for it keeps the log truthful.

@@ -7,11 +7,11 @@ import errno
 import html
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,39 +89,24 @@ OnePhoto: TypeAlias = Photo | int | str | os.PathLike[str]
 Liked: TypeAlias = OnePhoto | Iterable[OnePhoto] | None
 
 
-class Results(Sequence[Photo]):
+class Results(tuple[Photo, ...]):
     """The photos of an answer, best first. A notebook shows them side by side.
 
     Attributes:
         answer: all that was answered, such as ``answer.guesses`` and ``answer.timings_ms``.
     """
 
-    def __init__(self, photos: Iterable[Photo], answer: SearchResponse) -> None:
-        self._photos = tuple(photos)
-        self.answer = answer
-
-    @overload
-    def __getitem__(self, index: int) -> Photo: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Photo, ...]: ...
-    def __getitem__(self, index: int | slice) -> Photo | tuple[Photo, ...]:
-        return self._photos[index]
-
-    def __len__(self) -> int:
-        return len(self._photos)
-
-    def __iter__(self) -> Iterator[Photo]:
-        return iter(self._photos)
+    answer: SearchResponse
 
     def __repr__(self) -> str:
-        return f"Results({', '.join(printable(photo.path) for photo in self._photos)})"
+        return f"Results({', '.join(printable(photo.path) for photo in self)})"
 
     def _repr_html_(self) -> str:
-        pictures = [base64.b64encode(photo.thumbnail(_SHOWN)).decode() for photo in self._photos]
+        pictures = [base64.b64encode(photo.thumbnail(_SHOWN)).decode() for photo in self]
         return "".join(
             f'<figure style="display:inline-block;margin:4px"><img src="data:image/jpeg;base64,{picture}">'
             f"<figcaption>{photo.rank}. {html.escape(Path(photo.path).name)} {photo.score:.3g}</figcaption></figure>"
-            for photo, picture in zip(self._photos, pictures, strict=True)
+            for photo, picture in zip(self, pictures, strict=True)
         )
 
 
@@ -196,7 +181,9 @@ class Searches(ABC):
             Refusal: a picture that cannot be read, an unknown word, a folder without photos, and the like.
         """
         answer = self._response(sketch, k=k, text=text, like=like, unlike=unlike, **options)
-        return Results(map(self._photo, answer.results), answer)
+        results = Results(map(self._photo, answer.results))
+        results.answer = answer
+        return results
 
     def groups(self, sketch: Picture | None = None, **options: Any) -> list[Group]:
         """Returns the best photos, grouped by look. The arguments are those of ``search``; ``k`` counts groups."""

@@ -207,7 +207,7 @@ def test_a_damaged_checkpoint_is_refused_or_works_and_has_no_index_of_another(
 def answers(index: Path, matcher: model.Matcher) -> list[Any]:
     """Returns the results of a search by each method and of a default one."""
     engine = Engine(Settings(index=index), matcher)
-    check_searches(engine.searcher)
+    check_searches(engine.searcher(engine.gallery))
     sketch = engine.prepare(encoded(drawing(SHAPES[0], 96)))
     queries = [*(SearchQuery(nprobe="all", method=method) for method in matcher.methods), SearchQuery()]
     found = [engine.search(sketch, query).results for query in queries]

@@ -10,8 +10,13 @@ def threads() -> int:
     return int(named) if named.isdigit() and int(named) else os.cpu_count() or 1
 
 
-def set_threads(count: int) -> None:
-    """Sets the number for this process, and for those that it starts. Call it before a checkpoint is loaded."""
+def set_threads(count: int | None) -> None:
+    """Sets the number for this process, and for those that it starts. Call it before a checkpoint is loaded.
+
+    None leaves it as it is.
+    """
+    if count is None:
+        return
     os.environ["OMP_NUM_THREADS"] = str(count)
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(count)

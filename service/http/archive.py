@@ -1,16 +1,23 @@
-"""Puts chosen photos into one ZIP file, which is made while it is sent."""
+"""Reads the files of photos while they are sent: one, or several in a ZIP file."""
 
 import re
 import time
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import PurePath
 from typing import IO, cast
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+
 from indexer import PhotoEntry, PhotoUnavailable
+from service.engine import Engine
+from service.errors import BrokenOff
 
 # Characters that one of the systems does not allow in a name, or reads as something else.
 _UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]')
+# Bytes of a file that are read at a time.
+PART = 1 << 20
 _MISSING = "not in this file.txt"
 
 
@@ -32,14 +39,21 @@ class _Sink:
         return held
 
 
-async def zipped(
-    photos: Sequence[PhotoEntry],
-    size_of: Callable[[PhotoEntry], Awaitable[int]],
-    parts: Callable[[PhotoEntry, int], AsyncIterator[bytes]],
-) -> AsyncIterator[bytes]:
+async def parts(engine: Engine, entry: PhotoEntry, size: int, part: range | None = None) -> AsyncIterator[bytes]:
+    """Yields the bytes of a photo's file, at most PART in memory, however long a client takes."""
+    asked = part or range(size)
+    for start in asked[::PART]:
+        count = min(PART, asked.stop - start)
+        try:
+            yield await run_sync(engine.gallery.part_of_photo, entry.id, size, start, count)
+        except PhotoUnavailable as error:
+            raise BrokenOff(str(error)) from error
+
+
+async def zipped(engine: Engine, photos: Sequence[PhotoEntry], turns: CapacityLimiter) -> AsyncIterator[bytes]:
     """Yields the bytes of a ZIP file with these photos, holding no more than a part.
 
-    A photo of which ``size_of`` raises PhotoUnavailable is left out, and a text in the file says so.
+    A photo whose file is gone or has changed is left out, and a text in the file says so.
     """
     sink, missing = _Sink(), list[str]()
     names = file_names([_MISSING, *(photo.paths[0] for photo in photos)])[1:]
@@ -47,14 +61,14 @@ async def zipped(
     with zipfile.ZipFile(cast(IO[bytes], sink), "w") as archive:
         for photo, name in zip(photos, names, strict=True):
             try:
-                size = await size_of(photo)
+                size, _ = await run_sync(engine.original, photo, limiter=turns)
             except PhotoUnavailable as error:
                 missing.append(f"{photo.paths[0]}: {error}\n")
                 continue
             entry = zipfile.ZipInfo(name, _local_time(photo))
             entry.file_size = size
             with archive.open(entry, "w") as file:
-                async for part in parts(photo, size):
+                async for part in parts(engine, photo, size):
                     file.write(part)
                     yield sink.take()
         if missing:

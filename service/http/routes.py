@@ -5,7 +5,7 @@ import pathlib
 import re
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
@@ -19,11 +19,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 import service
-from indexer import PhotoEntry, PhotoUnavailable, live_stamp, read_summary
+from indexer import live_stamp, read_summary
 from service.engine import Engine
-from service.errors import BadSearch, BrokenOff, ClientGone, Forbidden, NotFound, NotReady, Unauthorized
+from service.errors import BadSearch, ClientGone, Forbidden, NotFound, NotReady, Unauthorized
 from service.http.answers import is_known
-from service.http.archive import zipped
+from service.http.archive import parts, zipped
 from service.http.middleware import SearchNote
 from service.http.upload import Uploads
 from service.photos import file_manager
@@ -71,8 +71,6 @@ WITHOUT_TOKEN = (
 LOOKUPS = 4
 # Photos that are read at once to be shrunk, and to be sent. Decoding a large one takes a few hundred MiB.
 READERS = 2
-# Bytes of an original that are read at a time.
-PART = 1 << 20
 # One range, as players and downloads that go on ask for it. Others may be ignored (RFC 9110, 14.2).
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 # The most files that are listed of those that could not be read.
@@ -323,12 +321,8 @@ async def photos_zip(ctx: Ctx, engine: InUse, params: Annotated[PhotosParams, Qu
     _check_originals(ctx)
     entries = await _look_up(ctx, lambda: [engine.gallery.photo(photo) for photo in dict.fromkeys(params.id)])
 
-    async def size_of(entry: PhotoEntry) -> int:
-        size, _ = await anyio.to_thread.run_sync(engine.original, entry, limiter=ctx.originals)
-        return size
-
     return StreamingResponse(
-        zipped(entries, size_of, partial(_parts, engine)),
+        zipped(engine, entries, ctx.originals),
         headers={"Content-Disposition": 'attachment; filename="photos.zip"'},
         media_type="application/zip",
     )
@@ -364,11 +358,11 @@ async def photo(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> 
     if part is None:
         # The HTTP server leaves out the body of an answer to HEAD.
         sent = {**headers, "Content-Length": str(size), "Accept-Ranges": "bytes"}
-        return StreamingResponse(_parts(engine, entry, size), headers=sent, media_type=media)
+        return StreamingResponse(parts(engine, entry, size), headers=sent, media_type=media)
     if not part:
         raise HTTPException(416, "The photo has no such part.", {"Content-Range": f"bytes */{size}"})
     sent = {**headers, "Content-Length": str(len(part)), "Content-Range": f"bytes {part[0]}-{part[-1]}/{size}"}
-    return StreamingResponse(_parts(engine, entry, size, part), 206, headers=sent, media_type=media)
+    return StreamingResponse(parts(engine, entry, size, part), 206, headers=sent, media_type=media)
 
 
 def _part(request: Request, size: int) -> range | None:
@@ -380,17 +374,6 @@ def _part(request: Request, size: int) -> range | None:
         return range(max(0, size - int(found[2])), size)
     start, end = int(found[1]), min(size, int(found[2] or size) + 1)
     return range(start, end) if start <= int(found[2] or start) else None
-
-
-async def _parts(engine: Engine, entry: PhotoEntry, size: int, part: range | None = None) -> AsyncIterator[bytes]:
-    """Yields the bytes of a photo's file, at most PART in memory, however long a client takes."""
-    asked = part or range(size)
-    for start in asked[::PART]:
-        count = min(PART, asked.stop - start)
-        try:
-            yield await anyio.to_thread.run_sync(engine.gallery.part_of_photo, entry.id, size, start, count)
-        except PhotoUnavailable as error:
-            raise BrokenOff(str(error)) from error
 
 
 def _check_originals(ctx: Context) -> None:

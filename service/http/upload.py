@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from service.errors import BadUpload, BrokenUpload, ClientGone, QueueFull, UploadTooLarge
+from service.errors import BadSearch, BrokenUpload, ClientGone, QueueFull, UploadTooLarge
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
@@ -53,7 +53,7 @@ class Uploads:
         It is empty if nothing was sent.
 
         Raises UploadTooLarge; QueueFull if it gave way to others; BrokenUpload if it took too long or does not parse;
-        BadUpload for a form with anything but one file in a field named ``file``.
+        BadSearch for a form with anything but one file in a field named ``file``.
         """
         is_form = request.headers.get("content-type", "")[:20].lower().startswith("multipart/form-data")
         upload = _Upload(asyncio.timeout(self._patience))
@@ -117,7 +117,7 @@ class _Form(MultiPartParser):
 
 
 async def _file_of_form(headers: Headers, body: AsyncGenerator[bytes, None]) -> bytes:
-    """Returns the file of a form that should hold nothing else. Raises BrokenUpload and BadUpload."""
+    """Returns the file of a form that should hold nothing else. Raises BrokenUpload and BadSearch."""
     if len(headers["content-type"]) > MAX_CONTENT_TYPE:
         raise BrokenUpload("The form has no valid boundary.")
 
@@ -136,14 +136,14 @@ async def _file_of_form(headers: Headers, body: AsyncGenerator[bytes, None]) -> 
         file: UploadFile | None = None
         for name, part in given.multi_items():
             if name != "file":
-                raise BadUpload(f"The form has an unknown part {name[:64]!r}; {_ALONE}")
+                raise BadSearch(f"The form has an unknown part {name[:64]!r}; {_ALONE}")
             if isinstance(part, str):
-                raise BadUpload(f"The form has no upload in its field 'file'; {_ALONE}")
+                raise BadSearch(f"The form has no upload in its field 'file'; {_ALONE}")
             if file is not None:
-                raise BadUpload(f"The form has a second field 'file'; {_ALONE}")
+                raise BadSearch(f"The form has a second field 'file'; {_ALONE}")
             file = part
         if file is None:
-            raise BadUpload(f"The form is empty; {_ALONE}")
+            raise BadSearch(f"The form is empty; {_ALONE}")
         return await file.read()
     finally:
         await given.close()

@@ -173,8 +173,7 @@ def main() -> None:
     settings = Settings.model_validate(asked["settings"])
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
-    if settings.threads is not None:
-        set_threads(settings.threads)
+    set_threads(settings.threads)
     try:
         request = _request(tuple(map(Path, asked["folders"])), added=asked["added"])
         build_growing(index_path(settings), request, open_matcher(settings))

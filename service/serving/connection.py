@@ -1,4 +1,4 @@
-"""Limits what one client may cost the others, on top of uvicorn's protocol for HTTP."""
+"""Listens on ports, and limits what one client may cost the others, on top of uvicorn's protocol for HTTP."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import struct
 import sys
 import uuid
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from model.errors import Refusal
 from service.schemas import ErrorDetail, ErrorResponse
-from service.serving.ports import most_connections
 
 # Seconds that a client may keep the server waiting: for the head of a request, or by taking nothing of an answer.
 HEAD_SECONDS = 20.0
@@ -32,8 +32,22 @@ MAX_HEADERS = 100
 FREE_CHUNKS, CHUNK_BYTES = 1000, 256
 # Seconds that running and waiting jobs have to finish when the server stops.
 GRACE_SECONDS = 30
+# Files that the program itself may open: the index and the next one, photos, libraries.
+RESERVE = 32
+# More connections would fill a small machine's memory with their buffers.
+MAX_CONNECTIONS = 1000
 
 log = logging.getLogger("sketch_search")
+
+
+def most_connections() -> int:
+    """Returns how many connections may be open: what the limit of files leaves, 8 to MAX_CONNECTIONS."""
+    if sys.platform == "win32":
+        return MAX_CONNECTIONS
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else max(8, min(MAX_CONNECTIONS, files - RESERVE))
 
 
 def server_config(app: ASGIApp, **other: Any) -> uvicorn.Config:
@@ -208,3 +222,51 @@ class Connection(H11Protocol):
                 f"content-length: {len(body)}\r\nconnection: close\r\nx-request-id: {request_id}\r\n\r\n{body}".encode()
             )
         self.transport.close()
+
+
+class PortTaken(Refusal):
+    """The address or the port cannot be listened on."""
+
+
+class Listener(socket.socket):
+    """A listening socket that accepts a connection only while fewer than ``most`` are open on all listeners together.
+
+    Others wait in the kernel. asyncio accepts all that wait before it looks at any of them, so that a crowd would take
+    every descriptor at once, and each further attempt would be a traceback in the log.
+    """
+
+    # All listeners share this list, as they share the descriptors of the process.
+    _accepted: ClassVar[list[socket.socket]] = []
+
+    def __init__(self, listening: socket.socket, most: int) -> None:
+        super().__init__(listening.family, listening.type, listening.proto, fileno=listening.detach())
+        self._most = most
+
+    def accept(self) -> tuple[socket.socket, object]:
+        """Returns the next connection. Raises BlockingIOError if none waits, or too many are open."""
+        if len(self._accepted) >= self._most:
+            self._accepted[:] = [connection for connection in self._accepted if connection.fileno() != -1]
+        if len(self._accepted) >= self._most:
+            raise BlockingIOError
+        connection, address = super().accept()
+        self._accepted.append(connection)
+        return connection, address
+
+
+def listening(host: str, port: int, setting: str = "--port or SBIR_PORT") -> Listener:
+    """Returns a socket that listens; port 0 takes any free one.
+
+    Raises PortTaken, which names ``setting`` as what to change.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return Listener(socket.create_server((host, port), family=family), most_connections())
+    except OSError as error:
+        # Python adds the address to the system's words.
+        reason = str(error.strerror).partition(" (while")[0]
+        raise PortTaken(f"cannot listen on {host}, port {port}: {reason}; name another with {setting}") from error
+
+
+def address(host: str, port: int) -> str:
+    """Returns the address as browsers take it."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

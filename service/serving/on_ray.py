@@ -25,7 +25,7 @@ from service.errors import NotReady
 from service.search import Encode
 from service.serving.live import POLL_SECONDS, LiveIndex
 from service.settings import Settings
-from service.sharding import GenerationGone, ShardRefuses, ShardsRefused, ShardUnavailable, State
+from service.sharding import ShardRefuses, ShardsRefused, ShardUnavailable, State
 
 T = TypeVar("T")
 
@@ -40,7 +40,8 @@ class ShardReplica:
     """A copy of a shard, in a process of Ray's. It answers one question after another: each uses all of its cores."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
-        _set_threads(settings)
+        # Ray sets one for each of its CPUs.
+        set_threads(settings.threads)
         # A checkpoint that cannot be opened now is tried again, as an index is.
         matcher = lru_cache(maxsize=1)(partial(open_matcher, settings))
         self._index = LiveIndex(folder, matcher, settings.gallery, KEPT)
@@ -60,12 +61,6 @@ class ShardReplica:
         return answer_of(self._index, generation_id, question, *arguments)
 
 
-def _set_threads(settings: Settings) -> None:
-    """Sets the threads of this process of Ray's; Ray itself sets one for each of its CPUs."""
-    if settings.threads is not None:
-        set_threads(settings.threads)
-
-
 def state_of(index: LiveIndex) -> State:
     """Returns the generation of a shard that is in use. Raises ShardRefuses."""
     newest = index.newest
@@ -78,7 +73,7 @@ def state_of(index: LiveIndex) -> State:
 
 
 def answer_of(index: LiveIndex, generation_id: str, question: Callable[..., T], *arguments: Any) -> T:
-    """Answers a question by this generation of a shard alone. Raises GenerationGone and ShardRefuses."""
+    """Answers a question by this generation of a shard alone. Raises ShardUnavailable if it is gone."""
     shard = index.find(generation_id)
     if shard is None:
         # Another copy of this shard may have seen it earlier.
@@ -86,7 +81,7 @@ def answer_of(index: LiveIndex, generation_id: str, question: Callable[..., T], 
         state_of(index)
         shard = index.find(generation_id)
     if shard is None:
-        raise GenerationGone(f"generation {generation_id} no longer exists")
+        raise ShardUnavailable(f"generation {generation_id} no longer exists")
     return question(shard, *arguments)
 
 
@@ -94,7 +89,7 @@ class EncoderReplica:
     """A copy of the encoder, in a process of Ray's."""
 
     def __init__(self, settings: Settings) -> None:
-        _set_threads(settings)
+        set_threads(settings.threads)
         self._matcher = open_matcher(settings)
 
     def encode(self, images: Floats, modality: Modality, variants: int | None = None) -> Tokens:
@@ -110,7 +105,7 @@ class Response(Generic[T]):
 
     def result(self, seconds: float) -> T:
         import ray
-        from ray.exceptions import RayActorError, RayError, RayTaskError
+        from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
         until = time.monotonic() + seconds
         ended: RayError | None = None
@@ -118,21 +113,16 @@ class Response(Generic[T]):
             try:
                 found: T = ray.get(sent, timeout=max(0.0, until - time.monotonic()))
                 return found
-            except RayTaskError as error:
-                # Ray wraps what the copy has raised.
-                if isinstance(error.cause, Refusal):
-                    raise error.cause from error
-                ended = error
-                break
-            except TimeoutError as error:
-                ray.cancel(sent)
-                raise ShardUnavailable(f"it did not answer within {seconds:.1f} s") from error
-            except RayActorError as error:
-                ended = error
-                continue
             except RayError as error:
+                # Ray wraps what the copy has raised.
+                if isinstance(error, RayTaskError) and isinstance(error.cause, Refusal):
+                    raise error.cause from error
+                if isinstance(error, GetTimeoutError):
+                    ray.cancel(sent)
+                    raise ShardUnavailable(f"it did not answer within {seconds:.1f} s") from error
                 ended = error
-                break
+                if not isinstance(error, RayActorError):
+                    break
         raise ShardUnavailable(f"it has ended ({type(ended).__name__})") from ended
 
 

@@ -1,7 +1,6 @@
 """Asks the shards of a gallery, knows which of them answer, and joins their answers."""
 
 from service.sharding.answers import (
-    GenerationGone,
     Overview,
     Pending,
     ShardLink,

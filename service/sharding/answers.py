@@ -31,10 +31,6 @@ class ShardRefuses(ShardUnavailable):
     """A shard answers that it cannot be searched, and why."""
 
 
-class GenerationGone(ShardUnavailable):
-    """A shard no longer has the generation that a search began with."""
-
-
 @dataclass(frozen=True)
 class State:
     """The generation that a shard uses, and why a newer one on its disk could not be opened, or None."""
@@ -94,7 +90,7 @@ class ShardLink(Protocol):
         """Returns what the shard has now. Raises ShardRefuses if it has no generation."""
 
     def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
-        """Computes a function of a generation where its files are. Raises GenerationGone and ShardRefuses.
+        """Computes a function of a generation where its files are. Raises ShardUnavailable if it is gone.
 
         question: a method of ``LocalGallery``, or a function of a module. Arguments and answer are pickled.
         """

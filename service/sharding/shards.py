@@ -16,11 +16,9 @@ from service.schemas import ShardInfo
 from service.sharding.answers import (
     Checked,
     Overview,
-    Pending,
     ShardLink,
     ShardRefuses,
     ShardUnavailable,
-    State,
     can_be_overview,
     can_be_state,
     overview,
@@ -108,21 +106,22 @@ class Shards:
         A generation that does not fit the other shards is not taken; if ``strict``, ShardsRefused is raised for it, and
         for a shard that cannot be searched.
         """
-        states = [self._heard(one) for one in [link.state() for link in self.links]]
+        # All are asked before the first answer is waited for.
+        asked = [link.state() for link in self.links]
         before = [one.overview for one in self._known]
         fresh: dict[int, Overview] = {}
         now: list[_Known] = []
-        for number, (link, state, known) in enumerate(zip(self.links, states, before, strict=True)):
-            if strict and isinstance(state, ShardRefuses):
-                raise ShardsRefused(f"the shard {link.name} cannot be searched: {state}")
-            if isinstance(state, State) and (known is None or known.generation_id != state.generation_id):
-                try:
+        for number, (link, pending, known) in enumerate(zip(self.links, asked, before, strict=True)):
+            try:
+                state = Checked(pending, can_be_state).result(self._seconds)
+                if known is None or known.generation_id != state.generation_id:
                     can_be = partial(can_be_overview, generation_id=state.generation_id)
                     fresh[number] = Checked(link.ask(state.generation_id, overview), can_be).result(self._seconds)
-                except ShardUnavailable as error:
-                    state = error
-            reason = state.refusal if isinstance(state, State) else str(state)
-            now.append(_Known(known, isinstance(state, State), reason))
+                now.append(_Known(known, True, state.refusal))
+            except ShardUnavailable as error:
+                if strict and isinstance(error, ShardRefuses):
+                    raise ShardsRefused(f"the shard {link.name} cannot be searched: {error}") from error
+                now.append(_Known(known, False, str(error)))
         while fresh and (misfit := self._misfit(before, fresh)) is not None:
             number, refusal = misfit
             if strict:
@@ -164,12 +163,6 @@ class Shards:
     def _both(self, one: int, other: int) -> str:
         first, second = sorted((one, other))
         return f"the shards {self.links[first].name} and {self.links[second].name}"
-
-    def _heard(self, pending: Pending[State]) -> State | ShardUnavailable:
-        try:
-            return Checked(pending, can_be_state).result(self._seconds)
-        except ShardUnavailable as error:
-            return error
 
 
 def _clustered_by(one: Overview) -> tuple[str, str | None, int]:

@@ -121,7 +121,7 @@ def test_a_notebook_shows_results_photos_and_explanations(opened: Gallery, sketc
     shown = found._repr_html_()
     assert shown.count("<img") == 2
     assert Path(found[0].path).name in shown
-    assert repr(Results([replace(found[0], path="a\x1b[2J")], found.answer)) == "Results(a\\x1b[2J)"
+    assert repr(Results([replace(found[0], path="a\x1b[2J")])) == "Results(a\\x1b[2J)"
     assert found[0]._repr_jpeg_()[:2] == b"\xff\xd8"
     assert opened.explain(sketch, found[0])._repr_png_()[:4] == b"\x89PNG"
 

@@ -185,7 +185,7 @@ def engine(request: pytest.FixtureRequest, gallery: Path, tmp_path_factory: pyte
 def test_a_network_of_one_vector_searches_by_it_and_shows_where_it_looked_without_comparing_patches(
     engine: Engine,
 ) -> None:
-    check_searches(engine.searcher)
+    check_searches(engine.searcher(engine.gallery))
     sketch = engine.prepare(encoded(draw_sketch(1)))
     found = engine.search(sketch, SearchQuery(k=2))
     assert (found.method, found.model, len(found.results)) == ("ret", "one-vector", 2)

@@ -19,7 +19,7 @@ from PIL import Image
 from indexer import Index, PhotoEntry
 from service.client import Client
 from service.engine import Engine
-from service.http import routes
+from service.http import archive, routes
 from service.http.archive import _local_time, file_names
 from service.photos import ThumbnailCache, thumbnail
 from service.schemas import Photo
@@ -58,7 +58,7 @@ def test_an_original_is_sent_as_it_is_and_read_in_parts(
         parts.append(start)
         return read(self, photo, size, start, count)
 
-    monkeypatch.setattr(routes, "PART", 1000)
+    monkeypatch.setattr(archive, "PART", 1000)
     monkeypatch.setattr(Index, "part_of_photo", noted)
     answer = http.get("/photos/7")
     assert answer.content == whole
@@ -82,7 +82,7 @@ def test_an_original_is_sent_as_it_is_and_read_in_parts(
 def test_a_part_of_an_original_is_sent_to_who_asks_for_it(
     http: httpx.Client, index: Index, monkeypatch: pytest.MonkeyPatch, asked: str, part: slice
 ) -> None:
-    monkeypatch.setattr(routes, "PART", 1000)
+    monkeypatch.setattr(archive, "PART", 1000)
     whole = index.open_photo(1)
     start, stop, _ = part.indices(len(whole))
     answer = http.get("/photos/1", headers={"range": asked})
@@ -116,7 +116,7 @@ def test_an_original_that_changes_while_it_is_sent_breaks_off_and_leaves_a_line(
     def changed(self: Index, photo: int, size: int, start: int, count: int) -> bytes:
         return read(self, photo, size + (start > 0), start, count)
 
-    monkeypatch.setattr(routes, "PART", 1000)
+    monkeypatch.setattr(archive, "PART", 1000)
     monkeypatch.setattr(Index, "part_of_photo", changed)
     with pytest.raises(httpx.RemoteProtocolError):
         http.get("/photos/1")
@@ -415,7 +415,7 @@ def unzipped(answer: httpx.Response) -> dict[str, bytes]:
 def test_chosen_photos_come_as_one_file_each_as_it_is_and_once(
     http: httpx.Client, index: Index, gallery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routes, "PART", 1000)
+    monkeypatch.setattr(archive, "PART", 1000)
     files = [gallery / index.photo(photo).paths[0] for photo in (1, 7, 9)]
     answer = http.get("/photos.zip", params={"id": [1, 7, 9, 7]})
     assert "content-length" not in answer.headers  # it is sent while it is made

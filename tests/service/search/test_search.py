@@ -281,7 +281,7 @@ def test_it_explains_by_the_photos_files(without: Path, diffusing: Searcher) -> 
     sketch = engine.prepare(encoded(draw_sketch()))
     model_info, index_info = engine.info()
     assert (model_info.methods, model_info.best_method, index_info.tokens) == (("ret",), "ret", 1)
-    check_searches(engine.searcher)
+    check_searches(engine.searcher(engine.gallery))
     answer = engine.explain(sketch, ExplainParams(photo=[5], nearest=4))
     assert (len(answer.nearest), len(answer.photos[0].nearest)) == (4, 4)
     engine.close()

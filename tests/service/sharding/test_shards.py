@@ -19,7 +19,7 @@ from service.commands import main
 from service.gallery import LocalGallery
 from service.serving.live import LiveIndex
 from service.serving.on_ray import answer_of, state_of
-from service.sharding import GenerationGone, Overview, Shards, ShardsRefused
+from service.sharding import Overview, Shards, ShardsRefused, ShardUnavailable
 from service.sharding import overview as summary
 from service.sharding.shards import shard_names
 from tests.benchmarks.scale import number
@@ -78,7 +78,7 @@ def test_a_search_ends_with_the_generation_that_it_began_with(
         seen.append(state_of(index).generation_id)
         before, after = (answer_of(index, generation, summary).photos for generation in seen[-2:])
         assert before == after + 1
-    with pytest.raises(GenerationGone, match="no longer exists"):
+    with pytest.raises(ShardUnavailable, match="no longer exists"):
         answer_of(index, first, LocalGallery.entries, np.array([0]))
 
 
