@@ -31,7 +31,7 @@ from service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from service.search import Encode, Searcher, methods_of
+from service.search import Searcher, methods_of
 from service.settings import Settings, index_path
 from service.towers import ReadText, TextTowers
 
@@ -61,21 +61,18 @@ class Engine:
         run: RunJob = run_here,
         towers: TextTowers | None = None,
         gallery: OpenGallery | None = None,
-        encode: Encode | None = None,
     ) -> None:
         """
         Args:
             thumbnails, towers: kept from one generation to the next; None for those of this engine alone.
             run: decodes the sketches and photos that HTTP asks about.
             gallery: opens what is searched; None for the index that the settings name, whose errors are raised.
-            encode: encodes the pictures of queries; None for the matcher.
         """
         self._settings = settings
         self._matcher = matcher
         self._thumbnails = ThumbnailCache(0) if thumbnails is None else thumbnails
         self._run = run
         self._towers = TextTowers(matcher.device) if towers is None else towers
-        self._encode = encode
         self._own: LocalGallery | None = None
         if gallery is None:
             index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
@@ -89,7 +86,7 @@ class Engine:
         return self._open(())
 
     def searcher(self, gallery: Gallery) -> Searcher:
-        return Searcher(gallery, self._matcher, self._settings, self._encode)
+        return Searcher(gallery, self._matcher, self._settings)
 
     def close(self) -> None:
         if self._own is not None:

@@ -164,14 +164,13 @@ def serve_shards(settings: Settings, beside: Callable[[str, str], None] | None) 
     folders = [shard for folder in settings.shards for shard in shard_folders(folder)]
     check_folders(folders)
     check_address(settings.ray)
-    matcher = open_matcher(settings)
-    with deployed(settings, folders, shard_names(folders), matcher) as (links, encode):
+    with deployed(settings, folders, shard_names(folders), open_matcher(settings)) as (links, matcher):
         shards = Shards(links, settings.shard_seconds)
         print(printable(f"{len(folders)} shards on the Ray cluster {settings.ray}"), flush=True)
         _wait_for(shards)
 
         def open_live(run: RunJob) -> Live:
-            return Live(settings, run, matcher=lambda: matcher, source=shards, encode=encode)
+            return Live(settings, run, matcher=lambda: matcher, source=shards)
 
         return serve_until_stopped(settings, beside, create_app(settings, open_live, at_once=SEARCHES_AT_ONCE))
 

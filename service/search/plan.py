@@ -1,14 +1,13 @@
 """Plans a search: the query, with the service's defaults and what the checkpoint can do filled in."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from PIL import Image
 
 from model import Matcher
-from model.engine import Floats, Method, Modality, Tokens
+from model.engine import Method
 from model.images import Pixels
 from model.ranking import SHORTLIST
 from service.errors import BadSearch
@@ -159,18 +158,3 @@ class Stopwatch:
 
 #: A sketch, or the photo of a query: an RGB picture, or its pixels as ``Preprocessing.pixels`` prepares them.
 Sketch: TypeAlias = Image.Image | Pixels
-
-#: What encodes pictures: ``Matcher.encode``, here or on another machine.
-Encode: TypeAlias = Callable[[Floats, Modality, int | None], Tokens]
-
-
-def encode_picture(given: Sketch, query: SearchQuery, matcher: Matcher, watch: Stopwatch, encode: Encode) -> Tokens:
-    """Crops, resizes and encodes a query's picture: a batch of one. Raises BlankSketch for a sketch without ink."""
-    if isinstance(given, Image.Image):
-        pixels = matcher.prepare(given, query.kind)
-    else:
-        pixels = matcher.preprocessing.normalised(given)
-    watch.lap("prepare")
-    tokens = encode(pixels[None], query.kind, query.variants)
-    watch.lap("encode")
-    return tokens

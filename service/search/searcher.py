@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from indexer import PhotoFilter
 from model import Matcher
@@ -29,7 +30,7 @@ from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
 from service.gallery import Candidates, Gallery, Scores, ShardQuery, Word, best_first, interleaved
 from service.schemas import Cluster, Group, Guessed, SearchQuery, SearchResponse, SearchResult, View
-from service.search.plan import GROUPED, Encode, Plan, Sketch, Stopwatch, encode_picture, plan_search
+from service.search.plan import GROUPED, Plan, Sketch, Stopwatch, plan_search
 from service.search.shown import FOLDED, fold, group_alike, grouped_ranks, is_far_ahead
 from service.settings import Settings
 from service.towers import ReadText, TextVector
@@ -58,12 +59,9 @@ class _Encoded:
 class Searcher:
     """Searches a gallery with the checkpoint that made its tokens."""
 
-    def __init__(
-        self, gallery: Gallery, matcher: Matcher, settings: Settings | None = None, encode: Encode | None = None
-    ) -> None:
-        """settings: None for their defaults. encode: encodes the pictures of queries; None for the matcher."""
+    def __init__(self, gallery: Gallery, matcher: Matcher, settings: Settings | None = None) -> None:
+        """settings: None for their defaults."""
         self.matcher, self.gallery = matcher, gallery
-        self._encode = matcher.encode if encode is None else encode
         self.settings = settings or Settings.model_construct()
 
     def search(
@@ -144,7 +142,13 @@ class Searcher:
         examples = [gallery.vectors(liked)] if len(liked) else []
         drawn: Tokens | None = None
         if sketch is not None:
-            tokens = encode_picture(sketch, query, self.matcher, watch, self._encode)
+            if isinstance(sketch, Image.Image):
+                prepared = self.matcher.prepare(sketch, query.kind)
+            else:
+                prepared = self.matcher.preprocessing.normalised(sketch)
+            watch.lap("prepare")
+            tokens = self.matcher.encode(prepared[None], query.kind, query.variants)
+            watch.lap("encode")
             if query.kind == "photo":
                 examples.append(tokens.ret)
             else:

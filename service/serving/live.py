@@ -25,7 +25,7 @@ from service.errors import NotReady
 from service.gallery import LocalGallery, OpenGallery
 from service.photos import ThumbnailCache
 from service.schemas import SearchQuery, ShardInfo
-from service.search import Encode, Searcher, methods_of
+from service.search import Searcher, methods_of
 from service.settings import Settings, index_path
 from service.towers import TextTowers
 
@@ -217,10 +217,9 @@ class Live:
         *,
         matcher: Callable[[], Matcher] | None = None,
         source: Source | None = None,
-        encode: Encode | None = None,
     ) -> None:
-        """Opens nothing yet. matcher, source: None for those that the settings name. encode: None for the matcher's."""
-        self._settings, self._run, self._encode = settings, run, encode
+        """Opens nothing yet. matcher, source: None for those that the settings name."""
+        self._settings, self._run = settings, run
         self._matcher = cache(lambda: open_matcher(settings)) if matcher is None else matcher
         self._towers = cache(lambda: TextTowers(self._matcher().device))
         small = None
@@ -239,9 +238,7 @@ class Live:
         if self._stopped:
             raise NotReady("The service has been stopped.")
         gallery = self.source.opened()
-        return Engine(
-            self._settings, self._matcher(), self._thumbnails, self._run, self._towers(), gallery, self._encode
-        )
+        return Engine(self._settings, self._matcher(), self._thumbnails, self._run, self._towers(), gallery)
 
     @property
     def shards(self) -> tuple[ShardInfo, ...]:

@@ -22,7 +22,6 @@ from model.errors import Refusal
 from model.terminal import installed_version
 from service.engine import open_matcher
 from service.errors import NotReady
-from service.search import Encode
 from service.serving.live import POLL_SECONDS, LiveIndex
 from service.settings import Settings
 from service.sharding import ShardRefuses, ShardsRefused, ShardUnavailable, State
@@ -150,8 +149,8 @@ class Ingress:
 @contextmanager
 def deployed(
     settings: Settings, folders: Sequence[Path], names: Sequence[str], matcher: Matcher
-) -> Iterator[tuple[tuple[Copies, ...], Encode]]:
-    """Has a Ray cluster serve shards while the block runs: the ways to them, in their order, and to the encoder.
+) -> Iterator[tuple[tuple[Copies, ...], Matcher]]:
+    """Has a Ray cluster serve shards while the block runs: the ways to them, in their order, and the matcher.
 
     matcher: encodes a sketch that comes alone.
 
@@ -181,7 +180,7 @@ def deployed(
         try:
             named = enumerate(zip(names, folders, strict=True))
             shards = tuple(copies(name, str(number), ShardReplica, folder) for number, (name, folder) in named)
-            yield shards, Encoder(copies("encoder", "encoder", EncoderReplica), settings, matcher)
+            yield shards, SharedMatcher(matcher, copies("encoder", "encoder", EncoderReplica), settings)
         finally:
             ray.kill(ingress)
             every = ray.util.list_named_actors(all_namespaces=True)
@@ -214,25 +213,26 @@ def _check_room(each: dict[str, float], copies: int) -> None:
             )
 
 
-class Encoder:
-    """Encodes one picture at a time in this process, and others meanwhile by the copies of the encoder.
+class SharedMatcher(Matcher):
+    """A matcher that encodes one picture at a time in this process, and others meanwhile by the copies of the encoder.
 
     Sending a picture that comes alone would take a tenth of a search's time. Copies that have GPUs encode all.
     """
 
-    def __init__(self, copies: Copies, settings: Settings, matcher: Matcher) -> None:
-        self._copies, self._seconds, self._matcher = copies, settings.shard_seconds, matcher
+    def __init__(self, matcher: Matcher, copies: Copies, settings: Settings) -> None:
+        super().__init__(matcher.engine, matcher.checkpoint_sha256, variants=matcher.variants)
+        self._copies, self._seconds = copies, settings.shard_seconds
         self._here = settings.device != "cuda" and matcher.device == "cpu"
         self._turn = threading.Lock()
 
-    def __call__(self, images: Floats, modality: Modality, variants: int | None = None) -> Tokens:
+    def encode(self, pictures: Floats, modality: Modality, variants: int | None = None) -> Tokens:
         """Encodes like ``Matcher.encode``. Raises NotReady if no copy of the encoder answers."""
         if self._here and self._turn.acquire(blocking=False):
             try:
-                return self._matcher.encode(images, modality, variants)
+                return super().encode(pictures, modality, variants)
             finally:
                 self._turn.release()
-        sent: Response[Tokens] = self._copies.call("encode", images, modality, variants)
+        sent: Response[Tokens] = self._copies.call("encode", pictures, modality, variants)
         try:
             return sent.result(self._seconds)
         except ShardUnavailable as error:

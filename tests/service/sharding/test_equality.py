@@ -17,7 +17,6 @@ from model import Matcher
 from model.engine import Floats
 from service.gallery import Gallery, Nearest, ShardQuery
 from service.schemas import SearchQuery, SearchResponse
-from service.search.plan import Stopwatch, encode_picture
 from tests.searching import Searcher, searching
 from tests.service.sharding.shards_here import (
     NEARLY,
@@ -152,7 +151,7 @@ def test_clusters_choose_the_same_photos_where_each_is_in_one_shard(
 
 
 def drawn(matcher: Matcher, gallery: Gallery, clusters: NDArray[np.int64], **asked: Any) -> ShardQuery:
-    sketch = encode_picture(draw_sketch(), SearchQuery(), matcher, Stopwatch(), matcher.encode)
+    sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
     return ShardQuery("rn", gallery.clusters.mean, sketch, clusters=clusters, **asked)
 
 

@@ -18,7 +18,7 @@ import pytest
 from indexer import remove
 from model import Matcher, Tokens
 from service.engine import open_matcher
-from service.serving.on_ray import Copies, Encoder
+from service.serving.on_ray import Copies, SharedMatcher
 from service.settings import Settings
 from tests.benchmarks.results import soak
 from tests.patience import PATIENCE, wait_for, wait_until
@@ -221,20 +221,20 @@ def test_a_sketch_that_comes_alone_is_encoded_by_the_server_and_a_second_one_by_
     settings: Settings, sketch: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, gate, copies = open_matcher(settings), Gate(), Counted(open_matcher(settings))
-    image, encode = here.prepare(here.open(sketch, "sketch"), "sketch")[None], here.encode
+    image, encode = here.prepare(here.open(sketch, "sketch"), "sketch")[None], here.engine.encode
 
     def slow(*asked: Any) -> Tokens:
         gate()
         return encode(*asked)
 
-    monkeypatch.setattr(here, "encode", slow)
-    encoder = Encoder(copies, settings, here)
+    monkeypatch.setattr(here.engine, "encode", slow)
+    shared = SharedMatcher(here, copies, settings)
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(encoder, image, "sketch")
+        first = pool.submit(shared.encode, image, "sketch")
         wait_for(gate.begun, "the server does not encode")
-        second = encoder(image, "sketch")
+        second = shared.encode(image, "sketch")
         gate.opened.set()
         assert np.array_equal(first.result(PATIENCE).ret, second.ret)
     assert copies.encoded == 1
-    assert np.array_equal(encoder(image, "sketch").ret, second.ret)
+    assert np.array_equal(shared.encode(image, "sketch").ret, second.ret)
     assert copies.encoded == 1
