@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
 
 import httpx
 from pydantic import BaseModel
@@ -18,6 +18,7 @@ from service.schemas import (
     ExplainParams,
     ExplainResponse,
     InfoResponse,
+    Params,
     PhotosResponse,
     SearchQuery,
     SearchResponse,
@@ -26,6 +27,8 @@ from service.schemas import (
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    Sketch: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -94,12 +97,7 @@ class Client:
             base_url=address.copy_with(query=None), headers=headers, timeout=timeout, mounts=direct
         )
 
-    def search(
-        self,
-        sketch: str | os.PathLike[str] | bytes | Image.Image | None = None,
-        query: SearchQuery | None = None,
-        **options: Any,
-    ) -> SearchResponse:
+    def search(self, sketch: Sketch | None = None, query: SearchQuery | None = None, **options: Any) -> SearchResponse:
         """Returns the photos that match a sketch best, look like liked ones, and show what a word names.
 
         Args:
@@ -112,13 +110,9 @@ class Client:
             query = SearchQuery(**options)
         elif options:
             raise TypeError("give a query or options, not both")
-        params = query.model_dump(mode="json", exclude_defaults=True)
-        body = b"" if sketch is None else as_bytes(sketch)
-        return self._model(SearchResponse, self._answer("POST", "/search", params=params, content=body))
+        return self._asked(SearchResponse, "/search", query, sketch)
 
-    def explain(
-        self, sketch: str | os.PathLike[str] | bytes | Image.Image | None = None, **options: Any
-    ) -> ExplainResponse:
+    def explain(self, sketch: Sketch | None = None, **options: Any) -> ExplainResponse:
         """Explains why photos match a sketch, or are like a photo.
 
         Args:
@@ -127,9 +121,7 @@ class Client:
 
         Raises ValueError for an option that does not exist, or is out of its range.
         """
-        params = ExplainParams(**options).model_dump(mode="json", exclude_defaults=True)
-        body = b"" if sketch is None else as_bytes(sketch)
-        return self._model(ExplainResponse, self._answer("POST", "/explain", params=params, content=body))
+        return self._asked(ExplainResponse, "/explain", ExplainParams(**options), sketch)
 
     def photos(self, *ids: int) -> PhotosResponse:
         """Describes 1 to 64 photos as results do, such as the copies of one."""
@@ -164,6 +156,11 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _asked(self, model: type[M], path: str, asked: Params, sketch: Sketch | None) -> M:
+        params = asked.model_dump(mode="json", exclude_defaults=True)
+        body = b"" if sketch is None else as_bytes(sketch)
+        return self._model(model, self._answer("POST", path, params=params, content=body))
 
     def _answer(self, method: str, path: str, **options: Any) -> _Answer:
         """Returns the answer to a request, which is a success."""
@@ -208,7 +205,7 @@ def _broken(response: httpx.Response, code: str, problem: str) -> ServiceError:
     return ServiceError(code, f"{response.url} {problem}.", request_id, response.status_code)
 
 
-def as_bytes(sketch: str | os.PathLike[str] | bytes | Image.Image) -> bytes:
+def as_bytes(sketch: Sketch) -> bytes:
     """Returns a picture as the bytes of an image file. Raises OSError, and ImageError for a file of another type."""
     if isinstance(sketch, bytes):
         return sketch

@@ -4,10 +4,11 @@ import ipaddress
 import json
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from indexer import default_index_path
@@ -21,6 +22,19 @@ MAX_THREADS = 512
 _ADDRESS = re.compile(rf"(?:\w+://(?:[^/@]*@)?[^/:]*(?::\d+(?=/))?)?[^{os.pathsep}]*")
 _NAME = re.compile("[^,]+")
 _HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
+
+
+def _split(part: re.Pattern[str], value: Any) -> Any:
+    """Splits a list written as text. A ValueError becomes pydantic's sentence."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [found.strip() for found in part.findall(value) if found.strip()]
+
+
+_OfPaths = BeforeValidator(partial(_split, _ADDRESS))
+_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(partial(_split, _NAME))]
 
 
 class Settings(BaseSettings):
@@ -50,7 +64,7 @@ class Settings(BaseSettings):
         description="How many variants of a sketch are encoded: as it is; larger; mirrored, with a thicker pen, "
         "turned. Each takes the time of one encoding. Default: as the checkpoint says, which is mostly all of them.",
     )
-    gallery: Annotated[tuple[Path | str, ...], NoDecode] = Field(
+    gallery: Annotated[tuple[Path | str, ...], NoDecode, _OfPaths] = Field(
         default=(),
         description="Where the photos' roots are here, in the order of the build, if they have moved: "
         "paths and URLs separated by the system's path separator (':' or ';'), or a JSON list.",
@@ -76,7 +90,7 @@ class Settings(BaseSettings):
         description="Seconds that a search may be expected to wait; one that would wait longer gets 429, but a few may "
         "always wait.",
     )
-    shards: Annotated[tuple[Path, ...], NoDecode] = Field(
+    shards: Annotated[tuple[Path, ...], NoDecode, _OfPaths] = Field(
         default=(),
         description="Folders of the shards of a gallery, searched together with SBIR_RAY: paths separated by the "
         "system's path separator, or a JSON list.",
@@ -126,10 +140,10 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="Log lines for people, or one JSON object a line."
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origins: _Names = Field(
         default=(), description="Web origins that may call the API: separated by commas, or a JSON list; default: none."
     )
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+    allowed_hosts: _Names = Field(
         default=(),
         description="Hosts by which the service may be asked for, without a port: separated by commas, or a JSON list; "
         "'*.example.org' is all below it, '*' any. Default: on a loopback address localhost, 127.0.0.1, [::1] and the "
@@ -161,16 +175,6 @@ class Settings(BaseSettings):
                 hint = "write a name or an address without a port, such as 127.0.0.1, ::1, or 0.0.0.0 for all"
                 raise ValueError(f"{value[:64]!r} is not a host; {hint}") from None
         return value
-
-    @field_validator("gallery", "shards", mode="before")
-    @classmethod
-    def _split_paths(cls, value: Any) -> Any:
-        return _split(value, _ADDRESS)
-
-    @field_validator("cors_origins", "allowed_hosts", mode="before")
-    @classmethod
-    def _split_names(cls, value: Any) -> Any:
-        return _split(value, _NAME)
 
     @field_validator("cors_origins")
     @classmethod
@@ -206,12 +210,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
-
-
-def _split(value: Any, part: re.Pattern[str]) -> Any:
-    """Splits a list written as text. A ValueError becomes pydantic's sentence."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        return json.loads(value)
-    return [found.strip() for found in part.findall(value) if found.strip()]

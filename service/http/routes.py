@@ -41,10 +41,8 @@ from service.schemas import (
     GalleryResponse,
     HealthResponse,
     Id,
-    IndexInfo,
     InfoResponse,
     Limits,
-    ModelInfo,
     PageParams,
     PhotosParams,
     PhotosResponse,
@@ -471,9 +469,7 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
     settings = ctx.settings
     shards = ctx.live.shards
     build = None if shards else await _look_up(ctx, ctx.builder.info)
-    model: ModelInfo | None = None
-    index: IndexInfo | None = None
-    reason = None
+    model = index = reason = None
     needs_token = settings.allow_build is None and not trusted and not shards
     try:
         model, index = ctx.live.engine().info()

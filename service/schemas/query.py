@@ -15,8 +15,6 @@ from model.words import why_no_name
 Quality = Literal["fast", "good", "best"]
 # Photos are shown one by one, or in groups of look-alikes.
 View = Literal["photos", "groups"]
-# A query may leave the choice of the view to the search. "kinds" is the old name of groups.
-AskedView = Literal["photos", "groups", "kinds", "auto"]
 # The picture that comes with a query is a drawing or a photo.
 PictureKind = Literal["sketch", "photo"]
 # The number of variants of a sketch that the model has; a test compares them. Importing the model here would be slow.
@@ -27,7 +25,6 @@ MAX_PHOTOS = 32
 MAX_NAMED = 64
 # The type of the validation errors whose message is a whole sentence and names the parameters itself.
 SENTENCE: Final = "sentence"
-_NO_FOLDER = "folder must be the path of a folder as results show it, such as 2023/summer, not {given}"
 
 
 def _refuse_other_folders(value: object) -> object:
@@ -36,7 +33,8 @@ def _refuse_other_folders(value: object) -> object:
         return value
     path = value.removesuffix("/")
     if {"", ".", ".."} & set(path.split("/")):
-        raise PydanticCustomError(SENTENCE, _NO_FOLDER, {"given": repr(value[:64])})
+        problem = "folder must be the path of a folder as results show it, such as 2023/summer, not {given}"
+        raise PydanticCustomError(SENTENCE, problem, {"given": repr(value[:64])})
     return path
 
 
@@ -148,7 +146,7 @@ class SearchQuery(Params):
         "first answer while somebody draws. Default: the server's.",
         examples=[1],
     )
-    view: AskedView = Field(
+    view: Literal["photos", "groups", "kinds", "auto"] = Field(
         default="photos",
         description="photos: `results` lists the photos. groups: the 200 best photos are grouped by look, and "
         "`groups` lists the groups of look-alikes. auto: photos if one group is far ahead, else groups; `view` of the "

@@ -11,8 +11,6 @@ from service.schemas.query import Quality, View
 if TYPE_CHECKING:
     from indexer import PhotoEntry
 
-# The source that knew the query's word.
-Words = Literal["clip", "vocabulary"]
 #: Characters of a content's hash in the address of a thumbnail.
 HASH_SHOWN = 16
 
@@ -149,7 +147,7 @@ class SearchResponse(BaseModel):
     quality: Quality = Field(description="How much was to be scored, where no other option said so.")
     rerank: int | None = Field(description="Photos that the method was to score; null: all of the opened clusters.")
     diffused: bool = Field(description="Whether photos that look alike lent each other their scores.")
-    words: Words | None = Field(
+    words: Literal["clip", "vocabulary"] | None = Field(
         default=None,
         description="With text, and only then: clip where CLIP's text tower read it, which knows any text; vocabulary "
         "where it is a word of the checkpoint's vocabulary.",
