@@ -25,21 +25,15 @@ TEXTS_KEPT = 256
 RETRY_SECONDS = 10.0
 
 
-@dataclass(frozen=True, eq=False)
-class TextVector:
-    """A text by CLIP, (e,) float32, whose product with a photo's vector is CLIP's logit."""
-
-    values: NDArray[np.float32]
-
-
 @dataclass(frozen=True)
 class ReadText:
     """A query's text by CLIP, and the milliseconds that reading took.
 
-    ``vector`` is None without a text; ``refusal`` says why there is none, although the index was clustered by CLIP.
+    ``vector`` is (e,) float32, whose product with a photo's vector is CLIP's logit; None without a text. ``refusal``
+    says why there is none, although the index was clustered by CLIP.
     """
 
-    vector: TextVector | None = None
+    vector: NDArray[np.float32] | None = None
     refusal: str | None = None
     milliseconds: float = 0.0
 
@@ -64,7 +58,7 @@ class TextTowers:
         self._lock = threading.Lock()
         self._last: _Attempt | None = None
         # By the SHA-256 of the model's weights, and the text.
-        self._texts: LRUCache[tuple[str | None, str], TextVector] = LRUCache(TEXTS_KEPT)
+        self._texts: LRUCache[tuple[str | None, str], NDArray[np.float32]] = LRUCache(TEXTS_KEPT)
         self._texts_lock = threading.Lock()
 
     def refusal(self, entry: EmbedderEntry) -> str | None:
@@ -84,7 +78,7 @@ class TextTowers:
             attempt = self._attempt(entry)
             if attempt.tower is None:
                 return ReadText(refusal=attempt.refusal)
-            found = TextVector(attempt.tower.text(text))
+            found = attempt.tower.text(text)
         with self._texts_lock:
             self._texts[key] = found
         return ReadText(found, milliseconds=(time.perf_counter() - began) * 1000)

@@ -90,7 +90,6 @@ class Gallery(Searches):
         return self._engine
 
     def close(self) -> None:
-        """Lets go of the index's files."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None

@@ -23,7 +23,6 @@ class Remote(Searches):
         self.client = Client(url, api_key, timeout, max_bytes)
 
     def close(self) -> None:
-        """Closes the connections."""
         self.client.close()
 
     def _searched(self, sketch: bytes | None, query: SearchQuery) -> SearchResponse:

@@ -159,7 +159,6 @@ def explain(
 
 
 def _explained_image(seen: EncodedPicture) -> ExplainedImage:
-    """Describes a picture and where [Ret] looked."""
     attention, out = seen.observed.attention, io.BytesIO()
     file_format = "JPEG" if seen.modality == "photo" else "PNG"
     Image.fromarray(seen.pixels).save(out, file_format, quality=_JPEG_QUALITY)

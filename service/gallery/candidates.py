@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from indexer import PhotoFilter
 from model.engine import Floats, Method, Tokens
-from service.towers import TextVector
 
 Ids: TypeAlias = NDArray[np.int64]
 #: Photos by their rows in a gallery: one cluster after the other, in each by id.
@@ -23,7 +22,7 @@ Rows: TypeAlias = NDArray[np.int64]
 Scores: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
 #: A query's word: the numbers of words of the checkpoint's vocabulary, any of which counts; or a text as CLIP has it.
-Word: TypeAlias = tuple[int, ...] | TextVector
+Word: TypeAlias = tuple[int, ...] | NDArray[np.float32]
 
 # Photos that come into the ranking because they are the most similar ones to liked photos.
 NEAREST = 300

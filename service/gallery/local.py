@@ -13,7 +13,6 @@ from model.engine import Modality, Tokens, logsumexp
 from model.ranking import ALIKE, likeness_to, likenesses
 from service.gallery.candidates import Floats, Ids, Mask, Nearest, Rows, Scores, ShardQuery, most_alike
 from service.gallery.gallery import Clusters, Gallery
-from service.towers import TextVector
 
 # Clusters are searched by the cosine alone. So many times as many photos are found there as are wanted, and so many at
 # least, because the prior, and what else counts, puts them in another order. In a made gallery of 100,000 photos, 4,000
@@ -67,8 +66,8 @@ class LocalGallery(Gallery):
             found.append(vectors.near(query.liked - query.mean, wanted, mask, clusters))
             kept = np.flatnonzero(np.isin(self.index.ids, query.kept))
             found.append(kept if mask is None else kept[mask[kept]])
-        if isinstance(query.word, TextVector):
-            found.append(self._embeddings.near(query.word.values[None], wanted, mask, clusters))
+        if isinstance(query.word, np.ndarray):
+            found.append(self._embeddings.near(query.word[None], wanted, mask, clusters))
         elif query.word is not None:
             found.append(vectors.near(self._matcher.word_direction(query.word)[None], wanted, mask, clusters))
         return np.unique(np.concatenate(found))
@@ -81,8 +80,8 @@ class LocalGallery(Gallery):
         if query.sketch is not None:
             priors = self._kept(self._priors, rows, ret, self._matcher.priors)
             by_vector = self._matcher.scores(query.sketch, ret, "ret", priors)[0]
-        if isinstance(query.word, TextVector):
-            by_word = self._by_clip(query.word.values, rows)
+        if isinstance(query.word, np.ndarray):
+            by_word = self._by_clip(query.word, rows)
         elif query.word is not None:
             levels = self._kept(self._levels, rows, ret, self._matcher.word_levels)
             by_word = logsumexp(self._matcher.word_scores(ret, query.word, levels).T)

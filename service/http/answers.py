@@ -66,10 +66,11 @@ async def _answer_invalid(request: Request, error: RequestValidationError) -> Re
 
 
 async def _answer_http(request: Request, error: HTTPException) -> Response:
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-    message = {404: "There is nothing here.", 405: f"{request.method} is not for this path."}.get(
-        error.status_code, str(error.detail)
-    )
+    known = {
+        404: ("not_found", "There is nothing here."),
+        405: ("method_not_allowed", f"{request.method} is not for this path."),
+    }
+    code, message = known.get(error.status_code, ("bad_request", str(error.detail)))
     headers = dict(error.headers or {})
     # A path that answers GET answers HEAD, too (see ``service.http.middleware.Inner``).
     if headers.get("Allow") == "GET":

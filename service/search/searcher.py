@@ -33,7 +33,7 @@ from service.schemas import Cluster, Group, Guessed, SearchQuery, SearchResponse
 from service.search.plan import GROUPED, Plan, Sketch, Stopwatch, plan_search
 from service.search.shown import FOLDED, fold, group_alike, grouped_ranks, is_far_ahead
 from service.settings import Settings
-from service.towers import ReadText, TextVector
+from service.towers import ReadText
 
 # Clusters that are scored by the method if it chooses clusters: the best by vector. The seed's system has 125.
 RELATED = 128
@@ -235,7 +235,7 @@ class Searcher:
     def _compared(self, encoded: _Encoded) -> NDArray[np.int64]:
         """Returns the clusters that the query is compared with, ascending: of very many, those near a part of it."""
         clusters, query = self.gallery.clusters, encoded.query
-        if query.wanted is not None or isinstance(query.word, TextVector):
+        if query.wanted is not None or isinstance(query.word, np.ndarray):
             return np.arange(len(clusters.sizes))
         drawn = [] if query.sketch is None else [query.sketch.features[:, 0]]
         return np.union1d(clusters.near(np.concatenate([*drawn, self._directions(query)])), encoded.homes)
@@ -256,8 +256,8 @@ class Searcher:
         """
         clusters, word = self.gallery.clusters, encoded.query.word
         columns = [*columns, *(clusters.vectors_of(compared) @ self._directions(encoded.query).T).T]
-        if isinstance(word, TextVector) and clusters.embeddings is not None:
-            columns.append(clusters.by_clip(word.values))
+        if isinstance(word, np.ndarray) and clusters.embeddings is not None:
+            columns.append(clusters.by_clip(word))
         order = interleaved([compared[best_first(compared, column)] for column in columns], encoded.homes)
         return order[encoded.sizes[order] > 0]
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 from PIL import Image, ImageDraw
 
@@ -27,6 +26,7 @@ from service.photos import ThumbnailCache
 from service.schemas import SearchQuery, ShardInfo
 from service.search import Searcher, methods_of
 from service.settings import Settings, index_path
+from service.sharding import Shards
 from service.towers import TextTowers
 
 # Why nothing can be searched before the first attempt is over.
@@ -99,12 +99,14 @@ class LiveIndex:
         return next((one for one in self._kept if one.generation_id == generation_id), None)
 
     def opened(self) -> OpenGallery:
+        """Returns what opens the newest generation. Raises NotReady if none is open."""
         gallery = self.newest
         if gallery is None:
             raise NotReady(self.reason)
         return lambda without: gallery
 
     def infos(self) -> tuple[ShardInfo, ...]:
+        """Describes the shards: one index has none."""
         return ()
 
     def close(self) -> None:
@@ -182,26 +184,6 @@ def check_searches(searcher: Searcher) -> None:
             ) from error
 
 
-class Source(Protocol):
-    """Opens what a server searches in its newest generations: one index, or shards. Threads may share it."""
-
-    @property
-    def refused(self) -> str | None:
-        """Why newer generations are not used while older ones answer, or None."""
-
-    def refresh(self) -> bool:
-        """Looks for newer generations. Returns whether other ones are to be searched now."""
-
-    def opened(self) -> OpenGallery:
-        """Returns what opens the generations that are searched now. Raises NotReady."""
-
-    def infos(self) -> tuple[ShardInfo, ...]:
-        """Describes the shards; one index has none."""
-
-    def close(self) -> None:
-        """Closes the files as soon as nobody reads them."""
-
-
 class Live:
     """Makes engines over the newest generation. Threads may share it.
 
@@ -216,7 +198,7 @@ class Live:
         run: RunJob = run_here,
         *,
         matcher: Callable[[], Matcher] | None = None,
-        source: Source | None = None,
+        source: LiveIndex | Shards | None = None,
     ) -> None:
         """Opens nothing yet. matcher, source: None for those that the settings name."""
         self._settings, self._run = settings, run
