@@ -38,8 +38,7 @@ from service.towers import ReadText, TextTowers
 
 def open_matcher(settings: Settings) -> Matcher:
     """Opens the checkpoint that the settings name. Raises ModelError."""
-    of = settings
-    return load(of.weights or "default", device=of.device, dtype=of.dtype, variants=of.variants)
+    return load(settings.weights or "default", device=settings.device, dtype=settings.dtype, variants=settings.variants)
 
 
 @dataclass(frozen=True)

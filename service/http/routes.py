@@ -88,6 +88,8 @@ _HEADERS = {
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
 }
+# Of photos: browsers keep them, but ask before they use them again.
+_ASK_AGAIN = {"Cache-Control": "private, no-cache"}
 _FOLDER = pathlib.Path(service.__file__).parent / "page"
 _INDEX = "index.html"
 # All that is served, by its path below the folder: the content, and the headers it is sent with.
@@ -348,7 +350,7 @@ async def photo(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> 
     """The original file of a photo, as it is."""
     _check_originals(ctx)
     entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
-    headers = _headers(f'"{entry.content_hash}"')
+    headers = {"ETag": f'"{entry.content_hash}"', **_ASK_AGAIN}
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
     size, media = await _read(request, ctx.originals, lambda: engine.original(entry))
@@ -409,7 +411,7 @@ async def thumbnail(
 ) -> Response:
     """A small JPEG of a photo."""
     entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
-    headers = _headers(f'"{entry.content_hash}-{params.size}"')
+    headers = {"ETag": f'"{entry.content_hash}-{params.size}"', **_ASK_AGAIN}
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
     small = engine.kept_thumbnail(entry, params.size)
@@ -537,11 +539,6 @@ async def _read(request: Request, turns: CapacityLimiter, job: Callable[[], T]) 
         if await request.is_disconnected():
             raise ClientGone("Whoever asked has hung up.")
         return await anyio.to_thread.run_sync(job)
-
-
-def _headers(etag: str) -> dict[str, str]:
-    """Returns headers of an answer that browsers keep, but ask about before they use it again."""
-    return {"ETag": etag, "Cache-Control": "private, no-cache"}
 
 
 # These routes need no API key, because the page is what asks for it. They are not part of the HTTP API, so its document

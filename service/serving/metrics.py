@@ -17,7 +17,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class Metrics:
+class Metrics(Collector):
     """The metrics of one application, in a registry of its own. Names begin with ``sbir_`` or ``process_``."""
 
     def __init__(self, version: str) -> None:
@@ -53,7 +53,8 @@ class Metrics:
 
     def observe(self, live: Live, worker: Worker) -> None:
         """Reports the state of these from now on. Call it once."""
-        self.registry.register(_State(live, worker))
+        self._live, self._worker = live, worker
+        self.registry.register(self)
 
     def answered(self, verb: str, route: str, status: int, seconds: float) -> None:
         """Counts a request; ``route`` is the template of its path."""
@@ -71,15 +72,8 @@ class Metrics:
         for stage in StageTimings.model_fields:
             self._stages.labels(stage).observe(getattr(timings, stage) / 1000)
 
-
-class _State(Collector):
-    """The metrics that are read at the moment they are asked for."""
-
-    def __init__(self, live: Live, worker: Worker) -> None:
-        self._live = live
-        self._worker = worker
-
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        """Yields what is read at the moment it is asked for."""
         held = self._worker.held
         waiting = max(0, held - self._worker.at_once)
         yield GaugeMetricFamily("sbir_queue_places_taken", "Searches that run or wait.", value=held)
