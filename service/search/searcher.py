@@ -24,7 +24,7 @@ from PIL import Image
 
 from indexer import PhotoFilter
 from model import Matcher
-from model.engine import Floats, Method, Tokens
+from model.engine import Floats, Tokens
 from model.ranking import EXAMPLES, estimated, fits, led, led_by_word, named, pulled, shares_of
 from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
@@ -215,22 +215,16 @@ class Searcher:
         assert query.sketch is not None
         compared = np.arange(len(clusters.sizes)) if plan.nprobe == "all" else self._compared(encoded)
         centroids = Tokens.of_ret(clusters.vectors_of(compared))
-        by_vector = self._scores(query.sketch.without_patches, centroids, "ret")
+        by_vector = self.matcher.scores(query.sketch.without_patches, centroids, "ret")[0]
         scores = np.full(len(clusters.sizes), np.nan, np.float32)
         scores[compared] = by_vector
         order = self._order(encoded, compared, [by_vector])
         if not plan.by_pairs or method == "ret":
             return order, scores, len(compared) if plan.by_pairs else 0
         first = order[:RELATED]
-        scores[first] = self._scores(query.sketch, clusters.tokens(first), method)
+        scores[first] = self.matcher.scores(query.sketch, clusters.tokens(first), method)[0]
         order = np.concatenate([first[best_first(first, scores[first])], order[RELATED:]])
         return order, scores, len(first)
-
-    def _scores(self, sketch: Tokens, centroids: Tokens, method: Method) -> Scores:
-        scores: Scores = (
-            self.matcher.scores(sketch, centroids, method)[0] if len(centroids) else np.empty(0, np.float32)
-        )
-        return scores
 
     def _compared(self, encoded: _Encoded) -> NDArray[np.int64]:
         """Returns the clusters that the query is compared with, ascending: of very many, those near a part of it."""
