@@ -120,14 +120,19 @@ async def _file_of_form(headers: Headers, body: AsyncGenerator[bytes, None]) -> 
     """Returns the file of a form that should hold nothing else. Raises BrokenUpload and BadSearch."""
     if len(headers["content-type"]) > MAX_CONTENT_TYPE:
         raise BrokenUpload("The form has no valid boundary.")
-    form = _Form(headers, body)
+
+    async def whole() -> AsyncGenerator[bytes, None]:
+        async for chunk in body:
+            yield chunk
+        if not form.has_ended:
+            raise BrokenUpload("The form is cut short.")
+
+    form = _Form(headers, whole())
     try:
         given = await form.parse()
     except MultiPartException as error:
         raise BrokenUpload("The form does not parse.") from error
     try:
-        if not form.has_ended:
-            raise BrokenUpload("The form is cut short.")
         file: UploadFile | None = None
         for name, part in given.multi_items():
             if name != "file":

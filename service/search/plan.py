@@ -69,7 +69,10 @@ def plan_search(
         raise BadSearch("There is nothing to search by: send a sketch, or name a photo with like, or a word with text.")
     quality = query.quality or settings.quality
     method = _method(query, matcher, quality, tokens_kept, drawn=drawn)
-    diffuse = _diffuse(query, matcher)
+    able = matcher.calibration.diffusion is not None
+    if query.diffuse and not able:
+        raise BadSearch("This checkpoint has no threshold for diffusion: leave diffuse out.")
+    diffuse = able and query.method == "auto" if query.diffuse is None else query.diffuse
     k = settings.default_k if query.k is None else query.k
     # Groups are made of the GROUPED best photos.
     page = 0 if query.view in ("groups", "kinds") else query.offset + k
@@ -123,15 +126,6 @@ def _method(query: SearchQuery, matcher: Matcher, quality: Quality, tokens_kept:
     if method == "ret" and query.rerank is not None:
         raise BadSearch("rerank counts photos for the relation network, which method 'ret' does not use: leave it out.")
     return method
-
-
-def _diffuse(query: SearchQuery, matcher: Matcher) -> bool:
-    able = matcher.calibration.diffusion is not None
-    if query.diffuse is None:
-        return able and query.method == "auto"
-    if query.diffuse and not able:
-        raise BadSearch("This checkpoint has no threshold for diffusion: leave diffuse out.")
-    return query.diffuse
 
 
 Stage = Literal["prepare", "encode", "clusters", "photos", "diffusion"]

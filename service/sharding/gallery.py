@@ -154,10 +154,7 @@ class ShardedGallery(Gallery):
     def nearest(self, query: ShardQuery) -> Nearest:
         if query.sketch is not None:
             query = replace(query, sketch=query.sketch.without_patches)
-        questions = {
-            shard: replace(query, clusters=query.clusters[indices] - self._layout.cluster_starts[shard], count=count)
-            for shard, indices, count in self._split(query)
-        }
+        questions = self._split(query)
         answers = self._ask_nearest(questions)
         every = Nearest.joined([Nearest.nothing(query), *answers.values()])
         if short := [shard for shard, part in answers.items() if is_cut(part, questions[shard], every, query)]:
@@ -170,8 +167,8 @@ class ShardedGallery(Gallery):
         found = self._answers(pending).items()
         return {shard: replace(part, rows=part.rows + self._layout.row_starts[shard]) for shard, part in found}
 
-    def _split(self, query: ShardQuery) -> list[tuple[int, NDArray[np.int64], int | None]]:
-        """Returns the shards that have opened clusters, which of them these are, and how many photos each is to send.
+    def _split(self, query: ShardQuery) -> dict[int, ShardQuery]:
+        """Returns what each shard that has opened clusters is asked: for its clusters, and for so many photos.
 
         How many of the best a shard has is estimated from its centroids. One that has more is asked again.
         """
@@ -181,13 +178,14 @@ class ShardedGallery(Gallery):
         drawn_alone = query.sketch is not None and query.word is None and query.liked is None
         if query.count is not None and query.sketch is not None and drawn_alone and len(asked) > 1:
             counts = expected(self.clusters, query.clusters, query.sketch.ret[0], query.count)
-        split: list[tuple[int, NDArray[np.int64], int | None]] = []
+        questions: dict[int, ShardQuery] = {}
         for shard in asked:
             indices, count = np.flatnonzero(shards == shard), query.count
             if counts is not None and count is not None:
                 count = min(count, math.ceil(MARGIN * counts[indices].sum()) + SPARE)
-            split.append((shard, indices, count))
-        return split
+            clusters = query.clusters[indices] - self._layout.cluster_starts[shard]
+            questions[shard] = replace(query, clusters=clusters, count=count)
+        return questions
 
     # Looking up.
 
