@@ -21,11 +21,6 @@ def test_an_update_computes_only_new_photos_and_keeps_ids_rows_and_clusters(buil
     assert [entry[0] for entry in new] == [13, 14, 15, 16, 17]
     assert len({entry[3] for entry in after.values()}) == 2
     assert verify(built.index) == []
-    with built.open() as index:
-        for number in range(index.cluster_count):
-            ids = ids_of(index, number).tolist()
-            assert ids == sorted(ids)
-            assert all(index.photo(photo).cluster == number for photo in ids)
 
 
 def test_a_build_that_grows_lets_the_first_photos_be_searched_and_ends_as_any_other(
