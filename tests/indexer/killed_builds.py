@@ -14,8 +14,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import ParamSpec, TypeVar
@@ -35,26 +35,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Moment:
-    """The moment of a kill: before write number ``writes``, or after ``seconds``; both are None for no kill."""
-
-    writes: int | None = None
-    seconds: float | None = None
+# Says to a process that is about to work when it is to be killed.
+Fate = Callable[[], object]
 
 
-NEVER = Moment()
-
-
-def in_child(work: Callable[[], object], moment: Moment = NEVER, log: Path | None = None) -> int:
-    """Runs ``work`` in a forked process that is killed at ``moment``; ``log`` gets its writes. Returns how it ended."""
+def in_child(work: Callable[[], object], fate: Fate) -> int:
+    """Runs ``work`` in a forked process after ``fate``. Returns how that ended."""
     child = os.fork()
     if not child:
         try:
-            count_writes(moment.writes, log)
-            if moment.seconds is not None:
-                # Nobody handles the alarm, so it ends the process as abruptly as SIGKILL does.
-                signal.setitimer(signal.ITIMER_REAL, moment.seconds)
+            fate()
             work()
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -63,7 +53,7 @@ def in_child(work: Callable[[], object], moment: Moment = NEVER, log: Path | Non
     return os.waitpid(child, 0)[1]
 
 
-def count_writes(stop_at: int | None, log: Path | None) -> None:
+def count_writes(stop_at: int | None = None, log: Path | None = None) -> None:
     """Count syncs and renames from now on, in ``log``, too; kill this process before number ``stop_at``."""
     done = 0
 
@@ -82,13 +72,15 @@ def count_writes(stop_at: int | None, log: Path | None) -> None:
     os.fsync, os.replace = counted(os.fsync), counted(os.replace)
 
 
-def moments(count: int, writes: int, seconds: float, random: Random) -> list[Moment]:
-    """``count`` random moments, one in each equal part of a build that makes so many writes in so many seconds."""
-    found = []
+def fates(count: int, writes: int, seconds: float, random: Random) -> Iterator[tuple[Fate, bool]]:
+    """``count`` random moments, one in each equal part of a build of so many writes and seconds; whether it is a time.
+
+    Nobody handles the alarm, so it ends the process as abruptly as SIGKILL does.
+    """
     for number in range(count):
-        share = (number + random.random()) / count
-        found.append(Moment(seconds=max(1e-4, share * seconds)) if number % 3 == 2 else Moment(int(share * writes)))
-    return found
+        share, timed = (number + random.random()) / count, number % 3 == 2
+        alarm = partial(signal.setitimer, signal.ITIMER_REAL, max(1e-4, share * seconds))
+        yield alarm if timed else partial(count_writes, int(share * writes)), timed
 
 
 def change(photos: Path) -> None:
@@ -104,27 +96,25 @@ def change(photos: Path) -> None:
 def disturb_builds(photos: Path, matcher: model.Matcher, out: Path, count: int) -> None:
     random = Random(count)
 
-    def run(index: Path, moment: Moment = NEVER, log: Path | None = None) -> int:
-        def work() -> None:
-            # The clock stands still, or a slow machine would write its progress more often.
-            build(index, Request([photos], embedder="ret", batch=3), matcher, Progress(clock=lambda: 0.0))
-
-        return in_child(work, moment, log)
+    def run(index: Path, fate: Fate = count_writes) -> int:
+        # The clock stands still, or a slow machine would write its progress more often.
+        progress = Progress(clock=lambda: 0.0)
+        return in_child(partial(build, index, Request([photos], embedder="ret", batch=3), matcher, progress), fate)
 
     def disturb(undisturbed: Path, killed: Callable[[int], Path]) -> None:
         log = out / "writes"
         started = time.monotonic()
-        assert run(undisturbed, log=log) == 0
+        assert run(undisturbed, partial(count_writes, log=log)) == 0
         seconds, writes = time.monotonic() - started, int(log.read_text())
-        for number, moment in enumerate(moments(count, writes, seconds, random)):
+        for number, (fate, timed) in enumerate(fates(count, writes, seconds, random)):
             index = killed(number)
             live = (index / "CURRENT").exists()
-            ended = run(index, moment)
+            ended = run(index, fate)
             # By the clock one may well be through before.
-            assert ended == signal.SIGKILL or (moment.writes is None and ended in (signal.SIGALRM, 0))
+            assert ended in (signal.SIGALRM, 0) if timed else ended == signal.SIGKILL
             assert not live or verify(index) == []
             if number % 2:
-                run(index, Moment(random.randrange(writes)))
+                run(index, partial(count_writes, random.randrange(writes)))
                 assert not live or verify(index) == []
             assert run(index) == 0
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.benchmarks.results import soak
 from tests.indexer.damages import flip
 from tests.indexer.disks import read_only, small_disk
 from tests.indexer.galleries import Collection, ids_of, index_bytes, save_photo, save_photos, tokens_of
-from tests.indexer.killed_builds import Moment, in_child
+from tests.indexer.killed_builds import count_writes, in_child
 from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.patience import SOAK_TIMEOUT
 from tests.programs import LONG, run_python
@@ -58,18 +59,16 @@ def test_a_build_killed_at_any_point_ends_in_the_same_index_byte_for_byte(
 
 @needs_fork
 def test_a_removal_killed_at_any_point_is_done_or_can_be_done_again(copied: Collection, tmp_path: Path) -> None:
-    def removing(index: Path) -> Callable[[], object]:
-        return lambda: remove(["in here"], index)
-
     undisturbed, log = Path(shutil.copytree(copied.index, tmp_path / "undisturbed")), tmp_path / "writes"
-    assert in_child(removing(undisturbed), log=log) == 0
+    assert in_child(partial(remove, ["in here"], undisturbed), partial(count_writes, log=log)) == 0
     for point in range(0, int(log.read_text()), 3):
         killed = Path(shutil.copytree(copied.index, tmp_path / f"killed-{point}"))
-        assert in_child(removing(killed), Moment(point)) == signal.SIGKILL
+        removal = partial(remove, ["in here"], killed)
+        assert in_child(removal, partial(count_writes, point)) == signal.SIGKILL
         assert verify(killed) == []
         # After the last writes it is done.
         with suppress(BadInvocation):
-            removing(killed)()
+            removal()
         shutil.rmtree(killed / ".building-removal", ignore_errors=True)
         assert index_bytes(killed) == index_bytes(undisturbed)
 
