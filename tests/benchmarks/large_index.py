@@ -123,8 +123,7 @@ def _write(
     order = np.argsort(clusters, kind="stable")
     rows = folder.segment(SEGMENT)
     rows.mkdir()
-    if "tokens" in real.arrays:
-        _write_tokens(rows, real, made, count)
+    _write_tokens(rows, real, made, count)
     generation = folder.generation(generation_name(1))
     generation.mkdir()
     write_catalog(generation / "photos.sqlite", _rows(clusters, made.numbers), Removals())
@@ -190,8 +189,6 @@ def _rows(clusters: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterator[t
 
 def _tokens_of_clusters(real: RowArrays, centroids: Floats) -> Centroids:
     """Returns tokens that stand for the clusters: those of the real photo that is nearest to each centroid."""
-    if "tokens" not in real.arrays:
-        return Centroids(centroids)
     rows = assign(centroids, real.vectors())
     return Centroids(centroids, real.take(rows).features().astype(np.float16), real.arrays["positions"][rows])
 

@@ -111,12 +111,12 @@ def test_a_damaged_photo_of_an_album_is_reported_and_the_others_are_indexed(
 
 def test_an_album_may_lie_in_a_folder_of_the_gallery(album: Path, collection: Collection, gallery: Path) -> None:
     inner = album.rename(gallery / "takeout.zip")
-    report = build(collection.index, Request([gallery, inner]), collection.matcher)
+    report = collection.update(folders=[gallery, inner])
     assert (report.photos, report.files, report.skipped) == (12, 24, ("1 file of other types: 1 .zip",))
     remove([f"{inner}/Ännchen 001.png"], collection.index)
     with collection.open() as index:
         assert index.photo_at(str(gallery / "Ännchen 001.png")).paths == ("photos/Ännchen 001.png",)
-    assert build(collection.index, Request(added=[f"{inner}/Ännchen 001.png"]), collection.matcher).files == 24
+    assert collection.update(added=[f"{inner}/Ännchen 001.png"]).files == 24
 
 
 def test_a_photo_that_is_read_in_parts_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import model
-from indexer import IndexRefused, Request, build, read_summary, remove, verify
+from indexer import IndexRefused, read_summary, remove, verify
 from tests.indexer.damages import DAMAGES, flip, shorten
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
 
@@ -96,7 +96,7 @@ def test_an_index_whose_current_file_is_damaged_goes_on_from_its_newest_generati
     text: str, updated: Collection, copied: Collection
 ) -> None:
     (copied.index / "CURRENT").write_text(text)
-    report = build(copied.index, Request([copied.photos]), copied.matcher)
+    report = copied.build()
     assert (report.encoded, report.photos, len(report.damaged)) == (0, 16, 1)
     assert verify(copied.index) == []
     assert known(copied.index) == known(updated.index)

@@ -140,7 +140,7 @@ def writers(collection: Collection) -> dict[str, Callable[[], object]]:
     """Returns every operation that writes an index."""
     return {
         "build": lambda: collection.build(batch=8),
-        "add": lambda: build(collection.index, Request(added=[collection.photos]), collection.matcher),
+        "add": lambda: collection.update(added=[collection.photos]),
         "remove": lambda: remove([], collection.index, ids=[1]),
         "repair": collection.update,
     }

@@ -45,7 +45,7 @@ def test_a_build_that_grows_lets_the_first_photos_be_searched_and_ends_as_any_ot
 
 def test_a_changed_file_that_waits_for_the_next_build_stays_as_it_was(built: Collection) -> None:
     changed = [save_photo(built.photos / "in here" / f"Ännchen 00{number}.png", 50 + number) for number in range(3)]
-    report = build(built.index, Request(max_new_files=1), built.matcher)
+    report = built.update(max_new_files=1)
     assert (report.photos, report.waiting, report.gone) == (12, len(changed) - 1, 0)
 
 

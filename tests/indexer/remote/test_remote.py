@@ -3,13 +3,12 @@ from pathlib import Path
 import pytest
 from moto.s3.models import s3_backends
 
-import model
-from indexer import BadInvocation, PhotoUnavailable, Request, build, open_index
+from indexer import BadInvocation, PhotoUnavailable, Request, build
 from indexer.building.folder_listing import FolderListing
 from indexer.store import remote
 from indexer.store.roots import Root, folder_of
 from indexer.upkeep import gallery_state
-from tests.indexer.galleries import catalog, save_photo
+from tests.indexer.galleries import Collection, catalog, photo_file
 from tests.indexer.remote.servers import SECRET, Bucket, Fault, Served, Server
 
 # Libraries of servers and their clients leave sockets to the garbage collector.
@@ -29,13 +28,13 @@ def filled(server: Server, gallery: Path) -> Server:
 
 
 def test_a_folder_on_a_server_is_indexed_like_one_on_this_machine(
-    filled: Server, gallery: Path, index_path: Path, tmp_path: Path, matcher: model.Matcher
+    filled: Server, collection: Collection, tmp_path: Path
 ) -> None:
-    build(index_path, Request([filled.url]), matcher)
-    build(tmp_path / "local", Request([gallery]), matcher)
-    assert catalog(index_path) == catalog(tmp_path / "local")
-    content = (gallery / FIRST).read_bytes()
-    with open_index(index_path, matcher) as index:
+    collection.update(folders=[filled.url])
+    build(tmp_path / "local", Request([collection.photos]), collection.matcher)
+    assert catalog(collection.index) == catalog(tmp_path / "local")
+    content = (collection.photos / FIRST).read_bytes()
+    with collection.open() as index:
         address = index.address_of(FIRST)
         assert address.startswith(f"{filled.url}/")
         photo = index.photo_at(address)
@@ -50,84 +49,82 @@ def test_a_folder_on_a_server_is_indexed_like_one_on_this_machine(
             index.open_photo(photo.id)
 
 
-def test_only_what_has_changed_on_a_server_is_read_again(
-    filled: Server, gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    first = build(index_path, Request([filled.url]), matcher)
+def test_only_what_has_changed_on_a_server_is_read_again(filled: Server, collection: Collection) -> None:
+    first = collection.update(folders=[filled.url])
     asked = filled.requests
-    state = gallery_state(index_path)
-    assert not build(index_path, Request(), matcher).changed
-    assert gallery_state(index_path) == state
+    state = gallery_state(collection.index)
+    assert not collection.update().changed
+    assert gallery_state(collection.index) == state
     # Three listings, none of which reads.
     listings = filled.requests - asked
     assert listings % 3 == 0
     assert listings < first.photos
-    filled.write(FIRST, save_photo(gallery / "new.png", 40).read_bytes())
-    filled.write("in here/more.png", (gallery / "new.png").read_bytes())
+    filled.write(FIRST, photo_file(40))
+    filled.write("in here/more.png", photo_file(40))
     filled.remove("Ännchen 002.png")
-    assert gallery_state(index_path) != state
+    assert gallery_state(collection.index) != state
     asked = filled.requests
-    report = build(index_path, Request(), matcher)
+    report = collection.update()
     assert (report.files, report.photos, report.gone, report.encoded) == (12, 11, 1, 1)
     assert filled.requests - asked == listings // 3 + 2
 
 
 def test_no_credential_is_in_an_index_or_in_what_is_said_of_a_server(
-    filled: Server, index_path: Path, matcher: model.Matcher, caplog: pytest.LogCaptureFixture
+    filled: Server, collection: Collection, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    build(index_path, Request([filled.url]), matcher)
+    collection.update(folders=[filled.url])
     filled.fails("gone", everywhere=True)
-    report = build(index_path, Request(), matcher)
+    report = collection.update()
     assert SECRET not in str(report)
     assert SECRET not in caplog.text
-    for file in index_path.rglob("*"):
+    for file in collection.index.rglob("*"):
         assert file.is_dir() or SECRET.encode() not in file.read_bytes()
 
 
 @pytest.mark.parametrize("fault", ["gone", "busy"])
 def test_a_server_that_cannot_be_listed_is_told_and_the_index_stays(
-    fault: Fault, filled: Server, index_path: Path, matcher: model.Matcher
+    fault: Fault, filled: Server, collection: Collection
 ) -> None:
     filled.fails(fault, everywhere=True)
     with pytest.raises(BadInvocation, match="the folder cannot be read: "):
-        build(index_path, Request([filled.url]), matcher)
+        collection.update(folders=[filled.url])
     filled.fails("")
-    before = build(index_path, Request([filled.url]), matcher)
+    before = collection.update(folders=[filled.url])
     filled.fails(fault, everywhere=True)
-    report = build(index_path, Request(), matcher)
+    report = collection.update()
     assert (report.generation, report.photos, report.gone) == (before.generation, 12, 0)
     assert [folder.path for folder in report.unlisted] == [filled.url]
     advice = "cannot be read any more .* index build" if fault == "gone" else "cannot be read now: the server"
-    with open_index(index_path, matcher) as index, pytest.raises(PhotoUnavailable, match=advice):
+    with collection.open() as index, pytest.raises(PhotoUnavailable, match=advice):
         index.open_photo(1)
     filled.fails("")
-    assert build(index_path, Request(), matcher).unlisted == ()
+    assert collection.update().unlisted == ()
 
 
 @pytest.mark.parametrize("fault", ["gone", "busy", "half"])
 def test_photos_that_a_server_does_not_give_stay_and_are_read_by_the_next_build(
-    fault: Fault, filled: Server, gallery: Path, index_path: Path, matcher: model.Matcher
+    fault: Fault, filled: Server, collection: Collection
 ) -> None:
-    before = build(index_path, Request([filled.url]), matcher)
-    new = save_photo(gallery / "new.png", 40).read_bytes()
+    before = collection.update(folders=[filled.url])
+    new = photo_file(40)
     filled.write(FIRST, new)
-    filled.write("new.png", (gallery / "Ännchen 002.png").read_bytes())
+    filled.write("new.png", photo_file(2))
     filled.fails(fault)
-    report = build(index_path, Request(), matcher)
+    report = collection.update()
     assert (report.photos, report.gone) == (before.photos, 0)
     assert [file.path for file in report.unlisted] == [FIRST]
     assert [file.path for file in report.bad] == ["new.png"]
     filled.fails("")
     filled.write(FIRST, new)
-    filled.write("new.png", (gallery / "Ännchen 002.png").read_bytes())
-    report = build(index_path, Request(), matcher)
+    filled.write("new.png", photo_file(2))
+    report = collection.update()
     assert (report.files, report.photos, report.bad, report.unlisted) == (13, 12, (), ())
 
 
-def test_what_fails_once_is_asked_for_again(filled: Server, index_path: Path, matcher: model.Matcher) -> None:
+def test_what_fails_once_is_asked_for_again(filled: Server, collection: Collection) -> None:
     filled.fails("busy", times=1)
-    assert build(index_path, Request([filled.url]), matcher).bad == ()
+    assert collection.update(folders=[filled.url]).bad == ()
 
 
 def test_a_listing_of_thousands_of_names_asks_once_for_each_thousand(bucket: Bucket, tmp_path: Path) -> None:
@@ -141,30 +138,26 @@ def test_a_listing_of_thousands_of_names_asks_once_for_each_thousand(bucket: Buc
     assert (len(paths), bucket.requests - asked) == (2_500, 3)
 
 
-def test_keys_that_lead_out_of_a_bucket_are_told(bucket: Bucket, index_path: Path, matcher: model.Matcher) -> None:
-    bucket.write("good.png", save_photo(index_path.parent / "good.png", 1).read_bytes())
+def test_keys_that_lead_out_of_a_bucket_are_told(bucket: Bucket, collection: Collection) -> None:
+    bucket.write("good.png", photo_file(1))
     bucket.write("../../x.png", b"outside")
-    report = build(index_path, Request([bucket.url]), matcher)
+    report = collection.update(folders=[bucket.url])
     assert [bad.path for bad in report.bad] == ["../../x.png"]
     assert report.photos == 1
 
 
-def test_links_on_a_server_are_not_followed(
-    nas: Served, gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    nas.fill(gallery)
+def test_links_on_a_server_are_not_followed(nas: Served, collection: Collection) -> None:
+    nas.fill(collection.photos)
     (nas.folder / "linked.png").symlink_to(nas.folder / FIRST)
     (nas.folder / "round").symlink_to(nas.folder)
-    report = build(index_path, Request([nas.url]), matcher)
+    report = collection.update(folders=[nas.url])
     assert (report.files, report.skipped[0][:16]) == (12, "2 symbolic links")
 
 
-def test_a_server_whose_key_is_not_known_is_not_spoken_to(
-    nas: Served, home: Path, index_path: Path, matcher: model.Matcher
-) -> None:
+def test_a_server_whose_key_is_not_known_is_not_spoken_to(nas: Served, home: Path, collection: Collection) -> None:
     (home / ".ssh" / "known_hosts").unlink()
     with pytest.raises(BadInvocation, match="the server's key is not known; connect once by ssh"):
-        build(index_path, Request([nas.url]), matcher)
+        collection.update(folders=[nas.url])
 
 
 @pytest.mark.parametrize("file", [".netrc", ".ssh/id_ed25519", ".aws/credentials", "unknown keys"])
@@ -172,8 +165,7 @@ def test_a_server_that_does_not_let_in_is_told_with_the_remedy(
     file: str,
     home: Path,
     request: pytest.FixtureRequest,
-    index_path: Path,
-    matcher: model.Matcher,
+    collection: Collection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url = request.getfixturevalue({".netrc": "davs", ".ssh/id_ed25519": "nas"}.get(file, "bucket")).url
@@ -183,7 +175,7 @@ def test_a_server_that_does_not_let_in_is_told_with_the_remedy(
     else:
         (home / file).unlink()
     with pytest.raises(BadInvocation, match="access is denied; look for the credentials") as told:
-        build(index_path, Request([url]), matcher)
+        collection.update(folders=[url])
     assert SECRET not in str(told.value)
 
 
@@ -203,21 +195,19 @@ def test_a_server_that_does_not_let_in_is_told_with_the_remedy(
         f"ftp://me:{SECRET}@nas/photos",
     ],
 )
-def test_an_address_with_a_password_is_refused_and_not_repeated(
-    address: str, gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
+def test_an_address_with_a_password_is_refused_and_not_repeated(address: str, collection: Collection) -> None:
     with pytest.raises(BadInvocation) as refused:
-        build(index_path, Request([address]), matcher)
+        collection.update(folders=[address])
     assert SECRET not in str(refused.value)
-    assert not index_path.exists()
-    build(index_path, Request([gallery]), matcher)
+    assert not collection.index.exists()
+    collection.build()
     with pytest.raises(BadInvocation):
-        build(index_path, Request(added=[address]), matcher)
+        collection.update(added=[address])
 
 
 def test_without_the_extra_a_url_is_refused_with_the_command_that_installs_it(
-    index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(remote._LIBRARIES, "s3", "no_such_library")
     with pytest.raises(BadInvocation, match=r"bucket needs no_such_library.*pip install 'sketch-search\[remote\]'"):
-        build(index_path, Request(["s3://bucket"]), matcher)
+        collection.update(folders=["s3://bucket"])

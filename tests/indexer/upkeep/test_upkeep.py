@@ -41,7 +41,7 @@ def test_a_folder_without_photos_leaves_the_index_by_its_name_or_address(copied:
     for name in ("by name", str(tmp_path / "by address")):
         empty = tmp_path / Path(name).name
         empty.mkdir()
-        build(copied.index, Request(added=[empty]), copied.matcher)
+        copied.update(added=[empty])
         assert len(read_summary(copied.index).manifest.roots) == 2
         assert remove([name], copied.index).files == 0
         assert [root.path for root in read_summary(copied.index).manifest.roots] == [str(copied.photos)]
@@ -113,7 +113,7 @@ def test_what_cannot_be_read_now_stays_as_it_was(
     hidden: str, mode: int, unread: int, built: Collection, tmp_path: Path
 ) -> None:
     save_photo(built.photos / "in here" / "broken.png", 30).write_bytes(b"")
-    build(built.index, Request(added=[save_photos(tmp_path / "more", 4, start=20)]), built.matcher)
+    built.update(added=[save_photos(tmp_path / "more", 4, start=20)])
     before = catalog(built.index)
     del before["Ännchen 001.png"]
     (built.photos / "Ännchen 001.png").unlink()
@@ -138,8 +138,8 @@ def test_a_root_that_is_added_prefixes_names_changes_no_other_photo_and_leaves_w
 ) -> None:
     before, more = catalog(built.index), save_photos(tmp_path / "more" / "photos", 4, start=20)
     with pytest.raises(BadInvocation, match="which the index has, overlap; to replace it by the outer one, name that"):
-        build(built.index, Request(added=[tmp_path]), built.matcher)
-    report = build(built.index, Request(added=[more]), built.matcher)
+        built.update(added=[tmp_path])
+    report = built.update(added=[more])
     assert (report.encoded, report.photos, report.clusters) == (4, 16, 3)
     assert catalog(built.index).items() >= before.items()
     for request in (Request(added=[more]), Request([more, built.photos])):
