@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,7 @@ PARTS = {
     "vectors.npy": ("g000003", 16),
     **dict.fromkeys(("clusters.npy", "centroid_tokens.npy", "centroid_ret.npy", "places.npy"), ("g000003", 0)),
 }
-DAMAGED: list[tuple[str, Callable[[Path], None]]] = [(name, flip) for name in PARTS]
-DAMAGED += [
-    (name, damage) for name in ("tokens.npy", "clusters.npy") for damage in (DAMAGES["cut short"], DAMAGES["gone"])
-]
+DAMAGED = [*((name, flip) for name in PARTS), *product(("tokens.npy", "clusters.npy"), (shorten, Path.unlink))]
 
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGED)
