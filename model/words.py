@@ -51,7 +51,7 @@ class UnknownWord(ModelError):
         """Writes the message. reason: a sentence that says why there are only these words."""
         # Examples show of what kind the words are, and in which language.
         known = f"{text!r} is none of the {len(words):,} words that this network knows, such as {', '.join(words[:3])}"
-        instead = f"nearly so spelt: {', '.join(nearest)}" if nearest else "name a thing in the photo, or draw it"
+        instead = f"similar words: {', '.join(nearest)}" if nearest else "name a thing in the photo, or draw it"
         more = f". {reason}" if reason else ""
         super().__init__(f"{known}; {instead}{more}")
         self.nearest = nearest

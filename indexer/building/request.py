@@ -78,9 +78,9 @@ class Request:
         leaving = ", ".join(str(root.folder) for root in live if root not in roots)
         if leaving and not self.allow_root_removal:
             raise BadInvocation(
-                f"the index {index} has other folders: {leaving}. Name these, too, or none, for all that it has; add "
-                "a new one by `sketch-search index add FOLDER`; name another index with --index DIR; or let them go by "
-                "`index build --yes`."
+                f"the index {index} has other folders: {leaving}. Name these, too, or name none, which updates all; "
+                "add a new one by `sketch-search index add FOLDER`; name another index with --index DIR; or let them "
+                "go by `sketch-search index build FOLDER --yes`."
             )
         return roots
 

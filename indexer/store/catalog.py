@@ -193,7 +193,7 @@ class Catalog:
         self._database.set_progress_handler(self._spend, _STEPS)
         try:
             if not has_schema(self._database, _SCHEMA + _INDEXES):
-                raise IndexDamaged(f"{path} is damaged (it has not the tables of a catalog); {REPAIR}.")
+                raise IndexDamaged(f"{path} is damaged (it does not have the tables of a catalog); {REPAIR}.")
         except BaseException:
             self._database.close()
             raise

@@ -160,7 +160,7 @@ class Manifest(Origin):
     def _add_up(self) -> Manifest:
         counts = self.counts
         if counts.photos + counts.duplicates != counts.files or counts.rows != sum(self.segment_rows.values()):
-            raise ValueError("they do not add up")
+            raise ValueError("the counts do not add up")
         return self
 
     @property
@@ -227,8 +227,9 @@ def validated(schema: type[Document], document: object, path: Path, advice: str)
         return schema.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "counts"
-        raise IndexDamaged(f"{path} is damaged ({field}: {first['msg']}); {advice}.") from error
+        field = ".".join(str(part) for part in first["loc"]) or "content"
+        problem = str(first["msg"]).removeprefix("Value error, ")
+        raise IndexDamaged(f"{path} is damaged ({field}: {problem}); {advice}.") from error
 
 
 @dataclass(frozen=True)

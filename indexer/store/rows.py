@@ -198,9 +198,10 @@ def map_array(path: Path, shape: tuple[int | None, ...], dtype: npt.DTypeLike = 
         raise unreadable(path, error) from error
     except MemoryError:
         raise
-    # NumPy parses the header as Python source text, so any error of that parser may come out.
+    # NumPy parses the header as Python source text, so any error of that parser may come out. Some advise to load it
+    # without any check.
     except Exception as error:
-        raise IndexDamaged(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); {REPAIR}.") from error
+        raise IndexDamaged(f"{path} is damaged (it is no array of NumPy); {REPAIR}.") from error
     wanted = isinstance(array, np.ndarray) and array.dtype == np.dtype(dtype) and array.ndim == len(shape)
     if not wanted or not all(wide in (None, side) for side, wide in zip(array.shape, shape, strict=True)):
         raise IndexDamaged(f"{path} is not the array that the manifest says; {REPAIR}.")

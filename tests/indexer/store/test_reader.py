@@ -132,7 +132,7 @@ def test_an_array_that_the_manifest_vouches_for_is_neither_unpickled_nor_believe
             copied.open()
     np.save(path, np.array([print], dtype=object), allow_pickle=True)
     sign(copied.index)
-    with pytest.raises(IndexDamaged, match=r"places\.npy cannot be read .*Python objects"):
+    with pytest.raises(IndexDamaged, match=r"places\.npy is damaged"):
         copied.open()
 
 
@@ -298,7 +298,7 @@ def test_what_a_catalog_would_compute_by_itself_is_refused(copied: Collection) -
         database.execute(VIEW)
     sign(copied.index)
     for work in (copied.open, copied.update, lambda: remove([], copied.index, ids=[1])):
-        with pytest.raises(IndexDamaged, match="it has not the tables of a catalog"):
+        with pytest.raises(IndexDamaged, match="it does not have the tables of a catalog"):
             work()
 
 

@@ -96,7 +96,7 @@ def test_a_word_that_no_photo_fits_is_told_and_the_nearest_photos_are_found(
         (
             "hunds",
             "unknown_word",
-            "'hunds' is none of the 6 words that this network knows, such as sofa, dog, cat; nearly",
+            "'hunds' is none of the 6 words that this network knows, such as sofa, dog, cat; similar words",
         ),
         (
             "quaternion",
