@@ -29,7 +29,7 @@ from indexer.store.generation import (
     readable_generations,
 )
 from indexer.store.location import THUMBNAILS, IndexFolder, no_index
-from indexer.store.roots import FileKey, Root, key_meant, shown_path, with_folders
+from indexer.store.roots import FileKey, Root, address_at, key_meant, shown_path, with_folders
 from indexer.store.rows import Rows
 
 # Names the folder in which a removal works.
@@ -234,8 +234,7 @@ def address_of_removed(target: Address, index: Path) -> Address:
         with live.open_catalog() as catalog:
             removals = catalog.removals()
         if (key := key_meant(str(target), lambda key: removals.hides(*key), roots)) is not None:
-            root, path = key
-            return roots[root].folder.address_of(path)
+            return address_at(key, roots)
     return target
 
 

@@ -183,8 +183,9 @@ def build(
             raise BadInvocation(
                 "--shards and --workers are for a build on many machines; say with --ray where its Ray cluster is."
             )
-        for name in (name for name, given in (("watch", watch), ("checksum", checksum)) if given):
-            raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
+        for name, given in (("watch", watch), ("checksum", checksum)):
+            if given:
+                raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
         from indexer.distributed import Machines, build_shards
 
         machines = Machines(ray, work.device, workers, None if work.weights is None else str(work.weights))
@@ -254,9 +255,9 @@ class _Watcher:
             return False
         self._print_error(" ".join(_unlisted(report)))
         if report.changed:
-            done = f"{report.photos} photos, {report.encoded} encoded now, {report.gone} gone"
-            done = f"generation {report.generation}: {done}, {len(report.bad)} not indexed"
-            show([f"{time.strftime('%Y-%m-%d %H:%M:%S')} {done}"], self._work.quiet)
+            when, counts = time.strftime("%Y-%m-%d %H:%M:%S"), f"{report.photos} photos, {report.encoded} encoded now"
+            counts += f", {report.gone} gone, {len(report.bad)} not indexed"
+            show([f"{when} generation {report.generation}: {counts}"], self._work.quiet)
         return True
 
     def _print_error(self, error: str) -> None:

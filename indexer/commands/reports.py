@@ -1,4 +1,4 @@
-"""What the commands share: two options, and how the lines of their reports look."""
+"""Defines what the commands share: two options, and how the lines of their reports look."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from indexer.store.catalog import GalleryFile, PhotoFilter
 from indexer.store.folders import Address
 from indexer.store.generation import Generation, Origin, live_generation
 from indexer.store.location import IndexFolder
-from indexer.store.roots import FileKey, Root, folder_at, folder_of, key_meant, key_shown, shown_path
+from indexer.store.roots import FileKey, Root, address_at, folder_at, folder_of, key_meant, key_shown, shown_path
 from indexer.store.rows import TOKEN_FILES, Refs, Rows, open_tokens
 from indexer.store.vectors import PLACES_FILE, Mask, Vectors
 from model import Matcher
@@ -142,8 +142,7 @@ class Index:
         """
         if (key := key_shown(self.manifest.root_names, shown)) is None:
             raise BadInvocation(f"the index has no photo at {shown}; name one as results show it.")
-        root, path = key
-        return self._roots[root].folder.address_of(path)
+        return address_at(key, self._roots)
 
     def passing(self, wanted: PhotoFilter) -> Mask:
         """Returns a mask (p,) by row: whether one of a photo's files passes a filter."""

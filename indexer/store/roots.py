@@ -122,16 +122,17 @@ def key_meant(target: str, known: Callable[[FileKey], bool], roots: Sequence[Roo
         here = expanded(target)
     on_disk = locate(target, roots) if here is not None else None
     # A path that leads to a file here means that file, whether the index has it or not.
-    keys = {_whole(key, roots): key for key in (shown, on_disk) if key is not None and known(key)}
+    keys = {address_at(key, roots): key for key in (shown, on_disk) if key is not None and known(key)}
     choices = [*keys]
     if shown is not None and on_disk != shown and here is not None and os.path.lexists(here):
-        choices = [_whole(shown, roots), os.path.abspath(here)]
+        choices = [address_at(shown, roots), os.path.abspath(here)]
     if len(choices) > 1:
         raise BadInvocation(f"{target} may be {' or '.join(choices)}; name one of them by its whole path.")
     return keys[choices[0]] if choices else None
 
 
-def _whole(key: FileKey, roots: Sequence[Root]) -> str:
+def address_at(key: FileKey, roots: Sequence[Root]) -> str:
+    """Returns the path on this machine, or the URL, of a file or folder."""
     root, path = key
     return roots[root].folder.address_of(path)
 

@@ -188,7 +188,7 @@ def lightning(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 @torch.no_grad()
 def ret_of_clip(visual: Any, images: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
-    """What CLIP-AT computes by CLIP's image encoder: prompts (k, width) stand behind the tokens of each picture."""
+    """CLIP's image encoder computes this for CLIP-AT: prompts (k, width) stand behind the tokens of each picture."""
     patches = visual.conv1(images).flatten(2).transpose(1, 2)
     tokens = torch.cat([visual.class_embedding.expand(len(images), 1, -1), patches], dim=1)
     tokens = torch.cat([tokens + visual.positional_embedding, prompts.expand(len(images), -1, -1)], dim=1)
