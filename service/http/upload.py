@@ -7,14 +7,17 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from fastapi import Request
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MAX_BOUNDARY_LENGTH, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from service.errors import BadSearch, BrokenUpload, ClientGone, QueueFull, UploadTooLarge
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
+# The most pictures of one form: the things of a drawing.
+MAX_THINGS = 8
 # A longer one costs more to take apart than it should.
 MAX_CONTENT_TYPE = 1024
 _ALONE = "send one sketch, as the file field 'file' or as the raw request body; parameters go into the query."
@@ -55,17 +58,20 @@ class Uploads:
         Raises UploadTooLarge; QueueFull if it gave way to others; BrokenUpload if it took too long or does not parse;
         BadSearch for a form with anything but one file in a field named ``file``.
         """
-        is_form = request.headers.get("content-type", "")[:20].lower().startswith("multipart/form-data")
+        content_type = request.headers.get("content-type", "")
+        is_form = content_type[:20].lower().startswith("multipart/form-data")
         upload = _Upload(asyncio.timeout(self._patience))
         try:
             async with upload.patience:
                 if not is_form:
                     return b"".join([chunk async for chunk in self._chunks(request, upload, self._limit)])
                 body = self._chunks(request, upload, self._limit + MULTIPART_OVERHEAD)
-                image = await _file_of_form(request.headers, body)
+                image, *others = await _files_of_form(content_type, body)
+                if others:
+                    raise BadSearch(f"The form has a second field 'file'; {_ALONE}")
                 if len(image) > self._limit:
                     raise self._too_large()
-                return image
+                return bytes(image)
         except ClientDisconnect:
             raise ClientGone("The upload broke off.") from None
         except TimeoutError:
@@ -106,44 +112,68 @@ class Uploads:
         )
 
 
-class _Form(MultiPartParser):
-    """A form in memory, which knows if its end has come."""
+class _Form:
+    """The files of a form, in memory. A form is refused at the head of the first part that is no such file.
 
-    spool_max_size = 0
-    has_ended = False
+    Of its content type the boundary alone is used. Starlette's parser would decode each field by the client's charset,
+    some of which take seconds, and Python keeps a record of each unknown one.
+    """
 
-    def on_end(self) -> None:
+    def __init__(self, content_type: str) -> None:
+        """Raises BrokenUpload without a boundary."""
+        boundary = b""
+        if len(content_type) <= MAX_CONTENT_TYPE:
+            boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+        if not 0 < len(boundary) <= MAX_BOUNDARY_LENGTH:
+            raise BrokenUpload("The form has no valid boundary.")
+        self.files: list[bytearray] = []
+        self.has_ended = False
+        # The head of the part that arrives: each header's name and value.
+        self._head: list[tuple[bytearray, bytearray]] = []
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._head.clear,
+                "on_header_begin": lambda: self._head.append((bytearray(), bytearray())),
+                "on_header_field": lambda data, start, end: self._head[-1][0].extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._head[-1][1].extend(data[start:end]),
+                "on_headers_finished": self._begin_file,
+                "on_part_data": lambda data, start, end: self.files[-1].extend(data[start:end]),
+                "on_end": self._end,
+            },
+        )
+
+    def write(self, chunk: bytes) -> None:
+        """Takes the next bytes of the form. Raises BrokenUpload and BadSearch."""
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise BrokenUpload("The form does not parse.") from error
+
+    def _begin_file(self) -> None:
+        disposition = next((bytes(value) for name, value in self._head if name.lower() == b"content-disposition"), None)
+        options = parse_options_header(disposition)[1]
+        if b"name" not in options:
+            raise BrokenUpload("The form has a part without a name.")
+        if (name := options[b"name"].decode("utf-8", "replace")) != "file":
+            raise BadSearch(f"The form has an unknown part {name[:64]!r}; {_ALONE}")
+        if b"filename" not in options:
+            raise BadSearch(f"The form has no upload in its field 'file'; {_ALONE}")
+        if len(self.files) == MAX_THINGS:
+            raise BadSearch(f"The form has more than {MAX_THINGS} fields 'file'; {_ALONE}")
+        self.files.append(bytearray())
+
+    def _end(self) -> None:
         self.has_ended = True
 
 
-async def _file_of_form(headers: Headers, body: AsyncGenerator[bytes, None]) -> bytes:
-    """Returns the file of a form that should hold nothing else. Raises BrokenUpload and BadSearch."""
-    if len(headers["content-type"]) > MAX_CONTENT_TYPE:
-        raise BrokenUpload("The form has no valid boundary.")
-
-    async def whole() -> AsyncGenerator[bytes, None]:
-        async for chunk in body:
-            yield chunk
-        if not form.has_ended:
-            raise BrokenUpload("The form is cut short.")
-
-    form = _Form(headers, whole())
-    try:
-        given = await form.parse()
-    except MultiPartException as error:
-        raise BrokenUpload("The form does not parse.") from error
-    try:
-        file: UploadFile | None = None
-        for name, part in given.multi_items():
-            if name != "file":
-                raise BadSearch(f"The form has an unknown part {name[:64]!r}; {_ALONE}")
-            if isinstance(part, str):
-                raise BadSearch(f"The form has no upload in its field 'file'; {_ALONE}")
-            if file is not None:
-                raise BadSearch(f"The form has a second field 'file'; {_ALONE}")
-            file = part
-        if file is None:
-            raise BadSearch(f"The form is empty; {_ALONE}")
-        return await file.read()
-    finally:
-        await given.close()
+async def _files_of_form(content_type: str, body: AsyncGenerator[bytes, None]) -> list[bytearray]:
+    """Returns the files of a form that holds nothing else. Raises BrokenUpload and BadSearch."""
+    form = _Form(content_type)
+    async for chunk in body:
+        form.write(chunk)
+    if not form.has_ended:
+        raise BrokenUpload("The form is cut short.")
+    if not form.files:
+        raise BadSearch(f"The form is empty; {_ALONE}")
+    return form.files

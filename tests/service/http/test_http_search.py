@@ -1,4 +1,5 @@
 import concurrent.futures
+import encodings
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from service.http.middleware import MAX_BYTES, MAX_PARAMETERS
 from service.settings import Settings
 from tests.bombs import scan_bomb
 from tests.pictures import ODD_FILES, OddFile, encoded
-from tests.service.served import asked
+from tests.service.served import Served, asked
 from tests.service.small_gallery import MAX_UPLOAD, draw_sketch
-from tests.service.talk import error, without_timings
+from tests.service.talk import SEARCH, connect, error, without_timings
 
 
 def test_a_sketch_is_seen_in_as_many_variants_as_the_server_or_the_query_says(
@@ -197,7 +198,11 @@ def part(disposition: str, content: str) -> bytes:
 @pytest.mark.parametrize(
     ("parameters", "body", "expected"),
     [
-        *((wrong, part('name="file"; filename="a.png"', "x"), UNDECODABLE) for wrong in ("", ";" * 50_000)),
+        *(
+            (f"; charset=idna{wrong}", part('name="file"; filename="a.png"', "x"), UNDECODABLE)
+            for wrong in ("", ";" * 50_000, "; boundary=", f"; boundary={'b' * 300}", '; boundary="b')
+        ),
+        (BOUNDARY, part('filename="a.png"', "x"), UNDECODABLE),
         (BOUNDARY, b"--b\r\nno end", UNDECODABLE),
         (BOUNDARY, part('name="file"; filename="a.png"', "x")[:-9], UNDECODABLE),
         (BOUNDARY, b"--b--\r\n", (422, "bad_parameter")),
@@ -206,11 +211,31 @@ def part(disposition: str, content: str) -> bytes:
         (BOUNDARY, part('name="photo"; filename="a.png"', "x"), (422, "bad_parameter")),
         (BOUNDARY, part('name="file"; filename="a.png"', ""), (422, "bad_parameter")),
     ],
-    ids=range(9),
+    ids=range(13),
 )
 def test_a_broken_form_is_refused(http: httpx.Client, parameters: str, body: bytes, expected: tuple[int, str]) -> None:
     answer = http.post("/search", content=body, headers={"content-type": f"multipart/form-data{parameters}"})
     assert error(answer) == expected
+
+
+@pytest.mark.parametrize("charset", ["punycode", "undefined", "idna", "no-such"])
+def test_of_the_content_type_of_a_form_the_boundary_alone_is_used(server: Served, sketch: bytes, charset: str) -> None:
+    kind = {"content-type": f"multipart/form-data; charset={charset}; boundary=b"}
+    head, _, tail = part('name="file"; filename="a\xff.png"', "\0").partition(b"\0")
+    found = server.http.post("/search", content=head + sketch + tail, headers=kind)
+    assert found.status_code == 200
+    field = part('name="\xff"', "\xff")
+    assert error(server.http.post("/search", content=field, headers=kind), "unknown part '\xff'")[0] == 422
+    assert {charset, charset.replace("-", "_")}.isdisjoint(vars(encodings)["_cache"].keys() - {"idna"})
+
+
+@pytest.mark.parametrize("disposition", ['name="file"', 'name="mask"; filename="a.png"'])
+def test_a_part_that_is_no_sketch_is_refused_before_its_data_come(server: Served, disposition: str) -> None:
+    head = part(disposition, "\0").partition(b"\0")[0]
+    kind = b"Content-Type: multipart/form-data; boundary=b\r\n"
+    with connect(server) as connection:
+        connection.sendall(SEARCH + kind + b"Content-Length: 5000\r\n\r\n" + head)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 422 ")
 
 
 @pytest.mark.parametrize("path", ["/search", "/explain?photo=1"])
