@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from indexer.building.folder_listing import BadFile, FolderListing
 from indexer.building.plan import PLAN_FILE, LiveState, Plan
-from indexer.building.request import live_roots
+from indexer.building.request import Request, live_roots
 from indexer.building.writer import Clustering, Contents, GenerationWriter
 from indexer.errors import REPAIR, BadInvocation, IndexRefused
 from indexer.store.catalog import Catalog, Removals
@@ -91,9 +91,14 @@ def verify(path: Path) -> list[str]:
     folder = IndexFolder(path)
     problems: list[str] = []
     for generation in readable_generations(folder, problems):
-        return problems or [
+        problems = problems or [
             f"{sentence[:-1]}; {REPAIR}." for sentence in damaged_files(folder, generation.manifest).values()
         ]
+        if problems:
+            # The next build reads every file, also those that look as they did. An index may lie on a read-only disk.
+            with suppress(OSError):
+                folder.checked.unlink()
+        return problems
     raise no_index(folder.path)
 
 
@@ -238,28 +243,33 @@ def address_of_removed(target: Address, index: Path) -> Address:
     return target
 
 
-def gallery_state(index: Path) -> str:
-    """Digests the names, sizes and times of all image files of an index's gallery. It changes with any of them.
+def gallery_state(index: Path, request: Request | None = None) -> str:
+    """Digests the names, sizes and times of all image files of a gallery. It changes with any of them.
 
-    Raises IndexRefused: there is no index, or it has another format or is damaged.
+    ``request`` names the folders as for a build; None for those of the index.
+
+    Raises IndexRefused: the index has another format or is damaged; BadInvocation as ``Request.roots`` does.
     """
     folder = IndexFolder(index)
+    live = live_generation_if_any(folder)
     digest = hashlib.sha256()
-    for file in FolderListing(live_roots(live_generation(folder).manifest), folder.path):
+    for file in FolderListing((request or Request()).roots(folder.path, live and live.manifest), folder.path):
         digest.update(f"{file.root}/{file.path}\0{file.stamp}\0".encode())
     return digest.hexdigest()
 
 
-def watch(read_state: Callable[[], str], update: Callable[[], bool], pauses: Iterable[object]) -> None:
+def watch(
+    read_state: Callable[[], str], update: Callable[[], bool], pauses: Iterable[object], indexed: str | None = None
+) -> None:
     """Brings the index up to date whenever the gallery has changed and then stayed the same for one pause.
 
     Args:
         read_state: gives the gallery's state, as ``gallery_state`` does.
         update: brings the index up to date. If it returns False, it is called again after the next pause.
         pauses: waits once each time it is asked for its next item. Watching ends when it ends.
+        indexed: the state that the index is up to date with, if it is.
     """
-    last: str | None = None
-    indexed: str | None = None
+    last = indexed
     changes = 0
     for _ in pauses:
         now = read_state()

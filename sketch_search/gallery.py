@@ -75,7 +75,7 @@ class Gallery(Searches):
             request.check(path)
         settings = _settings(weights, device, index=path)
         matcher = open_matcher(settings)
-        if (update and wanted) or not (path / "CURRENT").exists():
+        if update or not (path / "CURRENT").exists():
             build(path, request, matcher, Progress(bar=progress))
         return cls(settings, matcher)
 

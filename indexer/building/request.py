@@ -11,8 +11,15 @@ from typing import Literal
 from indexer.errors import BadInvocation, IndexRefused
 from indexer.store.catalog import CATALOG_FILE, Catalog
 from indexer.store.folders import Address, LocalFolder
-from indexer.store.generation import Generation, Manifest, damaged_files, read_manifest, readable_generations
-from indexer.store.location import IndexFolder, first_build_has_begun, no_index
+from indexer.store.generation import (
+    Checked,
+    Generation,
+    Manifest,
+    damaged_files,
+    read_manifest,
+    readable_generations,
+)
+from indexer.store.location import IndexFolder, first_build_has_begun, no_index, refuse_if_unwritable
 from indexer.store.roots import Root, folder_at, folder_of, locate, resolve_roots
 from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE
 
@@ -112,7 +119,9 @@ class StartingPoint:
 
     @staticmethod
     def find(folder: IndexFolder) -> StartingPoint:
-        """Reads all files of the live generation; where its catalog is damaged, those of the generations before it.
+        """Checks all files of the live generation; where its catalog is damaged, those of the generations before it.
+
+        Files that are as they were when they were last checked are not read (``Checked``).
 
         Raises IndexRefused: as in ``readable_generations`` and ``damaged_files``.
         """
@@ -121,8 +130,11 @@ class StartingPoint:
         for generation in readable_generations(folder, problems):
             manifest = generation.manifest
             newest = newest or manifest
-            damaged = damaged_files(folder, manifest)
+            checked = Checked.read(folder)
+            damaged = damaged_files(folder, manifest, checked)
             problems += damaged.values()
+            with refuse_if_unwritable(folder.path):
+                checked.write(manifest)
             if generation.path / CATALOG_FILE in damaged:
                 continue
             segments = {file.parent.name for file in damaged if file.parent != generation.path}

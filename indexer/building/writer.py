@@ -18,6 +18,7 @@ from indexer.store.catalog import CATALOG_FILE, Removals, write_catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids, trained, training_points
 from indexer.store.files import sync_folder, write_atomically
 from indexer.store.generation import (
+    Checked,
     Counts,
     EmbedderEntry,
     FileEntry,
@@ -26,6 +27,7 @@ from indexer.store.generation import (
     Origin,
     RootEntry,
     SegmentEntry,
+    generation_files,
 )
 from indexer.store.location import IndexFolder, generation_name, generation_number, make_folder, refuse_if_unwritable
 from indexer.store.roots import Root
@@ -144,9 +146,18 @@ class GenerationWriter:
             final = self._folder.generation(manifest.generation)
             os.replace(working, final)
             sync_folder(self._folder.path)
+            self._remember(manifest)
             if make_live:
                 self._folder.make_live(manifest.generation)
         return Generation(manifest.generation, final, manifest)
+
+    def _remember(self, manifest: Manifest) -> None:
+        """Notes that the files just written have the hashes that the manifest says, so that no build reads them."""
+        checked = Checked.read(self._folder)
+        for file, _ in generation_files(self._folder, manifest):
+            if file.parent.name in (manifest.generation, self._new_segment):
+                checked.add(file, checked.stamp(file))
+        checked.write(manifest)
 
     def _manifest(self, working: Path) -> Manifest:
         contents, statuses = self._contents, self._contents.plan.counts()

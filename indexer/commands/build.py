@@ -208,7 +208,7 @@ def add(work: Work, added: tuple[Path | str, ...]) -> int:
 
 
 def _watch(work: Work, request: Request, interval: float) -> int:
-    from indexer.upkeep import watch
+    from indexer.upkeep import gallery_state, watch
 
     if not 0 < interval <= _LONGEST_INTERVAL:
         raise BadInvocation(f"the interval must be a number of seconds above 0, at most {_LONGEST_INTERVAL} (a week).")
@@ -218,9 +218,11 @@ def _watch(work: Work, request: Request, interval: float) -> int:
     # loses nothing.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        # Changes during the build are seen after the first pause.
+        before = gallery_state(work.index, request)
         work.build(request, matcher)
         watcher = _Watcher(work, matcher)
-        watch(watcher.read_state, watcher.update, map(time.sleep, repeat(interval)))
+        watch(watcher.read_state, watcher.update, map(time.sleep, repeat(interval)), before)
     except KeyboardInterrupt:
         show(["stopped watching."], work.quiet)
     return 0

@@ -11,13 +11,13 @@ from typing import Annotated, Final, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import from_json
 
 from indexer.errors import REPAIR, IndexDamaged, IndexRefused, unreadable
 from indexer.store.catalog import CATALOG_FILE, Catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids
-from indexer.store.files import hash_file, read_regular
+from indexer.store.files import hash_file, read_regular, write_atomically
 from indexer.store.location import IndexFolder, generation_number, no_index
 from indexer.store.roots import MAX_ROOTS
 from indexer.store.rows import Array, Picked, RowArrays, map_array, open_tokens
@@ -31,6 +31,7 @@ Number = Annotated[int, Field(ge=0, le=2**40)]
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
 # A manifest larger than this is refused. The manifest of a million photos has less than a hundredth of it.
 _MAX_BYTES = 1 << 28
+_STAMPS = TypeAdapter(dict[str, list[int]])
 Document = TypeVar("Document", bound=BaseModel)
 
 
@@ -278,6 +279,48 @@ class Generation:
         return map_array(self.path / CLUSTERS_FILE, (self.manifest.counts.clusters, clustered_by.shape[1]))
 
 
+class Checked:
+    """The files of an index that had the right hash, with the stamps that they had then, in ``checked.json``.
+
+    A file with the same size, times and inode is not hashed again, so that a build reads what has changed, and not the
+    whole index. ``verify`` reads all, and deletes the file if anything is damaged.
+    """
+
+    def __init__(self, folder: IndexFolder, stamps: dict[str, list[int]]) -> None:
+        self._folder, self._stamps, self._changed = folder, stamps, False
+
+    @staticmethod
+    def read(folder: IndexFolder) -> Checked:
+        """Reads what earlier builds have checked; nothing if that cannot be read."""
+        try:
+            return Checked(folder, _STAMPS.validate_json(read_regular(folder.checked, _MAX_BYTES)))
+        except (OSError, ValidationError):
+            return Checked(folder, {})
+
+    @staticmethod
+    def stamp(file: Path) -> list[int]:
+        """Returns size, times in ns, and inode of a file."""
+        status = file.stat()
+        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+    def __contains__(self, file: Path) -> bool:
+        return self._stamps.get(self._name(file)) == self.stamp(file)
+
+    def add(self, file: Path, stamp: list[int]) -> None:
+        self._stamps[self._name(file)], self._changed = stamp, True
+
+    def write(self, manifest: Manifest) -> None:
+        """Writes the stamps of the files that a generation needs, if any is new. Raises OSError."""
+        if not self._changed:
+            return
+        names = {self._name(file) for file, _ in generation_files(self._folder, manifest)}
+        kept = {name: stamp for name, stamp in self._stamps.items() if name in names}
+        write_atomically(self._folder.checked, _STAMPS.dump_json(kept))
+
+    def _name(self, file: Path) -> str:
+        return file.relative_to(self._folder.path).as_posix()
+
+
 def live_generation(folder: IndexFolder) -> Generation:
     """Opens the generation that readers are to use. Raises IndexRefused, also if there is none yet."""
     generation = live_generation_if_any(folder)
@@ -334,15 +377,23 @@ def readable_generations(folder: IndexFolder, problems: list[str]) -> Iterator[G
         raise IndexRefused(f"no manifest of {folder.path} can be read; delete the folder and build again.")
 
 
-def damaged_files(folder: IndexFolder, manifest: Manifest) -> dict[Path, str]:
+def damaged_files(folder: IndexFolder, manifest: Manifest, checked: Checked | None = None) -> dict[Path, str]:
     """Compares every file of a generation with its hash. Returns a sentence for each that differs, by its path.
+
+    ``checked`` has the files that need not be read again; those that are read and sound are added to it.
 
     Raises IndexRefused: a file is there and may not be read.
     """
     found: dict[Path, str] = {}
+    checked = Checked(folder, {}) if checked is None else checked
     for file, entry in generation_files(folder, manifest):
         try:
-            if hash_file(file) != entry.sha256:
+            if file in checked:
+                continue
+            stamp = checked.stamp(file)
+            if hash_file(file) == entry.sha256:
+                checked.add(file, stamp)
+            else:
                 found[file] = f"{file} does not have the content it was written with."
         except FileNotFoundError:
             found[file] = f"{file} is missing."

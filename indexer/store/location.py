@@ -80,6 +80,7 @@ class IndexFolder:
         self.path = expanded(path).absolute()
         self.segments = self.path / "segments"
         self.progress = self.path / "progress.json"
+        self.checked = self.path / "checked.json"
 
     def current(self) -> str | None:
         """Reads the live generation's name; None if nothing has been built yet.

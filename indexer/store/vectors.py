@@ -155,12 +155,16 @@ class Vectors:
         selector = None if mask is None else _faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         quantizer = _faiss.ScalarQuantizer(self.width, faiss.ScalarQuantizer.QT_fp16)
         scanner = quantizer.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, None, False, selector, False)
-        query = np.ascontiguousarray(direction, np.float32)
-        scanner.set_query(faiss.swig_ptr(query))
-        products, rows = np.full(count, -np.inf, np.float32), np.full(count, -1, np.int64)
-        for part in self._opened(clusters):
-            values, numbers = self._values[part].view(np.uint8), np.arange(part.start, part.stop)
-            scanner.scan_codes(len(numbers), *map(faiss.swig_ptr, (values, numbers, products, rows)), count)
+        try:
+            query = np.ascontiguousarray(direction, np.float32)
+            scanner.set_query(faiss.swig_ptr(query))
+            products, rows = np.full(count, -np.inf, np.float32), np.full(count, -1, np.int64)
+            for part in self._opened(clusters):
+                values, numbers = self._values[part].view(np.uint8), np.arange(part.start, part.stop)
+                scanner.scan_codes(len(numbers), *map(faiss.swig_ptr, (values, numbers, products, rows)), count)
+        finally:
+            # Nobody owns it, so that Python would never free it.
+            scanner.__swig_destroy__(scanner)
         return rows[rows >= 0]
 
     def _opened(self, clusters: Numbers) -> Iterator[slice]:

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 import service
-from indexer import live_stamp, read_summary
+from indexer import PhotoEntry, live_stamp, read_summary
 from service.engine import Engine
 from service.errors import BadSearch, ClientGone, Forbidden, NotFound, NotReady, Unauthorized
 from service.http.answers import is_known
@@ -319,8 +319,7 @@ async def photos(
 async def photos_zip(ctx: Ctx, engine: InUse, params: Annotated[PhotosParams, Query()]) -> Response:
     """The original files of photos that are named, as one ZIP file."""
     _check_originals(ctx)
-    entries = await _look_up(ctx, lambda: [engine.gallery.photo(photo) for photo in dict.fromkeys(params.id)])
-
+    entries = await _look_up(ctx, lambda: engine.gallery.photos([*dict.fromkeys(params.id)]))
     return StreamingResponse(
         zipped(engine, entries, ctx.originals),
         headers={"Content-Disposition": 'attachment; filename="photos.zip"'},
@@ -397,10 +396,10 @@ async def thumbnail_of_content(
     params: Annotated[ThumbnailParams, Query()],
 ) -> Response:
     """A small JPEG of a photo with this content, at the address that results have. Browsers may keep it for ever."""
-    answer = await thumbnail(request, ctx, engine, photo_id, params)
-    # The tag begins with the hash of the content.
-    if answer.headers["ETag"][1 : 1 + HASH_SHOWN] != content:
-        raise NotFound("This id is of another photo now; search again.")
+    entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
+    if entry.content_hash[:HASH_SHOWN] != content:
+        raise NotFound("This id now belongs to another photo; search again.")
+    answer = await _thumbnail(request, ctx, engine, entry, params.size)
     answer.headers["Cache-Control"] = "private, max-age=31536000, immutable"
     return answer
 
@@ -411,12 +410,16 @@ async def thumbnail(
 ) -> Response:
     """A small JPEG of a photo."""
     entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
-    headers = {"ETag": f'"{entry.content_hash}-{params.size}"', **_ASK_AGAIN}
+    return await _thumbnail(request, ctx, engine, entry, params.size)
+
+
+async def _thumbnail(request: Request, ctx: Context, engine: Engine, entry: PhotoEntry, size: int) -> Response:
+    headers = {"ETag": f'"{entry.content_hash}-{size}"', **_ASK_AGAIN}
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
-    small = engine.kept_thumbnail(entry, params.size)
+    small = engine.kept_thumbnail(entry, size)
     if small is None:
-        small = await _read(request, ctx.thumbnails, lambda: engine.thumbnail(entry, params.size))
+        small = await _read(request, ctx.thumbnails, lambda: engine.thumbnail(entry, size))
     return Response(small, media_type="image/jpeg", headers=headers)
 
 

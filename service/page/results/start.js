@@ -85,8 +85,10 @@ export class Start {
   #fill({ of, best }) {
     this.#shown = of;
     const all = new Map(examples().map((example) => [example.name, example]));
-    part("examples").replaceChildren(...best.map(({ name, faces }) => this.#item(all.get(name), faces)));
-    part("start").hidden = !best.length;
+    // What an older page kept may name an example that there no longer is.
+    const known = best.filter(({ name }) => all.has(name));
+    part("examples").replaceChildren(...known.map(({ name, faces }) => this.#item(all.get(name), faces)));
+    part("start").hidden = !known.length;
   }
 
   #item({ name, marks }, faces) {

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -60,6 +61,22 @@ def test_what_is_damaged_is_made_anew_from_the_photos_and_all_that_is_known_stay
     assert verify(copied.index) == []
     assert not copied.update().changed
     assert (known(copied.index), tokens(copied)) == (known(updated.index), tokens(updated))
+
+
+def test_a_build_reads_no_file_that_is_as_it_was_until_a_verification_finds_damage(copied: Collection) -> None:
+    copied.update()
+    damaged = next(copied.index.glob("segments/s000001-*")) / "tokens.npy"
+    flip(damaged)
+    # A disk that fails changes a file without its times.
+    checked = copied.index / "checked.json"
+    stamps, status = json.loads(checked.read_text()), damaged.stat()
+    name = damaged.relative_to(copied.index).as_posix()
+    stamps[name] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    checked.write_text(json.dumps(stamps))
+    assert copied.update().damaged == ()
+    assert len(verify(copied.index)) == 1
+    assert len(copied.update().damaged) == 1
+    assert verify(copied.index) == []
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())

@@ -193,6 +193,17 @@ def test_a_gallery_is_updated_when_a_change_has_rested(states: str, failures: in
     assert made == [*updates]
 
 
+def test_a_gallery_that_was_just_indexed_is_updated_when_it_changes_and_not_before() -> None:
+    states, made = iter("aaabb"), list[str]()
+
+    def update() -> bool:
+        made.append("updated")
+        return True
+
+    watch(lambda: next(states), update, range(5), "a")
+    assert made == ["updated"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")
 def test_a_watching_build_indexes_what_comes_and_ends_cleanly_when_told(
     gallery: Path, index_path: Path, weights: Path
