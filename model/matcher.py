@@ -49,6 +49,8 @@ CHUNK, GPU_CHUNK = 32, 256
 # with 0.94 guesses on average. Sketches of validation classes, which have no right guess, had 0.62 guesses on average.
 MAX_GUESSES = 3
 LEAST_PROBABLE = 0.3
+# The least probability of a word that is offered with a question mark, if nothing can be guessed.
+LEAST_POSSIBLE = 0.03
 
 #: The precision of large products. "int8" is ONNX Runtime's, the others are PyTorch's.
 Precision: TypeAlias = Literal["int8", "float32", "bfloat16", "float16"]
@@ -258,14 +260,14 @@ class Matcher:
         """Computes what is taken from scores by a word, (p,) float32, to keep; None without a vocabulary."""
         return None if self.engine.vocabulary is None else self.engine.vocabulary.levels(photos.ret)
 
-    def guesses(self, sketch: Tokens) -> tuple[Guess, ...]:
-        """Guesses at most MAX_GUESSES words for a sketch, a batch of one, of at least LEAST_PROBABLE, best first."""
+    def guesses(self, sketch: Tokens, least: float = LEAST_PROBABLE) -> tuple[Guess, ...]:
+        """Guesses at most MAX_GUESSES words for a sketch, a batch of one, of at least this probability, best first."""
         if self.engine.vocabulary is None:
             return ()
         probabilities = self.engine.vocabulary.guess(sketch)[0]
         best = np.argsort(-probabilities, kind="stable")[:MAX_GUESSES].tolist()
         guesses = (Guess(self.words[number], float(probabilities[number])) for number in best)
-        return tuple(guess for guess in guesses if guess.probability >= LEAST_PROBABLE)
+        return tuple(guess for guess in guesses if guess.probability >= least)
 
     def relation_logits(self, sketches: Tokens, photos: Tokens) -> Floats:
         """Computes relation scores before the sigmoid, with prior and guesses: (s, p) float32.

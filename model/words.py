@@ -1,13 +1,12 @@
-"""Finds typed words in a vocabulary: by other spellings and names, as everyday or wider words, and within a phrase."""
+"""Finds typed words in a vocabulary: by other spellings, names and languages, as wider words, and within a phrase."""
 
 import re
 import tomllib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from model.errors import ModelError
@@ -18,8 +17,10 @@ Names = tuple[str, ...]
 LONGEST = 100
 # The number of words that are offered instead of an unknown word.
 OFFERED = 5
-# The least likeness, in 0..1, of an unknown word and the spelling of an offered word.
-_LIKE = 0.75
+# The least likeness, in 0..1, of an unknown word and the spelling of an offered word: one letter in three may differ.
+_LIKE, _LIKE_FOREIGN = 0.66, 0.75
+# The most things that a phrase is searched for, and the most words that are listed of what a wider word means.
+MOST_THINGS, _LISTED = 4, 3
 _APART = re.compile(r"[\s_/-]+")
 _LEFT_OUT = re.compile(r"['’.]")
 # The s of a plural, and the e that only some plurals have, such as "buses" and "tomatoes".
@@ -37,11 +38,11 @@ _IRREGULAR = {
     "people": "person",
     "teeth": "tooth",
 }
-# What stands before these is what a phrase is about: "my dog" of "my dog on the beach".
-_JOINT = re.compile(
-    r"(?<=\S) (?:about|above|and|are|at|behind|below|beside|beyond|by|during|for|from|in|inside|is|near|next|of|on|or"
-    r"|outside|over|that|to|under|which|who|with|without)(?= |$)"
-)
+# What stands beside something else: "dog" and "sofa" of "my dog on the sofa". What follows the other joints is left out
+# unless nothing else is known, such as "horse" of "a photo of a horse".
+_BESIDE = r"and|with|near|beside|next to|at|in front of|in|inside|on top of|on|under|over|above|below|behind|by"
+_OTHER_JOINTS = r"about|are|beyond|during|for|from|is|of|or|outside|that|to|which|who|without"
+_JOINT = re.compile(rf"(?<=\S) ((?:{_BESIDE}|{_OTHER_JOINTS})(?= |$))|\s*([,;&+])\s*")
 
 
 class UnknownWord(ModelError):
@@ -59,10 +60,17 @@ class UnknownWord(ModelError):
 
 @dataclass(frozen=True)
 class Reading:
-    """Holds what a typed text means: the part that was understood, by ``spelling``, and words, any of which counts."""
+    """Holds what a typed text means.
+
+    Attributes:
+        text: the part that was understood, by ``spelling``.
+        things: the words of the vocabulary, by number, that each thing in the text may be called; any of them counts.
+        means: what is searched for, in words of the vocabulary; None if that is what was typed.
+    """
 
     text: str
-    words: tuple[int, ...]
+    things: tuple[tuple[int, ...], ...]
+    means: str | None = None
 
 
 class WordBook:
@@ -92,10 +100,11 @@ class WordBook:
                     self._everyday[name] = found
             elif self._numbers[name] in found:
                 self._widened[self._numbers[name]] = found
-        for name, found in self._everyday.items():
-            if len(found) == 1:
-                self._everyday[name] = self._widened.get(found[0], found)
         self._everyday_stems = {stem(name): found for name, found in self._everyday.items()}
+        # For words that are written apart or together: "motor bike" and "hotdog".
+        self._joined: dict[str, tuple[int, ...]] = {}
+        for name, numbers in [*((name, (number,)) for name, number in self._numbers.items()), *self._everyday.items()]:
+            self._joined.setdefault(stem(name.replace(" ", "")), numbers)
 
     def find(self, text: str) -> int:
         """Finds the number of the word that ``text`` names: in any case, with any hyphens, in singular or plural.
@@ -107,25 +116,23 @@ class WordBook:
         key = spelling(text)
         if (number := self._number(key)) is not None:
             return number
-        # The words in the text come first: "my dog" is no word, but "dog" may be one.
-        parts = map(self._number, reversed(key.split()))
-        alike = get_close_matches(key, self._numbers, n=2 * OFFERED, cutoff=_LIKE)
-        near = dict.fromkeys([*parts, *(self._numbers[name] for name in alike)])
-        nearest = [self.words[number] for number in near if number is not None][:OFFERED]
-        raise UnknownWord(text.strip(), self.words, tuple(nearest))
+        raise UnknownWord(text.strip(), self.words, self._nearest(key))
 
     def read(self, text: str) -> Reading:
-        """Finds what ``text`` means: a word as ``find`` does, an everyday or a wider word, or one of these in a phrase.
+        """Finds what ``text`` means: a word as ``find`` does, in another language, a wider word, or things in a phrase.
 
-        Of a phrase, the part before the first preposition decides if it has a known word, and in it the longest known
-        name, or the last of equally long ones, as English puts the noun last. Raises as ``find`` does.
+        The things of a phrase stand beside each other, such as dog and cat. Of each the longest known name counts, or
+        the last of equally long ones, as English puts the noun last. Raises as ``find`` does.
         """
         if why_no_name(text) is None:
             key = spelling(text)
-            for part in (*_JOINT.split(key), key):
-                if reading := self._read_part(part.split()):
-                    return reading
-        return Reading(spelling(text), (self.find(text),))
+            for known in (self._meant, lambda part: self._foreign.get(part)):
+                if parts := _things_of(key, known):
+                    things = dict.fromkeys(
+                        self._widened.get(meant[0], meant) if len(meant) == 1 else meant for _, meant in parts
+                    )
+                    return Reading(" and ".join(part for part, _ in parts), tuple(things), self._said(key, parts))
+        return Reading(spelling(text), ((self.find(text),),))
 
     def of_class(self, label: str) -> int | None:
         """Finds the number of the word that names a class, spelt as folders are; None if there is no such word."""
@@ -145,25 +152,97 @@ class WordBook:
         shown = [*(self.words[number] for *_, number in ranked), *(n for n in everyday if n not in self._numbers)]
         return tuple(shown[:limit])
 
-    def _read_part(self, words: Sequence[str]) -> Reading | None:
-        for length in range(len(words), 0, -1):
-            for start in range(len(words) - length, -1, -1):
-                text = " ".join(words[start : start + length])
-                if meant := self._meant(text):
-                    return Reading(text, meant)
-        return None
-
-    def _meant(self, key: str) -> tuple[int, ...]:
-        """Finds the words that a spelling means; none if it is unknown."""
+    def _meant(self, key: str) -> tuple[int, ...] | None:
+        """Finds the words that a spelling means; None if it is unknown."""
         if key in self._everyday:
             return self._everyday[key]
         if (number := self._number(key)) is not None:
-            return self._widened.get(number, (number,))
-        return self._everyday_stems.get(stem(key), ())
+            return (number,)
+        return self._everyday_stems.get(stem(key), self._joined.get(stem(key.replace(" ", ""))))
+
+    def _said(self, key: str, parts: Sequence[tuple[str, tuple[int, ...]]]) -> str | None:
+        """Names what the things of a text are searched for; None if they are what the text names."""
+        said = list(dict.fromkeys(self._listed(meant) for _, meant in parts))
+        typed = [stem(part) for part in re.split(r" and |\s*[,&+]\s*", key)]
+        return None if typed == [stem(spelling(one)) for one in said] else " and ".join(said)
+
+    def _listed(self, meant: Sequence[int]) -> str:
+        shown = ", ".join(self.words[number] for number in meant[:_LISTED])
+        return shown if len(meant) <= _LISTED else f"{shown} and {len(meant) - _LISTED} more"
+
+    def _nearest(self, key: str) -> tuple[str, ...]:
+        """Finds words of nearly this spelling, nearest first; words that are parts of it come before them."""
+        from rapidfuzz.distance import DamerauLevenshtein
+        from rapidfuzz.process import extract
+
+        parts = (self._number(part) for part in reversed(key.split()))
+        found = [self.words[number] for number in parts if number is not None]
+        english = {name: meant[0] for name, meant in self._everyday.items()} | self._numbers
+        foreign = {name: meant[0] for name, meant in self._foreign.items()}
+        for names, least in ((english, _LIKE), (foreign, _LIKE_FOREIGN)):
+            same = DamerauLevenshtein.normalized_similarity
+            alike = extract(key, list(names), scorer=same, score_cutoff=least, limit=None)
+            # Of equally near ones first those of the same length, whose letters changed places: "horse" before "hose".
+            alike.sort(key=lambda one: (-one[1], abs(len(one[0]) - len(key))))
+            found += [self.words[names[name]] for name, *_ in alike]
+            if found:
+                break
+        return tuple(dict.fromkeys(found))[:OFFERED]
+
+    @cached_property
+    def _foreign(self) -> dict[str, tuple[int, ...]]:
+        """The words that an emoji shows, by the emoji's names in other languages."""
+        from emoji import EMOJI_DATA, LANGUAGES, STATUS, config
+
+        # Reading them takes a twentieth of a second.
+        config.load_language()
+        shown = [one for one in EMOJI_DATA.values() if one["status"] == STATUS["fully_qualified"]]
+        english = {_name_of_emoji(name) for one in shown for name in (one["en"], *one.get("alias", ()))}
+        found: dict[str, tuple[int, ...]] = {}
+        # Names of what an emoji shows win over those of what else it is called.
+        for further in (False, True):
+            for one in shown:
+                called = one.get("alias", ()) if further else (one["en"],)
+                numbers = tuple(self._numbers[key] for name in called if (key := _name_of_emoji(name)) in self._numbers)
+                # What is a word of English is not taken for one of another language.
+                names = (_name_of_emoji(one[code]) for code in LANGUAGES if numbers and code in one)
+                found.update({name: numbers[:1] for name in names if name not in english | found.keys()})
+        return {name: numbers for name, numbers in found.items() if name not in self._numbers}
 
     def _number(self, key: str) -> int | None:
         """Finds the number of the word with this spelling, or with one that differs only in singular or plural."""
         return self._numbers.get(key, self._stems.get(stem(key)))
+
+
+def _things_of(key: str, known: Callable[[str], tuple[int, ...] | None]) -> list[tuple[str, tuple[int, ...]]]:
+    """Finds the known names in a phrase, one of each thing that stands in it, and the words that they mean."""
+    if meant := known(key):
+        return [(key, meant)]
+    things: list[tuple[str, tuple[int, ...]]] = []
+    others: list[tuple[str, tuple[int, ...]]] = []
+    joint = "and"
+    for place, part in enumerate(_JOINT.split(key)):
+        if place % 3:
+            joint = part or joint
+        elif found := _longest(part.split(), known):
+            (things if re.fullmatch(f"{_BESIDE}|[,;&+]", joint) else others).append(found)
+    return things[:MOST_THINGS] or others[:1]
+
+
+def _longest(
+    words: Sequence[str], known: Callable[[str], tuple[int, ...] | None]
+) -> tuple[str, tuple[int, ...]] | None:
+    """Finds the longest known name among words in a row, the last of equally long ones."""
+    for length in range(len(words), 0, -1):
+        for start in range(len(words) - length, -1, -1):
+            text = " ".join(words[start : start + length])
+            if meant := known(text):
+                return text, meant
+    return None
+
+
+def _name_of_emoji(name: str) -> str:
+    return spelling(name.strip(":"))
 
 
 @cache

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from model.errors import ImageError, Refusal
 from model.terminal import printable, printable_json
-from model.words import spelling
 from service.errors import BadSearch
 from service.schemas import ExplainParams, Group, PictureKind, SearchQuery, SearchResponse, SearchResult
 from service.settings import Settings
@@ -57,8 +56,8 @@ def search(
     else:
         print(_NOTHING)
         return 0
-    if answer.word_read not in (None, spelling(query.text or "")) and not as_json:
-        print(f"'{printable(query.text or '')}' is searched for as '{answer.word_read}'", file=sys.stderr)
+    if answer.word_means and not as_json:
+        print(f"'{printable(query.text or '')}' is searched for as '{answer.word_means}'", file=sys.stderr)
     if answer.word_fits is False and not as_json:
         print(f"no photo looks much like '{printable(query.text or '')}'; these come nearest", file=sys.stderr)
     return 0

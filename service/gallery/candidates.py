@@ -21,8 +21,9 @@ Ids: TypeAlias = NDArray[np.int64]
 Rows: TypeAlias = NDArray[np.int64]
 Scores: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
-#: A query's word: the numbers of words of the checkpoint's vocabulary, any of which counts; or a text as CLIP has it.
-Word: TypeAlias = tuple[int, ...] | NDArray[np.float32]
+#: A query's words: for each thing that photos are to show the numbers of words of the checkpoint's vocabulary, any of
+#: which counts; or a text as CLIP has it.
+Word: TypeAlias = tuple[tuple[int, ...], ...] | NDArray[np.float32]
 
 # Photos that come into the ranking because they are the most similar ones to liked photos.
 NEAREST = 300
@@ -83,7 +84,8 @@ class ShardQuery:
     @property
     def parts(self) -> int:
         """Counts the parts of the query that choose clusters: the sketch, the word, and each liked photo."""
-        return 1 + (self.word is not None) + (0 if self.liked is None else len(self.liked))
+        words = len(self.word) if isinstance(self.word, tuple) else int(self.word is not None)
+        return 1 + words + (0 if self.liked is None else len(self.liked))
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class Nearest:
     Attributes:
         rows, ids: (m,) their rows in the gallery, and their ids.
         by_vector: (m,) float32, the query's score with each by [Ret].
-        by_word: (m,) float32, how much each shows what the word names, as logits; None without a word.
+        by_word: (m,) float32, how much each shows what the word names, as logits, of several things their mean; None
+            without a word.
         likeness: (m,) float32, how much each looks like the most similar liked photo, -1 to 1; None without one.
     """
 

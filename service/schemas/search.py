@@ -140,6 +140,12 @@ class SearchResponse(BaseModel):
         description="What the sketch looks like, in words of the vocabulary, the most probable first: at most 3. Empty "
         "where no word is probable, without a sketch, and where the checkpoint has no vocabulary.",
     )
+    perhaps: tuple[str, ...] = Field(
+        default=(),
+        description="If there is no guess, and only then: the most probable words, of which each is more often wrong "
+        "than right; at most 3.",
+        exclude_if=lambda words: not words,
+    )
     clusters: tuple[Cluster, ...] = Field(description="The clusters of the photos that were scored, best first.")
     candidates: int = Field(description="Photos in the ranking, of which the results are a part.")
     pairs_scored: int = Field(description="Centroids and photos that the method scored.")
@@ -163,8 +169,14 @@ class SearchResponse(BaseModel):
     word_read: str | None = Field(
         default=None,
         description="With text that the vocabulary read, and only then: the part of it that was understood, such as "
-        "dog of 'my dog on the beach'; in lower case, without hyphens.",
+        "dog of 'my old dog'; in lower case, without hyphens.",
         exclude_if=lambda read: read is None,
+    )
+    word_means: str | None = Field(
+        default=None,
+        description="With text that the vocabulary read, and only if that is searched for by other words: these words, "
+        "such as person for 'woman', horse for 'pferd', and dog and sofa for 'my dog on the sofa'.",
+        exclude_if=lambda means: means is None,
     )
     timings_ms: StageTimings
     complete: bool = Field(

@@ -25,6 +25,7 @@ from PIL import Image
 from indexer import PhotoFilter
 from model import Matcher
 from model.engine import Floats, Tokens
+from model.matcher import LEAST_POSSIBLE
 from model.ranking import EXAMPLES, estimated, fits, led, led_by_word, named, pulled, shares_of
 from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
@@ -47,13 +48,14 @@ class _Encoded:
     """An encoded query.
 
     query: without clusters yet. homes: the clusters of the liked photos. sizes: (c,) how many photos of each cluster
-    may be found. guesses: what the sketch may show.
+    may be found. guesses: what the sketch may show. perhaps: less probable words, if there is no guess.
     """
 
     query: ShardQuery
     homes: NDArray[np.int64]
     sizes: NDArray[np.int64]
     guesses: tuple[Guessed, ...] = ()
+    perhaps: tuple[str, ...] = ()
 
 
 class Searcher:
@@ -99,17 +101,19 @@ class Searcher:
             plan = plan_search(query, self.matcher, self.settings, at_least=at_least, **asks)
         results, groups, view = self._page(ranking, plan)
         watch.lap("photos")
-        word, word_fits, word_read = encoded.query.word, None, None
+        word, word_fits, reading = encoded.query.word, None, None
         if isinstance(word, tuple) and ranking.by_word is not None:
             # Each of the words has as many chances as there are photos.
-            word_fits = fits(float(ranking.by_word.max(initial=-np.inf)), int(encoded.sizes.sum()) * len(word))
-            word_read = self.matcher.book.read(query.text or "").text
+            chances = int(encoded.sizes.sum()) * max(map(len, word))
+            word_fits = fits(float(ranking.by_word.max(initial=-np.inf)), chances)
+            reading = self.matcher.book.read(query.text or "")
         return SearchResponse(
             results=results,
             groups=groups,
             kinds=groups,
             view=view if query.view == "auto" else None,
             guesses=encoded.guesses,
+            perhaps=encoded.perhaps,
             clusters=self._opened(found, encoded.sizes, by_cluster),
             candidates=len(ranking),
             pairs_scored=pairs + int(found.scored.sum()),
@@ -118,7 +122,8 @@ class Searcher:
             diffused=plan.diffuse,
             words=None if word is None else "vocabulary" if text.vector is None else "clip",
             word_fits=word_fits,
-            word_read=word_read,
+            word_read=None if reading is None else reading.text,
+            word_means=None if reading is None else reading.means,
             timings_ms=watch.timings(),
             complete=not self.gallery.missing,
             missing_shards=self.gallery.missing,
@@ -169,8 +174,11 @@ class Searcher:
             shard_query,
             homes=np.array([entry.cluster for entry in entries[: len(liked)]], np.int64),
             sizes=gallery.clusters.sizes if shard_query.wanted is None else gallery.passing(shard_query.wanted),
-            guesses=() if drawn is None else tuple(Guessed(**asdict(one)) for one in self.matcher.guesses(drawn)),
         )
+        if drawn is not None:
+            guesses = tuple(Guessed(**asdict(one)) for one in self.matcher.guesses(drawn))
+            perhaps = () if guesses else tuple(one.word for one in self.matcher.guesses(drawn, LEAST_POSSIBLE))
+            encoded = replace(encoded, guesses=guesses, perhaps=perhaps)
         if drawn is not None and shard_query.liked is None:
             return encoded
         # Liked photos lead the sketch, or else the best photos by the word alone.
@@ -187,7 +195,7 @@ class Searcher:
             why = "" if text.refusal is None else f", and CLIP cannot read other words: {text.refusal.rstrip('.')}"
             raise BadSearch(f"This checkpoint has no vocabulary{why}: leave text out.")
         try:
-            return self.matcher.book.read(query.text).words
+            return self.matcher.book.read(query.text).things
         except UnknownWord as unknown:
             if text.refusal is None:
                 raise
@@ -235,10 +243,10 @@ class Searcher:
         return np.union1d(clusters.near(np.concatenate([*drawn, self._directions(query)])), encoded.homes)
 
     def _directions(self, query: ShardQuery) -> NDArray[np.float32]:
-        """Returns what the word of the vocabulary, and each liked photo, are like among vectors, (q, d)."""
+        """Returns what each thing of the words, and each liked photo, is like among vectors, (q, d)."""
         parts = [np.empty((0, len(query.mean)), np.float32)]
         if isinstance(query.word, tuple):
-            parts.append(self.matcher.word_direction(query.word)[None])
+            parts += [self.matcher.word_direction(thing)[None] for thing in query.word]
         if query.liked is not None:
             parts.append(query.liked - query.mean)
         return np.concatenate(parts)

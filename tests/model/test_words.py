@@ -1,5 +1,7 @@
 """Words that people type, and the vocabulary that they are found in."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,7 +41,9 @@ def test_a_word_is_found_in_any_case_number_and_by_further_names(word: str, text
     ("text", "nearest"),
     [
         *(("my dogs", "dog"), ("woolf", "wolf"), ("sea line", "sea lion"), ("mobil phone", "mobile phone")),
-        *((text, "") for text in ("猫", "كلب", "qqqqq")),
+        # Letters that changed places; and a word of another language, in the plural.
+        *(("dgo", "dog"), ("hunde", "dog")),
+        *((text, "") for text in ("猫", "кошка", "qqqqq")),
     ],
 )
 def test_an_unknown_word_is_refused_with_the_nearest_ones_if_any_is_near(text: str, nearest: str) -> None:
@@ -50,32 +54,43 @@ def test_an_unknown_word_is_refused_with_the_nearest_ones_if_any_is_near(text: s
 
 
 @pytest.mark.parametrize(
-    ("text", "read", "words"),
+    ("text", "read", "things", "means"),
     [
-        ("Dogs", "dogs", ["dog"]),
-        ("puppies", "puppies", ["dog"]),
+        ("Dogs", "dogs", [["dog"]], None),
+        ("puppies", "puppies", [["dog"]], "dog"),
+        ("cellphones", "cellphones", [["mobile phone"]], "mobile phone"),
         # A wider word means every narrower one that the vocabulary has.
-        ("animals", "animals", ["dog", "sea lion"]),
-        ("my dog on the bus", "dog", ["dog"]),
-        ("on the bus with a dog", "bus", ["bus"]),
-        ("a photo of sea lions", "sea lions", ["sea lion"]),
-        ("grey wolf pup", "grey wolf", ["wolf"]),
-        ("old bus, dog", "dog", ["dog"]),
+        ("animals", "animals", [["dog", "sea lion"]], "dog, sea lion"),
+        ("my dog", "dog", [["dog"]], "dog"),
+        ("a photo of sea lions", "sea lions", [["sea lion"]], "sea lion"),
+        ("grey wolf pup", "grey wolf", [["wolf"]], "wolf"),
+        # Two words are two things, and what stands beside a thing is one, too.
+        ("dogs and wolves", "dogs and wolves", [["dog"], ["wolf"]], None),
+        ("old bus, dog", "bus and dog", [["bus"], ["dog"]], "bus and dog"),
+        ("on the bus with a dog in sunglasses", "bus and dog and sunglasses", [["bus"], ["dog"], ["sunglasses"]], ...),
+        ("a bus for dogs", "bus", [["bus"]], "bus"),
+        # Words that are written apart, or together.
+        ("sealions", "sealions", [["sea lion"]], "sea lion"),
+        ("cell phone", "cell phone", [["mobile phone"]], "mobile phone"),
+        # Other languages.
+        *((text, text.lower(), [["dog"]], "dog") for text in ("Hund", "chien", "perro", "イヌ", "狗", "собака", "كلب")),
+        *((text, text, [["bus"]], "bus") for text in ("autobús", "автобус")),
     ],
 )
-def test_everyday_and_wider_words_are_read_and_known_words_within_a_phrase(
-    text: str, read: str, words: list[str]
+def test_wider_words_other_languages_and_the_things_in_a_phrase_are_read(
+    text: str, read: str, things: list[list[str]], means: Any
 ) -> None:
     reading = BOOK.read(text)
     assert reading.text == read
-    assert sorted(BOOK.words[number] for number in reading.words) == words
+    assert [sorted(BOOK.words[number] for number in thing) for thing in reading.things] == things
+    assert means is ... or reading.means == means
 
 
 def test_a_word_of_the_vocabulary_means_itself_and_what_widens_it() -> None:
     book = WordBook([("animal",), ("dog", "hound"), ("puppy", "young dog"), ("beagle",), ("boxer",)])
-    assert [book.read(text).words for text in ("animals", "puppy", "beagle")] == [(0,), (2,), (3,)]
+    assert [book.read(text).things for text in ("animals", "puppy", "beagle")] == [((0,),), ((2,),), ((3,),)]
     # So do its further names, and everyday words for it.
-    assert {book.read(text).words for text in ("dog", "hounds", "doggy")} == {(1, 3, 4)}
+    assert {book.read(text).things for text in ("dog", "hounds", "doggy")} == {((1, 3, 4),)}
     assert book.find("dog") == 1
 
 

@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from model import Tokens
 from model.engine import Floats
 from model.ranking import EXAMPLES, fits
 from service.errors import BadSearch
+from service.gallery import ShardQuery
 from service.schemas import SearchQuery, SearchResponse
 from service.towers import ReadText, TextTowers
 from tests.indexer.clip_models import READING, saved_clip
@@ -125,6 +127,19 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
     assert picture == "sketch" or not found.guesses
 
 
+def test_without_a_guess_the_most_probable_words_are_offered(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert searcher.matcher.engine.vocabulary is not None
+    assert find(searcher).perhaps == ()
+    # Every word is as probable as every other one, and as none.
+    evenly = replace(searcher.matcher.engine.vocabulary, guess_scale=0.0, guess_none=0.0)
+    monkeypatch.setattr(searcher.matcher.engine, "vocabulary", evenly)
+    found = find(searcher)
+    assert found.guesses == ()
+    assert len(set(found.perhaps) & set(searcher.matcher.words)) == 3
+
+
 @pytest.mark.parametrize("word", ["dog", "cat", "leaf"])
 def test_a_word_alone_finds_what_shows_it_most_first(searcher: Searcher, word: str) -> None:
     found = find(searcher, None, text=word)
@@ -134,6 +149,18 @@ def test_a_word_alone_finds_what_shows_it_most_first(searcher: Searcher, word: s
     assert order[0] in ids(found)[:EXAMPLES]
     assert set(ids(found)[:EXAMPLES]) <= set(order[: PHOTOS // 3 + 1])
     assert ids(found).index(order[-1]) > PHOTOS // 2
+
+
+def test_of_two_words_photos_are_compared_with_both(searcher: Searcher) -> None:
+    gallery, matcher = searcher.gallery, searcher.matcher
+    dog, cat = (matcher.book.find(word) for word in ("dog", "cat"))
+    clusters = np.arange(len(gallery.clusters.sizes))
+    asked = ShardQuery(method="ret", mean=gallery.clusters.mean, word=((dog,), (cat,)), clusters=clusters)
+    both = matcher.word_scores(Tokens.of_ret(gallery.vectors(gallery.nearest(asked).rows)), [dog, cat]).mean(axis=0)
+    np.testing.assert_allclose(np.asarray(gallery.nearest(asked).by_word), both, atol=1e-5)
+    found = find(searcher, None, text="a cat with its dog")
+    assert (found.word_read, found.word_means) == ("cat and dog", "cat and dog")
+    assert find(searcher, None, text="dogs").word_means is None
 
 
 @pytest.mark.parametrize("folder", [None, "größe", "nowhere"])
