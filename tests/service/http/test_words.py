@@ -122,16 +122,17 @@ def test_text_that_is_no_word_is_refused_with_and_without_a_sketch(
         assert len(answer.text) < 1000
 
 
-def test_a_phrase_is_searched_by_its_known_word_and_the_answer_says_so(
+def test_a_phrase_is_searched_by_its_known_words_and_the_answer_says_so(
     http_words: httpx.Client, worded: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    texts = ("Dog", "my dog on the sofa", "puppy")
+    texts = ("Dog", "my dog in June", "puppy", "Hund")
     found = {text: http_words.post("/search", params={"text": text}).json() for text in texts}
-    assert [answer["word_read"] for answer in found.values()] == ["dog", "dog", "puppy"]
+    assert [answer["word_read"] for answer in found.values()] == ["dog", "dog", "puppy", "hund"]
+    assert [answer.get("word_means") for answer in found.values()] == [None, "dog", "dog", "dog"]
     assert len({json.dumps(answer["results"]) for answer in found.values()}) == 1
     assert "word_read" not in http_words.post("/search?like=1").json()
     assert by_command(worded, "my dog on the sofa") == 0
-    assert capsys.readouterr().err.splitlines()[0] == "'my dog on the sofa' is searched for as 'dog'"
+    assert capsys.readouterr().err.splitlines()[0] == "'my dog on the sofa' is searched for as 'dog and sofa'"
     # Photos of any of the words count.
     animals = http_words.post("/search", params={"text": "animals"}).json()
     assert animals["word_read"] == "animals"
