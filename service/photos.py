@@ -13,9 +13,10 @@ from pathlib import Path
 from cachetools import LRUCache
 
 from indexer import PhotoEntry, PhotoUnavailable, live_stamp
-from indexer.store.files import read_regular, write_atomically
+from indexer.store.files import write_atomically
 from model.decoding import Job, RunJob, run_here
 from model.errors import ImageError
+from model.files import read_regular
 from service.errors import NotFound
 
 # The most bytes of a file that is read as a thumbnail. One of noise, as large as may be asked for, has 0.8 million.

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
 from indexer.errors import IndexUnwritable
-from indexer.store.files import read_regular, write_atomically
+from indexer.store.files import write_atomically
 from indexer.store.location import IndexFolder, refuse_if_unwritable
+from model.files import read_regular
 
 Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
 _INTERVAL = 1.0

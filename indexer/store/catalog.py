@@ -18,8 +18,9 @@ from typing import Any
 from unicodedata import normalize
 
 from indexer.errors import REPAIR, IndexDamaged, unreadable
-from indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, is_unicode, open_regular
+from indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, is_unicode
 from indexer.store.roots import FileKey, key_shown, with_folders
+from model.files import open_regular
 
 CATALOG_FILE = "photos.sqlite"
 _NS = 10**9

@@ -14,9 +14,10 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
+
+from model.files import open_regular
 
 # A character that is not valid Unicode: Python's sign for a byte that is not UTF-8, or half a surrogate pair.
 _NO_CHARACTER = re.compile(r"(\\*)([\ud800-\udfff])")
@@ -122,29 +123,6 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
         raise
     if sync:
         sync_folder(path.parent)
-
-
-def open_regular(path: Path, *, links: bool = True) -> BufferedReader:
-    """Opens a file of an index to read it.
-
-    Raises OSError, also for a pipe or a device, which might never end, and without ``links`` for a symbolic link.
-    """
-    flags = ("O_NONBLOCK", "O_BINARY") if links else ("O_NONBLOCK", "O_BINARY", "O_NOFOLLOW")
-    descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    return os.fdopen(descriptor, "rb")
-
-
-def read_regular(path: Path, most: int, *, links: bool = True) -> bytes:
-    """Reads the bytes of a file of an index. Raises OSError as ``open_regular`` does, and for more than ``most``."""
-    with open_regular(path, links=links) as file:
-        # read(n) takes n bytes of memory even for a short file, so no more than the file's size is asked for.
-        size = os.fstat(file.fileno()).st_size
-        if size > most:
-            raise OSError(errno.EFBIG, "it is far too large", str(path))
-        return file.read(size)
 
 
 def hash_file(path: Path) -> str:

@@ -24,12 +24,12 @@ from indexer.store.files import (
     FileContent,
     FileStamp,
     name_of_text,
-    open_regular,
     read_below,
     read_part,
     safe_parts,
     text_of_name,
 )
+from model.files import open_regular
 from model.terminal import expanded, resolved
 
 #: The address of a folder of photos: a path, or a URL.

@@ -17,12 +17,13 @@ from pydantic_core import from_json
 from indexer.errors import REPAIR, IndexDamaged, IndexRefused, unreadable
 from indexer.store.catalog import CATALOG_FILE, Catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids
-from indexer.store.files import hash_file, read_regular, write_atomically
+from indexer.store.files import hash_file, write_atomically
 from indexer.store.location import IndexFolder, generation_number, no_index
 from indexer.store.roots import MAX_ROOTS
 from indexer.store.rows import Array, Picked, RowArrays, map_array, open_tokens
 from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, Places
 from model import Matcher
+from model.files import read_regular
 
 # The version of the index format. Every change that a program of another version could not read raises it.
 FORMAT_VERSION: Final = 10

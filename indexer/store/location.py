@@ -13,7 +13,8 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexDamaged, IndexRefused, IndexUnwritable
-from indexer.store.files import read_regular, sync_folder, write_atomically
+from indexer.store.files import sync_folder, write_atomically
+from model.files import read_regular
 from model.terminal import expanded
 
 _GENERATION = re.compile(r"g\d{6,}")

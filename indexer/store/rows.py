@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexDamaged, unreadable
-from indexer.store.files import open_regular
+from model.files import open_regular
 
 Array = npt.NDArray[Any]
 # Chooses rows, in a form by which arrays are indexed.

@@ -23,6 +23,7 @@ from model.engine import (
 )
 from model.engine.files import FORMAT, PHOTO_SIDE_KIND, PHOTO_SIDE_NAME, SCALE, VERSION, ZSE, check_memory
 from model.errors import ModelError
+from model.files import check_replaceable
 from model.network import NETWORKS, Network, RetNetwork, as_zse
 
 #: In the state of a network, the names of the photo side's tensors begin with this.
@@ -67,6 +68,7 @@ def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | 
 
 
 def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+    check_replaceable(path)
     try:
         with replacing(path) as partial:
             save_file(tensors, partial, metadata=metadata)
@@ -159,7 +161,7 @@ def keep_photo_side(photo_side: Path, checkpoint: Path) -> None:
         find_photo_side(file_sha256(photo_side), checkpoint)
     except ModelError:
         beside = checkpoint.with_name(PHOTO_SIDE_NAME)
-        if beside.exists():
+        if os.path.lexists(beside):
             raise
         try:
             shutil.copyfile(photo_side, beside)

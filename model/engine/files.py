@@ -12,9 +12,10 @@ from safetensors import SafetensorError, safe_open
 import weights
 from model.engine.config import Calibration, ModelConfig, TwoSidedConfig, from_json
 from model.errors import ModelError
+from model.files import MARK
 from model.terminal import expanded
 
-FORMAT = "sketch-search"
+FORMAT = MARK
 VERSION = 2
 # Entries of the metadata that describe the network; all others are notes for people.
 DESCRIPTION = frozenset({"format", "version", "kind", "config", "calibration"})

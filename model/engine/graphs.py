@@ -16,6 +16,7 @@ import numpy as np
 from model.engine.config import TwoSidedConfig
 from model.engine.files import PACKAGED, two_sided_config
 from model.errors import ModelError
+from model.files import MARK, write_files
 
 #: The version of the graphs: a change of names, inputs or operations raises it.
 VERSION = 1
@@ -62,8 +63,7 @@ def write_graphs(config: TwoSidedConfig, parent: Path) -> Path:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, graph in graphs.items():
-            (folder / f"{name}.onnx").write_bytes(graph)
+        write_files({folder / f"{name}.onnx": graph for name, graph in graphs.items()})
     except OSError as error:
         raise ModelError(f"{folder} cannot be written ({error}); name a folder that exists and has room") from error
     return folder
@@ -145,7 +145,7 @@ class _Graph:
         ends = [described(*one) for one in inputs.items()], [described(shown, None) for shown in outputs]
         graph = helper.make_graph(self._nodes, name, *ends, self._stored)
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB, 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="sketch-search")
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name=MARK)
         data: bytes = model.SerializeToString()
         return data
 

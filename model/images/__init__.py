@@ -5,6 +5,7 @@ from model.images.files import (
     MAX_PIXELS,
     OpenedImage,
     Source,
+    as_png,
     media_type,
     open_dated,
     open_image,

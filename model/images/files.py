@@ -11,8 +11,10 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
+from model.files import MARK
 from model.images.ink import LEAST_CONTRAST
 from model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, is_raw_tiff, open_preview
 
@@ -127,6 +129,14 @@ def media_type(data: bytes) -> str | None:
 def _format(media: str) -> str:
     """Returns Pillow's name of a type."""
     return "RAW" if media == _RAW else media.removeprefix("image/").upper()
+
+
+def as_png(image: Image.Image) -> bytes:
+    """Returns the file of a picture, which says that this program has written it."""
+    written, info = io.BytesIO(), PngInfo()
+    info.add_text("Software", MARK)
+    image.save(written, "PNG", pnginfo=info)
+    return written.getvalue()
 
 
 def to_rgb(image: Image.Image, *, sketch: bool = False) -> Image.Image:

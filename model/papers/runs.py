@@ -25,6 +25,7 @@ from model.checkpoint import replacing, save_checkpoint
 from model.datasets import Corpus
 from model.errors import ModelError
 from model.evaluation import calibrated, counts, relevance, score_matrices, trained_matcher
+from model.files import check_replaceable
 from model.metrics import category_metrics
 from model.network import RetNetwork
 from model.papers.pictures import training_corpora
@@ -231,7 +232,10 @@ class Trainer(ABC, Generic[Trained]):
     def _cut_log(self) -> None:
         """Drops log lines of steps after the saved state, which will be repeated, and a line that is incomplete."""
         lines = []
-        for line in self.log_path.read_text().splitlines() if self.log_path.exists() else ():
+        text = self.log_path.read_text() if self.log_path.exists() else ""
+        if text and not text.startswith('{"step"'):
+            raise ModelError(f"{self.log_path} is not of a training; name another folder with --run")
+        for line in text.splitlines():
             with suppress(json.JSONDecodeError):
                 if json.loads(line)["step"] <= self.step:
                     lines.append(line + "\n")
@@ -263,9 +267,10 @@ def noted_signals() -> Iterator[list[int]]:
 
 
 def check_target(target: Path, folder: Path | None = None) -> None:
-    """Raises ModelError if there is no folder for the checkpoint; the training makes ``folder``."""
+    """Raises Refusal if the checkpoint cannot be written there; the training makes ``folder``."""
     if target.parent != folder and not target.parent.is_dir():
         raise ModelError(f"there is no folder {target.parent} to write {target.name} to; make it first")
+    check_replaceable(target)
 
 
 def run_steps(trainer: Trainer[Trained], run: Run, validation: Corpus | None) -> bool:

@@ -27,6 +27,7 @@ from model.datasets import Protocol, data_folder, read_task
 from model.engine import Tokens, file_sha256, read_metadata
 from model.errors import ModelError
 from model.evaluation import ALL, TITLES, bootstrap, costs_of, encoded, measure, search_in_two_stages, task_matrices
+from model.files import MARK, check_replaceable
 from model.matcher import load
 from model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_within_budget
 from model.papers.runs import Diverged, Run
@@ -133,7 +134,8 @@ class Shown:
         axes.set(xlabel="pictures seen" if curve else TITLES[title])
         axes.set(ylabel="mAP@all on validation classes" if curve else "rows, the last on top")
         axes.legend()
-        figure.savefig(target)
+        check_replaceable(target)
+        figure.savefig(target, metadata={"Creator": MARK})
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from indexer.commands import index
 from model.command_line import Group, a_folder, a_path, before, examples, option, run
 from model.commands import model
 from model.errors import Refusal
+from model.files import write_files
 from model.terminal import printable
 from service import PROGRAM
 
@@ -216,5 +217,5 @@ def openapi(output: Path | None) -> None:
     if output is None:
         print(text)
     else:
-        output.write_text(text + "\n", encoding="utf-8")
+        write_files({output: f"{text}\n".encode()})
         print(printable(str(output)))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from indexer import Progress, Request, build
 from indexer.samples import draw_sketch, write_samples
+from model.files import check_replaceable, write_files
+from model.images import as_png
 from model.terminal import printable
 from service.client import Client, ServiceError
 from service.commands.search import results_table
@@ -25,6 +27,8 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     matcher = open_matcher(settings)
     check_port(settings)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # the server's own log tells of the same request
+    sketch = folder / f"{SKETCHED}.png"
+    check_replaceable(sketch)
     print("preparing the gallery and its index", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     samples = folder / "samples"
@@ -35,8 +39,7 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     index = folder / ("samples-index" if photos is None else "photos-index")
     bar = sys.stderr.isatty()
     report = build(index, Request([gallery]), matcher, Progress(bar=bar))
-    sketch = folder / f"{SKETCHED}.png"
-    draw_sketch(SKETCHED).save(sketch)
+    write_files({sketch: as_png(draw_sketch(SKETCHED))})
     contents = "photos" if photos is not None else "pictures, drawn by this program or from scikit-learn"
     print(printable(f"{gallery}: {report.photos} {contents}"))
     print_build(report)

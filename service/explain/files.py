@@ -1,13 +1,13 @@
 """Writes an explanation as files: for each photo a picture of what matches what, and all data as JSON."""
 
-import io
-import os
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from model.errors import Refusal
+from model.files import MARK, write_files
+from model.images import as_png
 from service.schemas import ExplainResponse
 
 # Matches that a picture shows, strongest first, each in its colour.
@@ -19,22 +19,20 @@ _GAP = 8
 def write_explanation(answer: ExplainResponse, out: Path) -> tuple[Path, ...]:
     """Writes ``explanation.json``, ``1.png`` and so on into a folder, which is made if need be. Returns the files.
 
-    Raises Refusal if a symbolic link is in the place of a file.
+    Raises Refusal if anything else than earlier ones is in their place.
     """
     out.mkdir(parents=True, exist_ok=True)
-    files = {out / "explanation.json": answer.model_dump_json(indent=1).encode() + b"\n"}
+    document = {"written_by": MARK, **answer.model_dump(mode="json")}
+    files = {out / "explanation.json": json.dumps(document, indent=1).encode() + b"\n"}
     sketch = answer.sketch.picture()
     for number, photo in enumerate(answer.photos, 1):
         # Of several parts of the sketch that match one part of the photo, the strongest: a frame would hide the others.
         best: dict[int, int] = {}
         for match in photo.matches:
             best.setdefault(match.photo_cell, match.sketch_cell)
-        picture = io.BytesIO()
         cells = ((there, here) for here, there in best.items())
-        side_by_side(sketch, photo.picture(), cells, answer.grid).save(picture, "PNG")
-        files[out / f"{number}.png"] = picture.getvalue()
-    for file, data in files.items():
-        write_file(file, data)
+        files[out / f"{number}.png"] = as_png(side_by_side(sketch, photo.picture(), cells, answer.grid))
+    write_files(files)
     return tuple(files)
 
 
@@ -53,18 +51,3 @@ def side_by_side(sketch: Image.Image, photo: Image.Image, cells: Iterable[tuple[
             x, y = left + number % grid * cell, number // grid * cell
             draw.rectangle((x, y, x + cell - 1, y + cell - 1), outline=colour, width=2)
     return sheet
-
-
-def write_file(file: Path, data: bytes) -> None:
-    """Writes or replaces a file. Raises Refusal for a symbolic link, which may lead out of its folder."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        descriptor = os.open(file, flags, 0o666)
-    except OSError as error:
-        if file.is_symlink():
-            raise Refusal(
-                f"{file} is a symbolic link, through which nothing is written: remove it, or name another folder"
-            ) from error
-        raise
-    with open(descriptor, "wb") as opened:
-        opened.write(data)

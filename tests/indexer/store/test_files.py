@@ -14,12 +14,12 @@ from indexer.store.files import (
     is_unicode,
     name_of_text,
     read_below,
-    read_regular,
     text_of_name,
 )
 from indexer.store.generation import read_manifest
 from indexer.store.location import IndexFolder
 from indexer.store.rows import map_array
+from model.files import read_regular
 
 
 @pytest.fixture

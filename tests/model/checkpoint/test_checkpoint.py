@@ -12,7 +12,7 @@ import model
 from model.checkpoint.file import save_checkpoint
 from model.commands import main
 from model.engine import TWO_SIDED, Calibration, TwoSidedConfig, ZseConfig, preset, read_metadata
-from model.errors import ModelError
+from model.errors import ModelError, Refusal
 from model.network.zse import from_backbone, read_backbone
 from tests.learning import small_backbone
 from tests.networks import TINY, TINY_CALIBRATION, tiny_checkpoint, tiny_config
@@ -69,6 +69,7 @@ def test_files_that_are_no_checkpoints_are_refused_with_what_to_do(
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(ModelError, match="without this project's configuration"):
         model.load(path)
+    path.unlink()
     tiny_checkpoint(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelError, match="not a safetensors file"):
@@ -102,6 +103,16 @@ def test_damaged_and_foreign_checkpoints_are_refused_with_a_sentence(
     save_file(kept, path, metadata=metadata)
     with pytest.raises(ModelError, match=sentence):
         model.load(path)
+
+
+def test_a_checkpoint_replaces_checkpoints_alone(tmp_path: Path) -> None:
+    network, target = from_backbone(tiny_config(), small_backbone()), tmp_path / "network.safetensors"
+    for _ in range(2):
+        save_checkpoint(network, target)
+    target.write_text("no checkpoint")
+    with pytest.raises(Refusal, match="nothing is written over it"):
+        save_checkpoint(network, target)
+    assert target.read_text() == "no checkpoint"
 
 
 def test_an_untrained_relation_network_is_said_to_be_untrained(

@@ -82,6 +82,13 @@ def test_a_stopped_or_killed_training_goes_on_to_the_same_weights(tmp_path: Path
         Fitting(tmp_path / "parts", RECIPE, origin="b")
 
 
+def test_the_log_of_another_program_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"level": "info"}\n')
+    with pytest.raises(ModelError, match="name another folder with --run"):
+        Fitting(tmp_path, RECIPE)
+    assert (tmp_path / "log.jsonl").read_text() == '{"level": "info"}\n'
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_step_saves_the_state_and_acts_as_usual(number: int, tmp_path: Path) -> None:
     before = signal.signal(number, signal.default_int_handler)

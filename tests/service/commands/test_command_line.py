@@ -218,6 +218,16 @@ def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path, gal
     assert ranks == [str(rank) for rank in range(1, RESULTS + 1)]
 
 
+def test_a_demo_replaces_no_drawing_of_the_user(
+    tmp_path: Path, gallery: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "umbrella.png").write_text("mine")
+    command = ["demo", str(tmp_path), "--photos", str(gallery), "--weights", str(weights), "--port", "0"]
+    assert main(command) == 2
+    assert "nothing is written over it" in capsys.readouterr().err
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
+
+
 def test_a_missing_checkpoint_is_a_sentence_and_nothing_is_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -233,13 +233,22 @@ def test_why_photos_are_like_one_of_the_index_is_said_without_it(settings: Setti
 
 
 @pytest.mark.parametrize("name", ["1.png", "explanation.json"])
-def test_nothing_is_written_through_a_symbolic_link(settings: Settings, drawn: Path, tmp_path: Path, name: str) -> None:
+def test_nothing_is_written_over_files_of_the_user_nor_through_a_symbolic_link(
+    settings: Settings, drawn: Path, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "mine").write_text("keep this")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / name).symlink_to(tmp_path / "mine")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / name).symlink_to(tmp_path / "mine")
     with pytest.raises(Refusal, match="is a symbolic link"):
-        why(settings, drawn, tmp_path / "out")
+        why(settings, drawn, tmp_path / "linked")
     assert (tmp_path / "mine").read_text() == "keep this"
+    photo = encoded(draw_photo(1))
+    (tmp_path / name).write_bytes(photo)
+    with pytest.raises(Refusal, match="was not written by this program"):
+        why(settings, drawn, tmp_path)
+    assert (tmp_path / name).read_bytes() == photo
+    for _ in range(2):
+        why(settings, drawn, tmp_path / "own")
 
 
 def test_pictures_to_explain_by_are_sent_raw_or_in_a_form_and_photos_are_named_too(

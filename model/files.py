@@ -1,0 +1,66 @@
+"""Reads files that others may have made, and writes files over none but this program's own."""
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from io import BufferedReader
+from pathlib import Path
+
+from model.errors import Refusal
+
+#: What this program writes for people has it in its first bytes, so that it can be replaced later.
+MARK = "sketch-search"
+# A photo side is named by its hash, to which nothing can be added.
+_MARKS = (MARK.encode(), b'{"photo-side":')
+_SEARCHED = 1 << 16
+_NO_FOLLOW, _BINARY = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_BINARY", 0)
+
+
+def open_regular(path: Path, *, links: bool = True) -> BufferedReader:
+    """Opens a file to read it.
+
+    Raises OSError, also for a pipe or a device, which might never end, and without ``links`` for a symbolic link.
+    """
+    flags = ("O_NONBLOCK", "O_BINARY") if links else ("O_NONBLOCK", "O_BINARY", "O_NOFOLLOW")
+    descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path, most: int, *, links: bool = True) -> bytes:
+    """Reads the bytes of a file. Raises OSError as ``open_regular`` does, and for more than ``most``."""
+    with open_regular(path, links=links) as file:
+        # read(n) takes n bytes of memory even for a short file, so no more than the file's size is asked for.
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EFBIG, "it is far too large", str(path))
+        return file.read(size)
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Writes files for people, all or none if one may not be written; each should contain MARK. Raises as
+    ``check_replaceable`` does, and OSError.
+    """
+    for file in files:
+        check_replaceable(file)
+    for file, data in files.items():
+        file.unlink(missing_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY, 0o666)
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(data)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises Refusal if anything is at ``path`` that this program has not written, such as a link."""
+    if not os.path.lexists(path):
+        return
+    with suppress(OSError), open_regular(path, links=False) as file:
+        begins = file.read(_SEARCHED)
+        if any(mark in begins for mark in _MARKS):
+            return
+    what = "is a symbolic link" if path.is_symlink() else "was not written by this program"
+    raise Refusal(f"{path} {what}, and nothing is written over it; move it away, or name another place.")
