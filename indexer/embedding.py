@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.errors import EmbedderUnavailable
@@ -29,6 +31,8 @@ class ChosenEmbedder:
     load: Callable[[], ClipEmbedder | None]
 
 
+# Where the weights of ``model.network.DEFAULT_CLIP`` are published; a test compares them.
+DEFAULT_CLIP_REPOSITORY = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 # The forms of ``--embedder``, for the sentence about one that is in none of them.
 FORMS = "ret, clip, clip:MODEL/PRETRAINED, clip:MODEL@FILE or clip:FOLDER"
 
@@ -36,11 +40,13 @@ FORMS = "ret, clip, clip:MODEL/PRETRAINED, clip:MODEL@FILE or clip:FOLDER"
 def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEmbedder:
     """Finds an embedder by a value of ``--embedder``.
 
-    "auto" is [Ret], even if CLIP's weights are on this disk: others may put them there.
+    "auto" is CLIP if open_clip is installed and the weights of its default model are on this disk, else [Ret].
 
     Raises EmbedderUnavailable: there is no such embedder, or its weights are not on this disk and cannot be downloaded.
     """
-    if spec in ("auto", "ret"):
+    if spec == "auto":
+        spec = "clip" if _has_clip() else "ret"
+    if spec == "ret":
         entry = EmbedderEntry(
             kind="ret", name="[Ret]", description="the checkpoint's own retrieval token, L2-normalised", spec="ret"
         )
@@ -67,6 +73,16 @@ def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEm
             return ClipEmbedder(*found.open(device), device, found.model)
 
     return ChosenEmbedder(entry, load)
+
+
+def _has_clip() -> bool:
+    """True if open_clip is installed, and a snapshot of its default model is on this disk. PyTorch is not loaded."""
+    if find_spec("open_clip") is None:
+        return False
+    from huggingface_hub import constants
+
+    folder = "--".join(("models", *DEFAULT_CLIP_REPOSITORY.split("/")))
+    return any((Path(constants.HF_HUB_CACHE) / folder / "snapshots").glob("*/*.safetensors"))
 
 
 @contextmanager

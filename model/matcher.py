@@ -274,17 +274,28 @@ class Matcher:
 
         Raises ModelError for a network with one vector for each picture.
         """
+        out = self._related(sketches, photos)
+        prior, vocabulary = self.engine.prior, self.engine.vocabulary
+        if prior is not None and len(photos):
+            out -= np.float32(prior.relation_weight) * prior(photos.ret)
+        if vocabulary is not None and vocabulary.relation_gain and len(photos):
+            out += np.float32(vocabulary.relation_gain) * vocabulary.agreements(sketches, photos.ret)
+        return out
+
+    def plain_scores(self, sketches: Tokens, photos: Tokens) -> Floats:
+        """Computes relation scores of the network alone, without prior and guesses: (s, p) float32 in (0, 1).
+
+        Raises ModelError for a network with one vector for each picture.
+        """
+        return sigmoid(self._related(sketches, photos))
+
+    def _related(self, sketches: Tokens, photos: Tokens) -> Floats:
         out = np.empty((len(sketches), len(photos)), np.float32)
         # Photos are outside, so that a chunk of them is in the cache for all sketches.
         for start in range(0, len(photos), self.chunk):
             chunk = photos[start : start + self.chunk]
             for row in range(len(sketches)):
                 out[row, start : start + len(chunk)] = self.engine.relate(sketches[row : row + 1], chunk)
-        prior, vocabulary = self.engine.prior, self.engine.vocabulary
-        if prior is not None and len(photos):
-            out -= np.float32(prior.relation_weight) * prior(photos.ret)
-        if vocabulary is not None and vocabulary.relation_gain and len(photos):
-            out += np.float32(vocabulary.relation_gain) * vocabulary.agreements(sketches, photos.ret)
         return out
 
     def explain(self, sketch: Image.Image, photo: Image.Image) -> Explanation:

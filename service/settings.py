@@ -108,6 +108,11 @@ class Settings(BaseSettings):
         description="Seconds in which a shard must answer one question of a search; else it is left out, and the "
         "answer says so.",
     )
+    system: Literal["default", "two-stage"] = Field(
+        default="default",
+        description="The system of a search that does not say: two-stage is the two-stage report's and nothing else. "
+        "What that does not have, such as liked photos, words and quality, is searched by the default system.",
+    )
     quality: Literal["fast", "good", "best"] = Field(
         default="good",
         description="How much is scored in a search that does not say: fast compares vectors alone, best scores every "

@@ -33,7 +33,8 @@ class Request:
         added: folders to add to the gallery, and files or folders in it to show again that were removed.
         clusters: how many; None for the clusters that the index has, or for about sqrt(photos) if there is no index. If
             the number differs from that of the index, the clusters are made anew.
-        embedder: "ret", "clip" or "clip:..."; or "auto" for the embedder that the index has, else "ret".
+        embedder: "ret", "clip" or "clip:..."; or "auto" for the embedder that the index has, else
+            CLIP if its weights are on this disk, else "ret".
         tokens: "all"; "none" for an index that is searched by vectors alone and a fraction as large; or "auto" for the
             choice of the index, else "all".
         recluster: whether to make the clusters anew even if their number stays. Known photos are not computed again.

@@ -144,7 +144,7 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
 @option(
     "--embedder NAME",
     "What photos are clustered by: ret, the checkpoint's; clip, or clip:MODEL/PRETRAINED, clip:MODEL@FILE or "
-    "clip:FOLDER; or auto: what the index has, else ret.",
+    "clip:FOLDER; or auto: what the index has, else clip if its weights are on this disk, else ret.",
     default="auto",
 )
 @option(

@@ -113,9 +113,10 @@ def _settings(**given: Any) -> Settings:
 @option("--shards DIR...", "With --ray: the shards of the index.", a_path, multiple=True)
 @option("--replicas N", "With --ray: copies of each shard and of the encoder (1).", int)
 @option("--open", "Open the page in a browser.", name="browser")
+@option("--system NAME", "default or two-stage; see the search's.")
 @option("--host ADDRESS", "Address to listen on (127.0.0.1).")
 @_PORT
-@_with_settings("ray", "shards", "replicas", "host", "port")
+@_with_settings("ray", "shards", "replicas", "system", "host", "port")
 def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> int:
     """Index FOLDERs, if any, and serve them (the default)."""
     from service.commands.serve import serve
@@ -128,6 +129,7 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 # All values are texts: they are checked like the query of an HTTP request, with the same errors.
 @option("--k N", "Results wanted: photos, or groups of look-alikes (20).")
 @option("--offset N", "Results to skip (0).")
+@option("--system NAME", "default, or two-stage: by pairs of tokens alone, in two stages.")
 @option("--quality NAME", "fast: by vectors alone; good; or best: every photo is scored (good).")
 @option("--nprobe N", "Open at least N clusters, or all for the exhaustive search.")
 @option("--method NAME", "rn, ret, fused or auto (auto).")

@@ -141,6 +141,7 @@ def _listening(settings: Settings) -> socket.socket:
 def print_build(report: BuildReport) -> None:
     """Prints how much a build had to do, and which files it could not index."""
     print(f"{report.encoded} of them encoded now, in {report.seconds:.1f} s")
+    print(printable(f"{report.clusters} clusters, by {report.embedder}"))
     for bad in report.bad:
         print(printable(f"not indexed: {bad.path}: {bad.reason}"))
     for words in report.skipped:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer import PhotoFilter
+from model import Matcher
 from model.engine import Floats, Method, Tokens
 
 Ids: TypeAlias = NDArray[np.int64]
@@ -60,6 +61,7 @@ class ShardQuery:
 
     Attributes:
         method: what scores photos; "ret" compares vectors alone.
+        plain: whether the relation network scores alone, without prior and guesses.
         mean: (d,) the mean of all vectors of the gallery.
         sketch: the query's tokens, a batch of one: the sketch's, or with liked photos one [Ret] near theirs.
         liked, unliked: (l, d) and (u, d) vectors of photos. kept, dropped: ids of those that the gallery has.
@@ -80,12 +82,23 @@ class ShardQuery:
     clusters: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     count: int | None = None
     rerank: int | None = None
+    plain: bool = False
 
     @property
     def parts(self) -> int:
         """Counts the parts of the query that choose clusters: the sketch, the word, and each liked photo."""
         words = len(self.word) if isinstance(self.word, tuple) else int(self.word is not None)
         return 1 + words + (0 if self.liked is None else len(self.liked))
+
+    def scores(self, matcher: Matcher, given: Tokens) -> Scores:
+        """Scores photos or centroids by the query's method: (p,)."""
+        # Only queries by vectors alone may have no tokens.
+        assert self.sketch is not None
+        scores = (
+            matcher.plain_scores(self.sketch, given) if self.plain else matcher.scores(self.sketch, given, self.method)
+        )
+        first: Scores = scores[0]
+        return first
 
 
 @dataclass(frozen=True)

@@ -116,10 +116,8 @@ class LocalGallery(Gallery):
         rows, scores = rows[wanted], np.empty(len(wanted), np.float32)
         order, portion = self.index.reading_order(rows), BATCHED * self._matcher.chunk
         for start in range(0, len(rows), portion):
-            # Only queries by vectors alone may have no tokens.
-            assert query.sketch is not None
             some = order[start : start + portion]
-            scores[some] = self._matcher.scores(query.sketch, self.tokens(rows[some]), query.method)[0]
+            scores[some] = query.scores(self._matcher, self.tokens(rows[some]))
         return vectors, scores
 
     @property

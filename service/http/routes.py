@@ -498,7 +498,9 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
         ),
         searches=ctx.worker.held,
         limits=Limits(**settings.model_dump(include=set(Limits.model_fields))),
-        defaults=SearchDefaults(k=settings.default_k, quality=settings.quality, nprobe=settings.nprobe),
+        defaults=SearchDefaults(
+            k=settings.default_k, system=settings.system, quality=settings.quality, nprobe=settings.nprobe
+        ),
     )
 
 

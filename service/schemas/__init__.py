@@ -38,6 +38,7 @@ from service.schemas.query import (
     PictureKind,
     Quality,
     SearchQuery,
+    System,
     ThumbnailParams,
     View,
     WordsParams,

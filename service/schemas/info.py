@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from service.schemas.query import Quality
+from service.schemas.query import Quality, System
 
 
 class ModelInfo(BaseModel):
@@ -115,6 +115,7 @@ class SearchDefaults(BaseModel):
     """The settings of a search that names none."""
 
     k: int = Field(description="Results.")
+    system: System = Field(description="The system that searches by a sketch alone.")
     quality: Quality = Field(description="How much is scored.")
     nprobe: int = Field(description="Clusters that are opened at least.")
 

@@ -13,6 +13,8 @@ from model.words import why_no_name
 
 # The photos that are scored by more than vectors: none, the best by vector, or every photo.
 Quality = Literal["fast", "good", "best"]
+# The system that searches: this project's own, or the two-stage report's and nothing else.
+System = Literal["default", "two-stage"]
 # Photos are shown one by one, or in groups of look-alikes.
 View = Literal["photos", "groups"]
 # The picture that comes with a query is a drawing or a photo.
@@ -100,6 +102,10 @@ class FoldersParams(Params):
     )
 
 
+# What the two-stage report's system does not have.
+_OWN_OPTIONS: Final = ("quality", "method", "rerank", "diffuse", "like", "unlike", "text", "kind")
+
+
 class SearchQuery(Params):
     """A search's question, beside the sketch if there is one. Its ranges are checked once, when it is made.
 
@@ -114,6 +120,13 @@ class SearchQuery(Params):
         default=0,
         description="Results to skip, or groups with view=groups. Beyond the candidates more photos are scored, which "
         "may reorder earlier pages; with nprobe=all or view=groups it does not.",
+    )
+    system: System | None = Field(
+        default=None,
+        description="two-stage: cross-attention and relation network score the centroids of all clusters, then all "
+        "photos of the best nprobe clusters (1), and of more until they hold the results; without diffusion, prior and "
+        "guesses. It searches by the sketch alone. Default: the server's, which is default.",
+        examples=["two-stage"],
     )
     quality: Quality | None = Field(
         default=None,
@@ -196,8 +209,18 @@ class SearchQuery(Params):
     )
     before: Day | None = Field(default=None, description="The same for this day or earlier.", examples=["2023-12-31"])
 
+    def beyond_two_stage(self) -> list[str]:
+        """Returns the names of the given options that the two-stage report's system does not have."""
+        free = {"kind": ("sketch",), "method": ("auto", "rn"), "diffuse": (None, False)}
+        given = {name: getattr(self, name) for name in _OWN_OPTIONS}
+        return [name for name, value in given.items() if value not in (None, (), *free.get(name, ()))]
+
     @model_validator(mode="after")
     def _consistent(self) -> SearchQuery:
+        if self.system == "two-stage" and (beyond := self.beyond_two_stage()):
+            said = {"given": ", ".join(beyond)}
+            problem = "system=two-stage scores photos by the sketch alone: leave out {given}"
+            raise PydanticCustomError(SENTENCE, problem, said)
         if self.after is not None and self.before is not None and self.after > self.before:
             said = {"after": str(self.after), "before": str(self.before)}
             problem = "after, {after}, must not be later than before, {before}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
-from service.schemas.query import Quality, View
+from service.schemas.query import Quality, System, View
 
 if TYPE_CHECKING:
     from indexer import PhotoEntry
@@ -150,6 +150,7 @@ class SearchResponse(BaseModel):
     candidates: int = Field(description="Photos in the ranking, of which the results are a part.")
     pairs_scored: int = Field(description="Centroids and photos that the method scored.")
     method: str = Field(description="The method used; what auto became.")
+    system: System = Field(description="The system that searched.")
     quality: Quality = Field(description="How much was to be scored, where no other option said so.")
     rerank: int | None = Field(description="Photos that the method was to score; null: all of the opened clusters.")
     diffused: bool = Field(description="Whether photos that look alike lent each other their scores.")

@@ -11,7 +11,7 @@ from model.engine import Method
 from model.images import Pixels
 from model.ranking import SHORTLIST
 from service.errors import BadSearch
-from service.schemas import Quality, SearchQuery, StageTimings
+from service.schemas import Quality, SearchQuery, StageTimings, System
 from service.settings import Settings
 
 # Photos that the second stage scores if the query does not say how many: with diffusion, which estimates the others,
@@ -19,6 +19,8 @@ from service.settings import Settings
 # 96 lost 0.015. Both are multiples of the matcher's chunk on a CPU, 32.
 RERANK = 96
 RERANK_PLAIN = 192
+# Clusters that are scored by the method if a query says how many are opened: the best by vector.
+RELATED = 128
 # The best photos that are grouped by look. All pages of groups are cut out of this one grouping, so that no group
 # changes its rank or its size from page to page.
 GROUPED = 200
@@ -36,22 +38,30 @@ class Plan:
     Attributes:
         method: the one that scores photos; "ret" if photos are liked, or there is no sketch.
         nprobe: clusters to open at least; "all" for every one.
-        by_pairs: whether the best clusters are found by ``method``, and not by their mean vectors alone.
+        related: how many clusters, the best by vector, ``method`` puts in order by their centroids; None for all.
         count: how many photos are in the ranking, the best by vector; None for all of the opened clusters.
         rerank: how many of them ``method`` scores; None for all.
         results: how long the ranking must be. k: how many results are wanted, from ``query.offset`` on.
+        variants: of the sketch that are encoded; None for the matcher's.
     """
 
     query: SearchQuery
+    system: System
     quality: Quality
     method: Method
     nprobe: int | Literal["all"]
-    by_pairs: bool
+    related: int | None
     count: int | None
     rerank: int | None
     diffuse: bool
     results: int
     k: int
+    variants: int | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is the two-stage report's system, which has no prior, guesses, diffusion or other scores."""
+        return self.system == "two-stage"
 
 
 def plan_search(
@@ -68,15 +78,15 @@ def plan_search(
     if not drawn and not query.like and query.text is None:
         raise BadSearch("There is nothing to search by: send a sketch, or name a photo with like, or a word with text.")
     quality = query.quality or settings.quality
+    system = query.system or ("default" if query.beyond_two_stage() else settings.system)
+    if system == "two-stage":
+        return _two_stage_plan(query, matcher, settings, tokens_kept=tokens_kept, at_least=at_least)
     method = _method(query, matcher, quality, tokens_kept, drawn=drawn)
     able = matcher.calibration.diffusion is not None
     if query.diffuse and not able:
         raise BadSearch("This checkpoint has no threshold for diffusion: leave diffuse out.")
     diffuse = able and query.method == "auto" if query.diffuse is None else query.diffuse
-    k = settings.default_k if query.k is None else query.k
-    # Groups are made of the GROUPED best photos.
-    page = 0 if query.view in ("groups", "kinds") else query.offset + k
-    results = max(at_least, page, 0 if query.view == "photos" else GROUPED)
+    k, results = _page(query, settings, at_least)
     nprobe = query.nprobe or ("all" if quality == "best" else settings.nprobe)
     # Who counts clusters, or wants the best, wants all of their photos scored.
     whole = query.nprobe is not None or quality == "best"
@@ -91,16 +101,53 @@ def plan_search(
         count = rerank
     return Plan(
         query=query,
+        system="default",
         quality=quality,
         method=method,
         nprobe=nprobe,
-        by_pairs=query.nprobe is not None,
+        related=0 if query.nprobe is None else RELATED,
         count=None if whole and rerank is None else count,
         rerank=rerank,
         diffuse=diffuse,
         results=results,
         k=k,
+        variants=query.variants,
     )
+
+
+def _two_stage_plan(
+    query: SearchQuery, matcher: Matcher, settings: Settings, *, tokens_kept: int, at_least: int
+) -> Plan:
+    """Returns the plan of the two-stage report's system. Raises BadSearch if there is no relation network.
+
+    Cross-attention and relation network score the centroids of all clusters, then all photos of the best cluster, and
+    of further ones until there are as many photos as are wanted.
+    """
+    method = _method(query.model_copy(update={"method": "rn"}), matcher, "best", tokens_kept, drawn=True)
+    k, results = _page(query, settings, at_least)
+    return Plan(
+        query=query,
+        system="two-stage",
+        quality="best",
+        method=method,
+        nprobe=query.nprobe or 1,
+        related=None,
+        count=None,
+        rerank=None,
+        diffuse=False,
+        results=results,
+        k=k,
+        # It encodes the sketch as it is.
+        variants=query.variants or 1,
+    )
+
+
+def _page(query: SearchQuery, settings: Settings, at_least: int) -> tuple[int, int]:
+    """Returns how many results are wanted, and how long the ranking must be."""
+    k = settings.default_k if query.k is None else query.k
+    # Groups are made of the GROUPED best photos.
+    page = 0 if query.view in ("groups", "kinds") else query.offset + k
+    return k, max(at_least, page, 0 if query.view == "photos" else GROUPED)
 
 
 def _method(query: SearchQuery, matcher: Matcher, quality: Quality, tokens_kept: int, *, drawn: bool) -> Method:

@@ -36,8 +36,6 @@ from service.search.shown import FOLDED, fold, group_alike, grouped_ranks, is_fa
 from service.settings import Settings
 from service.towers import ReadText
 
-# Clusters that are scored by the method if it chooses clusters: the best by vector. The seed's system has 125.
-RELATED = 128
 # Photos of a group that are shown beside its best one.
 MORE = 4
 NO_TEXT = ReadText()
@@ -117,6 +115,7 @@ class Searcher:
             clusters=self._opened(found, encoded.sizes, by_cluster),
             candidates=len(ranking),
             pairs_scored=pairs + int(found.scored.sum()),
+            system=plan.system,
             quality=plan.quality,
             rerank=plan.rerank,
             diffused=plan.diffuse,
@@ -152,7 +151,7 @@ class Searcher:
             else:
                 prepared = self.matcher.preprocessing.normalised(sketch)
             watch.lap("prepare")
-            tokens = self.matcher.encode(prepared[None], query.kind, query.variants)
+            tokens = self.matcher.encode(prepared[None], query.kind, plan.variants)
             watch.lap("encode")
             if query.kind == "photo":
                 examples.append(tokens.ret)
@@ -161,6 +160,7 @@ class Searcher:
         wanted = PhotoFilter(tuple(sorted(set(query.folder))), query.after, query.before)
         shard_query = ShardQuery(
             method=plan.method,
+            plain=plan.plain,
             mean=gallery.clusters.mean,
             wanted=None if wanted == PhotoFilter() else wanted,
             sketch=drawn,
@@ -215,23 +215,24 @@ class Searcher:
     def _clusters(self, encoded: _Encoded, plan: Plan) -> tuple[NDArray[np.int64], Scores, int]:
         """Returns the clusters with photos that may be found, best first; all clusters' scores; and how many pairs.
 
-        If the plan says so, the RELATED best by vector are scored by the method, and come first. A cluster that is not
+        If the plan says so, the method scores the best by vector, or all, which then come first. A cluster that is not
         compared has no number as its score.
         """
-        clusters, method, query = self.gallery.clusters, plan.method, encoded.query
+        clusters, query = self.gallery.clusters, encoded.query
         # Encoding a query gives it tokens, whatever it asks for.
         assert query.sketch is not None
-        compared = np.arange(len(clusters.sizes)) if plan.nprobe == "all" else self._compared(encoded)
+        every = plan.nprobe == "all" or plan.related is None
+        compared = np.arange(len(clusters.sizes)) if every else self._compared(encoded)
         centroids = Tokens.of_ret(clusters.vectors_of(compared))
         by_vector = self.matcher.scores(query.sketch.without_patches, centroids, "ret")[0]
         scores = np.full(len(clusters.sizes), np.nan, np.float32)
         scores[compared] = by_vector
         order = self._order(encoded, compared, [by_vector])
-        if not plan.by_pairs or method == "ret":
-            return order, scores, len(compared) if plan.by_pairs else 0
-        first = order[:RELATED]
-        scores[first] = self.matcher.scores(query.sketch, clusters.tokens(first), method)[0]
-        order = np.concatenate([first[best_first(first, scores[first])], order[RELATED:]])
+        if plan.related == 0 or query.method == "ret":
+            return order, scores, len(compared) if plan.related else 0
+        first = order[: plan.related]
+        scores[first] = query.scores(self.matcher, clusters.tokens(first))
+        order = np.concatenate([first[best_first(first, scores[first])], order[len(first) :]])
         return order, scores, len(first)
 
     def _compared(self, encoded: _Encoded) -> NDArray[np.int64]:
@@ -274,7 +275,7 @@ class Searcher:
         found: by an earlier plan for the same query; its scores are kept.
         """
         enough = int(np.searchsorted(np.cumsum(encoded.sizes[order]), plan.results)) + 1
-        least = len(order) if plan.nprobe == "all" else plan.nprobe * (1 if plan.by_pairs else encoded.query.parts)
+        least = len(order) if plan.nprobe == "all" else plan.nprobe * (1 if plan.query.nprobe else encoded.query.parts)
         opened = max(least, enough, len(encoded.homes))
         wanted = plan.results if plan.rerank is None else min(plan.results, plan.rerank)
         query = replace(encoded.query, count=plan.count, rerank=plan.rerank)

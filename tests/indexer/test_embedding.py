@@ -11,7 +11,7 @@ import torch
 
 from indexer import EmbedderUnavailable, open_text_tower, verify
 from indexer.commands import main
-from indexer.embedding import find_embedder
+from indexer.embedding import DEFAULT_CLIP_REPOSITORY, find_embedder
 from tests.indexer.clip_models import READING, SMALL, saved_clip
 from tests.indexer.galleries import Collection
 from tests.pictures import SHAPES, photo
@@ -100,14 +100,18 @@ def configured(clip: Path, folder: Path, base: Mapping[str, Any], part: str, **c
     return f"clip:{folder}"
 
 
-def test_weights_that_another_program_has_downloaded_are_not_taken_unasked(
+def test_auto_is_clip_where_open_clip_and_its_weights_are_on_this_disk_and_else_ret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    cached = tmp_path / "models--laion--CLIP-ViT-B-32-laion2B-s34B-b79K"
+    assert find_embedder("auto", CPU).entry.kind == "ret"
+    cached = tmp_path / f"models--{DEFAULT_CLIP_REPOSITORY.replace('/', '--')}"
     for file in (cached / "refs" / "main", cached / "snapshots" / "abc" / "open_clip_model.safetensors"):
         file.parent.mkdir(parents=True)
         file.write_text("abc")
+    assert find_embedder("auto", CPU).entry == find_embedder("clip", CPU).entry
+    assert find_embedder("ret", CPU).entry.kind == "ret"
+    monkeypatch.setattr("indexer.embedding.find_spec", lambda name: None)
     assert find_embedder("auto", CPU).entry.kind == "ret"
 
 

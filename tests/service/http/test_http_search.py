@@ -95,7 +95,7 @@ def test_what_is_wrong_with_a_parameter_is_a_plain_sentence(
     [
         (
             "/search",
-            "k, offset, quality, nprobe, method, rerank, diffuse, variants, view, fold, "
+            "k, offset, system, quality, nprobe, method, rerank, diffuse, variants, view, fold, "
             "like, unlike, text, kind, folder, after, before",
         ),
         ("/clusters/1", "k, offset"),

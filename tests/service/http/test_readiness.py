@@ -53,7 +53,7 @@ def test_what_a_search_does_that_does_not_say_is_told(settings: Settings, sketch
     with asked(settings, quality="fast", nprobe=3, default_k=7) as http:
         wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
         info = http.get("/info").json()
-        assert info["defaults"] == {"k": 7, "quality": "fast", "nprobe": 3}
+        assert info["defaults"] == {"k": 7, "system": "default", "quality": "fast", "nprobe": 3}
         answer = http.post("/search", content=sketch).json()
         assert (len(answer["results"]), answer["quality"], answer["method"]) == (7, "fast", "ret")
 
