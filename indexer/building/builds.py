@@ -269,6 +269,8 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     encoded = site.encode(_to_read(listing, decision, plan, progress))
     site.take_read()
     plan.settle(listing, live.next_id)
+    rules = {**decision.removals.rules, **dict.fromkeys(plan.removed_before, True)}
+    decision = replace(decision, removals=Removals(rules))
     bad = plan.bad([root.name for root in roots])
     changed = decision.anew or plan.changed > 0 or (live.roots, live.removals) != (roots, decision.removals)
     if live.generation is not None and not changed:
@@ -286,13 +288,20 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
         damaged=decision.problems,
         bad=bad,
         unlisted=listing.unlisted,
-        skipped=listing.skipped,
+        skipped=listing.skipped + _removed_before(len(plan.removed_before)),
         prefixes=tuple(root.name for root in roots) if len(live.roots) == 1 < len(roots) else (),
         embedder=decision.embedder.entry.description,
         workers=site.workers,
         seconds=time.monotonic() - started,
         index=site.path,
     )
+
+
+def _removed_before(count: int) -> tuple[str, ...]:
+    if not count:
+        return ()
+    files = "1 file of a photo that was" if count == 1 else f"{count} files of photos that were"
+    return (f"{files} removed under another name; `sketch-search index add PATH` shows it again",)
 
 
 def _to_read(listing: FolderListing, decision: Decision, plan: Plan, progress: Progress) -> Iterator[GalleryFile]:

@@ -43,6 +43,7 @@ _ROW = np.dtype([("source", np.int32), ("row", np.int32), ("cluster", np.int32)]
 # listed: those that are there; known: 0 if it has to be read, 1 if it is as in files, 2 if it is as in read.
 # read: what came of files that were read. contents: the row of each content; before and id: the lowest id of the files
 # that show it, now and in the next generation; cluster: of the live generation. No content is in two segments.
+# removed: the contents whose files the user removed, all of them.
 _SCHEMA = f"""
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -{_CACHE};
 CREATE TABLE files (
@@ -63,6 +64,7 @@ CREATE TABLE contents (
     before INTEGER, id INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE sources (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE removed (hash TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 # Beside the columns of a content: whether each file is to be read, and whether the rows that the index has count.
 _LIST = """
@@ -104,6 +106,12 @@ ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime
     cluster = NULL, source = NULL, row = NULL
 WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size, excluded.mtime,
     excluded.ctime, excluded.taken, excluded.status, excluded.reason)
+"""
+# Files that are new, or have a new content, of which all other files were removed.
+_REMOVED_BEFORE = """
+SELECT r.root, r.path FROM read r CROSS JOIN listed l USING (root, path) LEFT JOIN files f USING (root, path)
+WHERE l.known <> 1 AND r.reason IS NULL AND f.hash IS NOT r.hash AND r.hash IN (SELECT hash FROM removed)
+    AND r.hash NOT IN (SELECT hash FROM files WHERE status = 'indexed' AND hash IS NOT NULL)
 """
 # Photos that the index has, and that are there and could not be read.
 _UNREAD = """
@@ -169,13 +177,15 @@ class Plan:
 
     Attributes, once it is settled:
         changed: how many files of the next generation differ from those of the live one. gone: how many of them are
-            gone. waiting: how many files were to be read, and were not.
+            gone. waiting: how many files were to be read, and were not. removed_before: files that were not known, of
+            photos that the user removed. They are not shown either.
     """
 
     def __init__(self, path: Path, *, shard: int | None = None) -> None:
         """Begins a plan; or opens the part of a plan that is dealt out, to read it."""
         self._path, self._shard, self._lock = path, shard or 0, threading.RLock()
         self.changed = self.gone = self.waiting = 0
+        self.removed_before: list[FileKey] = []
         with refuse_if_unwritable(path):
             if shard is not None:
                 self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
@@ -215,6 +225,9 @@ class Plan:
             with generation.open_catalog() as catalog, self._writing() as database:
                 try:
                     database.executemany(f"INSERT INTO files VALUES ({'?, ' * 13}0)", moved(catalog, sources))
+                    if (removals := catalog.removals()).rules:
+                        removed = ((row[3],) for row in catalog.rows() if row[3] and removals.hides(row[1], row[2]))
+                        database.executemany("INSERT OR IGNORE INTO removed VALUES (?)", removed)
                 except sqlite3.IntegrityError as error:
                     raise IndexDamaged(f"the catalog of {index} is damaged ({error}); {REPAIR}.") from error
         with self._writing() as database:
@@ -225,6 +238,7 @@ class Plan:
                     SELECT hash, source, row, taken, cluster, {first} AS first FROM files
                     WHERE hash IS NOT NULL AND source IS NOT NULL GROUP BY hash)"""
             )
+            database.execute("DELETE FROM removed WHERE hash IN (SELECT hash FROM files WHERE status = 'indexed')")
             database.execute("DELETE FROM files WHERE root < 0")
 
     def take_read(self, name: str, journal: Journal) -> None:
@@ -306,7 +320,10 @@ class Plan:
         with self._writing() as database:
             self.gone = database.execute(_VANISH).rowcount
             self.changed = self.gone + database.execute(_RETURN).rowcount
+            self.removed_before = database.execute(_REMOVED_BEFORE).fetchall()
             self.changed += database.execute(_CHANGE, (next_id,)).rowcount
+            query = "UPDATE files SET status = 'gone' WHERE root = ? AND path = ?"
+            database.executemany(query, self.removed_before)
 
     def hide(self, removals: Removals) -> None:
         """Marks what the user removed as gone."""

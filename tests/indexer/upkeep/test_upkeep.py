@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -35,6 +36,30 @@ def test_a_removed_photo_vanishes_at_once_and_its_file_stays(built: Collection) 
     assert len(list(built.photos.rglob("*.png"))) == 12
     assert [*built.index.rglob("*.jpg")] == []
     assert len(read_summary(built.index).removed) == 1
+
+
+def test_a_removed_photo_stays_out_under_another_name_until_it_is_added_and_a_build_says_so(built: Collection) -> None:
+    shown = read_summary(built.index).manifest.counts.photos
+    shutil.copytree(built.photos / "in here", built.photos / "twice")
+    (built.photos / "twice" / "Ännchen 003.png").unlink()
+    built.build()
+    assert remove(["in here"], built.index).files == 4
+    (built.photos / "in here").rename(built.photos / "elsewhere")
+    # Three are shown as they were, because their copies were not removed.
+    report = built.build()
+    assert report.photos == shown - 1
+    (said,) = (words for words in report.skipped if "removed" in words)
+    assert said.startswith("1 file of a photo that was removed under another name; `sketch-search index add PATH`")
+    again = built.build()
+    assert (again.changed, again.skipped) == (False, ())
+    assert built.update(added=[built.photos / "elsewhere"]).photos == shown
+
+
+def test_a_removed_photo_stays_out_if_the_whole_gallery_is_renamed(built: Collection) -> None:
+    remove(["in here"], built.index)
+    report = built.update(folders=[built.photos.rename(built.photos.with_name("renamed"))])
+    assert (report.photos, report.encoded) == (8, 0)
+    assert "4 files of photos that were removed" in report.skipped[0]
 
 
 def test_a_folder_without_photos_leaves_the_index_by_its_name_or_address(copied: Collection, tmp_path: Path) -> None:
