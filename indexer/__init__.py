@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from indexer.store.roots import folder_at, folder_of
     from indexer.store.shards import shard_folders
     from indexer.store.vectors import Vectors
-    from indexer.upkeep import indexed_folders, read_summary, remove, verify
+    from indexer.upkeep import RemovalReport, indexed_folders, photo_folders, read_summary, remove, verify
 
 # From the lowest to the highest, so that a name from a low module loads no higher one.
 _MODULES = (

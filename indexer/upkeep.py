@@ -81,6 +81,20 @@ def read_summary(path: Path) -> IndexSummary:
     )
 
 
+def photo_folders(path: Path) -> list[str]:
+    """Lists the folders with photos in them, or in a folder of them, by the paths that users see, in their order.
+
+    Raises as ``read_summary`` does.
+    """
+    live = live_generation(IndexFolder(path))
+    with live.open_catalog() as catalog:
+        found = {(root, folder) for root, path in catalog.folders() for folder in with_folders(path)}
+    names = live.manifest.root_names
+    # A single root is all that there is, and has no path.
+    shown = (shown_path(names, root, folder).rstrip("/") for root, folder in found)
+    return sorted(folder for folder in shown if folder)
+
+
 def verify(path: Path) -> list[str]:
     """Reads every file of the live generation, and compares it with the hash that was written down.
 

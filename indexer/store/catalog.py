@@ -173,6 +173,24 @@ def content_columns(file: GalleryFile) -> tuple[int | str | None, ...]:
     return (file.root, file.path, file.content_hash, *stamp, file.taken, file.reason)
 
 
+def _passing(wanted: PhotoFilter, names: Sequence[str]) -> tuple[str, list[int | str]]:
+    """Writes the condition that an indexed file passes a filter, and its values."""
+    conditions, values = ["status = 'indexed'"], list[int | str]()
+    if (folders := wanted.folder_keys(names)) is not None:
+        parts = []
+        for root, path in folders:
+            parts.append("root = ? AND path >= ? AND path < ?" if path else "root = ?")
+            values += [root, *below(path)] if path else [root]
+        conditions.append(f"({' OR '.join(parts) or '0'})")
+    if wanted.after or wanted.before:
+        # If the file says no day, the day of its last change counts. SQLite finds both by the index on the two.
+        conditions.append("(taken BETWEEN ? AND ? OR taken IS NULL AND mtime >= ? AND mtime < ?)")
+        first, last = wanted.after or date.min, wanted.before or date.max
+        after_last = _begin(last + timedelta(days=1)) if last < date.max else MAX_TIME
+        values += [first.toordinal(), last.toordinal(), _begin(first), after_last]
+    return " AND ".join(conditions), values
+
+
 class Catalog:
     """A catalog opened for reading. Every method raises IndexDamaged, since pages are read when they are needed.
 
@@ -267,21 +285,27 @@ class Catalog:
 
     def rows_of(self, wanted: PhotoFilter, names: Sequence[str]) -> list[tuple[str, int]]:
         """Finds segment and row of each indexed file that passes, so a row for each of the files that share it."""
-        conditions, values = ["status = 'indexed'"], list[int | str]()
-        if (folders := wanted.folder_keys(names)) is not None:
-            parts = []
-            for root, path in folders:
-                parts.append("root = ? AND path >= ? AND path < ?" if path else "root = ?")
-                values += [root, *below(path)] if path else [root]
-            conditions.append(f"({' OR '.join(parts) or '0'})")
-        if wanted.after or wanted.before:
-            # If the file says no day, the day of its last change counts. SQLite finds both by the index on the two.
-            conditions.append("(taken BETWEEN ? AND ? OR taken IS NULL AND mtime >= ? AND mtime < ?)")
-            first, last = wanted.after or date.min, wanted.before or date.max
-            after_last = _begin(last + timedelta(days=1)) if last < date.max else MAX_TIME
-            values += [first.toordinal(), last.toordinal(), _begin(first), after_last]
-        query = f"SELECT segment, row FROM photos WHERE {' AND '.join(conditions)}"
-        return self._all(query, *values)
+        condition, values = _passing(wanted, names)
+        return self._all(f"SELECT segment, row FROM photos WHERE {condition}", *values)
+
+    def newest(self, wanted: PhotoFilter, names: Sequence[str], count: int) -> list[tuple[str, int, int]]:
+        """Finds segment, row and day of the newest photos of which a file passes, newest first; days by their ordinals.
+
+        The day is the one that the file says, or else that of its last change.
+        """
+        condition, values = _passing(wanted, names)
+        day = f"coalesce(taken, {date(1970, 1, 1).toordinal()} + mtime / {86400 * _NS})"
+        query = (
+            f"SELECT segment, row, max({day}) FROM photos WHERE {condition} GROUP BY segment, row "
+            "ORDER BY 3 DESC, max(mtime) DESC, min(id) LIMIT ?"
+        )
+        return self._all(query, *values, count)
+
+    def folders(self) -> Iterator[tuple[int, str]]:
+        """Yields root and path of each folder that has an indexed file in it; "" for a root itself."""
+        # All that is no slash is cut off the end of the path.
+        folder = "rtrim(rtrim(path, replace(path, '/', '')), '/')"
+        return self._rows(f"SELECT DISTINCT root, {folder} FROM photos WHERE status = 'indexed'")
 
     def _files(self, condition: str, *values: int | str) -> Iterator[GalleryFile]:
         for columns in self._rows(f"SELECT * FROM photos {condition}", *values):

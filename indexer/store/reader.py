@@ -148,10 +148,22 @@ class Index:
         """Returns a mask (p,) by row: whether one of a photo's files passes a filter."""
         with self._lock:
             found = self._catalog.rows_of(wanted, self.manifest.root_names)
+        return np.isin(*self._keys(found))
+
+    def newest(self, wanted: PhotoFilter, count: int) -> tuple[Numbers, Numbers]:
+        """Finds the newest photos that pass a filter: their rows, newest first, and their days' ordinals."""
+        with self._lock:
+            found = self._catalog.newest(wanted, self.manifest.root_names, count)
+        every, keys = self._keys([(segment, row) for segment, row, _ in found])
+        order = np.argsort(every)
+        return order[np.searchsorted(every[order], keys)], np.array([day for *_, day in found], np.int64)
+
+    def _keys(self, places: Sequence[tuple[str, int]]) -> tuple[Numbers, Numbers]:
+        """Numbers the places of all photos, (p,), and these, each a segment and a row in it, in the same way."""
         longest = max(segment.rows for segment in self.manifest.segments)
         numbers = {name: number for number, name in enumerate(self._places.names)}
-        rows = np.array([numbers[segment] * longest + row for segment, row in found], np.int64)
-        return np.isin(self._places.sources * longest + self._places.numbers, rows)
+        keys = np.array([numbers[segment] * longest + row for segment, row in places], np.int64)
+        return self._places.sources * longest + self._places.numbers, keys
 
     def _id_at(self, key: FileKey) -> int | None:
         with self._lock:

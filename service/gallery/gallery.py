@@ -140,6 +140,10 @@ class Gallery(ABC):
         """Counts the photos of each cluster that pass a filter, (c,)."""
 
     @abstractmethod
+    def newest(self, wanted: PhotoFilter, count: int) -> tuple[Rows, NDArray[np.int64]]:
+        """Finds the newest photos that pass a filter: their rows, newest first, and their days, as ordinals."""
+
+    @abstractmethod
     def rows_of_ids(self, ids: Sequence[int]) -> Rows:
         """Returns the rows of the photos of these ids, (m,). Raises UnknownPhoto."""
 

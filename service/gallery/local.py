@@ -136,6 +136,9 @@ class LocalGallery(Gallery):
     def passing(self, wanted: PhotoFilter) -> NDArray[np.int64]:
         return self.index.vectors.passing(self._passing(wanted))
 
+    def newest(self, wanted: PhotoFilter, count: int) -> tuple[Rows, NDArray[np.int64]]:
+        return self.index.newest(wanted, count)
+
     def rows_of_ids(self, ids: Sequence[int]) -> Rows:
         return np.array([self._row_of(entry) for entry in self.index.photos(ids)], np.int64)
 

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 import service
-from indexer import PhotoEntry, live_stamp, read_summary
+from indexer import PhotoEntry, live_stamp, photo_folders, read_summary
 from service.engine import Engine
 from service.errors import BadSearch, ClientGone, Forbidden, NotFound, NotReady, Unauthorized
 from service.http.answers import is_known
@@ -46,6 +46,8 @@ from service.schemas import (
     PageParams,
     PhotosParams,
     PhotosResponse,
+    RemovedResponse,
+    RemoveParams,
     SearchDefaults,
     SearchQuery,
     SearchResponse,
@@ -73,6 +75,8 @@ READERS = 2
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 # The most files that are listed of those that could not be read.
 MAX_UNREAD = 1000
+# The most folders that are listed of those with photos in them.
+MAX_BELOW = 1000
 
 # Media types of what the page loads. Not the system's: with others browsers refuse the modules.
 _KINDS = {
@@ -452,14 +456,24 @@ async def gallery(ctx: Ctx, trusted: HasToken) -> GalleryResponse:
     """The folders that are indexed, and the files in them that could not be read."""
     if ctx.live.shards:
         raise NotFound("A gallery in shards has many indexes; /info lists them.")
-    found = await _look_up(ctx, lambda: read_summary(index_path(ctx.settings)))
+    path = index_path(ctx.settings)
+    found, below = await _look_up(ctx, lambda: (read_summary(path), photo_folders(path)))
     roots, unread = found.manifest.roots, found.bad
     return GalleryResponse(
         folders=tuple(root.path if _may_reveal(trusted, ctx) else root.name for root in roots),
+        below=tuple(below[:MAX_BELOW]),
         updated=found.manifest.created,
         unread=len(unread),
         files=tuple(UnreadFile(path=file.path, reason=file.reason) for file in unread[:MAX_UNREAD]),
     )
+
+
+@api.post("/remove", responses=error_answers(403, 409, 422, 503))
+async def remove(ctx: Ctx, trusted: HasToken, params: Annotated[RemoveParams, Query()]) -> RemovedResponse:
+    """Takes a folder out of the index, and leaves its files as they are. Needs what POST /build needs."""
+    _check_build(trusted, ctx)
+    report = await _look_up(ctx, lambda: ctx.builder.remove(params.folder))
+    return RemovedResponse(files=report.files, photos=report.photos)
 
 
 @api.get("/words", responses=error_answers(422, 503))

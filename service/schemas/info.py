@@ -77,9 +77,20 @@ class GalleryResponse(BaseModel):
     folders: tuple[str, ...] = Field(
         description="Those that are indexed: their paths with the token, else their names."
     )
+    below: tuple[str, ...] = Field(
+        description="Folders with photos, by the paths that results show, such as a search may be narrowed to; the "
+        "first 1,000."
+    )
     updated: datetime = Field(description="When a build last found that photos had changed.")
     unread: int = Field(description="How many files could not be indexed.")
     files: tuple[UnreadFile, ...] = Field(description="These files, the first 1,000 by path.")
+
+
+class RemovedResponse(BaseModel):
+    """What a removal has done."""
+
+    files: int = Field(description="How many files left the index.")
+    photos: int = Field(description="How many photos it has now.")
 
 
 class FoldersResponse(BaseModel):

@@ -90,6 +90,17 @@ class BuildParams(Params):
     )
 
 
+class RemoveParams(Params):
+    """Parameters of a removal."""
+
+    folder: str = Field(
+        min_length=1,
+        max_length=4096,
+        description="A folder that is indexed, by its whole path on the server's machine, or a folder in it, by the "
+        "path that results show.",
+    )
+
+
 class FoldersParams(Params):
     """The query parameters of a list of folders."""
 
@@ -214,6 +225,11 @@ class SearchQuery(Params):
         free = {"kind": ("sketch",), "method": ("auto", "rn"), "diffuse": (None, False)}
         given = {name: getattr(self, name) for name in _OWN_OPTIONS}
         return [name for name, value in given.items() if value not in (None, (), *free.get(name, ()))]
+
+    @property
+    def filters_alone(self) -> bool:
+        """Whether nothing but filters is asked, beside a sketch."""
+        return bool(self.folder or self.after or self.before) and not (self.like or self.unlike or self.text)
 
     @model_validator(mode="after")
     def _consistent(self) -> SearchQuery:

@@ -80,6 +80,7 @@ class Group(BaseModel):
     size: int = Field(description="Photos of this group among the 200 best, the best one included.", examples=[12])
     best: SearchResult = Field(description="The first photo of the group by turns, with its rank among all photos.")
     more: tuple[SearchResult, ...] = Field(description="The next photos of the group, at most 4.")
+    others: tuple[int, ...] = Field(default=(), description="The ids of its other photos, best first.")
 
 
 class Guessed(BaseModel):
@@ -149,7 +150,7 @@ class SearchResponse(BaseModel):
     clusters: tuple[Cluster, ...] = Field(description="The clusters of the photos that were scored, best first.")
     candidates: int = Field(description="Photos in the ranking, of which the results are a part.")
     pairs_scored: int = Field(description="Centroids and photos that the method scored.")
-    method: str = Field(description="The method used; what auto became.")
+    method: str = Field(description="The method used; what auto became. date: photos of filters alone, newest first.")
     system: System = Field(description="The system that searched.")
     quality: Quality = Field(description="How much was to be scored, where no other option said so.")
     rerank: int | None = Field(description="Photos that the method was to score; null: all of the opened clusters.")
@@ -165,6 +166,12 @@ class SearchResponse(BaseModel):
         description="With text that the vocabulary read: false if no photo that may be found is likely to show what "
         "it names, of which those that come nearest are answered; true if one surely does; absent if that is "
         "uncertain.",
+        exclude_if=lambda fits: fits is None,
+    )
+    sketch_fits: bool | None = Field(
+        default=None,
+        description="Of a sketch that is guessed: false if none of the best photos is likely to show any of its "
+        "`guesses`, so that these photos only come nearest; true if one surely does; absent if that is uncertain.",
         exclude_if=lambda fits: fits is None,
     )
     word_read: str | None = Field(

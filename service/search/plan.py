@@ -76,7 +76,9 @@ def plan_search(
         at_least: how long the ranking must be, even if the page asked for needs less.
     """
     if not drawn and not query.like and query.text is None:
-        raise BadSearch("There is nothing to search by: send a sketch, or name a photo with like, or a word with text.")
+        raise BadSearch(
+            "There is nothing to search by: send a sketch, or name a photo with like, a word with text, or a filter."
+        )
     quality = query.quality or settings.quality
     system = query.system or ("default" if query.beyond_two_stage() else settings.system)
     if system == "two-stage":

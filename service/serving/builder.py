@@ -13,7 +13,16 @@ from urllib.request import url2pathname
 
 import platformdirs
 
-from indexer import BadInvocation, Request, build_growing, indexed_folders, read_progress
+from indexer import (
+    BadInvocation,
+    IndexBusy,
+    RemovalReport,
+    Request,
+    build_growing,
+    indexed_folders,
+    read_progress,
+    remove,
+)
 from model.engine import set_threads
 from model.errors import Refusal
 from model.terminal import HomeUnknown, expanded, printable, start_child
@@ -73,6 +82,19 @@ class Builder:
                 # Not by pydantic, which refuses paths that are no Unicode.
                 requests.write(json.dumps(asked, default=os.fspath).encode() + b"\n")
                 requests.flush()
+
+    def remove(self, folder: str) -> RemovalReport:
+        """Takes a folder out of the index, and leaves its files as they are.
+
+        Raises BuildRefused if a build runs, BadInvocation if the index has no such folder, or would be empty.
+        """
+        with self._lock:
+            if self._running():
+                raise BuildRefused("A build of the index is running; remove the folder when it is done.")
+            try:
+                return remove([folder], index_path(self._settings))
+            except IndexBusy as error:
+                raise BuildRefused(str(error)) from error
 
     def info(self) -> BuildInfo | None:
         """Describes the build that runs, or was the last one, or returns None."""

@@ -168,6 +168,14 @@ class Answers:
         sizes = self._one.clusters.sizes
         return _is_array(counts, "iu", len(sizes), end=2**31) and bool((counts <= sizes).all())
 
+    def newest(self, answer: Any, wanted: Any, count: int) -> bool:
+        rows, days = answer
+        return (
+            _is_array(rows, "iu", None, end=self._one.photos)
+            and len(rows) <= count
+            and _is_array(days, "iu", len(rows))
+        )
+
     def rows_there(self, rows: Any, ids: Sequence[int]) -> bool:
         return _is_array(rows + 1, "iu", len(ids), end=self._one.photos + 1)
 

@@ -196,6 +196,13 @@ class ShardedGallery(Gallery):
             counts[start : start + len(of_shard)] = of_shard
         return counts
 
+    def newest(self, wanted: PhotoFilter, count: int) -> tuple[Rows, NDArray[np.int64]]:
+        answers = self._ask_all(LocalGallery.newest, wanted, count).items()
+        rows = np.concatenate([rows + self._layout.row_starts[shard] for shard, (rows, _) in answers])
+        days = np.concatenate([days for _, (_, days) in answers])
+        best = np.argsort(-days, kind="stable")[:count]
+        return rows[best], days[best]
+
     def rows_of_ids(self, ids: Sequence[int]) -> Rows:
         """Raises ShardsLost if a photo is not found, and may be in a shard that is missing."""
         wanted = np.array(ids, np.int64)

@@ -63,7 +63,19 @@ def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
         assert [file["path"] for file in known["files"]] == ["more/broken.png"]
         assert (known["unread"], "not an image" in known["files"][0]["reason"]) == (1, True)
         wait_until(lambda: http.get("/info").json()["index"]["photos"] == PHOTOS + 1, "the photo is not found")
+        assert known["below"] == [gallery.name, f"{gallery.name}/größe", "more"]
+        # It leaves again, and its files stay.
+        removed = http.post("/remove", params={"folder": str(tmp_path / "more")})
+        assert removed.json() == {"files": 2, "photos": PHOTOS}
+        assert (tmp_path / "more" / "one.png").exists()
+        wait_until(lambda: http.get("/info").json()["index"]["photos"] == PHOTOS, "the photo is still found")
+        for folder, said in ((str(gallery), "no photo would be left"), ("nowhere", "no photo at nowhere")):
+            assert error(http.post("/remove", params={"folder": folder}), said) == (422, "bad_parameter")
+        http.post("/build", params={"folder": str(tmp_path / "more")})
+        assert over(http)["failed"] is None
         # Without the token, nobody sees where folders lie.
+        without = httpx.post(f"{http.base_url}/remove", params={"folder": "more"}, timeout=PATIENCE)
+        assert error(without) == (403, "forbidden")
         assert httpx.get(f"{http.base_url}/gallery", timeout=PATIENCE).json()["folders"] == [gallery.name, "more"]
 
 

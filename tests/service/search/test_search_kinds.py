@@ -60,6 +60,9 @@ def test_every_ranked_photo_is_in_exactly_one_kind_and_undiffused_kinds_are_in_t
     grouped = [hit for kind in found for hit in (kind.best, *kind.more)]
     assert sorted(grouped, key=lambda hit: hit.rank) == list(photos)
     assert [1 + len(kind.more) for kind in found] == [kind.size for kind in found]
+    some = kinds(searcher, k=GROUPED, **way)
+    every = [[hit.id for hit in (kind.best, *kind.more)] for kind in found]
+    assert [[*(hit.id for hit in (kind.best, *kind.more)), *kind.others] for kind in some] == every
     if way.get("diffuse") is False:
         bests = [kind.best.rank for kind in found]
         assert bests == sorted(bests)

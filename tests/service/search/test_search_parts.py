@@ -158,6 +158,30 @@ def test_only_photos_that_pass_are_found_however_they_are_ranked(
         assert outcome.results[0].id == like[0]
 
 
+@pytest.mark.parametrize(
+    ("asked", "numbers"),
+    [
+        # The first photo is another photo's copy of three days later; of one day the last change comes first.
+        ({"after": FIRST}, [0, 6, 5, 4, 3, 2, 1]),
+        ({"before": FIRST + timedelta(1)}, [3, 2, 1, 0]),
+        ({"folder": ("2023",)}, [0, 2, 1]),
+        ({"folder": ("2023", "2023 more"), "k": 2, "offset": 1}, [3, 2]),
+        ({"folder": ("nowhere",)}, []),
+    ],
+)
+def test_filters_alone_find_what_passes_newest_first(
+    filtered: Searcher, asked: dict[str, Any], numbers: list[int]
+) -> None:
+    found = filtered.find(None, view="auto", **asked)
+    shown = [next(number for path, (number, _) in FILES.items() if path in hit.paths) for hit in found.results]
+    assert shown == numbers
+    assert [hit.rank for hit in found.results] == [asked.get("offset", 0) + place for place in range(1, len(shown) + 1)]
+    assert (found.method, found.view) == ("date", "photos")
+    assert found.candidates == len(numbers) + (2 if "k" in asked else 0)
+    with pytest.raises(BadSearch, match="nothing to search by"):
+        filtered.find(None, unlike=[filtered.index.ids[0].item()], **asked)
+
+
 def test_a_folder_is_found_whether_its_accents_are_composed_or_not(tmp_path: Path) -> None:
     composed, decomposed = "größe/ä.png", unicodedata.normalize("NFD", "zürich/ö.png")
     for number, path in enumerate((composed, decomposed)):

@@ -178,6 +178,16 @@ def test_a_word_fits_where_the_best_photo_has_more_of_it_than_chance_gives(
     assert find(searcher, **asked).word_fits is None
 
 
+def test_what_is_guessed_to_be_drawn_fits_or_not(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert searcher.matcher.engine.vocabulary is not None
+    words = searcher.matcher.engine.vocabulary
+    for bias, expected in ((30, True), (-30, False)):
+        shifted = replace(words, biases=words.biases + np.float32(bias), places=words.places)
+        monkeypatch.setattr(searcher.matcher.engine, "vocabulary", shifted)
+        assert find(searcher).sketch_fits == expected
+    assert find(searcher, None, text="dog").sketch_fits is None
+
+
 def test_more_photos_must_fit_a_word_better_and_what_is_uncertain_is_not_said() -> None:
     assert [fits(0.0, photos) for photos in (0, 1, 50, 10_000)] == [False, True, None, False]
     assert [fits(best, 1000) for best in (-math.inf, 0.4, 0.6, 3.9, 4.1)] == [False, False, None, None, True]

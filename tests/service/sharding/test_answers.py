@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,12 @@ LIES: dict[str, dict[str, Lie]] = {
         "too few": lambda counts: counts[:-1],
         "fractions": lambda counts: counts / 2,
     },
+    "newest": {
+        **{name: part(0, lie) for name, lie in ROWS.items()},
+        "fractions of days": part(1, lambda days: days / 2),
+        "fewer days": part(1, lambda days: days[:-1]),
+        "more than asked": lambda answer: tuple(np.tile(column, 30) for column in answer),
+    },
     "rows_there": {
         **ROWS,
         "too many": lambda rows: np.tile(rows, 2),
@@ -171,6 +178,8 @@ def asked(question: str, gallery: Gallery, matcher: Matcher, photo: int) -> None
         gallery.find(ShardQuery("rn", gallery.clusters.mean, sketch, clusters=clusters))
     elif question == "passing":
         gallery.passing(PhotoFilter(("größe",)))
+    elif question == "newest":
+        gallery.newest(PhotoFilter(after=date(1990, 1, 1)), PHOTOS)
     elif question == "rows_there":
         gallery.rows_of_ids([1, photo])
     elif question in ("entries", "vectors", "tokens"):
