@@ -78,8 +78,9 @@ class Request:
             )
         for path in self.added:
             key = locate(path, live)
-            on_disk = key is None or type(live[key[0]].folder) is LocalFolder
-            if on_disk and folder_of(path).problem() == "does not exist":
+            # A server that is named is trusted from then on, also one that the index has.
+            whole = key is None or not key[1] or type(live[key[0]].folder) is LocalFolder
+            if whole and folder_of(path).problem() == "does not exist":
                 raise BadInvocation(f"{path} does not exist; name a folder of photos.")
         new = [path for path in self.added if locate(path, live) is None]
         roots = resolve_roots([*(self.folders or (root.folder for root in live)), *new], index, live)

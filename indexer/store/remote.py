@@ -16,12 +16,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, unquote
 
+import platformdirs
 from cachetools import LRUCache
 
 from indexer.errors import BadInvocation
@@ -36,6 +37,7 @@ from indexer.store.files import (
     text_of_name,
 )
 from indexer.store.folders import Entry, Folder, Listing, listing_of
+from model.files import read_regular
 
 # The library for each scheme of an address. The extra "remote" brings it.
 _LIBRARIES = {"s3": "s3fs", "sftp": "sshfs", "webdav": "fsspec", "webdavs": "fsspec"}
@@ -51,6 +53,8 @@ _CHUNK = 2**20
 # Bytes of a file that SFTP is asked for at a time, and how many of these requests are under way. asyncssh takes up to 4
 # MiB for each, whatever was asked for.
 _BLOCK, _BLOCKS = 2**16, 32
+# The most bytes of the list of folders that the user named.
+_MOST_BYTES = 2**20
 # The most requests to one server at a time.
 _AT_ONCE = 32
 # Bytes that are kept of the files that were read last, because a file is often read in parts, one soon after the other.
@@ -64,9 +68,16 @@ class Unreachable(OSError):
 
 @dataclass(frozen=True)
 class RemoteFolder(Folder):
-    """A folder on a server. url: without a slash at its end. ``named`` makes the folder from what a user writes."""
+    """A folder on a server. ``named`` makes the folder from what a user writes.
+
+    Attributes:
+        url: without a slash at its end.
+        trusted: whether the user named it in this program. Somebody else's index may name any server, which would
+            learn that the index is used, and get this user's credentials; so no other is asked.
+    """
 
     url: str
+    trusted: bool = field(default=False, compare=False)
     remote: ClassVar[bool] = True
 
     @staticmethod
@@ -90,7 +101,7 @@ class RemoteFolder(Folder):
             )
         if "?" in path or "#" in path or ".." in path.split("/"):
             raise BadInvocation(f"this {scheme}:// address has a '?', '#' or '..' in it; name the folder itself.")
-        return RemoteFolder(f"{scheme}://{netloc}/{path}".rstrip("/"))
+        return RemoteFolder(f"{scheme}://{netloc}/{path}".rstrip("/"), trusted=True)
 
     def __str__(self) -> str:
         return self.url
@@ -207,6 +218,12 @@ class RemoteFolder(Folder):
 
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:
         """Asks a server. Raises OSError; Unreachable if a failure that may be temporary stays after several tries."""
+        if not self.trusted and not was_named(self.url):
+            raise PermissionError(
+                errno.EACCES,
+                "nobody has named this server here; if you trust it, run `sketch-search index add URL` with the URL of "
+                "this folder, or set SBIR_GALLERY",
+            )
         key = self._scheme, self._netloc
         left, pause = 1 if self._scheme == "s3" else _TRIES, _PAUSE
         while True:
@@ -227,6 +244,29 @@ class RemoteFolder(Folder):
             if not left or not isinstance(fault, Unreachable):
                 raise fault
             time.sleep(pause)
+
+
+def remember(folder: RemoteFolder) -> None:
+    """Notes that this user named a folder, so that it is trusted from now on where an index names it."""
+    # Without a home folder it is trusted where it is named alone.
+    with suppress(OSError, RuntimeError):
+        if not was_named(folder.url):
+            _list_of_named().parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+            with os.fdopen(os.open(_list_of_named(), flags, 0o600), "w", encoding="utf-8") as file:
+                file.write(f"{folder.url}\n")
+
+
+def was_named(url: str) -> bool:
+    """Returns True if this user named the folder at a URL, or one that holds it, at any time."""
+    with suppress(OSError, RuntimeError):
+        named = read_regular(_list_of_named(), _MOST_BYTES).decode(errors="replace").splitlines()
+        return any(RemoteFolder(one).holds(RemoteFolder(url)) for one in named)
+    return False
+
+
+def _list_of_named() -> Path:
+    return platformdirs.user_data_path("sketch-search", appauthor=False) / "servers"
 
 
 def _below(infos: Iterable[Mapping[str, Any]], start: str) -> list[Entry]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from indexer.errors import BadInvocation
 from indexer.store.files import is_unicode
 from indexer.store.folders import Address, Album, Folder, LocalFolder
-from indexer.store.remote import RemoteFolder
+from indexer.store.remote import RemoteFolder, remember, was_named
 from model.terminal import HomeUnknown, expanded, resolved
 
 # Where a file or folder is in the gallery: the number of its root, from 0, and its path in the root, with '/'. The
@@ -30,17 +30,21 @@ class Root:
 def folder_of(address: Address) -> Folder:
     """Makes the folder at an address that a user names: a URL, or a path, of which symbolic links are followed.
 
+    The server of a URL is trusted from then on.
+
     Raises HomeUnknown; BadInvocation for a URL that is not read here, or that has a password in it.
     """
     if "://" in os.fspath(address):
-        return RemoteFolder.named(os.fspath(address))
+        folder = RemoteFolder.named(os.fspath(address))
+        remember(folder)
+        return folder
     return folder_at(str(resolved(expanded(os.fspath(address)))))
 
 
 def folder_at(address: str) -> Folder:
     """Makes the folder at an address that ``str`` of a folder gave. A ``.zip`` that is no folder is an album."""
     if "://" in address:
-        return RemoteFolder(address)
+        return RemoteFolder(address, trusted=was_named(address))
     path = Path(address)
     return Album(path) if path.suffix.lower() == ".zip" and not path.is_dir() else LocalFolder(path)
 
@@ -76,7 +80,8 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, live: Sequen
                 outer, inner = (folder, other) if folder.holds(other) else (other, folder)
                 raise BadInvocation(_overlap(outer, inner, known))
         found.append(folder)
-    roots = [root for root in live if root.folder in found]
+    # As it was named now: a server may not have been trusted before.
+    roots = [Root(root.name, found[found.index(root.folder)]) for root in live if root.folder in found]
     taken = {root.name for root in roots}
     for folder in (folder for folder in found if folder not in known):
         name, count = folder.name, 1

@@ -198,7 +198,9 @@ def main() -> None:
     set_threads(settings.threads)
     try:
         request = _request(tuple(map(Path, asked["folders"])), added=asked["added"])
-        build_growing(index_path(settings), request, open_matcher(settings))
+        report = build_growing(index_path(settings), request, open_matcher(settings))
+        if report.unlisted:
+            raise Refusal(" ".join(f"{one.path}: {one.reason}; what was known of it stays." for one in report.unlisted))
     except Refusal as error:
         print(printable(str(error)))
         sys.exit(1)

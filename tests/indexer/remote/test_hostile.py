@@ -104,7 +104,7 @@ def test_a_redirect_to_another_address_is_not_followed(home: Path, tmp_path: Pat
             url, reason = f"webdav://{host}/photos", "leads to another address; name that one"
             assert reason in found(url, tmp_path)[1][0]
             with pytest.raises(OSError, match=reason):
-                RemoteFolder(url).read("a.png", FileStamp(6, None, None))
+                RemoteFolder.named(url).read("a.png", FileStamp(6, None, None))
     assert asked == []
 
 
@@ -208,7 +208,7 @@ def test_an_object_without_end_is_not_read_to_its_end(bucket: Bucket, home: Path
     with lying(endless) as host:
         (home / ".aws" / "config").write_text(f"[default]\nregion=us-east-1\nendpoint_url=http://{host}\n")
         with pytest.raises(FileChanging):
-            RemoteFolder(bucket.url).read("a.png", FileStamp(100, None, None))
+            RemoteFolder.named(bucket.url).read("a.png", FileStamp(100, None, None))
 
 
 def test_a_file_of_sftp_that_never_comes_is_given_up(nas: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,20 +216,20 @@ def test_a_file_of_sftp_that_never_comes_is_given_up(nas: Served, monkeypatch: p
     nas.write("a.png", bytes(10))
     nas.fails("silent")
     with pytest.raises(Unreachable):
-        RemoteFolder(nas.url).read("a.png", FileStamp(10, None, None))
+        RemoteFolder.named(nas.url).read("a.png", FileStamp(10, None, None))
 
 
 @pytest.mark.parametrize("size", [3, 50])
 def test_a_file_that_is_longer_or_shorter_than_was_listed_is_told(size: int, nas: Served) -> None:
     nas.write("a.png", bytes(10))
     with pytest.raises(FileChanging):
-        RemoteFolder(nas.url).read("a.png", FileStamp(size, None, None))
+        RemoteFolder.named(nas.url).read("a.png", FileStamp(size, None, None))
 
 
 def test_parts_of_a_large_file_are_read_without_the_rest(davs: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     data = bytes(range(256)) * 40
     davs.write("a.png", data)
-    folder = RemoteFolder(davs.url)
+    folder = RemoteFolder.named(davs.url)
     # Larger than what is kept.
     monkeypatch.setattr(remote, "_kept", {})
     parts = [folder.read_part("a.png", 1000, start=start, size=len(data)) for start in range(0, len(data), 1000)]

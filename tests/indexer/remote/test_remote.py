@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from moto.s3.models import s3_backends
 
-from indexer import BadInvocation, PhotoUnavailable, Request, build
+from indexer import BadInvocation, PhotoUnavailable, Request, build, open_index
 from indexer.building.folder_listing import FolderListing
 from indexer.store import remote
 from indexer.store.roots import Root, folder_of
@@ -100,6 +100,26 @@ def test_a_server_that_cannot_be_listed_is_told_and_the_index_stays(
         index.open_photo(1)
     filled.fails("")
     assert collection.update().unlisted == ()
+
+
+def test_a_server_that_nobody_has_named_here_is_not_asked(
+    davs: Served, collection: Collection, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    davs.fill(collection.photos)
+    collection.update(folders=[davs.url])
+    asked, said = davs.requests, "nobody has named this server here; .* `sketch-search index add URL`"
+    monkeypatch.setenv("HOME", str(home / "of somebody else"))
+    with collection.open() as index, pytest.raises(PhotoUnavailable, match=said):
+        index.open_photo(1)
+    report = collection.update()
+    assert (report.changed, [folder.path for folder in report.unlisted]) == (False, [davs.url])
+    assert davs.requests == asked
+    collection.update(added=[davs.url])
+    assert davs.requests > asked
+    with collection.open() as index:
+        assert index.open_photo(1)
+    with open_index(collection.index, collection.matcher, gallery_roots=[davs.url]) as index:
+        assert index.open_photo(1)
 
 
 @pytest.mark.parametrize("fault", ["gone", "busy", "half"])

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from indexer.building.folder_listing import MAX_DEPTH
 from service.address import ServerAddress, announced, find_server
 from service.http.routes import TOKEN_HEADER
 from service.settings import Settings
@@ -77,6 +79,17 @@ def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
         without = httpx.post(f"{http.base_url}/remove", params={"folder": "more"}, timeout=PATIENCE)
         assert error(without) == (403, "forbidden")
         assert httpx.get(f"{http.base_url}/gallery", timeout=PATIENCE).json()["folders"] == [gallery.name, "more"]
+
+
+def test_a_folder_of_which_a_part_cannot_be_read_is_told(settings: Settings, gallery: Path, tmp_path: Path) -> None:
+    photos = Path(shutil.copytree(gallery, tmp_path / "photos"))
+    photos.joinpath(*"x" * (MAX_DEPTH + 1)).mkdir(parents=True)
+    with empty(settings, tmp_path / "index") as http:
+        http.post("/build", params={"folder": str(photos)})
+        build = over(http)
+    assert build["phase"] == "done"
+    assert build["failed"].startswith("x/x/x")
+    assert build["failed"].endswith("the folder is not read: it lies in 100 others; what was known of it stays.")
 
 
 def test_folders_are_listed_to_those_who_may_have_them_indexed(
