@@ -12,7 +12,7 @@ from pathlib import Path
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
 from indexer.store.files import text_of_name
-from indexer.store.folders import Entry, Listing
+from indexer.store.folders import NO_MEDIA, Entry, Listing
 from indexer.store.roots import FileKey, Root, shown_path, with_folders
 from model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
 from model.terminal import resolved
@@ -29,6 +29,14 @@ MAX_DEPTH = 100
 MAX_PATH = 4096
 # The most folders of one server that are listed.
 MAX_FOLDERS = 50_000
+# Folders in which cameras, disks and other programs keep deleted files, thumbnails and copies, in lower case.
+_NOT_PHOTOS = frozenset(
+    {"@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "@tmp", "$recycle.bin", "recycled", "recycler"}
+    | {"lost+found", "system volume information", "found.000"}
+)
+# The endings of folders in which programs of Apple keep a library, and the folders with a library's own photos.
+_LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")
+_ORIGINALS = frozenset({"originals", "masters"})
 # The most characters of a path that was left out that a report shows, and the most endings of names that it lists.
 _SHOWN, _NAMED = 200, 5
 
@@ -62,7 +70,7 @@ class FolderListing:
         self._unlisted: dict[FileKey, BadFile] = {}
         self._links = self._special = 0
         self._listed = Counter[int]()
-        self._endings, self._companions = Counter[str](), Counter[str]()
+        self._endings, self._companions, self._not_photos = Counter[str](), Counter[str](), Counter[str]()
 
     @property
     def unlisted(self) -> tuple[BadFile, ...]:
@@ -73,6 +81,9 @@ class FolderListing:
     def skipped(self) -> tuple[str, ...]:
         """Sentences on what was passed over so far, one for each kind of entry, with the reason."""
         words, links, special = [], self._links, self._special
+        if folders := self._not_photos.total():
+            named = ", ".join(f"{count} {name}" for name, count in self._not_photos.most_common(_NAMED))
+            words.append(f"{folders} folder{'s' * (folders > 1)} of thumbnails, deleted or hidden files: {named}")
         if links:
             words.append(f"{links} symbolic link{'s' * (links > 1)}, not followed; name the folders instead")
         for counts, which in (self._companions, "beside a photo of the same name"), (self._endings, "of other types"):
@@ -145,9 +156,23 @@ class FolderListing:
         if any(len(folder) + len(entry.name) >= MAX_PATH for entry in entries):
             self._leave_out(number, f"{folder}/", f"names in it are left out: their paths exceed {MAX_PATH} characters")
             entries = [entry for entry in entries if len(folder) + len(entry.name) < MAX_PATH]
-        entries = self._without_companions(entries)
+        if folder and any(entry.name == NO_MEDIA for entry in entries):
+            self._not_photos[f"with {NO_MEDIA}"] += 1
+            entries = []
+        entries = self._without_companions([entry for entry in entries if not self._is_left_out(folder, entry)])
         entries.sort(key=lambda entry: text_of_name(entry.name) + "/" * (entry.kind == "folder"))
         return iter([(f"{folder}/{entry.name}" if folder else entry.name, entry) for entry in entries])
+
+    def _is_left_out(self, folder: str, entry: Entry) -> bool:
+        """Returns True for a folder of other programs, and counts it."""
+        if entry.kind != "folder":
+            return entry.name == NO_MEDIA
+        name = entry.name.lower()
+        library = folder.rpartition("/")[2].lower().endswith(_LIBRARIES)
+        if name in _NOT_PHOTOS or (library and name not in _ORIGINALS):
+            self._not_photos["in a photo library" if library else text_of_name(entry.name)] += 1
+            return True
+        return False
 
     def _without_companions(self, entries: Sequence[Entry]) -> list[Entry]:
         """Leaves out, and counts, RAW files and films that have the name of a photo in the same folder."""

@@ -47,6 +47,14 @@ class Entry:
     reason: str = ""
 
 
+#: A file that says that what lies beside it is no media, such as the pictures of a program.
+NO_MEDIA = ".nomedia"
+
+
+def is_hidden(name: str) -> bool:
+    return name.startswith(".") and name != NO_MEDIA
+
+
 #: Lists one folder, given its path in the root ('' for the root itself), in any order and without hidden names.
 #: Raises OSError.
 Listing = Callable[[str], Sequence[Entry]]
@@ -132,7 +140,7 @@ class LocalFolder(Folder):
 
     def _list(self, folder: str) -> Sequence[Entry]:
         with os.scandir(self.path / folder) as found:
-            return [_entry(entry) for entry in found if not entry.name.startswith(".")]
+            return [_entry(entry) for entry in found if not is_hidden(entry.name)]
 
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
         return read_below(self.path, path)
@@ -286,7 +294,7 @@ def listing_of(files: Iterable[Entry]) -> Listing:
         while at < len(names) and names[at].startswith(start):
             path = names[at]
             name, slash, _ = path[len(start) :].partition("/")
-            if not name.startswith("."):
+            if not is_hidden(name):
                 found.append(Entry(name, "folder") if slash else replace(inside[path], name=name))
             # "0" follows "/": the folder's other files are passed over.
             at = bisect_left(names, f"{start}{name}0", at) if slash else at + 1

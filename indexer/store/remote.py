@@ -36,7 +36,7 @@ from indexer.store.files import (
     safe_parts,
     text_of_name,
 )
-from indexer.store.folders import Entry, Folder, Listing, listing_of
+from indexer.store.folders import Entry, Folder, Listing, is_hidden, listing_of
 from model.files import read_regular
 
 # The library for each scheme of an address. The extra "remote" brings it.
@@ -153,7 +153,7 @@ class RemoteFolder(Folder):
         infos = self._ask(lambda server: server.ls(at, timeout=_LONGEST))
         entries = _below(infos, at if at in ("", "/") else f"{at}/")
         # A server may name anything, also what is not in this folder.
-        return [entry for entry in entries if not entry.name.startswith(".") and "/" not in entry.name]
+        return [entry for entry in entries if not is_hidden(entry.name) and "/" not in entry.name]
 
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
         at = self._at("/".join(safe_parts(path)))

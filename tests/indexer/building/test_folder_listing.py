@@ -54,3 +54,23 @@ def test_a_raw_file_and_the_film_of_a_live_photo_are_left_out_beside_their_photo
         "3 files beside a photo of the same name: 1 .cr2, 1 .dng, 1 .mov",
         "1 file of other types: 1 .mov",
     )
+
+
+def test_folders_of_thumbnails_and_deleted_files_are_left_out_and_counted(tmp_path: Path) -> None:
+    left_out = (
+        "@eaDir/1.jpg/THUMB.jpg",
+        "#recycle/1.jpg",
+        "$RECYCLE.BIN/S-1/$R1.jpg",
+        "@Recycle/1.jpg",
+        "My.photoslibrary/resources/derivatives/1.jpg",
+        "app/.nomedia",
+        "app/1.jpg",
+    )
+    for name in (*left_out, "My.photoslibrary/originals/0/1.jpg", "originals/1.jpg", "resources/1.jpg", ".nomedia"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    listing = FolderListing([Root("a", LocalFolder(tmp_path))], tmp_path / "index")
+    found = ["My.photoslibrary/originals/0/1.jpg", "originals/1.jpg", "resources/1.jpg"]
+    assert [file.path for file in listing] == found
+    (said,) = listing.skipped
+    assert said.startswith("6 folders of thumbnails, deleted or hidden files: 1 ")
