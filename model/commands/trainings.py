@@ -55,7 +55,7 @@ def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | 
 
 @click.command()
 @options.source
-@option("--recipe RECIPE", "Of the sketches (two-sided/shipped).", a_path, default=Path("two-sided/shipped"))
+@option("--recipe RECIPE", "Of the sketches (two-sided/things).", a_path, default=Path("two-sided/things"))
 @options.target
 def things(source: Path, recipe: Path, target: Path) -> None:
     """Let a checkpoint guess further things, of which there are a few line drawings each."""

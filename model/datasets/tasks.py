@@ -88,7 +88,8 @@ def read_task(
     """Reads the pictures of one protocol.
 
     Args:
-        split: one of PARTS or STANDARD_SPLITS, whose classes are queried; None for "val", or for all of ``data``.
+        split: one of PARTS or STANDARD_SPLITS, whose classes are queried, or "all" for every class that has photos;
+            None for "val", or for all of ``data``.
         trained_on: what the checkpoint must have been trained on for the figures to be valid: in cross-data-set one of
             SKETCH_SETS ("sketchy"), or, with ``data``, a standard split; else parts of the split joined by "+".
         data: a folder of class folders; None for the data that SKETCH_SEARCH_DATA names.
@@ -118,7 +119,9 @@ def _read_optional(protocol: Protocol, split: str, trained_on: str | None) -> Ta
     folder = data_folder()
     everything = read_data(folder)
     groups, about = {}, []
-    if split in PARTS:
+    if split == "all":
+        corpus = answerable(everything)
+    elif split in PARTS:
         corpus = everything.of(read_split(folder, split))
     else:
         corpus, sentence = of_standard_split(everything, split, "unseen")

@@ -1,7 +1,8 @@
 """Counts what a network costs, and what a search in two stages finds and costs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -9,14 +10,18 @@ from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.datasets import Corpus
-from model.engine import Method, Tokens, unit
+from model.datasets import Corpus, Picture
+from model.engine import Floats, Tokens, unit
+from model.errors import ModelError
 from model.evaluation.figures import relevance
+from model.images import open_image
 from model.matcher import Matcher
-from model.network import Network, RetNetwork
+from model.network import ClipEmbedder, Network, RetNetwork, find_clip
 
 # Results that count, as in the report of the two-stage system.
 TOP = 100
+# Photos that are opened before CLIP embeds them.
+_EMBEDDED = 64
 
 
 def costs_of(network: RetNetwork) -> dict[str, float]:
@@ -40,39 +45,61 @@ def costs_of(network: RetNetwork) -> dict[str, float]:
 
 
 def search_in_two_stages(
-    matcher: Matcher, corpus: Corpus, tokens: tuple[Tokens, Tokens], method: Method, clusters: int, nprobe: int
+    matcher: Matcher, corpus: Corpus, tokens: tuple[Tokens, Tokens], vectors: Floats, clusters: int, nprobe: int
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
-    """Searches by every sketch among the best clusters of [Ret] by k-means, and measures the first TOP results.
+    """Searches by every sketch as the two-stage system does, and measures the first TOP results.
 
-    One cluster is the exhaustive search. Photos of other clusters count as lost: average precision (interpolated) and
-    precision are over min(TOP, relevant). tokens: of the corpus, from ``encoded``.
+    The best ``nprobe`` clusters are opened, and more until they hold TOP photos. One cluster is the exhaustive search.
+    Photos of other clusters count as lost: average precision (interpolated) and precision are over min(TOP, relevant).
 
-    Returns "map_100" and "precision_100", (q,) each, and means over queries: pairs, milliseconds of scoring, and the
-    square distance of photos from their centroids, whose bend by clusters is the elbow.
+    Args:
+        tokens: of the corpus, from ``encoded``. vectors: (p, e), by which the photos are clustered by k-means.
+
+    Returns "map_100" and "precision_100", (q,) each, and means over queries: the average precision over the relevant
+    photos that were found, pairs, seconds of scoring, and the square distance of photos from their centroids, whose
+    bend by clusters is the elbow.
     """
     # Imported late because it takes longer than all other imports of an evaluation.
     from sklearn.cluster import KMeans
 
     queries, gallery = tokens
-    kmeans = KMeans(clusters, n_init=1, random_state=0).fit(unit(gallery.ret))
+    kmeans = KMeans(clusters, n_init=1, random_state=0).fit(unit(vectors))
     members = [np.flatnonzero(kmeans.labels_ == number) for number in range(clusters)]
     means = Tokens.cat([mean_tokens(gallery[rows]) for rows in members])
+    sizes = np.array([len(rows) for rows in members])
     relevant, found = relevance(corpus), []
     for row in np.flatnonzero(relevant.any(axis=1)):
         began, sketch = time.perf_counter(), queries[row : row + 1]
-        order = np.argsort(-matcher.scores(sketch, means, method)[0]) if clusters > 1 else [0]
-        rows = np.concatenate([members[number] for number in order[:nprobe]])
-        best = np.argsort(-matcher.scores(sketch, gallery[rows], method)[0], kind="stable")[:TOP]
+        order = np.argsort(-matcher.plain_scores(sketch, means)[0]) if clusters > 1 else np.array([0])
+        opened = max(nprobe, 1 + int(np.searchsorted(np.cumsum(sizes[order]), TOP)))
+        rows = np.concatenate([members[number] for number in order[:opened]])
+        best = np.argsort(-matcher.plain_scores(sketch, gallery[rows])[0], kind="stable")[:TOP]
         seconds = time.perf_counter() - began
         hits, least = relevant[row, rows[best]], min(TOP, int(relevant[row].sum()))
         precision = hits.cumsum() / np.arange(1, len(hits) + 1)
         area = (np.maximum.accumulate(precision[::-1])[::-1] * hits).sum()
         pairs = len(rows) + (clusters if clusters > 1 else 0)
-        found.append((area / least, hits[:least].sum() / least, pairs, 1000 * seconds))
+        found.append((area / least, hits[:least].sum() / least, area / max(1, hits.sum()), pairs, seconds))
     values = np.array(found)
-    costs = {"pairs": float(values[:, 2].mean()), "ms": float(values[:, 3].mean())}
+    names = (f"mAP@{TOP} over those found", "pairs", "seconds a query")
+    costs = dict(zip(names, values[:, 2:].mean(axis=0).tolist(), strict=True))
     costs["distance from centroids"] = float(kmeans.inertia_) / len(gallery)
     return {"map_100": values[:, 0], "precision_100": values[:, 1]}, costs
+
+
+def clip_vectors(photos: Sequence[Picture], source: str) -> tuple[Floats | None, str]:
+    """Embeds photos by a CLIP that is on this disk: (p, e) float32, and its name; or None, and why there is none."""
+    if find_spec("open_clip") is None:
+        return None, "open_clip is not installed"
+    try:
+        found = find_clip(source, download=False)
+        embedder = ClipEmbedder(*found.open("cpu"), "cpu", found.model)
+    except ModelError as error:
+        return None, str(error)
+    parts = (photos[start : start + _EMBEDDED] for start in range(0, len(photos), _EMBEDDED))
+    return np.concatenate(
+        [embedder.embed([embedder.prepare(open_image(picture.path)) for picture in part]) for part in parts]
+    ), found.name
 
 
 def mean_tokens(photos: Tokens) -> Tokens:

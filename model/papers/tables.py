@@ -23,18 +23,33 @@ from pydantic import TypeAdapter
 
 import weights
 from model.checkpoint import load_network, replacing
-from model.datasets import Protocol, data_folder, read_task
-from model.engine import Tokens, file_sha256, read_metadata
+from model.datasets import Protocol, data_folder, read_task, some_of_each
+from model.engine import Floats, Tokens, file_sha256, read_metadata
 from model.errors import ModelError
-from model.evaluation import ALL, TITLES, bootstrap, costs_of, encoded, measure, search_in_two_stages, task_matrices
+from model.evaluation import (
+    ALL,
+    TITLES,
+    bootstrap,
+    clip_vectors,
+    costs_of,
+    encoded,
+    measure,
+    search_in_two_stages,
+    task_matrices,
+)
 from model.files import MARK, check_replaceable
 from model.matcher import load
+from model.network import DEFAULT_CLIP
 from model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_within_budget
 from model.papers.runs import Diverged, Run
 from model.papers.trainings import TRAININGS
 
 TABLES = RECIPES / "tables"
 PHOTO_SIDE = Path(weights.__file__).with_name("photo-side.safetensors")
+_OVER_FOUND = (
+    "average precision is over all relevant photos; the report's public code divides by those that were found, which "
+    "hides lost ones"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +60,10 @@ class Measure(Table):
     split: str | None = None
     trained_on: str | None = None
     every: tuple[int, int] = (1, 1)
+    each: int = 0  # the most sketches of each class; 0 for all
     clusters: int = 0
     nprobe: int = 1
+    clip: str = DEFAULT_CLIP  # makes the clusters if it is on this disk; else [Ret] does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +71,8 @@ class Row(Table):
     """A row of a table. ``set`` overrides keys of its recipe, ``measure`` those of the table."""
 
     name: str
-    recipe: str
+    recipe: str = ""
+    checkpoint: str = ""  # a shipped one, such as zero-shot, instead of a recipe
     backbone: str = "vit_tiny_patch16_224.safetensors"  # of the data folder; or "photo-side", the default's
     set: dict[str, Any] = field(default_factory=dict)
     measure: dict[str, Any] = field(default_factory=dict)
@@ -75,7 +93,8 @@ class PaperTable(Table):
     measure: dict[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ("map_all", "precision_100")  # figures, of which the first is compared and drawn
     costs: bool = False  # whether parameters and multiply-adds are counted
-    plot: Literal["rows", "curve"] = "rows"  # figures of the rows, or validation figures by pictures seen
+    # Figures of the rows; validation figures by pictures seen; or the distance from centroids by clusters.
+    plot: Literal["rows", "curve", "elbow"] = "rows"
 
 
 def read_table(name: str) -> PaperTable:
@@ -102,13 +121,14 @@ class Shown:
             ended = (f"{k}: {'diverged' if v is None else f'{v:.3f}'}" for k, v in row["validation"].items())
             lines.append(
                 {"network": row["network"], "ranks by": row["ranks by"]}
-                | {name: f"{row[name]:,}" for name in ("pictures", "queries", "photos")}
+                | {name: f"{row[name]:,}" for name in ("pictures", "queries", "photos") if name in row}
                 | {"validation by factor of the rates": ", ".join(ended)}
                 | dict(zip(titles, map(_interval, row["figures"].values()), strict=True))
                 | {f"{titles[0]} less the first row": _interval(row["difference"], "+.3f")}
                 | {title: f"{value:,.3f}" if value else "" for title, value in row["costs"].items()}
             )
-        cells = [list(lines[0]), ["---"] * len(lines[0]), *(list(line.values()) for line in lines)]
+        shown = [name for name in lines[0] if any(line.get(name) for line in lines)]
+        cells = [shown, ["---"] * len(shown), *([line.get(name, "") for name in shown] for line in lines)]
         body = "\n".join(f"| {' | '.join(line)} |" for line in cells)
         said = dict.fromkeys(sentence[0].upper() + sentence[1:] for row in self.rows for sentence in row["about"])
         failed = [f"Not run: {name} ({why})" for name, why in self.missing.items() if why]
@@ -125,6 +145,12 @@ class Shown:
             raise ModelError("plots need matplotlib: pip install matplotlib; the table needs none") from error
         figure, title, curve = Figure(layout="constrained"), self.table.columns[0], self.table.plot == "curve"
         axes = figure.subplots()
+        if self.table.plot == "elbow":
+            bends = {row["costs"]["clusters"]: row["costs"]["distance from centroids"] for row in self.rows}
+            axes.plot(*zip(*sorted(bends.items()), strict=True), marker=".")
+            axes.set(xlabel="clusters", ylabel="mean square distance from centroids")
+            figure.savefig(target)
+            return
         for place, row in enumerate(self.rows):
             if curve:
                 axes.plot(*zip(*row["curve"], strict=True), marker=".", label=row["network"])
@@ -149,7 +175,8 @@ class TableRun:
     rows: tuple[str, ...] = ()  # names; empty for all
     folder: Path = Path("runs/tables")  # keeps all trainings
     resume: bool = False  # whether trainings that were stopped go on
-    tokens: dict[str, tuple[Tokens, Tokens]] = field(default_factory=dict)
+    # With the vectors of photos by CLIP, and its name; or why there are none.
+    tokens: dict[str, tuple[tuple[Tokens, Tokens], tuple[Floats | None, str]]] = field(default_factory=dict)
 
     def run(self, name: str, command: str) -> Shown:
         """Trains and measures the rows of a table; ``command`` is what is written below it.
@@ -173,13 +200,20 @@ class TableRun:
         cpus = Path("/proc/cpuinfo")
         names = re.findall(r"^model name\s*: (.+)$", cpus.read_text() if cpus.exists() else "", re.MULTILINE)
         seeds = ", ".join(str(seed) for seed in sorted({seed for row in table.row for seed in row.seeds}))
-        about = f"Budget {self.budget or table.budget:,} pictures, seeds {seeds}; {[*names, platform.machine()][0]}, "
+        trained = f"Budget {self.budget or table.budget:,} pictures, seeds {seeds}; "
+        about = trained if any(row.recipe for row in table.row) else ""
+        about += f"{[*names, platform.machine()][0]}, "
         about += f"{torch.get_num_threads()} threads, {datetime.now(UTC).date().isoformat()}; `{command}`."
         rows = [_with_intervals(row, rows) for row in rows]
         return Shown(table, rows, missing, about)
 
     def _row(self, table: PaperTable, row: Row) -> dict[str, Any]:
         """Trains a row at each of its rates, and measures the one that ends best on the validation classes."""
+        if row.checkpoint:
+            checkpoint = PHOTO_SIDE.with_name(f"{row.checkpoint}.safetensors")
+            folder = self.folder / _key(file_sha256(checkpoint), self._files())
+            measured = self._measured(table, row, checkpoint, folder)
+            return measured | {"network": row.name, "validation": {}, "curve": []}
         budget = (self.budget or table.budget) if row.budget is None else row.budget
 
         def trained(rate: float, seed: int) -> tuple[AnyRecipe, Path, float | None]:
@@ -191,7 +225,7 @@ class TableRun:
         runs = [trained(best, seed) for seed in row.seeds]
         if any(figure is None for *_, figure in runs):
             raise ModelError("it diverged at every rate of the table; lower them")
-        found = [self._measured(table, row, folder) for _, folder, _ in runs]
+        found = [self._measured(table, row, folder / "final.safetensors", folder) for _, folder, _ in runs]
         mean = {name: np.mean([one["per_query"][name] for one in found], axis=0) for name in table.columns}
         recipe, folder, _ = runs[0]
         log = list(map(json.loads, (folder / "log.jsonl").read_text().splitlines()))
@@ -209,9 +243,7 @@ class TableRun:
         backbone = self.backbone or str(data_folder() / "data" / row.backbone)
         backbone = str(PHOTO_SIDE) if row.backbone == "photo-side" else backbone
         start = file_sha256(Path(backbone)) if Path(backbone).is_file() else backbone
-        root = self.data or data_folder() / "data"
-        files = sorted((str(path.relative_to(root)), path.stat().st_size) for path in root.rglob("*.*"))
-        folder = self.folder / _key(recipe, start, files, self.words)
+        folder = self.folder / _key(recipe, start, self._files(), self.words)
         diverged, checkpoint = folder / "diverged", folder / "final.safetensors"
         if not diverged.exists() and not checkpoint.exists():
             if (folder / "state.safetensors").exists() and not self.resume:
@@ -230,23 +262,38 @@ class TableRun:
         figures = json.loads(read_metadata(checkpoint)["validation"])
         return folder, max(float(value) for name, value in figures.items() if name in ("rn", "ret", "fused"))
 
-    def _measured(self, table: PaperTable, row: Row, folder: Path) -> dict[str, Any]:
-        """Measures a trained network once, and keeps what was found beside it."""
+    def _files(self) -> list[tuple[str, int]]:
+        """Lists the files of the data, with their sizes."""
+        root = self.data or data_folder() / "data"
+        return sorted((str(path.relative_to(root)), path.stat().st_size) for path in root.rglob("*.*"))
+
+    def _measured(self, table: PaperTable, row: Row, checkpoint: Path, folder: Path) -> dict[str, Any]:
+        """Measures a network once, and keeps what was found in a folder."""
         where = TypeAdapter(Measure).validate_python(merged(table.measure, row.measure))
         named = repr(replace(where, clusters=0, nprobe=1))
+        folder.mkdir(parents=True, exist_ok=True)
         kept = folder / f"figures-{_key(where, row.method, table.columns, table.costs)}.json"
         if not kept.exists():
             task = read_task(where.protocol, None if self.data else where.split, where.trained_on, self.data)
             task = task.subsampled(*where.every)
-            matcher = load(folder / "final.safetensors", variants=1)
+            if where.each:
+                sketches = some_of_each(task.corpus.sketches, where.each)
+                task = replace(task, corpus=replace(task.corpus, sketches=sketches))
+            matcher, about = load(checkpoint, variants=1), list[str]()
             method = "ret" if task.protocol == "within" else row.method or matcher.best_method
-            costs = costs_of(load_network(folder / "final.safetensors")) if table.costs else {}
+            costs = costs_of(load_network(checkpoint)) if table.costs else {}
             if where.clusters:
                 # Rows that differ in clusters and nprobe alone share their tokens, which take longest.
                 key = f"{folder} {named}"
-                tokens = self.tokens[key] = self.tokens.get(key) or encoded(matcher, task.corpus)
-                figures, more = search_in_two_stages(matcher, task.corpus, tokens, method, where.clusters, where.nprobe)
-                costs |= more
+                if key not in self.tokens:
+                    self.tokens[key] = encoded(matcher, task.corpus), clip_vectors(task.corpus.photos, where.clip)
+                tokens, (vectors, why) = self.tokens[key]
+                about = [f"clusters are by {'[Ret]: ' if vectors is None else ''}{why}", _OVER_FOUND]
+                vectors = tokens[1].ret if vectors is None else vectors
+                figures, more = search_in_two_stages(
+                    matcher, task.corpus, tokens, vectors, where.clusters, where.nprobe
+                )
+                costs |= more | {"clusters": float(where.clusters)}
             else:
                 evaluation = measure(task, task_matrices(matcher, task, [method]))
                 figures, first = evaluation.per_query[method], table.columns[0]
@@ -257,7 +304,7 @@ class TableRun:
             per_query = {name: np.round(figures[name], 6).tolist() for name in table.columns}
             counts = {"queries": len(per_query[table.columns[0]]), "photos": len(task.corpus.photos)}
             # A table has no groups of queries.
-            about = [sentence for sentence in task.about if not sentence.startswith(tuple(task.groups))]
+            about += [sentence for sentence in task.about if not sentence.startswith(tuple(task.groups))]
             found = {
                 "ranks by": method,
                 **counts,

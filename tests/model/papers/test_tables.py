@@ -14,7 +14,9 @@ from model.commands import main
 from model.papers import tables
 from model.papers.recipe import ZseRecipe, merged, read_within_budget
 from model.papers.runs import Run
+from tests.indexer.clip_models import saved_clip
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
+from tests.networks import tiny_checkpoint
 from tests.pictures import SHAPES
 
 RECIPE = f"""\
@@ -91,8 +93,10 @@ def test_a_table_trains_chooses_rates_and_measures_once(folder: Path, capsys: py
 
 
 def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhaustive_one_does(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Clusters are opened until they hold so many photos.
+    monkeypatch.setattr("model.evaluation.costs.TOP", 2)
     ways = [(1, 1), (4, 4), (4, 1)]
     rows = "".join(
         f'[[row]]\nname = "{n} of {c}"\nrecipe = "RECIPE"\nbudget = 0\nmethod = "rn"\n'
@@ -107,6 +111,29 @@ def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhausti
     assert one["costs"]["pairs"] < exhaustive["photos"]
     assert one["figures"]["precision_100"]["value"] <= exhaustive["figures"]["precision_100"]["value"]
     assert opened["costs"]["distance from centroids"] < exhaustive["costs"]["distance from centroids"]
+    over_found = "mAP@2 over those found"
+    assert all(row["costs"][over_found] >= row["figures"]["map_100"]["value"] for row in (exhaustive, opened, one))
+
+
+def test_a_shipped_checkpoint_is_measured_with_clusters_by_clip_if_there_is_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_checkpoint(folder / "shipped.safetensors")
+    monkeypatch.setattr(tables, "PHOTO_SIDE", folder / "photo-side.safetensors")
+    rows = "".join(
+        f'[[row]]\nname = "{n}"\ncheckpoint = "shipped"\nmeasure = {{ clusters = {n}, each = 2, clip = "{clip}" }}\n'
+        for n, clip in ((1, saved_clip(folder / "clip")), (3, folder / "clip"), (4, "ViT-S-32-alt@nowhere"))
+    )
+    title = 'title = "Two stages"\ncolumns = ["map_100", "precision_100"]\n'
+    write_table(folder, title + rows)
+    assert run(folder) == 0
+    told = capsys.readouterr().out
+    assert "- Clusters are by CLIP from clip." in told
+    assert "- Clusters are by [Ret]: there are no CLIP weights at nowhere" in told
+    assert f"| {2 * len(SHAPES)} |" in told
+    assert "the report's public code divides by those that were found" in told
+    assert "Budget" not in told
+    assert "pictures" not in told
 
 
 def test_a_training_that_was_interrupted_goes_on_if_asked(
@@ -175,6 +202,10 @@ def test_without_matplotlib_the_table_is_printed_and_the_plot_is_not(
 def test_every_table_has_usable_recipes(path: Path) -> None:
     table = tables.read_table(path.stem)
     for row in table.row:
-        recipe = read_within_budget(Path(row.recipe), merged(table.set, row.set), table.budget, 1.0)
-        assert 1000 < recipe.steps * recipe.pictures <= 2000
+        assert bool(row.recipe) != bool(row.checkpoint)
+        if row.recipe:
+            recipe = read_within_budget(Path(row.recipe), merged(table.set, row.set), table.budget, 1.0)
+            assert 1000 < recipe.steps * recipe.pictures <= 2000
+        else:
+            assert tables.PHOTO_SIDE.with_name(f"{row.checkpoint}.safetensors").is_file()
         tables.Measure(**merged(table.measure, row.measure))
