@@ -266,8 +266,9 @@ def gallery_state(index: Path, request: Request | None = None) -> str:
     """
     folder = IndexFolder(index)
     live = live_generation_if_any(folder)
+    manifest = None if live is None else live.manifest
     digest = hashlib.sha256()
-    for file in FolderListing((request or Request()).roots(folder.path, live and live.manifest), folder.path):
+    for file in FolderListing((request or Request()).roots(folder.path, manifest), folder.path):
         digest.update(f"{file.root}/{file.path}\0{file.stamp}\0".encode())
     return digest.hexdigest()
 
