@@ -6,16 +6,19 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.engine import Aligned, Engine, Floats, Numbers, Observed, SelfAttention, Tokens, sigmoid, unit
 
 # A token whose cosine to another token of its own photo is above this says nothing about its place. Networks keep a few
 # tokens of this kind in fixed corners, for themselves. They are the same in every photo, and would match best of all.
 _REPEATED = 0.97
-# The weight of the whole sketch where the best patch for a part of it is chosen, and the side, in patches, of the
-# square around a patch that is compared with the whole sketch. docs/quality.md says how both were chosen.
-_RELEVANCE = 2.0
-_AROUND = 3
+# What the best patch for a part of a sketch is chosen by, beside the cosine: the weight of its relevance, which is how
+# like the whole sketch the square of so many patches a side around it is; the weight of the squared distance of both
+# places, each in the spread of its picture; and the share of the photo's patches, the most relevant, that have this
+# spread. docs/quality.md says how these were chosen.
+_RELEVANCE, _AROUND = 2.0, 3
+_PLACE, _THING = 0.05, 1 / 8
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,9 @@ class Explanation:
         aligned: cross-attention between the tokens of both; None without it, and for two photos.
         correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8); of two
             photos see ``compare_photos``.
-        relevance: (n_p,) float32, added to the cosines of a photo patch where the best one is chosen: more if [Ret] of
-            the sketch is like the local [Ret] of the patch and its neighbours. None if it is not known.
+        preference: (n_s, n_p) float32, added to the cosines where the best photo patch is chosen: more if [Ret] of the
+            sketch is like the local [Ret] of the patch and its neighbours, less if the patch lies elsewhere in the
+            thing than the sketch's patch. None if local [Ret] is not known.
         influence: the pairs of tokens that the relation score rests on most, strongest first.
         relation_score: in (0, 1); None for two photos, and if the relation network is untrained.
         ret_distance: distance of the [Ret] tokens; see ``Matcher.ret_distances`` for its range.
@@ -45,19 +49,19 @@ class Explanation:
     photo_cells: Numbers
     correspondence: Floats
     ret_distance: float
-    relevance: Floats | None = None
+    preference: Floats | None = None
     influence: tuple[PairInfluence, ...] = ()
     relation_score: float | None = None
     aligned: Aligned | None = None
 
     def matches(self) -> list[tuple[int, int, float]]:
-        """Lists each sketch patch's best photo patch, by cosine and ``relevance``: (sketch cell, photo cell, cosine).
+        """Lists each sketch patch's best photo patch, by cosine and ``preference``: (sketch cell, photo cell, cosine).
 
         Strongest first; empty if no patches are compared.
         """
         if not self.correspondence.size:
             return []
-        of_photo = self.correspondence if self.relevance is None else self.correspondence + self.relevance
+        of_photo = self.correspondence if self.preference is None else self.correspondence + self.preference
         best = of_photo.argmax(axis=1)
         cosines = self.correspondence[np.arange(len(best)), best]
         order = np.argsort(-cosines, kind="stable").tolist()
@@ -79,7 +83,7 @@ def compare(
         sketch_cells=sketch.tokens.positions[0],
         photo_cells=every.positions[0],
         correspondence=unit(patches[0]) @ unit(patches[1]).T,
-        relevance=None if photo.local is None else _relevance(sketch.tokens.ret[0], photo.local),
+        preference=None if photo.local is None else _preference(sketch.tokens, photo.local),
         influence=influence,
         relation_score=relation_score,
         ret_distance=ret_distance,
@@ -87,15 +91,43 @@ def compare(
     )
 
 
+def _preference(sketch: Tokens, local: Floats) -> Floats:
+    """Computes how much to prefer each of a photo's n patches for each patch of a sketch, (n_s, n) float32.
+
+    local: (n, d), the local [Ret] of all patches of the photo, row by row.
+    """
+    relevance, side = _relevance(unit(sketch.ret[0]), local), math.isqrt(len(local))
+    drawn, shown = _places(sketch.positions[0], side), _places(np.arange(len(local)), side)
+    least = np.quantile(relevance, 1 - _THING)
+    here = _spread_out(drawn, np.ones(len(drawn)))
+    there = _spread_out(shown, np.maximum(relevance - least, 0) + np.float64(1e-9))
+    apart = ((here[:, None] - there) ** 2).sum(axis=2)
+    preference: Floats = np.asarray(_RELEVANCE * relevance - _PLACE * apart, np.float32)
+    return preference
+
+
+def _places(cells: Numbers, side: int) -> NDArray[np.float64]:
+    """Returns the column and the row of each cell, (n, 2)."""
+    return np.stack([cells % side, cells // side], axis=1).astype(np.float64)
+
+
+def _spread_out(places: NDArray[np.float64], weights: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Scales places (n, 2) so that their weighted mean is 0, and their spread 1 along each side."""
+    mean = np.average(places, axis=0, weights=weights)
+    spread = np.sqrt(np.average((places - mean) ** 2, axis=0, weights=weights))
+    # What lies in one row or column has no spread along the other side.
+    return (places - mean) / np.maximum(spread, 1)
+
+
 def _relevance(sketch: Floats, local: Floats) -> Floats:
-    """Computes how much to prefer each of n patches of a photo, (n,) float32, from their local [Ret] (n, d)."""
-    cosines = local @ unit(sketch)
+    """Computes how like a sketch (d,) each of n patches of a photo and its neighbours are, (n,), by local [Ret]."""
+    cosines = local @ sketch
     side, border = math.isqrt(len(cosines)), _AROUND // 2
     # The mean is of the neighbours that there are: fewer at the border.
     maps = np.stack([cosines.reshape(side, side), np.ones((side, side), np.float32)])
     padded = np.pad(maps, ((0, 0), (border, border), (border, border)))
     sums = np.lib.stride_tricks.sliding_window_view(padded, (_AROUND, _AROUND), axis=(1, 2)).sum(axis=(3, 4))
-    around: Floats = (np.float32(_RELEVANCE) * sums[0] / sums[1]).ravel()
+    around: Floats = (sums[0] / sums[1]).ravel()
     return around
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _SPLITS = (*PARTS, *STANDARD_SPLITS)
 _TRAINED_ON = f"""cross-data-set: sketchy (default), tuberlin or quickdraw; with --data: {STANDARD_SPLITS[0]} and so on;
     generalised, fine-grained, fresh, everything: parts such as train+val."""
+# Explanations have no scores: of them "parts" measures where matching patches lie.
+_PROTOCOLS = (*PROTOCOLS, "parts")
 _DTYPES = ("auto", "int8", "float32", "bfloat16", "float16")
 
 
@@ -38,7 +40,7 @@ def _every(text: str) -> tuple[int, int]:
 @click.command(epilog=examples("sketch-search model evaluate --split unseen --intervals queries"))
 @option("--weights FILE", "Checkpoint (the embedded one); several are compared side by side.", a_path, multiple=True)
 @option("--network clip:MODEL", "CLIP's own vectors, such as clip:ViT-B-32@FILE.", name="networks", multiple=True)
-@option("--protocol NAME", ", ".join(PROTOCOLS), click.Choice(PROTOCOLS), default="zero-shot")
+@option("--protocol NAME", ", ".join(_PROTOCOLS), click.Choice(_PROTOCOLS), default="zero-shot")
 @option("--split NAME", f"{', '.join(_SPLITS)} (val, or all of --data).", click.Choice(_SPLITS))
 @option("--trained-on NAME", _TRAINED_ON)
 @options.data
@@ -68,6 +70,9 @@ def evaluate(
     from model.datasets import read_task
     from model.evaluation import Evaluation, measure, task_matrices
 
+    if protocol == "parts":
+        _measure_parts(split, data, as_json=as_json, **networks)
+        return
     large = protocol in LARGE_PROTOCOLS
     if words and not large:
         raise ModelError(f"--words is for --protocol {', '.join(LARGE_PROTOCOLS)}")
@@ -109,6 +114,20 @@ def evaluate(
         print("\n" + one.interval_table(intervals))
     if len(found) > 1:
         print("\n" + one.interval_table(resampled, base))
+
+
+def _measure_parts(split: str | None, data: Path | None, *, as_json: bool, **networks: Any) -> None:
+    """Measures whether matching patches lie on the thing drawn, and in the order of its parts."""
+    from model.datasets import read_task
+    from model.evaluation import measure_parts
+
+    corpus = read_task("zero-shot", split, None, data).corpus
+    drawn = corpus if data is not None else read_task("fine-grained", split).corpus
+    for name, matcher in _measured(validated=False, **networks):
+        report = measure_parts(matcher, corpus, drawn)
+        print(
+            json.dumps({"checkpoint": name, **dataclasses.asdict(report)}) if as_json else f"{name}: {report.table()}"
+        )
 
 
 def _measured(
@@ -159,34 +178,6 @@ def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", v
 
 @click.command()
 @options.weights
-@options.part
-@option("--count N", "Canvases (50).", int, default=50)
-@option("--seed N", "Of their choice (0).", int, default=0)
-@options.as_json
-@options.data
-def composites(weights: Path | None, split: str, count: int, seed: int, as_json: bool, data: Path | None) -> None:
-    """Measure whether matching patches point at the thing drawn, among four photos on one canvas."""
-    from model.datasets import read_class_folders, read_protocol
-    from model.evaluation import CHANCE, measure_composites
-    from model.matcher import load
-
-    matcher = load(default_checkpoint(weights))
-    corpus = read_protocol(split) if data is None else read_class_folders(data)
-    result = measure_composites(matcher, corpus, count, seed)
-    if as_json:
-        print(json.dumps(dataclasses.asdict(result)))
-        return
-    print(f"{result.composites} composites of {result.classes} classes; by chance {CHANCE:.3f}")
-    for name, interval in (
-        ("best matches in the right quarter", result.right),
-        ("compared tokens in the right quarter", result.tokens),
-        ("composites most matches of which are there", result.most),
-    ):
-        print(f"{name:<44}{interval.value:.3f}  (95%: {interval.low:.3f} to {interval.high:.3f})")
-
-
-@click.command()
-@options.weights
 @options.large
 @option("--split NAME", "everything: classes not trained on (val).", click.Choice(PARTS))
 @options.trained_on
@@ -224,4 +215,4 @@ def folders(out: Path, split: str, trained_on: str | None) -> None:
     print(f"{len(task.corpus.photos):,} photos and {len(task.corpus.sketches):,} sketches are in {out}")
 
 
-COMMANDS = (evaluate, composites, guesses, folders)
+COMMANDS = (evaluate, guesses, folders)

@@ -1,6 +1,6 @@
 """Measures how well a checkpoint retrieves, how right explanations and words are; and chooses calibrations by that."""
 
-from model.evaluation.answers import CHANCE, guess_table, measure_composites, measure_guesses
+from model.evaluation.answers import guess_table, measure_guesses, measure_parts
 from model.evaluation.costs import clip_vectors, costs_of, search_in_two_stages
 from model.evaluation.figures import (
     ALL,

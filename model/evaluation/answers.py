@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from model.datasets import Corpus, Picture, Task, rows_by_label
+from model.datasets import Corpus, Picture, Task, drawn_from, rows_by_label
 from model.engine import Numbers
 from model.errors import ModelError
 from model.evaluation.figures import Interval, bootstrap
@@ -16,8 +16,10 @@ from model.explanation import Explanation
 from model.images import open_image
 from model.matcher import Matcher
 
-COMPOSITES = 50
+COMPOSITES, PAIRS = 200, 250
 QUARTERS = 4
+# Patches of a sketch whose order is measured lie so far apart, as a share of its side.
+_APART = 0.3
 CHANCE = 1 / QUARTERS
 
 
@@ -72,14 +74,33 @@ class Composite:
 
 
 @dataclass(frozen=True)
-class CompositeReport:
-    """The means over composites, with 95% intervals by resampling composites."""
+class PartsReport:
+    """The means over composites, and over pairs of a sketch and the photo that it was drawn from.
+
+    All are with 95% intervals, by resampling composites or pairs. Without pairs, order and places are None.
+    """
 
     composites: int
     classes: int  # of their sketches
     right: Interval  # share of the sketch tokens whose best match lies in the right quarter; by chance CHANCE
     tokens: Interval  # share of the canvas's compared tokens that lie there, from which the selection moves CHANCE
     most: Interval  # share of the composites in which more sketch tokens point there than at any other quarter
+    pairs: int
+    order: Interval | None  # share of distant sketch tokens, by columns and by rows, whose matches keep their order
+    places: Interval | None  # different matches, for each sketch token
+
+    def table(self) -> str:
+        lines = [f"{self.composites} canvases of {self.classes} classes, by chance {CHANCE:.2f}; {self.pairs} pairs"]
+        for name, interval in (
+            ("best matches in the right quarter", self.right),
+            ("compared tokens in the right quarter", self.tokens),
+            ("canvases most matches of which are there", self.most),
+            ("order of distant parts kept, by chance 0.5", self.order),
+            ("different places for each part", self.places),
+        ):
+            if interval is not None:
+                lines.append(f"{name:<44}{interval.value:.3f}  (95%: {interval.low:.3f} to {interval.high:.3f})")
+        return "\n".join(lines)
 
 
 def choose_composites(corpus: Corpus, count: int = COMPOSITES, seed: int = 0) -> tuple[Composite, ...]:
@@ -128,15 +149,45 @@ def pointed_at(explanation: Explanation) -> Numbers:
     return np.bincount(quarters_of(best, explanation.grid), minlength=QUARTERS)
 
 
-def measure_composites(matcher: Matcher, corpus: Corpus, count: int = COMPOSITES, seed: int = 0) -> CompositeReport:
-    """Explains composites and counts in which quarters the best matches of sketch tokens lie."""
-    composites = choose_composites(corpus, count, seed)
+def measure_parts(
+    matcher: Matcher, corpus: Corpus, drawn: Corpus, canvases: int = COMPOSITES, pairs: int = PAIRS, seed: int = 0
+) -> PartsReport:
+    """Explains composites and pairs; measures whether matches lie on the thing drawn, and in the order of its parts.
+
+    corpus: the pictures of the composites. drawn: of the pairs; see ``drawn_from``.
+    Raises ModelError if there are too few classes.
+    """
+    composites = choose_composites(corpus, canvases, seed)
     rows = []
-    for composite in tqdm(composites, desc="explaining", unit="composite", disable=None):
+    for composite in tqdm(composites, desc="explaining", unit="canvas", disable=None):
         canvas = compose([open_image(photo.path) for photo in composite.photos], matcher.config.image_size)
         explanation = matcher.explain(open_image(composite.sketch.path, sketch=True), canvas)
         pointed = pointed_at(explanation)
         there = quarters_of(explanation.photo_cells, explanation.grid) == composite.quarter
         right, others = pointed[composite.quarter], pointed[np.arange(QUARTERS) != composite.quarter]
         rows.append((float(right / pointed.sum()), float(there.mean()), float(right > others.max())))
-    return CompositeReport(len(rows), len({c.sketch.label for c in composites}), *bootstrap(np.array(rows)))
+    targets, kept = drawn_from(drawn), list[tuple[float, float]]()
+    chosen = np.random.default_rng(seed).permutation(np.flatnonzero(targets >= 0))[:pairs]
+    for row in tqdm(chosen.tolist(), desc="explaining", unit="pair", disable=None):
+        sketch = open_image(drawn.sketches[row].path, sketch=True)
+        kept.append(order_kept(matcher.explain(sketch, open_image(drawn.photos[targets[row]].path))))
+    order, places = bootstrap(np.array(kept)) if kept else (None, None)
+    classes = len({composite.sketch.label for composite in composites})
+    right, tokens, most = bootstrap(np.array(rows))
+    return PartsReport(len(rows), classes, right, tokens, most, len(kept), order, places)
+
+
+def order_kept(explanation: Explanation) -> tuple[float, float]:
+    """Returns the share of distant sketch tokens whose matches keep their order, and the different matches for each.
+
+    Two tokens are compared by columns, and by rows, where they lie _APART at least. Equal places count as half.
+    """
+    grid, matches = explanation.grid, explanation.matches()
+    cells = np.array([(sketch, photo) for sketch, photo, _ in matches], np.int64)
+    shares = []
+    for along in (cells % grid, cells // grid):
+        drawn, found = (column[:, None] - column for column in along.T)
+        distant = drawn > _APART * grid
+        shares += [(np.sign(found[distant]) + 1) / 2]
+    both = np.concatenate(shares)
+    return float(both.mean()) if len(both) else 0.5, len(set(cells[:, 1].tolist())) / len(cells)

@@ -8,15 +8,18 @@ import model
 from model.commands import main
 from model.datasets.corpus import Corpus
 from model.datasets.tasks import Task
+from model.engine import SelfAttention
 from model.errors import ModelError
 from model.evaluation.answers import (
     CHANCE,
     GuessFigures,
     guess_table,
-    measure_composites,
     measure_guesses,
+    measure_parts,
+    order_kept,
 )
 from model.evaluation.scoring import WORD, word_matrices
+from model.explanation import Explanation
 from model.ranking import led_by_word, named
 from model.terminal import BAD_INPUT
 from model.words import UnknownWord
@@ -96,10 +99,24 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def test_the_default_network_points_at_the_thing_drawn_and_a_random_one_does_not(corpus: Corpus) -> None:
-    found = measure_composites(model.load(), corpus, 18)
-    assert (found.composites, found.classes) == (18, 9)
+    found = measure_parts(model.load(), corpus, corpus, 18)
+    assert (found.composites, found.classes, found.pairs, found.order) == (18, 9, 0, None)
     assert found.right.low > CHANCE
     assert found.right.low <= found.right.value <= found.right.high
-    senseless = measure_composites(matcher_of(tiny_network()), corpus, 80)
+    senseless = measure_parts(matcher_of(tiny_network()), corpus, corpus, 80)
     assert senseless.right.low < CHANCE < senseless.right.high
     assert senseless.right.value < 0.4
+
+
+def test_the_order_of_parts_is_that_of_the_columns_and_rows_of_their_matches() -> None:
+    def kept(drawn: list[int], found: list[int]) -> tuple[float, float]:
+        attention = SelfAttention(np.zeros((1, 1, 4, 4), np.float32), ())
+        correspondence = np.zeros((len(drawn), 16), np.float32)
+        correspondence[np.arange(len(drawn)), found] = 1
+        cells = np.arange(16)
+        return order_kept(Explanation(4, attention, attention, np.array(drawn), cells, correspondence, 0.0))
+
+    corners = [0, 3, 12, 15]
+    assert kept(corners, [5, 6, 9, 10]) == (1, 1)
+    assert kept(corners, [6, 5, 10, 9]) == (0.5, 1), "mirrored: rows alone are in order"
+    assert kept(corners, [5, 5, 5, 5]) == (0.5, 0.25)

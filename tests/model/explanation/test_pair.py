@@ -68,11 +68,9 @@ def test_parts_of_a_sketch_are_looked_for_where_the_photo_is_like_the_whole_sket
     plain = compare(network, sketch, photo)
     led = compare(network, sketch, dataclasses.replace(photo, local=local))
     assert np.array_equal(led.correspondence, plain.correspondence)
-    assert plain.relevance is None
-    assert led.relevance is not None
-    # Of the three columns around a patch, as many are like the sketch as lie on the left.
-    np.testing.assert_allclose(led.relevance.reshape(GRID, GRID)[0], [2.0, 2 / 3, -2 / 3, -2.0], rtol=1e-5)
-    for explanation, chosen_by in ((plain, plain.correspondence), (led, led.correspondence + led.relevance)):
+    assert plain.preference is None
+    assert led.preference is not None
+    for explanation, chosen_by in ((plain, plain.correspondence), (led, led.correspondence + led.preference)):
         # Each cosine is that of the pair, without what the whole sketch adds.
         best = [
             (cell, int(place), float(explanation.correspondence[row, place]))
@@ -80,6 +78,17 @@ def test_parts_of_a_sketch_are_looked_for_where_the_photo_is_like_the_whole_sket
         ]
         assert explanation.matches() == sorted(best, key=lambda match: -match[2]), "the strongest come first"
     assert {there % GRID for _, there, _ in led.matches()} <= {0, 1}
+
+
+def test_parts_that_look_alike_are_told_apart_by_their_places_in_the_thing() -> None:
+    network = comparing_encoded_tokens(tiny_network())
+    ret, same = (randn(1, network.config.width, seed=seed).numpy() for seed in (0, 1))
+    cells = list(range(GRID**2))
+    alike = np.concatenate([ret, np.repeat(same, GRID**2, axis=0)])
+    corners = [0, GRID - 1, GRID**2 - GRID, GRID**2 - 1]
+    sketch, photo = observed(corners, alike[:5]), observed(cells, alike)
+    led = compare(network, sketch, dataclasses.replace(photo, local=unit(np.repeat(ret, GRID**2, axis=0))))
+    assert {(cell, place) for cell, place, _ in led.matches()} == {(cell, cell) for cell in corners}
 
 
 def test_attention_by_head_and_layer_is_what_each_block_computed_and_zero_where_tokens_were_dropped() -> None:
