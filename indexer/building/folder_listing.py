@@ -31,7 +31,7 @@ MAX_PATH = 4096
 MAX_FOLDERS = 50_000
 # Folders in which cameras, disks and other programs keep deleted files, thumbnails and copies, in lower case.
 _NOT_PHOTOS = frozenset(
-    {"@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "@tmp", "$recycle.bin", "recycled", "recycler"}
+    {"@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "$recycle.bin", "recycled", "recycler"}
     | {"lost+found", "system volume information", "found.000"}
 )
 # The endings of folders in which programs of Apple keep a library, and the folders with a library's own photos.
