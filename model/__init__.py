@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from model.engine import ModelConfig, Tokens
     from model.errors import ModelError
     from model.explanation import Explanation
-    from model.matcher import Matcher, load
+    from model.matcher import Matcher, load, where_it_computes
 
 # NumPy reads it once, when it is first imported, so the packages above import this one before. Its threads would spin
 # for 25 ms after each product of matrices, and take the cores from ONNX Runtime's and from other processes.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
-__all__ = ["Explanation", "Matcher", "ModelConfig", "ModelError", "Tokens", "load"]
+__all__ = ["Explanation", "Matcher", "ModelConfig", "ModelError", "Tokens", "load", "where_it_computes"]
 
 # From the lowest to the highest, so that a name from a low module loads no higher one.
 _HOMES = ("errors", "engine", "explanation", "matcher")

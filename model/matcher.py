@@ -90,12 +90,25 @@ def load(
 
 def has_gpu() -> bool:
     """True if PyTorch can use a GPU here. PyTorch is imported only if NVIDIA's driver is there."""
+    if not _has_driver() or importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def where_it_computes(device: str) -> str:
+    """Says in words where ``load`` computes, by the name of a device: "auto", "cpu" or "cuda"."""
+    if device == "cuda" or (device == "auto" and has_gpu()):
+        return "the GPU"
+    unused = device == "auto" and _has_driver() and importlib.util.find_spec("torch") is None
+    return "the CPU; to use the GPU: pip install 'sketch-search[gpu]'" if unused else "the CPU"
+
+
+def _has_driver() -> bool:
     with suppress(OSError):
         ctypes.CDLL("libcuda.so.1")
-        if importlib.util.find_spec("torch") is not None:
-            import torch
-
-            return torch.cuda.is_available()
+        return True
     return False
 
 

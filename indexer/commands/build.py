@@ -79,14 +79,16 @@ class Work:
 
     def done(self, report: BuildReport) -> int:
         """Prints the report of a build. Returns the exit code."""
-        show(_of_build(report), self.quiet)
+        show(_of_build(report, self.device), self.quiet)
         for error in _unlisted(report):
             print(printable(f"error: {error}"), file=sys.stderr, flush=True)
         return _SOME_UNREAD if report.unlisted else 0
 
 
-def _of_build(report: BuildReport) -> list[str]:
+def _of_build(report: BuildReport, device: str) -> list[str]:
     """Describes a build: what it did, which files were not indexed, and the shards if there are any."""
+    from model import where_it_computes
+
     lines = [line("was damaged", problem) for problem in report.damaged]
     lines += [line("not indexed", f"{bad.path}: {bad.reason}") for bad in report.bad]
     duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
@@ -94,7 +96,8 @@ def _of_build(report: BuildReport) -> list[str]:
     lines.append(line("photos", f"{report.photos}{duplicates}"))
     if report.prefixes:
         lines.append(line("paths", f"begin with the name of their folder from now on: {', '.join(report.prefixes)}"))
-    lines.append(line("encoded now", f"{report.encoded}"))
+    by = f", by {where_it_computes(device)}" if report.encoded else ""
+    lines.append(line("encoded now", f"{report.encoded}{by}"))
     if report.gone:
         lines.append(line("gone", f"{report.gone}"))
     if report.bad:

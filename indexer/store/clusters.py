@@ -25,6 +25,8 @@ MAX_PATCHES = 256
 # The most photos for each cluster that k-means trains on, as FAISS takes. More would hardly move a centroid, and cost
 # time in every iteration.
 POINTS_PER_CLUSTER = 256
+# The stubs of faiss-cpu lack what faiss-gpu has.
+_faiss: Any = faiss
 # Rows that are assigned to clusters at a time: 12 MiB of vectors of the default network.
 _ASSIGNED = 1 << 14
 
@@ -63,7 +65,9 @@ def trained(points: Floats, count: int) -> Floats:
 
 def assign(embeddings: Floats, centroids: Floats) -> npt.NDArray[np.int64]:
     """Finds each embedding's nearest centroid by Euclidean distance, (m,) int64; of equal ones the lower number."""
-    index = faiss.IndexFlatL2(centroids.shape[1])
+    index: faiss.Index = faiss.IndexFlatL2(centroids.shape[1])
+    if faiss.get_num_gpus() > 0:
+        index = _faiss.index_cpu_to_all_gpus(index)
     index.add(np.ascontiguousarray(centroids))
     _, nearest = index.search(np.ascontiguousarray(embeddings), 1)
     return np.asarray(nearest[:, 0], np.int64)

@@ -28,6 +28,7 @@ from indexer import (
     shard_folders,
 )
 from indexer.distributed import check_address
+from model import where_it_computes
 from model.decoding import RunJob
 from model.errors import Refusal
 from model.terminal import printable
@@ -90,6 +91,7 @@ def serve_until_stopped(
                 url = address(_ANY_ADDRESS.get(bound, bound), port)
                 opened.enter_context(announced(index_path(settings), ServerAddress(url=url, token=app.state.token)))
             print(f"sketch-search at {address(settings.host, port)}{opening}", flush=True)
+            print(f"computes on {where_it_computes(settings.device)}", flush=True)
             if beside is not None:
                 reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)
                 threading.Thread(target=beside, args=(reached, reached + opening), daemon=True).start()
