@@ -83,6 +83,8 @@ def browser(screen: Screen, *, dark: bool = False, still: bool = False) -> Itera
             "--renderer-process-limit=1",
             "--disable-site-isolation-trials",
             "--hide-scrollbars",
+            # A mouse, which machines without a screen do not have; on a phone the emulation of touch takes it away.
+            "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
             f"--user-data-dir={profile}",
             f"--window-size={screen.width},{screen.height}",
             *(["--force-prefers-reduced-motion"] if still else []),

@@ -144,8 +144,9 @@ class BuildReport(Written):
         encoded: photos that the network encoded in this run. gone: files that were there at the last build, and are
             there no more.
         damaged: what was damaged of the index, and is sound again; one sentence each.
-        bad: files that could not be used. unlisted: folders that could not be read, whose photos stay in the index, if
-            this network computed their rows. skipped: other entries that are not indexed; one sentence for each kind.
+        bad: files that could not be used. bad_before: those of the build before, with its reasons.
+        unlisted: folders that could not be read, whose photos stay in the index, if this network computed their rows.
+        skipped: other entries that are not indexed; one sentence for each kind.
         prefixes: the names that the paths of photos begin with from now on, if they did not before.
         workers: how many processes worked at once. seconds: how long it took. index: the index's folder.
     """
@@ -156,6 +157,7 @@ class BuildReport(Written):
     gone: int
     damaged: tuple[str, ...]
     bad: tuple[BadFile, ...]
+    bad_before: tuple[BadFile, ...]
     unlisted: tuple[BadFile, ...]
     skipped: tuple[str, ...]
     prefixes: tuple[str, ...]
@@ -264,6 +266,8 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     live, roots, plan = decision.live, decision.roots, site.plan
     progress.start("reading")
     plan.take_over(live)
+    names = [root.name for root in roots]
+    bad_before = plan.bad(names)
     site.take_read()
     listing = FolderListing(roots, site.path, decision.removals, plan.has_below)
     encoded = site.encode(_to_read(listing, decision, plan, progress))
@@ -271,7 +275,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     plan.settle(listing, live.next_id)
     rules = {**decision.removals.rules, **dict.fromkeys(plan.removed_before, True)}
     decision = replace(decision, removals=Removals(rules))
-    bad = plan.bad([root.name for root in roots])
+    bad = plan.bad(names)
     changed = decision.anew or plan.changed > 0 or (live.roots, live.removals) != (roots, decision.removals)
     if live.generation is not None and not changed:
         manifest = live.generation.manifest
@@ -287,6 +291,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
         gone=plan.gone,
         damaged=decision.problems,
         bad=bad,
+        bad_before=bad_before,
         unlisted=listing.unlisted,
         skipped=listing.skipped + _removed_before(len(plan.removed_before)),
         prefixes=tuple(root.name for root in roots) if len(live.roots) == 1 < len(roots) else (),

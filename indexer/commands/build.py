@@ -90,7 +90,8 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
     from model import where_it_computes
 
     lines = [line("was damaged", problem) for problem in report.damaged]
-    lines += [line("not indexed", f"{bad.path}: {bad.reason}") for bad in report.bad]
+    news = [bad for bad in report.bad if bad not in report.bad_before]
+    lines += [line("not indexed", f"{bad.path}: {bad.reason}") for bad in news]
     duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
     lines += [line("skipped", passed) for passed in report.skipped]
     lines.append(line("photos", f"{report.photos}{duplicates}"))
@@ -101,7 +102,12 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
     if report.gone:
         lines.append(line("gone", f"{report.gone}"))
     if report.bad:
-        lines.append(line("bad", f"{len(report.bad)}, named above"))
+        before = (
+            ""
+            if len(news) == len(report.bad)
+            else f", {len(report.bad) - len(news)} of them before; `sketch-search index info` names all"
+        )
+        lines.append(line("bad", f"{len(report.bad)}{before}"))
     lines.append(line("clusters", f"{report.clusters}, by {report.embedder}"))
     for shard in report.shards:
         counts = f"{count(shard.photos, 'photo')}, {count(shard.clusters, 'cluster')}"

@@ -6,22 +6,17 @@
  * others use: the HTTP API, storage, elements and texts.
  */
 
-import { About } from "./about.js";
-import { Folders } from "./folders.js";
-import { Keys } from "./keys.js";
+import { About, Folders } from "./gallery.js";
+import { Cursor, Keys } from "./keys.js";
 import { Server } from "./server.js";
-import { Filter } from "./asking/filter.js";
+import { Filter, Options, Word } from "./asking/choices.js";
 import { LiveSearch } from "./asking/live_search.js";
-import { Options } from "./asking/options.js";
 import { Parts } from "./asking/parts.js";
-import { Word } from "./asking/word.js";
-import { Cursor } from "./drawing/cursor.js";
 import { Paper } from "./drawing/paper.js";
 import { Query } from "./drawing/query.js";
 import { Tools } from "./drawing/tools.js";
 import { Found } from "./results/found.js";
-import { Notice } from "./results/notice.js";
-import { Start } from "./results/start.js";
+import { Notice, Start } from "./results/notice.js";
 import { Viewer } from "./results/viewer.js";
 import * as api from "./shared/api.js";
 import { part } from "./shared/dom.js";
@@ -32,17 +27,18 @@ import { Why } from "./why/why.js";
 const EXPLAINED = 6;
 // Photos keep their places, and one variant of the drawing is looked at, for as long as strokes follow each other.
 const REST_MS = 900;
+const NOTHING_GUESSED = { guesses: [] };
 
 const paper = new Paper(part("paper"));
 const query = new Query(paper);
 const tools = new Tools(paper, query);
 const start = new Start((marks) => paper.do(...marks));
 const notice = new Notice(start);
-const about = new About();
+const about = new About(removeFolder);
 new Folders(build);
 const options = new Options();
 const parts = new Parts(() => query.clear());
-const filter = new Filter(parts);
+new Filter(parts);
 const word = new Word(parts);
 const why = new Why(explanationRefused);
 const viewer = new Viewer({ search: useAsQuery, explain: (photo) => why.open(subject(), [photo]), explainable }, parts);
@@ -50,7 +46,7 @@ const found = new Found(notice, options, parts, viewer);
 const search = new LiveSearch(runSearch, {
   busy: (yes) => found.busy(yes),
   found: showFound,
-  trouble: (error) => found.fail(error),
+  trouble: searchFailed,
 });
 const server = new Server({
   told: (info) => {
@@ -86,27 +82,41 @@ async function runSearch(signal) {
   // What is found without the drawing is another list.
   const stay = drawingOn && !query.empty;
   const after = changes;
-  const drawn = await query.snapshot();
+  const taken = await query.snapshot();
   // An empty sheet is no part of the query.
-  const snapshot = { ...drawn, blob: query.empty ? null : drawn.blob };
+  const snapshot = query.empty ? { ...taken, blob: null, things: [] } : taken;
   const { limits } = server;
   if (limits && snapshot.blob?.size > limits.max_upload_bytes) {
     // The server would close the connection in the middle of the upload, and the page would report it as away.
     throw new Error(`The image is too large; this server takes ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
   }
   const quick = stay ? options.quick : {};
-  const params = { ...options.params, ...parts.params, ...quick, ...(drawn.kind === "photo" ? { kind: "photo" } : {}) };
-  return { answer: await api.search(snapshot.blob, params, signal), asked: { snapshot, params }, stay, after };
+  const kind = snapshot.kind === "photo" ? { kind: "photo" } : {};
+  const params = { ...options.params, ...parts.params, ...quick, ...kind };
+  const body = snapshot.blob;
+  return { answer: await api.search(body, params, signal), asked: { snapshot: { ...snapshot, body }, params }, stay, after };
 }
 
 function showFound({ answer, asked, stay, after }) {
   server.rest();
   shownAfter = after;
   found.show(answer, asked, stay);
-  filter.know(found.best);
-  word.guess(answer.guesses);
+  word.guess(answer);
   clearTimeout(resting);
   resting = setTimeout(penRests, REST_MS);
+}
+
+/** A word that is not known is set aside, and the rest is searched for; else say what went wrong. */
+function searchFailed(error) {
+  shownAfter = -1;
+  word.guess(NOTHING_GUESSED);
+  if (error.code === "unknown_word") {
+    word.unknown(parts.dropWord(), error.nearest);
+    refresh();
+    searchAgain();
+  } else {
+    found.fail(error);
+  }
 }
 
 /** The pen rests: the best first, by all variants of the drawing. */
@@ -135,6 +145,12 @@ async function explain() {
   }
 }
 
+/** What can be done with the query as it is now. */
+function refresh() {
+  part("search").disabled = nothing();
+  part("clear").disabled = query.empty && parts.none;
+}
+
 function nothing() {
   return query.empty && !parts.enough;
 }
@@ -142,7 +158,7 @@ function nothing() {
 function showInvitation() {
   search.stop();
   found.invite();
-  word.guess([]);
+  word.guess(NOTHING_GUESSED);
 }
 
 function searchAgain() {
@@ -199,12 +215,21 @@ async function build(folder, note) {
   try {
     await api.build(folder);
     note.textContent = "";
+    about.begun(folder);
   } catch (error) {
     note.textContent = trouble(error).at(-1);
     return false;
   }
   void server.check();
   return true;
+}
+
+async function removeFolder(folder) {
+  const { files } = await api.remove(folder);
+  void server.check();
+  // It uses the index without the folder a moment later.
+  server.checkLater();
+  return files;
 }
 
 paper.addEventListener("start", () => {
@@ -215,8 +240,9 @@ paper.addEventListener("start", () => {
 query.addEventListener("change", () => {
   changes += 1;
   found.age();
+  part("guesses").classList.add("stale");
   parts.draw(query.empty ? null : query.kind);
-  part("search").disabled = nothing();
+  refresh();
   if (nothing()) {
     showInvitation();
   } else if (part("live").checked && server.ready) {
@@ -233,7 +259,7 @@ query.addEventListener("address", () =>
   ),
 );
 parts.addEventListener("change", () => {
-  part("search").disabled = nothing();
+  refresh();
   found.age();
   // Other photos are shown from the first one on.
   if (part("found").getBoundingClientRect().top < 0) {
@@ -246,9 +272,14 @@ found.addEventListener("away", () => server.checkLater());
 options.addEventListener("change", () => server.ready && searchAgain());
 part("search").addEventListener("click", searchNow);
 part("why-open").addEventListener("click", () => void explain());
-part("look-again").addEventListener("click", async () => {
-  if (await build(null, part("about-note"))) {
-    part("about").close();
+part("look-again").addEventListener("click", () => void build(null, part("about-note")));
+part("clear").addEventListener("click", () => {
+  if (paper.chosen) {
+    paper.remove();
+  } else {
+    word.unknown(null);
+    query.clear();
+    parts.clear();
   }
 });
 part("building-on").addEventListener("click", () => void build(null, part("building-text")));
@@ -263,5 +294,5 @@ showInvitation();
 parts.show();
 await query.restore();
 tools.refresh();
-part("search").disabled = nothing();
+refresh();
 void server.check();

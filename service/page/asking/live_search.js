@@ -1,6 +1,6 @@
 /** Decides when to search: shortly after a stroke, one search at a time; only the latest one is shown. */
 
-import { Latest } from "../shared/latest.js";
+import { Latest } from "../shared/api.js";
 
 // Long enough to begin the next stroke of the same shape, short enough to feel immediate.
 const PAUSE_MS = 200;

@@ -1,7 +1,7 @@
 /** What is searched for beside the drawing: photos, words and filters; and the line that shows what the query consists of. */
 
 import * as api from "../shared/api.js";
-import { read, steps, write } from "../shared/address.js";
+import { read, rewrite, steps, write } from "../shared/history.js";
 import { element, part } from "../shared/dom.js";
 import { fileName, filterName } from "../shared/words.js";
 
@@ -12,6 +12,7 @@ const FILTERS = ["folder", "after", "before"];
 export class Parts extends EventTarget {
   #wanted = read();
   #drawing = null;
+  #described = "";
   // Names of photos by their ids. An address has ids only, so that some may be unknown.
   #names = new Map();
 
@@ -26,7 +27,7 @@ export class Parts extends EventTarget {
 
   /** Whether a search needs no drawing. */
   get enough() {
-    return this.#wanted.like.length > 0 || this.#wanted.text.length > 0;
+    return this.#wanted.like.length > 0 || this.#wanted.text.length > 0 || this.filtered;
   }
 
   /** Whether a filter leaves photos out. */
@@ -39,7 +40,7 @@ export class Parts extends EventTarget {
     return Object.values(this.#wanted).every((values) => !values.length);
   }
 
-  /** These parts as parameters of a search. @returns {import("../shared/address.js").Wanted} */
+  /** These parts as parameters of a search. @returns {import("../shared/history.js").Wanted} */
   get params() {
     return this.#wanted;
   }
@@ -69,7 +70,7 @@ export class Parts extends EventTarget {
     this.#put(photo, "unlike");
   }
 
-  /** Ask for these values in place of those that were there. @param {Partial<import("../shared/address.js").Wanted>} some */
+  /** Ask for these values in place of those that were there. @param {Partial<import("../shared/history.js").Wanted>} some */
   set(some) {
     const wanted = { ...this.#wanted, ...some };
     if (!same(wanted, this.#wanted)) {
@@ -79,15 +80,34 @@ export class Parts extends EventTarget {
     }
   }
 
+  /** Set the word aside, which cannot be used, as if it had never been there. @returns {string} the word */
+  dropWord() {
+    const [word] = this.#wanted.text;
+    this.#wanted = { ...this.#wanted, text: [] };
+    rewrite(this.#wanted);
+    this.show();
+    return word;
+  }
+
+  clear() {
+    this.set(Object.fromEntries(Object.keys(this.#wanted).map((name) => [name, []])));
+  }
+
   /** Show whether there is a drawing, or a photo in its place, too. @param {"sketch" | "photo" | null} kind */
   draw(kind) {
     this.#drawing = kind;
     this.show();
   }
 
+  /** Say what is drawn; "": a drawing. */
+  describe(text) {
+    this.#described = text;
+    this.show();
+  }
+
   /** Show the line with the parts; with a drawing alone and nothing to undo there is none. */
   show() {
-    part("parts").hidden = this.none && !steps();
+    part("parts").hidden = this.none && !steps() && !this.#described;
     this.#nameDrawing();
     part("parts-undo").hidden = !steps();
     const names = ["text", ...PHOTOS, ...FILTERS];
@@ -98,11 +118,10 @@ export class Parts extends EventTarget {
   #nameDrawing() {
     const button = part("parts-drawing");
     const photo = this.#drawing === "photo";
-    const [icon, name] = button.children;
-    icon.firstElementChild.setAttribute("href", photo ? "#i-image" : "#i-pen");
-    name.textContent = photo ? "Photo" : "Drawing";
-    button.ariaLabel = `Remove the ${name.textContent.toLowerCase()}`;
+    button.querySelector("use").setAttribute("href", photo ? "#i-image" : "#i-pen");
+    button.ariaLabel = `Remove the ${photo ? "photo" : "drawing"}`;
     button.title = button.ariaLabel;
+    part("parts-things").textContent = this.#described || (photo ? "Photo" : "Drawing");
     button.hidden = !this.#drawing;
   }
 

@@ -6,9 +6,9 @@
  *   {kind: "line" | "rectangle" | "ellipse", colour, width, points: [from, to]}
  *   {kind: "image", source, image, as}   an image (its source is a data URL); by itself it is searched with as a "sketch" or
  *     as a "photo"
+ *   {kind: "fill", colour, points}    an area; a point of weight 0 begins a ring of its outline
  *   {kind: "marks", marks}            these in the place of all before it
- *   {kind: "paper", colour}           another colour of the paper
- * Positions and widths are in sides of the sheet, from its top left.
+ * Positions and widths are in sides of the sheet, from its top left. `thing` says what a mark belongs to, see things.js.
  */
 
 import { element } from "../shared/dom.js";
@@ -30,31 +30,27 @@ export function isShape(kind) {
 /** The marks that nothing later has taken away, oldest first. */
 export function visible(actions) {
   const last = actions.findLastIndex(({ kind }) => kind === "marks");
-  return [...(actions[last]?.marks ?? []), ...actions.slice(last + 1)].filter(({ kind }) => kind !== "paper");
-}
-
-/** The colour of the paper after these actions. */
-export function paperColour(actions) {
-  return actions.findLast(({ kind }) => kind === "paper")?.colour ?? WHITE;
+  return [...(actions[last]?.marks ?? []), ...actions.slice(last + 1)];
 }
 
 /** Paint a whole drawing on a canvas of `side` pixels. */
 export function paint(context, side, actions) {
-  const paper = paperColour(actions);
   context.setTransform(side, 0, 0, side, 0, 0);
-  context.fillStyle = paper;
+  context.fillStyle = WHITE;
   context.fillRect(0, 0, 1, 1);
   for (const mark of visible(actions)) {
     if (mark.kind === "image") {
       drawImage(context, mark.image);
+    } else if (mark.kind === "fill") {
+      drawArea(context, mark);
     } else if (isShape(mark.kind)) {
-      start(context, mark, mark.width, paper);
+      start(context, mark, mark.width);
       outline(mark).forEach(({ x, y }) => context.lineTo(x, y));
       context.stroke();
     } else if (mark.points.every((point) => point.weight === 1)) {
-      drawEven(context, mark, paper);
+      drawEven(context, mark);
     } else {
-      mark.points.forEach((_, i) => piece(context, mark, i, paper));
+      mark.points.forEach((_, i) => piece(context, mark, i));
     }
   }
 }
@@ -63,11 +59,11 @@ export function paint(context, side, actions) {
  * Paint the part of a free stroke around its point `i`: a curve from the middle of the segment before it to the middle
  * of the segment after it. A piece is final once the next point is known, so a growing line is never painted again.
  */
-export function piece(context, mark, i, paper) {
+export function piece(context, mark, i) {
   const { points, width } = mark;
   const here = points[i];
   const from = i > 0 ? middle(points[i - 1], here) : here;
-  start(context, mark, width * here.weight, paper);
+  start(context, mark, width * here.weight);
   if (points.length === 1) {
     dot(context, here, width * here.weight);
     return;
@@ -98,9 +94,24 @@ export function outline({ kind, points }) {
 
 /** The place among the marks of the one nearest to a point, within `reach` of it; -1 without one. Erasers and images do not count. */
 export function markAt(marks, point, reach) {
-  const away = marks.map((mark) => (mark.kind === "eraser" ? Infinity : distance(outline(mark), point) - mark.width / 2));
+  const away = marks.map((mark) => {
+    if (mark.kind === "eraser") {
+      return Infinity;
+    }
+    return isIn(mark, point) ? 0 : distance(outline(mark), point) - (mark.width ?? 0) / 2;
+  });
   const least = Math.min(...away);
   return least <= reach ? away.lastIndexOf(least) : -1;
+}
+
+/** Whether a point lies in an area that is filled. */
+function isIn(mark, { x, y }) {
+  if (mark.kind !== "fill") {
+    return false;
+  }
+  const context = element("canvas", { width: 1, height: 1 }).getContext("2d");
+  trace(context, mark);
+  return context.isPointInPath(x, y, "evenodd");
 }
 
 /** The point nearest to `to` that makes the shape a square, a circle, or a line at a multiple of 45 degrees. */
@@ -115,8 +126,8 @@ export function evened(kind, from, to) {
   return { x: from.x + Math.sign(x) * side, y: from.y + Math.sign(y) * side };
 }
 
-function start(context, { kind, colour }, width, paper) {
-  context.strokeStyle = kind === "eraser" ? paper : colour;
+function start(context, { kind, colour }, width) {
+  context.strokeStyle = kind === "eraser" ? WHITE : colour;
   context.lineCap = "round";
   context.lineJoin = "round";
   context.lineWidth = width;
@@ -124,9 +135,9 @@ function start(context, { kind, colour }, width, paper) {
 }
 
 /** Paint a stroke of even width as one path. Pieces would be visible, because their soft edges overlap. */
-function drawEven(context, mark, paper) {
+function drawEven(context, mark) {
   const { points, width } = mark;
-  start(context, mark, width, paper);
+  start(context, mark, width);
   if (points.length === 1) {
     dot(context, points[0], width);
     return;
@@ -146,6 +157,25 @@ function dot(context, { x, y }, width) {
 function curve(context, here, next) {
   const to = next ? middle(here, next) : here;
   context.quadraticCurveTo(here.x, here.y, to.x, to.y);
+}
+
+function drawArea(context, mark) {
+  trace(context, mark);
+  context.fillStyle = mark.colour;
+  context.fill("evenodd");
+}
+
+/** Begin a path along the rings of an area. */
+function trace(context, { points }) {
+  context.beginPath();
+  points.forEach((here, i) => {
+    const next = points[i + 1];
+    if (here.weight) {
+      curve(context, here, next?.weight ? next : undefined);
+    } else {
+      context.moveTo(here.x, here.y);
+    }
+  });
 }
 
 function drawImage(context, image) {
@@ -180,13 +210,10 @@ export async function png(actions, side = 512) {
 
 /** Whether pixels read from a canvas are other ones. Some browsers change them by one or two, which does no harm. */
 function hidden() {
-  const context = sheet([{ kind: "paper", colour: PROBE }], PROBE_SIDE);
+  const context = element("canvas", { width: PROBE_SIDE, height: PROBE_SIDE }).getContext("2d");
+  context.fillStyle = PROBE;
+  context.fillRect(0, 0, PROBE_SIDE, PROBE_SIDE);
   return context.getImageData(0, 0, PROBE_SIDE, PROBE_SIDE).data.some((value, at) => at % 4 < 3 && Math.abs(value - 128) > HARMLESS);
-}
-
-/** Red, green and blue of a colour #rrggbb, each 0 to 255. */
-export function channels(colour) {
-  return [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
 }
 
 /** How far a point is from lines through these; without any, Infinity. */

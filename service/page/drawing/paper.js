@@ -1,13 +1,14 @@
 /** The paper: strokes and shapes drawn with mouse, pen, finger or keys. It keeps them as lines, not as pixels. */
 
-import { evened, isShape, markAt, paint, paperColour, piece, png, visible } from "./ink.js";
+import { evened, isShape, markAt, paint, piece, png, visible } from "./ink.js";
+import { enclosed, joined, parted, thingsOf, withMark } from "./things.js";
 
 // Times the width of the pen: with the pen's own width, erasing would take as many strokes as drawing did.
 const ERASER = 4;
 // In sides of the paper. Points nearer to the last one are left out: nobody would see them.
 const NEAR = 0.0015;
 const PRECISION = 10_000;
-// How far from a stroke it can be taken, in sides of the paper; and what surrounds the stroke that is chosen.
+// How far from a stroke it can be taken, in sides of the paper; and what surrounds what is chosen.
 const REACH = 0.03;
 const HALO = { colour: "#8fd0b9", width: 0.03 };
 // Factors of the width for a pen's pressure of 0 and 1.
@@ -35,9 +36,11 @@ export class Paper extends EventTarget {
   #undone = [];
   #tool = "pen";
   #mark = null;
-  // The place of the chosen stroke among the marks; and while it is held, where it was taken and how it lies now.
-  #chosen = -1;
+  // The chosen marks: a stroke, or all of a thing; and while they are held, where they were taken and how they lie now.
+  #chosen = [];
   #held = null;
+  // The thing that was drawn at last, and when.
+  #last = null;
   #pointer = null;
   #finger = false;
 
@@ -55,19 +58,19 @@ export class Paper extends EventTarget {
     new ResizeObserver(() => this.#fit()).observe(canvas);
   }
 
-  /** What the next stroke does: draw a "pen", "line", "rectangle" or "ellipse", or be an "eraser", or "move" what is there. */
+  /** What the next stroke does: draw a "pen", "line", "rectangle" or "ellipse", "fill", be an "eraser", or "move". */
   get tool() {
     return this.#tool;
   }
 
   set tool(tool) {
     this.#tool = tool;
-    this.#choose(-1);
+    this.#choose([]);
   }
 
-  /** Whether a stroke is chosen, which `remove` deletes. */
+  /** Whether a stroke or a thing is chosen, which `remove` deletes. */
   get chosen() {
-    return this.#chosen >= 0;
+    return this.#chosen.length > 0;
   }
 
   /** Whether there is nothing to see on it. */
@@ -80,8 +83,9 @@ export class Paper extends EventTarget {
     return visible(this.#done);
   }
 
-  get background() {
-    return paperColour(this.#done);
+  /** What belongs together, see things.js. */
+  get things() {
+    return thingsOf(this.marks);
   }
 
   get canUndo() {
@@ -100,7 +104,6 @@ export class Paper extends EventTarget {
     this.#move(this.#undone, this.#done);
   }
 
-  /** An empty sheet of the same colour. */
   clear() {
     if (this.marks.length) {
       this.replace([]);
@@ -109,8 +112,23 @@ export class Paper extends EventTarget {
 
   remove() {
     if (this.chosen) {
-      this.replace(this.marks.toSpliced(this.#chosen, 1));
+      this.replace(this.marks.filter((mark) => !this.#chosen.includes(mark)));
     }
+  }
+
+  /** Make one thing of two. */
+  join(a, b) {
+    this.replace(joined(this.marks, a, b));
+  }
+
+  /** Whether a thing has parts, each of which was drawn with so many marks. */
+  canPart(thing, least) {
+    return parted(this.marks, thing, least) !== null;
+  }
+
+  /** Make several things of one that has parts. */
+  part(thing) {
+    this.replace(parted(this.marks, thing));
   }
 
   /** These marks in the place of all. */
@@ -125,19 +143,19 @@ export class Paper extends EventTarget {
     this.#changed();
   }
 
-  /** Change the colour of the paper. What was erased stays erased. */
-  lay(colour) {
-    if (colour !== this.background) {
-      this.do({ kind: "paper", colour });
-    }
-  }
-
-  /** Begin a mark at {x, y, weight}, the weight a factor of the width, or take the mark there to move it. */
+  /** Begin a mark at {x, y, weight}, the weight a factor of the width; or take what is there to move it, or fill it. */
   begin(point, tool = this.tool) {
     if (tool === "move") {
-      const at = markAt(this.marks, point, REACH);
-      this.#choose(at);
-      this.#held = at < 0 ? null : { from: point, mark: this.marks[at] };
+      const { things, marks } = this;
+      const mark = marks[markAt(marks, point, REACH)];
+      // Of several things the whole thing is moved.
+      const own = things.length > 1 ? things.find((thing) => thing.marks.includes(mark))?.marks : undefined;
+      this.#choose(own ?? (mark ? [mark] : []));
+      this.#held = mark ? { from: point, marks: this.#chosen } : null;
+      return;
+    }
+    if (tool === "fill") {
+      this.#fill(point);
       return;
     }
     const width = this.width * (tool === "eraser" ? ERASER : 1);
@@ -145,14 +163,14 @@ export class Paper extends EventTarget {
     this.dispatchEvent(new Event("start"));
     if (!isShape(tool)) {
       // A dot, until it becomes a line.
-      piece(this.#context, this.#mark, 0, this.background);
+      piece(this.#context, this.#mark, 0);
     }
   }
 
   /** Draw on to this point; `regular` makes squares, circles and lines at multiples of 45 degrees. */
   extend(point, regular = false) {
     if (this.#held) {
-      this.#held.mark = moved(this.marks[this.#chosen], this.#held.from, point);
+      this.#held.marks = this.#chosen.map((mark) => moved(mark, this.#held.from, point));
       this.#paint();
     }
     if (!this.#mark) {
@@ -167,7 +185,7 @@ export class Paper extends EventTarget {
     const last = points.at(-1);
     if (Math.hypot(point.x - last.x, point.y - last.y) >= NEAR) {
       points.push(point);
-      piece(this.#context, this.#mark, points.length - 2, this.background);
+      piece(this.#context, this.#mark, points.length - 2);
     }
   }
 
@@ -186,7 +204,7 @@ export class Paper extends EventTarget {
       this.#paint();
       return;
     }
-    this.do(mark);
+    this.#put(mark);
   }
 
   /** Whether a mark has begun, or is moved, and this has not ended. */
@@ -194,9 +212,32 @@ export class Paper extends EventTarget {
     return this.#mark !== null || this.#held !== null;
   }
 
-  /** The drawing as a PNG file. @returns {Promise<Blob>} */
-  png(side) {
-    return png(this.#done, side);
+  /** The drawing as a PNG file; or this thing of it alone, where it stands. @returns {Promise<Blob>} */
+  png(side, thing) {
+    return png(thing ? this.marks.filter((mark) => mark.kind === "eraser" || thing.marks.includes(mark)) : this.#done, side);
+  }
+
+  /** Put a mark on the paper, at a thing or as a new one. */
+  #put(mark) {
+    if (mark.kind === "eraser") {
+      this.do(mark);
+      return;
+    }
+    const before = this.marks;
+    const after = withMark(before, mark, this.#last);
+    this.#last = { thing: after.at(-1).thing, at: performance.now() };
+    // Usually the others stay as they are, and the new one alone is what undo takes back.
+    const same = before.every((one, i) => one === after[i]);
+    this.do(same ? after.at(-1) : { kind: "marks", marks: after });
+  }
+
+  #fill(point) {
+    const points = enclosed(this.marks, point);
+    if (points?.length) {
+      this.#put({ kind: "fill", colour: this.colour, points });
+    } else {
+      this.dispatchEvent(new Event("open"));
+    }
   }
 
   #press(event) {
@@ -260,24 +301,29 @@ export class Paper extends EventTarget {
     }
   }
 
-  #choose(at) {
+  #choose(marks) {
     this.#held = null;
-    this.#chosen = at;
+    this.#chosen = marks;
     this.#paint();
     this.dispatchEvent(new Event("choose"));
   }
 
-  /** Put down the stroke that is held. It stays chosen. */
+  /** Put down what is held. It stays chosen. */
   #drop() {
-    const [at, { mark }] = [this.#chosen, this.#held];
-    if (mark !== this.marks[at]) {
-      this.replace(this.marks.with(at, mark));
+    const [before, { marks }] = [this.#chosen, this.#held];
+    if (marks !== before) {
+      this.replace(this.#withHeld());
     }
-    this.#choose(at);
+    this.#choose(marks);
+  }
+
+  /** All marks, with those that are held as they lie now. */
+  #withHeld() {
+    return this.marks.map((mark) => this.#held?.marks[this.#chosen.indexOf(mark)] ?? mark);
   }
 
   #changed() {
-    this.#chosen = -1;
+    this.#chosen = [];
     this.#held = null;
     this.#paint();
     this.dispatchEvent(new Event("change"));
@@ -299,9 +345,10 @@ export class Paper extends EventTarget {
   }
 
   #withHalo() {
-    const mark = this.#held?.mark ?? this.marks[this.#chosen];
-    const halo = { ...mark, colour: HALO.colour, width: mark.width + HALO.width };
-    return [{ kind: "paper", colour: this.background }, ...this.marks.toSpliced(this.#chosen, 1, halo, mark)];
+    const marks = this.#withHeld();
+    const chosen = this.#held?.marks ?? this.#chosen;
+    const lines = chosen.filter(({ width }) => width);
+    return [...lines.map((mark) => ({ ...mark, colour: HALO.colour, width: mark.width + HALO.width })), ...marks];
   }
 }
 

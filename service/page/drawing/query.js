@@ -48,19 +48,24 @@ export class Query extends EventTarget {
   /**
    * What is searched with now. Nothing that is drawn later changes it.
    *
-   * @returns {Promise<{blob: Blob, kind: "sketch" | "photo", marks: object[], paper: string}>} an image file, and what it
-   *   is searched with as; the marks (see ink.js) and the colour of the paper where it is a drawing
+   * @returns {Promise<{blob: Blob, kind: "sketch" | "photo", marks: object[], things: object[]}>} an image file, and what
+   *   it is searched with as; where it is a drawing its marks (see ink.js), and its things, each with a `blob` of its own
+   *   if there are several
    */
   async snapshot() {
     const { kind } = this;
-    const paper = this.#paper.background;
     if (this.#file) {
-      return { blob: this.#file, kind, marks: [], paper };
+      return { blob: this.#file, kind, marks: [], things: [] };
     }
-    const marks = this.#paper.marks;
+    const { marks, things } = this.#paper;
     // An image with nothing drawn on it is sent as it is.
     const image = this.#image;
-    return { blob: image ? fromDataUrl(image.source) : await this.#paper.png(), kind, marks, paper };
+    if (image) {
+      return { blob: fromDataUrl(image.source), kind, marks, things: [] };
+    }
+    const several = things.length > 1;
+    const apart = things.map(async (thing) => ({ ...thing, blob: several ? await this.#paper.png(undefined, thing) : null }));
+    return { blob: await this.#paper.png(), kind, marks, things: await Promise.all(apart) };
   }
 
   /** Draw again what was there when the page was left. */
@@ -126,7 +131,7 @@ export class Query extends EventTarget {
   }
 
   #drawn() {
-    save(this.#paper.background, this.#paper.marks);
+    save(this.#paper.marks);
     this.#file = null;
     this.#changed();
   }

@@ -6,23 +6,22 @@
  */
 
 import { forSite, forTab } from "../shared/storage.js";
-import { WHITE } from "./ink.js";
 import { open } from "./picture.js";
 
 const KEY = "sketch-search-drawing";
-const VERSION = 1;
+const VERSION = 2;
 // Browsers give a site about five million characters; a drawing takes at most two fifths of them.
 const MOST_CHARACTERS = 2_000_000;
 
 // The text that this tab has written for the site.
 let written = null;
 
-/** Save marks and the colour of the paper. A drawing that is too large is not saved. */
-export function save(paper, marks) {
+/** Save marks. A drawing that is too large is not saved. */
+export function save(marks) {
   const flatly = marks.map(({ image, points, ...mark }) => (points ? { ...mark, points: flat(points) } : mark));
-  const text = JSON.stringify({ version: VERSION, paper, marks: flatly });
-  const blank = !marks.length && paper === WHITE;
-  const kept = text.length > MOST_CHARACTERS ? JSON.stringify({ version: VERSION, paper: WHITE, marks: [] }) : text;
+  const text = JSON.stringify({ version: VERSION, marks: flatly });
+  const blank = !marks.length;
+  const kept = text.length > MOST_CHARACTERS ? JSON.stringify({ version: VERSION, marks: [] }) : text;
   // A blank sheet is written, too: without it, a reload would bring the drawing of another tab.
   forTab.set(KEY, kept);
   if (kept === text && !blank) {
@@ -36,12 +35,8 @@ export function save(paper, marks) {
 /** The saved drawing, as actions; none where nothing was saved or where it cannot be read. */
 export async function restore() {
   try {
-    const { version, paper, marks } = JSON.parse(forTab.get(KEY) ?? forSite.get(KEY));
-    if (version !== VERSION) {
-      return [];
-    }
-    const actions = await Promise.all(marks.map(readMark));
-    return paper === WHITE ? actions : [{ kind: "paper", colour: paper }, ...actions];
+    const { version, marks } = JSON.parse(forTab.get(KEY) ?? forSite.get(KEY));
+    return version === VERSION ? await Promise.all(marks.map(readMark)) : [];
   } catch {
     // Nothing, or damaged.
     return [];

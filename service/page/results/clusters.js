@@ -2,7 +2,6 @@
 
 import * as api from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
-import { Latest } from "../shared/latest.js";
 import { count, fileName, clustersSearched, trouble } from "../shared/words.js";
 
 // A row of this many fits a phone. Of many clusters only the best are shown.
@@ -14,7 +13,7 @@ export class Clusters {
   #box = part("clusters");
   #list = part("clusters-list");
   #clusters = [];
-  #question = new Latest();
+  #question = new api.Latest();
 
   /** @param {(photos: object[], place: number) => void} open shows one of these photos */
   constructor(open) {

@@ -2,7 +2,7 @@
 
 import * as api from "../shared/api.js";
 import { part } from "../shared/dom.js";
-import { ENDS, goesOn, missingParts, noPhotos, shownCount, took, trouble, waitingFor, wordRemark } from "../shared/words.js";
+import { ENDS, fitRemark, goesOn, missingParts, noPhotos, shownCount, took, trouble, waitingFor } from "../shared/words.js";
 import { Chosen } from "./chosen.js";
 import { Clusters } from "./clusters.js";
 import { Pages } from "./pages.js";
@@ -28,6 +28,7 @@ export class Found extends EventTarget {
   // What the results shown were asked for with. Later pages are asked for with the same.
   #asked = null;
   #shown = false;
+  #order = "";
   #waiting = 0;
 
   /** Events: "change" when something else is shown; "away" when the server could not answer but may do so later. */
@@ -101,7 +102,8 @@ export class Found extends EventTarget {
     this.#parts.know(this.best);
     this.#clusters.show(answer.clusters);
     const { sizes } = this.#options;
-    this.#pages.start(answer.groups ? new GroupReading(answer, sizes) : new PhotoReading(answer, sizes), ENDS[taken.view]);
+    const end = answer.method === "date" ? { ...ENDS.photos, end: "These are all the photos." } : ENDS[taken.view];
+    this.#pages.start(answer.groups ? new GroupReading(answer, sizes) : new PhotoReading(answer, sizes), end);
     this.#box.classList.remove("stale");
     if (!this.best.length) {
       this.say(...noPhotos(this.#parts));
@@ -111,8 +113,9 @@ export class Found extends EventTarget {
     this.#notice.hide();
     this.#missing.clear();
     this.#miss(answer);
-    part("word-remark").textContent = wordRemark(answer, taken.text[0]);
+    part("fit-remark").textContent = fitRemark(answer, taken.text[0]);
     this.#shown = true;
+    this.#order = answer.method === "date" ? "newest first" : answer.sketch_fits === false ? "" : "best first";
     this.#chosen.offer(true);
     this.#count();
     part("took").hidden = false;
@@ -121,12 +124,11 @@ export class Found extends EventTarget {
   }
 
   fail(error) {
-    this.age();
+    this.#results.show([]);
     const locked = error.status === 401;
     const [title, text] = trouble(error);
     const later = error.retryAfter > 0;
     this.say(title, later ? goesOn(error.retryAfter) : text, undefined, locked ? "key" : undefined);
-    this.#notice.offer(error.nearest ?? [], (word) => this.#parts.set({ text: [word] }));
     if (locked) {
       part("key").focus();
     } else if (later || error instanceof api.Away || error.status === 503) {
@@ -156,7 +158,7 @@ export class Found extends EventTarget {
     part("took").hidden = true;
     this.#missing.clear();
     this.#miss({});
-    part("word-remark").textContent = "";
+    part("fit-remark").textContent = "";
     this.#clusters.show([]);
     this.#pages.stop();
     this.dispatchEvent(new Event("change"));
@@ -165,7 +167,7 @@ export class Found extends EventTarget {
   /** The answer with another page of what is shown. */
   async #page(page, signal) {
     const { snapshot, params } = this.#asked;
-    const answer = await api.search(snapshot.blob, { ...params, ...page }, signal);
+    const answer = await api.search(snapshot.body, { ...params, ...page }, signal);
     if (!signal.aborted) {
       this.#miss(answer);
     }
@@ -193,7 +195,7 @@ export class Found extends EventTarget {
 
   #count() {
     const { groups, ordered } = this.#results;
-    part("status").textContent = shownCount(groups.length, this.#asked.params.view, ordered);
+    part("status").textContent = shownCount(groups.length, this.#asked.params.view, ordered ? this.#order : "");
     this.#box.classList.toggle("unordered", !ordered);
   }
 

@@ -1,7 +1,7 @@
 /** More results: asks for the next ones when the person scrolls to the end of those shown. */
 
 import { part } from "../shared/dom.js";
-import { Latest } from "../shared/latest.js";
+import { Latest } from "../shared/api.js";
 import { trouble } from "../shared/words.js";
 
 // How far below the screen the end may be when the next results are asked for.

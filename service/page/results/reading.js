@@ -71,7 +71,8 @@ export class PhotoReading {
   }
 
   #took({ results, rerank, candidates }, offset, asked) {
-    const all = candidates < asked.rerank || !results.length;
+    // Where fewer photos were ranked than wanted, there are no others.
+    const all = candidates < (asked.rerank ?? rerank) || !results.length;
     this.#folded = results.reduce((sum, { copies = [] }) => sum + copies.length, offset ? this.#folded : 0);
     this.#offset = offset + results.length;
     this.#left = results.length ? candidates - this.#offset - this.#folded : 0;

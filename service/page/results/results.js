@@ -1,7 +1,6 @@
 /** The grid of photos found, or of groups of photos. */
 
 import { part } from "../shared/dom.js";
-import { arrange, inOrder } from "./places.js";
 import { Stack } from "./stack.js";
 import { identity, Tile } from "./tile.js";
 
@@ -14,9 +13,9 @@ export function alone(photos) {
 
 /** Groups as an answer has them, where each photo has the number of its group as `group`: that is what people see. */
 export function numbered(groups) {
-  return groups.map(({ rank, size, best, more }) => {
+  return groups.map(({ rank, size, best, more, others }) => {
     const known = (photo) => ({ ...photo, group: rank });
-    return { rank, size, best: known(best), more: more.map(known) };
+    return { rank, size, best: known(best), more: more.map(known), others };
   });
 }
 
@@ -105,7 +104,7 @@ export class Results {
   }
 
   #stack() {
-    return new Stack((result) => this.#tile(result), (result) => this.#parts.like(result));
+    return new Stack((result) => this.#tile(result));
   }
 
   #tile(result) {
@@ -138,4 +137,54 @@ function move(tile, from) {
   if (tile.isConnected && (x || y)) {
     tile.animate({ translate: [`${x}px ${y}px`, "0 0"] }, { duration: MOVE_MS, easing: "ease-in-out" });
   }
+}
+
+/**
+ * The groups in the order in which they are shown: their own, best first, or if they `stay` the places that they have.
+ *
+ * Each has the place `from` (from 0) of the group that it was before, or -1. A group is the same as before if the best
+ * photo of one is among the photos of the other.
+ */
+export function arrange(groups, before, stay) {
+  const found = matched(groups, before);
+  const order = groups.map((group, i) => ({ group, from: found[i] }));
+  if (!stay) {
+    return order;
+  }
+  const places = new Array(order.length).fill(null);
+  const others = order.filter((one) => {
+    const keeps = one.from >= 0 && one.from < places.length;
+    if (keeps) {
+      places[one.from] = one;
+    }
+    return !keeps;
+  });
+  return places.map((one) => one ?? others.shift());
+}
+
+export function inOrder(groups) {
+  return groups.every(({ rank }, i) => !i || groups[i - 1].rank < rank);
+}
+
+/** For each group the place of the one that it was before, or -1. No two were the same one. */
+function matched(groups, before) {
+  // Of each photo shown: the place of its group.
+  const all = new Map();
+  const best = new Map();
+  before.forEach((group, place) => {
+    [group.best, ...group.more].forEach((photo) => all.set(identity(photo), place));
+    best.set(identity(group.best), place);
+  });
+  const found = groups.map((group) => best.get(identity(group.best)) ?? -1);
+  const taken = new Set(found);
+  return found.map((place, i) => {
+    if (place >= 0) {
+      return place;
+    }
+    const { best: first, more } = groups[i];
+    const same = [all.get(identity(first)), ...more.map((photo) => best.get(identity(photo)))];
+    const free = same.find((one) => one !== undefined && !taken.has(one)) ?? -1;
+    taken.add(free);
+    return free;
+  });
 }

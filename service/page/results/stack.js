@@ -1,9 +1,107 @@
-/** One group of photos in the grid: its best photo, which opens in place to show more of them. */
+/** Lists of photos that open in place: near duplicates of a photo, and the photos of a group. */
 
+import * as api from "../shared/api.js";
 import { element } from "../shared/dom.js";
-import { count, fileName, groupLabel } from "../shared/words.js";
-import { Fold } from "./fold.js";
+import { copiesLabel, count, fileName, groupLabel, photoLabel, trouble } from "../shared/words.js";
 
+// A server tells of so many photos at once.
+const MOST = 64;
+
+let lists = 0;
+
+export class Fold {
+  /** Lies over the photo. */
+  button;
+  /** Comes after the photo. */
+  list;
+  /** Of the photos in the list; none while it is closed, so that their thumbnails are never asked for. */
+  tiles = [];
+
+  #tile;
+
+  /** Takes the classes of button and list; `tile` gives the tile of a photo. */
+  constructor(button, list, tile) {
+    this.#tile = tile;
+    const onclick = () => this.turn(!this.open);
+    this.button = element("button", { type: "button", className: button, ariaExpanded: "false", onclick });
+    this.list = element("ol", { id: `further-${++lists}`, className: `further ${list}`, hidden: true });
+    this.button.setAttribute("aria-controls", this.list.id);
+  }
+
+  get open() {
+    return !this.list.hidden;
+  }
+
+  get photos() {
+    return this.tiles.flatMap((tile) => tile.photos);
+  }
+
+  contains(other) {
+    return this.button === other || this.list.contains(other);
+  }
+
+  /** Close the list, and put the focus where it can be opened again. */
+  close() {
+    this.turn(false);
+    this.button.focus({ preventScroll: true });
+  }
+
+  turn(open) {
+    this.list.hidden = !open;
+    this.button.ariaExpanded = String(open);
+    this.fill([]);
+  }
+
+  /** Show these photos, and then these items. */
+  fill(photos, ...items) {
+    this.tiles = photos.map((photo) => {
+      const tile = this.#tile(photo);
+      tile.label(photo, photoLabel(photo));
+      return tile;
+    });
+    this.list.replaceChildren(...this.tiles.map((tile) => element("li", {}, tile.element, tile.copies.list)), ...items);
+  }
+}
+
+/** The near duplicates of a photo: a button that says how many photos it stands for, and the list that opens with it. */
+export class Copies extends Fold {
+  #ids = [];
+  #question = new api.Latest();
+
+  constructor(tile) {
+    super("times", "copies", tile);
+  }
+
+  /** Offer the copies of this result. If those of the same photos were shown, they stay. */
+  offer({ paths, copies = [] }) {
+    const name = fileName(paths[0]);
+    this.button.hidden = !copies.length;
+    this.button.textContent = `\u00d7${(copies.length + 1).toLocaleString("en")}`;
+    this.button.ariaLabel = copiesLabel(copies.length, name);
+    this.button.title = this.button.ariaLabel;
+    this.list.ariaLabel = `Near duplicates of ${name}`;
+    if (copies.join() !== this.#ids.join()) {
+      this.#ids = copies;
+      this.turn(false);
+    }
+    // What is asked of a tile may have changed, such as whether its photo is liked.
+    this.tiles.forEach((tile) => tile.label(tile.result, photoLabel(tile.result)));
+  }
+
+  turn(open) {
+    super.turn(open);
+    this.#question.stop();
+    if (open) {
+      void this.#question.ask(
+        (signal) => inParts(this.#ids, signal),
+        (photos) => this.fill(photos),
+        (error) => this.fill([], message(trouble(error).join(": "))),
+      );
+    }
+  }
+}
+
+/** One group of photos in the grid: its best photo, which opens in place to show more of them. */
 export class Stack extends Fold {
   /** The element, an item of a list. */
   element = element("li");
@@ -11,14 +109,13 @@ export class Stack extends Fold {
   group = null;
 
   #tile;
-  #like;
   #best = null;
+  #question = new api.Latest();
 
-  /** `tile` gives the tile of a photo, always the same one; `like` asks for more photos like one. */
-  constructor(tile, like) {
+  /** `tile` gives the tile of a photo, always the same one. */
+  constructor(tile) {
     super("toggle", "group", tile);
     this.#tile = tile;
-    this.#like = like;
     this.list.ariaLabel = "More photos of this group";
   }
 
@@ -60,12 +157,24 @@ export class Stack extends Fold {
 
   turn(open) {
     super.turn(open);
+    this.#question.stop();
     if (open) {
-      const { best, more, size } = this.group;
-      // The answer has but a few photos of a group; a search by its best one finds the others.
-      const textContent = `${(size - 1 - more.length).toLocaleString("en")} more like this`;
-      const button = element("button", { type: "button", textContent, onclick: () => this.#like(best) });
-      this.fill(more, ...(size - 1 > more.length ? [element("li", { className: "left" }, button)] : []));
+      this.fill(this.group.more);
+      void this.#question.ask(
+        (signal) => inParts(this.group.others ?? [], signal),
+        (photos) => photos.length && this.fill([...this.group.more, ...photos]),
+        (error) => this.fill(this.group.more, message(trouble(error).join(": "))),
+      );
     }
   }
+}
+
+/** Ask for photos by their ids, so many at once as a server tells of. */
+async function inParts(ids, signal) {
+  const parts = Array.from({ length: Math.ceil(ids.length / MOST) }, (_, i) => ids.slice(MOST * i, MOST * (i + 1)));
+  return (await Promise.all(parts.map((part) => api.photos(part, signal)))).flat();
+}
+
+function message(textContent) {
+  return element("li", { className: "left", textContent });
 }

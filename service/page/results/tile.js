@@ -3,7 +3,7 @@
 import * as api from "../shared/api.js";
 import { element, icon } from "../shared/dom.js";
 import { fileName } from "../shared/words.js";
-import { Copies } from "./copies.js";
+import { Copies } from "./stack.js";
 
 const SHARP_RATIO = 1.2;
 

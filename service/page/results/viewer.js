@@ -1,7 +1,7 @@
 /** The dialog with the whole photo, and what can be done with it. */
 
 import * as api from "../shared/api.js";
-import { show } from "../shared/dialogs.js";
+import { show } from "../shared/history.js";
 import { breakable, download, element, part } from "../shared/dom.js";
 import { fileName, numberOf, trouble } from "../shared/words.js";
 

@@ -58,6 +58,11 @@ export async function build(folder) {
   await ask(`build?${parameters(folder === null ? {} : { folder })}`, { method: "POST" });
 }
 
+/** Take a folder out of the index. @returns {Promise<{files: number, photos: number}>} how many files left */
+export function remove(folder) {
+  return told(`remove?${parameters({ folder })}`, { method: "POST" });
+}
+
 /**
  * The photos that match a sketch best, or photos that are liked.
  *
@@ -165,4 +170,36 @@ async function ask(path, options = {}) {
 
 function parameters(params) {
   return new URLSearchParams(Object.entries(params).flatMap(([name, values]) => [values].flat().map((value) => [name, value])));
+}
+
+/** Asks one question at a time: what an older one is answered, or how it fails, counts no more. */
+export class Latest {
+  #running = null;
+
+  get busy() {
+    return this.#running !== null;
+  }
+
+  stop() {
+    this.#running?.abort();
+    this.#running = null;
+  }
+
+  /** Ask; then `take` gets the answer, or `fail` the error. The question's signal is aborted once it counts no more. */
+  async ask(question, take, fail) {
+    this.stop();
+    this.#running = new AbortController();
+    const { signal } = this.#running;
+    try {
+      const answer = await question(signal);
+      signal.throwIfAborted();
+      this.#running = null;
+      take(answer);
+    } catch (error) {
+      if (!signal.aborted) {
+        this.#running = null;
+        fail(error);
+      }
+    }
+  }
 }

@@ -28,8 +28,8 @@ const PRINTED = "To choose a folder here, open the address that the program prin
 
 /** What the button for more results says, and what is said in its place at the end. */
 export const ENDS = {
-  photos: { more: "Show more photos", end: "These are all the photos." },
-  groups: { more: "Show more groups", end: "These are all groups of the best photos." },
+  photos: { more: "Show more photos", end: "No more matching photos." },
+  groups: { more: "Show more groups", end: "No more groups." },
 };
 
 /** How a retrieval method compares, for people. `diffused`: scores were spread among photos that look alike. */
@@ -41,6 +41,28 @@ export function methodName(method, diffused = false) {
 /** 1234 photos, 1 photo. */
 export function count(number, noun) {
   return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+/** What is drawn, in words: "red car on the left". @param {{left, top, right, bottom}[]} boxes of all things */
+export function thingName(guess, colours, box, boxes) {
+  const name = [colours.join(" and "), guess ?? "thing"].filter(Boolean).join(" ");
+  return boxes.length > 1 ? `${name} ${placeOf(box, boxes)}` : name;
+}
+
+/** Where a thing stands on the paper, along the side along which the things differ more. */
+function placeOf(box, boxes) {
+  const at = ({ left, top, right, bottom }) => [(left + right) / 2, (top + bottom) / 2];
+  const spread = (way) => Math.max(...boxes.map((one) => at(one)[way])) - Math.min(...boxes.map((one) => at(one)[way]));
+  const across = spread(0) >= spread(1);
+  const place = at(box)[across ? 0 : 1];
+  const [first, last] = across ? ["on the left", "on the right"] : ["at the top", "at the bottom"];
+  return place < 0.4 ? first : place > 0.6 ? last : "in the middle";
+}
+
+/** 1st, 2nd, 24th. */
+export function ordinal(number) {
+  const ending = { one: "st", two: "nd", few: "rd" }[new Intl.PluralRules("en", { type: "ordinal" }).select(number)] ?? "th";
+  return `${number.toLocaleString("en")}${ending}`;
 }
 
 /** A score to three places, with a real minus sign. */
@@ -79,16 +101,16 @@ export function noPhotos({ none, filtered }) {
     return ["No photos", "The index has none to show. Build it over a folder with photos, and search again."];
   }
   return filtered
-    ? ["No photos left", "None passes the filter. Remove a part of it above."]
-    : ["No photos left", "Those that you do not want have taken all others with them. Remove one of them above."];
+    ? ["No photos match this filter", "Remove a part of it above."]
+    : ["No photos left", "Your exclusions removed every photo. Remove one of them above."];
 }
 
-/** What is said above the photos of a text: which part of it is known, and that none is likely to show it. */
-export function wordRemark({ word_read: read, word_fits: fits }, text) {
-  const word = read && letters(read) !== letters(text) ? read : text;
+/** What is said above the photos: what a text was searched for, and that no photo is likely to show what is wanted. */
+export function fitRemark({ word_means: means, word_fits: wordFits, sketch_fits: sketchFits }, text) {
+  const unfit = wordFits === false ? `\u201c${text}\u201d` : sketchFits === false ? "your drawing" : "";
   return [
-    word === text ? "" : `Searched for \u201c${word}\u201d.`,
-    fits === false ? `Nothing here looks much like \u201c${word}\u201d. These come nearest.` : "",
+    means ? `${text}: searched for ${means}.` : "",
+    unfit ? `Nothing here looks much like ${unfit}. These come nearest.` : "",
   ].join(" ").trim();
 }
 
@@ -107,9 +129,12 @@ export function chosenCount(number, most) {
   return number === most ? `${count(number, "photo")} chosen, and no more at a time` : `${count(number, "photo")} chosen`;
 }
 
-/** How many photos or groups are shown. @param {boolean} ordered whether the best is first */
-export function shownCount(number, view, ordered) {
-  return `${view === "photos" ? count(number, "photo") : `${count(number, "group")} of look-alikes`}${ordered ? ", best first" : ""}`;
+/** How many photos or groups are shown. @param {string} order in which, or "" */
+export function shownCount(number, view, order) {
+  if (view !== "photos") {
+    return order ? "Best matches, similar photos stacked" : count(number, "stack");
+  }
+  return [count(number, "photo"), order].filter(Boolean).join(", ");
 }
 
 /** A share as a percentage: a whole number, or below 1 % its first digit that is not zero. */
@@ -236,7 +261,7 @@ export function unready({ reason, build, allows }) {
 
 /** When a search that was refused for now is tried again. */
 export function goesOn(seconds) {
-  return `Your search goes on by itself in ${count(seconds, "second")}.`;
+  return `Your search will continue by itself in ${count(seconds, "second")}.`;
 }
 
 /** What went wrong, for people: a title and a text. */
@@ -252,25 +277,15 @@ export function trouble(error) {
       return ["This server asks for a key", "Enter its API key. It is kept for as long as this tab is open."];
     case "not_found":
       return ["A photo is gone", `${error.message} It may have been deleted or removed. Take it out of the search above.`];
-    case "unknown_word":
-      return [
-        "Not a word that it knows",
-        `${error.message.replace(/\.?$/, ".")} To go on without a word, remove it above.`,
-      ];
     case "blank_sketch":
       return ["Nothing to see yet", error.message];
     case "Away":
-      return ["The server is away", "It does not answer. As soon as it does, the search goes on."];
+      return ["Can\u2019t reach sketch-search", "Is it still running? Your search will continue when it is back."];
     case "internal_error":
       return ["Something went wrong", `${error.message} Request ${error.requestId}.`];
     default:
       return ["That did not work", error.message];
   }
-}
-
-/** What spellings of a word have in common. */
-function letters(text) {
-  return text.toLowerCase().replace(/[^\p{L}\p{N}]/gu, "");
 }
 
 function duration(seconds) {

@@ -2,7 +2,7 @@
 
 import * as api from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
-import { fileName, numberOf, percent, sentence } from "../shared/words.js";
+import { fileName, numberOf, ordinal, percent, sentence } from "../shared/words.js";
 
 /** Show the rows of an answer of POST /explain; `results` are its photos, `yours` what they are compared with. */
 export function showNearest({ nearest, photos }, results, yours) {
@@ -40,5 +40,5 @@ function small({ paths, cosine, thumbnail_url }, both) {
 
 /** Where a photo stands among all; a file explained by the command line need not be in the index. */
 function rankOf({ ret_rank: rank }) {
-  return rank === null ? "Not in the index" : `Number ${rank.toLocaleString("en")} of all photos by its look alone`;
+  return rank === null ? "Not in the index" : `Ranked ${ordinal(rank)} on looks alone`;
 }

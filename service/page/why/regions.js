@@ -1,7 +1,7 @@
 /** The parts of a sketch that can be pointed at: its strokes, and which cells of the patch grid they cross. */
 
 import { element } from "../shared/dom.js";
-import { channels, outline, sheet } from "../drawing/ink.js";
+import { outline, sheet } from "../drawing/ink.js";
 
 const MOST_PARTS = 12;
 // With fewer strokes than this the long ones are cut: the roof of a house drawn in one line can be pointed at, too.
@@ -21,17 +21,17 @@ const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bott
 /**
  * The parts of the sketch, in the picture that the network saw.
  *
- * @param {{marks: object[], paper: string}} snapshot what was searched with, see Query.snapshot
+ * @param {{marks: object[]}} snapshot what was searched with, see Query.snapshot
  * @param {HTMLImageElement} prepared that picture, loaded
  * @param {number} grid cells along its side
  * @returns {{name: string, path: {x: number, y: number}[], cells: Set<number>}[]} the path within 0..1; of an
  *   image no line is known, so its parts are pieces of the ``picture`` with that ``grid``
  */
-export function partsOf({ marks, paper }, prepared, grid) {
-  const drawn = marks.filter(({ kind }) => kind !== "eraser");
+export function partsOf({ marks }, prepared, grid) {
+  const drawn = marks.filter(({ kind }) => kind !== "eraser" && kind !== "fill");
   const strokes = drawn.filter(({ kind }) => kind !== "image").map((mark) => outline(mark));
   // With an image, the server crops to the image, and most of what can be pointed at is in the image.
-  const from = strokes.length === drawn.length && drawn.length ? boxOf(marks, paper) : null;
+  const from = strokes.length === drawn.length && drawn.length ? boxOf(marks) : null;
   const to = box(pixels(prepared), [255, 255, 255], PREPARED_CONTRAST);
   if (!from || !to) {
     return placesOf(prepared, grid);
@@ -157,9 +157,9 @@ function length(line) {
   return line.reduce((sum, { x, y }, i) => (i ? sum + Math.hypot(x - line[i - 1].x, y - line[i - 1].y) : 0), 0);
 }
 
-function boxOf(marks, paper) {
-  const context = sheet([{ kind: "paper", colour: paper }, ...marks], SHEET_SIDE);
-  return box(context.getImageData(0, 0, SHEET_SIDE, SHEET_SIDE), channels(paper), SHEET_CONTRAST);
+function boxOf(marks) {
+  const context = sheet(marks, SHEET_SIDE);
+  return box(context.getImageData(0, 0, SHEET_SIDE, SHEET_SIDE), [255, 255, 255], SHEET_CONTRAST);
 }
 
 function pixels(image) {

@@ -77,7 +77,7 @@ export const VIEWS = {
     fits: () => true,
     lead: () => "In colour is where the computer looks most to tell what a picture shows; the rest is grey. The yellow line runs around the spots that it looks at most.",
     network:
-      "Attention of [Ret] over the patch tokens: by head in the last block (an eye is a head), or by block, averaged over its heads; or in the cross-attention, over the other side's tokens. Dropped tokens have none. The line is around the fewest cells that hold the chosen share.",
+      "Attention of [Ret] over the patch tokens: by head in the last block , or by block, averaged over its heads; or in the cross-attention, over the other side's tokens. Dropped tokens have none. The line is around the fewest cells that hold the chosen share.",
     sketch(overlay, state) {
       shine(overlay, attention(state, state.answer.sketch, "photo_to_sketch", "sketch_cells", state.chosen), state.share);
     },

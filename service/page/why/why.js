@@ -1,9 +1,8 @@
 /** The dialog that says why photos were found. */
 
 import * as api from "../shared/api.js";
-import { show } from "../shared/dialogs.js";
+import { show } from "../shared/history.js";
 import { choice, element, part } from "../shared/dom.js";
-import { Latest } from "../shared/latest.js";
 import { showNearest } from "./nearest.js";
 import { Overlay } from "./overlay.js";
 import { largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
@@ -20,7 +19,7 @@ const NEAREST = 8;
 export class Why {
   #dialog = part("why");
   #gone;
-  #question = new Latest();
+  #question = new api.Latest();
   #subject = null;
   #results = [];
   #parts = [];
@@ -126,9 +125,9 @@ export class Why {
     part("why-photos").replaceChildren(...cards.map(({ item }) => item));
     const sketch = new Overlay(part("why-sketch-overlay"), part("why-sketch-image"), answer.grid);
     this.#pictures = [{ overlay: sketch }, ...cards];
-    const eyes = answer.sketch.attention.map((_, i) => new Option(`Eye ${i + 1}`, `head ${i}`));
+    const eyes = answer.sketch.attention.map((_, i) => new Option(`Attention head ${i + 1}`, `head ${i}`));
     const layers = answer.sketch.attention_layers.map((_, i) => new Option(`Layer ${i + 1}`, `layer ${i}`));
-    part("why-eye").replaceChildren(new Option("All eyes together", "all"), ...eyes, ...layers);
+    part("why-eye").replaceChildren(new Option("All attention heads", "all"), ...eyes, ...layers);
     part("why-step").max = answer.sketch.kept.length;
     part("why-step").value = answer.sketch.kept.length;
     part("why-cross").hidden = answer.photos.every((photo) => photo.cross_attention === null);

@@ -75,6 +75,14 @@ def test_a_report_says_what_was_passed_over_and_no_files_name_forges_a_line_of_i
         assert "not indexed: a\\x1b[2J\\nphotos:      99.jpg: " in out
         assert "\x1b" not in out
         assert "\nphotos:      99.jpg" not in out
+    # The next build names those that are new.
+    (gallery / "empty.jpg").write_bytes(b"")
+    assert main(["build"]) == 0
+    out = capsys.readouterr().out
+    assert [row for row in out.splitlines() if row.startswith("not indexed")] == [
+        "not indexed: empty.jpg: the file is empty"
+    ]
+    assert "bad:         2, 1 of them before; `sketch-search index info` names all\n" in out
 
 
 def test_info_is_there_for_people_and_for_machines(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,8 @@ import shutil
 import threading
 import time
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from pydantic import SecretStr
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 
 from indexer import Request, build
 from indexer.building.progress import Phase, ProgressState
@@ -130,25 +133,80 @@ def test_what_is_searched_is_told_in_words_and_grows_from_the_page(
         said = text(desk, "info")
         assert all(part in said for part in ("[Ret]: a stand-in, not CLIP", "tiny-random", "Apache License"))
 
-        desk.find_element(By.ID, "folder-add").click()
-        wait(desk).until(lambda d: desk.find_element(By.ID, "folder").get_property("value") == str(Path.home()))
-        folder = desk.find_element(By.ID, "folder")
-        folder.clear()
-        folder.send_keys(str(tmp_path / "more"), Keys.ENTER)
-        wait(desk).until(lambda d: not d.find_element(By.ID, "folders").is_displayed())
-        desk.find_element(By.ID, "about-close").click()
-        wait(desk).until(lambda d: text(d, "about-open") == "24 photos")
-        wait(desk).until(lambda d: not d.find_element(By.ID, "building").is_displayed())
-
-        desk.find_element(By.ID, "about-open").click()
+        add_folder(desk, tmp_path / "more")
+        # It is seen to arrive.
+        wait(desk).until(lambda d: text(d, "about-note") == "Done: 24 photos in the index.")
         wait(desk).until(lambda d: text(d, "unread-count") == "1 file could not be read")
         assert text(desk, "gallery").count(str(tmp_path / "more")) == 1
         desk.find_element(By.CSS_SELECTOR, "#unread summary").click()
         assert text(desk, "unread-list").startswith("more/broken.jpg: not an image")
         assert axe_complaints(desk) == []
         save_copy(tmp_path / "more" / "two.png", 78, 0)
+        # A second time it says that it is there, and new photos are looked for.
+        with before_note(desk) as notes:
+            add_folder(desk, tmp_path / "more")
+            wait(desk).until(lambda d: text(d, "about-note") == "Done: 25 photos in the index.")
+        assert any(f"{tmp_path / 'more'} is in the index already" in note for note in notes())
+        save_copy(tmp_path / "more" / "three.png", 79, 0)
         desk.find_element(By.ID, "look-again").click()
-        wait(desk).until(lambda d: text(d, "about-open") == "25 photos")
+        wait(desk).until(lambda d: text(d, "about-note") == "Done: 26 photos in the index.")
+        # And it leaves again.
+        for said in ("Remove", "Really remove"):
+            button = desk.find_element(By.CSS_SELECTOR, f"[aria-label='Remove {tmp_path / 'more'} from the index']")
+            assert button.text == said
+            button.click()
+        note = "Removed 4 files from the index. The files themselves are untouched."
+        wait(desk).until(lambda d: text(d, "about-note") == note)
+        wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
+        wait(desk).until(lambda d: str(tmp_path / "more") not in text(d, "gallery"))
+
+
+def add_folder(driver: Browser, folder: Path) -> None:
+    driver.find_element(By.ID, "folder-add").click()
+    wait(driver).until(lambda d: d.find_element(By.ID, "folder").get_property("value"))
+    field = driver.find_element(By.ID, "folder")
+    field.clear()
+    field.send_keys(str(folder), Keys.ENTER)
+    wait(driver).until(lambda d: not d.find_element(By.ID, "folders").is_displayed())
+
+
+@contextmanager
+def before_note(driver: Browser) -> Iterator[Callable[[], list[str]]]:
+    """Gives what the note of the dialog has said since the block began."""
+    driver.execute_script(
+        "window.notes = []; const note = document.getElementById('about-note');"
+        "new MutationObserver(() => notes.push(note.textContent)).observe(note, { childList: true });"
+    )
+    yield lambda: driver.execute_script("return notes")
+
+
+@pytest.mark.parametrize(
+    "screen",
+    [DESKTOP, LAPTOP, Screen("tablet", 768, 1024), Screen("phone", 390, 844, ratio=2.0, phone=True)],
+    ids=lambda screen: screen.name,
+)
+def test_every_control_over_a_full_page_can_be_pressed(opened: Browser, server: Served, screen: Screen) -> None:
+    with on_screen(opened, screen) as driver:
+        find(driver, server, screen=screen)
+        assert run(driver, "covered", "#desk") == []
+        for menu in ("filter", "settings"):
+            driver.find_element(By.CSS_SELECTOR, f"#{menu} > summary").click()
+            assert run(driver, "covered", f"#{menu} .panel") == []
+            driver.find_element(By.CSS_SELECTOR, f"#{menu} > summary").click()
+        if screen.phone:
+            driver.find_element(By.ID, "tools-open").click()
+            assert run(driver, "covered", "#desk") == []
+            # There is no mouse to show them by.
+            assert run(driver, "covered", "#results li:first-child .over") == []
+        for opener in ("about-open", "help-open", "why-open"):
+            driver.find_element(By.ID, opener).click()
+            dialog = opener.removesuffix("-open")
+            wait(driver).until(visibility_of_element_located((By.CSS_SELECTOR, f"#{dialog} .close")))
+            assert run(driver, "covered", f"#{dialog}") == []
+            driver.find_element(By.ID, f"{dialog}-close").click()
+        driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
+        wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
+        assert run(driver, "covered", "#viewer") == []
 
 
 def test_those_who_may_not_build_are_offered_no_folders(desk: Browser, server: Served, gallery: Path) -> None:
@@ -187,16 +245,6 @@ def test_the_page_can_be_installed_like_a_program(desk: Browser, server: Served)
     assert manifest["name"] == desk.title
 
 
-def test_one_can_choose_how_much_is_scored(desk: Browser, server: Served) -> None:
-    find(desk, server, "circle")
-    open_details(desk)
-    for value, said in [("fast", "whole picture, [Ret]."), ("best", "pictures square by square.")]:
-        desk.find_element(By.CSS_SELECTOR, f"#care label:has([value='{value}'])").click()
-        wait(desk).until(partial(ends_with, name="timings", end=said))
-    urls = "".join(browser.requested(desk))
-    assert all(f"quality={value}" in urls for value in ("good", "fast", "best"))
-
-
 def test_a_button_brings_more_photos_and_scrolling_every_photo_once(desk: Browser, server: Served) -> None:
     desk.get(server.url)
     wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#count option"))
@@ -208,7 +256,7 @@ def test_a_button_brings_more_photos_and_scrolling_every_photo_once(desk: Browse
     desk.execute_script("document.getElementById('more').focus({ preventScroll: true })")
     ActionChains(desk).send_keys(Keys.ENTER).perform()
     wait(desk).until(partial(ends_with, name="status", end="20 photos, best first"))
-    wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "These are all the photos.")
+    wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "No more matching photos.")
     assert text(desk, "status") == f"{PHOTOS} photos, best first"
     buttons = desk.find_elements(By.CSS_SELECTOR, "#results .photo")
     assert len({button.get_attribute("title") for button in buttons}) == PHOTOS
@@ -479,7 +527,7 @@ def test_a_search_that_is_refused_for_now_says_when_it_goes_on(desk: Browser, se
         browser.requested(desk)
         draw(desk, DESKTOP, strokes("house"))
         wait_for_notice(desk, "A little too fast")
-        assert re.fullmatch(r"Your search goes on by itself in \d+ seconds\.", text(desk, "notice-text"))
+        assert re.fullmatch(r"Your search will continue by itself in \d+ seconds\.", text(desk, "notice-text"))
         # Nor does the page give up on a server that limits how often it is asked what it has.
         wait(desk).until(lambda d: f"{server.url}/info" in browser.requested(d))
         desk.get("about:blank")
@@ -491,5 +539,5 @@ def test_a_server_that_has_gone_is_told_in_words(desk: Browser, settings: Settin
         desk.get(server.url)
         wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
     draw(desk, DESKTOP, strokes("house"))
-    wait_for_notice(desk, "The server is away")
+    wait_for_notice(desk, "Can’t reach sketch-search")
     expect_complaints(desk, "ERR_CONNECTION_REFUSED")

@@ -99,23 +99,49 @@ def test_shapes_are_drawn_from_corner_to_corner_and_chosen_by_keys(desk: Browser
     assert 0 < 1.2 * drawn[0] < drawn[1] < drawn[2]
 
 
-def test_ink_and_paper_have_colours(desk: Browser, server: Served) -> None:
+RED, WHITE = [0xC8, 0x32, 0x2B], [255, 255, 255]
+
+
+def test_a_pen_has_a_colour_and_a_bucket_fills_a_closed_outline(desk: Browser, server: Served) -> None:
     desk.get(server.url)
-    desk.find_element(By.CSS_SELECTOR, "#colours summary").click()
+
+    def middle() -> list[int]:
+        pixels = paper(desk)
+        return [int(value) for value in pixels[pixels.shape[0] // 2, pixels.shape[1] // 2]]
+
+    # An outline with a gap as wide as a hand leaves it, and lines within it.
+    box = [(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5), (-0.5, -0.48)]
+    draw(desk, DESKTOP, [box, [(-0.3, -0.3), (0.3, -0.3)]])
     desk.find_element(By.CSS_SELECTOR, "#inks [title=Red]").click()
-    desk.find_element(By.CSS_SELECTOR, "#papers [title=Black]").click()
-    draw(desk, DESKTOP, [[(-0.5, 0), (0.5, 0)]])
+    desk.find_element(By.CSS_SELECTOR, "[value=fill]").send_keys(Keys.SPACE)
+    draw(desk, DESKTOP, [[(0, 0)]])
+    assert middle() == RED
+    filled = (paper(desk) == RED).all(axis=2).mean()
+    # A square of half the sheet, at 0.42 sides to each side of the middle.
+    assert 0.9 * 0.42**2 < filled < 0.42**2
+    # Outside of it nothing closes anything in.
+    draw(desk, DESKTOP, [[(0.9, 0.9)]])
+    assert "closed outline" in text(desk, "hint")
+    assert (paper(desk) == RED).all(axis=2).mean() == filled
+    desk.find_element(By.ID, "undo").click()
+    assert middle() == WHITE
+    desk.find_element(By.ID, "redo").click()
     wait_for_photos(desk)
-    pixels = paper(desk)
-    assert pixels[5, 5].tolist() == [0x1B, 0x1B, 0x1B]
-    assert pixels[pixels.shape[0] // 2, pixels.shape[1] // 2].tolist() == [0xC8, 0x32, 0x2B]
+    desk.refresh()
+    wait_for_photos(desk)
+    assert middle() == RED
+    desk.find_element(By.CSS_SELECTOR, "[value=pen]").send_keys(Keys.SPACE)
+    desk.find_element(By.CSS_SELECTOR, "#inks [title=Blue]").click()
+    draw(desk, DESKTOP, [[(-0.2, 0), (0.2, 0)]])
+    assert middle() == [0x26, 0x66, 0xB8]
+    wait_for_photos(desk)
 
 
 DAMAGED = (
     "{",
     "null",
-    '{"version": 2, "paper": "#ffffff", "marks": []}',
-    '{"version": 1, "paper": "#000000", "marks": [{"kind": "line", "colour": "#ffffff", "width": 1}]}',
+    '{"version": 3, "marks": []}',
+    '{"version": 2, "marks": [{"kind": "line", "colour": "#ffffff", "width": 1}]}',
 )
 
 
@@ -192,9 +218,9 @@ def test_a_stroke_is_moved_by_the_keyboard(desk: Browser, server: Served) -> Non
     canvas = desk.find_element(By.ID, "paper")
     drawn = paper(desk)
     canvas.send_keys(Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_UP, Keys.SPACE)
-    assert desk.find_element(By.ID, "heard").get_property("textContent") == "No stroke, 50 across, 42 down."
+    assert desk.find_element(By.ID, "heard").get_property("textContent") == "Nothing there, 50 across, 42 down."
     canvas.send_keys(*[Keys.ARROW_DOWN] * 3, Keys.SPACE, Keys.ARROW_DOWN, Keys.SPACE)
-    assert desk.find_element(By.ID, "heard").get_property("textContent") == "Stroke put down."
+    assert desk.find_element(By.ID, "heard").get_property("textContent") == "Put down."
     canvas.send_keys("p")
     moved = paper(desk)
     step = round(0.025 * drawn.shape[0])

@@ -163,7 +163,7 @@ def test_look_alikes_of_the_drawing_and_of_a_photo_that_are_the_same_are_framed(
     assert framed[1:] == [[title for title in row if title in yours] for row in photos]
     assert framed[0] == [title for title in yours if any(title in row for row in photos)]
     assert any(framed)
-    assert "by its look alone" in text(desk, "why-nearest")
+    assert "on looks alone" in text(desk, "why-nearest")
 
 
 def test_where_no_patches_are_compared_the_views_of_patches_are_not_offered(

@@ -1,0 +1,212 @@
+/** What the person chooses beside the sketch: what to show, a word, and filters. */
+
+import * as api from "../shared/api.js";
+import { choice, choose, closeOutside, element, part } from "../shared/dom.js";
+import { forSite } from "../shared/storage.js";
+import { percent } from "../shared/words.js";
+
+const PAGE_SIZES = [10, 20, 50, 100, 200];
+const VIEW = "sketch-search-view";
+const UNFOLDED = "sketch-search-unfolded";
+// The first day that a server takes.
+const FIRST_DAY = "1900-01-01";
+const COMPLETIONS = 12;
+// What browsers call the event when a completion is chosen; older ones give it no name.
+const CHOSEN = "insertReplacementText";
+
+export class Options extends EventTarget {
+  #view = "auto";
+  #count = part("count");
+  #fold = part("fold");
+  #most = 0;
+  #variants = 1;
+
+  /** Events: "change" when something else was chosen. */
+  constructor() {
+    super();
+    closeOutside(part("settings"));
+    choose("view", forSite.get(VIEW));
+    choice("view", (value) => this.#show(value));
+    this.#count.addEventListener("change", () => this.#changed(() => undefined));
+    this.#fold.checked = forSite.get(UNFOLDED) === null;
+    this.#fold.addEventListener("change", () => this.#changed(() => forSite.mark(UNFOLDED, !this.#fold.checked)));
+  }
+
+  get params() {
+    return { k: this.#count.value || "20", view: this.#view, fold: String(this.#fold.checked) };
+  }
+
+  /** A search is quicker while somebody draws if one variant of the drawing is looked at. */
+  get quick() {
+    return this.#variants > 1 ? { variants: 1 } : {};
+  }
+
+  /** How many results to ask for at a time, and how many one may. */
+  get sizes() {
+    const page = Number(this.params.k);
+    return { page, most: this.#most || page };
+  }
+
+  /** Offer what this server can do. @param model and limits as /info tells them */
+  offer(model, limits) {
+    this.#most = limits.max_k;
+    this.#variants = model.variants;
+    const sizes = new Set([...PAGE_SIZES.filter((size) => size <= limits.max_k), limits.default_k]);
+    const wanted = sizes.has(Number(this.#count.value)) ? this.#count.value : String(limits.default_k);
+    const sorted = [...sizes].sort((a, b) => a - b);
+    this.#count.replaceChildren(...sorted.map((size) => new Option(String(size), String(size))));
+    this.#count.value = wanted;
+  }
+
+  #show(view) {
+    if (view !== this.#view) {
+      forSite.set(VIEW, view);
+      this.#changed(() => (this.#view = view));
+    }
+  }
+
+  #changed(set) {
+    set();
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+/** The form of filters: only photos below a folder, or of some days. What it adds is shown with the parts of the query. */
+export class Filter {
+  #box = part("filter");
+  #parts;
+  #folders = [];
+
+  constructor(parts) {
+    this.#parts = parts;
+    this.#box.addEventListener("toggle", () => this.#box.open && void this.#fill());
+    closeOutside(this.#box);
+    part("filter-after").addEventListener("input", () => this.#bound());
+    part("filter-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#apply();
+    });
+  }
+
+  async #fill() {
+    const { after, before } = this.#parts.params;
+    part("filter-folder").value = "";
+    part("filter-after").value = after[0] ?? "";
+    part("filter-before").value = before[0] ?? "";
+    this.#bound();
+    // A collection on many machines does not list its folders.
+    this.#folders = (await api.gallery().catch(() => null))?.below ?? [];
+    part("filter-folders").replaceChildren(...this.#folders.map((value) => element("option", { value })));
+  }
+
+  /** No day before the first one may be chosen as the last one. */
+  #bound() {
+    part("filter-before").min = part("filter-after").value || FIRST_DAY;
+  }
+
+  #apply() {
+    const value = (name) => part(`filter-${name}`).value;
+    const typed = value("folder").replace(/^\/+|\/+$/g, "").trim();
+    const { folder: others } = this.#parts.params;
+    this.#box.open = false;
+    this.#box.firstElementChild.focus();
+    this.#parts.set({
+      folder: [...new Set([...others, ...this.#meant(typed)])],
+      after: [value("after")].filter(Boolean),
+      before: [value("before")].filter(Boolean),
+    });
+  }
+
+  /** The folders that a text means: a whole path, or else all whose name has it, the uppermost of each branch. */
+  #meant(typed) {
+    if (!typed || this.#folders.includes(typed)) {
+      return typed ? [typed] : [];
+    }
+    const [lower, slash] = [typed.toLowerCase(), /[^/]*$/];
+    const found = this.#folders.filter((path) => path.match(slash)[0].toLowerCase().includes(lower));
+    const upper = found.filter((path) => !found.some((other) => path.startsWith(`${other}/`)));
+    return upper.length ? upper.slice(0, 8) : [typed];
+  }
+}
+
+/** The field for a word, which the network's vocabulary completes, and the words that it guesses for the drawing. */
+export class Word {
+  #parts;
+  #form = part("word-form");
+  #field = part("word");
+  #question = new api.Latest();
+  #known = 0;
+
+  constructor(parts) {
+    this.#parts = parts;
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#take(this.#field.value.trim());
+    });
+    this.#field.addEventListener("input", ({ inputType }) => {
+      if (!inputType || inputType === CHOSEN) {
+        this.#form.requestSubmit();
+      } else {
+        this.#complete(this.#field.value.trim());
+      }
+    });
+    parts.addEventListener("change", () => this.unknown(null));
+  }
+
+  /** Offer the field, if there is a vocabulary, or a text tower, which reads any text. @param model, index as /info tells them */
+  offer({ vocabulary }, { text_tower: tower }) {
+    this.#known = vocabulary;
+    this.#form.hidden = !vocabulary && !tower;
+    const known = `English words, ${vocabulary.toLocaleString("en")} of them, and common things in 13 other languages`;
+    this.#field.title = tower ? `Any words, which ${tower} reads` : known;
+  }
+
+  /** Offer words for the drawing: those that are guessed, or else those that it may `perhaps` be. */
+  guess({ guesses, perhaps = [] }) {
+    const { text } = this.#parts.params;
+    const words = [...guesses, ...perhaps.map((word) => ({ word }))].filter(({ word }) => !text.includes(word));
+    part("guesses").replaceChildren(...words.map((one) => this.#guess(one)));
+    part("guesses").classList.remove("stale");
+  }
+
+  /** Say that this word is not known, and offer the `nearest`; null: nothing is to be said. */
+  unknown(word, nearest = []) {
+    const said = `I don\u2019t know the word \u201c${word}\u201d. I know ${this.#known.toLocaleString("en")} words.`;
+    part("word-unknown").textContent = word === null ? "" : said;
+    const chips = nearest.map((one) => {
+      const onclick = () => this.#take(one);
+      return element("li", {}, element("button", { type: "button", className: "quiet", textContent: one, onclick }));
+    });
+    part("word-nearest").replaceChildren(...chips);
+  }
+
+  #guess({ word, probability }) {
+    const sure = probability !== undefined;
+    const says = `Search with the word ${word}, too; it is ${sure ? `right with ${percent(probability)}` : "a wild guess"}`;
+    const onclick = () => {
+      this.#field.focus({ preventScroll: true });
+      this.#take(word);
+    };
+    const properties = { type: "button", className: "part guess", title: says, ariaLabel: says, onclick };
+    const shown = sure ? [word, element("small", { textContent: percent(probability) })] : [`${word}?`];
+    return element("li", {}, element("button", properties, ...shown));
+  }
+
+  #take(word) {
+    if (word) {
+      this.#field.value = "";
+      part("words").replaceChildren();
+      this.unknown(null);
+      this.#parts.set({ text: [word] });
+    }
+  }
+
+  #complete(prefix) {
+    void this.#question.ask(
+      async (signal) => (prefix ? api.words(prefix, COMPLETIONS, signal) : []),
+      (words) => part("words").replaceChildren(...words.map((value) => element("option", { value }))),
+      // A word can be written out as well; a search says what is wrong with the server.
+      () => undefined,
+    );
+  }
+}

@@ -1,0 +1,170 @@
+/** The dialog that says what is searched, and the one in which a folder to index is chosen; and the line that says how far a build is. */
+
+import * as api from "./shared/api.js";
+import { show } from "./shared/history.js";
+import { element, icon, part, progress } from "./shared/dom.js";
+import { building, count, facts, stopped, trouble, unreadFiles } from "./shared/words.js";
+
+export class About {
+  #dialog = part("about");
+  #remove;
+  #folders = [];
+  // The generation of the index that is described, whether this client may change it, and whether it has begun a build.
+  #made = null;
+  #grows = false;
+  #begun = false;
+
+  /** @param {(folder: string) => Promise<number>} remove takes a folder out of the index; how many files that were */
+  constructor(remove) {
+    this.#remove = remove;
+    part("about-open").addEventListener("click", () => void this.#open());
+  }
+
+  /** Show what the server has told of itself. @param info the answer of /info */
+  show(info) {
+    part("info").replaceChildren(...facts(info).map(([name, text]) => fact(name, text)));
+    part("about-open").textContent = info.index ? count(info.index.photos, "photo") : "About";
+    this.#grows = Boolean(info.index) && info.allows.build;
+    part("growing").hidden = !this.#grows;
+    part("growing-how").hidden = !info.allows.needs_token;
+    // While nothing can be searched, the notice shows the build, in larger type.
+    const build = building(info.build);
+    const left = stopped(info);
+    part("building").hidden = !info.ready || !(build || left);
+    part("building-text").textContent = build ? `${build.text} What is ready can be searched.` : left ?? "";
+    part("building-on").hidden = !left;
+    progress(part("building-progress"), build?.share);
+    if (this.#begun) {
+      part("about-note").textContent = build?.text ?? left ?? `Done: ${count(info.index?.photos ?? 0, "photo")} in the index.`;
+    }
+    if (this.#dialog.open && info.index && info.index.made !== this.#made) {
+      void this.#read();
+    }
+    this.#made = info.index?.made ?? null;
+  }
+
+  /** A build has begun, to add a folder, or for changes alone. @param {string | null} folder */
+  begun(folder) {
+    this.#begun = true;
+    const again = this.#folders.includes(folder) ? `${folder} is in the index already. ` : "";
+    part("about-note").textContent = `${again}${folder && !again ? `Adding ${folder}` : "Looking for new photos"}\u2026`;
+  }
+
+  #open() {
+    this.#begun = false;
+    part("about-note").textContent = "";
+    part("gallery").replaceChildren();
+    part("unread").hidden = true;
+    show(this.#dialog);
+    return this.#read();
+  }
+
+  async #read() {
+    try {
+      this.#fill(await api.gallery());
+    } catch (error) {
+      // A gallery on many machines has no one description, and one that is not ready has none yet.
+      part("about-note").textContent = error.status === 404 || error.status === 503 ? "" : trouble(error).join(": ");
+    }
+  }
+
+  #fill({ folders, updated, unread, files }) {
+    this.#folders = folders;
+    const day = new Date(updated).toLocaleString("en", { dateStyle: "long", timeStyle: "short" });
+    const list = element("ul", {}, ...folders.map((folder) => this.#folder(folder)));
+    part("gallery").replaceChildren(
+      fact("Photos", part("about-open").textContent),
+      fact(folders.length > 1 ? "Folders" : "Folder", list),
+      fact("Last changed", day),
+    );
+    part("unread").hidden = !unread;
+    part("unread-count").textContent = unreadFiles(unread);
+    part("unread-list").replaceChildren(...files.map(({ path, reason }) => element("li", { textContent: `${path}: ${reason}` })));
+  }
+
+  #folder(folder) {
+    const item = element("li", { className: "row" }, element("span", { textContent: folder }));
+    if (this.#grows && this.#folders.length > 1) {
+      const [textContent, ariaLabel] = ["Remove", `Remove ${folder} from the index`];
+      const button = element("button", { type: "button", className: "quiet", textContent, ariaLabel });
+      button.addEventListener("click", () => {
+        // It takes a second press: to add the folder again, its photos have to be read again.
+        if (button.textContent === textContent) {
+          button.textContent = "Really remove";
+        } else {
+          void this.#take(folder);
+        }
+      });
+      item.append(button);
+    }
+    return item;
+  }
+
+  async #take(folder) {
+    this.#begun = false;
+    try {
+      const files = await this.#remove(folder);
+      part("about-note").textContent = `Removed ${count(files, "file")} from the index. The files themselves are untouched.`;
+      await this.#read();
+    } catch (error) {
+      part("about-note").textContent = trouble(error).at(-1);
+    }
+  }
+}
+
+/** @param {string | Node} told */
+function fact(name, told) {
+  return element("div", {}, element("dt", { textContent: name }), element("dd", {}, told));
+}
+
+export class Folders {
+  #dialog = part("folders");
+  #field = part("folder");
+  #note = part("folder-note");
+  #question = new api.Latest();
+
+  /** @param {(folder: string, note: HTMLElement) => Promise<boolean>} build has the folder indexed, or says why not */
+  constructor(build) {
+    for (const opener of ["folder-choose", "folder-add"]) {
+      part(opener).addEventListener("click", () => this.#open());
+    }
+    part("folder-form").addEventListener("submit", async (event) => {
+      event.preventDefault();
+      if (await build(this.#field.value.trim(), this.#note)) {
+        this.#dialog.close();
+      }
+    });
+  }
+
+  #open() {
+    show(this.#dialog);
+    void this.#read(this.#field.value.trim());
+  }
+
+  /** List the folders in this one, or else in that for the pictures of who runs the server. */
+  #read(path) {
+    return this.#question.ask(
+      () => api.folders(path),
+      (answer) => this.#fill(answer),
+      (error) => (this.#note.textContent = trouble(error).at(-1)),
+    );
+  }
+
+  #fill({ path: here, above, folders }) {
+    const slash = here.includes("\\") ? "\\" : "/";
+    const below = folders.map((name) => this.#item(name, `${here}${here.endsWith(slash) ? "" : slash}${name}`, "folder"));
+    this.#field.value = here;
+    const list = part("folders-list");
+    const pressed = list.contains(document.activeElement);
+    list.replaceChildren(...(above ? [this.#item("The folder above", above, "up")] : []), ...below);
+    if (pressed) {
+      list.querySelector("button")?.focus(); // what had the focus is gone
+    }
+    this.#note.textContent = "";
+  }
+
+  #item(name, path, drawn) {
+    const onclick = () => void this.#read(path);
+    return element("li", {}, element("button", { type: "button", onclick }, icon(drawn), name));
+  }
+}
