@@ -30,6 +30,7 @@ def started_python(
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
     errors: IO[str] | int | None = None,
+    output: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
     """A program that runs beside the block, its output and input in pipes; it is told to stop when the block ends."""
     command = [sys.executable, *arguments]
@@ -38,7 +39,7 @@ def started_python(
         cwd=folder,
         env=os.environ if environment is None else environment,
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=output or subprocess.PIPE,
         stderr=errors,
         text=True,
     )

@@ -75,7 +75,9 @@ def test_a_folder_is_indexed_from_the_page(samples: Samples, tmp_path: Path) -> 
     environment = {**without(tmp_path), "SBIR_PORT": "0"}
     with started_python("-m", "sketch_search", "serve", environment=environment) as process:
         assert process.stdout is not None
-        url, _, token = process.stdout.readline().split()[-1].partition("/?token=")
+        url = process.stdout.readline().split()[-1]
+        page = Path(process.stdout.readline().split()[-1]).read_text()
+        token = page.partition("/?token=")[2].partition('"')[0]
         with httpx.Client(base_url=url, headers={TOKEN_HEADER: token}, timeout=PATIENCE) as http:
             assert http.post("/build", params={"folder": str(samples.photos)}).status_code == 202
             wait_until(lambda: not http.get("/info").json()["build"]["running"], "the build has not ended")

@@ -99,12 +99,15 @@ def average(sources: tuple[Path, ...], target: Path) -> None:
 
 @click.command()
 @options.source
-@click.argument("target", type=a_path, metavar="DIR")
-def export(source: Path, target: Path) -> None:
-    """Write the ONNX graphs by which a two-sided network can be run. Their folder is made in DIR."""
-    from model.engine.graphs import write_graphs
+@click.argument("target", type=a_path, required=False, metavar="[DIR]")
+def export(source: Path, target: Path | None) -> None:
+    """Write the ONNX graphs by which a two-sided network can be run without PyTorch.
 
-    folder = write_graphs(read_two_sided(source).config, target)
+    Their folder is made in DIR, by default where this program finds it.
+    """
+    from model.engine.graphs import own_folder, write_graphs
+
+    folder = write_graphs(read_two_sided(source).config, target or own_folder())
     print(printable(f"wrote {folder}"))
 
 

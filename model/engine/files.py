@@ -23,6 +23,8 @@ DESCRIPTION = frozenset({"format", "version", "kind", "config", "calibration"})
 ZSE = "zse"
 PHOTO_SIDE_NAME = "photo-side.safetensors"
 PHOTO_SIDE_KIND = "photo-side"
+# The most bytes of a photo side: far more than the largest ViT has.
+_MOST_BYTES = 8 << 30
 # The ending of the names of scales in a photo side.
 SCALE = ".scale"
 
@@ -79,7 +81,7 @@ def check_memory(error: Exception) -> None:
 def find_photo_side(sha256: str, checkpoint: Path) -> Path:
     """Finds the photo side with this hash, beside the checkpoint or in the package. Raises ModelError."""
     for path in (checkpoint.with_name(PHOTO_SIDE_NAME), PACKAGED / PHOTO_SIDE_NAME):
-        if path.is_file() and file_sha256(path) == sha256:
+        if path.is_file() and path.stat().st_size <= _MOST_BYTES and file_sha256(path) == sha256:
             return path
     raise ModelError(
         f"{checkpoint} needs the photo side {sha256[:12]}..., which is neither beside it nor in this installation; "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 
 from model.engine.config import TwoSidedConfig
 from model.engine.files import PACKAGED, two_sided_config
@@ -43,12 +44,20 @@ def is_expressible(config: TwoSidedConfig) -> bool:
 
 
 def find_graphs(checkpoint: Path) -> Path | None:
-    """Finds the folder of graphs for a checkpoint, beside it or in the package, or None. Raises ModelError."""
+    """Finds the folder of graphs for a checkpoint, this user's own or in the package, or None. Raises ModelError.
+
+    Graphs beside a checkpoint of somebody else are not used: a graph is a program, and need not end.
+    """
     config = two_sided_config(checkpoint)
     if config is None or not is_expressible(config):
         return None
-    folders = (parent / folder_name(config) for parent in (checkpoint.parent, PACKAGED))
+    folders = (parent / folder_name(config) for parent in (own_folder(), PACKAGED))
     return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def own_folder() -> Path:
+    """Returns the folder in which this user's graphs are found."""
+    return Path(platformdirs.user_data_dir("sketch-search", appauthor=False))
 
 
 def write_graphs(config: TwoSidedConfig, parent: Path) -> Path:

@@ -23,11 +23,14 @@ from model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttent
 from model.engine.threads import threads
 from model.engine.tokens import Floats, Tokens, averaged_variants, cells_of_patches, changed_planes, unit
 from model.errors import ModelError
+from model.files import read_regular
 
 # Otherwise it writes an id of this machine into the user's folder, and reports to its maker, once it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
+# The most bytes of a graph, which has no weights.
+_MOST_BYTES = 16 << 20
 _MATRICES = ("qkv", "proj", "fc1", "fc2")
 # Runs a ViT on a picture (3, H, W): its tokens (1, 1 + kept, width), which patches these are, ascending, and the
 # importance (n,) and the attention (depth, heads, n) of all patches.
@@ -165,14 +168,15 @@ class OnnxEngine(Engine):
         """Opens a graph with these weights. Raises ModelError: it is missing, damaged, or does not fit."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # the errors raised say what others would print
         # Threads that spin as they wait take the cores from numpy and the other graphs: a search takes twice as long.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.array(w, order="C")) for w in weights.values()]
         options.add_external_initializers(list(weights), values)
         path = self._folder / f"{name}.onnx"
         try:
-            return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+            graph = read_regular(path, _MOST_BYTES)
+            return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has no common type for its own errors.
             reason = " ".join(str(error).split())
             raise ModelError(f"{path} cannot be used ({reason}); sketch-search model export writes it anew") from error

@@ -42,7 +42,7 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     write_files({sketch: as_png(draw_sketch(SKETCHED))})
     contents = "photos" if photos is not None else "pictures, drawn by this program or from scikit-learn"
     print(printable(f"{gallery}: {report.photos} {contents}"))
-    print_build(report)
+    print_build(report, settings)
     served = settings.model_copy(update={"index": index, "gallery": ()})
     return serve_until_stopped(served, lambda url, page: _show_first_search(served, sketch, url, page))
 

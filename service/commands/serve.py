@@ -3,13 +3,15 @@
 With `--ray ADDRESS --shards DIR...` it serves a gallery in shards, which a Ray cluster searches.
 """
 
+import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -35,7 +37,7 @@ from model.terminal import printable
 from service import PROGRAM
 from service.address import ServerAddress, announced, find_server
 from service.engine import open_matcher
-from service.http import configure_logging, create_app
+from service.http import as_json, configure_logging, create_app
 from service.serving import Live, PortTaken, address, deployed, listening, server_config
 from service.settings import Settings, index_path
 from service.sharding import Shards, ShardsRefused, check_folders, shard_names
@@ -50,11 +52,10 @@ START_SECONDS = 600.0
 
 def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> int:
     """Indexes ``folders``, if any are named, and serves until stopped; with ``browser`` it opens the page."""
-    beside = _open_page if browser else None
     if settings.ray is not None or settings.shards:
         # Of several folders behind --shards, all but the first are taken for folders of photos.
         settings = settings.model_copy(update={"shards": (*settings.shards, *map(Path, folders))})
-        return serve_shards(settings, beside)
+        return serve_shards(settings, browser=browser)
     if folders:
         settings = index_folders(settings, folders)
     elif live_stamp(index_path(settings)) is None:
@@ -62,15 +63,24 @@ def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> i
             f"There is no index yet: the page asks for a folder of photos, or `{PROGRAM} FOLDER` makes one.",
             file=sys.stderr,
         )
-    return serve_until_stopped(settings, beside)
+    return serve_until_stopped(settings, browser=browser)
 
 
 def serve_until_stopped(
-    settings: Settings, beside: Callable[[str, str], None] | None = None, app: FastAPI | None = None
+    settings: Settings,
+    beside: Callable[[str, str], None] | None = None,
+    app: FastAPI | None = None,
+    *,
+    browser: bool = False,
 ) -> int:
     """Serves until Ctrl-C or SIGTERM. Returns the exit code. Raises PortTaken.
 
-    beside: called in a thread with the server's address and that of the page, which has the token, once it answers.
+    The address with the token is printed on a terminal alone: other output is often kept in logs. Elsewhere it is in a
+    file that only this user reads.
+
+    Args:
+        beside: called in a thread with the server's address, once it answers, and with what was printed as such.
+        browser: whether the page is opened then.
     """
     app = create_app(settings) if app is None else app
     with ExitStack() as opened:
@@ -80,7 +90,7 @@ def serve_until_stopped(
             further = listening(settings.host, settings.metrics_port, "SBIR_METRICS_PORT")
             listeners.append(opened.enter_context(further))
             app.state.metrics_port = further.getsockname()[1]
-            print(f"metrics at {address(settings.host, app.state.metrics_port)}/metrics", flush=True)
+            say(f"metrics at {address(settings.host, app.state.metrics_port)}/metrics", settings)
         port = listeners[0].getsockname()[1]
         opening = "" if settings.shards else f"/?token={app.state.token}"
         configure_logging(settings.log_format)
@@ -90,13 +100,26 @@ def serve_until_stopped(
                 bound = listeners[0].getsockname()[0]
                 url = address(_ANY_ADDRESS.get(bound, bound), port)
                 opened.enter_context(announced(index_path(settings), ServerAddress(url=url, token=app.state.token)))
-            print(f"sketch-search at {address(settings.host, port)}{opening}", flush=True)
-            print(f"computes on {where_it_computes(settings.device)}", flush=True)
+            reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)
+            page, on_terminal = reached, sys.stdout.isatty()
+            printed = address(settings.host, port) + (opening if on_terminal else "")
+            say(f"sketch-search at {printed}", settings)
+            if opening and (browser or not (on_terminal or settings.allow_build is False)):
+                with suppress(OSError):  # no file can be written: the page is opened without the token
+                    page = opened.enter_context(_redirecting(reached + opening))
+                    if not on_terminal:
+                        say(f"the page with the token, for this user alone: {page}", settings)
+            say(f"computes on {where_it_computes(settings.device)}", settings)
             if beside is not None:
-                reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)
-                threading.Thread(target=beside, args=(reached, reached + opening), daemon=True).start()
+                threading.Thread(target=beside, args=(reached, printed), daemon=True).start()
+            if browser:
+                threading.Thread(target=_open_page, args=(page,), daemon=True).start()
 
         app.state.announce = announce
+        if threading.current_thread() is threading.main_thread():
+            # uvicorn raises the signal again that has stopped it, by which this process would end as it is.
+            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+            opened.callback(signal.signal, signal.SIGTERM, before)
         server = uvicorn.Server(server_config(app))
         with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
             server.run(sockets=listeners)
@@ -119,8 +142,8 @@ def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
     matcher = open_matcher(settings)
     check_port(settings)
     report = build(index, request, matcher, Progress(bar=sys.stderr.isatty()))
-    print(printable(f"{', '.join(map(str, folders))}: {report.photos} photos"))
-    print_build(report)
+    say(f"{', '.join(map(str, folders))}: {report.photos} photos", settings)
+    print_build(report, settings)
     # The photos are where they were indexed just now, whatever SBIR_GALLERY says.
     return settings.model_copy(update={"gallery": ()})
 
@@ -140,26 +163,42 @@ def _listening(settings: Settings) -> socket.socket:
         raise Refusal(f"{error}; this index is already served at {found.url}") from error
 
 
-def print_build(report: BuildReport) -> None:
+def print_build(report: BuildReport, settings: Settings) -> None:
     """Prints how much a build had to do, and which files it could not index."""
-    print(f"{report.encoded} of them encoded now, in {report.seconds:.1f} s")
-    print(printable(f"{report.clusters} clusters, by {report.embedder}"))
+    say(f"{report.encoded} of them encoded now, in {report.seconds:.1f} s", settings)
+    say(f"{report.clusters} clusters, by {report.embedder}", settings)
     for bad in report.bad:
-        print(printable(f"not indexed: {bad.path}: {bad.reason}"))
+        say(f"not indexed: {bad.path}: {bad.reason}", settings)
     for words in report.skipped:
-        print(printable(f"skipped: {words}"))
+        say(f"skipped: {words}", settings)
     for folder in report.unlisted:
         print(printable(f"error: {folder.path}: {folder.reason}; what was known of it stays."), file=sys.stderr)
-    sys.stdout.flush()
 
 
-def _open_page(_: str, page: str) -> None:
-    if not webbrowser.open(page):
+def say(line: str, settings: Settings) -> None:
+    """Prints a line for people; a JSON object if the log has those."""
+    print(as_json(line) if settings.log_format == "json" else printable(line), flush=True)
+
+
+@contextmanager
+def _redirecting(page: str) -> Iterator[str]:
+    """Makes a file, while the block runs, that leads a browser to a page whose address only this user may read.
+
+    Everybody on this machine sees the arguments of the browser's process.
+    """
+    with tempfile.NamedTemporaryFile("w", prefix=f"{PROGRAM}-", suffix=".html", encoding="utf-8") as file:
+        file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={page}"><a href="{page}">{PROGRAM}</a>')
+        file.flush()
+        yield file.name
+
+
+def _open_page(page: str) -> None:
+    if not webbrowser.open(page if "://" in page else Path(page).as_uri()):
         print(f"{PROGRAM}: no browser can be opened here; the page is at {page}", file=sys.stderr)
 
 
-def serve_shards(settings: Settings, beside: Callable[[str, str], None] | None) -> int:
-    """Serves shards by a Ray cluster. Returns the exit code. beside: as for ``serve_until_stopped``."""
+def serve_shards(settings: Settings, *, browser: bool) -> int:
+    """Serves shards by a Ray cluster. Returns the exit code."""
     if settings.ray is None:
         raise BadInvocation("--shards are searched by a Ray cluster; say with --ray ADDRESS where it is: auto, local.")
     if not settings.shards:
@@ -169,13 +208,14 @@ def serve_shards(settings: Settings, beside: Callable[[str, str], None] | None) 
     check_address(settings.ray)
     with deployed(settings, folders, shard_names(folders), open_matcher(settings)) as (links, matcher):
         shards = Shards(links, settings.shard_seconds)
-        print(printable(f"{len(folders)} shards on the Ray cluster {settings.ray}"), flush=True)
+        say(f"{len(folders)} shards on the Ray cluster {settings.ray}", settings)
         _wait_for(shards)
 
         def open_live(run: RunJob) -> Live:
             return Live(settings, run, matcher=lambda: matcher, source=shards)
 
-        return serve_until_stopped(settings, beside, create_app(settings, open_live, at_once=SEARCHES_AT_ONCE))
+        app = create_app(settings, open_live, at_once=SEARCHES_AT_ONCE)
+        return serve_until_stopped(settings, app=app, browser=browser)
 
 
 def _wait_for(shards: Shards) -> None:

@@ -7,9 +7,14 @@ import time
 from typing import Literal
 
 from model.terminal import printable
-from service.http.middleware import Access, access_log
+from service.http.middleware import Access, access_log, log
 
 LogFormat = Literal["text", "json"]
+
+
+def as_json(message: str) -> str:
+    """Returns a message as the log in JSON would have it."""
+    return JsonLines().format(log.makeRecord(log.name, logging.INFO, "", 0, message, (), None))
 
 
 def configure_logging(log_format: LogFormat) -> None:

@@ -18,10 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import BrokenOff
 from service.http.answers import error_answer
 from service.serving import Metrics
+from service.settings import is_loopback
 
 # A request id that may be echoed and logged as it is.
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PORT = re.compile(r":[0-9]*\Z")
+# A token, and nothing that has to be decoded.
+_TOKEN = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 # Machines ask for these every few seconds: they are worth a line only if something is wrong.
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 # The status of a request whose client left before it was answered, as in errors.VERDICTS.
@@ -180,11 +183,12 @@ class Outer:
         """Returns True for the origin of another page than the service's own, which has this host and port.
 
         Browsers send ``Sec-Fetch-Site`` only to servers with TLS or on their own machine; others have the origin alone.
-        A proxy may have replaced the host that the browser knows, which is listed then.
+        A proxy may have replaced the host that the browser knows, which is listed then, and no other port of this
+        machine.
         """
-        named = origin.partition("://")[2].lower()
-        name, own = (_PORT.sub("", one) for one in (named, host.lower()))
-        return named != host.lower() and (name == own or "*" in self._hosts or not self._knows(name))
+        named, own = origin.partition("://")[2].lower(), host.lower()
+        by_proxy = "*" not in self._hosts and self._knows(_PORT.sub("", named)) and not _is_here(named)
+        return named != own and (_PORT.sub("", named) == _PORT.sub("", own) or not by_proxy)
 
     def _is_for_us(self, scope: Scope) -> bool:
         named = Headers(scope=scope).getlist("host")
@@ -220,6 +224,11 @@ class Outer:
         access_log.log(level, "%s", access, extra={"access": access})
 
 
+def _is_here(host: str) -> bool:
+    """Returns True if a host with or without a port is this machine."""
+    return is_loopback(_PORT.sub("", host).strip("[]"))
+
+
 class Inner:
     """The layer before the routes, inside of CORS, so that pages of other origins may read why they are refused.
 
@@ -242,7 +251,7 @@ class Inner:
             await refusal(scope, receive, send)
             return
         # A copy, because the HTTP server looks into its own one whether a body may be sent.
-        asked = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
+        asked = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"], "headers": _headers(scope)}
         try:
             await self._app(asked, receive, send)
         finally:
@@ -269,6 +278,29 @@ class Inner:
         if self._metrics_apart and (path == "/metrics") != (scope["server"][1] == scope["app"].state.metrics_port):
             return error_answer(404, "not_found", "There is nothing here.", request_id)
         return None
+
+
+def cookie_name(scope: Scope) -> str:
+    """Names the cookie that holds the server's token."""
+    # Browsers share cookies between the ports of a host, each of which may be a server.
+    return f"sketch-search-{scope['server'][1]}"
+
+
+def _headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Returns the headers of a request, of its cookies the server's own alone, if it may be the token.
+
+    The framework reads the cookies of every request, which takes the square of a cookie's length.
+    """
+    own, kept = cookie_name(scope).encode(), list[tuple[bytes, bytes]]()
+    for name, value in scope["headers"]:
+        if name != b"cookie":
+            kept.append((name, value))
+            continue
+        for part in value.split(b";"):
+            key, _, token = part.strip().partition(b"=")
+            if key == own and _TOKEN.fullmatch(token):
+                kept.append((name, own + b"=" + token))
+    return kept
 
 
 class Buckets:

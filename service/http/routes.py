@@ -24,7 +24,7 @@ from service.engine import Engine
 from service.errors import BadSearch, ClientGone, Forbidden, NotFound, NotReady, Unauthorized
 from service.http.answers import is_known
 from service.http.archive import parts, zipped
-from service.http.middleware import SearchNote
+from service.http.middleware import SearchNote, cookie_name
 from service.http.upload import Uploads
 from service.photos import file_manager
 from service.schemas import (
@@ -213,7 +213,7 @@ _token = Header(
 
 async def has_token(request: Request, ctx: Ctx, token: Annotated[str | None, _token] = None) -> bool:
     """Returns True if the client has the token, which only whoever started the server can have read."""
-    given = token or request.cookies.get(_cookie(request), "")
+    given = token or request.cookies.get(cookie_name(request.scope), "")
     return secrets.compare_digest(given.encode("latin-1", "replace"), ctx.token.encode())
 
 
@@ -226,11 +226,6 @@ async def engine_in_use(ctx: Ctx) -> Engine:
 
 
 InUse = Annotated[Engine, Depends(engine_in_use)]
-
-
-def _cookie(request: Request) -> str:
-    # Browsers share cookies between the ports of a host, each of which may be a server.
-    return f"sketch-search-{request.scope['server'][1]}"
 
 
 def _may_reveal(trusted: bool, ctx: Context) -> bool:
@@ -573,7 +568,7 @@ async def index(request: Request, ctx: Ctx, token: str | None = None) -> Respons
     answer = Response(status_code=303, headers={**_HEADERS, "Cache-Control": "no-store", "Location": "./"})
     if secrets.compare_digest(token.encode(), ctx.token.encode()):
         secure = request.url.scheme == "https"
-        answer.set_cookie(_cookie(request), token, secure=secure, httponly=True, samesite="strict")
+        answer.set_cookie(cookie_name(request.scope), token, secure=secure, httponly=True, samesite="strict")
     return answer
 
 

@@ -77,6 +77,8 @@ class Parser(h11.Connection):
             self._chunks = self._body = 0
             if len(event.headers) > MAX_HEADERS:
                 raise h11.RemoteProtocolError("The request has too many headers.", 431)
+            if not event.http_version.startswith(b"1."):
+                raise h11.RemoteProtocolError("This server speaks HTTP/1.1 alone.", 505)
             if not event.target.startswith(b"/"):
                 raise h11.RemoteProtocolError("The target of the request is no path.")
         elif isinstance(event, h11.Data):

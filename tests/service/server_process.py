@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from service.settings import Settings
 from tests.patience import PATIENCE
@@ -19,14 +20,25 @@ runpy.run_module("service", run_name="__main__", alter_sys=True)
 
 @contextmanager
 def running(
-    settings: Settings, log: Path, files: int | None = None, **environment: str
+    settings: Settings,
+    log: Path,
+    *arguments: str,
+    files: int | None = None,
+    output: IO[bytes] | None = None,
+    **environment: str,
 ) -> Iterator[subprocess.Popen[str]]:
-    """``python -m service`` on a free port, its log written to ``log``; ended, and waited for, with the block."""
+    """``python -m service`` on a free port, its log written to ``log``; ended, and waited for, with the block.
+
+    Its output goes into a pipe, or where ``output`` says.
+    """
     place = {"SBIR_INDEX": str(settings.index), "SBIR_WEIGHTS": str(settings.weights), "SBIR_PORT": "0"}
     # A busy machine may take seconds for a search.
     variables = {**os.environ, **place, "SBIR_QUEUE_SECONDS": str(PATIENCE), **environment}
-    command = ("-m", "service") if files is None else ("-c", _LIMITED.format(files=files))
-    with log.open("w") as errors, started_python(*command, environment=variables, errors=errors) as process:
+    command = ("-m", "service", *arguments) if files is None else ("-c", _LIMITED.format(files=files))
+    with (
+        log.open("w") as errors,
+        started_python(*command, environment=variables, errors=errors, output=output) as process,
+    ):
         yield process
 
 

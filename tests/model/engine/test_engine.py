@@ -1,6 +1,7 @@
 """The engine that needs no PyTorch, beside the network of PyTorch with the weights that come with the package."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from model.checkpoint import load_network
 from model.commands import main
 from model.datasets.corpus import read_protocol
 from model.engine import METHODS, Tokens, averaged_variants, default_checkpoint, read_two_sided, sketch_variants, unit
-from model.engine.graphs import write_graphs
+from model.engine.graphs import find_graphs, write_graphs
 from model.engine.runtime import OnnxEngine
 from model.engine.tokens import Floats
 from model.errors import ModelError
@@ -123,6 +124,29 @@ def test_export_writes_graphs_that_hold_no_weights_and_refuses_a_network_without
     assert sum(file.stat().st_size for file in folder.iterdir()) < 200_000
     assert main(["export", str(tiny_checkpoint(tmp_path / "tiny.safetensors")), str(tmp_path)]) == 2
     assert "has no photo side and is run by PyTorch alone" in capsys.readouterr().err
+
+
+def test_graphs_are_found_where_export_writes_them_and_not_beside_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr("model.engine.graphs.PACKAGED", tmp_path)
+    checkpoint = Path(shutil.copy(default_checkpoint(), tmp_path / "network.safetensors"))
+    beside = write_graphs(read_two_sided(checkpoint).config, tmp_path / "beside")
+    beside.rename(tmp_path / "beside" / beside.name)
+    assert find_graphs(Path(shutil.copy(checkpoint, tmp_path / "beside"))) is None
+    assert main(["export", str(checkpoint)]) == 0
+    assert find_graphs(checkpoint) == tmp_path / "data" / "sketch-search" / beside.name
+
+
+def test_a_graph_that_is_a_pipe_or_without_end_is_refused(tmp_path: Path, photos: Floats) -> None:
+    files = read_two_sided(default_checkpoint())
+    graph = write_graphs(files.config, tmp_path) / "vit.onnx"
+    for put in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        graph.unlink()
+        put(graph)
+        with pytest.raises(ModelError, match="it is no regular file"):
+            OnnxEngine(files, graph.parent).encode(photos, "photo")
 
 
 def test_a_graph_that_is_missing_or_damaged_is_named_with_the_command_that_writes_it(

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
@@ -141,8 +142,9 @@ def told_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     def serve(ask: Callable[[Client], Any], *command: str | Path) -> Any:
         answers: list[Any] = []
 
-        def opened(url: str) -> bool:
-            with Client(url) as client:
+        def opened(file: str) -> bool:
+            page = Path(urlsplit(file).path).read_text()
+            with Client(page.partition("url=")[2].partition("/?")[0]) as client:
                 answers.append(ask(client))
             assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
             os.kill(os.getpid(), signal.SIGINT)

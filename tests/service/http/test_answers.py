@@ -126,6 +126,12 @@ def test_a_browser_that_names_the_origin_alone_is_refused_what_other_pages_ask(s
                 assert answer.status_code == (400 if origin in refused else 422), origin
 
 
+def test_another_port_of_this_machine_is_another_page_by_whatever_name(http: httpx.Client) -> None:
+    for origin in ("http://localhost:9000", "http://localhost", "http://[::1]:9000", "http://127.0.0.1:9000"):
+        answer = http.post("/search", headers={"host": "127.0.0.1:8000", "origin": origin})
+        assert error(answer) == (400, "bad_request"), origin
+
+
 STRANGE_HOSTS = ("attacker.example", "127.0.0.1.attacker.example", "localhost.attacker.example:8000", "a b", ".")
 OWN_HOSTS = ("localhost", "LocalHost:8000", "[::1]:8000", "127.0.0.1", "localhost.", "localhost.:8000", "")
 

@@ -240,6 +240,7 @@ UPGRADE = SEARCH + b"Connection: Upgrade, close\r\nUpgrade: h2c\r\n"
         (b"GET /healthz?x=" + b"y" * 8_000 + b" HTTP/1.1\r\n" + HOST + CLOSE, 200),
         (b"GET /healthz?x=" + b"y" * 20_000 + b" HTTP/1.1\r\n" + HOST + CLOSE, 422),
         (GET, 400),
+        (b"GET /healthz HTTP/2.0\r\n" + HOST, 505),
         # Health checkers may name no host.
         *((b"GET /healthz HTTP/1.0\r\n" + host, 200) for host in (b"", b"Host:\r\n")),
         (GET + b"Host:\r\n" + CLOSE, 200),
