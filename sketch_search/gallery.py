@@ -3,7 +3,9 @@
 import hashlib
 import io
 import os
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -26,6 +28,7 @@ from indexer import (
 )
 from model import Matcher
 from model.engine import Floats, Modality, Tokens, unit
+from model.terminal import printable
 from service.engine import Engine, open_matcher
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
 from service.settings import Settings
@@ -60,7 +63,7 @@ class Gallery(Searches):
             index: the index's folder. None for the default index if it has just these folders, or if none are named;
                 else for an index of these folders alone, beside it.
             update: whether to look for new, changed and removed photos. Without an index they are read anyway.
-            progress: whether to draw a bar on standard error, if that is a terminal.
+            progress: whether to say on standard error that photos are read for the first time, and how far that is.
             weights: the checkpoint; None for the one that SBIR_WEIGHTS names, or the default.
             device: "cpu", "cuda", or "auto" for the GPU if there is one.
 
@@ -73,6 +76,8 @@ class Gallery(Searches):
         request = Request(folders, allow_root_removal=False)
         if wanted:
             request.check(path)
+        if progress and not (path / "CURRENT").exists():
+            print(_first_time(wanted), file=sys.stderr, flush=True)
         settings = _settings(weights, device, index=path)
         matcher = open_matcher(settings)
         if update or not (path / "CURRENT").exists():
@@ -184,6 +189,16 @@ def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> To
     while batch := list(islice(waiting, _BATCH)):
         parts.append(matcher.encode(np.stack(batch), kind))
     return Tokens.cat(parts)
+
+
+def _first_time(folders: Sequence[Folder]) -> str:
+    """Says that photos are read, and whether the default index has them beside others, as a sentence or two."""
+    names = ", ".join(printable(str(folder)) for folder in folders) or "the indexed folders"
+    said = f"Reading the photos of {names} for the first time; a thousand take about a minute."
+    with suppress(IndexRefused):
+        if folders and set(folders) < set(indexed_folders(default_index_path())):
+            said += " The default index has them already, beside others: Gallery.open() without folders searches it."
+    return said
 
 
 def _index_of(folders: Sequence[Folder]) -> Path:

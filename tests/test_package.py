@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import socket
+import subprocess
 import tarfile
 import zipfile
 from dataclasses import dataclass, replace
@@ -13,9 +15,11 @@ import pytest
 
 from service.schemas import SearchResponse
 from sketch_search import Remote
+from tests.documents import read
 from tests.installations import CHECKOUT, PACKAGES, Environment, copy_of_the_project, environment_with, python
 from tests.patience import PATIENCE
 from tests.programs import run_until
+from tests.service.small_gallery import save_copy
 
 _IMPORT_ALL = """
 import importlib, pkgutil, sketch_search
@@ -136,3 +140,57 @@ def test_the_wheel_indexes_searches_and_serves_beside_modules_with_the_packages_
     code, printed = run_until(command, searched, environment=there.variables, folder=folder)
     assert code == 0, printed
     assert [result.paths[0] for result in answers[0].results] == [result["paths"][0] for result in found["results"]]
+
+
+def test_the_lines_of_the_readme_run_one_after_the_other(built: Built, tmp_path: Path) -> None:
+    """In a fresh folder and home, with the wheel installed; servers and watches are stopped once they have begun."""
+    home = tmp_path / "home"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for number in range(3):
+        save_copy(home / "Pictures" / f"{number}.png", number, 0)
+    path = f"{built.there.folder / 'bin'}:{os.environ['PATH']}"
+    unset = dict.fromkeys(("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_PICTURES_DIR"), "")
+    variables = {**built.there.variables, **unset, "HOME": str(home), "PATH": path, "SBIR_PORT": str(port)}
+
+    def run(line: str) -> str:
+        done = subprocess.run(
+            ["bash", "-ec", line], cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=PATIENCE
+        )
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        return done.stdout
+
+    sh, python = (
+        re.findall(rf"```{language}\n(.*?)```", read(CHECKOUT / "README.md"), re.DOTALL)
+        for language in ("sh", "python")
+    )
+    lines = [line for block in sh for line in block.splitlines() if not re.match(r"python3 -m venv|pip |make ", line)]
+    served = lines.index(next(line for line in lines if line.startswith("curl ")))
+    printed = {}
+    for number, line in enumerate(lines):
+        command = line.partition("#")[0].strip()
+        if number == served:
+            continue
+        # The answer to the next line is asked for while this one serves.
+        asked = [lines[number + 1].replace("8000", str(port))] if number + 1 == served else []
+        if command in ("sketch-search ~/Pictures", "sketch-search", "sketch-search index build --watch"):
+            begun = "sketch-search at " if "index" not in command else "index: "
+
+            def said(told: str, begun: str = begun, asked: list[str] = asked) -> bool:
+                if told.startswith(begun):
+                    printed.update({one: run(one) for one in asked})
+                return told.startswith(begun)
+
+            ended, output = run_until(["bash", "-ec", f"exec {command}"], said, environment=variables, folder=tmp_path)
+            assert ended == 0, f"{line}: {output}"
+        else:
+            printed[line] = run(command)
+    found = [one for line, one in printed.items() if line.startswith(("sketch-search search", "curl"))]
+    assert len(found) == 3
+    assert all("umbrella" in one for one in found[:2])
+    # Without the samples, which were removed again.
+    assert [paths[0] for paths in sorted(hit["paths"] for hit in json.loads(found[2])["results"])] == [
+        f"{n}.png" for n in range(3)
+    ]
+    (tmp_path / "readme.py").write_text(python[0])
+    assert run("python readme.py").count(".png 1.0") == 1

@@ -1,6 +1,7 @@
 """Shows how far a build is: by a progress bar for people, and by a JSON file for machines."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ from model.files import read_regular
 
 Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
 _INTERVAL = 1.0
+# Seconds between two lines where there is no terminal for a bar.
+_LINES = 30.0
 # The most bytes that are read of a progress file; it has some 200.
 _MAX_BYTES = 10_000
 
@@ -46,7 +49,10 @@ class ProgressState(BaseModel):
 
 
 class Progress:
-    """Shows how far a build is, which calls it at each step; with ``bar`` on standard error, if that is a terminal."""
+    """Shows how far a build is, which calls it at each step.
+
+    With ``bar`` it does so on standard error: by a bar if that is a terminal, else by a line now and then.
+    """
 
     def __init__(self, *, bar: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._bar_wanted = bar
@@ -57,6 +63,7 @@ class Progress:
         self._phase: Phase = "reading"
         self._phase_start = clock()
         self._written = float("-inf")
+        self._said = clock()
         self._done = self._total = self._bad = self._skipped = 0
 
     @contextmanager
@@ -131,6 +138,9 @@ class Progress:
             updated=time.time(),
             pid=os.getpid(),
         )
+        if self._bar_wanted and self._written - self._said >= _LINES and not sys.stderr.isatty():
+            self._said = self._written
+            print(f"{self._phase}: {self._done} of {self._total} photos", file=sys.stderr, flush=True)
         if self._file is not None:
             with refuse_if_unwritable(self._file):
                 write_atomically(self._file, state.model_dump_json().encode())

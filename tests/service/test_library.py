@@ -1,6 +1,7 @@
 """The library for programs: it answers what the server answers, shows what it found, and does what its docs say."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -149,7 +150,11 @@ def test_pictures_are_encoded_and_ranked_without_an_index_as_the_index_ranks_the
 
 
 def test_opening_a_folder_indexes_it_once_and_again_what_is_new(
-    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, sketch: bytes
+    tmp_path: Path,
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sketch: bytes,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("SBIR_INDEX", str(tmp_path / "data" / "index"))
     photos = tmp_path / "photos"
@@ -167,11 +172,22 @@ def test_opening_a_folder_indexes_it_once_and_again_what_is_new(
     with Gallery.open(photos, weights=weights, progress=False) as new:
         assert len(new) == 4
         assert {Path(photo.path).parent for photo in new.search(sketch)} == {photos}
-    # The default index serves, where it has just this folder.
+    # The default index serves, where it has just this folder; where it has others, too, it is named.
     with Gallery.open(photos, index=tmp_path / "data" / "index", weights=weights, progress=False):
         pass
     with Gallery.open(photos, weights=weights, progress=False) as default:
         assert default.engine._settings.index == tmp_path / "data" / "index"
+    capsys.readouterr()
+    (tmp_path / "more").mkdir()
+    draw_photo(5).save(tmp_path / "more" / "5.png")
+    Gallery.open(photos, tmp_path / "more", index=tmp_path / "data" / "index", weights=weights).close()
+    shutil.rmtree(place)
+    Gallery.open(photos, weights=weights).close()
+    told = capsys.readouterr().err
+    assert "for the first time" in told
+    assert "Gallery.open() without folders" in told
+    Gallery.open(photos, weights=weights).close()
+    assert "first time" not in capsys.readouterr().err
 
 
 def test_an_index_of_other_folders_is_neither_replaced_nor_searched(

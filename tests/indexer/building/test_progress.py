@@ -41,6 +41,17 @@ def test_the_file_tells_rate_and_time_left_at_most_once_a_second(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
 
 
+def test_without_a_terminal_a_line_now_and_then_tells_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    for bar, said in ((False, ""), (True, "encoding: 2 of 3 photos\n")):
+        progress = Progress(bar=bar, clock=clock)
+        progress.start("encoding", 3)
+        for seconds in (1, 30, 1):
+            clock.now += seconds
+            progress.advance()
+        assert capsys.readouterr().err == said
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_what_is_no_progress_tells_none_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert read_progress(tmp_path) is None
