@@ -79,6 +79,7 @@ def start_child(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
 BAD_INPUT = 2
 # The exit codes that shells give after SIGINT and SIGPIPE: 128 and the number of the signal.
 _STOPPED, _NOBODY_READS = 130, 141
+_NO_MEMORY = "error: there is not enough memory; end other programs, or ask for less at once."
 #: Libraries that a program may lack, and the extra that each comes with.
 EXTRAS = {
     **dict.fromkeys(("fastapi", "h11", "prometheus_client", "starlette", "uvicorn"), "server"),
@@ -133,7 +134,12 @@ def run_program(work: Callable[[], int]) -> int:
         # The loader of shared libraries raises this, too, if there is no memory for a library.
         return _end(f"error: a library cannot be loaded ({error}); free memory, or install it again.", BAD_INPUT)
     except MemoryError:
-        return _end("error: there is not enough memory; end other programs, or ask for less at once.", BAD_INPUT)
+        return _end(_NO_MEMORY, BAD_INPUT)
+    except BaseException as error:
+        # A library in Rust, which does not handle a lack of memory.
+        if type(error).__name__ != "PanicException":
+            raise
+        return _end(_NO_MEMORY, BAD_INPUT)
 
 
 def _sentence(error: OSError) -> str:

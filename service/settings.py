@@ -29,7 +29,10 @@ def _split(part: re.Pattern[str], value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
-        return json.loads(value)
+        found = json.loads(value)
+        if not all(isinstance(one, str) for one in found):
+            raise ValueError(f'{value[:64]!r} is no list of texts; write one such as ["a", "b"]')
+        return found
     return [found.strip() for found in part.findall(value) if found.strip()]
 
 

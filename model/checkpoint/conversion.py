@@ -1,6 +1,7 @@
 """Turns the released files of ZSE-SBIR (.pth) and of CLIP-AT (.ckpt) into checkpoints."""
 
 import dataclasses
+import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,8 +82,9 @@ def read_released(path: Path) -> dict[str, torch.Tensor]:
         raise
     # Unpickling unknown bytes may raise any error, and PyTorch refuses to unpickle a file named .safetensors.
     except Exception as error:
-        reason = (str(error) or "it is empty").splitlines()[0]
-        raise ModelError(f"{path} is not a released checkpoint of tensors and numbers alone: {reason}") from error
+        # PyTorch's own message advises to load the file without this check.
+        reason = "; it holds something else" if isinstance(error, pickle.UnpicklingError) else ", or it is damaged"
+        raise ModelError(f"{path} is not a released checkpoint of tensors and numbers alone{reason}") from error
     state = content.get("model", content.get("state_dict")) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()

@@ -62,6 +62,10 @@ def from_json(record: type[Record], text: str, title: str) -> Record:
         raise ModelError(f"{title} cannot be read: {error}") from error
 
 
+# A larger weight leaves nothing of the other score in float32.
+MAX_FUSION = 1e6
+
+
 @dataclass(frozen=True)
 class Calibration:
     """The choices that belong to the weights.
@@ -87,8 +91,8 @@ class Calibration:
             problems.append(f"methods {self.methods} must be some of {METHODS} and hold best_method")
         if "fused" in self.methods and self.fusion is None:
             problems.append('method "fused" needs a fusion weight')
-        if self.fusion is not None and not math.isfinite(self.fusion):
-            problems.append("fusion must be a finite number")
+        if self.fusion is not None and not abs(self.fusion) <= MAX_FUSION:
+            problems.append(f"fusion must lie in [-{MAX_FUSION:g}, {MAX_FUSION:g}]")
         if self.diffusion is not None and not -1 <= self.diffusion < 1:
             problems.append("diffusion must lie in [-1, 1)")
         if not 1 <= self.variants <= MAX_VARIANTS:

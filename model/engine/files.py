@@ -1,6 +1,7 @@
 """Finds checkpoints and reads them as arrays of numpy; of two-sided networks the photo side, too."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ PHOTO_SIDE_NAME = "photo-side.safetensors"
 PHOTO_SIDE_KIND = "photo-side"
 # The most bytes of a photo side: far more than the largest ViT has.
 _MOST_BYTES = 8 << 30
+_OUT_OF_MEMORY = re.compile("allocate memory|bad_alloc|PosixThread")
 # The ending of the names of scales in a photo side.
 SCALE = ".scale"
 
@@ -73,8 +75,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def check_memory(error: Exception) -> None:
-    """Raises MemoryError if memory ran out, for which the libraries have no error of their own."""
-    if "allocate memory" in str(error):
+    """Raises MemoryError if memory, or threads, ran out, for which the libraries have no error of their own."""
+    if _OUT_OF_MEMORY.search(str(error)):
         raise MemoryError(str(error)) from error
 
 

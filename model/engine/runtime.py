@@ -17,7 +17,7 @@ from PIL import Image
 
 from model.engine import graphs
 from model.engine.config import Modality, TwoSidedConfig
-from model.engine.files import SCALE, ZSE, TwoSidedFiles
+from model.engine.files import SCALE, ZSE, TwoSidedFiles, check_memory
 from model.engine.knowledge import below, knowledge_of
 from model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
 from model.engine.threads import threads
@@ -176,8 +176,10 @@ class OnnxEngine(Engine):
         path = self._folder / f"{name}.onnx"
         try:
             graph = read_regular(path, _MOST_BYTES)
-            return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            # Otherwise it prints what went wrong, and tries once more.
+            return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         except Exception as error:  # ONNX Runtime has no common type for its own errors.
+            check_memory(error)
             reason = " ".join(str(error).split())
             raise ModelError(f"{path} cannot be used ({reason}); sketch-search model export writes it anew") from error
 

@@ -3,6 +3,7 @@
 With `--ray ADDRESS --shards DIR...` it serves a gallery in shards, which a Ray cluster searches.
 """
 
+import errno
 import signal
 import socket
 import sys
@@ -158,7 +159,8 @@ def _listening(settings: Settings) -> socket.socket:
     try:
         return listening(settings.host, settings.port)
     except PortTaken as error:
-        if (found := find_server(index_path(settings))) is None:
+        in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+        if not in_use or (found := find_server(index_path(settings))) is None:
             raise
         raise Refusal(f"{error}; this index is already served at {found.url}") from error
 

@@ -2,14 +2,18 @@
 
 import json
 import logging
+import select
 import sys
 import time
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, TextIO
 
 from model.terminal import printable
 from service.http.middleware import Access, access_log, log
 
 LogFormat = Literal["text", "json"]
+# Characters that a pipe with any room takes at once: 4096 bytes, four for a character at most.
+_PIPE_TAKES = 1024
 
 
 def as_json(message: str) -> str:
@@ -19,11 +23,24 @@ def as_json(message: str) -> str:
 
 def configure_logging(log_format: LogFormat) -> None:
     """Writes the log to standard error in this format. Text on a terminal has no requests: they hide the address."""
-    handler = logging.StreamHandler()
+    handler = _Handler()
     handler.setFormatter(JsonLines() if log_format == "json" else TextLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     if log_format == "text" and sys.stderr.isatty():
         access_log.setLevel(logging.WARNING)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Drops what a full pipe, which nobody reads, does not take. Writing to it would stop the server."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record) + self.terminator
+        with suppress(OSError, ValueError):
+            for start in range(0, len(line), _PIPE_TAKES):
+                if sys.platform != "win32" and not select.select((), (self.stream,), (), 0)[1]:
+                    return
+                self.stream.write(line[start : start + _PIPE_TAKES])
+                self.flush()
 
 
 class TextLines(logging.Formatter):

@@ -31,6 +31,19 @@ def test_a_name_cannot_forge_a_line_nor_move_the_cursor(name: str, shown: str) -
     assert printable(name) == shown
 
 
+def test_a_library_without_memory_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    class PanicException(BaseException):
+        """As Rust's libraries raise it."""
+
+    def work() -> int:
+        raise PanicException("PyObject pointer is null")
+
+    assert run_program(work) == 2
+    assert capsys.readouterr().err == (
+        "error: there is not enough memory; end other programs, or ask for less at once.\n"
+    )
+
+
 def test_a_path_is_taken_as_written_and_a_home_folder_that_nobody_has_is_a_sentence() -> None:
     assert expanded("~/x") == Path.home() / "x"
     assert a_path("photos") == Path("photos")

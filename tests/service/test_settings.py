@@ -67,7 +67,15 @@ def test_on_a_loopback_address_only_its_own_names_are_known(host: str, known: tu
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "no"), ("PORT", "70000"), ("DEVICE", "abacus"), ("QUEUE", "-1"), ("GALLERY", "[1"), ("THREADS", "0")]
+    [
+        ("PORT", "no"),
+        ("PORT", "70000"),
+        ("DEVICE", "abacus"),
+        ("QUEUE", "-1"),
+        ("GALLERY", "[1"),
+        ("GALLERY", "[1]"),
+        ("THREADS", "0"),
+    ]
     + [("VARIANTS", "0"), ("VARIANTS", str(MAX_VARIANTS + 1))]
     + [("THREADS", str(MAX_THREADS + 1)), ("THREADS", "9" * 5000), ("MAX_PIXELS", "9" * 19)]
     + [("HOST", host) for host in (" ", "a b", "http://a.example", "127.0.0.1:8000", "[::1]", "a..b", "x" * 64, "-a")]

@@ -40,7 +40,7 @@ from tests.networks import TINY, TINY_CALIBRATION, tiny_checkpoint, tiny_config
         (TWO_SIDED, {"second_heads": 7}, "not a multiple of its heads"),
         (TINY_CALIBRATION, {"best_method": "fused"}, "best_method"),
         (TINY_CALIBRATION, {"methods": ("fused",), "best_method": "fused"}, "fusion weight"),
-        (TINY_CALIBRATION, {"fusion": math.inf}, "finite"),
+        *((TINY_CALIBRATION, {"fusion": fusion}, "fusion must lie in") for fusion in (math.inf, math.nan, 1e308)),
         (TINY_CALIBRATION, {"diffusion": 1.0}, "diffusion must lie in"),
         (TINY_CALIBRATION, {"diffusion": -1.5}, "diffusion must lie in"),
         (TINY_CALIBRATION, {"variants": 0}, "variants must be 1 to 3"),

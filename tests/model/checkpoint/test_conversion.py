@@ -118,8 +118,9 @@ def test_anything_but_a_released_checkpoint_is_refused_with_a_sentence(
 ) -> None:
     source = tmp_path / "odd.pth"
     torch.save(content, source)
-    with pytest.raises(ModelError, match=sentence):
+    with pytest.raises(ModelError, match=sentence) as refused:
         convert(source, tmp_path / "out.safetensors")
+    assert "can still be loaded" not in str(refused.value)
     assert not (tmp_path / "out.safetensors").exists()
     assert "never be printed" not in capsys.readouterr().out
 

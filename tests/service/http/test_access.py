@@ -1,5 +1,7 @@
+import fcntl
 import json
 import logging
+import os
 import sys
 
 import httpx
@@ -9,9 +11,11 @@ from pydantic import SecretStr
 from service.http.logs import JsonLines, LogFormat, TextLines, configure_logging
 from service.http.middleware import Access, SearchNote, access_log
 from service.settings import Settings
-from tests.patience import wait_until
+from tests.patience import PATIENCE, wait_until
+from tests.programs import started_python
 from tests.service.busy_server import begun_upload
 from tests.service.served import Served, served
+from tests.service.server_process import address
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +76,21 @@ def test_a_terminal_shows_no_requests(
         assert access_log.isEnabledFor(logging.INFO) == written
     finally:
         access_log.setLevel(logging.NOTSET)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sets the size of a pipe")
+def test_a_log_that_nobody_reads_does_not_stop_the_server(settings: Settings) -> None:
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    variables = {**os.environ, "SBIR_INDEX": str(settings.index), "SBIR_WEIGHTS": str(settings.weights)}
+    with (
+        open(read, "rb"),
+        open(write, "w") as errors,
+        started_python("-m", "service", environment={**variables, "SBIR_PORT": "0"}, errors=errors) as process,
+        httpx.Client(base_url=address(process), timeout=PATIENCE) as http,
+    ):
+        for _ in range(50):
+            assert http.get("/nowhere").status_code == 404
 
 
 def test_neither_keys_nor_images_are_logged(
