@@ -1,5 +1,7 @@
 """Defines the errors that this package raises; each message says what to do."""
 
+from typing import Self
+
 
 class Refusal(Exception):
     """A request that cannot be done. The message is a sentence that says why, and what to do."""
@@ -23,6 +25,14 @@ class UnsupportedImage(ImageError):
 
 class ImageTooLarge(ImageError):
     """The picture has more pixels or bytes than the limit. Both are found before decoding, pixels in its header."""
+
+    @classmethod
+    def of(cls, width: int, height: int, most: int) -> Self:
+        millions = f"{width * height / 1e6:,.0f} million"
+        return cls(
+            f"{width} x {height} pixels ({millions}) are more than the limit of {most:,} pixels; make it smaller, or "
+            "set SBIR_MAX_PIXELS to more"
+        )
 
 
 class CostlyImage(ImageError):

@@ -82,11 +82,12 @@ _STOPPED, _NOBODY_READS = 130, 141
 _NO_MEMORY = "error: there is not enough memory; end other programs, or ask for less at once."
 #: Libraries that a program may lack, and the extra that each comes with.
 EXTRAS = {
-    **dict.fromkeys(("fastapi", "h11", "prometheus_client", "starlette", "uvicorn"), "server"),
+    **dict.fromkeys(("fastapi", "h11", "prometheus_client", "resvg_py", "starlette", "uvicorn"), "server"),
     **dict.fromkeys(("huggingface_hub", "open_clip", "timm"), "clip"),
     **dict.fromkeys(("s3fs", "sshfs"), "remote"),
     "gensim": "words",
     "pillow_heif": "heic",
+    "pillow_jxl": "jxl",
     "rawpy": "raw",
     "ray": "ray",
     **dict.fromkeys(("sklearn", "torch"), "train"),

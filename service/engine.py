@@ -170,7 +170,7 @@ class Engine:
         if (kept := self._thumbnails.find(key) or self._thumbnails.read(key)) is not None:
             return kept
         with still_opening(entry):
-            small = thumbnail(self.gallery.open_photo(entry.id), size, self._run)
+            small = thumbnail(self.gallery.open_photo(entry.id), size, self._run, self._settings.max_photo_pixels)
         self._thumbnails.keep(key, small)
         return small
 

@@ -17,6 +17,7 @@ from indexer.store.files import write_atomically
 from model.decoding import Job, RunJob, run_here
 from model.errors import ImageError
 from model.files import read_regular
+from model.images import MAX_PIXELS
 from service.errors import NotFound
 
 # The most bytes of a file that is read as a thumbnail. One of noise, as large as may be asked for, has 0.8 million.
@@ -56,9 +57,9 @@ def still_opening(entry: PhotoEntry) -> Iterator[None]:
         raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
 
 
-def thumbnail(original: bytes, size: int, run: RunJob = run_here) -> bytes:
+def thumbnail(original: bytes, size: int, run: RunJob = run_here, max_pixels: int = MAX_PIXELS) -> bytes:
     """Makes an upright JPEG whose longest side has at most ``size`` pixels. Raises ImageError."""
-    image = run(original, Job(least_side=size, longest_side=size)).image
+    image = run(original, Job(max_pixels, least_side=size, longest_side=size)).image
     out = io.BytesIO()
     image.save(out, "JPEG", quality=85)
     return out.getvalue()

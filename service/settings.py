@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from indexer import default_index_path
+from model.images import MAX_PIXELS
 from service.schemas import MAX_VARIANTS
 
 MIB = 1024 * 1024
@@ -80,7 +81,11 @@ class Settings(BaseSettings):
     serve_originals: bool = Field(default=True, description="Whether /photos/{id} hands out the original files.")
     max_upload_bytes: int = Field(default=10 * MIB, ge=1, description="Largest request body that is taken, in bytes.")
     max_pixels: int = Field(
-        default=40_000_000, ge=1, le=10**9, description="Largest sketch that is decoded, in pixels."
+        default=1 << 26,
+        ge=1,
+        le=10**9,
+        description="Largest sketch that is decoded, in pixels; and largest photo, if that is more than 134 million. "
+        "JPEGs may be larger: they are decoded at a fraction of their size.",
     )
     upload_seconds: float = Field(
         default=60, gt=0, le=3600, description="Seconds after which the whole of a sketch must have arrived."
@@ -157,6 +162,10 @@ class Settings(BaseSettings):
         "'*.example.org' is all below it, '*' any. Default: on a loopback address localhost, 127.0.0.1, [::1] and the "
         "address itself, else any. A request that names no host passes: no browser sends one.",
     )
+
+    @property
+    def max_photo_pixels(self) -> int:
+        return max(self.max_pixels, MAX_PIXELS)
 
     @property
     def known_hosts(self) -> tuple[str, ...]:

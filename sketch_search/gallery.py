@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -81,6 +82,7 @@ class Gallery(Searches):
         settings = _settings(weights, device, index=path)
         matcher = open_matcher(settings)
         if update or not (path / "CURRENT").exists():
+            request = replace(request, max_pixels=settings.max_photo_pixels)
             build(path, request, matcher, Progress(bar=progress))
         return cls(settings, matcher)
 

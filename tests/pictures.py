@@ -280,7 +280,7 @@ def _foreign(name: str, make: Callable[[], bytes]) -> OddFile:
 
 _RAW_FILES = (
     OddFile("raw.dng", _raw),
-    _damaged("raw without preview.dng", lambda: dng(b"")),
+    OddFile("raw without preview.dng", lambda: dng(b""), as_sketch=422),
     _damaged("raw cut short.dng", lambda: _raw()[:1000]),
 )
 ODD_FILES: tuple[OddFile, ...] = (
@@ -299,7 +299,7 @@ ODD_FILES: tuple[OddFile, ...] = (
     _foreign("text.jpg", lambda: b"This is no picture, whatever its name says.\n" * 20),
     _foreign("BMW.bmp", lambda: b"BMW is a maker of cars, and this is a text about them.\n"),
     _foreign("document.pdf", lambda: _PDF),
-    _foreign("vector.svg", lambda: _SVG),
+    OddFile("vector.svg", lambda: _SVG, error=UnsupportedImage),
     _foreign("portable.ppm", lambda: encoded(drawing("star"), "PPM")),
     OddFile(
         "bomb.png",

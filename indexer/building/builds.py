@@ -218,7 +218,8 @@ class LocalSite:
             return 0
         roots, keeps_tokens = [root.folder for root in decision.roots], decision.origin.tokens > 1
         embedder = decision.embedder.load()
-        stager = Stager(roots, self._matcher, embedder, self._journal, self.plan.days, keeps_tokens)
+        most = decision.request.max_pixels
+        stager = Stager(roots, self._matcher, embedder, self._journal, self.plan.days, keeps_tokens, most)
         unread, step = self.plan.unread(), decision.request.max_new_files or count
         for _ in range(0, count, step):
             stager.stage(islice(unread, step), decision.request.batch, self._progress)

@@ -22,6 +22,7 @@ from indexer.store.generation import (
 from indexer.store.location import IndexFolder, first_build_has_begun, no_index, refuse_if_unwritable
 from indexer.store.roots import Root, folder_at, folder_of, locate, resolve_roots
 from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE
+from model.images import MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Request:
         allow_root_removal: whether folders that the index has, and that are not named, may leave the gallery.
         max_new_files: how many new files are read on this machine, unless none of them can be used; None for all. The
             other files wait for the next build.
+        max_pixels: of a photo that is decoded; JPEGs may have more.
     """
 
     folders: Sequence[Address] = ()
@@ -58,6 +60,7 @@ class Request:
     shards: int | None = None
     allow_root_removal: bool = True
     max_new_files: int | None = None
+    max_pixels: int = MAX_PIXELS
 
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
         """Returns the roots of the next generation. Those of the live one come first and stay as they are.

@@ -32,7 +32,8 @@ from indexer.store.rows import DTYPES, Array, Picked, RowArrays, quantised
 from model import Matcher
 from model.decoding import Decoders, Job
 from model.engine import Floats, Tokens, threads, unit
-from model.errors import EndedDecoding, ImageError, UnsupportedImage
+from model.errors import EndedDecoding, ImageError, ImageTooLarge, UnsupportedImage
+from model.images import MAX_PIXELS
 
 if TYPE_CHECKING:
     from model.network import ClipEmbedder
@@ -187,9 +188,10 @@ class Stager:
         journal: Journal,
         known: Callable[[str], Sequence[int | None]],
         keeps_tokens: bool = True,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._roots, self._matcher, self._embedder, self._journal = roots, matcher, embedder, journal
-        self._known, self._keeps_tokens = known, keeps_tokens
+        self._known, self._keeps_tokens, self._max_pixels = known, keeps_tokens, max_pixels
         # What is computed and not committed yet: the records of files, and the rows of the photos with these days.
         self._records, self._days, self._rows = list[GalleryFile](), dict[str, int | None](), list[RowArrays]()
         self.encoded = 0
@@ -229,8 +231,8 @@ class Stager:
         try:
             pixels, inputs, taken = self._decoded(decoders, content.data)
             return _ReadFile(replace(record, taken=None if taken is None else taken.toordinal()), pixels, inputs)
-        except (UnsupportedImage, EndedDecoding) as error:
-            # The next build tries it again: then there may be a decoder, or more memory.
+        except (UnsupportedImage, ImageTooLarge, EndedDecoding) as error:
+            # The next build tries it again: then there may be a decoder, another limit, or more memory.
             return _ReadFile(replace(record, stamp=None, reason=_sentence(error)))
         except MemoryError:
             return _ReadFile(replace(record, stamp=None, reason="there was not enough memory to decode it"))
@@ -241,10 +243,10 @@ class Stager:
         """Opens a photo. Returns it prepared for the network and for the embedder, and its day."""
         preprocessing = self._matcher.preprocessing
         if self._embedder is not None:
-            whole = decoders.run(data, Job(least_side=preprocessing.least_side("photo")))
+            whole = decoders.run(data, Job(self._max_pixels, least_side=preprocessing.least_side("photo")))
             return preprocessing.prepare(whole.image, "photo"), self._embedder.prepare(whole.image), whole.taken
         # Only network-sized pixels are sent between processes, because copying costs time.
-        small = decoders.run(data, Job.preparing(preprocessing, "photo"))
+        small = decoders.run(data, Job.preparing(preprocessing, "photo", self._max_pixels))
         return preprocessing.normalised(np.asarray(small.image)), None, small.taken
 
     def _encode(self, group: Sequence[_ReadFile]) -> int:

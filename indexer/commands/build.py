@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import repeat
 from pathlib import Path
@@ -162,6 +162,12 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
     click.Choice(("auto", "all", "none")),
     default="auto",
 )
+@option(
+    "--max-pixels N",
+    "Largest photo that is decoded, JPEGs aside (134217728; SBIR_MAX_PIXELS if that is more).",
+    click.IntRange(1, 10**9),
+    default=before("", "SBIR_MAX_PIXELS"),
+)
 @option("--yes", "Let folders go that the index has, and that are not named.")
 @option("--ray ADDRESS", "Build on many machines, into shards, by a Ray cluster: auto, local or HOST:PORT of its head.")
 @option("--shards N", "With --ray: how many shards (default: as many as there are, or one).", int)
@@ -178,6 +184,7 @@ def build(
     watch: bool,
     interval: float,
     checksum: bool,
+    max_pixels: int | None,
     **asked: Any,
 ) -> int:
     """Index folders of photos, or bring their index up to date.
@@ -187,6 +194,7 @@ def build(
     from indexer.building.request import Request
 
     request = Request(shards=shards, allow_root_removal=yes, checksum=checksum, **asked)
+    request = replace(request, max_pixels=max(max_pixels or 0, request.max_pixels))
     if (ray, shards, workers) != (None, None, None):
         if ray is None:
             raise BadInvocation(

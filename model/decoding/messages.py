@@ -121,9 +121,10 @@ def lower_limit(name: str, soft: int) -> None:
 
 # The header of a request: the bytes of the job as JSON, and of the file.
 _REQUEST = struct.Struct("<IQ")
-# The header of a reply, before the pixels: the number of the error or 0; width; height; and the ordinal of the day
-# taken, or 0. After an error, its text follows, and the width is the length of the text.
-_REPLY = struct.Struct("<BIII")
+# The header of a reply, before the pixels: the number of the error or 0; whether the picture is incomplete; width;
+# height; and the ordinal of the day taken, or 0. After an error, its text follows, and the width is the length of the
+# text.
+_REPLY = struct.Struct("<B?III")
 #: A process writes this first, as soon as it can take requests.
 READY = b"ready"
 _ERRORS: tuple[type[Exception], ...] = (
@@ -169,7 +170,7 @@ def receive_request(stream: BinaryIO) -> Request | None:
 
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
     image, day = opened.image, 0 if opened.taken is None else opened.taken.toordinal()
-    stream.write(_REPLY.pack(0, image.width, image.height, day))
+    stream.write(_REPLY.pack(0, opened.incomplete, image.width, image.height, day))
     stream.write(image.tobytes())
     stream.flush()
 
@@ -177,7 +178,7 @@ def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
 def send_error(stream: BinaryIO, error: Exception) -> None:
     number = next((n for n, kind in enumerate(_ERRORS) if isinstance(error, kind)), len(_ERRORS) - 1)
     text = (str(error) if isinstance(error, ImageError) else repr(error)).encode()
-    stream.write(_REPLY.pack(number + 1, len(text), 0, 0) + text)
+    stream.write(_REPLY.pack(number + 1, False, len(text), 0, 0) + text)
     stream.flush()
 
 
@@ -186,7 +187,7 @@ def receive_picture(stream: BinaryIO, most_pixels: int) -> OpenedImage:
     head = stream.read(_REPLY.size)
     if len(head) < _REPLY.size:
         raise EOFError
-    number, width, height, day = _REPLY.unpack(head)
+    number, incomplete, width, height, day = _REPLY.unpack(head)
     if number:
         text = stream.read(min(width, 1 << 16)).decode(errors="replace")
         raise _ERRORS[min(number, len(_ERRORS)) - 1](text)
@@ -196,4 +197,4 @@ def receive_picture(stream: BinaryIO, most_pixels: int) -> OpenedImage:
     if len(pixels) < 3 * width * height:
         raise EOFError
     image = Image.frombytes("RGB", (width, height), pixels)
-    return OpenedImage(image, date.fromordinal(day) if day else None)
+    return OpenedImage(image, date.fromordinal(day) if day else None, incomplete)

@@ -1,11 +1,13 @@
 """Opens picture files of every common type as upright 8-bit RGB."""
 
 import io
+import math
 import os
-import re
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import date, timedelta
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import lru_cache
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
@@ -13,16 +15,14 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
+from model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from model.files import MARK
-from model.images.ink import LEAST_CONTRAST
-from model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, is_raw_tiff, open_preview
+from model.images import damaged, svg, tiff
+from model.images.dates import day_in_file
+from model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
 
-_DAY = re.compile(r"\s*(\d{4})[:-](\d\d)[:-](\d\d)(?!\d)", re.ASCII)
-# The year of the first photo. A camera whose clock was never set may say the year 0.
-_FIRST_YEAR = 1826
-#: Pillow's own warning level: 256 MiB of RGB. Beyond it Pillow treats a file as a decompression bomb.
-MAX_PIXELS = 89_478_485
+#: The most pixels that are decoded of one picture: 384 MiB of RGB.
+MAX_PIXELS = 1 << 27
 
 #: The most bytes of a file: somewhat more than a picture of MAX_PIXELS with four channels of 16 bits has.
 MAX_BYTES = 1 << 30
@@ -32,7 +32,7 @@ _PIECE = 1 << 20
 #: File name endings that are worth opening, in lower case.
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
-    | {".heic", ".heif", ".hif", ".avif", ".avifs"}
+    | {".heic", ".heif", ".hif", ".avif", ".avifs", ".jxl"}
     | RAW_SUFFIXES
 )
 
@@ -41,20 +41,24 @@ Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | Bi
 
 @dataclass(frozen=True)
 class OpenedImage:
-    """A picture as `open_image` returns it, and the day on which it was taken, if its file says so."""
+    """A picture as `open_image` returns it, the day on which it was taken, if its file says so, and whether the file
+    is damaged and a part of the picture may be missing."""
 
     image: Image.Image
     taken: date | None
+    incomplete: bool = False
 
 
 _READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 _RAW = "image/x-dcraw"
+_NAMES = {_RAW: "RAW", svg.SVG: "SVG"}
 _SIGNATURES = {
     _RAW: RAW_SIGNATURES,
     "image/jpeg": (b"\xff\xd8\xff",),
     "image/png": (b"\x89PNG\r\n\x1a\n",),
     "image/gif": (b"GIF87a", b"GIF89a"),
     "image/tiff": (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"),
+    "image/jxl": (b"\xff\x0a", b"\x00\x00\x00\x0cJXL \r\n\x87\n"),
 }
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
@@ -65,6 +69,15 @@ _STRIP_PIXELS = 1 << 22
 _WHITE = 255
 # The least share of a sketch that is transparent if its paper is. Less is a hole, or the corners of the paper.
 _LEAST_SHEET = 0.2
+# The least share of a damaged picture that has to be there.
+_LEAST_THERE = 0.6
+# From so many pixels on, a photo of which fewer are wanted is reduced before anything else is done with it.
+_LARGE = 40_000_000
+# The most frames of an animation that are looked at for one that is not empty.
+_FRAMES = 50
+# The side of the picture on which the ink of a transparent drawing is compared on white and black, and the least
+# difference between neighbours that is an edge.
+_COMPARED, _EDGE = 512, 20
 
 
 def open_image(
@@ -79,10 +92,12 @@ def open_image(
     this many pixels. This is much faster, but the pixels differ slightly, and thin lines suffer. With `sketch`,
     transparency becomes black if nothing could be seen on white: see `to_rgb`.
 
+    A JPEG, PNG, GIF or WebP that is damaged is opened if about three fifths of the picture are there. Colours are
+    converted to sRGB if the file has a profile. With `sketch`, SVG is read, too.
+
     Raises `ImageError`: `UnsupportedImage` (not a type that is read here), `UndecodableImage` (damaged, cut short or
-    empty), `ImageTooLarge` (more than `max_pixels` pixels by its header, or than `MAX_BYTES`); and any `OSError` of a
-    path or stream. Pillow's own limit, twice `MAX_PIXELS`, holds whatever `max_pixels` is. Decoding a hostile file may
-    take minutes: `model.decoding` has limits.
+    empty), `ImageTooLarge` (more than `max_pixels` pixels are to be decoded, or than `MAX_BYTES` bytes); and any
+    `OSError` of a path or stream. Decoding a hostile file may take minutes: `model.decoding` has limits.
     """
     return open_dated(source, max_pixels=max_pixels, least_side=least_side, sketch=sketch).image
 
@@ -92,24 +107,59 @@ def open_dated(
 ) -> OpenedImage:
     data = read_image_file(source)
     media = _media(data)
+    if media == svg.SVG and not sketch:
+        raise UnsupportedImage(f"an SVG file is a drawing and no photo; convert it to {_READABLE}")
     try:
         return _decode(data, media, max_pixels, least_side, sketch)
-    except (ImageError, MemoryError):
-        raise  # the picture is not at fault if memory is short
+    except (ImageTooLarge, UnsupportedImage, MemoryError):
+        raise  # the file is not at fault
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLarge(_too_large(max_pixels)) from error
+        raise ImageTooLarge("a frame of the picture has more pixels than Pillow decodes; make it smaller") from error
+    except UndecodableImage as error:
+        refused = error
     # Decoders of untrusted bytes may raise any error from SyntaxError to struct.error. All become one error here.
     except Exception as error:
         without_reason = isinstance(error, UnidentifiedImageError) or not str(error)
         reason = "its header cannot be read" if without_reason else " ".join(str(error).split())[:200]
-        raise UndecodableImage(f"the {_format(media)} file is damaged: {reason}") from error
+        refused = UndecodableImage(f"the {_format(media)} file is damaged: {reason}")
+        refused.__cause__ = error
+    try:
+        return _decode_damaged(data, media, max_pixels, least_side, sketch)
+    except (ImageTooLarge, MemoryError):
+        raise
+    except Exception:  # whatever is wrong with the rest, the first reason is the one to tell
+        raise refused from refused.__cause__
+
+
+def _decode_damaged(data: bytes, media: str, max_pixels: int, least_side: int | None, sketch: bool) -> OpenedImage:
+    """Decodes a file that viewers would show although it is damaged. Raises any error."""
+    file = damaged.mended(data, media, max_pixels)
+    if file is None:
+        raise ValueError
+    opened = _decode(file.data, media, max_pixels, least_side, sketch)
+    there = _there(file.data, media, max_pixels) if file.there is None else file.there
+    if there < _LEAST_THERE:
+        raise ValueError
+    return replace(opened, incomplete=there < 1.0 or file.there is None)
+
+
+def _there(data: bytes, media: str, max_pixels: int) -> float:
+    """Returns the share of the rows of a mended JPEG or GIF that are not filled in."""
+    with _open(data, media, max_pixels) as picture:
+        # The eighth of a JPEG, as grey: libjpeg fills it with the middle of the scale, up to its end.
+        picture.draft("L", (1, 1))
+        pixels = np.asarray(picture).astype(np.int16)
+    if media == "image/gif":
+        return float((pixels != 0).any(axis=1).mean())
+    there = np.flatnonzero((np.abs(pixels.reshape(len(pixels), -1) - 128) > 1).any(axis=1))
+    return (int(there[-1]) + 1) / len(pixels) if len(there) else 0.0
 
 
 def media_type(data: bytes) -> str | None:
     """Returns the media type of a file by its first 512 bytes, or None. For a few RAW files it is TIFF."""
     for media, signatures in _SIGNATURES.items():
         if data.startswith(signatures):
-            return _RAW if media == "image/tiff" and is_raw_tiff(data) else media
+            return _RAW if media == "image/tiff" and tiff.is_raw_tiff(data) else media
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BITMAP_HEADERS:
@@ -128,7 +178,7 @@ def media_type(data: bytes) -> str | None:
 
 def _format(media: str) -> str:
     """Returns Pillow's name of a type."""
-    return "RAW" if media == _RAW else media.removeprefix("image/").upper()
+    return _NAMES.get(media) or media.removeprefix("image/").upper()
 
 
 def as_png(image: Image.Image) -> bytes:
@@ -142,18 +192,27 @@ def as_png(image: Image.Image) -> bytes:
 def to_rgb(image: Image.Image, *, sketch: bool = False) -> Image.Image:
     """Converts a picture of any Pillow mode to 8-bit RGB of the same size, transparency on white, without metadata.
 
-    With `sketch`, transparency is on black if all of the picture would be white otherwise and at least a fifth of it is
-    transparent: white strokes can be seen then, and a white sheet with round corners stays blank.
+    With `sketch`, transparency is on black if the drawing stands out from that more than from white, and at least a
+    fifth of it is transparent: white strokes can be seen then, and a white sheet with round corners stays blank.
     """
     rgb = _on_paper(image, _WHITE)
-    # A sketch without ink on white would only be refused as blank; the pixels of all other sketches stay as they are.
-    if sketch and image.has_transparency_data and np.asarray(rgb).min() > _WHITE - LEAST_CONTRAST:
+    if sketch and image.has_transparency_data:
         on_black = _on_paper(image, 0)
-        is_sheet = (np.asarray(on_black)[..., 0] < 128).mean() >= _LEAST_SHEET
-        rgb = on_black if is_sheet else rgb
+        # What differs is transparent.
+        sheet = (np.asarray(rgb)[..., 0] > np.asarray(on_black)[..., 0].astype(np.int16) + 128).mean()
+        if sheet >= _LEAST_SHEET and _edges(on_black) > _edges(rgb):
+            rgb = on_black
     # A CMYK profile or an orientation would be wrong for these pixels if somebody saved them.
     rgb.info = {}
     return rgb
+
+
+def _edges(image: Image.Image) -> int:
+    """Counts the edges of a drawing. Areas would not do: a white filling is larger than the lines around it."""
+    small = image.copy()
+    small.thumbnail((_COMPARED, _COMPARED), Image.Resampling.BOX)
+    pixels = np.asarray(small).astype(np.int16)
+    return sum(int((np.abs(np.diff(pixels, axis=axis)).max(axis=-1) >= _EDGE).sum()) for axis in (0, 1))
 
 
 def _on_paper(image: Image.Image, paper: int) -> Image.Image:
@@ -196,37 +255,94 @@ def read_image_file(source: Source) -> bytes:
 def _media(head: bytes) -> str:
     if not head:
         raise UndecodableImage("the file is empty")
-    media = media_type(head)
+    media = media_type(head) or (svg.SVG if svg.is_svg(head) else None)
     if media is None:
         raise UnsupportedImage(f"not an image type that is read here; convert it to {_READABLE}")
     return media
 
 
 def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sketch: bool) -> OpenedImage:
-    with _open(data, media) as picture:
+    if media == "image/tiff":
+        data = tiff.with_picture_first(data)
+    with _open(data, media, max_pixels) as picture:
         width, height = picture.size
-        if width * height > max_pixels:
-            raise ImageTooLarge(_too_large(max_pixels, width, height))
         if width < 1 or height < 1:
             raise UndecodableImage(f"the {_format(media)} file has no pixels")
-        reduced = None if least_side is None else picture.draft(None, (least_side, least_side))
-        picture.load()
-        rgb = to_rgb(picture, sketch=sketch)
-        if reduced is not None and (box := reduced[1])[2:] != rgb.size:
+        wanted = None if least_side is None else (least_side, least_side)
+        if wanted is None and width * height > max_pixels:
+            # A JPEG that is too large is decoded at half of its size, or less.
+            shrink = math.ceil(math.sqrt(width * height / max_pixels))
+            wanted = (max(1, width // shrink), max(1, height // shrink))
+        reduced = None if wanted is None else picture.draft(None, wanted)
+        if picture.width * picture.height > max_pixels:
+            raise ImageTooLarge.of(width, height, max_pixels)
+        _load(picture)
+        profile, shown = picture.info.get("icc_profile"), picture
+        if least_side and width * height > _LARGE and picture.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
+            shown = picture.reduce(max(1, min(picture.size) // least_side))
+        rgb = to_rgb(_as_srgb(shown, profile), sketch=sketch)
+        if reduced is not None and (box := reduced[1])[2:] != rgb.size and shown is picture:
             # What lies outside the whole picture, in the last row and column, is cut off. Else the picture would be
             # squashed by up to a pixel, which changes tokens more than the reduction itself.
             rgb = rgb.resize((round(box[2]), round(box[3])), Image.Resampling.BICUBIC, box)
+        taken = day_in_file(picture)
         exif = rgb.getexif()
         # Cameras and editors write EXIF that no parser expects. A picture on its side is better than no picture.
         with suppress(Exception):
-            exif[ExifTags.Base.Orientation] = int(picture.getexif().get(ExifTags.Base.Orientation, 1))
-        taken = _day_taken(picture)
+            exif[ExifTags.Base.Orientation] = _orientation(picture)
     ImageOps.exif_transpose(rgb, in_place=True)
     exif.clear()
     return OpenedImage(rgb, taken)
 
 
-def _open(data: bytes, media: str) -> Image.Image:
+def _load(picture: Image.Image) -> None:
+    """Decodes the first frame of a picture that is not all of one colour; the first one if all are."""
+    picture.load()
+    if getattr(picture, "is_animated", False) and _is_empty(picture) and picture.format in ("GIF", "WEBP", "PNG"):
+        with suppress(Exception):  # a later frame may be damaged
+            for frame in range(1, min(_FRAMES, picture.n_frames)):  # type: ignore[attr-defined]
+                picture.seek(frame)
+                picture.load()
+                if not _is_empty(picture):
+                    return
+        picture.seek(0)
+        picture.load()
+
+
+def _is_empty(picture: Image.Image) -> bool:
+    return all(low == high for low, high in np.reshape(picture.convert("RGBA").getextrema(), (4, 2)).tolist())
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Returns EXIF's orientation. Browsers do not obey that of XMP, which Pillow takes if there is no other."""
+    exif, block = picture.getexif(), Image.Exif()
+    if picture.info.keys() & {"xmp", "XML:com.adobe.xmp"} and picture.format in ("JPEG", "MPO", "PNG", "WEBP"):
+        block.load(picture.info.get("exif", b""))
+        exif = block
+    return int(exif.get(ExifTags.Base.Orientation, 1))
+
+
+def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
+    """Converts the colours of a picture from its profile to sRGB. A profile that does not fit is passed over."""
+    if not isinstance(profile, bytes) or image.mode not in ("L", "RGB", "RGBA", "CMYK"):
+        return image
+    with suppress(Exception):  # profiles are untrusted bytes, too
+        if (transform := _to_srgb(profile, image.mode)) is not None:
+            return ImageCms.applyTransform(image, transform) or image
+    return image
+
+
+@lru_cache(maxsize=8)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Makes the conversion of pixels of a mode to sRGB; None if they are sRGB."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if "srgb" in (source.profile.profile_description or "").lower():
+        return None
+    target = "RGBA" if mode == "RGBA" else "RGB"
+    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, target)
+
+
+def _open(data: bytes, media: str, max_pixels: int) -> Image.Image:
     stream = io.BytesIO(data)
     if media == "image/heic":
         try:
@@ -236,21 +352,32 @@ def _open(data: bytes, media: str) -> Image.Image:
         # The class is used directly, because registering it would change Image.open for the whole process.
         picture: Image.Image = HeifImageFile(stream)  # type: ignore[no-untyped-call]
         return picture
+    if media == "image/jxl":
+        try:
+            from pillow_jxl.JpegXLImagePlugin import JXLImageFile
+        except ImportError as error:
+            raise UnsupportedImage("JPEG XL needs an extra package: pip install 'sketch-search[jxl]'") from error
+        return JXLImageFile(stream)
+    if media == svg.SVG:
+        return svg.drawn(data)
     if media == _RAW:
-        return open_preview(data)
+        return open_preview(data, max_pixels)
     name = _format(media)
     Image.init()
     if name not in Image.OPEN:
         raise UnsupportedImage(f"this Pillow was built without {name}; install Pillow 11.3 or newer from PyPI")
+    # Not by Image.open, which has a limit of its own for the whole process, and warns before that.
+    opener: Callable[..., Image.Image] = Image.OPEN[name][0]
     try:
-        return Image.open(stream, formats=(name,))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise
+        picture = opener(stream, "")
     # Pillow looks for the resolution in the EXIF block of a JPEG while opening, and may fail at its content.
     except Exception:
-        if name != "JPEG":
-            raise
-        return Image.open(io.BytesIO(_without_exif(data)), formats=(name,))
+        if name == "JPEG":
+            return opener(io.BytesIO(_without_exif(data)), "")
+        if name == "TIFF":
+            return tiff.read_pixels(data, max_pixels)
+        raise
+    return tiff.read_pixels(data, max_pixels) if name == "TIFF" and tiff.needs_own_reader(picture) else picture
 
 
 def _without_exif(jpeg: bytes) -> bytes:
@@ -264,28 +391,17 @@ def _without_exif(jpeg: bytes) -> bytes:
     return b"".join(kept) + jpeg[at:]
 
 
-def _day_taken(picture: Image.Image) -> date | None:
-    """Reads the day of EXIF's DateTimeOriginal, by the camera's clock; None without one, or if it is impossible."""
-    with suppress(Exception):  # as for the orientation
-        exif, tag = picture.getexif(), ExifTags.Base.DateTimeOriginal
-        text = exif.get_ifd(ExifTags.IFD.Exif).get(tag, exif.get(tag))
-        if isinstance(text, str) and (found := _DAY.match(text)):
-            day = date(*map(int, found.groups()))
-            # In the time zone of the photo it may be tomorrow already.
-            if day.year >= _FIRST_YEAR and day <= date.today() + timedelta(days=1):
-                return day
-    return None
-
-
 def _from_numbers(image: Image.Image, paper: int) -> Image.Image:
     """Scales the modes I;16, I and F by their usual range, or from their least to their greatest value."""
     values = np.asarray(image)
     low, high = (0.0, 65535.0) if image.format == "PNG" else _range(values)
+    negative = tiff.is_white_zero(image)
     grey = np.empty(values.shape, np.uint8)
     rows = max(1, _STRIP_PIXELS // values.shape[1])
     for top in range(0, len(values), rows):
         strip = np.nan_to_num(values[top : top + rows].astype(np.float64), nan=low, posinf=high, neginf=low)
-        grey[top : top + rows] = np.clip((strip - low) * (255.0 / (high - low)) + 0.5, 0.0, 255.0)
+        scaled = np.clip((strip - low) * (255.0 / (high - low)) + 0.5, 0.0, 255.0).astype(np.uint8)
+        grey[top : top + rows] = _WHITE - scaled if negative else scaled
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[values == transparent] = paper
@@ -312,8 +428,3 @@ def _from_lab(image: Image.Image) -> Image.Image:
     if rgb is None:
         raise UndecodableImage("its Lab colours cannot be converted")
     return rgb
-
-
-def _too_large(max_pixels: int, width: int = 0, height: int = 0) -> str:
-    size = f"{width} x {height} pixels" if width else "the picture"
-    return f"{size} is more than the limit of {max_pixels:,} pixels; make it smaller"

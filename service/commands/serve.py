@@ -138,7 +138,7 @@ def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
         # One that the index has may be on a disk that is not there today. The build says so, and its photos stay.
         if (found := folder_of(folder)) not in known and found.problem() is not None:
             raise BadInvocation(f"{folder} is neither a folder nor a command; `{PROGRAM} --help` lists the commands.")
-    request = Request(folders, allow_root_removal=False)
+    request = Request(folders, allow_root_removal=False, max_pixels=settings.max_photo_pixels)
     request.check(index)
     matcher = open_matcher(settings)
     check_port(settings)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import urlsplit
@@ -75,7 +76,7 @@ class Builder:
                 raise BuildRefused("A build of the index is running already; its progress is on the page.")
             self._failed = None
             self._process = start_child("-c", f"from {__name__} import main; main()")
-            wanted = self._settings.model_dump(include={"weights", "device", "dtype", "threads"})
+            wanted = self._settings.model_dump(include={"weights", "device", "dtype", "threads", "max_pixels"})
             asked = {"settings": {**wanted, "index": index}, "folders": named, "added": added}
             requests = cast(BinaryIO, self._process.stdin)
             with suppress(BrokenPipeError):  # if it has ended already, ``info`` says so
@@ -198,6 +199,7 @@ def main() -> None:
     set_threads(settings.threads)
     try:
         request = _request(tuple(map(Path, asked["folders"])), added=asked["added"])
+        request = replace(request, max_pixels=settings.max_photo_pixels)
         report = build_growing(index_path(settings), request, open_matcher(settings))
         if report.unlisted:
             raise Refusal(" ".join(f"{one.path}: {one.reason}; what was known of it stays." for one in report.unlisted))

@@ -51,7 +51,7 @@ def opened(decoders: Decoders, data: bytes, *, least_side: int | None = None, sk
 @pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
 def test_another_process_decodes_as_this_one_does(decoders: Decoders, odd: OddFile) -> None:
     for sketch, side in ((False, None), (False, 64), (True, None)):
-        if odd.error is None:
+        if odd.error is None or (sketch and odd.as_sketch == 200):
             expected = open_image(odd.data, least_side=side, sketch=sketch)
             assert opened(decoders, odd.data, least_side=side, sketch=sketch) == expected
             continue

@@ -1,0 +1,71 @@
+"""Finds the day on which a photo was taken: in its file, in what lies beside it, and in its name."""
+
+import re
+from contextlib import suppress
+from datetime import date, timedelta
+
+from PIL import ExifTags, Image
+
+_DAY = re.compile(r"\s*(\d{4})[:/.-](\d\d)[:/.-](\d\d)(?!\d)", re.ASCII)
+# IMG_20150615_101112, PXL_20150615_..., IMG-20150615-WA0007, 2015-06-15 10.11.12, Screenshot_2015-06-15-10-11-12.
+_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_. ]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)", re.ASCII)
+# The names that XMP has for the day, the best first; as an attribute or an element, by any prefix.
+_IN_XMP = [
+    re.compile(rb"\b[\w-]{1,40}:" + name + rb"\s{0,9}(?:=\s{0,9}[\"']|>)\s{0,99}(\d{4}-\d\d-\d\d)")
+    for name in (b"DateTimeOriginal", b"DateCreated", b"DateTimeDigitized", b"CreateDate")
+]
+_GPS_DAY = 29
+# The year of the first photo. A camera whose clock was never set may say the year 0.
+_FIRST_YEAR = 1826
+# The most bytes of XMP that are searched.
+_MAX_XMP = 1 << 20
+
+
+def day_in_file(picture: Image.Image) -> date | None:
+    """Reads the day by the camera's clock from a picture's metadata; None if they do not say, or an impossible one.
+
+    The first of these that is there counts: EXIF's DateTimeOriginal, DateTimeDigitized and DateTime, XMP, GPS.
+    """
+    with suppress(Exception):  # Cameras and editors write EXIF that no parser expects.
+        exif = picture.getexif()
+        inner = exif.get_ifd(ExifTags.IFD.Exif)
+        for tag in (ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized, ExifTags.Base.DateTime):
+            for block in (inner, exif):
+                if day := _day(block.get(tag)):
+                    return day
+    xmp = picture.info.get("xmp") or picture.info.get("XML:com.adobe.xmp") or b""
+    if day := day_in_xmp(xmp.encode() if isinstance(xmp, str) else xmp):
+        return day
+    with suppress(Exception):
+        return _day(picture.getexif().get_ifd(ExifTags.IFD.GPSInfo).get(_GPS_DAY))
+    return None
+
+
+def day_in_xmp(xmp: bytes) -> date | None:
+    """Reads the day from XMP, in a picture or in a file beside it."""
+    for name in _IN_XMP:
+        if (found := name.search(xmp, 0, _MAX_XMP)) and (day := _day(found[1].decode())):
+            return day
+    return None
+
+
+def day_in_name(name: str) -> date | None:
+    """Reads the day from a file's name, as phones, messengers and scanners write it: ``IMG_20150615_101112.jpg``."""
+    for found in _IN_NAME.finditer(name):
+        if day := _possible(found[1], found[3], found[4]):
+            return day
+    return None
+
+
+def _day(text: object) -> date | None:
+    found = _DAY.match(text) if isinstance(text, str) else None
+    return _possible(*found.groups()) if found else None
+
+
+def _possible(*numbers: str) -> date | None:
+    with suppress(ValueError):
+        day = date(*map(int, numbers))
+        # In the time zone of the photo it may be tomorrow already.
+        if day.year >= _FIRST_YEAR and day <= date.today() + timedelta(days=1):
+            return day
+    return None

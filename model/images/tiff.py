@@ -1,0 +1,200 @@
+"""Finds the picture in a TIFF file, and reads the kinds of TIFF that Pillow does not read, or reads wrongly."""
+
+import io
+import logging
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.errors import ImageTooLarge, UnsupportedImage
+
+_SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC = 254, 255, 256, 257, 262
+_SUB_DIRECTORIES, _PLANAR, _DNG_VERSION = 330, 284, 50706
+_REDUCED, _MASK, _OLD_REDUCED = 1, 4, 2
+_WHITE_IS_ZERO, _SEPARATED = 0, 5
+# Kinds of sensor values: of a colour filter, and linear.
+_SENSOR_VALUES = {32803, 34892}
+# The most directories of a file, and entries of one, that are looked at. A header may promise any number.
+_MAX_DIRECTORIES, _MAX_ENTRIES = 64, 1000
+# Where strips, tiles and previews are, and their sizes; and the most of them that are looked at.
+_PARTS = ((273, 279), (324, 325), (513, 514))
+_PLACES = {_SUB_DIRECTORIES, *(tag for part in _PARTS for tag in part)}
+_MAX_PLACES = 1 << 16
+_MAX_CHANNELS = 6
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}
+
+
+@dataclass(frozen=True)
+class _Directory:
+    """A directory of a TIFF file: where it lies, the first value, or its offset, of each tag, and all places in it."""
+
+    at: int
+    tags: dict[int, int]
+    places: dict[int, tuple[int, ...]]
+
+    @property
+    def below(self) -> tuple[int, ...]:
+        return self.places.get(_SUB_DIRECTORIES, ())[:_MAX_DIRECTORIES]
+
+    @property
+    def pixels(self) -> int:
+        return self.tags.get(_WIDTH, 0) * self.tags.get(_HEIGHT, 0)
+
+    @property
+    def is_reduced(self) -> bool:
+        return bool(self.tags.get(_SUBFILE, 0) & _REDUCED) or self.tags.get(_OLD_SUBFILE) == _OLD_REDUCED
+
+    @property
+    def is_raw(self) -> bool:
+        return _DNG_VERSION in self.tags or self.tags.get(_PHOTOMETRIC) in _SENSOR_VALUES
+
+
+def is_raw_tiff(data: bytes) -> bool:
+    """Returns True if a TIFF file is that of a RAW file, as most cameras' are. A beginning of a file may do."""
+    directories = [*_directories(data)]
+    first = directories[0] if directories else _Directory(0, {}, {})
+    # If only the beginning of the file is known, a small copy of the picture most probably belongs to a RAW file.
+    unknown = first.is_reduced and any(at >= len(data) for at in first.below)
+    return unknown or any(directory.is_raw for directory in directories)
+
+
+def with_picture_first(data: bytes) -> bytes:
+    """Returns a TIFF file whose first directory is that of its picture: it may begin with a small copy."""
+    directories = [*_directories(data)]
+    pictures = [one for one in directories if one.pixels and not one.tags.get(_SUBFILE, 0) & _MASK]
+    if not pictures or directories[0].at == 0:
+        return data
+    largest = max(pictures, key=lambda one: one.pixels)
+    first = pictures[0]
+    # A document of many pages is its first page, although another may have some rows more.
+    if largest is first or (first is directories[0] and not first.is_reduced and 4 * first.pixels > largest.pixels):
+        return data
+    sign, big = _layout(data)
+    field = struct.pack(f"{sign}{'Q' if big else 'I'}", largest.at)
+    start = 8 if big else 4
+    return data[:start] + field + data[start + len(field) :]
+
+
+def _layout(data: bytes) -> tuple[Literal["<", ">"], bool]:
+    return "<" if data[:2] == b"II" else ">", b"+" in data[2:4]
+
+
+def _directories(data: bytes) -> Iterator[_Directory]:
+    """Yields the directories of the pages, each with those below it, as far as they can be read."""
+    sign, big = _layout(data)
+    offset = f"{sign}{'Q' if big else 'I'}"
+    seen = set[int]()
+    # An offset may be higher than any that Python takes.
+    with suppress(struct.error, OverflowError):
+        waiting = [struct.unpack_from(offset, data, 8 if big else 4)[0]]
+        while waiting and len(seen) < _MAX_DIRECTORIES:
+            at = waiting.pop()
+            if at in seen or not at:
+                continue
+            seen.add(at)
+            with suppress(struct.error, OverflowError):
+                directory, end = _directory(data, at)
+                yield directory
+                following = struct.unpack_from(offset, data, end) if end + struct.calcsize(offset) <= len(data) else ()
+                waiting += [*following, *reversed(directory.below)]
+
+
+def _directory(data: bytes, at: int) -> tuple[_Directory, int]:
+    """Reads a directory. Returns it and where it ends."""
+    sign, big = _layout(data)
+    order: Literal["little", "big"] = "little" if sign == "<" else "big"
+    # The layouts of the number of entries, and of an entry: tag, type, count and values.
+    count, entry = (sign + layout for layout in (("Q", "HHQ8s") if big else ("H", "HHI4s")))
+    (entries,) = struct.unpack_from(count, data, at)
+    start, step = at + struct.calcsize(count), struct.calcsize(entry)
+    end = start + entries * step
+    tags, places = dict[int, int](), dict[int, tuple[int, ...]]()
+    for place in islice(range(start, min(end, len(data) - step + 1), step), _MAX_ENTRIES):
+        tag, kind, number, field = struct.unpack_from(entry, data, place)
+        size = _SIZES.get(kind, len(field))
+        tags[tag] = int.from_bytes(field[:size], order)
+        if tag in _PLACES:
+            far = int.from_bytes(field, order)
+            held = field if number * size <= len(field) else data[far : far + min(number, _MAX_PLACES) * size]
+            ends = range(size, min(number * size, len(held)) + 1, size)
+            places[tag] = tuple(int.from_bytes(held[last - size : last], order) for last in ends)
+    return _Directory(at, tags, places), end
+
+
+def is_whole(data: bytes) -> bool:
+    """Returns True if all that the directories of a TIFF name lies in the file."""
+    for directory in _directories(data):
+        for starts, sizes in _PARTS:
+            parts = zip(directory.places.get(starts, ()), directory.places.get(sizes, ()), strict=False)
+            if any(start + size > len(data) for start, size in parts):
+                return False
+    return True
+
+
+def needs_own_reader(picture: Image.Image) -> bool:
+    """Returns True if Pillow would read an opened TIFF wrongly: with 16 bits, one plane after the other, not packed."""
+    tags = getattr(picture, "tag_v2", {})
+    codecs = {tile[0] for tile in getattr(picture, "tile", ())}
+    return tags.get(_PLANAR) == 2 and max(tags.get(258, (1,))) > 8 and codecs == {"raw"}
+
+
+def is_white_zero(picture: Image.Image) -> bool:
+    """Returns True if the least value of an opened TIFF is white."""
+    return bool(getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
+
+
+def read_pixels(data: bytes, max_pixels: int) -> Image.Image:
+    """Reads the first picture of a TIFF of numbers of any kind as grey, RGB, RGBA or CMYK of 8 bits.
+
+    Raises UnsupportedImage, ImageTooLarge; any error if it is damaged.
+    """
+    import tifffile
+
+    # It warns of odd files, and nobody would read that.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page: Any = file.pages[0]
+        photometric, extra = int(page.photometric), tuple(map(int, page.extrasamples))
+        # A header may also promise a depth, and any number of channels.
+        if page.imagewidth * page.imagelength > max_pixels or page.size > _MAX_CHANNELS * max_pixels:
+            raise ImageTooLarge.of(page.imagewidth, page.imagelength, max_pixels)
+        try:
+            pixels = np.asarray(page.asarray(maxworkers=1))
+        except (ValueError, NotImplementedError, KeyError) as error:
+            kind = f"{page.dtype or 'unknown'} numbers, {getattr(page.compression, 'name', page.compression)}"
+            raise UnsupportedImage(f"this kind of TIFF is not read here ({kind}); save it with 8 or 16 bits") from error
+        axes = page.axes
+    if "S" in axes:
+        pixels = np.moveaxis(pixels, axes.index("S"), -1)
+    if pixels.ndim not in (2, 3) or photometric not in (0, 1, 2, _SEPARATED):
+        raise UnsupportedImage("this kind of TIFF is not read here; save it as RGB with 8 or 16 bits")
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    colours = {2: 3, _SEPARATED: 4}.get(photometric, 1)
+    whole = _bytes(pixels[..., :colours])
+    if photometric == _WHITE_IS_ZERO:
+        whole = 255 - whole
+    if colours == 3 and extra[:1] in ((1,), (2,)) and pixels.shape[-1] > 3:
+        return Image.fromarray(np.concatenate([whole, _bytes(pixels[..., 3:4])], axis=-1), "RGBA")
+    mode = {1: "L", 3: "RGB", 4: "CMYK"}[colours]
+    return Image.frombytes(mode, (pixels.shape[1], pixels.shape[0]), np.ascontiguousarray(whole).tobytes())
+
+
+def _bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scales numbers to 0..255: integers by their range, floats from 0 to 1, or to their greatest value."""
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype.kind == "b":
+        return values.astype(np.uint8) * np.uint8(255)
+    if values.dtype.kind == "u":
+        shift = np.uint64(8 * values.dtype.itemsize - 8).astype(values.dtype)
+        return np.asarray(values >> shift, np.uint8)
+    finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = min(0.0, float(finite.min())), max(1.0, float(finite.max()))
+    return ((finite - low) * (255.0 / (high - low)) + 0.5).clip(0, 255).astype(np.uint8)

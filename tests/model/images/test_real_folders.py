@@ -1,0 +1,422 @@
+"""Files as real folders hold them are read as viewers show them: damaged ones, odd TIFFs, other dates and colours."""
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageDraw
+
+from model.decoding import Decoders, Job
+from model.errors import BlankSketch, ImageTooLarge, UndecodableImage, UnsupportedImage
+from model.images import OpenedImage, Preprocessing, open_dated
+from model.images.dates import day_in_name
+from tests.pictures import drawing, encoded, photo
+
+CASES = Path(__file__).parents[2] / "cases"
+PHOTO = photo("house", 256)
+DAY = date(2015, 6, 15)
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    assert one.size == other.size
+    return float(np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64)).mean())
+
+
+def jpeg(**options: object) -> bytes:
+    return encoded(PHOTO, "JPEG", quality=90, **options)
+
+
+def _in_scan(data: bytes, inserted: bytes) -> bytes:
+    at = data.index(b"\xff\xda") + 4000
+    return data[:at] + inserted + data[at:]
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def _png_with(chunk: bytes, before: bytes) -> bytes:
+    data = encoded(PHOTO)
+    at = data.index(before) - 4
+    return data[:at] + chunk + data[at:]
+
+
+def _interlaced() -> bytes:
+    """A grey PNG in the seven passes of Adam7; the last rows of the last pass are cut off."""
+    pixels, raw = np.asarray(PHOTO.convert("L")), b""
+    steps = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    for x, y, across, down in steps:
+        raw += b"".join(b"\0" + row.tobytes() for row in pixels[y::down, x::across])
+    header = struct.pack(">IIBBBBB", 256, 256, 8, 0, 0, 0, 1)
+    return (encoded(PHOTO)[:8] + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(raw)))[:-5000]
+
+
+_LONG = b"Comment\0\0" + zlib.compress(bytes(2 << 20))
+# The name of a damaged file, the file, and the greatest difference that it may have from the whole picture.
+DAMAGED: dict[str, tuple[Callable[[], bytes], float]] = {
+    "without end.jpg": (lambda: jpeg()[:-2], 0.1),
+    "last percent missing.jpg": (lambda: jpeg()[: -len(jpeg()) // 100], 4),
+    "zeros at the end.jpg": (lambda: jpeg()[: len(jpeg()) * 3 // 4].ljust(len(jpeg()) * 4 // 5, b"\0"), 30),
+    "progressive, cut.jpg": (lambda: jpeg(progressive=True)[: -len(jpeg()) // 10], 4),
+    "stray marker.jpg": (lambda: _in_scan(jpeg(), b"\xff\x19"), 0.1),
+    "second start.jpg": (lambda: _in_scan(jpeg(), b"\xff\xd8\xff\xe0"), 0.1),
+    "another picture after a cut.jpg": (lambda: jpeg()[:-400] + encoded(Image.new("RGB", (64, 64)), "JPEG"), 4),
+    "last twentieth missing.png": (lambda: encoded(PHOTO)[: -len(encoded(PHOTO)) // 20], 15),
+    "interlaced, last rows missing.png": (_interlaced, 40),
+    "last twentieth missing.gif": (lambda: encoded(PHOTO, "GIF", interlace=0)[:-1500], 25),
+    "last twentieth missing.webp": (lambda: encoded(PHOTO, "WEBP", quality=90)[:-600], 20),
+    "long text.png": (lambda: _png_with(_chunk(b"zTXt", _LONG), b"IDAT"), 0),
+    "long text behind.png": (lambda: _png_with(_chunk(b"zTXt", _LONG), b"IEND"), 0),
+    "long profile.png": (lambda: _png_with(_chunk(b"iCCP", _LONG), b"IDAT"), 0),
+    "wrong checksum of a comment.png": (lambda: _png_with(_chunk(b"tEXt", b"a\0b")[:-1] + b"?", b"IDAT"), 0),
+    "wrong checksum of the pixels.png": (lambda: _wrong_sum(), 0),
+}
+
+
+def _wrong_sum() -> bytes:
+    """A PNG whose packed pixels end with a wrong Adler-32, under a right CRC."""
+    data = encoded(Image.fromarray(np.asarray(PHOTO)))
+    at, packed = 8, b""
+    chunks = []
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        name, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        packed += body if name == b"IDAT" else b""
+        chunks += [] if name == b"IDAT" else [_chunk(name, body)]
+        at += 12 + length
+    return data[:8] + b"".join([*chunks[:-1], _chunk(b"IDAT", packed[:-4] + b"\0\0\0\0"), chunks[-1]])
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    with Decoders(1) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_that_viewers_show_is_opened_and_called_incomplete_if_pixels_may_lack(
+    name: str, decoders: Decoders
+) -> None:
+    make, most = DAMAGED[name]
+    opened = open_dated(make())
+    whole = open_dated(jpeg()).image if name.endswith("jpg") else PHOTO
+    assert difference(opened.image, whole.convert("L").convert("RGB") if "interlaced" in name else whole) <= most
+    sound = name.endswith("png") and "missing" not in name
+    assert opened.incomplete is not sound
+    assert decoders.run(make(), Job()) == opened
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_a_file_of_which_most_is_missing_is_refused(kind: str) -> None:
+    data = encoded(PHOTO, kind)
+    with pytest.raises(UndecodableImage, match="damaged"):
+        open_dated(data[: len(data) * 2 // 5])
+
+
+RGB16 = np.asarray(PHOTO).astype(np.uint16) * 257
+GREY16 = np.asarray(PHOTO.convert("L")).astype(np.uint16) * 257
+TIFFS: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {
+    "16 bits, plane by plane": (RGB16.transpose(2, 0, 1), {"planarconfig": "separate", "photometric": "rgb"}),
+    "the same in strips": (
+        RGB16.transpose(2, 0, 1),
+        {"planarconfig": "separate", "photometric": "rgb", "rowsperstrip": 16},
+    ),
+    "the same, big-endian and packed": (
+        RGB16.transpose(2, 0, 1),
+        {"planarconfig": "separate", "photometric": "rgb", "compression": "zlib", "byteorder": ">"},
+    ),
+    "16 bits, white is zero": (65535 - GREY16, {"photometric": "miniswhite"}),
+    "32-bit floats": (RGB16.astype(np.float32) / 65535, {"photometric": "rgb"}),
+    "16-bit floats, packed": (
+        (RGB16 / 65535).astype(np.float16),
+        {"photometric": "rgb", "compression": "zlib", "predictor": False},
+    ),
+    "32-bit numbers": (RGB16.astype(np.uint32) * 65537, {"photometric": "rgb"}),
+    "inks and transparency": (
+        np.dstack(
+            [255 - np.asarray(PHOTO), np.zeros_like(GREY16[..., None], np.uint8), 255 - 0 * GREY16.astype(np.uint8)]
+        ),
+        {"photometric": "separated", "extrasamples": ["unassalpha"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TIFFS)
+def test_every_kind_of_tiff_looks_as_it_should(name: str) -> None:
+    values, options = TIFFS[name]
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, values, **options)
+    expected = PHOTO.convert("L").convert("RGB") if values.ndim == 2 else PHOTO
+    assert difference(open_dated(stream.getvalue()).image, expected) < 1.5
+
+
+def _paged(*pages: tuple[Image.Image, int], below: bool = False) -> bytes:
+    """A TIFF of pages with these NewSubfileTypes, the second one in a directory below the first if ``below``."""
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for number, (page, kind) in enumerate(pages):
+            inside = 1 if below and not number else None
+            writer.write(np.asarray(page), photometric="rgb", subfiletype=kind, subifds=inside, metadata=None)
+    return stream.getvalue()
+
+
+SMALL = PHOTO.resize((64, 64))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (_paged((SMALL, 1), (PHOTO, 0)), PHOTO),
+        (_paged((SMALL, 0), (PHOTO, 0)), PHOTO),
+        (_paged((SMALL, 1), (PHOTO, 0), below=True), PHOTO),
+        (_paged((PHOTO, 0), (SMALL, 1)), PHOTO),
+        (_paged((PHOTO, 2), (photo("star", 260), 2)), PHOTO),
+    ],
+    ids=["a small copy first", "not called so", "in a directory below", "a small copy behind", "pages of a document"],
+)
+def test_the_picture_of_a_tiff_is_taken_and_not_its_small_copy(data: bytes, expected: Image.Image) -> None:
+    assert difference(open_dated(data).image, expected) < 1
+
+
+def test_a_tiff_that_is_not_read_is_not_called_damaged() -> None:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, RGB16.astype(np.float32), photometric="rgb")
+    # As if it were packed by a method that nobody knows.
+    data = stream.getvalue().replace(
+        struct.pack("<HHIHH", 259, 3, 1, 1, 0), struct.pack("<HHIHH", 259, 3, 1, 50_001, 0)
+    )
+    with pytest.raises(UnsupportedImage, match=r"this kind of TIFF is not read here .*; save it with 8 or 16 bits"):
+        open_dated(data)
+
+
+def test_a_raw_file_without_preview_is_developed_if_it_is_whole() -> None:
+    pytest.importorskip("rawpy")
+    stream = io.BytesIO()
+    # Red, green and blue under a filter of two by two.
+    mosaic = np.tile(np.array([[60_000, 20_000], [20_000, 5_000]], np.uint16), (48, 64))
+    filters = [(33421, "H", 2, (2, 2), True), (33422, "B", 4, bytes((0, 1, 1, 2)), True)]
+    camera = [(50706, "B", 4, bytes((1, 4, 0, 0)), True), (50708, "s", 0, "Camera", True)]
+    matrix = [(50721, "2i", 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True)]
+    tifffile.imwrite(stream, mosaic, photometric="cfa", extratags=[*filters, *camera, *matrix], metadata=None)
+    data = stream.getvalue()
+    opened = open_dated(data).image
+    red, _, blue = np.asarray(opened, np.float64).mean(axis=(0, 1))
+    assert (opened.size, red > blue) == ((64, 48), True)
+    with pytest.raises(UndecodableImage):
+        open_dated(data[:-1000])
+
+
+ORIGINAL, DIGITISED, CHANGED = (
+    ExifTags.Base.DateTimeOriginal,
+    ExifTags.Base.DateTimeDigitized,
+    ExifTags.Base.DateTime,
+)
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description xmp:ModifyDate="2022-01-01" %s/></x:xmpmeta>'
+
+
+def _said(inner: dict[int, object] | None = None, outer: dict[int, object] | None = None, xmp: bytes = b"") -> bytes:
+    exif = Image.Exif()
+    for tag, value in (outer or {}).items():
+        exif[tag] = value
+    if inner:
+        exif[ExifTags.IFD.Exif] = inner
+    return encoded(PHOTO, "JPEG", exif=exif, **({"xmp": xmp} if xmp else {}))
+
+
+TEXT = "2015:06:15 10:11:12"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        _said({ORIGINAL: TEXT, DIGITISED: "2016:01:01 00:00:00"}, {CHANGED: "2017:01:01 00:00:00"}),
+        _said({DIGITISED: TEXT}, {CHANGED: "2017:01:01 00:00:00"}),
+        _said({ORIGINAL: "    :  :     :  :  ", DIGITISED: "0000:00:00 00:00:00"}, {CHANGED: TEXT}),
+        _said({ORIGINAL: "2015/06/15 10:11:12"}),
+        _said(outer={CHANGED: TEXT}, xmp=XMP % b'exif:DateTimeOriginal="2018-01-01"'),
+        _said(xmp=XMP % b'xmp:CreateDate="2018-01-01" exif:DateTimeOriginal="2015-06-15T10:11:12"'),
+        _said(
+            xmp=XMP.replace(b"/>", b"><photoshop:DateCreated>2015-06-15</photoshop:DateCreated></rdf:Description>")
+            % b""
+        ),
+        _said(outer={ExifTags.IFD.GPSInfo: {29: "2015:06:15"}}),
+    ],
+    ids=["original", "digitised", "blanks", "slashes", "changed", "XMP", "an element of XMP", "GPS"],
+)
+def test_the_day_is_the_first_that_a_file_says(data: bytes) -> None:
+    assert open_dated(data).taken == DAY
+
+
+@pytest.mark.parametrize(
+    ("name", "day"),
+    [
+        *((name, DAY) for name in ("IMG_20150615_101112.jpg", "PXL_20150615_081112345.jpg", "IMG-20150615-WA0007.jpg")),
+        *(
+            (name, DAY)
+            for name in ("2015-06-15 10.11.12.jpg", "Scan 2015.06.15.png", "Screenshot_2015-06-15-10-11.png")
+        ),
+        *((name, None) for name in ("IMG_0615.jpg", "20151315_1.jpg", "1434360000123.jpg", "DSC_2015-06.jpg")),
+        *((name, None) for name in ("120150615.jpg", "IMG_20980615.jpg", "2015-0615.jpg")),
+    ],
+)
+def test_a_file_s_name_may_say_its_day(name: str, day: date | None) -> None:
+    assert day_in_name(name) == day
+
+
+def test_colours_are_those_that_the_profile_says() -> None:
+    wide, plain = (
+        (CASES / name).read_bytes() for name in ("14_jpeg_wide_gamut_profile.jpg", "14_same_picture_in_srgb.jpg")
+    )
+    assert difference(open_dated(wide).image, open_dated(plain).image) < 4
+    profile = Image.open(io.BytesIO(wide)).info["icc_profile"]
+    turned = encoded(Image.open(io.BytesIO(wide)).convert("RGBA"), icc_profile=profile)
+    assert difference(open_dated(turned).image, open_dated(plain).image) < 4
+    # One that is damaged, or of other colours, is passed over.
+    for other in (b"nonsense", profile[:300], profile.replace(b"RGB ", b"CMYK", 1)):
+        assert open_dated(encoded(PHOTO, icc_profile=other)).image == PHOTO
+
+
+def test_an_orientation_in_xmp_alone_turns_nothing_as_in_browsers() -> None:
+    data = encoded(PHOTO.crop((0, 0, 256, 128)), "JPEG", xmp=XMP % b'tiff:Orientation="6"')
+    assert open_dated(data).image.size == (256, 128)
+
+
+def _large(kind: str) -> bytes:
+    return encoded(PHOTO.resize((1600, 1200)), kind)
+
+
+def test_a_jpeg_that_is_too_large_is_decoded_smaller_and_others_say_the_setting() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_dated(_large("JPEG"), max_pixels=500_000, sketch=True).image.size == (800, 600)
+        assert open_dated(_large("JPEG"), max_pixels=500_000, least_side=150).image.size == (200, 150)
+        for side in (9_500, 14_000):
+            with pytest.raises(ImageTooLarge, match=f"{side} x {side} pixels .* SBIR_MAX_PIXELS"):
+                open_dated(encoded(Image.new("1", (side, side))), max_pixels=50_000_000)
+
+
+def test_a_photo_that_is_very_large_is_reduced_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.images.files._LARGE", 1_000_000)
+    assert open_dated(_large("PNG"), least_side=300).image.size == (400, 300)
+    assert open_dated(_large("PNG")).image.size == (1600, 1200)
+
+
+def _strokes(*others: tuple[str, tuple[int, int, int, int]], ink: str = "white") -> Image.Image:
+    """A transparent sheet with strokes, and discs of other colours."""
+    sheet = Image.new("RGBA", (256, 256))
+    sheet.paste(
+        Image.new("RGBA", sheet.size, ink), mask=Image.eval(drawing("star").convert("L"), lambda level: 255 - level)
+    )
+    for colour, box in others:
+        ImageDraw.Draw(sheet).ellipse(box, fill=colour)
+    return sheet
+
+
+@pytest.mark.parametrize("spot", [("red", (120, 20, 170, 50)), ("black", (0, 0, 12, 12)), ("white", (5, 5, 20, 20))])
+def test_white_strokes_are_seen_beside_a_part_of_another_colour(
+    spot: tuple[str, tuple[int, int, int, int]], decoders: Decoders
+) -> None:
+    opened = open_dated(encoded(_strokes(spot)), sketch=True).image
+    assert opened.getpixel((250, 250)) == (0, 0, 0)
+    job = Job.preparing(Preprocessing(96), "sketch")
+    assert (np.asarray(decoders.run(encoded(_strokes(spot)), job).image) < 128).sum() > 300
+
+
+def test_black_lines_filled_with_white_are_seen_on_white() -> None:
+    sheet = Image.new("RGBA", (256, 256))
+    draw = ImageDraw.Draw(sheet)
+    draw.ellipse((30, 30, 220, 220), fill="white", outline="black", width=4)
+    draw.ellipse((90, 90, 120, 120), outline="black", width=4)
+    assert open_dated(encoded(sheet), sketch=True).image.getpixel((2, 2)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_an_animation_is_its_first_frame_that_is_not_empty(kind: str) -> None:
+    blank, drawn, last = Image.new("RGB", (256, 256), "white"), drawing("star"), drawing("house")
+    data = encoded(blank, kind, save_all=True, append_images=[drawn, last], duration=100)
+    assert difference(open_dated(data, sketch=True).image, drawn) < 2
+    alone = encoded(blank, kind, save_all=True, append_images=[blank.copy()], duration=100)
+    with pytest.raises(BlankSketch):
+        Job.preparing(Preprocessing(96), "sketch").run(alone)
+
+
+def test_jpeg_xl_is_read_if_its_package_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (CASES / "15_photo.jxl").read_bytes()
+    with monkeypatch.context() as without:
+        without.setitem(__import__("sys").modules, "pillow_jxl", None)
+        with pytest.raises(UnsupportedImage, match=r"sketch-search\[jxl\]"):
+            open_dated(data)
+    pytest.importorskip("pillow_jxl")
+    assert open_dated(data).image.size == (192, 128)
+
+
+def svg(inside: str, size: str = 'viewBox="0 0 100 50"') -> bytes:
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f'<?xml version="1.0"?>\n<svg {spaces} {size}>{inside}</svg>'.encode()
+
+
+def _drawn(data: bytes) -> OpenedImage:
+    return open_dated(data, sketch=True)
+
+
+def test_an_svg_is_a_sketch_and_no_photo() -> None:
+    line = '<path d="M 10 10 L 90 40" stroke="black" stroke-width="3"/>'
+    for size in ('viewBox="0 0 100 50"', 'width="100" height="50px"', 'viewBox="0,0,100,50" width="20cm"'):
+        image = _drawn(svg(line, size)).image
+        assert image.size == (512, 256)
+        assert image.getpixel((256, 128)) == (0, 0, 0)
+        assert image.getpixel((10, 250)) == (255, 255, 255)
+    with pytest.raises(UnsupportedImage, match="no photo"):
+        open_dated(svg(line))
+
+
+def test_an_svg_reads_no_file_and_asks_no_host(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(encoded(Image.new("RGB", (10, 10), "red")))
+    line = '<path d="M 0 0 L 9 9" stroke="black"/>'
+    expected = _drawn(svg(line)).image
+    for outside in (
+        f'<image href="{secret}" width="100" height="50"/>',
+        f'<g><g><image xlink:href="{secret}" width="100" height="50"/></g></g>',
+        f'<filter id="f"><feImage href="{secret}"/></filter><rect width="9" height="4" filter="url(#f)" fill="none"/>',
+        f'<use href="{secret}#a"/>',
+        f'<style>@import url("{secret}"); rect {{ fill: url({secret}) }}</style>',
+        '<text x="1" y="20">words need the fonts of this machine</text>',
+        "<foreignObject><p>a page</p></foreignObject>",
+    ):
+        assert _drawn(svg(outside + line)).image == expected
+    entity = f'<!DOCTYPE svg [<!ENTITY x SYSTEM "{secret}">]>'.encode()
+    with pytest.raises(UndecodableImage):
+        _drawn(svg(line + "&x;").replace(b"<svg", entity + b"<svg"))
+
+
+@pytest.mark.parametrize(
+    ("inside", "size"),
+    [
+        ("<path/>" * 100_001, 'viewBox="0 0 9 9"'),
+        (
+            '<g id="a0"><path/></g>'
+            + "".join(f'<g id="a{n}">' + f'<use href="#a{n - 1}"/>' * 10 + "</g>" for n in range(1, 9)),
+            'viewBox="0 0 9 9"',
+        ),
+        ('<g id="a"><use href="#a"/></g>', 'viewBox="0 0 9 9"'),
+        ("<g>" * 600 + "</g>" * 600, 'viewBox="0 0 9 9"'),
+        ("<path/>", 'viewBox="0 0 1 1e30"'),
+        ("<path/>", 'viewBox="0 0 nan 1"'),
+        ("<path/>", 'width="100%"'),
+        ("<path>", 'viewBox="0 0 9 9"'),
+    ],
+    ids=["many", "many by use", "itself", "deep", "long", "no number", "no size", "damaged"],
+)
+def test_an_svg_that_would_cost_too_much_is_refused(inside: str, size: str) -> None:
+    with pytest.raises(UndecodableImage, match="SVG"):
+        _drawn(svg(inside, size))
