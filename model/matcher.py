@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -38,7 +39,7 @@ from model.engine.graphs import find_graphs
 from model.engine.runtime import OnnxEngine
 from model.errors import ModelError
 from model.explanation import Explanation, compare
-from model.images import Preprocessing, Source
+from model.images import Preprocessing, Source, averaged, colours_of_cells
 from model.ranking import diffused
 from model.words import WordBook
 
@@ -165,7 +166,10 @@ class Matcher:
         config = self.config
         if not isinstance(config, TwoSidedConfig):
             return self.checkpoint_sha256
-        return hashlib.sha256(f"{config.photo_side} {config.token_count('photo')}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{config.photo_side} {config.token_count('photo')}".encode())
+        if self.engine.projection is not None:
+            digest.update(self.engine.projection.axes.tobytes())
+        return digest.hexdigest()
 
     def open(self, source: Source, modality: Modality) -> Image.Image:
         """Opens a picture (bytes, path or stream) as ``prepare`` expects it. Raises as ``open_image`` does."""
@@ -184,10 +188,16 @@ class Matcher:
         if pictures.ndim != 4 or pictures.shape[1:] != size or not len(pictures):
             raise ModelError(f"images must be (b, {', '.join(map(str, size))}), not {pictures.shape}")
         if modality == "photo":
-            return self.engine.encode(pictures, modality)
+            tokens, side = self.engine.encode(pictures, modality), math.isqrt(self.config.regions)
+            if not side:
+                return tokens
+            return replace(tokens, colours=self._colours(pictures, side))
         count = _checked(variants) or self.variants
         parts = [self.engine.encode(sketch_variants(picture, count), modality) for picture in pictures]
         return Tokens.cat([averaged_variants(part) for part in parts])
+
+    def _colours(self, photos: Floats, side: int) -> Floats:
+        return colours_of_cells(self.preprocessing.shares(averaged(photos, side)), side)
 
     def observe(self, picture: Floats, modality: Modality) -> Observed:
         """Encodes one picture (3, H, W) from ``prepare``, and records its attention."""

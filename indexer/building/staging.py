@@ -28,7 +28,7 @@ from indexer.store.catalog import GalleryFile, content_columns, has_schema
 from indexer.store.files import FileChanging, sync_folder
 from indexer.store.folders import Folder
 from indexer.store.location import make_folder, refuse_if_unwritable
-from indexer.store.rows import DTYPES, Array, Picked, RowArrays, quantised
+from indexer.store.rows import DTYPES, Array, Picked, RowArrays, packed, quantised
 from model import Matcher
 from model.decoding import Decoders, Job
 from model.engine import Floats, Tokens, threads, unit
@@ -297,6 +297,9 @@ class Stager:
                 features = tokens.features.astype(np.float16)
             arrays["tokens"], arrays["scales"] = quantised(features)
             arrays["positions"] = tokens.positions.astype(np.uint8)
+            if tokens.regions is not None and tokens.colours is not None:
+                arrays["regions"] = packed(tokens.regions)
+                arrays["colours"] = np.rint(tokens.colours).clip(-128, 127).astype(np.int8)
         return RowArrays(arrays)
 
 

@@ -31,7 +31,7 @@ from indexer.store.generation import (
 )
 from indexer.store.location import IndexFolder, generation_name, generation_number, make_folder, refuse_if_unwritable
 from indexer.store.roots import Root
-from indexer.store.rows import TOKEN_FILES, Refs, Rows, write_array, write_rows
+from indexer.store.rows import REGION_FILES, TOKEN_FILES, Refs, Rows, write_array, write_rows
 from indexer.store.vectors import Places
 from model.engine import Floats
 from model.terminal import installed_version
@@ -189,7 +189,7 @@ class GenerationWriter:
         working = self._building / "segment"
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir()
-        write_rows(working, self._contents.rows, self._new, TOKEN_FILES)
+        write_rows(working, self._contents.rows, self._new, TOKEN_FILES + REGION_FILES)
         sync_folder(working)
         files = tuple(FileEntry.of(path) for path in sorted(working.iterdir()))
         final = self._folder.segment(self._new_segment)

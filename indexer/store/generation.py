@@ -20,13 +20,15 @@ from indexer.store.clusters import CLUSTERS_FILE, Centroids
 from indexer.store.files import hash_file, write_atomically
 from indexer.store.location import IndexFolder, generation_number, no_index
 from indexer.store.roots import MAX_ROOTS
-from indexer.store.rows import Array, Picked, RowArrays, map_array, open_tokens
+from indexer.store.rows import Array, Picked, RowArrays, map_array, open_segment
 from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, Places
 from model import Matcher
 from model.files import read_regular
 
 # The version of the index format. Every change that a program of another version could not read raises it.
-FORMAT_VERSION: Final = 10
+FORMAT_VERSION: Final = 11
+# The oldest version that is read: it has no regions.
+_OLDEST_VERSION: Final = 10
 # An index may come from anywhere: names cannot lead out of its folder.
 Number = Annotated[int, Field(ge=0, le=2**40)]
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
@@ -110,6 +112,7 @@ class Origin(Frozen):
     Attributes:
         photo_sha256: of what decides the tokens of photos (``Matcher.photo_sha256``).
         width: d, numbers in a token. tokens: n, tokens of one photo. cells: patches of its grid.
+        regions: of one photo. region_width: numbers in a region. Without tokens, regions are not kept, either.
     """
 
     photo_sha256: str
@@ -118,6 +121,8 @@ class Origin(Frozen):
     width: Annotated[Number, Field(ge=1)]
     tokens: Annotated[Number, Field(ge=1)]
     cells: Annotated[Number, Field(ge=1)]
+    regions: Number = 0
+    region_width: Number = 0
 
     @staticmethod
     def of(matcher: Matcher) -> Origin:
@@ -128,6 +133,8 @@ class Origin(Frozen):
             width=matcher.config.width,
             tokens=matcher.config.token_count("photo"),
             cells=matcher.config.grid**2,
+            regions=matcher.config.regions,
+            region_width=matcher.config.region_width,
         )
 
     def with_tokens(self, tokens: int) -> Origin:
@@ -145,7 +152,7 @@ class Manifest(Origin):
         created: UTC. files: those in the generation's own folder, without the manifest.
     """
 
-    format_version: Literal[10] = FORMAT_VERSION
+    format_version: Literal[10, 11] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
     embedder: EmbedderEntry
@@ -168,6 +175,20 @@ class Manifest(Origin):
     @property
     def segment_rows(self) -> dict[str, int]:
         return {segment.id: segment.rows for segment in self.segments}
+
+    @property
+    def segment_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each array of a photo in a segment, by its name."""
+        if self.tokens == 1:
+            return {}
+        shapes: dict[str, tuple[int, ...]] = {
+            "tokens": (self.tokens, self.width),
+            "positions": (self.tokens - 1,),
+            "scales": (self.tokens,),
+        }
+        if self.regions:
+            shapes |= {"regions": (self.regions, self.region_width // 2), "colours": (self.regions, 3)}
+        return shapes
 
     @property
     def root_names(self) -> tuple[str, ...]:
@@ -199,7 +220,7 @@ def read_manifest(path: Path) -> Manifest:
     advice = REPAIR if others else f"delete {index} and build again"
     document = read_json(path, _MAX_BYTES, advice)
     version = document.get("format_version") if isinstance(document, dict) else None
-    if isinstance(version, int) and 0 < version < FORMAT_VERSION:
+    if isinstance(version, int) and 0 < version < _OLDEST_VERSION:
         raise IndexRefused(
             f"{path.parent.parent} has index format {version}, which this program no longer reads; delete that folder, "
             "or name a new one with --index, and run `sketch-search index build FOLDER`."
@@ -454,6 +475,6 @@ def open_rows(
     for number, segment in kept:
         numbers = places.of_segment(number)
         picked: dict[str, Array | Picked] = {name: Picked(array, numbers) for name, array in arrays.items()}
-        tokens = open_tokens(folder.segment(segment.id), segment.rows, manifest.width, manifest.tokens)
+        tokens = open_segment(folder.segment(segment.id), segment.rows, manifest.segment_shapes)
         found[segment.id] = RowArrays({**picked, **tokens.arrays})
     return found

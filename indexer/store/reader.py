@@ -21,10 +21,10 @@ from indexer.store.folders import Address
 from indexer.store.generation import Generation, Origin, live_generation
 from indexer.store.location import IndexFolder
 from indexer.store.roots import FileKey, Root, address_at, folder_at, folder_of, key_meant, key_shown, shown_path
-from indexer.store.rows import TOKEN_FILES, Refs, Rows, open_tokens
+from indexer.store.rows import REGION_FILES, TOKEN_FILES, Refs, Rows, open_segment
 from indexer.store.vectors import PLACES_FILE, Mask, Vectors
 from model import Matcher
-from model.engine import Numbers, Tokens
+from model.engine import Floats, Numbers, Tokens
 
 _BUILD = "run `sketch-search index build` to bring the index up to date"
 
@@ -63,7 +63,7 @@ class Index:
         self.generation, self.manifest, self._roots = generation.name, manifest, tuple(roots)
         self.photo_count, self.cluster_count = counts.photos, counts.clusters
         self._segments = {
-            name: open_tokens(folder.segment(name), rows, manifest.width, manifest.tokens)
+            name: open_segment(folder.segment(name), rows, manifest.segment_shapes)
             for name, rows in manifest.segment_rows.items()
         }
         self._tokens = Rows(self._segments)
@@ -97,6 +97,16 @@ class Index:
             return Tokens.of_ret(self.vectors.of(rows))
         found = self._tokens.take(self._places[rows], TOKEN_FILES)
         return Tokens(found.features(), found.patches())
+
+    def photo_regions(self, rows: Numbers) -> tuple[Floats, Floats]:
+        """Reads the regions of the photos in these rows, (m, g, r) float32, and their colours, (m, g, 3), as CIELAB.
+
+        Both have no regions, g = 0, if the index keeps none.
+        """
+        if "regions" not in self.manifest.segment_shapes:
+            return np.empty((len(rows), 0, 0), np.float32), np.empty((len(rows), 0, 3), np.float32)
+        found = self._tokens.take(self._places[rows], REGION_FILES)
+        return found.regions(), np.array(found.arrays["colours"][:], np.float32)
 
     def reading_order(self, rows: Numbers) -> Numbers:
         """Returns the indices (m,) of these rows in the order in which their tokens lie in the files."""

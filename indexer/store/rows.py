@@ -1,7 +1,7 @@
-"""Reads and writes the rows of an index: the vector of each photo, and its tokens.
+"""Reads and writes the rows of an index: the vector of each photo, its tokens, and its regions.
 
-Tokens lie in segments, in the order of the photos, and are never written again. Vectors lie in the generation, by
-cluster (``indexer.store.vectors``), so that clustering again rewrites vectors and no tokens.
+Tokens and regions lie in segments, in the order of the photos, and are never written again. Vectors lie in the
+generation, by cluster (``indexer.store.vectors``), so that clustering again rewrites vectors and no tokens.
 """
 
 from __future__ import annotations
@@ -23,17 +23,21 @@ Array = npt.NDArray[Any]
 Choice = slice | Sequence[int] | npt.NDArray[Any]
 # Rows that are copied at a time: some 40 MiB for the largest network, and four times as much as float32.
 BLOCK = 256
-# The arrays that a photo may have; those of its tokens lie in segments.
+# The arrays that a photo may have; those of its tokens and regions lie in segments.
 DTYPES = {
     "vectors": np.float16,
     "embeddings": np.float16,
     "tokens": np.int8,
     "scales": np.float32,
     "positions": np.uint8,
+    "regions": np.uint8,
+    "colours": np.int8,
 }
-TOKEN_FILES = ("tokens", "positions", "scales")
+TOKEN_FILES, REGION_FILES = ("tokens", "positions", "scales"), ("regions", "colours")
 # Tokens are kept as -127..127, so that there are as many steps below 0 as above.
 _STEPS = 127
+# Regions are kept in steps of 1 / 13, from -7 to 7. In these four bits, as many scenes are found as in full precision.
+_REGION_STEPS = 13
 
 
 class Picked:
@@ -54,7 +58,8 @@ class RowArrays:
 
     "vectors", (m, d) float16, [Ret] at unit length; "embeddings", (m, e) float16, CLIP's vectors at unit length, if the
     photos are clustered by them; and if tokens are kept: "tokens", (m, n, d) int8, [Ret] in row 0; "scales", (m, n)
-    float32, by which the tokens are multiplied; "positions", (m, n-1) uint8, cells of the patch grid, ascending.
+    float32, by which the tokens are multiplied; "positions", (m, n-1) uint8, cells of the patch grid, ascending; and if
+    the network gives regions: "regions", (m, g, r / 2) uint8, ``packed``, and "colours", (m, g, 3) int8, as CIELAB.
     """
 
     arrays: Mapping[str, Array | Picked]
@@ -78,6 +83,10 @@ class RowArrays:
         features *= self.arrays["scales"][:][..., None]
         return features
 
+    def regions(self) -> npt.NDArray[np.float32]:
+        """Reads the regions of the photos: (m, g, r) float32, whose lengths are nearly 1."""
+        return unpacked(self.arrays["regions"][:])
+
     def patches(self) -> npt.NDArray[np.int64]:
         """Reads the positions of the photos' tokens on the patch grid: (m, n-1) int64, numbers of patches."""
         return np.array(self.arrays["positions"][:], np.int64)
@@ -94,6 +103,29 @@ def quantised(features: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.i
         scales = np.abs(features).max(axis=-1) / np.float32(_STEPS)
         steps = features / np.where(scales > 0, scales, 1)[..., None]
         return np.rint(steps).clip(-_STEPS, _STEPS).astype(np.int8), scales
+
+
+def packed(regions: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
+    """Rounds regions of length 1, (..., r), to 15 steps, and puts two into each byte: (..., r / 2). r is even.
+
+    The numbers of the first half are the upper four bits.
+    """
+    # Of a photo without finite values, which its tokens show, anything will do.
+    with np.errstate(invalid="ignore"):
+        steps = (np.rint(regions * np.float32(_REGION_STEPS)).clip(-7, 7) + 8).astype(np.uint8)
+    half = regions.shape[-1] // 2
+    bytes_of_two: npt.NDArray[np.uint8] = steps[..., :half] << 4 | steps[..., half:]
+    return bytes_of_two
+
+
+def unpacked(regions: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Undoes ``packed``: (..., r / 2) -> (..., r) float32."""
+    half = regions.shape[-1]
+    found = np.empty((*regions.shape[:-1], 2 * half), np.float32)
+    found[..., :half], found[..., half:] = regions >> 4, regions & 15
+    found -= np.float32(8)
+    found /= np.float32(_REGION_STEPS)
+    return found
 
 
 @dataclass(frozen=True)
@@ -159,11 +191,11 @@ def write_rows(folder: Path, rows: Rows, refs: Refs, names: Sequence[str]) -> No
         write_blocks(folder / f"{name}.npy", (len(refs), *none.shape[1:]), none.dtype, blocks)
 
 
-def open_tokens(folder: Path, rows: int, width: int, tokens: int) -> RowArrays:
-    """Maps the tokens of a segment into memory; none if the index keeps none. Raises IndexRefused as ``map_array``."""
-    names = TOKEN_FILES if tokens > 1 else ()
-    shapes = {"tokens": (rows, tokens, width), "positions": (rows, tokens - 1), "scales": (rows, tokens)}
-    return RowArrays({name: map_array(folder / f"{name}.npy", shapes[name], DTYPES[name]) for name in names})
+def open_segment(folder: Path, rows: int, shapes: Mapping[str, tuple[int, ...]]) -> RowArrays:
+    """Maps the arrays of a segment into memory, by the shape of each photo's. Raises IndexRefused as ``map_array``."""
+    return RowArrays(
+        {name: map_array(folder / f"{name}.npy", (rows, *shape), DTYPES[name]) for name, shape in shapes.items()}
+    )
 
 
 def write_blocks(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, blocks: Iterable[Array]) -> None:

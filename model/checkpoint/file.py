@@ -29,7 +29,7 @@ from model.network import NETWORKS, Network, RetNetwork, as_zse
 #: In the state of a network, the names of the photo side's tensors begin with this.
 PHOTO_SIDE = "encoder.photo_side."
 # What an engine adds to a network has names that begin with these.
-KNOWLEDGE = ("prior.", "vocabulary.")
+KNOWLEDGE = ("prior.", "vocabulary.", "projection.")
 # Matrices are stored as int8 with a scale for each row: 23 MB instead of 88.
 _MOST = 127
 
@@ -61,6 +61,9 @@ def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | 
     for part, known in (("prior", network.prior), ("vocabulary", network.vocabulary)):
         for name, array in {} if known is None else known.arrays().items():
             state[f"{part}.{name}"] = torch.as_tensor(array, dtype=dtype)
+    if network.projection is not None:
+        # In full precision, since its bytes say which index fits.
+        state |= {f"projection.{n}": torch.as_tensor(array) for n, array in network.projection.arrays().items()}
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in state.items() if not name.startswith(PHOTO_SIDE)
     }
@@ -101,7 +104,7 @@ def load_network(path: Path) -> RetNetwork:
         if isinstance(config, TwoSidedConfig):
             tensors |= read_photo_side(find_photo_side(config.photo_side, path))[0]
         known = {name: tensors.pop(name).numpy() for name in list(tensors) if name.startswith(KNOWLEDGE)}
-        network.prior, network.vocabulary = knowledge_of(config, known)
+        network.prior, network.vocabulary, network.projection = knowledge_of(config, known)
         network.load_state_dict(tensors, strict=True, assign=True)
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
         check_memory(error)

@@ -74,6 +74,17 @@ def place_words(source: Path, target: Path) -> None:
     place_words(source, target)
 
 
+@click.command()
+@options.source
+@options.target
+@option("--like FILE", "Take the projection of this checkpoint, so that one index serves both (fitted anew).", a_path)
+def regions(source: Path, target: Path, like: Path | None) -> None:
+    """Let a checkpoint keep regions of photos, to find several things where they were drawn."""
+    from model.papers import give_regions
+
+    give_regions(source, target, like)
+
+
 @click.command("photo-side")
 @click.argument("encoder")
 @options.target
@@ -122,4 +133,4 @@ def table(name: str, budget: int | None, plot: Path | None, page: Path | None, a
         raise ModelError("; ".join(failed))
 
 
-COMMANDS = (train, words, things, place_words, photo_side, table)
+COMMANDS = (train, words, things, place_words, regions, photo_side, table)

@@ -30,7 +30,7 @@ from model.engine.files import (
     read_metadata,
     read_two_sided,
 )
-from model.engine.knowledge import Prior, Vocabulary, below, knowledge_of, logsumexp, sigmoid
+from model.engine.knowledge import Prior, Projection, Vocabulary, below, knowledge_of, logsumexp, sigmoid
 from model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
 from model.engine.threads import set_threads, threads
 from model.engine.tokens import (

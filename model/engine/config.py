@@ -136,6 +136,7 @@ class NetworkConfig(ABC):
     # Some networks have fields of these names.
     released_preprocessing = False
     released_padding = False
+    region_width = 0
 
     if TYPE_CHECKING:
         # These are fields of some configurations, and properties of others.
@@ -164,6 +165,11 @@ class NetworkConfig(ABC):
     @abstractmethod
     def grid(self) -> int:
         """Patches along one side of the input."""
+
+    @property
+    def regions(self) -> int:
+        """How many regions of a photo are kept: squares of 2 x 2 patches."""
+        return (self.grid // 2) ** 2 if self.region_width else 0
 
     @abstractmethod
     def token_count(self, modality: Modality) -> int:
@@ -306,6 +312,7 @@ class TwoSidedConfig(ModelConfig):
         pre_norm, quick_gelu: whether the ViT has a LayerNorm before its blocks, and x sigmoid(1.702 x) instead of GELU,
             as CLIP's.
         photo_side: SHA-256 of the file with the part of the network that photos need.
+        region_width: numbers of each region of a photo (``model.engine.Projection``); 0 if there are none.
     """
 
     encoder: Literal["two-sided"] = "two-sided"
@@ -317,6 +324,7 @@ class TwoSidedConfig(ModelConfig):
     pre_norm: bool = False
     quick_gelu: bool = False
     photo_side: str = "unknown"
+    region_width: Annotated[int, Field(ge=0, le=256)] = 0
 
     def problems(self) -> list[str]:
         problems = super().problems()
@@ -324,6 +332,8 @@ class TwoSidedConfig(ModelConfig):
             problems.append(f"sketch_size {self.sketch_size} is no multiple of patch_size, or larger than image_size")
         if self.encoder_width % self.heads or self.second_width % self.second_heads:
             problems.append("encoder_width or second_width is not a multiple of its heads")
+        if self.region_width and (self.grid % 2 or self.region_width % 2):
+            problems.append("regions, squares of 2 x 2 patches, need an even patch grid and an even region_width")
         return problems
 
     @property

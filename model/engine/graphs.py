@@ -20,8 +20,8 @@ from model.errors import ModelError
 from model.files import MARK, write_files
 
 #: The version of the graphs: a change of names, inputs or operations raises it.
-VERSION = 1
-VIT, SECOND_VIT, PAIRS = "vit", "second-vit", "pairs"
+VERSION = 2
+VIT, PHOTO_VIT, SECOND_VIT, PAIRS = "vit", "photo-vit", "second-vit", "pairs"
 _OPSET, _CONTRIB = 20, "com.microsoft"
 # The newest version that the ONNX Runtimes know which pyproject.toml admits.
 _IR_VERSION = 10
@@ -67,6 +67,7 @@ def write_graphs(config: TwoSidedConfig, parent: Path) -> Path:
     folder = parent / folder_name(config)
     graphs = {
         VIT: _vit(config, config.encoder_width, config.heads, config.patch_size, int8=True),
+        PHOTO_VIT: _vit(config, config.encoder_width, config.heads, config.patch_size, int8=True, regions=True),
         SECOND_VIT: _vit(config, config.second_width, config.second_heads, SECOND_PATCH, int8=False),
         PAIRS: _pairs(config),
     }
@@ -88,6 +89,7 @@ class _Graph:
             raise ModelError("graphs are written by onnx: pip install 'sketch-search[train]'") from error
         self._onnx = onnx
         self._nodes, self._stored = list[Any](), list[Any]()
+        self._weights = set[str]()
 
     def __call__(self, operation: str, *inputs: str, contrib: bool = False, **attributes: Any) -> str:
         """Adds an operation and returns its one output."""
@@ -101,7 +103,10 @@ class _Graph:
         return outputs
 
     def weight(self, name: str, *sizes: int, int8: bool = False) -> str:
-        """Declares a weight that is given when the graph is opened."""
+        """Declares a weight that is given when the graph is opened; several operations may use it."""
+        if name in self._weights:
+            return name
+        self._weights.add(name)
         tensor = self._onnx.TensorProto(name=name, dims=sizes)
         tensor.data_type = tensor.INT8 if int8 else tensor.FLOAT
         tensor.data_location = tensor.EXTERNAL
@@ -159,22 +164,40 @@ class _Graph:
         return data
 
 
-def _vit(config: TwoSidedConfig, width: int, heads: int, patch: int, *, int8: bool) -> bytes:
+def _vit(config: TwoSidedConfig, width: int, heads: int, patch: int, *, int8: bool, regions: bool = False) -> bytes:
     """A ViT with LayerScale, as ``model.network.two_sided.FrozenVit``, for one picture at a time.
 
     Inputs: ``pixels`` (1, 3, H, W); ``position`` (1 + n, width); ``kept``, how many patches leave the last block.
     Outputs: ``tokens`` (1, 1 + kept, width), the class token first; ``chosen`` (kept,), which patches these are,
     ascending: those with the largest ``importance`` (1, n), the attention of the class token in the last block, the
-    mean over heads; ``attention`` (depth, heads, n), that of each block.
+    mean over heads; ``attention`` (depth, heads, n), that of each block; with ``regions`` the tokens of squares of
+    2 x 2 patches, ``regions`` (1, n / 4, width), which go through the last block as the mean of their patches.
     """
     g = _Graph()
     eps, hidden = config.norm_eps, int(width * config.mlp_ratio)
     kernel, bias = g.weight("patch_kernel", width, 3, patch, patch), g.weight("patch_bias", width)
-    patches = g("Conv", "pixels", kernel, bias, strides=[patch, patch], kernel_shape=[patch, patch])
-    patches = g("Transpose", g("Reshape", patches, g.number([0, 0, -1])), perm=[0, 2, 1])
+    maps = g("Conv", "pixels", kernel, bias, strides=[patch, patch], kernel_shape=[patch, patch])
+    patches = g("Transpose", g("Reshape", maps, g.number([0, 0, -1])), perm=[0, 2, 1])
     x = g("Concat", g.weight("class_token", 1, 1, width), patches, axis=1)
     x = g("Add", x, "position")
-    attention, importance, chosen = [], "", ""
+    attention, importance, chosen, of_regions = [], "", "", ""
+
+    def of_squares(tokens: str) -> str:
+        """The means of 2 x 2 patches."""
+        left = g("Slice", tokens, g.number([1]), g.number([1 << 31]), g.number([1]))
+        there = g("Reshape", g("Transpose", left, perm=[0, 2, 1]), g("Shape", maps))
+        means = g("AveragePool", there, kernel_shape=[2, 2], strides=[2, 2])
+        return g("Transpose", g("Reshape", means, g.number([0, 0, -1])), perm=[0, 2, 1])
+
+    def after(x: str, q: str, k: str, v: str, name: str) -> str:
+        """The rest of a block, for the tokens of the query."""
+        mixed = g("MultiHeadAttention", q, k, v, contrib=True, num_heads=heads)
+        y = g.linear(mixed, f"{name}.proj", width, width, int8=int8)
+        x = g("Add", x, g("Mul", y, g.weight(f"{name}.scale1", width)))
+        y = g.linear(g.norm(x, f"{name}.norm2", width, eps), f"{name}.fc1", width, hidden, int8=int8)
+        y = g.linear(g("Gelu", y), f"{name}.fc2", hidden, width, int8=int8)
+        return g("Add", x, g("Mul", y, g.weight(f"{name}.scale2", width)))
+
     for index in range(config.depth):
         name, last = f"blocks.{index}", index == config.depth - 1
         y = g.norm(x, f"{name}.norm1", width, eps)
@@ -182,23 +205,22 @@ def _vit(config: TwoSidedConfig, width: int, heads: int, patch: int, *, int8: bo
         of_class = _class_attention(g, q, k, heads, width)
         attention.append(of_class)
         if last:
+            if regions:
+                of_regions = after(of_squares(x), of_squares(q), k, v, name)
             importance = g("ReduceMean", of_class, g.number([1]), keepdims=0)
             _, best = g.several("TopK", 2, importance, "kept", axis=1)
             chosen = g("Reshape", g.several("TopK", 2, best, "kept", axis=1, largest=0)[0], g.number([-1]))
             rows = g("Concat", g.number([0]), g("Add", chosen, g.number([1])), axis=0)
             q, x = g("Gather", q, rows, axis=1), g("Gather", x, rows, axis=1)
-        mixed = g("MultiHeadAttention", q, k, v, contrib=True, num_heads=heads)
-        y = g.linear(mixed, f"{name}.proj", width, width, int8=int8)
-        x = g("Add", x, g("Mul", y, g.weight(f"{name}.scale1", width)))
-        y = g.linear(g.norm(x, f"{name}.norm2", width, eps), f"{name}.fc1", width, hidden, int8=int8)
-        y = g.linear(g("Gelu", y), f"{name}.fc2", hidden, width, int8=int8)
-        x = g("Add", x, g("Mul", y, g.weight(f"{name}.scale2", width)))
+        x = after(x, q, k, v, name)
     outputs = {
         "tokens": g.norm(x, "norm", width, eps),
         "chosen": chosen,
         "importance": importance,
         "attention": g("Concat", *attention, axis=0),
     }
+    if regions:
+        outputs["regions"] = g.norm(of_regions, "norm", width, eps)
     return g.bytes("vit", {"pixels": [1, 3, "height", "width"], "position": ["tokens", width], "kept": [1]}, outputs)
 
 

@@ -1,4 +1,6 @@
-"""Computes what a checkpoint knows beside its network: which photos lie near every sketch, and words and guesses."""
+"""Computes what a checkpoint knows beside its network: which photos lie near every sketch, words and guesses, and
+which numbers of a region are kept.
+"""
 
 from __future__ import annotations
 
@@ -161,12 +163,39 @@ class Vocabulary:
         return shares
 
 
-def knowledge_of(config: NetworkConfig, arrays: Arrays) -> tuple[Prior | None, Vocabulary | None]:
-    """Takes the prior and the vocabulary, as far as the configuration has them, from the arrays of a checkpoint."""
+@dataclass(frozen=True)
+class Projection:
+    """Reduces regions of photos, and things that are drawn, to the numbers by which they are compared.
+
+    axes: (r, d) float32, the first principal components of local [Ret] of regions.
+    """
+
+    axes: Floats
+
+    @staticmethod
+    def of(arrays: Arrays) -> Projection:
+        return Projection(np.asarray(arrays["axes"], np.float32))
+
+    @staticmethod
+    def fitted(local: Floats, count: int) -> Projection:
+        """Fits the projection to ``count`` numbers on the local [Ret] of regions, (n, d)."""
+        axes = np.linalg.eigh(local.T.astype(np.float64) @ local)[1]
+        return Projection(np.ascontiguousarray(axes[:, ::-1][:, :count].T, np.float32))
+
+    def arrays(self) -> dict[str, Any]:
+        """Returns what ``of`` makes a projection of."""
+        return dict(vars(self))
+
+    def __call__(self, vectors: NDArray[Any]) -> Floats:
+        """[Ret] of sketches, or local [Ret] of regions (..., d), any scale -> (..., r) float32 of length 1."""
+        return unit(vectors @ self.axes.T)
+
+
+def knowledge_of(config: NetworkConfig, arrays: Arrays) -> tuple[Prior | None, Vocabulary | None, Projection | None]:
+    """Takes prior, vocabulary and projection, as far as the configuration has them, from the arrays of a checkpoint."""
     prior = Prior.of(below("prior.", arrays)) if config.prototypes else None
-    if not config.words:
-        return prior, None
-    return prior, Vocabulary.of(below("vocabulary.", arrays), config.drawn, config.placed)
+    vocabulary = Vocabulary.of(below("vocabulary.", arrays), config.drawn, config.placed) if config.words else None
+    return prior, vocabulary, Projection.of(below("projection.", arrays)) if config.region_width else None
 
 
 def below(prefix: str, values: Mapping[str, Value]) -> dict[str, Value]:

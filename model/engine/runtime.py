@@ -5,7 +5,7 @@ through one by one, since an int8 product scales what it reads by the extremes o
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -32,9 +32,9 @@ import onnxruntime
 # The most bytes of a graph, which has no weights.
 _MOST_BYTES = 16 << 20
 _MATRICES = ("qkv", "proj", "fc1", "fc2")
-# Runs a ViT on a picture (3, H, W): its tokens (1, 1 + kept, width), which patches these are, ascending, and the
-# importance (n,) and the attention (depth, heads, n) of all patches.
-_Vit: TypeAlias = Callable[[Floats, int], tuple[Floats, NDArray[np.int64], Floats, Floats]]
+# Runs a ViT on a picture (3, H, W): its tokens (1, 1 + kept, width), which patches these are, ascending, the importance
+# (n,) and the attention (depth, heads, n) of all patches, and of a photo the tokens of its regions (1, m, width).
+_Vit: TypeAlias = Callable[[Floats, int], Sequence[Any]]
 
 
 class OnnxEngine(Engine):
@@ -48,9 +48,12 @@ class OnnxEngine(Engine):
         self.config, self.calibration = files.config, files.calibration
         self._files, self._folder, self._threads = files, folder, threads()
         arrays = files.arrays
-        self.prior, self.vocabulary = knowledge_of(files.config, arrays)
+        self.prior, self.vocabulary, self.projection = knowledge_of(files.config, arrays)
         self._head = below("encoder.head.", arrays)
         self._photo_head = {n: array.astype(np.float32) for n, array in below("head.", files.photo_side).items()}
+        # A patch alone is class token and mean patch in one.
+        of_class, of_mean = np.split(self._photo_head["from_first.weight"], 2, axis=1)
+        self._from_patch = np.ascontiguousarray((of_class + of_mean).T)
 
     def encode(self, pictures: Floats, modality: Modality) -> Tokens:
         count = self.config.token_count(modality) - 1
@@ -75,7 +78,8 @@ class OnnxEngine(Engine):
         kept = config.token_count(modality) - 1
         everything, local = None, None
         if modality == "photo":
-            everything, attention, importance, local = self._photo(pictures[0], patches**2)
+            everything, attention, importance, of_patches = self._photo(pictures[0], patches**2)
+            local = self._local(of_patches)
             chosen = _most_important(importance, kept)
             features = everything.features[:, np.concatenate([[0], 1 + chosen])]
             tokens = Tokens(features, everything.positions[:, chosen])
@@ -114,16 +118,20 @@ class OnnxEngine(Engine):
         return Tokens(np.concatenate([ret[:, None], patches], axis=1), cells[None], summary), attention
 
     def _photo(self, picture: Floats, count: int) -> tuple[Tokens, Floats, Floats, Floats]:
-        """Encodes one photo: its tokens, attention and importance of patches (n,), and the local [Ret] of patches."""
+        """Encodes one photo: its tokens, attention and importance of patches (n,), and the ViT's tokens of patches."""
         head = self._photo_head
-        x, chosen, importance, attention = self._photo_vit(picture, count)
+        x, chosen, importance, attention, *squares = self._photo_vit(picture, count)
         second, *_ = self._second_vit(picture, 0)
         a, b = unit(unit(x[:, 0]) - head["mean"]), unit(unit(second[:, 0]) - head["second_mean"])
         ret = unit(unit(np.concatenate([a, b], axis=-1) @ head["ret.weight"].T) - head["centre"])
         patches = x[:, 1:] @ head["tokens.weight"].T + head["tokens.bias"]
-        tokens = Tokens(np.concatenate([ret[:, None], patches], axis=1), chosen[None])
-        twice = np.concatenate([x[0, 1:], x[0, 1:]], axis=-1)
-        return tokens, attention, importance, unit(unit(twice @ head["from_first.weight"].T) - head["centre"])
+        features = np.concatenate([ret[:, None], patches], axis=1)
+        tokens = Tokens(features, chosen[None], regions=self._local(squares[0]))
+        return self.reduced(tokens), attention, importance, x[0, 1:]
+
+    def _local(self, patches: Floats) -> Floats:
+        """Computes the local [Ret] of patch tokens (..., w), as of photos that show a patch alone."""
+        return unit(unit(patches @ self._from_patch) - self._photo_head["centre"])
 
     # The graphs. Sketches come one at a time, and take all threads; photos come many at a time, and take one each.
 
@@ -135,7 +143,7 @@ class OnnxEngine(Engine):
 
     @cached_property
     def _photo_vit(self) -> _Vit:
-        return self._open_vit(graphs.VIT, "vit.", below("tuning.", self._files.photo_side), 1)
+        return self._open_vit(graphs.PHOTO_VIT, "vit.", below("tuning.", self._files.photo_side), 1)
 
     @cached_property
     def _second_vit(self) -> _Vit:
@@ -154,13 +162,14 @@ class OnnxEngine(Engine):
         self, graph: str, name: str, tuning: Mapping[str, NDArray[Any]], threads: int, position: Floats | None = None
     ) -> _Vit:
         vit = below(name, self._files.photo_side)
-        session = self._open(graph, _vit_weights(vit, tuning, int8=graph == graphs.VIT), threads)
+        session = self._open(graph, _vit_weights(vit, tuning, int8=graph != graphs.SECOND_VIT), threads)
+        names = ("tokens", "chosen", "importance", "attention", *(("regions",) if graph == graphs.PHOTO_VIT else ()))
         where = vit["position"].astype(np.float32) if position is None else position
 
-        def run(picture: Floats, kept: int) -> tuple[Floats, NDArray[np.int64], Floats, Floats]:
+        def run(picture: Floats, kept: int) -> Sequence[Any]:
             given = {"pixels": picture[None], "position": where, "kept": np.array([kept], np.int64)}
-            tokens, chosen, importance, attention = session.run(("tokens", "chosen", "importance", "attention"), given)
-            return tokens, chosen, importance[0], attention
+            tokens, chosen, importance, attention, *regions = session.run(names, given)
+            return tokens, chosen, importance[0], attention, *regions
 
         return run
 

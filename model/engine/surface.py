@@ -1,14 +1,14 @@
 """Defines what indexing, searching and explaining need of a network: numpy in, numpy out."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.engine.config import Calibration, Modality, NetworkConfig
-from model.engine.knowledge import Prior, Vocabulary
+from model.engine.knowledge import Prior, Projection, Vocabulary
 from model.engine.tokens import Floats, Tokens
 
 
@@ -82,7 +82,7 @@ class Engine(ABC):
 
     Attributes:
         kind: of network, as in checkpoints. config, calibration: as in checkpoints.
-        prior, vocabulary: what the checkpoint knows beside the network; None for a checkpoint without.
+        prior, vocabulary, projection: what the checkpoint knows beside the network; None for a checkpoint without.
         device: where it computes, "cpu" or "cuda". dtype: the precision of its large products.
     """
 
@@ -91,12 +91,18 @@ class Engine(ABC):
     calibration: Calibration
     prior: Prior | None
     vocabulary: Vocabulary | None
+    projection: Projection | None
     device: str
     dtype: str
 
     @abstractmethod
     def encode(self, pictures: Floats, modality: Modality) -> Tokens:
         """Encodes prepared pictures (b, 3, H, W): float32 tokens. A picture's tokens depend on it alone, to 1e-4."""
+
+    def reduced(self, tokens: Tokens) -> Tokens:
+        """Reduces the regions of photos, local [Ret] (b, m, d), to (b, m, r); without a projection there are none."""
+        local = tokens.regions
+        return replace(tokens, regions=None if self.projection is None or local is None else self.projection(local))
 
     @abstractmethod
     def relate(self, sketch: Tokens, photos: Tokens) -> Floats:

@@ -23,11 +23,16 @@ class Tokens:
         positions: (b, n-1) integers, ascending in each row: the cell of each patch token, counted row by row.
         summary: (b, e), a two-sided encoder's summary of sketches, from which guesses are made: it has more than [Ret]
             keeps. None for photos, and for other encoders.
+        regions: (b, m, r) of length 1, what the squares of 2 x 2 patches of a photo show, row by row from the top left
+            (``model.engine.Projection``). None for sketches, and for networks without a projection.
+        colours: (b, m, 3), the mean colour of each region, as CIELAB. None without regions.
     """
 
     features: NDArray[Any]
     positions: NDArray[Any]
     summary: NDArray[Any] | None = None
+    regions: NDArray[Any] | None = None
+    colours: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         if self.features.ndim != 3 or self.positions.shape != (self.features.shape[0], self.features.shape[1] - 1):
@@ -40,7 +45,8 @@ class Tokens:
         return len(self.features)
 
     def __getitem__(self, rows: slice | NDArray[Any] | Sequence[int]) -> Tokens:
-        return Tokens(self.features[rows], self.positions[rows], None if self.summary is None else self.summary[rows])
+        parts: dict[str, Any] = {name: None if part is None else part[rows] for name, part in vars(self).items()}
+        return Tokens(**parts)
 
     @property
     def ret(self) -> NDArray[Any]:
@@ -69,12 +75,9 @@ class Tokens:
     @staticmethod
     def cat(parts: Sequence[Tokens]) -> Tokens:
         """Joins pictures with the same number of tokens."""
-        summaries = [part.summary for part in parts if part.summary is not None]
-        return Tokens(
-            np.concatenate([part.features for part in parts]),
-            np.concatenate([part.positions for part in parts]),
-            np.concatenate(summaries) if summaries else None,
-        )
+        columns = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
+        joined: dict[str, Any] = {n: None if one[0] is None else np.concatenate(one) for n, one in columns.items()}
+        return Tokens(**joined)
 
 
 def unit(vectors: NDArray[Any]) -> Floats:

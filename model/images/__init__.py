@@ -1,5 +1,6 @@
 """Opens picture files safely, finds the ink of a sketch, and prepares pixels for a network."""
 
+from model.images.colours import averaged, colours_of_cells, lab
 from model.images.files import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,

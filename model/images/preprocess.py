@@ -81,6 +81,11 @@ class Preprocessing:
         values /= std
         return values
 
+    def shares(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Undoes `normalised`: pictures (b, 3, H, W) in 0..1."""
+        mean, std = (np.array(side, np.float32)[:, None, None] for side in (self.mean, self.std))
+        return pictures * std + mean
+
     def fingerprint(self) -> str:
         """Returns the hex SHA-256 of the inputs made of a few probe pictures, which changes only if inputs do."""
         return _fingerprint(self)

@@ -27,7 +27,7 @@ class TorchEngine(Engine):
     def __init__(self, network: RetNetwork) -> None:
         self.network = network.eval()
         self.kind, self.config, self.calibration = network.kind, network.config, network.calibration
-        self.prior, self.vocabulary = network.prior, network.vocabulary
+        self.prior, self.vocabulary, self.projection = network.prior, network.vocabulary, network.projection
         self._device = next(network.parameters()).device
         self.device = self._device.type
         self.dtype = str(network.precision).removeprefix("torch.")
@@ -49,7 +49,7 @@ class TorchEngine(Engine):
 
     @torch.inference_mode()
     def _encoded(self, pictures: Floats, modality: Modality) -> Arrays:
-        return as_arrays(self.network.encode(self._tensor(pictures), modality))
+        return self.reduced(as_arrays(self.network.encode(self._tensor(pictures), modality)))
 
     @torch.inference_mode()
     def relate(self, sketch: Arrays, photos: Arrays) -> Floats:
@@ -60,7 +60,7 @@ class TorchEngine(Engine):
     @torch.inference_mode()
     def observe(self, pictures: Floats, modality: Modality) -> Observed:
         trace, grid = EncoderTrace(), self.config.grid
-        tokens = averaged(as_arrays(self.network.encode(self._tensor(pictures), modality, trace)))
+        tokens = averaged(self.reduced(as_arrays(self.network.encode(self._tensor(pictures), modality, trace))))
         blocks = [
             grid_maps(as_array(positions[0]), as_array(attention[0].float()), grid)
             for attention, positions in zip(trace.attention, trace.positions, strict=True)
@@ -111,8 +111,8 @@ def find_device(name: str) -> torch.device:
 
 def as_arrays(tokens: Tokens) -> Arrays:
     """Returns the tokens as arrays: float32, on the CPU."""
-    summary = None if tokens.summary is None else as_array(tokens.summary.float())
-    return Arrays(as_array(tokens.features.float()), as_array(tokens.positions), summary)
+    summary, regions = (None if part is None else as_array(part.float()) for part in (tokens.summary, tokens.regions))
+    return Arrays(as_array(tokens.features.float()), as_array(tokens.positions), summary, regions)
 
 
 def as_array(tensor: torch.Tensor) -> NDArray[Any]:

@@ -8,7 +8,17 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
-from model.engine import UNCALIBRATED, Calibration, Modality, NetworkConfig, Prior, Vocabulary
+from model.engine import (
+    UNCALIBRATED,
+    Calibration,
+    Modality,
+    NetworkConfig,
+    Prior,
+    Projection,
+    TwoSidedConfig,
+    Vocabulary,
+)
+from model.errors import ModelError
 from model.network.encoder import EncoderTrace
 from model.network.tokens import Tokens
 from model.words import Names
@@ -18,7 +28,7 @@ class RetNetwork(nn.Module, ABC):
     """The base class of all networks, which searching and measuring use.
 
     A subclass gives tokens (``encode``). kind: the name in the metadata of checkpoints, by which they are loaded. No
-    computation here depends on calibration, prior and vocabulary, which an engine adds.
+    computation here depends on calibration, prior, vocabulary and projection, which an engine adds.
     """
 
     kind: ClassVar[str]
@@ -30,6 +40,7 @@ class RetNetwork(nn.Module, ABC):
         self.config, self.calibration = config, calibration
         self.prior: Prior | None = None
         self.vocabulary: Vocabulary | None = None
+        self.projection: Projection | None = None
 
     @abstractmethod
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
@@ -49,6 +60,13 @@ class RetNetwork(nn.Module, ABC):
         drawn, placed = ((), 0) if vocabulary is None else (tuple(vocabulary.drawn.tolist()), vocabulary.placed)
         config = replace(self.config, words=words, drawn=drawn, placed=placed)
         return self._changed(vocabulary=vocabulary, config=config)
+
+    def projection_replaced(self, projection: Projection | None) -> Self:
+        """Returns a copy with another projection of regions. Raises ModelError for a network without regions."""
+        width = 0 if projection is None else len(projection.axes)
+        if not isinstance(self.config, TwoSidedConfig):
+            raise ModelError(f"{self.config.name} has no regions; only two-sided networks have")
+        return self._changed(projection=projection, config=replace(self.config, region_width=width))
 
     def _changed(self, **attributes: Any) -> Self:
         other = copy.deepcopy(self)

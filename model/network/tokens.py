@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -14,17 +15,21 @@ class Tokens:
 
     features: (b, n, d); row 0 is [Ret]. positions: (b, n-1) int64, ascending: the cell of each patch on the patch grid.
     summary: (b, e), a two-sided encoder's summary of whole sketches; None for photos and for other encoders.
+    regions: (b, m, d), the local [Ret] of squares of 2 x 2 patches of photos, row by row; None for sketches, and for
+    networks that do not give them.
     """
 
     features: torch.Tensor
     positions: torch.Tensor
     summary: torch.Tensor | None = None
+    regions: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return self.features.shape[0]
 
     def __getitem__(self, rows: slice | torch.Tensor | Sequence[int]) -> Tokens:
-        return Tokens(self.features[rows], self.positions[rows], None if self.summary is None else self.summary[rows])
+        parts: dict[str, Any] = {name: None if part is None else part[rows] for name, part in vars(self).items()}
+        return Tokens(**parts)
 
     @property
     def ret(self) -> torch.Tensor:

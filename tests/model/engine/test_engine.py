@@ -76,6 +76,19 @@ def test_photos_and_sketches_are_encoded_as_pytorch_encodes_them(
     assert cosines(ours.summary, drawn.summary).min() > 0.98
 
 
+def test_regions_of_photos_are_those_of_pytorch_of_length_1_and_the_twin_has_the_same(
+    engine: OnnxEngine, by_torch: TorchEngine, photos: Floats
+) -> None:
+    ours, theirs = engine.encode(photos, "photo").regions, by_torch.encode(photos, "photo").regions
+    assert ours is not None
+    assert theirs is not None
+    assert ours.shape == theirs.shape == (len(photos), engine.config.regions, engine.config.region_width)
+    assert np.linalg.norm(ours, axis=-1) == pytest.approx(1, abs=1e-5)
+    assert np.median(cosines(ours, theirs)) > 0.95
+    # One index serves both.
+    assert load("weights/zero-shot.safetensors").photo_sha256 == load().photo_sha256
+
+
 def test_pairs_of_the_same_tokens_get_the_logits_of_pytorch(
     engine: OnnxEngine, by_torch: TorchEngine, photos: Floats, sketch: Floats
 ) -> None:
@@ -120,7 +133,12 @@ def test_export_writes_graphs_that_hold_no_weights_and_refuses_a_network_without
     assert main(["export", str(default_checkpoint()), str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("wrote ")
     (folder,) = tmp_path.iterdir()
-    assert sorted(file.name for file in folder.iterdir()) == ["pairs.onnx", "second-vit.onnx", "vit.onnx"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "pairs.onnx",
+        "photo-vit.onnx",
+        "second-vit.onnx",
+        "vit.onnx",
+    ]
     assert sum(file.stat().st_size for file in folder.iterdir()) < 200_000
     assert main(["export", str(tiny_checkpoint(tmp_path / "tiny.safetensors")), str(tmp_path)]) == 2
     assert "has no photo side and is run by PyTorch alone" in capsys.readouterr().err
@@ -141,7 +159,7 @@ def test_graphs_are_found_where_export_writes_them_and_not_beside_a_checkpoint(
 
 def test_a_graph_that_is_a_pipe_or_without_end_is_refused(tmp_path: Path, photos: Floats) -> None:
     files = read_two_sided(default_checkpoint())
-    graph = write_graphs(files.config, tmp_path) / "vit.onnx"
+    graph = write_graphs(files.config, tmp_path) / "photo-vit.onnx"
     for put in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
         graph.unlink()
         put(graph)
@@ -154,11 +172,11 @@ def test_a_graph_that_is_missing_or_damaged_is_named_with_the_command_that_write
 ) -> None:
     files = read_two_sided(default_checkpoint())
     folder = write_graphs(files.config, tmp_path)
-    (folder / "vit.onnx").write_bytes(b"no graph")
+    (folder / "photo-vit.onnx").write_bytes(b"no graph")
     for _ in ("damaged", "missing"):
         with pytest.raises(ModelError, match="sketch-search model export writes it anew"):
             OnnxEngine(files, folder).encode(photos, "photo")
-        (folder / "vit.onnx").unlink(missing_ok=True)
+        (folder / "photo-vit.onnx").unlink(missing_ok=True)
 
 
 def test_onnx_runtime_reports_nothing_and_writes_nothing_into_the_users_folder(tmp_path: Path) -> None:
