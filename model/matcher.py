@@ -40,7 +40,7 @@ from model.engine.runtime import OnnxEngine
 from model.errors import ModelError
 from model.explanation import Explanation, compare
 from model.images import Preprocessing, Source, averaged, colours_of_cells
-from model.ranking import diffused
+from model.ranking import diffused, reordered
 from model.words import WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
@@ -234,8 +234,12 @@ class Matcher:
         return {method: ways[method]() for method in methods}
 
     def diffuse(self, scores: Floats, ret: NDArray[np.floating], method: Method) -> Floats:
-        """Lets photos that look alike share their scores (s, p), by ``model.ranking.diffused``. Raises ModelError."""
-        return diffused(scores, ret, self.diffusion_threshold, method)
+        """Lets photos that look alike share their scores (s, p), by ``model.ranking.diffused``. Raises ModelError.
+
+        By "rn", the first photos are then put in order within their kind (``model.ranking.reordered``).
+        """
+        after = diffused(scores, ret, self.diffusion_threshold, method)
+        return reordered(after, scores) if method == "rn" else after
 
     @property
     def diffusion_threshold(self) -> float:

@@ -28,6 +28,7 @@ from model.ranking import (
     groups_of,
     likeness_to,
     pairs_to_compare,
+    reordered,
     sameness,
 )
 from tests.pictures import SHAPES, encoded, photo
@@ -119,6 +120,23 @@ def test_only_the_shortlist_is_diffused_and_the_rest_follow_in_their_order(monke
     np.testing.assert_allclose(after[0, first], diffused(before[:, first], ret[first], THRESHOLD, "rn")[0], atol=1e-6)
     assert (after[0, rest] <= after[0, first].min()).all()
     assert (np.diff(after[0, rest]) <= 0).all()
+
+
+def test_the_first_photos_of_a_diffused_ranking_are_put_in_order_by_their_own_scores_too() -> None:
+    generator = np.random.default_rng(0)
+    relation = np.stack([generator.permutation(np.linspace(0.2, 0.9, 60, dtype=np.float32)) for _ in range(2)])
+    # Within the first photos look-alikes are nearly equal; the last of them are of another kind.
+    close = np.linspace(0.7, 0.70005, ranking.REORDERED, dtype=np.float32)
+    alike = np.stack([generator.permutation(close) for _ in range(2)])
+    alike[:, -5:] -= np.float32(0.69)
+    after = np.concatenate([alike, np.full((2, 60 - ranking.REORDERED), 0.001, np.float32)], axis=1)
+    found = reordered(after, relation)
+    for now, before, scores in zip(found, after, relation, strict=True):
+        same_kind, others = np.arange(ranking.REORDERED - 5), np.arange(ranking.REORDERED - 5, ranking.REORDERED)
+        for of_kind in (same_kind, others):
+            assert set(now[of_kind]) == set(before[of_kind]), "no photo leaves its kind"
+            assert np.array_equal(np.argsort(-now[of_kind]), np.argsort(-scores[of_kind]))
+        assert np.array_equal(now[ranking.REORDERED :], before[ranking.REORDERED :])
 
 
 LIKE = 0.3
