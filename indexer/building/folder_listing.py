@@ -82,8 +82,8 @@ class FolderListing:
         """Sentences on what was passed over so far, one for each kind of entry, with the reason."""
         words, links, special = [], self._links, self._special
         if folders := self._not_photos.total():
-            named = ", ".join(f"{count} {name}" for name, count in self._not_photos.most_common(_NAMED))
-            words.append(f"{folders} folder{'s' * (folders > 1)} of thumbnails, deleted or hidden files: {named}")
+            which = ", ".join(f"{count} {name}" for name, count in self._not_photos.most_common(_NAMED))
+            words.append(f"{folders} folder{'s' * (folders > 1)} of thumbnails, deleted or hidden files: {which}")
         if links:
             words.append(f"{links} symbolic link{'s' * (links > 1)}, not followed; name the folders instead")
         for counts, which in (self._companions, "beside a photo of the same name"), (self._endings, "of other types"):
