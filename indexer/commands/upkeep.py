@@ -96,9 +96,11 @@ def samples(folder: Path) -> None:
 
     DIR gets the folders photos and sketches.
     """
-    from indexer.samples import EACH, SKETCHED, THINGS, write_samples
+    from indexer.samples import EACH, SCENES, SKETCHED, THINGS, write_samples
 
     written = write_samples(folder)
-    drawn = f"{written.photos}: {len(THINGS) * EACH} drawn of {len(THINGS)} things"
+    drawn = (
+        f"{written.photos}: {len(THINGS) * EACH} drawn of {len(THINGS)} things, {len(SCENES) * EACH} of two at a time"
+    )
     copied = f", and {count(written.copied, 'photo')} from other packages" if written.copied else ""
     show([line("photos", drawn + copied), line("sketches", f"{written.sketches}: {len(SKETCHED)}")])

@@ -26,6 +26,12 @@ _BORROWED = {
         "astronaut.png camera.png chelsea.png coffee.png coins.png moon.png motorcycle_left.png rocket.jpg",
     ),
 }
+# Pictures of two things, the first on the left.
+SCENES = tuple(
+    pair
+    for one, other in (("bicycle", "tree"), ("car", "house"), ("cat", "umbrella"), ("mushroom", "butterfly"))
+    for pair in ((one, other), (other, one))
+)
 SKETCHED = tuple(name for name in THINGS if name not in ("duck", "flower", "star", "tree"))
 
 
@@ -54,6 +60,11 @@ def write_samples(folder: Path) -> Samples:
             (working / "photos" / name).mkdir(parents=True)
             for number in range(1, EACH + 1):
                 draw_photo(name, number).save(working / "photos" / name / f"{name} {number}.jpg", quality=90)
+        (working / "photos" / "scenes").mkdir()
+        for left, right in SCENES:
+            for number in range(1, EACH + 1):
+                file = working / "photos" / "scenes" / f"{left} and {right} {number}.jpg"
+                draw_photo(f"{left} {right}", number).save(file, quality=90)
         (working / "sketches").mkdir()
         for name in SKETCHED:
             draw_sketch(name).save(working / "sketches" / f"{name}.png")
@@ -73,10 +84,14 @@ def draw_sketch(name: str) -> Image.Image:
     return sketch(draw(THINGS[name], chance), chance)
 
 
-def draw_photo(name: str, number: int) -> Image.Image:
-    """Paints a picture of one of THINGS, RGB. Each ``number``, from 1, gives another picture, and always the same."""
-    chance = Random(f"{name} {number}")
-    return paint(draw(THINGS[name], chance), STYLES[(number - 1) % len(STYLES)], chance)
+def draw_photo(names: str, number: int) -> Image.Image:
+    """Paints a picture, RGB, of one or more of THINGS, from the left, with spaces between their names.
+
+    Each ``number``, from 1, gives another picture, and always the same.
+    """
+    chance = Random(f"{names} {number}")
+    things = [draw(THINGS[name], chance) for name in names.split()]
+    return paint(things, STYLES[(number - 1) % len(STYLES)], chance)
 
 
 def _copy_photos(folder: Path) -> int:

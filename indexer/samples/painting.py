@@ -150,18 +150,25 @@ def _mirrored(outline: Sequence[Point]) -> Outline:
 THINGS = {block.partition(":")[0]: block.splitlines() for block in re.split(r"\n(?=\w)", _TABLE.strip())}
 
 
-def paint(parts: Sequence[Part], style: tuple[bool, bool, bool], chance: Random) -> Image.Image:
-    """Paints a coloured picture of a thing, RGB, SIZE x SIZE. ``chance`` picks its background and its pose."""
+def paint(things: Sequence[Sequence[Part]], style: tuple[bool, bool, bool], chance: Random) -> Image.Image:
+    """Paints a coloured picture, RGB, SIZE x SIZE, of things that stand side by side, each given by its parts.
+
+    ``chance`` picks the background and the poses.
+    """
     lines, shaded, shadow = style
     canvas = chance.choice((_landscape, _wall, _planks))(chance)
-    pose = _pose(chance, turn=14, least=0.58, most=0.86, drift=0.14, shiver=2.5)
-    masks = [_mask(part, pose) for part in parts]
+    posed: list[tuple[Part, Callable[[Outline], list[Point]]]] = []
+    for number, parts in enumerate(things):
+        area = ((2 * number + 1) / len(things) - 1, 1 / len(things))
+        pose = _pose(chance, turn=14, least=0.58, most=0.86, drift=0.14, shiver=2.5, area=area)
+        posed += [(part, pose) for part in parts]
+    masks = [_mask(part, pose) for part, pose in posed]
     if shadow:
         dark = Image.new("L", canvas.size)
         for mask in masks:
             dark.paste(110, (round(chance.uniform(-8, 8)), round(chance.uniform(12, 30))), mask)
         canvas.paste((24, 22, 30), (0, 0), dark.filter(ImageFilter.GaussianBlur(0.014 * _FULL)))
-    for part, mask in zip(parts, masks, strict=True):
+    for (part, pose), mask in zip(posed, masks, strict=True):
         if (box := mask.getbbox()) is not None:
             canvas.paste(_fill(part, (box[2] - box[0], box[3] - box[1]), shaded), box[:2], mask.crop(box))
         if lines and not part.width:
@@ -193,14 +200,25 @@ def sketch(parts: Sequence[Part], chance: Random) -> Image.Image:
 
 
 def _pose(
-    chance: Random, *, turn: float, least: float, most: float, drift: float, shiver: float
+    chance: Random,
+    *,
+    turn: float,
+    least: float,
+    most: float,
+    drift: float,
+    shiver: float,
+    area: tuple[float, float] = (0.0, 1.0),
 ) -> Callable[[Outline], list[Point]]:
-    """Returns a map from outlines to pixels that turns, leans, mirrors, squeezes, moves and bends them a little."""
+    """Returns a map from outlines to pixels that turns, leans, mirrors, squeezes, moves and bends them a little.
+
+    area: where the middle is, from -1 to 1, x to the right, and the share of the picture that there is for it.
+    """
+    across, share = area
     angle = math.radians(chance.uniform(-turn, turn))
-    scale = chance.uniform(least, most) * _FULL / 2
+    scale = chance.uniform(least, most) * share * _FULL / 2
     wide = scale * chance.uniform(0.92, 1.1) * chance.choice((-1, 1))
     lean = chance.uniform(-0.1, 0.1)
-    x0, y0 = (_FULL / 2 * (1 + chance.uniform(-drift, drift)) for _ in range(2))
+    x0, y0 = (_FULL / 2 * (1 + middle + chance.uniform(-drift, drift) * share) for middle in (across, 0))
     cos, sin = math.cos(angle), math.sin(angle)
     waves = [(chance.uniform(20, 60) * _FINE, chance.uniform(0, 6.3), chance.uniform(0.6, 1.3)) for _ in range(4)]
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from indexer.commands import main
-from indexer.samples import EACH, SKETCHED, THINGS
+from indexer.samples import EACH, SCENES, SKETCHED, THINGS
 from indexer.samples.painting import SIZE
 
 
@@ -24,6 +24,8 @@ def test_at_least_60_pictures_of_at_least_15_things_are_drawn_and_all_differ(wri
     assert len(THINGS) >= 15
     drawn = [path for name in THINGS for path in sorted((written / "photos" / name).iterdir())]
     assert len(drawn) == len(THINGS) * EACH >= 60
+    drawn += sorted((written / "photos" / "scenes").iterdir())
+    assert len(drawn) == (len(THINGS) + len(SCENES)) * EACH
     assert len({path.read_bytes() for path in drawn}) == len(drawn)
     for path in drawn:
         with Image.open(path) as picture:

@@ -4,7 +4,6 @@ import * as api from "../shared/api.js";
 import { part } from "../shared/dom.js";
 import { ENDS, fitRemark, goesOn, missingParts, noPhotos, shownCount, took, trouble, waitingFor } from "../shared/words.js";
 import { Chosen } from "./chosen.js";
-import { Clusters } from "./clusters.js";
 import { Pages } from "./pages.js";
 import { GroupReading, PhotoReading } from "./reading.js";
 import { alone, numbered, Results } from "./results.js";
@@ -19,7 +18,6 @@ export class Found extends EventTarget {
   #viewer;
   #box = part("found");
   #results;
-  #clusters;
   #chosen = new Chosen();
   // Parts of a collection on many machines: how many there are, and those that did not answer.
   #shards = 0;
@@ -43,7 +41,6 @@ export class Found extends EventTarget {
     const mark = (button, photo) => this.#chosen.mark(button, photo);
     const lost = () => part("parts-undo").focus({ preventScroll: true });
     this.#results = new Results({ open, mark, lost }, parts);
-    this.#clusters = new Clusters((photos, place) => viewer.open(photos, place));
     this.#pages = new Pages((page, signal) => this.#page(page, signal), (more) => this.#add(more));
   }
 
@@ -100,7 +97,6 @@ export class Found extends EventTarget {
     const groups = answer.groups ? numbered(answer.groups) : alone(answer.results);
     this.#results.show(groups, Boolean(answer.groups) && stay && same);
     this.#parts.know(this.best);
-    this.#clusters.show(answer.clusters);
     const { sizes } = this.#options;
     const end = answer.method === "date" ? { ...ENDS.photos, end: "These are all the photos." } : ENDS[taken.view];
     this.#pages.start(answer.groups ? new GroupReading(answer, sizes) : new PhotoReading(answer, sizes), end);
@@ -159,7 +155,6 @@ export class Found extends EventTarget {
     this.#missing.clear();
     this.#miss({});
     part("fit-remark").textContent = "";
-    this.#clusters.show([]);
     this.#pages.stop();
     this.dispatchEvent(new Event("change"));
   }

@@ -88,11 +88,6 @@ export async function photos(ids, signal) {
   return (await told(`photos?${parameters({ id: ids })}`, { signal })).photos;
 }
 
-/** Some photos of a cluster, and how many it has. */
-export function cluster(id, count, signal) {
-  return told(`clusters/${id}?k=${count}`, { signal });
-}
-
 /** A file of the server. @returns {Promise<Blob>} */
 export async function file(path) {
   return (await ask(path)).blob();

@@ -223,10 +223,6 @@ export function facts({ model, index, version, refused }) {
   ];
 }
 
-export function clustersSearched(number) {
-  return `From ${count(number, "cluster")} of photos`;
-}
-
 /** How far the build of the index is: {text, share}, with share null where it is unknown. null: no build is running. */
 export function building(build) {
   const over = !build || build.phase === "done" || build.phase === "stopped";

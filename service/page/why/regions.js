@@ -28,23 +28,36 @@ const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bott
  *   image no line is known, so its parts are pieces of the ``picture`` with that ``grid``
  */
 export function partsOf({ marks }, prepared, grid) {
-  const drawn = marks.filter(({ kind }) => kind !== "eraser" && kind !== "fill");
-  const strokes = drawn.filter(({ kind }) => kind !== "image").map((mark) => outline(mark));
-  // With an image, the server crops to the image, and most of what can be pointed at is in the image.
-  const from = strokes.length === drawn.length && drawn.length ? boxOf(marks) : null;
-  const to = box(pixels(prepared), [255, 255, 255], PREPARED_CONTRAST);
-  if (!from || !to) {
+  const moved = mapping(marks, prepared);
+  if (!moved) {
     return placesOf(prepared, grid);
   }
-  const moved = ({ x, y }) => ({
-    x: to.left + ((x - from.left) / (from.right - from.left)) * (to.right - to.left),
-    y: to.top + ((y - from.top) / (from.bottom - from.top)) * (to.bottom - to.top),
-  });
-  return longest(cut(strokes.map((points) => dense(points.map(moved), grid)))).map((path, i) => ({
+  return longest(cut(linesOf(marks).map((points) => dense(points.map(moved), grid)))).map((path, i) => ({
     name: `Part ${i + 1}`,
     path,
     cells: new Set(path.map((point) => cellAt(point, grid))),
   }));
+}
+
+/** The cells of that picture that each thing of the sketch crosses; none where the strokes are not known. */
+export function cellsOfThings({ marks, things }, prepared, grid) {
+  const moved = things.length > 1 ? mapping(marks, prepared) : null;
+  const cellsOf = (thing) => linesOf(thing.marks).flatMap((points) => dense(points.map(moved), grid)).map((point) => cellAt(point, grid));
+  return moved ? things.map((thing) => new Set(cellsOf(thing))) : [];
+}
+
+/** From places on the paper to those in the prepared picture; null with an image, to which the server crops. */
+function mapping(marks, prepared) {
+  const from = marks.length && marks.every(({ kind }) => kind !== "image") ? boxOf(marks) : null;
+  const to = box(pixels(prepared), [255, 255, 255], PREPARED_CONTRAST);
+  return from && to && (({ x, y }) => ({
+    x: to.left + ((x - from.left) / (from.right - from.left)) * (to.right - to.left),
+    y: to.top + ((y - from.top) / (from.bottom - from.top)) * (to.bottom - to.top),
+  }));
+}
+
+function linesOf(marks) {
+  return marks.filter(({ kind }) => !["eraser", "fill", "image"].includes(kind)).map((mark) => outline(mark));
 }
 
 export function largestFirst(parts) {

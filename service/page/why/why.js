@@ -2,15 +2,16 @@
 
 import * as api from "../shared/api.js";
 import { show } from "../shared/history.js";
-import { choice, element, part } from "../shared/dom.js";
+import { choice, choose, element, part } from "../shared/dom.js";
 import { showNearest } from "./nearest.js";
 import { Overlay } from "./overlay.js";
-import { largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
+import { cellsOfThings, largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
 import { VIEWS, bestMatches, offer } from "./views.js";
 import { fileName, methodName, numberOf, score, sentence, trouble } from "../shared/words.js";
 
 // People who are colour-blind can distinguish them, too; and each has a letter.
 const PINS = [["A", "#d55e00"], ["B", "#0072b2"], ["C", "#b0478a"], ["D", "#00785a"]];
+const THINGS = [...PINS, ["E", "#8a6a00"], ["F", "#5f605a"], ["G", "#12523f"], ["H", "#7b2d26"]];
 const HOVER = ["\u2022", "#1e1f1c"];
 const PINNED_AT_FIRST = 3;
 const FACE = 80;
@@ -87,12 +88,26 @@ export class Why {
     const found = ordered.filter((one) => bestMatches(answer.photos[0], one.cells).size);
     const first = (found.length ? found : ordered).slice(0, PINNED_AT_FIRST);
     const pins = this.#parts.filter((one) => first.includes(one)).map((one, i) => pin(one, PINS[i]));
-    offer(answer);
-    this.#state = { answer, pins, hovered: null, chosen: answer.photos[0] };
+    const things = this.#things(answer);
+    if (things.length) {
+      choose("why-view", "things");
+    }
+    offer(answer, things);
+    this.#state = { answer, pins, things, hovered: null, chosen: answer.photos[0] };
     this.#fill();
     part("why-wait").hidden = true;
     part("why-body").hidden = false;
     this.#show();
+  }
+
+  /** The things that were drawn: where each is in the sketch, and the region in which each photo has it. */
+  #things(answer) {
+    const cells = cellsOfThings(this.#subject, part("why-sketch-image"), answer.grid);
+    return cells.map((own, i) => {
+      const regions = new Map(this.#results.map(({ id, cells: found = [] }) => [id, found[i]]));
+      const [letter, colour] = THINGS[i];
+      return { cells: own, regions, letter, colour, name: this.#subject.things[i].name };
+    });
   }
 
   /** The answer of POST /explain, once its picture of the sketch is loaded. */

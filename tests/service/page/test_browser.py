@@ -278,18 +278,6 @@ def test_one_can_search_by_the_button_only(desk: Browser, server: Served) -> Non
     choose(desk, "label:has(#live)")
 
 
-def test_the_clusters_looked_into_show_their_photos(desk: Browser, server: Served) -> None:
-    find(desk, server, "circle")
-    open_details(desk)
-    desk.find_element(By.CSS_SELECTOR, "#clusters summary").click()
-    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#clusters-list img"))
-    clusters = desk.find_elements(By.CSS_SELECTOR, "#clusters-list > li")
-    assert text(desk, "clusters-name") == f"From {len(clusters)} clusters of photos"
-    desk.find_element(By.CSS_SELECTOR, "#clusters-list button").click()
-    wait(desk).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
-    assert not desk.find_element(By.ID, "viewer-rank").is_displayed()
-
-
 def test_a_photo_can_be_copied_downloaded_and_searched_with(desk: Browser, server: Served, tmp_path: Path) -> None:
     browser.download_to(desk, tmp_path)
     find(desk, server)

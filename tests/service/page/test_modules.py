@@ -30,11 +30,43 @@ PLACES: list[tuple[list[list[int]], list[list[int]], bool, list[list[int]]]] = [
     # A place that is not there any more is not kept.
     ([[1, 10], [2, 20], [3, 30]], [[1, 30]], True, [[1, 2]]),
 ]
+
+
+def line(*points: tuple[float, float], soon: bool = True) -> dict[str, Any]:
+    return {"points": points, "soon": soon}
+
+
+def square(x: float, y: float, side: float = 0.2, *, soon: bool = True) -> dict[str, Any]:
+    return line((x, y), (x + side, y), (x + side, y + side), (x, y + side), (x, y), soon=soon)
+
+
+# Lines that are drawn one after the other, what is done then, and the number of each line's thing.
+THINGS: list[tuple[list[dict[str, Any]], list[list[Any]], list[int]]] = [
+    ([square(0.1, 0.1), square(0.7, 0.7)], [], [0, 1]),
+    # What touches a thing, lies in it or is near belongs to it, also later; soon after, a little further away, too.
+    (
+        [square(0.1, 0.1), line((0.2, 0.1), (0.5, 0.1), soon=False), line((0.2, 0.2), (0.21, 0.2), soon=False)],
+        [],
+        [0, 0, 0],
+    ),
+    ([square(0.1, 0.1), square(0.4, 0.1)], [], [0, 0]),
+    ([square(0.1, 0.1), square(0.4, 0.1, soon=False)], [], [0, 1]),
+    # Two wheels, and the frame that joins them.
+    ([square(0.1, 0.5), square(0.6, 0.5), line((0.2, 0.6), (0.7, 0.6))], [], [0, 0, 0]),
+    # The second of several things goes on where both are touched.
+    ([*[square(0.1, 0.1)] * 3, *[square(0.6, 0.1)] * 3, line((0.25, 0.2), (0.65, 0.2))], [], [0, 0, 0, 1, 1, 1, 1]),
+    # What was joined comes apart in the same parts, and what was drawn as one thing where its lines lie apart.
+    ([square(0.1, 0.1), square(0.7, 0.7)], [["join", 0, 1]], [0, 0]),
+    ([square(0.1, 0.1), square(0.7, 0.7)], [["join", 0, 1], ["part", 0]], [0, 1]),
+    ([square(0.1, 0.1), square(0.4, 0.1)], [["part", 0]], [0, 1]),
+    ([square(0.1, 0.1)], [["part", 0]], [0]),
+]
 # By what is promised: the script, and calls of its function with what they return.
 PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
     "an older search is given up and never shown": ("older_search", [([], [[True, True, False], ["third"]])]),
     "a busy server is asked again when it said": ("busy_server", [([], ["busy", "found"])]),
     "groups have places": ("places", [([before, after, stay], places) for before, after, stay, places in PLACES]),
+    "lines make things": ("things_of", [([lines, deeds], things) for lines, deeds, things in THINGS]),
     "the line runs around the fewest cells with the share wanted": (
         "heaviest",
         [([VALUES, 0.5], [1]), ([VALUES, 0.6], [1, 2]), ([VALUES, 0.9], [1, 2, 4]), ([VALUES, 1.0], [0, 1, 2, 4])],
