@@ -261,8 +261,9 @@ def spelling(name: str) -> str:
 
 def why_no_name(text: str) -> str | None:
     """Says why a text cannot be a name, as the end of a sentence; None if it can."""
-    if len(text) > LONGEST:
-        return f"must have at most {LONGEST} characters, not {len(text)}"
+    # A single character may be spelt by eighteen.
+    if (longest := len(text) if len(text) > LONGEST else len(spelling(text))) > LONGEST:
+        return f"must have at most {LONGEST} characters, not {longest}"
     # Formatting characters, such as those that turn the direction of writing, would change what a reader sees.
     if any(unicodedata.category(character).startswith("C") for character in text):
         return "must not have control characters"

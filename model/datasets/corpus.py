@@ -204,7 +204,8 @@ def _class_folders(folder: Path, source: str) -> tuple[Picture, ...]:
         Picture(path, label, source)
         for label in (_children(folder) if folder.is_dir() else ())
         for path in sorted((folder / label).iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        # A pipe would be waited for without end.
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
 
 

@@ -422,7 +422,7 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> AnyReci
         first = error.errors(include_url=False)[0]
         raise _unusable(path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
     except RecursionError as error:
-        raise _unusable(path, "it is its own base") from error
+        raise _unusable(path, "it is its own base, or nested too deeply") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise _unusable(path, str(error)) from error
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from service.errors import BadSearch, BrokenUpload, ClientGone, QueueFull, Uploa
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
+# It writes a line of the log for every form that does not parse.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 # The most pictures of one form: the things of a drawing.
 MAX_THINGS = 8
 # A longer one costs more to take apart than it should.

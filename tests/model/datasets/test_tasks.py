@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,15 @@ def test_the_standard_splits_are_the_published_lists(name: str) -> None:
 def test_a_folder_laid_out_otherwise_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"holds neither sketch/<class>/ nor photo/<class>/"):
         read_class_folders(tmp_path)
+
+
+def test_a_pipe_in_a_class_folder_is_not_waited_for(tmp_path: Path) -> None:
+    for side in ("sketch", "photo"):
+        (tmp_path / side / "cat").mkdir(parents=True)
+        os.mkfifo(tmp_path / side / "cat" / "pipe.png")
+        (tmp_path / side / "cat" / "cat.png").touch()
+    corpus = read_class_folders(tmp_path)
+    assert [picture.path.name for picture in (*corpus.sketches, *corpus.photos)] == ["cat.png"] * 2
 
 
 def test_archives_are_unpacked_once_and_anew_when_they_change(folder: Path) -> None:

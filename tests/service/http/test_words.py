@@ -108,9 +108,10 @@ def test_a_word_that_no_photo_fits_is_told_and_the_nearest_photos_are_found(
         # It would turn the direction of writing.
         ("\N{RIGHT-TO-LEFT OVERRIDE}god", "bad_parameter", "text must not have control characters."),
         ("d" * 101, "bad_parameter", "text must have at most 100 characters, not 101."),
+        ("\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}" * 100, "bad_parameter", "characters, not 1800."),
         ("d" * 10_000, "bad_parameter", f"The query has 10005 bytes; at most {MAX_BYTES} are taken."),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_text_that_is_no_word_is_refused_with_and_without_a_sketch(
     http_words: httpx.Client, sketch: bytes, text: str, code: str, sentence: str
