@@ -40,6 +40,32 @@ def scores_of(support: Floats, best: float, method: Method) -> Floats:
     return support if method == "rn" else best + np.float32(FUSED_WIDTH) * logarithms
 
 
+def best_matches(sketch: Tokens, photos: Tokens) -> Floats:
+    """Sums the cosines of each patch token's best match on the other side, for one sketch and p photos: (p,) float32.
+
+    It is the relation network's sum with equal weights and without cross-attention, at a fraction of its cost: enough
+    to choose the photos that are worth the network.
+    """
+    strokes, (count, tokens, width) = unit(sketch.patches[0]), photos.patches.shape
+    patches = np.ascontiguousarray(photos.patches, np.float32).reshape(-1, width)
+    lengths = np.sqrt(np.einsum("pd,pd->p", patches, patches))
+    kernel = ((patches @ strokes.T) / np.maximum(lengths, _LEAST)[:, None]).reshape(count, tokens, -1)
+    found: Floats = kernel.max(axis=1).sum(axis=1) + kernel.max(axis=2).sum(axis=1)
+    return found
+
+
+def promise(distances: Floats, matched: Numbers, matches: Floats) -> Floats:
+    """Adds distances of [Ret] and ``best_matches``, each in units of its spread over the photos that were matched.
+
+    distances: (p,), negated. matched: (m,) indices of these photos, at least one; matches: (m,), theirs. The others
+    count as if their matches were the mean. Returns (p,) float32, higher is better.
+    """
+    among = distances[matched]
+    total: Floats = (distances - among.mean()) / max(float(among.std()), _SAME)
+    total[matched] += (matches - matches.mean()) / max(float(matches.std()), _SAME)
+    return total
+
+
 # Below this distance to the mean a photo has no direction.
 _SAME = 1e-6
 # Steps of the diffusion. Neighbours of neighbours still help; with many more steps, classes mix.
@@ -141,7 +167,7 @@ def estimated(
     Args:
         scores: (p,) float32 by ``method``, "rn" or "fused"; only those of known photos are read.
         known: (p,) bool, the photos that were scored.
-        distances: (p,) distances of the photos' [Ret] to the sketch's.
+        distances: (p,) distances of the photos' [Ret] to the sketch's, or the negative of their ``promise``.
         ret, threshold: as in the diffusion.
 
     Returns (p,) float32. If no photo is known, the estimates rank the photos by distance.

@@ -133,7 +133,7 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 @option("--quality NAME", "fast: by vectors alone; good; or best: every photo is scored (good).")
 @option("--nprobe N", "Open at least N clusters, or all for the exhaustive search.")
 @option("--method NAME", "rn, ret, fused or auto (auto).")
-@option("--rerank N", "Photos that the relation network scores (96 or 192).")
+@option("--rerank N", "Photos that the relation network scores (64 or 192).")
 @option("--variants N", "Variants of the sketch that are encoded, 1 to 3 (3).")
 @option("--diffuse yes|no", "Whether photos that look alike share their scores.", _YES_NO)
 @option("--view NAME", "photos, groups (look-alikes together) or auto (photos).")

@@ -26,6 +26,10 @@ Mask: TypeAlias = NDArray[np.bool_]
 #: which counts; or a text as CLIP has it.
 Word: TypeAlias = tuple[tuple[int, ...], ...] | NDArray[np.float32]
 
+# The best photos by vector whose tokens are matched with the sketch's, to choose those that the method scores.
+# 64 of 400 hold 0.996 of the exhaustive best 20 for validation sketches, and 0.993 for unseen classes; the 96 best by
+# vector hold 0.986 and 0.954.
+MATCHED = 400
 # Photos that come into the ranking because they are the most similar ones to liked photos.
 NEAREST = 300
 
@@ -85,6 +89,12 @@ class ShardQuery:
     plain: bool = False
 
     @property
+    def matches(self) -> bool:
+        """Whether best matches of tokens choose the photos that ``method`` scores: if it scores some of many."""
+        some = self.rerank is not None and self.rerank < min(MATCHED, self.count or MATCHED)
+        return some and self.method != "ret"
+
+    @property
     def parts(self) -> int:
         """Counts the parts of the query that choose clusters: the sketch, the word, and each liked photo."""
         words = len(self.word) if isinstance(self.word, tuple) else int(self.word is not None)
@@ -111,6 +121,8 @@ class Nearest:
         by_word: (m,) float32, how much each shows what the word names, as logits, of several things their mean; None
             without a word.
         likeness: (m,) float32, how much each looks like the most similar liked photo, -1 to 1; None without one.
+        promise: (m,) float32, by vector and by best matches of tokens (``model.ranking.promise``); None if these do not
+            choose the photos that are scored.
     """
 
     rows: Rows
@@ -118,6 +130,7 @@ class Nearest:
     by_vector: Scores
     by_word: Scores | None = None
     likeness: Scores | None = None
+    promise: Scores | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -166,8 +179,9 @@ class Nearest:
         """Returns the indices of the photos to score, most promising first; with a word, half are the best by it."""
         if query.rerank is None:
             return best_first(self.ids, self.by_vector)
+        promise = self.by_vector if self.promise is None else self.promise
         by_word = 0 if self.by_word is None else query.rerank // 2
-        chosen = best_first(self.ids, self.by_vector, query.rerank - by_word)
+        chosen = best_first(self.ids, promise, query.rerank - by_word)
         if self.by_word is None or not by_word:
             return chosen
         named = best_first(self.ids, self.by_word, by_word)

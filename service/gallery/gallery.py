@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from indexer import EmbedderEntry, IndexRefused, PhotoEntry, PhotoFilter
 from model.engine import Floats, Modality, Tokens, unit
-from service.gallery.candidates import Candidates, Ids, Nearest, Rows, Scores, ShardQuery
+from model.ranking import promise
+from service.gallery.candidates import MATCHED, Candidates, Ids, Nearest, Rows, Scores, ShardQuery, best_first
 
 # A gallery with this many clusters has a second level of clusters above them, which finds those that a query is
 # compared with: sorting all of them would take longer than scoring photos.
@@ -120,6 +121,10 @@ class Gallery(ABC):
         known: what the same search found before: its photos are not scored again.
         """
         found = self.nearest(query)
+        if query.matches and len(found):
+            best = best_first(found.ids, found.by_vector, MATCHED)
+            total = promise(found.by_vector, best, self.matches(query, found.rows[best]))
+            found = replace(found, promise=total)
         scores, left = found.known_scores(query, known)
         vectors, scores[left] = self.scored(query, found.rows, left)
         return Candidates(**vars(found), vectors=vectors, scores=scores)
@@ -127,6 +132,10 @@ class Gallery(ABC):
     @abstractmethod
     def nearest(self, query: ShardQuery) -> Nearest:
         """Finds the photos of the opened clusters that become candidates, by vectors alone."""
+
+    @abstractmethod
+    def matches(self, query: ShardQuery, rows: Rows) -> Scores:
+        """Computes the best matches of the sketch's tokens and those of these photos, (m,)."""
 
     @abstractmethod
     def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> tuple[NDArray[np.float16], Scores]:

@@ -156,8 +156,9 @@ class SearchQuery(Params):
     )
     rerank: AtLeast1 | None = Field(
         default=None,
-        description="How many photos of the opened clusters, the best by [Ret], reach the relation network. Default: "
-        "96 if scores are diffused, else 192, or what a long page takes; all with nprobe.",
+        description="How many photos of the opened clusters reach the relation network: of the best 400 by [Ret] those "
+        "whose tokens match best, too, or the best by [Ret] if no others are ranked. Default: 64 if scores are "
+        "diffused, else 192, or what a long page takes; all with nprobe.",
     )
     diffuse: bool | None = Field(
         default=None,

@@ -15,12 +15,13 @@ from service.schemas import Quality, SearchQuery, StageTimings, System
 from service.settings import Settings
 
 # Photos that the second stage scores if the query does not say how many: with diffusion, which estimates the others,
-# and without. On validation queries scoring all of 11,761 photos changed mAP@100 by less than chance; without diffusion
-# 96 lost 0.015. Both are multiples of the matcher's chunk on a CPU, 32.
-RERANK = 96
+# and without. On validation queries scoring all photos changed mAP@100 by less than chance. Both are multiples of the
+# matcher's chunk on a CPU, 32.
+RERANK = 64
 RERANK_PLAIN = 192
-# Clusters that are scored by the method if a query says how many are opened: the best by vector.
-RELATED = 128
+# Clusters that are scored by the method if a query says how many are opened, the best by vector; and how many of these
+# if it does not.
+RELATED, RELATED_UNASKED = 128, 32
 # The best photos that are grouped by look. All pages of groups are cut out of this one grouping, so that no group
 # changes its rank or its size from page to page.
 GROUPED = 200
@@ -38,7 +39,7 @@ class Plan:
     Attributes:
         method: the one that scores photos; "ret" if photos are liked, or there is no sketch.
         nprobe: clusters to open at least; "all" for every one.
-        related: how many clusters, the best by vector, ``method`` puts in order by their centroids; None for all.
+        related: how many clusters, the best by vector, ``method`` may put in order by their centroids; None for all.
         count: how many photos are in the ranking, the best by vector; None for all of the opened clusters.
         rerank: how many of them ``method`` scores; None for all.
         results: how long the ranking must be. k: how many results are wanted, from ``query.offset`` on.
@@ -107,7 +108,7 @@ def plan_search(
         quality=quality,
         method=method,
         nprobe=nprobe,
-        related=0 if query.nprobe is None else RELATED,
+        related=RELATED,
         count=None if whole and rerank is None else count,
         rerank=rerank,
         diffuse=diffuse,

@@ -26,12 +26,12 @@ from indexer import PhotoFilter
 from model import Matcher
 from model.engine import Floats, Tokens
 from model.matcher import LEAST_POSSIBLE
-from model.ranking import EXAMPLES, estimated, fits, led, led_by_word, named, pulled, shares_of
+from model.ranking import EXAMPLES, best_matches, estimated, fits, led, led_by_word, named, promise, pulled, shares_of
 from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
 from service.gallery import Candidates, Gallery, Scores, ShardQuery, Word, best_first, interleaved
 from service.schemas import Cluster, Group, Guessed, SearchQuery, SearchResponse, SearchResult, View
-from service.search.plan import GROUPED, Plan, Sketch, Stopwatch, plan_search
+from service.search.plan import GROUPED, RELATED_UNASKED, Plan, Sketch, Stopwatch, plan_search
 from service.search.shown import FOLDED, fold, group_alike, grouped_ranks, is_far_ahead
 from service.settings import Settings
 from service.towers import ReadText
@@ -260,8 +260,9 @@ class Searcher:
     def _clusters(self, encoded: _Encoded, plan: Plan) -> tuple[NDArray[np.int64], Scores, int]:
         """Returns the clusters with photos that may be found, best first; all clusters' scores; and how many pairs.
 
-        If the plan says so, the method scores the best by vector, or all, which then come first. A cluster that is not
-        compared has no number as its score.
+        The method scores the best by vector, or all, as the plan says, or if there is a choice the best of these by
+        matches of their mean tokens; those that it scores come first. A cluster that is not compared has no number as
+        its score.
         """
         clusters, query = self.gallery.clusters, encoded.query
         # Encoding a query gives it tokens, whatever it asks for.
@@ -273,11 +274,18 @@ class Searcher:
         scores = np.full(len(clusters.sizes), np.nan, np.float32)
         scores[compared] = by_vector
         order = self._order(encoded, compared, [by_vector])
-        if plan.related == 0 or query.method == "ret":
-            return order, scores, len(compared) if plan.related else 0
+        if query.method == "ret":
+            return order, scores, len(compared) if plan.query.nprobe else 0
         first = order[: plan.related]
+        if plan.query.nprobe is None and not plan.plain:
+            # Without a choice, or if other parts of the query choose clusters, too, the order by vectors stays.
+            if plan.nprobe == "all" or len(order) <= plan.nprobe or query.parts > 1:
+                return order, scores, 0
+            matches = best_matches(query.sketch, clusters.tokens(first))
+            hopes = promise(scores[first], np.arange(len(first)), matches)
+            first = first[best_first(first, hopes, RELATED_UNASKED)]
         scores[first] = query.scores(self.matcher, clusters.tokens(first))
-        order = np.concatenate([first[best_first(first, scores[first])], order[len(first) :]])
+        order = np.concatenate([first[best_first(first, scores[first])], order[~np.isin(order, first)]])
         return order, scores, len(first)
 
     def _compared(self, encoded: _Encoded) -> NDArray[np.int64]:
@@ -354,7 +362,8 @@ class Searcher:
         method, ret, before = plan.method, found.vectors, found.scores
         if not found.scored.all():
             threshold = self.matcher.diffusion_threshold
-            before = estimated(np.nan_to_num(before), found.scored, -found.by_vector, ret, threshold, method)
+            expected = found.by_vector if found.promise is None else found.promise
+            before = estimated(np.nan_to_num(before), found.scored, -expected, ret, threshold, method)
         return replace(found, scores=self.matcher.diffuse(before[None], ret, method)[0], before=before)
 
     def _led(self, ranking: Candidates, query: ShardQuery) -> Candidates:

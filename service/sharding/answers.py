@@ -160,6 +160,9 @@ class Answers:
             and all(wanted is None if column is None else _is_array(column, "f", count) for column, wanted in columns)
         )
 
+    def matches(self, answer: Any, query: ShardQuery, rows: Rows) -> bool:
+        return _is_array(answer, "f", len(rows))
+
     def scored(self, answer: Any, query: ShardQuery, rows: Rows, wanted: Rows) -> bool:
         vectors, scores = answer
         return self.vectors(vectors, rows) and _is_array(scores, "f", len(wanted))

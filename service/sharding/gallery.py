@@ -137,6 +137,14 @@ class ShardedGallery(Gallery):
 
     # Searching.
 
+    def matches(self, query: ShardQuery, rows: Rows) -> Scores:
+        scores, split = np.empty(len(rows), np.float32), list(self._by_shard(rows))
+        pending = {shard: self._begin(shard, LocalGallery.matches, query, there) for shard, _, there in split}
+        answers = self._answers(pending)
+        for shard, indices, _ in split:
+            scores[indices] = answers[shard]
+        return scores
+
     def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> tuple[NDArray[np.float16], Scores]:
         without_sketch, scores = replace(query, sketch=None), np.full(len(rows), np.nan, np.float32)
         split = list(self._by_shard(rows))

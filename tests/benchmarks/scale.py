@@ -15,7 +15,7 @@ from indexer.store.clusters import POINTS_PER_CLUSTER, default_clusters
 from indexer.store.shards import MAX_ID
 from model import load
 from service.commands.serve import SEARCHES_AT_ONCE
-from service.search.plan import RERANK
+from service.gallery.candidates import MATCHED
 from service.settings import NPROBE
 from tests.benchmarks import results
 from tests.benchmarks.ingress import fitted
@@ -111,7 +111,7 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS, dollars: 
             **{f"- {name} (ms)": parts.get(name, "in the ingress") for name in stages},
             **{f"- {name} (ms)": parts.get(name, "none") for name in ("HTTP", "ingress", "Ray itself", wire)},
             "what shards send the ingress for a query": of_shards(gathered),
-            "token reads of a query, over all shards, at most": f"{in_bytes(RERANK * photo)} in {RERANK} places",
+            "token reads of a query, over all shards, at most": f"{in_bytes(MATCHED * photo)} in {MATCHED} places",
             "queries a second": rates[wall],
             f"the same, with {SEVERAL} ingresses": min(by_several.values()) if shards > 1 else "none",
             "what limits them: the next wall": wall,

@@ -21,6 +21,7 @@ from model.ranking import (
     PRIOR_WEIGHT,
     SAME,
     SAME_BY_RET,
+    best_matches,
     centred,
     diffused,
     estimated,
@@ -28,6 +29,7 @@ from model.ranking import (
     groups_of,
     likeness_to,
     pairs_to_compare,
+    promise,
     reordered,
     sameness,
 )
@@ -321,3 +323,23 @@ def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart(
     pairs = pairs_to_compare(tokens.ret)
     same = [(photo, earlier) for photo, earlier in pairs[sameness(tokens, pairs, grid) > SAME].tolist()]
     assert first_of_same(len(opened), same).tolist() == [0, 1, 0, 0, 0, 1, 1, 1, *range(8, len(opened))]
+
+
+def test_best_matches_are_the_sums_of_the_highest_cosines_of_rows_and_columns_whatever_is_beside() -> None:
+    generator = np.random.default_rng(5)
+    sketch = Tokens(generator.normal(size=(1, 4, 8)), np.arange(3)[None])
+    photos = Tokens(generator.normal(size=(6, 5, 8)).astype(np.float32), np.tile(np.arange(4), (6, 1)))
+    photos.features[2, 3] = 0
+    found = best_matches(sketch, photos)
+    for row in range(6):
+        kernel = unit(photos.patches[row]) @ unit(sketch.patches[0]).T
+        assert found[row] == pytest.approx(kernel.max(axis=0).sum() + kernel.max(axis=1).sum(), abs=1e-5)
+        assert best_matches(sketch, photos[[row]]) == pytest.approx(found[row], abs=1e-5)
+
+
+def test_a_promise_adds_distances_and_matches_in_their_spreads_and_is_by_distance_for_photos_without_matches() -> None:
+    distances = np.array([-1, -2, -3, -4], np.float32)
+    total = promise(distances, np.array([0, 1]), np.array([10, 30], np.float32))
+    assert total == pytest.approx([1 - 1, -1 + 1, -3, -5])
+    alone = promise(distances[:1], np.array([0]), np.array([7], np.float32))
+    assert alone == pytest.approx([0])

@@ -12,7 +12,7 @@ from indexer.store.rows import quantised
 from model import Matcher, Tokens
 from model.engine import Method, unit
 from model.images.files import open_image
-from model.ranking import SHORTLIST, estimated
+from model.ranking import SHORTLIST, best_matches, estimated, promise
 from service.engine import Engine
 from service.errors import BadSearch
 from service.gallery import Clusters, best_first
@@ -207,27 +207,33 @@ def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(di
 
 @pytest.mark.parametrize("how", [{"quality": "good"}, {"nprobe": "all"}])
 def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_that_were(
-    diffusing: Searcher, how: dict[str, Any]
+    diffusing: Searcher, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searcher, index, matcher = diffusing, diffusing.index, diffusing.matcher
-    plain = searcher.find_sketch(method="rn", rerank=5, diffuse=False, **how)
+    plain = searcher.find_sketch(method="rn", nprobe="all", diffuse=False)
     ids, ret = index.ids, index.vectors.of()
     order = ids.argsort()
-    known = {hit.id: hit.raw_score for hit in plain.results}
-    assert len(known) == 5
-    scores = np.array([known.get(photo, 0.0) for photo in ids[order].tolist()], np.float32)
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
     distances = matcher.ret_distances(sketch, Tokens.of_ret(ret[order]))[0]
-    likely = estimated(scores, scores > 0, distances, ret[order], matcher.diffusion_threshold, "rn")
+    # Tokens are matched of the best 9 by vector alone.
+    best = np.argsort(distances, kind="stable")[:9]
+    matches = best_matches(sketch, index.photo_tokens(order[best]))
+    hopes = promise(-distances, best, matches)
+    chosen = set(ids[order][np.argsort(-hopes, kind="stable")[:5]].tolist())
+    known = {hit.id: hit.raw_score for hit in plain.results if hit.id in chosen}
+    scores = np.array([known.get(photo, 0.0) for photo in ids[order].tolist()], np.float32)
+    likely = estimated(scores, scores > 0, -hopes, ret[order], matcher.diffusion_threshold, "rn")
     assert {
         photo: score for photo, score in zip(ids[order].tolist(), likely.tolist(), strict=True) if photo in known
     } == pytest.approx(known, abs=1e-4)
     expected = dict(zip(ids[order].tolist(), matcher.diffuse(likely[None], ret[order], "rn")[0].tolist(), strict=True))
 
+    for module in ("candidates", "gallery"):
+        monkeypatch.setattr(f"service.gallery.{module}.MATCHED", 9)
     thinned = searcher.find_sketch(rerank=5, **how)
     assert (len(thinned.results), thinned.candidates, thinned.diffused) == (PHOTOS, PHOTOS, True)
     assert {hit.id: hit.raw_score for hit in thinned.results} == pytest.approx(expected, abs=1e-4)
-    assert thinned.pairs_scored == plain.pairs_scored
+    assert thinned.pairs_scored == 5 + (CLUSTERS if how == {"nprobe": "all"} else 0)
 
 
 def test_of_photos_that_were_not_scored_only_the_next_best_by_ret_are_ranked(
@@ -285,3 +291,29 @@ def test_it_explains_by_the_photos_files(without: Path, diffusing: Searcher) -> 
     answer = engine.explain(sketch, ExplainParams(photo=[5], nearest=4))
     assert (len(answer.nearest), len(answer.photos[0].nearest)) == (4, 4)
     engine.close()
+
+
+def test_where_there_is_a_choice_the_network_chooses_among_the_clusters_that_vectors_and_matches_prefer(
+    searcher: Searcher, index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
+    by_vector = matcher.scores(sketch, Tokens.of_ret(index.vectors.centroids), "ret")[0]
+    near = np.argsort(-by_vector, kind="stable")[:4]
+    hopes = promise(by_vector[near], np.arange(4), best_matches(sketch, index.centroids[near]))
+    scored = near[np.argsort(-hopes, kind="stable")[:2]]
+    by_pairs = matcher.scores(sketch, index.centroids[scored], "rn")[0]
+    monkeypatch.setattr(plan, "RELATED", 4)
+    monkeypatch.setattr("service.search.searcher.RELATED_UNASKED", 2)
+
+    def found(nprobe: int, **asked: Any) -> Any:
+        few = Searcher(index, matcher, Settings.model_construct(nprobe=nprobe))
+        return few.find_sketch(k=1, method="rn", **asked)
+
+    one = found(1)
+    (opened,) = one.clusters
+    assert opened.id == scored[by_pairs.argmax()]
+    assert opened.score == pytest.approx(by_pairs.max(), abs=1e-4)
+    assert one.pairs_scored == 2 + one.candidates
+    # Without a choice no centroid is scored.
+    every = found(CLUSTERS)
+    assert every.pairs_scored == every.candidates
