@@ -8,15 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from indexer import default_index_path
+from model.files import read_regular
 from model.images import MAX_PIXELS
 from service.schemas import MAX_VARIANTS
 
 MIB = 1024 * 1024
 NPROBE = 64
+# The most bytes of a file that holds an API key.
+_MAX_KEY = 4096
 # More of them than cores only wait for each other, and with thousands of them a search never ends.
 MAX_THREADS = 512
 # Matches one path of a list with separators. A URL has ':' behind its scheme, and before a password and a port.
@@ -135,6 +138,10 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         default=None, description="When set, all but health checks needs it; default: none."
     )
+    api_key_file: Path | None = Field(
+        default=None,
+        description="File that holds the API key, as Docker's secrets and systemd's credentials do; default: none.",
+    )
     rate_limit: int | None = Field(
         default=None,
         ge=1,
@@ -175,6 +182,22 @@ class Settings(BaseSettings):
         if not is_loopback(self.host):
             return ("*",)
         return ("localhost", "127.0.0.1", "[::1]", f"[{self.host}]" if ":" in self.host else self.host)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_key(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Reads the API key from its file. Raises ValueError if both are named, or there is no key in it."""
+        if not (file := values.get("api_key_file")):
+            return values
+        if values.get("api_key"):
+            raise ValueError("SBIR_API_KEY and SBIR_API_KEY_FILE are both set; set one of them")
+        try:
+            key = read_regular(Path(file), _MAX_KEY).decode().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"the API key cannot be read from {file}; SBIR_API_KEY_FILE names its file") from error
+        if not key:
+            raise ValueError(f"there is no API key in {file}; write one into it, or leave SBIR_API_KEY_FILE out")
+        return {**values, "api_key": key}
 
     @field_validator("dtype", "threads", mode="before")
     @classmethod

@@ -177,14 +177,16 @@ def test_compose_starts_the_services_for_cpus_and_others_by_name(
     services: dict[str, set[str]] = {}
     for name, service in compose["services"].items():
         target = service["build"]["target"]
-        services.setdefault(target, set()).add(name)
         # A service without a profile starts unless others are named.
-        assert service.get("profiles", ["cpu"]) == [target]
+        (profile,) = service.get("profiles", ["cpu"])
+        services.setdefault(profile, set()).add(name)
+        assert target == ("cpu" if profile == "watch" else profile)
         assert target in stages
         assert (_CHECKOUT / service["build"]["dockerfile"]).is_file()
         assert bool(service["deploy"]["resources"].get("reservations")) == (target == "gpu")
     assert services == {
         "cpu": {"index", "service"},
+        "watch": {"index-watch"},
         "gpu": {"index-gpu", "service-gpu"},
         "ray": {"ray-head", "ray-worker", "ray-index", "ray-service"},
     }
@@ -219,11 +221,13 @@ def test_every_container_is_locked_down_and_limited(compose: dict[str, Any], sta
 def test_the_index_job_ends_and_the_service_stays(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         assert int(service["stop_grace_period"].removesuffix("s")) > GRACE_SECONDS
-        assert service["restart"] == ("no" if "index" in name else "unless-stopped")
+        once = "index" in name and "watch" not in name
+        assert service["restart"] == ("no" if once else "unless-stopped")
         if name.startswith("index"):
             assert service["command"][:3] == ["python", "-m", "indexer"]
             asked = parse(index, service["command"][3:]).params
             assert asked["folders"] == (Path(service["volumes"][0]["target"]),)
+            assert asked["watch"] == (not once)
         if "service" not in name:
             assert "ports" not in service
         else:
@@ -262,8 +266,12 @@ def test_the_units_share_user_and_index_and_give_up_all_privileges() -> None:
         assert unit["ProtectSystem"] == ["strict"]
         assert unit["CapabilityBoundingSet"] == [""]
         assert unit["SystemCallFilter"] == ["@system-service", "~@privileged @resources"]
-    for name in ("User", "StateDirectory", "Environment", "EnvironmentFile"):
+    for name in ("User", "StateDirectory", "EnvironmentFile"):
         assert service[name] == job[name]
+    # It cannot write the index, so that nobody needs a token.
+    assert service["Environment"] == [*job["Environment"], "SBIR_ALLOW_BUILD=no"]
+    (unit,) = _unit("sketch-search-index.timer")["Unit"]
+    assert unit == _UNITS[1]
     assert service["ReadOnlyPaths"] == ["%S/sketch-search"]
     assert int(service["TimeoutStopSec"][0]) > GRACE_SECONDS
     (command,) = job["ExecStart"]

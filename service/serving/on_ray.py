@@ -168,7 +168,7 @@ def deployed(
         own = f"{_SERVER}{uuid4()}"
         ingress = ray.remote(num_cpus=0)(Ingress).options(name=own, namespace=gallery).remote()
         # No key leaves this process.
-        sent = settings.model_copy(update={"api_key": None})
+        sent = settings.model_copy(update={"api_key": None, "api_key_file": None})
 
         def copies(shown: str, name: str, replica: type, *arguments: Path) -> Copies:
             # The process has the name of the class.

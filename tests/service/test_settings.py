@@ -97,6 +97,23 @@ def test_names_and_addresses_can_be_listened_on_and_nothing_else() -> None:
             Settings(host=host)
 
 
+def test_the_api_key_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "key"
+    monkeypatch.setenv("SBIR_API_KEY_FILE", str(file))
+    for content, said in ((None, "cannot be read from"), (b" \n", "there is no API key in"), (b"\xff", "cannot be")):
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(ValidationError, match=said):
+            Settings()
+    file.write_text("open sesame\n")
+    key = Settings().api_key
+    assert key is not None
+    assert key.get_secret_value() == "open sesame"
+    monkeypatch.setenv("SBIR_API_KEY", "another")
+    with pytest.raises(ValidationError, match="both set"):
+        Settings()
+
+
 def test_the_api_key_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SBIR_API_KEY", "open sesame")
     assert "sesame" not in repr(Settings())
