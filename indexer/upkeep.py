@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from indexer.building.folder_listing import BadFile, FolderListing
 from indexer.building.plan import PLAN_FILE, LiveState, Plan
@@ -29,13 +29,22 @@ from indexer.store.generation import (
     readable_generations,
 )
 from indexer.store.location import THUMBNAILS, IndexFolder, no_index
-from indexer.store.roots import FileKey, Root, address_at, key_meant, shown_path, with_folders
+from indexer.store.roots import FileKey, Root, address_at, key_meant, key_shown, shown_path, with_folders
 from indexer.store.rows import Rows
+from model.files import read_regular
 
+# The most bytes of a summary.
+_MAX_SUMMARY = 2**28
 # Names the folder in which a removal works.
 _KEY = "removal"
 # After this many pauses the index is brought up to date even if the gallery keeps changing.
 PATIENCE = 6
+
+
+class _Removed(BaseModel):
+    """What is read of a summary, also of one of another version."""
+
+    removed: tuple[str, ...]
 
 
 class IndexSummary(BaseModel):
@@ -139,6 +148,21 @@ class RemovalPlan:
     of: int
     roots: tuple[Root, ...]
     removals: Removals
+
+
+def removed_elsewhere(summary: Path, index: Path) -> list[str]:
+    """Lists what ``index info --json`` said to be removed from an index, as far as another index has files there.
+
+    Raises BadInvocation: the file has no such list; IndexRefused as ``remove`` does; OSError.
+    """
+    try:
+        removed = _Removed.model_validate_json(read_regular(summary, _MAX_SUMMARY)).removed
+    except ValidationError as error:
+        raise BadInvocation(f"{summary} is not what `sketch-search index info --json` prints.") from error
+    live = live_generation(IndexFolder(index))
+    with live.open_catalog() as catalog:
+        keys = [(path, key_shown(live.manifest.root_names, path)) for path in removed]
+        return [path for path, key in keys if key is not None and catalog.count(*key)[0]]
 
 
 def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalPlan:

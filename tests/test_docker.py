@@ -270,8 +270,8 @@ def test_the_units_share_user_and_index_and_give_up_all_privileges() -> None:
         assert service[name] == job[name]
     # It cannot write the index, so that nobody needs a token.
     assert service["Environment"] == [*job["Environment"], "SBIR_ALLOW_BUILD=no"]
-    (unit,) = _unit("sketch-search-index.timer")["Unit"]
-    assert unit == _UNITS[1]
+    (started,) = _unit("sketch-search-index.timer")["Unit"]
+    assert started == _UNITS[1]
     assert service["ReadOnlyPaths"] == ["%S/sketch-search"]
     assert int(service["TimeoutStopSec"][0]) > GRACE_SECONDS
     (command,) = job["ExecStart"]

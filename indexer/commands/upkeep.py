@@ -19,17 +19,31 @@ def _photo_id(text: str) -> int:
 @click.command()
 @click.argument("targets", nargs=-1, metavar="[PATH]...")
 @option("--id N", "A photo by its id, repeatable.", _photo_id, name="ids", multiple=True)
+@option("--from FILE", "What `index info --json` of another index says to be removed.", a_path, name="summary")
 @option("--dry-run", "Only say what would be removed.")
 @option("--yes", "Even if more than a tenth of the files go.")
 @INDEX
 @QUIET
-def remove(targets: tuple[str, ...], ids: tuple[int, ...], dry_run: bool, yes: bool, index: Path, quiet: bool) -> None:
+def remove(
+    targets: tuple[str, ...],
+    ids: tuple[int, ...],
+    summary: Path | None,
+    dry_run: bool,
+    yes: bool,
+    index: Path,
+    quiet: bool,
+) -> None:
     """Take photos out of the index; their files stay.
 
     A PATH is a file or folder of the gallery, on disk or as results show it.
     """
-    from indexer.upkeep import plan_removal, remove
+    from indexer.upkeep import plan_removal, remove, removed_elsewhere
 
+    if summary is not None:
+        targets = (*targets, *removed_elsewhere(summary, index))
+        if not targets and not ids:
+            show(["nothing that the file says to be removed is in this index."], quiet)
+            return
     if not targets and not ids:
         raise BadInvocation("name what to remove: the path of a file or folder, or a photo by --id N.")
     plan = plan_removal(targets, index, ids=ids)

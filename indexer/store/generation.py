@@ -222,8 +222,9 @@ def read_manifest(path: Path) -> Manifest:
     version = document.get("format_version") if isinstance(document, dict) else None
     if isinstance(version, int) and 0 < version < _OLDEST_VERSION:
         raise IndexRefused(
-            f"{path.parent.parent} has index format {version}, which this program no longer reads; delete that folder, "
-            "or name a new one with --index, and run `sketch-search index build FOLDER`."
+            f"{path.parent.parent} has index format {version}, which this program no longer reads; run "
+            "`sketch-search index build FOLDER` with a new folder as --index. What was removed comes over by `index "
+            "remove --from FILE`, with what `index info --json` of the older version prints."
         )
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise IndexRefused(

@@ -18,6 +18,7 @@ from indexer import (
     upkeep,
     verify,
 )
+from indexer.commands import main
 from indexer.upkeep import plan_removal, watch
 from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
@@ -53,6 +54,23 @@ def test_a_removed_photo_stays_out_under_another_name_until_it_is_added_and_a_bu
     again = built.build()
     assert (again.changed, again.skipped) == (False, ())
     assert built.update(added=[built.photos / "elsewhere"]).photos == shown
+
+
+def test_removals_are_taken_over_by_an_index_that_is_built_anew(built: Collection, tmp_path: Path) -> None:
+    remove(["in here", "Ännchen 001.png"], built.index)
+    (built.photos / "Ännchen 001.png").unlink()
+    summary = tmp_path / "removed.json"
+    summary.write_text(read_summary(built.index).model_dump_json())
+    anew = tmp_path / "anew"
+    assert build(anew, Request([built.photos]), built.matcher).photos == 11
+    # A file that is there no more is passed over.
+    assert upkeep.removed_elsewhere(summary, anew) == ["in here"]
+    assert main(["remove", "--from", str(summary), "--yes", "--index", str(anew)]) == 0
+    assert read_summary(anew).manifest.counts.photos == 7
+    assert main(["remove", "--from", str(summary), "--index", str(anew)]) == 0
+    summary.write_text("{}")
+    with pytest.raises(BadInvocation, match="index info --json"):
+        upkeep.removed_elsewhere(summary, anew)
 
 
 def test_a_removed_photo_stays_out_if_the_whole_gallery_is_renamed(built: Collection) -> None:
