@@ -23,6 +23,7 @@ from model.engine import (
     Floats,
     Method,
     Modality,
+    Numbers,
     Observed,
     Tokens,
     TwoSidedConfig,
@@ -41,6 +42,7 @@ from model.errors import ModelError
 from model.explanation import Explanation, compare
 from model.images import Preprocessing, Source, averaged, colours_of_cells
 from model.ranking import diffused, reordered
+from model.things import PLACES, Thing, sought
 from model.words import WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
@@ -295,6 +297,21 @@ class Matcher:
         best = np.argsort(-probabilities, kind="stable")[:MAX_GUESSES].tolist()
         guesses = (Guess(self.words[number], float(probabilities[number])) for number in best)
         return tuple(guess for guess in guesses if guess.probability >= least)
+
+    def thing_scores(
+        self, things: Sequence[Thing], regions: Floats, colours: Floats, places: float = PLACES
+    ) -> tuple[Floats, Numbers]:
+        """Scores where p photos show each of t things best, by ``model.things.sought``: scores and cells, (t, p) each.
+
+        regions, colours: of the photos, as in ``Tokens``. places: how much places count; 0 if they do not. Raises
+        ModelError for a checkpoint without regions.
+        """
+        if self.engine.projection is None:
+            raise ModelError(
+                f"this checkpoint ({self.config.name}) has no regions; sketch-search model regions gives it some"
+            )
+        directions = self.engine.projection(np.concatenate([thing.tokens.ret for thing in things]))
+        return sought(things, directions, regions, colours, places)
 
     def relation_logits(self, sketches: Tokens, photos: Tokens) -> Floats:
         """Computes relation scores before the sigmoid, with prior and guesses: (s, p) float32.

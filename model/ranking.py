@@ -18,6 +18,11 @@ from model.engine import Floats, Method, Numbers, Tokens, sigmoid, unit
 
 # [Ret] distances d are averaged as exp(-d^2 / RET_WIDTH), so that far photos weigh nothing.
 RET_WIDTH = 0.2
+# Scores of things s, the means of cosines in regions, have the support exp((s - best) / THINGS_WIDTH).
+THINGS_WIDTH = 0.1
+# Where a drawing says places or colours of one thing, support changes by the factor e for each 1 / FITTING of the score
+# of its best region.
+FITTING = 4.0
 # Fused scores f are averaged as exp((f - best) / FUSED_WIDTH), because their range depends on the fusion weight.
 FUSED_WIDTH = 2.0
 _LEAST = np.finfo(np.float32).tiny
@@ -27,9 +32,15 @@ def support_of(scores: Floats, best: float, method: Method) -> Floats:
     """Turns scores by ``method``, of any shape, into support in [0, 1]. best: the sketch's highest score."""
     if method == "ret":
         support: Floats = np.exp(-(scores**2) / np.float32(RET_WIDTH))
+    elif method == "rn":
+        support = scores
     else:
-        support = scores if method == "rn" else np.exp((scores - np.float32(best)) / np.float32(FUSED_WIDTH))
+        support = np.exp((scores - np.float32(best)) / np.float32(_width(method)))
     return support
+
+
+def _width(method: Method) -> float:
+    return THINGS_WIDTH if method == "things" else FUSED_WIDTH
 
 
 def scores_of(support: Floats, best: float, method: Method) -> Floats:
@@ -37,7 +48,7 @@ def scores_of(support: Floats, best: float, method: Method) -> Floats:
     logarithms = np.log(np.maximum(support, _LEAST))
     if method == "ret":
         return -np.sqrt(np.maximum(-np.float32(RET_WIDTH) * logarithms, 0))
-    return support if method == "rn" else best + np.float32(FUSED_WIDTH) * logarithms
+    return support if method == "rn" else best + np.float32(_width(method)) * logarithms
 
 
 def best_matches(sketch: Tokens, photos: Tokens) -> Floats:
@@ -231,6 +242,16 @@ def pulled(sketch: Floats | None, liked: Floats) -> Floats:
     """
     photos = unit(unit(liked).mean(axis=0, keepdims=True))
     return photos if sketch is None else unit(unit(sketch) + np.float32(PULL) * photos)
+
+
+def fitting(scores: Floats, fits: Floats, method: Method) -> Floats:
+    """Prefers the photos whose regions fit a thing's place and colours best, in the range of ``method``.
+
+    scores: (m,) by ``method``, m at least 1. fits: (m,), scores of the best regions (``model.things.sought``).
+    """
+    best = float(scores.max())
+    support = support_of(scores, best, method) * np.exp(np.float32(FITTING) * (fits - fits.max()))
+    return scores_of(support, best, method) + np.float32(0)
 
 
 def led(scores: Floats, likeness: Floats) -> Floats:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     Sketch: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
+    # A sketch, or those of the things of one drawing.
+    Drawn: TypeAlias = Sketch | list[Sketch] | tuple[Sketch, ...]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -97,11 +99,12 @@ class Client:
             base_url=address.copy_with(query=None), headers=headers, timeout=timeout, mounts=direct
         )
 
-    def search(self, sketch: Sketch | None = None, query: SearchQuery | None = None, **options: Any) -> SearchResponse:
+    def search(self, sketch: Drawn | None = None, query: SearchQuery | None = None, **options: Any) -> SearchResponse:
         """Returns the photos that match a sketch best, look like liked ones, and show what a word names.
 
         Args:
-            sketch: a path, the bytes of an image file, or a picture; None for a search by liked photos or a word alone.
+            sketch: a path, the bytes of an image file, or a picture; a list of those of one size for the things of one
+                drawing, each where it stands; None for a search by liked photos or a word alone.
             query: what is asked; None for the fields of a SearchQuery in ``options``, as in ``search("cat.png", k=5)``.
 
         Raises ValueError for an option that does not exist, or is out of its range.
@@ -112,7 +115,7 @@ class Client:
             raise TypeError("give a query or options, not both")
         return self._asked(SearchResponse, "/search", query, sketch)
 
-    def explain(self, sketch: Sketch | None = None, **options: Any) -> ExplainResponse:
+    def explain(self, sketch: Drawn | None = None, **options: Any) -> ExplainResponse:
         """Explains why photos match a sketch, or are like a photo.
 
         Args:
@@ -157,8 +160,11 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _asked(self, model: type[M], path: str, asked: Params, sketch: Sketch | None) -> M:
+    def _asked(self, model: type[M], path: str, asked: Params, sketch: Drawn | None) -> M:
         params = asked.model_dump(mode="json", exclude_defaults=True)
+        if isinstance(sketch, list | tuple):
+            files = [("file", ("thing", as_bytes(one))) for one in sketch]
+            return self._model(model, self._answer("POST", path, params=params, files=files))
         body = b"" if sketch is None else as_bytes(sketch)
         return self._model(model, self._answer("POST", path, params=params, content=body))
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from indexer import PhotoEntry, PhotoUnavailable, open_index
 from model import Matcher, load
 from model.decoding import Job, RunJob, run_here
-from model.images import Pixels, media_type
+from model.errors import BlankSketch
+from model.images import MAX_THINGS, Drawing, Pixels, media_type
 from service.errors import BadSearch, NotFound, ShardsLost
 from service.explain import explain
 from service.gallery import Gallery, LocalGallery, OpenGallery
@@ -43,10 +45,15 @@ def open_matcher(settings: Settings) -> Matcher:
 
 @dataclass(frozen=True)
 class PreparedSketch:
-    """A sketch, or a photo to search with, prepared: (H, W, 3) uint8."""
+    """A drawing, or a photo to search with as its one thing, prepared."""
 
-    pixels: Pixels
+    drawing: Drawing
     milliseconds: float
+
+    @property
+    def pixels(self) -> Pixels:
+        """(H, W, 3) uint8: all of it."""
+        return self.drawing.whole
 
 
 class Engine:
@@ -91,15 +98,39 @@ class Engine:
         if self._own is not None:
             self._own.index.close()
 
-    def prepare(self, sketch: bytes, *, kind: PictureKind = "sketch", quick: bool = False) -> PreparedSketch:
-        """Decodes and prepares an image file: a step of its own, since it may take seconds and needs no network.
+    def prepare(
+        self, sketch: bytes | Sequence[bytes], *, kind: PictureKind = "sketch", split: bool = False, quick: bool = False
+    ) -> PreparedSketch:
+        """Decodes and prepares image files: a step of its own, since it may take seconds and needs no network.
 
-        Raises ImageError; with ``quick``, SlowImage if it takes longer than ordinary pictures.
+        sketch: one picture, or those of the things of one drawing. split: whether one picture is split into things.
+
+        Raises ImageError, BadSearch; with ``quick``, SlowImage if it takes longer than ordinary pictures.
         """
         start = time.perf_counter()
+        files = (sketch,) if isinstance(sketch, bytes) else tuple(sketch)
+        if not 1 <= len(files) <= MAX_THINGS:
+            raise BadSearch(f"A drawing has 1 to {MAX_THINGS} things, and not {len(files)}.")
+        if len(files) > 1 and kind == "photo":
+            raise BadSearch("Several pictures are the things of a drawing; with kind=photo, send one.")
         job = Job.preparing(self._matcher.preprocessing, kind, self._settings.max_pixels)
-        pixels = np.asarray(self._run(sketch, job, quick=quick).image)
-        return PreparedSketch(pixels, (time.perf_counter() - start) * 1000)
+        if kind == "sketch":
+            split = split and len(files) == 1 and self.gallery.regions_kept > 0
+            job = replace(job, things="split" if split else "one")
+        parts = []
+        for number, file in enumerate(files, 1):
+            try:
+                opened = self._run(file, job, quick=quick)
+            except BlankSketch as error:
+                if len(files) == 1:
+                    raise
+                raise BlankSketch(f"of the {len(files)} pictures of the drawing, number {number}: {error}") from error
+            parts.append(Drawing.of(np.asarray(opened.image)) if opened.drawing is None else opened.drawing)
+        if len(sizes := {part.size for part in parts}) > 1:
+            shown = " and ".join(f"{width} x {height}" for width, height in sorted(sizes))
+            raise BadSearch(f"The pictures of one drawing must have one size, and these have {shown} pixels.")
+        drawing = parts[0] if len(parts) == 1 else Drawing.joined(parts)
+        return PreparedSketch(drawing, (time.perf_counter() - start) * 1000)
 
     def read_text(self, query: SearchQuery) -> ReadText:
         """Reads the text of a query by CLIP: a step of its own, since loading CLIP may take seconds."""
@@ -117,12 +148,12 @@ class Engine:
         self._check_page_size(query.k)
         if text is None:
             text = self.read_text(query)
-        pixels, milliseconds = (None, 0.0) if sketch is None else (sketch.pixels, sketch.milliseconds)
+        drawing, milliseconds = (None, 0.0) if sketch is None else (sketch.drawing, sketch.milliseconds)
         without: frozenset[str] = frozenset()
         while True:
             gallery = self._open(without)
             try:
-                return self.searcher(gallery).search(pixels, query, text, milliseconds)
+                return self.searcher(gallery).search(drawing, query, text, milliseconds)
             except ShardsLost as lost:
                 if (without | set(gallery.missing)).issuperset(lost.names):
                     raise
@@ -133,7 +164,7 @@ class Engine:
         gallery = self.gallery
         if gallery.missing:
             raise ShardsLost(gallery.missing)
-        return explain(self.searcher(gallery), None if sketch is None else sketch.pixels, params, self._run)
+        return explain(self.searcher(gallery), None if sketch is None else sketch.drawing, params, self._run)
 
     def photos(self, params: PhotosParams, *, files: bool = False) -> PhotosResponse:
         """Describes photos as results do; with ``files`` also where they are on this machine. Raises UnknownPhoto."""

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 # A file, the bytes of one, a picture, or its pixels: (H, W) or (H, W, 3) uint8.
 Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+# A picture, or those of the things of one drawing: on papers of one size, each where it stands.
+Drawn: TypeAlias = Picture | list[Picture] | tuple[Picture, ...]
+# The bytes of these.
+Sketches: TypeAlias = bytes | tuple[bytes, ...]
 # Side of the thumbnails that a notebook shows, in pixels.
 _SHOWN = 160
 
@@ -157,7 +161,7 @@ class Searches(ABC):
 
     def search(
         self,
-        sketch: Picture | None = None,
+        sketch: Drawn | None = None,
         *,
         k: int | None = None,
         text: str | None = None,
@@ -168,8 +172,9 @@ class Searches(ABC):
         """Returns the photos that match a sketch best, look like liked ones, and show what a word names.
 
         Args:
-            sketch: what was drawn; with ``kind="photo"`` a photo whose look-alikes are wanted; None for a search by
-                ``text`` or ``like`` alone.
+            sketch: what was drawn; a list of pictures of one size for the things of one drawing, each where it stands,
+                as in ``search([house, tree])``; with ``kind="photo"`` a photo whose look-alikes are wanted; None for a
+                search by ``text`` or ``like`` alone.
             k: how many at most; None for 20.
             text: a word of the vocabulary; any text if the index was clustered by CLIP.
             like, unlike: photos that are wanted, and that are not, one or several: as they were found, by id, or by
@@ -185,7 +190,7 @@ class Searches(ABC):
         results.answer = answer
         return results
 
-    def groups(self, sketch: Picture | None = None, **options: Any) -> list[Group]:
+    def groups(self, sketch: Drawn | None = None, **options: Any) -> list[Group]:
         """Returns the best photos, grouped by look. The arguments are those of ``search``; ``k`` counts groups."""
         if "view" in options:
             raise ValueError("groups have no other view; leave it out, or give it to search")
@@ -194,13 +199,13 @@ class Searches(ABC):
             Group(self._photo(one.best), tuple(map(self._photo, one.more)), one.size) for one in answer.groups or ()
         ]
 
-    def explain(self, sketch: Picture | None, photo: OnePhoto, **options: Any) -> Explanation:
+    def explain(self, sketch: Drawn | None, photo: OnePhoto, **options: Any) -> Explanation:
         """Explains why a photo matches a sketch; options are fields of ``service.schemas.ExplainParams``."""
         options.setdefault("nearest", 0)
         if options.get("like") is not None:
             options["like"] = self._id(options["like"])
         params = _checked(ExplainParams, photo=[self._id(photo)], **options)
-        answer = self._explained(None if sketch is None else picture_bytes(sketch), params)
+        answer = self._explained(_drawn_bytes(sketch), params)
         found = answer.photos[0]
         rows = [(match.sketch_cell, match.photo_cell) for match in found.matches]
         cells = np.array(rows, np.int64).reshape(-1, 2)
@@ -215,13 +220,13 @@ class Searches(ABC):
         )
 
     def _response(
-        self, sketch: Picture | None, *, like: Liked = None, unlike: Liked = None, **options: Any
+        self, sketch: Drawn | None, *, like: Liked = None, unlike: Liked = None, **options: Any
     ) -> SearchResponse:
         given = {name: value for name, value in options.items() if value is not None}
         if isinstance(given.get("folder"), str):
             given["folder"] = (given["folder"],)
         query = _checked(SearchQuery, like=self._ids(like), unlike=self._ids(unlike), **given)
-        answer = self._searched(None if sketch is None else picture_bytes(sketch), query)
+        answer = self._searched(_drawn_bytes(sketch), query)
         narrowed = query.after or query.before or query.offset or query.like or query.unlike
         if query.folder and not narrowed and not answer.results and not answer.groups:
             folders = " or ".join(map(printable, query.folder))
@@ -261,9 +266,9 @@ class Searches(ABC):
         self.close()
 
     @abstractmethod
-    def _searched(self, sketch: bytes | None, query: SearchQuery) -> SearchResponse: ...
+    def _searched(self, sketch: Sketches | None, query: SearchQuery) -> SearchResponse: ...
     @abstractmethod
-    def _explained(self, sketch: bytes | None, params: ExplainParams) -> ExplainResponse: ...
+    def _explained(self, sketch: Sketches | None, params: ExplainParams) -> ExplainResponse: ...
     @abstractmethod
     def _id_at(self, path: str) -> int: ...
     @abstractmethod
@@ -272,6 +277,12 @@ class Searches(ABC):
     def _original(self, photo_id: int) -> bytes: ...
     @abstractmethod
     def _thumbnail(self, photo_id: int, size: int) -> bytes: ...
+
+
+def _drawn_bytes(drawn: Drawn | None) -> Sketches | None:
+    if isinstance(drawn, list | tuple):
+        return tuple(map(picture_bytes, drawn))
+    return None if drawn is None else picture_bytes(drawn)
 
 
 def picture_bytes(picture: Picture) -> bytes:

@@ -33,7 +33,7 @@ from model.terminal import printable
 from service.engine import Engine, open_matcher
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
 from service.settings import Settings
-from sketch_search.answers import Picture, Searches, picture_bytes, picture_image
+from sketch_search.answers import Picture, Searches, Sketches, picture_bytes, picture_image
 
 # Pictures that are prepared before they are encoded: four chunks of photos, some 40 MB.
 _BATCH = 64
@@ -101,12 +101,12 @@ class Gallery(Searches):
             self._engine.close()
             self._engine = None
 
-    def _searched(self, sketch: bytes | None, query: SearchQuery) -> SearchResponse:
-        prepared = None if sketch is None else self.engine.prepare(sketch, kind=query.kind)
+    def _searched(self, sketch: Sketches | None, query: SearchQuery) -> SearchResponse:
+        prepared = None if sketch is None else self.engine.prepare(sketch, kind=query.kind, split=query.splits)
         return self.engine.search(prepared, query)
 
-    def _explained(self, sketch: bytes | None, params: ExplainParams) -> ExplainResponse:
-        prepared = None if sketch is None else self.engine.prepare(sketch, kind=params.kind)
+    def _explained(self, sketch: Sketches | None, params: ExplainParams) -> ExplainResponse:
+        prepared = None if sketch is None else self.engine.prepare(sketch, kind=params.kind, split=params.splits)
         return self.engine.explain(prepared, params)
 
     def _id_at(self, path: str) -> int:

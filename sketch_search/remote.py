@@ -3,7 +3,7 @@
 from model.errors import Refusal
 from service.client import MAX_BYTES, Client
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
-from sketch_search.answers import Searches
+from sketch_search.answers import Searches, Sketches
 
 
 class Remote(Searches):
@@ -25,10 +25,10 @@ class Remote(Searches):
     def close(self) -> None:
         self.client.close()
 
-    def _searched(self, sketch: bytes | None, query: SearchQuery) -> SearchResponse:
+    def _searched(self, sketch: Sketches | None, query: SearchQuery) -> SearchResponse:
         return self.client.search(sketch, query)
 
-    def _explained(self, sketch: bytes | None, params: ExplainParams) -> ExplainResponse:
+    def _explained(self, sketch: Sketches | None, params: ExplainParams) -> ExplainResponse:
         return self.client.explain(sketch, **params.model_dump(exclude_defaults=True))
 
     def _id_at(self, path: str) -> int:

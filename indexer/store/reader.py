@@ -91,6 +91,11 @@ class Index:
         """A unique name among the generations of all indexes, each of which numbers its own from 1."""
         return f"{self.generation}-{hashlib.sha256(self.manifest.model_dump_json().encode()).hexdigest()[:16]}"
 
+    @property
+    def regions_kept(self) -> int:
+        """How many regions of each photo the index keeps."""
+        return self.manifest.regions if self.manifest.tokens > 1 else 0
+
     def photo_tokens(self, rows: Numbers) -> Tokens:
         """Reads only the tokens of the photos in these rows: features (m, n, d) float32."""
         if self.manifest.tokens == 1:
@@ -101,10 +106,8 @@ class Index:
     def photo_regions(self, rows: Numbers) -> tuple[Floats, Floats]:
         """Reads the regions of the photos in these rows, (m, g, r) float32, and their colours, (m, g, 3), as CIELAB.
 
-        Both have no regions, g = 0, if the index keeps none.
+        The index must keep regions.
         """
-        if "regions" not in self.manifest.segment_shapes:
-            return np.empty((len(rows), 0, 0), np.float32), np.empty((len(rows), 0, 3), np.float32)
         found = self._tokens.take(self._places[rows], REGION_FILES)
         return found.regions(), np.array(found.arrays["colours"][:], np.float32)
 

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
+import numpy as np
 from PIL import Image
 
 from model.errors import BlankSketch, CostlyImage, ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
-from model.images import MAX_PIXELS, OpenedImage, Preprocessing, open_dated
+from model.images import MAX_PIXELS, MAX_THINGS, Drawing, OpenedImage, Preprocessing, open_dated
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Job:
         max_pixels, least_side, sketch: as for ``model.images.open_image``.
         longest_side: the picture is reduced until no side is longer, in pixels; None leaves it as it is.
         preprocessing: prepares the picture by ``Preprocessing.pixels``; None leaves it as it is.
+        things: prepares a sketch by ``Preprocessing.drawing`` instead, split into things or as one.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -33,6 +35,7 @@ class Job:
     sketch: bool = False
     longest_side: int | None = None
     preprocessing: Preprocessing | None = None
+    things: Literal["split", "one"] | None = None
 
     @classmethod
     def preparing(cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS) -> Job:
@@ -46,13 +49,17 @@ class Job:
         image = opened.image
         if self.longest_side is not None:
             image.thumbnail((self.longest_side, self.longest_side), Image.Resampling.LANCZOS)
+        if self.preprocessing is not None and self.things is not None:
+            drawing = self.preprocessing.drawing(image, split=self.things == "split")
+            return replace(opened, image=Image.fromarray(drawing.whole), drawing=drawing)
         if self.preprocessing is not None:
             image = Image.fromarray(self.preprocessing.pixels(image, "sketch" if self.sketch else "photo"))
         return replace(opened, image=image)
 
     @property
     def most_pixels(self) -> int:
-        return max(self.max_pixels, self.preprocessing.image_size**2 if self.preprocessing is not None else 0)
+        squares = 1 if self.things is None else 1 + MAX_THINGS
+        return max(self.max_pixels, squares * self.preprocessing.image_size**2 if self.preprocessing is not None else 0)
 
 
 # Measured for 36 megapixels: 18 bytes for each pixel of a lossless WebP, its file included, and 2.5 s for a PNG with 16
@@ -122,9 +129,10 @@ def lower_limit(name: str, soft: int) -> None:
 # The header of a request: the bytes of the job as JSON, and of the file.
 _REQUEST = struct.Struct("<IQ")
 # The header of a reply, before the pixels: the number of the error or 0; whether the picture is incomplete; width;
-# height; and the ordinal of the day taken, or 0. After an error, its text follows, and the width is the length of the
-# text.
-_REPLY = struct.Struct("<B?III")
+# height; the ordinal of the day taken, or 0; and the bytes of notes on a drawing, as JSON after the pixels. After an
+# error, its text follows, and the width is the length of the text.
+_REPLY = struct.Struct("<B?IIII")
+_MAX_NOTES = 1 << 14
 #: A process writes this first, as soon as it can take requests.
 READY = b"ready"
 _ERRORS: tuple[type[Exception], ...] = (
@@ -170,15 +178,20 @@ def receive_request(stream: BinaryIO) -> Request | None:
 
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
     image, day = opened.image, 0 if opened.taken is None else opened.taken.toordinal()
-    stream.write(_REPLY.pack(0, opened.incomplete, image.width, image.height, day))
+    notes = b""
+    if opened.drawing is not None:
+        pixels, described = opened.drawing.stacked()
+        image, notes = Image.fromarray(pixels), json.dumps(described).encode()
+    stream.write(_REPLY.pack(0, opened.incomplete, image.width, image.height, day, len(notes)))
     stream.write(image.tobytes())
+    stream.write(notes)
     stream.flush()
 
 
 def send_error(stream: BinaryIO, error: Exception) -> None:
     number = next((n for n, kind in enumerate(_ERRORS) if isinstance(error, kind)), len(_ERRORS) - 1)
     text = (str(error) if isinstance(error, ImageError) else repr(error)).encode()
-    stream.write(_REPLY.pack(number + 1, False, len(text), 0, 0) + text)
+    stream.write(_REPLY.pack(number + 1, False, len(text), 0, 0, 0) + text)
     stream.flush()
 
 
@@ -187,14 +200,20 @@ def receive_picture(stream: BinaryIO, most_pixels: int) -> OpenedImage:
     head = stream.read(_REPLY.size)
     if len(head) < _REPLY.size:
         raise EOFError
-    number, incomplete, width, height, day = _REPLY.unpack(head)
+    number, incomplete, width, height, day, size = _REPLY.unpack(head)
     if number:
         text = stream.read(min(width, 1 << 16)).decode(errors="replace")
         raise _ERRORS[min(number, len(_ERRORS)) - 1](text)
-    if not 0 < width * height <= most_pixels or day > date.max.toordinal():
+    if not 0 < width * height <= most_pixels or day > date.max.toordinal() or size > _MAX_NOTES:
         raise EOFError
-    pixels = stream.read(3 * width * height)
-    if len(pixels) < 3 * width * height:
+    pixels, notes = stream.read(3 * width * height), stream.read(size)
+    if len(pixels) < 3 * width * height or len(notes) < size:
         raise EOFError
-    image = Image.frombytes("RGB", (width, height), pixels)
-    return OpenedImage(image, date.fromordinal(day) if day else None, incomplete)
+    image, drawing = Image.frombytes("RGB", (width, height), pixels), None
+    if size:
+        try:
+            drawing = Drawing.of_stacked(np.asarray(image), json.loads(notes))
+        except (ValueError, TypeError, KeyError) as error:
+            raise EOFError from error
+        image = Image.fromarray(drawing.whole)
+    return OpenedImage(image, date.fromordinal(day) if day else None, incomplete, drawing)

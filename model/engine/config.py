@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Modality = Literal["sketch", "photo"]
-Method = Literal["rn", "ret", "fused"]
+# By pairs of tokens, by [Ret], by both; and the things of a drawing by regions, which need no training.
+Method = Literal["rn", "ret", "fused", "things"]
 METHODS: tuple[Method, ...] = ("rn", "ret", "fused")
 # Sizes of a network; the largest are several times those of the largest networks of their kind.
 Size = Annotated[int, Field(ge=1, le=65536)]

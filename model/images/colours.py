@@ -25,6 +25,16 @@ def lab(colours: NDArray[Any]) -> NDArray[np.float32]:
     return found
 
 
+def hexadecimal(colour: NDArray[Any]) -> str:
+    """Writes a colour (3,), as CIELAB, as #rrggbb; one that screens do not have as the nearest of each channel."""
+    y = (float(colour[0]) + 16) / 116
+    cubes = np.array([y + float(colour[1]) / 500, y, y - float(colour[2]) / 200])
+    xyz = np.where(cubes > _CUBED, cubes**3, 3 * _CUBED**2 * (cubes - 4 / 29))
+    linear = np.clip(np.linalg.solve(_TO_XYZ.astype(np.float64), xyz), 0, 1)
+    rgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return "#" + "".join(f"{round(255 * share):02x}" for share in rgb.tolist())
+
+
 def averaged(pictures: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """Averages pictures (b, 3, H, W) so far that each of ``side`` cells in a row has a few points: (b, 3, h, w).
 

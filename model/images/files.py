@@ -19,6 +19,7 @@ from model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from model.files import MARK
 from model.images import damaged, svg, tiff
 from model.images.dates import day_in_file
+from model.images.drawing import Drawing
 from model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
 
 #: The most pixels that are decoded of one picture: 384 MiB of RGB.
@@ -42,11 +43,12 @@ Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | Bi
 @dataclass(frozen=True)
 class OpenedImage:
     """A picture as `open_image` returns it, the day on which it was taken, if its file says so, and whether the file
-    is damaged and a part of the picture may be missing."""
+    is damaged and a part of the picture may be missing. drawing: prepared of it, if that was asked for."""
 
     image: Image.Image
     taken: date | None
     incomplete: bool = False
+    drawing: Drawing | None = None
 
 
 _READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"

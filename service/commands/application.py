@@ -124,8 +124,14 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
     return serve(settings, folders, browser=browser)
 
 
-@click.command(epilog=examples("sketch-search search cat.png --k 10", "sketch-search search - --json < cat.png"))
-@click.argument("sketch", required=False)
+@click.command(
+    epilog=examples(
+        "sketch-search search cat.png --k 10",
+        "sketch-search search house.png tree.png",
+        "sketch-search search - --json < cat.png",
+    )
+)
+@click.argument("sketches", nargs=-1, metavar="[SKETCH]...")
 # All values are texts: they are checked like the query of an HTTP request, with the same errors.
 @option("--k N", "Results wanted: photos, or groups of look-alikes (20).")
 @option("--offset N", "Results to skip (0).")
@@ -142,24 +148,28 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 @option("--unlike PHOTO", "A photo that is not wanted, with those like it; repeatable.", multiple=True)
 @option("--text WORD", "Find what this word names; by CLIP, any text.")
 @option("--photo", "The image is a photo: find what looks like it.", str, name="kind", flag_value="photo")
+@option("--things NAME", "one: ink that lies apart is one thing; or auto (auto).")
+@option("--places NAME", "Whether things stand where they were drawn: yes, no or auto: if several (auto).")
+@option("--colours NAME", "no: the colours of the drawing do not count; or auto (auto).")
 @option("--folder PATH", "Only photos below it, as results show it; repeatable.", multiple=True)
 @option("--after DAY", "Only photos taken on 2023-01-31 or later.")
 @option("--before DAY", "Only photos taken on this day or earlier.")
 @option("--json", "Print what POST /search answers.", name="as_json")
 @_with_settings()
-def search(settings: Settings, sketch: str | None, as_json: bool, **asked: Any) -> int:
+def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: Any) -> int:
     """Search once, without a server.
 
-    SKETCH is an image file or - for standard input; none is needed with --like or --text.
+    SKETCH is an image file or - for standard input; several, of one size, are the things of one drawing, each where it
+    stands. None is needed with --like or --text.
     """
     from service.commands.search import search
     from service.schemas import SearchQuery
 
     like, unlike = asked.pop("like"), asked.pop("unlike")
-    if sketch is None and not like and asked["text"] is None:
+    if not sketches and not like and asked["text"] is None:
         raise click.UsageError("Missing argument 'SKETCH', or --like PHOTO, or --text WORD.")
     query = SearchQuery.model_validate({name: value for name, value in asked.items() if value not in (None, ())})
-    return search(settings, sketch, query, like=like, unlike=unlike, as_json=as_json)
+    return search(settings, sketches, query, like=like, unlike=unlike, as_json=as_json)
 
 
 @click.command(

@@ -29,20 +29,20 @@ _NOTHING = "no photos: none passes the filters, or --offset is beyond the last; 
 
 def search(
     settings: Settings,
-    sketch: str | None,
+    sketches: Sequence[str],
     query: SearchQuery,
     *,
     like: Sequence[str] = (),
     unlike: Sequence[str] = (),
     as_json: bool,
 ) -> int:
-    """Searches with an image file, or standard input if ``sketch`` is "-", and prints what was found.
+    """Searches with image files, or standard input if one is "-", and prints what was found.
 
     Args:
-        sketch: None to search by liked photos or a word alone.
+        sketches: several are the things of one drawing; none to search by liked photos or a word alone.
         like, unlike: photos that become part of ``query``: an id if it has digits only, else a path.
     """
-    with _opened(settings, sketch, query.kind) as (engine, prepared):
+    with _opened(settings, sketches, query.kind, split=query.splits) as (engine, prepared):
         photos = {
             "like": [_photo_id(engine, one) for one in like],
             "unlike": [_photo_id(engine, one) for one in unlike],
@@ -72,7 +72,7 @@ def explain(
     there = next(path for path in (output, *output.absolute().parents) if path.exists())
     if not there.is_dir():
         raise Refusal(f"--output {output}: {there} is a file; name a folder for the files.")
-    with _opened(settings, sketch, kind) as (engine, given):
+    with _opened(settings, [] if sketch is None else [sketch], kind, split=kind == "sketch") as (engine, given):
         liked = [] if like is None else [_photo_id(engine, like)]
         ids = [_photo_id(engine, photo) for photo in photos]
         if not ids:
@@ -89,22 +89,26 @@ def explain(
 
 @contextmanager
 def _opened(
-    settings: Settings, sketch: str | Path | None, kind: PictureKind
+    settings: Settings, pictures: Sequence[str | Path], kind: PictureKind, *, split: bool
 ) -> Iterator[tuple[Engine, PreparedSketch | None]]:
-    """Opens the index, and prepares an image file, or standard input if that is "-"."""
-    source = None if sketch in (None, "-") else Path(sketch)
-    if source is not None:
-        source.stat()  # A missing file is refused before anything slow is imported.
+    """Opens the index, and prepares image files, or standard input where one is "-"."""
+    sources = [None if picture == "-" else Path(picture) for picture in pictures]
+    for source in sources:
+        if source is not None:
+            source.stat()  # A missing file is refused before anything slow is imported.
     # One search is soon over. Threads that wait for work at full speed would take more time than it does.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from model.images import read_image_file
     from service.engine import Engine, open_matcher
 
-    with _naming(source):
-        data = None if sketch is None else read_image_file(source or sys.stdin.buffer)
-    with closing(Engine(settings, open_matcher(settings))) as engine:
+    data = []
+    for source in sources:
         with _naming(source):
-            prepared = None if data is None else engine.prepare(data, kind=kind)
+            data.append(read_image_file(source or sys.stdin.buffer))
+    with closing(Engine(settings, open_matcher(settings))) as engine:
+        # Of several pictures, the error says which one is meant.
+        with _naming(sources[0] if len(sources) == 1 else None):
+            prepared = engine.prepare(data, kind=kind, split=split) if data else None
         yield engine, prepared
 
 

@@ -16,9 +16,9 @@ from model import Explanation
 from model.decoding import Job, RunJob, run_here
 from model.engine import Floats, Modality, Observed, Tokens
 from model.explanation import compare_photos
-from model.images import Pixels
+from model.images import Drawing, Pixels
 from service.errors import BadSearch
-from service.gallery import Gallery, Ids, Scores, best_first
+from service.gallery import Gallery, Ids, Scores, ShardQuery, best_first
 from service.photos import still_opening
 from service.schemas import (
     CrossAttention,
@@ -89,14 +89,14 @@ class EncodedPicture:
 
 
 def explain(
-    searcher: Searcher, sketch: Pixels | None, params: ExplainParams, run: RunJob = run_here
+    searcher: Searcher, sketch: Drawing | None, params: ExplainParams, run: RunJob = run_here
 ) -> ExplainResponse:
     """Explains why photos match a sketch, or are like a photo that was sent or that ``like`` names.
 
     The photos are encoded anew, in full precision, so scores may differ from a search's in the third digit.
 
     Args:
-        sketch: (H, W, 3) uint8, prepared; with ``kind=photo`` a photo, None with ``like``.
+        sketch: prepared; with ``kind=photo`` a photo, None with ``like``.
         run: decodes the photos.
 
     Raises BadSearch if there is no picture to compare with, or two; UnknownPhoto; PhotoUnavailable.
@@ -117,7 +117,7 @@ def explain(
     if liked is not None and sketch is None:
         given = encoded_photo(liked)
     elif sketch is not None and liked is None:
-        given = encoded_as(params.kind, sketch)
+        given = encoded_as(params.kind, sketch.whole)
     elif sketch is None:
         raise BadSearch("There is nothing to compare the photos with: send a sketch, or name a photo with like.")
     else:
@@ -134,16 +134,24 @@ def explain(
     around = Surroundings(index, given.observed.tokens, given.modality, originals)
     to_given = around.of_given(params.nearest, own=liked)
     to_photos = around.of_photos([photo.observed.tokens for photo in photos], params.nearest, entries)
+    things = () if sketch is None or params.kind == "photo" else searcher.things_of(sketch, params)
+    sought, places = searcher.sought(things, params, several=len(things) > 1)
+    cells: list[tuple[int, ...] | None] = [None] * len(entries)
+    if sought:
+        asked = ShardQuery(method="things", mean=index.clusters.mean, things=sought, places=places)
+        cells = [*map(tuple, index.cells(asked, index.rows_of_ids(params.photo)).T.tolist())]
     found = time.perf_counter()
     shown = [
         _explained_photo(
-            photo, explanation, entry=entry, originals=originals, ret_rank=around.rank(entry), nearest=near
+            photo, explanation, entry=entry, originals=originals, ret_rank=around.rank(entry), nearest=near, cells=of
         )
-        for entry, photo, explanation, near in zip(entries, photos, explanations, to_photos, strict=True)
+        for entry, photo, explanation, near, of in zip(entries, photos, explanations, to_photos, cells, strict=True)
     ]
     return ExplainResponse(
         grid=matcher.config.grid,
         sketch=_explained_image(given),
+        things=tuple(map(searcher.seen, things)) if sought else (),
+        region_grid=math.isqrt(index.regions_kept) if sought else None,
         photos=shown,
         nearest=to_given,
         timings_ms=ExplainTimings(

@@ -12,5 +12,5 @@ from service.gallery.candidates import (
     interleaved,
     most_alike,
 )
-from service.gallery.gallery import Clusters, Gallery, OpenGallery
+from service.gallery.gallery import Clusters, Gallery, OpenGallery, Scored
 from service.gallery.local import LocalGallery

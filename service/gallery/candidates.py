@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from indexer import PhotoFilter
 from model import Matcher
 from model.engine import Floats, Method, Tokens
+from model.things import Thing
 
 Ids: TypeAlias = NDArray[np.int64]
 #: Photos by their rows in a gallery: one cluster after the other, in each by id.
@@ -67,7 +68,9 @@ class ShardQuery:
         method: what scores photos; "ret" compares vectors alone.
         plain: whether the relation network scores alone, without prior and guesses.
         mean: (d,) the mean of all vectors of the gallery.
-        sketch: the query's tokens, a batch of one: the sketch's, or with liked photos one [Ret] near theirs.
+        sketch: the query's tokens: the sketch's, or with liked photos one [Ret] near theirs; a batch of one, or of all
+            things of a drawing.
+        things: those that are looked for in the regions of photos. places: how much their places count.
         liked, unliked: (l, d) and (u, d) vectors of photos. kept, dropped: ids of those that the gallery has.
         clusters: (n,) int64 ascending, those that are opened.
         count: how many photos become candidates, the best by vector, and so many more by the word; None for all.
@@ -77,6 +80,8 @@ class ShardQuery:
     method: Method
     mean: Floats
     sketch: Tokens | None = None
+    things: tuple[Thing, ...] = ()
+    places: float = 0.0
     word: Word | None = None
     wanted: PhotoFilter | None = None
     liked: Floats | None = None
@@ -92,13 +97,13 @@ class ShardQuery:
     def matches(self) -> bool:
         """Whether best matches of tokens choose the photos that ``method`` scores: if it scores some of many."""
         some = self.rerank is not None and self.rerank < min(MATCHED, self.count or MATCHED)
-        return some and self.method != "ret"
+        return some and self.method not in ("ret", "things")
 
     @property
     def parts(self) -> int:
-        """Counts the parts of the query that choose clusters: the sketch, the word, and each liked photo."""
+        """Counts the parts of the query that choose clusters: each thing drawn, the word, and each liked photo."""
         words = len(self.word) if isinstance(self.word, tuple) else int(self.word is not None)
-        return 1 + words + (0 if self.liked is None else len(self.liked))
+        return (1 if self.sketch is None else len(self.sketch)) + words + (0 if self.liked is None else len(self.liked))
 
     def scores(self, matcher: Matcher, given: Tokens) -> Scores:
         """Scores photos or centroids by the query's method: (p,)."""
@@ -117,7 +122,8 @@ class Nearest:
 
     Attributes:
         rows, ids: (m,) their rows in the gallery, and their ids.
-        by_vector: (m,) float32, the query's score with each by [Ret].
+        by_vector: (m,) float32, the query's score with each by [Ret]; of several things, their mean.
+        by_thing: (m, t) float32, the scores of each of several things; None for one.
         by_word: (m,) float32, how much each shows what the word names, as logits, of several things their mean; None
             without a word.
         likeness: (m,) float32, how much each looks like the most similar liked photo, -1 to 1; None without one.
@@ -131,6 +137,7 @@ class Nearest:
     by_word: Scores | None = None
     likeness: Scores | None = None
     promise: Scores | None = None
+    by_thing: Scores | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -154,7 +161,9 @@ class Nearest:
         """Returns no photos, with the columns that the query asks for."""
         rows, none = np.empty(0, np.int64), np.empty(0, np.float32)
         by_word, likeness = None if query.word is None else none, None if query.liked is None else none
-        return Nearest(rows, rows, none, by_word, likeness)
+        things = 1 if query.sketch is None else len(query.sketch)
+        by_thing = np.empty((0, things), np.float32) if things > 1 else None
+        return Nearest(rows, rows, none, by_word, likeness, by_thing)
 
     def rankings(self, query: ShardQuery) -> list[tuple[Scores, int]]:
         """Returns the columns whose best photos become candidates, and how many of each do."""
@@ -164,6 +173,8 @@ class Nearest:
             found.append((self.likeness, NEAREST))
         if self.by_word is not None:
             found.append((self.by_word, query.count))
+        if self.by_thing is not None:
+            found += [(column, query.count) for column in self.by_thing.T]
         return found
 
     def best(self, query: ShardQuery) -> Self:
@@ -177,7 +188,7 @@ class Nearest:
 
     def to_score(self, query: ShardQuery) -> NDArray[np.int64]:
         """Returns the indices of the photos to score, most promising first; with a word, half are the best by it."""
-        if query.rerank is None:
+        if query.rerank is None or query.method == "things":
             return best_first(self.ids, self.by_vector)
         promise = self.by_vector if self.promise is None else self.promise
         by_word = 0 if self.by_word is None else query.rerank // 2
@@ -194,6 +205,9 @@ class Nearest:
         """
         if query.method == "ret":
             return self.by_vector, np.empty(0, np.int64)
+        if query.method == "things":
+            # Regions are compared of all candidates.
+            return np.full(len(self), np.nan, np.float32), np.empty(0, np.int64)
         scores, wanted = np.full(len(self), np.nan, np.float32), self.to_score(query)
         if known is not None:
             _, here, there = np.intersect1d(self.rows[wanted], known.rows, return_indices=True)
@@ -209,6 +223,7 @@ class Candidates(Nearest):
         vectors: (m, d) float16, as they are kept.
         scores: (m,) float32; not a number for a photo that was not scored. Diffusion, likes and words change them.
         before: (m,) the scores before diffusion; None if more than diffusion has changed them.
+        fits: (m,) the score of the regions that fit the things of the drawing best; None without such things.
         firsts: (m,) the row of the candidate that stands for this one: its own, unless it is a near duplicate of an
             earlier one. None if nothing was to be folded.
     """
@@ -216,6 +231,7 @@ class Candidates(Nearest):
     vectors: NDArray[np.float16]
     scores: Scores
     before: Scores | None = None
+    fits: Scores | None = None
     firsts: NDArray[np.int64] | None = None
 
     @property

@@ -23,6 +23,10 @@ MANY_CLUSTERS = 100_000
 NEAR_CLUSTERS, OPENED_ABOVE = 4096, 64
 
 
+# What ``Gallery.scored`` returns.
+Scored: TypeAlias = tuple[NDArray[np.float16], Scores, Scores | None]
+
+
 @dataclass(frozen=True)
 class Clusters:
     """The clusters of a gallery, whose photos lie one cluster after the other.
@@ -102,7 +106,7 @@ class Gallery(ABC):
     Any thread may call the methods. They raise ShardsLost if a shard that they need does not answer.
 
     Attributes:
-        tokens_kept: of each photo, [Ret] included.
+        tokens_kept: of each photo, [Ret] included. regions_kept: of each photo.
         generation_id: tells the generation apart from all others.
         missing: the names of shards that are not searched, because they do not answer.
     """
@@ -111,6 +115,7 @@ class Gallery(ABC):
     photo_count: int
     embedder: EmbedderEntry
     tokens_kept: int
+    regions_kept: int
     generation: str
     generation_id: str
     missing: tuple[str, ...] = ()
@@ -126,8 +131,10 @@ class Gallery(ABC):
             total = promise(found.by_vector, best, self.matches(query, found.rows[best]))
             found = replace(found, promise=total)
         scores, left = found.known_scores(query, known)
-        vectors, scores[left] = self.scored(query, found.rows, left)
-        return Candidates(**vars(found), vectors=vectors, scores=scores)
+        vectors, scores[left], fits = self.scored(query, found.rows, left)
+        if query.method == "things" and fits is not None:
+            scores = fits
+        return Candidates(**vars(found), vectors=vectors, scores=scores, fits=fits)
 
     @abstractmethod
     def nearest(self, query: ShardQuery) -> Nearest:
@@ -138,10 +145,11 @@ class Gallery(ABC):
         """Computes the best matches of the sketch's tokens and those of these photos, (m,)."""
 
     @abstractmethod
-    def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> tuple[NDArray[np.float16], Scores]:
+    def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> Scored:
         """Reads the vectors of these photos, (m, d), and scores some of them by the query's method.
 
-        wanted: (w,) the indices of those that are scored. Returns the vectors, and the scores (w,).
+        wanted: (w,) the indices of those that are scored. Returns the vectors; the scores (w,); and with things (m,)
+        how well regions of all of these photos fit them, else None.
         """
 
     @abstractmethod
@@ -167,6 +175,10 @@ class Gallery(ABC):
     @abstractmethod
     def tokens(self, rows: Rows) -> Tokens:
         """Returns the tokens of these photos."""
+
+    @abstractmethod
+    def cells(self, query: ShardQuery, rows: Rows) -> NDArray[np.int64]:
+        """Returns the region of each of these photos that fits each thing best, (t, m)."""
 
     @abstractmethod
     def nearness(self, given: Tokens, modality: Modality) -> tuple[Ids, Scores]:

@@ -12,7 +12,7 @@ from model import Matcher
 from model.engine import Modality, Tokens, logsumexp
 from model.ranking import ALIKE, best_matches, likeness_to, likenesses
 from service.gallery.candidates import Floats, Ids, Mask, Nearest, Rows, Scores, ShardQuery, most_alike
-from service.gallery.gallery import Clusters, Gallery
+from service.gallery.gallery import Clusters, Gallery, Scored
 
 # Clusters are searched by the cosine alone. So many times as many photos are found there as are wanted, and so many at
 # least, because the prior, and what else counts, puts them in another order. In a made gallery of 100,000 photos, 4,000
@@ -25,6 +25,8 @@ BLOCK = 1 << 14
 BATCHED = 2
 # Photos whose tokens are matched at a time: 0.8 MiB of the default network in float32, which stay in a core's cache.
 MATCHED_AT_ONCE = 64
+# Photos whose regions are unpacked at a time: more would not stay in the CPU's cache.
+REGIONS_AT_ONCE = 128
 # Filters whose photos are kept, a byte for each photo of the gallery: while somebody draws, one is used again.
 FILTERS_KEPT = 16
 
@@ -42,7 +44,7 @@ class LocalGallery(Gallery):
             None if index.embeddings is None else index.embeddings.centroids,
         )
         self.photo_count, self.embedder = index.photo_count, index.manifest.embedder
-        self.tokens_kept = index.manifest.origin.tokens
+        self.tokens_kept, self.regions_kept = index.manifest.origin.tokens, index.regions_kept
         self.generation, self.generation_id = index.generation, index.generation_id
         self._passing: Callable[[PhotoFilter], Mask] = lru_cache(maxsize=FILTERS_KEPT)(index.passing)
         # Both depend on a photo alone. They are computed when they are first needed, and take four bytes a photo.
@@ -77,22 +79,23 @@ class LocalGallery(Gallery):
 
     def _compared(self, rows: Rows, query: ShardQuery) -> Nearest:
         """Compares these photos with each part of the query, and drops those that are like unliked ones."""
-        by_vector, by_word, likeness = np.zeros(len(rows), np.float32), None, None
+        by_vector, by_word, likeness, by_thing = np.zeros(len(rows), np.float32), None, None, None
         vectors, ids = self.index.vectors.of(rows), self.index.ids[rows]
         ret = Tokens.of_ret(vectors)
         if query.sketch is not None:
             priors = self._kept(self._priors, rows, ret, self._matcher.priors)
-            by_vector = self._matcher.scores(query.sketch, ret, "ret", priors)[0]
+            of_things = self._matcher.scores(query.sketch, ret, "ret", priors)
+            by_vector, by_thing = (of_things[0], None) if len(of_things) == 1 else (of_things.mean(axis=0), of_things.T)
         if isinstance(query.word, np.ndarray):
             by_word = self._by_clip(query.word, rows)
         elif query.word is not None:
             levels = self._kept(self._levels, rows, ret, self._matcher.word_levels)
-            by_thing = [logsumexp(self._matcher.word_scores(ret, thing, levels).T) for thing in query.word]
+            of_words = [logsumexp(self._matcher.word_scores(ret, thing, levels).T) for thing in query.word]
             # For 25 pairs of things, 0.35 of the first photos show both by the mean, 0.29 by the least.
-            by_word = np.mean(by_thing, axis=0)
+            by_word = np.mean(of_words, axis=0)
         if query.liked is not None:
             likeness = likeness_to(query.liked, vectors, query.mean)
-        found = Nearest(rows, ids, by_vector, by_word, likeness)
+        found = Nearest(rows, ids, by_vector, by_word, likeness, by_thing)
         if query.unliked is None:
             return found
         # A photo stays if it looks more like a liked one: who likes a white cat, and not a black one, still wants cats.
@@ -122,14 +125,28 @@ class LocalGallery(Gallery):
             scores[some] = best_matches(query.sketch, self.tokens(rows[some]))
         return scores
 
-    def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> tuple[NDArray[np.float16], Scores]:
+    def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> Scored:
         vectors = self.index.vectors.of(rows).astype(np.float16)
+        fits = self._sought(query, rows)[0].mean(axis=0) if query.things else None
         rows, scores = rows[wanted], np.empty(len(wanted), np.float32)
         order, portion = self.index.reading_order(rows), BATCHED * self._matcher.chunk
         for start in range(0, len(rows), portion):
             some = order[start : start + portion]
             scores[some] = query.scores(self._matcher, self.tokens(rows[some]))
-        return vectors, scores
+        return vectors, scores, fits
+
+    def cells(self, query: ShardQuery, rows: Rows) -> NDArray[np.int64]:
+        return self._sought(query, rows)[1]
+
+    def _sought(self, query: ShardQuery, rows: Rows) -> tuple[Scores, NDArray[np.int64]]:
+        """Returns the scores and the cells of the best regions of these photos for each thing, (t, m) each."""
+        best, cells = (np.empty((len(query.things), len(rows)), kind) for kind in (np.float32, np.int64))
+        order = self.index.reading_order(rows)
+        for start in range(0, len(rows), REGIONS_AT_ONCE):
+            some = order[start : start + REGIONS_AT_ONCE]
+            regions, colours = self.index.photo_regions(rows[some])
+            best[:, some], cells[:, some] = self._matcher.thing_scores(query.things, regions, colours, query.places)
+        return best, cells
 
     @property
     def _embeddings(self) -> Vectors:

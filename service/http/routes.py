@@ -20,6 +20,7 @@ from starlette.responses import Response, StreamingResponse
 
 import service
 from indexer import PhotoEntry, live_stamp, photo_folders, read_summary
+from model.images import MAX_THINGS
 from service.engine import Engine
 from service.errors import BadSearch, ClientGone, Forbidden, NotFound, NotReady, Unauthorized
 from service.http.answers import is_known
@@ -112,7 +113,8 @@ PICTURE_BODY = {
     "requestBody": {
         "required": False,
         "description": "The sketch: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC, recognised by its bytes and not its "
-        "content type; as the raw body, or as the field `file` of a form. With `kind=photo` it is a photo instead. "
+        "content type; as the raw body, or as the field `file` of a form. Several fields `file`, pictures of one size, "
+        "are the things of one drawing, each where it stands. With `kind=photo` it is a photo instead. "
         "With `like`, or with `text` in a search, it may be left out.",
         "content": {
             "*/*": {"schema": _BINARY},
@@ -120,7 +122,7 @@ PICTURE_BODY = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
-                    "properties": {"file": _BINARY},
+                    "properties": {"file": {"type": "array", "items": _BINARY, "minItems": 1, "maxItems": MAX_THINGS}},
                     "additionalProperties": False,
                 }
             },
@@ -287,10 +289,12 @@ async def _computed(
     """Reads the picture of a request, and returns what ``job`` computes of it in its turn."""
     # If the queue is full, the sketch need not be sent at all.
     ctx.worker.check_room()
-    sketch = await ctx.uploads.read(request)
+    pictures = await ctx.uploads.read(request)
 
     def prepare(quick: bool) -> Callable[..., T]:
-        return partial(job, engine.prepare(sketch, kind=asked.kind, quick=quick) if sketch else None, asked)
+        if not pictures:
+            return partial(job, None, asked)
+        return partial(job, engine.prepare(pictures, kind=asked.kind, split=asked.splits, quick=quick), asked)
 
     async def hung_up() -> None:
         while (await request.receive())["type"] != "http.disconnect":

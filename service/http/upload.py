@@ -13,17 +13,19 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MAX_BOUNDARY_LENGTH, parse_options_header
 from starlette.requests import ClientDisconnect
 
+from model.images import MAX_THINGS
 from service.errors import BadSearch, BrokenUpload, ClientGone, QueueFull, UploadTooLarge
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
 # It writes a line of the log for every form that does not parse.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-# The most pictures of one form: the things of a drawing.
-MAX_THINGS = 8
 # A longer one costs more to take apart than it should.
 MAX_CONTENT_TYPE = 1024
-_ALONE = "send one sketch, as the file field 'file' or as the raw request body; parameters go into the query."
+_ALONE = (
+    "send a sketch as the raw request body or as the file field 'file', or the things of one drawing as several fields "
+    "'file'; parameters go into the query."
+)
 # Seconds after which a client whose sketch gave way may try again.
 RETRY_SECONDS = 1
 
@@ -53,13 +55,13 @@ class Uploads:
         self._arriving: dict[_Upload, None] = {}
         self.held = 0
 
-    async def read(self, request: Request) -> bytes:
-        """Reads the image of a request: the raw body, whatever its content type, or the form's field ``file``.
+    async def read(self, request: Request) -> tuple[bytes, ...]:
+        """Reads the images of a request: the raw body, whatever its content type, or the form's fields ``file``.
 
-        It is empty if nothing was sent.
+        There are none if nothing was sent. All together have no more bytes than one may have.
 
         Raises UploadTooLarge; QueueFull if it gave way to others; BrokenUpload if it took too long or does not parse;
-        BadSearch for a form with anything but one file in a field named ``file``.
+        BadSearch for a form with anything but 1 to MAX_THINGS files in fields named ``file``.
         """
         content_type = request.headers.get("content-type", "")
         is_form = content_type[:20].lower().startswith("multipart/form-data")
@@ -67,14 +69,14 @@ class Uploads:
         try:
             async with upload.patience:
                 if not is_form:
-                    return b"".join([chunk async for chunk in self._chunks(request, upload, self._limit)])
+                    image = b"".join([chunk async for chunk in self._chunks(request, upload, self._limit)])
+                    return (image,) if image else ()
                 body = self._chunks(request, upload, self._limit + MULTIPART_OVERHEAD)
-                image, *others = await _files_of_form(content_type, body)
-                if others:
-                    raise BadSearch(f"The form has a second field 'file'; {_ALONE}")
-                if len(image) > self._limit:
+                images = await _files_of_form(content_type, body)
+                if sum(map(len, images)) > self._limit:
                     raise self._too_large()
-                return bytes(image)
+                # A form with one empty file sends nothing, as an empty body does.
+                return () if images == [b""] else tuple(map(bytes, images))
         except ClientDisconnect:
             raise ClientGone("The upload broke off.") from None
         except TimeoutError:
@@ -163,7 +165,7 @@ class _Form:
         if b"filename" not in options:
             raise BadSearch(f"The form has no upload in its field 'file'; {_ALONE}")
         if len(self.files) == MAX_THINGS:
-            raise BadSearch(f"The form has more than {MAX_THINGS} fields 'file'; {_ALONE}")
+            raise BadSearch(f"The form has more than {MAX_THINGS} fields 'file', and a drawing has no more things.")
         self.files.append(bytearray())
 
     def _end(self) -> None:

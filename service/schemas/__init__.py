@@ -55,5 +55,6 @@ from service.schemas.search import (
     PhotosResponse,
     SearchResponse,
     SearchResult,
+    SeenThing,
     StageTimings,
 )

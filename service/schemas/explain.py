@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
-from service.schemas.query import Id, Params, PictureKind
-from service.schemas.search import Photo
+from service.schemas.query import Colours, Id, Params, PictureKind, Places, Things
+from service.schemas.search import Photo, SeenThing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,12 +32,20 @@ class ExplainParams(Params):
     kind: PictureKind = Field(
         default="sketch", description="What is sent as the body. photo: why the photos are like it."
     )
+    things: Things = Field(default="auto", description="As in a search.")
+    places: Places = Field(default="auto", description="As in a search.")
+    colours: Colours = Field(default="auto", description="As in a search.")
     nearest: int = Field(
         default=6,
         ge=0,
         le=20,
         description="How many photos that look most like the sketch, and like each of the photos, are named.",
     )
+
+    @property
+    def splits(self) -> bool:
+        """Whether one picture is split into things."""
+        return self.things == "auto" and self.kind == "sketch"
 
 
 class ExplainedImage(BaseModel):
@@ -105,6 +113,11 @@ class ExplainedPhoto(ExplainedImage, Photo):
         description="sketch_cells x photo_cells: cosines of the tokens after cross-attention; of photos, as they left "
         "the encoder, without their mean."
     )
+    cells: tuple[int, ...] | None = Field(
+        default=None,
+        description="As in a search: the region that matched each of `things` best.",
+        exclude_if=lambda cells: cells is None,
+    )
     cross_attention: CrossAttention | None = Field(
         description="Null for networks without cross-attention, and where photos are compared."
     )
@@ -136,6 +149,16 @@ class ExplainResponse(BaseModel):
     grid: int = Field(description="Patches along one side.")
     sketch: ExplainedImage = Field(
         description="The sketch; with like or kind=photo, the photo that the others are compared with."
+    )
+    things: tuple[SeenThing, ...] = Field(
+        default=(),
+        description="As in a search: the things of the drawing, if they are looked for in regions.",
+        exclude_if=lambda things: not things,
+    )
+    region_grid: int | None = Field(
+        default=None,
+        description="With `cells`, and only then: regions along one side of a photo.",
+        exclude_if=lambda grid: grid is None,
     )
     photos: list[ExplainedPhoto] = Field(description="In the order asked for.")
     nearest: list[NearPhoto] = Field(

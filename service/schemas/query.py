@@ -17,6 +17,10 @@ Quality = Literal["fast", "good", "best"]
 System = Literal["default", "two-stage"]
 # Photos are shown one by one, or in groups of look-alikes.
 View = Literal["photos", "groups"]
+# Which things a drawing has, and whether their places and colours count.
+Things = Literal["auto", "one"]
+Places = Literal["auto", "yes", "no"]
+Colours = Literal["auto", "no"]
 # The picture that comes with a query is a drawing or a photo.
 PictureKind = Literal["sketch", "photo"]
 # The number of variants of a sketch that the model has; a test compares them. Importing the model here would be slow.
@@ -114,7 +118,19 @@ class FoldersParams(Params):
 
 
 # What the two-stage report's system does not have.
-_OWN_OPTIONS: Final = ("quality", "method", "rerank", "diffuse", "like", "unlike", "text", "kind")
+_OWN_OPTIONS: Final = (
+    "quality",
+    "method",
+    "rerank",
+    "diffuse",
+    "like",
+    "unlike",
+    "text",
+    "kind",
+    "things",
+    "places",
+    "colours",
+)
 
 
 class SearchQuery(Params):
@@ -207,6 +223,23 @@ class SearchQuery(Params):
         description="What is sent as the body. photo: photos that look like it lead, as if it were a liked one.",
         examples=["photo"],
     )
+    things: Things = Field(
+        default="auto",
+        description="auto: a drawing whose ink lies clearly apart is several things, which are looked for apart. one: "
+        "it is one thing. Several pictures are several things in any case.",
+        examples=["one"],
+    )
+    places: Places = Field(
+        default="auto",
+        description="Whether a photo has to show things where they were drawn. auto: yes if there are several.",
+        examples=["yes"],
+    )
+    colours: Colours = Field(
+        default="auto",
+        description="auto: photos have to show things in the colours in which they were drawn. Black and grey strokes "
+        "say no colour. no: colours do not count.",
+        examples=["no"],
+    )
     folder: tuple[Folder, ...] = Field(
         default=(),
         description="Find only photos below this folder, a path as results show it; may be repeated: below any of "
@@ -221,9 +254,22 @@ class SearchQuery(Params):
     )
     before: Day | None = Field(default=None, description="The same for this day or earlier.", examples=["2023-12-31"])
 
+    @property
+    def splits(self) -> bool:
+        """Whether one picture is split into things: not if it is asked for what only whole drawings have."""
+        whole = self.kind == "photo" or self.system == "two-stage" or self.method != "auto"
+        return self.things == "auto" and not whole and self.rerank is None and not self.diffuse
+
     def beyond_two_stage(self) -> list[str]:
         """Returns the names of the given options that the two-stage report's system does not have."""
-        free = {"kind": ("sketch",), "method": ("auto", "rn"), "diffuse": (None, False)}
+        free: dict[str, tuple[object, ...]] = {
+            "kind": ("sketch",),
+            "method": ("auto", "rn"),
+            "diffuse": (None, False),
+            "things": ("auto", "one"),
+            "places": ("auto", "no"),
+            "colours": ("auto", "no"),
+        }
         given = {name: getattr(self, name) for name in _OWN_OPTIONS}
         return [name for name, value in given.items() if value not in (None, (), *free.get(name, ()))]
 

@@ -61,6 +61,12 @@ class SearchResult(Photo):
     )
     raw_score: float = Field(description="The score by the method, in its own range; what it means depends on that.")
     cluster: int = Field(description="The cluster it was found in.")
+    cells: tuple[int, ...] | None = Field(
+        default=None,
+        description="If `things` were searched for, and only then: the region of the photo that matched each best, "
+        "row * region_grid + column, from the top left.",
+        exclude_if=lambda cells: cells is None,
+    )
     # Left out rather than null, so that searches without folding are answered as they were before.
     copies: tuple[int, ...] | None = Field(
         default=None,
@@ -89,6 +95,20 @@ class Guessed(BaseModel):
     word: str = Field(examples=["dog"])
     probability: float = Field(
         ge=0, le=1, description="How often such a guess is right, by sketches that the network was not trained on."
+    )
+
+
+class SeenThing(BaseModel):
+    """A thing of the drawing, as it was searched for."""
+
+    box: tuple[float, float, float, float] = Field(
+        description="Left, top, right and bottom of its ink, as shares of the paper's width and height.",
+        examples=[[0.1, 0.4, 0.35, 0.9]],
+    )
+    guess: Guessed | None = Field(description="What it looks like; null if no word is probable.")
+    colours: tuple[str, ...] = Field(
+        description="The colours that it was drawn in, most first, as #rrggbb; empty if they do not count.",
+        examples=[["#d02020"]],
     )
 
 
@@ -146,6 +166,22 @@ class SearchResponse(BaseModel):
         description="If there is no guess, and only then: the most probable words, of which each is more often wrong "
         "than right; at most 3.",
         exclude_if=lambda words: not words,
+    )
+    things: tuple[SeenThing, ...] = Field(
+        default=(),
+        description="The things of the drawing: with several pictures, or if it was split, or if the place or the "
+        "colours of one thing count, and only then.",
+        exclude_if=lambda things: not things,
+    )
+    placed: bool = Field(
+        default=False,
+        description="With `things`: whether photos had to show them where they were drawn.",
+        exclude_if=lambda placed: not placed,
+    )
+    region_grid: int | None = Field(
+        default=None,
+        description="With `cells`, and only then: regions along one side of a photo.",
+        exclude_if=lambda grid: grid is None,
     )
     clusters: tuple[Cluster, ...] = Field(description="The clusters of the photos that were scored, best first.")
     candidates: int = Field(description="Photos in the ranking, of which the results are a part.")

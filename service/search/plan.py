@@ -8,7 +8,7 @@ from PIL import Image
 
 from model import Matcher
 from model.engine import Method
-from model.images import Pixels
+from model.images import Drawing, Pixels
 from model.ranking import SHORTLIST
 from service.errors import BadSearch
 from service.schemas import Quality, SearchQuery, StageTimings, System
@@ -60,41 +60,57 @@ class Plan:
     variants: int | None = None
 
     @property
+    def seeks_things(self) -> bool:
+        """Whether regions count: they are not read if vectors alone are to be compared."""
+        return not self.plain and self.quality != "fast"
+
+    @property
     def plain(self) -> bool:
         """Whether this is the two-stage report's system, which has no prior, guesses, diffusion or other scores."""
         return self.system == "two-stage"
 
 
 def plan_search(
-    query: SearchQuery, matcher: Matcher, settings: Settings, *, tokens_kept: int, drawn: bool = True, at_least: int = 0
+    query: SearchQuery,
+    matcher: Matcher,
+    settings: Settings,
+    *,
+    tokens_kept: int,
+    regions: int = 0,
+    things: int = 1,
+    at_least: int = 0,
 ) -> Plan:
     """Returns the plan for a query. Raises BadSearch if the checkpoint or the index cannot do it, or nothing is asked.
 
     Args:
         settings: what counts where the query does not say.
-        tokens_kept: how many the gallery keeps of each photo, [Ret] included.
-        drawn: whether a sketch, or a photo, came with it.
+        tokens_kept, regions: how many the gallery keeps of each photo, [Ret] included.
+        things: that were drawn; 1 for a photo that came with the query, 0 without a picture.
         at_least: how long the ranking must be, even if the page asked for needs less.
     """
+    drawn = things > 0
     if not drawn and not query.like and query.text is None:
         raise BadSearch(
             "There is nothing to search by: send a sketch, or name a photo with like, a word with text, or a filter."
         )
     quality = query.quality or settings.quality
-    system = query.system or ("default" if query.beyond_two_stage() else settings.system)
+    system = query.system or ("default" if query.beyond_two_stage() or things > 1 else settings.system)
+    _check_things(query, things, regions)
     if system == "two-stage":
         return _two_stage_plan(query, matcher, settings, tokens_kept=tokens_kept, at_least=at_least)
     method = _method(query, matcher, quality, tokens_kept, drawn=drawn)
+    if things > 1 and regions and query.method == "auto" and quality != "fast" and not query.like:
+        method = "things"
     able = matcher.calibration.diffusion is not None
     if query.diffuse and not able:
         raise BadSearch("This checkpoint has no threshold for diffusion: leave diffuse out.")
-    diffuse = able and query.method == "auto" if query.diffuse is None else query.diffuse
+    diffuse = able and query.method == "auto" and things < 2 if query.diffuse is None else query.diffuse
     k, results = _page(query, settings, at_least)
     nprobe = query.nprobe or ("all" if quality == "best" else settings.nprobe)
     # Who counts clusters, or wants the best, wants all of their photos scored.
     whole = query.nprobe is not None or quality == "best"
     rerank = query.rerank
-    if rerank is None and not whole and method != "ret":
+    if rerank is None and not whole and method not in ("ret", "things"):
         # Diffusion estimates the others.
         rerank = max(results, RERANK_PLAIN)
         if diffuse:
@@ -114,8 +130,28 @@ def plan_search(
         diffuse=diffuse,
         results=results,
         k=k,
-        variants=query.variants,
+        # Each thing takes the time of one encoding.
+        variants=query.variants or (1 if things > 1 else None),
     )
+
+
+def _check_things(query: SearchQuery, things: int, regions: int) -> None:
+    """Raises BadSearch for options that do not go with this number of things, or an index without regions."""
+    if query.places == "yes":
+        if not things or query.kind == "photo":
+            raise BadSearch("places=yes is for drawings: send one, or leave places out.")
+        if not regions:
+            raise BadSearch("places=yes compares regions of photos, and this index keeps none: leave places out.")
+    if things < 2:
+        return
+    if query.system == "two-stage":
+        raise BadSearch("system=two-stage searches by one picture: send one, or leave system out.")
+    if query.method not in ("auto", "ret"):
+        raise BadSearch(f"Several things are compared by regions, not by method {query.method!r}: leave method out.")
+    if query.rerank is not None:
+        raise BadSearch("rerank counts photos for the relation network, which compares one thing: leave it out.")
+    if query.diffuse:
+        raise BadSearch("Scores of several things are not diffused: leave diffuse out.")
 
 
 def _two_stage_plan(
@@ -200,5 +236,5 @@ class Stopwatch:
         return StageTimings(**milliseconds, total=round(sum(milliseconds.values()), 3))
 
 
-#: A sketch, or the photo of a query: an RGB picture, or its pixels as ``Preprocessing.pixels`` prepares them.
-Sketch: TypeAlias = Image.Image | Pixels
+#: A sketch, or the photo of a query: an RGB picture, or prepared by ``Preprocessing.drawing`` or ``.pixels``.
+Sketch: TypeAlias = Image.Image | Pixels | Drawing

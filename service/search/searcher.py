@@ -1,9 +1,11 @@
 """Searches in two stages: the sketch against clusters, then against the photos of the best clusters.
 
-    encode     the sketch becomes a vector and tokens; liked photos and a word become vectors, too     ``_encoded``
+    encode     each thing of the sketch becomes a vector and tokens; liked photos and a word a vector  ``_encoded``
     stage 1    the sketch against the centroids of all clusters                                        ``_clusters``
-    stage 2    photos of the best clusters, by vector; then pairs of tokens of the best photos         ``_photos``
+    stage 2    photos of the best clusters, by vector; then pairs of tokens of the best photos, or     ``_photos``
+               for several things regions of all candidates
     diffusion  photos that look alike lend each other their scores                                     ``_diffused``
+    regions    photos that show one thing where it was drawn, or in its colours, come forward          ``_fitted``
     leads      photos that look like liked ones, and those that show the query's word, come forward    ``_led``
     order      liked photos first, then by score; near duplicates fold into one                        ``_ordered``
     page       the photos, or the groups of look-alikes, that were asked for                           ``_page``
@@ -13,6 +15,7 @@ does not depend on what is scored beside it: before diffusion, all ways to searc
 and with ``nprobe="all"``, the exhaustive search, the order is that of scoring every photo.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -24,13 +27,37 @@ from PIL import Image
 
 from indexer import PhotoFilter
 from model import Matcher
-from model.engine import Floats, Tokens
+from model.engine import Floats, Tokens, unit
+from model.images import Drawing, hexadecimal
 from model.matcher import LEAST_POSSIBLE
-from model.ranking import EXAMPLES, best_matches, estimated, fits, led, led_by_word, named, promise, pulled, shares_of
+from model.ranking import (
+    EXAMPLES,
+    best_matches,
+    estimated,
+    fits,
+    fitting,
+    led,
+    led_by_word,
+    named,
+    promise,
+    pulled,
+    shares_of,
+)
+from model.things import PLACES, Thing
 from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
 from service.gallery import Candidates, Gallery, Scores, ShardQuery, Word, best_first, interleaved
-from service.schemas import Cluster, Group, Guessed, SearchQuery, SearchResponse, SearchResult, View
+from service.schemas import (
+    Cluster,
+    ExplainParams,
+    Group,
+    Guessed,
+    SearchQuery,
+    SearchResponse,
+    SearchResult,
+    SeenThing,
+    View,
+)
 from service.search.plan import GROUPED, RELATED_UNASKED, Plan, Sketch, Stopwatch, plan_search
 from service.search.shown import FOLDED, fold, group_alike, grouped_ranks, is_far_ahead
 from service.settings import Settings
@@ -48,7 +75,8 @@ class _Encoded:
     """An encoded query.
 
     query: without clusters yet. homes: the clusters of the liked photos. sizes: (c,) how many photos of each cluster
-    may be found. guesses: what the sketch may show. perhaps: less probable words, if there is no guess.
+    may be found. guesses: what the sketch may show. perhaps: less probable words, if there is no guess. seen: the
+    things of the drawing, if they are looked for apart.
     """
 
     query: ShardQuery
@@ -56,6 +84,7 @@ class _Encoded:
     sizes: NDArray[np.int64]
     guesses: tuple[Guessed, ...] = ()
     perhaps: tuple[str, ...] = ()
+    seen: tuple[SeenThing, ...] = ()
 
 
 class Searcher:
@@ -72,7 +101,7 @@ class Searcher:
         """Finds the photos that match a sketch best, look most like the liked photos, and show the word.
 
         Args:
-            sketch: the picture that came with the query, if any; a photo, which counts as liked, if its kind says so.
+            sketch: the drawing that came with the query, if any; a photo, which counts as liked, if its kind says so.
             text: the query's text, if CLIP has read it.
             prepare_ms: milliseconds that preparing the sketch has taken already.
 
@@ -80,17 +109,19 @@ class Searcher:
         """
         if sketch is None and query.filters_alone:
             return self._newest(query)
-        asks: dict[str, Any] = {"drawn": sketch is not None, "tokens_kept": self.gallery.tokens_kept}
+        drawing = None if sketch is None else self.drawing_of(sketch, query)
+        gallery, things = self.gallery, 0 if drawing is None else len(drawing.things)
+        asks: dict[str, Any] = {"things": things, "tokens_kept": gallery.tokens_kept, "regions": gallery.regions_kept}
         plan = plan_search(query, self.matcher, self.settings, **asks)
         watch = Stopwatch(prepare_ms, text.milliseconds)
-        encoded = self._encoded(sketch, query, text, plan, watch)
+        encoded = self._encoded(drawing, query, text, plan, watch)
         order, by_cluster, pairs = self._clusters(encoded, plan)
         watch.lap("clusters")
         wanted, found = plan.results, None
         while True:
             found = self._photos(encoded, plan, order, found)
             watch.lap("photos")
-            ranking = self._led(self._diffused(found, plan), encoded.query)
+            ranking = self._led(self._fitted(self._diffused(found, plan), plan), encoded.query)
             watch.lap("diffusion")
             ranking = self._ordered(ranking, encoded.query, fold_too=query.fold)
             missing = wanted - len(ranking.results)
@@ -101,7 +132,7 @@ class Searcher:
             # Near duplicates were folded. A longer ranking has others for them.
             at_least = max(FOLDED, len(ranking)) + missing
             plan = plan_search(query, self.matcher, self.settings, at_least=at_least, **asks)
-        results, groups, view = self._page(ranking, plan)
+        results, groups, view = self._page(ranking, plan, encoded.query)
         watch.lap("photos")
         sketch_fits = self._fits(encoded, ranking)
         word, word_fits, reading = encoded.query.word, None, None
@@ -117,6 +148,9 @@ class Searcher:
             view=view if query.view == "auto" else None,
             guesses=encoded.guesses,
             perhaps=encoded.perhaps,
+            things=encoded.seen,
+            placed=encoded.query.places > 0,
+            region_grid=math.isqrt(gallery.regions_kept) if encoded.query.things else None,
             clusters=self._opened(found, encoded.sizes, by_cluster),
             candidates=len(ranking),
             pairs_scored=pairs + int(found.scored.sum()),
@@ -179,8 +213,19 @@ class Searcher:
 
     # Encode.
 
+    def drawing_of(self, sketch: Sketch, query: SearchQuery) -> Drawing:
+        """Prepares the picture of a query, unless it is prepared. A photo becomes the one thing of a drawing."""
+        if isinstance(sketch, Drawing):
+            return sketch
+        preprocessing = self.matcher.preprocessing
+        if isinstance(sketch, Image.Image):
+            if query.kind == "sketch":
+                return preprocessing.drawing(sketch, split=query.splits and self.gallery.regions_kept > 0)
+            sketch = preprocessing.pixels(sketch, query.kind)
+        return Drawing.of(sketch)
+
     def _encoded(
-        self, sketch: Sketch | None, query: SearchQuery, text: ReadText, plan: Plan, watch: Stopwatch
+        self, drawing: Drawing | None, query: SearchQuery, text: ReadText, plan: Plan, watch: Stopwatch
     ) -> _Encoded:
         gallery, word = self.gallery, self._word(query, text)
         liked, unliked = (np.unique(gallery.rows_of_ids(ids)) for ids in (query.like, query.unlike))
@@ -189,19 +234,18 @@ class Searcher:
             photo = entries[int(np.flatnonzero(liked == both[0])[0])].id
             raise BadSearch(f"like and unlike name the same photo, {photo}: leave one of them out.")
         examples = [gallery.vectors(liked)] if len(liked) else []
-        drawn: Tokens | None = None
-        if sketch is not None:
-            if isinstance(sketch, Image.Image):
-                prepared = self.matcher.prepare(sketch, query.kind)
-            else:
-                prepared = self.matcher.preprocessing.normalised(sketch)
+        drawn, things, sought, places = None, list[Thing](), tuple[Thing, ...](), 0.0
+        if drawing is not None:
             watch.lap("prepare")
-            tokens = self.matcher.encode(prepared[None], query.kind, plan.variants)
+            things = self.things_of(drawing, query, plan.variants)
+            tokens = Tokens.cat([thing.tokens for thing in things])
             watch.lap("encode")
             if query.kind == "photo":
                 examples.append(tokens.ret)
             else:
                 drawn = tokens
+        if drawn is not None and not examples and plan.seeks_things:
+            sought, places = self.sought(things, query, several=plan.method == "things")
         wanted = _filter_of(query)
         shard_query = ShardQuery(
             method=plan.method,
@@ -209,6 +253,8 @@ class Searcher:
             mean=gallery.clusters.mean,
             wanted=None if wanted == PhotoFilter() else wanted,
             sketch=drawn,
+            things=sought,
+            places=places,
             word=word,
             liked=np.concatenate(examples) if examples else None,
             unliked=gallery.vectors(unliked) if len(unliked) else None,
@@ -221,16 +267,53 @@ class Searcher:
             sizes=gallery.clusters.sizes if shard_query.wanted is None else gallery.passing(shard_query.wanted),
         )
         if drawn is not None:
-            guesses = tuple(Guessed(**asdict(one)) for one in self.matcher.guesses(drawn))
-            perhaps = () if guesses else tuple(one.word for one in self.matcher.guesses(drawn, LEAST_POSSIBLE))
-            encoded = replace(encoded, guesses=guesses, perhaps=perhaps)
+            of_things = [self.guesses(thing) for thing in things]
+            perhaps: tuple[str, ...] = ()
+            if len(things) == 1 and not of_things[0]:
+                perhaps = tuple(one.word for one in self.matcher.guesses(drawn, LEAST_POSSIBLE))
+            # Of several things, the best guess of each.
+            best = {first.word: first for of_thing in of_things for first in of_thing[:1]}
+            guesses = of_things[0] if len(things) == 1 else tuple(best.values())
+            seen = map(self.seen, things) if sought or len(things) > 1 else ()
+            encoded = replace(encoded, guesses=guesses, perhaps=perhaps, seen=tuple(seen))
         if drawn is not None and shard_query.liked is None:
             return encoded
         # Liked photos lead the sketch, or else the best photos by the word alone.
         leading = self._examples(encoded) if shard_query.liked is None else shard_query.liked
-        ret = pulled(None if drawn is None else drawn.ret, leading)
-        tokens = replace(Tokens.of_ret(ret), summary=None if drawn is None else drawn.summary)
+        ret = pulled(None if drawn is None else unit(drawn.ret).mean(axis=0, keepdims=True), leading)
+        tokens = replace(Tokens.of_ret(ret), summary=drawn.summary if drawn is not None and len(drawn) == 1 else None)
         return replace(encoded, query=replace(shard_query, sketch=tokens))
+
+    def things_of(self, drawing: Drawing, query: SearchQuery | ExplainParams, variants: int | None = 1) -> list[Thing]:
+        """Encodes each thing of a drawing, with the colours that it was drawn in unless these do not count."""
+        found = []
+        for drawn in drawing.things:
+            prepared = self.matcher.preprocessing.normalised(drawn.pixels)
+            colours = np.array(drawn.colours if query.colours == "auto" else (), np.float32).reshape(-1, 4)
+            tokens = self.matcher.encode(prepared[None], query.kind, variants)
+            found.append(Thing(tokens, drawn.box, colours[:, :3], colours[:, 3]))
+        return found
+
+    def sought(
+        self, things: Sequence[Thing], query: SearchQuery | ExplainParams, *, several: bool
+    ) -> tuple[tuple[Thing, ...], float]:
+        """Returns the things to look for in regions of photos, none if regions do not count, and the weight of places.
+
+        several: whether several things are looked for; one is if its place or its colours count.
+        """
+        apart = several or (len(things) == 1 and (query.places == "yes" or len(things[0].colours) > 0))
+        if not apart or not self.gallery.regions_kept:
+            return (), 0.0
+        placed = query.places == "yes" or (query.places == "auto" and several)
+        return tuple(replace(one, tokens=one.tokens.without_patches) for one in things), PLACES if placed else 0.0
+
+    def guesses(self, thing: Thing) -> tuple[Guessed, ...]:
+        return tuple(Guessed(**asdict(one)) for one in self.matcher.guesses(thing.tokens))
+
+    def seen(self, thing: Thing) -> SeenThing:
+        """Describes a thing as answers do."""
+        guess = next(iter(self.guesses(thing)), None)
+        return SeenThing(box=thing.box, guess=guess, colours=tuple(map(hexadecimal, thing.colours)))
 
     def _word(self, query: SearchQuery, text: ReadText) -> Word | None:
         """Returns the query's word, by CLIP if possible, else of the vocabulary. Raises BadSearch and UnknownWord."""
@@ -270,11 +353,11 @@ class Searcher:
         every = plan.nprobe == "all" or plan.related is None
         compared = np.arange(len(clusters.sizes)) if every else self._compared(encoded)
         centroids = Tokens.of_ret(clusters.vectors_of(compared))
-        by_vector = self.matcher.scores(query.sketch.without_patches, centroids, "ret")[0]
+        by_vector = self.matcher.scores(query.sketch.without_patches, centroids, "ret")
         scores = np.full(len(clusters.sizes), np.nan, np.float32)
-        scores[compared] = by_vector
-        order = self._order(encoded, compared, [by_vector])
-        if query.method == "ret":
+        scores[compared] = by_vector[0] if len(by_vector) == 1 else by_vector.mean(axis=0)
+        order = self._order(encoded, compared, [*by_vector])
+        if query.method in ("ret", "things"):
             return order, scores, len(compared) if plan.query.nprobe else 0
         first = order[: plan.related]
         if plan.query.nprobe is None and not plan.plain:
@@ -306,9 +389,9 @@ class Searcher:
         return np.concatenate(parts)
 
     def _order(self, encoded: _Encoded, compared: NDArray[np.int64], columns: Sequence[Scores]) -> NDArray[np.int64]:
-        """Interleaves the rankings of the compared clusters by sketch, word and each liked photo; drops empty ones.
+        """Interleaves the rankings of the compared clusters by the query's parts; drops empty ones.
 
-        columns: the scores of the compared clusters by the sketch; none without one.
+        columns: the scores of the compared clusters by each thing of the sketch; none without one.
         """
         clusters, word = self.gallery.clusters, encoded.query.word
         columns = [*columns, *(clusters.vectors_of(compared) @ self._directions(encoded.query).T).T]
@@ -366,6 +449,12 @@ class Searcher:
             before = estimated(np.nan_to_num(before), found.scored, -expected, ret, threshold, method)
         return replace(found, scores=self.matcher.diffuse(before[None], ret, method)[0], before=before)
 
+    def _fitted(self, ranking: Candidates, plan: Plan) -> Candidates:
+        """Lets the place and the colours of one thing decide between photos that are about as good."""
+        if ranking.fits is None or plan.method == "things" or not len(ranking):
+            return ranking
+        return replace(ranking, scores=fitting(ranking.scores, ranking.fits, plan.method))
+
     def _led(self, ranking: Candidates, query: ShardQuery) -> Candidates:
         """Lets likeness to liked photos, and what the word names, lead (``model.ranking``)."""
         drawn_alone = query.liked is None and query.unliked is None and query.word is None
@@ -402,7 +491,9 @@ class Searcher:
 
     # The page.
 
-    def _page(self, ranking: Candidates, plan: Plan) -> tuple[tuple[SearchResult, ...], tuple[Group, ...] | None, View]:
+    def _page(
+        self, ranking: Candidates, plan: Plan, query: ShardQuery
+    ) -> tuple[tuple[SearchResult, ...], tuple[Group, ...] | None, View]:
         """Returns the photos, or the groups, that were asked for; and which of both."""
         page, asked = slice(plan.query.offset, plan.query.offset + plan.k), plan.query.view
         view: View = "photos"
@@ -414,11 +505,11 @@ class Searcher:
             if asked != "auto" or not is_far_ahead(shown.scores[grouped], groups, plan.method):
                 view = "groups"
         if view == "photos":
-            return self._results(ranking, plan, range(len(ranking.results))[page]), None, view
+            return self._results(ranking, plan, query, range(len(ranking.results))[page]), None, view
         members = [np.sort(grouped[group]) for group in groups[page]]
         ranks = [ranks[: 1 + MORE].tolist() for ranks in members]
         # All at once, since each time may be a round of questions to other machines.
-        results = iter(self._results(ranking, plan, [rank for of_group in ranks for rank in of_group]))
+        results = iter(self._results(ranking, plan, query, [rank for of_group in ranks for rank in of_group]))
         found: list[Group] = []
         for rank, (group, of_group) in enumerate(zip(members, ranks, strict=True), plan.query.offset + 1):
             best, *more = islice(results, len(of_group))
@@ -426,13 +517,18 @@ class Searcher:
             found.append(Group(rank=rank, size=len(group), best=best, more=tuple(more), others=others))
         return (), tuple(found), view
 
-    def _results(self, ranking: Candidates, plan: Plan, ranks: Iterable[int]) -> tuple[SearchResult, ...]:
+    def _results(
+        self, ranking: Candidates, plan: Plan, query: ShardQuery, ranks: Iterable[int]
+    ) -> tuple[SearchResult, ...]:
         """Returns the results of these ranks, counted from 0."""
         shown = list(ranks)
         chosen = ranking.results[shown]
         # Nothing is shown of an empty ranking.
         support = shares_of(ranking.scores, plan.method) if shown else ranking.scores
         entries = self.gallery.entries(ranking.rows[chosen])
+        cells: list[tuple[int, ...] | None] = [None] * len(shown)
+        if query.things and shown:
+            cells = [*map(tuple, self.gallery.cells(query, ranking.rows[chosen]).T.tolist())]
         return tuple(
             SearchResult.of(
                 photo,
@@ -441,9 +537,10 @@ class Searcher:
                 score=float(support[n]),
                 raw_score=float(ranking.scores[n]),
                 cluster=photo.cluster,
+                cells=cell,
                 copies=ranking.copies(n),
             )
-            for rank, n, photo in zip(shown, chosen.tolist(), entries, strict=True)
+            for rank, n, photo, cell in zip(shown, chosen.tolist(), entries, cells, strict=True)
         )
 
 

@@ -158,14 +158,22 @@ class Answers:
             _is_array(found.rows, "iu", count, end=self._one.photos)
             and self._are_ids(found.ids, count)
             and all(wanted is None if column is None else _is_array(column, "f", count) for column, wanted in columns)
+            and (found.by_thing is None or _is_array(found.by_thing, "f", count, len(query.sketch or ())))
         )
 
     def matches(self, answer: Any, query: ShardQuery, rows: Rows) -> bool:
         return _is_array(answer, "f", len(rows))
 
     def scored(self, answer: Any, query: ShardQuery, rows: Rows, wanted: Rows) -> bool:
-        vectors, scores = answer
-        return self.vectors(vectors, rows) and _is_array(scores, "f", len(wanted))
+        vectors, scores, fits = answer
+        return (
+            self.vectors(vectors, rows)
+            and _is_array(scores, "f", len(wanted))
+            and (_is_array(fits, "f", len(rows)) if query.things else fits is None)
+        )
+
+    def cells(self, found: Any, query: ShardQuery, rows: Rows) -> bool:
+        return _is_array(found, "iu", len(query.things), len(rows), end=self._one.origin.regions)
 
     def passing(self, counts: Any, wanted: Any) -> bool:
         sizes = self._one.clusters.sizes

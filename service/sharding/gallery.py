@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from indexer import BadInvocation, PhotoEntry, PhotoFilter, UnknownPhoto
 from model.engine import Floats, Modality, Tokens
 from service.errors import ShardsLost
-from service.gallery import Clusters, Gallery, Ids, LocalGallery, Nearest, Rows, Scores, ShardQuery, most_alike
+from service.gallery import Clusters, Gallery, Ids, LocalGallery, Nearest, Rows, Scored, Scores, ShardQuery, most_alike
 from service.sharding.answers import Answers, Checked, Overview, Pending, ShardLink, ShardUnavailable
 
 T = TypeVar("T")
@@ -90,6 +90,7 @@ class ShardedGallery(Gallery):
         known = next(one for one in layout.overviews if one is not None)
         self.clusters, self.photo_count = layout.clusters, layout.photo_count
         self.embedder, self.tokens_kept = known.embedder, known.origin.tokens
+        self.regions_kept = known.origin.regions if self.tokens_kept > 1 else 0
         self.missing = tuple(links[number].name for number in sorted(missing))
         names = ["-" if one is None else one.generation for one in layout.overviews]
         self.generation = names[0] if len(set(names)) == 1 else "+".join(names)
@@ -145,19 +146,32 @@ class ShardedGallery(Gallery):
             scores[indices] = answers[shard]
         return scores
 
-    def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> tuple[NDArray[np.float16], Scores]:
+    def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> Scored:
         without_sketch, scores = replace(query, sketch=None), np.full(len(rows), np.nan, np.float32)
+        fits = np.empty(len(rows), np.float32) if query.things else None
         split = list(self._by_shard(rows))
         to_score = {shard: np.flatnonzero(np.isin(indices, wanted)) for shard, indices, _ in split}
-        pending: dict[int, Pending[tuple[NDArray[np.float16], Scores]]] = {}
+        pending: dict[int, Pending[Scored]] = {}
         for shard, _, there in split:
             asked = query if len(to_score[shard]) else without_sketch
             pending[shard] = self._begin(shard, LocalGallery.scored, asked, there, to_score[shard])
         answers = self._answers(pending)
         vectors = np.empty((len(rows), self.clusters.vectors.shape[1]), np.float16)
         for shard, indices, _ in split:
-            vectors[indices], scores[indices[to_score[shard]]] = answers[shard]
-        return vectors, scores[wanted]
+            vectors[indices], scores[indices[to_score[shard]]], of_shard = answers[shard]
+            if fits is not None:
+                fits[indices] = of_shard
+        return vectors, scores[wanted], fits
+
+    def cells(self, query: ShardQuery, rows: Rows) -> NDArray[np.int64]:
+        found, asked = np.empty((len(query.things), len(rows)), np.int64), replace(query, sketch=None)
+        split = list(self._by_shard(rows))
+        answers = self._answers(
+            {shard: self._begin(shard, LocalGallery.cells, asked, there) for shard, _, there in split}
+        )
+        for shard, indices, _ in split:
+            found[:, indices] = answers[shard]
+        return found
 
     def nearest(self, query: ShardQuery) -> Nearest:
         if query.sketch is not None:
@@ -183,7 +197,7 @@ class ShardedGallery(Gallery):
         shards = np.searchsorted(self._layout.cluster_ends, query.clusters, side="right")
         asked = [shard for shard in np.unique(shards).tolist() if shard in self._layout.asked]
         counts: NDArray[np.float64] | None = None
-        drawn_alone = query.sketch is not None and query.word is None and query.liked is None
+        drawn_alone = query.sketch is not None and len(query.sketch) == 1 and query.word is None and query.liked is None
         if query.count is not None and query.sketch is not None and drawn_alone and len(asked) > 1:
             counts = expected(self.clusters, query.clusters, query.sketch.ret[0], query.count)
         questions: dict[int, ShardQuery] = {}

@@ -48,7 +48,7 @@ def decoded(url: str) -> Image.Image:
 @pytest.fixture(scope="module")
 def response(searcher: Searcher) -> ExplainResponse:
     pixels = searcher.matcher.preprocessing.pixels(draw_sketch(), "sketch")
-    return explain(searcher, pixels, ExplainParams(photo=[5, 12, 9]))
+    return explain(searcher, Drawing.of(pixels), ExplainParams(photo=[5, 12, 9]))
 
 
 def test_the_photos_are_explained_in_the_order_asked_for_as_the_network_explains_their_files(
