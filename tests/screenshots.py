@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
 import model
@@ -34,7 +35,7 @@ from tests.browser import (
 from tests.requirements import missing_browser
 from tests.service.served import served
 
-#: Low, so that three of them stand below each other, and two rows of photos are seen.
+#: Low, so that two of them stand below each other, and two rows of photos are seen.
 FRAME = Screen("frame", 1280, 560)
 GAP = 24
 # Ink of ``draw`` goes from -1 to 1, which are so many sides of the sheet.
@@ -66,21 +67,41 @@ def like_best(driver: Browser) -> None:
     wait_for_photos(driver)
 
 
-def three_frames(driver: Browser, file: Path) -> None:
-    """Strokes, photos, and one click, below each other."""
+def placed(lines: list[Line], x: float, y: float, scale: float) -> list[Line]:
+    """The lines of a drawing, smaller, around a point of the paper."""
+    return [[(x + scale * a, y + scale * b) for a, b in line] for line in lines]
+
+
+def draw_scene(driver: Browser, screen: Screen) -> None:
+    """Draw a car filled with blue on the left, and a house on the right, and wait for their photos."""
+    driver.execute_script("sessionStorage.clear(); localStorage.clear(); localStorage['sketch-search-view'] = 'photos'")
+    driver.get(driver.current_url.partition("#")[0])
+    driver.find_element(By.CSS_SELECTOR, "#inks [title=Blue]").click()
+    draw(driver, screen, placed(drawing(driver, "Car"), -0.55, 0.25, 0.4))
+    ActionChains(driver).send_keys("f").perform()
+    # In the body of the car, below its windows.
+    draw(driver, screen, [[(-0.55, 0.3)]])
+    driver.find_element(By.CSS_SELECTOR, "#inks [title=Black]").click()
+    ActionChains(driver).send_keys("p").perform()
+    draw(driver, screen, placed(drawing(driver, "House"), 0.55, 0.1, 0.4))
+    wait_for_photos(driver)
+    said = driver.find_element(By.ID, "parts-things").text
+    assert said == "blue car on the left, house on the right", said
+    best = driver.find_element(By.CSS_SELECTOR, "#results .name").text
+    assert best.startswith("car and house"), best
+
+
+def two_frames(driver: Browser, file: Path) -> None:
+    """A scene of two things in colour, and one thing with a click on the + of the best photo, below each other."""
     frames = []
 
     def frame() -> None:
         settle(driver)
         frames.append(Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB"))
 
-    lines = drawing(driver, "Bicycle")
-    driver.execute_script("document.getElementById('live').click()")
-    draw(driver, FRAME, lines[:2])
+    draw_scene(driver, FRAME)
     frame()
-    driver.execute_script("document.getElementById('live').click()")
     find(driver, FRAME, "Bicycle", "photos")
-    frame()
     like_best(driver)
     frame()
     width, height = frames[0].size
@@ -90,12 +111,18 @@ def three_frames(driver: Browser, file: Path) -> None:
     whole.save(file)
 
 
+def scene(driver: Browser, file: Path) -> None:
+    draw_scene(driver, DESKTOP)
+    picture(driver, file)
+
+
 def groups(driver: Browser, file: Path) -> None:
     find(driver, DESKTOP, "Umbrella", "groups")
     picture(driver, file)
 
 
 def click(driver: Browser, file: Path) -> None:
+    find(driver, DESKTOP, "Umbrella", "groups")
     like_best(driver)
     driver.execute_script("document.querySelector('#results .toggle')?.click()")
     wait_for_photos(driver)
@@ -127,8 +154,14 @@ def make_small(file: Path) -> None:
 
 #: The pictures of each screen, in the order in which they are taken.
 PICTURES: dict[Screen, dict[str, Callable[[Browser, Path], None]]] = {
-    FRAME: {"page.png": three_frames},
-    DESKTOP: {"tutorial-groups.png": groups, "tutorial-click.png": click, "tutorial-word.png": word, "why.png": why},
+    FRAME: {"page.png": two_frames},
+    DESKTOP: {
+        "tutorial-groups.png": groups,
+        "tutorial-scene.png": scene,
+        "tutorial-click.png": click,
+        "tutorial-word.png": word,
+        "why.png": why,
+    },
 }
 
 

@@ -10,6 +10,7 @@ import { About, Folders } from "./gallery.js";
 import { Cursor, Keys } from "./keys.js";
 import { Server } from "./server.js";
 import { Filter, Options, Word } from "./asking/choices.js";
+import { Drawn } from "./asking/drawn.js";
 import { LiveSearch } from "./asking/live_search.js";
 import { Parts } from "./asking/parts.js";
 import { Paper } from "./drawing/paper.js";
@@ -39,6 +40,7 @@ new Folders(build);
 const options = new Options();
 const parts = new Parts(() => query.clear());
 new Filter(parts);
+const drawn = new Drawn(paper, parts);
 const word = new Word(parts);
 const why = new Why(explanationRefused);
 const viewer = new Viewer({ search: useAsQuery, explain: (photo) => why.open(subject(), [photo]), explainable }, parts);
@@ -92,8 +94,8 @@ async function runSearch(signal) {
   }
   const quick = stay ? options.quick : {};
   const kind = snapshot.kind === "photo" ? { kind: "photo" } : {};
-  const params = { ...options.params, ...parts.params, ...quick, ...kind };
-  const body = snapshot.blob;
+  const params = { ...options.params, ...parts.params, ...quick, ...kind, ...drawn.params(snapshot) };
+  const body = bodyOf(snapshot);
   return { answer: await api.search(body, params, signal), asked: { snapshot: { ...snapshot, body }, params }, stay, after };
 }
 
@@ -102,6 +104,7 @@ function showFound({ answer, asked, stay, after }) {
   shownAfter = after;
   found.show(answer, asked, stay);
   word.guess(answer);
+  drawn.know(asked.snapshot.things, answer);
   clearTimeout(resting);
   resting = setTimeout(penRests, REST_MS);
 }
@@ -126,6 +129,16 @@ function penRests() {
   } else {
     found.order();
   }
+}
+
+/** What is sent of a snapshot of the query: one picture, or one of each of several things. */
+function bodyOf({ blob, things }) {
+  if (things.length < 2) {
+    return blob;
+  }
+  const form = new FormData();
+  things.forEach((thing, i) => form.append("file", thing.blob, `${i + 1}.png`));
+  return form;
 }
 
 /** Show only what can be used: the paper, and what is chosen above the photos. */
@@ -242,6 +255,7 @@ query.addEventListener("change", () => {
   found.age();
   part("guesses").classList.add("stale");
   parts.draw(query.empty ? null : query.kind);
+  drawn.show();
   refresh();
   if (nothing()) {
     showInvitation();
@@ -270,6 +284,7 @@ parts.addEventListener("change", () => {
 found.addEventListener("change", offerMore);
 found.addEventListener("away", () => server.checkLater());
 options.addEventListener("change", () => server.ready && searchAgain());
+drawn.addEventListener("change", () => server.ready && searchAgain());
 part("search").addEventListener("click", searchNow);
 part("why-open").addEventListener("click", () => void explain());
 part("look-again").addEventListener("click", () => void build(null, part("about-note")));

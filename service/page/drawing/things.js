@@ -15,7 +15,7 @@ export const PENS = {
 // A server takes so many.
 const MOST = 8;
 // In sides of the paper: what is so near to a thing belongs to it; what touches it; and what is drawn soon after it.
-const [NEAR, TOUCHING, NEAR_SOON] = [0.05, 0.02, 0.14];
+const [NEAR, TOUCHING, NEAR_SOON] = [0.03, 0.02, 0.05];
 const SOON_MS = 3000;
 // A stroke that touches several things makes one of them, unless they have been drawn for longer.
 const FEW_MARKS = 2;
@@ -24,6 +24,8 @@ const GRID = 256;
 const GAP = 2;
 const DARK = 200;
 const SPARED = 4;
+// What an eraser has left is looked for on a sheet of so many pixels a side.
+const SEEN = 128;
 
 /**
  * The things among these marks, in the order in which they were begun. An eraser belongs to none, and with an image all is
@@ -35,7 +37,13 @@ export function thingsOf(marks) {
   const drawn = marks.filter(({ kind }) => kind !== "eraser");
   const whole = drawn.some(({ kind }) => kind === "image");
   const found = Map.groupBy(drawn, ({ thing = 0 }) => (whole ? 0 : thing));
-  return [...found].map(([id, own]) => ({ id, marks: own, box: boxOf(own) }));
+  const erased = marks.length > drawn.length;
+  const left = [...found].filter(([, own]) => !erased || isSeen(marks.filter((mark) => mark.kind === "eraser" || own.includes(mark))));
+  return left.map(([id, own]) => ({ id, marks: own, box: boxOf(own) }));
+}
+
+function isSeen(marks) {
+  return sheet(marks, SEEN).getImageData(0, 0, SEEN, SEEN).data.some((value) => value < DARK);
 }
 
 /**

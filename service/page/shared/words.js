@@ -156,11 +156,6 @@ export function fileName(path) {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
-/** The folder of a path; empty for a file that is in none. */
-export function folderOf(path) {
-  return path.slice(0, Math.max(0, path.lastIndexOf("/")));
-}
-
 export function sentence(reason) {
   return reason.charAt(0).toUpperCase() + reason.slice(1);
 }

@@ -39,11 +39,18 @@ export function partsOf({ marks }, prepared, grid) {
   }));
 }
 
-/** The cells of that picture that each thing of the sketch crosses; none where the strokes are not known. */
+/** The cells of that picture around each thing of the sketch; none where the strokes are not known. */
 export function cellsOfThings({ marks, things }, prepared, grid) {
   const moved = things.length > 1 ? mapping(marks, prepared) : null;
-  const cellsOf = (thing) => linesOf(thing.marks).flatMap((points) => dense(points.map(moved), grid)).map((point) => cellAt(point, grid));
-  return moved ? things.map((thing) => new Set(cellsOf(thing))) : [];
+  return moved ? things.map((thing) => around(linesOf(thing.marks).flat().map((point) => cellAt(moved(point), grid)), grid)) : [];
+}
+
+/** All cells of the rectangle around some. */
+function around(cells, grid) {
+  const [columns, rows] = [cells.map((cell) => cell % grid), cells.map((cell) => Math.floor(cell / grid))];
+  const inside = (value, among) => value >= Math.min(...among) && value <= Math.max(...among);
+  const all = Array.from({ length: grid * grid }, (_, cell) => cell);
+  return new Set(all.filter((cell) => inside(cell % grid, columns) && inside(Math.floor(cell / grid), rows)));
 }
 
 /** From places on the paper to those in the prepared picture; null with an image, to which the server crops. */

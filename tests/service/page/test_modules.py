@@ -49,8 +49,8 @@ THINGS: list[tuple[list[dict[str, Any]], list[list[Any]], list[int]]] = [
         [],
         [0, 0, 0],
     ),
-    ([square(0.1, 0.1), square(0.4, 0.1)], [], [0, 0]),
-    ([square(0.1, 0.1), square(0.4, 0.1, soon=False)], [], [0, 1]),
+    ([square(0.1, 0.1), square(0.35, 0.1)], [], [0, 0]),
+    ([square(0.1, 0.1), square(0.35, 0.1, soon=False)], [], [0, 1]),
     # Two wheels, and the frame that joins them.
     ([square(0.1, 0.5), square(0.6, 0.5), line((0.2, 0.6), (0.7, 0.6))], [], [0, 0, 0]),
     # The second of several things goes on where both are touched.
@@ -58,7 +58,7 @@ THINGS: list[tuple[list[dict[str, Any]], list[list[Any]], list[int]]] = [
     # What was joined comes apart in the same parts, and what was drawn as one thing where its lines lie apart.
     ([square(0.1, 0.1), square(0.7, 0.7)], [["join", 0, 1]], [0, 0]),
     ([square(0.1, 0.1), square(0.7, 0.7)], [["join", 0, 1], ["part", 0]], [0, 1]),
-    ([square(0.1, 0.1), square(0.4, 0.1)], [["part", 0]], [0, 1]),
+    ([square(0.1, 0.1), square(0.35, 0.1)], [["part", 0]], [0, 1]),
     ([square(0.1, 0.1)], [["part", 0]], [0]),
 ]
 # By what is promised: the script, and calls of its function with what they return.

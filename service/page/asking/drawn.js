@@ -1,0 +1,109 @@
+/** The things of the drawing: their outlines on the paper, and the line that says what is searched for. */
+
+import { coloursOf } from "../drawing/things.js";
+import { element, part } from "../shared/dom.js";
+import { thingName } from "../shared/words.js";
+
+// A part that is offered to be a thing of its own, where all looks like one, has so many marks.
+const MANY_MARKS = 3;
+// A label has no room above a thing that is so near to the edge, in sides of the paper.
+const HIGH = 0.1;
+
+export class Drawn extends EventTarget {
+  #paper;
+  #parts;
+  #list = part("things");
+  // What each thing was guessed to be, by its number; and the thing that was pressed to be joined with another.
+  #guesses = new Map();
+  #chosen = null;
+
+  /** Events: "change" when places or colours are to count, or not. */
+  constructor(paper, parts) {
+    super();
+    this.#paper = paper;
+    this.#parts = parts;
+    for (const name of ["places", "colours"]) {
+      part(name).addEventListener("change", () => this.dispatchEvent(new Event("change")));
+    }
+    part("parts-apart").addEventListener("click", () => paper.part(paper.things[0].id));
+  }
+
+  /** Whether places and colours count, as parameters of a search with what is drawn, see Query.snapshot. */
+  params({ things }) {
+    const coloured = things.some((thing) => coloursOf(thing).length);
+    return {
+      ...(things.length === 1 ? { things: "one" } : {}),
+      ...(things.length > 1 ? { places: part("places").checked ? "yes" : "no" } : {}),
+      ...(coloured && !part("colours").checked ? { colours: "no" } : {}),
+    };
+  }
+
+  /** Take what the things of a search were guessed to be. */
+  know(things, answer) {
+    const told = answer.things ?? [];
+    const whole = things.length === 1 ? answer.guesses : [];
+    this.#guesses = new Map(things.map(({ id }, i) => [id, (told[i]?.guess ?? whole[0])?.word]));
+    this.show();
+    const names = this.#names(things);
+    things.forEach((thing, i) => (thing.name = names[i]));
+  }
+
+  /** Show the things of the drawing as they are now. */
+  show() {
+    const { things } = this.#paper;
+    const several = things.length > 1;
+    this.#chosen = things.some(({ id }) => id === this.#chosen) ? this.#chosen : null;
+    this.#draw(several ? things : []);
+    const inColour = things.some((thing) => coloursOf(thing).length);
+    const parts = !several && things.length > 0 && this.#paper.canPart(things[0].id, MANY_MARKS);
+    part("places-switch").hidden = !several;
+    part("colours-switch").hidden = !inColour;
+    part("parts-apart").hidden = !parts;
+    this.#parts.describe(several || inColour ? this.#names(things).join(", ") : "");
+  }
+
+  #names(things) {
+    const boxes = things.map(({ box }) => box);
+    return things.map((thing) => thingName(this.#guesses.get(thing.id), coloursOf(thing), thing.box, boxes));
+  }
+
+  #draw(things) {
+    const focused = this.#list.contains(document.activeElement) ? document.activeElement.dataset.thing : null;
+    this.#list.replaceChildren(...things.map((thing) => this.#item(thing)));
+    this.#list.querySelector(`[data-thing="${focused}"]`)?.focus({ preventScroll: true });
+  }
+
+  /** A thing's outline, with a button that joins it with another, or parts it. */
+  #item({ id, box }) {
+    const guess = this.#guesses.get(id) ?? "thing";
+    const parts = this.#chosen === id && this.#paper.canPart(id);
+    const deed = this.#chosen === null ? guess : this.#chosen !== id ? `Join with ${guess}` : parts ? "Part" : "Leave";
+    const title = this.#chosen === null ? `${guess}: join it with another thing, or part it` : deed;
+    const button = element("button", { type: "button", textContent: deed, title, onclick: () => this.#press(id, parts) });
+    button.dataset.thing = id;
+    const item = element("li", {}, button);
+    item.classList.toggle("chosen", this.#chosen === id);
+    item.classList.toggle("high", box.top < HIGH);
+    const within = (value) => Math.min(1, Math.max(0, value));
+    const [left, top, right, bottom] = [within(box.left), within(box.top), within(box.right), within(box.bottom)];
+    Object.assign(item.style, {
+      left: `${100 * left}%`,
+      top: `${100 * top}%`,
+      width: `${100 * (right - left)}%`,
+      height: `${100 * (bottom - top)}%`,
+    });
+    return item;
+  }
+
+  #press(id, parts) {
+    const first = this.#chosen;
+    this.#chosen = first === null ? id : null;
+    if (first === null || (first === id && !parts)) {
+      this.show();
+    } else if (first === id) {
+      this.#paper.part(id);
+    } else {
+      this.#paper.join(first, id);
+    }
+  }
+}

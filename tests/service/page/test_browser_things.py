@@ -1,0 +1,136 @@
+"""The page in a real browser: drawing several things, where they stood and in their colours."""
+
+from collections.abc import Iterator
+
+import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+
+from indexer import Request, build
+from indexer.samples import draw_photo
+from model import load
+from service.settings import Settings
+from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, wait, wait_for_photos
+from tests.requirements import needs_browser
+from tests.screenshots import drawing, placed
+from tests.service.looking import axe_complaints, check_suits_everybody, names, on_screen, searches, text
+from tests.service.served import Served, served
+
+pytestmark = needs_browser
+
+PAIRS = ("car house", "house car", "bicycle tree", "cat umbrella")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with the default network, over pictures of two things each."""
+    folder = tmp_path_factory.mktemp("scenes")
+    (folder / "photos").mkdir()
+    for pair in PAIRS:
+        draw_photo(pair, 3).save(folder / "photos" / f"{pair}.png")
+    build(folder / "index", Request([folder / "photos"], clusters=1), load())
+    with served(Settings(index=folder / "index", variants=1)) as running:
+        yield running
+
+
+def draw_example(driver: Browser, name: str, x: float, y: float, screen: Screen = DESKTOP) -> None:
+    draw(driver, screen, placed(drawing(driver, name), x, y, 0.4))
+
+
+def draw_car_and_house(driver: Browser, server: Served, screen: Screen = DESKTOP) -> None:
+    """Draw a car on the left and a house on the right, and wait until the page says so."""
+    driver.get(server.url)
+    draw_example(driver, "Car", -0.55, 0.3, screen)
+    draw_example(driver, "House", 0.55, 0.1, screen)
+    wait(driver).until(lambda d: text(d, "parts-things") == "car on the left, house on the right")
+    wait_for_photos(driver)
+
+
+def labels(driver: Browser) -> list[str]:
+    shown: list[str] = driver.execute_script(
+        "return [...document.querySelectorAll('#things button')].map((button) => button.textContent)"
+    )
+    return shown
+
+
+def press(driver: Browser, place: int) -> None:
+    driver.find_elements(By.CSS_SELECTOR, "#things button")[place].click()
+
+
+def test_two_things_are_searched_for_where_they_stand(desk: Browser, scenes: Served) -> None:
+    with before_pages(desk, "record_searches"):
+        draw_car_and_house(desk, scenes)
+    assert labels(desk) == ["car", "house"]
+    assert names(desk)[0] == "car house.png"
+    assert desk.execute_script("return window.searches.at(-1).body.getAll('file').length") == 2
+    assert searches(desk)[-1]["places"] == ["yes"]
+    assert axe_complaints(desk) == []
+    desk.find_element(By.ID, "places-switch").click()
+    wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("places") == ["no"])
+    wait_for_photos(desk)
+    desk.find_element(By.ID, "places-switch").click()
+    wait_for_photos(desk)
+    # The car is moved to the other side, above the house: all of it, by one of its strokes.
+    ActionChains(desk).send_keys("m").perform()
+    draw(desk, DESKTOP, [[(-0.55 - 0.42, 0.3 + 0.42 * 0.38), (0.5, -0.75)]])
+    wait(desk).until(lambda d: text(d, "parts-things") == "car at the top, house at the bottom")
+    wait_for_photos(desk)
+
+
+def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) -> None:
+    draw_car_and_house(desk, scenes)
+    press(desk, 0)
+    assert labels(desk) == ["Leave", "Join with house"]
+    press(desk, 0)
+    assert labels(desk) == ["car", "house"]
+    press(desk, 0)
+    press(desk, 1)
+    wait_for_photos(desk)
+    # A single thing needs no outline. It is offered to be parted again.
+    assert labels(desk) == []
+    assert not desk.find_element(By.ID, "places-switch").is_displayed()
+    desk.find_element(By.ID, "undo").click()
+    wait(desk).until(lambda d: labels(d) == ["car", "house"])
+    desk.find_element(By.ID, "redo").click()
+    wait(desk).until(lambda d: labels(d) == [])
+    wait_for_photos(desk)
+    assert desk.find_element(By.ID, "parts-apart").is_displayed()
+    desk.find_element(By.ID, "parts-apart").click()
+    wait(desk).until(lambda d: labels(d) == ["car", "house"])
+    wait_for_photos(desk)
+    desk.refresh()
+    wait(desk).until(lambda d: labels(d) == ["car", "house"])
+    wait_for_photos(desk)
+
+
+def test_colours_are_named_and_can_be_switched_off(desk: Browser, scenes: Served) -> None:
+    desk.get(scenes.url)
+    desk.find_element(By.CSS_SELECTOR, "#inks [title=Red]").click()
+    draw_example(desk, "Car", 0, 0)
+    wait(desk).until(lambda d: text(d, "parts-things") == "red car")
+    wait_for_photos(desk)
+    assert "colours" not in searches(desk)[-1]
+    desk.find_element(By.ID, "colours-switch").click()
+    wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("colours") == ["no"])
+    wait_for_photos(desk)
+
+
+def test_why_frames_each_thing_and_where_it_was_found(desk: Browser, scenes: Served) -> None:
+    draw_car_and_house(desk, scenes)
+    desk.find_element(By.ID, "why-open").click()
+    wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
+    assert desk.find_element(By.CSS_SELECTOR, "[name=why-view][value=things]").is_selected()
+    said = desk.find_element(By.CSS_SELECTOR, "#why-photos .says").text.split("\n")
+    assert said == ["A car on the left", "B house on the right"]
+    frames = desk.execute_script(
+        "return [...document.querySelectorAll('#why .layers canvas')].map((canvas) => canvas.toDataURL())"
+    )
+    assert len(set(frames)) == len(frames) == 1 + len(PAIRS)
+    assert axe_complaints(desk) == []
+
+
+def test_everybody_can_draw_several_things(opened: Browser, scenes: Served) -> None:
+    with on_screen(opened, PHONE, dark=True) as driver:
+        draw_car_and_house(driver, scenes, PHONE)
+        press(driver, 0)
+        check_suits_everybody(driver)
