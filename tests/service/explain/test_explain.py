@@ -19,6 +19,7 @@ from model import Matcher
 from model.checkpoint.file import save_checkpoint
 from model.engine import unit
 from model.errors import Refusal
+from model.images import Drawing
 from model.images.files import open_image
 from model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
 from model.network.ret_network import RetNetwork
