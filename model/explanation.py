@@ -81,7 +81,7 @@ def compare(
         sketch=sketch.attention,
         photo=photo.attention,
         sketch_cells=sketch.tokens.positions[0],
-        photo_cells=every.positions[0],
+        photo_cells=every.positions[0] if aligned is None else aligned.photo_cells,
         correspondence=unit(patches[0]) @ unit(patches[1]).T,
         preference=None if photo.local is None else _preference(sketch.tokens, photo.local),
         influence=influence,
@@ -183,16 +183,17 @@ def influential_pairs(
 ) -> tuple[PairInfluence, ...]:
     """Finds the STRONGEST pairs whose removal lowers the relation score most, strongest first.
 
-    There are none without a relation network, and for the paper's, which compares blocks of patches.
+    There are none without a relation network, and for released checkpoints, whose blocks have no place.
     """
     aligned = engine.align(sketch, photo)
-    if aligned is None or aligned.matching is None:
+    lost = None if aligned is None else aligned.lost if aligned.matching is None else lost_logits(aligned)
+    if aligned is None or lost is None:
         return ()
     # A float64 score that rounds to 1 has no finite logit.
     score = np.clip(np.float64(relation_score), 1e-12, 1 - 1e-12)
-    drops = 1 - sigmoid(np.log(score / (1 - score)) - lost_logits(aligned)) / score
+    drops = 1 - sigmoid(np.log(score / (1 - score)) - lost) / score
     strongest = np.argsort(-drops, axis=None, kind="stable")[:STRONGEST]
-    cells, places = sketch.positions[0].tolist(), photo.positions[0].tolist()
+    cells, places = sketch.positions[0].tolist(), aligned.photo_cells.tolist()
     return tuple(
         PairInfluence(cells[row], places[column], float(drops[row, column]))
         for row, column in (divmod(index, len(places)) for index in strongest.tolist())

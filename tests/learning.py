@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from model.datasets.corpus import Corpus, read_class_folders
-from model.papers.recipe import Quadruplets, ZseOptimiser, ZseRecipe
+from model.papers.recipe import Samples, ZseOptimiser, ZseRecipe
 from tests.pictures import SHAPES, drawing, photo
 
 NETWORK = {
@@ -76,7 +76,7 @@ def small_recipe(steps: int, **network: object) -> ZseRecipe:
         preset="zse-ti16",
         steps=steps,
         network={**NETWORK, "image_size": 64, **network},
-        quadruplets=Quadruplets(samples=4),
+        samples=Samples(count=4),
         optimiser=ZseOptimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=5, average=0.9),
         save_every=1000,
         bf16=False,

@@ -85,7 +85,7 @@ def test_a_folder_is_indexed_from_the_page(samples: Samples, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "command", ["evaluate", "convert x y", "average x y", "train paper --backbone x", "table one-budget"]
+    "command", ["evaluate", "convert x y", "average x y", "train zse/tiny --backbone x", "table one-budget"]
 )
 def test_a_command_that_needs_pytorch_names_the_extra_that_brings_it(command: str, tmp_path: Path) -> None:
     done = run_python("-m", "sketch_search", "model", *command.split(), environment=without(tmp_path))

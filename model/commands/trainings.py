@@ -12,7 +12,9 @@ from model.errors import ModelError
 
 
 @click.command(
-    epilog=examples("sketch-search model train paper --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k --until 100")
+    epilog=examples(
+        "sketch-search model train zse/tiny --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k --until 100"
+    )
 )
 @click.argument("recipe", type=a_path)
 @option(options.BACKBONE, "What it starts from: a photo side, a ViT as a file or timm tag, CLIP.", required=True)
@@ -21,12 +23,12 @@ from model.errors import ModelError
 @option("--until STEP", "Stop after this step; the next call continues.", int)
 @option("--out OUT.safetensors", "Default: DIR/final.safetensors.", a_path)
 @options.word_vectors
-@option("--device NAME", "Two-sided: cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
+@option("--device NAME", "cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
 @options.data
 def train(recipe: Path, folder: Path | None, out: Path | None, device: str, **further: Any) -> None:
     """Train a network, or continue a training.
 
-    RECIPE is a TOML file, or the name of one in recipes/ of this package, such as paper.
+    RECIPE is a TOML file, or the name of one in recipes/ of this package, such as zse/tiny.
     """
     from model.network import find_device
     from model.papers import TRAININGS, Run, check_target, read_recipe

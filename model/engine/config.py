@@ -201,6 +201,8 @@ class ModelConfig(NetworkConfig):
 
     # Some networks have fields of these names.
     photo_side = ""
+    ret = "token"
+    keep_cross = 1.0
     released_value_from_query = False
     released_cross_norm = False
 
@@ -248,22 +250,29 @@ class ZseConfig(ModelConfig):
     """The configuration of the network of ZSE-SBIR, with its ablations (table 3).
 
     Attributes:
+        encoder: "vit", or "resnet50", whose feature map becomes the tokens, without self-attention (w/o SA).
+        ret: what [Ret] is: a "token" of its own (3.2), or the "mean" of the visual tokens, which alone go through the
+            network (w/o [Ret]; the baseline ViT-Vis).
         tokenizer: "learnable" adds four convolutions to the patch projection (3.1); "patch" leaves them out.
         tokenizer_widths: channels of the first three convolutions; the last has ``width``.
         select_after: indices of the blocks after whose attention tokens are selected (3.4; layers 4, 7 and 10).
+        keep_cross: keep rate r_CA in (0, 1] of the photo tokens that the sketch's [Ret] selects in cross-attention.
         cross_attention: False compares the tokens as they left the encoder.
         relation: "kernel-mlp" is the paper's relation network on the flattened kernel matrix (3.5), with
-            ``kernel_width`` channels and ``relation_hidden`` units; "best-match" weights each token's best match.
+            ``kernel_width`` channels and ``relation_hidden`` units; "pair-mlp" has a metric learned on concatenated
+            pairs instead of the cosine (w/o Cos-K); "best-match" weights each token's best match.
         relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.
         released_*: how released checkpoints were trained; False for new networks.
     """
 
-    encoder: Literal["vit"] = "vit"
+    encoder: Literal["vit", "resnet50"] = "vit"
+    ret: Literal["token", "mean"] = "token"
     tokenizer: Literal["learnable", "patch"] = "learnable"
     tokenizer_widths: tuple[Size, Size, Size] = (64, 128, 256)
     select_after: tuple[int, ...] = (3, 6, 9)
+    keep_cross: float = 1.0
     cross_attention: bool = True
-    relation: Literal["kernel-mlp", "best-match"] = "kernel-mlp"
+    relation: Literal["kernel-mlp", "pair-mlp", "best-match"] = "kernel-mlp"
     kernel_width: Size = 512
     relation_hidden: tuple[Size, Size] = (343, 49)
     relation_ret: bool = False
@@ -289,9 +298,17 @@ class ZseConfig(ModelConfig):
             problems.append(f"select_after {self.select_after} must ascend")
         if any(not 0 <= index < self.depth for index in self.select_after):
             problems.append(f"select_after {self.select_after} names a block beyond depth {self.depth}")
-        if self.relation == "kernel-mlp" and self.grid % 2:
+        if self.relation != "best-match" and self.grid % 2:
             problems.append("the kernel's 2x2 downsampling needs an even patch grid")
-        if self.released_value_from_query and self.keep_sketch != self.keep_photo:
+        if not 0 < self.keep_cross <= 1:
+            problems.append("keep rates must lie in (0, 1]")
+        if self.keep_cross < 1 and (self.ret == "mean" or not self.cross_attention):
+            problems.append("keep_cross needs cross-attention and a [Ret] of its own, which selects the tokens")
+        if self.encoder == "resnet50" and self.ret == "token":
+            problems.append('a ResNet-50 has no [Ret] of its own: set ret to "mean"')
+        if self.ret == "mean" and self.keep_sketch * self.keep_photo < 1:
+            problems.append("tokens are selected by the attention of [Ret]: without it, keep rates must be 1")
+        if self.released_value_from_query and (self.keep_sketch != self.keep_photo or self.keep_cross < 1):
             problems.append("released_value_from_query needs equal numbers of sketch and photo tokens")
         return problems
 

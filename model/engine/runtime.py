@@ -97,7 +97,7 @@ class OnnxEngine(Engine):
         names = ("sketch_to_photo", "photo_to_sketch", "aligned_sketch", "aligned_photo", "sketch_worth", "photo_worth")
         forth, back, of_sketch, of_photo, worth, worth_of_photo = (x[0] for x in self._run_pairs(names, sketch, photo))
         matching = Matching(float(self._files.arrays["relation.scale"]), worth, worth_of_photo)
-        return Aligned(forth, back, of_sketch[1:], of_photo[1:], matching)
+        return Aligned(forth, back, of_sketch[1:], of_photo[1:], photo.positions[0], matching)
 
     def _run_pairs(self, names: tuple[str, ...], sketch: Tokens, photos: Tokens) -> list[Floats]:
         given = {"sketch": sketch.features.astype(np.float32), "photos": photos.features.astype(np.float32)}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model.engine.config import Calibration, Modality, NetworkConfig
 from model.engine.knowledge import Prior, Projection, Vocabulary
-from model.engine.tokens import Floats, Tokens
+from model.engine.tokens import Floats, Numbers, Tokens
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,20 @@ class Aligned:
         sketch_to_photo, photo_to_sketch: (heads, 1 + n_s, 1 + n_p) and (heads, 1 + n_p, 1 + n_s), the attention of all
             tokens, [Ret] first.
         sketch, photo: (n_s, d) and (n_p, d), the patch tokens.
+        photo_cells: (n_p,) int64, the cells of the photo's patches, of which cross-attention may select some.
         matching: None for the paper's relation network, which compares blocks of patches.
+        lost: (n_s, n_p) float32, how much the relation logit of the paper's network falls if the cosine of two blocks
+            is set to zero, at the two most similar patches of these blocks; 0 for other pairs. None if the relation
+            network has a ``matching``, or blocks have no place, as in released checkpoints.
     """
 
     sketch_to_photo: Floats
     photo_to_sketch: Floats
     sketch: Floats
     photo: Floats
-    matching: Matching | None
+    photo_cells: Numbers
+    matching: Matching | None = None
+    lost: Floats | None = None
 
 
 class Engine(ABC):

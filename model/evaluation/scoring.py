@@ -132,9 +132,15 @@ def ret_matcher(network: RetNetwork) -> Matcher:
 
 
 def calibrated(
-    network: Calibrated, validation: Corpus, dtype: torch.dtype = torch.float32, methods: Sequence[Method] = BOTH
+    network: Calibrated,
+    validation: Corpus,
+    dtype: torch.dtype = torch.float32,
+    methods: Sequence[Method] = BOTH,
+    relevant: NDArray[np.bool_] | None = None,
 ) -> tuple[Calibrated, dict[str, float]]:
     """Chooses the fusion weight, the best method and the threshold of diffusion by mAP@all on the validation classes.
+
+    relevant: (sketches, photos), which photos are right; None for those of the sketch's class.
 
     Returns a copy of the network with its calibration, and the mAP@all of each method and of the best one diffused.
     Raises ModelError without validation pictures.
@@ -143,7 +149,7 @@ def calibrated(
         raise ModelError("methods are chosen on validation classes; there are none")
     matcher = trained_matcher(network, dtype, methods)
     queries, gallery = encoded(matcher, validation)
-    relevant = relevance(validation)
+    relevant = relevance(validation) if relevant is None else relevant
 
     def figure(scores: Floats) -> float:
         return category_metrics(scores, relevant)["map_all"]

@@ -5,13 +5,14 @@ Its blocks are timm's.
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from model.engine import Modality, ZseConfig
 from model.engine.config import kept_count
+from model.network.relation import select_tokens
 from model.network.tokens import Tokens
 from model.network.vit import mean_attention
 
@@ -87,7 +88,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer = Tokenizer(config)
-        self.ret = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.ret = nn.Parameter(torch.zeros(1, 1, config.width)) if config.ret == "token" else None
         self.position = nn.Parameter(torch.zeros(1, 1 + config.grid**2, config.width))
         self.dropout = nn.Dropout(config.dropout)
         norm: Any = partial(nn.LayerNorm, eps=config.norm_eps)
@@ -96,14 +97,17 @@ class Encoder(nn.Module):
             Block(config.width, config.heads, config.mlp_ratio, **given) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        nn.init.trunc_normal_(self.ret, std=0.02)
-        nn.init.trunc_normal_(self.position, std=0.02)
+        for parameter in (self.ret, self.position):
+            if parameter is not None:
+                nn.init.trunc_normal_(parameter, std=0.02)
 
     def forward(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) -> tokens (b, 1 + kept, d) after the final norm; ``trace`` records the pass."""
         patches = self.tokenizer(images)
-        x = torch.cat([self.ret.expand(len(images), -1, -1), patches], dim=1) + self.position
-        x = self.dropout(x)
+        # The number of tokens before those of the patches.
+        lead = 0 if self.ret is None else 1
+        x = patches if self.ret is None else torch.cat([self.ret.expand(len(images), -1, -1), patches], dim=1)
+        x = self.dropout(x + self.position[:, 1 - lead :])
         positions = torch.arange(patches.shape[1], device=x.device).expand(len(images), -1)
         rate = self.config.keep_rate(modality)
         block: Any
@@ -112,7 +116,7 @@ class Encoder(nn.Module):
             x = x + block.attn(y)
             selects = index in self.config.select_after
             if trace is not None:
-                trace.attention.append(mean_attention(block.attn, y, 1)[:, :, 1:])
+                trace.attention.append(mean_attention(block.attn, y, lead or x.shape[1])[:, :, lead:])
                 trace.positions.append(positions)
             if rate < 1 and selects:
                 importance = mean_attention(block.attn, y, 1)[:, :, 1:].mean(dim=1)
@@ -122,10 +126,43 @@ class Encoder(nn.Module):
             if trace is not None and selects:
                 trace.kept.append(positions)
             x = x + block.mlp(block.norm2(x))
-        return Tokens(self.norm(x), positions)
+        x = self.norm(x)
+        return Tokens(x if lead else with_mean(x), positions)
 
 
-def select_tokens(importance: torch.Tensor, count: int) -> torch.Tensor:
-    """Chooses the ``count`` most important of (b, n): (b, count) indices, in ascending order; ties go to the first."""
-    order = importance.argsort(dim=1, descending=True, stable=True)
-    return order[:, :count].sort(dim=1).values
+class ConvolutionalEncoder(nn.Module):
+    """A ResNet-50 instead of the ViT (w/o SA, table 3): the cells of its map are the visual tokens, their mean [Ret].
+
+    The map is that of stride 16, which has one cell for each patch. Batch normalisation keeps its statistics, so that
+    the tokens of a picture do not depend on its batch.
+    """
+
+    def __init__(self, config: ZseConfig) -> None:
+        import timm
+
+        super().__init__()
+        found: Any = timm.create_model("resnet50", features_only=True, out_indices=(3,))
+        self.map = found
+        self.project = nn.Conv2d(found.feature_info.channels()[0], config.width, 1)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for layer in self.map.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
+        return self
+
+    def forward(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
+        """(b, 3, H, W) -> tokens (b, 1 + grid*grid, d); the trace gets a uniform attention."""
+        cells = self.norm(self.project(self.map(images)[0]).flatten(2).transpose(1, 2))
+        positions = torch.arange(cells.shape[1], device=cells.device).expand(len(images), -1)
+        if trace is not None:
+            trace.attention.append(cells.new_full((len(cells), 1, cells.shape[1]), 1 / cells.shape[1]))
+            trace.positions.append(positions)
+        return Tokens(with_mean(cells), positions)
+
+
+def with_mean(patches: torch.Tensor) -> torch.Tensor:
+    """Puts the mean of visual tokens in front of them, as [Ret]: (b, n, d) -> (b, 1 + n, d)."""
+    return torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)

@@ -9,6 +9,8 @@ steps once for each pair::
           v                                               v
       q_s, k_s, v_s                                   q_p, k_p, v_p
           |                                               |
+          |      with r_CA < 1, [Ret] of the sketch selects patch tokens of the photo
+          |                                               |
           v                                               v
       attention(q_s, k_p, v_p)                        attention(q_p, k_s, v_s)
           |                                               |
@@ -29,6 +31,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.engine import Modality, ModelConfig, ZseConfig
+from model.engine.config import kept_count
 from model.network.tokens import Tokens
 
 
@@ -104,8 +107,10 @@ class CrossAttention(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads = config.cross_heads
+        self.heads, self.keep = config.cross_heads, config.keep_cross
         self.value_from_query = config.released_value_from_query
+        # A mean of visual tokens is none: others do not attend to it.
+        self.first_key = 1 if config.ret == "mean" else 0
         self.sketch = CrossBranch(config)
         self.photo = CrossBranch(config)
 
@@ -115,10 +120,15 @@ class CrossAttention(nn.Module):
         x = tokens.features.to(own.query.weight.dtype)
         value = own.value if self.value_from_query else other.value
         q, k, v = (self._split(layer(x)) for layer in (own.query, other.key, value))
-        return Side(x, tokens.positions, tokens.ret, q, k, v)
+        return Side(x, tokens.positions, tokens.ret, q, k[:, :, self.first_key :], v[:, :, self.first_key :])
 
     def forward(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
-        """Informs b sketches, or one for all photos, and b photos by each other: returns the tokens of both, b each."""
+        """Informs b sketches, or one for all photos, and b photos by each other: returns the tokens of both, b each.
+
+        With r_CA < 1 only the selected tokens of the photo take part, as keys and as queries (3.4).
+        """
+        if self.keep < 1:
+            photo = self._at_selected(sketch, photo)
         one, other = (sketch, photo) if self.value_from_query else (photo, sketch)
         for_sketch = dot_product_attention(sketch.query, photo.key, one.value)
         for_photo = dot_product_attention(photo.query, sketch.key, other.value)
@@ -126,8 +136,25 @@ class CrossAttention(nn.Module):
         return drawn, Tokens(self.photo(photo.features, for_photo), photo.positions)
 
     def attention(self, sketch: Side, photo: Side) -> tuple[torch.Tensor, torch.Tensor]:
-        """Computes the attention weights, for explanations: (b, heads, n_s, n_p) and (b, heads, n_p, n_s) float32."""
-        return attention_weights(sketch.query, photo.key), attention_weights(photo.query, sketch.key)
+        """Computes the attention weights, for explanations: (b, heads, n_s, n_p) and (b, heads, n_p, n_s) float32.
+
+        Tokens that others do not attend to have weights of 0.
+        """
+        if self.keep < 1:
+            photo = self._at_selected(sketch, photo)
+        forth, back = attention_weights(sketch.query, photo.key), attention_weights(photo.query, sketch.key)
+        return F.pad(forth, (self.first_key, 0)), F.pad(back, (self.first_key, 0))
+
+    def _at_selected(self, sketch: Side, photo: Side) -> Side:
+        """Keeps ceil(r_CA n) patch tokens of each photo: those to which the sketch's [Ret] attends most (eq. 7)."""
+        importance = attention_weights(sketch.query[:, :, :1], photo.key)[:, :, 0, 1:].mean(dim=1)
+        chosen = select_tokens(importance, kept_count(importance.shape[1], self.keep))
+        rows = F.pad(chosen + 1, (1, 0))
+        query, key, value = (
+            part.take_along_dim(rows[:, None, :, None], dim=2) for part in (photo.query, photo.key, photo.value)
+        )
+        features = photo.features.take_along_dim(rows[..., None], dim=1)
+        return Side(features, photo.positions.gather(1, chosen), photo.ret, query, key, value)
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         b, n, d = x.shape
@@ -148,6 +175,12 @@ class Unaligned(CrossAttention):
     def forward(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
         drawn = Tokens(sketch.features.expand(len(photo), -1, -1), sketch.positions.expand(len(photo), -1))
         return drawn, Tokens(photo.features, photo.positions)
+
+
+def select_tokens(importance: torch.Tensor, count: int) -> torch.Tensor:
+    """Chooses the ``count`` most important of (b, n): (b, count) indices, in ascending order; ties go to the first."""
+    order = importance.argsort(dim=1, descending=True, stable=True)
+    return order[:, :count].sort(dim=1).values
 
 
 def attention_weights(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -211,7 +244,15 @@ class KernelRelation(nn.Module):
 
     def forward(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
         """Tokens after cross-attention, of b pairs -> (b,) float32 logits."""
-        logits: torch.Tensor = self.mlp(kernel_matrix(self._cells(sketch), self._cells(photo)).flatten(1))
+        return self.read(self.kernel(sketch, photo))
+
+    def kernel(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
+        """Compares all pairs of cells of aligned tokens (eq. 8): (b, cells, cells) float32, rows sketch."""
+        return kernel_matrix(self._cells(sketch), self._cells(photo))
+
+    def read(self, kernel: torch.Tensor) -> torch.Tensor:
+        """Turns kernel matrices (b, cells, cells) into (b,) float32 logits."""
+        logits: torch.Tensor = self.mlp(kernel.flatten(1))
         return logits[:, 0]
 
     def _cells(self, tokens: Tokens) -> torch.Tensor:
@@ -233,6 +274,23 @@ class KernelRelation(nn.Module):
     def _downsampled(self, maps: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.downsample(maps)
         return out.flatten(2).transpose(1, 2)
+
+
+class PairRelation(KernelRelation):
+    """The paper's relation network with a metric learned on concatenated cells instead of cosines (w/o Cos-K)."""
+
+    def __init__(self, config: ZseConfig) -> None:
+        super().__init__(config)
+        width = config.kernel_width
+        self.sketch_part = nn.Linear(width, width)
+        self.photo_part = nn.Linear(width, width, bias=False)
+        self.metric = nn.Linear(width, 1)
+
+    def kernel(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
+        # A linear layer on a concatenated pair is the sum of two, one on each half.
+        s, p = self.sketch_part(self._cells(sketch).float()), self.photo_part(self._cells(photo).float())
+        metric: torch.Tensor = self.metric(F.relu(s[:, :, None] + p[:, None])).sigmoid()
+        return metric[..., 0]
 
 
 class BestMatchRelation(nn.Module):

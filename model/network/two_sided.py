@@ -32,8 +32,8 @@ from torch import nn
 
 from model.engine import cells_of_patches
 from model.engine.graphs import SECOND_PATCH
-from model.network.encoder import EncoderTrace, select_tokens
-from model.network.relation import attention_weights, dot_product_attention
+from model.network.encoder import EncoderTrace
+from model.network.relation import attention_weights, dot_product_attention, select_tokens
 from model.network.tokens import Tokens
 from model.network.vit import VitLayout
 

@@ -13,8 +13,16 @@ from torch import nn
 
 from model.engine import UNCALIBRATED, Calibration, Modality, ModelConfig, TwoSidedConfig, ZseConfig
 from model.errors import ModelError
-from model.network.encoder import Encoder, EncoderTrace
-from model.network.relation import BestMatchRelation, CrossAttention, KernelRelation, RetTerm, Side, Unaligned
+from model.network.encoder import ConvolutionalEncoder, Encoder, EncoderTrace
+from model.network.relation import (
+    BestMatchRelation,
+    CrossAttention,
+    KernelRelation,
+    PairRelation,
+    RetTerm,
+    Side,
+    Unaligned,
+)
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
 from model.network.two_sided import TwoSidedEncoder
@@ -41,13 +49,14 @@ class Network(RetNetwork):
 
     def __init__(self, config: ModelConfig, calibration: Calibration = UNCALIBRATED) -> None:
         super().__init__(config, calibration)
-        self.encoder: Encoder | TwoSidedEncoder
+        self.encoder: Encoder | ConvolutionalEncoder | TwoSidedEncoder
         self.relation: KernelRelation | BestMatchRelation
         if isinstance(config, ZseConfig):
-            self.encoder = Encoder(config)
+            self.encoder = Encoder(config) if config.encoder == "vit" else ConvolutionalEncoder(config)
             self.cross = CrossAttention(config) if config.cross_attention else Unaligned()
-            by_kernel = config.relation == "kernel-mlp"
-            self.relation = KernelRelation(config) if by_kernel else BestMatchRelation(config)
+            kinds: dict[str, type[KernelRelation | BestMatchRelation]]
+            kinds = {"kernel-mlp": KernelRelation, "pair-mlp": PairRelation, "best-match": BestMatchRelation}
+            self.relation = kinds[config.relation](config)
             self.ret_term = RetTerm() if config.relation_ret else None
         else:
             assert isinstance(config, TwoSidedConfig)
@@ -134,12 +143,18 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
 def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
     """Makes a network whose encoder starts as the given ViT, with a learnable tokenizer of zeros; all else is random.
 
-    Raises ModelError if they are the weights of another ViT.
+    The encoder of the ablation w/o SA starts as the given ResNet-50. Raises ModelError if they are the weights of
+    another network.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(config)
     encoder = network.encoder
+    if isinstance(encoder, ConvolutionalEncoder):
+        left = encoder.map.load_state_dict(weights, strict=False)
+        if left.missing_keys:
+            raise ModelError(f"the backbone has no {left.missing_keys[0]}; w/o SA starts from timm's resnet50")
+        return network
     assert isinstance(encoder, Encoder)
     if encoder.tokenizer.learnable is not None:
         nn.init.zeros_(encoder.tokenizer.learnable.layers[-1].weight)  # type: ignore[arg-type]
@@ -148,7 +163,8 @@ def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int
     vit = layout.build(config.image_size)
     load_vit(vit, weights)
     given = {_RENAMED.get(name, name): value for name, value in vit.state_dict().items()}
-    encoder.load_state_dict(encoder.state_dict() | given)
+    own = encoder.state_dict()
+    encoder.load_state_dict(own | {name: value for name, value in given.items() if name in own})
     return network
 
 

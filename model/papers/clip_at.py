@@ -23,9 +23,9 @@ from model.network import (
     read_backbone,
     read_clip,
 )
-from model.papers.pictures import TrainingSet, class_batch, sized, some, training_set
+from model.papers.pictures import TrainingSet, class_batch, drawn_pairs, sized, some, training_set
 from model.papers.recipe import CLIP, ClipAtRecipe
-from model.papers.runs import Run, Trainer, digest
+from model.papers.runs import CPU, Run, Trainer, digest
 from model.papers.word_vectors import class_rows, class_vectors, read_word_vectors
 
 # The paper's sentence for a class.
@@ -56,7 +56,7 @@ def category_distances(sketches: torch.Tensor, photos: torch.Tensor) -> torch.Te
 
 def hard_triplet_loss(distances: torch.Tensor, margin: float) -> torch.Tensor:
     """Computes the triplet loss within categories, (c, k, k); p- is the nearest photo that is not the sketch's own."""
-    own = torch.eye(distances.shape[1], dtype=torch.bool)
+    own = torch.eye(distances.shape[1], dtype=torch.bool, device=distances.device)
     nearest = distances.masked_fill(own, torch.inf).amin(dim=2)
     return (margin + distances.diagonal(dim1=1, dim2=2) - nearest).clamp(min=0).mean()
 
@@ -71,7 +71,7 @@ def relative_distances(distances: torch.Tensor) -> torch.Tensor:
 
 def log_densities(relative: torch.Tensor, bandwidth: float) -> torch.Tensor:
     """Makes log-probabilities (c, points) of relative distances (c, m), by normal kernels at points in [-2, 2]."""
-    gaps = (_POINTS[None, :, None] - relative[:, None, :]) / bandwidth
+    gaps = (_POINTS.to(relative.device)[None, :, None] - relative[:, None, :]) / bandwidth
     return (-gaps.square() / 2).logsumexp(dim=2).log_softmax(dim=1)
 
 
@@ -106,12 +106,6 @@ def others(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return torch.multinomial(different, 1, generator=generator)[:, 0]
 
 
-def drawn_pairs(drawn_from: torch.Tensor, photos: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
-    """Finds those of the photos that a sketch was drawn from, each with the rows of its sketches."""
-    found = ((photo, torch.nonzero(drawn_from == photo).flatten()) for photo in photos.tolist())
-    return [(photo, sketches) for photo, sketches in found if len(sketches)]
-
-
 class Trained(nn.Module):
     """All that a training changes, with a linear map to text vectors if the ViT has no projection of CLIP's."""
 
@@ -129,10 +123,16 @@ class ClipAtTrainer(Trainer[Trained]):
     recipe: ClipAtRecipe
 
     def __init__(
-        self, recipe: ClipAtRecipe, data: TrainingSet, texts: torch.Tensor, vit: PretrainedVit, folder: Path
+        self,
+        recipe: ClipAtRecipe,
+        data: TrainingSet,
+        texts: torch.Tensor,
+        vit: PretrainedVit,
+        folder: Path,
+        device: torch.device = CPU,
     ) -> None:
-        self.recipe, self.data, self.texts = recipe, data, texts
-        self.start: ClipAtNetwork = clip_at_network_from(recipe.config(vit), vit.weights, recipe.seed)
+        self.recipe, self.data, self.texts = recipe, data, texts.to(device)
+        self.start: ClipAtNetwork = clip_at_network_from(recipe.config(vit), vit.weights, recipe.seed).to(device)
         self.config = self.start.config
         # The number of pairs of each category in a fine-grained step, and the categories with enough pairs.
         self.pairs = recipe.batch // recipe.categories
@@ -149,7 +149,7 @@ class ClipAtTrainer(Trainer[Trained]):
         elif texts.shape[1] != self.config.width:
             raise ModelError(f"text vectors of {texts.shape[1]} numbers do not fit {self.config.width} of images")
         origin = digest(repr(recipe) + data.key, vit.weights | {"texts": texts})
-        super().__init__(recipe, Trained(self.start.learned, to_text), folder, origin)
+        super().__init__(recipe, Trained(self.start.learned, to_text), folder, origin, device)
 
     def _check_pairs(self) -> None:
         size, needed, losses = self.config.image_size, self.recipe.categories, self.recipe.losses
@@ -234,7 +234,7 @@ class ClipAtTrainer(Trainer[Trained]):
 
     def _vectors(self, images: torch.Tensor, modality: Modality) -> torch.Tensor:
         with self.autocast():
-            found: torch.Tensor = self.start.encoder(images, *self.network.learned.of(modality))
+            found: torch.Tensor = self.start.encoder(images.to(self.device), *self.network.learned.of(modality))
         return found.float()
 
     def _classification(
@@ -244,7 +244,9 @@ class ClipAtTrainer(Trainer[Trained]):
         if not chosen.classes:
             return {}
         vectors = (sketch, photo) if to_text is None else (to_text(sketch), to_text(photo))
-        losses = [classification_loss(of_half, labels, self.texts, chosen.temperature) for of_half in vectors]
+        losses = [
+            classification_loss(of_half, labels.to(self.device), self.texts, chosen.temperature) for of_half in vectors
+        ]
         return {"classes": chosen.classes * torch.stack(losses).sum()}
 
     def figures(self, validation: Corpus) -> dict[str, float]:
@@ -254,7 +256,7 @@ class ClipAtTrainer(Trainer[Trained]):
         if not recipe.fine_grained or not (drawn_from(part) >= 0).any():
             return figures
         pairs = with_pairs(part)
-        matrices = score_matrices(trained_matcher(self.trained, recipe.dtype, recipe.methods), pairs)
+        matrices = score_matrices(trained_matcher(self.trained, self.dtype, recipe.methods), pairs)
         first = measure(Task(pairs, "fine-grained"), matrices).figures["ret"]["all"]["acc_1"]
         return figures | {"val_acc_1": round(first, 4)}
 
@@ -281,4 +283,4 @@ def clip_at_trainer(
     """Begins or continues a training of a network of CLIP-AT; see ``train_from_backbone``."""
     vit, texts, source = read_start(recipe, run.backbone, run.words, training.labels)
     print(f"text vectors of {len(texts)} classes from {source}")
-    return ClipAtTrainer(recipe, training_set(training), texts, vit, run.folder), {"texts": source}
+    return ClipAtTrainer(recipe, training_set(training), texts, vit, run.folder, run.device), {"texts": source}

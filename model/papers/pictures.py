@@ -110,6 +110,10 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
 
 
 def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
+    if len(corpus.labels) == recipe.fewest_classes == 1:
+        # There is no other class for the validation.
+        seen, fresh = datasets.split_fresh(corpus)
+        return TrainingCorpora(_allowed(seen, recipe), Corpus((), ()), fresh)
     held = () if "val" in recipe.split else corpus.labels[::VALIDATION_EVERY]
     trained = [label for label in corpus.labels if label not in held]
     if len(trained) < FEWEST_CLASSES:
@@ -137,14 +141,14 @@ def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> C
     return Corpus(tuple(p for p in allowed.sketches if p.label not in trained), photos)
 
 
-def training_set(corpus: Corpus, further: Corpus | None = None) -> TrainingSet:
+def training_set(corpus: Corpus, further: Corpus | None = None, *, fewest: int = FEWEST_CLASSES) -> TrainingSet:
     """Prepares the pixels of a corpus, and of further pictures.
 
-    Raises ModelError for a class that lacks sketches or photos, and if all pictures are of one class.
+    Raises ModelError for a class that lacks sketches or photos, and if there are fewer than ``fewest`` classes.
     """
     further = further or Corpus((), ())
     labels = corpus.labels
-    if len(labels) < FEWEST_CLASSES:
+    if len(labels) < fewest:
         raise ModelError(
             f"the training pictures are of {len(labels)} class only; at least {FEWEST_CLASSES} are needed, because the "
             "losses push different classes apart: add class folders"
@@ -272,6 +276,12 @@ def one_of_each(rows: Sequence[torch.Tensor], labels: torch.Tensor, generator: t
 def some(rows: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
     """Draws some of the rows (n,), with repeats -> (count,)."""
     return rows[torch.randint(len(rows), (count,), generator=generator)]
+
+
+def drawn_pairs(drawn_from: torch.Tensor, photos: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
+    """Finds those of the photos that a sketch was drawn from, each with the rows of its sketches."""
+    found = ((photo, torch.nonzero(drawn_from == photo).flatten()) for photo in photos.tolist())
+    return [(photo, sketches) for photo, sketches in found if len(sketches)]
 
 
 class Augmentation:

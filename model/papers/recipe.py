@@ -73,7 +73,7 @@ class Recipe(Table):
         save_every, evaluate_every: steps between saved states, and between evaluations on the validation classes.
         evaluate_share, choose_share: n uses every n-th validation query and photo for these evaluations, and to choose
             the calibration at the end.
-        bf16: whether to compute in bfloat16 on a CPU that is faster with it.
+        bf16: whether to compute in bfloat16 on a GPU, and on a CPU that is faster with it.
     """
 
     method: ClassVar[str | None] = None  # its name in recipes
@@ -105,9 +105,18 @@ class Recipe(Table):
         raise NotImplementedError
 
     @property
+    def fewest_classes(self) -> int:
+        """The number of classes that a training needs."""
+        return 2
+
+    @property
     def dtype(self) -> torch.dtype:
         """The precision to compute in on this machine."""
         return torch.bfloat16 if self.bf16 and multiplies_bf16() else torch.float32
+
+    def dtype_on(self, device: torch.device) -> torch.dtype:
+        """The precision to compute in on a device: all GPUs that run PyTorch multiply bfloat16."""
+        return torch.bfloat16 if self.bf16 and device.type == "cuda" else self.dtype
 
     def check(self) -> None:
         """Raises ModelError for values that do not fit together."""
@@ -124,13 +133,38 @@ class Recipe(Table):
 
 
 @dataclass(frozen=True)
-class Quadruplets(Table):
-    """ZSE-SBIR's samples and losses (eq. 12); see ``ZseTrainer``."""
+class Samples(Table):
+    """ZSE-SBIR's samples and losses (section 3.6); see ``ZseTrainer``.
 
-    samples: Count = 15  # how many a step has, of four pictures each
-    triplet: float = 2.0  # weight of the triplet loss; 0 switches it off
-    relation: float = 4.0  # weight of the loss of relation scores
+    Attributes:
+        count: how many samples a step has.
+        pairs: "all" compares each sketch of a step with each photo (eqs. 10 and 11), and "two" makes two pairs of each
+            sample, as the released code does.
+        level: what a sketch and a photo have to share: the "category", or the "instance", where a sketch has to find
+            the photo that it was drawn from among others of its class (section 4.2).
+        ret: where [Ret] is taken from for the triplet loss: as it leaves the "encoder", or the "cross-attention".
+        match, no_match: the targets of relation scores.
+        triplet, relation: weights of the losses (eq. 12); 0 switches a loss off.
+        margin: of the triplet loss (eq. 10).
+        normalised: whether [Ret] is L2-normalised before its distances are taken, as in retrieval. At the rates that
+            few steps need, the distances of eq. 10 otherwise shrink to 0.
+    """
+
+    count: Count = 15
+    pairs: Literal["all", "two"] = "all"
+    level: Literal["category", "instance"] = "category"
+    ret: Literal["encoder", "cross-attention"] = "encoder"
+    match: Share = 1.0
+    no_match: Share = 0.0
+    triplet: float = 1.0
+    relation: float = 1.0
     margin: float = 1.0
+    normalised: bool = False
+
+    @property
+    def pictures(self) -> int:
+        """The number of pictures of a step: the released code adds a second sketch to each sample."""
+        return self.count * (3 if self.pairs == "all" else 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,17 +192,21 @@ class ZseRecipe(Recipe):
 
     preset: str
     steps: Count = 250
-    quadruplets: Quadruplets = Quadruplets()
+    samples: Samples = Samples()
     optimiser: ZseOptimiser = ZseOptimiser()
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        trained: dict[Method, float] = {"rn": self.quadruplets.relation, "ret": self.quadruplets.triplet}
+        trained: dict[Method, float] = {"rn": self.samples.relation, "ret": self.samples.triplet}
         return tuple(method for method, weight in trained.items() if weight)
 
     @property
     def pictures(self) -> int:
-        return 4 * self.quadruplets.samples
+        return self.samples.pictures
+
+    @property
+    def fewest_classes(self) -> int:
+        return 1 if self.samples.level == "instance" else 2
 
     @property
     def config(self) -> ZseConfig:
@@ -283,6 +321,10 @@ class Anchoring(Table):
     graph: Annotated[int, Field(ge=0)] = 4  # layers of the graph convolution that adapts the anchors; 0 for none
     randomised: bool = True  # whether each step draws its anchors
     neighbours: Annotated[int, Field(ge=0)] = 10  # the nearest words that a class's word may be swapped for
+    swap: Share = 1.0  # the share of words that a step swaps for a neighbour
+    # Similarities of anchors are multiplied by it before the softmax, in the targets and in the graph (eq. 2). With the
+    # paper's 1, cosines of 100 and more classes become targets that are nearly equal for all.
+    sharpness: Positive = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -406,8 +448,8 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> AnyReci
     """Reads a recipe from TOML, with ``changes`` of its keys.
 
     The key ``base`` names another recipe that this one changes: a file beside it, or a name. A name has no ending, such
-    as "paper" or "two-sided/own", and means a file in RECIPES. Tables are merged key by key. The key ``method`` names
-    the method; recipes of ZSE-SBIR do not have it.
+    as "zse/paper" or "two-sided/own", and means a file in RECIPES. Tables are merged key by key. The key ``method``
+    names the method; recipes of ZSE-SBIR do not have it.
 
     path: a file or a name. Raises ModelError for a file that cannot be used, with its name and what is wrong in it.
     """

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -95,8 +96,8 @@ class Trainer(ABC, Generic[Trained]):
     recipe: Recipe
 
     def __init__(self, recipe: Recipe, network: Trained, folder: Path, origin: str, device: torch.device = CPU) -> None:
-        self.recipe, self.folder, self.origin, self.dtype = recipe, folder, origin, recipe.dtype
-        self.device = device
+        self.recipe, self.folder, self.origin, self.device = recipe, folder, origin, device
+        self.dtype = recipe.dtype_on(device)
         folder.mkdir(parents=True, exist_ok=True)
         self.state_path, self.log_path = folder / "state.safetensors", folder / "log.jsonl"
         self.network: Trained = network.to(self.device).train()
@@ -124,13 +125,17 @@ class Trainer(ABC, Generic[Trained]):
     def figures(self, validation: Corpus) -> dict[str, float]:
         """Measures the network on validation classes, for the log: mAP@all of each method, such as "val_ret"."""
         recipe = self.recipe
-        part = validation.subsampled(recipe.evaluate_share, recipe.evaluate_share)
-        scores = score_matrices(trained_matcher(self.trained, recipe.dtype, recipe.methods), part)
+        part, relevant = self.judged(validation, recipe.evaluate_share)
+        scores = score_matrices(trained_matcher(self.trained, self.dtype, recipe.methods), part)
         if any(np.isnan(matrix).any() for matrix in scores.values()):
             raise Diverged(self.step)
-        relevant = relevance(part)
         figures = {method: category_metrics(matrix, relevant)["map_all"] for method, matrix in scores.items()}
         return {f"val_{method}": round(figure, 4) for method, figure in figures.items()}
+
+    def judged(self, validation: Corpus, share: int) -> tuple[Corpus, NDArray[np.bool_]]:
+        """Chooses every ``share``-th picture, and says which photos are right for each sketch: (sketches, photos)."""
+        part = validation.subsampled(share, share)
+        return part, relevance(part)
 
     @property
     def step_seed(self) -> int:
@@ -289,8 +294,6 @@ def train_from_backbone(begin: Begin, recipe: Recipe, run: Run) -> None:
     """Trains a network, calibrates it on the validation classes, and writes the checkpoint."""
     if run.start is not None:
         raise ModelError(f"{recipe.title} starts from a backbone alone: leave --start out")
-    if run.device != CPU:
-        raise ModelError(f"{recipe.title} is trained on the CPU: leave --device out")
     pictures = training_corpora(run.data, recipe)
     training, validation = pictures.training, pictures.validation
     if validation is None:
@@ -298,7 +301,9 @@ def train_from_backbone(begin: Begin, recipe: Recipe, run: Run) -> None:
     print(f"training on {counts(training)}; calibrated on {counts(validation)}")
     trainer, notes = begin(recipe, run, training, validation)
     if run_steps(trainer, run, validation):
-        chosen_on = validation.subsampled(recipe.choose_share, recipe.choose_share)
-        ready, figures = calibrated(trainer.trained, chosen_on, recipe.dtype, recipe.methods)
-        save_checkpoint(ready.half(), run.target, {"origin": run.origin, **notes, "validation": json.dumps(figures)})
+        chosen_on, relevant = trainer.judged(validation, recipe.choose_share)
+        ready, figures = calibrated(trainer.trained, chosen_on, trainer.dtype, recipe.methods, relevant)
+        save_checkpoint(
+            ready.cpu().half(), run.target, {"origin": run.origin, **notes, "validation": json.dumps(figures)}
+        )
         print(f"wrote {run.target}; mAP@all on validation classes: {figures}")

@@ -16,16 +16,11 @@ from model.errors import ModelError
 from model.network import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from, read_backbone
 from model.papers.pictures import TrainingSet, class_batch, class_tokens, kept_tensors, sized, training_set
 from model.papers.recipe import AnchorRecipe
-from model.papers.runs import Run, Trainer, digest
+from model.papers.runs import CPU, Run, Trainer, digest
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 
 # Adam's epsilon in TensorFlow, which the paper used.
 _EPSILON = 1e-7
-# The share of words that a step swaps for a neighbour, of which the paper says nothing.
-SWAP = 0.5
-# Similarities of anchors are multiplied by it before the softmax, in the targets and in the graph. The equations have
-# none, which is 1: cosines of 100 and more classes then become targets that are nearly equal for all.
-SHARPNESS = 10.0
 
 
 @dataclass(frozen=True)
@@ -35,13 +30,13 @@ class WordAnchors:
     vectors: torch.Tensor
     neighbours: torch.Tensor
 
-    def drawn(self, generator: torch.Generator) -> torch.Tensor:
-        """Draws (c, d): the vectors, each replaced by a neighbour with the probability SWAP (section 3.5)."""
+    def drawn(self, generator: torch.Generator, swap: float) -> torch.Tensor:
+        """Draws (c, d): the vectors, each replaced by a neighbour with the probability ``swap`` (section 3.5)."""
         classes, count = self.neighbours.shape[:2]
         if not count:
             return self.vectors
         chosen = torch.randint(count, (classes,), generator=generator)
-        swapped = torch.rand(classes, generator=generator) < SWAP
+        swapped = torch.rand(classes, generator=generator) < swap
         return torch.where(swapped[:, None], self.neighbours[torch.arange(classes), chosen], self.vectors)
 
 
@@ -61,7 +56,7 @@ class VisualAnchors:
             torch.stack([found.std(dim=0, correction=0) for found in of_class]),
         )
 
-    def drawn(self, generator: torch.Generator) -> torch.Tensor:
+    def drawn(self, generator: torch.Generator, swap: float) -> torch.Tensor:
         """Draws a sample of each class's normal distribution, (c, d) (section 3.5)."""
         return self.vectors + self.deviations * torch.randn(self.vectors.shape, generator=generator)
 
@@ -70,10 +65,10 @@ class VisualAnchors:
 Anchors: TypeAlias = Mapping[Anchor, WordAnchors | VisualAnchors]
 
 
-def similarities(anchors: torch.Tensor) -> torch.Tensor:
-    """Computes SHARPNESS times the cosines of anchors (c, d) -> (c, c), the matrix A of eq. 2."""
+def similarities(anchors: torch.Tensor, sharpness: float = 1.0) -> torch.Tensor:
+    """Computes the cosines of anchors (c, d), times ``sharpness`` -> (c, c), the matrix A of eq. 2."""
     directions = F.normalize(anchors, dim=1)
-    return SHARPNESS * (directions @ directions.T)
+    return sharpness * (directions @ directions.T)
 
 
 def widened(anchors: torch.Tensor, units: int) -> torch.Tensor:
@@ -145,7 +140,7 @@ def joined_edges(of_each: list[torch.Tensor]) -> torch.Tensor:
     rows = []
     for number, own in enumerate(of_each):
         none = torch.full_like(own, -torch.inf)
-        across = torch.where(torch.eye(count, dtype=torch.bool), own.diagonal()[:, None], none)
+        across = torch.where(torch.eye(count, dtype=torch.bool, device=own.device), own.diagonal()[:, None], none)
         rows.append(torch.cat([own if other == number else across for other in range(len(of_each))], dim=1))
     return torch.cat(rows).softmax(dim=1)
 
@@ -157,16 +152,16 @@ class AnchorGraph(nn.Module):
     anchors stay as they are.
     """
 
-    def __init__(self, units: int, layers: int) -> None:
+    def __init__(self, units: int, layers: int, sharpness: float = 1.0) -> None:
         super().__init__()
-        self.units = units
+        self.units, self.sharpness = units, sharpness
         self.layers = nn.ModuleList(nn.Linear(units, units, bias=False) for _ in range(layers))
         for layer in self.layers:
             nn.init.orthogonal_(layer.weight)  # type: ignore[arg-type]
 
     def forward(self, anchors: Mapping[Anchor, torch.Tensor]) -> dict[Anchor, torch.Tensor]:
         """Anchors (c, d) of any widths up to ``units`` -> adapted anchors (c, units)."""
-        edges = joined_edges([similarities(of_one) for of_one in anchors.values()])
+        edges = joined_edges([similarities(of_one, self.sharpness) for of_one in anchors.values()])
         nodes = torch.cat([widened(of_one, self.units) for of_one in anchors.values()])
         for layer in self.layers:
             nodes = layer(edges @ nodes)
@@ -176,7 +171,7 @@ class AnchorGraph(nn.Module):
 def info_nce(sketches: torch.Tensor, photos: torch.Tensor, temperature: float) -> torch.Tensor:
     """Computes InfoNCE between the vectors (n, d) of sketches and photos that are paired by row (eq. 1)."""
     cosines = F.normalize(sketches, dim=1) @ F.normalize(photos, dim=1).T
-    return F.cross_entropy(cosines / temperature, torch.arange(len(cosines)))
+    return F.cross_entropy(cosines / temperature, torch.arange(len(cosines), device=cosines.device))
 
 
 def anchored_contrastive_loss(
@@ -206,17 +201,24 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
     recipe: AnchorRecipe
 
     def __init__(
-        self, recipe: AnchorRecipe, data: TrainingSet, anchors: Anchors, backbone: dict[str, torch.Tensor], folder: Path
+        self,
+        recipe: AnchorRecipe,
+        data: TrainingSet,
+        anchors: Anchors,
+        backbone: dict[str, torch.Tensor],
+        folder: Path,
+        device: torch.device = CPU,
     ) -> None:
         self.recipe, self.data, self.anchors = recipe, data, anchors
         network = anchor_network_from(recipe.config, backbone, recipe.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            graph = AnchorGraph(recipe.config.units, recipe.anchoring.graph if anchors else 0)
+            anchoring = recipe.anchoring
+            graph = AnchorGraph(recipe.config.units, anchoring.graph if anchors else 0, anchoring.sharpness)
         # The anchors of photos need no part in the digest, because photos and backbone determine them.
         words = {f"words.{name}": value for name, value in vars(anchors["word"]).items()} if "word" in anchors else {}
         origin = digest(repr(recipe) + data.key, backbone | words)
-        super().__init__(recipe, AnchoredNetwork(network, graph), folder, origin)
+        super().__init__(recipe, AnchoredNetwork(network, graph), folder, origin, device)
 
     @property
     def trained(self) -> AnchorNetwork:
@@ -233,18 +235,19 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         labels, sketches, photos = class_batch(self.data, recipe.batch, generator)
         with self.autocast():
             pixels = torch.cat([sized(sketches, network.config), sized(photos, network.config)])
-            tokens = network.retrieval_tokens(pixels).float()
+            tokens = network.retrieval_tokens(pixels.to(self.device)).float()
         factor = recipe.optimiser.backbone_gradient
         tokens.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
         (sketch, of_sketch), (photo, of_photo) = (network.represent(half) for half in tokens.chunk(2))
+        how = recipe.anchoring
         drawn = {
-            name: of_one.drawn(generator) if recipe.anchoring.randomised else of_one.vectors
+            name: (of_one.drawn(generator, how.swap) if how.randomised else of_one.vectors).to(self.device)
             for name, of_one in self.anchors.items()
         }
         adapted = self.network.graph(drawn) if drawn else {}
         losses = {"nce": info_nce(sketch, photo, recipe.temperature)}
         for name, s, p in zip(drawn, of_sketch, of_photo, strict=False):
-            alike = similarities(drawn[name])[labels]
+            alike = similarities(drawn[name], how.sharpness)[labels]
             for what, vectors, others, target in (
                 ("sketch", s, adapted[name], alike),
                 ("photo", p, adapted[name], alike),
@@ -279,4 +282,4 @@ def anchor_trainer(
         if "visual" in recipe.config.anchors:
             anchors["visual"] = visual
         data = replace(data, photo_rows=chosen_photos(recipe, features, visual.vectors, data.photo_rows))
-    return AnchorTrainer(recipe, data, anchors, backbone, run.folder), notes
+    return AnchorTrainer(recipe, data, anchors, backbone, run.folder, run.device), notes

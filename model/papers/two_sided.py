@@ -117,9 +117,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         device: torch.device = CPU,
     ) -> None:
         self.recipe, self.data, self.base, self.device = recipe, data, network, device
-        # All GPUs that run PyTorch multiply bfloat16, also where the CPU beside them does not.
-        dtype = torch.bfloat16 if recipe.bf16 and device.type == "cuda" else recipe.dtype
-        network.requires_grad_(False).set_precision(dtype)
+        network.requires_grad_(False).set_precision(recipe.dtype_on(device))
         network.cross.float()
         state = {name: value for name, value in network.state_dict().items() if "photo_side" not in name}
         origin = digest(repr(recipe) + data.key + network.config.photo_side, state)

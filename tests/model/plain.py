@@ -46,7 +46,8 @@ def encode(config: ZseConfig, state: State, image: torch.Tensor, modality: str) 
             w = state[f"encoder.tokenizer.learnable.layers.{index}.weight"]
             learned = F.conv2d(learned, w, stride=2, padding=size // 2)
         maps = maps + learned
-    x = torch.cat([state["encoder.ret"][0], maps[0].flatten(1).T]) + state["encoder.position"][0]
+    x, position = maps[0].flatten(1).T, state["encoder.position"][0]
+    x = x + position[1:] if config.ret == "mean" else torch.cat([state["encoder.ret"][0], x]) + position
     cells = list(range(config.grid**2))
     for layer in range(config.depth):
         name = f"encoder.blocks.{layer}"
@@ -54,14 +55,22 @@ def encode(config: ZseConfig, state: State, image: torch.Tensor, modality: str) 
         q, k, v = linear(y, state, f"{name}.attn.qkv").chunk(3, dim=1)
         gathered, weights = attention(q, k, v, config.heads)
         x = x + linear(gathered, state, f"{name}.attn.proj")
-        if layer in config.select_after:
+        if layer in config.select_after and config.ret == "token":
             importance = torch.stack(weights)[:, 0, 1:].mean(dim=0)
             chosen = best(importance, config.keep_sketch if modality == "sketch" else config.keep_photo)
             x = x[[0, *(1 + i for i in chosen)]]
             cells = [cells[i] for i in chosen]
         y = linear(layer_norm(x, state, f"{name}.norm2", config.norm_eps), state, f"{name}.mlp.fc1")
         x = x + linear(F.gelu(y), state, f"{name}.mlp.fc2")
-    return layer_norm(x, state, "encoder.norm", config.norm_eps), cells
+    x = layer_norm(x, state, "encoder.norm", config.norm_eps)
+    return (torch.cat([x.mean(dim=0, keepdim=True), x]) if config.ret == "mean" else x), cells
+
+
+def selected(config: ZseConfig, state: State, sketch: torch.Tensor, photo: torch.Tensor) -> list[int]:
+    """The patches of the photo that the sketch's [Ret] selects in the cross-attention (eq. 7)."""
+    query, key = linear(sketch[:1], state, "cross.sketch.query"), linear(photo, state, "cross.sketch.key")
+    _, weights = attention(query, key, photo, config.cross_heads)
+    return best(torch.stack(weights)[:, 0, 1:].mean(dim=0), config.keep_cross)
 
 
 def cross(config: ZseConfig, state: State, side: str, own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -97,11 +106,25 @@ def relation_logit(config: ZseConfig, state: State, sketch: torch.Tensor, photo:
     state = {name: tensor.double() for name, tensor in state.items()}
     s, s_cells = encode(config, state, sketch.double(), "sketch")
     p, p_cells = encode(config, state, photo.double(), "photo")
+    if config.ret == "mean":
+        # A mean is no token.
+        s, p = s[1:], p[1:]
     s2, p2 = s, p
+    if config.keep_cross < 1:
+        chosen = selected(config, state, s, p)
+        p, p_cells = p[[0, *(1 + i for i in chosen)]], [p_cells[i] for i in chosen]
     if config.cross_attention:
         s2, p2 = cross(config, state, "sketch", s, p), cross(config, state, "photo", p, s)
-    if config.relation == "kernel-mlp":
-        x = cosines(downsampled(config, state, s2, s_cells), downsampled(config, state, p2, p_cells)).flatten()
+    if config.ret == "mean":
+        s2, p2 = torch.cat([s2[:1], s2]), torch.cat([p2[:1], p2])
+    if config.relation != "best-match":
+        rows, columns = downsampled(config, state, s2, s_cells), downsampled(config, state, p2, p_cells)
+        x = cosines(rows, columns).flatten()
+        if config.relation == "pair-mlp":
+            parts = [state[f"relation.{side}_part.weight"] for side in ("sketch", "photo")]
+            weight, bias = torch.cat(parts, dim=1), state["relation.sketch_part.bias"]
+            hidden = torch.stack([(weight @ torch.cat([a, b]) + bias).relu() for a in rows for b in columns])
+            x = linear(hidden, state, "relation.metric")[:, 0].sigmoid()
         for index in (0, 3):
             x = linear(x, state, f"relation.mlp.{index}").relu()
         logit = linear(x, state, "relation.mlp.6")[0]

@@ -1,6 +1,7 @@
 """Pairs are explained by tokens, scores and blocks, and by what a score would be without a part."""
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from model.explanation import STRONGEST, Explanation, influential_pairs, lost_lo
 from model.network import Tokens as Tensors
 from model.network import TorchEngine
 from model.network.encoder import EncoderTrace
+from model.network.relation import KernelRelation
 from model.network.zse import Network
 from tests.networks import matcher_of, randn, tiny_network
 
@@ -182,6 +184,30 @@ def test_the_share_of_the_score_that_is_lost_without_a_pair_is_that_of_leaving_i
     assert cells == (found[0].sketch_cell, found[0].photo_cell)
 
 
-def test_no_pair_influences_a_score_of_a_relation_network_that_compares_blocks() -> None:
-    by_blocks = TorchEngine(tiny_network(relation="kernel-mlp"))
-    assert influential_pairs(by_blocks, tokens(6, 1), tokens(6, 2), 0.5) == ()
+@pytest.mark.parametrize("relation", ["kernel-mlp", "pair-mlp"])
+def test_each_pair_of_blocks_of_the_papers_relation_network_is_set_to_zero_and_scored_again(
+    relation: Literal["kernel-mlp", "pair-mlp"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = tiny_network(relation=relation, relation_ret=False)
+    engine, sketch, photo = TorchEngine(network), tokens(16, 1), tokens(9, 2)
+    logit = np.float64(engine.relate(sketch, photo)[0])
+    best = influential_pairs(engine, sketch, photo, float(sigmoid(logit)))[0]
+    row, column = (cell // 8 * 2 + cell % 4 // 2 for cell in (best.sketch_cell, best.photo_cell))
+
+    assert isinstance(network.relation, KernelRelation)
+    read = network.relation.read
+
+    def without(kernel: torch.Tensor) -> torch.Tensor:
+        kernel = kernel.clone()
+        kernel[:, row, column] = 0
+        return read(kernel)
+
+    monkeypatch.setattr(network.relation, "read", without)
+    score = sigmoid(np.float64(engine.relate(sketch, photo)[0]))
+    assert best.drop == pytest.approx(1 - score / sigmoid(logit), abs=1e-4)
+    assert best.drop > 1e-4
+
+
+def test_no_pair_is_named_if_blocks_have_no_place_as_in_released_checkpoints() -> None:
+    released = TorchEngine(tiny_network(relation="kernel-mlp", released_kernel_view=True))
+    assert influential_pairs(released, tokens(16, 1), tokens(16, 2), 0.5) == ()

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +18,6 @@ from model.errors import ModelError
 from model.papers.pictures import TrainingSet, training_set
 from model.papers.recipe import Anchoring, AnchorOptimiser, AnchorRecipe, ClipAtRecipe, read_recipe
 from model.papers.sketch_an_anchor import (
-    SHARPNESS,
-    SWAP,
     AnchorGraph,
     Anchors,
     AnchorTrainer,
@@ -89,16 +88,16 @@ def test_equations_3_and_4_compare_vectors_with_anchors_and_with_photos_by_the_a
     vectors, compared, anchors = randn(3, 6), randn(len(theirs), 6, seed=1), randn(5, 8, seed=2)
     expected = 0.0
     for vector, label in zip(vectors, labels, strict=True):
-        target = softmax([SHARPNESS * cosine(anchors[label], anchors[other]) for other in theirs])
+        target = softmax([3 * cosine(anchors[label], anchors[other]) for other in theirs])
         shares = softmax([cosine(vector, other) / 0.2 for other in compared])
         expected -= sum(part * math.log(share) for part, share in zip(target, shares, strict=True)) / 3
-    alike = similarities(anchors)[torch.tensor(labels)][:, list(theirs)]
+    alike = similarities(anchors, 3)[torch.tensor(labels)][:, list(theirs)]
     assert float(anchored_contrastive_loss(vectors, compared, alike, 0.2)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_equation_5_mixes_each_anchor_with_its_own_graph_and_its_twin() -> None:
     words, visuals = randn(3, 4), randn(3, 6, seed=1)
-    graph = AnchorGraph(units=6, layers=2)
+    graph = AnchorGraph(units=6, layers=2, sharpness=3)
     nodes = [[float(x) for x in row] for row in torch.cat([widened(words, 6), visuals])]
     edges = [[0.0] * 6 for _ in range(6)]
     for i in range(6):
@@ -106,12 +105,12 @@ def test_equation_5_mixes_each_anchor_with_its_own_graph_and_its_twin() -> None:
         strengths = {}
         for j in range(6):
             if (i < 3) == (j < 3):
-                strengths[j] = SHARPNESS * cosine(own[i % 3], own[j % 3])
+                strengths[j] = 3 * cosine(own[i % 3], own[j % 3])
             elif i % 3 == j % 3:
-                strengths[j] = SHARPNESS  # as strong as an anchor with itself
+                strengths[j] = 3  # as strong as an anchor with itself
         for j, share in zip(strengths, softmax(list(strengths.values())), strict=True):
             edges[i][j] = share
-    found = joined_edges([similarities(words), similarities(visuals)])
+    found = joined_edges([similarities(words, 3), similarities(visuals, 3)])
     torch.testing.assert_close(found, torch.tensor(edges))
     for layer in graph.layers:
         mixed = [[sum(edges[i][j] * nodes[j][d] for j in range(6)) for d in range(6)] for i in range(6)]
@@ -126,12 +125,12 @@ def test_randomised_anchors_are_words_or_their_neighbours_and_samples_around_mea
     word, visual = anchors["word"], anchors["visual"]
     assert isinstance(word, WordAnchors)
     assert isinstance(visual, VisualAnchors)
-    steps = torch.stack([word.drawn(generator) for _ in range(500)])
+    steps = torch.stack([word.drawn(generator, 0.5) for _ in range(500)])
     for number, of_class in enumerate(word.neighbours):
         found = (steps[:, number, None] == torch.cat([word.vectors[number][None], of_class])).all(dim=2)
         assert found.any(dim=1).all()
-        assert float(found[:, 0].float().mean()) == pytest.approx(1 - SWAP, abs=0.1)
-    samples = torch.stack([visual.drawn(generator) for _ in range(2000)])
+        assert float(found[:, 0].float().mean()) == pytest.approx(0.5, abs=0.1)
+    samples = torch.stack([visual.drawn(generator, 0.5) for _ in range(2000)])
     torch.testing.assert_close(samples.mean(dim=0), visual.vectors, atol=0.03, rtol=0)
     torch.testing.assert_close(samples.std(dim=0), visual.deviations, atol=0.03, rtol=0)
 
@@ -236,6 +235,15 @@ def test_a_step_has_seven_losses_with_both_anchors_and_one_without(
     visual = trainer(data, {"visual": anchors["visual"]}, tmp_path / "alone", network=alone)
     assert set(visual.train_step()) == {"nce", "visual_sketch", "visual_photo", "visual_sample"}
     assert visual.network.network.config.width == 40
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+def test_a_step_computes_on_the_device_that_the_training_is_told(
+    data: TrainingSet, anchors: Anchors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    run = AnchorTrainer(RECIPE, data, anchors, small_backbone(), tmp_path, torch.device("meta"))
+    assert {loss.device.type for loss in run.losses().values()} == {"meta"}
 
 
 def test_a_training_lowers_its_losses(data: TrainingSet, anchors: Anchors, tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ import dataclasses
 import itertools
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -160,7 +161,7 @@ def test_a_fine_grained_batch_has_pairs_of_several_categories(
 
 @pytest.mark.parametrize("level", ["category", "fine-grained"])
 def test_only_prompts_and_layer_norms_change(
-    level: str, pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path
+    level: Literal["category", "fine-grained"], pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path
 ) -> None:
     one = trainer(pairs, texts, tmp_path, level=level)
     before = {name: tensor.clone() for name, tensor in one.start.state_dict().items()}
@@ -202,3 +203,18 @@ def test_a_clip_of_another_kind_is_refused(
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": settings, "preprocess_cfg": {}}))
     with pytest.raises(ModelError, match=sentence):
         read_clip(str(folder))
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+@pytest.mark.parametrize("level", ["category", "fine-grained"])
+def test_a_step_computes_on_the_device_that_the_training_is_told(
+    level: Literal["category", "fine-grained"],
+    pairs: TrainingSet,
+    texts: torch.Tensor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    recipe = dataclasses.replace(RECIPE, level=level)
+    run = ClipAtTrainer(recipe, pairs, texts, VIT, tmp_path, torch.device("meta"))
+    assert {loss.device.type for loss in run.losses().values()} == {"meta"}

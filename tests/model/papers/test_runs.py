@@ -137,24 +137,24 @@ def test_the_committed_recipes_can_be_read() -> None:
     files = [path for path in RECIPES.rglob("*.toml") if path.parent.name != "tables"]
     found = {path.relative_to(RECIPES).with_suffix(""): path for path in files}
     recipes = {name: read_recipe(path) for name, path in found.items()}
-    assert Counter(map(type, recipes.values())) == {ZseRecipe: 4, TwoSidedRecipe: 4, AnchorRecipe: 7, ClipAtRecipe: 4}
+    assert Counter(map(type, recipes.values())) == {ZseRecipe: 9, TwoSidedRecipe: 11, AnchorRecipe: 7, ClipAtRecipe: 4}
     assert all(recipe.steps > 0 for recipe in recipes.values())
     assert read_recipe(Path("clip-at/category")) == recipes[Path("clip-at/category")]
 
 
 def test_a_recipe_may_be_another_one_of_a_file_or_of_the_program_with_changes(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text(
-        'preset = "zse-ti16"\nseed = 3\nsteps = 5\n[network]\ndropout = 0.0\n[quadruplets]\nsamples = 4\n'
+        'preset = "zse-ti16"\nseed = 3\nsteps = 5\n[network]\ndropout = 0.0\n[samples]\ncount = 4\n'
     )
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "row.toml").write_text(
-        'base = "../base.toml"\nseed = 4\n[network]\ncross_ffn = 64\n[quadruplets]\nrelation = 0.0\n'
+        'base = "../base.toml"\nseed = 4\n[network]\ncross_ffn = 64\n[samples]\nrelation = 0.0\n'
     )
     base, row = (read_recipe(tmp_path / name) for name in ("base.toml", "rows/row.toml"))
     changed = {"dropout": 0.0, "cross_ffn": 64}
     assert isinstance(base, ZseRecipe)
-    fewer = dataclasses.replace(base.quadruplets, relation=0.0)
-    assert row == dataclasses.replace(base, seed=4, network=changed, quadruplets=fewer)
+    fewer = dataclasses.replace(base.samples, relation=0.0)
+    assert row == dataclasses.replace(base, seed=4, network=changed, samples=fewer)
     assert (base.methods, row.methods) == (("rn", "ret"), ("ret",))
     (tmp_path / "slow.toml").write_text('base = "two-sided/own"\n[optimiser]\ntuning_rate = 1e-6\n')
     own = read_recipe(Path("two-sided/own"))
@@ -172,15 +172,15 @@ def test_a_recipe_may_be_another_one_of_a_file_or_of_the_program_with_changes(tm
         ('split = ["unseen"]\n' + ZSE, "only together with"),
         (ZSE + "[network]\ncolour = 1", "does not know (colour)"),
         (ZSE + "[network]\nmean = [0.0, 0.0, 0.0]", r"[network] may not set mean"),
-        (ZSE + "[quadruplets]\nrelation = 0.0\ntriplet = 0.0\n", "all losses are switched off"),
+        (ZSE + "[samples]\nrelation = 0.0\ntriplet = 0.0\n", "all losses are switched off"),
         ("speed = 9\n" + ZSE, "not a usable training recipe: speed"),
         (ZSE.replace("zse-ti16", "vgg"), "there is no preset"),
         ('base = "nobody"', "there is no recipe nobody"),
         ('base = "nobody.toml"', "No such file"),
         ('base = "recipe.toml"', "it is its own base"),
         ('base = "two-sided/own"\nclasses = "many"', "classes: Input should be a valid integer"),
-        ('base = "paper"\n[network]\nimage_size = 100', "image_size 100 is not a multiple of patch_size 16"),
-        ('base = "paper"\n# \udce9', "not a usable training recipe: 'utf-8' codec"),
+        ('base = "zse/tiny"\n[network]\nimage_size = 100', "image_size 100 is not a multiple of patch_size 16"),
+        ('base = "zse/tiny"\n# \udce9', "not a usable training recipe: 'utf-8' codec"),
         (ANCHORS.replace("vit_tiny_patch16_224", "resnet50"), "resnet50"),
         (ANCHORS.replace("vit_tiny_patch16_224", "hf-hub:some/where"), "timm has no architecture 'hf-hub:some/where'"),
         (ANCHORS.replace("units = 40", 'units = 40\nanchors = ["visual", "word"]'), "in this order"),

@@ -26,8 +26,8 @@ bf16 = false
 [network]
 image_size = 64
 {toml(NETWORK)}
-[quadruplets]
-samples = 2
+[samples]
+count = 2
 [optimiser]
 encoder_rate = 1e-3
 head_rate = 2e-3

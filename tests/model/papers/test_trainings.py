@@ -22,7 +22,7 @@ ON_VIT = (
     f'backbone = "vit_tiny_patch16_224"\n{SHARED}[network]\nimage_size = 64\n'
     "[network.sizes]\nembed_dim = 32\ndepth = 4\nnum_heads = 2\nmlp_ratio = 2.0\n"
 )
-ZSE = f'preset = "zse-ti16"\n{SHARED}[network]\nimage_size = 64\n{toml(NETWORK)}\n[quadruplets]\nsamples = 3\n'
+ZSE = f'preset = "zse-ti16"\n{SHARED}[network]\nimage_size = 64\n{toml(NETWORK)}\n[samples]\ncount = 3\n'
 ANCHORS = 'method = "sketch-an-anchor"\nbatch = 3\n' + ON_VIT.replace("[network]", "[network]\nunits = 40")
 CLIP_AT = 'method = "clip-at"\nbatch = 4\ncategories = 2\n'
 ON_CLIP = f'{CLIP_AT}backbone = "clip"\n{SHARED}[network]\nname = "small-clip-at"\n'

@@ -1,7 +1,9 @@
 import dataclasses
 import json
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,16 +12,22 @@ from PIL import Image
 
 from model.datasets.corpus import Corpus
 from model.datasets.tasks import Task
+from model.errors import ModelError
 from model.evaluation import calibrated, measure, score_matrices, trained_matcher
 from model.network.tokens import Tokens
 from model.network.zse import Network
 from model.papers.pictures import TrainingSet, training_set
-from model.papers.recipe import Quadruplets, ZseOptimiser, ZseRecipe
+from model.papers.recipe import Samples, ZseOptimiser, ZseRecipe
 from model.papers.two_sided import listwise_loss
-from model.papers.zse import MATCH, NO_MATCH, ZseTrainer
+from model.papers.zse import ZseTrainer
 from tests.learning import small_backbone, small_recipe, write_class_folders
 from tests.networks import matcher_of
 from tests.pictures import SHAPES
+
+
+RELEASED = Samples(
+    count=3, pairs="two", ret="cross-attention", match=0.99, no_match=0.01, triplet=2.0, relation=4.0, margin=1.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +43,16 @@ def data(corpus: Corpus) -> TrainingSet:
 @pytest.mark.parametrize(
     ("how", "methods"),
     [
-        (Quadruplets(samples=4), {"rn", "ret", "fused"}),
-        (Quadruplets(samples=2, relation=0.0), {"ret"}),
-        (Quadruplets(samples=2, triplet=0.0), {"rn"}),
+        (Samples(count=4), {"rn", "ret", "fused"}),
+        (Samples(count=2, relation=0.0), {"ret"}),
+        (dataclasses.replace(RELEASED, count=2, triplet=0.0), {"rn"}),
     ],
     ids=["both", "triplet alone", "relation alone"],
 )
 def test_a_network_is_offered_by_what_it_was_trained_for_and_with_the_method_that_is_best_on_validation(
-    how: Quadruplets, methods: set[str], corpus: Corpus, data: TrainingSet, tmp_path: Path
+    how: Samples, methods: set[str], corpus: Corpus, data: TrainingSet, tmp_path: Path
 ) -> None:
-    recipe = quadruplets(small_recipe(2), how)
+    recipe = with_samples(small_recipe(2), how)
     trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path)
     trainer.run()
     network, figures = calibrated(trainer.average, corpus, methods=recipe.methods)
@@ -69,8 +77,8 @@ def test_the_listwise_loss_reads_rows_and_columns_and_ignores_a_constant() -> No
 WITHOUT_SELECTION = {"keep_sketch": 1.0, "keep_photo": 1.0}
 
 
-def quadruplets(recipe: ZseRecipe, how: Quadruplets, **network: object) -> ZseRecipe:
-    return dataclasses.replace(recipe, quadruplets=how, network={**recipe.network, **network})
+def with_samples(recipe: ZseRecipe, how: Samples, **network: object) -> ZseRecipe:
+    return dataclasses.replace(recipe, samples=how, network={**recipe.network, **network})
 
 
 class Told(Network):
@@ -82,12 +90,12 @@ class Told(Network):
         return Tokens(rows, torch.tensor([[0, 1]]).expand(len(images), -1))
 
 
-def test_a_quadruplet_is_two_sketches_and_a_photo_of_a_class_and_a_photo_of_another(
+def test_a_sample_of_two_pairs_is_two_sketches_and_a_photo_of_a_class_and_a_photo_of_another(
     data: TrainingSet, tmp_path: Path
 ) -> None:
-    recipe = quadruplets(small_recipe(1), Quadruplets(samples=200))
+    recipe = with_samples(small_recipe(1), Samples(count=200, pairs="two"))
     trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path)
-    sketches, photos = trainer.batch(torch.Generator().manual_seed(0))
+    sketches, photos, *_ = trainer.batch(torch.Generator().manual_seed(0))
 
     def classes(rows: torch.Tensor, of_class: tuple[torch.Tensor, ...]) -> list[int]:
         return [next(c for c, own in enumerate(of_class) if row in own) for row in rows.tolist()]
@@ -98,11 +106,11 @@ def test_a_quadruplet_is_two_sketches_and_a_photo_of_a_class_and_a_photo_of_anot
     assert set(drawn) == set(shown[200:]) == set(range(len(SHAPES)))
 
 
-def test_the_papers_losses_are_a_triplet_of_tokens_and_the_squared_error_of_relation_scores(
+def test_the_released_losses_are_a_triplet_of_tokens_and_the_squared_error_of_relation_scores_of_two_pairs(
     data: TrainingSet, tmp_path: Path
 ) -> None:
-    how = Quadruplets(samples=3, triplet=2.0, relation=4.0, margin=1.0)
-    recipe = quadruplets(small_recipe(1), how, **WITHOUT_SELECTION)
+    how = RELEASED
+    recipe = with_samples(small_recipe(1), how, **WITHOUT_SELECTION)
     trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path)
     trainer.network = network = Told(recipe.config).requires_grad_(False)
     losses = trainer.losses()
@@ -114,9 +122,61 @@ def test_the_papers_losses_are_a_triplet_of_tokens_and_the_squared_error_of_rela
         a, b, c = drawn.ret[i], shown.ret[i], shown.ret[3 + i]
         triplets.append(max(0.0, float((a - b).norm() - (a - c).norm()) + 1.0))
     scores = network.relate(*sides).sigmoid().tolist()
-    squares = [(score - MATCH) ** 2 for score in scores[:3]] + [(score - NO_MATCH) ** 2 for score in scores[3:]]
+    squares = [(score - 0.99) ** 2 for score in scores[:3]] + [(score - 0.01) ** 2 for score in scores[3:]]
     assert losses["triplet"].item() == pytest.approx(2 * sum(triplets) / 3, abs=1e-4)
     assert losses["relation"].item() == pytest.approx(4 * sum(squares) / 6, abs=1e-5)
+
+
+def test_the_papers_losses_are_of_all_triplets_and_all_pairs_of_the_step(data: TrainingSet, tmp_path: Path) -> None:
+    recipe = with_samples(small_recipe(1), Samples(count=3, ret="cross-attention"), **WITHOUT_SELECTION)
+    trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path)
+    *_, asked, shown = trainer.batch(trainer.generator())
+    trainer.network = network = Told(recipe.config).requires_grad_(False)
+    losses = trainer.losses()
+    s, p = network.encode(network.seen["sketch"], "sketch"), network.encode(network.seen["photo"], "photo")
+    assert (len(s), len(p)) == (3, 6)
+    squares, triplets = [], []
+    for i in range(3):
+        drawn, pictures = network.project(s[i : i + 1], "sketch"), network.project(p, "photo")
+        one, other = network.align(drawn, pictures)
+        gaps = (one.ret - other.ret).norm(dim=1).tolist()
+        alike = (shown == asked[i]).tolist()
+        for j, score in enumerate(network.relate(drawn, pictures).sigmoid().tolist()):
+            squares.append((score - alike[j]) ** 2)
+            if alike[j]:
+                triplets += [max(0.0, gaps[j] - gap + 1.0) for gap, same in zip(gaps, alike, strict=True) if not same]
+    assert losses["triplet"].item() == pytest.approx(sum(triplets) / len(triplets), abs=1e-4)
+    assert losses["relation"].item() == pytest.approx(sum(squares) / len(squares), abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+@pytest.mark.parametrize("pairs", ["all", "two"])
+def test_a_step_computes_on_the_device_that_the_training_is_told(
+    pairs: Literal["all", "two"], data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    recipe = with_samples(small_recipe(1), Samples(count=2, pairs=pairs, normalised=True))
+    trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path, torch.device("meta"))
+    assert {loss.device.type for loss in trainer.losses().values()} == {"meta"}
+
+
+def test_instances_of_one_class_are_told_apart_and_judged_by_the_photo_that_was_drawn(tmp_path: Path) -> None:
+    corpus = write_class_folders(tmp_path / "shoes", seeds=range(4), shapes=SHAPES[:1], drawn=2)
+    recipe = with_samples(small_recipe(1), Samples(count=3, level="instance"))
+    assert recipe.fewest_classes == 1
+    trainer = ZseTrainer(recipe, training_set(corpus, fewest=1), small_backbone(), tmp_path / "run")
+    sketches, photos, asked, shown = trainer.batch(torch.Generator().manual_seed(0))
+    assert trainer.data.drawn_from[sketches].tolist() == asked.tolist() == photos[:3].tolist() == shown[:3].tolist()
+    assert len(set(asked.tolist())) == 3, "photos come again only when all had their turn"
+    assert all(own != other for own, other in zip(asked.tolist(), photos[3:].tolist(), strict=True))
+    assert set(trainer.train_step()) == {"triplet", "relation"}
+    pairs, right = trainer.judged(corpus, 1)
+    assert (right.sum(axis=1) == 1).all()
+    for sketch, row in zip(pairs.sketches, right.argmax(axis=1), strict=True):
+        assert sketch.path.stem.rpartition("-")[0] == pairs.photos[row].path.stem
+    without = write_class_folders(tmp_path / "hats", seeds=range(2), shapes=SHAPES[:1])
+    with pytest.raises(ModelError, match="name sketches after their photos"):
+        ZseTrainer(recipe, training_set(without, fewest=1), small_backbone(), tmp_path / "none")
 
 
 TEXTURES = ("bars", "columns", "dots", "grid")
@@ -140,8 +200,8 @@ def test_training_by_quadruplets_finds_pictures_it_never_saw_better(tmp_path: Pa
     write = partial(write_class_folders, shapes=TEXTURES, draw=texture, shoot=partial(texture, coloured=True))
     data = training_set(write(tmp_path / "seen", seeds=range(12)))
     fresh = write(tmp_path / "fresh", seeds=range(100, 104))
-    how = Quadruplets(samples=8)
-    recipe = quadruplets(small_recipe(40), how, relation="kernel-mlp", relation_ret=False, **WITHOUT_SELECTION)
+    how = Samples(count=8)
+    recipe = with_samples(small_recipe(40), how, relation="kernel-mlp", relation_ret=False, **WITHOUT_SELECTION)
     recipe = dataclasses.replace(
         recipe, optimiser=ZseOptimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=5, average=0.0, last=1.0)
     )
