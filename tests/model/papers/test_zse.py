@@ -24,7 +24,6 @@ from tests.learning import small_backbone, small_recipe, write_class_folders
 from tests.networks import matcher_of
 from tests.pictures import SHAPES
 
-
 RELEASED = Samples(
     count=3, pairs="two", ret="cross-attention", match=0.99, no_match=0.01, triplet=2.0, relation=4.0, margin=1.0
 )
