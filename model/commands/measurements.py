@@ -14,11 +14,12 @@ import click
 
 from model.command_line import a_path, examples, option
 from model.commands import options
-from model.datasets import LARGE_PROTOCOLS, PARTS, PROTOCOLS, STANDARD_SPLITS, Corpus
+from model.datasets import LARGE_PROTOCOLS, PARTS, PROTOCOLS, REMEMBERED_PROTOCOLS, STANDARD_SPLITS, Corpus
 from model.engine import METHODS, Method, default_checkpoint
 from model.errors import ModelError
 
 if TYPE_CHECKING:
+    from model.datasets import Task
     from model.evaluation import Evaluation
     from model.evaluation.figures import Resampled
     from model.matcher import Matcher
@@ -26,7 +27,7 @@ _SPLITS = (*PARTS, *STANDARD_SPLITS)
 _TRAINED_ON = f"""cross-data-set: sketchy (default), tuberlin or quickdraw; with --data: {STANDARD_SPLITS[0]} and so on;
     generalised, fine-grained, fresh, everything: parts such as train+val."""
 # Explanations have no scores: of them "parts" measures where matching patches lie.
-_PROTOCOLS = (*PROTOCOLS, "parts")
+_PROTOCOLS = (*PROTOCOLS, *REMEMBERED_PROTOCOLS, "parts")
 _DTYPES = ("auto", "int8", "float32", "bfloat16", "float16")
 
 
@@ -67,28 +68,38 @@ def evaluate(
     **networks: Any,
 ) -> None:
     """Measure how well checkpoints retrieve, on the classes of a split or of a folder."""
-    from model.datasets import read_task
-    from model.evaluation import Evaluation, measure, task_matrices
+    from model.datasets import RememberedTask, read_remembered, read_task
+    from model.evaluation import Evaluation, measure, measure_remembered, task_matrices
 
     if protocol == "parts":
         _measure_parts(split, data, as_json=as_json, **networks)
         return
+    remembered = protocol in REMEMBERED_PROTOCOLS
+    if remembered and (trained_on or data or every or methods or by_class or words):
+        raise ModelError(f"--protocol {protocol} takes only --split, and how to compute and to print")
     large = protocol in LARGE_PROTOCOLS
     if words and not large:
         raise ModelError(f"--words is for --protocol {', '.join(LARGE_PROTOCOLS)}")
     if by_class and (large or protocol == "fine-grained"):
         raise ModelError("--by-class is for category protocols")
-    task = read_task(protocol, split, trained_on, data)
-    task = task.subsampled(*every) if every else task
-    task = task.by_class() if by_class else task
+    task: Task | RememberedTask
+    if remembered:
+        task = read_remembered(protocol, split or PARTS[0])
+    else:
+        task = read_task(protocol, split, trained_on, data)
+        task = task.subsampled(*every) if every else task
+        task = task.by_class() if by_class else task
     found: dict[str, Evaluation] = {}
     identities: list[dict[str, object]] = []
     base = ""
-    for name, matcher in _measured(validated=data is None, **networks):
-        matrices = task_matrices(matcher, task, methods, words=words)
-        found[name] = measure(task, matrices)
+    for name, matcher in _measured(validated=data is None and not remembered, **networks):
+        if isinstance(task, RememberedTask):
+            found[name] = measure_remembered(matcher, task)
+        else:
+            found[name] = measure(task, task_matrices(matcher, task, methods, words=words))
         # The others are compared with the best method of the first.
-        best = matcher.best_method if matcher.best_method in matrices else next(iter(matrices))
+        ways = found[name].per_query
+        best = matcher.best_method if matcher.best_method in ways else next(iter(ways))
         base = base or f"{name}: {best}"
         identities.append(
             {

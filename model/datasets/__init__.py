@@ -24,6 +24,7 @@ from model.datasets.corpus import (
     too_near,
     with_pairs,
 )
+from model.datasets.remembered import REMEMBERED_PROTOCOLS, Drawn, Remembered, RememberedTask, read_remembered
 from model.datasets.tasks import (
     LARGE_PROTOCOLS,
     PARTS,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import platformdirs
@@ -251,6 +251,13 @@ def split_fresh(corpus: Corpus) -> tuple[Corpus, Corpus]:
     return corpus.kept(lambda picture: picture not in fresh), corpus.kept(lambda picture: picture in fresh)
 
 
+def fresh_sketches(folder: Path, labels: Collection[str]) -> tuple[Picture, ...]:
+    """Reads the fresh sketches of these classes."""
+    first, more = read_data(folder), read_more(folder)
+    data = Corpus(first.sketches + more.sketches, first.photos + more.photos)
+    return split_fresh(data.of(labels))[1].sketches
+
+
 def is_fresh(label: str, name: str, share: float) -> bool:
     """True if the picture ``name`` (without suffix) of class ``label`` is among the first ``share`` by its hash."""
     digest = hashlib.sha256(f"fresh/{label}/{name.lower()}".encode()).digest()
@@ -352,14 +359,20 @@ _SCENE_CLASSES = {
 }
 
 
+# Left, top, right and bottom, as shares of a picture's sides.
+Box: TypeAlias = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True)
 class Scene:
     """An ordinary photo. ``picture.label`` is the class of its largest box, "" for none.
 
-    shares: for each class that counts, the share of the photo that its largest box covers, in (0, 1].
+    boxes: those that count, each with its class. shares: for each class, the share of the photo that its largest box
+    covers, in (0, 1].
     """
 
     picture: Picture
+    boxes: tuple[tuple[str, Box], ...]
     shares: dict[str, float]
 
 
@@ -374,10 +387,11 @@ def read_scenes(folder: Path) -> tuple[Scene, ...]:
 
 
 def _scene(path: Path, boxes: list[tuple[str, bool, float, float, float, float]]) -> Scene:
-    shares: dict[str, float] = {}
+    shares, counting = dict[str, float](), list[tuple[str, Box]]()
     for word, difficult, left, top, right, bottom in boxes:
         label = _SCENE_CLASSES.get(word)
         if label is not None and not difficult:
             shares[label] = max(shares.get(label, 0.0), (right - left) * (bottom - top))
+            counting.append((label, (left, top, right, bottom)))
     label, *others = sorted(shares, key=lambda name: (-shares[name], name)) or [""]
-    return Scene(Picture(path, label, _SCENES_SOURCE, tuple(others)), shares)
+    return Scene(Picture(path, label, _SCENES_SOURCE, tuple(others)), tuple(counting), shares)

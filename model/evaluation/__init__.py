@@ -11,6 +11,7 @@ from model.evaluation.figures import (
     measure,
     relevance,
 )
+from model.evaluation.remembered import measure_remembered
 from model.evaluation.scoring import (
     calibrated,
     counts,

@@ -32,6 +32,9 @@ TITLES = {
     "acc_10": "acc@10",
     "gallery_acc_1": "all@1",
     "gallery_acc_10": "all@10",
+    "gallery_acc_20": "all@20",
+    "kind_before": "before",
+    "median_rank": "median",
 }
 ALL, HARMONIC = "all", "harmonic mean"
 # The number of results that a person sees before scrolling.

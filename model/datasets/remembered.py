@@ -1,0 +1,91 @@
+"""Chooses what somebody might remember of ordinary photos: scenes of several things, and the colour of one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from model.datasets.corpus import Box, Corpus, Picture, Scene, data_folder, fresh_sketches, read_scenes, rows_by_label
+from model.errors import ModelError
+
+RememberedProtocol = Literal["scenes", "colours"]
+REMEMBERED_PROTOCOLS: tuple[RememberedProtocol, ...] = get_args(RememberedProtocol)
+#: The half of the photos on which choices are made, those of even numbers by file name, and the one for report.
+HALVES = ("val", "unseen")
+# A smaller thing is not remembered. It is the share of the photo that the box of a thing covers.
+_LEAST_SHARE = 0.04
+_MOST_THINGS = 4
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A thing of a photo. sketch: another one of its class. box: where the thing is in the photo."""
+
+    sketch: Picture
+    box: Box
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What is remembered of a photo. photo: its number in the gallery. things: at least one."""
+
+    photo: int
+    things: tuple[Drawn, ...]
+
+
+@dataclass(frozen=True)
+class RememberedTask:
+    """Photos of which something is remembered, and the gallery, which has all of them. about: belongs to figures."""
+
+    protocol: RememberedProtocol
+    queries: tuple[Remembered, ...]
+    photos: tuple[Picture, ...]
+    about: tuple[str, ...]
+
+    @property
+    def corpus(self) -> Corpus:
+        """The sketches of all queries, and the gallery."""
+        return Corpus(tuple(thing.sketch for query in self.queries for thing in query.things), self.photos)
+
+
+def read_remembered(protocol: RememberedProtocol, half: str = HALVES[0]) -> RememberedTask:
+    """Reads what is remembered of one of the HALVES of the ordinary photos; all of them are the gallery.
+
+    Scenes are of photos with two to four things, two kinds at least. For colours, each thing is remembered by itself.
+    Raises ModelError for another half, or data that is missing.
+    """
+    if half not in HALVES:
+        raise ModelError(f"--protocol {protocol} has the halves {' and '.join(HALVES)}, not {half}")
+    folder = data_folder()
+    scenes = read_scenes(folder)
+    sketches = fresh_sketches(folder, {label for scene in scenes for label in scene.shares})
+    chosen = choose_remembered(scenes, sketches, protocol, HALVES.index(half))
+    if not chosen:
+        raise ModelError(f"no ordinary photo has things for --protocol {protocol} of which there are sketches")
+    about = (f"{half}: every second photo; things whose boxes cover at least {_LEAST_SHARE:.0%} of it; seed {_SEED}",)
+    return RememberedTask(protocol, chosen, tuple(scene.picture for scene in scenes), about)
+
+
+def choose_remembered(
+    scenes: Sequence[Scene], sketches: Sequence[Picture], protocol: RememberedProtocol, half: int
+) -> tuple[Remembered, ...]:
+    """Chooses a sketch of each thing of every second photo, from the photo of number ``half`` on."""
+    rows, chance = rows_by_label(sketch.label for sketch in sketches), np.random.default_rng(_SEED)
+    found = list[Remembered]()
+    for number in range(half, len(scenes), 2):
+        large = [(label, box) for label, box in scenes[number].boxes if label in rows and _share(box) >= _LEAST_SHARE]
+        things = tuple(Drawn(sketches[int(chance.choice(rows[label]))], box) for label, box in large)
+        if protocol == "colours":
+            found += [Remembered(number, (thing,)) for thing in things]
+        elif len(things) <= _MOST_THINGS and len({label for label, _ in large}) > 1:
+            found.append(Remembered(number, things))
+    return tuple(found)
+
+
+def _share(box: Box) -> float:
+    left, top, right, bottom = box
+    return (right - left) * (bottom - top)

@@ -1,0 +1,146 @@
+"""Measures how drawings of scenes, and drawings in colours, find the ordinary photos that somebody remembers."""
+
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from model.datasets import Drawn, Picture, Remembered, RememberedTask
+from model.engine import Floats, Tokens
+from model.errors import ModelError
+from model.evaluation.figures import ALL, Evaluation, PerQuery, relevance
+from model.evaluation.scoring import encode_pictures
+from model.images import Drawing, find_ink, lab, open_image
+from model.matcher import Matcher
+from model.metrics import first_page, target_ranks
+from model.ranking import fitting
+from model.things import PLACES, Thing
+
+Colour: TypeAlias = tuple[int, ...]
+#: The coloured pens of the page, as sRGB.
+PENS = (
+    (0x7A, 0x4A, 0x2B),
+    (0xC8, 0x32, 0x2B),
+    (0xE0, 0x82, 0x14),
+    (0xE8, 0xC1, 0x1C),
+    (0x2E, 0x8B, 0x57),
+    (0x26, 0x66, 0xB8),
+    (0x7B, 0x4F, 0xA3),
+)
+# A thing of less chroma has no colour to remember.
+_LEAST_CHROMA = 20.0
+# Pixels of the paper's sides.
+_PAPER = 512
+# The photos of a page.
+_PAGE = 20
+# Drawings of one query by the way to draw and to search, each with the weight of places.
+_Drawings: TypeAlias = dict[str, tuple[Drawing, float]]
+
+
+def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
+    """Measures at which rank the photo stands of which something is remembered, by each way to draw it.
+
+    Raises ModelError for a checkpoint without regions, or if nothing can be drawn.
+    """
+    gallery = encode_pictures(matcher, task.photos, "photo")
+    asked, scores = list[Remembered](), dict[str, list[Floats]]()
+    for query in tqdm(task.queries, desc="searching", unit="photo", disable=None):
+        drawings = _scene(matcher, query) if task.protocol == "scenes" else _coloured(matcher, task, query)
+        for way, (drawing, places) in drawings.items():
+            scores.setdefault(way, []).append(search(matcher, drawing, gallery, places))
+        if drawings:
+            asked.append(query)
+    if not asked:
+        raise ModelError(f"nothing of the photos can be drawn for --protocol {task.protocol}")
+    return _figures(replace(task, queries=tuple(asked)), {way: np.stack(rows) for way, rows in scores.items()})
+
+
+def _scene(matcher: Matcher, query: Remembered) -> _Drawings:
+    drawing, papers = matcher.preprocessing.drawing, [on_paper(thing) for thing in query.things]
+    together = Image.fromarray(np.minimum.reduce([np.asarray(paper) for paper in papers]))
+    apart = Drawing.joined([drawing(paper, split=False) for paper in papers])
+    return {
+        "things apart": (apart, PLACES),
+        "things apart, places=no": (apart, 0.0),
+        "one picture": (drawing(together, split=True), PLACES),
+        "one picture, things=one": (drawing(together, split=False), 0.0),
+    }
+
+
+def _coloured(matcher: Matcher, task: RememberedTask, query: Remembered) -> _Drawings:
+    """Returns nothing for a thing that has no colour."""
+    (thing,) = query.things
+    exact = colour_of(task.photos[query.photo], thing)
+    seen = lab(np.array(exact) / 255)
+    if np.linalg.norm(seen[1:]) < _LEAST_CHROMA:
+        return {}
+    nearest = PENS[int(np.linalg.norm(lab(np.array(PENS) / 255) - seen, axis=1).argmin())]
+    return {
+        way: (matcher.preprocessing.drawing(on_paper(thing, pen), split=False), 0.0)
+        for way, pen in (("black pen", (0, 0, 0)), ("nearest pen", nearest), ("exact colour", exact))
+    }
+
+
+def colour_of(photo: Picture, thing: Drawn) -> Colour:
+    """Finds the mean colour, as sRGB, of the middle of a thing's box: half of its width and height."""
+    picture = open_image(photo.path)
+    left, top, right, bottom = np.array(thing.box) * (*picture.size, *picture.size)
+    across, down = (right - left) / 4, (bottom - top) / 4
+    middle = picture.resize((1, 1), Image.Resampling.BOX, (left + across, top + down, right - across, bottom - down))
+    return tuple(np.asarray(middle)[0, 0].tolist())
+
+
+def on_paper(thing: Drawn, pen: Colour = (0, 0, 0)) -> Image.Image:
+    """Draws the sketch of a thing by a pen (sRGB) on white paper: its ink as large as the box allows, in its middle."""
+    darkness, (top, bottom, left, right) = find_ink(open_image(thing.sketch.path, sketch=True))
+    ink = Image.fromarray(darkness[top:bottom, left:right])
+    x, y, end, low = (_PAPER * share for share in thing.box)
+    scale = min((end - x) / ink.width, (low - y) / ink.height)
+    size = max(1, round(ink.width * scale)), max(1, round(ink.height * scale))
+    paper = Image.new("RGB", (_PAPER, _PAPER), "white")
+    place = round((x + end - size[0]) / 2), round((y + low - size[1]) / 2)
+    paper.paste(pen, place, ink.resize(size, Image.Resampling.LANCZOS))
+    return paper
+
+
+def search(matcher: Matcher, drawing: Drawing, gallery: Tokens, places: float) -> Floats:
+    """Scores all photos of a gallery for a drawing as the default search does, (p,) float32.
+
+    places: how much it counts where each thing stands, 0 if it does not. Raises ModelError for a gallery without
+    regions.
+    """
+    if gallery.regions is None or gallery.colours is None:
+        raise ModelError(
+            f"this checkpoint ({matcher.config.name}) has no regions; sketch-search model regions gives it some"
+        )
+    things = []
+    for drawn in drawing.things:
+        prepared = matcher.preprocessing.normalised(drawn.pixels)
+        tokens = matcher.encode(prepared[None], "sketch", None if len(drawing.things) == 1 else 1)
+        colours = np.array(drawn.colours, np.float32).reshape(-1, 4)
+        things.append(Thing(tokens, drawn.box, colours[:, :3], colours[:, 3]))
+    by_thing, _ = matcher.thing_scores(things, gallery.regions, gallery.colours, places)
+    if len(things) > 1:
+        return np.asarray(by_thing.mean(axis=0))
+    method = matcher.best_method
+    scores = matcher.diffuse(matcher.scores(things[0].tokens, gallery, method), gallery.ret, method)[0]
+    return fitting(scores, by_thing[0], method) if len(things[0].colours) else scores
+
+
+def _figures(task: RememberedTask, scores: dict[str, Floats]) -> Evaluation:
+    corpus, targets = task.corpus, np.array([query.photo for query in task.queries])
+    per_query: PerQuery = {}
+    ranks = {way: target_ranks(of_way, targets) for way, of_way in scores.items()}
+    for way, of_way in scores.items():
+        per_query[way] = {f"gallery_acc_{k}": (ranks[way] < k).astype(np.float64) for k in (1, _PAGE)}
+        if task.protocol == "colours":
+            relevant = relevance(corpus)
+            among = target_ranks(of_way, targets, relevant)
+            per_query[way]["kind_before"] = among / np.maximum(relevant.sum(axis=1) - 1, 1)
+            per_query[way]["precision_10"] = first_page(of_way, relevant)[0]
+    found = Evaluation.of(corpus, tuple(query.things[0].sketch for query in task.queries), per_query, {})
+    for way, of_query in ranks.items():
+        found.figures[way][ALL]["median_rank"] = float(np.median(of_query)) + 1
+    return found

@@ -1,0 +1,152 @@
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import model
+from model.commands import main
+from model.datasets.corpus import DATA_VARIABLE, Box, Picture, Scene
+from model.datasets.remembered import Drawn, choose_remembered
+from model.evaluation.remembered import PENS, colour_of, on_paper, search
+from model.images import Drawing, find_ink, lab
+from model.terminal import BAD_INPUT
+from model.things import PLACES
+from tests.archives import pack
+from tests.networks import tiny_checkpoint
+from tests.pictures import drawing, encoded, photo
+
+LEFT, RIGHT, SMALL = (0.0, 0.25, 0.4, 0.75), (0.6, 0.25, 1.0, 0.75), (0.0, 0.0, 0.1, 0.3)
+
+
+@pytest.fixture(scope="module")
+def matcher() -> model.Matcher:
+    return model.load()
+
+
+@pytest.fixture
+def sketches(tmp_path: Path) -> tuple[Picture, ...]:
+    found = []
+    for label, shape in (("cat", "circle"), ("dog", "star")):
+        path = tmp_path / f"{label}.png"
+        drawing(shape, 64).save(path)
+        found.append(Picture(path, label, "tuberlin"))
+    return tuple(found)
+
+
+def scene(*boxes: tuple[str, Box]) -> Scene:
+    return Scene(Picture(Path("photo.jpg"), "", "voc2007"), boxes, {})
+
+
+def test_scenes_are_two_to_four_large_things_of_two_kinds_and_colours_are_of_every_large_thing(
+    sketches: tuple[Picture, ...],
+) -> None:
+    scenes = [
+        scene(("cat", LEFT), ("dog", RIGHT)),
+        scene(("cat", LEFT), ("dog", RIGHT), ("dog", SMALL)),  # a thing of 3% is not remembered
+        scene(("cat", LEFT), ("cat", RIGHT)),
+        scene(("cat", LEFT), ("bus", RIGHT)),  # nobody has drawn a bus
+        scene(("cat", LEFT), *[("dog", RIGHT)] * 4),
+    ]
+    of_scenes = [choose_remembered(scenes, sketches, "scenes", half) for half in (0, 1)]
+    assert [[query.photo for query in half] for half in of_scenes] == [[0], [1]]
+    assert of_scenes[1][0].things == (Drawn(sketches[0], LEFT), Drawn(sketches[1], RIGHT))
+    of_colours = [choose_remembered(scenes, sketches, "colours", half) for half in (0, 1)]
+    assert [[query.photo for query in half] for half in of_colours] == [[0, 0, 2, 2, 4, 4, 4, 4, 4], [1, 1, 3]]
+
+
+def test_a_sketch_is_drawn_as_large_as_its_box_allows_by_a_pen(sketches: tuple[Picture, ...]) -> None:
+    paper = on_paper(Drawn(sketches[0], RIGHT), (200, 50, 43))
+    _, (top, bottom, left, right) = find_ink(paper)
+    found = np.array([left, top, right, bottom]) / paper.width
+    assert found == pytest.approx([0.6, 0.3, 1.0, 0.7], abs=0.02), "a circle keeps its shape, in the middle"
+    assert tuple(np.asarray(paper).reshape(-1, 3).min(axis=0)) == (200, 50, 43)
+
+
+def test_the_colour_of_a_thing_is_that_of_the_middle_of_its_box(tmp_path: Path, sketches: tuple[Picture, ...]) -> None:
+    picture, file = Image.new("RGB", (200, 100)), tmp_path / "photo.png"
+    picture.paste((10, 120, 250), (140, 40, 180, 60))
+    picture.save(file)
+    assert colour_of(Picture(file, "cat", ""), Drawn(sketches[0], (0.6, 0.3, 1.0, 0.7))) == (10, 120, 250)
+
+
+def test_the_pens_are_the_coloured_ones_of_the_page() -> None:
+    script = (Path(__file__).parents[3] / "service" / "page" / "drawing" / "things.js").read_text(encoding="utf-8")
+    pens = re.findall(r'^  (\w+): "#(\w{6})",$', script, re.MULTILINE)
+    assert [tuple(bytes.fromhex(pen)) for name, pen in pens if name != "Black"] == list(PENS)
+
+
+def test_photos_rank_by_where_their_regions_show_the_things_and_in_which_colours(
+    matcher: model.Matcher, sketches: tuple[Picture, ...]
+) -> None:
+    papers = [on_paper(Drawn(sketch, box)) for sketch, box in zip(sketches, (LEFT, RIGHT), strict=True)]
+    drawn = Drawing.joined([matcher.preprocessing.drawing(paper, split=False) for paper in papers])
+    cat, dog = (matcher.encode(matcher.prepare(paper, "sketch")[None], "sketch", 1) for paper in papers)
+    assert matcher.engine.projection is not None
+    directions = matcher.engine.projection(np.concatenate([cat.ret, dog.ret]))
+    # Both photos show both things, in the middle row: the second where they were drawn.
+    regions = np.zeros((2, 64, directions.shape[1]), np.float32)
+    colours = np.zeros((2, 64, 3), np.float32)
+    for number, columns in enumerate(((6, 1), (1, 6))):
+        for direction, column in zip(directions, columns, strict=True):
+            regions[number, 8 * 3 + column] = direction
+    alike = matcher.encode(np.stack([matcher.prepare(photo("circle"), "photo")] * 2), "photo")
+    gallery = replace(alike, regions=regions, colours=colours)
+    placed, anywhere = (search(matcher, drawn, gallery, places) for places in (PLACES, 0.0))
+    assert placed[1] > placed[0] + 0.5
+    assert anywhere[0] == pytest.approx(anywhere[1], abs=1e-5)
+
+    colours[0] = lab(np.array((200, 50, 43)) / 255)
+    in_red = matcher.preprocessing.drawing(on_paper(Drawn(sketches[0], LEFT), (200, 50, 43)), split=False)
+    in_black = matcher.preprocessing.drawing(papers[0], split=False)
+    of_black, of_red = (search(matcher, one, gallery, 0.0) for one in (in_black, in_red))
+    assert of_black[0] == pytest.approx(of_black[1], abs=1e-5)
+    assert of_red[0] > of_red[1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Optional data with sketches of two things, and four ordinary photos of both."""
+    data = tmp_path / "data"
+    for label, shape in (("cat", "circle"), ("dog", "star")):
+        files = {f"tuberlin/sketch/{label}/{n:03}.png": encoded(drawing(shape, 64, n)) for n in range(30)}
+        pack(data / f"{label}.tar.gz", files)
+    (data / "split.json").write_text(json.dumps({"train": ["cat", "dog"], "val": [], "unseen": []}))
+    for name in ("ship", "sketches"):
+        pack(data / "more" / f"{name}.tar.gz", {"tuberlin/sketch/cat/more.png": encoded(drawing("circle", 64))})
+    boxes = {f"{n}.png": [["cat", False, *LEFT], ["dog", False, *RIGHT]] for n in range(4)}
+    shown = {f"voc2007/{name}": encoded(photo("star", 64, n)) for n, name in enumerate(boxes)}
+    pack(data / "more" / "everyday.tar.gz", shown | {"voc2007/labels.json": json.dumps(boxes).encode()})
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
+    monkeypatch.setattr("model.datasets.corpus.platformdirs.user_cache_path", lambda _: tmp_path / "cache")
+    return tmp_path
+
+
+def test_each_way_to_draw_and_to_search_has_its_figures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {}
+    for protocol in ("scenes", "colours"):
+        assert main(["evaluate", "--protocol", protocol, "--split", "unseen", "--json"]) == 0
+        found[protocol] = json.loads(capsys.readouterr().out)
+    scenes, colours = (found[protocol]["methods"] for protocol in ("scenes", "colours"))
+    assert list(scenes) == ["things apart", "things apart, places=no", "one picture", "one picture, things=one"]
+    assert list(colours) == ["black pen", "nearest pen", "exact colour"]
+    assert found["scenes"]["groups"] == {"all": 2}
+    for way in (*scenes.values(), *colours.values()):
+        assert way["all"]["gallery_acc_20"] == 1
+        assert 1 <= way["all"]["median_rank"] <= 4
+    assert all({"kind_before", "precision_10"} < way["all"].keys() for way in colours.values())
+
+
+def test_what_remembered_photos_need_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes = ["evaluate", "--protocol", "scenes"]
+    weights = tiny_checkpoint(folder / "tiny.safetensors")
+    for arguments, said in (
+        (["--split", "train"], "has the halves val and unseen, not train"),
+        (["--every", "2,2"], "takes only --split"),
+        (["--weights", str(weights)], "has no regions"),
+    ):
+        assert main([*scenes, *arguments]) == BAD_INPUT
+        assert said in capsys.readouterr().err
