@@ -13,6 +13,6 @@ from model.images.files import (
     open_image,
     read_image_file,
 )
-from model.images.ink import Pixels
+from model.images.ink import Pixels, find_ink
 from model.images.preprocess import Preprocessing
 from model.images.raw import RAW_SUFFIXES
