@@ -1,6 +1,7 @@
 """The server as a process of its own, as users start it."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ def running(
 
 
 def address(process: subprocess.Popen[str]) -> str:
-    """Returns the address at the end of the line it prints next, without a token."""
+    """Returns the address in the line it prints next, without a token."""
     assert process.stdout is not None
-    return process.stdout.readline().split()[-1].partition("/?")[0]
+    found = re.search(r"http://[^\s/\"]+", process.stdout.readline())
+    assert found is not None
+    return found[0]

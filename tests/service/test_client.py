@@ -261,7 +261,7 @@ def test_names_in_json_do_not_reach_a_terminal_as_they_are(
         draw_photo(seed).save(tmp_path / "photos" / name)
     build(tmp_path / "index", Request([tmp_path / "photos"], embedder="ret"), matcher)
     own = settings.model_copy(update={"index": tmp_path / "index"})
-    assert search(own, str(drawn), SearchQuery(), as_json=True) == 0
+    assert search(own, [str(drawn)], SearchQuery(), as_json=True) == 0
     printed = capsys.readouterr().out
     assert printed.rstrip("\n").isprintable()
     assert {result["paths"][0] for result in json.loads(printed)["results"]} == {*names}

@@ -60,7 +60,7 @@ def test_the_policy_allows_all_that_the_page_does_and_no_file_names_another_host
 
 def test_the_rooms_of_the_page_call_downwards() -> None:
     upper = {"drawing", "shared"}
-    below = {"shared": set(), "drawing": {"shared"}, "asking": {"shared"}, "results": upper, "why": upper}
+    below = {"shared": set(), "drawing": {"shared"}, "asking": upper, "results": upper, "why": upper}
     for name, text in TEXTS.items():
         room = PurePosixPath(name).parent.name
         if name.endswith(".js") and room:

@@ -177,15 +177,15 @@ def noted(answers: list[Any]) -> Callable[[Any], Any]:
 
 
 def test_shards_score_as_many_pairs_as_one_index_and_send_few_bytes(quarters: list[LocalLink], whole: Searcher) -> None:
-    gallery, nearest, scores = gallery_of(quarters), list[Nearest](), list[tuple[Floats, Floats]]()
+    gallery, nearest, scores = gallery_of(quarters), list[Nearest](), list[tuple[Floats, Floats, Floats | None]]()
     for link in quarters:
         link.lies = {"packed_nearest": noted(nearest), "scored": noted(scores)}
     query = drawn(whole.matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=8, rerank=5)
     found = gallery.find(query)
-    assert (len(found), found.scored.sum(), sum(len(scored) for _, scored in scores)) == (8, 5, 5)
+    assert (len(found), found.scored.sum(), sum(len(scored) for _, scored, _ in scores)) == (8, 5, 5)
     for photos in nearest:
         assert photos.rows.nbytes + photos.ids.nbytes + photos.by_vector.nbytes == 12 * len(photos)
-    assert sum(vectors.nbytes for vectors, _ in scores) == 8 * whole.matcher.config.width * 2
+    assert sum(vectors.nbytes for vectors, *_ in scores) == 8 * whole.matcher.config.width * 2
 
 
 def test_a_shard_that_has_more_of_the_best_than_was_expected_of_it_is_asked_again(
