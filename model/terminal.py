@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     import subprocess
 
 
+#: Characters without a shape that names need: between letters of Persian, and in emoji of families.
+JOINERS = "\u200c\u200d"
+
+
 def printable(text: str) -> str:
     """Escapes characters with which a file's name could forge a line of a report, or rewrite the lines above it."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() or c in JOINERS else repr(c)[1:-1] for c in text)
 
 
 def printable_json(text: str) -> str:
     """Escapes such characters of a JSON document as JSON does, so that it means the same."""
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() or c == "\n" or c in JOINERS else json.dumps(c)[1:-1] for c in text)
 
 
 class HomeUnknown(Refusal, OSError):

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -22,13 +24,16 @@ from indexer.embedding import ChosenEmbedder, find_embedder
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
 from indexer.store.clusters import MAX_PATCHES, default_clusters, nearest
+from indexer.store.folders import Folder
 from indexer.store.generation import FORMAT_VERSION, Manifest, Origin, keep_only, open_rows
 from indexer.store.location import IndexFolder
-from indexer.store.roots import Root, locate
+from indexer.store.roots import FileKey, Root, locate, shown_path
 from indexer.store.rows import Refs, RowArrays, Rows
 from indexer.store.shards import ShardEntry
 from model import Matcher
 
+# A day in EXIF, and the bytes of a RAW file in which it is looked for.
+_DAY, _RAW_HEAD = re.compile(rb"(\d{4}:[01]\d:[0-3]\d) \d\d:\d\d:\d\d"), 1 << 17
 # Names the journal of a build on one machine among the sources of rows.
 _JOURNAL = "journal"
 # The number of photos in the first generation of a build that grows: a few seconds' work.
@@ -145,6 +150,7 @@ class BuildReport(Written):
             there no more.
         damaged: what was damaged of the index, and is sound again; one sentence each.
         bad: files that could not be used. bad_before: those of the build before, with its reasons.
+        incomplete: photos that were read now, and of which a part may be missing, because their files are damaged.
         unlisted: folders that could not be read, whose photos stay in the index, if this network computed their rows.
         skipped: other entries that are not indexed; one sentence for each kind.
         prefixes: the names that the paths of photos begin with from now on, if they did not before.
@@ -158,6 +164,7 @@ class BuildReport(Written):
     damaged: tuple[str, ...]
     bad: tuple[BadFile, ...]
     bad_before: tuple[BadFile, ...]
+    incomplete: tuple[str, ...]
     unlisted: tuple[BadFile, ...]
     skipped: tuple[str, ...]
     prefixes: tuple[str, ...]
@@ -170,18 +177,20 @@ class BuildReport(Written):
 class Site(Protocol):
     """The place where a build computes and writes: this machine, or workers on many machines.
 
-    ``path`` is the folder of the index, or of its shards.
+    ``path`` is the folder of the index, or of its shards. ``incomplete`` are files that were read here, and of which a
+    part may be missing.
     """
 
     path: Path
     workers: int
     plan: Plan
+    incomplete: list[FileKey]
 
     def take_read(self) -> None:
         """Tells the plan what was read so far, by this build and by stopped builds with the same key."""
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
-        """Reads these files, and stages their rows. Returns how many photos were encoded."""
+        """Reads these files, which the plan lists now, and stages their rows. Returns how many photos were encoded."""
 
     def sources(self, refs: Refs) -> Mapping[str, RowArrays]:
         """Opens the arrays from which these rows are read."""
@@ -199,7 +208,7 @@ class LocalSite:
     workers = 1
 
     def __init__(self, folder: IndexFolder, decision: Decision, matcher: Matcher, progress: Progress) -> None:
-        self.path = folder.path
+        self.path, self.incomplete = folder.path, list[FileKey]()
         self._folder, self._decision, self._matcher, self._progress = folder, decision, matcher, progress
         # Until there is a sound generation, nothing of a damaged index is deleted.
         if not decision.problems:
@@ -212,6 +221,7 @@ class LocalSite:
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
         # All are listed first, so that the bar knows their number.
+        before = self.plan.listed
         count, decision = sum(1 for _ in files), self._decision
         self._progress.start("encoding", count)
         if not count:
@@ -220,11 +230,12 @@ class LocalSite:
         embedder = decision.embedder.load()
         most = decision.request.max_pixels
         stager = Stager(roots, self._matcher, embedder, self._journal, self.plan.days, keeps_tokens, most)
-        unread, step = self.plan.unread(), decision.request.max_new_files or count
+        unread, step = self.plan.unread(before), decision.request.max_new_files or count
         for _ in range(0, count, step):
             stager.stage(islice(unread, step), decision.request.batch, self._progress)
             if stager.encoded:
                 break
+        self.incomplete += stager.incomplete
         return stager.encoded
 
     def sources(self, refs: Refs) -> Mapping[str, RowArrays]:
@@ -273,6 +284,9 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     listing = FolderListing(roots, site.path, decision.removals, plan.has_below)
     encoded = site.encode(_to_read(listing, decision, plan, progress))
     site.take_read()
+    if raws := _raws_that_count(listing, roots, site):
+        encoded += site.encode(_also_to_read(listing.taking(raws), decision, plan))
+        site.take_read()
     plan.settle(listing, live.next_id)
     rules = {**decision.removals.rules, **dict.fromkeys(plan.removed_before, True)}
     decision = replace(decision, removals=Removals(rules))
@@ -293,6 +307,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
         damaged=decision.problems,
         bad=bad,
         bad_before=bad_before,
+        incomplete=tuple(sorted(shown_path(names, *file) for file in site.incomplete)),
         unlisted=listing.unlisted,
         skipped=listing.skipped + _removed_before(len(plan.removed_before)),
         prefixes=tuple(root.name for root in roots) if len(live.roots) == 1 < len(roots) else (),
@@ -319,6 +334,33 @@ def _to_read(listing: FolderListing, decision: Decision, plan: Plan, progress: P
     listing.check(plan.there())
     if not listing.unlisted:
         check_counts(decision, listing.count)
+
+
+def _also_to_read(files: Iterator[GalleryFile], decision: Decision, plan: Plan) -> Iterator[GalleryFile]:
+    return plan.take_listed(files, reusable=decision.live.reusable, checksum=decision.request.checksum)
+
+
+def _raws_that_count(listing: FolderListing, roots: Sequence[Root], site: Site) -> list[GalleryFile]:
+    """Returns the RAW files beside photos that cannot be read, are incomplete, or were taken on another day."""
+    found, incomplete = list[GalleryFile](), set(site.incomplete)
+    for photo, raws in listing.raws.items():
+        for raw in raws:
+            bad, known, taken = site.plan.photo_beside(photo, (raw.root, raw.path))
+            other_day = taken is not None and _is_of_another_day(roots[raw.root].folder, raw.path, taken)
+            if bad or known or photo in incomplete or other_day:
+                found.append(raw)
+    return found
+
+
+def _is_of_another_day(folder: Folder, raw: str, taken: int) -> bool:
+    """Returns True if the beginning of a RAW file says days, and not this one. A server is not asked for each."""
+    if folder.remote:
+        return False
+    try:
+        days = set(_DAY.findall(folder.read_part(raw, _RAW_HEAD)))
+    except OSError:
+        return False
+    return bool(days) and date.fromordinal(taken).strftime("%Y:%m:%d").encode() not in days
 
 
 def _contents(decision: Decision, site: Site, bad: Sequence[BadFile]) -> Contents:

@@ -1,9 +1,11 @@
 """The image files below the gallery's folders, by name, size and times.
 
-Only files on this machine whose names have no ending are opened, to see whether they begin as an image does.
+Only files on this machine whose names have no ending, or an odd one, are opened, to see whether they begin as an image
+does.
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,8 +23,12 @@ from model.terminal import resolved
 _EMPTY = "the folder is empty, as when its disk is not mounted"
 # The first bytes of a file, which tell its type.
 _START = 512
-# Endings of the files that a camera writes beside a photo of the same name: its RAW file, or the film of a Live Photo.
-_COMPANIONS = RAW_SUFFIXES | {".mov"}
+# Endings of the photos beside which a camera writes a RAW file of the same name, and beside which phones write the film
+# of a Live Photo.
+_SHOTS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".heic", ".heif", ".hif", ".avif"})
+_FILM = ".mov"
+# The ending of a name without one may be a part of a time or of a sentence: "Scan 2019.06.15 10.22".
+_ENDING = re.compile(r"\.[a-z0-9_~-]*[a-z_~][a-z0-9_~-]*", re.ASCII)
 # The deepest folder that is listed, and the longest path, in characters. A server, or an album, can make up any path,
 # and a folder on a server may lead back to itself.
 MAX_DEPTH = 100
@@ -53,8 +59,9 @@ class FolderListing:
     """The image files of a gallery. A walk through its folders finds them, while they are iterated over, once.
 
     They come in the order of their shown paths. Links, hidden names, the index itself and what was removed are left
-    out; ``count`` says how many were found so far. A folder that is empty, and below which files are ``expected``, may
-    not be mounted, and counts as one that could not be listed.
+    out; ``count`` says how many were found so far, and ``raws`` has the RAW files beside each photo, which are left
+    out, too. A folder that is empty, and below which files are ``expected``, may not be mounted, and counts as one that
+    could not be listed.
     """
 
     def __init__(
@@ -70,6 +77,7 @@ class FolderListing:
         self._unlisted: dict[FileKey, BadFile] = {}
         self._links = self._special = 0
         self._listed = Counter[int]()
+        self.raws: dict[FileKey, list[GalleryFile]] = {}
         self._endings, self._companions, self._not_photos = Counter[str](), Counter[str](), Counter[str]()
 
     @property
@@ -88,7 +96,7 @@ class FolderListing:
             words.append(f"{links} symbolic link{'s' * (links > 1)}, not followed; name the folders instead")
         for counts, which in (self._companions, "beside a photo of the same name"), (self._endings, "of other types"):
             if number := counts.total():
-                endings = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+                endings = sorted((+counts).items(), key=lambda item: (-item[1], item[0]))
                 named = [f"{count} {ending or 'without an ending'}" for ending, count in endings[:_NAMED]]
                 if rest := sum(count for _, count in endings[_NAMED:]):
                     named.append(f"{rest} others")
@@ -159,7 +167,8 @@ class FolderListing:
         if folder and any(entry.name == NO_MEDIA for entry in entries):
             self._not_photos[f"with {NO_MEDIA}"] += 1
             entries = []
-        entries = self._without_companions([entry for entry in entries if not self._is_left_out(folder, entry)])
+        entries = [entry for entry in entries if not self._is_left_out(folder, entry)]
+        entries = self._without_companions(number, text_of_name(folder), entries)
         entries.sort(key=lambda entry: text_of_name(entry.name) + "/" * (entry.kind == "folder"))
         return iter([(f"{folder}/{entry.name}" if folder else entry.name, entry) for entry in entries])
 
@@ -174,17 +183,28 @@ class FolderListing:
             return True
         return False
 
-    def _without_companions(self, entries: Sequence[Entry]) -> list[Entry]:
+    def _without_companions(self, number: int, folder: str, entries: Sequence[Entry]) -> list[Entry]:
         """Leaves out, and counts, RAW files and films that have the name of a photo in the same folder."""
         names = [os.path.splitext(entry.name) for entry in entries]
-        photos = {stem for stem, ending in names if ending.lower() in IMAGE_SUFFIXES - RAW_SUFFIXES}
+        photos = {stem: stem + ending for stem, ending in names if ending.lower() in _SHOTS}
         kept: list[Entry] = []
         for entry, (stem, ending) in zip(entries, names, strict=True):
-            if stem in photos and ending.lower() in _COMPANIONS and entry.kind == "file":
-                self._companions[ending.lower()] += 1
-            else:
+            is_raw = ending.lower() in RAW_SUFFIXES
+            if stem not in photos or not (is_raw or ending.lower() == _FILM) or entry.kind != "file":
                 kept.append(entry)
+                continue
+            self._companions[ending.lower()] += 1
+            path, photo = (text_of_name(f"{folder}/{name}" if folder else name) for name in (entry.name, photos[stem]))
+            if is_raw and not self._removals.hides(number, path):
+                self.raws.setdefault((number, photo), []).append(GalleryFile(number, path, entry.stamp))
         return kept
+
+    def taking(self, raws: Sequence[GalleryFile]) -> Iterator[GalleryFile]:
+        """Yields RAW files that count after all, because the photo beside them does not show the same."""
+        for file in raws:
+            self._companions[os.path.splitext(file.path)[1].lower()] -= 1
+            self.count += 1
+            yield file
 
     def note_unread(self, root: int, path: str, reason: str) -> None:
         """Reports a file that was listed and could not be read. What the index knew of it stays."""
@@ -206,7 +226,7 @@ class FolderListing:
         else:
             ending = os.path.splitext(entry.name)[1].lower()
             # Reading the start of each file from a server would mean waiting for the server each time.
-            looked_into = not ending and not self._roots[number].folder.remote
+            looked_into = not _ENDING.fullmatch(ending) and not self._roots[number].folder.remote
             if ending in IMAGE_SUFFIXES or (looked_into and _is_image(self._roots[number], path)):
                 return True
             self._endings[text_of_name(ending)] += 1

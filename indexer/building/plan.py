@@ -272,14 +272,33 @@ class Plan:
         A file need not be read if its size and times are those that the index has, which counts if it is ``reusable``,
         or those of a file that was read before. With ``checksum``, all are read.
         """
-        left, last = iter(files), 0
+        left, last = iter(files), self.listed
         while part := [*islice(left, _AT_ONCE)]:
             rows = [content_columns(file) for file in part]
             with self._writing() as database:
                 database.executemany(_READ, [row for row in rows if row[-1] is not None])
                 database.executemany(_LIST, [(*row, checksum, reusable) for row in rows])
             yield from self.unread(last)
-            ((last,),) = self._all("SELECT max(number) FROM listed")
+            last = self.listed
+
+    @property
+    def listed(self) -> int:
+        """The number of the last file that was listed."""
+        ((last,),) = self._all("SELECT coalesce(max(number), 0) FROM listed")
+        return int(last)
+
+    def photo_beside(self, photo: FileKey, raw: FileKey) -> tuple[bool, bool, int | None]:
+        """Compares a photo that was listed with a RAW file beside it.
+
+        Returns whether the photo is bad, whether both are as the index has them, and the day of a photo that was read.
+        """
+        query = """SELECT l.known = 1, iif(l.known = 1, f.reason, r.reason) IS NOT NULL, r.taken,
+            EXISTS (SELECT 1 FROM files WHERE (root, path) = (?, ?) AND status = 'indexed')
+            FROM listed l LEFT JOIN read r USING (root, path) LEFT JOIN files f USING (root, path)
+            WHERE (l.root, l.path) = (?, ?)"""
+        for known, bad, taken, has_raw in self._all(query, *raw, *photo):
+            return bool(bad), bool(known and has_raw), None if known else taken
+        return False, False, None
 
     def unread(self, last: int = 0) -> Iterator[GalleryFile]:
         """Yields the files again that have to be read, after the first ``last`` that were listed."""

@@ -14,8 +14,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,12 +28,13 @@ from indexer.store.catalog import GalleryFile, content_columns, has_schema
 from indexer.store.files import FileChanging, sync_folder
 from indexer.store.folders import Folder
 from indexer.store.location import make_folder, refuse_if_unwritable
+from indexer.store.roots import FileKey
 from indexer.store.rows import DTYPES, Array, Picked, RowArrays, packed, quantised
 from model import Matcher
 from model.decoding import Decoders, Job
 from model.engine import Floats, Tokens, threads, unit
 from model.errors import EndedDecoding, ImageError, ImageTooLarge, UnsupportedImage
-from model.images import MAX_PIXELS
+from model.images import BESIDE, BESIDE_STEM, MAX_PIXELS, OpenedImage, day_beside, day_in_name
 
 if TYPE_CHECKING:
     from model.network import ClipEmbedder
@@ -159,6 +160,8 @@ MAX_DECODERS = 8
 _MAX_READERS = 16
 # Photos that each CPU thread encodes between two steps of the bar. What is encoded is not lost if the build is stopped.
 _PHOTOS_A_THREAD = 4
+# Bytes that are read of a file beside a photo.
+_MAX_BESIDE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,8 @@ class _ReadFile:
 
 class Stager:
     """Computes the rows of new files and stages them in the journal; ``encoded`` counts them.
+
+    ``incomplete`` are the files that are damaged, and of which a part of the picture may be missing.
 
     ``known`` returns the day of a content that has a row in the live index, as ``Journal.days`` does; several threads
     call it. Unless it ``keeps_tokens``, only the vectors of photos are kept.
@@ -195,6 +200,7 @@ class Stager:
         # What is computed and not committed yet: the records of files, and the rows of the photos with these days.
         self._records, self._days, self._rows = list[GalleryFile](), dict[str, int | None](), list[RowArrays]()
         self.encoded = 0
+        self.incomplete = list[FileKey]()
 
     def stage(self, files: Iterable[GalleryFile], batch: int, progress: Progress) -> None:
         """Reads all ``files``, and commits them in batches of ``batch``; if it is stopped, what is encoded by then."""
@@ -227,10 +233,13 @@ class Stager:
         content_hash = hashlib.sha256(content.data).hexdigest()
         record = replace(file, content_hash=content_hash, stamp=content.stamp)
         for day in self._journal.days(content_hash) or self._known(content_hash):
-            return _ReadFile(replace(record, taken=day))
+            return _ReadFile(replace(record, taken=self._day_beside(file) if day is None else day))
         try:
-            pixels, inputs, taken = self._decoded(decoders, content.data)
-            return _ReadFile(replace(record, taken=None if taken is None else taken.toordinal()), pixels, inputs)
+            pixels, inputs, opened = self._decoded(decoders, content.data)
+            if opened.incomplete:
+                self.incomplete.append((file.root, file.path))
+            day = self._day_beside(file) if opened.taken is None else opened.taken.toordinal()
+            return _ReadFile(replace(record, taken=day), pixels, inputs)
         except (UnsupportedImage, ImageTooLarge, EndedDecoding) as error:
             # The next build tries it again: then there may be a decoder, another limit, or more memory.
             return _ReadFile(replace(record, stamp=None, reason=_sentence(error)))
@@ -239,15 +248,27 @@ class Stager:
         except (ImageError, ValueError, Image.DecompressionBombError) as error:
             return _ReadFile(replace(record, reason=_sentence(error)))
 
-    def _decoded(self, decoders: Decoders, data: bytes) -> tuple[Floats, Floats | None, date | None]:
-        """Opens a photo. Returns it prepared for the network and for the embedder, and its day."""
+    def _day_beside(self, file: GalleryFile) -> int | None:
+        """Finds the day of a photo that does not say it: in a file beside it, or in its name."""
+        folder, stem = self._roots[file.root], os.path.splitext(file.path)[0]
+        names = [f"{file.path}{ending}" for ending in BESIDE] + [f"{stem}{ending}" for ending in BESIDE_STEM]
+        # A server would be asked for each.
+        for name in () if folder.remote else names:
+            with suppress(OSError):
+                if (day := day_beside(folder.read_part(name, _MAX_BESIDE))) is not None:
+                    return day.toordinal()
+        day = day_in_name(file.path.rpartition("/")[2])
+        return None if day is None else day.toordinal()
+
+    def _decoded(self, decoders: Decoders, data: bytes) -> tuple[Floats, Floats | None, OpenedImage]:
+        """Opens a photo. Returns it prepared for the network and for the embedder, and as it was opened."""
         preprocessing = self._matcher.preprocessing
         if self._embedder is not None:
             whole = decoders.run(data, Job(self._max_pixels, least_side=preprocessing.least_side("photo")))
-            return preprocessing.prepare(whole.image, "photo"), self._embedder.prepare(whole.image), whole.taken
+            return preprocessing.prepare(whole.image, "photo"), self._embedder.prepare(whole.image), whole
         # Only network-sized pixels are sent between processes, because copying costs time.
         small = decoders.run(data, Job.preparing(preprocessing, "photo", self._max_pixels))
-        return preprocessing.normalised(np.asarray(small.image)), None, small.taken
+        return preprocessing.normalised(np.asarray(small.image)), None, small
 
     def _encode(self, group: Sequence[_ReadFile]) -> int:
         """Computes the rows of new photos. Returns how many of the files cannot be indexed."""

@@ -92,6 +92,7 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
     lines = [line("was damaged", problem) for problem in report.damaged]
     news = [bad for bad in report.bad if bad not in report.bad_before]
     lines += [line("not indexed", f"{bad.path}: {bad.reason}") for bad in news]
+    lines += [line("incomplete", f"{path}: damaged; what is there of it is indexed") for path in report.incomplete]
     duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
     lines += [line("skipped", passed) for passed in report.skipped]
     lines.append(line("photos", f"{report.photos}{duplicates}"))

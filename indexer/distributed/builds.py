@@ -40,7 +40,7 @@ from indexer.store.clusters import CLUSTERS_FILE, trained
 from indexer.store.files import write_atomically
 from indexer.store.generation import Generation, Manifest, open_generation
 from indexer.store.location import make_folder, refuse_if_unwritable
-from indexer.store.roots import Root
+from indexer.store.roots import FileKey, Root
 from indexer.store.rows import Refs, RowArrays, write_array
 from indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from model.engine import Floats, Numbers, default_checkpoint
@@ -172,7 +172,7 @@ class RaySite:
         machines: Machines,
         progress: Progress,
     ) -> None:
-        self.path, self.workers = folder.path, workers.count
+        self.path, self.workers, self.incomplete = folder.path, workers.count, list[FileKey]()
         self._folder, self._decision, self._live = folder, decision, live
         self._ray, self._progress = workers, progress
         self._manifest = None if live is None else live.manifest

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 from indexer.errors import REPAIR, IndexDamaged, unreadable
-from indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, is_unicode
+from indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, is_unicode, spellings
 from indexer.store.roots import FileKey, key_shown, with_folders
 from model.files import open_regular
 
@@ -103,8 +103,9 @@ class PhotoFilter:
         """Returns the keys of the folders that lie in one of the roots with these names; None for all files."""
         if not self.folders:
             return None
-        # A name on a disk may have its accents composed or not, and a keyboard writes one form.
-        forms = (form for name in self.folders for form in (name, normalize("NFC", name), normalize("NFD", name)))
+        # SQLite takes a condition of up to a thousand parts.
+        most = max(1, 500 // len(self.folders))
+        forms = (form for name in self.folders for form in islice(spellings(name), most))
         keys = (key_shown(names, folder) for folder in dict.fromkeys(forms))
         return [key for key in keys if key is not None]
 

@@ -11,11 +11,14 @@ import hashlib
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice, product
 from pathlib import Path
 from typing import BinaryIO
+from unicodedata import normalize
 
 from model.files import open_regular
 
@@ -23,6 +26,10 @@ from model.files import open_regular
 _NO_CHARACTER = re.compile(r"(\\*)([\ud800-\udfff])")
 # Text in a name that looks like the escape of such a character.
 _LOOKALIKE = re.compile(r"(\\+)(ud[89a-f][0-9a-f]{2})")
+# A character as Python prints it that no terminal should get.
+_PRINTED = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|[nrt])")
+# The most spellings of a path that are tried: of six folders with accents.
+_MOST_SPELLINGS = 64
 # Larger files are not photos, and reading one would take the memory that everything else needs.
 MAX_FILE_BYTES = 512 * 2**20
 # The bounds of SQLite's integers of eight bytes. A time in ns beyond them, from 2262 on, cannot be that of a photo.
@@ -48,6 +55,28 @@ def name_of_text(text: str) -> str:
         return half + (chr(int(escape[1:], 16)) if len(backslashes) % 2 else escape)
 
     return _LOOKALIKE.sub(decoded, text)
+
+
+def spellings(path: str) -> Iterator[str]:
+    r"""Yields the paths that a user may mean: as it is written, with accents composed or not, and without escapes.
+
+    A disk keeps either form of an accent, even in one path, and a keyboard writes one. Reports print characters that
+    a terminal must not get as escapes, such as ``\n``.
+    """
+    for text in dict.fromkeys((path, _PRINTED.sub(_unprinted, path))):
+        forms = [dict.fromkeys((part, normalize("NFC", part), normalize("NFD", part))) for part in text.split("/")]
+        yield from islice(("/".join(parts) for parts in product(*forms)), _MOST_SPELLINGS)
+
+
+def _unprinted(escape: re.Match[str]) -> str:
+    digits = next((digits for digits in escape.groups() if digits), None)
+    if digits is None:
+        return {"n": "\n", "r": "\r", "t": "\t"}[escape[0][1]]
+    number = int(digits, 16)
+    # Half a surrogate pair stands for a byte that is no text.
+    if number > sys.maxunicode or chr(number).isprintable() or 0xD800 <= number < 0xE000:
+        return escape[0]
+    return chr(number)
 
 
 def is_unicode(name: str) -> bool:

@@ -212,8 +212,9 @@ class Album(LocalFolder):
         if info.file_size > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            # Python unpacks a block of these whole, however large it gets.
-            raise OSError(errno.ENOTSUP, "it is packed by bzip2 or LZMA; pack the album again with deflate", path)
+            # Python unpacks a block of bzip2 or LZMA whole, however large it gets, and not all of the others.
+            packer = _PACKERS.get(info.compress_type, f"method {info.compress_type}")
+            raise OSError(errno.ENOTSUP, f"it is packed by {packer}; pack the album again with deflate", path)
         return info
 
     def _unpacked(self, info: zipfile.ZipInfo, start: int, count: int) -> bytes:
@@ -262,6 +263,10 @@ def _opened(path: Path, size: int, mtime: int) -> zipfile.ZipFile:
     # The file is closed when nobody reads it any more.
     weakref.finalize(album, file.close)
     return album
+
+
+# Methods of packing that some programs use and that are not read here.
+_PACKERS = {9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "zstandard", 95: "xz"}
 
 
 def _stamp(info: zipfile.ZipInfo) -> FileStamp:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
-from indexer.store.files import is_unicode
+from indexer.store.files import is_unicode, spellings
 from indexer.store.folders import Address, Album, Folder, LocalFolder
 from indexer.store.remote import RemoteFolder, remember, was_named
 from model.terminal import HomeUnknown, expanded, resolved
@@ -119,13 +119,16 @@ def key_meant(target: str, known: Callable[[FileKey], bool], roots: Sequence[Roo
     """
     # The empty path is the shown path of a single root. Nobody means the whole gallery by "/".
     path = target.rstrip("/")
-    shown = key_shown([root.name for root in roots], path) if path else None
-    if shown is not None and not known(shown):
-        shown = None
+    names = [root.name for root in roots]
+    keys_shown = (key_shown(names, spelling) for spelling in spellings(path) if path)
+    shown = next((key for key in keys_shown if key is not None and known(key)), None)
     here = None
     with suppress(HomeUnknown):
         here = expanded(target)
-    on_disk = locate(target, roots) if here is not None else None
+    on_disk = None
+    if here is not None:
+        places = [key for spelling in spellings(target) if (key := locate(spelling, roots)) is not None]
+        on_disk = next((key for key in places if known(key)), next(iter(places), None))
     # A path that leads to a file here means that file, whether the index has it or not.
     keys = {address_at(key, roots): key for key in (shown, on_disk) if key is not None and known(key)}
     choices = [*keys]

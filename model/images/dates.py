@@ -2,7 +2,7 @@
 
 import re
 from contextlib import suppress
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from PIL import ExifTags, Image
 
@@ -14,6 +14,9 @@ _IN_XMP = [
     re.compile(rb"\b[\w-]{1,40}:" + name + rb"\s{0,9}(?:=\s{0,9}[\"']|>)\s{0,99}(\d{4}-\d\d-\d\d)")
     for name in (b"DateTimeOriginal", b"DateCreated", b"DateTimeDigitized", b"CreateDate")
 ]
+_IN_TAKEOUT = re.compile(rb'"photoTakenTime"\s{0,99}:\s{0,99}\{\s{0,99}"timestamp"\s{0,99}:\s{0,99}"(-?\d{1,15})"')
+#: The names of files beside a photo that may say its day: what follows its path, and its path without ending.
+BESIDE, BESIDE_STEM = (".xmp", ".XMP", ".supplemental-metadata.json", ".json"), (".xmp", ".XMP")
 _GPS_DAY = 29
 # The year of the first photo. A camera whose clock was never set may say the year 0.
 _FIRST_YEAR = 1826
@@ -47,6 +50,15 @@ def day_in_xmp(xmp: bytes) -> date | None:
         if (found := name.search(xmp, 0, _MAX_XMP)) and (day := _day(found[1].decode())):
             return day
     return None
+
+
+def day_beside(data: bytes) -> date | None:
+    """Reads the day from a file that a program has put beside a photo: XMP, or the JSON of a Google Takeout."""
+    if found := _IN_TAKEOUT.search(data):
+        with suppress(OverflowError, ValueError):
+            day = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=int(found[1]))).date()
+            return _possible(*day.isoformat().split("-"))
+    return day_in_xmp(data)
 
 
 def day_in_name(name: str) -> date | None:

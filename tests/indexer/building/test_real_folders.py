@@ -1,0 +1,143 @@
+"""Folders as people have them: RAW files beside broken photos, dates beside and in names, damaged files, odd names."""
+
+import io
+import struct
+import zipfile
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from indexer import BadInvocation, Request, build, remove
+from indexer.store.catalog import PhotoFilter
+from tests.indexer.galleries import Collection, catalog, photo_file, save_photo
+from tests.pictures import SHAPES, dated, dng, encoded, photo
+
+PHOTO = photo("house", 128)
+DAY = date(2015, 6, 15)
+
+
+def shown(collection: Collection) -> set[str]:
+    return {path for path, entry in catalog(collection.index).items() if entry[1] == "indexed"}
+
+
+@pytest.fixture
+def folder(collection: Collection) -> Path:
+    return collection.photos
+
+
+def test_a_raw_file_counts_if_the_photo_beside_it_is_bad_incomplete_or_of_another_day(
+    collection: Collection, folder: Path
+) -> None:
+    pytest.importorskip("rawpy")
+    whole = encoded(PHOTO, "JPEG")
+    beside = {
+        "empty": b"",
+        "half": whole[: len(whole) // 3],
+        "incomplete": whole[: -len(whole) // 10],
+        "other day": dated(photo("star", 128), "2015:06:16 10:00:00"),
+        "same day": dated(photo("star", 120), "2015:06:15 11:00:00"),
+        "says no day": encoded(photo("circle", 128), "JPEG"),
+    }
+    for number, (name, data) in enumerate(beside.items()):
+        (folder / f"{name}.jpg").write_bytes(data)
+        raw = dng(encoded(photo(SHAPES[number], 96), "JPEG"), taken="2015:06:15 10:11:12")
+        (folder / f"{name}.dng").write_bytes(raw)
+    (folder / "drawn.png").write_bytes(photo_file(30))
+    (folder / "drawn.dng").write_bytes(dng(encoded(photo("cross", 96), "JPEG")))
+    counting = {f"{name}.dng" for name in ("empty", "half", "incomplete", "other day", "drawn")}
+    for _ in range(2):
+        report = collection.build(clusters=2)
+        assert {path for path in shown(collection) if path.endswith(".dng")} == counting
+        assert [bad.path for bad in report.bad] == ["empty.jpg", "half.jpg"]
+        assert "2 files beside a photo of the same name: 2 .dng" in report.skipped
+    assert not report.changed
+    # As soon as the photo can be read, it shows what the RAW file has.
+    (folder / "half.jpg").write_bytes(encoded(photo("hexagon", 128), "JPEG"))
+    collection.build()
+    assert {path for path in shown(collection) if path.endswith(".dng")} == counting - {"half.dng"}
+
+
+def test_an_incomplete_photo_is_indexed_and_said_to_be_so(collection: Collection, folder: Path) -> None:
+    (folder / "cut.jpg").write_bytes(encoded(PHOTO, "JPEG")[:-200])
+    report = collection.build()
+    assert (report.incomplete, report.photos, report.bad) == (("cut.jpg",), 13, ())
+    assert collection.build().incomplete == ()
+
+
+XMP = b'<rdf:Description exif:DateTimeOriginal="2015-06-15T10:11:12"/>'
+TAKEOUT = b'{"title": "x", "photoTakenTime": {"timestamp": "1434364272", "formatted": "15.06.2015"}}'
+
+
+def test_the_day_may_lie_beside_a_photo_or_in_its_name(tmp_path: Path, collection: Collection) -> None:
+    beside = {"a.jpg.xmp": XMP, "b.xmp": XMP, "c.jpg.json": TAKEOUT, "d.jpg.supplemental-metadata.json": TAKEOUT}
+    names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "IMG_20150615_101112.jpg", "says nothing.jpg", "20150615 says.jpg"]
+    photos = tmp_path / "dated"
+    photos.mkdir()
+    for name, data in beside.items():
+        (photos / name).write_bytes(data)
+    for number, name in enumerate(names):
+        (photos / name).write_bytes(encoded(photo(SHAPES[number], 64), "JPEG"))
+    # What the file itself says comes first.
+    (photos / names[-1]).write_bytes(dated(PHOTO, "2020:01:01 00:00:00"))
+    build(collection.index, Request([photos], clusters=2), collection.matcher)
+    with collection.open() as index:
+        passing = index.passing(PhotoFilter(after=DAY, before=DAY))
+        found = {path for number in index.ids[passing].tolist() for path in index.photo(number).paths}
+    assert found == set(names[:5])
+
+
+def test_a_name_whose_end_is_no_ending_is_looked_into(collection: Collection, folder: Path) -> None:
+    for number, name in enumerate(("Scan 2019.06.15 10.22", "Mr. and Mrs. Smith", "pic.2")):
+        save_photo(folder / name, 40 + number)
+    (folder / "archive.001").write_bytes(b"no picture")
+    report = collection.build()
+    assert report.photos == 15
+    assert report.skipped == ("1 file of other types: 1 .001",)
+
+
+@pytest.mark.parametrize(("method", "name"), [(9, "deflate64"), (12, "bzip2"), (93, "zstandard"), (77, "method 77")])
+def test_the_packer_of_a_zip_that_is_not_read_is_named(
+    method: int, name: str, tmp_path: Path, collection: Collection
+) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as album:
+        album.writestr("a.png", photo_file(1))
+        album.writestr("b.png", photo_file(2))
+    data = bytearray(stream.getvalue())
+    for signature, at in ((b"PK\x01\x02", 10), (b"PK\x03\x04", 8)):
+        struct.pack_into("<H", data, data.index(signature) + at, method)
+    (tmp_path / "album.zip").write_bytes(data)
+    report = build(collection.index, Request([tmp_path / "album.zip"]), collection.matcher)
+    assert [bad.reason for bad in report.bad] == [
+        f"it cannot be read: it is packed by {name}; pack the album again with deflate"
+    ]
+
+
+DECOMPOSED, COMPOSED = "Cafe\u0301", "Caf\u00e9"
+
+
+@pytest.mark.parametrize(
+    ("stored", "typed"),
+    [
+        (f"{DECOMPOSED}/1.png", f"{COMPOSED}/1.png"),
+        (f"{COMPOSED}/1.png", f"{DECOMPOSED}/1.png"),
+        (f"{DECOMPOSED}/M\u00e4dchen.png", f"{COMPOSED}/M\u00e4dchen.png"),
+        (f"{DECOMPOSED}/M\u00e4dchen.png", f"{DECOMPOSED}/Ma\u0308dchen.png"),
+        ("\U0001f468\u200d\U0001f469 family/1.png", "\U0001f468\u200d\U0001f469 family/1.png"),
+        ("a\nb\u200b/1.png", "a\\nb\\u200b/1.png"),
+    ],
+)
+def test_a_name_is_taken_as_it_is_printed_and_however_its_accents_are_written(
+    stored: str, typed: str, collection: Collection
+) -> None:
+    save_photo(collection.photos / stored, 50)
+    collection.build()
+    with collection.open() as index:
+        assert index.photo_at(typed).paths == (stored,)
+        assert index.photo_at(str(collection.photos / typed)).paths == (stored,)
+        assert index.passing(PhotoFilter(folders=(typed.partition("/")[0],))).sum() == 1
+    remove([typed], collection.index)
+    assert catalog(collection.index)[stored][1] == "gone"
+    with pytest.raises(BadInvocation, match="no photo at"):
+        remove(["Cafe/1.png"], collection.index)
