@@ -1,7 +1,6 @@
 """Diffused scores, and scores that are estimated, against their formulas written out pair by pair."""
 
 import math
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from PIL import Image
 import model
 from indexer.samples import draw_photo
 from model import ranking
-from model.engine import Floats, Method, Tokens, sigmoid, unit
+from model.engine import METHODS, Floats, Method, Tokens, sigmoid, unit
 from model.ranking import (
     ALIKE,
     LOOK,
@@ -90,7 +89,7 @@ def test_fused_scores_are_diffused_alike_wherever_they_lie() -> None:
     assert np.isfinite(diffused(100 * scores["fused"], ret, THRESHOLD, "fused")).all()
 
 
-@pytest.mark.parametrize("method", get_args(Method))
+@pytest.mark.parametrize("method", METHODS)
 def test_three_rounds_average_each_photo_with_those_above_the_threshold(method: Method) -> None:
     scores, ret = scored_loosely(seed=1, photos=30)
     after = diffused(scores[method], ret, THRESHOLD, method)
@@ -100,7 +99,7 @@ def test_three_rounds_average_each_photo_with_those_above_the_threshold(method: 
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 1000), photos=st.integers(1, 40), method=st.sampled_from(get_args(Method)))
+@given(seed=st.integers(0, 1000), photos=st.integers(1, 40), method=st.sampled_from(METHODS))
 def test_scores_stay_between_the_lowest_and_the_highest_and_follow_their_photos(
     seed: int, photos: int, method: Method
 ) -> None:

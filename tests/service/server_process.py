@@ -44,8 +44,7 @@ def running(
 
 
 def address(process: subprocess.Popen[str]) -> str:
-    """Returns the address in the line it prints next, without a token."""
+    """Returns the next address that it prints, without a token."""
     assert process.stdout is not None
-    found = re.search(r"http://[^\s/\"]+", process.stdout.readline())
-    assert found is not None
-    return found[0]
+    found = (re.search(r"http://[^\s/\"]+", line) for line in process.stdout)
+    return next(address[0] for address in found if address is not None)

@@ -22,7 +22,7 @@ from tests.pictures import encoded
 from tests.programs import run_until
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 
-SCREEN_LINES = 40
+SCREEN_LINES = 46
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ SCREEN_LINES = 40
         ("Pictures --open", "serve", {"folders": (Path("Pictures"),), "browser": True}),
         ("--open Pictures", "serve", {"folders": (Path("Pictures"),), "browser": True}),
         ("./search s3://bucket", "serve", {"folders": (Path("search"), "s3://bucket")}),
-        ("search cat.png", "search", {"sketch": "cat.png", "kind": None}),
-        ("--index here search cat.png", "search", {"sketch": "cat.png", "index": Path("here")}),
+        ("search cat.png", "search", {"sketches": ("cat.png",), "kind": None}),
+        ("--index here search cat.png", "search", {"sketches": ("cat.png",), "index": Path("here")}),
         ("--index a --weights b search x --weights c", "search", {"index": Path("a"), "weights": Path("c")}),
         ("explain --photo a.jpg b.jpg -o why", "explain", {"kind": "photo", "output": Path("why")}),
         ("index", "build", {"folders": ()}),
