@@ -135,9 +135,9 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 # All values are texts: they are checked like the query of an HTTP request, with the same errors.
 @option("--k N", "Results wanted: photos, or groups of look-alikes (20).")
 @option("--offset N", "Results to skip (0).")
-@option("--system NAME", "default, or two-stage: by pairs of tokens alone, in two stages.")
-@option("--quality NAME", "fast: by vectors alone; good; or best: every photo is scored (good).")
-@option("--nprobe N", "Open at least N clusters, or all for the exhaustive search.")
+@option("--system NAME", "default, or two-stage: by pairs of tokens alone.")
+@option("--quality NAME", "fast: by vectors; good; best: scores every photo (good).")
+@option("--nprobe N", "Open at least N clusters, or all: exhaustive.")
 @option("--method NAME", "rn, ret, fused or auto (auto).")
 @option("--rerank N", "Photos that the relation network scores (64 or 192).")
 @option("--variants N", "Variants of the sketch that are encoded, 1 to 3 (3).")
@@ -145,12 +145,12 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 @option("--view NAME", "photos, groups (look-alikes together) or auto (photos).")
 @option("--fold yes|no", "Near duplicates, such as bursts, become one result (no).", _YES_NO)
 @option("--like PHOTO", "A photo that is wanted: path or id; repeatable.", multiple=True)
-@option("--unlike PHOTO", "A photo that is not wanted, with those like it; repeatable.", multiple=True)
+@option("--unlike PHOTO", "A photo that is not wanted; repeatable.", multiple=True)
 @option("--text WORD", "Find what this word names; by CLIP, any text.")
 @option("--photo", "The image is a photo: find what looks like it.", str, name="kind", flag_value="photo")
-@option("--things NAME", "one: ink that lies apart is one thing; or auto (auto).")
-@option("--places NAME", "Whether things stand where they were drawn: yes, no or auto: if several (auto).")
-@option("--colours NAME", "no: the colours of the drawing do not count; or auto (auto).")
+@option("--things NAME", "one; or auto: ink that lies apart is several (auto).")
+@option("--places NAME", "Whether they count: yes, no; auto: of several (auto).")
+@option("--colours NAME", "Whether those of the drawing count: no, auto (auto).")
 @option("--folder PATH", "Only photos below it, as results show it; repeatable.", multiple=True)
 @option("--after DAY", "Only photos taken on 2023-01-31 or later.")
 @option("--before DAY", "Only photos taken on this day or earlier.")
@@ -159,8 +159,8 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: Any) -> int:
     """Search once, without a server.
 
-    SKETCH is an image file or - for standard input; several, of one size, are the things of one drawing, each where it
-    stands. None is needed with --like or --text.
+    SKETCH is an image file or - for standard input; several, of one size, are the things of one drawing. None is needed
+    with --like or --text.
     """
     from service.commands.search import search
     from service.schemas import SearchQuery

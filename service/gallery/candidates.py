@@ -163,7 +163,7 @@ class Nearest:
         by_word, likeness = None if query.word is None else none, None if query.liked is None else none
         things = 1 if query.sketch is None else len(query.sketch)
         by_thing = np.empty((0, things), np.float32) if things > 1 else None
-        return Nearest(rows, rows, none, by_word, likeness, by_thing)
+        return Nearest(rows, rows, none, by_word, likeness, by_thing=by_thing)
 
     def rankings(self, query: ShardQuery) -> list[tuple[Scores, int]]:
         """Returns the columns whose best photos become candidates, and how many of each do."""

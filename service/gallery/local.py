@@ -95,7 +95,7 @@ class LocalGallery(Gallery):
             by_word = np.mean(of_words, axis=0)
         if query.liked is not None:
             likeness = likeness_to(query.liked, vectors, query.mean)
-        found = Nearest(rows, ids, by_vector, by_word, likeness, by_thing)
+        found = Nearest(rows, ids, by_vector, by_word, likeness, by_thing=by_thing)
         if query.unliked is None:
             return found
         # A photo stays if it looks more like a liked one: who likes a white cat, and not a black one, still wants cats.

@@ -22,7 +22,7 @@ from tests.pictures import encoded
 from tests.programs import run_until
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 
-SCREEN_LINES = 46
+SCREEN_LINES = 40
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from model.errors import BlankSketch
+from model.images import Drawing, Preprocessing, lab
+from tests.pictures import drawing
+
+OURS = Preprocessing(112)
+RED, GREEN = (208, 32, 32), (32, 144, 48)
+
+
+def paper(colour: str = "white") -> Image.Image:
+    return Image.new("RGB", (400, 200), colour)
+
+
+def with_squares(
+    *lefts: int, ink: tuple[int, int, int] = (0, 0, 0), fill: tuple[int, int, int] | None = None
+) -> Image.Image:
+    """Squares of 80 pixels whose left sides are at these places."""
+    picture = paper()
+    for left in lefts:
+        ImageDraw.Draw(picture).rectangle([left, 60, left + 80, 140], outline=ink, fill=fill, width=4)
+    return picture
+
+
+def test_ink_that_lies_clearly_apart_is_several_things_each_with_its_box_and_prepared_as_if_it_stood_alone() -> None:
+    both = OURS.drawing(with_squares(20, 300), split=True)
+    assert [thing.box for thing in both.things] == [(left / 400, 0.3, (left + 81) / 400, 0.705) for left in (20, 300)]
+    for thing, left in zip(both.things, (20, 300), strict=True):
+        assert np.array_equal(thing.pixels, OURS.pixels(with_squares(left), "sketch"))
+    assert np.array_equal(both.whole, OURS.pixels(with_squares(20, 300), "sketch"))
+
+
+@pytest.mark.parametrize("picture", [with_squares(20, 108), with_squares(20, 60), drawing("star", 256, 1)])
+def test_ink_that_nearly_touches_or_overlaps_is_one_thing_prepared_as_ever(picture: Image.Image) -> None:
+    (thing,) = OURS.drawing(picture, split=True).things
+    assert np.array_equal(thing.pixels, OURS.pixels(picture, "sketch"))
+    assert thing.colours == ()
+
+
+def test_a_drawing_is_not_split_if_that_is_not_asked_for() -> None:
+    assert len(OURS.drawing(with_squares(20, 300), split=False).things) == 1
+
+
+def test_coloured_strokes_say_a_colour_and_black_ones_or_those_on_coloured_paper_do_not() -> None:
+    (red,) = OURS.drawing(with_squares(20, ink=RED), split=True).things
+    ((*colour, share),) = red.colours
+    assert colour == pytest.approx(lab(np.array(RED) / 255), abs=2)
+    assert share == 1
+    chalk = Image.new("RGB", (400, 200), (0, 90, 60))
+    ImageDraw.Draw(chalk).rectangle([20, 60, 100, 140], outline="white", width=4)
+    assert OURS.drawing(chalk, split=True).things[0].colours == ()
+    assert OURS.drawing(with_squares(20), split=True).things[0].colours == ()
+
+
+def test_a_filled_area_says_its_colour_and_leaves_its_outline_to_the_network() -> None:
+    (filled,) = OURS.drawing(with_squares(20, fill=GREEN), split=True).things
+    ((*colour, _),) = filled.colours
+    assert colour == pytest.approx(lab(np.array(GREEN) / 255), abs=2)
+    assert filled.pixels[56, 56].tolist() == [255, 255, 255]
+    assert (filled.pixels[:, 56] < 128).any()
+
+
+def test_a_drawing_survives_the_way_from_the_process_that_decodes() -> None:
+    before = OURS.drawing(with_squares(20, 300, ink=RED), split=True)
+    after = Drawing.of_stacked(*before.stacked())
+    assert after.size == before.size == (400, 200)
+    assert [(one.box, one.colours) for one in after.things] == [(one.box, one.colours) for one in before.things]
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(after.things, before.things, strict=True))
+
+
+def test_pictures_of_things_become_one_drawing_that_looks_like_all_of_them() -> None:
+    parts = [OURS.drawing(with_squares(left), split=False) for left in (20, 300)]
+    joined = Drawing.joined(parts)
+    assert [thing.box for thing in joined.things] == [part.things[0].box for part in parts]
+    whole = OURS.pixels(with_squares(20, 300), "sketch")
+    # The strokes are where they are in a picture of both, to a pixel or two.
+    assert np.abs(joined.whole.astype(int).mean(axis=(0, 2)) - whole.astype(int).mean(axis=(0, 2))).mean() < 12
+    other = OURS.drawing(with_squares(20).resize((100, 50)), split=False)
+    with pytest.raises(ValueError, match="one size"):
+        Drawing.joined([*parts, other])
+
+
+def test_a_paper_without_ink_is_blank_whatever_its_colour() -> None:
+    for colour in ("white", "red"):
+        with pytest.raises(BlankSketch):
+            OURS.drawing(paper(colour), split=True)

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from model.engine import Floats, Tokens, unit
+from model.things import COLOURS, Thing, places_of_cells, sought
+
+RET = np.zeros((1, 4), np.float32)
+NUMBERS = np.random.default_rng(0)
+
+
+def thing(x: float, y: float, colour: Floats | None = None) -> Thing:
+    colours = np.empty((0, 3), np.float32) if colour is None else colour[None]
+    return Thing(Tokens.of_ret(RET), (x, y, x, y), colours, np.ones(len(colours), np.float32))
+
+
+def test_a_score_is_that_of_the_best_cell_by_what_it_shows_its_place_and_its_colour() -> None:
+    regions = unit(NUMBERS.normal(size=(5, 16, 8)))
+    colours = NUMBERS.uniform(-50, 50, (5, 16, 3)).astype(np.float32)
+    directions = unit(NUMBERS.normal(size=(2, 8)))
+    things = [thing(0.1, 0.9), thing(0.7, 0.2, np.array([50, 60, 40], np.float32))]
+    best, cells = sought(things, directions, regions, colours, 2.0)
+    centres = [((column + 0.5) / 4, (row + 0.5) / 4) for row in range(4) for column in range(4)]
+    for number, one in enumerate(things):
+        for photo in range(5):
+            scores = []
+            for cell, (x, y) in enumerate(centres):
+                score = regions[photo, cell] @ directions[number]
+                score -= 2.0 * ((x - one.place[0]) ** 2 + (y - one.place[1]) ** 2)
+                if len(one.colours):
+                    score -= COLOURS * np.linalg.norm(colours[photo, cell] - one.colours[0])
+                scores.append(score)
+            assert best[number, photo] == pytest.approx(max(scores), abs=1e-5)
+            assert cells[number, photo] == int(np.argmax(scores))
+
+
+def test_cells_are_counted_row_by_row_from_the_top_left() -> None:
+    assert places_of_cells(4).tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]

@@ -1,0 +1,190 @@
+"""Drawings of several things, things in their places and things in colours, by a network with regions."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexer import Request, build, open_index
+from model.engine import Projection
+from model.images import Drawing
+from model.matcher import Matcher
+from service.errors import BadSearch
+from service.schemas import SearchQuery
+from tests.model.network.test_two_sided import two_sided
+from tests.networks import matcher_of
+from tests.pictures import drawing, encoded
+from tests.searching import Searcher
+from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
+from tests.service.talk import error
+
+WIDTH = 16
+RED = (208, 32, 32)
+
+
+@pytest.fixture(scope="module")
+def network() -> Matcher:
+    axes = np.random.default_rng(0).normal(size=(WIDTH, 24)).astype(np.float32)
+    return matcher_of(two_sided().projection_replaced(Projection(axes)), variants=1)
+
+
+@pytest.fixture(scope="module")
+def folder(network: Matcher, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("regions") / "index"
+    build(path, Request([gallery], clusters=CLUSTERS, embedder="ret"), network)
+    return path
+
+
+@pytest.fixture(scope="module")
+def regional(network: Matcher, folder: Path) -> Iterator[Searcher]:
+    with open_index(folder, network) as index:
+        yield Searcher(index, network)
+
+
+def on_paper(shape: str, x: int, ink: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
+    """A shape of 100 pixels on a paper of 400 x 200 pixels."""
+    paper = Image.new("RGB", (400, 200), "white")
+    small = np.asarray(drawing(shape, 100, 1).convert("L"))[..., None] / 255
+    paper.paste(Image.fromarray((small * 255 + (1 - small) * np.array(ink)).astype(np.uint8)), (x, 50))
+    return paper
+
+
+def both(**how: Any) -> Image.Image:
+    left, right = (np.asarray(on_paper(shape, x, **how)) for shape, x in (("star", 10), ("cross", 290)))
+    return Image.fromarray(np.minimum(left, right))
+
+
+def drawn(searcher: Searcher, *pictures: Image.Image) -> Drawing:
+    preprocessing = searcher.matcher.preprocessing
+    return Drawing.joined([preprocessing.drawing(picture, split=False) for picture in pictures])
+
+
+def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_index_keeps(regional: Searcher) -> None:
+    answer = regional.find(both())
+    assert answer.method == "things"
+    assert answer.placed
+    assert answer.region_grid == 4
+    assert [thing.box for thing in answer.things] == [
+        thing.box for thing in drawn(regional, on_paper("star", 10), on_paper("cross", 290)).things
+    ]
+    things = regional.things_of(drawn(regional, on_paper("star", 10), on_paper("cross", 290)), SearchQuery())
+    regions, colours = regional.index.photo_regions(np.arange(PHOTOS))
+    scores, cells = regional.matcher.thing_scores(things, regions, colours)
+    by_id = dict(zip(regional.index.ids.tolist(), zip(scores.mean(axis=0), cells.T.tolist(), strict=True), strict=True))
+    assert len(answer.results) == PHOTOS
+    for result in answer.results:
+        score, matched = by_id[result.id]
+        assert result.raw_score == pytest.approx(score, abs=1e-4)
+        assert result.cells == tuple(matched)
+    assert [result.raw_score for result in answer.results] == sorted(
+        (result.raw_score for result in answer.results), reverse=True
+    )
+
+
+def test_one_picture_and_the_pictures_of_its_things_find_the_same(regional: Searcher) -> None:
+    apart = regional.search(drawn(regional, on_paper("star", 10), on_paper("cross", 290)), SearchQuery(k=PHOTOS))
+    together = regional.find(both())
+    assert [result.id for result in apart.results] == [result.id for result in together.results]
+    assert apart.things == together.things
+
+
+def test_a_black_drawing_of_one_thing_is_searched_for_as_a_whole(regional: Searcher) -> None:
+    alone, as_one = regional.find(draw_sketch()), regional.find(draw_sketch(), things="one")
+    assert alone.results == as_one.results
+    assert (alone.things, alone.method, alone.region_grid) == ((), "fused", None)
+    assert regional.find(both(), things="one").method == "fused"
+    # Only whole drawings have a score by pairs.
+    assert regional.find(both(), method="rn").things == ()
+
+
+def test_places_and_colours_count_if_they_are_asked_for(regional: Searcher) -> None:
+    anywhere = regional.find(both(), places="no")
+    assert not anywhere.placed
+    assert anywhere.results != regional.find(both()).results
+    star = on_paper("star", 10)
+    assert regional.find(star, places="yes").placed
+    assert regional.find(star, places="yes").results != regional.find(star).results
+    red = regional.find(on_paper("star", 10, RED))
+    assert [thing.colours for thing in red.things] == [("#d02020",)]
+    assert red.results != regional.find(star).results
+    without = regional.find(on_paper("star", 10, RED), colours="no")
+    assert without.things == ()
+    assert [result.id for result in without.results] == [result.id for result in regional.find(star).results]
+
+
+def test_likes_groups_and_filters_go_with_things(regional: Searcher) -> None:
+    liked = regional.find(both(), like=[3])
+    assert liked.results[0].id == 3
+    assert len(liked.things) == 2
+    grouped = regional.find(both(), view="groups").groups
+    assert grouped
+    assert all(len(group.best.cells or ()) == 2 for group in grouped)
+    filtered = regional.find(both(), folder=("größe",)).results
+    assert filtered
+    assert all(any(path.startswith("größe/") for path in result.paths) for result in filtered)
+
+
+def test_shards_answer_as_one_index(regional: Searcher, folder: Path, tmp_path: Path) -> None:
+    matcher = regional.matcher
+    links = links_to(cut(folder, matcher, tmp_path, [photo % 3 for photo in range(PHOTOS)]), matcher)
+    star = on_paper("star", 10, RED)
+    asks: list[tuple[Image.Image, dict[str, Any]]] = [
+        (both(), {}),
+        (both(ink=RED), {"places": "no"}),
+        (both(), {"folder": ["größe"]}),
+        (star, {}),
+    ]
+    for picture, asked in asks:
+        query = SearchQuery.model_validate({"k": PHOTOS, **asked})
+        assert_same(searcher_of(links, matcher).search(picture, query), regional.search(picture, query))
+
+
+def test_an_index_without_tokens_compares_several_things_by_their_vectors(
+    network: Matcher, gallery: Path, tmp_path: Path
+) -> None:
+    build(tmp_path / "index", Request([gallery], clusters=CLUSTERS, embedder="ret", tokens="none"), network)
+    with open_index(tmp_path / "index", network) as index:
+        searcher = Searcher(index, network)
+        pictures = drawn(searcher, on_paper("star", 10), on_paper("cross", 290))
+        answer = searcher.search(pictures, SearchQuery(k=PHOTOS))
+        assert answer.method == "ret"
+        assert (len(answer.results), len(answer.things), answer.placed) == (PHOTOS, 2, False)
+        with pytest.raises(BadSearch, match="this index keeps none"):
+            searcher.search(pictures, SearchQuery(places="yes"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"method": "rn"}, "Several things are compared by regions"),
+        ({"rerank": 3}, "rerank counts photos"),
+        ({"diffuse": True}, "are not diffused"),
+        ({"system": "two-stage"}, "searches by one picture"),
+    ],
+)
+def test_what_does_not_go_with_several_things_is_refused(
+    regional: Searcher, asked: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(BadSearch, match=sentence):
+        regional.search(drawn(regional, on_paper("star", 10), on_paper("cross", 290)), SearchQuery(**asked))
+
+
+def test_pictures_that_are_no_drawing_are_refused_with_a_sentence(http: httpx.Client) -> None:
+    def asked(*pictures: Image.Image, **params: str) -> httpx.Response:
+        return http.post("/search", files=[("file", encoded(one)) for one in pictures], params=params)
+
+    star, other = on_paper("star", 10), on_paper("cross", 290)
+    assert asked(star, other).status_code == 200
+    assert len(asked(star, other).json()["things"]) == 2
+    sizes = "one size, and these have 100 x 50 and 400 x 200 pixels"
+    assert error(asked(star, other.resize((100, 50))), sizes) == (422, "bad_parameter")
+    blank = "Of the 2 pictures of the drawing, number 2: the sketch is blank"
+    assert error(asked(star, Image.new("RGB", (400, 200), "white")), blank) == (422, "blank_sketch")
+    assert error(asked(*[star] * 9), "more than 8 fields 'file'") == (422, "bad_parameter")
+    assert error(asked(star, other, kind="photo"), "with kind=photo, send one") == (422, "bad_parameter")
+    assert error(asked(star, places="yes"), "this index keeps none") == (422, "bad_parameter")
