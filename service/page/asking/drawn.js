@@ -59,7 +59,7 @@ export class Drawn extends EventTarget {
     part("places-switch").hidden = !several;
     part("colours-switch").hidden = !inColour;
     part("parts-apart").hidden = !parts;
-    this.#parts.describe(several || inColour ? this.#names(things).join(", ") : "");
+    this.#parts.describe(several || inColour ? this.#names(things).join(", ") : parts ? "Drawing" : "");
   }
 
   #names(things) {

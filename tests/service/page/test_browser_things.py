@@ -18,7 +18,7 @@ from tests.service.served import Served, served
 
 pytestmark = needs_browser
 
-PAIRS = ("car house", "house car", "bicycle tree", "cat umbrella")
+PAIRS = ("car umbrella", "umbrella car", "bicycle tree", "cat house")
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +37,12 @@ def draw_example(driver: Browser, name: str, x: float, y: float, screen: Screen 
     draw(driver, screen, placed(drawing(driver, name), x, y, 0.4))
 
 
-def draw_car_and_house(driver: Browser, server: Served, screen: Screen = DESKTOP) -> None:
-    """Draw a car on the left and a house on the right, and wait until the page says so."""
+def draw_car_and_umbrella(driver: Browser, server: Served) -> None:
+    """Draw a car on the left and a umbrella on the right, and wait until the page says so."""
     driver.get(server.url)
-    draw_example(driver, "Car", -0.55, 0.3, screen)
-    draw_example(driver, "House", 0.55, 0.1, screen)
-    wait(driver).until(lambda d: text(d, "parts-things") == "car on the left, house on the right")
+    draw_example(driver, "Car", -0.55, 0.3)
+    draw_example(driver, "Umbrella", 0.55, 0.1)
+    wait(driver).until(lambda d: text(d, "parts-things") == "car on the left, umbrella on the right")
     wait_for_photos(driver)
 
 
@@ -59,9 +59,9 @@ def press(driver: Browser, place: int) -> None:
 
 def test_two_things_are_searched_for_where_they_stand(desk: Browser, scenes: Served) -> None:
     with before_pages(desk, "record_searches"):
-        draw_car_and_house(desk, scenes)
-    assert labels(desk) == ["car", "house"]
-    assert names(desk)[0] == "car house.png"
+        draw_car_and_umbrella(desk, scenes)
+    assert labels(desk) == ["car", "umbrella"]
+    assert names(desk)[0] == "car umbrella.png"
     assert desk.execute_script("return window.searches.at(-1).body.getAll('file').length") == 2
     assert searches(desk)[-1]["places"] == ["yes"]
     assert axe_complaints(desk) == []
@@ -70,19 +70,20 @@ def test_two_things_are_searched_for_where_they_stand(desk: Browser, scenes: Ser
     wait_for_photos(desk)
     desk.find_element(By.ID, "places-switch").click()
     wait_for_photos(desk)
-    # The car is moved to the other side, above the house: all of it, by one of its strokes.
+    # The car is moved to the other side, above the umbrella: all of it, by one of its strokes.
     ActionChains(desk).send_keys("m").perform()
-    draw(desk, DESKTOP, [[(-0.55 - 0.42, 0.3 + 0.42 * 0.38), (0.5, -0.75)]])
-    wait(desk).until(lambda d: text(d, "parts-things") == "car at the top, house at the bottom")
+    grip = placed(drawing(desk, "Car"), -0.55, 0.3, 0.4)[0][0]
+    draw(desk, DESKTOP, [[grip, (0.1, -0.6)]])
+    wait(desk).until(lambda d: text(d, "parts-things") == "car at the top, umbrella in the middle")
     wait_for_photos(desk)
 
 
 def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) -> None:
-    draw_car_and_house(desk, scenes)
+    draw_car_and_umbrella(desk, scenes)
     press(desk, 0)
-    assert labels(desk) == ["Leave", "Join with house"]
+    assert labels(desk) == ["Leave", "Join with umbrella"]
     press(desk, 0)
-    assert labels(desk) == ["car", "house"]
+    assert labels(desk) == ["car", "umbrella"]
     press(desk, 0)
     press(desk, 1)
     wait_for_photos(desk)
@@ -90,16 +91,16 @@ def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) 
     assert labels(desk) == []
     assert not desk.find_element(By.ID, "places-switch").is_displayed()
     desk.find_element(By.ID, "undo").click()
-    wait(desk).until(lambda d: labels(d) == ["car", "house"])
+    wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
     desk.find_element(By.ID, "redo").click()
     wait(desk).until(lambda d: labels(d) == [])
     wait_for_photos(desk)
     assert desk.find_element(By.ID, "parts-apart").is_displayed()
     desk.find_element(By.ID, "parts-apart").click()
-    wait(desk).until(lambda d: labels(d) == ["car", "house"])
+    wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
     wait_for_photos(desk)
     desk.refresh()
-    wait(desk).until(lambda d: labels(d) == ["car", "house"])
+    wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
     wait_for_photos(desk)
 
 
@@ -116,12 +117,12 @@ def test_colours_are_named_and_can_be_switched_off(desk: Browser, scenes: Served
 
 
 def test_why_frames_each_thing_and_where_it_was_found(desk: Browser, scenes: Served) -> None:
-    draw_car_and_house(desk, scenes)
+    draw_car_and_umbrella(desk, scenes)
     desk.find_element(By.ID, "why-open").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
     assert desk.find_element(By.CSS_SELECTOR, "[name=why-view][value=things]").is_selected()
     said = desk.find_element(By.CSS_SELECTOR, "#why-photos .says").text.split("\n")
-    assert said == ["A car on the left", "B house on the right"]
+    assert said == ["A car on the left", "B umbrella on the right"]
     frames = desk.execute_script(
         "return [...document.querySelectorAll('#why .layers canvas')].map((canvas) => canvas.toDataURL())"
     )
@@ -131,6 +132,10 @@ def test_why_frames_each_thing_and_where_it_was_found(desk: Browser, scenes: Ser
 
 def test_everybody_can_draw_several_things(opened: Browser, scenes: Served) -> None:
     with on_screen(opened, PHONE, dark=True) as driver:
-        draw_car_and_house(driver, scenes, PHONE)
+        driver.get(scenes.url)
+        draw_example(driver, "Car", -0.55, 0.3, PHONE)
+        draw_example(driver, "Umbrella", 0.55, 0.1, PHONE)
+        wait(driver).until(lambda d: len(labels(d)) == 2)
+        wait_for_photos(driver)
         press(driver, 0)
         check_suits_everybody(driver)
