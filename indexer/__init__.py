@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     )
     from indexer.store.catalog import PhotoFilter
     from indexer.store.folders import Address, Folder
-    from indexer.store.generation import EmbedderEntry, Origin
-    from indexer.store.location import default_index_path, live_stamp
+    from indexer.store.generation import EmbedderEntry, NetworkIdentity
+    from indexer.store.location import current_stamp, default_index_path
     from indexer.store.reader import Index, PhotoEntry, open_index
     from indexer.store.roots import folder_at, folder_of
     from indexer.store.shards import shard_folders

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from model.errors import Refusal
+from model.errors import UserError
 
 # The end of a sentence about a damaged index.
 REPAIR = "build this index again (`sketch-search index build`), which makes what is damaged anew"
 
 
-class IndexerError(Refusal):
+class IndexerError(UserError):
     """An error that stops a build, a reader or a check."""
 
 
@@ -21,7 +21,7 @@ class EmbedderUnavailable(BadInvocation):
 
 
 class IndexUnwritable(BadInvocation):
-    """The index folder cannot be written, or its disk is full. The live generation stays live."""
+    """The index folder cannot be written, or its disk is full. The current generation stays current."""
 
 
 class IndexBusy(IndexerError):

@@ -10,21 +10,21 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from indexer.building.database import DATABASE_FILE, BuildDatabase, CurrentState
 from indexer.building.folder_listing import BadFile, FolderListing
-from indexer.building.plan import PLAN_FILE, LiveState, Plan
-from indexer.building.request import Request, live_roots
-from indexer.building.writer import Clustering, Contents, GenerationWriter
+from indexer.building.request import Request, current_roots
+from indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
 from indexer.errors import REPAIR, BadInvocation, IndexRefused
 from indexer.store.catalog import Catalog, Removals
 from indexer.store.folders import Address, Folder
 from indexer.store.generation import (
     Generation,
     Manifest,
+    current_generation,
+    current_generation_if_any,
     damaged_files,
     generation_files,
     keep_only,
-    live_generation,
-    live_generation_if_any,
     open_rows,
     readable_generations,
 )
@@ -48,7 +48,7 @@ class _Removed(BaseModel):
 
 
 class IndexSummary(BaseModel):
-    """A summary of the live generation of an index.
+    """A summary of the current generation of an index.
 
     ``removed`` are files and folders that the user removed, by the paths users see.
     """
@@ -65,8 +65,8 @@ class IndexSummary(BaseModel):
 
 def indexed_folders(path: Path) -> list[Folder]:
     """Lists the folders that an index has; none if there is no index. Raises as ``read_summary`` does."""
-    live = live_generation_if_any(IndexFolder(path))
-    return [] if live is None else [root.folder for root in live_roots(live.manifest)]
+    current = current_generation_if_any(IndexFolder(path))
+    return [] if current is None else [root.folder for root in current_roots(current.manifest)]
 
 
 def read_summary(path: Path) -> IndexSummary:
@@ -75,16 +75,16 @@ def read_summary(path: Path) -> IndexSummary:
     Raises IndexRefused: there is no index, it has another format, or a file is missing or short.
     """
     folder = IndexFolder(path)
-    live = live_generation(folder)
-    names = live.manifest.root_names
-    with live.open_catalog() as catalog:
+    current = current_generation(folder)
+    names = current.manifest.root_names
+    with current.open_catalog() as catalog:
         bad = [BadFile(shown_path(names, file.root, file.path), file.reason or "") for file in catalog.bad()]
         removed = [shown_path(names, *key) for key, removed in sorted(catalog.removals().rules.items()) if removed]
     return IndexSummary(
         path=folder.path,
-        generation=live.name,
-        bytes_on_disk=sum(entry.size for _, entry in generation_files(folder, live.manifest)),
-        manifest=live.manifest,
+        generation=current.name,
+        bytes_on_disk=sum(entry.size for _, entry in generation_files(folder, current.manifest)),
+        manifest=current.manifest,
         bad=tuple(bad),
         removed=tuple(removed),
     )
@@ -95,17 +95,17 @@ def photo_folders(path: Path) -> list[str]:
 
     Raises as ``read_summary`` does.
     """
-    live = live_generation(IndexFolder(path))
-    with live.open_catalog() as catalog:
+    current = current_generation(IndexFolder(path))
+    with current.open_catalog() as catalog:
         found = {(root, folder) for root, path in catalog.folders() for folder in with_folders(path)}
-    names = live.manifest.root_names
+    names = current.manifest.root_names
     # A single root is all that there is, and has no path.
     shown = (shown_path(names, root, folder).rstrip("/") for root, folder in found)
     return sorted(folder for folder in shown if folder)
 
 
 def verify(path: Path) -> list[str]:
-    """Reads every file of the live generation, and compares it with the hash that was written down.
+    """Reads every file of the current generation, and compares it with the hash that was written down.
 
     Returns what is wrong, one sentence each; nothing for a sound index. The next build makes it anew.
 
@@ -159,15 +159,15 @@ def removed_elsewhere(summary: Path, index: Path) -> list[str]:
         removed = _Removed.model_validate_json(read_regular(summary, _MAX_SUMMARY)).removed
     except ValidationError as error:
         raise BadInvocation(f"{summary} is not what `sketch-search index info --json` prints.") from error
-    live = live_generation(IndexFolder(index))
-    with live.open_catalog() as catalog:
-        keys = [(path, key_shown(live.manifest.root_names, path)) for path in removed]
+    current = current_generation(IndexFolder(index))
+    with current.open_catalog() as catalog:
+        keys = [(path, key_shown(current.manifest.root_names, path)) for path in removed]
         return [path for path, key in keys if key is not None and catalog.count(*key)[0]]
 
 
 def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalPlan:
     """Says what ``remove`` would do, and raises as it does, but writes nothing."""
-    return _planned(live_generation(IndexFolder(index)), targets, ids)
+    return _planned(current_generation(IndexFolder(index)), targets, ids)
 
 
 def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalReport:
@@ -187,39 +187,41 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
     """
     folder = IndexFolder(index)
     # This comes before the lock, which would make a folder if there is no index.
-    live_generation(folder)
+    current_generation(folder)
     with folder.writing():
-        before = live_generation(folder)
-        plan = _planned(before, targets, ids)
+        before = current_generation(folder)
+        database = _planned(before, targets, ids)
         keep_only(folder, before)
-        after = _written(folder, before, plan)
+        after = _written(folder, before, database)
         keep_only(folder, after)
         # Servers make those of other photos again.
         shutil.rmtree(folder.path / THUMBNAILS, ignore_errors=True)
-        return RemovalReport(after.name, after.name != before.name, after.manifest.counts.photos, plan.files)
+        return RemovalReport(after.name, after.name != before.name, after.manifest.counts.photos, database.files)
 
 
-def _written(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Generation:
+def _written(folder: IndexFolder, before: Generation, database: RemovalPlan) -> Generation:
     """Writes the planned generation from the rows and clusters of ``before``; returns that if nothing changes."""
-    if not plan.files and len(plan.roots) == len(before.manifest.roots):
+    if not database.files and len(database.roots) == len(before.manifest.roots):
         return before
-    live = LiveState.read(before, plan.roots)
+    current = CurrentState.read(before, database.roots)
     manifest, working = before.manifest, folder.building(_KEY)
-    with closing(Plan(working / PLAN_FILE)) as files:
-        files.take_over(live)
-        files.hide(plan.removals)
+    with closing(BuildDatabase(working / DATABASE_FILE)) as files:
+        files.take_over(current)
+        files.hide(database.removals)
         files.count_photos()
         photos, rows = files.photos(), Rows(open_rows(folder, before))
         clustering = Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, kept=True)
-        origin, embedder, new = manifest.origin, manifest.embedder, photos.clusters < 0
-        contents = Contents(origin, embedder, plan.roots, plan.removals, files, photos, rows, new, clustering)
-        written = GenerationWriter(folder, _KEY, contents, before, live.next_id).write()
+        identity, embedder, new = manifest.identity, manifest.embedder, photos.clusters < 0
+        draft = GenerationDraft(
+            identity, embedder, database.roots, database.removals, files, photos, rows, new, clustering
+        )
+        written = GenerationWriter(folder, _KEY, draft, before, current.next_id).write()
     shutil.rmtree(working, ignore_errors=True)
     return written
 
 
 def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> RemovalPlan:
-    roots = live_roots(before.manifest)
+    roots = current_roots(before.manifest)
     with before.open_catalog() as catalog:
         found = dict.fromkeys([*_by_path(targets, catalog, roots), *_by_id(ids, catalog)])
         counts = {key: catalog.count(*key) for key in found}
@@ -272,9 +274,9 @@ def address_of_removed(target: Address, index: Path) -> Address:
     """
     # A build says what is wrong with an index.
     with suppress(IndexRefused):
-        live = live_generation(IndexFolder(index))
-        roots = live_roots(live.manifest)
-        with live.open_catalog() as catalog:
+        current = current_generation(IndexFolder(index))
+        roots = current_roots(current.manifest)
+        with current.open_catalog() as catalog:
             removals = catalog.removals()
         if (key := key_meant(str(target), lambda key: removals.hides(*key), roots)) is not None:
             return address_at(key, roots)
@@ -289,8 +291,8 @@ def gallery_state(index: Path, request: Request | None = None) -> str:
     Raises IndexRefused: the index has another format or is damaged; BadInvocation as ``Request.roots`` does.
     """
     folder = IndexFolder(index)
-    live = live_generation_if_any(folder)
-    manifest = None if live is None else live.manifest
+    current = current_generation_if_any(folder)
+    manifest = None if current is None else current.manifest
     digest = hashlib.sha256()
     for file in FolderListing((request or Request()).roots(folder.path, manifest), folder.path):
         digest.update(f"{file.root}/{file.path}\0{file.stamp}\0".encode())

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from model.errors import Refusal
+from model.errors import UserError
 from model.terminal import HomeUnknown, expanded, installed_version, run_program
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,7 +26,7 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog: str) -> i
         except click.UsageError as error:
             asked = prog if error.ctx is None else error.ctx.command_path
             problem = error.format_message().replace("\n\t", " ").rstrip(".")
-            raise Refusal(f"{problem}. `{asked} --help` lists what there is.") from None
+            raise UserError(f"{problem}. `{asked} --help` lists what there is.") from None
 
     return run_program(work)
 
@@ -102,7 +102,7 @@ def option(spelling: str, help: str, kind: Any = str, **settings: Any) -> Callab
     return click.option(*names, *parameter, help=help, **what, **settings)
 
 
-def before(name: str, variable: str = "") -> Callable[[], Any]:
+def inherited(name: str, variable: str = "") -> Callable[[], Any]:
     """Makes the default of an option that may stand before the command, too: its value there, or of a variable."""
     return lambda: click.get_current_context().find_root().params.get(name) or os.environ.get(variable) or None
 

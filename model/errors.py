@@ -3,15 +3,15 @@
 from typing import Self
 
 
-class Refusal(Exception):
+class UserError(Exception):
     """A request that cannot be done. The message is a sentence that says why, and what to do."""
 
 
-class ModelError(Refusal):
+class ModelError(UserError):
     """A checkpoint, a configuration or a request that the networks cannot work with."""
 
 
-class ImageError(Refusal):
+class ImageError(UserError):
     """A picture that cannot be used."""
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 
-from model.errors import Refusal
+from model.errors import UserError
 
 #: What this program writes for people has it in its first bytes, so that it can be replaced later.
 MARK = "sketch-search"
@@ -55,7 +55,7 @@ def write_files(files: Mapping[Path, bytes]) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raises Refusal if anything is at ``path`` that this program has not written, such as a link."""
+    """Raises UserError if anything is at ``path`` that this program has not written, such as a link."""
     if not os.path.lexists(path):
         return
     with suppress(OSError), open_regular(path, links=False) as file:
@@ -63,4 +63,4 @@ def check_replaceable(path: Path) -> None:
         if any(mark in begins for mark in _MARKS):
             return
     what = "is a symbolic link" if path.is_symlink() else "was not written by this program"
-    raise Refusal(f"{path} {what}, and nothing is written over it; move it away, or name another place.")
+    raise UserError(f"{path} {what}, and nothing is written over it; move it away, or name another place.")

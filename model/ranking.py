@@ -234,7 +234,7 @@ _FITS_SLOPE = 2 / 3
 _FITS_HARDLY, _FITS_SURELY = -1.5, 2.0
 
 
-def pulled(sketch: Floats | None, liked: Floats) -> Floats:
+def rocchio(sketch: Floats | None, liked: Floats) -> Floats:
     """Computes the [Ret] of a query with liked photos, after Rocchio (1971).
 
     It is the sum of the sketch's normalised [Ret] and PULL times the mean [Ret] of the liked photos, normalised.
@@ -255,17 +255,17 @@ def fitting(scores: Floats, fits: Floats, method: Method) -> Floats:
     return scores_of(support, best, method) + np.float32(0)
 
 
-def led(scores: Floats, likeness: Floats) -> Floats:
+def mix_support(scores: Floats, likeness: Floats) -> Floats:
     """Lets the liked photos lead scores (p,) by "ret", p at least 1. likeness: (p,); below 0 it counts as 0."""
-    return _led(scores, np.maximum(likeness, 0), LEAD, "ret")
+    return _lead(scores, np.maximum(likeness, 0), LEAD, "ret")
 
 
-def led_by_word(scores: Floats, words: Floats, method: Method) -> Floats:
+def mix_word_support(scores: Floats, words: Floats, method: Method) -> Floats:
     """Lets a word with this support (m,) lead photos' scores (m,) by ``method``, in the range of ``method``."""
-    return _led(scores, words, WORD_LEAD, method) if len(scores) else scores
+    return _lead(scores, words, WORD_LEAD, method) if len(scores) else scores
 
 
-def _led(scores: Floats, other: Floats, lead: float, method: Method) -> Floats:
+def _lead(scores: Floats, other: Floats, lead: float, method: Method) -> Floats:
     """Mixes support: if s_i is photo i's, divided by the highest, its new support is (1 - lead) s_i + lead o_i."""
     shares = np.float32(1 - lead) * shares_of(scores, method) + np.float32(lead) * other
     # Adding 0 turns -0 into 0.
@@ -279,7 +279,7 @@ def shares_of(scores: Floats, method: Method) -> Floats:
     return shares
 
 
-def named(scores: Floats, best: float) -> Floats:
+def word_support(scores: Floats, best: float) -> Floats:
     """Computes the support of photos by a word: exp((score - best) / WIDTH), (p,) in 0..1.
 
     scores: (p,) logits. best: the highest score of a photo that may be found; others may be above it.

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.errors import Refusal
+from model.errors import UserError
 
 if TYPE_CHECKING:
     import subprocess
@@ -31,7 +31,7 @@ def printable_json(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" or c in JOINERS else json.dumps(c)[1:-1] for c in text)
 
 
-class HomeUnknown(Refusal, OSError):
+class HomeUnknown(UserError, OSError):
     """A path begins with "~", and nobody has such a home folder here."""
 
 
@@ -125,7 +125,7 @@ def run_program(work: Callable[[], int]) -> int:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _NOBODY_READS
-    except Refusal as error:
+    except UserError as error:
         return _end(f"error: {error}", BAD_INPUT)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
 import httpx
 from pydantic import BaseModel
 
-from model.errors import Refusal
+from model.errors import UserError
 from model.terminal import printable
 from service.schemas import (
     ClusterResponse,
@@ -43,7 +43,7 @@ _MAX_VALUES = 1_000_000
 _MAX_TEXT = 1000
 
 
-class ServiceError(Refusal):
+class ClientError(UserError):
     """The server refused, or failed. ``status`` is that of HTTP.
 
     ``code``, ``message`` and ``request_id`` are the server's, in printable characters and cut to 1,000; the code is
@@ -62,7 +62,7 @@ class ServiceError(Refusal):
 class Client:
     """A connection to one server. It is a context manager, and threads may share it.
 
-    All methods raise ServiceError for an answer that is not a success, and ConnectionError without an answer.
+    All methods raise ClientError for an answer that is not a success, and ConnectionError without an answer.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Client:
         Args:
             base_url: of the server; with a token if the server has printed it so.
             timeout: seconds without any progress after which a request is given up.
-            max_bytes: the most bytes of an answer; ServiceError for more.
+            max_bytes: the most bytes of an answer; ClientError for more.
 
         Raises ValueError: the URL is invalid, or the key has line breaks or other control characters.
         """
@@ -187,7 +187,7 @@ class Client:
         if response.is_success:
             return _Answer(response, bytes(content))
         detail = self._model(ErrorResponse, _Answer(response, bytes(content))).error
-        raise ServiceError(detail.code, detail.message, detail.request_id, response.status_code)
+        raise ClientError(detail.code, detail.message, detail.request_id, response.status_code)
 
     @staticmethod
     def _model(model: type[M], answer: _Answer) -> M:
@@ -206,9 +206,9 @@ class _Answer(NamedTuple):
     content: bytes
 
 
-def _broken(response: httpx.Response, code: str, problem: str) -> ServiceError:
+def _broken(response: httpx.Response, code: str, problem: str) -> ClientError:
     request_id = response.headers.get("x-request-id", "-")
-    return ServiceError(code, f"{response.url} {problem}.", request_id, response.status_code)
+    return ClientError(code, f"{response.url} {problem}.", request_id, response.status_code)
 
 
 def as_bytes(sketch: Sketch) -> bytes:

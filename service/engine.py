@@ -10,9 +10,10 @@ import numpy as np
 
 from indexer import PhotoEntry, PhotoUnavailable, open_index
 from model import Matcher, load
-from model.decoding import Job, RunJob, run_here
+from model.decoding import Job, RunJob, decode_inline
 from model.errors import BlankSketch
 from model.images import MAX_THINGS, Drawing, Pixels, media_type
+from service.clip_text import ReadText, TextTowers
 from service.errors import BadSearch, NotFound, ShardsLost
 from service.explain import explain
 from service.gallery import Gallery, LocalGallery, OpenGallery
@@ -35,7 +36,6 @@ from service.schemas import (
 )
 from service.search import Searcher, methods_of
 from service.settings import Settings, index_path
-from service.towers import ReadText, TextTowers
 
 
 def open_matcher(settings: Settings) -> Matcher:
@@ -64,7 +64,7 @@ class Engine:
         settings: Settings,
         matcher: Matcher,
         thumbnails: ThumbnailCache | None = None,
-        run: RunJob = run_here,
+        run: RunJob = decode_inline,
         towers: TextTowers | None = None,
         gallery: OpenGallery | None = None,
     ) -> None:

@@ -8,46 +8,46 @@ from model.errors import (
     CostlyImage,
     DecodingUnavailable,
     ImageTooLarge,
-    Refusal,
     UndecodableImage,
     UnsupportedImage,
+    UserError,
 )
 from model.words import UnknownWord
 
 
-class ServiceFault(Refusal):
+class ServiceError(UserError):
     """Base of the errors of this package; the message is a sentence for whoever asked."""
 
 
-class BadSearch(ServiceFault):
+class BadSearch(ServiceError):
     """A parameter is out of its range, the checkpoint cannot do it, or a form holds something else than the sketch."""
 
 
-class BrokenUpload(ServiceFault):
+class BrokenUpload(ServiceError):
     """A multipart body that does not parse."""
 
 
-class UploadTooLarge(ServiceFault):
+class UploadTooLarge(ServiceError):
     """A request body with more bytes than the limit."""
 
 
-class Unauthorized(ServiceFault):
+class Unauthorized(ServiceError):
     """The API key is missing or wrong."""
 
 
-class Forbidden(ServiceFault):
+class Forbidden(ServiceError):
     """This client may not do that."""
 
 
-class BuildRefused(ServiceFault):
+class BuildRefused(ServiceError):
     """A build cannot be started over what is there."""
 
 
-class NotFound(ServiceFault):
+class NotFound(ServiceError):
     """Nothing has that id."""
 
 
-class NotReady(ServiceFault):
+class NotReady(ServiceError):
     """The checkpoint or the index could not be opened."""
 
 
@@ -60,11 +60,11 @@ class ShardsLost(NotReady):
         self.names = tuple(names)
 
 
-class ClientGone(ServiceFault):
+class ClientGone(ServiceError):
     """Whoever asked has hung up."""
 
 
-class QueueFull(ServiceFault):
+class QueueFull(ServiceError):
     """No further search may wait; whole seconds after which to retry."""
 
     def __init__(self, retry_after: int) -> None:
@@ -72,12 +72,12 @@ class QueueFull(ServiceFault):
         self.retry_after = retry_after
 
 
-class BrokenOff(ServiceFault):
+class BrokenOff(ServiceError):
     """An answer that has begun cannot go on; the connection just ends."""
 
 
 # How HTTP answers an error: its status, and the ``code`` that programs read.
-VERDICTS: dict[type[Exception], tuple[int, str]] = {
+HTTP_ERRORS: dict[type[Exception], tuple[int, str]] = {
     UndecodableImage: (400, "undecodable_image"),
     BrokenUpload: (400, "undecodable_upload"),
     Unauthorized: (401, "unauthorized"),

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from cachetools import LRUCache
 
-from indexer import PhotoEntry, PhotoUnavailable, live_stamp
+from indexer import PhotoEntry, PhotoUnavailable, current_stamp
 from indexer.store.files import write_atomically
-from model.decoding import Job, RunJob, run_here
+from model.decoding import Job, RunJob, decode_inline
 from model.errors import ImageError
 from model.files import read_regular
 from model.images import MAX_PIXELS
@@ -57,7 +57,7 @@ def still_opening(entry: PhotoEntry) -> Iterator[None]:
         raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
 
 
-def thumbnail(original: bytes, size: int, run: RunJob = run_here, max_pixels: int = MAX_PIXELS) -> bytes:
+def thumbnail(original: bytes, size: int, run: RunJob = decode_inline, max_pixels: int = MAX_PIXELS) -> bytes:
     """Makes an upright JPEG whose longest side has at most ``size`` pixels. Raises ImageError."""
     image = run(original, Job(max_pixels, least_side=size, longest_side=size)).image
     out = io.BytesIO()
@@ -103,7 +103,7 @@ class ThumbnailCache:
         """Keeps a thumbnail, unless it is larger than all that may be kept."""
         self._remember(key, thumbnail)
         # An index that was deleted meanwhile must not begin again as a folder of thumbnails.
-        if self._folder is None or len(thumbnail) > self._folder_capacity or live_stamp(self._folder.parent) is None:
+        if self._folder is None or len(thumbnail) > self._folder_capacity or current_stamp(self._folder.parent) is None:
             return
         with self._writing, suppress(OSError):
             self._folder.mkdir(mode=0o700, exist_ok=True)

@@ -7,7 +7,7 @@
         print(photo.path, photo.score)
 
 ``Gallery`` searches in this process, ``Remote`` asks a server and loads no network. Both give the same answers. All
-that they refuse is a ``Refusal``, whose sentence says what to do. The names below are imported when they are first
+that they refuse is a ``UserError``, whose sentence says what to do. The names below are imported when they are first
 used, because NumPy and ONNX Runtime take time to load.
 """
 
@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import model as model  # before NumPy, whose threads it keeps from spinning
 
 if TYPE_CHECKING:
-    from model.errors import Refusal
+    from model.errors import UserError
     from sketch_search.answers import Explanation, Group, Photo, Results
     from sketch_search.gallery import Gallery, encode, rank
     from sketch_search.remote import Remote
 
-__all__ = ["Explanation", "Gallery", "Group", "Photo", "Refusal", "Remote", "Results", "encode", "rank"]
+__all__ = ["Explanation", "Gallery", "Group", "Photo", "Remote", "Results", "UserError", "encode", "rank"]
 
 _MODULES = {"Gallery": "gallery", "encode": "gallery", "rank": "gallery", "Remote": "remote"}
 
@@ -32,10 +32,10 @@ _MODULES = {"Gallery": "gallery", "encode": "gallery", "rank": "gallery", "Remot
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "Refusal":
-        from model.errors import Refusal
+    if name == "UserError":
+        from model.errors import UserError
 
-        return Refusal
+        return UserError
     return getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'answers')}"), name)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from model.errors import Refusal
+from model.errors import UserError
 from model.terminal import expanded, printable
 from service.client import as_bytes
 from service.schemas import (
@@ -68,13 +68,13 @@ class Photo:
     _source: Searches = field(repr=False, compare=False)
 
     def read(self) -> bytes:
-        """Returns the file. Raises Refusal if it is gone or has changed since it was indexed."""
+        """Returns the file. Raises UserError if it is gone or has changed since it was indexed."""
         return self._source._original(self.id)
 
     def image(self) -> Image.Image:
         """Returns the picture as the index reads it, upright and in RGB: of a RAW file the preview.
 
-        Raises Refusal as ``read`` does, and if an extra is missing that reads such files.
+        Raises UserError as ``read`` does, and if an extra is missing that reads such files.
         """
         from model.images import open_image
 
@@ -183,7 +183,7 @@ class Searches(ABC):
 
         Raises:
             TypeError: what is liked is no photo. ValueError: an option that does not exist, or is out of its range.
-            Refusal: a picture that cannot be read, an unknown word, a folder without photos, and the like.
+            UserError: a picture that cannot be read, an unknown word, a folder without photos, and the like.
         """
         answer = self._response(sketch, k=k, text=text, like=like, unlike=unlike, **options)
         results = Results(map(self._photo, answer.results))
@@ -230,7 +230,7 @@ class Searches(ABC):
         narrowed = query.after or query.before or query.offset or query.like or query.unlike
         if query.folder and not narrowed and not answer.results and not answer.groups:
             folders = " or ".join(map(printable, query.folder))
-            raise Refusal(f"the index has no photos below {folders}; name a folder as the paths of results show it.")
+            raise UserError(f"the index has no photos below {folders}; name a folder as the paths of results show it.")
         return answer
 
     def _ids(self, photos: Liked) -> list[int]:

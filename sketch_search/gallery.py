@@ -40,7 +40,7 @@ _BATCH = 64
 
 
 class Gallery(Searches):
-    """The photos of an index on this machine, searched in this process. What is refused is a ``Refusal``."""
+    """The photos of an index on this machine, searched in this process. What is refused is a ``UserError``."""
 
     def __init__(self, settings: Settings, matcher: Matcher | None = None) -> None:
         """Opens the index that the settings name."""
@@ -68,7 +68,7 @@ class Gallery(Searches):
             weights: the checkpoint; None for the one that SBIR_WEIGHTS names, or the default.
             device: "cpu", "cuda", or "auto" for the GPU if there is one.
 
-        Raises Refusal: a folder does not exist or has no photos, or the index has others, which it would lose.
+        Raises UserError: a folder does not exist or has no photos, or the index has others, which it would lose.
         """
         if impossible := [given for given in folders if "\0" in os.fspath(given)]:
             raise BadInvocation(f"no folder is called {impossible[0]!r}; name a folder of photos.")

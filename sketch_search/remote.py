@@ -1,6 +1,6 @@
 """Searches a gallery on a server. Nothing here loads a network."""
 
-from model.errors import Refusal
+from model.errors import UserError
 from service.client import MAX_BYTES, Client
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
 from sketch_search.answers import Searches, Sketches
@@ -9,7 +9,7 @@ from sketch_search.answers import Searches, Sketches
 class Remote(Searches):
     """The photos of a server.
 
-    What the server refuses is a ``Refusal`` with its sentence; ConnectionError says that no server answers.
+    What the server refuses is a ``UserError`` with its sentence; ConnectionError says that no server answers.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Remote(Searches):
         return self.client.explain(sketch, **params.model_dump(exclude_defaults=True))
 
     def _id_at(self, path: str) -> int:
-        raise Refusal(f"a server does not look photos up by paths such as {path!r}; give the photo, or its id.")
+        raise UserError(f"a server does not look photos up by paths such as {path!r}; give the photo, or its id.")
 
     def _path(self, shown: str) -> str:
         return shown

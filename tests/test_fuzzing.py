@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 import model
 from indexer import IndexRefused, Request, build, open_index, read_summary, verify
 from model.decoding import Decoders, Job
-from model.errors import ImageError, Refusal
+from model.errors import ImageError, UserError
 from model.images import media_type
 from service.engine import Engine
 from service.schemas import SearchQuery
@@ -195,7 +195,7 @@ def test_a_damaged_checkpoint_is_refused_or_works_and_has_no_index_of_another(
     with tempfile.TemporaryDirectory() as name:
         path = Path(name, "fuzzed.safetensors")
         path.write_bytes(changed)
-        with contextlib.suppress(Refusal):
+        with contextlib.suppress(UserError):
             matcher = model.load(path, dtype="float32")
             same = matcher.photo_sha256 == samples.matcher.photo_sha256
             with pytest.raises(IndexRefused) if not same else contextlib.nullcontext():
@@ -221,7 +221,7 @@ def tried(work: Callable[[], T]) -> T | None:
     """Returns the result of the work; None if it is refused in a sentence."""
     try:
         return work()
-    except (Refusal, OSError) as error:
+    except (UserError, OSError) as error:
         note(f"refused: {error}")
         return None
 

@@ -1,4 +1,4 @@
-"""A build from what is asked for to its report: decide, list, encode what is new, cluster, write a generation."""
+"""A build from what is asked for to its report: plan_build, list, encode what is new, cluster, write a generation."""
 
 import hashlib
 import json
@@ -14,18 +14,18 @@ from typing import Protocol
 
 import numpy as np
 
+from indexer.building.database import DATABASE_FILE, BuildDatabase, CurrentState, Photos
 from indexer.building.folder_listing import BadFile, FolderListing
-from indexer.building.plan import PLAN_FILE, LiveState, Photos, Plan
 from indexer.building.progress import Progress
 from indexer.building.request import Request, StartingPoint
 from indexer.building.staging import Journal, Stager
-from indexer.building.writer import Contents, Floats, GenerationWriter, Numbers, joined_clusters, new_clusters
+from indexer.building.writer import Floats, GenerationDraft, GenerationWriter, Numbers, joined_clusters, new_clusters
 from indexer.embedding import ChosenEmbedder, find_embedder
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
 from indexer.store.clusters import MAX_PATCHES, default_clusters, nearest
 from indexer.store.folders import Folder
-from indexer.store.generation import FORMAT_VERSION, Manifest, Origin, keep_only, open_rows
+from indexer.store.generation import FORMAT_VERSION, Manifest, NetworkIdentity, keep_only, open_rows
 from indexer.store.location import IndexFolder
 from indexer.store.roots import FileKey, Root, locate, shown_path
 from indexer.store.rows import Refs, RowArrays, Rows
@@ -47,21 +47,21 @@ MAX_GROWTH = 2
 
 
 @dataclass(frozen=True)
-class Decision:
+class BuildPlan:
     """The decisions of one build, made before any photo is read.
 
     Attributes:
-        live: what the build takes over. problems: what is damaged of the index, one sentence each.
+        current: what the build takes over. problems: what is damaged of the index, one sentence each.
         recluster: whether all clusters are made anew in any case. clusters: their number if they are; None for about
             sqrt(photos).
         anew: whether a generation is written even if no photo has changed.
     """
 
     request: Request
-    live: LiveState
+    current: CurrentState
     roots: tuple[Root, ...]
     removals: Removals
-    origin: Origin
+    identity: NetworkIdentity
     embedder: ChosenEmbedder
     recluster: bool
     clusters: int | None
@@ -72,30 +72,34 @@ class Decision:
     @property
     def key(self) -> str:
         """Names the folder of the build by 16 hex digits. Rows that were staged with another key are never used."""
-        origin, embedder = self.origin, self.embedder.entry
-        network = [origin.photo_sha256, origin.preprocessing_fingerprint, embedder.name, embedder.sha256]
-        text = json.dumps([FORMAT_VERSION, origin.tokens, *network, *(str(root.folder) for root in self.roots)])
+        identity, embedder = self.identity, self.embedder.entry
+        network = [identity.photo_sha256, identity.preprocessing_fingerprint, embedder.name, embedder.sha256]
+        text = json.dumps([FORMAT_VERSION, identity.tokens, *network, *(str(root.folder) for root in self.roots)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def wanted_network(request: Request, manifest: Manifest | None, matcher: Matcher) -> tuple[Origin, ChosenEmbedder]:
+def wanted_network(
+    request: Request, manifest: Manifest | None, matcher: Matcher
+) -> tuple[NetworkIdentity, ChosenEmbedder]:
     """Returns the network of a build, with one token for each photo if only [Ret] is kept, and its embedder.
 
     What was not asked for is as in the generation with this manifest; only what was asked for is downloaded. Raises
     EmbedderUnavailable.
     """
-    origin = Origin.of(matcher)
-    alone = origin.with_tokens(1)
-    if request.tokens == "none" or (request.tokens == "auto" and manifest is not None and manifest.origin == alone):
-        origin = alone
+    identity = NetworkIdentity.of(matcher)
+    alone = identity.with_tokens(1)
+    if request.tokens == "none" or (request.tokens == "auto" and manifest is not None and manifest.identity == alone):
+        identity = alone
     if request.embedder != "auto":
-        return origin, find_embedder(request.embedder, matcher.device, download=True)
-    same = manifest is not None and manifest.origin.with_tokens(origin.tokens) == origin
-    return origin, find_embedder(manifest.embedder.spec if manifest is not None and same else "auto", matcher.device)
+        return identity, find_embedder(request.embedder, matcher.device, download=True)
+    same = manifest is not None and manifest.identity.with_tokens(identity.tokens) == identity
+    return identity, find_embedder(manifest.embedder.spec if manifest is not None and same else "auto", matcher.device)
 
 
-def decide(request: Request, start: StartingPoint, origin: Origin, embedder: ChosenEmbedder, index: Path) -> Decision:
-    """Decides what a build does. The caller holds the index's lock, or the decision may be out of date.
+def plan_build(
+    request: Request, start: StartingPoint, identity: NetworkIdentity, embedder: ChosenEmbedder, index: Path
+) -> BuildPlan:
+    """Decides what a build does. The caller holds the index's lock, or the plan may be out of date.
 
     Raises:
         BadInvocation: as ``Request.roots`` does. IndexRefused: the catalog is damaged; or photos are to be added to
@@ -103,31 +107,31 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
     """
     roots = request.roots(index, start.manifest)
     if request.added and start.manifest is not None:
-        start.manifest.check_origin(index, origin)
+        start.manifest.check_identity(index, identity)
     if start.generation is None:
-        live, recluster, clusters = LiveState(next_id=start.next_id), True, request.clusters
+        current, recluster, clusters = CurrentState(next_id=start.next_id), True, request.clusters
     else:
         manifest = start.generation.manifest
-        reusable = manifest.origin == origin and manifest.embedder.same(embedder.entry)
-        live = LiveState.read(start.generation, roots)
-        live = replace(live, reusable=reusable, damaged=start.damaged, next_id=start.next_id)
+        reusable = manifest.identity == identity and manifest.embedder.same(embedder.entry)
+        current = CurrentState.read(start.generation, roots)
+        current = replace(current, reusable=reusable, damaged=start.damaged, next_id=start.next_id)
         # The number that the clusters were asked for with, or that k-means made of it.
         same_number = request.clusters in (None, manifest.clusters_asked, manifest.counts.clusters)
         # Whatever is damaged of the clusters is made anew with them.
         recluster = request.recluster or not reusable or not same_number or bool(start.problems)
         clusters = manifest.clusters_asked if request.clusters is None else request.clusters
-    removals = live.removals
+    removals = current.removals
     for path in request.added:
         if (location := locate(path, roots)) is not None:
             removals = removals.changed(*location, removed=False)
-    return Decision(
-        request, live, roots, removals, origin, embedder, recluster, clusters, start.problems, anew=recluster
+    return BuildPlan(
+        request, current, roots, removals, identity, embedder, recluster, clusters, start.problems, anew=recluster
     )
 
 
 @dataclass(frozen=True)
 class Written:
-    """Describes what is live after a build. ``generation`` joins the names of the generations of all shards by '+'."""
+    """Describes the index after a build. ``generation`` joins the names of the generations of all shards by '+'."""
 
     generation: str
     photos: int
@@ -174,7 +178,7 @@ class BuildReport(Written):
     index: Path
 
 
-class Site(Protocol):
+class BuildBackend(Protocol):
     """The place where a build computes and writes: this machine, or workers on many machines.
 
     ``path`` is the folder of the index, or of its shards. ``incomplete`` are files that were read here, and of which a
@@ -183,14 +187,14 @@ class Site(Protocol):
 
     path: Path
     workers: int
-    plan: Plan
+    database: BuildDatabase
     incomplete: list[FileKey]
 
     def take_read(self) -> None:
-        """Tells the plan what was read so far, by this build and by stopped builds with the same key."""
+        """Tells the database what was read so far, by this build and by stopped builds with the same key."""
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
-        """Reads these files, which the plan lists now, and stages their rows. Returns how many photos were encoded."""
+        """Reads these files, which the database lists, and stages their rows. Returns how many photos were encoded."""
 
     def sources(self, refs: Refs) -> Mapping[str, RowArrays]:
         """Opens the arrays from which these rows are read."""
@@ -198,52 +202,52 @@ class Site(Protocol):
     def nearest(self, refs: Refs, centroids: Floats) -> Numbers:
         """Returns for each row the number of the nearest centroid, (m,). centroids: (c, e)."""
 
-    def write(self, contents: Contents | None) -> Written:
-        """Makes these contents live; None if nothing has changed. Deletes files that are no longer needed."""
+    def write(self, draft: GenerationDraft | None) -> Written:
+        """Makes this draft current; None if nothing has changed. Deletes files that are no longer needed."""
 
 
-class LocalSite:
-    """The site of a build on this machine. Rows are staged in one journal. The caller holds the lock of the index."""
+class LocalBackend:
+    """Builds on this machine. Rows are staged in one journal. The caller holds the lock of the index."""
 
     workers = 1
 
-    def __init__(self, folder: IndexFolder, decision: Decision, matcher: Matcher, progress: Progress) -> None:
+    def __init__(self, folder: IndexFolder, plan: BuildPlan, matcher: Matcher, progress: Progress) -> None:
         self.path, self.incomplete = folder.path, list[FileKey]()
-        self._folder, self._decision, self._matcher, self._progress = folder, decision, matcher, progress
+        self._folder, self._plan, self._matcher, self._progress = folder, plan, matcher, progress
         # Until there is a sound generation, nothing of a damaged index is deleted.
-        if not decision.problems:
-            keep_only(folder, decision.live.generation, building={decision.key})
-        self._journal = Journal(folder.building(decision.key))
-        self.plan = Plan(folder.building(decision.key) / PLAN_FILE)
+        if not plan.problems:
+            keep_only(folder, plan.current.generation, building={plan.key})
+        self._journal = Journal(folder.building(plan.key))
+        self.database = BuildDatabase(folder.building(plan.key) / DATABASE_FILE)
 
     def take_read(self) -> None:
-        self.plan.take_read(_JOURNAL, self._journal)
+        self.database.take_read(_JOURNAL, self._journal)
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
         # All are listed first, so that the bar knows their number.
-        before = self.plan.listed
-        count, decision = sum(1 for _ in files), self._decision
+        before = self.database.listed
+        count, plan = sum(1 for _ in files), self._plan
         self._progress.start("encoding", count)
         if not count:
             return 0
-        roots, keeps_tokens = [root.folder for root in decision.roots], decision.origin.tokens > 1
-        embedder = decision.embedder.load()
-        most = decision.request.max_pixels
-        stager = Stager(roots, self._matcher, embedder, self._journal, self.plan.days, keeps_tokens, most)
-        unread, step = self.plan.unread(before), decision.request.max_new_files or count
+        roots, keeps_tokens = [root.folder for root in plan.roots], plan.identity.tokens > 1
+        embedder = plan.embedder.load()
+        most = plan.request.max_pixels
+        stager = Stager(roots, self._matcher, embedder, self._journal, self.database.days, keeps_tokens, most)
+        unread, step = self.database.unread(before), plan.request.max_new_files or count
         for _ in range(0, count, step):
-            stager.stage(islice(unread, step), decision.request.batch, self._progress)
+            stager.stage(islice(unread, step), plan.request.batch, self._progress)
             if stager.encoded:
                 break
         self.incomplete += stager.incomplete
         return stager.encoded
 
     def sources(self, refs: Refs) -> Mapping[str, RowArrays]:
-        live, found = self._decision.live, dict[str, RowArrays]()
-        if live.reusable and live.generation is not None:
+        current, found = self._plan.current, dict[str, RowArrays]()
+        if current.reusable and current.generation is not None:
             # The file of the places may be what is damaged.
-            places = live.generation.places_by_catalog() if self._decision.problems else None
-            found |= open_rows(self._folder, live.generation, places, live.damaged)
+            places = current.generation.places_by_catalog() if self._plan.problems else None
+            found |= open_rows(self._folder, current.generation, places, current.damaged)
         if (arrays := self._journal.arrays()) is not None:
             found[_JOURNAL] = arrays
         return found
@@ -251,70 +255,68 @@ class LocalSite:
     def nearest(self, refs: Refs, centroids: Floats) -> Numbers:
         return nearest(Rows(self.sources(refs)), refs, centroids)
 
-    def write(self, contents: Contents | None) -> Written:
-        live = self._decision.live
-        if contents is not None:
+    def write(self, draft: GenerationDraft | None) -> Written:
+        current = self._plan.current
+        if draft is not None:
             self._progress.start("writing")
-            written = GenerationWriter(
-                self._folder, self._decision.key, contents, live.generation, live.next_id
-            ).write()
-        elif live.generation is not None:
-            written = live.generation
+            written = GenerationWriter(self._folder, self._plan.key, draft, current.generation, current.next_id).write()
+        elif current.generation is not None:
+            written = current.generation
         else:
-            raise ValueError("the first build has contents")
+            raise ValueError("the first build has a draft")
         self.close()
         keep_only(self._folder, written, building=set())
         counts = written.manifest.counts
         return Written(written.name, counts.photos, counts.files, counts.clusters)
 
     def close(self) -> None:
-        self.plan.close()
+        self.database.close()
         self._journal.close()
 
 
-def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildReport:
-    """Runs a build as it was decided. The caller holds the folder's lock. An error leaves the live state unchanged."""
+def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> BuildReport:
+    """Runs a build as planned. The caller holds the folder's lock. An error leaves the current state unchanged."""
     started = time.monotonic()
-    live, roots, plan = decision.live, decision.roots, site.plan
+    current, roots, database = plan.current, plan.roots, backend.database
     progress.start("reading")
-    plan.take_over(live)
+    database.take_over(current)
     names = [root.name for root in roots]
-    bad_before = plan.bad(names)
-    site.take_read()
-    listing = FolderListing(roots, site.path, decision.removals, plan.has_below)
-    encoded = site.encode(_to_read(listing, decision, plan, progress))
-    site.take_read()
-    if raws := _raws_that_count(listing, roots, site):
-        encoded += site.encode(_also_to_read(listing.taking(raws), decision, plan))
-        site.take_read()
-    plan.settle(listing, live.next_id)
-    rules = {**decision.removals.rules, **dict.fromkeys(plan.removed_before, True)}
-    decision = replace(decision, removals=Removals(rules))
-    bad = plan.bad(names)
-    changed = decision.anew or plan.changed > 0 or (live.roots, live.removals) != (roots, decision.removals)
-    if live.generation is not None and not changed:
-        manifest = live.generation.manifest
+    bad_before = database.bad(names)
+    backend.take_read()
+    listing = FolderListing(roots, backend.path, plan.removals, database.has_below)
+    encoded = backend.encode(_to_read(listing, plan, database, progress))
+    backend.take_read()
+    if raws := _raws_that_count(listing, roots, backend):
+        encoded += backend.encode(_also_to_read(listing.taking(raws), plan, database))
+        backend.take_read()
+    database.settle(listing, current.next_id)
+    rules = {**plan.removals.rules, **dict.fromkeys(database.removed_before, True)}
+    plan = replace(plan, removals=Removals(rules))
+    bad = database.bad(names)
+    changed = plan.anew or database.changed > 0 or (current.roots, current.removals) != (roots, plan.removals)
+    if current.generation is not None and not changed:
+        manifest = current.generation.manifest
         changed = _is_sparse(manifest.counts.rows, manifest.counts.photos, len(manifest.segments))
     if changed:
         progress.start("clustering")
-    written = site.write(_contents(decision, site, bad) if changed else None)
+    written = backend.write(_contents(plan, backend, bad) if changed else None)
     return BuildReport(
         **vars(written),
         changed=changed,
-        waiting=plan.waiting,
+        waiting=database.waiting,
         encoded=encoded,
-        gone=plan.gone,
-        damaged=decision.problems,
+        gone=database.gone,
+        damaged=plan.problems,
         bad=bad,
         bad_before=bad_before,
-        incomplete=tuple(sorted(shown_path(names, *file) for file in site.incomplete)),
+        incomplete=tuple(sorted(shown_path(names, *file) for file in backend.incomplete)),
         unlisted=listing.unlisted,
-        skipped=listing.skipped + _removed_before(len(plan.removed_before)),
-        prefixes=tuple(root.name for root in roots) if len(live.roots) == 1 < len(roots) else (),
-        embedder=decision.embedder.entry.description,
-        workers=site.workers,
+        skipped=listing.skipped + _removed_before(len(database.removed_before)),
+        prefixes=tuple(root.name for root in roots) if len(current.roots) == 1 < len(roots) else (),
+        embedder=plan.embedder.entry.description,
+        workers=backend.workers,
         seconds=time.monotonic() - started,
-        index=site.path,
+        index=backend.path,
     )
 
 
@@ -325,27 +327,29 @@ def _removed_before(count: int) -> tuple[str, ...]:
     return (f"{files} removed under another name; `sketch-search index add PATH` shows it again",)
 
 
-def _to_read(listing: FolderListing, decision: Decision, plan: Plan, progress: Progress) -> Iterator[GalleryFile]:
+def _to_read(
+    listing: FolderListing, plan: BuildPlan, database: BuildDatabase, progress: Progress
+) -> Iterator[GalleryFile]:
     """Yields the files that have to be read; at the end, raises BadInvocation if there are too few photos."""
-    yield from plan.take_listed(listing, reusable=decision.live.reusable, checksum=decision.request.checksum)
-    settled, bad = plan.settled()
+    yield from database.take_listed(listing, reusable=plan.current.reusable, checksum=plan.request.checksum)
+    settled, bad = database.settled()
     progress.skip(settled)
     progress.advance(0, bad)
-    listing.check(plan.there())
+    listing.check(database.there())
     if not listing.unlisted:
-        check_counts(decision, listing.count)
+        check_counts(plan, listing.count)
 
 
-def _also_to_read(files: Iterator[GalleryFile], decision: Decision, plan: Plan) -> Iterator[GalleryFile]:
-    return plan.take_listed(files, reusable=decision.live.reusable, checksum=decision.request.checksum)
+def _also_to_read(files: Iterator[GalleryFile], plan: BuildPlan, database: BuildDatabase) -> Iterator[GalleryFile]:
+    return database.take_listed(files, reusable=plan.current.reusable, checksum=plan.request.checksum)
 
 
-def _raws_that_count(listing: FolderListing, roots: Sequence[Root], site: Site) -> list[GalleryFile]:
+def _raws_that_count(listing: FolderListing, roots: Sequence[Root], backend: BuildBackend) -> list[GalleryFile]:
     """Returns the RAW files beside photos that cannot be read, are incomplete, or were taken on another day."""
-    found, incomplete = list[GalleryFile](), set(site.incomplete)
+    found, incomplete = list[GalleryFile](), set(backend.incomplete)
     for photo, raws in listing.raws.items():
         for raw in raws:
-            bad, known, taken = site.plan.photo_beside(photo, (raw.root, raw.path))
+            bad, known, taken = backend.database.photo_beside(photo, (raw.root, raw.path))
             other_day = taken is not None and _is_of_another_day(roots[raw.root].folder, raw.path, taken)
             if bad or known or photo in incomplete or other_day:
                 found.append(raw)
@@ -363,36 +367,36 @@ def _is_of_another_day(folder: Folder, raw: str, taken: int) -> bool:
     return bool(days) and date.fromordinal(taken).strftime("%Y:%m:%d").encode() not in days
 
 
-def _contents(decision: Decision, site: Site, bad: Sequence[BadFile]) -> Contents:
+def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) -> GenerationDraft:
     """Clusters the photos, and returns what is to be written. Raises BadInvocation if none can be used."""
-    live, plan = decision.live, site.plan
-    count = plan.count_photos()
+    current, database = plan.current, backend.database
+    count = database.count_photos()
     if not count:
-        folders = ", ".join(str(root.folder) for root in decision.roots)
+        folders = ", ".join(str(root.folder) for root in plan.roots)
         reason = bad[0].reason if bad else ""
         raise BadInvocation(f"no file in {folders} can be used ({reason}); name a folder of photos.")
-    check_counts(decision, count)
-    photos = plan.photos()
-    rows, to_write = Rows(site.sources(photos.refs)), photos.clusters < 0
-    if decision.recluster or live.generation is None or _are_stale(decision, live.generation.manifest, photos):
+    check_counts(plan, count)
+    photos = database.photos()
+    rows, to_write = Rows(backend.sources(photos.refs)), photos.clusters < 0
+    if plan.recluster or current.generation is None or _are_stale(plan, current.generation.manifest, photos):
         # A shard holds whole clusters, at least one.
-        wanted = max(default_clusters(count), decision.shards) if decision.clusters is None else decision.clusters
-        clustering = new_clusters(photos.refs, rows, wanted, decision.clusters, site.nearest)
+        wanted = max(default_clusters(count), plan.shards) if plan.clusters is None else plan.clusters
+        clustering = new_clusters(photos.refs, rows, wanted, plan.clusters, backend.nearest)
     else:
-        clustering = joined_clusters(photos, live.generation, site.nearest)
-    if live.generation is not None:
+        clustering = joined_clusters(photos, current.generation, backend.nearest)
+    if current.generation is not None:
         kept, shown = np.unique(photos.refs.sources[~to_write], return_counts=True)
-        sizes = [live.generation.manifest.segment_rows[photos.refs.names[source]] for source in kept.tolist()]
+        sizes = [current.generation.manifest.segment_rows[photos.refs.names[source]] for source in kept.tolist()]
         to_write |= _is_sparse(sum(sizes), int(shown.sum()), len(sizes))
-    origin, embedder, roots, removals = decision.origin, decision.embedder.entry, decision.roots, decision.removals
-    return Contents(origin, embedder, roots, removals, plan, photos, rows, to_write, clustering)
+    identity, embedder, roots, removals = plan.identity, plan.embedder.entry, plan.roots, plan.removals
+    return GenerationDraft(identity, embedder, roots, removals, database, photos, rows, to_write, clustering)
 
 
-def _are_stale(decision: Decision, manifest: Manifest, photos: Photos) -> bool:
+def _are_stale(plan: BuildPlan, manifest: Manifest, photos: Photos) -> bool:
     """Returns True if clusters were made for other photos: most are new now, or there are too many for their number."""
     count, most_are_new = len(photos), 2 * (photos.clusters < 0).sum() > len(photos)
-    if decision.clusters is not None:
-        return bool(most_are_new and decision.clusters <= count)
+    if plan.clusters is not None:
+        return bool(most_are_new and plan.clusters <= count)
     return bool(most_are_new or count > MAX_GROWTH * manifest.counts.clusters**2)
 
 
@@ -407,11 +411,11 @@ def check_network(matcher: Matcher) -> None:
         raise BadInvocation("an index holds patch grids up to 16 by 16; use a checkpoint with fewer patches.")
 
 
-def check_counts(decision: Decision, photos: int) -> None:
+def check_counts(plan: BuildPlan, photos: int) -> None:
     """Raises BadInvocation if more clusters or shards are asked for than there are photos."""
-    if decision.recluster and decision.clusters is not None and decision.clusters > photos:
-        raise BadInvocation(f"{decision.clusters} clusters are more than the {photos} photos; give --clusters fewer.")
-    check_shards(decision.shards, photos, "photos")
+    if plan.recluster and plan.clusters is not None and plan.clusters > photos:
+        raise BadInvocation(f"{plan.clusters} clusters are more than the {photos} photos; give --clusters fewer.")
+    check_shards(plan.shards, photos, "photos")
 
 
 def check_shards(shards: int, most: int, what: str) -> None:
@@ -436,10 +440,10 @@ def build(index: Path, request: Request, matcher: Matcher, progress: Progress | 
     check_network(matcher)
     with folder.writing():
         start = StartingPoint.find(folder)
-        decision = decide(request, start, *wanted_network(request, start.manifest, matcher), folder.path)
+        plan = plan_build(request, start, *wanted_network(request, start.manifest, matcher), folder.path)
         progress = progress or Progress()
-        with progress.of_build(folder.progress), closing(LocalSite(folder, decision, matcher, progress)) as site:
-            return run_decided(decision, site, progress)
+        with progress.of_build(folder.progress), closing(LocalBackend(folder, plan, matcher, progress)) as backend:
+            return run_plan(plan, backend, progress)
 
 
 def build_growing(index: Path, request: Request, matcher: Matcher) -> BuildReport:

@@ -63,15 +63,15 @@ class Request:
     max_pixels: int = MAX_PIXELS
 
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
-        """Returns the roots of the next generation. Those of the live one come first and stay as they are.
+        """Returns the roots of the next generation. Those of the current one come first and stay as they are.
 
         Raises BadInvocation: a number is out of range; a folder is missing, is no folder, or overlaps another; or some
         would leave, and may not.
         """
         if self.clusters is not None and self.clusters < 1:
             raise BadInvocation("the number of clusters must be at least 1.")
-        live = live_roots(manifest)
-        if not self.folders and not live:
+        current = current_roots(manifest)
+        if not self.folders and not current:
             folder = next(iter(self.added), "FOLDER")
             if first_build_has_begun(index):
                 raise no_index(index)
@@ -80,14 +80,14 @@ class Request:
                 f"`sketch-search {folder}`, which also serves it."
             )
         for path in self.added:
-            key = locate(path, live)
+            key = locate(path, current)
             # A server that is named is trusted from then on, also one that the index has.
-            whole = key is None or not key[1] or type(live[key[0]].folder) is LocalFolder
+            whole = key is None or not key[1] or type(current[key[0]].folder) is LocalFolder
             if whole and folder_of(path).problem() == "does not exist":
                 raise BadInvocation(f"{path} does not exist; name a folder of photos.")
-        new = [path for path in self.added if locate(path, live) is None]
-        roots = resolve_roots([*(self.folders or (root.folder for root in live)), *new], index, live)
-        leaving = ", ".join(str(root.folder) for root in live if root not in roots)
+        new = [path for path in self.added if locate(path, current) is None]
+        roots = resolve_roots([*(self.folders or (root.folder for root in current)), *new], index, current)
+        leaving = ", ".join(str(root.folder) for root in current if root not in roots)
         if leaving and not self.allow_root_removal:
             raise BadInvocation(
                 f"the index {index} has other folders: {leaving}. Name these, too, or name none, which updates all; "
@@ -124,7 +124,7 @@ class StartingPoint:
 
     @staticmethod
     def find(folder: IndexFolder) -> StartingPoint:
-        """Checks all files of the live generation; where its catalog is damaged, those of the generations before it.
+        """Checks all files of the current generation; where its catalog is damaged, those of the generations before it.
 
         Files that are as they were when they were last checked are not read (``Checked``).
 
@@ -165,5 +165,5 @@ def _next_id(folder: IndexFolder) -> int:
     return max(found)
 
 
-def live_roots(manifest: Manifest | None) -> tuple[Root, ...]:
+def current_roots(manifest: Manifest | None) -> tuple[Root, ...]:
     return () if manifest is None else tuple(Root(root.name, folder_at(root.path)) for root in manifest.roots)

@@ -181,8 +181,8 @@ class Stager:
 
     ``incomplete`` are the files that are damaged, and of which a part of the picture may be missing.
 
-    ``known`` returns the day of a content that has a row in the live index, as ``Journal.days`` does; several threads
-    call it. Unless it ``keeps_tokens``, only the vectors of photos are kept.
+    ``known`` returns the day of a content that has a row in the current index, as ``Journal.days`` does; several
+    threads call it. Unless it ``keeps_tokens``, only the vectors of photos are kept.
     """
 
     def __init__(

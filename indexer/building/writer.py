@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer.building.plan import Photos, Plan
+from indexer.building.database import BuildDatabase, Photos
 from indexer.store.catalog import CATALOG_FILE, Removals, write_catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids, trained, training_points
 from indexer.store.files import sync_folder, write_atomically
@@ -24,7 +24,7 @@ from indexer.store.generation import (
     FileEntry,
     Generation,
     Manifest,
-    Origin,
+    NetworkIdentity,
     RootEntry,
     SegmentEntry,
     generation_files,
@@ -49,7 +49,7 @@ class Clustering:
     Attributes:
         centroids: (c, e) float32. clusters: (p,) each photo's cluster, by id.
         asked: how many clusters the user asked for; None for about sqrt(photos).
-        kept: whether the live generation's clusters stay, in their order; if not, all clusters are new.
+        kept: whether the current generation's clusters stay, in their order; if not, all clusters are new.
     """
 
     centroids: Floats
@@ -70,27 +70,27 @@ def new_clusters(refs: Refs, rows: Rows, count: int, asked: int | None, nearest:
     return Clustering(centroids[used], (np.cumsum(used) - 1).astype(clusters.dtype)[clusters], asked)
 
 
-def joined_clusters(photos: Photos, live: Generation, nearest: Nearest) -> Clustering:
-    """Keeps the clusters of ``live``. Each new photo joins the nearest one."""
-    centroids = live.read_means()
+def joined_clusters(photos: Photos, current: Generation, nearest: Nearest) -> Clustering:
+    """Keeps the clusters of ``current``. Each new photo joins the nearest one."""
+    centroids = current.read_means()
     clusters, new = photos.clusters.copy(), photos.clusters < 0
     if new.any():
         clusters[new] = nearest(photos.refs[new], centroids)
-    return Clustering(centroids, clusters, live.manifest.clusters_asked, kept=True)
+    return Clustering(centroids, clusters, current.manifest.clusters_asked, kept=True)
 
 
 @dataclass(frozen=True)
-class Contents:
+class GenerationDraft:
     """Describes what the next generation is to hold.
 
     ``to_write`` (p,) says whether a photo's tokens go into a new segment.
     """
 
-    origin: Origin
+    identity: NetworkIdentity
     embedder: EmbedderEntry
     roots: tuple[Root, ...]
     removals: Removals
-    plan: Plan
+    database: BuildDatabase
     photos: Photos
     rows: Rows
     to_write: npt.NDArray[np.bool_]
@@ -98,38 +98,38 @@ class Contents:
 
 
 class GenerationWriter:
-    """Writes the generation that follows the live one. It works in the building folder of ``key`` until it is done.
+    """Writes the generation that follows the current one. It works in the building folder of ``key`` until it is done.
 
     ``next_id``: an id below which no new one may be given.
     """
 
     def __init__(
-        self, folder: IndexFolder, key: str, contents: Contents, live: Generation | None, next_id: int
+        self, folder: IndexFolder, key: str, draft: GenerationDraft, current: Generation | None, next_id: int
     ) -> None:
         self._folder, self._building = folder, folder.building(key)
-        self._contents, self._clustering = contents, contents.clustering
-        self._live, self._next_id = live, next_id
+        self._draft, self._clustering = draft, draft.clustering
+        self._current, self._next_id = current, next_id
         # The number is above all existing ones, because a build may go on from a generation that is not the newest.
         self._number = 1 + max((generation_number(name) for name in folder.generations()), default=0)
-        refs, to_write = contents.photos.refs, contents.to_write
+        refs, to_write = draft.photos.refs, draft.to_write
         digest = hashlib.sha256()
-        for content in compress(contents.plan.hashes(), to_write):
+        for content in compress(draft.database.hashes(), to_write):
             digest.update(content.encode())
         self._new_segment = f"s{self._number:06d}-{digest.hexdigest()[:8]}"
         self._new = refs[to_write]
         used = {refs.names[source] for source in np.unique(refs.sources[~to_write]).tolist()}
-        before = live.manifest.segments if live else ()
+        before = current.manifest.segments if current else ()
         self._segments = [entry for entry in before if entry.id in used]
         self._kept = [entry.id for entry in self._segments]
         # Where each row is once the generation is written.
         numbers = np.array([self._kept.index(name) if name in used else -1 for name in refs.names], np.int64)
         segments, rows = numbers[refs.sources], refs.numbers.astype(np.int64)
         segments[to_write], rows[to_write] = len(self._kept), np.arange(len(self._new))
-        self._ids = np.fromiter(contents.plan.ids(), np.int64, len(refs))
+        self._ids = np.fromiter(draft.database.ids(), np.int64, len(refs))
         self._segment_of, self._row_of = segments, rows
 
-    def write(self, *, make_live: bool = True) -> Generation:
-        """Writes the generation, which readers open from now on if ``make_live``. Raises IndexUnwritable."""
+    def write(self, *, make_current: bool = True) -> Generation:
+        """Writes the generation, which readers open from now on if ``make_current``. Raises IndexUnwritable."""
         with refuse_if_unwritable(self._folder.path):
             make_folder(self._building, to_work_in=True)
             if len(self._new):
@@ -147,8 +147,8 @@ class GenerationWriter:
             os.replace(working, final)
             sync_folder(self._folder.path)
             self._remember(manifest)
-            if make_live:
-                self._folder.make_live(manifest.generation)
+            if make_current:
+                self._folder.make_current(manifest.generation)
         return Generation(manifest.generation, final, manifest)
 
     def _remember(self, manifest: Manifest) -> None:
@@ -160,14 +160,14 @@ class GenerationWriter:
         checked.write(manifest)
 
     def _manifest(self, working: Path) -> Manifest:
-        contents, statuses = self._contents, self._contents.plan.counts()
-        photos, files = len(contents.photos), statuses.get("indexed", 0)
+        draft, statuses = self._draft, self._draft.database.counts()
+        photos, files = len(draft.photos), statuses.get("indexed", 0)
         return Manifest(
-            **contents.origin.model_dump(),
+            **draft.identity.model_dump(),
             generation=generation_name(self._number),
-            previous=self._live.name if self._live else None,
-            embedder=contents.embedder,
-            roots=tuple(RootEntry(name=root.name, path=str(root.folder)) for root in contents.roots),
+            previous=self._current.name if self._current else None,
+            embedder=draft.embedder,
+            roots=tuple(RootEntry(name=root.name, path=str(root.folder)) for root in draft.roots),
             counts=Counts(
                 photos=photos,
                 files=files,
@@ -178,7 +178,7 @@ class GenerationWriter:
                 rows=sum(entry.rows for entry in self._segments),
             ),
             clusters_asked=self._clustering.asked,
-            next_id=max(self._next_id, contents.plan.last_id() + 1),
+            next_id=max(self._next_id, draft.database.last_id() + 1),
             created=datetime.now(UTC).replace(microsecond=0),
             software=installed_version(),
             segments=tuple(self._segments),
@@ -189,7 +189,7 @@ class GenerationWriter:
         working = self._building / "segment"
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir()
-        write_rows(working, self._contents.rows, self._new, TOKEN_FILES + REGION_FILES)
+        write_rows(working, self._draft.rows, self._new, TOKEN_FILES + REGION_FILES)
         sync_folder(working)
         files = tuple(FileEntry.of(path) for path in sorted(working.iterdir()))
         final = self._folder.segment(self._new_segment)
@@ -210,7 +210,7 @@ class GenerationWriter:
         sources, numbers = places.segments.astype(np.int32), places.rows.astype(np.int32)
         fresh = self._new[places.rows[new]]
         sources[new], numbers[new] = len(self._kept) + fresh.sources, fresh.numbers
-        write_rows(working, self._contents.rows, Refs(names, sources, numbers), ("vectors", "embeddings"))
+        write_rows(working, self._draft.rows, Refs(names, sources, numbers), ("vectors", "embeddings"))
 
     def _write_catalog(self, working: Path) -> None:
         # A file that is gone keeps its row while its segment stays. After the clusters are made anew, its cluster is
@@ -219,24 +219,24 @@ class GenerationWriter:
         segments = (names[number] for number in self._segment_of)
         clusters = map(int, self._clustering.clusters)
         places = zip(map(int, self._ids), clusters, segments, map(int, self._row_of), strict=True)
-        rows = self._contents.plan.catalog(places, self._kept if self._clustering.kept else ())
-        write_catalog(working / CATALOG_FILE, rows, self._contents.removals)
+        rows = self._draft.database.catalog(places, self._kept if self._clustering.kept else ())
+        write_catalog(working / CATALOG_FILE, rows, self._draft.removals)
 
     def _centroids(self) -> Centroids:
-        """Computes the centroids of clusters whose photos have changed, and copies the others from the live generation.
+        """Computes the centroids of clusters whose photos have changed, and copies the others.
 
         A cluster that lost all of its photos keeps its centroid.
         """
-        contents, live, clusters = self._contents, self._live, self._clustering.clusters
+        draft, current, clusters = self._draft, self._current, self._clustering.clusters
         count, old, changed = len(self._clustering.centroids), None, set[int]()
-        if self._clustering.kept and live is not None:
-            old = live.open_centroids()
-            changed = contents.plan.changed_clusters() | {*clusters[contents.photos.clusters < 0].tolist()}
+        if self._clustering.kept and current is not None:
+            old = current.open_centroids()
+            changed = draft.database.changed_clusters() | {*clusters[draft.photos.clusters < 0].tolist()}
         order = np.argsort(clusters, kind="stable")
         photos = np.split(order, np.searchsorted(clusters[order], np.arange(1, count)))
         return Centroids.joined(
             [
-                Centroids.of_photos(contents.rows, contents.photos.refs[own])
+                Centroids.of_photos(draft.rows, draft.photos.refs[own])
                 if old is None or (len(own) and number in changed)
                 else old.of_cluster(number)
                 for number, own in enumerate(photos)

@@ -19,7 +19,7 @@ import click
 
 from indexer.commands.reports import INDEX, QUIET, count, line, show, state
 from indexer.errors import BadInvocation, IndexerError
-from model.command_line import a_folder, a_path, before, option
+from model.command_line import a_folder, a_path, inherited, option
 from model.terminal import printable
 
 if TYPE_CHECKING:
@@ -114,14 +114,14 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
         counts = f"{count(shard.photos, 'photo')}, {count(shard.clusters, 'cluster')}"
         lines.append(line(shard.folder, f"{counts}, {shard.generation}"))
     if report.shards:
-        now = "now live" if report.changed else "nothing has changed; they stay as they are"
+        now = "now current" if report.changed else "nothing has changed; they stay as they are"
         lines.append(line("time", f"{report.seconds:.1f} s, {count(report.workers, 'worker')}"))
         return [*lines, line("shards", f"{len(report.shards)} in {report.index}, {now}")]
     return [*lines, line("time", f"{report.seconds:.1f} s"), state(report, f"{report.index}, ")]
 
 
 def _unlisted(report: BuildReport) -> list[str]:
-    return [f"{folder.path}: {folder.reason}; what was known of it stays." for folder in report.unlisted]
+    return [f"{folder.path}: {folder.reason}; its indexed photos stay." for folder in report.unlisted]
 
 
 def _computing(command: Callable[..., int]) -> Callable[..., int]:
@@ -132,12 +132,12 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
         "--weights FILE",
         "Checkpoint (default: SBIR_WEIGHTS, else the embedded one).",
         a_path,
-        default=before("weights", "SBIR_WEIGHTS"),
+        default=inherited("weights", "SBIR_WEIGHTS"),
     )
     @option(
         "--device NAME",
         "auto, cpu or cuda (default: SBIR_DEVICE; SBIR_THREADS says how many CPU threads compute).",
-        default=before("device", "SBIR_DEVICE"),
+        default=inherited("device", "SBIR_DEVICE"),
     )
     @QUIET
     @wraps(command)
@@ -167,7 +167,7 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
     "--max-pixels N",
     "Largest photo that is decoded, JPEGs aside (134217728; SBIR_MAX_PIXELS if that is more).",
     click.IntRange(1, 10**9),
-    default=before("", "SBIR_MAX_PIXELS"),
+    default=inherited("", "SBIR_MAX_PIXELS"),
 )
 @option("--yes", "Let folders go that the index has, and that are not named.")
 @option("--ray ADDRESS", "Build on many machines, into shards, by a Ray cluster: auto, local or HOST:PORT of its head.")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from indexer.store.location import default_index_path
-from model.command_line import a_path, before, option
+from model.command_line import a_path, inherited, option
 from model.terminal import printable
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ INDEX = option(
     "--index DIR",
     "Default: SBIR_INDEX, else your data folder.",
     a_path,
-    default=before("index"),
+    default=inherited("index"),
     callback=lambda context, parameter, named: default_index_path() if named is None else named,
 )
 QUIET = option("--quiet", "No bar and no report; errors only.")
@@ -29,8 +29,8 @@ def show(lines: Sequence[str], quiet: bool = False) -> None:
 
 
 def state(report: BuildReport | RemovalReport, index: str = "") -> str:
-    """Names the generation that is live after a build or a removal."""
-    now = "now live" if report.changed else "nothing has changed; it stays as it is"
+    """Names the generation that is current after a build or a removal."""
+    now = "now current" if report.changed else "nothing has changed; it stays as it is"
     return line("index", f"{index}generation {report.generation}, {now}")
 
 

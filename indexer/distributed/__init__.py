@@ -1,4 +1,4 @@
-"""Building on many machines: Ray's workers encode the photos and write the shards, one process plans and commits.
+"""Building on many machines: Ray's workers encode the photos and write the shards, one process databases and commits.
 
 Ray is the extra ``ray``, and is imported only if a build by Ray is asked for.
 """

@@ -19,19 +19,19 @@ import numpy.typing as npt
 
 import model
 from indexer.building.builds import (
+    BuildPlan,
     BuildReport,
-    Decision,
     Written,
     check_network,
     check_shards,
-    run_decided,
+    run_plan,
     wanted_network,
 )
-from indexer.building.plan import LiveState, Plan
+from indexer.building.database import BuildDatabase, CurrentState
 from indexer.building.progress import Progress
 from indexer.building.request import Request
 from indexer.building.staging import Journal
-from indexer.building.writer import Contents
+from indexer.building.writer import GenerationDraft
 from indexer.distributed.connection import Workers, check_address, connected
 from indexer.distributed.workers import TOKEN, Setup, Sources, assign_rows, encode_slice, write_shard
 from indexer.errors import BadInvocation
@@ -89,65 +89,67 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
     check_address(machines.address)
     folder, progress = ShardsFolder(index), progress or Progress()
     # Checked before anything slow. The shards may have changed before the lock is held, so all is checked again then.
-    there = LiveShards.read(folder)
+    there = CurrentShards.read(folder)
     request.roots(folder.path, None if there is None else there.first)
     with folder.writing(), connected(machines.address):
         workers = Workers(machines.device, machines.workers)
         matcher = model.load(default_checkpoint(machines.weights), "cpu")
         check_network(matcher)
-        live = LiveShards.read(folder)
-        if live is not None:
-            folder.settle(live.manifest)
-        decision = _decide(request, folder, live, matcher)
+        current = CurrentShards.read(folder)
+        if current is not None:
+            folder.settle(current.manifest)
+        plan = _decide(request, folder, current, matcher)
         with (
-            closing(RaySite(folder, decision, live, workers, machines, progress)) as site,
+            closing(RayBackend(folder, plan, current, workers, machines, progress)) as backend,
             progress.of_build(folder.progress),
         ):
-            return run_decided(decision, site, progress)
+            return run_plan(plan, backend, progress)
 
 
-def _decide(request: Request, folder: ShardsFolder, live: LiveShards | None, matcher: model.Matcher) -> Decision:
-    before = None if live is None else live.first
+def _decide(request: Request, folder: ShardsFolder, current: CurrentShards | None, matcher: model.Matcher) -> BuildPlan:
+    before = None if current is None else current.first
     roots = request.roots(folder.path, before)
-    origin, embedder = wanted_network(request, before, matcher)
-    if before is not None and not (before.origin == origin and before.embedder.same(embedder.entry)):
+    identity, embedder = wanted_network(request, before, matcher)
+    if before is not None and not (before.identity == identity and before.embedder.same(embedder.entry)):
         raise BadInvocation(
             f"{folder.path} holds shards of another checkpoint or embedder, or with other tokens; name another "
             "folder with --index, or delete that one."
         )
-    state, clusters, shards, anew = LiveState(), request.clusters, request.shards or 1, True
-    if live is not None:
-        state, there = live.state(roots), len(live.generations)
-        same_clusters = clusters in (None, live.manifest.clusters_asked, live.manifest.clusters)
-        clusters = live.manifest.clusters_asked if clusters is None else clusters
+    state, clusters, shards, anew = CurrentState(), request.clusters, request.shards or 1, True
+    if current is not None:
+        state, there = current.state(roots), len(current.generations)
+        same_clusters = clusters in (None, current.manifest.clusters_asked, current.manifest.clusters)
+        clusters = current.manifest.clusters_asked if clusters is None else clusters
         shards = request.shards or there
         anew = not same_clusters or shards != there
-    return Decision(request, state, roots, state.removals, origin, embedder, True, clusters, shards=shards, anew=anew)
+    return BuildPlan(
+        request, state, roots, state.removals, identity, embedder, True, clusters, shards=shards, anew=anew
+    )
 
 
 @dataclass(frozen=True)
-class LiveShards:
+class CurrentShards:
     """The shards that the last build has committed: what joins them, and their generations in order."""
 
     manifest: ShardsManifest
     generations: tuple[Generation, ...]
 
     @staticmethod
-    def read(folder: ShardsFolder) -> LiveShards | None:
+    def read(folder: ShardsFolder) -> CurrentShards | None:
         """Reads the shards in a folder; None if there are none. Raises IndexRefused if they are damaged."""
         if (manifest := folder.manifest()) is None:
             return None
         shards = enumerate(manifest.shards)
-        return LiveShards(manifest, tuple(open_generation(folder.shard(n), shard.generation) for n, shard in shards))
+        return CurrentShards(manifest, tuple(open_generation(folder.shard(n), shard.generation) for n, shard in shards))
 
     @property
     def first(self) -> Manifest:
         """The manifest of the first shard: all have the same network and folders."""
         return self.generations[0].manifest
 
-    def state(self, roots: Sequence[Root]) -> LiveState:
+    def state(self, roots: Sequence[Root]) -> CurrentState:
         """Joins all shards to the state of one index, without clusters, which are always made anew."""
-        first = LiveState.read(self.generations[0], roots)
+        first = CurrentState.read(self.generations[0], roots)
         shards = zip(self.manifest.shards, self.generations, strict=True)
         return replace(
             first,
@@ -157,8 +159,8 @@ class LiveShards:
         )
 
 
-class RaySite:
-    """The site of a build by the workers of a cluster. Each slice of the files has a journal, and a shard is an index.
+class RayBackend:
+    """Builds by the workers of a cluster. Each slice of the files has a journal, and a shard is an index.
 
     The caller holds the lock of the folder.
     """
@@ -166,45 +168,45 @@ class RaySite:
     def __init__(
         self,
         folder: ShardsFolder,
-        decision: Decision,
-        live: LiveShards | None,
+        plan: BuildPlan,
+        current: CurrentShards | None,
         workers: Workers,
         machines: Machines,
         progress: Progress,
     ) -> None:
         self.path, self.workers, self.incomplete = folder.path, workers.count, list[FileKey]()
-        self._folder, self._decision, self._live = folder, decision, live
+        self._folder, self._plan, self._current = folder, plan, current
         self._ray, self._progress = workers, progress
-        self._manifest = None if live is None else live.manifest
-        folder.clean(self._manifest, decision.key)
+        self._manifest = None if current is None else current.manifest
+        folder.clean(self._manifest, plan.key)
         self._setup = Setup(
             shards=folder.path,
-            key=decision.key,
+            key=plan.key,
             token=uuid.uuid4().hex,
-            roots=decision.roots,
-            there=tuple(root.folder for root in decision.roots if root.folder.is_there()),
+            roots=plan.roots,
+            there=tuple(root.folder for root in plan.roots if root.folder.is_there()),
             weights=machines.weights,
-            origin=decision.origin,
-            embedder=decision.embedder.entry,
+            identity=plan.identity,
+            embedder=plan.embedder.entry,
             device=workers.resources.device,
             threads=workers.resources.cpus,
-            batch=decision.request.batch,
-            clusters=decision.clusters,
+            batch=plan.request.batch,
+            clusters=plan.clusters,
             software=installed_version(),
         )
         self._slices = self._setup.folder
         with refuse_if_unwritable(self.path):
             make_folder(self._slices)
-            for left in self._slices.glob("plan-*"):
+            for left in self._slices.glob("database-*"):
                 left.unlink()
             write_atomically(self._slices / TOKEN, self._setup.token.encode())
-        self.plan = Plan(self._setup.plan)
+        self.database = BuildDatabase(self._setup.database)
 
     def take_read(self) -> None:
         # For each file the newest record counts.
         for path in sorted(self._slices.glob("slice-*")):
             with closing(Journal(path, complete=True)) as journal:
-                self.plan.take_read(path.name, journal)
+                self.database.take_read(path.name, journal)
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
         for left in self._slices.glob("attempt-*"):
@@ -245,12 +247,12 @@ class RaySite:
                 self._progress.advance(len(nearest))
         return found
 
-    def write(self, contents: Contents | None) -> Written:
-        if contents is not None:
-            self._manifest = self._write(contents)
+    def write(self, draft: GenerationDraft | None) -> Written:
+        if draft is not None:
+            self._manifest = self._write(draft)
             self._folder.commit(self._manifest)
         if self._manifest is None:
-            raise ValueError("the first build has contents")
+            raise ValueError("the first build has a draft")
         self.close()
         self._folder.clean(self._manifest, None)
         shards = self._manifest.shards
@@ -259,27 +261,27 @@ class RaySite:
         return Written(generation, photos, files, self._manifest.clusters, shards)
 
     def close(self) -> None:
-        self.plan.close()
+        self.database.close()
 
-    def _write(self, contents: Contents) -> ShardsManifest:
-        """Has all shards written, and returns the manifest that joins them. None of them is live yet."""
-        decision, clustering = self._decision, contents.clustering
+    def _write(self, draft: GenerationDraft) -> ShardsManifest:
+        """Has all shards written, and returns the manifest that joins them. None of them is current yet."""
+        plan, clustering = self._plan, draft.clustering
         clusters = len(clustering.centroids)
-        next_id = max(decision.live.next_id, self.plan.last_id() + 1)
+        next_id = max(plan.current.next_id, self.database.last_id() + 1)
         check_ids(next_id)
-        check_shards(decision.shards, clusters, "clusters: a shard holds whole ones")
+        check_shards(plan.shards, clusters, "clusters: a shard holds whole ones")
         path = self._slices / CLUSTERS_FILE
         with refuse_if_unwritable(path):
             write_array(path, clustering.centroids)
-        self._progress.start("writing", len(contents.photos))
+        self._progress.start("writing", len(draft.photos))
         sizes = np.bincount(clustering.clusters, minlength=clusters)
-        self.plan.deal(clustering.clusters, place_clusters(clustering.centroids, sizes, decision.shards))
+        self.database.deal(clustering.clusters, place_clusters(clustering.centroids, sizes, plan.shards))
         # Other machines see what is in the file once it is closed.
         self.close()
-        live = () if self._live is None else [generation.name for generation in self._live.generations]
+        current = () if self._current is None else [generation.name for generation in self._current.generations]
         works = (
-            (self._setup, number, contents.removals, name, path, clusters, next_id)
-            for number, name in zip_longest(range(decision.shards), live[: decision.shards])
+            (self._setup, number, draft.removals, name, path, clusters, next_id)
+            for number, name in zip_longest(range(plan.shards), current[: plan.shards])
         )
         written: list[ShardEntry] = []
         with closing(self._ray.each(write_shard, works)) as entries:
@@ -287,10 +289,10 @@ class RaySite:
                 written.append(entry)
                 self._progress.advance(entry.photos)
         return ShardsManifest(
-            photo_sha256=decision.origin.photo_sha256,
-            preprocessing_fingerprint=decision.origin.preprocessing_fingerprint,
+            photo_sha256=plan.identity.photo_sha256,
+            preprocessing_fingerprint=plan.identity.preprocessing_fingerprint,
             clusters=clusters,
-            clusters_asked=decision.clusters,
+            clusters_asked=plan.clusters,
             next_id=next_id,
             created=datetime.now(UTC).replace(microsecond=0),
             software=self._setup.software,

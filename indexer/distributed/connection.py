@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from indexer.building.staging import MAX_DECODERS
 from indexer.errors import BadInvocation
-from model.errors import Refusal
+from model.errors import UserError
 
 Result = TypeVar("Result")
 # Seconds that a machine has to give a first answer.
@@ -163,7 +163,7 @@ class Workers:
         ``works`` are the arguments of each call, which are small, since arrays go through files. ``on_gpu``: the work
         runs the network and needs its device.
 
-        Raises Refusal, OSError and sqlite3.Error as ``function`` does; BadInvocation: the cluster cannot do it.
+        Raises UserError, OSError and sqlite3.Error as ``function`` does; BadInvocation: the cluster cannot do it.
         """
         import ray
 
@@ -185,7 +185,7 @@ class Workers:
                 ended, waiting = ray.wait(waiting, num_returns=1)
                 yield from ray.get(ended)
         except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, Refusal | OSError | sqlite3.Error):
+            if isinstance(error.cause, UserError | OSError | sqlite3.Error):
                 raise error.cause from error
             raise
         except ray.exceptions.RayError as error:

@@ -26,23 +26,23 @@ import numpy as np
 import numpy.typing as npt
 
 import model
-from indexer.building.plan import Plan
+from indexer.building.database import BuildDatabase
 from indexer.building.progress import Progress
 from indexer.building.staging import Journal, Stager
-from indexer.building.writer import Clustering, Contents, GenerationWriter
+from indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
 from indexer.embedding import find_embedder
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
 from indexer.store.clusters import nearest
 from indexer.store.files import sync_folder
 from indexer.store.folders import Folder
-from indexer.store.generation import EmbedderEntry, Origin, keep_only, open_generation, open_rows
+from indexer.store.generation import EmbedderEntry, NetworkIdentity, keep_only, open_generation, open_rows
 from indexer.store.location import IndexFolder, refuse_if_unwritable
 from indexer.store.roots import Root
 from indexer.store.rows import Refs, RowArrays, Rows, map_array
 from indexer.store.shards import ShardEntry, ShardsFolder, shard_name
 from model.engine import default_checkpoint, set_threads
-from model.errors import Refusal
+from model.errors import UserError
 from model.terminal import installed_version
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Setup:
         shards: the folder of the shards. key: names the folder in it in which the build works.
         token: the content of a file there. A worker that can read it sees the same storage.
         there: the folders of the gallery that exist now.
-        origin: the network that the checkpoint must hold. software: the version of the program.
+        identity: the network that the checkpoint must hold. software: the version of the program.
         clusters: how many the user asked for; None for about sqrt(photos).
     """
 
@@ -105,7 +105,7 @@ class Setup:
     roots: tuple[Root, ...]
     there: tuple[Folder, ...]
     weights: str | None
-    origin: Origin
+    identity: NetworkIdentity
     embedder: EmbedderEntry
     device: str
     threads: int
@@ -118,9 +118,9 @@ class Setup:
         return ShardsFolder(self.shards).slices(self.key)
 
     @property
-    def plan(self) -> Path:
-        """The file of the build's plan. A worker of a build that was killed does not find the next build's."""
-        return self.folder / f"plan-{self.token[:8]}.sqlite"
+    def database(self) -> Path:
+        """The file of the build's database. A worker of a build that was killed does not find the next build's."""
+        return self.folder / f"database-{self.token[:8]}.sqlite"
 
 
 @lru_cache(maxsize=1)
@@ -143,10 +143,10 @@ def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
     faiss.omp_set_num_threads(setup.threads)
     try:
         matcher = model.load(default_checkpoint(setup.weights), setup.device)
-    except Refusal as error:
+    except UserError as error:
         raise BadInvocation(f"{here} cannot begin: {error}") from error
     embedder = find_embedder(setup.embedder.spec, matcher.device)
-    same = Origin.of(matcher).with_tokens(setup.origin.tokens) == setup.origin
+    same = NetworkIdentity.of(matcher).with_tokens(setup.identity.tokens) == setup.identity
     if not same or not embedder.entry.same(setup.embedder):
         raise BadInvocation(
             f"{here} has other networks than this machine; let it have the same files at the same paths."
@@ -181,7 +181,7 @@ def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tup
     if not final.is_dir():
         networks, attempt = opened(setup), setup.folder / f"attempt-{final.name}-{uuid.uuid4().hex}"
         with closing(Journal(attempt)) as journal:
-            roots, keeps_tokens = [root.folder for root in setup.roots], setup.origin.tokens > 1
+            roots, keeps_tokens = [root.folder for root in setup.roots], setup.identity.tokens > 1
             stager = Stager(roots, *networks, journal, lambda content: (), keeps_tokens)
             stager.stage(files, setup.batch, Progress())
         with refuse_if_unwritable(setup.folder):
@@ -214,25 +214,27 @@ def _centroids(path: Path, count: int, build: str) -> npt.NDArray[np.float32]:
 def write_shard(
     setup: Setup, number: int, removals: Removals, committed: str | None, centroids: Path, clusters: int, next_id: int
 ) -> ShardEntry:
-    """Writes the next generation of a shard, an ordinary index of its part of the photos. Readers keep the live one.
+    """Writes the next generation of a shard, an ordinary index of its part of the photos. Readers keep the current one.
 
-    ``committed`` is the live generation, if there is one; ``centroids``, the file of all ``clusters`` centroids;
+    ``committed`` is the current generation, if there is one; ``centroids``, the file of all ``clusters`` centroids;
     ``next_id``, the lowest id that no file in any shard has ever had.
     """
     _check_storage(setup)
     with (
         ShardsFolder(setup.shards).writing_shard(number, _WAIT) as folder,
-        closing(Plan(setup.plan, shard=number)) as plan,
+        closing(BuildDatabase(setup.database, shard=number)) as database,
     ):
-        live, photos = None if committed is None else open_generation(folder, committed), plan.photos()
+        current, photos = None if committed is None else open_generation(folder, committed), database.photos()
         # Without what an earlier attempt has left, all attempts write a generation of the same name.
-        keep_only(folder, live, building=set())
+        keep_only(folder, current, building=set())
         # The shard has only its own clusters, in the same order as among all.
         present, own = np.unique(photos.clusters, return_inverse=True)
         rows = Rows(Sources(setup.shards, setup.folder, photos.refs.trimmed().names))
         every = np.ones(len(photos), np.bool_)
         clustering = Clustering(map_array(centroids, (clusters, None))[present], own, setup.clusters)
-        contents = Contents(setup.origin, setup.embedder, setup.roots, removals, plan, photos, rows, every, clustering)
-        written = GenerationWriter(folder, setup.key, contents, live, next_id).write(make_live=False)
+        draft = GenerationDraft(
+            setup.identity, setup.embedder, setup.roots, removals, database, photos, rows, every, clustering
+        )
+        written = GenerationWriter(folder, setup.key, draft, current, next_id).write(make_current=False)
     counts = written.manifest.counts.model_dump(include={"photos", "files", "bad", "clusters"})
     return ShardEntry(folder=shard_name(number), generation=written.name, **counts)

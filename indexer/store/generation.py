@@ -106,7 +106,7 @@ class Counts(Frozen):
     rows: Number
 
 
-class Origin(Frozen):
+class NetworkIdentity(Frozen):
     """The network that made an index. Rows depend on it, and a reader must have the same network.
 
     Attributes:
@@ -125,8 +125,8 @@ class Origin(Frozen):
     region_width: Number = 0
 
     @staticmethod
-    def of(matcher: Matcher) -> Origin:
-        return Origin(
+    def of(matcher: Matcher) -> NetworkIdentity:
+        return NetworkIdentity(
             photo_sha256=matcher.photo_sha256,
             preprocessing_fingerprint=matcher.preprocessing_fingerprint,
             network=matcher.config.name,
@@ -137,12 +137,12 @@ class Origin(Frozen):
             region_width=matcher.config.region_width,
         )
 
-    def with_tokens(self, tokens: int) -> Origin:
+    def with_tokens(self, tokens: int) -> NetworkIdentity:
         """Describes the same network, with ``tokens`` tokens kept of each photo."""
         return self.model_copy(update={"tokens": tokens})
 
 
-class Manifest(Origin):
+class Manifest(NetworkIdentity):
     """Everything about one generation, and the network that made it.
 
     Attributes:
@@ -195,18 +195,18 @@ class Manifest(Origin):
         return tuple(root.name for root in self.roots)
 
     @property
-    def origin(self) -> Origin:
-        return Origin(**{name: getattr(self, name) for name in Origin.model_fields})
+    def identity(self) -> NetworkIdentity:
+        return NetworkIdentity(**{name: getattr(self, name) for name in NetworkIdentity.model_fields})
 
-    def check_origin(self, index: Path, origin: Origin) -> None:
+    def check_identity(self, index: Path, identity: NetworkIdentity) -> None:
         """Raises IndexRefused if the rows of the index in this folder are those of another network."""
-        if self.photo_sha256 != origin.photo_sha256:
+        if self.photo_sha256 != identity.photo_sha256:
             raise IndexRefused(
                 f"the index at {index} was built with other photo weights ({self.network}, {self.photo_sha256[:12]}; "
-                f"this is {origin.photo_sha256[:12]}); load a checkpoint on these with --weights, or run "
+                f"this is {identity.photo_sha256[:12]}); load a checkpoint on these with --weights, or run "
                 "`sketch-search index build` with this one."
             )
-        if self.preprocessing_fingerprint != origin.preprocessing_fingerprint:
+        if self.preprocessing_fingerprint != identity.preprocessing_fingerprint:
             raise IndexRefused(
                 f"the index at {index} was built with other image preprocessing; run `sketch-search index build` again."
             )
@@ -344,16 +344,16 @@ class Checked:
         return file.relative_to(self._folder.path).as_posix()
 
 
-def live_generation(folder: IndexFolder) -> Generation:
+def current_generation(folder: IndexFolder) -> Generation:
     """Opens the generation that readers are to use. Raises IndexRefused, also if there is none yet."""
-    generation = live_generation_if_any(folder)
+    generation = current_generation_if_any(folder)
     if generation is None:
         raise no_index(folder.path)
     return generation
 
 
-def live_generation_if_any(folder: IndexFolder) -> Generation | None:
-    """Like ``live_generation``, but returns None if nothing has been built yet."""
+def current_generation_if_any(folder: IndexFolder) -> Generation | None:
+    """Like ``current_generation``, but returns None if nothing has been built yet."""
     name = folder.current()
     while name is not None:
         try:
@@ -368,7 +368,7 @@ def live_generation_if_any(folder: IndexFolder) -> Generation | None:
 
 
 def readable_generations(folder: IndexFolder, problems: list[str]) -> Iterator[Generation]:
-    """Yields the live generation and those before it, as far as their manifests can be read; none before a first build.
+    """Yields the current generation and those before it, if their manifests can be read; none before a first build.
 
     Adds a sentence to ``problems`` for each that cannot be read.
 
@@ -376,18 +376,18 @@ def readable_generations(folder: IndexFolder, problems: list[str]) -> Iterator[G
     """
     readable = False
     try:
-        live = folder.current()
-        if live is None:
+        current = folder.current()
+        if current is None:
             return
     except IndexDamaged as error:
         problems.append(str(error))
-        live = None
+        current = None
     names = folder.generations()
-    if live is not None:
-        # A killed build may have left a generation above the live one. It was never live.
-        names = [name for name in names if generation_number(name) <= generation_number(live)]
-        if live not in names:
-            problems.append(f"{folder.generation(live)} is missing.")
+    if current is not None:
+        # A killed build may have left a generation above the current one. It was never current.
+        names = [name for name in names if generation_number(name) <= generation_number(current)]
+        if current not in names:
+            problems.append(f"{folder.generation(current)} is missing.")
     for name in names:
         try:
             manifest = read_manifest(folder.generation(name) / "manifest.json")
@@ -439,16 +439,16 @@ def open_generation(folder: IndexFolder, name: str) -> Generation:
     return Generation(name, path, manifest)
 
 
-def keep_only(folder: IndexFolder, live: Generation | None, *, building: set[str] | None = None) -> None:
-    """Deletes all generations but the live one and the one before, and all segments that neither uses.
+def keep_only(folder: IndexFolder, current: Generation | None, *, building: set[str] | None = None) -> None:
+    """Deletes all generations but the current one and the one before, and all segments that neither uses.
 
     ``building`` has keys of the building folders that stay; None for all of them.
     """
-    stay = [] if live is None else [live]
-    if live is not None and live.manifest.previous is not None:
+    stay = [] if current is None else [current]
+    if current is not None and current.manifest.previous is not None:
         # Readers may still be opening it. It may be gone, or incomplete.
         with suppress(IndexRefused):
-            stay.append(open_generation(folder, live.manifest.previous))
+            stay.append(open_generation(folder, current.manifest.previous))
     segments = {segment.id for generation in stay for segment in generation.manifest.segments}
     folder.clean({generation.name for generation in stay}, segments, building)
 

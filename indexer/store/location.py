@@ -1,4 +1,4 @@
-"""Handles the folder of an index: which generation is live, and the lock that lets only one process write."""
+"""Handles the folder of an index: which generation is current, and the lock that lets only one process write."""
 
 import errno
 import os
@@ -50,8 +50,8 @@ def default_index_path() -> Path:
         ) from error
 
 
-def live_stamp(index: Path) -> tuple[int, int, int] | None:
-    """Returns a value that changes when another generation becomes live, by one ``stat``; None if none is live."""
+def current_stamp(index: Path) -> tuple[int, int, int] | None:
+    """Returns a value that changes with the current generation, by one ``stat``; None if there is none."""
     # CURRENT is replaced then, also if an index is deleted and built anew in the same folder.
     try:
         status = (expanded(index) / "CURRENT").stat()
@@ -84,7 +84,7 @@ class IndexFolder:
         self.checked = self.path / "checked.json"
 
     def current(self) -> str | None:
-        """Reads the live generation's name; None if nothing has been built yet.
+        """Reads the current generation's name; None if nothing has been built yet.
 
         Raises IndexRefused: CURRENT does not hold the name of a generation.
         """
@@ -138,11 +138,11 @@ class IndexFolder:
             yield
 
     def generations(self) -> list[str]:
-        """Lists the names of all complete generations, live or not, the newest first."""
+        """Lists the names of all complete generations, current or not, the newest first."""
         names = [entry.name for entry in self.path.iterdir() if _GENERATION.fullmatch(entry.name)]
         return sorted(names, key=generation_number, reverse=True)
 
-    def make_live(self, name: str) -> None:
+    def make_current(self, name: str) -> None:
         """Makes readers open generation ``name`` from now on."""
         with refuse_if_unwritable(self.path):
             write_atomically(self.path / "CURRENT", f"{name}\n".encode())

@@ -18,7 +18,7 @@ import numpy as np
 from indexer.errors import REPAIR, BadInvocation, IndexDamaged, IndexRefused, PhotoUnavailable, UnknownPhoto
 from indexer.store.catalog import GalleryFile, PhotoFilter
 from indexer.store.folders import Address
-from indexer.store.generation import Generation, Origin, live_generation
+from indexer.store.generation import Generation, NetworkIdentity, current_generation
 from indexer.store.location import IndexFolder
 from indexer.store.roots import FileKey, Root, address_at, folder_at, folder_of, key_meant, key_shown, shown_path
 from indexer.store.rows import REGION_FILES, TOKEN_FILES, Refs, Rows, open_segment
@@ -245,7 +245,7 @@ class Index:
 
 
 def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address] | None = None) -> Index:
-    """Opens the live generation of an index for searching with ``matcher``.
+    """Opens the current generation of an index for searching with ``matcher``.
 
     ``gallery_roots`` are the addresses of the roots on this machine, in the manifest's order; None for those at the
     time of the build.
@@ -255,11 +255,11 @@ def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address]
     """
     folder = IndexFolder(path)
     while True:
-        generation = live_generation(folder)
+        generation = current_generation(folder)
         try:
             return _open(folder, generation, matcher, gallery_roots)
         except IndexRefused:
-            # The generation that was live a moment ago may have been deleted by builds that ended meanwhile.
+            # The generation that was current a moment ago may have been deleted by builds that ended meanwhile.
             if folder.current() == generation.name:
                 raise
 
@@ -268,7 +268,7 @@ def _open(
     folder: IndexFolder, generation: Generation, matcher: Matcher, gallery_roots: Sequence[Address] | None
 ) -> Index:
     manifest = generation.manifest
-    manifest.check_origin(folder.path, Origin.of(matcher))
+    manifest.check_identity(folder.path, NetworkIdentity.of(matcher))
     folders = [folder_at(root.path) for root in manifest.roots]
     if gallery_roots is not None:
         if len(gallery_roots) != len(folders):

@@ -49,7 +49,7 @@ def folder_at(address: str) -> Folder:
     return Album(path) if path.suffix.lower() == ".zip" and not path.is_dir() else LocalFolder(path)
 
 
-def resolve_roots(folders: Sequence[Address | Folder], index: Path, live: Sequence[Root] = ()) -> tuple[Root, ...]:
+def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Sequence[Root] = ()) -> tuple[Root, ...]:
     """Checks the folders and gives each a name of its own.
 
     Roots that the index has keep their names and their order, by which readers may say where they are on another
@@ -63,7 +63,7 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, live: Sequen
     if len(folders) > MAX_ROOTS:
         raise BadInvocation(f"an index has at most {MAX_ROOTS} folders; name a folder that holds several of them.")
     inside = LocalFolder(resolved(index))
-    known = {root.folder for root in live}
+    known = {root.folder for root in current}
     found: list[Folder] = []
     for given in folders:
         folder = given if isinstance(given, Folder) else folder_of(given)
@@ -81,7 +81,7 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, live: Sequen
                 raise BadInvocation(_overlap(outer, inner, known))
         found.append(folder)
     # As it was named now: a server may not have been trusted before.
-    roots = [Root(root.name, found[found.index(root.folder)]) for root in live if root.folder in found]
+    roots = [Root(root.name, found[found.index(root.folder)]) for root in current if root.folder in found]
     taken = {root.name for root in roots}
     for folder in (folder for folder in found if folder not in known):
         name, count = folder.name, 1

@@ -144,11 +144,11 @@ class ShardsFolder:
         self.settle(manifest)
 
     def settle(self, manifest: ShardsManifest) -> None:
-        """Makes the committed generations live. A build may have been killed before it did so."""
+        """Makes the committed generations current. A build may have been killed before it did so."""
         for number, shard in enumerate(manifest.shards):
             folder = self.shard(number)
             if folder.current() != shard.generation:
-                folder.make_live(shard.generation)
+                folder.make_current(shard.generation)
 
     def clean(self, manifest: ShardsManifest | None, key: str | None) -> None:
         """Deletes generations neither of ``manifest`` nor of the one before, and the slices of other keys."""

@@ -118,7 +118,7 @@ class RunJob(Protocol):
         """Makes an 8-bit RGB picture. Raises ImageError; with ``quick``, SlowImage after a second or so."""
 
 
-def run_here(data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
+def decode_inline(data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
     """Does a job in this process and without limits: for a person's own files, one by one."""
     return job.run(data)
 

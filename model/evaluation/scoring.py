@@ -14,7 +14,7 @@ from model.evaluation.figures import relevance
 from model.matcher import Matcher
 from model.metrics import category_metrics
 from model.network import RetNetwork, TorchEngine, fastest_dtype
-from model.ranking import EXAMPLES, diffused, led_by_word, named, pulled, reordered
+from model.ranking import EXAMPLES, diffused, mix_word_support, reordered, rocchio, word_support
 
 # The number of pictures that are prepared before the network encodes them. It bounds the memory for pixels.
 PREPARED_AT_ONCE = 256
@@ -72,24 +72,24 @@ def word_matrices(
     """
     kinds = sorted(set(labels))
     scores = matcher.word_scores(gallery, [matcher.book.find(label) for label in kinds])
-    shown = {label: named(of_word, float(of_word.max())) for label, of_word in zip(kinds, scores, strict=True)}
+    shown = {label: word_support(of_word, float(of_word.max())) for label, of_word in zip(kinds, scores, strict=True)}
     alone = {label: _alone(matcher, gallery, words) for label, words in shown.items()}
     found: dict[str, NDArray[np.floating]] = {WORD: np.stack([alone[label] for label in labels])}
     for name, of_sketches in matrices.items():
         method = next(method for method in METHODS if method == name.partition("+")[0])
         rows = zip(of_sketches.astype(np.float32), labels, strict=True)
-        found[f"{name}+{WORD}"] = np.stack([led_by_word(row, shown[label], method) for row, label in rows])
+        found[f"{name}+{WORD}"] = np.stack([mix_word_support(row, shown[label], method) for row, label in rows])
     return found
 
 
 def _alone(matcher: Matcher, gallery: Tokens, words: Floats) -> Floats:
     """Computes the scores (p,) of a search by a word with this support (p,), without a sketch."""
     best = np.argsort(-words, kind="stable")[:EXAMPLES]
-    query = Tokens.of_ret(pulled(None, gallery.ret[best]))
+    query = Tokens.of_ret(rocchio(None, gallery.ret[best]))
     scores = matcher.scores(query, gallery, "ret")
     if matcher.calibration.diffusion is not None:
         scores = matcher.diffuse(scores, gallery.ret, "ret")
-    return led_by_word(scores[0], words, "ret")
+    return mix_word_support(scores[0], words, "ret")
 
 
 def encoded(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:

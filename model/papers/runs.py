@@ -272,7 +272,7 @@ def noted_signals() -> Iterator[list[int]]:
 
 
 def check_target(target: Path, folder: Path | None = None) -> None:
-    """Raises Refusal if the checkpoint cannot be written there; the training makes ``folder``."""
+    """Raises UserError if the checkpoint cannot be written there; the training makes ``folder``."""
     if target.parent != folder and not target.parent.is_dir():
         raise ModelError(f"there is no folder {target.parent} to write {target.name} to; make it first")
     check_replaceable(target)

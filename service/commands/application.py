@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from indexer.commands import index
-from model.command_line import Group, a_folder, a_path, before, examples, option, run
+from model.command_line import Group, a_folder, a_path, examples, inherited, option, run
 from model.commands import model
-from model.errors import Refusal
+from model.errors import UserError
 from model.files import write_files
 from model.terminal import printable
 from service import PROGRAM
@@ -51,7 +51,7 @@ class _Application(Group):
             from service.schemas import describe_problems
 
             if isinstance(error, ValidationError):
-                raise Refusal(describe_problems(error.errors())) from error
+                raise UserError(describe_problems(error.errors())) from error
             raise
 
 
@@ -81,9 +81,9 @@ def _with_settings(*further: str) -> Callable[[Callable[..., Any]], Callable[...
     """Gives a command the options that may stand before it, too, as settings with the ``further`` ones."""
 
     def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
-        @_INDEX(default=before("index"))
-        @_WEIGHTS(default=before("weights"))
-        @_DEVICE(default=before("device"))
+        @_INDEX(default=inherited("index"))
+        @_WEIGHTS(default=inherited("weights"))
+        @_DEVICE(default=inherited("device"))
         @functools.wraps(command)
         def called(**options: Any) -> Any:
             given = {name: options.pop(name) for name in ("index", "weights", "device", *further)}
@@ -206,7 +206,7 @@ def explain(
 @click.argument("folder", type=a_path, metavar="DIR")
 @option("--photos FOLDER", "Photos to index instead of the sample gallery.", a_path)
 @_PORT
-@_WEIGHTS(default=before("weights"))
+@_WEIGHTS(default=inherited("weights"))
 def demo(folder: Path, photos: Path | None, port: int | None, weights: Path | None) -> int:
     """Index a sample gallery, serve it, search it once.
 

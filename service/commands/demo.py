@@ -9,7 +9,7 @@ from indexer.samples import draw_sketch, write_samples
 from model.files import check_replaceable, write_files
 from model.images import as_png
 from model.terminal import printable
-from service.client import Client, ServiceError
+from service.client import Client, ClientError
 from service.commands.search import results_table
 from service.commands.serve import check_port, print_build, serve_until_stopped
 from service.engine import open_matcher
@@ -53,7 +53,7 @@ def _show_first_search(settings: Settings, sketch: Path, url: str, page: str) ->
     try:
         with Client(url, key, timeout=PATIENCE_SECONDS) as client:
             answer = client.search(sketch, k=RESULTS)
-    except (ServiceError, ConnectionError) as error:
+    except (ClientError, ConnectionError) as error:
         print(printable(f"error: the first search failed: {error}"), file=sys.stderr)
         return
     found = printable(f"{sketch} finds, in {answer.timings_ms.total:.0f} ms:")

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.errors import ImageError, Refusal
+from model.errors import ImageError, UserError
 from model.terminal import printable, printable_json
 from service.errors import BadSearch
 from service.schemas import ExplainParams, Group, PictureKind, SearchQuery, SearchResponse, SearchResult
@@ -71,7 +71,7 @@ def explain(
 
     there = next(path for path in (output, *output.absolute().parents) if path.exists())
     if not there.is_dir():
-        raise Refusal(f"--output {output}: {there} is a file; name a folder for the files.")
+        raise UserError(f"--output {output}: {there} is a file; name a folder for the files.")
     with _opened(settings, [] if sketch is None else [sketch], kind, split=kind == "sketch") as (engine, given):
         liked = [] if like is None else [_photo_id(engine, like)]
         ids = [_photo_id(engine, photo) for photo in photos]

@@ -25,15 +25,15 @@ from indexer import (
     Progress,
     Request,
     build,
+    current_stamp,
     folder_of,
     indexed_folders,
-    live_stamp,
     shard_folders,
 )
 from indexer.distributed import check_address
 from model import where_it_computes
 from model.decoding import RunJob
-from model.errors import Refusal
+from model.errors import UserError
 from model.terminal import printable
 from service import PROGRAM
 from service.address import ServerAddress, announced, find_server
@@ -59,7 +59,7 @@ def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> i
         return serve_shards(settings, browser=browser)
     if folders:
         settings = index_folders(settings, folders)
-    elif live_stamp(index_path(settings)) is None:
+    elif current_stamp(index_path(settings)) is None:
         print(
             f"There is no index yet: the page asks for a folder of photos, or `{PROGRAM} FOLDER` makes one.",
             file=sys.stderr,
@@ -162,7 +162,7 @@ def _listening(settings: Settings) -> socket.socket:
         in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
         if not in_use or (found := find_server(index_path(settings))) is None:
             raise
-        raise Refusal(f"{error}; this index is already served at {found.url}") from error
+        raise UserError(f"{error}; this index is already served at {found.url}") from error
 
 
 def print_build(report: BuildReport, settings: Settings) -> None:
@@ -174,7 +174,7 @@ def print_build(report: BuildReport, settings: Settings) -> None:
     for words in report.skipped:
         say(f"skipped: {words}", settings)
     for folder in report.unlisted:
-        print(printable(f"error: {folder.path}: {folder.reason}; what was known of it stays."), file=sys.stderr)
+        print(printable(f"error: {folder.path}: {folder.reason}; its indexed photos stay."), file=sys.stderr)
 
 
 def say(line: str, settings: Settings) -> None:
@@ -213,10 +213,10 @@ def serve_shards(settings: Settings, *, browser: bool) -> int:
         say(f"{len(folders)} shards on the Ray cluster {settings.ray}", settings)
         _wait_for(shards)
 
-        def open_live(run: RunJob) -> Live:
+        def open_current(run: RunJob) -> Live:
             return Live(settings, run, matcher=lambda: matcher, source=shards)
 
-        app = create_app(settings, open_live, at_once=SEARCHES_AT_ONCE)
+        app = create_app(settings, open_current, at_once=SEARCHES_AT_ONCE)
         return serve_until_stopped(settings, app=app, browser=browser)
 
 

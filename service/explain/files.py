@@ -19,7 +19,7 @@ _GAP = 8
 def write_explanation(answer: ExplainResponse, out: Path) -> tuple[Path, ...]:
     """Writes ``explanation.json``, ``1.png`` and so on into a folder, which is made if need be. Returns the files.
 
-    Raises Refusal if anything else than earlier ones is in their place.
+    Raises UserError if anything else than earlier ones is in their place.
     """
     out.mkdir(parents=True, exist_ok=True)
     document = {"written_by": MARK, **answer.model_dump(mode="json")}

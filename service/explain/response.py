@@ -13,7 +13,7 @@ from PIL import Image
 
 from indexer import PhotoEntry
 from model import Explanation
-from model.decoding import Job, RunJob, run_here
+from model.decoding import Job, RunJob, decode_inline
 from model.engine import Floats, Modality, Observed, Tokens
 from model.explanation import compare_photos
 from model.images import Drawing, Pixels
@@ -89,7 +89,7 @@ class EncodedPicture:
 
 
 def explain(
-    searcher: Searcher, sketch: Drawing | None, params: ExplainParams, run: RunJob = run_here
+    searcher: Searcher, sketch: Drawing | None, params: ExplainParams, run: RunJob = decode_inline
 ) -> ExplainResponse:
     """Explains why photos match a sketch, or are like a photo that was sent or that ``like`` names.
 

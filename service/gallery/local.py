@@ -44,7 +44,7 @@ class LocalGallery(Gallery):
             None if index.embeddings is None else index.embeddings.centroids,
         )
         self.photo_count, self.embedder = index.photo_count, index.manifest.embedder
-        self.tokens_kept, self.regions_kept = index.manifest.origin.tokens, index.regions_kept
+        self.tokens_kept, self.regions_kept = index.manifest.identity.tokens, index.regions_kept
         self.generation, self.generation_id = index.generation, index.generation_id
         self._passing: Callable[[PhotoFilter], Mask] = lru_cache(maxsize=FILTERS_KEPT)(index.passing)
         # Both depend on a photo alone. They are computed when they are first needed, and take four bytes a photo.

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from indexer import BadInvocation
 from model.terminal import printable
 from model.words import UnknownWord
-from service.errors import VERDICTS, QueueFull, ServiceFault, Unauthorized
+from service.errors import HTTP_ERRORS, QueueFull, ServiceError, Unauthorized
 from service.schemas import ErrorDetail, ErrorResponse, describe_problems
 
 
@@ -34,15 +34,15 @@ def is_known(etag: str, known: str | None) -> bool:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answers every typed error, and those of the framework, as ``VERDICTS`` says."""
-    for error in VERDICTS:
+    """Answers every typed error, and those of the framework, as ``HTTP_ERRORS`` says."""
+    for error in HTTP_ERRORS:
         app.exception_handler(error)(_answer_typed)
     app.exception_handler(RequestValidationError)(_answer_invalid)
     app.exception_handler(HTTPException)(_answer_http)
 
 
 async def _answer_typed(request: Request, error: Exception) -> Response:
-    status, code = next(VERDICTS[one] for one in type(error).__mro__ if one in VERDICTS)
+    status, code = next(HTTP_ERRORS[one] for one in type(error).__mro__ if one in HTTP_ERRORS)
     headers = {}
     if isinstance(error, QueueFull):
         headers["Retry-After"] = str(error.retry_after)
@@ -51,7 +51,7 @@ async def _answer_typed(request: Request, error: Exception) -> Response:
     nearest = error.nearest if isinstance(error, UnknownWord) else ()
     text = str(error)
     # The others may begin with the name of a parameter or a path, which keeps its small letter.
-    if not isinstance(error, ServiceFault | BadInvocation):
+    if not isinstance(error, ServiceError | BadInvocation):
         text = text[:1].upper() + text[1:]
     return error_answer(status, code, text, request.state.request_id, headers, nearest)
 
@@ -72,7 +72,7 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
     }
     code, message = known.get(error.status_code, ("bad_request", str(error.detail)))
     headers = dict(error.headers or {})
-    # A path that answers GET answers HEAD, too (see ``service.http.middleware.Inner``).
+    # A path that answers GET answers HEAD, too (see ``service.http.middleware.LimitMiddleware``).
     if headers.get("Allow") == "GET":
         headers["Allow"] = "GET, HEAD"
     return error_answer(error.status_code, code, message, request.state.request_id, headers)

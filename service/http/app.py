@@ -11,23 +11,23 @@ from starlette.middleware.cors import CORSMiddleware
 from model.decoding import Decoders, RunJob
 from model.terminal import installed_version
 from service.http.answers import add_error_handlers
-from service.http.middleware import Inner, Outer
+from service.http.middleware import AccessMiddleware, LimitMiddleware
 from service.http.routes import READERS, Context, api, health, monitoring, page, require_key
 from service.http.upload import Uploads
 from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metrics, Worker
 from service.settings import Settings
 
 # The version of the HTTP API, raised with each change of the OpenAPI document.
-API_VERSION = "3.14.0"
+API_VERSION = "1.0.0"
 
 
 def create_app(
-    settings: Settings | None = None, open_live: Callable[[RunJob], Live] | None = None, *, at_once: int = 1
+    settings: Settings | None = None, open_current: Callable[[RunJob], Live] | None = None, *, at_once: int = 1
 ) -> FastAPI:
     """Makes the HTTP API as an ASGI application. Without an index or a checkpoint it answers 503.
 
     Args:
-        open_live: makes what holds the engine from what decodes pictures; None for the index that the settings name.
+        open_current: makes what holds the engine from what decodes pictures; None for the index that the settings name.
         at_once: how many searches may run at the same time.
     """
     chosen = settings if settings is not None else Settings()
@@ -38,7 +38,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         decoders = Decoders(PREPARED_AT_ONCE + SLOW_AT_ONCE + READERS)
         decoders.start()
-        live = Live(chosen, decoders.run) if open_live is None else open_live(decoders.run)
+        live = Live(chosen, decoders.run) if open_current is None else open_current(decoders.run)
         worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds, at_once=at_once)
         # Sketches on their way take at most the memory of those that run and wait.
         uploads = Uploads(chosen.max_upload_bytes, chosen.queue + at_once, chosen.upload_seconds)
@@ -82,7 +82,7 @@ def create_app(
     app.include_router(page)
     add_error_handlers(app)
     # The one added last is the outermost.
-    app.add_middleware(Inner, per_minute=chosen.rate_limit, metrics_apart=apart)
+    app.add_middleware(LimitMiddleware, per_minute=chosen.rate_limit, metrics_apart=apart)
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -91,5 +91,5 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
-    app.add_middleware(Outer, metrics=metrics, hosts=chosen.known_hosts, origins=chosen.cors_origins)
+    app.add_middleware(AccessMiddleware, metrics=metrics, hosts=chosen.known_hosts, origins=chosen.cors_origins)
     return app

@@ -27,7 +27,7 @@ _PORT = re.compile(r":[0-9]*\Z")
 _TOKEN = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 # Machines ask for these every few seconds: they are worth a line only if something is wrong.
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
-# The status of a request whose client left before it was answered, as in errors.VERDICTS.
+# The status of a request whose client left before it was answered, as in errors.HTTP_ERRORS.
 _GONE = 499
 # Four times what any route needs.
 MAX_PARAMETERS = 64
@@ -79,7 +79,7 @@ class Access:
         return " ".join(f"{name}={value}" for name, value in self.fields().items())
 
 
-class Outer:
+class AccessMiddleware:
     """The outermost layer: it counts, times and logs each request, and adds the headers that all answers have.
 
     Every answer has ``X-Request-ID``: the request's own if that is harmless. Handlers find it as
@@ -229,7 +229,7 @@ def _is_here(host: str) -> bool:
     return is_loopback(_PORT.sub("", host).strip("[]"))
 
 
-class Inner:
+class LimitMiddleware:
     """The layer before the routes, inside of CORS, so that pages of other origins may read why they are refused.
 
     It answers 429 to a client that asks too often, 422 to a query of too many parameters or bytes, and 404 to what is

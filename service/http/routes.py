@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 import service
-from indexer import PhotoEntry, live_stamp, photo_folders, read_summary
+from indexer import PhotoEntry, current_stamp, photo_folders, read_summary
 from model.images import MAX_THINGS
 from service.engine import Engine
 from service.errors import BadSearch, ClientGone, Forbidden, NotFound, NotReady, Unauthorized
@@ -506,7 +506,7 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
         # Building over an index that cannot be opened would be no help.
         allows=Allowed(
             reveal=_may_reveal(trusted, ctx) and file_manager() is not None,
-            build=_may_build(trusted, ctx) and (reason is None or live_stamp(index_path(settings)) is None),
+            build=_may_build(trusted, ctx) and (reason is None or current_stamp(index_path(settings)) is None),
             needs_token=needs_token,
         ),
         searches=ctx.worker.held,

@@ -2,11 +2,11 @@
 
 import * as api from "./shared/api.js";
 import { show } from "./shared/history.js";
-import { element, icon, part, progress } from "./shared/dom.js";
+import { element, icon, byId, progress } from "./shared/dom.js";
 import { building, count, facts, stopped, trouble, unreadFiles } from "./shared/words.js";
 
 export class About {
-  #dialog = part("about");
+  #dialog = byId("about");
   #remove;
   #folders = [];
   // The generation of the index that is described, whether this client may change it, and whether it has begun a build.
@@ -17,25 +17,25 @@ export class About {
   /** @param {(folder: string) => Promise<number>} remove takes a folder out of the index; how many files that were */
   constructor(remove) {
     this.#remove = remove;
-    part("about-open").addEventListener("click", () => void this.#open());
+    byId("about-open").addEventListener("click", () => void this.#open());
   }
 
   /** Show what the server has told of itself. @param info the answer of /info */
   show(info) {
-    part("info").replaceChildren(...facts(info).map(([name, text]) => fact(name, text)));
-    part("about-open").textContent = info.index ? count(info.index.photos, "photo") : "About";
+    byId("info").replaceChildren(...facts(info).map(([name, text]) => fact(name, text)));
+    byId("about-open").textContent = info.index ? count(info.index.photos, "photo") : "About";
     this.#grows = Boolean(info.index) && info.allows.build;
-    part("growing").hidden = !this.#grows;
-    part("growing-how").hidden = !info.allows.needs_token;
+    byId("growing").hidden = !this.#grows;
+    byId("growing-how").hidden = !info.allows.needs_token;
     // While nothing can be searched, the notice shows the build, in larger type.
     const build = building(info.build);
     const left = stopped(info);
-    part("building").hidden = !info.ready || !(build || left);
-    part("building-text").textContent = build ? `${build.text} What is ready can be searched.` : left ?? "";
-    part("building-on").hidden = !left;
-    progress(part("building-progress"), build?.share);
+    byId("building").hidden = !info.ready || !(build || left);
+    byId("building-text").textContent = build ? `${build.text} What is ready can be searched.` : left ?? "";
+    byId("building-on").hidden = !left;
+    progress(byId("building-progress"), build?.share);
     if (this.#begun) {
-      part("about-note").textContent = build?.text ?? left ?? `Done: ${count(info.index?.photos ?? 0, "photo")} in the index.`;
+      byId("about-note").textContent = build?.text ?? left ?? `Done: ${count(info.index?.photos ?? 0, "photo")} in the index.`;
     }
     if (this.#dialog.open && info.index && info.index.made !== this.#made) {
       void this.#read();
@@ -47,14 +47,14 @@ export class About {
   begun(folder) {
     this.#begun = true;
     const again = this.#folders.includes(folder) ? `${folder} is in the index already. ` : "";
-    part("about-note").textContent = `${again}${folder && !again ? `Adding ${folder}` : "Looking for new photos"}\u2026`;
+    byId("about-note").textContent = `${again}${folder && !again ? `Adding ${folder}` : "Looking for new photos"}\u2026`;
   }
 
   #open() {
     this.#begun = false;
-    part("about-note").textContent = "";
-    part("gallery").replaceChildren();
-    part("unread").hidden = true;
+    byId("about-note").textContent = "";
+    byId("gallery").replaceChildren();
+    byId("unread").hidden = true;
     show(this.#dialog);
     return this.#read();
   }
@@ -64,7 +64,7 @@ export class About {
       this.#fill(await api.gallery());
     } catch (error) {
       // A gallery on many machines has no one description, and one that is not ready has none yet.
-      part("about-note").textContent = error.status === 404 || error.status === 503 ? "" : trouble(error).join(": ");
+      byId("about-note").textContent = error.status === 404 || error.status === 503 ? "" : trouble(error).join(": ");
     }
   }
 
@@ -72,14 +72,14 @@ export class About {
     this.#folders = folders;
     const day = new Date(updated).toLocaleString("en", { dateStyle: "long", timeStyle: "short" });
     const list = element("ul", {}, ...folders.map((folder) => this.#folder(folder)));
-    part("gallery").replaceChildren(
-      fact("Photos", part("about-open").textContent),
+    byId("gallery").replaceChildren(
+      fact("Photos", byId("about-open").textContent),
       fact(folders.length > 1 ? "Folders" : "Folder", list),
       fact("Last changed", day),
     );
-    part("unread").hidden = !unread;
-    part("unread-count").textContent = unreadFiles(unread);
-    part("unread-list").replaceChildren(...files.map(({ path, reason }) => element("li", { textContent: `${path}: ${reason}` })));
+    byId("unread").hidden = !unread;
+    byId("unread-count").textContent = unreadFiles(unread);
+    byId("unread-list").replaceChildren(...files.map(({ path, reason }) => element("li", { textContent: `${path}: ${reason}` })));
   }
 
   #folder(folder) {
@@ -104,10 +104,10 @@ export class About {
     this.#begun = false;
     try {
       const files = await this.#remove(folder);
-      part("about-note").textContent = `Removed ${count(files, "file")} from the index. The files themselves are untouched.`;
+      byId("about-note").textContent = `Removed ${count(files, "file")} from the index. The files themselves are untouched.`;
       await this.#read();
     } catch (error) {
-      part("about-note").textContent = trouble(error).at(-1);
+      byId("about-note").textContent = trouble(error).at(-1);
     }
   }
 }
@@ -118,17 +118,17 @@ function fact(name, told) {
 }
 
 export class Folders {
-  #dialog = part("folders");
-  #field = part("folder");
-  #note = part("folder-note");
+  #dialog = byId("folders");
+  #field = byId("folder");
+  #note = byId("folder-note");
   #question = new api.Latest();
 
   /** @param {(folder: string, note: HTMLElement) => Promise<boolean>} build has the folder indexed, or says why not */
   constructor(build) {
     for (const opener of ["folder-choose", "folder-add"]) {
-      part(opener).addEventListener("click", () => this.#open());
+      byId(opener).addEventListener("click", () => this.#open());
     }
-    part("folder-form").addEventListener("submit", async (event) => {
+    byId("folder-form").addEventListener("submit", async (event) => {
       event.preventDefault();
       if (await build(this.#field.value.trim(), this.#note)) {
         this.#dialog.close();
@@ -154,7 +154,7 @@ export class Folders {
     const slash = here.includes("\\") ? "\\" : "/";
     const below = folders.map((name) => this.#item(name, `${here}${here.endsWith(slash) ? "" : slash}${name}`, "folder"));
     this.#field.value = here;
-    const list = part("folders-list");
+    const list = byId("folders-list");
     const pressed = list.contains(document.activeElement);
     list.replaceChildren(...(above ? [this.#item("The folder above", above, "up")] : []), ...below);
     if (pressed) {

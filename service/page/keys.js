@@ -1,7 +1,7 @@
 /** Keyboard shortcuts, and the dialog that lists them; and drawing by keyboard. */
 
 import { show } from "./shared/history.js";
-import { choose, element, part } from "./shared/dom.js";
+import { choose, element, byId } from "./shared/dom.js";
 import { forSite } from "./shared/storage.js";
 
 const OFF = "sketch-search-keys-off";
@@ -29,7 +29,7 @@ const HELP = [
 export class Keys {
   #paper;
   #query;
-  #dialog = part("help");
+  #dialog = byId("help");
 
   constructor(paper, query) {
     this.#paper = paper;
@@ -38,11 +38,11 @@ export class Keys {
       const shown = keys.split(" ").flatMap((key) => [element("kbd", { textContent: key.replace(",", "") }), " "]);
       return element("div", {}, element("dt", {}, ...shown), element("dd", { textContent: does }));
     });
-    part("help-list").replaceChildren(...rows);
-    const single = part("keys-on");
+    byId("help-list").replaceChildren(...rows);
+    const single = byId("keys-on");
     single.checked = forSite.get(OFF) === null;
     single.addEventListener("change", () => forSite.mark(OFF, !single.checked));
-    part("help-open").addEventListener("click", () => show(this.#dialog));
+    byId("help-open").addEventListener("click", () => show(this.#dialog));
     document.addEventListener("keydown", (event) => this.#press(event));
   }
 
@@ -57,7 +57,7 @@ export class Keys {
       this.#paper.remove();
       return;
     }
-    if (event.ctrlKey || event.metaKey ? this.#withControl(key, event) : part("keys-on").checked && this.#alone(key, event)) {
+    if (event.ctrlKey || event.metaKey ? this.#withControl(key, event) : byId("keys-on").checked && this.#alone(key, event)) {
       event.preventDefault();
     }
   }
@@ -80,13 +80,13 @@ export class Keys {
     } else if (key === "[" || key === "]") {
       this.#widen(key === "]" ? 1 : -1);
     } else if (key === "enter" && !event.target.closest("button, summary, a, input")) {
-      part("search").click();
+      byId("search").click();
     } else {
       const button = { c: "clear", i: "pick", s: "save", w: "why-open", "?": "help-open" }[key];
-      if (!button || part(button).hidden) {
+      if (!button || byId(button).hidden) {
         return false;
       }
-      part(button).click();
+      byId(button).click();
     }
     return true;
   }
@@ -104,13 +104,13 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 
 export class Cursor {
   #paper;
-  #mark = part("cursor");
+  #mark = byId("cursor");
   #place = { x: 0.5, y: 0.5, weight: 1 };
   #down = false;
 
   constructor(paper) {
     this.#paper = paper;
-    const canvas = part("paper");
+    const canvas = byId("paper");
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("blur", () => this.#leave());
     canvas.addEventListener("pointerdown", () => this.#leave());
@@ -149,13 +149,13 @@ export class Cursor {
     if (this.#down) {
       this.#down = false;
       this.#paper.finish();
-      part("heard").textContent = this.#paper.chosen ? "Put down." : "Pen up.";
+      byId("heard").textContent = this.#paper.chosen ? "Put down." : "Pen up.";
     } else if (!this.#paper.drawing) {
       this.#paper.begin(this.#place);
       this.#down = this.#paper.drawing;
       const place = `${Math.round(this.#place.x * 100)} across, ${Math.round(this.#place.y * 100)} down.`;
       const moving = this.#down ? "Taken" : "Nothing there";
-      part("heard").textContent = `${this.#paper.tool === "move" ? moving : "Pen down"}, ${place}`;
+      byId("heard").textContent = `${this.#paper.tool === "move" ? moving : "Pen down"}, ${place}`;
     }
     this.#show();
   }

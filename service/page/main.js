@@ -16,11 +16,11 @@ import { Parts } from "./asking/parts.js";
 import { Paper } from "./drawing/paper.js";
 import { Query } from "./drawing/query.js";
 import { Tools } from "./drawing/tools.js";
-import { Found } from "./results/found.js";
+import { ResultsView } from "./results/found.js";
 import { Notice, Start } from "./results/notice.js";
 import { Viewer } from "./results/viewer.js";
 import * as api from "./shared/api.js";
-import { part } from "./shared/dom.js";
+import { byId } from "./shared/dom.js";
 import { building, trouble, unready } from "./shared/words.js";
 import { Why } from "./why/why.js";
 
@@ -30,7 +30,7 @@ const EXPLAINED = 6;
 const REST_MS = 900;
 const NOTHING_GUESSED = { guesses: [] };
 
-const paper = new Paper(part("paper"));
+const paper = new Paper(byId("paper"));
 const query = new Query(paper);
 const tools = new Tools(paper, query);
 const start = new Start((marks) => paper.do(...marks));
@@ -44,7 +44,7 @@ const drawn = new Drawn(paper, parts);
 const word = new Word(parts);
 const why = new Why(explanationRefused);
 const viewer = new Viewer({ search: useAsQuery, explain: (photo) => why.open(subject(), [photo]), explainable }, parts);
-const found = new Found(notice, options, parts, viewer);
+const found = new ResultsView(notice, options, parts, viewer);
 const search = new LiveSearch(runSearch, {
   busy: (yes) => found.busy(yes),
   found: showFound,
@@ -143,8 +143,8 @@ function bodyOf({ blob, things }) {
 
 /** Show only what can be used: the paper, and what is chosen above the photos. */
 function offer(drawing, choosing) {
-  part("desk").hidden = !drawing;
-  part("bar").hidden = !choosing;
+  byId("desk").hidden = !drawing;
+  byId("bar").hidden = !choosing;
 }
 
 /** Explain what is on the paper now: search with it first, where what is shown was found for an earlier drawing. */
@@ -160,8 +160,8 @@ async function explain() {
 
 /** What can be done with the query as it is now. */
 function refresh() {
-  part("search").disabled = nothing();
-  part("clear").disabled = query.empty && parts.none;
+  byId("search").disabled = nothing();
+  byId("clear").disabled = query.empty && parts.none;
 }
 
 function nothing() {
@@ -220,7 +220,7 @@ function explainable() {
 }
 
 function offerMore() {
-  part("why-open").hidden = !explainable();
+  byId("why-open").hidden = !explainable();
 }
 
 /** Have a folder indexed, too; null: only those that the index has. Whether it begins; why not, is said in this element. */
@@ -253,13 +253,13 @@ paper.addEventListener("start", () => {
 query.addEventListener("change", () => {
   changes += 1;
   found.age();
-  part("guesses").classList.add("stale");
+  byId("guesses").classList.add("stale");
   parts.draw(query.empty ? null : query.kind);
   drawn.show();
   refresh();
   if (nothing()) {
     showInvitation();
-  } else if (part("live").checked && server.ready) {
+  } else if (byId("live").checked && server.ready) {
     drawingOn = true;
     search.soon();
   } else {
@@ -276,8 +276,8 @@ parts.addEventListener("change", () => {
   refresh();
   found.age();
   // Other photos are shown from the first one on.
-  if (part("found").getBoundingClientRect().top < 0) {
-    part("found").scrollIntoView();
+  if (byId("found").getBoundingClientRect().top < 0) {
+    byId("found").scrollIntoView();
   }
   searchAgain();
 });
@@ -285,10 +285,10 @@ found.addEventListener("change", offerMore);
 found.addEventListener("away", () => server.checkLater());
 options.addEventListener("change", () => server.ready && searchAgain());
 drawn.addEventListener("change", () => server.ready && searchAgain());
-part("search").addEventListener("click", searchNow);
-part("why-open").addEventListener("click", () => void explain());
-part("look-again").addEventListener("click", () => void build(null, part("about-note")));
-part("clear").addEventListener("click", () => {
+byId("search").addEventListener("click", searchNow);
+byId("why-open").addEventListener("click", () => void explain());
+byId("look-again").addEventListener("click", () => void build(null, byId("about-note")));
+byId("clear").addEventListener("click", () => {
   if (paper.chosen) {
     paper.remove();
   } else {
@@ -297,10 +297,10 @@ part("clear").addEventListener("click", () => {
     parts.clear();
   }
 });
-part("building-on").addEventListener("click", () => void build(null, part("building-text")));
-part("key-form").addEventListener("submit", (event) => {
+byId("building-on").addEventListener("click", () => void build(null, byId("building-text")));
+byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  api.useKey(part("key").value);
+  api.useKey(byId("key").value);
   void server.check();
 });
 new Cursor(paper);

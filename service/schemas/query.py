@@ -187,11 +187,11 @@ class SearchQuery(Params):
         "first answer while somebody draws. Default: the server's.",
         examples=[1],
     )
-    view: Literal["photos", "groups", "kinds", "auto"] = Field(
+    view: Literal["photos", "groups", "auto"] = Field(
         default="photos",
         description="photos: `results` lists the photos. groups: the 200 best photos are grouped by look, and "
         "`groups` lists the groups of look-alikes. auto: photos if one group is far ahead, else groups; `view` of the "
-        "answer says which. kinds: the old name of groups, answered until the next version.",
+        "answer says which.",
         examples=["groups"],
     )
     fold: bool = Field(

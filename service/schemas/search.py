@@ -145,12 +145,6 @@ class SearchResponse(BaseModel):
         description="With view=groups, or if auto took it: the groups of look-alikes, in their order.",
         exclude_if=lambda groups: groups is None,
     )
-    kinds: tuple[Group, ...] | None = Field(
-        default=None,
-        description="The old name of groups, answered until the next version.",
-        json_schema_extra={"deprecated": True},
-        exclude_if=lambda groups: groups is None,
-    )
     view: View | None = Field(
         default=None,
         description="With view=auto, and only then: the view that was taken.",

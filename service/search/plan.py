@@ -18,7 +18,7 @@ from service.settings import Settings
 # and without. On validation queries scoring all photos changed mAP@100 by less than chance. Both are multiples of the
 # matcher's chunk on a CPU, 32.
 RERANK = 64
-RERANK_PLAIN = 192
+RERANK_WITHOUT_DIFFUSION = 192
 # Clusters that are scored by the method if a query says how many are opened, the best by vector; and how many of these
 # if it does not.
 RELATED, RELATED_UNASKED = 128, 32
@@ -112,7 +112,7 @@ def plan_search(
     rerank = query.rerank
     if rerank is None and not whole and method not in ("ret", "things"):
         # Diffusion estimates the others.
-        rerank = max(results, RERANK_PLAIN)
+        rerank = max(results, RERANK_WITHOUT_DIFFUSION)
         if diffuse:
             rerank = RERANK if results <= SHORTLIST else results
     count = max(results, SHORTLIST, rerank or 0)
@@ -185,7 +185,7 @@ def _page(query: SearchQuery, settings: Settings, at_least: int) -> tuple[int, i
     """Returns how many results are wanted, and how long the ranking must be."""
     k = settings.default_k if query.k is None else query.k
     # Groups are made of the GROUPED best photos.
-    page = 0 if query.view in ("groups", "kinds") else query.offset + k
+    page = 0 if query.view == "groups" else query.offset + k
     return k, max(at_least, page, 0 if query.view == "photos" else GROUPED)
 
 

@@ -6,7 +6,7 @@
                for several things regions of all candidates
     diffusion  photos that look alike lend each other their scores                                     ``_diffused``
     regions    photos that show one thing where it was drawn, or in its colours, come forward          ``_fitted``
-    leads      photos that look like liked ones, and those that show the query's word, come forward    ``_led``
+    leads      photos that look like liked ones, and those that show the query's word, come forward    ``_mix_support``
     order      liked photos first, then by score; near duplicates fold into one                        ``_ordered``
     page       the photos, or the groups of look-alikes, that were asked for                           ``_page``
 
@@ -36,15 +36,16 @@ from model.ranking import (
     estimated,
     fits,
     fitting,
-    led,
-    led_by_word,
-    named,
+    mix_support,
+    mix_word_support,
     promise,
-    pulled,
+    rocchio,
     shares_of,
+    word_support,
 )
 from model.things import PLACES, Thing
 from model.words import UnknownWord
+from service.clip_text import ReadText
 from service.errors import BadSearch, NotReady
 from service.gallery import Candidates, Gallery, Scores, ShardQuery, Word, best_first, interleaved
 from service.schemas import (
@@ -61,7 +62,6 @@ from service.schemas import (
 from service.search.plan import GROUPED, RELATED_UNASKED, Plan, Sketch, Stopwatch, plan_search
 from service.search.shown import FOLDED, fold, group_alike, grouped_ranks, is_far_ahead
 from service.settings import Settings
-from service.towers import ReadText
 
 # The best photos that are looked at for what is guessed to be drawn: it takes about a millisecond.
 GUESSED_OF = 50
@@ -121,7 +121,7 @@ class Searcher:
         while True:
             found = self._photos(encoded, plan, order, found)
             watch.lap("photos")
-            ranking = self._led(self._fitted(self._diffused(found, plan), plan), encoded.query)
+            ranking = self._mix_support(self._fitted(self._diffused(found, plan), plan), encoded.query)
             watch.lap("diffusion")
             ranking = self._ordered(ranking, encoded.query, fold_too=query.fold)
             missing = wanted - len(ranking.results)
@@ -144,7 +144,6 @@ class Searcher:
         return SearchResponse(
             results=results,
             groups=groups,
-            kinds=groups,
             view=view if query.view == "auto" else None,
             guesses=encoded.guesses,
             perhaps=encoded.perhaps,
@@ -280,7 +279,7 @@ class Searcher:
             return encoded
         # Liked photos lead the sketch, or else the best photos by the word alone.
         leading = self._examples(encoded) if shard_query.liked is None else shard_query.liked
-        ret = pulled(None if drawn is None else unit(drawn.ret).mean(axis=0, keepdims=True), leading)
+        ret = rocchio(None if drawn is None else unit(drawn.ret).mean(axis=0, keepdims=True), leading)
         tokens = replace(Tokens.of_ret(ret), summary=drawn.summary if drawn is not None and len(drawn) == 1 else None)
         return replace(encoded, query=replace(shard_query, sketch=tokens))
 
@@ -455,16 +454,16 @@ class Searcher:
             return ranking
         return replace(ranking, scores=fitting(ranking.scores, ranking.fits, plan.method))
 
-    def _led(self, ranking: Candidates, query: ShardQuery) -> Candidates:
+    def _mix_support(self, ranking: Candidates, query: ShardQuery) -> Candidates:
         """Lets likeness to liked photos, and what the word names, lead (``model.ranking``)."""
         drawn_alone = query.liked is None and query.unliked is None and query.word is None
         if drawn_alone or not len(ranking):
             return ranking
         scores = ranking.scores
         if ranking.likeness is not None:
-            scores = led(scores, ranking.likeness)
+            scores = mix_support(scores, ranking.likeness)
         if ranking.by_word is not None:
-            scores = led_by_word(scores, named(ranking.by_word, float(ranking.by_word.max())), query.method)
+            scores = mix_word_support(scores, word_support(ranking.by_word, float(ranking.by_word.max())), query.method)
         # More than a drawing decides now, so that the scores before diffusion say little.
         return replace(ranking, scores=scores, before=None)
 

@@ -25,7 +25,7 @@ from indexer import (
     remove,
 )
 from model.engine import set_threads
-from model.errors import Refusal
+from model.errors import UserError
 from model.terminal import HomeUnknown, expanded, printable, start_child
 from service.engine import open_matcher
 from service.errors import BuildRefused
@@ -202,7 +202,7 @@ def main() -> None:
         request = replace(request, max_pixels=settings.max_photo_pixels)
         report = build_growing(index_path(settings), request, open_matcher(settings))
         if report.unlisted:
-            raise Refusal(" ".join(f"{one.path}: {one.reason}; what was known of it stays." for one in report.unlisted))
-    except Refusal as error:
+            raise UserError(" ".join(f"{one.path}: {one.reason}; its indexed photos stay." for one in report.unlisted))
+    except UserError as error:
         print(printable(str(error)))
         sys.exit(1)

@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from model.errors import Refusal
+from model.errors import UserError
 from service.schemas import ErrorDetail, ErrorResponse
 
 # Seconds that a client may keep the server waiting: for the head of a request, or by taking nothing of an answer.
@@ -226,7 +226,7 @@ class Connection(H11Protocol):
         self.transport.close()
 
 
-class PortTaken(Refusal):
+class PortTaken(UserError):
     """The address or the port cannot be listened on."""
 
 

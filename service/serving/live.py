@@ -14,11 +14,12 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from indexer import Address, IndexerError, IndexRefused, live_stamp, open_index
+from indexer import Address, IndexerError, IndexRefused, current_stamp, open_index
 from indexer.store.location import THUMBNAILS
 from model import Matcher, ModelError
-from model.decoding import RunJob, run_here
+from model.decoding import RunJob, decode_inline
 from model.terminal import printable
+from service.clip_text import TextTowers
 from service.engine import Engine, open_matcher
 from service.errors import NotReady
 from service.gallery import LocalGallery, OpenGallery
@@ -27,7 +28,6 @@ from service.schemas import SearchQuery, ShardInfo
 from service.search import Searcher, methods_of
 from service.settings import Settings, index_path
 from service.sharding import Shards
-from service.towers import TextTowers
 
 # Why nothing can be searched before the first attempt is over.
 STARTING = "the server has just started, and is opening the network and the index"
@@ -45,7 +45,7 @@ THUMBNAIL_BYTES, THUMBNAIL_FILE_BYTES = 32 * 2**20, 256 * 2**20
 
 log = logging.getLogger("sketch_search")
 
-# Tells generations on the disk apart (``indexer.live_stamp``); None if there is no index.
+# Tells generations on the disk apart (``indexer.current_stamp``); None if there is no index.
 Stamp = tuple[int, ...] | None
 
 
@@ -121,13 +121,13 @@ class LiveIndex:
         """
         before = self.newest
         with self._refreshing:
-            while not self._is_closed and self._is_worth_an_attempt(stamp := live_stamp(self._folder)):
+            while not self._is_closed and self._is_worth_an_attempt(stamp := current_stamp(self._folder)):
                 try:
                     self._open(stamp)
                 # Whatever is wrong with a new generation, the old one goes on.
                 except Exception as error:
                     # Builds that end meanwhile delete the generation that was being opened; then the newest counts.
-                    if stamp == live_stamp(self._folder):
+                    if stamp == current_stamp(self._folder):
                         self._refuse(error, stamp)
                         break
         return self.newest is not before
@@ -195,7 +195,7 @@ class Live:
     def __init__(
         self,
         settings: Settings,
-        run: RunJob = run_here,
+        run: RunJob = decode_inline,
         *,
         matcher: Callable[[], Matcher] | None = None,
         source: LiveIndex | Shards | None = None,

@@ -18,7 +18,7 @@ from uuid import uuid4
 from indexer.distributed import connected
 from model import Matcher
 from model.engine import Floats, Modality, Tokens, set_threads
-from model.errors import Refusal
+from model.errors import UserError
 from model.terminal import installed_version
 from service.engine import open_matcher
 from service.errors import NotReady
@@ -114,7 +114,7 @@ class Response(Generic[T]):
                 return found
             except RayError as error:
                 # Ray wraps what the copy has raised.
-                if isinstance(error, RayTaskError) and isinstance(error.cause, Refusal):
+                if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):
                     raise error.cause from error
                 if isinstance(error, GetTimeoutError):
                     ray.cancel(sent)

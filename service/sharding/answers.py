@@ -11,9 +11,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import EmbedderEntry, Origin, PhotoEntry, PhotoUnavailable, UnknownPhoto
+from indexer import EmbedderEntry, NetworkIdentity, PhotoEntry, PhotoUnavailable, UnknownPhoto
 from model.engine import Floats, Modality, Tokens
-from model.errors import Refusal
+from model.errors import UserError
 from service.gallery import Clusters, LocalGallery, Nearest, Rows, ShardQuery
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ T_co = TypeVar("T_co", covariant=True)
 _LARGEST = np.float32(1e6)
 
 
-class ShardUnavailable(Refusal):
+class ShardUnavailable(UserError):
     """A shard did not answer, or not in time; or it answered what cannot be, so that nothing that it says counts."""
 
 
@@ -50,7 +50,7 @@ class Overview:
     generation: str
     ids: NDArray[np.int32]
     clusters: Clusters
-    origin: Origin
+    identity: NetworkIdentity
     embedder: EmbedderEntry
 
     @property
@@ -71,7 +71,7 @@ def overview(shard: LocalGallery) -> Overview:
     index = shard.index
     ids = np.sort(index.ids).astype(np.int32)
     manifest = index.manifest
-    return Overview(index.generation_id, index.generation, ids, shard.clusters, manifest.origin, manifest.embedder)
+    return Overview(index.generation_id, index.generation, ids, shard.clusters, manifest.identity, manifest.embedder)
 
 
 class Pending(Protocol[T_co]):
@@ -111,7 +111,7 @@ class Checked(Generic[T]):
         # For whoever asked. Other errors are the shard's own.
         except (UnknownPhoto, PhotoUnavailable, ShardUnavailable):
             raise
-        except Refusal as error:
+        except UserError as error:
             raise ShardUnavailable(f"it failed: {error}") from error
         except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ShardUnavailable(f"its answer cannot be read ({type(error).__name__})") from error
@@ -127,22 +127,22 @@ def can_be_state(answer: Any) -> bool:
 def can_be_overview(answer: Any, generation_id: str) -> bool:
     if not isinstance(answer, Overview) or answer.generation_id != generation_id:
         return False
-    clusters, origin, count = answer.clusters, answer.origin, len(answer.clusters.sizes)
+    clusters, identity, count = answer.clusters, answer.identity, len(answer.clusters.sizes)
     return (
-        isinstance(origin, Origin)
+        isinstance(identity, NetworkIdentity)
         and isinstance(answer.embedder, EmbedderEntry)
         and _is_array(answer.ids, "i", None, end=2**31)
         and bool((np.diff(answer.ids) > 0).all())
         and _is_array(clusters.sizes, "iu", count, end=answer.photos + 1)
         and int(clusters.sizes.sum()) == answer.photos
-        and _is_array(clusters.vectors, "f", count, origin.width)
-        and _is_array(clusters.features, "f", count, origin.tokens, origin.width)
-        and _is_array(clusters.positions, "iu", count, origin.tokens - 1, end=origin.cells)
+        and _is_array(clusters.vectors, "f", count, identity.width)
+        and _is_array(clusters.features, "f", count, identity.tokens, identity.width)
+        and _is_array(clusters.positions, "iu", count, identity.tokens - 1, end=identity.cells)
         and (clusters.embeddings is None or _is_array(clusters.embeddings, "f", count, None))
     )
 
 
-class Answers:
+class ResponseValidator:
     """Tells which answers a shard's generation can give. Each method has the name of a question, and its arguments.
 
     Methods may raise what comes of reading an object of another type.
@@ -173,7 +173,7 @@ class Answers:
         )
 
     def cells(self, found: Any, query: ShardQuery, rows: Rows) -> bool:
-        return _is_array(found, "iu", len(query.things), len(rows), end=self._one.origin.regions)
+        return _is_array(found, "iu", len(query.things), len(rows), end=self._one.identity.regions)
 
     def passing(self, counts: Any, wanted: Any) -> bool:
         sizes = self._one.clusters.sizes
@@ -197,12 +197,12 @@ class Answers:
 
     def vectors(self, vectors: Any, rows: Rows) -> bool:
         # They have a length of 1, or, of a mean of several, less; in 16 bits a little more.
-        return _is_array(vectors, "f", len(rows), self._one.origin.width) and bool((np.abs(vectors) <= 1.01).all())
+        return _is_array(vectors, "f", len(rows), self._one.identity.width) and bool((np.abs(vectors) <= 1.01).all())
 
     def tokens(self, tokens: Any, rows: Rows) -> bool:
-        origin = self._one.origin
-        return _is_array(tokens.features, "f", len(rows), origin.tokens, origin.width) and _is_array(
-            tokens.positions, "iu", len(rows), origin.tokens - 1, end=origin.cells
+        identity = self._one.identity
+        return _is_array(tokens.features, "f", len(rows), identity.tokens, identity.width) and _is_array(
+            tokens.positions, "iu", len(rows), identity.tokens - 1, end=identity.cells
         )
 
     def nearness(self, answer: Any, given: Tokens, modality: Modality, mean: Floats) -> bool:

@@ -18,7 +18,7 @@ from indexer import BadInvocation, PhotoEntry, PhotoFilter, UnknownPhoto
 from model.engine import Floats, Modality, Tokens
 from service.errors import ShardsLost
 from service.gallery import Clusters, Gallery, Ids, LocalGallery, Nearest, Rows, Scored, Scores, ShardQuery, most_alike
-from service.sharding.answers import Answers, Checked, Overview, Pending, ShardLink, ShardUnavailable
+from service.sharding.answers import Checked, Overview, Pending, ResponseValidator, ShardLink, ShardUnavailable
 
 T = TypeVar("T")
 
@@ -89,8 +89,8 @@ class ShardedGallery(Gallery):
         self._links, self._layout, self._seconds, self._lose = links, layout, seconds, lose
         known = next(one for one in layout.overviews if one is not None)
         self.clusters, self.photo_count = layout.clusters, layout.photo_count
-        self.embedder, self.tokens_kept = known.embedder, known.origin.tokens
-        self.regions_kept = known.origin.regions if self.tokens_kept > 1 else 0
+        self.embedder, self.tokens_kept = known.embedder, known.identity.tokens
+        self.regions_kept = known.identity.regions if self.tokens_kept > 1 else 0
         self.missing = tuple(links[number].name for number in sorted(missing))
         names = ["-" if one is None else one.generation for one in layout.overviews]
         self.generation = names[0] if len(set(names)) == 1 else "+".join(names)
@@ -101,7 +101,7 @@ class ShardedGallery(Gallery):
     def _begin(self, shard: int, question: Callable[..., T], *arguments: Any) -> Pending[T]:
         overview = self._layout.overviews[shard]
         assert overview is not None  # such a shard has no photos
-        can_be = getattr(Answers(overview), question.__name__)
+        can_be = getattr(ResponseValidator(overview), question.__name__)
         pending = self._links[shard].ask(overview.generation_id, question, *arguments)
         return Checked(pending, lambda answer: can_be(answer, *arguments))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.errors import Refusal
+from model.errors import UserError
 from service.errors import NotReady
 from service.gallery import Gallery, OpenGallery
 from service.schemas import ShardInfo
@@ -30,7 +30,7 @@ _TOGETHER = "build the shards together, by `sketch-search index build FOLDER --r
 log = logging.getLogger("sketch_search")
 
 
-class ShardsRefused(Refusal):
+class ShardsRefused(UserError):
     """These shards cannot be searched together, or not be served at all."""
 
 
@@ -149,7 +149,7 @@ class Shards:
         seen = np.zeros(1 + max((int(one.ids[-1]) for one in together.values() if one.photos), default=0), np.bool_)
         for number in order:
             one, first = together[number], together[order[0]]
-            if one.origin != first.origin:
+            if one.identity != first.identity:
                 return number, f"{self._both(number, order[0])} were made with different checkpoints; {_TOGETHER}."
             if _clustered_by(one) != _clustered_by(first):
                 return number, f"{self._both(number, order[0])} were clustered by different embedders; {_TOGETHER}."

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from indexer.distributed.builds import place_clusters
 from indexer.store.catalog import Removals, write_catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clusters, trained
-from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, live_generation, open_rows
+from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, current_generation, open_rows
 from indexer.store.location import IndexFolder, generation_name
 from indexer.store.rows import RowArrays, write_array, write_blocks
 from indexer.store.vectors import VECTORS_FILE, Places
@@ -83,7 +83,7 @@ class MadePhotos:
 
 def real_vectors(source: Path) -> Floats:
     folder = IndexFolder(source)
-    live = live_generation(folder)
+    live = current_generation(folder)
     return open_rows(folder, live)[live.manifest.segments[0].id].vectors()
 
 
@@ -94,7 +94,7 @@ def write_large_shards(places: Sequence[Path], source: Path, count: int) -> None
     """
     if all(place.exists() and IndexFolder(place).current() is not None for place in places):
         return
-    live = live_generation(IndexFolder(source))
+    live = current_generation(IndexFolder(source))
     real = open_rows(IndexFolder(source), live)[live.manifest.segments[0].id]
     ret = real.vectors()
     made = MadePhotos(ret, np.arange(count))
@@ -133,7 +133,7 @@ def _write(
     _write_vectors(generation / VECTORS_FILE, made, order)
     written = _manifest(manifest, folder, count, len(centroids), every)
     (generation / "manifest.json").write_text(written.model_dump_json(indent=1))
-    folder.make_live(written.generation)
+    folder.make_current(written.generation)
 
 
 def _blocks(count: int) -> Iterator[tuple[int, int]]:

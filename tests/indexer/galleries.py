@@ -82,7 +82,7 @@ def read_catalog(path: Path) -> list[tuple[Any, ...]]:
         return [*opened.rows()]
 
 
-def live_catalog(index: Path) -> list[tuple[Any, ...]]:
+def current_catalog(index: Path) -> list[tuple[Any, ...]]:
     live = IndexFolder(index).current()
     assert live is not None
     return read_catalog(index / live / "photos.sqlite")
@@ -92,7 +92,7 @@ def catalog(index: Path) -> dict[str, tuple[int, str, int | None, str | None, in
     """Reads the catalog of the live generation: id, status, cluster, segment and row by path."""
     return {
         path: (number, status, *place)
-        for number, _, path, *_, status, _, c, s, r in live_catalog(index)
+        for number, _, path, *_, status, _, c, s, r in current_catalog(index)
         for place in [(c, s, r)]
     }
 

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from model.command_line import a_path
-from model.errors import Refusal
+from model.errors import UserError
 from model.terminal import HomeUnknown, expanded, printable, run_program
 from tests.patience import PATIENCE
 from tests.programs import run_python
@@ -61,8 +61,8 @@ def _raising(error: BaseException) -> int:
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
-        (Refusal("do this instead."), 2, "error: do this instead.\n"),
-        (Refusal("no photo\nat \x1b[2J"), 2, "error: no photo\\nat \\x1b[2J\n"),
+        (UserError("do this instead."), 2, "error: do this instead.\n"),
+        (UserError("no photo\nat \x1b[2J"), 2, "error: no photo\\nat \\x1b[2J\n"),
         (FileNotFoundError(2, "No such file", "a\nb"), 2, "error: a\\nb: No such file; check its name"),
         (OSError(28, "No space left on device"), 2, "error: No space left on device\n"),
         (MemoryError(), 2, "error: there is not enough memory"),

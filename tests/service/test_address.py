@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.errors import Refusal
+from model.errors import UserError
 from service.address import NAME, ServerAddress, announced, find_server
 from service.commands.serve import check_port
 from service.settings import Settings
@@ -43,13 +43,13 @@ def test_an_address_is_there_for_as_long_as_the_server_runs(folder: Path) -> Non
 def test_a_second_server_on_a_taken_port_says_where_the_index_is_served(settings: Settings, file: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         second = settings.model_copy(update={"port": taken.getsockname()[1], "index": file.parent})
-        with pytest.raises(Refusal, match=f"SBIR_PORT; this index is already served at {SERVER.url}$"):
+        with pytest.raises(UserError, match=f"SBIR_PORT; this index is already served at {SERVER.url}$"):
             check_port(second)
 
 
 def test_a_host_that_is_not_there_is_not_said_to_be_served(settings: Settings, file: Path) -> None:
     elsewhere = settings.model_copy(update={"host": "203.0.113.1", "index": file.parent})
-    with pytest.raises(Refusal, match=r"cannot listen on 203\.0\.113\.1, port .*; name another with [^;]*$"):
+    with pytest.raises(UserError, match=r"cannot listen on 203\.0\.113\.1, port .*; name another with [^;]*$"):
         check_port(elsewhere)
 
 

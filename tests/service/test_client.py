@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from indexer import BadInvocation, Index, Request, build
 from model import Matcher
-from service.client import Client, ServiceError
+from service.client import Client, ClientError
 from service.commands import main
 from service.commands.search import search
 from service.schemas import SearchQuery
@@ -51,7 +51,7 @@ def test_server_client_and_command_line_agree(
         {"nprobe": "all", "method": "ret"},
         {"method": "rn", "rerank": 4},
         {"quality": "fast", "k": 3},
-        {"view": "kinds", "k": 3, "offset": 1},
+        {"view": "groups", "k": 3, "offset": 1},
         {"view": "auto", "k": 3},
         {"fold": "yes", "k": 3},
         {"folder": ["größe"], "after": "2000-01-01", "before": "2200-01-01"},
@@ -106,18 +106,18 @@ def test_the_client_asks_why_photos_match_a_sketch_or_are_like_a_photo(
         assert answer["method"] == ("rn" if picture is sketch else "ret")
     with pytest.raises(ValueError, match="photo"):
         client.explain(sketch)
-    with pytest.raises(ServiceError, match="leave one of them out"):
+    with pytest.raises(ClientError, match="leave one of them out"):
         client.explain(sketch, photo=[1], like=7)
 
 
 def test_the_client_raises_what_the_server_says(client: Client) -> None:
-    with pytest.raises(ServiceError) as refused:
+    with pytest.raises(ClientError) as refused:
         client.search(b"no picture at all")
     error = refused.value
     assert (error.status, error.code) == (415, "unsupported_image")
     assert error.message in str(error)
     assert error.request_id in str(error)
-    with pytest.raises(ServiceError, match="404 not_found"):
+    with pytest.raises(ClientError, match="404 not_found"):
         client.photo(10_000)
 
 
@@ -134,7 +134,7 @@ def answering(body: bytes, status: int = 200, headers: dict[str, str] | None = N
 
 def test_the_client_takes_no_more_of_an_answer_than_it_says() -> None:
     with answering(bytes(5000)) as url:
-        with Client(url, max_bytes=4999) as client, pytest.raises(ServiceError, match="raise max_bytes") as refused:
+        with Client(url, max_bytes=4999) as client, pytest.raises(ClientError, match="raise max_bytes") as refused:
             client.photo(1)
         assert refused.value.code == "too_large"
         with Client(url, max_bytes=5000) as client:
@@ -145,7 +145,7 @@ def test_an_answer_that_was_packed_unasked_is_not_unpacked() -> None:
     packed = gzip.compress(bytes(10_000_000))
     with answering(packed, headers={"Content-Encoding": "gzip"}) as url, Client(url) as client:
         assert client.photo(1) == packed
-        with pytest.raises(ServiceError, match="does not answer like this API"):
+        with pytest.raises(ClientError, match="does not answer like this API"):
             client.info()
 
 
@@ -158,7 +158,7 @@ def test_an_answer_that_would_take_much_memory_is_not_parsed(body: bytes, code: 
     # What a collection finds while the stack is full would fail there, and the test by it.
     gc.disable()
     try:
-        with answering(body) as url, Client(url) as client, pytest.raises(ServiceError) as refused:
+        with answering(body) as url, Client(url) as client, pytest.raises(ClientError) as refused:
             client.info()
     finally:
         gc.enable()
@@ -168,7 +168,7 @@ def test_an_answer_that_would_take_much_memory_is_not_parsed(body: bytes, code: 
 def test_what_a_server_says_moves_no_cursor() -> None:
     said = {"code": "\x1b[2J", "message": "gone \u202e\x9b" + "x" * 100_000, "request_id": "\n"}
     answer = json.dumps({"error": said}).encode()
-    with answering(answer, 500) as url, Client(url) as client, pytest.raises(ServiceError) as refused:
+    with answering(answer, 500) as url, Client(url) as client, pytest.raises(ClientError) as refused:
         client.info()
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 2000
@@ -179,7 +179,7 @@ def test_the_api_key_in_any_script_is_sent_and_one_that_cannot_be_is_refused(set
     with served(settings, api_key=SecretStr("ключ")) as server:
         with Client(server.url, api_key="ключ") as client:
             assert client.info().ready
-        with Client(server.url, api_key="another") as client, pytest.raises(ServiceError, match="401 unauthorized"):
+        with Client(server.url, api_key="another") as client, pytest.raises(ClientError, match="401 unauthorized"):
             client.info()
         for key in ("a\nb", "a\0", "\udc80"):
             with pytest.raises(ValueError, match="such as a line break") as refused:
@@ -218,7 +218,7 @@ def test_the_table_shows_rank_score_and_path(
 def test_where_no_photo_is_found_a_sentence_says_so(
     options: list[str], drawn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for view in ("photos", "kinds"):
+    for view in ("photos", "groups"):
         assert main(["search", str(drawn), *options, "--view", view, "--folder", "nowhere"]) == 0
         assert capsys.readouterr().out.startswith("no photos: none passes the filters, or --offset is beyond")
 

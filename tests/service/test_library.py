@@ -20,7 +20,7 @@ from model import Matcher
 from model.engine import unit
 from model.errors import UnsupportedImage
 from service.settings import Settings
-from sketch_search import Gallery, Refusal, Remote, encode, rank
+from sketch_search import Gallery, Remote, UserError, encode, rank
 from sketch_search.answers import Picture, Results
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
@@ -50,7 +50,7 @@ QUERIES = st.fixed_dictionaries(
         "nprobe": st.sampled_from([1, 2, "all"]),
         "diffuse": st.booleans(),
         "fold": st.booleans(),
-        "view": st.sampled_from(["photos", "kinds"]),
+        "view": st.sampled_from(["photos", "groups"]),
         "like": st.lists(st.integers(1, 4), max_size=2, unique=True),
         "folder": st.just(["größe"]),
     },
@@ -66,7 +66,7 @@ def test_library_and_server_give_the_same_answer_to_the_same_query(
     for searched in (opened, remote):
         try:
             answers.append(without_timings(searched.search(sketch, **query).answer))
-        except Refusal as refused:
+        except UserError as refused:
             answers.append({"refused": type(refused).__name__})
     over_http = http.post("/search", content=sketch, params=query)
     if over_http.is_success:
@@ -199,7 +199,7 @@ def test_an_index_of_other_folders_is_neither_replaced_nor_searched(
     opening: dict[str, Any] = {"index": tmp_path / "index", "weights": weights, "progress": False}
     Gallery.open(tmp_path / "one", **opening).close()
     for update in (True, False):
-        with pytest.raises(Refusal, match=rf"has other folders: {re.escape(str(tmp_path / 'one'))}\."):
+        with pytest.raises(UserError, match=rf"has other folders: {re.escape(str(tmp_path / 'one'))}\."):
             Gallery.open(tmp_path / "other", update=update, **opening)
     with Gallery.open(tmp_path / "one", tmp_path / "other", **opening) as both:
         assert len(both) == 2
@@ -209,15 +209,15 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
     opened: Gallery, remote: Remote, weights: Path, tmp_path: Path
 ) -> None:
     for gallery in (opened, remote):
-        with pytest.raises(Refusal, match="image"):
+        with pytest.raises(UserError, match="image"):
             gallery.search(b"no picture")
         with pytest.raises(UnsupportedImage):
             gallery.search(__file__)
         with pytest.raises(ValueError, match=r"^k must be at least 1, not 0$"):
             gallery.search(b"", k=0)
-        with pytest.raises(Refusal, match=r"cat\.png.*(name one as results show it|give the photo, or its id)"):
+        with pytest.raises(UserError, match=r"cat\.png.*(name one as results show it|give the photo, or its id)"):
             gallery.explain(b"", "cat.png")
-        with pytest.raises(Refusal, match="no photos below nowhere; name a folder as the paths of results show it"):
+        with pytest.raises(UserError, match="no photos below nowhere; name a folder as the paths of results show it"):
             gallery.search(encoded(draw_sketch()), folder="nowhere")
         for size in (5, 15, 1025, "x"):
             with pytest.raises(ValueError, match=r"^size must be"):
@@ -230,13 +230,13 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
         for wrong in (-1, "9" * 30):
             with pytest.raises(ValueError, match="like"):
                 gallery.search(like=wrong)
-        with pytest.raises(Refusal, match=r"a\\x00b"):
+        with pytest.raises(UserError, match=r"a\\x00b"):
             gallery.search(unlike="a\0b")
     for folder in (tmp_path / "nowhere", "http://[::", "a\0b", "~nobody-of-this-name/x"):
-        with pytest.raises(Refusal):
+        with pytest.raises(UserError):
             Gallery.open(folder, index=tmp_path / "index", progress=False)
     # A path is repeated as it was written.
-    with pytest.raises(Refusal, match=r"^no/where does not exist"):
+    with pytest.raises(UserError, match=r"^no/where does not exist"):
         Gallery.open("no/where", index=tmp_path / "index", progress=False)
     for file in (tmp_path / "nothing.png", "a\0b", "~nobody-of-this-name/x.png", "http://[::"):
         with pytest.raises(OSError, match=r"No such file|no home folder"):

@@ -1,7 +1,7 @@
 /** What the person chooses beside the sketch: what to show, a word, and filters. */
 
 import * as api from "../shared/api.js";
-import { choice, choose, closeOutside, element, part } from "../shared/dom.js";
+import { choice, choose, closeOutside, element, byId } from "../shared/dom.js";
 import { forSite } from "../shared/storage.js";
 import { percent } from "../shared/words.js";
 
@@ -16,15 +16,15 @@ const CHOSEN = "insertReplacementText";
 
 export class Options extends EventTarget {
   #view = "auto";
-  #count = part("count");
-  #fold = part("fold");
+  #count = byId("count");
+  #fold = byId("fold");
   #most = 0;
   #variants = 1;
 
   /** Events: "change" when something else was chosen. */
   constructor() {
     super();
-    closeOutside(part("settings"));
+    closeOutside(byId("settings"));
     choose("view", forSite.get(VIEW));
     choice("view", (value) => this.#show(value));
     this.#count.addEventListener("change", () => this.#changed(() => undefined));
@@ -73,7 +73,7 @@ export class Options extends EventTarget {
 
 /** The form of filters: only photos below a folder, or of some days. What it adds is shown with the parts of the query. */
 export class Filter {
-  #box = part("filter");
+  #box = byId("filter");
   #parts;
   #folders = [];
 
@@ -81,8 +81,8 @@ export class Filter {
     this.#parts = parts;
     this.#box.addEventListener("toggle", () => this.#box.open && void this.#fill());
     closeOutside(this.#box);
-    part("filter-after").addEventListener("input", () => this.#bound());
-    part("filter-form").addEventListener("submit", (event) => {
+    byId("filter-after").addEventListener("input", () => this.#bound());
+    byId("filter-form").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#apply();
     });
@@ -90,22 +90,22 @@ export class Filter {
 
   async #fill() {
     const { after, before } = this.#parts.params;
-    part("filter-folder").value = "";
-    part("filter-after").value = after[0] ?? "";
-    part("filter-before").value = before[0] ?? "";
+    byId("filter-folder").value = "";
+    byId("filter-after").value = after[0] ?? "";
+    byId("filter-before").value = before[0] ?? "";
     this.#bound();
     // A collection on many machines does not list its folders.
     this.#folders = (await api.gallery().catch(() => null))?.below ?? [];
-    part("filter-folders").replaceChildren(...this.#folders.map((value) => element("option", { value })));
+    byId("filter-folders").replaceChildren(...this.#folders.map((value) => element("option", { value })));
   }
 
   /** No day before the first one may be chosen as the last one. */
   #bound() {
-    part("filter-before").min = part("filter-after").value || FIRST_DAY;
+    byId("filter-before").min = byId("filter-after").value || FIRST_DAY;
   }
 
   #apply() {
-    const value = (name) => part(`filter-${name}`).value;
+    const value = (name) => byId(`filter-${name}`).value;
     const typed = value("folder").replace(/^\/+|\/+$/g, "").trim();
     const { folder: others } = this.#parts.params;
     this.#box.open = false;
@@ -132,8 +132,8 @@ export class Filter {
 /** The field for a word, which the network's vocabulary completes, and the words that it guesses for the drawing. */
 export class Word {
   #parts;
-  #form = part("word-form");
-  #field = part("word");
+  #form = byId("word-form");
+  #field = byId("word");
   #question = new api.Latest();
   #known = 0;
 
@@ -165,19 +165,19 @@ export class Word {
   guess({ guesses, perhaps = [] }) {
     const { text } = this.#parts.params;
     const words = [...guesses, ...perhaps.map((word) => ({ word }))].filter(({ word }) => !text.includes(word));
-    part("guesses").replaceChildren(...words.map((one) => this.#guess(one)));
-    part("guesses").classList.remove("stale");
+    byId("guesses").replaceChildren(...words.map((one) => this.#guess(one)));
+    byId("guesses").classList.remove("stale");
   }
 
   /** Say that this word is not known, and offer the `nearest`; null: nothing is to be said. */
   unknown(word, nearest = []) {
     const said = `I don\u2019t know the word \u201c${word}\u201d. I know ${this.#known.toLocaleString("en")} words.`;
-    part("word-unknown").textContent = word === null ? "" : said;
+    byId("word-unknown").textContent = word === null ? "" : said;
     const chips = nearest.map((one) => {
       const onclick = () => this.#take(one);
       return element("li", {}, element("button", { type: "button", className: "quiet", textContent: one, onclick }));
     });
-    part("word-nearest").replaceChildren(...chips);
+    byId("word-nearest").replaceChildren(...chips);
   }
 
   #guess({ word, probability }) {
@@ -195,7 +195,7 @@ export class Word {
   #take(word) {
     if (word) {
       this.#field.value = "";
-      part("words").replaceChildren();
+      byId("words").replaceChildren();
       this.unknown(null);
       this.#parts.set({ text: [word] });
     }
@@ -204,7 +204,7 @@ export class Word {
   #complete(prefix) {
     void this.#question.ask(
       async (signal) => (prefix ? api.words(prefix, COMPLETIONS, signal) : []),
-      (words) => part("words").replaceChildren(...words.map((value) => element("option", { value }))),
+      (words) => byId("words").replaceChildren(...words.map((value) => element("option", { value }))),
       // A word can be written out as well; a search says what is wrong with the server.
       () => undefined,
     );

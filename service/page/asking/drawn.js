@@ -1,7 +1,7 @@
 /** The things of the drawing: their outlines on the paper, and the line that says what is searched for. */
 
 import { coloursOf } from "../drawing/things.js";
-import { element, part } from "../shared/dom.js";
+import { element, byId } from "../shared/dom.js";
 import { thingName } from "../shared/words.js";
 
 // A part that is offered to be a thing of its own, where all looks like one, has so many marks.
@@ -12,7 +12,7 @@ const HIGH = 0.1;
 export class Drawn extends EventTarget {
   #paper;
   #parts;
-  #list = part("things");
+  #list = byId("things");
   // What each thing was guessed to be, by its number; and the thing that was pressed to be joined with another.
   #guesses = new Map();
   #chosen = null;
@@ -23,9 +23,9 @@ export class Drawn extends EventTarget {
     this.#paper = paper;
     this.#parts = parts;
     for (const name of ["places", "colours"]) {
-      part(name).addEventListener("change", () => this.dispatchEvent(new Event("change")));
+      byId(name).addEventListener("change", () => this.dispatchEvent(new Event("change")));
     }
-    part("parts-apart").addEventListener("click", () => paper.part(paper.things[0].id));
+    byId("parts-apart").addEventListener("click", () => paper.byId(paper.things[0].id));
   }
 
   /** Whether places and colours count, as parameters of a search with what is drawn, see Query.snapshot. */
@@ -33,8 +33,8 @@ export class Drawn extends EventTarget {
     const coloured = things.some((thing) => coloursOf(thing).length);
     return {
       ...(things.length === 1 ? { things: "one" } : {}),
-      ...(things.length > 1 ? { places: part("places").checked ? "yes" : "no" } : {}),
-      ...(coloured && !part("colours").checked ? { colours: "no" } : {}),
+      ...(things.length > 1 ? { places: byId("places").checked ? "yes" : "no" } : {}),
+      ...(coloured && !byId("colours").checked ? { colours: "no" } : {}),
     };
   }
 
@@ -56,9 +56,9 @@ export class Drawn extends EventTarget {
     this.#draw(several ? things : []);
     const inColour = things.some((thing) => coloursOf(thing).length);
     const parts = !several && things.length > 0 && this.#paper.canPart(things[0].id, MANY_MARKS);
-    part("places-switch").hidden = !several;
-    part("colours-switch").hidden = !inColour;
-    part("parts-apart").hidden = !parts;
+    byId("places-switch").hidden = !several;
+    byId("colours-switch").hidden = !inColour;
+    byId("parts-apart").hidden = !parts;
     this.#parts.describe(several || inColour ? this.#names(things).join(", ") : parts ? "Drawing" : "");
   }
 
@@ -101,7 +101,7 @@ export class Drawn extends EventTarget {
     if (first === null || (first === id && !parts)) {
       this.show();
     } else if (first === id) {
-      this.#paper.part(id);
+      this.#paper.byId(id);
     } else {
       this.#paper.join(first, id);
     }

@@ -2,7 +2,7 @@
 
 import * as api from "../shared/api.js";
 import { read, rewrite, steps, write } from "../shared/history.js";
-import { element, part } from "../shared/dom.js";
+import { element, byId } from "../shared/dom.js";
 import { fileName, filterName } from "../shared/words.js";
 
 const FACE = 128;
@@ -19,8 +19,8 @@ export class Parts extends EventTarget {
   /** Events: "change" when something else is searched for. */
   constructor(removeDrawing) {
     super();
-    part("parts-drawing").addEventListener("click", removeDrawing);
-    part("parts-undo").addEventListener("click", () => history.back());
+    byId("parts-drawing").addEventListener("click", removeDrawing);
+    byId("parts-undo").addEventListener("click", () => history.back());
     // The person has moved through the history, or has changed the address.
     window.addEventListener("popstate", () => this.#moved());
   }
@@ -107,21 +107,21 @@ export class Parts extends EventTarget {
 
   /** Show the line with the parts; with a drawing alone and nothing to undo there is none. */
   show() {
-    part("parts").hidden = this.none && !steps() && !this.#described;
+    byId("parts").hidden = this.none && !steps() && !this.#described;
     this.#nameDrawing();
-    part("parts-undo").hidden = !steps();
+    byId("parts-undo").hidden = !steps();
     const names = ["text", ...PHOTOS, ...FILTERS];
     const chips = names.flatMap((name) => this.#wanted[name].map((value) => this.#chip(name, value)));
-    part("parts-list").replaceChildren(...chips);
+    byId("parts-list").replaceChildren(...chips);
   }
 
   #nameDrawing() {
-    const button = part("parts-drawing");
+    const button = byId("parts-drawing");
     const photo = this.#drawing === "photo";
     button.querySelector("use").setAttribute("href", photo ? "#i-image" : "#i-pen");
     button.ariaLabel = `Remove the ${photo ? "photo" : "drawing"}`;
     button.title = button.ariaLabel;
-    part("parts-things").textContent = this.#described || (photo ? "Photo" : "Drawing");
+    byId("parts-things").textContent = this.#described || (photo ? "Photo" : "Drawing");
     button.hidden = !this.#drawing;
   }
 

@@ -127,7 +127,7 @@ export class Paper extends EventTarget {
   }
 
   /** Make several things of one that has parts. */
-  part(thing) {
+  byId(thing) {
     this.replace(parted(this.marks, thing));
   }
 

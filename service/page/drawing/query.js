@@ -4,7 +4,7 @@
  * An image with nothing drawn on it is searched with as a drawing or as a photo, whichever the person chooses.
  */
 
-import { check, choice, download, part } from "../shared/dom.js";
+import { check, choice, download, byId } from "../shared/dom.js";
 import { fromDataUrl, kindOf, kindOfFile, open, toDataUrl } from "./picture.js";
 import { restore, save } from "./saved.js";
 
@@ -15,7 +15,7 @@ export class Query extends EventTarget {
   #paper;
   #file = null;
   #fileKind = "sketch";
-  #sheet = part("sheet");
+  #sheet = byId("sheet");
 
   /**
    * Takes image files that are picked, dropped or pasted.
@@ -26,7 +26,7 @@ export class Query extends EventTarget {
     super();
     this.#paper = paper;
     paper.addEventListener("change", () => this.#drawn());
-    part("picture-remove").addEventListener("click", () => this.clear());
+    byId("picture-remove").addEventListener("click", () => this.clear());
     choice("as", (as) => this.#choose(as));
     this.#listenForFiles();
   }
@@ -92,7 +92,7 @@ export class Query extends EventTarget {
       // A format that the browser cannot show may still be one that the server reads.
       this.#file = file;
       this.#fileKind = as ?? kindOfFile(file);
-      part("picture-name").textContent = file.name;
+      byId("picture-name").textContent = file.name;
       this.#changed();
     } finally {
       URL.revokeObjectURL(url);
@@ -137,15 +137,15 @@ export class Query extends EventTarget {
   }
 
   #changed() {
-    part("picture").hidden = !this.#file;
-    part("as").hidden = !this.#file && !this.#image;
+    byId("picture").hidden = !this.#file;
+    byId("as").hidden = !this.#file && !this.#image;
     check("as", this.kind);
     this.dispatchEvent(new Event("change"));
   }
 
   #listenForFiles() {
-    const input = part("file");
-    part("pick").addEventListener("click", () => input.click());
+    const input = byId("file");
+    byId("pick").addEventListener("click", () => input.click());
     input.addEventListener("change", () => {
       this.#takeFirst(input.files);
       // Otherwise picking the same file again would be no change.

@@ -1,6 +1,6 @@
 /** The tools around the paper. */
 
-import { check, choice, choose, element, part } from "../shared/dom.js";
+import { check, choice, choose, element, byId } from "../shared/dom.js";
 import { PENS } from "./things.js";
 
 export class Tools {
@@ -10,18 +10,18 @@ export class Tools {
   constructor(paper, query) {
     this.#paper = paper;
     this.#query = query;
-    part("inks").append(...Object.entries(PENS).map(([title, value]) => swatch(title, value, paper.colour)));
+    byId("inks").append(...Object.entries(PENS).map(([title, value]) => swatch(title, value, paper.colour)));
     choice("tool", (value) => (paper.tool = value));
     choice("width", (value) => (paper.width = Number(value)));
     choice("ink", (value) => this.#dip(value));
-    part("undo").addEventListener("click", () => paper.undo());
-    part("redo").addEventListener("click", () => paper.redo());
-    part("save").addEventListener("click", () => void query.save());
+    byId("undo").addEventListener("click", () => paper.undo());
+    byId("redo").addEventListener("click", () => paper.redo());
+    byId("save").addEventListener("click", () => void query.save());
     query.addEventListener("change", () => this.refresh());
     paper.addEventListener("choose", () => this.refresh());
-    paper.addEventListener("start", () => (part("invitation").hidden = true));
+    paper.addEventListener("start", () => (byId("invitation").hidden = true));
     paper.addEventListener("open", () => this.#say("The bucket fills a closed outline: draw one around this place first."));
-    const more = part("tools-open");
+    const more = byId("tools-open");
     more.addEventListener("click", () => (more.ariaExpanded = String(more.ariaExpanded === "false")));
     this.refresh();
   }
@@ -29,17 +29,17 @@ export class Tools {
   /** Show what can be done now. */
   refresh() {
     const { empty, isFile } = this.#query;
-    part("undo").disabled = isFile || !this.#paper.canUndo;
-    part("redo").disabled = isFile || !this.#paper.canRedo;
+    byId("undo").disabled = isFile || !this.#paper.canUndo;
+    byId("redo").disabled = isFile || !this.#paper.canRedo;
     const [textContent, title] = this.#paper.chosen ? ["Delete", "Delete it (Delete)"] : ["Clear", "Clear (C)"];
-    Object.assign(part("clear"), { textContent, title });
-    part("save").disabled = empty || isFile;
-    part("invitation").hidden = this.#paper.marks.length > 0;
+    Object.assign(byId("clear"), { textContent, title });
+    byId("save").disabled = empty || isFile;
+    byId("invitation").hidden = this.#paper.marks.length > 0;
     this.#say("");
   }
 
   #say(text) {
-    part("hint").textContent = text;
+    byId("hint").textContent = text;
   }
 
   #dip(colour) {

@@ -1,7 +1,7 @@
 /** Several photos that are chosen in the grid: as a ZIP file, or as a list of their paths. */
 
 import * as api from "../shared/api.js";
-import { download, part } from "../shared/dom.js";
+import { download, byId } from "../shared/dom.js";
 import { chosenCount, trouble } from "../shared/words.js";
 
 // A server is asked for so many photos at once.
@@ -9,13 +9,13 @@ const MOST = 64;
 
 export class Chosen {
   #ids = new Set();
-  #button = part("choose");
+  #button = byId("choose");
 
   constructor() {
     this.#button.addEventListener("click", () => this.#turn(!this.on));
-    part("chosen-all").addEventListener("click", () => this.#all());
-    part("chosen-zip").addEventListener("click", () => void this.#save(() => this.#zip()));
-    part("chosen-list").addEventListener("click", () => void this.#save(() => this.#list()));
+    byId("chosen-all").addEventListener("click", () => this.#all());
+    byId("chosen-zip").addEventListener("click", () => void this.#save(() => this.#zip()));
+    byId("chosen-list").addEventListener("click", () => void this.#save(() => this.#list()));
   }
 
   /** Whether a press on a photo chooses it; else it opens it. */
@@ -26,7 +26,7 @@ export class Chosen {
   /** Offer to choose. @param {boolean} yes whether photos are shown */
   offer(yes) {
     this.#button.hidden = !yes;
-    part("chosen").hidden = !yes || !this.on;
+    byId("chosen").hidden = !yes || !this.on;
   }
 
   turn(photo) {
@@ -62,9 +62,9 @@ export class Chosen {
 
   #tell() {
     this.#buttons().forEach((button) => this.mark(button, { id: Number(button.dataset.photo) }));
-    part("chosen-count").textContent = chosenCount(this.#ids.size, MOST);
+    byId("chosen-count").textContent = chosenCount(this.#ids.size, MOST);
     for (const name of ["chosen-zip", "chosen-list"]) {
-      part(name).disabled = !this.#ids.size;
+      byId(name).disabled = !this.#ids.size;
     }
   }
 
@@ -76,7 +76,7 @@ export class Chosen {
     try {
       await make();
     } catch (error) {
-      part("chosen-count").textContent = trouble(error).join(": ");
+      byId("chosen-count").textContent = trouble(error).join(": ");
     }
   }
 

@@ -1,7 +1,7 @@
 /** What a search has found, with all that is said about it; or a message in its place. */
 
 import * as api from "../shared/api.js";
-import { part } from "../shared/dom.js";
+import { byId } from "../shared/dom.js";
 import { ENDS, fitRemark, goesOn, missingParts, noPhotos, shownCount, took, trouble, waitingFor } from "../shared/words.js";
 import { Chosen } from "./chosen.js";
 import { Pages } from "./pages.js";
@@ -11,12 +11,12 @@ import { alone, numbered, Results } from "./results.js";
 // A search that takes longer says what it waits for.
 const WAIT_MS = 1500;
 
-export class Found extends EventTarget {
+export class ResultsView extends EventTarget {
   #notice;
   #options;
   #parts;
   #viewer;
-  #box = part("found");
+  #box = byId("found");
   #results;
   #chosen = new Chosen();
   // Parts of a collection on many machines: how many there are, and those that did not answer.
@@ -39,7 +39,7 @@ export class Found extends EventTarget {
     const show = (photos, place) => viewer.open(photos, place, this.#asked.params.view === "photos");
     const open = (photos, place) => (this.#chosen.on ? this.#chosen.turn(photos[place]) : show(photos, place));
     const mark = (button, photo) => this.#chosen.mark(button, photo);
-    const lost = () => part("parts-undo").focus({ preventScroll: true });
+    const lost = () => byId("parts-undo").focus({ preventScroll: true });
     this.#results = new Results({ open, mark, lost }, parts);
     this.#pages = new Pages((page, signal) => this.#page(page, signal), (more) => this.#add(more));
   }
@@ -61,11 +61,11 @@ export class Found extends EventTarget {
 
   busy(yes) {
     clearTimeout(this.#waiting);
-    part("waiting").textContent = "";
+    byId("waiting").textContent = "";
     this.#waiting = yes ? setTimeout(() => void this.#tellWait(), WAIT_MS) : 0;
     this.#box.classList.toggle("busy", yes);
     // The answer to a stroke is followed by a better one when the pen rests.
-    part("results").setAttribute("aria-busy", String(yes || Boolean(this.asked?.params.variants)));
+    byId("results").setAttribute("aria-busy", String(yes || Boolean(this.asked?.params.variants)));
     if (yes) {
       this.#pages.stop();
     }
@@ -75,7 +75,7 @@ export class Found extends EventTarget {
     const waiting = this.#waiting;
     const info = await api.info().catch(() => null);
     if (info && waiting === this.#waiting) {
-      part("waiting").textContent = waitingFor(info);
+      byId("waiting").textContent = waitingFor(info);
     }
   }
 
@@ -109,13 +109,13 @@ export class Found extends EventTarget {
     this.#notice.hide();
     this.#missing.clear();
     this.#miss(answer);
-    part("fit-remark").textContent = fitRemark(answer, taken.text[0]);
+    byId("fit-remark").textContent = fitRemark(answer, taken.text[0]);
     this.#shown = true;
     this.#order = answer.method === "date" ? "newest first" : answer.sketch_fits === false ? "" : "best first";
     this.#chosen.offer(true);
     this.#count();
-    part("took").hidden = false;
-    part("timings").textContent = took(answer);
+    byId("took").hidden = false;
+    byId("timings").textContent = took(answer);
     this.dispatchEvent(new Event("change"));
   }
 
@@ -126,7 +126,7 @@ export class Found extends EventTarget {
     const later = error.retryAfter > 0;
     this.say(title, later ? goesOn(error.retryAfter) : text, undefined, locked ? "key" : undefined);
     if (locked) {
-      part("key").focus();
+      byId("key").focus();
     } else if (later || error instanceof api.Away || error.status === 503) {
       this.dispatchEvent(new Event("away"));
     }
@@ -150,11 +150,11 @@ export class Found extends EventTarget {
   #clear() {
     this.#shown = false;
     this.#chosen.offer(false);
-    part("status").textContent = "";
-    part("took").hidden = true;
+    byId("status").textContent = "";
+    byId("took").hidden = true;
     this.#missing.clear();
     this.#miss({});
-    part("fit-remark").textContent = "";
+    byId("fit-remark").textContent = "";
     this.#pages.stop();
     this.dispatchEvent(new Event("change"));
   }
@@ -175,8 +175,8 @@ export class Found extends EventTarget {
     const { size } = this.#missing;
     const text = size ? missingParts(size, this.#shards) : "";
     // Written only where it differs, so that a screen reader does not read the same sentence twice.
-    if (part("missing").textContent !== text) {
-      part("missing").textContent = text;
+    if (byId("missing").textContent !== text) {
+      byId("missing").textContent = text;
     }
   }
 
@@ -190,7 +190,7 @@ export class Found extends EventTarget {
 
   #count() {
     const { groups, ordered } = this.#results;
-    part("status").textContent = shownCount(groups.length, this.#asked.params.view, ordered ? this.#order : "");
+    byId("status").textContent = shownCount(groups.length, this.#asked.params.view, ordered ? this.#order : "");
     this.#box.classList.toggle("unordered", !ordered);
   }
 

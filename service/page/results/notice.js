@@ -3,7 +3,7 @@
 import { examples } from "../drawing/examples.js";
 import { paint, png } from "../drawing/ink.js";
 import * as api from "../shared/api.js";
-import { element, part, progress, prose } from "../shared/dom.js";
+import { element, byId, progress, prose } from "../shared/dom.js";
 import { forSite } from "../shared/storage.js";
 
 export class Notice {
@@ -19,15 +19,15 @@ export class Notice {
     // Written only where it differs, so that a screen reader does not read the same message twice.
     if (this.#said !== title + text) {
       this.#said = title + text;
-      part("notice-title").textContent = title;
-      part("notice-text").replaceChildren(...prose(text));
+      byId("notice-title").textContent = title;
+      byId("notice-text").replaceChildren(...prose(text));
     }
-    progress(part("notice-progress"), share);
-    part("key-form").hidden = form !== "key";
-    part("folder-choose").hidden = form !== "folder";
+    progress(byId("notice-progress"), share);
+    byId("key-form").hidden = form !== "key";
+    byId("folder-choose").hidden = form !== "folder";
     this.#start.hide();
-    part("ghosts").hidden = true;
-    part("notice").hidden = false;
+    byId("ghosts").hidden = true;
+    byId("notice").hidden = false;
   }
 
   invite() {
@@ -36,14 +36,14 @@ export class Notice {
       "Draw its outline, and photos of it appear. You can also drop, paste or choose an image, and draw over it.",
     );
     this.#start.show();
-    part("ghosts").hidden = false;
+    byId("ghosts").hidden = false;
   }
 
   hide() {
     this.#said = "";
-    part("notice").hidden = true;
+    byId("notice").hidden = true;
     this.#start.hide();
-    part("ghosts").hidden = true;
+    byId("ghosts").hidden = true;
   }
 }
 
@@ -80,7 +80,7 @@ export class Start {
   show() {
     clearTimeout(this.#timer);
     if (!this.#of || this.#of === this.#shown) {
-      part("start").hidden = !part("examples").childElementCount;
+      byId("start").hidden = !byId("examples").childElementCount;
       return;
     }
     const kept = JSON.parse(forSite.get(KEPT) ?? "{}");
@@ -92,7 +92,7 @@ export class Start {
   }
 
   hide() {
-    part("start").hidden = true;
+    byId("start").hidden = true;
     this.stop();
   }
 
@@ -129,8 +129,8 @@ export class Start {
     const all = new Map(examples().map((example) => [example.name, example]));
     // What an older page kept may name an example that there no longer is.
     const known = best.filter(({ name }) => all.has(name));
-    part("examples").replaceChildren(...known.map(({ name, faces }) => this.#item(all.get(name), faces)));
-    part("start").hidden = !known.length;
+    byId("examples").replaceChildren(...known.map(({ name, faces }) => this.#item(all.get(name), faces)));
+    byId("start").hidden = !known.length;
   }
 
   #item({ name, marks }, faces) {

@@ -1,6 +1,6 @@
 /** More results: asks for the next ones when the person scrolls to the end of those shown. */
 
-import { part } from "../shared/dom.js";
+import { byId } from "../shared/dom.js";
 import { Latest } from "../shared/api.js";
 import { trouble } from "../shared/words.js";
 
@@ -10,8 +10,8 @@ const AHEAD = "600px";
 export class Pages {
   #ask;
   #show;
-  #button = part("more");
-  #note = part("more-note");
+  #button = byId("more");
+  #note = byId("more-note");
   #reading = null;
   #end = "";
   #question = new Latest();

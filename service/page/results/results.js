@@ -1,6 +1,6 @@
 /** The grid of photos found, or of groups of photos. */
 
-import { part } from "../shared/dom.js";
+import { byId } from "../shared/dom.js";
 import { Stack } from "./stack.js";
 import { identity, Tile } from "./tile.js";
 
@@ -20,8 +20,8 @@ export function numbered(groups) {
 }
 
 export class Results {
-  #list = part("results");
-  #deeds;
+  #list = byId("results");
+  #actions;
   #lost;
   #parts;
   #stacks = [];
@@ -35,7 +35,7 @@ export class Results {
   constructor({ open, mark, lost }, parts) {
     this.#lost = lost;
     this.#parts = parts;
-    this.#deeds = { open: (result) => this.#choose(result, open), mark };
+    this.#actions = { open: (result) => this.#choose(result, open), mark };
     document.addEventListener("keydown", (event) => this.#key(event));
   }
 
@@ -110,7 +110,7 @@ export class Results {
   #tile(result) {
     const photo = identity(result);
     if (!this.#tiles.has(photo)) {
-      this.#tiles.set(photo, new Tile(result, this.#deeds, this.#parts));
+      this.#tiles.set(photo, new Tile(result, this.#actions, this.#parts));
     }
     return this.#tiles.get(photo);
   }

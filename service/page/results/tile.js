@@ -34,17 +34,17 @@ export class Tile {
     return [this.result, ...this.copies.photos];
   }
 
-  /** `deeds.open` shows the result, and `deeds.mark` is Chosen.mark; the photo is put into `parts`. */
-  constructor(result, deeds, parts) {
+  /** `actions.open` shows the result, and `actions.mark` is Chosen.mark; the photo is put into `parts`. */
+  constructor(result, actions, parts) {
     const image = element("img", { alt: "", loading: "lazy", decoding: "async" });
     const frame = element("span", { className: "frame" }, image, this.#rank);
     image.addEventListener("load", () => frame.classList.add("here"));
     image.addEventListener("error", () => frame.classList.add("gone"));
     this.result = result;
-    this.copies = new Copies((photo) => new Tile(photo, deeds, parts));
-    const onclick = () => deeds.open(this.result);
+    this.copies = new Copies((photo) => new Tile(photo, actions, parts));
+    const onclick = () => actions.open(this.result);
     this.#button = element("button", { type: "button", className: "photo", onclick }, frame, this.#name);
-    this.#mark = deeds.mark;
+    this.#mark = actions.mark;
     this.#parts = parts;
     this.#like = this.#small("like");
     this.#unlike = this.#small("unlike");

@@ -2,7 +2,7 @@
 
 import * as api from "../shared/api.js";
 import { show } from "../shared/history.js";
-import { breakable, download, element, part } from "../shared/dom.js";
+import { breakable, download, element, byId } from "../shared/dom.js";
 import { fileName, numberOf, trouble } from "../shared/words.js";
 
 const ENLARGED = 2.5;
@@ -10,8 +10,8 @@ const ENLARGED = 2.5;
 export class Viewer {
   #react;
   #parts;
-  #dialog = part("viewer");
-  #image = part("viewer-image");
+  #dialog = byId("viewer");
+  #image = byId("viewer-image");
   #photos = [];
   #place = 0;
   #counted = false;
@@ -59,21 +59,21 @@ export class Viewer {
     const photo = this.#photos[this.#place];
     const name = fileName(photo.paths[0]);
     const found = photo.rank !== undefined;
-    part("viewer-title").replaceChildren(...breakable(name));
-    part("viewer-title").title = name;
-    part("viewer-found").hidden = !found;
+    byId("viewer-title").replaceChildren(...breakable(name));
+    byId("viewer-title").title = name;
+    byId("viewer-found").hidden = !found;
     if (found) {
       const ranked = this.#photos.filter(({ rank }) => rank !== undefined).length;
-      part("viewer-rank-label").textContent = photo.group ? "Group" : "Rank";
-      part("viewer-rank").textContent = this.#counted ? `${photo.rank} of ${ranked}` : numberOf(photo);
+      byId("viewer-rank-label").textContent = photo.group ? "Group" : "Rank";
+      byId("viewer-rank").textContent = this.#counted ? `${photo.rank} of ${ranked}` : numberOf(photo);
     }
-    part("viewer-like").ariaPressed = String(this.#parts.likes(photo));
-    part("viewer-why").hidden = !found || !this.#react.explainable();
-    part("viewer-paths-label").textContent = photo.paths.length > 1 ? "Paths of this photo" : "Path";
+    byId("viewer-like").ariaPressed = String(this.#parts.likes(photo));
+    byId("viewer-why").hidden = !found || !this.#react.explainable();
+    byId("viewer-paths-label").textContent = photo.paths.length > 1 ? "Paths of this photo" : "Path";
     this.#list(photo.paths);
-    part("viewer-note").textContent = "";
-    part("viewer-previous").disabled = this.#place === 0;
-    part("viewer-next").disabled = this.#place === this.#photos.length - 1;
+    byId("viewer-note").textContent = "";
+    byId("viewer-previous").disabled = this.#place === 0;
+    byId("viewer-next").disabled = this.#place === this.#photos.length - 1;
     this.#image.alt = name;
     // The thumbnail of the grid is there at once; the photo takes its place when it has come.
     const shown = [...document.querySelectorAll("#results img")].find(({ dataset }) => dataset.path?.startsWith(`${photo.thumbnail_url}?`));
@@ -85,7 +85,7 @@ export class Viewer {
   }
 
   #list(paths) {
-    part("viewer-paths").replaceChildren(...paths.map((path) => element("li", {}, ...breakable(path))));
+    byId("viewer-paths").replaceChildren(...paths.map((path) => element("li", {}, ...breakable(path))));
   }
 
   #whole() {
@@ -115,7 +115,7 @@ export class Viewer {
 
   /** Take from the answer of /info whether this server can show files. */
   know({ allows }) {
-    part("viewer-reveal").hidden = !allows.reveal;
+    byId("viewer-reveal").hidden = !allows.reveal;
   }
 
   async #reveal() {
@@ -141,7 +141,7 @@ export class Viewer {
       this.#say("Copied.");
     } catch {
       // Browsers allow the clipboard only to pages that came by HTTPS or from this machine.
-      getSelection().selectAllChildren(part("viewer-paths"));
+      getSelection().selectAllChildren(byId("viewer-paths"));
       this.#say("The path is selected: copy it with Ctrl C.");
     }
   }
@@ -164,7 +164,7 @@ export class Viewer {
   }
 
   #say(text) {
-    part("viewer-note").textContent = text;
+    byId("viewer-note").textContent = text;
   }
 
   #step(by) {
@@ -183,6 +183,6 @@ export class Viewer {
   }
 
   #on(name, react) {
-    part(`viewer-${name}`).addEventListener("click", react);
+    byId(`viewer-${name}`).addEventListener("click", react);
   }
 }

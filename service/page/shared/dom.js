@@ -1,6 +1,6 @@
 /** Finding and making elements. */
 
-export const part = (id) => document.getElementById(id);
+export const byId = (id) => document.getElementById(id);
 
 /** A new element with these properties and children; texts are children, too. */
 export function element(kind, properties = {}, ...children) {
@@ -11,7 +11,7 @@ export function element(kind, properties = {}, ...children) {
 
 /** The icon of this name, one of those at the beginning of the page. */
 export function icon(name) {
-  const drawn = part("icon").content.firstElementChild.cloneNode(true);
+  const drawn = byId("icon").content.firstElementChild.cloneNode(true);
   drawn.firstElementChild.setAttribute("href", `#i-${name}`);
   return drawn;
 }

@@ -1,18 +1,18 @@
 /** The photos that look most like a drawing, and like the photos that were found: rows of small pictures. */
 
 import * as api from "../shared/api.js";
-import { element, part } from "../shared/dom.js";
+import { element, byId } from "../shared/dom.js";
 import { fileName, numberOf, ordinal, percent, sentence } from "../shared/words.js";
 
 /** Show the rows of an answer of POST /explain; `results` are its photos, `yours` what they are compared with. */
 export function showNearest({ nearest, photos }, results, yours) {
   const near = new Set(nearest.map(({ id }) => id));
   const others = new Set(photos.flatMap((photo) => photo.nearest.map(({ id }) => id)));
-  part("why-nearest-yours").ariaLabel = `Photos that look most like ${yours}`;
-  part("why-nearest-yours").replaceChildren(
+  byId("why-nearest-yours").ariaLabel = `Photos that look most like ${yours}`;
+  byId("why-nearest-yours").replaceChildren(
     ...nearest.map((photo) => small(photo, others.has(photo.id) ? "looks like a photo found, too" : "")),
   );
-  part("why-nearest").replaceChildren(
+  byId("why-nearest").replaceChildren(
     ...photos.map((photo, place) => {
       const name = fileName(results[place].paths[0]);
       const row = photo.nearest.map((one) => small(one, near.has(one.id) ? `looks like ${yours}, too` : ""));

@@ -2,7 +2,7 @@
 
 import * as api from "../shared/api.js";
 import { show } from "../shared/history.js";
-import { choice, choose, element, part } from "../shared/dom.js";
+import { choice, choose, element, byId } from "../shared/dom.js";
 import { showNearest } from "./nearest.js";
 import { Overlay } from "./overlay.js";
 import { cellsOfThings, largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
@@ -18,7 +18,7 @@ const FACE = 80;
 const NEAREST = 8;
 
 export class Why {
-  #dialog = part("why");
+  #dialog = byId("why");
   #gone;
   #question = new api.Latest();
   #subject = null;
@@ -32,15 +32,15 @@ export class Why {
     this.#gone = gone;
     // The event comes a moment after the dialog has closed. By then the dialog may be open again.
     this.#dialog.addEventListener("close", () => this.#dialog.open || this.#question.stop());
-    part("why-again").addEventListener("click", () => this.#load());
-    part("why-liked").addEventListener("change", () => this.#load());
+    byId("why-again").addEventListener("click", () => this.#load());
+    byId("why-liked").addEventListener("change", () => this.#load());
     choice("why-view", () => this.#choose());
     choice("why-from", () => this.#set({}));
     for (const control of ["why-eye", "why-share", "why-step"]) {
-      part(control).addEventListener("input", () => this.#set({}));
+      byId(control).addEventListener("input", () => this.#set({}));
     }
-    this.#listenToSketch(part("why-sketch"));
-    new ResizeObserver(() => this.#draw()).observe(part("why-body"));
+    this.#listenToSketch(byId("why-sketch"));
+    new ResizeObserver(() => this.#draw()).observe(byId("why-body"));
   }
 
   /**
@@ -50,10 +50,10 @@ export class Why {
   open(subject, results) {
     this.#subject = subject;
     const liked = subject.liked.map(({ id, name }) => new Option(`Compared with ${name}`, id));
-    part("why-liked").replaceChildren(...liked);
-    part("why-liked").hidden = Boolean(subject.blob) || liked.length < 2;
+    byId("why-liked").replaceChildren(...liked);
+    byId("why-liked").hidden = Boolean(subject.blob) || liked.length < 2;
     this.#results = results;
-    part("why-title").textContent = results.length > 1 ? "Why these photos?" : `Why ${fileName(results[0].paths[0])}?`;
+    byId("why-title").textContent = results.length > 1 ? "Why these photos?" : `Why ${fileName(results[0].paths[0])}?`;
     show(this.#dialog, () => false);
     this.#load();
   }
@@ -82,7 +82,7 @@ export class Why {
   }
 
   #begin(answer) {
-    this.#parts = partsOf(this.#subject, part("why-sketch-image"), answer.grid);
+    this.#parts = partsOf(this.#subject, byId("why-sketch-image"), answer.grid);
     // A part of which the network keeps nothing is found nowhere.
     const ordered = (this.#alike ? middleFirst : largestFirst)(this.#parts);
     const found = ordered.filter((one) => bestMatches(answer.photos[0], one.cells).size);
@@ -95,14 +95,14 @@ export class Why {
     offer(answer, things);
     this.#state = { answer, pins, things, hovered: null, chosen: answer.photos[0] };
     this.#fill();
-    part("why-wait").hidden = true;
-    part("why-body").hidden = false;
+    byId("why-wait").hidden = true;
+    byId("why-body").hidden = false;
     this.#show();
   }
 
   /** The things that were drawn: where each is in the sketch, and the region in which each photo has it. */
   #things(answer) {
-    const cells = cellsOfThings(this.#subject, part("why-sketch-image"), answer.grid);
+    const cells = cellsOfThings(this.#subject, byId("why-sketch-image"), answer.grid);
     return cells.map((own, i) => {
       const regions = new Map(this.#results.map(({ id, cells: found = [] }) => [id, found[i]]));
       const [letter, colour] = THINGS[i];
@@ -114,41 +114,41 @@ export class Why {
   async #ask(signal) {
     const { blob, kind } = this.#subject;
     const ids = this.#results.map(({ id }) => id);
-    const compared = blob ? { kind } : { like: part("why-liked").value };
+    const compared = blob ? { kind } : { like: byId("why-liked").value };
     const answer = await api.explain(blob, { ...compared, photo: ids, nearest: NEAREST }, signal);
     signal.throwIfAborted();
-    part("why-sketch-image").src = answer.sketch.image;
-    await part("why-sketch-image").decode();
+    byId("why-sketch-image").src = answer.sketch.image;
+    await byId("why-sketch-image").decode();
     return answer;
   }
 
   #wait(text, again = false) {
     this.#state = null;
-    part("why-body").hidden = true;
-    part("why-wait").hidden = false;
-    part("why-wait-text").textContent = text;
-    part("why-again").hidden = !again;
+    byId("why-body").hidden = true;
+    byId("why-wait").hidden = false;
+    byId("why-wait-text").textContent = text;
+    byId("why-again").hidden = !again;
   }
 
   /** What does not change until other photos are explained. */
   #fill() {
     const { answer } = this.#state;
-    part("why-sketch-image").alt = `${sentence(this.#yours)} as the computer sees it`;
-    part("why-parts").ariaLabel = `Parts of ${this.#yours}`;
-    part("why-parts").replaceChildren(...this.#parts.map((one) => element("li", {}, this.#chip(one))));
+    byId("why-sketch-image").alt = `${sentence(this.#yours)} as the computer sees it`;
+    byId("why-parts").ariaLabel = `Parts of ${this.#yours}`;
+    byId("why-parts").replaceChildren(...this.#parts.map((one) => element("li", {}, this.#chip(one))));
     const cards = answer.photos.map((photo, place) => this.#card(photo, place));
-    part("why-photos").replaceChildren(...cards.map(({ item }) => item));
-    const sketch = new Overlay(part("why-sketch-overlay"), part("why-sketch-image"), answer.grid);
+    byId("why-photos").replaceChildren(...cards.map(({ item }) => item));
+    const sketch = new Overlay(byId("why-sketch-overlay"), byId("why-sketch-image"), answer.grid);
     this.#pictures = [{ overlay: sketch }, ...cards];
     const eyes = answer.sketch.attention.map((_, i) => new Option(`Attention head ${i + 1}`, `head ${i}`));
     const layers = answer.sketch.attention_layers.map((_, i) => new Option(`Layer ${i + 1}`, `layer ${i}`));
-    part("why-eye").replaceChildren(new Option("All attention heads", "all"), ...eyes, ...layers);
-    part("why-step").max = answer.sketch.kept.length;
-    part("why-step").value = answer.sketch.kept.length;
-    part("why-cross").hidden = answer.photos.every((photo) => photo.cross_attention === null);
+    byId("why-eye").replaceChildren(new Option("All attention heads", "all"), ...eyes, ...layers);
+    byId("why-step").max = answer.sketch.kept.length;
+    byId("why-step").value = answer.sketch.kept.length;
+    byId("why-cross").hidden = answer.photos.every((photo) => photo.cross_attention === null);
     showNearest(answer, this.#results, this.#yours);
-    part("why-facts").replaceChildren(...answer.photos.map((photo, place) => row(photo, this.#results[place])));
-    part("why-source").textContent = source(answer);
+    byId("why-facts").replaceChildren(...answer.photos.map((photo, place) => row(photo, this.#results[place])));
+    byId("why-source").textContent = source(answer);
   }
 
   #chip(one) {
@@ -179,7 +179,7 @@ export class Why {
   #pin(one) {
     const { pins } = this.#state;
     const others = pins.filter((old) => old.part !== one);
-    const said = part("why-said");
+    const said = byId("why-said");
     if (others.length < pins.length) {
       said.textContent = `${one.name} is let go.`;
       this.#set({ pins: others });
@@ -210,27 +210,27 @@ export class Why {
     return {
       view: document.querySelector("[name=why-view]:checked").value,
       from: document.querySelector("[name=why-from]:checked").value,
-      eye: part("why-eye").value,
-      share: Number(part("why-share").value) / 100,
-      step: Number(part("why-step").value),
+      eye: byId("why-eye").value,
+      share: Number(byId("why-share").value) / 100,
+      step: Number(byId("why-step").value),
     };
   }
 
   #show() {
     const { view, share, step } = this.#controls;
-    part("why-lead").textContent = VIEWS[view].lead(this.#yours);
-    part("why-network").textContent = (this.#alike && VIEWS[view].alike) || VIEWS[view].network;
+    byId("why-lead").textContent = VIEWS[view].lead(this.#yours);
+    byId("why-network").textContent = (this.#alike && VIEWS[view].alike) || VIEWS[view].network;
     this.#dialog.dataset.view = view;
     for (const control of this.#dialog.querySelectorAll("[data-of]")) {
       control.hidden = !control.dataset.of.split(" ").includes(view);
     }
-    part("why-share-value").textContent = `${Math.round(100 * share)} %`;
-    part("why-step-value").textContent = step ? `${step} of ${this.#state.answer.sketch.kept.length}` : "none";
+    byId("why-share-value").textContent = `${Math.round(100 * share)} %`;
+    byId("why-step-value").textContent = step ? `${step} of ${this.#state.answer.sketch.kept.length}` : "none";
     this.#draw();
   }
 
   #draw() {
-    if (!this.#state || part("why-body").hidden) {
+    if (!this.#state || byId("why-body").hidden) {
       return;
     }
     const { hovered, pins, chosen } = this.#state;
@@ -249,7 +249,7 @@ export class Why {
       says.replaceChildren(...view.says(state, photo).map(said));
     }
     this.#parts.forEach((one, i) => {
-      const chip = part("why-parts").children[i].firstElementChild;
+      const chip = byId("why-parts").children[i].firstElementChild;
       const kept = pins.find((old) => old.part === one);
       chip.setAttribute("aria-pressed", String(Boolean(kept)));
       chip.style.setProperty("--pin", kept?.colour ?? "var(--line)");

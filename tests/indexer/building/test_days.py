@@ -8,7 +8,7 @@ import pytest
 import model
 from indexer import PhotoFilter
 from tests.indexer.clip_models import saved_clip
-from tests.indexer.galleries import Collection, live_catalog, save_photo
+from tests.indexer.galleries import Collection, current_catalog, save_photo
 from tests.pictures import SHAPES, dated, photo
 
 TAKEN = date(2019, 8, 7)
@@ -43,7 +43,7 @@ def collection(tmp_path: Path, index_path: Path, matcher: model.Matcher) -> Coll
 
 
 def days(collection: Collection) -> dict[str, date | None]:
-    columns = live_catalog(collection.index)
+    columns = current_catalog(collection.index)
     taken = {path: day for _, _, path, *_, day, status, _, _, _, _ in columns if status == "indexed"}
     return {path: None if day is None else date.fromordinal(day) for path, day in taken.items()}
 

@@ -32,7 +32,7 @@ def test_a_build_never_has_the_records_of_all_files_in_memory(
         def advance(self, done: int = 1, bad: int = 0) -> None:
             look()
 
-    monkeypatch.setattr("indexer.building.plan._AT_ONCE", AT_ONCE)
+    monkeypatch.setattr("indexer.building.database._AT_ONCE", AT_ONCE)
     monkeypatch.setattr(FolderListing, "_is_photo", listing)
     for number in range(FILES):
         (collection.photos / f"{number}{ONLY_HERE}").write_bytes(b"x")

@@ -13,7 +13,7 @@ from model.images import OpenedImage
 from model.images.files import IMAGE_SUFFIXES
 from tests.bombs import scan_bomb
 from tests.indexer.disks import bound_by_permissions
-from tests.indexer.galleries import Collection, catalog, live_catalog, save_photo
+from tests.indexer.galleries import Collection, catalog, current_catalog, save_photo
 from tests.pictures import ODD_FILES, OddFile
 
 ODD = [odd for odd in ODD_FILES if Path(odd.name).suffix.lower() in {*IMAGE_SUFFIXES, ""}]
@@ -118,7 +118,7 @@ def test_a_heic_file_is_tried_again_once_its_decoder_is_installed(
         assert "sketch-search[heic]" in report.bad[1].reason
         assert not collection.build().changed
     # The broken file is known by its size and time; only the other is read again.
-    sizes = {path: size for _, _, path, _, size, *_ in live_catalog(collection.index)}
+    sizes = {path: size for _, _, path, _, size, *_ in current_catalog(collection.index)}
     assert (sizes["broken.jpg"], sizes[heic.name]) == (3, None)
     report = collection.build()
     assert (report.encoded, report.photos, [bad.path for bad in report.bad]) == (1, 13, ["broken.jpg"])

@@ -32,7 +32,7 @@ def test_what_is_known_of_a_root_that_is_not_mounted_stays(
     assert main(["build", str(gallery), str(more), "--quiet"]) == 0
     save_photos(gallery, 1, start=30)
     mounted = more.rename(tmp_path / "elsewhere")
-    told = "error: {}: the folder {}; what was known of it stays.\n"
+    told = "error: {}: the folder {}; its indexed photos stay.\n"
     for arguments in ([], [str(gallery), str(more)]):
         assert main(["build", *arguments, "--quiet"]) == 3
         assert capsys.readouterr() == ("", told.format(more, "cannot be read: No such file or directory"))
@@ -105,9 +105,7 @@ def test_a_build_says_how_the_photos_of_an_emptied_folder_are_removed(
         file.unlink()
     capsys.readouterr()
     assert main(["build", "--quiet"]) == 3
-    why = (
-        "the folder is empty, as when its disk is not mounted (`index remove` forgets it); what was known of it stays."
-    )
+    why = "the folder is empty, as when its disk is not mounted (`index remove` forgets it); its indexed photos stay."
     assert capsys.readouterr().err == f"error: in here: {why}\n"
     assert "photos:      12 (" in info(capsys)
     assert main(["remove", "in here", "--yes", "--quiet"]) == 0

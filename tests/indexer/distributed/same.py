@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from indexer.store.generation import live_generation, open_rows
+from indexer.store.generation import current_generation, open_rows
 from indexer.store.location import IndexFolder
 from indexer.store.rows import Rows
 from indexer.store.shards import ShardsFolder, ShardsManifest
@@ -36,7 +36,7 @@ class Held:
 
 def held(index: Path) -> Held:
     folder = IndexFolder(index)
-    live = live_generation(folder)
+    live = current_generation(folder)
     files, means, rows = read_catalog(live.path / "photos.sqlite"), live.read_means(), Rows(open_rows(folder, live))
     found = Held([file[:-3] for file in files], {}, {}, means)
     # Of files with one content the first counts.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.store.clusters import assign, trained
-from indexer.store.generation import live_generation
+from indexer.store.generation import current_generation
 from indexer.store.location import IndexFolder
 from model.engine import unit
 from tests.indexer.galleries import Collection, clustered, save_photos
@@ -50,7 +50,7 @@ def test_a_gallery_of_other_photos_gets_new_clusters(collection: Collection, tmp
     collection.build()
     fresh = replace(collection, index=tmp_path / "fresh")
     fresh.build(clusters=2)
-    updated, anew = (live_generation(IndexFolder(one.index)).read_means() for one in (collection, fresh))
+    updated, anew = (current_generation(IndexFolder(one.index)).read_means() for one in (collection, fresh))
     assert np.array_equal(updated, anew)
 
 

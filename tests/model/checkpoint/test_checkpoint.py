@@ -12,7 +12,7 @@ import model
 from model.checkpoint.file import save_checkpoint
 from model.commands import main
 from model.engine import TWO_SIDED, Calibration, TwoSidedConfig, ZseConfig, preset, read_metadata
-from model.errors import ModelError, Refusal
+from model.errors import ModelError, UserError
 from model.network.zse import from_backbone, read_backbone
 from tests.learning import small_backbone
 from tests.networks import TINY, TINY_CALIBRATION, tiny_checkpoint, tiny_config
@@ -110,7 +110,7 @@ def test_a_checkpoint_replaces_checkpoints_alone(tmp_path: Path) -> None:
     for _ in range(2):
         save_checkpoint(network, target)
     target.write_text("no checkpoint")
-    with pytest.raises(Refusal, match="nothing is written over it"):
+    with pytest.raises(UserError, match="nothing is written over it"):
         save_checkpoint(network, target)
     assert target.read_text() == "no checkpoint"
 

@@ -20,7 +20,7 @@ from model.evaluation.answers import (
 )
 from model.evaluation.scoring import WORD, word_matrices
 from model.explanation import Explanation
-from model.ranking import led_by_word, named
+from model.ranking import mix_word_support, word_support
 from model.terminal import BAD_INPUT
 from model.words import UnknownWord
 from tests.learning import write_class_folders
@@ -84,7 +84,7 @@ def test_words_lead_the_scores_of_each_sketch_as_they_lead_a_search(matcher: mod
     assert set(found) == {WORD, "rn+word"}
     for row, label in enumerate(LABELS):
         scores = matcher.word_scores(gallery, [matcher.book.find(label)])[0]
-        expected = led_by_word(alone[row], named(scores, float(scores.max())), "rn")
+        expected = mix_word_support(alone[row], word_support(scores, float(scores.max())), "rn")
         np.testing.assert_allclose(found["rn+word"][row], expected, rtol=1e-5)
         # The best by the word is among the first, whatever its photos look like.
         assert int(scores.argmax()) in np.argsort(-found[WORD][row])[:3]

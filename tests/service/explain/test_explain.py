@@ -18,7 +18,7 @@ from indexer import Index, Request, build
 from model import Matcher
 from model.checkpoint.file import save_checkpoint
 from model.engine import unit
-from model.errors import Refusal
+from model.errors import UserError
 from model.images import Drawing
 from model.images.files import open_image
 from model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
@@ -240,12 +240,12 @@ def test_nothing_is_written_over_files_of_the_user_nor_through_a_symbolic_link(
     (tmp_path / "mine").write_text("keep this")
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / name).symlink_to(tmp_path / "mine")
-    with pytest.raises(Refusal, match="is a symbolic link"):
+    with pytest.raises(UserError, match="is a symbolic link"):
         why(settings, drawn, tmp_path / "linked")
     assert (tmp_path / "mine").read_text() == "keep this"
     photo = encoded(draw_photo(1))
     (tmp_path / name).write_bytes(photo)
-    with pytest.raises(Refusal, match="was not written by this program"):
+    with pytest.raises(UserError, match="was not written by this program"):
         why(settings, drawn, tmp_path)
     assert (tmp_path / name).read_bytes() == photo
     for _ in range(2):

@@ -89,7 +89,7 @@ def test_a_folder_of_which_a_part_cannot_be_read_is_told(settings: Settings, gal
         build = over(http)
     assert build["phase"] == "done"
     assert build["failed"].startswith("x/x/x")
-    assert build["failed"].endswith("the folder is not read: it lies in 100 others; what was known of it stays.")
+    assert build["failed"].endswith("the folder is not read: it lies in 100 others; its indexed photos stay.")
 
 
 def test_folders_are_listed_to_those_who_may_have_them_indexed(

@@ -12,7 +12,7 @@ import model
 from indexer import EmbedderEntry, Request, build, open_text_tower
 from model.network import TextTower
 from model.terminal import BAD_INPUT
-from service.client import Client, ServiceError
+from service.client import Client, ClientError
 from service.commands import main
 from service.http.middleware import MAX_BYTES
 from service.schemas import InfoResponse, SearchResponse, WordsResponse
@@ -67,7 +67,7 @@ def test_words_are_completed(http_words: httpx.Client, query: str, words: list[s
 
 
 def test_a_sketch_is_guessed_and_nothing_else_is(http_words: httpx.Client, sketch: bytes) -> None:
-    for params in ({}, {"text": "cat"}, {"view": "kinds"}):
+    for params in ({}, {"text": "cat"}, {"view": "groups"}):
         guesses = http_words.post("/search", content=sketch, params=params).json()["guesses"]
         assert 0 < len(guesses) <= 3
         probabilities = [guess["probability"] for guess in guesses]
@@ -157,7 +157,7 @@ def test_client_and_command_line_search_by_words_as_the_server_does(
     with Client(str(http_words.base_url)) as client:
         assert without_timings(client.search(text="couches", k=4)) == raw
         assert client.words("do", limit=2) == WordsResponse(vocabulary=6, words=("dog", "dogsled"))
-        with pytest.raises(ServiceError, match="422 unknown_word"):
+        with pytest.raises(ClientError, match="422 unknown_word"):
             client.search(text="dogg")
         with pytest.raises(ValueError, match="text must have letters"):
             client.search(text="")
@@ -214,7 +214,7 @@ def test_a_slow_tower_slows_nobody_who_does_not_need_it(
         gate()
         return open_text_tower(entry, device)
 
-    monkeypatch.setattr("service.towers.open_text_tower", slow)
+    monkeypatch.setattr("service.clip_text.open_text_tower", slow)
     with asked(by_clip) as http:
         ask = partial(httpx.post, http.base_url.join("/search"), timeout=PATIENCE)
         with ThreadPoolExecutor(3) as clients:
@@ -237,7 +237,7 @@ def test_towers_outlive_a_generation(by_clip: Settings, tmp_path: Path, monkeypa
         loads.append(entry.name)
         return open_text_tower(entry, device)
 
-    monkeypatch.setattr("service.towers.open_text_tower", load)
+    monkeypatch.setattr("service.clip_text.open_text_tower", load)
     with asked(by_clip, index=index) as http:
         assert http.post("/search", params={"text": TEXT}).json()["words"] == "clip"
         (photos / "one more.png").write_bytes(encoded(draw_photo(99)))
@@ -266,7 +266,7 @@ def test_without_its_clip_model_an_index_is_searched_by_the_vocabulary(
         assert told["text_tower"] is None
         assert told["text_tower_refused"].startswith(why)
         assert "text_tower" not in http.get("/words").json()
-        with Client(str(http.base_url)) as client, pytest.raises(ServiceError, match="read other words: /no"):
+        with Client(str(http.base_url)) as client, pytest.raises(ClientError, match="read other words: /no"):
             client.search(text="quaternion")
     assert by_command(settings, "quaternion") == BAD_INPUT
     assert why in capsys.readouterr().err

@@ -18,7 +18,7 @@ from service.errors import BadSearch
 from service.gallery import Clusters, best_first
 from service.schemas import ExplainParams, SearchQuery
 from service.search import plan
-from service.search.plan import RERANK_PLAIN, plan_search
+from service.search.plan import RERANK_WITHOUT_DIFFUSION, plan_search
 from service.serving.live import check_searches
 from service.settings import NPROBE, Settings
 from tests.indexer.galleries import ids_of
@@ -177,7 +177,7 @@ def test_quality_says_how_much_is_scored_and_what_experts_say_goes_before_it(mat
         return plan.method, plan.rerank, plan.nprobe, plan.count
 
     assert planned(quality="fast") == ("ret", None, NPROBE, SHORTLIST)
-    assert planned(quality="good") == planned() == ("rn", RERANK_PLAIN, NPROBE, RERANK_PLAIN)
+    assert planned(quality="good") == planned() == ("rn", RERANK_WITHOUT_DIFFUSION, NPROBE, RERANK_WITHOUT_DIFFUSION)
     assert planned(quality="best") == ("rn", None, "all", None)
     assert planned(quality="fast", method="rn", rerank=5)[:2] == ("rn", 5)
     assert planned(quality="best", nprobe=2, rerank=5)[2] == 2
@@ -268,7 +268,7 @@ def both(without: Path, diffusing: Searcher) -> Iterator[Both]:
 
 
 @pytest.mark.parametrize(
-    "asked", [{}, {"text": "cat"}, {"like": (3,)}, {"unlike": (5,)}, {"view": "kinds"}, {"nprobe": 2}]
+    "asked", [{}, {"text": "cat"}, {"like": (3,)}, {"unlike": (5,)}, {"view": "groups"}, {"nprobe": 2}]
 )
 def test_it_is_searched_as_one_with_tokens_by_ret(both: Both, asked: dict[str, Any]) -> None:
     small = both[0].find_sketch(**asked)

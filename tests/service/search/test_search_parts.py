@@ -64,7 +64,7 @@ def test_a_photo_goes_by_each_of_its_ids(searcher: Searcher) -> None:
         searcher.find_sketch(like=[copy], unlike=[shown])
 
 
-@pytest.mark.parametrize("way", [{}, {"nprobe": 1}, {"method": "ret"}, {"view": "kinds"}])
+@pytest.mark.parametrize("way", [{}, {"nprobe": 1}, {"method": "ret"}, {"view": "groups"}])
 def test_an_uploaded_photo_finds_what_the_same_photo_finds_if_it_is_liked(
     searcher: Searcher, way: dict[str, Any]
 ) -> None:

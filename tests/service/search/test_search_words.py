@@ -17,10 +17,10 @@ from indexer import IndexRefused
 from model import Tokens
 from model.engine import Floats
 from model.ranking import EXAMPLES, fits
+from service.clip_text import ReadText, TextTowers
 from service.errors import BadSearch
 from service.gallery import ShardQuery
 from service.schemas import SearchQuery, SearchResponse
-from service.towers import ReadText, TextTowers
 from tests.indexer.clip_models import READING, saved_clip
 from tests.searching import Searcher, searching
 from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
@@ -67,7 +67,7 @@ def below(searcher: Searcher, folder: str) -> set[int]:
 
 # Ways to search that go with every combination of parts, and those that need a sketch and nobody's likes.
 _ANY: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
-    [{}, {"method": "ret"}, {"nprobe": 2}, {"nprobe": 1}, {"nprobe": "all"}, {"view": "kinds"}, {"view": "auto"}]
+    [{}, {"method": "ret"}, {"nprobe": 2}, {"nprobe": 1}, {"nprobe": "all"}, {"view": "groups"}, {"view": "auto"}]
 )
 _DRAWN: st.SearchStrategy[dict[str, Any]] = st.one_of(
     _ANY, st.sampled_from([{"method": "rn", "rerank": 3}, {"rerank": 3}, {"method": "rn", "nprobe": 1, "rerank": 2}])
@@ -250,7 +250,7 @@ WAYS: list[dict[str, Any]] = [
     {},
     {"diffuse": True},
     {"fold": True},
-    {"view": "kinds"},
+    {"view": "groups"},
     {"view": "auto"},
     {"nprobe": 2},
     {"folder": ["größe"]},
@@ -306,7 +306,7 @@ def test_a_text_whose_vector_cannot_be_is_refused(by_clip: ByClip, values: Float
 
 
 def test_a_text_is_known_by_what_it_says_and_few_are_kept(by_clip: ByClip, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.towers.TEXTS_KEPT", 2)
+    monkeypatch.setattr("service.clip_text.TEXTS_KEPT", 2)
     towers = TextTowers(CPU)
     first = towers.read(by_clip.entry, "a dog")
     assert first.vector is not None

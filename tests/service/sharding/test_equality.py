@@ -49,7 +49,7 @@ QUERIES: dict[str, dict[str, Any]] = {
     "with a word, diffused": {"text": "cat", "rerank": 4},
     "a word and a filter": {"text": "leaf", "folder": ("größe",), "rerank": 2},
     "with all of it": {"text": "dog", "like": (2,), "unlike": (8,), "folder": ("größe",)},
-    "in kinds": {"view": "kinds"},
+    "in groups": {"view": "groups"},
     "in the view that suits": {"view": "auto"},
     "folded": {"fold": True},
 }

@@ -79,7 +79,7 @@ def test_a_server_on_a_cluster_of_this_machine_listens_on_its_loopback_address_a
 
 
 def test_searches_are_answered_as_by_one_index(on_ray: OnRay, http: httpx.Client, sketch: bytes) -> None:
-    for asked in ({}, {"rerank": 5}, {"like": 3}, {"view": "kinds"}, {"fold": "true"}):
+    for asked in ({}, {"rerank": 5}, {"like": 3}, {"view": "groups"}, {"fold": "true"}):
         together = on_ray.search(sketch, **asked)
         one = http.post("/search", content=sketch, params={"k": PHOTOS, **asked}).json()
         assert [hit["id"] for hit in together["results"]] == [hit["id"] for hit in one["results"]]

@@ -40,7 +40,9 @@ def opened(folder: Path, matcher: Matcher, keeps: int = 1) -> LiveIndex:
 
 
 MISFITS: dict[str, Callable[[Overview], Overview]] = {
-    "different checkpoints": lambda one: replace(one, origin=one.origin.model_copy(update={"photo_sha256": "f" * 64})),
+    "different checkpoints": lambda one: replace(
+        one, identity=one.identity.model_copy(update={"photo_sha256": "f" * 64})
+    ),
     "different embedders": lambda one: replace(one, embedder=one.embedder.model_copy(update={"sha256": "f" * 64})),
     # That of a photo of the first shard.
     "both have a photo with the id": lambda one: replace(one, ids=one.ids - one.ids.min() + 1),

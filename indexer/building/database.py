@@ -1,4 +1,4 @@
-"""The plan of a build: a SQLite file in which each file of the gallery is a row, whatever their number.
+"""The database of a build: a SQLite file in which each file of the gallery is a row, whatever their number.
 
 It knows what the index has, what a listing has found and what was read; then what the next generation will have.
 """
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.building.folder_listing import BadFile, FolderListing
-from indexer.building.request import live_roots
+from indexer.building.request import current_roots
 from indexer.building.staging import Journal
 from indexer.errors import REPAIR, IndexDamaged
 from indexer.store.catalog import Catalog, GalleryFile, Removals, below, content_columns
@@ -30,7 +30,7 @@ from indexer.store.roots import FileKey, Root, shown_path
 from indexer.store.rows import Refs
 from model.engine import Numbers
 
-PLAN_FILE = "plan.sqlite"
+DATABASE_FILE = "build.sqlite"
 # A sort, too, takes no more memory than this, in KiB.
 _CACHE = 32 << 10
 # Files that are listed, or fetched, at a time.
@@ -42,7 +42,7 @@ _ROW = np.dtype([("source", np.int32), ("row", np.int32), ("cluster", np.int32)]
 # files: those of the index as it is, and after ``settle`` as it will be. Roots that leave have negative numbers.
 # listed: those that are there; known: 0 if it has to be read, 1 if it is as in files, 2 if it is as in read.
 # read: what came of files that were read. contents: the row of each content; before and id: the lowest id of the files
-# that show it, now and in the next generation; cluster: of the live generation. No content is in two segments.
+# that show it, now and in the next generation; cluster: of the current generation. No content is in two segments.
 # removed: the contents whose files the user removed, all of them.
 _SCHEMA = f"""
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -{_CACHE};
@@ -124,11 +124,11 @@ _PHOTOS = "FROM files f JOIN contents c ON c.hash = f.hash AND c.id = f.id WHERE
 
 
 @dataclass(frozen=True)
-class LiveState:
-    """The live generation, or all live shards, as the next one goes on from them.
+class CurrentState:
+    """The current generation, or all current shards, as the next one goes on from them.
 
     Attributes:
-        generation: the live one; None before the first build, and for shards.
+        generation: the current one; None before the first build, and for shards.
         catalogs: the generations whose files are taken over, by how the names of their rows' sources begin.
         reusable: whether the same checkpoint, preprocessing and embedder computed their rows.
         damaged: segments whose rows cannot be used.
@@ -146,22 +146,22 @@ class LiveState:
     next_id: int = 1
 
     @staticmethod
-    def read(generation: Generation, roots: Sequence[Root]) -> LiveState:
+    def read(generation: Generation, roots: Sequence[Root]) -> CurrentState:
         """Reads the state of a sound generation, without its files. roots: those of the next generation."""
-        before = live_roots(generation.manifest)
+        before = current_roots(generation.manifest)
         new_numbers = {str(root.folder): number for number, root in enumerate(roots)}
         numbers = [new_numbers.get(str(root.folder)) for root in before]
         with generation.open_catalog() as catalog:
             removals = catalog.removals().renumbered(numbers)
         next_id = generation.manifest.next_id
-        return LiveState(
+        return CurrentState(
             generation, {"": generation}, numbers=numbers, roots=before, removals=removals, next_id=next_id
         )
 
 
 @dataclass(frozen=True)
 class Photos:
-    """The rows of the p photos that are shown, by id, and their clusters in the live generation; -1 for a new photo."""
+    """The rows of the p photos that are shown, by id, and their clusters in the current generation; -1 for new ones."""
 
     refs: Refs
     clusters: npt.NDArray[np.int32]
@@ -170,19 +170,19 @@ class Photos:
         return len(self.refs)
 
 
-class Plan:
-    """The plan of a build, in a file that every build begins anew. Several threads may ask it for ``days``.
+class BuildDatabase:
+    """The database of a build, in a file that every build begins anew. Several threads may ask it for ``days``.
 
     Every method raises IndexUnwritable if the file cannot be written.
 
     Attributes, once it is settled:
-        changed: how many files of the next generation differ from those of the live one. gone: how many of them are
+        changed: how many files of the next generation differ from those of the current one. gone: how many of them are
             gone. waiting: how many files were to be read, and were not. removed_before: files that were not known, of
             photos that the user removed. They are not shown either.
     """
 
     def __init__(self, path: Path, *, shard: int | None = None) -> None:
-        """Begins a plan; or opens the part of a plan that is dealt out, to read it."""
+        """Begins a database; or opens the part of a database that is dealt out, to read it."""
         self._path, self._shard, self._lock = path, shard or 0, threading.RLock()
         self.changed = self.gone = self.waiting = 0
         self.removed_before: list[FileKey] = []
@@ -207,21 +207,21 @@ class Plan:
         with self._lock:
             return self._database.execute(query, values).fetchall()
 
-    def take_over(self, live: LiveState) -> None:
+    def take_over(self, current: CurrentState) -> None:
         """Takes over the files of the index, and the rows of their contents. Raises IndexRefused for a damaged one."""
         index = self._path.parent.parent
 
         def moved(catalog: Catalog, sources: Mapping[str, int]) -> Iterator[tuple[Any, ...]]:
             for number, root, *others, cluster, segment, row in catalog.rows():
-                if root not in range(len(live.numbers)):
+                if root not in range(len(current.numbers)):
                     raise IndexDamaged(f"the catalog of {index} has a file in no folder; {REPAIR}.")
-                source, now = sources.get(segment), live.numbers[root]
+                source, now = sources.get(segment), current.numbers[root]
                 stored = (None, None, None) if source is None else (cluster, source, row)
                 yield number, -1 - root if now is None else now, *others, *stored
 
-        for beginning, generation in live.catalogs.items():
-            segments = generation.manifest.segment_rows if live.reusable else ()
-            sources = {name: self._source(f"{beginning}{name}") for name in segments if name not in live.damaged}
+        for beginning, generation in current.catalogs.items():
+            segments = generation.manifest.segment_rows if current.reusable else ()
+            sources = {name: self._source(f"{beginning}{name}") for name in segments if name not in current.damaged}
             with generation.open_catalog() as catalog, self._writing() as database:
                 try:
                     database.executemany(f"INSERT INTO files VALUES ({'?, ' * 13}0)", moved(catalog, sources))
@@ -382,7 +382,7 @@ class Plan:
         return (content for (content,) in self._database.execute(f"SELECT f.hash {_PHOTOS}", (self._shard,)))
 
     def changed_clusters(self) -> set[int]:
-        """Returns the clusters of the live generation that lost a photo, or got one back."""
+        """Returns the clusters of the current generation that lost a photo, or got one back."""
         query = "SELECT DISTINCT cluster FROM contents WHERE cluster IS NOT NULL AND before IS NOT id"
         return {number for (number,) in self._all(query)}
 

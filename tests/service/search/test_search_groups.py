@@ -113,7 +113,7 @@ def test_only_the_best_photos_are_grouped_however_many_are_ranked(
         assert len(grouped) == 6
     assert sorted(hit.rank for hit in grouped) == [1, 2, 3, 4, 5, 6], "as no diffusion changed the ranking"
     # Whatever page is asked for, no further photos are scored.
-    asked = SearchQuery(view="kinds", method="rn", nprobe=1, diffuse=False, k=1)
+    asked = SearchQuery(view="groups", method="rn", nprobe=1, diffuse=False, k=1)
     first = searcher.search(draw_sketch(), asked)
     later = searcher.search(draw_sketch(), asked.model_copy(update={"offset": 1000}))
     assert (later.groups, later.candidates) == ((), first.candidates)
@@ -140,14 +140,6 @@ def test_one_kind_far_ahead_is_shown_as_photos_and_any_other_ranking_as_kinds(
     named = searcher.find_sketch(view=view, k=3, offset=1)
     assert (found.view, found.results, found.groups) == (view, named.results, named.groups)
     assert named.view is None
-
-
-def test_the_old_name_of_groups_is_answered(searcher: Searcher) -> None:
-    old, new = (
-        searcher.search(draw_sketch(), SearchQuery.model_validate({"view": view})) for view in ("kinds", "groups")
-    )
-    assert old.groups
-    assert old.kinds == old.groups == new.groups
 
 
 # The number of files of each picture: the same pixels in files that differ, so that each is a photo.
@@ -253,7 +245,7 @@ def test_liked_photos_are_results_of_their_own_even_if_they_are_copies(copied: S
 
 
 def test_kinds_are_made_of_folded_results(copied: Searcher) -> None:
-    found = copied.find_sketch(fold=True, view="kinds", k=GROUPED).groups or ()
+    found = copied.find_sketch(fold=True, view="groups", k=GROUPED).groups or ()
     assert sum(kind.size for kind in found) == len(FILES)
     shown = [hit for kind in found for hit in (kind.best, *kind.more)]
     assert sum(1 + len(copies(hit)) for hit in shown) <= ALL_FILES
