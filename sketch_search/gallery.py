@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -83,7 +84,8 @@ class Gallery(Searches):
         matcher = open_matcher(settings)
         if update or not (path / "CURRENT").exists():
             request = replace(request, max_pixels=settings.max_photo_pixels)
-            build(path, request, matcher, Progress(bar=progress))
+            for sentence in build(path, request, matcher, Progress(bar=progress)).kept:
+                warnings.warn(sentence, stacklevel=2)
         return cls(settings, matcher)
 
     def __len__(self) -> int:

@@ -156,6 +156,7 @@ class BuildReport(Written):
         bad: files that could not be used. bad_before: those of the build before, with its reasons.
         incomplete: photos that were read now, and of which a part may be missing, because their files are damaged.
         unlisted: folders that could not be read, whose photos stay in the index, if this network computed their rows.
+        missing: photos that stay, too, because their files are gone and they are more than a tenth of all.
         skipped: other entries that are not indexed; one sentence for each kind.
         prefixes: the names that the paths of photos begin with from now on, if they did not before.
         workers: how many processes worked at once. seconds: how long it took. index: the index's folder.
@@ -170,12 +171,24 @@ class BuildReport(Written):
     bad_before: tuple[BadFile, ...]
     incomplete: tuple[str, ...]
     unlisted: tuple[BadFile, ...]
+    missing: int
     skipped: tuple[str, ...]
     prefixes: tuple[str, ...]
     embedder: str
     workers: int
     seconds: float
     index: Path
+
+    @property
+    def kept(self) -> list[str]:
+        """Sentences on what stays in the index although this build did not find it."""
+        words = [f"{folder.path}: {folder.reason}; its indexed photos stay." for folder in self.unlisted]
+        if self.missing:
+            words.append(
+                f"{self.missing} of {self.photos} photos are missing, more than a tenth of the gallery; they stay. "
+                "Mount their disk, or, if they were deleted, run `sketch-search index build --yes`."
+            )
+        return words
 
 
 class BuildBackend(Protocol):
@@ -289,7 +302,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     if raws := _raws_that_count(listing, roots, backend):
         encoded += backend.encode(_also_to_read(listing.taking(raws), plan, database))
         backend.take_read()
-    database.settle(listing, current.next_id)
+    database.settle(listing, current.next_id, allow_loss=plan.request.allow_loss)
     rules = {**plan.removals.rules, **dict.fromkeys(database.removed_before, True)}
     plan = replace(plan, removals=Removals(rules))
     bad = database.bad(names)
@@ -311,6 +324,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         bad_before=bad_before,
         incomplete=tuple(sorted(shown_path(names, *file) for file in backend.incomplete)),
         unlisted=listing.unlisted,
+        missing=database.missing,
         skipped=listing.skipped + _removed_before(len(database.removed_before)),
         prefixes=tuple(root.name for root in roots) if len(current.roots) == 1 < len(roots) else (),
         embedder=plan.embedder.entry.description,

@@ -33,6 +33,8 @@ from model.engine import Numbers
 DATABASE_FILE = "build.sqlite"
 # A sort, too, takes no more memory than this, in KiB.
 _CACHE = 32 << 10
+# If more than one photo in so many is missing, and at least so many, all stay: a disk may not be mounted, or another.
+_TENTH, _HANDFUL = 10, 5
 # Files that are listed, or fetched, at a time.
 _AT_ONCE = 4096
 # Added to the ids of files that are not shown, so that the least id of a content is one that is shown.
@@ -107,6 +109,13 @@ ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime
 WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size, excluded.mtime,
     excluded.ctime, excluded.taken, excluded.status, excluded.reason)
 """
+# Photos of which no file is there any more.
+_MISSING = """
+SELECT count(DISTINCT f.hash) FROM files f LEFT JOIN listed l USING (root, path)
+WHERE f.status = 'indexed' AND l.number IS NULL AND NOT may_hide(f.root, f.path)
+    AND f.hash NOT IN (SELECT hash FROM files JOIN listed USING (root, path) WHERE hash IS NOT NULL)
+    AND f.hash NOT IN (SELECT hash FROM read JOIN listed USING (root, path) WHERE hash IS NOT NULL)
+"""
 # Files that are new, or have a new content, of which all other files were removed.
 _REMOVED_BEFORE = """
 SELECT r.root, r.path FROM read r CROSS JOIN listed l USING (root, path) LEFT JOIN files f USING (root, path)
@@ -177,14 +186,15 @@ class BuildDatabase:
 
     Attributes, once it is settled:
         changed: how many files of the next generation differ from those of the current one. gone: how many of them are
-            gone. waiting: how many files were to be read, and were not. removed_before: files that were not known, of
-            photos that the user removed. They are not shown either.
+            gone. missing: how many photos stay although their files are gone, because they are too many. waiting: how
+            many files were to be read, and were not. removed_before: files that were not known, of photos that the user
+            removed. They are not shown either.
     """
 
     def __init__(self, path: Path, *, shard: int | None = None) -> None:
         """Begins a database; or opens the part of a database that is dealt out, to read it."""
         self._path, self._shard, self._lock = path, shard or 0, threading.RLock()
-        self.changed = self.gone = self.waiting = 0
+        self.changed = self.gone = self.missing = self.waiting = 0
         self.removed_before: list[FileKey] = []
         with refuse_if_unwritable(path):
             if shard is not None:
@@ -321,12 +331,13 @@ class BuildDatabase:
         """Returns the day on which a photo was taken, None if it does not tell; nothing for an unknown content."""
         return [taken for (taken,) in self._all("SELECT taken FROM contents WHERE hash = ?", content)]
 
-    def settle(self, listing: FolderListing, next_id: int) -> None:
+    def settle(self, listing: FolderListing, next_id: int, *, allow_loss: bool) -> None:
         """Turns the files into those of the next generation. Files keep ids; new ones get theirs as they were listed.
 
         The entries of a folder that could not be listed, and of a file that waits for the next build or could not be
-        read, stay as they were. Files that are gone stay, too: a file that comes back gets its id again, and also its
-        row if that still exists.
+        read, stay as they were. So do all that are not there while others wait, which may be the same under new names;
+        and, without ``allow_loss``, if they are too many. Files that are gone stay, too: a file that comes back gets
+        its id again, and also its row if that still exists.
         """
         query = "SELECT count(*) FROM listed l LEFT JOIN read r USING (root, path) WHERE known = 0 AND r.path IS NULL"
         ((self.waiting,),) = self._all(query)
@@ -335,7 +346,13 @@ class BuildDatabase:
             with self._writing() as database:
                 database.execute("UPDATE listed SET known = 0 WHERE root = ? AND path = ?", (root, path))
                 database.execute("DELETE FROM read WHERE root = ? AND path = ?", (root, path))
-        self._database.create_function("may_hide", 2, lambda root, path: listing.may_hide((root, path)))
+        all_stay = self.waiting > 0
+        self._database.create_function("may_hide", 2, lambda root, path: all_stay or listing.may_hide((root, path)))
+        if not allow_loss:
+            ((missing,),) = self._all(_MISSING)
+            ((count,),) = self._all("SELECT count(DISTINCT hash) FROM files WHERE status = 'indexed'")
+            if all_stay := all_stay or (missing >= _HANDFUL and missing * _TENTH > count):
+                self.missing = missing
         with self._writing() as database:
             self.gone = database.execute(_VANISH).rowcount
             self.changed = self.gone + database.execute(_RETURN).rowcount

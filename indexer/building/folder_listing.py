@@ -21,6 +21,7 @@ from model.terminal import resolved
 
 # A folder that had photos at the last build.
 _EMPTY = "the folder is empty, as when its disk is not mounted"
+_NO_PHOTO = "it had photos and has none now, as when its disk is not mounted"
 # The first bytes of a file, which tell its type.
 _START = 512
 # Endings of the photos beside which a camera writes a RAW file of the same name, and beside which phones write the film
@@ -60,8 +61,8 @@ class FolderListing:
 
     They come in the order of their shown paths. Links, hidden names, the index itself and what was removed are left
     out; ``count`` says how many were found so far, and ``raws`` has the RAW files beside each photo, which are left
-    out, too. A folder that is empty, and below which files are ``expected``, may not be mounted, and counts as one that
-    could not be listed.
+    out, too. A folder that is empty, or a root without a photo, below which files are ``expected``, may not be mounted,
+    and counts as one that could not be listed.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class FolderListing:
                 self._leave_out(number, "", f"the folder cannot be read: {error.strerror}")
                 continue
             # A stack, because folders may be nested deeper than Python's calls may be.
-            folders = [self._entries(number, "", listing)]
+            folders, before = [self._entries(number, "", listing)], self.count
             while folders:
                 for name, entry in folders[-1]:
                     path = text_of_name(name)
@@ -143,6 +144,8 @@ class FolderListing:
                         yield GalleryFile(number, path, entry.stamp, reason=reason)
                 else:
                     folders.pop()
+            if self.count == before and (number, "") not in self._unlisted and self._expected((number, "")):
+                self._leave_out(number, "", _NO_PHOTO)
 
     def _entries(self, number: int, folder: str, listing: Listing) -> Iterator[tuple[str, Entry]]:
         """Yields each entry of a folder with its path in the root, in the order of the shown paths."""

@@ -44,6 +44,7 @@ class Request:
             loses the batch that is not committed yet, which is a few seconds' work.
         shards: how many shards a build on many machines writes; None for as many as there are, or one.
         allow_root_removal: whether folders that the index has, and that are not named, may leave the gallery.
+        allow_loss: whether more than a tenth of the photos may leave because their files are gone.
         max_new_files: how many new files are read on this machine, unless none of them can be used; None for all. The
             other files wait for the next build.
         max_pixels: of a photo that is decoded; JPEGs may have more.
@@ -59,6 +60,7 @@ class Request:
     batch: int = 64
     shards: int | None = None
     allow_root_removal: bool = True
+    allow_loss: bool = False
     max_new_files: int | None = None
     max_pixels: int = MAX_PIXELS
 

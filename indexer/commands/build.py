@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # The most threads that may be asked for; the service's settings have the same limit.
 _MAX_THREADS = 512
-# The exit code of a build that had to leave out folders.
+# The exit code of a build that keeps photos which it did not find.
 _SOME_UNREAD = 3
 # Seconds between two looks at the gallery. Systems have a limit on how long a program can wait.
 _LONGEST_INTERVAL = 7 * 24 * 3600
@@ -80,9 +80,9 @@ class Work:
     def done(self, report: BuildReport) -> int:
         """Prints the report of a build. Returns the exit code."""
         show(_of_build(report, self.device), self.quiet)
-        for error in _unlisted(report):
+        for error in report.kept:
             print(printable(f"error: {error}"), file=sys.stderr, flush=True)
-        return _SOME_UNREAD if report.unlisted else 0
+        return _SOME_UNREAD if report.kept else 0
 
 
 def _of_build(report: BuildReport, device: str) -> list[str]:
@@ -118,10 +118,6 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
         lines.append(line("time", f"{report.seconds:.1f} s, {count(report.workers, 'worker')}"))
         return [*lines, line("shards", f"{len(report.shards)} in {report.index}, {now}")]
     return [*lines, line("time", f"{report.seconds:.1f} s"), state(report, f"{report.index}, ")]
-
-
-def _unlisted(report: BuildReport) -> list[str]:
-    return [f"{folder.path}: {folder.reason}; its indexed photos stay." for folder in report.unlisted]
 
 
 def _computing(command: Callable[..., int]) -> Callable[..., int]:
@@ -169,7 +165,7 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
     click.IntRange(1, 10**9),
     default=inherited("", "SBIR_MAX_PIXELS"),
 )
-@option("--yes", "Let folders go that the index has, and that are not named.")
+@option("--yes", "Let folders go that are not named, and photos that are missing, even more than a tenth of all.")
 @option("--ray ADDRESS", "Build on many machines, into shards, by a Ray cluster: auto, local or HOST:PORT of its head.")
 @option("--shards N", "With --ray: how many shards (default: as many as there are, or one).", int)
 @option("--workers N", "With --ray: how many work at once (default: as many as the cluster has CPUs, or GPUs).", int)
@@ -194,7 +190,7 @@ def build(
     """
     from indexer.building.request import Request
 
-    request = Request(shards=shards, allow_root_removal=yes, checksum=checksum, **asked)
+    request = Request(shards=shards, allow_root_removal=yes, allow_loss=yes, checksum=checksum, **asked)
     request = replace(request, max_pixels=max(max_pixels or 0, request.max_pixels))
     if (ray, shards, workers) != (None, None, None):
         if ray is None:
@@ -273,7 +269,7 @@ class _Watcher:
         except (IndexerError, OSError) as error:
             self._print_error(str(error))
             return False
-        self._print_error(" ".join(_unlisted(report)))
+        self._print_error(" ".join(report.kept))
         if report.changed:
             when, counts = time.strftime("%Y-%m-%d %H:%M:%S"), f"{report.photos} photos, {report.encoded} encoded now"
             counts += f", {report.gone} gone, {len(report.bad)} not indexed"

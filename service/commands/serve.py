@@ -173,8 +173,8 @@ def print_build(report: BuildReport, settings: Settings) -> None:
         say(f"not indexed: {bad.path}: {bad.reason}", settings)
     for words in report.skipped:
         say(f"skipped: {words}", settings)
-    for folder in report.unlisted:
-        print(printable(f"error: {folder.path}: {folder.reason}; its indexed photos stay."), file=sys.stderr)
+    for sentence in report.kept:
+        print(printable(f"error: {sentence}"), file=sys.stderr)
 
 
 def say(line: str, settings: Settings) -> None:

@@ -201,8 +201,8 @@ def main() -> None:
         request = _request(tuple(map(Path, asked["folders"])), added=asked["added"])
         request = replace(request, max_pixels=settings.max_photo_pixels)
         report = build_growing(index_path(settings), request, open_matcher(settings))
-        if report.unlisted:
-            raise UserError(" ".join(f"{one.path}: {one.reason}; its indexed photos stay." for one in report.unlisted))
+        if report.kept:
+            raise UserError(" ".join(report.kept))
     except UserError as error:
         print(printable(str(error)))
         sys.exit(1)

@@ -112,6 +112,20 @@ def test_a_build_says_how_the_photos_of_an_emptied_folder_are_removed(
     assert main(["build", "--quiet"]) == 0
 
 
+def test_a_build_asks_before_it_drops_more_than_a_tenth_of_the_photos(
+    gallery: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    for file in gallery.glob("*.png"):
+        file.unlink()
+    assert main(["build", "--quiet"]) == 3
+    err = capsys.readouterr().err
+    assert err.startswith("error: 8 of 12 photos are missing, more than a tenth of the gallery; they stay. ")
+    assert err.endswith("run `sketch-search index build --yes`.\n")
+    assert main(["build", "--yes"]) == 0
+    assert "photos:      4\n" in capsys.readouterr().out
+
+
 def test_verify_exits_with_one_where_there_are_problems_and_the_next_build_has_none(
     gallery: Path, index_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

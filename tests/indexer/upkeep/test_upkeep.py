@@ -261,6 +261,11 @@ def test_a_watching_build_indexes_what_comes_and_ends_cleanly_when_told(
         assert "generation g000002: 13 photos, 1 encoded now" in process.stdout.readline()
         (gallery / "new.png").unlink()
         assert "generation g000003: 12 photos, 0 encoded now, 1 gone" in process.stdout.readline()
+        for file in gallery.glob("*.png"):
+            file.unlink()
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("error: 8 of 12 photos are missing")
+        assert read_summary(index_path).manifest.counts.photos == 12
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (0, "stopped watching.\n", "")

@@ -92,6 +92,18 @@ def test_a_folder_of_which_a_part_cannot_be_read_is_told(settings: Settings, gal
     assert build["failed"].endswith("the folder is not read: it lies in 100 others; its indexed photos stay.")
 
 
+def test_photos_that_are_missing_stay_and_are_told(settings: Settings, gallery: Path, tmp_path: Path) -> None:
+    photos = Path(shutil.copytree(gallery, tmp_path / "photos"))
+    with empty(settings, tmp_path / "index") as http:
+        http.post("/build", params={"folder": str(photos)})
+        assert over(http)["failed"] is None
+        shutil.rmtree(photos)
+        save_copy(photos / "other.png", 77, 0)
+        http.post("/build")
+        assert over(http)["failed"].startswith(f"{PHOTOS} of {PHOTOS + 1} photos are missing")
+        wait_until(lambda: http.get("/info").json()["index"]["photos"] == PHOTOS + 1, "the photo is not found")
+
+
 def test_folders_are_listed_to_those_who_may_have_them_indexed(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
