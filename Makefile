@@ -80,7 +80,8 @@ bench: $(STAMP) ## measure the speeds in docs/speed.md and docs/scale.md anew an
 
 papers: $(STAMP) ## train and measure the tables of all papers, for hours, and write them into docs/research/networks.md
 	@failed=; for table in model/papers/recipes/tables/*.toml; do \
-		$(BIN)/python -m model table $$(basename $$table .toml) --resume --page docs/research/networks.md || failed=1; \
+		$(BIN)/python -m model table $$(basename $$table .toml) --resume --sheets docs/research/runs \
+			--page docs/research/networks.md || failed=1; \
 	done; test -z "$$failed"
 
 soak: $(STAMP) ## long tests: 200 kills, 10,000 requests, swaps under load, fuzzers; writes their table to docs/speed.md

@@ -1,7 +1,8 @@
 """Runs tables: each trains the networks that its file names, measures them, and shows them.
 
 A table is a TOML file in recipes/tables. Trainings and figures are kept by the hash of all that determines them, so
-that a table that was stopped, and another table with the same row, take what is there.
+that a table that was stopped, and another table with the same row, take what is there. A row that was measured can also
+leave a sheet, some kilobytes that outlast the training: later tables are drawn from it.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import platform
 import re
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -80,6 +81,7 @@ class Row(Table):
     rates: tuple[float, ...] = (1.0,)  # factors of its learning rates; the best on validation classes is measured
     seeds: tuple[int, ...] = (0,)  # their figures are averaged query by query
     method: Literal["rn", "ret", "fused"] | None = None  # of scoring; None for the network's best
+    reported: str = ""  # what the paper reports, by its own data, of its own network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,7 @@ class PaperTable(Table):
     title: str
     row: tuple[Row, ...]
     budget: int = 2000
+    paper_steps: int | None = None  # steps of the paper's training
     set: dict[str, Any] = field(default_factory=dict)
     measure: dict[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ("map_all", "precision_100")  # figures, of which the first is compared and drawn
@@ -117,15 +120,21 @@ class Shown:
     def markdown(self) -> str:
         """Writes the table, and below it what is missing, and where, when and by which command it was made."""
         titles, lines = [TITLES[name] for name in self.table.columns], []
+        reported = {row.name: row.reported for row in self.table.row}
         for row in self.rows:
             ended = (f"{k}: {'diverged' if v is None else f'{v:.3f}'}" for k, v in row["validation"].items())
+            steps = f"{row['steps']:,}" if "steps" in row else ""
+            if steps and self.table.paper_steps:
+                steps += f" of {self.table.paper_steps:,}"
             lines.append(
                 {"network": row["network"], "ranks by": row["ranks by"]}
-                | {name: f"{row[name]:,}" for name in ("pictures", "queries", "photos") if name in row}
+                | {"pictures": f"{row['pictures']:,}" if "pictures" in row else "", "steps": steps}
+                | {name: f"{row[name]:,}" for name in ("queries", "photos")}
                 | {"validation by factor of the rates": ", ".join(ended)}
                 | dict(zip(titles, map(_interval, row["figures"].values()), strict=True))
                 | {f"{titles[0]} less the first row": _interval(row["difference"], "+.3f")}
                 | {title: f"{value:,.3f}" if value else "" for title, value in row["costs"].items()}
+                | {"the paper reports": reported[row["network"]]}
             )
         shown = [name for name in lines[0] if any(line.get(name) for line in lines)]
         cells = [shown, ["---"] * len(shown), *([line.get(name, "") for name in shown] for line in lines)]
@@ -175,6 +184,7 @@ class TableRun:
     rows: tuple[str, ...] = ()  # names; empty for all
     folder: Path = Path("runs/tables")  # keeps all trainings
     resume: bool = False  # whether trainings that were stopped go on
+    sheets: Path | None = None  # a folder of sheets: rows that have one are read, and others leave one
     # With the vectors of photos by CLIP, and its name; or why there are none.
     tokens: dict[str, tuple[tuple[Tokens, Tokens], tuple[Floats | None, str]]] = field(default_factory=dict)
 
@@ -192,20 +202,49 @@ class TableRun:
         for row in table.row:
             if row.name not in missing:
                 try:
-                    rows.append(self._row(table, row))
+                    rows.append(self._kept(name, table, row))
                 except ModelError as error:
                     missing[row.name] = str(error)
         if not rows:
             raise ModelError(next(filter(None, missing.values())))
-        cpus = Path("/proc/cpuinfo")
-        names = re.findall(r"^model name\s*: (.+)$", cpus.read_text() if cpus.exists() else "", re.MULTILINE)
         seeds = ", ".join(str(seed) for seed in sorted({seed for row in table.row for seed in row.seeds}))
         trained = f"Budget {self.budget or table.budget:,} pictures, seeds {seeds}; "
         about = trained if any(row.recipe for row in table.row) else ""
-        about += f"{[*names, platform.machine()][0]}, "
-        about += f"{torch.get_num_threads()} threads, {datetime.now(UTC).date().isoformat()}; `{command}`."
+        about += f"{'; '.join(dict.fromkeys(row['made'] for row in rows))}; `{command}`."
         rows = [_with_intervals(row, rows) for row in rows]
         return Shown(table, rows, missing, about)
+
+    def _kept(self, name: str, table: PaperTable, row: Row) -> dict[str, Any]:
+        """Reads a row from its sheet, or trains and measures it and leaves one.
+
+        Raises ModelError for a sheet of another recipe or measure.
+        """
+        determining: dict[str, Any] = {"backbone": row.backbone, "rates": row.rates, "method": row.method}
+        determining |= {"measure": merged(table.measure, row.measure)}
+        if row.recipe:
+            determining |= asdict(self._recipe(table, row)(1.0, row.seeds[0]))
+        determining = json.loads(json.dumps(determining))
+        slug = re.sub(r"\W+", "-", row.name.lower()).strip("-")
+        sheet = self.sheets and self.sheets / f"{name}-{self.budget or table.budget}-{slug}.json"
+        if sheet and sheet.exists():
+            kept: dict[str, dict[str, Any]] = json.loads(sheet.read_text())
+            # A sheet may lack keys that recipes have had since.
+            if merged(determining, kept["determining"]) != determining:
+                raise ModelError(f"{sheet} is of another recipe or measure; remove it to run the row again")
+            return kept["found"]
+        found = self._row(table, row) | {"made": _made()}
+        if sheet:
+            sheet.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(sheet) as partial:
+                partial.write_text(json.dumps({"determining": determining, "found": found}) + "\n")
+        return found
+
+    def _recipe(self, table: PaperTable, row: Row) -> Callable[[float, int], AnyRecipe]:
+        """Returns the recipe of a row by factor of its rates and by seed."""
+        budget = (self.budget or table.budget) if row.budget is None else row.budget
+        return lambda rate, seed: read_within_budget(
+            Path(row.recipe), merged(table.set, row.set) | {"seed": seed}, budget, rate
+        )
 
     def _row(self, table: PaperTable, row: Row) -> dict[str, Any]:
         """Trains a row at each of its rates, and measures the one that ends best on the validation classes."""
@@ -214,10 +253,10 @@ class TableRun:
             folder = self.folder / _key(file_sha256(checkpoint), self._files())
             measured = self._measured(table, row, checkpoint, folder)
             return measured | {"network": row.name, "validation": {}, "curve": []}
-        budget = (self.budget or table.budget) if row.budget is None else row.budget
+        read = self._recipe(table, row)
 
         def trained(rate: float, seed: int) -> tuple[AnyRecipe, Path, float | None]:
-            recipe = read_within_budget(Path(row.recipe), merged(table.set, row.set) | {"seed": seed}, budget, rate)
+            recipe = read(rate, seed)
             return recipe, *self._trained(row, recipe)
 
         ended = {rate: trained(rate, row.seeds[0])[2] for rate in row.rates}
@@ -232,10 +271,11 @@ class TableRun:
         curve = [(e["step"], [value for name, value in e.items() if name.startswith("val_")]) for e in log]
         return found[0] | {
             "network": row.name,
-            "pictures": recipe.steps * recipe.pictures if budget else 0,
+            "pictures": 0 if row.budget == 0 else recipe.steps * recipe.pictures,
+            "steps": 0 if row.budget == 0 else recipe.steps,
             "validation": {f"{rate:g}": figure for rate, figure in ended.items()},
             "curve": [(step * recipe.pictures, max(values)) for step, values in curve if values],
-            "per_query": mean,
+            "per_query": {name: np.round(values, 6).tolist() for name, values in mean.items()},
         }
 
     def _trained(self, row: Row, recipe: AnyRecipe) -> tuple[Path, float | None]:
@@ -326,6 +366,14 @@ def _with_intervals(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
     figures = dict(zip(row["per_query"], map(asdict, bootstrap(values)), strict=True))
     less = asdict(bootstrap(values[:, :1] - base[:, :1])[0])
     return {name: row[name] for name in row if name != "per_query"} | {"figures": figures, "difference": less}
+
+
+def _made() -> str:
+    """Says on what and when a row was run."""
+    cpus = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.+)$", cpus.read_text() if cpus.exists() else "", re.MULTILINE)
+    day = datetime.now(UTC).date().isoformat()
+    return f"{[*names, platform.machine()][0]}, {torch.get_num_threads()} threads, {day}"
 
 
 def _key(*determining: object) -> str:

@@ -92,6 +92,27 @@ def test_a_table_trains_chooses_rates_and_measures_once(folder: Path, capsys: py
     assert "Budget 24 pictures, seeds 0" in text
 
 
+def test_a_table_is_drawn_from_sheets_alone_and_refuses_one_of_another_recipe(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = TABLE.replace("budget = 24", "budget = 24\npaper_steps = 20000").replace(
+        "rates =", 'reported = "0.698"\nrates ='
+    )
+    write_table(folder, table)
+    assert run(folder, "--sheets", folder / "sheets") == 0
+    first = capsys.readouterr().out
+    assert "| 24 | 4 of 20,000 |" in first
+    assert re.search(r"\| 0\.698 \|$", first, re.MULTILINE)
+    shutil.rmtree(folder / "runs")
+    monkeypatch.setattr(tables, "TRAININGS", {})
+    for _ in range(2):
+        assert run(folder, "--sheets", folder / "sheets") == 0
+        assert capsys.readouterr().out == first
+    write_table(folder, table, rate=0.5)
+    assert run(folder, "--sheets", folder / "sheets") == 2
+    assert "two-24-trained.json is of another recipe or measure" in capsys.readouterr().err
+
+
 def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhaustive_one_does(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +226,7 @@ def test_every_table_has_usable_recipes(path: Path) -> None:
         assert bool(row.recipe) != bool(row.checkpoint)
         if row.recipe:
             recipe = read_within_budget(Path(row.recipe), merged(table.set, row.set), table.budget, 1.0)
-            assert 1000 < recipe.steps * recipe.pictures <= 2000
+            assert table.budget - recipe.pictures < recipe.steps * recipe.pictures <= table.budget
         else:
             assert tables.PHOTO_SIDE.with_name(f"{row.checkpoint}.safetensors").is_file()
         tables.Measure(**merged(table.measure, row.measure))
