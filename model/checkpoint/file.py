@@ -5,6 +5,8 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 import torch
@@ -19,6 +21,7 @@ from model.engine import (
     from_json,
     knowledge_of,
     read_metadata,
+    seen_classes,
     to_json,
 )
 from model.engine.files import FORMAT, PHOTO_SIDE_KIND, PHOTO_SIDE_NAME, SCALE, VERSION, ZSE, check_memory
@@ -75,9 +78,22 @@ def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str
     try:
         with replacing(path) as partial:
             save_file(tensors, partial, metadata=metadata)
+            _sort_metadata(partial)
             partial.chmod(0o644)  # the library lets only the owner read it, but services often run as another user
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} cannot be written ({error}); name a folder that exists and has room") from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sorts the entries of a file's metadata, which the library writes in random order: equal weights, equal files."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
+        if len(text) == length:
+            file.seek(8)
+            file.write(text)
 
 
 def load_network(path: Path) -> RetNetwork:
@@ -137,6 +153,9 @@ def average_checkpoints(sources: Sequence[Path], target: Path) -> None:
     if isinstance(mean.config, TwoSidedConfig):
         keep_photo_side(find_photo_side(mean.config.photo_side, sources[0]), target)
     notes = {"origin": "the mean of " + ", ".join(file_sha256(path)[:12] for path in sources)}
+    seen = [seen_classes(path) for path in sources]
+    if None not in seen:
+        notes |= reduce(or_, filter(None, seen)).note()
     save_checkpoint(mean.prior_replaced(prior).half(), target, notes)
 
 
@@ -150,7 +169,6 @@ def save_photo_side(tensors: Mapping[str, torch.Tensor], path: Path, notes: Mapp
             stored[name + SCALE] = scale
         else:
             stored[name] = tensor.half().contiguous()
-    # Several entries would be written in an order that changes, and with it the hash.
     _write(stored, path, {PHOTO_SIDE_KIND: json.dumps(dict(notes or {}), sort_keys=True)})
     return file_sha256(path)
 

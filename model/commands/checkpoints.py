@@ -19,6 +19,7 @@ from model.engine import (
     file_sha256,
     read_metadata,
     read_two_sided,
+    seen_classes,
 )
 from model.terminal import printable
 
@@ -63,6 +64,10 @@ def info(checkpoint: Path | None) -> None:
         lines["vocabulary"] = f"{len(config.words):,} words"
     if isinstance(config, ModelConfig) and not calibration.relation_trained:
         lines["relation network"] = "untrained, not offered"
+    seen = seen_classes(path)
+    lines["classes seen"] = (
+        f"trained on {len(seen.trained)}, chosen on {len(seen.chosen)}" if seen else "unknown; zero-shot cannot be said"
+    )
     lines |= {name: metadata[name] for name in sorted(metadata.keys() - DESCRIPTION)}
     released = [
         field.name.removeprefix("released_")

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,21 @@ import click
 
 from model.command_line import a_path, examples, option
 from model.commands import options
-from model.datasets import LARGE_PROTOCOLS, PARTS, PROTOCOLS, REMEMBERED_PROTOCOLS, STANDARD_SPLITS, Corpus
-from model.engine import METHODS, Method, default_checkpoint
+from model.datasets import (
+    LARGE_PROTOCOLS,
+    PARTS,
+    PROTOCOLS,
+    REMEMBERED_PROTOCOLS,
+    STANDARD_SPLITS,
+    ZERO_SHOT_PROTOCOLS,
+    Corpus,
+)
+from model.engine import METHODS, Method, default_checkpoint, seen_classes
 from model.errors import ModelError
 
 if TYPE_CHECKING:
     from model.datasets import Task
-    from model.evaluation import Evaluation
+    from model.evaluation import Contamination, Evaluation
     from model.evaluation.figures import Resampled
     from model.matcher import Matcher
 _SPLITS = (*PARTS, *STANDARD_SPLITS)
@@ -41,7 +49,8 @@ def _every(text: str) -> tuple[int, int]:
 @click.command(epilog=examples("sketch-search model evaluate --split unseen --intervals queries"))
 @option("--weights FILE", "Checkpoint (the embedded one); several are compared side by side.", a_path, multiple=True)
 @option("--network clip:MODEL", "CLIP's own vectors, such as clip:ViT-B-32@FILE.", name="networks", multiple=True)
-@option("--protocol NAME", ", ".join(_PROTOCOLS), click.Choice(_PROTOCOLS), default="zero-shot")
+@option("--protocol NAME", f"{', '.join(_PROTOCOLS)} (category).", click.Choice(_PROTOCOLS), default="category")
+@option("--allow-seen", "Measure zero-shot protocols on classes that the network has seen, too.")
 @option("--split NAME", f"{', '.join(_SPLITS)} (val, or all of --data).", click.Choice(_SPLITS))
 @option("--trained-on NAME", _TRAINED_ON)
 @options.data
@@ -56,6 +65,7 @@ def _every(text: str) -> tuple[int, int]:
 @option("--intervals NAME", "95% intervals by resampling queries or classes.", click.Choice(("queries", "classes")))
 def evaluate(
     protocol: Any,
+    allow_seen: bool,
     split: str | None,
     trained_on: str | None,
     data: Path | None,
@@ -69,7 +79,7 @@ def evaluate(
 ) -> None:
     """Measure how well checkpoints retrieve, on the classes of a split or of a folder."""
     from model.datasets import RememberedTask, read_remembered, read_task
-    from model.evaluation import Evaluation, measure, measure_remembered, task_matrices
+    from model.evaluation import Evaluation, measure, measure_remembered, task_matrices, with_zero_shot
 
     if protocol == "parts":
         _measure_parts(split, data, as_json=as_json, **networks)
@@ -83,12 +93,16 @@ def evaluate(
     if by_class and (large or protocol == "fine-grained"):
         raise ModelError("--by-class is for category protocols")
     task: Task | RememberedTask
+    seen: dict[str, Contamination] = {}
     if remembered:
         task = read_remembered(protocol, split or PARTS[0])
     else:
         task = read_task(protocol, split, trained_on, data)
         task = task.subsampled(*every) if every else task
-        task = task.by_class() if by_class else task
+        seen = _contaminations(task, networks["weights"], networks["networks"])
+        if protocol in ZERO_SHOT_PROTOCOLS and not allow_seen:
+            _check_new(protocol, seen)
+        task = task.by_class() if by_class else with_zero_shot(task, list(seen.values()))
     found: dict[str, Evaluation] = {}
     identities: list[dict[str, object]] = []
     base = ""
@@ -113,12 +127,15 @@ def evaluate(
     resampled = intervals or "queries"
     if as_json:
         result = one.json(resampled) | {"protocol": task.protocol, "about": task.about}
+        result |= {"seen": {name: dataclasses.asdict(classes) for name, classes in seen.items()}} if seen else {}
         if len(found) > 1:
             less = one.differences(base).json(resampled)["intervals"]
             result |= {"checkpoints": identities, "compared_with": base, "differences": less}
         print(json.dumps(result | identities[0] if len(found) == 1 else result))
         return
     print(one.table())
+    for name, classes in seen.items():
+        print(f"\n{classes.sentence(name)}")
     for sentence in task.about:
         print(f"\n{task.protocol}: {sentence}")
     if intervals:
@@ -148,18 +165,40 @@ def _measured(
     from model.datasets import read_protocol
     from model.matcher import load
 
-    default = os.environ.get("SBIR_WEIGHTS")
-    files = weights or (() if networks else (Path(default) if default else None,))
-    paths = [default_checkpoint(file) for file in files]
-    names = [path.name for path in paths]
-    for path in paths:
-        name = path.name if names.count(path.name) == 1 else str(path)
+    for name, path in _named(weights, networks).items():
         yield name, load(path, device, None if dtype == "auto" else dtype, variants=variants)
     for name in networks:
         # The threshold of diffusion is chosen on the validation classes, if they are there, as for networks that are
         # trained here.
         validation = read_protocol("val").subsampled(2, 2) if validated else None
         yield name, clip_matcher(name, validation, device, variants or 1)
+
+
+def _named(weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict[str, Path]:
+    """Gives each checkpoint to measure a name of its own."""
+    default = os.environ.get("SBIR_WEIGHTS")
+    files = weights or (() if networks else (Path(default) if default else None,))
+    paths = [default_checkpoint(file) for file in files]
+    names = [path.name for path in paths]
+    return {path.name if names.count(path.name) == 1 else str(path): path for path in paths}
+
+
+def _contaminations(task: Task, weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict[str, Contamination]:
+    """Finds which of a task's classes each network has seen. Nobody says it of CLIP's."""
+    from model.evaluation import contamination
+
+    seen = {name: seen_classes(path) for name, path in _named(weights, networks).items()} | dict.fromkeys(networks)
+    return {name: contamination(task, classes) for name, classes in seen.items()}
+
+
+def _check_new(protocol: str, found: Mapping[str, Contamination]) -> None:
+    """Raises ModelError if a network has seen some of the classes asked for."""
+    for name, classes in found.items():
+        if classes.seen:
+            raise ModelError(
+                f"{classes.sentence(name)}. --protocol {protocol} is for classes that a network has not seen: name "
+                "another --split or network, or --protocol category; --allow-seen measures all the same"
+            )
 
 
 def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:

@@ -32,11 +32,21 @@ from model.datasets.corpus import (
 from model.errors import ModelError
 
 Protocol = Literal[
-    "zero-shot", "generalised", "cross-data-set", "fine-grained", "within", "fresh", "everything", "everyday"
+    "category",
+    "zero-shot",
+    "generalised",
+    "cross-data-set",
+    "fine-grained",
+    "within",
+    "fresh",
+    "everything",
+    "everyday",
 ]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 # Protocols of large galleries, for which only the optional data has pictures.
 LARGE_PROTOCOLS: tuple[Protocol, ...] = ("fresh", "everything", "everyday")
+# Protocols whose figures say how a network finds what it has never seen. "zero-shot" has the pictures of "category".
+ZERO_SHOT_PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "generalised", "cross-data-set", "everything")
 PARTS = ("val", "unseen", "train")
 # Splits of public data sets. The numbers count the seen and the unseen classes.
 STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quickdraw_80_30")

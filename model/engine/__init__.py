@@ -23,12 +23,14 @@ from model.engine.config import (
 )
 from model.engine.files import (
     DESCRIPTION,
+    SeenClasses,
     TwoSidedFiles,
     default_checkpoint,
     file_sha256,
     find_photo_side,
     read_metadata,
     read_two_sided,
+    seen_classes,
 )
 from model.engine.knowledge import Prior, Projection, Vocabulary, below, knowledge_of, logsumexp, sigmoid
 from model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps

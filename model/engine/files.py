@@ -1,6 +1,9 @@
 """Finds checkpoints and reads them as arrays of numpy; of two-sided networks the photo side, too."""
 
+from __future__ import annotations
+
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +22,7 @@ from model.terminal import expanded
 FORMAT = MARK
 VERSION = 2
 # Entries of the metadata that describe the network; all others are notes for people.
-DESCRIPTION = frozenset({"format", "version", "kind", "config", "calibration"})
+DESCRIPTION = frozenset({"format", "version", "kind", "config", "calibration", "classes"})
 #: The kind of network of ZSE-SBIR. Its checkpoints, which are the oldest, need not name their kind.
 ZSE = "zse"
 PHOTO_SIDE_NAME = "photo-side.safetensors"
@@ -95,6 +98,39 @@ def file_sha256(path: Path) -> str:
     """Computes the SHA-256 of a file's bytes, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class SeenClasses:
+    """The classes that a checkpoint has seen, so that no figure of it on them is zero-shot.
+
+    Photos on which a backbone or a photo side was pretrained do not count, as in the papers.
+
+    trained: those with sketches or photos in a training. chosen: those on whose figures its calibration was chosen.
+    """
+
+    trained: frozenset[str]
+    chosen: frozenset[str] = frozenset()
+
+    def __or__(self, other: SeenClasses | None) -> SeenClasses:
+        if other is None:
+            return self
+        return SeenClasses(self.trained | other.trained, self.chosen | other.chosen)
+
+    def note(self) -> dict[str, str]:
+        """Makes the entry of a checkpoint's metadata."""
+        return {"classes": json.dumps({"trained": sorted(self.trained), "chosen": sorted(self.chosen)})}
+
+
+def seen_classes(path: Path) -> SeenClasses | None:
+    """Reads which classes a checkpoint has seen, from its metadata or the list of the published ones.
+
+    Returns None if nothing says it, as for released checkpoints. Raises ModelError if it is no checkpoint.
+    """
+    noted = read_metadata(path).get("classes")
+    listed = PACKAGED / "classes.json"
+    found = json.loads(noted) if noted else json.loads(listed.read_text("utf-8")).get(file_sha256(path))
+    return found and SeenClasses(frozenset(found["trained"]), frozenset(found["chosen"]))
 
 
 @dataclass(frozen=True)

@@ -22,3 +22,4 @@ from model.evaluation.scoring import (
     task_matrices,
     trained_matcher,
 )
+from model.evaluation.seen import Contamination, contamination, with_zero_shot

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from model import datasets
 from model.checkpoint import replacing
 from model.datasets import DRAWINGS_PART, IMAGENET_PART, PACS_PART, STANDARD_SPLITS, Corpus, Picture, rows_by_label
-from model.engine import Modality, NetworkConfig
+from model.engine import Modality, NetworkConfig, SeenClasses
 from model.errors import ImageError, ModelError
 from model.images import Preprocessing
 from model.network import VitLayout, load_vit, multiplies_bf16
@@ -68,6 +68,13 @@ class TrainingCorpora:
     training: Corpus
     further: Corpus
     validation: Corpus | None
+
+    @property
+    def seen(self) -> SeenClasses:
+        """The classes that a training on these pictures has seen. Of ImageNet's photos only the looks are used."""
+        pictures = (*self.training.sketches, *self.training.photos, *self.further.sketches, *self.further.photos)
+        trained = frozenset(picture.label for picture in pictures if picture.source != IMAGENET_PART)
+        return SeenClasses(trained, frozenset(self.validation.labels if self.validation else ()))
 
 
 def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:

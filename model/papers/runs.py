@@ -304,6 +304,8 @@ def train_from_backbone(begin: Begin, recipe: Recipe, run: Run) -> None:
         chosen_on, relevant = trainer.judged(validation, recipe.choose_share)
         ready, figures = calibrated(trainer.trained, chosen_on, trainer.dtype, recipe.methods, relevant)
         save_checkpoint(
-            ready.cpu().half(), run.target, {"origin": run.origin, **notes, "validation": json.dumps(figures)}
+            ready.cpu().half(),
+            run.target,
+            {"origin": run.origin, **notes, **pictures.seen.note(), "validation": json.dumps(figures)},
         )
         print(f"wrote {run.target}; mAP@all on validation classes: {figures}")

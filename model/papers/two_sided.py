@@ -15,7 +15,7 @@ from torch import nn
 
 from model.checkpoint import keep_photo_side, load_zse_network, read_photo_side, save_checkpoint
 from model.datasets import IMAGENET_PART, Picture, read_task, rows_by_label, some_of_each
-from model.engine import file_sha256
+from model.engine import file_sha256, seen_classes
 from model.errors import ModelError
 from model.evaluation import calibrated, counts, encode_pictures, ret_matcher
 from model.network import Network, Tokens, TwoSidedEncoder
@@ -273,6 +273,10 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     if not run_steps(trainer, run, validation):
         return
     trained, notes = trainer.trained, {"origin": run.origin}
+    if run.start is None:
+        notes |= pictures.seen.note()
+    elif before := seen_classes(run.start):
+        notes |= (before | pictures.seen).note()
     if recipe.kept_tokens < 1:
         centre_tokens(trained, training.sketches + further.sketches)
     if run.data is not None and start is not None:

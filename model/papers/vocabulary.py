@@ -16,7 +16,7 @@ from torch import nn
 
 from model.checkpoint import load_zse_network, save_checkpoint
 from model.datasets import DRAWINGS_PART, IMAGENET_PART, Picture, data_folder, rows_by_label, some_of_each
-from model.engine import MAX_NAMES, Vocabulary, read_metadata
+from model.engine import MAX_NAMES, SeenClasses, Vocabulary, read_metadata, seen_classes
 from model.errors import ModelError
 from model.evaluation import encode_pictures, ret_matcher
 from model.images import Preprocessing
@@ -64,7 +64,7 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
     drawn = some_of_each(tuple(s for s in sketches if s not in others), DRAWN_PER_CLASS) if left else ()
     vectors = read_word_vectors(None) if data is None and (data_folder() / "data" / STAND_IN).is_file() else None
     worded = with_vocabulary(network, shown, beliefs, calibrating, drawn, vectors)
-    save_changed(worded, source, target)
+    save_changed(worded, source, target, pictures.seen)
     print(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {len(shown):,} photos")
 
 
@@ -76,13 +76,20 @@ def give_things(source: Path, target: Path, *, recipe: Path) -> None:
     check_target(target)
     pictures = training_corpora(None, read_recipe(recipe))
     more = with_further_things(load_zse_network(source), pictures.training.sketches + pictures.further.sketches)
-    save_changed(more, source, target)
+    book = WordBook(more.config.words)
+    taught = frozenset(label for label in pictures.seen.trained if word_of(label, book) >= 0)
+    save_changed(more, source, target, SeenClasses(taught))
     print(f"wrote {target}: it guesses {len(more.config.drawn)} things")
 
 
-def save_changed(network: Network, source: Path, target: Path) -> None:
-    """Writes a network with a new vocabulary, and what the checkpoint at ``source`` says of its training."""
+def save_changed(network: Network, source: Path, target: Path, seen: SeenClasses | None = None) -> None:
+    """Writes a network with a new vocabulary, and what the checkpoint at ``source`` says of its training.
+
+    seen: the classes of the pictures that changed it.
+    """
     notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
+    if before := seen_classes(source):
+        notes |= (before | seen).note()
     save_checkpoint(network.half(), target, notes)
 
 

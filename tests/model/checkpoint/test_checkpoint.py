@@ -15,7 +15,7 @@ from model.engine import TWO_SIDED, Calibration, TwoSidedConfig, ZseConfig, pres
 from model.errors import ModelError, UserError
 from model.network.zse import from_backbone, read_backbone
 from tests.learning import small_backbone
-from tests.networks import TINY, TINY_CALIBRATION, tiny_checkpoint, tiny_config
+from tests.networks import TINY, TINY_CALIBRATION, tiny_checkpoint, tiny_config, tiny_network
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,17 @@ def test_damaged_and_foreign_checkpoints_are_refused_with_a_sentence(
     save_file(kept, path, metadata=metadata)
     with pytest.raises(ModelError, match=sentence):
         model.load(path)
+
+
+def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
+    names = ["umlaut-\u00fc", "newline-\n", 'quote-"', "backslash-\\", *"abcde"]
+    notes = {name: name.title() for name in names}
+    files = []
+    for number in range(4):
+        save_checkpoint(tiny_network(), tmp_path / f"{number}.safetensors", notes)
+        files.append((tmp_path / f"{number}.safetensors").read_bytes())
+    assert len(set(files)) == 1
+    assert notes.items() <= read_metadata(tmp_path / "0.safetensors").items()
 
 
 def test_a_checkpoint_replaces_checkpoints_alone(tmp_path: Path) -> None:

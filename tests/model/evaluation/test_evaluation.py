@@ -9,16 +9,17 @@ import open_clip
 import pytest
 import torch
 
+from model.checkpoint import save_checkpoint
 from model.commands import main
 from model.commands.measurements import clip_matcher
 from model.datasets import read_class_folders
 from model.datasets.corpus import Picture
 from model.datasets.tasks import Task, read_task
-from model.engine import Modality
+from model.engine import Modality, SeenClasses
 from model.evaluation import measure
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import write_class_folders
-from tests.networks import tiny_checkpoint
+from tests.networks import tiny_checkpoint, tiny_network
 from tests.pictures import SHAPES, drawing, photo
 from tests.requirements import needs_shared_data
 
@@ -43,7 +44,7 @@ def test_json_has_the_figures_of_the_pictures_asked_for_and_their_intervals(
     asked = ("--weights", folder / "tiny.safetensors", "--data", folder / "data", "--every", "3,2")
     result = printed(capsys, *asked)
     assert set(result["methods"]["rn"]["all"]) == {"map_all", "map_200", "precision_100", "precision_200"}
-    assert (result["queries"], result["photos"], result["classes"], result["protocol"]) == (4, 6, 4, "zero-shot")
+    assert (result["queries"], result["photos"], result["classes"], result["protocol"]) == (4, 6, 4, "category")
     assert {"checkpoint", "checkpoint_sha256", "dtype", "variants"} < set(result)
     for method, groups in result["methods"].items():
         for figure, value in groups["all"].items():
@@ -161,6 +162,30 @@ def test_clip_is_measured_by_its_own_image_vectors_as_open_clip_gives_them(
     assert result["methods"]["ret"]["all"] == pytest.approx(expected, abs=1e-6)
     validated = clip_matcher(f"clip:{clip}", corpus)
     assert validated.calibration.diffusion is not None
+
+
+def test_a_zero_shot_protocol_is_refused_for_classes_that_the_checkpoint_has_seen(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = SeenClasses(frozenset({FOUR[0].title(), "egg"}), frozenset({FOUR[1]}))
+    save_checkpoint(tiny_network(), folder / "seen.safetensors", known.note())
+    save_checkpoint(tiny_network(), folder / "new.safetensors", SeenClasses(frozenset({"egg"})).note())
+    command = ["evaluate", "--data", str(folder / "data"), "--weights"]
+    assert main([*command, str(folder / "seen.safetensors")]) == 0
+    left = ", ".join(sorted(FOUR[2:]))
+    told = f"seen.safetensors was trained on 1 of the 4 classes and chosen on 1: 2 zero-shot ({left})"
+    assert told in capsys.readouterr().out
+    result = printed(capsys, *command[1:], folder / "seen.safetensors")
+    assert result["groups"] == {"all": 12, "zero-shot": 6}
+    assert result["seen"]["seen.safetensors"]["zero_shot"] == sorted(FOUR[2:])
+    zero_shot = ["--protocol", "zero-shot"]
+    assert main([*command, str(folder / "seen.safetensors"), *zero_shot]) == 2
+    assert "--protocol zero-shot is for classes that a network has not seen" in capsys.readouterr().err
+    assert main([*command, str(folder / "seen.safetensors"), *zero_shot, "--allow-seen"]) == 0
+    assert main([*command, str(folder / "new.safetensors"), *zero_shot]) == 0
+    assert "new.safetensors has seen none of the 4 classes: all are zero-shot" in capsys.readouterr().out
+    assert main([*command, str(folder / "tiny.safetensors"), *zero_shot]) == 0
+    assert "tiny.safetensors does not say which classes it has seen" in capsys.readouterr().out
 
 
 def test_checkpoints_are_compared_side_by_side(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

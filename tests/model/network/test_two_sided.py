@@ -16,9 +16,11 @@ from model.engine import (
     Modality,
     ModelConfig,
     Prior,
+    SeenClasses,
     TwoSidedConfig,
     cells_of_patches,
     from_json,
+    seen_classes,
     unit,
 )
 from model.errors import ModelError
@@ -59,7 +61,7 @@ def written(folder: Path, network: Network, name: str = "network.safetensors") -
     sha256 = save_photo_side(tensors, folder / "photo-side.safetensors")
     assert isinstance(network.config, TwoSidedConfig)
     network.config = dataclasses.replace(network.config, photo_side=sha256)
-    save_checkpoint(network, folder / name)
+    save_checkpoint(network, folder / name, SeenClasses(frozenset({"egg", Path(name).stem})).note())
     return folder / name
 
 
@@ -167,6 +169,7 @@ def test_networks_are_averaged_and_the_first_gives_prior_and_calibration(
     np.testing.assert_array_equal(averaged.prior.prototypes, prior.prototypes)
     assert dataclasses.replace(averaged.prior, prototypes=prior.prototypes) == prior
     assert averaged.calibration == first.calibration
+    assert seen_classes(mean) == SeenClasses(frozenset({"egg", "0", "1"}))
     (tmp_path / "other").mkdir()
     wider = dataclasses.replace(SMALL, cross_ffn=2 * SMALL.cross_ffn)
     larger = written(tmp_path / "other", two_sided(wider), "larger.safetensors")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from model.engine import seen_classes
 from model.papers.pictures import training_corpora
 from model.papers.recipe import TwoSidedRecipe, read_recipe
 from tests.installations import CHECKOUT
@@ -30,6 +31,25 @@ def test_the_card_lists_every_training_that_its_commands_run_and_its_steps() -> 
     assert set(re.findall(r"model train two-sided/(\S+)", CARD)) == set(SAID)
     assert {name: numbers[0] for name, numbers in SAID.items()} == {name: recipe_of(name).steps for name in SAID}
     assert {recipe_of(name).classes for name in SAID} == {int(re.findall(r"steps of (\d+) sketches", CARD)[0])}
+
+
+@pytest.mark.parametrize("name", ["default", "zero-shot"])
+def test_the_classes_that_a_committed_network_has_seen_are_those_of_the_card(name: str) -> None:
+    seen = seen_classes(CHECKOUT / "weights" / f"{name}.safetensors")
+    assert seen is not None
+    said = {
+        title: {label.strip().replace(" ", "_") for label in " ".join(listed.split()).rstrip(".").split(",")}
+        for title, listed in re.findall(r"^- (\d+ [^\n]*classes[^\n]*):\n\n((?:  .+\n)+)", CARD, re.MULTILINE)
+    }
+    assert all(len(labels) == int(title.split()[0]) for title, labels in said.items())
+    shown = set().union(*(labels for title, labels in said.items() if "shipped` alone" not in title))
+    shipped = set().union(*said.values())
+    assert seen.chosen == next(labels for title, labels in said.items() if "25 validation" in title)
+    if name == "zero-shot":
+        assert seen.trained == shown
+    else:
+        # Line drawings taught it more things.
+        assert seen.trained > shipped > shown
 
 
 @pytest.mark.soak  # unpacks all archives

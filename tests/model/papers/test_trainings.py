@@ -91,7 +91,9 @@ def test_one_command_trains_what_can_be_described_measured_indexed_and_explained
     assert read_metadata(file)["origin"] == f"trained by recipe small.toml from {backbone}"
 
     assert main(["info", str(file)]) == 0
-    assert described in capsys.readouterr().out
+    info = capsys.readouterr().out
+    assert described in info
+    assert "classes seen:        trained on 7, chosen on 2" in info
     matcher = load(file)
     assert matcher.methods == (("rn", "ret", "fused") if recipe == ZSE else ("ret",))
     assert main(["evaluate", "--weights", str(file), "--data", "mine", "--json"]) == 0
