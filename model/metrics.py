@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FIGURES = ("map_all", "map_200", "precision_100", "precision_200")
+PLAIN_FIGURES = tuple(f"plain_{name}" for name in FIGURES)
 
 
 def category_metrics(scores: ArrayLike, relevant: ArrayLike) -> dict[str, float]:
@@ -13,29 +14,35 @@ def category_metrics(scores: ArrayLike, relevant: ArrayLike) -> dict[str, float]
     return {name: float(column.mean()) for name, column in query_metrics(scores, relevant).items()}
 
 
-def query_metrics(scores: ArrayLike, relevant: ArrayLike) -> dict[str, NDArray[np.float64]]:
+def query_metrics(scores: ArrayLike, relevant: ArrayLike, *, plain: bool = False) -> dict[str, NDArray[np.float64]]:
     """Computes FIGURES of the m queries that have relevant photos, (m,) in 0..1: mAP@all, mAP@200, P@100, P@200.
 
     Scores (q, g) are of any real type, higher is better; relevant is (q, g) bool. Photos of equal score stay in gallery
     order. With R relevant photos and P(i) the precision of the first i: average precision is the sum of max P(j),
     j >= i, over the ranks i of relevant photos, divided by R (interpolated: the area under the monotone
     precision-recall curve); average precision at 200 sees the first 200 alone, divided by min(200, R); precision at k
-    is P(min(k, R)).
+    is P(min(k, R)). All of this is as the papers' released code has it.
+
+    plain: adds PLAIN_FIGURES, which textbooks define: average precision sums P(i), and precision at k is P(k).
 
     Raises ValueError if the shapes differ or are not (q, g), a score is NaN, or no query has a relevant photo.
     """
     figures = np.array([_figures(hits) for hits in _ranked(scores, relevant)])
-    return dict(zip(FIGURES, figures.T, strict=True))
+    names = FIGURES + PLAIN_FIGURES if plain else FIGURES
+    return dict(zip(names, figures.T, strict=False))
 
 
-def first_page(scores: ArrayLike, relevant: ArrayLike, k: int = 10) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Computes figures of the results that a person sees first: precision@k and hit@k, (m,) each, as `query_metrics`.
+def first_page(
+    scores: ArrayLike, relevant: ArrayLike, k: int = 10, *, plain: bool = False
+) -> dict[str, NDArray[np.float64]]:
+    """Computes figures of the results that a person sees first, such as "precision_10" and "hit_10": (m,) each.
 
     Precision is over min(k, R), R the relevant photos, so that it can reach 1; a hit is 1 if the first k results hold a
-    relevant photo, else 0. Arguments and errors are those of `query_metrics`.
+    relevant photo, else 0. plain: adds the precision over k. Arguments and errors are those of `query_metrics`.
     """
-    shares = np.array([hits[:k].sum() / min(k, hits.sum()) for hits in _ranked(scores, relevant)])
-    return shares, (shares > 0).astype(np.float64)
+    found, all_relevant = np.array([(hits[:k].sum(), hits.sum()) for hits in _ranked(scores, relevant)], float).T
+    figures = {f"precision_{k}": found / np.minimum(k, all_relevant), f"hit_{k}": (found > 0).astype(np.float64)}
+    return figures | ({f"plain_precision_{k}": found / k} if plain else {})
 
 
 def target_ranks(
@@ -83,13 +90,19 @@ def _ranked(scores: ArrayLike, relevant: ArrayLike) -> Iterator[NDArray[np.bool_
 
 
 def _figures(hits: NDArray[np.bool_]) -> list[float]:
-    """Computes FIGURES of one query from what ``_ranked`` yields."""
+    """Computes FIGURES and PLAIN_FIGURES of one query from what ``_ranked`` yields."""
     total = hits.sum()
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
 
-    def average(top: int) -> float:
+    def average(top: int, *, interpolated: bool) -> float:
         # The highest precision at each rank or beyond it.
-        interpolated = np.maximum.accumulate(precision[:top][::-1])[::-1]
-        return float(interpolated[hits[:top]].sum() / min(top, total))
+        seen = np.maximum.accumulate(precision[:top][::-1])[::-1] if interpolated else precision[:top]
+        return float(seen[hits[:top]].sum() / min(top, total))
 
-    return [average(len(hits)), average(200), *(float(precision[min(top, total) - 1]) for top in (100, 200))]
+    whole, tops = len(hits), (100, 200)
+    return [
+        *(average(top, interpolated=True) for top in (whole, 200)),
+        *(float(precision[min(top, total) - 1]) for top in tops),
+        *(average(top, interpolated=False) for top in (whole, 200)),
+        *(float(hits[:top].sum() / top) for top in tops),
+    ]

@@ -119,7 +119,7 @@ def test_the_wheel_indexes_searches_and_serves_beside_modules_with_the_packages_
     there, answers = built.there, list[SearchResponse]()
     # Without any extra there is all that a gallery needs.
     plain = replace(there, extras=False)
-    assert plain.run([there.command, "--version"], folder).startswith("sketch-search 0.")
+    assert plain.run([there.command, "--version"], folder).startswith("sketch-search 1.")
     told = plain.run([there.python, "-m", "sketch_search.indexer", "--help"], folder)
     assert told.startswith("Usage: python -m sketch_search.indexer ")
     told = plain.run([there.python, "-c", _USE_ALL], folder)

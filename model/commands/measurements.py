@@ -57,6 +57,7 @@ def _every(text: str) -> tuple[int, int]:
 @option("--every S,P", "Use every S-th sketch and every P-th photo only.", _every)
 @option("--method NAME", f"{', '.join(METHODS)} (all).", click.Choice(METHODS), name="methods", multiple=True)
 @option("--by-class", "Figures of each class by itself, with its first 10 results.")
+@option("--plain-metrics", "Textbook mAP and P@k beside those of the papers' code.")
 @option("--words", "Large galleries: also by the word of each sketch's class.")
 @options.variants
 @option("--device NAME", "cpu, cuda, or auto (cpu).", default="cpu")
@@ -72,6 +73,7 @@ def evaluate(
     every: tuple[int, int] | None,
     methods: tuple[Method, ...],
     by_class: bool,
+    plain_metrics: bool,
     words: bool,
     as_json: bool,
     intervals: Resampled | None,
@@ -85,7 +87,7 @@ def evaluate(
         _measure_parts(split, data, as_json=as_json, **networks)
         return
     remembered = protocol in REMEMBERED_PROTOCOLS
-    if remembered and (trained_on or data or every or methods or by_class or words):
+    if remembered and (trained_on or data or every or methods or by_class or words or plain_metrics):
         raise ModelError(f"--protocol {protocol} takes only --split, and how to compute and to print")
     large = protocol in LARGE_PROTOCOLS
     if words and not large:
@@ -98,7 +100,7 @@ def evaluate(
         task = read_remembered(protocol, split or PARTS[0])
     else:
         task = read_task(protocol, split, trained_on, data)
-        task = task.subsampled(*every) if every else task
+        task = dataclasses.replace(task.subsampled(*every) if every else task, plain=plain_metrics)
         seen = _contaminations(task, networks["weights"], networks["networks"])
         if protocol in ZERO_SHOT_PROTOCOLS and not allow_seen:
             _check_new(protocol, seen)

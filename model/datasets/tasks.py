@@ -70,6 +70,7 @@ class Task:
         groups: the classes of each named group of queries; of TRAINED and UNSEEN the harmonic mean is given, too.
         sizes: for each name of a size, (q, g) bool: photos that are relevant and show the thing in that size.
         each_class: whether each class is a group, whose first results are measured.
+        plain: whether figures as textbooks define them stand beside those of the papers' code.
         about: sentences that belong to the figures.
     """
 
@@ -78,6 +79,7 @@ class Task:
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
     sizes: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     each_class: bool = False
+    plain: bool = False
     about: tuple[str, ...] = ()
 
     def subsampled(self, sketches: int, photos: int) -> Task:

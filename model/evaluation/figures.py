@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.datasets import LARGE_PROTOCOLS, TRAINED, UNSEEN, Corpus, Picture, Task, drawn_from
 from model.errors import ModelError
-from model.metrics import first_page, query_metrics, target_ranks
+from model.metrics import FIGURES, first_page, query_metrics, target_ranks
 
 # Either single queries are resampled, or whole classes with all their queries. Queries of one class look for the same
 # photos, so intervals over queries are too narrow for statements about other classes; intervals over classes hold for
@@ -36,6 +36,12 @@ TITLES = {
     "kind_before": "before",
     "median_rank": "median",
 }
+TITLES |= {f"plain_{name}": f"plain {TITLES[name]}" for name in (*FIGURES, "precision_10")}
+# What the titles with a star mean.
+ADAPTED = (
+    "* mAP is interpolated, and P@k is the share of right photos among the first min(k, R), R being all right ones, as "
+    "the papers' code has it"
+)
 ALL, HARMONIC = "all", "harmonic mean"
 # The number of results that a person sees before scrolling.
 FIRST = 10
@@ -101,17 +107,22 @@ class Evaluation:
     def table(self) -> str:
         names = list(next(iter(self.figures.values()))[ALL])
         width = max(len(name) for name in ("method", *self.figures)) + 2
-        sizes = self._sizes()
+        sizes, titles = self._sizes(), {name: f"{_title(name):>{max(10, len(_title(name)) + 2)}}" for name in names}
         lines = [
             f"{sizes['queries']} sketches of {sizes['classes']} classes against {sizes['photos']} photos",
             "",
-            f"{'method':<{width}}{'queries':<26}" + "".join(f"{TITLES[name]:>10}" for name in names),
+            f"{'method':<{width}}{'queries':<26}" + "".join(titles.values()),
         ]
         for method, groups in self.figures.items():
             for group, found in groups.items():
                 title = f"{group} ({self.groups[group]})" if group in self.groups else group
-                cells = "".join(f"{found[name]:>10.4f}" if name in found else " " * 10 for name in names)
+                cells = "".join(
+                    f"{found[name]:.4f}".rjust(len(head)) if name in found else " " * len(head)
+                    for name, head in titles.items()
+                )
                 lines.append(f"{method if group == ALL else '':<{width}}{title:<26}{cells}".rstrip())
+        if "*" in lines[2]:
+            lines += ["", ADAPTED]
         return "\n".join(lines)
 
     def interval_table(self, resampled: Resampled, base: str = "") -> str:
@@ -119,7 +130,7 @@ class Evaluation:
         found = (self.differences(base) if base else self).intervals(resampled)
         what = f"less {base}: {LEVEL:.0%} intervals of the differences," if base else f"{LEVEL:.0%} intervals"
         width = max(34, *(len(method) + 2 for method in found))
-        head = "".join(f"{TITLES[name]:>28}" for name in next(iter(found.values())))
+        head = "".join(f"{_title(name):>28}" for name in next(iter(found.values())))
         lines = [f"{what} by {RESAMPLES} resamples of {resampled}", "", f"{'method':<{width}}{head}"]
         for method, row in found.items():
             cells = (f"{i.value:.4f} [{i.low:.4f}, {i.high:.4f}]" for i in row.values())
@@ -146,12 +157,18 @@ class Evaluation:
         """Returns all figures and their intervals, without the figures of single queries."""
         methods = {m: {f: asdict(i) for f, i in row.items()} for m, row in self.intervals(resampled).items()}
         intervals = {"level": LEVEL, "resamples": RESAMPLES, "resampled": resampled, "methods": methods}
-        return {"methods": self.figures, **self._sizes(), "groups": self.groups, "intervals": intervals}
+        about = {"definitions": ADAPTED.removeprefix("* ")}
+        return {"methods": self.figures, **self._sizes(), "groups": self.groups, "intervals": intervals, **about}
 
     def _sizes(self) -> dict[str, int]:
         corpus = self.corpus
         classes = {picture.label for picture in corpus.sketches}
         return {"queries": len(corpus.sketches), "photos": len(corpus.photos), "classes": len(classes)}
+
+
+def _title(name: str) -> str:
+    """Returns the title of a figure, with a star if ADAPTED is to be read beside it."""
+    return TITLES[name] + "*" * name.startswith(("map_", "precision_"))
 
 
 def measure(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
@@ -173,7 +190,7 @@ def _measure_categories(task: Task, matrices: Mapping[str, NDArray[np.floating]]
     groups = {source: np.array([p.source == source for p in scored]) for source in {p.source for p in scored} if source}
     groups |= {name: np.array([p.label in labels for p in scored]) for name, labels in task.groups.items()}
     groups = {name: rows for name, rows in groups.items() if rows.any()}
-    per_query = {method: query_metrics(matrix, relevant) for method, matrix in matrices.items()}
+    per_query = {method: query_metrics(matrix, relevant, plain=task.plain) for method, matrix in matrices.items()}
     return Evaluation.of(task.corpus, scored, per_query, dict(sorted(groups.items())))
 
 
@@ -188,7 +205,8 @@ def _measure_within(task: Task, matrices: Mapping[str, NDArray[np.floating]]) ->
     relevant = relevance(Corpus(pictures, pictures))[asked] & allowed
     scored = relevant.any(axis=1)
     per_query = {
-        m: query_metrics(np.where(allowed, matrix[asked], -np.inf), relevant) for m, matrix in matrices.items()
+        m: query_metrics(np.where(allowed, matrix[asked], -np.inf), relevant, plain=task.plain)
+        for m, matrix in matrices.items()
     }
     half = np.where(np.arange(len(asked)) < sketches, 0, np.where(np.arange(len(asked)) < len(pictures), 1, 2))[scored]
     groups = {name: half == number for number, name in enumerate(WITHIN_GROUPS)}
@@ -221,9 +239,9 @@ def _measure_groups(task: Task, matrices: Mapping[str, NDArray[np.floating]]) ->
     relevant, queries = relevance(task.corpus), task.corpus.sketches
     per_query: PerQuery = {}
     for method, scores in matrices.items():
-        precision, hit = first_page(scores, relevant, FIRST)
-        whole = query_metrics(scores, relevant)["map_all"]
-        per_query[method] = {"precision_10": precision, "hit_10": hit, "map_all": whole}
+        whole = query_metrics(scores, relevant, plain=True)
+        shown = ("map_all", "plain_map_all") if task.plain else ("map_all",)
+        per_query[method] = first_page(scores, relevant, FIRST, plain=task.plain) | {n: whole[n] for n in shown}
     groups = {name: np.array([q.label in labels for q in queries]) for name, labels in task.groups.items()}
     found = Evaluation.of(task.corpus, queries, per_query, groups)
     for method, of_groups in found.figures.items():

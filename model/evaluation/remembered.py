@@ -139,7 +139,7 @@ def _figures(task: RememberedTask, scores: dict[str, Floats]) -> Evaluation:
             relevant = relevance(corpus)
             among = target_ranks(of_way, targets, relevant)
             per_query[way]["kind_before"] = among / np.maximum(relevant.sum(axis=1) - 1, 1)
-            per_query[way]["precision_10"] = first_page(of_way, relevant)[0]
+            per_query[way]["precision_10"] = first_page(of_way, relevant)["precision_10"]
     found = Evaluation.of(corpus, tuple(query.things[0].sketch for query in task.queries), per_query, {})
     for way, of_query in ranks.items():
         found.figures[way][ALL]["median_rank"] = float(np.median(of_query)) + 1

@@ -56,6 +56,10 @@ def test_a_known_ranking_has_its_known_figures() -> None:
         {"all": (ant + bee) / 2, "a": ant, "b": bee, "without namesake": bee}
     )
     assert [p.label for p in result.queries] == ["ant", "bee"]
+    plain = measure(Task(corpus, plain=True), {"rn": scores}).figures["rn"]["all"]
+    assert plain["map_all"] == rn["all"]["map_all"]
+    assert plain["plain_map_all"] == pytest.approx((ant + (1 / 2 + 2 / 3) / 2) / 2)
+    assert plain["plain_precision_100"] == 2 / 100
     assert result.per_query["rn"]["map_all"] == pytest.approx([ant, bee])
 
 
