@@ -16,6 +16,8 @@ export class Drawn extends EventTarget {
   // What each thing was guessed to be, by its number; and the thing that was pressed to be joined with another.
   #guesses = new Map();
   #chosen = null;
+  // Whether the places of several things count if they are to; they do not if the index keeps no regions of photos.
+  #placed = true;
 
   /** Events: "change" when places or colours are to count, or not. */
   constructor(paper, parts) {
@@ -25,7 +27,7 @@ export class Drawn extends EventTarget {
     for (const name of ["places", "colours"]) {
       byId(name).addEventListener("change", () => this.dispatchEvent(new Event("change")));
     }
-    byId("parts-apart").addEventListener("click", () => paper.byId(paper.things[0].id));
+    byId("parts-apart").addEventListener("click", () => paper.part(paper.things[0].id));
   }
 
   /** Whether places and colours count, as parameters of a search with what is drawn, see Query.snapshot. */
@@ -33,7 +35,7 @@ export class Drawn extends EventTarget {
     const coloured = things.some((thing) => coloursOf(thing).length);
     return {
       ...(things.length === 1 ? { things: "one" } : {}),
-      ...(things.length > 1 ? { places: byId("places").checked ? "yes" : "no" } : {}),
+      ...(things.length > 1 && !byId("places").checked ? { places: "no" } : {}),
       ...(coloured && !byId("colours").checked ? { colours: "no" } : {}),
     };
   }
@@ -43,6 +45,9 @@ export class Drawn extends EventTarget {
     const told = answer.things ?? [];
     const whole = things.length === 1 ? answer.guesses : [];
     this.#guesses = new Map(things.map(({ id }, i) => [id, (told[i]?.guess ?? whole[0])?.word]));
+    if (told.length > 1 && byId("places").checked) {
+      this.#placed = Boolean(answer.placed);
+    }
     this.show();
     const names = this.#names(things);
     things.forEach((thing, i) => (thing.name = names[i]));
@@ -56,7 +61,7 @@ export class Drawn extends EventTarget {
     this.#draw(several ? things : []);
     const inColour = things.some((thing) => coloursOf(thing).length);
     const parts = !several && things.length > 0 && this.#paper.canPart(things[0].id, MANY_MARKS);
-    byId("places-switch").hidden = !several;
+    byId("places-switch").hidden = !several || !this.#placed;
     byId("colours-switch").hidden = !inColour;
     byId("parts-apart").hidden = !parts;
     this.#parts.describe(several || inColour ? this.#names(things).join(", ") : parts ? "Drawing" : "");
@@ -77,9 +82,9 @@ export class Drawn extends EventTarget {
   #item({ id, box }) {
     const guess = this.#guesses.get(id) ?? "thing";
     const parts = this.#chosen === id && this.#paper.canPart(id);
-    const deed = this.#chosen === null ? guess : this.#chosen !== id ? `Join with ${guess}` : parts ? "Part" : "Leave";
-    const title = this.#chosen === null ? `${guess}: join it with another thing, or part it` : deed;
-    const button = element("button", { type: "button", textContent: deed, title, onclick: () => this.#press(id, parts) });
+    const action = this.#chosen === null ? guess : this.#chosen !== id ? `Join with ${guess}` : parts ? "Part" : "Leave";
+    const title = this.#chosen === null ? `${guess}: join it with another thing, or part it` : action;
+    const button = element("button", { type: "button", textContent: action, title, onclick: () => this.#press(id, parts) });
     button.dataset.thing = id;
     const item = element("li", {}, button);
     item.classList.toggle("chosen", this.#chosen === id);
@@ -101,7 +106,7 @@ export class Drawn extends EventTarget {
     if (first === null || (first === id && !parts)) {
       this.show();
     } else if (first === id) {
-      this.#paper.byId(id);
+      this.#paper.part(id);
     } else {
       this.#paper.join(first, id);
     }

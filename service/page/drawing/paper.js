@@ -127,7 +127,7 @@ export class Paper extends EventTarget {
   }
 
   /** Make several things of one that has parts. */
-  byId(thing) {
+  part(thing) {
     this.replace(parted(this.marks, thing));
   }
 

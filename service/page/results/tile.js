@@ -69,9 +69,9 @@ export class Tile {
     this.copies.offer(result);
   }
 
-  #small(deed) {
-    const title = deed === "like" ? "More like this" : "Not this";
-    const onclick = () => this.#parts[deed](this.result);
-    return element("button", { type: "button", className: `small ${deed}`, title, onclick }, icon(deed));
+  #small(action) {
+    const title = action === "like" ? "More like this" : "Not this";
+    const onclick = () => this.#parts[action](this.result);
+    return element("button", { type: "button", className: `small ${action}`, title, onclick }, icon(action));
   }
 }

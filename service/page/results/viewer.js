@@ -26,8 +26,8 @@ export class Viewer {
     this.#on("reveal", () => void this.#reveal());
     this.#on("download", () => void this.#fetched((blob, name) => download(blob, name)));
     this.#on("search", () => void this.#searchWith());
-    for (const deed of ["like", "unlike"]) {
-      this.#on(deed, () => this.#parts[deed](this.#photos[this.#place]));
+    for (const action of ["like", "unlike"]) {
+      this.#on(action, () => this.#parts[action](this.#photos[this.#place]));
     }
     this.#on("why", () => this.#react.explain(this.#photos[this.#place]));
     this.#image.addEventListener("load", () => this.#loaded());

@@ -66,7 +66,7 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
     "an older search is given up and never shown": ("older_search", [([], [[True, True, False], ["third"]])]),
     "a busy server is asked again when it said": ("busy_server", [([], ["busy", "found"])]),
     "groups have places": ("places", [([before, after, stay], places) for before, after, stay, places in PLACES]),
-    "lines make things": ("things_of", [([lines, deeds], things) for lines, deeds, things in THINGS]),
+    "lines make things": ("things_of", [([lines, actions], things) for lines, actions, things in THINGS]),
     "the line runs around the fewest cells with the share wanted": (
         "heaviest",
         [([VALUES, 0.5], [1]), ([VALUES, 0.6], [1, 2]), ([VALUES, 0.9], [1, 2, 4]), ([VALUES, 1.0], [0, 1, 2, 4])],

@@ -341,7 +341,7 @@ def test_a_crowd_of_idle_connections_keeps_nobody_out(settings: Settings, sketch
         for path in ("/healthz", "/photos/1", "/thumbnails/1", "/info"):
             assert httpx.get(f"{url.geturl()}{path}", timeout=PATIENCE).status_code == 200
         assert httpx.post(f"{url.geturl()}/search", content=sketch, timeout=PATIENCE).status_code == 200
-        assert httpx.get(metrics.geturl(), timeout=PATIENCE).status_code == 200
+        assert httpx.get(f"{metrics.geturl()}/metrics", timeout=PATIENCE).status_code == 200
     lines = log.read_text().splitlines()
     assert [line for line in lines if "Traceback" in line or "out of system resource" in line] == []
     assert any("the one that keeps the server waiting longest" in line for line in lines)

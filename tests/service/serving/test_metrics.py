@@ -106,7 +106,7 @@ def test_told_to_stop_it_finishes_what_runs_and_what_waits(settings: Settings, s
                 return client.search(sketch, nprobe="all")
 
             begun = [pool.submit(search, number) for number in range(SEARCHES)]
-            wait_until(lambda: arrived(own) >= SEARCHES, "the searches do not arrive")
+            wait_until(lambda: arrived(f"{own}/metrics") >= SEARCHES, "the searches do not arrive")
             process.terminate()
             assert {len(answer.result().results) for answer in begun} == {20}
         assert process.wait(PATIENCE) in (0, -15)
