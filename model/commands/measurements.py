@@ -107,16 +107,11 @@ def evaluate(
         task = task.by_class() if by_class else with_zero_shot(task, list(seen.values()))
     found: dict[str, Evaluation] = {}
     identities: list[dict[str, object]] = []
-    base = ""
     for name, matcher in _measured(validated=data is None and not remembered, **networks):
         if isinstance(task, RememberedTask):
             found[name] = measure_remembered(matcher, task)
         else:
             found[name] = measure(task, task_matrices(matcher, task, methods, words=words))
-        # The others are compared with the best method of the first.
-        ways = found[name].per_query
-        best = matcher.best_method if matcher.best_method in ways else next(iter(ways))
-        base = base or f"{name}: {best}"
         identities.append(
             {
                 "checkpoint": name,
@@ -126,13 +121,14 @@ def evaluate(
             }
         )
     one = Evaluation.side_by_side(found) if len(found) > 1 else next(iter(found.values()))
-    resampled = intervals or "queries"
+    resampled, base = intervals or "queries", next(iter(found))
+    less = one.differences(base) if len(found) > 1 else None
     if as_json:
         result = one.json(resampled) | {"protocol": task.protocol, "about": task.about}
         result |= {"seen": {name: dataclasses.asdict(classes) for name, classes in seen.items()}} if seen else {}
         if len(found) > 1:
-            less = one.differences(base).json(resampled)["intervals"]
-            result |= {"checkpoints": identities, "compared_with": base, "differences": less}
+            differences = less and less.json(resampled)["intervals"]
+            result |= {"checkpoints": identities, "compared_with": base, "differences": differences}
         print(json.dumps(result | identities[0] if len(found) == 1 else result))
         return
     print(one.table())
@@ -142,8 +138,8 @@ def evaluate(
         print(f"\n{task.protocol}: {sentence}")
     if intervals:
         print("\n" + one.interval_table(intervals))
-    if len(found) > 1:
-        print("\n" + one.interval_table(resampled, base))
+    if less:
+        print("\n" + less.interval_table(resampled, base))
 
 
 def _measure_parts(split: str | None, data: Path | None, *, as_json: bool, **networks: Any) -> None:

@@ -126,9 +126,10 @@ class Evaluation:
         return "\n".join(lines)
 
     def interval_table(self, resampled: Resampled, base: str = "") -> str:
-        """Shows the intervals of the figures, or of how they differ from those of the method ``base``."""
-        found = (self.differences(base) if base else self).intervals(resampled)
-        what = f"less {base}: {LEVEL:.0%} intervals of the differences," if base else f"{LEVEL:.0%} intervals"
+        """Shows the intervals of the figures, or of ``differences`` from the network ``base``."""
+        found = self.intervals(resampled)
+        what = f"{LEVEL:.0%} intervals"
+        what = f"less {base} by the same method: {what} of the differences," if base else what
         width = max(34, *(len(method) + 2 for method in found))
         head = "".join(f"{_title(name):>28}" for name in next(iter(found.values())))
         lines = [f"{what} by {RESAMPLES} resamples of {resampled}", "", f"{'method':<{width}}{head}"]
@@ -137,14 +138,19 @@ class Evaluation:
             lines.append(f"{method:<{width}}" + "".join(f"{cell:>28}" for cell in cells))
         return "\n".join(lines)
 
-    def differences(self, base: str) -> Evaluation:
-        """Subtracts the figures of the method ``base`` from those of the other methods, query by query."""
-        per_query = {
-            method: {name: column - self.per_query[base][name] for name, column in columns.items()}
-            for method, columns in self.per_query.items()
-            if method != base
-        }
-        return Evaluation.of(self.corpus, self.queries, per_query, {})
+    def differences(self, base: str) -> Evaluation | None:
+        """Subtracts the figures of the network ``base`` from those of the others by the same method, query by query.
+
+        Returns None if none of the others has a method of it.
+        """
+        per_query: PerQuery = {}
+        mark = f"{base}: "
+        own = {name.removeprefix(mark): of for name, of in self.per_query.items() if name.startswith(mark)}
+        for method, columns in self.per_query.items():
+            same = next((way for way in own if method.endswith(f": {way}")), None)
+            if same is not None and method != f"{base}: {same}":
+                per_query[method] = {name: column - own[same][name] for name, column in columns.items()}
+        return Evaluation.of(self.corpus, self.queries, per_query, {}) if per_query else None
 
     def intervals(self, resampled: Resampled) -> dict[str, dict[str, Interval]]:
         """Computes the interval of every figure of every method, over all queries."""

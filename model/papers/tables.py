@@ -86,7 +86,9 @@ class Row(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTable(Table):
-    """A table of a paper. Each row is compared with the first one that has the same queries and photos."""
+    """A table of a paper. Each row is compared with the first one that has the same queries and photos, by the row's
+    method of scoring in both.
+    """
 
     title: str
     row: tuple[Row, ...]
@@ -132,7 +134,7 @@ class Shown:
                 | {name: f"{row[name]:,}" for name in ("queries", "photos")}
                 | {"validation by factor of the rates": ", ".join(ended)}
                 | dict(zip(titles, map(_interval, row["figures"].values()), strict=True))
-                | {f"{titles[0]} less the first row": _interval(row["difference"], "+.3f")}
+                | {f"{titles[0]} less the first row": row["difference"] and _interval(row["difference"], "+.3f")}
                 | {title: f"{value:,.3f}" if value else "" for title, value in row["costs"].items()}
                 | {"the paper reports": reported[row["network"]]}
             )
@@ -143,7 +145,8 @@ class Shown:
         failed = [f"Not run: {name} ({why})" for name, why in self.missing.items() if why]
         left = "; ".join(name for name, why in self.missing.items() if not why)
         notes = [*said, *failed, *([f"Not run: {left}"] if left else [])]
-        parts = [f"{self.table.title}; 95% intervals over queries.", body, "\n".join(f"- {note}." for note in notes)]
+        head = f"{self.table.title}; 95% intervals over queries; each row less the first one by the same method."
+        parts = [head, body, "\n".join(f"- {note}." for note in notes)]
         return "\n\n".join(filter(None, [*parts, self.about]))
 
     def plot(self, target: Path) -> None:
@@ -266,6 +269,7 @@ class TableRun:
             raise ModelError("it diverged at every rate of the table; lower them")
         found = [self._measured(table, row, folder / "final.safetensors", folder) for _, folder, _ in runs]
         mean = {name: np.mean([one["per_query"][name] for one in found], axis=0) for name in table.columns}
+        by_method = {way: np.mean([one["by_method"][way] for one in found], axis=0) for way in found[0]["by_method"]}
         recipe, folder, _ = runs[0]
         log = list(map(json.loads, (folder / "log.jsonl").read_text().splitlines()))
         curve = [(e["step"], [value for name, value in e.items() if name.startswith("val_")]) for e in log]
@@ -276,6 +280,7 @@ class TableRun:
             "validation": {f"{rate:g}": figure for rate, figure in ended.items()},
             "curve": [(step * recipe.pictures, max(values)) for step, values in curve if values],
             "per_query": {name: np.round(values, 6).tolist() for name, values in mean.items()},
+            "by_method": {way: np.round(values, 6).tolist() for way, values in by_method.items()},
         }
 
     def _trained(self, row: Row, recipe: AnyRecipe) -> tuple[Path, float | None]:
@@ -334,9 +339,11 @@ class TableRun:
                     matcher, task.corpus, tokens, vectors, where.clusters, where.nprobe
                 )
                 costs |= more | {"clusters": float(where.clusters)}
+                ways = {str(method): figures}
             else:
-                evaluation = measure(task, task_matrices(matcher, task, [method]))
-                figures, first = evaluation.per_query[method], table.columns[0]
+                evaluation = measure(task, task_matrices(matcher, task))
+                ways, first = evaluation.per_query, table.columns[0]
+                figures = evaluation.per_query[method]
                 for group, means in evaluation.figures[method].items() if task.protocol == "within" else ():
                     costs |= {f"{TITLES[first]}: {group}": means[first]} if group != ALL else {}
             if lacking := sorted(set(table.columns) - set(figures)):
@@ -350,6 +357,7 @@ class TableRun:
                 **counts,
                 "task": named,
                 "per_query": per_query,
+                "by_method": {way: np.round(ways[way][table.columns[0]], 6).tolist() for way in ways},
                 "costs": costs,
                 "about": about,
             }
@@ -360,12 +368,18 @@ class TableRun:
 
 
 def _with_intervals(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Replaces a row's figures by 95% intervals over queries, and compares it with the first row of the same task."""
+    """Replaces a row's figures by 95% intervals over queries, and compares it with the first row of the same task.
+
+    That one's figures are by the row's method; without them there is no difference.
+    """
     first = next(one for one in rows if one["task"] == row["task"])
-    values, base = (np.stack(list(one["per_query"].values()), axis=1) for one in (row, first))
+    values = np.stack(list(row["per_query"].values()), axis=1)
     figures = dict(zip(row["per_query"], map(asdict, bootstrap(values)), strict=True))
-    less = asdict(bootstrap(values[:, :1] - base[:, :1])[0])
-    return {name: row[name] for name in row if name != "per_query"} | {"figures": figures, "difference": less}
+    bases = first.get("by_method", {}) | {first["ranks by"]: next(iter(first["per_query"].values()))}
+    base = bases.get(row["ranks by"])
+    less = base and asdict(bootstrap(values[:, :1] - np.array(base)[:, None])[0])
+    kept = {name: row[name] for name in row if name not in ("per_query", "by_method")}
+    return kept | {"figures": figures, "difference": less}
 
 
 def _made() -> str:

@@ -46,6 +46,12 @@ name = "trained"
 recipe = "RECIPE"
 rates = [1.0, RATE]
 """
+# A first row by the relation network, of which the others have [Ret].
+_BY_RN = TABLE.replace('method = "ret"\n', 'method = "rn"\n', 1).replace("rates", 'method = "ret"\nrates')
+BY_METHODS = _BY_RN.replace(
+    '[[row]]\nname = "trained"',
+    '[[row]]\nname = "by [Ret]"\nrecipe = "RECIPE"\nbudget = 0\nmethod = "ret"\n[[row]]\nname = "trained"',
+)
 
 
 @pytest.fixture
@@ -68,15 +74,18 @@ def run(folder: Path, *options: str | Path, name: str = "two") -> int:
 
 
 def test_a_table_trains_chooses_rates_and_measures_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(folder, BY_METHODS)
     assert run(folder, "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    plain, trained = result["rows"]
-    assert [row["pictures"] for row in (plain, trained)] == [0, 24]
+    plain, by_ret, trained = result["rows"]
+    assert [row["pictures"] for row in result["rows"]] == [0, 0, 24]
     assert set(trained["validation"]) == {"1", "0.3"}
     assert plain["difference"]["value"] == 0
     first = trained["figures"]["map_all"]
     assert first["low"] <= first["value"] <= first["high"]
-    assert trained["difference"]["value"] == pytest.approx(first["value"] - plain["figures"]["map_all"]["value"])
+    assert by_ret["difference"]["value"] == 0
+    assert by_ret["figures"] != plain["figures"]
+    assert trained["difference"]["value"] == pytest.approx(first["value"] - by_ret["figures"]["map_all"]["value"])
     assert plain["costs"]["G a photo"] > 0
     assert plain["costs"]["M a pair"] > 0
     logs = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
