@@ -207,13 +207,22 @@ def _written(folder: IndexFolder, before: Generation, database: RemovalPlan) -> 
     manifest, working = before.manifest, folder.building(_KEY)
     with closing(BuildDatabase(working / DATABASE_FILE)) as files:
         files.take_over(current)
-        files.hide(database.removals)
+        files.hide(database.removals.hides)
         files.count_photos()
         photos, rows = files.photos(), Rows(open_rows(folder, before))
         clustering = Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, kept=True)
         identity, embedder, new = manifest.identity, manifest.embedder, photos.clusters < 0
         draft = GenerationDraft(
-            identity, embedder, database.roots, database.removals, files, photos, rows, new, clustering
+            identity,
+            embedder,
+            database.roots,
+            database.removals,
+            manifest.excluded,
+            files,
+            photos,
+            rows,
+            new,
+            clustering,
         )
         written = GenerationWriter(folder, _KEY, draft, before, current.next_id).write()
     shutil.rmtree(working, ignore_errors=True)
@@ -294,7 +303,9 @@ def gallery_state(index: Path, request: Request | None = None) -> str:
     current = current_generation_if_any(folder)
     manifest = None if current is None else current.manifest
     digest = hashlib.sha256()
-    for file in FolderListing((request or Request()).roots(folder.path, manifest), folder.path):
+    request = request or Request()
+    listing = FolderListing(request.roots(folder.path, manifest), folder.path, exclusions=request.exclusions(manifest))
+    for file in listing:
         digest.update(f"{file.root}/{file.path}\0{file.stamp}\0".encode())
     return digest.hexdigest()
 

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from indexer.building.database import DATABASE_FILE, BuildDatabase, CurrentState, Photos
+from indexer.building.exclusions import Exclusions
 from indexer.building.folder_listing import BadFile, FolderListing
 from indexer.building.progress import Progress
 from indexer.building.request import Request, StartingPoint
@@ -61,6 +62,7 @@ class BuildPlan:
     current: CurrentState
     roots: tuple[Root, ...]
     removals: Removals
+    exclusions: Exclusions
     identity: NetworkIdentity
     embedder: ChosenEmbedder
     recluster: bool
@@ -105,7 +107,7 @@ def plan_build(
         BadInvocation: as ``Request.roots`` does. IndexRefused: the catalog is damaged; or photos are to be added to
             those of another network, which would all be computed anew.
     """
-    roots = request.roots(index, start.manifest)
+    roots, exclusions = request.roots(index, start.manifest), request.exclusions(start.manifest)
     if request.added and start.manifest is not None:
         start.manifest.check_identity(index, identity)
     if start.generation is None:
@@ -125,7 +127,17 @@ def plan_build(
         if (location := locate(path, roots)) is not None:
             removals = removals.changed(*location, removed=False)
     return BuildPlan(
-        request, current, roots, removals, identity, embedder, recluster, clusters, start.problems, anew=recluster
+        request,
+        current,
+        roots,
+        removals,
+        exclusions,
+        identity,
+        embedder,
+        recluster,
+        clusters,
+        start.problems,
+        anew=recluster,
     )
 
 
@@ -293,20 +305,23 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     current, roots, database = plan.current, plan.roots, backend.database
     progress.start("reading")
     database.take_over(current)
+    if plan.exclusions.patterns:
+        database.hide(lambda root, path: plan.exclusions.hides(path))
     names = [root.name for root in roots]
     bad_before = database.bad(names)
     backend.take_read()
-    listing = FolderListing(roots, backend.path, plan.removals, database.has_below)
+    listing = FolderListing(roots, backend.path, plan.removals, plan.exclusions, database.has_below)
     encoded = backend.encode(_to_read(listing, plan, database, progress))
     backend.take_read()
     if raws := _raws_that_count(listing, roots, backend):
         encoded += backend.encode(_also_to_read(listing.taking(raws), plan, database))
         backend.take_read()
     database.settle(listing, current.next_id, allow_loss=plan.request.allow_loss)
-    rules = {**plan.removals.rules, **dict.fromkeys(database.removed_before, True)}
-    plan = replace(plan, removals=Removals(rules))
+    removals = Removals({**plan.removals.rules, **dict.fromkeys(database.removed_before, True)})
+    plan = replace(plan, removals=removals)
     bad = database.bad(names)
-    changed = plan.anew or database.changed > 0 or (current.roots, current.removals) != (roots, plan.removals)
+    gallery = roots, plan.removals, plan.exclusions.patterns
+    changed = plan.anew or database.changed > 0 or (current.roots, current.removals, current.excluded) != gallery
     if current.generation is not None and not changed:
         manifest = current.generation.manifest
         changed = _is_sparse(manifest.counts.rows, manifest.counts.photos, len(manifest.segments))
@@ -402,8 +417,8 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
         kept, shown = np.unique(photos.refs.sources[~to_write], return_counts=True)
         sizes = [current.generation.manifest.segment_rows[photos.refs.names[source]] for source in kept.tolist()]
         to_write |= _is_sparse(sum(sizes), int(shown.sum()), len(sizes))
-    identity, embedder, roots, removals = plan.identity, plan.embedder.entry, plan.roots, plan.removals
-    return GenerationDraft(identity, embedder, roots, removals, database, photos, rows, to_write, clustering)
+    gallery = plan.roots, plan.removals, plan.exclusions.patterns
+    return GenerationDraft(plan.identity, plan.embedder.entry, *gallery, database, photos, rows, to_write, clustering)
 
 
 def _are_stale(plan: BuildPlan, manifest: Manifest, photos: Photos) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -152,6 +152,7 @@ class CurrentState:
     numbers: Sequence[int | None] = ()
     roots: tuple[Root, ...] = ()
     removals: Removals = field(default_factory=Removals)
+    excluded: tuple[str, ...] = ()
     next_id: int = 1
 
     @staticmethod
@@ -162,9 +163,14 @@ class CurrentState:
         numbers = [new_numbers.get(str(root.folder)) for root in before]
         with generation.open_catalog() as catalog:
             removals = catalog.removals().renumbered(numbers)
-        next_id = generation.manifest.next_id
         return CurrentState(
-            generation, {"": generation}, numbers=numbers, roots=before, removals=removals, next_id=next_id
+            generation,
+            {"": generation},
+            numbers=numbers,
+            roots=before,
+            removals=removals,
+            excluded=generation.manifest.excluded,
+            next_id=generation.manifest.next_id,
         )
 
 
@@ -355,18 +361,18 @@ class BuildDatabase:
                 self.missing = missing
         with self._writing() as database:
             self.gone = database.execute(_VANISH).rowcount
-            self.changed = self.gone + database.execute(_RETURN).rowcount
+            self.changed += self.gone + database.execute(_RETURN).rowcount
             self.removed_before = database.execute(_REMOVED_BEFORE).fetchall()
             self.changed += database.execute(_CHANGE, (next_id,)).rowcount
             query = "UPDATE files SET status = 'gone' WHERE root = ? AND path = ?"
             database.executemany(query, self.removed_before)
 
-    def hide(self, removals: Removals) -> None:
-        """Marks what the user removed as gone."""
-        self._database.create_function("hides", 2, removals.hides)
+    def hide(self, hides: Callable[[int, str], bool]) -> None:
+        """Marks what the user removed or excluded as gone."""
+        self._database.create_function("hides", 2, hides)
         with self._writing() as database:
             query = "UPDATE files SET status = 'gone', reason = NULL WHERE status <> 'gone' AND hides(root, path)"
-            self.changed = database.execute(query).rowcount
+            self.changed += database.execute(query).rowcount
 
     def bad(self, names: Sequence[str]) -> tuple[BadFile, ...]:
         """Returns the files that cannot be used, by the paths that users see."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from indexer.building.exclusions import Exclusions
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
 from indexer.store.files import text_of_name
@@ -59,10 +60,10 @@ class BadFile:
 class FolderListing:
     """The image files of a gallery. A walk through its folders finds them, while they are iterated over, once.
 
-    They come in the order of their shown paths. Links, hidden names, the index itself and what was removed are left
-    out; ``count`` says how many were found so far, and ``raws`` has the RAW files beside each photo, which are left
-    out, too. A folder that is empty, or a root without a photo, below which files are ``expected``, may not be mounted,
-    and counts as one that could not be listed.
+    They come in the order of their shown paths. Links, hidden names, the index itself and what was removed or excluded
+    are left out; ``count`` says how many were found so far, and ``raws`` has the RAW files beside each photo, which are
+    left out, too. A folder that is empty, or a root without a photo, below which files are ``expected``, may not be
+    mounted, and counts as one that could not be listed.
     """
 
     def __init__(
@@ -70,13 +71,15 @@ class FolderListing:
         roots: Sequence[Root],
         index: Path,
         removals: Removals | None = None,
+        exclusions: Exclusions | None = None,
         expected: Callable[[FileKey], bool] = lambda folder: False,
     ) -> None:
         self.count = 0
         self._roots, self._names = roots, [root.name for root in roots]
         self._index, self._removals, self._expected = str(resolved(index)), removals or Removals(), expected
         self._unlisted: dict[FileKey, BadFile] = {}
-        self._links = self._special = 0
+        self._exclusions = exclusions or Exclusions()
+        self._links = self._special = self._excluded = 0
         self._listed = Counter[int]()
         self.raws: dict[FileKey, list[GalleryFile]] = {}
         self._endings, self._companions, self._not_photos = Counter[str](), Counter[str](), Counter[str]()
@@ -93,6 +96,8 @@ class FolderListing:
         if folders := self._not_photos.total():
             which = ", ".join(f"{count} {name}" for name, count in self._not_photos.most_common(_NAMED))
             words.append(f"{folders} folder{'s' * (folders > 1)} of thumbnails, deleted or hidden files: {which}")
+        if self._excluded:
+            words.append(f"{self._excluded} by --exclude")
         if links:
             words.append(f"{links} symbolic link{'s' * (links > 1)}, not followed; name the folders instead")
         for counts, which in (self._companions, "beside a photo of the same name"), (self._endings, "of other types"):
@@ -118,8 +123,9 @@ class FolderListing:
         if self._unlisted:
             raise BadInvocation("; ".join(f"{bad.path}: {bad.reason}" for bad in self.unlisted) + ".")
         links = " (symbolic links are not followed)" if self._links else ""
+        others = " other than those that --exclude names" if self._excluded else ""
         folders = ", ".join(str(root.folder) for root in self._roots)
-        raise BadInvocation(f"there are no image files in {folders}{links}; name a folder of photos.")
+        raise BadInvocation(f"there are no image files in {folders}{others}{links}; name a folder of photos.")
 
     def __iter__(self) -> Iterator[GalleryFile]:
         for number in sorted(range(len(self._roots)), key=lambda number: f"{self._names[number]}/"):
@@ -176,7 +182,12 @@ class FolderListing:
         return iter([(f"{folder}/{entry.name}" if folder else entry.name, entry) for entry in entries])
 
     def _is_left_out(self, folder: str, entry: Entry) -> bool:
-        """Returns True for a folder of other programs, and counts it."""
+        """Returns True for a folder of other programs, and for what the user excludes, and counts it."""
+        if self._exclusions.patterns:
+            path = text_of_name(f"{folder}/{entry.name}" if folder else entry.name)
+            if self._exclusions.matches(path, is_folder=entry.kind == "folder"):
+                self._excluded += 1
+                return True
         if entry.kind != "folder":
             return entry.name == NO_MEDIA
         name = entry.name.lower()

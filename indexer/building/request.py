@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from indexer.building.exclusions import Exclusions
 from indexer.errors import BadInvocation, IndexRefused
 from indexer.store.catalog import CATALOG_FILE, Catalog
 from indexer.store.folders import Address, LocalFolder
@@ -32,6 +33,8 @@ class Request:
     Attributes:
         folders: all folders of the gallery, by path or URL; empty for the folders that the index has.
         added: folders to add to the gallery, and files or folders in it to show again that were removed.
+        excluded: patterns by which files and folders are left out, beside those that the index has. included: those of
+            its patterns that are dropped.
         clusters: how many; None for the clusters that the index has, or for about sqrt(photos) if there is no index. If
             the number differs from that of the index, the clusters are made anew.
         embedder: "ret", "clip" or "clip:..."; or "auto" for the embedder that the index has, else
@@ -52,6 +55,8 @@ class Request:
 
     folders: Sequence[Address] = ()
     added: Sequence[Address] = ()
+    excluded: Sequence[str] = ()
+    included: Sequence[str] = ()
     clusters: int | None = None
     embedder: str = "auto"
     tokens: Literal["auto", "all", "none"] = "auto"
@@ -98,14 +103,29 @@ class Request:
             )
         return roots
 
+    def exclusions(self, manifest: Manifest | None) -> Exclusions:
+        """Returns the patterns of the next generation; those of the current one come first.
+
+        Raises BadInvocation as ``Exclusions`` does, or if a pattern is to be dropped that the index does not have.
+        """
+        current = () if manifest is None else manifest.excluded
+        for pattern in self.included:
+            if pattern not in current:
+                there = f"excludes by {', '.join(current)}" if current else "has no patterns"
+                raise BadInvocation(f"the index does not exclude by {pattern!r}; it {there}.")
+        return Exclusions([one for one in dict.fromkeys([*current, *self.excluded]) if one not in self.included])
+
     def check(self, index: Path) -> None:
         """Finds simple mistakes at once, before a network is loaded.
 
-        Raises BadInvocation as ``roots`` does; IndexRefused: the index has another format, or cannot be used.
+        Raises BadInvocation as ``roots`` and ``exclusions`` do; IndexRefused: the index has another format, or cannot
+        be used.
         """
         folder = IndexFolder(index)
         newest = next(readable_generations(folder, []), None)
-        self.roots(folder.path, None if newest is None else newest.manifest)
+        manifest = None if newest is None else newest.manifest
+        self.roots(folder.path, manifest)
+        self.exclusions(manifest)
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ class GenerationDraft:
     embedder: EmbedderEntry
     roots: tuple[Root, ...]
     removals: Removals
+    excluded: tuple[str, ...]
     database: BuildDatabase
     photos: Photos
     rows: Rows
@@ -168,6 +169,7 @@ class GenerationWriter:
             previous=self._current.name if self._current else None,
             embedder=draft.embedder,
             roots=tuple(RootEntry(name=root.name, path=str(root.folder)) for root in draft.roots),
+            excluded=draft.excluded,
             counts=Counts(
                 photos=photos,
                 files=files,

@@ -143,9 +143,22 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
     return called
 
 
+_EXCLUDE = option(
+    "--exclude PATTERN",
+    "Leave out files and folders, by patterns as in .gitignore, now and by later builds; repeatable.",
+    name="excluded",
+    multiple=True,
+)
+_INCLUDE = option(
+    "--include PATTERN", "Drop a pattern that --exclude gave; repeatable.", name="included", multiple=True
+)
+
+
 @click.command()
 @click.argument("folders", type=a_folder, nargs=-1, metavar="[FOLDER]...")
 @option("--clusters N", "Default: about the square root of the number of photos.", int)
+@_EXCLUDE
+@_INCLUDE
 @option("--checksum", "Read every file, to find changes that kept size and times.")
 @option(
     "--embedder NAME",
@@ -209,8 +222,10 @@ def build(
 
 @click.command()
 @click.argument("added", type=a_folder, nargs=-1, required=True, metavar="PATH...")
+@_EXCLUDE
+@_INCLUDE
 @_computing
-def add(work: Work, added: tuple[Path | str, ...]) -> int:
+def add(work: Work, added: tuple[Path | str, ...], excluded: tuple[str, ...], included: tuple[str, ...]) -> int:
     """Add folders to the gallery, or show again what was removed.
 
     A PATH is a folder to add, or a removed file or folder to show again, on disk or as results show it.
@@ -218,7 +233,8 @@ def add(work: Work, added: tuple[Path | str, ...]) -> int:
     from indexer.building.request import Request
     from indexer.upkeep import address_of_removed
 
-    return work.build(Request(added=[address_of_removed(path, work.index) for path in added]))
+    wanted = [address_of_removed(path, work.index) for path in added]
+    return work.build(Request(added=wanted, excluded=excluded, included=included))
 
 
 def _watch(work: Work, request: Request, interval: float) -> int:

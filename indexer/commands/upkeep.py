@@ -88,6 +88,7 @@ def info(index: Path, as_json: bool) -> None:
         line("on disk", f"{size / 2**20:.1f} MiB in {segments}, {size / 2**10 / counts.photos:.1f} KiB a photo"),
     ]
     lines += [line("root", f"{root.name}: {root.path}") for root in manifest.roots]
+    lines += [line("excluded", pattern) for pattern in manifest.excluded]
     lines += [line("removed", path) for path in summary.removed]
     show(lines + [line("not indexed", f"{bad.path}: {bad.reason}") for bad in summary.bad])
 

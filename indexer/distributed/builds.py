@@ -108,7 +108,7 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
 
 def _decide(request: Request, folder: ShardsFolder, current: CurrentShards | None, matcher: model.Matcher) -> BuildPlan:
     before = None if current is None else current.first
-    roots = request.roots(folder.path, before)
+    roots, exclusions = request.roots(folder.path, before), request.exclusions(before)
     identity, embedder = wanted_network(request, before, matcher)
     if before is not None and not (before.identity == identity and before.embedder.same(embedder.entry)):
         raise BadInvocation(
@@ -123,7 +123,17 @@ def _decide(request: Request, folder: ShardsFolder, current: CurrentShards | Non
         shards = request.shards or there
         anew = not same_clusters or shards != there
     return BuildPlan(
-        request, state, roots, state.removals, identity, embedder, True, clusters, shards=shards, anew=anew
+        request,
+        state,
+        roots,
+        state.removals,
+        exclusions,
+        identity,
+        embedder,
+        True,
+        clusters,
+        shards=shards,
+        anew=anew,
     )
 
 
@@ -184,6 +194,7 @@ class RayBackend:
             key=plan.key,
             token=uuid.uuid4().hex,
             roots=plan.roots,
+            excluded=plan.exclusions.patterns,
             there=tuple(root.folder for root in plan.roots if root.folder.is_there()),
             weights=machines.weights,
             identity=plan.identity,

@@ -103,6 +103,7 @@ class Setup:
     key: str
     token: str
     roots: tuple[Root, ...]
+    excluded: tuple[str, ...]
     there: tuple[Folder, ...]
     weights: str | None
     identity: NetworkIdentity
@@ -233,7 +234,16 @@ def write_shard(
         every = np.ones(len(photos), np.bool_)
         clustering = Clustering(map_array(centroids, (clusters, None))[present], own, setup.clusters)
         draft = GenerationDraft(
-            setup.identity, setup.embedder, setup.roots, removals, database, photos, rows, every, clustering
+            setup.identity,
+            setup.embedder,
+            setup.roots,
+            removals,
+            setup.excluded,
+            database,
+            photos,
+            rows,
+            every,
+            clustering,
         )
         written = GenerationWriter(folder, setup.key, draft, current, next_id).write(make_current=False)
     counts = written.manifest.counts.model_dump(include={"photos", "files", "bad", "clusters"})

@@ -26,8 +26,8 @@ from model import Matcher
 from model.files import read_regular
 
 # The version of the index format. Every change that a program of another version could not read raises it.
-FORMAT_VERSION: Final = 11
-# The oldest version that is read: it has no regions.
+FORMAT_VERSION: Final = 12
+# The oldest version that is read: it has no regions. Version 11 has no patterns.
 _OLDEST_VERSION: Final = 10
 # An index may come from anywhere: names cannot lead out of its folder.
 Number = Annotated[int, Field(ge=0, le=2**40)]
@@ -147,16 +147,18 @@ class Manifest(NetworkIdentity):
 
     Attributes:
         previous: the generation before it; None for the first.
+        excluded: patterns, as in .gitignore, by which files and folders of each root are left out.
         clusters_asked: how many clusters the user asked for; None for about sqrt(photos).
         next_id: the lowest id that no file has ever had.
         created: UTC. files: those in the generation's own folder, without the manifest.
     """
 
-    format_version: Literal[10, 11] = FORMAT_VERSION
+    format_version: Literal[10, 11, 12] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
     embedder: EmbedderEntry
     roots: Annotated[tuple[RootEntry, ...], Field(max_length=MAX_ROOTS)]
+    excluded: tuple[str, ...] = ()
     counts: Counts
     clusters_asked: Number | None
     next_id: Number

@@ -126,6 +126,20 @@ def test_a_build_asks_before_it_drops_more_than_a_tenth_of_the_photos(
     assert "photos:      4\n" in capsys.readouterr().out
 
 
+def test_what_is_excluded_stays_out_until_it_is_included_and_info_names_it(
+    gallery: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(gallery), "--exclude", "in here", "--exclude", "*1.png", "--quiet"]) == 0
+    assert "photos:      6 (" in info(capsys)
+    assert main(["build", "--include", "*1.png"]) == 0
+    assert "skipped:     1 by --exclude\n" in capsys.readouterr().out
+    assert "excluded:    in here\n" in info(capsys)
+    assert main(["add", str(gallery), "--include", "in here", "--exclude", "[z-a]"]) == 2
+    assert "error: the pattern '[z-a]' cannot be read" in capsys.readouterr().err
+    assert main(["add", str(gallery), "--include", "in here", "--quiet"]) == 0
+    assert "photos:      12 (" in info(capsys)
+
+
 def test_verify_exits_with_one_where_there_are_problems_and_the_next_build_has_none(
     gallery: Path, index_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,7 +56,7 @@ def test_a_stopped_first_build_says_so_and_one_by_another_network_drops_what_it_
 
 FORMATS = {
     9: "has index format 9, which this program no longer reads; run `sketch-search index build FOLDER` .* --from FILE`",
-    12: "has index format 12, and this program reads 11; update the program",
+    13: "has index format 13, and this program reads 12; update the program",
 }
 
 
