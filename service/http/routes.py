@@ -439,7 +439,7 @@ async def build(ctx: Ctx, trusted: HasToken, params: Annotated[BuildParams, Quer
     Needs the server's token, unless SBIR_ALLOW_BUILD says otherwise.
     """
     _check_build(trusted, ctx)
-    await _look_up(ctx, lambda: ctx.builder.start(params.folder))
+    await _look_up(ctx, lambda: ctx.builder.start(params.folder, params.exclude, params.include))
     return BuildInfo(running=True, failed=None)
 
 
@@ -460,6 +460,7 @@ async def gallery(ctx: Ctx, trusted: HasToken) -> GalleryResponse:
     roots, unread = found.manifest.roots, found.bad
     return GalleryResponse(
         folders=tuple(root.path if _may_reveal(trusted, ctx) else root.name for root in roots),
+        excluded=found.manifest.excluded,
         below=tuple(below[:MAX_BELOW]),
         updated=found.manifest.created,
         unread=len(unread),

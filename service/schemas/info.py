@@ -77,6 +77,7 @@ class GalleryResponse(BaseModel):
     folders: tuple[str, ...] = Field(
         description="Those that are indexed: their paths with the token, else their names."
     )
+    excluded: tuple[str, ...] = Field(description="Patterns of files and folders that are left out.")
     below: tuple[str, ...] = Field(
         description="Folders with photos, by the paths that results show, such as a search may be narrowed to; the "
         "first 1,000."

@@ -92,6 +92,15 @@ class BuildParams(Params):
         description="The whole path of a folder of photos on the server's machine, which may begin with ~. It is "
         "indexed beside those that the index has. Left out: only these.",
     )
+    exclude: list[Annotated[str, Field(max_length=200)]] = Field(
+        default=[],
+        max_length=100,
+        description="Patterns, as in .gitignore and relative to each indexed folder, of files and folders to leave "
+        "out, now and by later builds.",
+    )
+    include: list[Annotated[str, Field(max_length=200)]] = Field(
+        default=[], max_length=100, description="Patterns to drop of those that exclude gave."
+    )
 
 
 class RemoveParams(Params):

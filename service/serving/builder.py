@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -48,11 +49,13 @@ class Builder:
         self._process: subprocess.Popen[bytes] | None = None
         self._failed: str | None = None
 
-    def start(self, folder: str | None) -> None:
+    def start(self, folder: str | None, excluded: Sequence[str] = (), included: Sequence[str] = ()) -> None:
         """Starts to index a folder of this machine beside those that the index has; with None only these.
 
-        Raises BuildRefused if a build runs already, BadInvocation if the folder cannot be read, IndexRefused if the
-        index is damaged or of another version.
+        excluded, included: as for ``Request``.
+
+        Raises BuildRefused if a build runs already, BadInvocation if the folder cannot be read or a pattern is refused,
+        IndexRefused if the index is damaged or of another version.
         """
         folder = None if folder is None else _meant(folder)
         if folder is not None and "://" in folder:
@@ -64,7 +67,8 @@ class Builder:
         try:
             named = () if folder is None else (expanded(folder),)
             added = bool(indexed_folders(index))
-            _request(named, added=added).check(index)
+            request = replace(_request(named, added=added), excluded=excluded, included=included)
+            request.check(index)
         except OSError as error:  # no such home folder, or a name that is too long
             raise BadInvocation(str(error)) from error
         for path in named:
@@ -77,7 +81,8 @@ class Builder:
             self._failed = None
             self._process = start_child("-c", f"from {__name__} import main; main()")
             wanted = self._settings.model_dump(include={"weights", "device", "dtype", "threads", "max_pixels"})
-            asked = {"settings": {**wanted, "index": index}, "folders": named, "added": added}
+            patterns = {"excluded": excluded, "included": included}
+            asked = {"settings": {**wanted, "index": index}, "folders": named, "added": added, "patterns": patterns}
             requests = cast(BinaryIO, self._process.stdin)
             with suppress(BrokenPipeError):  # if it has ended already, ``info`` says so
                 # Not by pydantic, which refuses paths that are no Unicode.
@@ -199,7 +204,7 @@ def main() -> None:
     set_threads(settings.threads)
     try:
         request = _request(tuple(map(Path, asked["folders"])), added=asked["added"])
-        request = replace(request, max_pixels=settings.max_photo_pixels)
+        request = replace(request, max_pixels=settings.max_photo_pixels, **asked["patterns"])
         report = build_growing(index_path(settings), request, open_matcher(settings))
         if report.kept:
             raise UserError(" ".join(report.kept))

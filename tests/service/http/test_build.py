@@ -104,6 +104,20 @@ def test_photos_that_are_missing_stay_and_are_told(settings: Settings, gallery: 
         wait_until(lambda: http.get("/info").json()["index"]["photos"] == PHOTOS + 1, "the photo is not found")
 
 
+def test_a_build_excludes_by_patterns_that_are_kept(settings: Settings, gallery: Path, tmp_path: Path) -> None:
+    with empty(settings, tmp_path / "index") as http:
+        http.post("/build", params={"folder": str(gallery), "exclude": ["größe/", "*.gif"]})
+        assert over(http)["failed"] is None
+        wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
+        found = http.get("/gallery").json()
+        assert (found["excluded"], found["below"]) == (["größe/", "*.gif"], [])
+        for pattern, said in (("[z-a]", "cannot be read"), ("*a*a*a*a*b", "wildcards"), ("x" * 201, "exclude")):
+            assert error(http.post("/build", params={"exclude": pattern}), said) == (422, "bad_parameter")
+        http.post("/build", params={"include": "größe/"})
+        assert over(http)["failed"] is None
+        assert http.get("/gallery").json()["excluded"] == ["*.gif"]
+
+
 def test_folders_are_listed_to_those_who_may_have_them_indexed(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
