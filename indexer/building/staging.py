@@ -34,7 +34,7 @@ from model import Matcher
 from model.decoding import Decoders, Job
 from model.engine import Floats, Tokens, threads, unit
 from model.errors import EndedDecoding, ImageError, ImageTooLarge, UnsupportedImage
-from model.images import BESIDE, BESIDE_STEM, MAX_PIXELS, OpenedImage, day_beside, day_in_name
+from model.images import MAX_PIXELS, OpenedImage, day_beside, day_in_name, names_beside
 
 if TYPE_CHECKING:
     from model.network import ClipEmbedder
@@ -250,14 +250,13 @@ class Stager:
 
     def _day_beside(self, file: GalleryFile) -> int | None:
         """Finds the day of a photo that does not say it: in a file beside it, or in its name."""
-        folder, stem = self._roots[file.root], os.path.splitext(file.path)[0]
-        names = [f"{file.path}{ending}" for ending in BESIDE] + [f"{stem}{ending}" for ending in BESIDE_STEM]
+        folder, (inside, slash, name) = self._roots[file.root], file.path.rpartition("/")
         # A server would be asked for each.
-        for name in () if folder.remote else names:
+        for beside in () if folder.remote else names_beside(name):
             with suppress(OSError):
-                if (day := day_beside(folder.read_part(name, _MAX_BESIDE))) is not None:
+                if (day := day_beside(folder.read_part(inside + slash + beside, _MAX_BESIDE))) is not None:
                     return day.toordinal()
-        day = day_in_name(file.path.rpartition("/")[2])
+        day = day_in_name(name)
         return None if day is None else day.toordinal()
 
     def _decoded(self, decoders: Decoders, data: bytes) -> tuple[Floats, Floats | None, OpenedImage]:

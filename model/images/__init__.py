@@ -1,7 +1,7 @@
 """Opens picture files safely, finds the ink of a sketch, and prepares pixels for a network."""
 
 from model.images.colours import averaged, colours_of_cells, hexadecimal, lab
-from model.images.dates import BESIDE, BESIDE_STEM, day_beside, day_in_name
+from model.images.dates import day_beside, day_in_name, names_beside
 from model.images.drawing import MAX_THINGS, Drawing, DrawnThing
 from model.images.files import (
     IMAGE_SUFFIXES,

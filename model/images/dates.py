@@ -15,8 +15,9 @@ _IN_XMP = [
     for name in (b"DateTimeOriginal", b"DateCreated", b"DateTimeDigitized", b"CreateDate")
 ]
 _IN_TAKEOUT = re.compile(rb'"photoTakenTime"\s{0,99}:\s{0,99}\{\s{0,99}"timestamp"\s{0,99}:\s{0,99}"(-?\d{1,15})"')
-#: The names of files beside a photo that may say its day: what follows its path, and its path without ending.
-BESIDE, BESIDE_STEM = (".xmp", ".XMP", ".supplemental-metadata.json", ".json"), (".xmp", ".XMP")
+# Google's Takeout cuts the names of these files, and writes that of "IMG(1).jpg" as "IMG.jpg(1).json".
+_TAKEOUT, _LONGEST_IN_TAKEOUT = (".supplemental-metadata", ""), 46
+_NUMBERED = re.compile(r"(.+)(\(\d{1,9}\))(\.[^.]*)")
 _GPS_DAY = 29
 # The year of the first photo. A camera whose clock was never set may say the year 0.
 _FIRST_YEAR = 1826
@@ -50,6 +51,17 @@ def day_in_xmp(xmp: bytes) -> date | None:
         if (found := name.search(xmp, 0, _MAX_XMP)) and (day := _day(found[1].decode())):
             return day
     return None
+
+
+def names_beside(name: str) -> list[str]:
+    """Lists the names of files beside a photo that may say its day, the best first."""
+    stem, names = name.rpartition(".")[0] or name, [(name, "")]
+    if found := _NUMBERED.fullmatch(name):
+        names.insert(0, (found[1] + found[3], found[2]))
+    xmp = [f"{one}{ending}" for one in (name, stem) for ending in (".xmp", ".XMP")]
+    whole = [f"{name}{ending}.json" for ending in _TAKEOUT]
+    cut = [f"{(one + ending)[:_LONGEST_IN_TAKEOUT]}{number}.json" for one, number in names for ending in _TAKEOUT]
+    return [*dict.fromkeys([*xmp, *whole, *cut])]
 
 
 def day_beside(data: bytes) -> date | None:

@@ -32,8 +32,8 @@ _PIECE = 1 << 20
 
 #: File name endings that are worth opening, in lower case.
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
-    | {".heic", ".heif", ".hif", ".avif", ".avifs", ".jxl"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".insp", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
+    | {".tif", ".tiff", ".heic", ".heif", ".hif", ".avif", ".avifs", ".jxl"}
     | RAW_SUFFIXES
 )
 

@@ -71,20 +71,26 @@ TAKEOUT = b'{"title": "x", "photoTakenTime": {"timestamp": "1434364272", "format
 
 def test_the_day_may_lie_beside_a_photo_or_in_its_name(tmp_path: Path, collection: Collection) -> None:
     beside = {"a.jpg.xmp": XMP, "b.xmp": XMP, "c.jpg.json": TAKEOUT, "d.jpg.supplemental-metadata.json": TAKEOUT}
-    names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "IMG_20150615_101112.jpg", "says nothing.jpg", "20150615 says.jpg"]
+    # Names as Google's Takeout cuts and numbers them.
+    beside |= {"e.jpg.supplemental-metadata(1).json": TAKEOUT, "f.jpg(2).json": TAKEOUT}
+    beside |= {"a long name with 33 letters in it.jpg.suppleme.json": TAKEOUT}
+    beside |= {"a name (38), 46 letters long, and its end in.j.json": TAKEOUT}
+    names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e(1).jpg", "f(2).jpg", "a long name with 33 letters in it.jpg"]
+    names += ["a name (38), 46 letters long, and its end in.jpg", "IMG_20150615_101112.jpg", "e.jpg"]
+    names += ["20150615 says.jpg"]
     photos = tmp_path / "dated"
     photos.mkdir()
     for name, data in beside.items():
         (photos / name).write_bytes(data)
     for number, name in enumerate(names):
-        (photos / name).write_bytes(encoded(photo(SHAPES[number], 64), "JPEG"))
+        (photos / name).write_bytes(encoded(photo(SHAPES[number % len(SHAPES)], 64, seed=number), "JPEG"))
     # What the file itself says comes first.
     (photos / names[-1]).write_bytes(dated(PHOTO, "2020:01:01 00:00:00"))
     build(collection.index, Request([photos], clusters=2), collection.matcher)
     with collection.open() as index:
         passing = index.passing(PhotoFilter(after=DAY, before=DAY))
         found = {path for number in index.ids[passing].tolist() for path in index.photo(number).paths}
-    assert found == set(names[:5])
+    assert found == set(names[:-2])
 
 
 def test_a_name_whose_end_is_no_ending_is_looked_into(collection: Collection, folder: Path) -> None:
@@ -94,6 +100,11 @@ def test_a_name_whose_end_is_no_ending_is_looked_into(collection: Collection, fo
     report = collection.build()
     assert report.photos == 15
     assert report.skipped == ("1 file of other types: 1 .001",)
+
+
+def test_a_photo_of_a_camera_for_all_directions_is_a_jpeg(collection: Collection, folder: Path) -> None:
+    (folder / "IMG_1.insp").write_bytes(encoded(PHOTO, "JPEG") + b"what the camera appends")
+    assert collection.build().photos == 13
 
 
 @pytest.mark.parametrize(("method", "name"), [(9, "deflate64"), (12, "bzip2"), (93, "zstandard"), (77, "method 77")])
