@@ -93,6 +93,7 @@ pictures: $(STAMP) ## draw the pictures of README and docs anew, in chromium
 	@# Only its photos are used.
 	@$(PIP) --no-deps --upgrade --target build/pictures scikit-image
 	PYTHONPATH=build/pictures $(BIN)/python -m tests.screenshots docs
+	$(BIN)/python -m tests.illustrated docs/research/figures
 
 dist: $(STAMP) ## build sdist and wheel in dist/, and check them
 	@rm -rf dist build/lib build/bdist.*

@@ -17,9 +17,9 @@ _EXAMPLES = examples(
 
 
 def _commands() -> Iterable[click.Command]:
-    from model.commands import checkpoints, measurements, trainings
+    from model.commands import checkpoints, illustrations, measurements, trainings
 
-    return (*checkpoints.COMMANDS, *trainings.COMMANDS, *measurements.COMMANDS)
+    return (*checkpoints.COMMANDS, *trainings.COMMANDS, *measurements.COMMANDS, *illustrations.COMMANDS)
 
 
 model = Group("model", load=_commands, help="Make, train, measure and inspect checkpoints.", epilog=_EXAMPLES)

@@ -263,4 +263,31 @@ def folders(out: Path, split: str, trained_on: str | None) -> None:
     print(f"{len(task.corpus.photos):,} photos and {len(task.corpus.sketches):,} sketches are in {out}")
 
 
-COMMANDS = (evaluate, guesses, folders)
+@click.command(epilog=examples("sketch-search model costs zse/paper zse/tiny weights/default.safetensors"))
+@click.argument("networks", nargs=-1, metavar="RECIPE|FILE...", required=True)
+@options.as_json
+def costs(networks: tuple[str, ...], as_json: bool) -> None:
+    """Count and measure what networks cost: parameters, multiply-adds, and milliseconds of this CPU.
+
+    Multiply-adds are given in G of a photo and of learning from it, and in M of a pair. A network is that of a recipe,
+    or a checkpoint.
+    """
+    from model.checkpoint import load_network
+    from model.evaluation import costs_of, speeds_of
+    from model.papers import network_of, read_recipe
+
+    found = {}
+    for name in networks:
+        checkpoint = Path(name).suffix == ".safetensors"
+        network = load_network(Path(name)) if checkpoint else network_of(read_recipe(Path(name)))
+        found[name] = costs_of(network) | speeds_of(network)
+    if as_json:
+        print(json.dumps(found))
+        return
+    titles = list(next(iter(found.values())))
+    print("\n".join([f"| network | {' | '.join(titles)} |", "|" + " --- |" * (len(titles) + 1)]))
+    for name, values in found.items():
+        print(f"| {name} | {' | '.join(f'{value:,.2f}' if value else '' for value in values.values())} |")
+
+
+COMMANDS = (evaluate, guesses, folders, costs)

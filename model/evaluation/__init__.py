@@ -1,7 +1,7 @@
 """Measures how well a checkpoint retrieves, how right explanations and words are; and chooses calibrations by that."""
 
 from model.evaluation.answers import guess_table, measure_guesses, measure_parts
-from model.evaluation.costs import clip_vectors, costs_of, search_in_two_stages
+from model.evaluation.costs import clip_vectors, costs_of, search_in_two_stages, speeds_of
 from model.evaluation.figures import (
     ALL,
     HARMONIC,

@@ -1,5 +1,6 @@
 """Counts what a network costs, and what a search in two stages finds and costs."""
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -22,6 +23,8 @@ from model.network import ClipEmbedder, Network, RetNetwork, find_clip
 TOP = 100
 # Photos that are opened before CLIP embeds them.
 _EMBEDDED = 64
+# Pairs that are compared at once, and times that each speed is measured.
+PAIRS, TRIES = 32, 5
 
 
 def costs_of(network: RetNetwork) -> dict[str, float]:
@@ -42,6 +45,34 @@ def costs_of(network: RetNetwork) -> dict[str, float]:
             of_pair = flops(lambda: network.relate(sketch, photo))
     parameters = sum(tensor.numel() for tensor in network.parameters())
     return {"M parameters": parameters / 1e6, "G a photo": of_photo / 2e9, "M a pair": of_pair / 2e6}
+
+
+def speeds_of(network: RetNetwork) -> dict[str, float]:
+    """Counts multiply-adds of a step forth and back, and measures how long a photo and a pair take on this CPU.
+
+    A photo is encoded alone, a pair is one of PAIRS that are compared at once; the shortest of TRIES counts.
+    """
+    side = network.config.image_size
+    blank, learning = torch.zeros(1, 3, side, side), copy.deepcopy(network).requires_grad_(True)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        torch.autograd.backward(learning.encode(blank, "photo").ret.sum())
+
+    def milliseconds(work: Callable[[], object]) -> float:
+        found = []
+        for _ in range(TRIES):
+            began = time.perf_counter()
+            work()
+            found.append(time.perf_counter() - began)
+        return 1000 * min(found)
+
+    with torch.inference_mode():
+        of_pair, of_photo = 0.0, milliseconds(lambda: network.encode(blank, "photo"))
+        if isinstance(network, Network):
+            sketch = network.project(network.encode(blank, "sketch"), "sketch")
+            photo = network.project(network.encode(blank, "photo"), "photo")
+            photos = photo.rows(torch.zeros(PAIRS, dtype=torch.int64))
+            of_pair = milliseconds(lambda: network.relate(sketch, photos)) / PAIRS
+    return {"G to learn from a photo": counter.get_total_flops() / 2e9, "ms a photo": of_photo, "ms a pair": of_pair}
 
 
 def search_in_two_stages(

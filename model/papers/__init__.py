@@ -2,7 +2,7 @@
 
 from model.papers.photo_side import make_photo_side
 from model.papers.placed_words import place_words
-from model.papers.recipe import read_recipe
+from model.papers.recipe import network_of, read_recipe
 from model.papers.regions import give_regions
 from model.papers.runs import Run, check_target
 from model.papers.tables import TableRun, write_block

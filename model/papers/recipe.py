@@ -18,7 +18,9 @@ from model.network import (
     AnchorNetwork,
     ClipAtConfig,
     ClipAtNetwork,
+    Network,
     PretrainedVit,
+    RetNetwork,
     VitLayout,
     multiplies_bf16,
     vit_layout,
@@ -472,6 +474,15 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> AnyReci
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     return recipe
+
+
+def network_of(recipe: AnyRecipe) -> RetNetwork:
+    """Makes the network of a recipe with random weights. Raises ModelError if its backbone decides what it is."""
+    if isinstance(recipe, ZseRecipe):
+        return Network(recipe.config).eval()
+    if isinstance(recipe, AnchorRecipe):
+        return AnchorNetwork(recipe.config).eval()
+    raise ModelError(f"the network of a recipe of {recipe.title} depends on its backbone; name a checkpoint")
 
 
 # How often a training within a budget is saved, and measured on the validation classes.

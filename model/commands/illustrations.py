@@ -1,0 +1,182 @@
+"""Declares the commands that draw what papers show of a network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from model.command_line import a_path, examples, option
+from model.commands import options
+from model.datasets import PARTS, PROTOCOLS
+from model.engine import default_checkpoint
+from model.errors import ModelError
+
+_SEARCHED = click.argument("photos", type=a_path, nargs=-1, required=True, metavar="PHOTOS...")
+_PICTURE = option("-o --output OUT.png", "The picture to write.", a_path, name="out", required=True)
+
+
+@click.command(epilog=examples("sketch-search model rebuild umbrella.png ~/Pictures -o rebuilt.png"))
+@click.argument("sketch", type=a_path)
+@_SEARCHED
+@_PICTURE
+@option("--nearest K", "The mean of the K nearest patches of all photos.", click.IntRange(min=1))
+@options.weights
+def rebuild(sketch: Path, photos: tuple[Path, ...], out: Path, nearest: int | None, weights: Path | None) -> None:
+    """Rebuild a sketch from patches of the photos that match it best.
+
+    PHOTOS are files or folders.
+    """
+    from model import illustrations, load
+
+    matcher, paths = load(default_checkpoint(weights)), _photos(photos)
+    drawn = illustrations.look(matcher, sketch, "sketch")
+    if nearest:
+        _save(illustrations.beside([drawn.image, illustrations.rebuilt_from_all(matcher, drawn, paths, nearest)]), out)
+        return
+    best = illustrations.best_photos(matcher, drawn, paths)
+    made = illustrations.rebuilt(drawn, best, illustrations.compared(matcher, drawn, best))
+    _save(illustrations.beside([drawn.image, made, *(photo.image for photo in best)]), out)
+
+
+@click.command("shared-matches", epilog=examples("sketch-search model shared-matches tank.png new --training trained"))
+@click.argument("sketch", type=a_path)
+@_SEARCHED
+@option("--training FOLDER", "Photos that the network was trained on.", a_path, required=True)
+@_PICTURE
+@options.weights
+def shared_matches(sketch: Path, photos: tuple[Path, ...], training: Path, out: Path, weights: Path | None) -> None:
+    """Show what matches the same parts of a sketch in new photos and in photos of the training.
+
+    The first row has the best of PHOTOS, files or folders, the second those of the training.
+    """
+    from model import illustrations, load
+
+    matcher = load(default_checkpoint(weights))
+    drawn = illustrations.look(matcher, sketch, "sketch")
+    rows, regions = [], list[int]()
+    for paths in (_photos(photos), _photos([training])):
+        best = illustrations.best_photos(matcher, drawn, paths)
+        explained = illustrations.compared(matcher, drawn, best)
+        regions = regions or illustrations.strongest_regions(explained[0], illustrations.MATCHES)
+        rows.append(illustrations.corresponding(drawn, best, explained, regions))
+    _save(illustrations.stacked(rows), out)
+
+
+@click.command()
+@click.argument("sketch", type=a_path)
+@_SEARCHED
+@option("-o --output DIR", "The folder to write.", a_path, name="out", required=True)
+@options.weights
+def illustrate(sketch: Path, photos: tuple[Path, ...], out: Path, weights: Path | None) -> None:
+    """Draw a search as ZSE-SBIR's figures 4 to 8 do.
+
+    Writes selection.png, attention.png, correspondence.png, rebuilt.png and influence.png. PHOTOS are files or folders.
+    """
+    from model import illustrations, load
+
+    matcher = load(default_checkpoint(weights))
+    drawn = illustrations.look(matcher, sketch, "sketch")
+    best = illustrations.best_photos(matcher, drawn, _photos(photos))
+    explanations = illustrations.compared(matcher, drawn, best)
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = {
+        "selection": illustrations.selected([drawn, best[0]]),
+        "attention": illustrations.attended([drawn, best[0]]),
+        "correspondence": illustrations.corresponding(
+            drawn, best, explanations, illustrations.strongest_regions(explanations[0])
+        ),
+        "rebuilt": illustrations.beside([drawn.image, illustrations.rebuilt(drawn, best, explanations)]),
+        "influence": illustrations.influencing(drawn, best[0], explanations[0]),
+    }
+    for name, picture in pictures.items():
+        if picture is None:
+            print(f"{name}: no pair of patches raises the score")
+        else:
+            _save(picture, out / f"{name}.png")
+
+
+@click.command("first-photos", epilog=examples("sketch-search model first-photos --protocol fine-grained -o first.png"))
+@_PICTURE
+@option("--protocol NAME", ", ".join(PROTOCOLS[:4]), click.Choice(PROTOCOLS[:4]), default="zero-shot")
+@option("--split NAME", f"{', '.join(PARTS)} (val, or all of --data).", click.Choice(PARTS))
+@option("--each N", "Sketches of each class (1).", click.IntRange(min=1), default=1)
+@options.data
+@options.weights
+def first_photos(
+    out: Path, protocol: Any, split: str | None, each: int, data: Path | None, weights: Path | None
+) -> None:
+    """Show the first ten photos of sketches, and the rank of the first right one."""
+    import numpy as np
+
+    from model import illustrations, load
+    from model.datasets import Corpus, drawn_from, read_task, some_of_each
+    from model.evaluation import relevance, score_matrices
+    from model.images import open_image
+
+    matcher, corpus = load(default_checkpoint(weights)), read_task(protocol, split, None, data).corpus
+    asked = Corpus(some_of_each(corpus.sketches, each), corpus.photos)
+    method = matcher.best_method
+    order = np.argsort(-score_matrices(matcher, asked, [method])[method], axis=1, kind="stable")
+    right = relevance(asked)
+    if protocol == "fine-grained":
+        right = drawn_from(asked)[:, None] == np.arange(len(asked.photos))
+    hits = np.take_along_axis(right, order, axis=1)
+    asked_for = np.flatnonzero(hits.any(axis=1)).tolist()
+    sheet = illustrations.first_photos(
+        [open_image(asked.sketches[row].path) for row in asked_for],
+        [[open_image(asked.photos[n].path) for n in order[row, : illustrations.FIRST].tolist()] for row in asked_for],
+        [hits[row, : illustrations.FIRST].tolist() for row in asked_for],
+        [1 + int(hits[row].argmax()) for row in asked_for],
+    )
+    _save(sheet, out)
+
+
+@click.command(epilog=examples("sketch-search model scatter --weights a.st --weights b.st -o map.png"))
+@_PICTURE
+@option("--weights FILE", "Checkpoint (the embedded one); several stand beside each other.", a_path, multiple=True)
+@option("--split NAME", f"{', '.join(PARTS)} (val, or all of --data).", click.Choice(PARTS))
+@option("--each N", "Sketches and photos of each class (20).", click.IntRange(min=1), default=20)
+@options.data
+def scatter(out: Path, weights: tuple[Path, ...], split: str | None, each: int, data: Path | None) -> None:
+    """Draw [Ret] of sketches and photos in a plane, by t-SNE: crosses and dots in the colours of their classes."""
+    import numpy as np
+    from sklearn.manifold import TSNE
+
+    from model import illustrations, load
+    from model.datasets import Corpus, read_task, some_of_each
+    from model.engine import unit
+    from model.evaluation import encoded
+
+    whole = read_task("zero-shot", split, None, data).corpus
+    corpus = Corpus(some_of_each(whole.sketches, each), some_of_each(whole.photos, each))
+    labels = [picture.label for picture in (*corpus.sketches, *corpus.photos)]
+    panels = []
+    for file in weights or (default_checkpoint(None),):
+        ret = unit(np.concatenate([tokens.ret for tokens in encoded(load(file), corpus)]))
+        plane = TSNE(perplexity=min(30, len(ret) // 4), metric="cosine", init="random", random_state=0)
+        panels.append(illustrations.scattered(plane.fit_transform(ret), labels, len(corpus.sketches)))
+    _save(illustrations.beside(panels), out)
+
+
+def _photos(named: Sequence[Path]) -> list[Path]:
+    """Lists photos by files and folders. Raises ModelError if there is none."""
+    from model.images import IMAGE_SUFFIXES
+
+    found = [file for path in named for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    photos = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
+    if not photos:
+        raise ModelError(f"there are no photos in {', '.join(map(str, named))}")
+    return photos
+
+
+def _save(picture: Any, out: Path) -> None:
+    from model.files import write_files
+    from model.images import as_png
+
+    # 256 colours take a third of the bytes.
+    write_files({out: as_png(picture.quantize(256))})
+    print(f"wrote {out}")
+
+
+COMMANDS = (rebuild, shared_matches, illustrate, first_photos, scatter)

@@ -1,0 +1,249 @@
+"""Draws what papers show of a network: rebuilt sketches, attention, matches, first photos, and maps of [Ret]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageOps
+
+from model.engine import Modality, Observed, unit
+from model.errors import ModelError
+from model.explanation import Explanation
+from model.images import Pixels
+from model.matcher import Matcher
+
+COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42a5c9")
+RIGHT, WRONG = "#3cb44b", "#e6194b"
+#: Photos of a sheet, photos that patches and matches are taken from, and matches that are shown of each.
+FIRST, BEST, MATCHES = 10, 3, 3
+# Pixels between pictures, of a frame, and of a picture on a sheet.
+_GAP, _FRAME, _SMALL = 8, 3, 96
+# The number of photos that are prepared before the network encodes them.
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture as a network sees it: its pixels, and its tokens and attention."""
+
+    pixels: Pixels
+    observed: Observed
+
+    @property
+    def image(self) -> Image.Image:
+        return Image.fromarray(self.pixels)
+
+
+def look(matcher: Matcher, path: Path, modality: Modality) -> Seen:
+    """Opens and observes a picture. Raises as ``open_image`` does, and BlankSketch."""
+    pixels = matcher.preprocessing.pixels(matcher.open(path, modality), modality)
+    return Seen(pixels, matcher.observe(matcher.preprocessing.normalised(pixels), modality))
+
+
+def best_photos(matcher: Matcher, sketch: Seen, paths: Sequence[Path], count: int = BEST) -> list[Seen]:
+    """Finds the photos that match a sketch best, by the network's best method. Raises as ``look`` does."""
+    scores = []
+    for start in range(0, len(paths), _AT_ONCE):
+        opened = (matcher.open(path, "photo") for path in paths[start : start + _AT_ONCE])
+        photos = matcher.encode(np.stack([matcher.prepare(image, "photo") for image in opened]), "photo")
+        scores.append(matcher.scores(sketch.observed.tokens, photos)[0])
+    order = np.argsort(-np.concatenate(scores), kind="stable")[:count]
+    return [look(matcher, paths[row], "photo") for row in order.tolist()]
+
+
+def compared(matcher: Matcher, sketch: Seen, photos: Iterable[Seen]) -> list[Explanation]:
+    """Compares a sketch with at least one photo. Raises ModelError for a network that compares no patches."""
+    explanations = [matcher.compare(sketch.observed, photo.observed) for photo in photos]
+    if not explanations[0].correspondence.size:
+        raise ModelError(f"{matcher.config.name} has one vector for each picture, and compares no patches")
+    return explanations
+
+
+def rebuilt(sketch: Seen, photos: Sequence[Seen], explanations: Sequence[Explanation]) -> Image.Image:
+    """Puts the closest patch among all photos in the place of each patch of a sketch, as in ZSE-SBIR's Fig. 7 (a).
+
+    Patches are compared after cross-attention (eq. 8). Where the sketch has no token, it shows through.
+    """
+    canvas, grid = _paled(sketch), explanations[0].grid
+    best: dict[int, tuple[float, Pixels]] = {}
+    for photo, explanation in zip(photos, explanations, strict=True):
+        for here, there, cosine in explanation.matches():
+            if here not in best or cosine > best[here][0]:
+                best[here] = cosine, _cut(photo.pixels, there, grid)
+    for cell, (_, patch) in best.items():
+        _cut(canvas, cell, grid)[:] = patch
+    return Image.fromarray(canvas)
+
+
+def rebuilt_from_all(matcher: Matcher, sketch: Seen, paths: Iterable[Path], count: int) -> Image.Image:
+    """Puts the mean of the ``count`` nearest patches of all photos in each patch's place, as in Fig. 7 (b).
+
+    Patches are compared as they left the encoder: cross-attention would take a pass for each photo. Raises as ``look``.
+    """
+    canvas, grid, tokens = _paled(sketch), matcher.config.grid, sketch.observed.tokens
+    drawn = unit(tokens.patches[0])
+    nearest: list[list[tuple[float, Pixels]]] = [[] for _ in drawn]
+    for path in paths:
+        photo = look(matcher, path, "photo")
+        every = photo.observed.everything or photo.observed.tokens
+        cosines = drawn @ unit(every.patches[0]).T
+        for kept, row in zip(nearest, cosines, strict=True):
+            for there in np.argsort(-row, kind="stable")[:count].tolist():
+                kept.append((float(row[there]), _cut(photo.pixels, int(every.positions[0, there]), grid)))
+            kept.sort(key=lambda found: -found[0])
+            del kept[count:]
+    for cell, kept in zip(tokens.positions[0].tolist(), nearest, strict=True):
+        _cut(canvas, cell, grid)[:] = np.rint(np.mean([patch for _, patch in kept], axis=0))
+    return Image.fromarray(canvas)
+
+
+def selected(pictures: Sequence[Seen]) -> Image.Image:
+    """Draws each picture, and the patches that each selection of tokens left, as in Fig. 4."""
+    return stacked(
+        beside([seen.image, *(_shaded(seen, kept.astype(np.float32)) for kept in seen.observed.attention.kept)])
+        for seen in pictures
+    )
+
+
+def attended(pictures: Sequence[Seen]) -> Image.Image:
+    """Draws each picture, and where [Ret] looks in the last block, by head, as in Fig. 5."""
+    return stacked(
+        beside([seen.image, *(_shaded(seen, head / max(head.max(), 1e-9)) for head in seen.observed.attention.heads)])
+        for seen in pictures
+    )
+
+
+def strongest_regions(explanation: Explanation, count: int = 2) -> list[int]:
+    """Chooses the cells of a sketch with the strongest matches that do not touch each other."""
+    grid, chosen = explanation.grid, list[int]()
+    for cell, _, _ in explanation.matches():
+        apart = (max(abs(cell % grid - one % grid), abs(cell // grid - one // grid)) > 1 for one in chosen)
+        if len(chosen) < count and all(apart):
+            chosen.append(cell)
+    return chosen
+
+
+def corresponding(
+    sketch: Seen, photos: Sequence[Seen], explanations: Sequence[Explanation], regions: Sequence[int]
+) -> Image.Image:
+    """Draws regions of a sketch, and in their colours those of each photo that match them, as in Figs. 6 and 8 (a)."""
+    grid, colours = explanations[0].grid, dict(zip(regions, COLOURS, strict=False))
+    marked = [_framed(sketch.image, colours.items(), grid)]
+    for photo, explanation in zip(photos, explanations, strict=True):
+        places = [(there, colours[here]) for here, there, _ in explanation.matches() if here in colours]
+        marked.append(_framed(photo.image, places, grid))
+    return beside(marked)
+
+
+def influencing(sketch: Seen, photo: Seen, explanation: Explanation) -> Image.Image | None:
+    """Draws the pair of patches without which the relation score falls most, and by how much, as in Fig. 8 (b).
+
+    None if no pair counts.
+    """
+    if not explanation.influence:
+        return None
+    pair = explanation.influence[0]
+    cells = pair.sketch_cell, pair.photo_cell
+    images = [
+        _framed(seen.image, [(cell, WRONG)], explanation.grid)
+        for seen, cell in zip((sketch, photo), cells, strict=True)
+    ]
+    return _titled(beside(images), f"without this pair: {-pair.drop:+.1%}")
+
+
+def first_photos(
+    queries: Sequence[Image.Image],
+    photos: Sequence[Sequence[Image.Image]],
+    right: Sequence[Sequence[bool]],
+    ranks: Sequence[int],
+) -> Image.Image:
+    """Draws each query, its first photos, of which those that are right have a green frame, and the first right rank.
+
+    It is a sheet as in ZSE-SBIR's Fig. 3, Sketch-an-Anchor's Fig. 5, and CLIP-AT's Figs. 4 and 5.
+    """
+    rows = []
+    for query, found, hits, rank in zip(queries, photos, right, ranks, strict=True):
+        row = [ImageOps.pad(query, (_SMALL, _SMALL), color="white"), _text(str(rank), _SMALL // 2, _SMALL)]
+        for photo, hit in zip(found, hits, strict=True):
+            shown = ImageOps.pad(photo, (_SMALL - 2 * _FRAME,) * 2, color="white")
+            row.append(ImageOps.expand(shown, _FRAME, RIGHT if hit else "white"))
+        rows.append(beside(row))
+    return stacked(rows)
+
+
+def scattered(points: NDArray[np.floating], labels: Sequence[str], sketches: int, side: int = 480) -> Image.Image:
+    """Draws points (n, 2) in the colour of their class: of sketches, which come first, crosses, of photos dots."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    places = 8 + (side - 16) * (points - low) / np.maximum(high - low, 1e-9)
+    sheet = Image.new("RGB", (side, side), "white")
+    draw, kinds = ImageDraw.Draw(sheet), sorted(set(labels))
+    for number, ((x, y), label) in enumerate(zip(places.tolist(), labels, strict=True)):
+        colour = f"hsv({360 * kinds.index(label) // len(kinds)}, 90%, 75%)"
+        if number < sketches:
+            draw.line((x - 3, y - 3, x + 3, y + 3), colour)
+            draw.line((x - 3, y + 3, x + 3, y - 3), colour)
+        else:
+            draw.ellipse((x - 2, y - 2, x + 2, y + 2), colour)
+    return sheet
+
+
+def beside(images: Sequence[Image.Image]) -> Image.Image:
+    """Puts images beside each other."""
+    width = sum(image.width for image in images) + _GAP * (len(images) - 1)
+    sheet, x = Image.new("RGB", (width, max(image.height for image in images)), "white"), 0
+    for image in images:
+        sheet.paste(image, (x, 0))
+        x += image.width + _GAP
+    return sheet
+
+
+def stacked(rows: Iterable[Image.Image]) -> Image.Image:
+    """Puts images below each other."""
+    images = list(rows)
+    height = sum(image.height for image in images) + _GAP * (len(images) - 1)
+    sheet, y = Image.new("RGB", (max(image.width for image in images), height), "white"), 0
+    for image in images:
+        sheet.paste(image, (0, y))
+        y += image.height + _GAP
+    return sheet
+
+
+def _cut(pixels: Pixels, cell: int, grid: int) -> Pixels:
+    """Returns a view of the patch at a cell."""
+    side = len(pixels) // grid
+    top, left = cell // grid * side, cell % grid * side
+    return pixels[top : top + side, left : left + side]
+
+
+def _paled(seen: Seen) -> Pixels:
+    paled: Pixels = (255 - (255 - seen.pixels.astype(np.uint16)) // 3).astype(np.uint8)
+    return paled
+
+
+def _shaded(seen: Seen, shares: NDArray[np.floating]) -> Image.Image:
+    """Draws a picture that fades to white as the share (grid, grid), in 0..1, of a patch falls."""
+    mask = Image.fromarray(np.uint8(255 * shares)).resize(seen.image.size, Image.Resampling.NEAREST)
+    return Image.composite(seen.image, Image.fromarray(_paled(seen)), mask)
+
+
+def _framed(image: Image.Image, cells: Iterable[tuple[int, str]], grid: int) -> Image.Image:
+    drawn, side = image.copy(), image.width / grid
+    draw = ImageDraw.Draw(drawn)
+    for cell, colour in cells:
+        x, y = cell % grid * side, cell // grid * side
+        draw.rectangle((x - 1, y - 1, x + side, y + side), outline=colour, width=_FRAME)
+    return drawn
+
+
+def _titled(image: Image.Image, title: str) -> Image.Image:
+    return stacked([_text(title, image.width, 16), image])
+
+
+def _text(text: str, width: int, height: int) -> Image.Image:
+    sheet = Image.new("RGB", (width, height), "white")
+    ImageDraw.Draw(sheet).text((width / 2, height / 2), text, "black", anchor="mm")
+    return sheet
