@@ -17,29 +17,66 @@ from model.errors import ModelError
     )
 )
 @click.argument("recipe", type=a_path)
-@option(options.BACKBONE, "What it starts from: a photo side, a ViT as a file or timm tag, CLIP.", required=True)
-@option("--start FILE", "Two-sided: checkpoint to go on from.", a_path)
+@option(options.BACKBONE, "What it starts from: a photo side, a ViT as a file or timm tag, CLIP.")
+@option("--start FILE", "Checkpoint of the same kind to go on from.", a_path)
+@option("--set KEY=VALUE", "Change the recipe, such as optimiser.encoder_rate=1e-5.", name="settings", multiple=True)
+@option("--seed N", "The recipe's seed.", int)
 @option("--run DIR", "Default: runs/NAME-OF-RECIPE.", a_path, name="folder")
 @option("--until STEP", "Stop after this step; the next call continues.", int)
+@option("--keep WHICH", "The last step, or the best on the validation classes (last).", click.Choice(("last", "best")))
+@option("--patience N", "End after N evaluations without a better one; keeps the best.", click.IntRange(min=1))
+@option("--logger NAME", "Log to tensorboard, too, if it is installed.", click.Choice(("tensorboard",)))
 @option("--out OUT.safetensors", "Default: DIR/final.safetensors.", a_path)
 @options.word_vectors
 @option("--device NAME", "cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
 @options.data
-def train(recipe: Path, folder: Path | None, out: Path | None, device: str, **further: Any) -> None:
+def train(
+    recipe: Path,
+    folder: Path | None,
+    out: Path | None,
+    device: str,
+    settings: tuple[str, ...],
+    seed: int | None,
+    keep: Any,
+    patience: int | None,
+    **further: Any,
+) -> None:
     """Train a network, or continue a training.
 
     RECIPE is a TOML file, or the name of one in recipes/ of this package, such as zse/tiny.
     """
     from model.network import find_device
-    from model.papers import TRAININGS, Run, check_target, read_recipe
+    from model.papers import TRAININGS, Run, changes_of, check_target, merged, read_recipe
 
     folder = folder or Path("runs") / recipe.stem
     target = out or folder / "final.safetensors"
     # The quick checks come first: preparing many pictures takes minutes, and a training takes hours.
-    read = read_recipe(recipe)
+    read = read_recipe(recipe, merged(changes_of(settings), {} if seed is None else {"seed": seed}))
     check_target(target, folder)
-    run = Run(recipe=recipe, folder=folder, target=target, device=find_device(device), **further)
+    keep = keep or ("best" if patience else "last")
+    if patience and keep == "last":
+        raise ModelError("--patience keeps the best step: leave --keep last out")
+    watched: dict[str, Any] = {"keep": keep, "patience": patience, **further}
+    run = Run(recipe=recipe, folder=folder, target=target, device=find_device(device), **watched)
     TRAININGS[type(read)](read, run)
+
+
+@click.command()
+@click.argument("folder", type=a_path, metavar="RUN")
+@click.argument("target", type=a_path, required=False, metavar="[OUT.safetensors]")
+@option("--keep WHICH", "The last step saved, or the best (as trained).", click.Choice(("last", "best")))
+@option("--device NAME", "cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
+def snapshot(folder: Path, target: Path | None, keep: str | None, device: str) -> None:
+    """Make a checkpoint of a training as it stands, also of one that was stopped or still runs.
+
+    RUN is its folder, such as runs/tiny. OUT is snapshot.safetensors there, if not named.
+    """
+    from model.network import find_device
+    from model.papers import check_target, snapshot
+
+    target = target or folder / "snapshot.safetensors"
+    check_target(target)
+    snapshot(folder, target, find_device(device), best=None if keep is None else keep == "best")
 
 
 @click.command()
@@ -136,4 +173,4 @@ def table(name: str, budget: int | None, plot: Path | None, page: Path | None, a
         raise ModelError("; ".join(failed))
 
 
-COMMANDS = (train, words, things, place_words, regions, photo_side, table)
+COMMANDS = (train, snapshot, words, things, place_words, regions, photo_side, table)

@@ -3,7 +3,7 @@
 Vectors are compared by the cosine distance, 1 - cos(a, b).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from model.network import (
 )
 from model.papers.pictures import TrainingSet, class_batch, drawn_pairs, sized, some, training_set
 from model.papers.recipe import CLIP, ClipAtRecipe
-from model.papers.runs import CPU, Run, Trainer, digest
+from model.papers.runs import CPU, Run, Trainer, digest, started
 from model.papers.word_vectors import class_rows, class_vectors, read_word_vectors
 
 # The paper's sentence for a class.
@@ -130,9 +130,11 @@ class ClipAtTrainer(Trainer[Trained]):
         vit: PretrainedVit,
         folder: Path,
         device: torch.device = CPU,
+        start: ClipAtNetwork | None = None,
     ) -> None:
         self.recipe, self.data, self.texts = recipe, data, texts.to(device)
-        self.start: ClipAtNetwork = clip_at_network_from(recipe.config(vit), vit.weights, recipe.seed).to(device)
+        new = start or clip_at_network_from(recipe.config(vit), vit.weights, recipe.seed)
+        self.start: ClipAtNetwork = new.to(device)
         self.config = self.start.config
         # The number of pairs of each category in a fine-grained step, and the categories with enough pairs.
         self.pairs = recipe.batch // recipe.categories
@@ -141,14 +143,15 @@ class ClipAtTrainer(Trainer[Trained]):
         if recipe.fine_grained:
             self._check_pairs()
         to_text = None
-        if not vit.layout.projection:
+        if not self.config.vit.projection:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(recipe.seed)
                 to_text = nn.Linear(self.config.width, texts.shape[1], bias=False)
                 nn.init.orthogonal_(to_text.weight)
         elif texts.shape[1] != self.config.width:
             raise ModelError(f"text vectors of {texts.shape[1]} numbers do not fit {self.config.width} of images")
-        origin = digest(repr(recipe) + data.key, vit.weights | {"texts": texts})
+        weights = start.state_dict() if start else vit.weights
+        origin = digest(recipe.identity + data.key, weights | {"texts": texts})
         super().__init__(recipe, Trained(self.start.learned, to_text), folder, origin, device)
 
     def _check_pairs(self) -> None:
@@ -249,6 +252,9 @@ class ClipAtTrainer(Trainer[Trained]):
         ]
         return {"classes": chosen.classes * torch.stack(losses).sum()}
 
+    def judgement(self, figures: Mapping[str, float]) -> float:
+        return figures.get("val_acc_1", super().judgement(figures))
+
     def figures(self, validation: Corpus) -> dict[str, float]:
         """Measures, too, how often the photo that a sketch was drawn from comes first in its class, if any was."""
         recipe, figures = self.recipe, super().figures(validation)
@@ -281,6 +287,10 @@ def clip_at_trainer(
     recipe: ClipAtRecipe, run: Run, training: Corpus, _: Corpus
 ) -> tuple[ClipAtTrainer, dict[str, str]]:
     """Begins or continues a training of a network of CLIP-AT; see ``train_from_backbone``."""
-    vit, texts, source = read_start(recipe, run.backbone, run.words, training.labels)
+    start = started(run, ClipAtNetwork)
+    if start and start.config.shared_norms != recipe.fine_grained:
+        raise ModelError(f"{run.start} was not trained at the level {recipe.level}; name a recipe of the other level")
+    vit, texts, source = read_start(recipe, run.needed_backbone, run.words, training.labels)
     print(f"text vectors of {len(texts)} classes from {source}")
-    return ClipAtTrainer(recipe, training_set(training), texts, vit, run.folder, run.device), {"texts": source}
+    data = training_set(training)
+    return ClipAtTrainer(recipe, data, texts, vit, run.folder, run.device, start), {"texts": source}

@@ -85,7 +85,8 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     those it is measured on. Raises ModelError if data is missing.
     """
     if folder is not None:
-        return _all_but_held(datasets.read_class_folders(folder), str(folder), recipe)
+        # A folder is a set of its own.
+        return _all_but_held(datasets.read_class_folders(folder), str(folder), replace(recipe, data_set=None))
     data = datasets.data_folder()
     first = datasets.read_data(data)
     if standard := [part for part in recipe.split if part in STANDARD_SPLITS]:
@@ -135,7 +136,7 @@ def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
 def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
     if recipe.hold_out:
         corpus = datasets.hold_out(corpus)[0]
-    return corpus if recipe.data_set is None else datasets.by_data_set(corpus, recipe.data_set)[0]
+    return corpus if not recipe.data_set else datasets.by_data_set(corpus, recipe.data_set)[0]
 
 
 def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Corpus:

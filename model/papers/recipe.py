@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
@@ -70,7 +70,8 @@ class Recipe(Table):
             Or one of STANDARD_SPLITS alone: the seen classes, by the sketches of its data set and the photos of all
             sets; every fifth class is left for the calibration.
         hold_out: leaves out of training the photos that galleries of the generalised protocol show.
-        data_set: the one set of sketches that is trained on, with the photos that go with it; None for all sets.
+        data_set: the one set of the optional data whose sketches are trained on, with the photos that go with it; ""
+            or None for all sets.
         seed: decides all random choices of a step, together with the step's number.
         save_every, evaluate_every: steps between saved states, and between evaluations on the validation classes.
         evaluate_share, choose_share: n uses every n-th validation query and photo for these evaluations, and to choose
@@ -95,6 +96,12 @@ class Recipe(Table):
     evaluate_share: Count = 3
     choose_share: Count = 1
     bf16: bool = True
+
+    @property
+    def identity(self) -> str:
+        """Tells trainings apart: all but how long one is and how it is watched, so that more steps continue it."""
+        alike = dataclasses.replace(self, steps=1, save_every=1, evaluate_every=1, evaluate_share=1, choose_share=1)
+        return repr(alike)
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -483,6 +490,39 @@ def network_of(recipe: AnyRecipe) -> RetNetwork:
     if isinstance(recipe, AnchorRecipe):
         return AnchorNetwork(recipe.config).eval()
     raise ModelError(f"the network of a recipe of {recipe.title} depends on its backbone; name a checkpoint")
+
+
+def recipe_json(recipe: Recipe) -> str:
+    """Writes a recipe with all of its values; ``recipe_of_json`` reads it."""
+    named = {} if recipe.method is None else {"method": recipe.method}
+    return json.dumps(dataclasses.asdict(recipe) | named)
+
+
+def recipe_of_json(text: str) -> AnyRecipe:
+    content = json.loads(text)
+    return _KINDS[content.pop("method", None)].validate_json(json.dumps(content), strict=True)
+
+
+def changes_of(settings: Sequence[str]) -> dict[str, Any]:
+    """Reads changes such as "steps=300" and "optimiser.encoder_rate=1e-5": values as in TOML, or a plain word.
+
+    Raises ModelError for one without a value.
+    """
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not key or not equals:
+            raise ModelError(f"--set {setting} has no value; write KEY=VALUE, such as optimiser.warmup=20")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *tables, name = key.split(".")
+        into = changes
+        for table in tables:
+            into = into.setdefault(table, {})
+        into[name] = value
+    return changes
 
 
 # How often a training within a budget is saved, and measured on the validation classes.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -22,17 +22,19 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from model.checkpoint import replacing, save_checkpoint
+from model.checkpoint import load_network, replacing, save_checkpoint
 from model.datasets import Corpus
+from model.engine import SeenClasses, seen_classes
 from model.errors import ModelError
 from model.evaluation import calibrated, counts, relevance, score_matrices, trained_matcher
 from model.files import check_replaceable
 from model.metrics import category_metrics
 from model.network import RetNetwork
 from model.papers.pictures import training_corpora
-from model.papers.recipe import Recipe
+from model.papers.recipe import AnyRecipe, Recipe, recipe_json, recipe_of_json
 
 Trained = TypeVar("Trained", bound=nn.Module)
+Started = TypeVar("Started", bound=RetNetwork)
 
 CPU = torch.device("cpu")
 
@@ -42,7 +44,7 @@ class Run:
     """The options of ``python -m model train``."""
 
     recipe: Path
-    backbone: str  # pretrained weights to start from, a file or a timm tag
+    backbone: str | None  # pretrained weights to start from, a file or a timm tag; None if the start says enough
     folder: Path  # keeps the state of the training; a training found there is continued
     target: Path  # the checkpoint to write
     data: Path | None = None  # class folders; None for the data that SKETCH_SEARCH_DATA names
@@ -50,11 +52,54 @@ class Run:
     until: int | None = None  # the step to stop after; None for the recipe's last
     words: Path | None = None  # a file of word vectors; None for the stand-in of the optional data
     device: torch.device = CPU  # where the steps are computed
+    keep: Literal["last", "best"] = "last"  # the step whose network is written; the best on the validation classes
+    patience: int | None = None  # evaluations without a better one after which the training ends; None for all steps
+    logger: str | None = None  # "tensorboard", beside log.jsonl
+    snapshot: bool = False  # whether a network is made of the state as it is, without a step
+
+    @property
+    def needed_backbone(self) -> str:
+        """The backbone. Raises ModelError if none is named."""
+        if self.backbone is None:
+            raise ModelError("name what this recipe starts from with --backbone: a photo side, a ViT, or CLIP")
+        return self.backbone
 
     @property
     def origin(self) -> str:
         """A note for the checkpoint that says where it comes from."""
-        return f"trained by recipe {self.recipe.name} from {(self.start or Path(self.backbone)).name}"
+        return f"trained by recipe {self.recipe.name} from {(self.start or Path(self.needed_backbone)).name}"
+
+    def write(self, recipe: Recipe) -> None:
+        """Notes in the folder by what ``of_folder`` makes the same run again."""
+        given = {name: value and str(Path(value).absolute()) for name, value in self._files().items()}
+        # A tag is no file.
+        if self.backbone and not Path(self.backbone).exists():
+            given["backbone"] = self.backbone
+        note = {"recipe": json.loads(recipe_json(recipe)), "name": str(self.recipe), "keep": self.keep, **given}
+        with replacing(self.folder / _NOTE) as partial:
+            partial.write_text(json.dumps(note, indent=1) + "\n")
+
+    def _files(self) -> dict[str, str | Path | None]:
+        return {"backbone": self.backbone, "data": self.data, "start": self.start, "words": self.words}
+
+    @staticmethod
+    def of_folder(folder: Path, target: Path, **further: Any) -> tuple[AnyRecipe, "Run"]:
+        """Makes the run of a folder again. Raises ModelError if no training has left its state there."""
+        try:
+            note = json.loads((folder / _NOTE).read_text())
+            paths = {name: note[name] and Path(note[name]) for name in ("data", "start", "words")}
+            given = {"recipe": Path(note["name"]), "backbone": note["backbone"], "keep": note["keep"], **paths}
+            recipe = recipe_of_json(json.dumps(note["recipe"]))
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"{folder} keeps no training ({error}); name the folder of one") from error
+        if not (folder / _STATE).exists():
+            raise ModelError(f"the training in {folder} has not saved a state yet; wait for the first save_every steps")
+        return recipe, Run(folder=folder, target=target, **(given | further))
+
+
+_STATE, _BEST, _NOTE = "state.safetensors", "best.safetensors", "run.json"
+# Seconds between two lines of a training that has no terminal for its bar.
+_TELL_EVERY = 60
 
 
 def digest(words: str, weights: Mapping[str, torch.Tensor]) -> str:
@@ -88,8 +133,9 @@ class Trainer(ABC, Generic[Trained]):
 
     Args:
         network: this is trained, and moved to the device.
-        folder: keeps state.safetensors, all that is needed to continue, and log.jsonl, with the losses, seconds and, at
-            times, validation figures of each step. A training found there is continued.
+        folder: keeps state.safetensors, all that is needed to continue; log.jsonl, with the losses, the learning rate,
+            the norm of the gradients before they are clipped, seconds and, at times, validation figures of each step;
+            and best.safetensors, the state of the best of these, if asked for. A training found there is continued.
         origin: a digest of everything that determines the state of the training; ModelError for another one.
     """
 
@@ -99,16 +145,15 @@ class Trainer(ABC, Generic[Trained]):
         self.recipe, self.folder, self.origin, self.device = recipe, folder, origin, device
         self.dtype = recipe.dtype_on(device)
         folder.mkdir(parents=True, exist_ok=True)
-        self.state_path, self.log_path = folder / "state.safetensors", folder / "log.jsonl"
+        self.state_path, self.best_path, self.log_path = folder / _STATE, folder / _BEST, folder / "log.jsonl"
         self.network: Trained = network.to(self.device).train()
         self.average: Trained = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser: torch.optim.Optimizer = self.make_optimiser()
-        self.step = 0
+        self.step, self.gradient = 0, 0.0
         if self.state_path.exists():
-            self._restore()
+            self._restore(self.state_path)
         else:
             self.begin()
-        self._cut_log()
 
     def begin(self) -> None:
         """Prepares ``network`` and ``average`` for the first step of a new training."""
@@ -152,29 +197,75 @@ class Trainer(ABC, Generic[Trained]):
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
-    def run(self, validation: Corpus | None = None, until: int | None = None) -> None:
-        """Trains to the end, or to step ``until``.
+    def judgement(self, figures: Mapping[str, float]) -> float:
+        """Says by which of the figures on validation classes the best step is chosen."""
+        return max(figures.values())
+
+    def best(self) -> tuple[int, float] | None:
+        """The step that was best on the validation classes and was kept, with its figure."""
+        if not self.best_path.exists():
+            return None
+        with safe_open(self.best_path, framework="pt") as file:
+            metadata = file.metadata()
+        return (int(metadata["step"]), float(metadata["figure"])) if metadata["origin"] == self.origin else None
+
+    def take_best(self) -> None:
+        """Goes back to the best step. Raises ModelError if none was kept."""
+        if self.best() is None:
+            raise ModelError(f"{self.folder} keeps no best step; train with --keep best")
+        self._restore(self.best_path)
+
+    def exhausted(self, patience: int | None) -> bool:
+        """True if ``patience`` evaluations since the best step were no better."""
+        best = self.best() if patience else None
+        return best is not None and (self.step - best[0]) // self.recipe.evaluate_every >= (patience or 0)
+
+    def notes(self, run: Run, seen: SeenClasses) -> dict[str, str]:
+        """Makes the checkpoint's notes: where it comes from, and which classes it has seen, if its start says so."""
+        part = f", step {self.step:,} of {self.recipe.steps:,}" if self.step < self.recipe.steps else ""
+        before = seen_classes(run.start) if run.start else SeenClasses(frozenset())
+        return {"origin": run.origin + part, **((before | seen).note() if before else {})}
+
+    def run(self, validation: Corpus | None = None, until: int | None = None, asked: Run | None = None) -> None:
+        """Trains to the end, or to step ``until``. asked: what is kept and logged, and how much patience there is.
 
         SIGINT and SIGTERM end the step under way and save the state before they act as usual; a second signal acts at
         once.
         """
         recipe = self.recipe
         last = min(until or recipe.steps, recipe.steps)
+        best, patience = (asked.keep == "best", asked.patience) if asked else (False, None)
+        self._cut_log()
+        writer = summary_writer(self.folder, self.step) if asked and asked.logger else None
         bar = tqdm(total=recipe.steps, initial=self.step, desc="training", unit="step", disable=None)
+        told = time.monotonic()
         with bar, noted_signals() as noted:
-            while self.step < last and not noted:
+            while self.step < last and not noted and not self.exhausted(patience):
                 began = time.monotonic()
                 losses = self.train_step()
                 entry: dict[str, float | int] = {"step": self.step, "of": recipe.steps, **losses}
+                entry["rate"] = max(group["lr"] for group in self.optimiser.param_groups)
+                entry["gradient"] = self.gradient
                 entry["seconds"] = round(time.monotonic() - began, 3)
                 bar.update()
                 bar.set_postfix(losses, refresh=False)
                 if validation is not None and (self.step % recipe.evaluate_every == 0 or self.step == recipe.steps):
-                    entry |= self.figures(validation)
+                    figures = self.figures(validation)
+                    entry |= figures
+                    if best and self.judgement(figures) > (self.best() or (0, -math.inf))[1]:
+                        self.save(self.best_path, figure=self.judgement(figures))
                 with self.log_path.open("a") as log:
                     log.write(json.dumps(entry) + "\n")
-                if self.step % recipe.save_every == 0 or self.step == last or noted:
+                if writer:
+                    for name, value in entry.items():
+                        writer.add_scalar(name, value, self.step)
+                if bar.disable and (time.monotonic() - told >= _TELL_EVERY or self.step == last):
+                    told = time.monotonic()
+                    print(", ".join(f"{name} {value:g}" for name, value in entry.items()), flush=True)
+                if self.step % recipe.save_every == 0 or self.step == last or noted or self.exhausted(patience):
                     self.save()
+        if writer:
+            writer.close()
         for number in noted:
             signal.raise_signal(number)
 
@@ -194,7 +285,7 @@ class Trainer(ABC, Generic[Trained]):
             torch.autograd.backward(total)
         if not torch.isfinite(total):
             raise Diverged(self.step)
-        nn.utils.clip_grad_norm_(self.network.parameters(), chosen.clip)
+        self.gradient = round(float(nn.utils.clip_grad_norm_(self.network.parameters(), chosen.clip)), 4)
         self.optimiser.step()
         self.step += 1
         kept = min(chosen.average, (1 + self.step) / (10 + self.step))
@@ -203,24 +294,24 @@ class Trainer(ABC, Generic[Trained]):
                 mean.lerp_(value, 1 - kept)
         return {name: round(float(loss.detach()), 4) for name, loss in losses.items()}
 
-    def save(self) -> None:
-        """Writes the state of the training, atomically."""
+    def save(self, path: Path | None = None, **notes: float) -> None:
+        """Writes the state of the training, atomically; ``path``: elsewhere than usual."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for name, parameter in self.network.named_parameters():
             for key, value in self.optimiser.state.get(parameter, {}).items():
                 if value is not None:
                     tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
-        metadata = {"step": str(self.step), "origin": self.origin}
-        with replacing(self.state_path) as partial:
+        metadata = {"step": str(self.step), "origin": self.origin, **{name: repr(note) for name, note in notes.items()}}
+        with replacing(path or self.state_path) as partial:
             save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial, metadata=metadata)
 
-    def _restore(self) -> None:
-        with safe_open(self.state_path, framework="pt") as file:
+    def _restore(self, path: Path) -> None:
+        with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             if metadata.get("origin") != self.origin:
                 raise ModelError(
-                    f"{self.state_path} belongs to another recipe, backbone or data; "
+                    f"{path} belongs to another recipe, backbone or data; "
                     "name another folder with --run, or remove this one to start again"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -278,11 +369,40 @@ def check_target(target: Path, folder: Path | None = None) -> None:
     check_replaceable(target)
 
 
+def summary_writer(folder: Path, step: int) -> Any:
+    """Makes the writer of TensorBoard's files in a folder. Raises ModelError without the package."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ModelError(
+            "--logger tensorboard needs the package: pip install tensorboard; log.jsonl has the same figures"
+        ) from error
+    return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def started(run: Run, kind: type[Started]) -> Started | None:
+    """Loads the checkpoint that a training starts from. Raises ModelError for another kind of network."""
+    if run.start is None:
+        return None
+    network = load_network(run.start)
+    if not isinstance(network, kind):
+        raise ModelError(f"{run.start} holds a network of another kind ({network.kind}) than the recipe trains")
+    return network.prior_replaced(None).vocabulary_replaced(None).requires_grad_(True)
+
+
 def run_steps(trainer: Trainer[Trained], run: Run, validation: Corpus | None) -> bool:
-    trainer.run(validation, run.until)
-    if trainer.step < trainer.recipe.steps:
-        print(f"stopped at step {trainer.step} of {trainer.recipe.steps}; the same command continues from here")
-        return False
+    """Trains; returns whether a checkpoint is to be made of what the trainer then holds."""
+    if run.keep == "best" and validation is None:
+        raise ModelError('the best step is chosen on the validation classes: leave "val" out of the recipe\'s split')
+    if not run.snapshot:
+        run.write(trainer.recipe)
+        trainer.run(validation, run.until, run)
+        if trainer.step < trainer.recipe.steps and not trainer.exhausted(run.patience):
+            print(f"stopped at step {trainer.step} of {trainer.recipe.steps}; the same command continues from here")
+            return False
+    if run.keep == "best":
+        trainer.take_best()
+        print(f"step {trainer.step} was the best on the validation classes")
     return True
 
 
@@ -292,8 +412,6 @@ Begin: TypeAlias = Callable[[Any, Run, Corpus, Corpus], tuple[Trainer[Any], Mapp
 
 def train_from_backbone(begin: Begin, recipe: Recipe, run: Run) -> None:
     """Trains a network, calibrates it on the validation classes, and writes the checkpoint."""
-    if run.start is not None:
-        raise ModelError(f"{recipe.title} starts from a backbone alone: leave --start out")
     pictures = training_corpora(run.data, recipe)
     training, validation = pictures.training, pictures.validation
     if validation is None:
@@ -306,6 +424,6 @@ def train_from_backbone(begin: Begin, recipe: Recipe, run: Run) -> None:
         save_checkpoint(
             ready.cpu().half(),
             run.target,
-            {"origin": run.origin, **notes, **pictures.seen.note(), "validation": json.dumps(figures)},
+            {**trainer.notes(run, pictures.seen), **notes, "validation": json.dumps(figures)},
         )
         print(f"wrote {run.target}; mAP@all on validation classes: {figures}")

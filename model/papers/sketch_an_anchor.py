@@ -16,7 +16,7 @@ from model.errors import ModelError
 from model.network import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from, read_backbone
 from model.papers.pictures import TrainingSet, class_batch, class_tokens, kept_tensors, sized, training_set
 from model.papers.recipe import AnchorRecipe
-from model.papers.runs import CPU, Run, Trainer, digest
+from model.papers.runs import CPU, Run, Trainer, digest, started
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 
 # Adam's epsilon in TensorFlow, which the paper used.
@@ -208,16 +208,18 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         backbone: dict[str, torch.Tensor],
         folder: Path,
         device: torch.device = CPU,
+        start: AnchorNetwork | None = None,
     ) -> None:
         self.recipe, self.data, self.anchors = recipe, data, anchors
-        network = anchor_network_from(recipe.config, backbone, recipe.seed)
+        network = start or anchor_network_from(recipe.config, backbone, recipe.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             anchoring = recipe.anchoring
             graph = AnchorGraph(recipe.config.units, anchoring.graph if anchors else 0, anchoring.sharpness)
         # The anchors of photos need no part in the digest, because photos and backbone determine them.
         words = {f"words.{name}": value for name, value in vars(anchors["word"]).items()} if "word" in anchors else {}
-        origin = digest(repr(recipe) + data.key, backbone | words)
+        weights = backbone | ({f"start.{name}": value for name, value in start.state_dict().items()} if start else {})
+        origin = digest(recipe.identity + data.key, weights | words)
         super().__init__(recipe, AnchoredNetwork(network, graph), folder, origin, device)
 
     @property
@@ -261,7 +263,11 @@ def anchor_trainer(
     recipe: AnchorRecipe, run: Run, training: Corpus, validation: Corpus
 ) -> tuple[AnchorTrainer, dict[str, str]]:
     """Begins or continues a training of a network of Sketch-an-Anchor; see ``train_from_backbone``."""
-    backbone, data = read_backbone(run.backbone), training_set(training)
+    start = started(run, AnchorNetwork)
+    if start and (start.config.anchors, start.config.units) != (recipe.config.anchors, recipe.config.units):
+        raise ModelError(f"{run.start} has other anchors than the recipe; name the recipe that it was trained by")
+    # The visual anchors are features of the pretrained ViT, which a start has no longer.
+    backbone, data = read_backbone(run.needed_backbone), training_set(training)
     anchors: dict[Anchor, WordAnchors | VisualAnchors] = {}
     notes = {}
     if "word" in recipe.config.anchors:
@@ -282,4 +288,4 @@ def anchor_trainer(
         if "visual" in recipe.config.anchors:
             anchors["visual"] = visual
         data = replace(data, photo_rows=chosen_photos(recipe, features, visual.vectors, data.photo_rows))
-    return AnchorTrainer(recipe, data, anchors, backbone, run.folder, run.device), notes
+    return AnchorTrainer(recipe, data, anchors, backbone, run.folder, run.device, start), notes

@@ -15,7 +15,7 @@ from torch import nn
 
 from model.checkpoint import keep_photo_side, load_zse_network, read_photo_side, save_checkpoint
 from model.datasets import IMAGENET_PART, Picture, read_task, rows_by_label, some_of_each
-from model.engine import file_sha256, seen_classes
+from model.engine import TwoSidedConfig, file_sha256, find_photo_side
 from model.errors import ModelError
 from model.evaluation import calibrated, counts, encode_pictures, ret_matcher
 from model.network import Network, Tokens, TwoSidedEncoder
@@ -120,7 +120,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         network.requires_grad_(False).set_precision(recipe.dtype_on(device))
         network.cross.float()
         state = {name: value for name, value in network.state_dict().items() if "photo_side" not in name}
-        origin = digest(repr(recipe) + data.key + network.config.photo_side, state)
+        origin = digest(recipe.identity + data.key + network.config.photo_side, state)
         network.to(device)
         side = SketchSide(network, len(data.further_rows)).requires_grad_(True)
         # Each data set has an equal part in a class, however many sketches it has.
@@ -253,7 +253,13 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     ``run.backbone`` is the file of the photo side. A recipe that trains on the validation classes keeps the calibration
     of ``run.start``, and the weights of its prior.
     """
-    photo_side = Path(run.backbone)
+    if run.start and run.backbone is None:
+        config = load_zse_network(run.start).config
+        if not isinstance(config, TwoSidedConfig):
+            raise ModelError(f"{run.start} is not two-sided: continue it by the recipe that it was trained by")
+        photo_side = find_photo_side(config.photo_side, run.start)
+    else:
+        photo_side = Path(run.needed_backbone)
     network = load_zse_network(run.start) if run.start else new_network(recipe, photo_side)
     if network.config.photo_side != file_sha256(photo_side):
         raise ModelError(f"{run.start} was trained against another photo side than {photo_side}; name that one")
@@ -272,11 +278,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     trainer = TwoSidedTrainer(recipe, data, plain, run.folder, vectors, run.device)
     if not run_steps(trainer, run, validation):
         return
-    trained, notes = trainer.trained, {"origin": run.origin}
-    if run.start is None:
-        notes |= pictures.seen.note()
-    elif before := seen_classes(run.start):
-        notes |= (before | pictures.seen).note()
+    trained, notes = trainer.trained, trainer.notes(run, pictures.seen)
     if recipe.kept_tokens < 1:
         centre_tokens(trained, training.sketches + further.sketches)
     if run.data is not None and start is not None:

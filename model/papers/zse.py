@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from model.datasets import Corpus, drawn_from, with_pairs
+from model.engine import TwoSidedConfig
 from model.errors import ModelError
 from model.network import Network, from_backbone, read_backbone
 from model.papers.pictures import TrainingSet, drawn_pairs, one_of_each, sized, some, training_set
 from model.papers.recipe import ZseRecipe
-from model.papers.runs import CPU, Run, Trainer, digest
+from model.papers.runs import CPU, Run, Trainer, digest, started
 
 
 def instances(data: TrainingSet) -> list[tuple[torch.Tensor, dict[int, torch.Tensor]]]:
@@ -42,7 +43,7 @@ def all_triplets_loss(distances: torch.Tensor, alike: torch.Tensor, margin: floa
 
 
 class ZseTrainer(Trainer[Network]):
-    """A training of a network of ZSE-SBIR (section 3.6).
+    """A training of a network of ZSE-SBIR (section 3.6). start: takes the place of a new network on the backbone.
 
     A sample is a sketch, a photo of its class, and a photo of another class. Relation scores (eq. 11) and triplets of
     [Ret] (eq. 10) are of all sketches and photos of a step. With two pairs a sample also has a second sketch of the
@@ -62,11 +63,13 @@ class ZseTrainer(Trainer[Network]):
         backbone: dict[str, torch.Tensor],
         folder: Path,
         device: torch.device = CPU,
+        start: Network | None = None,
     ) -> None:
         self.recipe, self.data = recipe, data
         self.instances = instances(data) if recipe.samples.level == "instance" else []
-        network = from_backbone(recipe.config, backbone, recipe.seed)
-        super().__init__(recipe, network, folder, digest(repr(recipe) + data.key, backbone), device)
+        network = start or from_backbone(recipe.config, backbone, recipe.seed)
+        origin = digest(recipe.identity + data.key, start.state_dict() if start else backbone)
+        super().__init__(recipe, network, folder, origin, device)
 
     @property
     def trained(self) -> Network:
@@ -162,5 +165,9 @@ class ZseTrainer(Trainer[Network]):
 
 def zse_trainer(recipe: ZseRecipe, run: Run, training: Corpus, _: Corpus) -> tuple[ZseTrainer, dict[str, str]]:
     """Begins or continues a training of a network of ZSE-SBIR; see ``train_from_backbone``."""
+    start = started(run, Network)
+    if start and isinstance(start.config, TwoSidedConfig):
+        raise ModelError(f"{run.start} is two-sided: continue it by a recipe such as two-sided/own")
     data = training_set(training, fewest=recipe.fewest_classes)
-    return ZseTrainer(recipe, data, read_backbone(run.backbone), run.folder, run.device), {}
+    backbone = {} if start else read_backbone(run.needed_backbone)
+    return ZseTrainer(recipe, data, backbone, run.folder, run.device, start), {}

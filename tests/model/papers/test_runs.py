@@ -5,15 +5,21 @@ import json
 import math
 import os
 import signal
+import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
+from model.datasets import Corpus
+from model.engine import SeenClasses
 from model.errors import ModelError
 from model.network import RetNetwork
+from model.papers import runs
 from model.papers.recipe import (
     RECIPES,
     AnchorRecipe,
@@ -23,7 +29,7 @@ from model.papers.recipe import (
     ZseRecipe,
     read_recipe,
 )
-from model.papers.runs import Trainer, warmed_cosine
+from model.papers.runs import Run, Trainer, run_steps, warmed_cosine
 
 
 class Fitting(Trainer[nn.Linear]):
@@ -74,7 +80,9 @@ def test_a_stopped_or_killed_training_goes_on_to_the_same_weights(tmp_path: Path
     with (tmp_path / "parts" / "log.jsonl").open("a") as log:
         log.write('{"step": 6}\n{"step": 7, "fi')  # as a kill after the last save leaves it
     parts = Fitting(tmp_path / "parts", RECIPE)
-    assert (parts.step, steps_of(parts)) == (5, [1, 2, 3, 4, 5])
+    assert parts.step == 5
+    parts.run(until=5)
+    assert steps_of(parts) == [1, 2, 3, 4, 5]
     parts.run()
     assert steps_of(parts) == steps_of(whole) == list(range(1, 8))
     assert all(torch.equal(one, other) for one, other in zip(values(whole), values(parts), strict=True))
@@ -85,7 +93,7 @@ def test_a_stopped_or_killed_training_goes_on_to_the_same_weights(tmp_path: Path
 def test_the_log_of_another_program_is_kept(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"level": "info"}\n')
     with pytest.raises(ModelError, match="name another folder with --run"):
-        Fitting(tmp_path, RECIPE)
+        Fitting(tmp_path, RECIPE).run()
     assert (tmp_path / "log.jsonl").read_text() == '{"level": "info"}\n'
 
 
@@ -106,6 +114,101 @@ def test_without_an_average_over_steps_the_average_is_the_network(tmp_path: Path
     loop = Fitting(tmp_path, ZseRecipe(preset="zse-ti16", steps=2, optimiser=ZseOptimiser(average=0.0)))
     loop.run()
     assert all(torch.equal(*pair) for pair in zip(loop.average.parameters(), loop.network.parameters(), strict=True))
+
+
+class Judged(Fitting):
+    """Has these figures on validation classes, by step."""
+
+    scripted: ClassVar = {2: 0.1, 4: 0.5, 6: 0.3, 8: 0.4, 10: 0.6}
+
+    def figures(self, validation: Corpus) -> dict[str, float]:
+        return {"val_rn": self.scripted[self.step], "val_ret": 0.0}
+
+
+EVEN = dataclasses.replace(RECIPE, steps=10, evaluate_every=2)
+SOME = Corpus((), ())
+
+
+def asked(folder: Path, patience: int | None = None) -> Run:
+    return Run(Path("r.toml"), "vit", folder, folder / "out", keep="best", patience=patience)
+
+
+def test_the_best_step_on_the_validation_classes_is_kept_also_of_a_training_that_was_stopped(tmp_path: Path) -> None:
+    plain = Judged(tmp_path / "plain", EVEN)
+    plain.run(until=4)
+    run = asked(tmp_path / "best")
+    assert not run_steps(Judged(run.folder, EVEN), dataclasses.replace(run, until=5), SOME)
+    # Killed since it was best, before a state was saved.
+    (run.folder / "state.safetensors").unlink()
+    loop = Judged(run.folder, EVEN)
+    assert not run_steps(loop, dataclasses.replace(run, until=8), SOME)
+    assert loop.step == 8
+    loop.take_best()
+    assert (loop.step, loop.best()) == (4, (4, 0.5))
+    assert all(torch.equal(one, other) for one, other in zip(values(loop), values(plain), strict=True))
+    loop = Judged(run.folder, EVEN)
+    assert run_steps(loop, run, SOME)
+    assert loop.step == 10
+    with pytest.raises(ModelError, match="keeps no best step; train with --keep best"):
+        plain.take_best()
+
+
+def test_a_training_ends_once_its_patience_does_and_continues_with_more(tmp_path: Path) -> None:
+    run = asked(tmp_path, patience=2)
+    loop = Judged(tmp_path, EVEN)
+    assert run_steps(loop, run, SOME)
+    assert (loop.step, steps_of(loop)) == (4, list(range(1, 9)))
+    assert loop.notes(run, SeenClasses(frozenset()))["origin"] == "trained by recipe r.toml from vit, step 4 of 10"
+    loop = Judged(tmp_path, EVEN)
+    assert run_steps(loop, dataclasses.replace(run, patience=3), SOME)
+    assert (loop.step, len(steps_of(loop))) == (10, 10)
+    with pytest.raises(ModelError, match='leave "val" out'):
+        run_steps(loop, run, None)
+
+
+def test_more_steps_continue_a_training_and_another_seed_does_not(tmp_path: Path) -> None:
+    Fitting(tmp_path, RECIPE).run()
+    longer = dataclasses.replace(RECIPE, steps=9, save_every=1, evaluate_every=1)
+    assert longer.identity == RECIPE.identity != dataclasses.replace(RECIPE, seed=4).identity
+    loop = Fitting(tmp_path, longer)
+    loop.run()
+    assert steps_of(loop) == list(range(1, 10))
+
+
+def test_the_log_has_rate_and_gradient_and_without_a_terminal_lines_tell_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runs, "_TELL_EVERY", 0)
+    loop = Fitting(tmp_path, RECIPE)
+    loop.run(until=2)
+    entries = [json.loads(line) for line in loop.log_path.read_text().splitlines()]
+    assert [entry["rate"] for entry in entries] == pytest.approx([0.05, 0.1])
+    assert all(entry["gradient"] > 0 for entry in entries)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("step 1, of 7, fit ")
+    assert second.startswith("step 2, of 7, fit ")
+
+
+def test_every_figure_goes_to_tensorboard_if_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, written = dataclasses.replace(asked(tmp_path), logger="tensorboard"), list[tuple[str, int]]()
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            assert (folder, purge_step) == (str(tmp_path), 1)
+
+        def add_scalar(self, name: str, _: float, step: int) -> None:
+            written.append((name, step))
+
+        def close(self) -> None:
+            written.append(("closed", 0))
+
+    module = "torch.utils.tensorboard"
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ModelError, match="pip install tensorboard"):
+        Judged(tmp_path, EVEN).run(SOME, asked=run)
+    monkeypatch.setitem(sys.modules, module, SimpleNamespace(SummaryWriter=Writer))
+    Judged(tmp_path, EVEN).run(SOME, asked=run, until=2)
+    assert {("fit", 1), ("gradient", 1), ("val_rn", 2), ("closed", 0)} <= set(written)
 
 
 def test_a_training_that_diverges_is_stopped_with_a_sentence(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def write_words(words: Sequence[str]) -> None:
     [
         (
             *(ZSE, (), "training on 28 sketches and 14 photos of 7 classes", "val_rn", "zse-ti16"),
-            *(("--start", "runs/small/final.safetensors"), "ZSE-SBIR starts from a backbone alone"),
+            *(("--set", "steps"), "write KEY=VALUE, such as optimiser.warmup=20"),
         ),
         (
             *(ANCHORS, WORDS, "word anchors from words.txt", "val_ret", "sketch-an-anchor"),
@@ -83,6 +83,9 @@ def test_one_command_trains_what_can_be_described_measured_indexed_and_explained
     said = capsys.readouterr().out
     assert told in said
     assert "stopped at step 2 of 4; the same command continues from here" in said
+    assert main(["snapshot", "runs/small"]) == 0
+    assert "wrote runs/small/snapshot.safetensors" in capsys.readouterr().out
+    assert read_metadata(Path("runs/small/snapshot.safetensors"))["origin"].endswith(", step 2 of 4")
     assert main(command) == 0
     assert "wrote runs/small/final.safetensors; mAP@all on validation classes" in capsys.readouterr().out
     log = [json.loads(line) for line in Path("runs/small/log.jsonl").read_text().splitlines()]
@@ -105,6 +108,24 @@ def test_one_command_trains_what_can_be_described_measured_indexed_and_explained
     explained = matcher.explain(drawing("star", 96, 1), drawing("star", 96, 2))
     assert explained.sketch.blocks.shape[0] == explained.photo.blocks.shape[0] > 1
     assert (explained.relation_score is None) == ("rn" not in matcher.methods)
+    further = (
+        "--start",
+        str(file),
+        "--run",
+        "further",
+        "--seed",
+        "9",
+        "--set",
+        "steps=2",
+        "--set",
+        "optimiser.warmup=1",
+    )
+    assert main([*command, *further]) == 0
+    last = read_metadata(Path("further/final.safetensors"))
+    assert last["origin"] == "trained by recipe small.toml from final.safetensors"
+    assert json.loads(Path("further/run.json").read_text())["recipe"]["optimiser"]["warmup"] == 1
+    assert last["classes"] == read_metadata(file)["classes"]
+    assert main(["evaluate", "--weights", "further/final.safetensors", "--data", "mine", "--method", "ret"]) == 0
     write_words(["egg", "kite"])
     assert main([*command, *wrong]) == 2
     assert refused in capsys.readouterr().err

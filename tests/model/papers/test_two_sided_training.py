@@ -152,6 +152,8 @@ def test_a_start_on_another_photo_side_and_a_device_that_is_not_there_are_refuse
     other = written(work / "other", two_sided(SMALL, seed=7))
     assert main([*COMMAND[:5], "other/photo-side.safetensors", *COMMAND[6:], "--run", "nowhere"]) == 2
     assert "was trained against another photo side" in capsys.readouterr().err
+    # The photo side beside a start need not be named.
+    assert main([*COMMAND[:4], *COMMAND[6:], "--run", "whole"]) == 0
     assert load(other).photo_sha256 != load(work / "start.safetensors").photo_sha256, "so has an index of its own"
     assert main([*COMMAND, "--run", "nowhere", "--device", "abacus"]) == 2
     assert "device 'abacus' cannot be used here" in capsys.readouterr().err
