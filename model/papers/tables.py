@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 
 import weights
 from model.checkpoint import load_network, replacing
-from model.datasets import Protocol, data_folder, read_task, some_of_each
+from model.datasets import Protocol, Task, data_folder, read_task, some_of_each
 from model.engine import Floats, Tokens, file_sha256, read_metadata
 from model.errors import ModelError
 from model.evaluation import (
@@ -60,6 +60,7 @@ class Measure(Table):
     protocol: Protocol = "zero-shot"
     split: str | None = None
     trained_on: str | None = None
+    queried: str | None = None  # the one set whose sketches are queries; None for all
     every: tuple[int, int] = (1, 1)
     each: int = 0  # the most sketches of each class; 0 for all
     clusters: int = 0
@@ -312,6 +313,17 @@ class TableRun:
         root = self.data or data_folder() / "data"
         return sorted((str(path.relative_to(root)), path.stat().st_size) for path in root.rglob("*.*"))
 
+    def task_of(self, where: Measure) -> Task:
+        """Reads what is measured."""
+        task = read_task(where.protocol, None if self.data else where.split, where.trained_on, self.data)
+        task = task.subsampled(*where.every)
+        sketches = task.corpus.sketches
+        if where.queried:
+            sketches = tuple(sketch for sketch in sketches if sketch.source == where.queried)
+        if where.each:
+            sketches = some_of_each(sketches, where.each)
+        return replace(task, corpus=replace(task.corpus, sketches=sketches))
+
     def _measured(self, table: PaperTable, row: Row, checkpoint: Path, folder: Path) -> dict[str, Any]:
         """Measures a network once, and keeps what was found in a folder."""
         where = TypeAdapter(Measure).validate_python(merged(table.measure, row.measure))
@@ -319,11 +331,7 @@ class TableRun:
         folder.mkdir(parents=True, exist_ok=True)
         kept = folder / f"figures-{_key(where, row.method, table.columns, table.costs)}.json"
         if not kept.exists():
-            task = read_task(where.protocol, None if self.data else where.split, where.trained_on, self.data)
-            task = task.subsampled(*where.every)
-            if where.each:
-                sketches = some_of_each(task.corpus.sketches, where.each)
-                task = replace(task, corpus=replace(task.corpus, sketches=sketches))
+            task = self.task_of(where)
             matcher, about = load(checkpoint, variants=1), list[str]()
             method = "ret" if task.protocol == "within" else row.method or matcher.best_method
             costs = costs_of(load_network(checkpoint)) if table.costs else {}

@@ -18,6 +18,7 @@ from tests.indexer.clip_models import saved_clip
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
 from tests.networks import tiny_checkpoint
 from tests.pictures import SHAPES
+from tests.requirements import needs_shared_data
 
 RECIPE = f"""\
 preset = "zse-ti16"
@@ -226,6 +227,14 @@ def test_without_matplotlib_the_table_is_printed_and_the_plot_is_not(
     found = capsys.readouterr()
     assert "| not trained |" in found.out
     assert "plots need matplotlib: pip install matplotlib" in found.err
+
+
+@needs_shared_data
+def test_a_pair_of_data_sets_has_the_queries_of_one_among_photos_that_are_not_the_others() -> None:
+    crossed = tables.Measure(protocol="cross-data-set", split="unseen", trained_on="sketchy", queried="quickdraw")
+    corpus = tables.TableRun().task_of(crossed).corpus
+    assert {sketch.source for sketch in corpus.sketches} == {"quickdraw"}
+    assert "sketchy" not in {photo.source for photo in corpus.photos}
 
 
 @pytest.mark.parametrize("path", sorted(tables.TABLES.glob("*.toml")), ids=lambda path: path.stem)
