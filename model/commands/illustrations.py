@@ -8,10 +8,11 @@ import click
 
 from model.command_line import a_path, examples, option
 from model.commands import options
-from model.datasets import PARTS, PROTOCOLS
+from model.datasets import PARTS
 from model.engine import default_checkpoint
 from model.errors import ModelError
 
+_PROTOCOLS = ("category", "generalised", "cross-data-set", "fine-grained")
 _SEARCHED = click.argument("photos", type=a_path, nargs=-1, required=True, metavar="PHOTOS...")
 _PICTURE = option("-o --output OUT.png", "The picture to write.", a_path, name="out", required=True)
 
@@ -98,7 +99,7 @@ def illustrate(sketch: Path, photos: tuple[Path, ...], out: Path, weights: Path 
 
 @click.command("first-photos", epilog=examples("sketch-search model first-photos --protocol fine-grained -o first.png"))
 @_PICTURE
-@option("--protocol NAME", ", ".join(PROTOCOLS[:4]), click.Choice(PROTOCOLS[:4]), default="zero-shot")
+@option("--protocol NAME", f"{', '.join(_PROTOCOLS)} (category).", click.Choice(_PROTOCOLS), default="category")
 @option("--split NAME", f"{', '.join(PARTS)} (val, or all of --data).", click.Choice(PARTS))
 @option("--each N", "Sketches of each class (1).", click.IntRange(min=1), default=1)
 @options.data
@@ -148,7 +149,7 @@ def scatter(out: Path, weights: tuple[Path, ...], split: str | None, each: int, 
     from model.engine import unit
     from model.evaluation import encoded
 
-    whole = read_task("zero-shot", split, None, data).corpus
+    whole = read_task("category", split, None, data).corpus
     corpus = Corpus(some_of_each(whole.sketches, each), some_of_each(whole.photos, each))
     labels = [picture.label for picture in (*corpus.sketches, *corpus.photos)]
     panels = []

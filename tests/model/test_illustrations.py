@@ -8,8 +8,10 @@ from PIL import Image, ImageColor
 
 from model import illustrations
 from model.commands import main
+from model.errors import ModelError
 from model.illustrations import COLOURS, RIGHT, Seen, compared, look, rebuilt, rebuilt_from_all, strongest_regions
 from model.matcher import Matcher
+from model.network import AnchorConfig, AnchorNetwork, VitLayout
 from tests.learning import write_class_folders
 from tests.networks import matcher_of, tiny_checkpoint, tiny_network
 from tests.pictures import SHAPES
@@ -20,7 +22,7 @@ GRID, SIDE = 4, 16
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("illustrated")
-    write_class_folders(folder, seeds=range(3))
+    write_class_folders(folder, seeds=range(3), drawn=1)
     tiny_checkpoint(folder / "tiny.safetensors")
     return folder
 
@@ -94,6 +96,13 @@ def test_the_most_influential_pair_is_framed_and_without_one_there_is_no_picture
     assert illustrations.influencing(sketch, photos[0], compared(untrained, sketch, photos)[0]) is None
 
 
+def test_a_network_with_one_vector_is_refused_where_patches_are_needed(data: Path) -> None:
+    layout = VitLayout(16, 16, 1, 2, 32)
+    matcher = matcher_of(AnchorNetwork(AnchorConfig(name="plain", vit=layout, image_size=64, units=24)).eval())
+    with pytest.raises(ModelError, match="plain has one vector for each picture, and compares no patches"):
+        compared(matcher, *seen(data, matcher))
+
+
 def test_right_photos_of_a_sheet_have_a_green_frame() -> None:
     plain = Image.new("RGB", (20, 30), "navy")
     sheet = illustrations.first_photos([plain], [[plain, plain]], [[False, True]], [2])
@@ -120,6 +129,7 @@ def test_every_command_draws_by_any_network_that_compares_patches(
         ("rebuild", *search, "--nearest", "2"),
         ("shared-matches", *search, "--training", str(data / "photo" / SHAPES[1])),
         ("first-photos", "--data", str(data)),
+        ("first-photos", "--data", str(data), "--protocol", "fine-grained"),
         ("scatter", "--data", str(data), *weights),
     ):
         assert main([*command, *weights, "-o", str(out)]) == 0, capsys.readouterr().err
