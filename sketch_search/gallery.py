@@ -69,6 +69,8 @@ class Gallery(Searches):
             weights: the checkpoint; None for the one that SBIR_WEIGHTS names, or the default.
             device: "cpu", "cuda", or "auto" for the GPU if there is one.
 
+        Warns of photos that stay in the index although they were not found.
+
         Raises UserError: a folder does not exist or has no photos, or the index has others, which it would lose.
         """
         if impossible := [given for given in folders if "\0" in os.fspath(given)]:

@@ -21,6 +21,8 @@ _NUMBERED = re.compile(r"(.+)(\(\d{1,9}\))(\.[^.]*)")
 _GPS_DAY = 29
 # The year of the first photo. A camera whose clock was never set may say the year 0.
 _FIRST_YEAR = 1826
+# A computer whose clock says an earlier day was never told the time, as one without a battery for its clock.
+_FIRST_TODAY = date(2024, 1, 1)
 # The most bytes of XMP that are searched.
 _MAX_XMP = 1 << 20
 
@@ -88,8 +90,8 @@ def _day(text: object) -> date | None:
 
 def _possible(*numbers: str) -> date | None:
     with suppress(ValueError):
-        day = date(*map(int, numbers))
+        day, today = date(*map(int, numbers)), date.today()
         # In the time zone of the photo it may be tomorrow already.
-        if day.year >= _FIRST_YEAR and day <= date.today() + timedelta(days=1):
+        if day.year >= _FIRST_YEAR and (day <= today + timedelta(days=1) or today < _FIRST_TODAY):
             return day
     return None

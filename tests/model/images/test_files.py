@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -265,6 +266,16 @@ def test_a_day_to_come_is_none_but_for_tomorrow_which_has_begun_elsewhere() -> N
     for days, known in ((-1, True), (0, True), (3, False), (400, False)):
         day = today + timedelta(days)
         assert open_dated(dated(PHOTO, f"{day:%Y:%m:%d} 00:00:00")).taken == (day if known else None)
+
+
+def test_a_clock_that_was_never_set_makes_no_day_one_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unset(date):
+        @classmethod
+        def today(cls) -> Self:
+            return cls(1970, 1, 1)
+
+    monkeypatch.setattr("model.images.dates.date", Unset)
+    assert open_dated(dated(PHOTO, "2023:06:15 00:00:00")).taken == date(2023, 6, 15)
 
 
 @pytest.mark.parametrize("byte_order", ["<", ">"])
