@@ -203,6 +203,12 @@ def test_an_index_of_other_folders_is_neither_replaced_nor_searched(
             Gallery.open(tmp_path / "other", update=update, **opening)
     with Gallery.open(tmp_path / "one", tmp_path / "other", **opening) as both:
         assert len(both) == 2
+    (tmp_path / "other" / "photo.png").rename(tmp_path / "other" / "photo.txt")
+    with (
+        pytest.warns(UserWarning, match="it had photos and has none now"),
+        Gallery.open(tmp_path / "one", tmp_path / "other", **opening) as same,
+    ):
+        assert len(same) == 2
 
 
 def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
