@@ -151,6 +151,7 @@ def photo_side(encoder: str, target: Path, second: str | None, device: str) -> N
 @option("--runs DIR", "Default: runs/tables.", a_path, name="folder", default=Path("runs/tables"))
 @option("--resume", "Go on with trainings that were stopped.")
 @option("--sheets DIR", "Read rows from their sheets here, and leave one of each that is run.", a_path)
+@option("--kept", "Leave out rows that have no sheet.")
 @option("--plot FILE.svg", "Draw the table's figure, by matplotlib.", a_path)
 @option("--page PAGE.md", "Write the table between its marks in a page.", a_path)
 @options.as_json

@@ -189,6 +189,7 @@ class TableRun:
     folder: Path = Path("runs/tables")  # keeps all trainings
     resume: bool = False  # whether trainings that were stopped go on
     sheets: Path | None = None  # a folder of sheets: rows that have one are read, and others leave one
+    kept: bool = False  # whether rows without a sheet are left out
     # With the vectors of photos by CLIP, and its name; or why there are none.
     tokens: dict[str, tuple[tuple[Tokens, Tokens], tuple[Floats | None, str]]] = field(default_factory=dict)
 
@@ -203,6 +204,8 @@ class TableRun:
             raise ModelError(f"{name} has no row {unknown[0]}; its rows are {', '.join(known)}")
         rows: list[dict[str, Any]] = []
         missing = {row: "" for row in known if self.rows and row not in self.rows}
+        if self.kept:
+            missing |= {row.name: "" for row in table.row if not self._sheet(name, table, row).is_file()}
         for row in table.row:
             if row.name not in missing:
                 try:
@@ -210,7 +213,7 @@ class TableRun:
                 except ModelError as error:
                     missing[row.name] = str(error)
         if not rows:
-            raise ModelError(next(filter(None, missing.values())))
+            raise ModelError(next(filter(None, missing.values()), f"{name} has no row to draw"))
         seeds = ", ".join(str(seed) for seed in sorted({seed for row in table.row for seed in row.seeds}))
         trained = f"Budget {self.budget or table.budget:,} pictures, seeds {seeds}; "
         about = trained if any(row.recipe for row in table.row) else ""
@@ -228,8 +231,7 @@ class TableRun:
         if row.recipe:
             determining |= asdict(self._recipe(table, row)(1.0, row.seeds[0]))
         determining = json.loads(json.dumps(determining))
-        slug = re.sub(r"\W+", "-", row.name.lower()).strip("-")
-        sheet = self.sheets and self.sheets / f"{name}-{self.budget or table.budget}-{slug}.json"
+        sheet = self.sheets and self._sheet(name, table, row)
         if sheet and sheet.exists():
             kept: dict[str, dict[str, Any]] = json.loads(sheet.read_text())
             # A sheet may lack keys that recipes have had since.
@@ -242,6 +244,10 @@ class TableRun:
             with replacing(sheet) as partial:
                 partial.write_text(json.dumps({"determining": determining, "found": found}) + "\n")
         return found
+
+    def _sheet(self, name: str, table: PaperTable, row: Row) -> Path:
+        slug = re.sub(r"\W+", "-", row.name.lower()).strip("-")
+        return (self.sheets or Path()) / f"{name}-{self.budget or table.budget}-{slug}.json"
 
     def _recipe(self, table: PaperTable, row: Row) -> Callable[[float, int], AnyRecipe]:
         """Returns the recipe of a row by factor of its rates and by seed."""

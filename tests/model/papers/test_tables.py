@@ -14,6 +14,7 @@ from model.commands import main
 from model.papers import tables
 from model.papers.recipe import ZseRecipe, merged, read_within_budget
 from model.papers.runs import Run
+from tests.documents import CHECKOUT
 from tests.indexer.clip_models import saved_clip
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
 from tests.networks import tiny_checkpoint
@@ -109,6 +110,9 @@ def test_a_table_is_drawn_from_sheets_alone_and_refuses_one_of_another_recipe(
         "rates =", 'reported = "0.698"\nrates ='
     )
     write_table(folder, table)
+    sheets = ("--sheets", folder / "sheets", "--kept")
+    assert run(folder, *sheets) == 2
+    assert "two has no row to draw" in capsys.readouterr().err
     assert run(folder, "--sheets", folder / "sheets") == 0
     first = capsys.readouterr().out
     assert "| 24 | 4 of 20,000 |" in first
@@ -116,7 +120,7 @@ def test_a_table_is_drawn_from_sheets_alone_and_refuses_one_of_another_recipe(
     shutil.rmtree(folder / "runs")
     monkeypatch.setattr(tables, "TRAININGS", {})
     for _ in range(2):
-        assert run(folder, "--sheets", folder / "sheets") == 0
+        assert run(folder, *sheets) == 0
         assert capsys.readouterr().out == first
     write_table(folder, table, rate=0.5)
     assert run(folder, "--sheets", folder / "sheets") == 2
@@ -227,6 +231,18 @@ def test_without_matplotlib_the_table_is_printed_and_the_plot_is_not(
     found = capsys.readouterr()
     assert "| not trained |" in found.out
     assert "plots need matplotlib: pip install matplotlib" in found.err
+
+
+KEPT = CHECKOUT / "docs" / "research" / "runs"
+
+
+@pytest.mark.parametrize("name", sorted({path.name.rpartition("-16000-")[0] for path in KEPT.glob("*.json")}))
+def test_a_table_in_the_docs_is_that_of_its_sheets(name: str, tmp_path: Path) -> None:
+    page = CHECKOUT / "docs" / "research" / "networks.md"
+    copy = tmp_path / "page.md"
+    shutil.copyfile(page, copy)
+    assert main(["table", name, "--sheets", str(KEPT), "--kept", "--page", str(copy)]) == 0
+    assert copy.read_text() == page.read_text()
 
 
 @needs_shared_data
