@@ -31,7 +31,7 @@ export class About {
     const build = building(info.build);
     const left = stopped(info);
     byId("building").hidden = !info.ready || !(build || left);
-    byId("building-text").textContent = build ? `${build.text} What is ready can be searched.` : left ?? "";
+    byId("building-text").textContent = build ? `${build.text} You can search the photos indexed so far.` : left ?? "";
     byId("building-on").hidden = !left;
     progress(byId("building-progress"), build?.share);
     if (this.#begun) {
@@ -46,7 +46,7 @@ export class About {
   /** A build has begun, to add a folder, or for changes alone. @param {string | null} folder */
   begun(folder) {
     this.#begun = true;
-    const again = this.#folders.includes(folder) ? `${folder} is in the index already. ` : "";
+    const again = this.#folders.includes(folder) ? `${folder} is already in the index. ` : "";
     byId("about-note").textContent = `${again}${folder && !again ? `Adding ${folder}` : "Looking for new photos"}\u2026`;
   }
 
@@ -156,7 +156,7 @@ export class Folders {
     this.#field.value = here;
     const list = byId("folders-list");
     const pressed = list.contains(document.activeElement);
-    list.replaceChildren(...(above ? [this.#item("The folder above", above, "up")] : []), ...below);
+    list.replaceChildren(...(above ? [this.#item("Parent folder", above, "up")] : []), ...below);
     if (pressed) {
       list.querySelector("button")?.focus(); // what had the focus is gone
     }

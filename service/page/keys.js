@@ -12,7 +12,7 @@ const WIDTHS = ["0.007", "0.012", "0.024"];
 const HELP = [
   ["P F E", "Pen, bucket, eraser"],
   ["L R O", "Line, rectangle, ellipse"],
-  ["M Delete", "Take what is drawn to move it, delete it"],
+  ["M Delete", "Pick up what is drawn to move it, delete it"],
   ["Shift", "while drawing a shape: straight, square, round"],
   ["[ ]", "Finer, broader"],
   ["C", "Clear"],
@@ -154,7 +154,7 @@ export class Cursor {
       this.#paper.begin(this.#place);
       this.#down = this.#paper.drawing;
       const place = `${Math.round(this.#place.x * 100)} across, ${Math.round(this.#place.y * 100)} down.`;
-      const moving = this.#down ? "Taken" : "Nothing there";
+      const moving = this.#down ? "Picked up" : "Nothing there";
       byId("heard").textContent = `${this.#paper.tool === "move" ? moving : "Pen down"}, ${place}`;
     }
     this.#show();

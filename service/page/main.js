@@ -90,7 +90,7 @@ async function runSearch(signal) {
   const { limits } = server;
   if (limits && snapshot.blob?.size > limits.max_upload_bytes) {
     // The server would close the connection in the middle of the upload, and the page would report it as away.
-    throw new Error(`The image is too large; this server takes ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
+    throw new Error(`The image is too large; this server accepts at most ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
   }
   const quick = stay ? options.quick : {};
   const kind = snapshot.kind === "photo" ? { kind: "photo" } : {};
@@ -269,7 +269,7 @@ query.addEventListener("change", () => {
 query.addEventListener("address", () =>
   notice.say(
     "That is an address, not an image",
-    "Save the image first, and drop its file here; or copy the image itself and paste it.",
+    "Save the image and drop its file here, or copy the image itself and paste it.",
   ),
 );
 parts.addEventListener("change", () => {

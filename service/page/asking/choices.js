@@ -157,8 +157,8 @@ export class Word {
   offer({ vocabulary }, { text_tower: tower }) {
     this.#known = vocabulary;
     this.#form.hidden = !vocabulary && !tower;
-    const known = `English words, ${vocabulary.toLocaleString("en")} of them, and common things in 13 other languages`;
-    this.#field.title = tower ? `Any words, which ${tower} reads` : known;
+    const known = `${vocabulary.toLocaleString("en")} English words, and common things in 13 other languages`;
+    this.#field.title = tower ? `Any words, read by ${tower}` : known;
   }
 
   /** Offer words for the drawing: those that are guessed, or else those that it may `perhaps` be. */
@@ -171,7 +171,7 @@ export class Word {
 
   /** Say that this word is not known, and offer the `nearest`; null: nothing is to be said. */
   unknown(word, nearest = []) {
-    const said = `I don\u2019t know the word \u201c${word}\u201d. I know ${this.#known.toLocaleString("en")} words.`;
+    const said = `Unknown word \u201c${word}\u201d. The vocabulary has ${this.#known.toLocaleString("en")} words.`;
     byId("word-unknown").textContent = word === null ? "" : said;
     const chips = nearest.map((one) => {
       const onclick = () => this.#take(one);
@@ -182,7 +182,7 @@ export class Word {
 
   #guess({ word, probability }) {
     const sure = probability !== undefined;
-    const says = `Search with the word ${word}, too; it is ${sure ? `right with ${percent(probability)}` : "a wild guess"}`;
+    const says = `Also search with the word ${word}, ${sure ? `${percent(probability)} likely` : "a wild guess"}`;
     const onclick = () => {
       this.#field.focus({ preventScroll: true });
       this.#take(word);

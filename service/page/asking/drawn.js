@@ -82,8 +82,8 @@ export class Drawn extends EventTarget {
   #item({ id, box }) {
     const guess = this.#guesses.get(id) ?? "thing";
     const parts = this.#chosen === id && this.#paper.canPart(id);
-    const action = this.#chosen === null ? guess : this.#chosen !== id ? `Join with ${guess}` : parts ? "Part" : "Leave";
-    const title = this.#chosen === null ? `${guess}: join it with another thing, or part it` : action;
+    const action = this.#chosen === null ? guess : this.#chosen !== id ? `Join with ${guess}` : parts ? "Split" : "Cancel";
+    const title = this.#chosen === null ? `${guess}: join it with another thing, or split it` : action;
     const button = element("button", { type: "button", textContent: action, title, onclick: () => this.#press(id, parts) });
     button.dataset.thing = id;
     const item = element("li", {}, button);

@@ -199,7 +199,7 @@ export function sheet(actions, side) {
 /** The drawing as a PNG file of `side` pixels. Fails where the browser hides from pages what they have painted. */
 export async function png(actions, side = 512) {
   if (hidden()) {
-    throw new Error("This browser guards against fingerprinting and hides what is drawn. Allow this page to read canvases.");
+    throw new Error("This browser's fingerprinting protection hides the drawing. Allow this page to read canvases.");
   }
   const blob = await new Promise((resolve) => sheet(actions, side).canvas.toBlob(resolve, "image/png"));
   if (!blob) {

@@ -33,7 +33,7 @@ export class Notice {
   invite() {
     this.say(
       "What are you looking for?",
-      "Draw its outline, and photos of it appear. You can also drop, paste or choose an image, and draw over it.",
+      "Draw its outline to find photos of it. You can also drop, paste or choose an image, and draw over it.",
     );
     this.#start.show();
     byId("ghosts").hidden = false;

@@ -110,7 +110,7 @@ export class Viewer {
       return;
     }
     this.#dialog.classList.remove("loading");
-    this.#say("This photo cannot be opened any more.");
+    this.#say("This photo can no longer be opened.");
   }
 
   /** Take from the answer of /info whether this server can show files. */

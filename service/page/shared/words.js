@@ -16,13 +16,13 @@ const STAGES = {
 const SILENCE_SECONDS = 180;
 const PHASES = {
   reading: "reading the photos",
-  encoding: "looking at the photos",
-  clustering: "sorting them into groups",
+  encoding: "analysing the photos",
+  clustering: "grouping them",
   writing: "writing the index",
 };
 
 const ASKS =
-  "Each photo is read a single time, and a drawing can find the first ones within a minute. Your photos stay as they are, and none leaves this machine.";
+  "Each photo is read only once, and you can search the first ones within a minute. Your photos are never changed and never leave this machine.";
 
 const PRINTED = "To choose a folder here, open the address that the program printed when it started.";
 
@@ -72,7 +72,7 @@ export function score(value) {
 
 /** What stands at the best photo of a group: see Tile.label. */
 export function groupLabel({ rank, size, best }) {
-  const among = size > 1 ? `, the best of ${count(size, "photo")} of its group` : "";
+  const among = size > 1 ? `, the best of ${count(size, "photo")} in its group` : "";
   return { rank, spoken: `${rank}: ${fileName(best.paths[0])}${among}` };
 }
 
@@ -98,10 +98,10 @@ export function copiesLabel(number, name) {
  */
 export function noPhotos({ none, filtered }) {
   if (none) {
-    return ["No photos", "The index has none to show. Build it over a folder with photos, and search again."];
+    return ["No photos", "The index is empty. Index a folder of photos, then search again."];
   }
   return filtered
-    ? ["No photos match this filter", "Remove a part of it above."]
+    ? ["No photos match this filter", "Remove part of it above."]
     : ["No photos left", "Your exclusions removed every photo. Remove one of them above."];
 }
 
@@ -110,7 +110,7 @@ export function fitRemark({ word_means: means, word_fits: wordFits, sketch_fits:
   const unfit = wordFits === false ? `\u201c${text}\u201d` : sketchFits === false ? "your drawing" : "";
   return [
     means ? `${text}: searched for ${means}.` : "",
-    unfit ? `Nothing here looks much like ${unfit}. These come nearest.` : "",
+    unfit ? `Nothing here looks much like ${unfit}. These are the closest.` : "",
   ].join(" ").trim();
 }
 
@@ -126,7 +126,7 @@ export function filterName(name, value) {
 }
 
 export function chosenCount(number, most) {
-  return number === most ? `${count(number, "photo")} chosen, and no more at a time` : `${count(number, "photo")} chosen`;
+  return number === most ? `${count(number, "photo")} chosen, the most at a time` : `${count(number, "photo")} chosen`;
 }
 
 /** How many photos or groups are shown. @param {string} order in which, or "" */
@@ -167,7 +167,7 @@ export function took(answer) {
   return [
     `Found in ${whole(total)} ms.`,
     `Milliseconds: ${parts.map(([name, ms]) => `${whole(ms)} ${STAGES[name]}`).join(", ")}.`,
-    `${count(answer.pairs_scored, "comparison")} one by one, ${count(answer.candidates, "photo")} ranked.`,
+    `${count(answer.pairs_scored, "pair")} compared, ${count(answer.candidates, "photo")} ranked.`,
     `Ranked by ${methodName(answer.method, answer.diffused)}.`,
   ].join(" ");
 }
@@ -176,7 +176,7 @@ export function took(answer) {
 export function waitingFor({ searches, build }) {
   const others = searches - 1;
   if (others > 0) {
-    return `The computer is busy: ${others === 1 ? "another search runs" : `${others.toLocaleString("en")} other searches run or wait`}.`;
+    return `The computer is busy: ${others === 1 ? "another search is running" : `${others.toLocaleString("en")} other searches are running or waiting`}.`;
   }
   return building(build) ? "The computer is busy: it is also indexing photos." : "This takes a little longer.";
 }
@@ -211,9 +211,8 @@ export function facts({ model, index, version, refused }) {
     ...programme,
     [
       "Networks and photos",
-      "A network has terms of its own. The one that comes with the program was trained partly on pictures for " +
-        "research only: read weights/CARD.md before you use it for business. Photos stay their owners'; none leaves " +
-        "this server.",
+      "Networks have their own terms. The default one was trained partly on research-only pictures: read " +
+        "weights/CARD.md before you use it commercially. Photos still belong to their owners, and none leaves this server.",
     ],
   ];
 }
@@ -235,14 +234,14 @@ export function building(build) {
 /** Why a build that nobody goes on with has ended early, as a sentence; null where none has. */
 export function stopped({ ready, build, allows }) {
   const left = ready && allows.build && build && build.phase !== "done" && !building(build);
-  return left ? build.failed ?? "The last build of the index stopped before it was done." : null;
+  return left ? build.failed ?? "The last build of the index stopped before it finished." : null;
 }
 
 /** What to say while nothing can be searched, as Notice.say takes it. @param info the answer of /info */
 export function unready({ reason, build, allows }) {
   const state = building(build);
   if (state) {
-    return ["Your photos are being read", `${state.text} The first of them can be searched soon.`, state.share];
+    return ["Your photos are being read", `${state.text} You can search the first ones soon.`, state.share];
   }
   if (allows.build) {
     return ["Where are your photos?", build?.failed ?? ASKS, undefined, "folder"];
@@ -261,17 +260,17 @@ export function trouble(error) {
     case "not_ready":
       return ["Not ready yet", error.message];
     case "queue_full":
-      return ["Many are searching", error.message];
+      return ["The server is busy", error.message];
     case "rate_limited":
-      return ["A little too fast", error.message];
+      return ["Too many requests", error.message];
     case "unauthorized":
-      return ["This server asks for a key", "Enter its API key. It is kept for as long as this tab is open."];
+      return ["This server requires a key", "Enter its API key. It is kept until you close this tab."];
     case "not_found":
-      return ["A photo is gone", `${error.message} It may have been deleted or removed. Take it out of the search above.`];
+      return ["A photo is gone", `${error.message} It may have been deleted or removed. Remove it from the search above.`];
     case "blank_sketch":
-      return ["Nothing to see yet", error.message];
+      return ["Nothing drawn yet", error.message];
     case "Away":
-      return ["Can\u2019t reach sketch-search", "Is it still running? Your search will continue when it is back."];
+      return ["Can\u2019t reach the server", "Is it still running? Your search will continue when it is back."];
     case "internal_error":
       return ["Something went wrong", `${error.message} Request ${error.requestId}.`];
     default:

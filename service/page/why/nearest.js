@@ -10,12 +10,12 @@ export function showNearest({ nearest, photos }, results, yours) {
   const others = new Set(photos.flatMap((photo) => photo.nearest.map(({ id }) => id)));
   byId("why-nearest-yours").ariaLabel = `Photos that look most like ${yours}`;
   byId("why-nearest-yours").replaceChildren(
-    ...nearest.map((photo) => small(photo, others.has(photo.id) ? "looks like a photo found, too" : "")),
+    ...nearest.map((photo) => small(photo, others.has(photo.id) ? "also looks like a photo found" : "")),
   );
   byId("why-nearest").replaceChildren(
     ...photos.map((photo, place) => {
       const name = fileName(results[place].paths[0]);
-      const row = photo.nearest.map((one) => small(one, near.has(one.id) ? `looks like ${yours}, too` : ""));
+      const row = photo.nearest.map((one) => small(one, near.has(one.id) ? `also looks like ${yours}` : ""));
       return element(
         "li",
         {},

@@ -24,7 +24,7 @@ const DAZZLING = 8;
  */
 export const VIEWS = {
   things: {
-    lead: (yours) => `Each thing of ${yours} has a frame, and each photo has a frame of the same colour and letter where it was found.`,
+    lead: (yours) => `Each thing in ${yours} is framed; a frame of the same colour and letter shows where it was found in each photo.`,
     network:
       "For each thing, the region of the photo with the best score: the cosine with the mean local [Ret] of 2 x 2 patches, less twice the squared distance of their places, less 0.02 of the distance of their colours.",
     fits: (answer, things) => things.length > 1,
@@ -40,7 +40,7 @@ export const VIEWS = {
     says: ({ things }) => things.map(({ name, letter, colour }) => ({ text: `${letter} ${name}`, colour })),
   },
   parts: {
-    lead: (yours) => `Point at a part of ${yours}: where the computer finds it again in a photo, it lights up. Tap a part to keep it in a colour, up to four at once. The words say how alike the two are.`,
+    lead: (yours) => `Point at a part of ${yours} to light up where the computer finds it in each photo. Tap a part to pin it in a colour, up to four at once. The words say how well the two match.`,
     network:
       "Cosines of all pairs of sketch and photo tokens after cross-attention (eq. 8 of the paper). For every sketch token that the part crosses, its best photo token is lit; pale squares are tokens that were dropped.",
     alike:
@@ -75,12 +75,12 @@ export const VIEWS = {
     says({ pins }, photo) {
       return pins.map(({ part, colour, letter }) => {
         const cells = bestMatches(photo, part.cells);
-        return { text: cells.size ? `${letter} ${strength(strongest(cells)[1])}` : `${letter} put aside`, colour };
+        return { text: cells.size ? `${letter} ${strength(strongest(cells)[1])}` : `${letter} dropped`, colour };
       });
     },
   },
   nearest: {
-    lead: (yours) => `Below ${yours} are the photos that look most like it to the computer, and beside each photo found those that look most like that one. A blue frame marks what is in both rows. Photos that look alike lend each other scores, so the first need not be number 1 by its look alone.`,
+    lead: (yours) => `Below ${yours} are the photos that look most like it to the computer; beside each photo found are those that look most like that photo. A blue frame marks photos in both rows. Photos that look alike share their scores, so the best match need not be the most similar one.`,
     network:
       "By [Ret] alone, before diffusion: the cosines of the sketch and the photos, lowered by their prior if the network has one; and those of photos with each other, without the mean of all photos, as diffusion compares them.",
     alike:
@@ -92,9 +92,9 @@ export const VIEWS = {
   },
   look: {
     fits: () => true,
-    lead: () => "In colour is where the computer looks most to tell what a picture shows; the rest is grey. The yellow line runs around the spots that it looks at most.",
+    lead: () => "The computer looks most at the areas in colour to recognise what a picture shows; the rest is grey. The yellow line surrounds the spots it looks at most.",
     network:
-      "Attention of [Ret] over the patch tokens: by head in the last block , or by block, averaged over its heads; or in the cross-attention, over the other side's tokens. Dropped tokens have none. The line is around the fewest cells that hold the chosen share.",
+      "Attention of [Ret] over the patch tokens: by head in the last block, or by block, averaged over its heads; or in the cross-attention, over the other side's tokens. Dropped tokens have none. The line is around the fewest cells that hold the chosen share.",
     sketch(overlay, state) {
       shine(overlay, attention(state, state.answer.sketch, "photo_to_sketch", "sketch_cells", state.chosen), state.share);
     },
@@ -104,7 +104,7 @@ export const VIEWS = {
     says: () => [],
   },
   kept: {
-    lead: () => "The computer cuts every picture into small squares and, to be quick, puts aside those that tell it little. They are grey here; those within the white line were kept.",
+    lead: () => "The computer cuts every picture into small squares and, to be quick, drops those with little information. They are grey here; those within the white line were kept.",
     network:
       "Token selection: after some blocks only the patch tokens with the most of [Ret]'s attention go on. The cross-attention compares those that are left.",
     fits: ({ sketch, photos }) => [sketch, ...photos].some(({ kept }) => kept.length),
@@ -118,9 +118,9 @@ export const VIEWS = {
     },
   },
   pairs: {
-    lead: () => "These pairs of squares count most: 1 in your drawing goes with 1 in the photo. Choose a photo to see its pairs; below it is by how much its score would fall without each.",
+    lead: () => "These pairs of squares matter most: 1 in your drawing matches 1 in the photo. Choose a photo to see its pairs and, below it, how much its score would fall without each.",
     network:
-      "Token pairs whose leaving out of the kernel matrix lowers the relation score most: score before minus after, as a share of the score.",
+      "Token pairs whose removal from the kernel matrix lowers the relation score most: score before minus after, as a share of the score.",
     // Only a relation network has a score that rests on pairs, and only for a drawing.
     fits: ({ photos }) => photos.some((photo) => photo.relation_score !== null),
     sketch(overlay, { chosen }) {

@@ -64,7 +64,7 @@ export class Why {
 
   get #yours() {
     const { blob, kind } = this.#subject;
-    return !blob ? "the photo that you like" : kind === "photo" ? "your photo" : "your drawing";
+    return !blob ? "the photo you like" : kind === "photo" ? "your photo" : "your drawing";
   }
 
   #load() {
@@ -181,13 +181,13 @@ export class Why {
     const others = pins.filter((old) => old.part !== one);
     const said = byId("why-said");
     if (others.length < pins.length) {
-      said.textContent = `${one.name} is let go.`;
+      said.textContent = `${one.name} is unpinned.`;
       this.#set({ pins: others });
       return;
     }
     const kept = others.slice(-(PINS.length - 1));
     const free = PINS.find(([letter]) => kept.every((old) => old.letter !== letter));
-    said.textContent = `${one.name} is kept as ${free[0]}.`;
+    said.textContent = `${one.name} is pinned as ${free[0]}.`;
     this.#set({ pins: [...kept, pin(one, free)] });
   }
 

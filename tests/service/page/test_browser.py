@@ -146,7 +146,7 @@ def test_what_is_searched_is_told_in_words_and_grows_from_the_page(
         with before_note(desk) as notes:
             add_folder(desk, tmp_path / "more")
             wait(desk).until(lambda d: text(d, "about-note") == "Done: 25 photos in the index.")
-        assert any(f"{tmp_path / 'more'} is in the index already" in note for note in notes())
+        assert any(f"{tmp_path / 'more'} is already in the index" in note for note in notes())
         save_copy(tmp_path / "more" / "three.png", 79, 0)
         desk.find_element(By.ID, "look-again").click()
         wait(desk).until(lambda d: text(d, "about-note") == "Done: 26 photos in the index.")
@@ -223,7 +223,7 @@ def test_a_search_that_takes_long_says_what_it_waits_for(desk: Browser, server: 
     with occupied(server):
         desk.get(server.url)
         draw(desk, DESKTOP, strokes("star"))
-        wait(desk).until(lambda d: text(d, "waiting") == "The computer is busy: another search runs.")
+        wait(desk).until(lambda d: text(d, "waiting") == "The computer is busy: another search is running.")
     wait_for_photos(desk)
     assert text(desk, "waiting") == ""
 
@@ -302,7 +302,7 @@ def test_chosen_photos_are_downloaded_as_one_file_or_as_a_list_of_paths(
     with served_to(desk, settings, api_key=key and SecretStr(key)) as server:
         desk.get(server.page)
         if key:
-            wait_for_notice(desk, "This server asks for a key")
+            wait_for_notice(desk, "This server requires a key")
             # A live region is read out as a whole; nobody can be asked for something in it.
             assert not desk.find_elements(By.CSS_SELECTOR, "[role=status] form, [aria-live] form")
             desk.find_element(By.ID, "key").send_keys(key, Keys.ENTER)
@@ -368,7 +368,7 @@ def test_the_page_works_where_the_browser_blocks_site_data(desk: Browser, settin
     protected = settings.model_copy(update={"api_key": SecretStr("secret")})
     with served_to(desk, protected) as server, before_pages(desk, "block_storage"):
         desk.get(server.url)
-        wait_for_notice(desk, "This server asks for a key")
+        wait_for_notice(desk, "This server requires a key")
         desk.find_element(By.ID, "key").send_keys("secret", Keys.ENTER)
         wait_for_notice(desk, "What are you looking for?")
         ActionChains(desk).send_keys("?").perform()
@@ -413,10 +413,10 @@ def test_a_first_visit_names_a_folder_watches_it_being_indexed_and_searches(
         wait(desk).until(lambda d: "does not exist" in text(d, "folder-note"))
         expect_complaints(desk, "422")
         assert axe_complaints(desk) == []
-        for name, path in ((gallery.name, gallery), ("größe", gallery / "größe"), ("The folder above", gallery)):
+        for name, path in ((gallery.name, gallery), ("größe", gallery / "größe"), ("Parent folder", gallery)):
             press_folder(desk, name, path)
             # A keyboard goes on from there.
-            assert desk.switch_to.active_element.text == "The folder above"
+            assert desk.switch_to.active_element.text == "Parent folder"
         folder.send_keys(Keys.ENTER)
         wait_for_notice(desk, "Your photos are being read")
         assert desk.find_element(By.ID, "notice-progress").is_displayed()
@@ -435,7 +435,7 @@ def test_a_build_that_was_stopped_can_go_on(
     (tmp_path / "index" / "progress.json").write_text(progress("stopped", 10))
     with served_to(desk, settings, index=tmp_path / "index") as server:
         desk.get(server.page)
-        wait(desk).until(lambda d: "stopped before it was done" in text(d, "building-text"))
+        wait(desk).until(lambda d: "stopped before it finished" in text(d, "building-text"))
         assert axe_complaints(desk) == []
         desk.find_element(By.ID, "building-on").click()
         wait(desk).until(lambda d: not d.find_element(By.ID, "building").is_displayed())
@@ -514,7 +514,7 @@ def test_a_search_that_is_refused_for_now_says_when_it_goes_on(desk: Browser, se
         wait_for_notice(desk, "What are you looking for?")
         browser.requested(desk)
         draw(desk, DESKTOP, strokes("house"))
-        wait_for_notice(desk, "A little too fast")
+        wait_for_notice(desk, "Too many requests")
         assert re.fullmatch(r"Your search will continue by itself in \d+ seconds\.", text(desk, "notice-text"))
         # Nor does the page give up on a server that limits how often it is asked what it has.
         wait(desk).until(lambda d: f"{server.url}/info" in browser.requested(d))
@@ -527,5 +527,5 @@ def test_a_server_that_has_gone_is_told_in_words(desk: Browser, settings: Settin
         desk.get(server.url)
         wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
     draw(desk, DESKTOP, strokes("house"))
-    wait_for_notice(desk, "Can’t reach sketch-search")
+    wait_for_notice(desk, "Can’t reach the server")
     expect_complaints(desk, "ERR_CONNECTION_REFUSED")

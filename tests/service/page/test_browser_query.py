@@ -372,7 +372,7 @@ def test_where_clip_reads_words_the_field_takes_any_text(
         assert parts(desk)["parts"] == ["Remove: The word a dog on a beach"]
 
 
-UNKNOWN = "I don’t know the word “{}”. I know 6 words."
+UNKNOWN = "Unknown word “{}”. The vocabulary has 6 words."
 
 
 def test_a_word_that_is_not_known_is_set_aside_and_the_drawing_is_searched_with(desk: Browser, known: Served) -> None:
@@ -405,7 +405,7 @@ def test_what_is_shown_belongs_to_what_is_on_the_paper(desk: Browser, known: Ser
     # The next search fails. What the last one found and guessed is not left under its error.
     desk.execute_script("window.fetch = async () => { throw new TypeError('away'); }")
     draw(desk, DESKTOP, strokes("circle"))
-    wait_for_notice(desk, "Can’t reach sketch-search")
+    wait_for_notice(desk, "Can’t reach the server")
     assert (names(desk), guessed(desk)) == ([], [])
 
 
@@ -429,7 +429,7 @@ def test_the_page_says_which_word_of_a_phrase_is_known_and_that_nothing_looks_li
     desk: Browser, known: Served
 ) -> None:
     desk.get(f"{known.url}/#text=tuba")
-    wait(desk).until(lambda d: text(d, "fit-remark") == "Nothing here looks much like “tuba”. These come nearest.")
+    wait(desk).until(lambda d: text(d, "fit-remark") == "Nothing here looks much like “tuba”. These are the closest.")
     wait_for_photos(desk)
     assert names(desk)
     desk.find_element(By.ID, "word").send_keys("my dog on the sofa", Keys.ENTER)

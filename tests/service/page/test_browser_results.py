@@ -307,7 +307,7 @@ def test_a_server_that_does_not_tell_the_copies_says_why(desk: Browser, doubled:
     press_first(desk)
     wait(desk).until(
         lambda d: (
-            "Can’t reach sketch-search"
+            "Can’t reach the server"
             in d.execute_script("return document.querySelector('.copies:not([hidden])').textContent")
         )
     )

@@ -81,7 +81,7 @@ def test_two_things_are_searched_for_where_they_stand(desk: Browser, scenes: Ser
 def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) -> None:
     draw_car_and_umbrella(desk, scenes)
     press(desk, 0)
-    assert labels(desk) == ["Leave", "Join with umbrella"]
+    assert labels(desk) == ["Cancel", "Join with umbrella"]
     press(desk, 0)
     assert labels(desk) == ["car", "umbrella"]
     press(desk, 0)

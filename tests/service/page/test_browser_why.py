@@ -91,7 +91,7 @@ def test_pointing_at_a_part_lights_it_up_in_the_photos(desk: Browser, server: Se
     hovered = overlays(desk)
     assert hovered[0] != bare[0]
     ActionChains(desk).click().perform()
-    assert text(desk, "why-said").endswith("is kept as A.")
+    assert text(desk, "why-said").endswith("is pinned as A.")
     assert [chip.get_attribute("data-letter") for chip in chips].count("A") == 1
 
 
@@ -99,7 +99,7 @@ def test_photos_are_compared_with_the_liked_photo_that_is_chosen(desk: Browser, 
     desk.get(f"{server.url}/#like=4,9")
     wait_for_photos(desk)
     ask_why(desk)
-    assert "the photo that you like" in text(desk, "why-lead")
+    assert "the photo you like" in text(desk, "why-lead")
     # Pairs that the relation score rests on are of a sketch and a photo.
     assert not desk.find_element(By.ID, "why-pairs").is_displayed()
     first = desk.find_element(By.ID, "why-sketch-image").get_attribute("src")
