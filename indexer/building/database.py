@@ -85,13 +85,18 @@ _READ = """
 INSERT OR REPLACE INTO read SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
 WHERE NOT EXISTS (SELECT 1 FROM listed WHERE root = ?1 AND path = ?2 AND known = 2)
 """
+# The contents of the files that are there.
+_THERE = """
+(SELECT hash FROM files JOIN listed USING (root, path) WHERE known = 1 AND hash IS NOT NULL
+ UNION SELECT hash FROM read JOIN listed USING (root, path) WHERE known <> 1 AND hash IS NOT NULL)
+"""
 # A file that is not there is gone, unless its folder could not be listed. One that is there and was not read stays as
 # it was, if it can be used.
-_VANISH = """
+_VANISH = f"""
 UPDATE files SET status = 'gone', reason = NULL WHERE id IN (
     SELECT f.id FROM files f LEFT JOIN listed l USING (root, path) LEFT JOIN read r USING (root, path)
     WHERE f.status <> 'gone' AND CASE WHEN f.status = 'bad' OR f.source IS NOT NULL
-        THEN l.number IS NULL AND NOT may_hide(f.root, f.path)
+        THEN l.number IS NULL AND NOT may_hide(f.root, f.path, coalesce(f.hash IN {_THERE}, 0))
         ELSE l.number IS NULL OR (l.known = 0 AND r.path IS NULL) END)
 """
 _RETURN = """
@@ -110,11 +115,9 @@ WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, e
     excluded.ctime, excluded.taken, excluded.status, excluded.reason)
 """
 # Photos of which no file is there any more.
-_MISSING = """
+_MISSING = f"""
 SELECT count(DISTINCT f.hash) FROM files f LEFT JOIN listed l USING (root, path)
-WHERE f.status = 'indexed' AND l.number IS NULL AND NOT may_hide(f.root, f.path)
-    AND f.hash NOT IN (SELECT hash FROM files JOIN listed USING (root, path) WHERE hash IS NOT NULL)
-    AND f.hash NOT IN (SELECT hash FROM read JOIN listed USING (root, path) WHERE hash IS NOT NULL)
+WHERE f.status = 'indexed' AND l.number IS NULL AND f.hash NOT IN {_THERE} AND NOT may_hide(f.root, f.path, 0)
 """
 # Files that are new, or have a new content, of which all other files were removed.
 _REMOVED_BEFORE = """
@@ -353,7 +356,11 @@ class BuildDatabase:
                 database.execute("UPDATE listed SET known = 0 WHERE root = ? AND path = ?", (root, path))
                 database.execute("DELETE FROM read WHERE root = ? AND path = ?", (root, path))
         all_stay = self.waiting > 0
-        self._database.create_function("may_hide", 2, lambda root, path: all_stay or listing.may_hide((root, path)))
+
+        def may_hide(root: int, path: str, moved: int) -> bool:
+            return all_stay or listing.may_hide((root, path), moved=bool(moved))
+
+        self._database.create_function("may_hide", 3, may_hide)
         if not allow_loss:
             ((missing,),) = self._all(_MISSING)
             ((count,),) = self._all("SELECT count(DISTINCT hash) FROM files WHERE status = 'indexed'")
@@ -366,6 +373,7 @@ class BuildDatabase:
             self.changed += database.execute(_CHANGE, (next_id,)).rowcount
             query = "UPDATE files SET status = 'gone' WHERE root = ? AND path = ?"
             database.executemany(query, self.removed_before)
+        listing.forget_empty(self.has_below)
 
     def hide(self, hides: Callable[[int, str], bool]) -> None:
         """Marks what the user removed or excluded as gone."""

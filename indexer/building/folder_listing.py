@@ -78,6 +78,7 @@ class FolderListing:
         self._roots, self._names = roots, [root.name for root in roots]
         self._index, self._removals, self._expected = str(resolved(index)), removals or Removals(), expected
         self._unlisted: dict[FileKey, BadFile] = {}
+        self._empty = set[FileKey]()
         self._exclusions = exclusions or Exclusions()
         self._links = self._special = self._excluded = 0
         self._listed = Counter[int]()
@@ -111,10 +112,19 @@ class FolderListing:
             words.append(f"{special} that {'are' if special > 1 else 'is'} no file: a pipe, socket or device")
         return tuple(words)
 
-    def may_hide(self, file: FileKey) -> bool:
-        """Returns True if a file lies below a folder that could not be listed, and may still be there."""
+    def may_hide(self, file: FileKey, *, moved: bool = False) -> bool:
+        """Returns True if a file lies below a folder that could not be listed, and may still be there.
+
+        One that was ``moved``, so that its content is elsewhere now, is not in a folder that is empty.
+        """
         root, path = file
-        return any((root, folder) in self._unlisted for folder in with_folders(path)[:-1])
+        around = ((root, folder) for folder in with_folders(path)[:-1])
+        return any(key in self._unlisted and not (moved and key in self._empty) for key in around)
+
+    def forget_empty(self, expected: Callable[[FileKey], bool]) -> None:
+        """Takes folders for listed that are empty, and below which no file is ``expected`` any more."""
+        for key in [key for key in self._empty if not expected(key)]:
+            del self._unlisted[key]
 
     def check(self, known: Iterable[FileKey]) -> None:
         """Raises BadInvocation if there is nothing to index. known: where the index has files."""
@@ -152,6 +162,7 @@ class FolderListing:
                     folders.pop()
             if self.count == before and (number, "") not in self._unlisted and self._expected((number, "")):
                 self._leave_out(number, "", _NO_PHOTO)
+                self._empty.add((number, ""))
 
     def _entries(self, number: int, folder: str, listing: Listing) -> Iterator[tuple[str, Entry]]:
         """Yields each entry of a folder with its path in the root, in the order of the shown paths."""
@@ -170,6 +181,7 @@ class FolderListing:
                 if not entries and self._expected((number, text_of_name(folder))):
                     # Of a whole gallery `index remove` would leave nothing.
                     self._leave_out(number, folder, f"{_EMPTY} (`index remove` forgets it)" if folder else _EMPTY)
+                    self._empty.add((number, text_of_name(folder)))
         if any(len(folder) + len(entry.name) >= MAX_PATH for entry in entries):
             self._leave_out(number, f"{folder}/", f"names in it are left out: their paths exceed {MAX_PATH} characters")
             entries = [entry for entry in entries if len(folder) + len(entry.name) < MAX_PATH]

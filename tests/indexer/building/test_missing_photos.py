@@ -74,3 +74,26 @@ def test_a_few_photos_or_a_tenth_may_go_and_files_that_were_renamed_or_edited_ar
         save_photo(built.photos / f"{number}.png", 200 + number)
     report = built.update()
     assert (report.encoded, report.photos, report.kept) == (10, 45, [])
+
+
+def test_a_folder_whose_photos_were_moved_to_others_is_empty_and_not_a_disk_that_is_missing(
+    built: Collection, tmp_path: Path
+) -> None:
+    for file in [*(built.photos / "in here").iterdir()]:
+        file.rename(built.photos / file.name)
+    report = built.update()
+    assert (report.photos, report.files, report.gone, report.kept) == (12, 12, 4, [])
+    # A copy elsewhere says nothing of the others.
+    save_photo(built.photos / "in here" / "a.png", 60)
+    save_photo(built.photos / "in here" / "b.png", 61)
+    save_photo(built.photos / "b.png", 61)
+    assert built.update().files == 15
+    mounted = (built.photos / "in here").rename(tmp_path / "elsewhere")
+    (built.photos / "in here").mkdir()
+    report = built.update()
+    assert (report.photos, report.files) == (14, 14)
+    assert report.unlisted[0].path == "in here"
+    (built.photos / "in here").rmdir()
+    mounted.rename(built.photos / "in here")
+    report = built.update()
+    assert (report.files, report.encoded, report.kept) == (15, 0, [])
