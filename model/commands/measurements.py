@@ -265,8 +265,9 @@ def folders(out: Path, split: str, trained_on: str | None) -> None:
 
 @click.command(epilog=examples("sketch-search model costs zse/paper zse/tiny weights/default.safetensors"))
 @click.argument("networks", nargs=-1, metavar="RECIPE|FILE...", required=True)
+@options.settings
 @options.as_json
-def costs(networks: tuple[str, ...], as_json: bool) -> None:
+def costs(networks: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> None:
     """Count and measure what networks cost: parameters, multiply-adds, and milliseconds of this CPU.
 
     Multiply-adds are given in G of a photo and of learning from it, and in M of a pair. A network is that of a recipe,
@@ -274,12 +275,12 @@ def costs(networks: tuple[str, ...], as_json: bool) -> None:
     """
     from model.checkpoint import load_network
     from model.evaluation import costs_of, speeds_of
-    from model.papers import network_of, read_recipe
+    from model.papers import changes_of, network_of, read_recipe
 
     found = {}
     for name in networks:
         checkpoint = Path(name).suffix == ".safetensors"
-        network = load_network(Path(name)) if checkpoint else network_of(read_recipe(Path(name)))
+        network = load_network(Path(name)) if checkpoint else network_of(read_recipe(Path(name), changes_of(settings)))
         found[name] = costs_of(network) | speeds_of(network)
     if as_json:
         print(json.dumps(found))

@@ -16,6 +16,9 @@ data = option(
 word_vectors = option(
     "--words FILE", "Word vectors for sketch-an-anchor and clip-at (default: those of SKETCH_SEARCH_DATA).", a_path
 )
+settings = option(
+    "--set KEY=VALUE", "Change the recipe, such as optimiser.encoder_rate=1e-5.", name="settings", multiple=True
+)
 weights = option(
     "--weights FILE", "Checkpoint (default: SBIR_WEIGHTS, else the embedded one).", a_path, envvar="SBIR_WEIGHTS"
 )

@@ -19,7 +19,7 @@ from model.errors import ModelError
 @click.argument("recipe", type=a_path)
 @option(options.BACKBONE, "What it starts from: a photo side, a ViT as a file or timm tag, CLIP.")
 @option("--start FILE", "Checkpoint of the same kind to go on from.", a_path)
-@option("--set KEY=VALUE", "Change the recipe, such as optimiser.encoder_rate=1e-5.", name="settings", multiple=True)
+@options.settings
 @option("--seed N", "The recipe's seed.", int)
 @option("--run DIR", "Default: runs/NAME-OF-RECIPE.", a_path, name="folder")
 @option("--until STEP", "Stop after this step; the next call continues.", int)

@@ -23,6 +23,9 @@ def test_costs_are_those_of_the_recipe_or_the_checkpoint(tmp_path: Path, capsys:
         assert found["ms a photo"] > 0
     assert min(tiny["ms a pair"], recipe["ms a pair"]) > 0
     assert one_vector["ms a pair"] == one_vector["M a pair"] == 0
+    selected = ["--set", "network.keep_sketch=0.5", "--set", "network.keep_photo=0.5"]
+    assert main(["costs", str(small), *selected, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[str(small)]["M a pair"] < 0.5 * recipe["M a pair"]
     assert main(["costs", "clip-at/category"]) == 2
     assert "depends on its backbone; name a checkpoint" in capsys.readouterr().err
     assert main(["costs", str(checkpoint)]) == 0
