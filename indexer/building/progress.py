@@ -64,7 +64,7 @@ class Progress:
         self._phase_start = clock()
         self._written = float("-inf")
         self._said = clock()
-        self._done = self._total = self._bad = self._skipped = 0
+        self._done = self._total = self._bad = self._skipped = self._known = 0
 
     @contextmanager
     def of_build(self, file: Path) -> Iterator[None]:
@@ -83,7 +83,7 @@ class Progress:
         """Begins a phase of ``total`` photos; 0 if their number is not known."""
         self._close_bar()
         skipped = self._skipped if phase == "encoding" else 0
-        self._phase, self._done, self._total = phase, skipped, total + skipped
+        self._phase, self._done, self._total, self._known = phase, skipped, total + skipped, 0
         self._phase_start = self._clock()
         self.expect(0)
         self._write()
@@ -104,11 +104,17 @@ class Progress:
             self._done += files
             self._total += files
 
-    def advance(self, done: int = 1, bad: int = 0) -> None:
+    def advance(self, done: int = 1, bad: int = 0, *, known: int = 0) -> None:
+        """Counts files. ``known`` of them were only read, as after a resumption, and say nothing of the speed."""
         self._done += done
         self._bad += bad
+        self._known += known
         if self._bar is not None:
-            self._bar.update(done)
+            if not self._bar.disable:
+                self._bar.initial += known
+                self._bar.n += known
+                self._bar.last_print_n += known
+            self._bar.update(done - known)
         if self._clock() - self._written >= _INTERVAL:
             self._write()
 
@@ -125,7 +131,7 @@ class Progress:
     def _write(self) -> None:
         self._written = self._clock()
         elapsed = self._written - self._phase_start
-        done = self._done - (self._skipped if self._phase == "encoding" else 0)
+        done = self._done - self._known - (self._skipped if self._phase == "encoding" else 0)
         rate = done / elapsed if done and elapsed > 0 else None
         state = ProgressState(
             phase=self._phase,

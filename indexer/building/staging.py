@@ -175,6 +175,11 @@ class _ReadFile:
     pixels: Floats | None = None
     for_embedder: Floats | None = None
 
+    @property
+    def known(self) -> bool:
+        """True if the content has a row."""
+        return self.pixels is None and self.record.reason is None
+
 
 class Stager:
     """Computes the rows of new files and stages them in the journal; ``encoded`` counts them.
@@ -218,7 +223,7 @@ class Stager:
                     bad = self._encode(group)
                     if len(self._records) >= batch:
                         self._commit()
-                    progress.advance(len(group), bad)
+                    progress.advance(len(group), bad, known=sum(file.known for file in group))
             finally:
                 self._commit()
 

@@ -21,8 +21,8 @@ class StopAfter(Progress):
         super().__init__()
         self._left = photos
 
-    def advance(self, done: int = 1, bad: int = 0) -> None:
-        super().advance(done, bad)
+    def advance(self, done: int = 1, bad: int = 0, *, known: int = 0) -> None:
+        super().advance(done, bad, known=known)
         self._left -= done
         if self._left <= 0:
             raise Stopped

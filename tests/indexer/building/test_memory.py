@@ -29,7 +29,7 @@ def test_a_build_never_has_the_records_of_all_files_in_memory(
         return is_photo(*arguments)
 
     class Looking(Progress):
-        def advance(self, done: int = 1, bad: int = 0) -> None:
+        def advance(self, done: int = 1, bad: int = 0, *, known: int = 0) -> None:
             look()
 
     monkeypatch.setattr("indexer.building.database._AT_ONCE", AT_ONCE)

@@ -35,6 +35,12 @@ def test_the_file_tells_rate_and_time_left_at_most_once_a_second(tmp_path: Path)
         told = state(tmp_path / "p.json")
         assert (told.phase, told.done, told.total, told.bad) == ("encoding", 70, 100, 2)
         assert (told.photos_per_second, told.seconds_left) == (5.0, 6.0)
+        # Nor do those whose content has been encoded before.
+        clock.now = 3.0
+        progress.advance(20, known=20)
+        told = state(tmp_path / "p.json")
+        assert told.done == 90
+        assert told.photos_per_second == pytest.approx(10 / 3)
         progress.start("clustering")
         assert (state(tmp_path / "p.json").done, state(tmp_path / "p.json").total) == (0, 0)
     assert state(tmp_path / "p.json").phase == "done"
