@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import isqrt
 from pathlib import Path
@@ -15,10 +16,11 @@ from PIL import Image
 
 from model.engine import Floats, unit
 from model.errors import ModelError
+from model.network.hub import HUB, cached, check_reachable, fetched
 from model.network.vit import PretrainedVit, layout_of
 from model.terminal import expanded, resolved
 
-FORMS = "MODEL/PRETRAINED as open_clip names them, MODEL@FILE, or a folder that open_clip saved"
+FORMS = "MODEL/PRETRAINED as open_clip names them, hf-hub:OWNER/NAME, MODEL@FILE, or a folder that open_clip saved"
 DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
 # The order in which open_clip looks for them, so that the file that is hashed is the file that is loaded.
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
@@ -97,13 +99,16 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
     """
     import open_clip
 
-    path = expanded(source)
+    path, name = expanded(source), ""
+    if source.startswith(HUB):
+        path, name = _of_hub(source, download), source
     if path.is_dir():
         path = resolved(path)
         weights = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
         if weights is None or not (path / CONFIG_FILE).is_file():
             raise ModelError(f"{path} is no saved open_clip model; it needs {CONFIG_FILE} and {WEIGHT_FILES[0]}")
-        return FoundClip(str(path), f"CLIP from {path.name}", f"local-dir:{path}", (weights, path / CONFIG_FILE))
+        said = f"CLIP {name}" if name else f"CLIP from {path.name}"
+        return FoundClip(name or str(path), said, f"local-dir:{path}", (weights, path / CONFIG_FILE))
     model, at, file = source.partition("@")
     if at:
         if model not in open_clip.list_models():
@@ -127,18 +132,33 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
     return FoundClip(source, f"CLIP {source}", model, (weights,), options)
 
 
+def _of_hub(source: str, download: bool) -> Path:
+    """Returns the folder with the files of a repository that open_clip saved. Raises ModelError if it cannot be had."""
+    repository = source.removeprefix(HUB)
+    if cached(repository, [CONFIG_FILE]) is None or cached(repository, WEIGHT_FILES) is None:
+        if not download:
+            raise ModelError(f"{source} is not on this disk any more; name it anew to have it downloaded")
+        config = fetched(repository, CONFIG_FILE)
+        for name in WEIGHT_FILES:
+            with suppress(ModelError):
+                fetched(repository, name)
+                return config.parent
+        raise ModelError(f"{source} has none of {', '.join(WEIGHT_FILES)}")
+    return fetched(repository, CONFIG_FILE).parent
+
+
 def _published(source: str, known: Mapping[str, Any], download: bool) -> Path:
     import open_clip
-    from huggingface_hub import try_to_load_from_cache
 
     repository, name = str(known.get("hf_hub", "")).rpartition("/")[::2]
-    for file in ((name,) if name else WEIGHT_FILES) if repository else ():
-        if isinstance(path := try_to_load_from_cache(repository, file), str):
-            return Path(path)
+    if repository and (path := cached(repository, (name,) if name else WEIGHT_FILES)) is not None:
+        return path
     if not download:
         raise ModelError(
             f"the weights of {source} are not on this disk any more; name that model anew to have them downloaded"
         )
+    if repository:
+        check_reachable(repository)
     try:
         return Path(open_clip.download_pretrained(dict(known)))
     except (OSError, RuntimeError, ValueError) as error:

@@ -14,6 +14,7 @@ from torch import nn
 from model.engine import UNCALIBRATED, Calibration, Modality, ModelConfig, TwoSidedConfig, ZseConfig
 from model.errors import ModelError
 from model.network.encoder import ConvolutionalEncoder, Encoder, EncoderTrace
+from model.network.hub import HUB, cached, check_reachable
 from model.network.relation import (
     BestMatchRelation,
     CrossAttention,
@@ -36,6 +37,8 @@ _RENAMED = {
     "patch_embed.proj.weight": "tokenizer.patch.weight",
     "patch_embed.proj.bias": "tokenizer.patch.bias",
 }
+# The files in which timm looks for weights.
+_TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 # How often the product by which precisions are compared is timed.
 _TURNS = 9
 
@@ -120,7 +123,10 @@ def as_zse(network: RetNetwork) -> Network:
 
 
 def read_backbone(source: str) -> dict[str, torch.Tensor]:
-    """Reads weights under timm's key names from a safetensors file, or by timm tag. Raises ModelError if it cannot."""
+    """Reads weights under timm's key names from a safetensors file, or by timm tag, also "hf-hub:OWNER/NAME".
+
+    Raises ModelError if it cannot.
+    """
     import timm
 
     path = expanded(source)
@@ -129,8 +135,13 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise ModelError(f"{path} is not a safetensors file ({error})") from error
-    if path.suffix == ".safetensors" or "/" in source or not timm.is_model(source):
-        raise ModelError(f"{source} is neither a safetensors file nor a timm model tag")
+    named = source.startswith(HUB)
+    if not named and (path.suffix == ".safetensors" or "/" in source or not timm.is_model(source)):
+        raise ModelError(f"{source} is neither a safetensors file nor a timm model tag, also {HUB}OWNER/NAME")
+    known = None if named else timm.get_pretrained_cfg(source)
+    repository = source.removeprefix(HUB) if named else known and known.hf_hub_id
+    if repository and cached(repository, _TIMM_FILES) is None:
+        check_reachable(repository)
     try:
         state: dict[str, torch.Tensor] = timm.create_model(source, pretrained=True).state_dict()
     except (OSError, RuntimeError) as error:

@@ -168,6 +168,6 @@ def zse_trainer(recipe: ZseRecipe, run: Run, training: Corpus, _: Corpus) -> tup
     start = started(run, Network)
     if start and isinstance(start.config, TwoSidedConfig):
         raise ModelError(f"{run.start} is two-sided: continue it by a recipe such as two-sided/own")
-    data = training_set(training, fewest=recipe.fewest_classes)
     backbone = {} if start else read_backbone(run.needed_backbone)
+    data = training_set(training, fewest=recipe.fewest_classes)
     return ZseTrainer(recipe, data, backbone, run.folder, run.device, start), {}

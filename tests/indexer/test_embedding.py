@@ -132,7 +132,7 @@ def test_without_weights_on_disk_auto_is_the_stand_in_and_says_so(
     assert main([*command, "auto"]) == 0
     told = capsys.readouterr()
     assert "by the checkpoint's own retrieval token" in told.out
-    assert "could not be downloaded; connect to the network" in told.err
+    assert "HF_HUB_OFFLINE forbids to download it" in told.err
     assert told.err.count("\n") == 1
 
 
