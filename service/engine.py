@@ -173,7 +173,7 @@ class Engine:
             found = [self.gallery.address_of(path) for path in entry.paths] if files else []
             # A name may hold bytes that are no text.
             shown = tuple(path.encode(errors="surrogateescape").decode(errors="replace") for path in found)
-            photos.append(Photo.of(entry, self._settings.serve_originals, files=shown))
+            photos.append(Photo.of(entry, self._settings.photo_links, files=shown))
         return PhotosResponse(photos=tuple(photos))
 
     def reveal(self, entry: PhotoEntry) -> None:
@@ -217,7 +217,7 @@ class Engine:
         if not len(rows) and gallery.missing:
             raise ShardsLost(gallery.missing)
         entries = gallery.entries(rows[page.offset : page.offset + k])
-        photos = tuple(Photo.of(entry, self._settings.serve_originals) for entry in entries)
+        photos = tuple(Photo.of(entry, self._settings.photo_links) for entry in entries)
         return ClusterResponse(id=cluster_id, size=len(rows), offset=page.offset, photos=photos)
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from indexer import default_index_path
 from model.files import read_regular
 from model.images import MAX_PIXELS
-from service.schemas import MAX_VARIANTS
+from service.schemas import MAX_VARIANTS, PLACES, PhotoLinks
 
 MIB = 1024 * 1024
 NPROBE = 64
@@ -82,6 +82,11 @@ class Settings(BaseSettings):
         "for all who reach the service, no for nobody; default: whoever has the token that the server prints.",
     )
     serve_originals: bool = Field(default=True, description="Whether /photos/{id} hands out the original files.")
+    link: str = Field(
+        default="",
+        description="Pattern of a photo's address in another program, which results then have as link: "
+        "https://photos.example/search?query={name}, with {path}, {name} or {stem}, the name without its ending.",
+    )
     max_upload_bytes: int = Field(default=10 * MIB, ge=1, description="Largest request body that is taken, in bytes.")
     max_pixels: int = Field(
         default=1 << 26,
@@ -171,6 +176,11 @@ class Settings(BaseSettings):
     )
 
     @property
+    def photo_links(self) -> PhotoLinks:
+        """Where photos of answers lead."""
+        return PhotoLinks(self.serve_originals, self.link)
+
+    @property
     def max_photo_pixels(self) -> int:
         return max(self.max_pixels, MAX_PIXELS)
 
@@ -214,6 +224,15 @@ class Settings(BaseSettings):
             if not _is_host_name(value):
                 hint = "write a name or an address without a port, such as 127.0.0.1, ::1, or 0.0.0.0 for all"
                 raise ValueError(f"{value[:64]!r} is not a host; {hint}") from None
+        return value
+
+    @field_validator("link")
+    @classmethod
+    def _check_link(cls, value: str) -> str:
+        """Refuses what is no address of the web, such as javascript:, and places that are not known."""
+        hint = "write one such as https://photos.example/search?query={name}, with {path}, {name} or {stem}"
+        if value and (not value.startswith(("http://", "https://")) or set("{}") & set(PLACES.sub("", value))):
+            raise ValueError(f"{value[:64]!r} is no pattern of an address; {hint}")
         return value
 
     @field_validator("cors_origins")

@@ -149,7 +149,7 @@ def test_an_image_runs_the_programs_under_all_their_names(stages: dict[str, Stag
     # Without the folder of the tests' libraries, which may lead to a checkout by a file of the same name.
     there = replace(environment_with(wheel, tmp_path / "venv"), extras=False)
     for program in ([there.command], *([there.python, "-m", name] for name in ("indexer", "service", "model"))):
-        assert there.run([*program, "--version"], tmp_path).startswith("sketch-search 0.")
+        assert there.run([*program, "--version"], tmp_path).startswith("sketch-search 1.")
 
 
 def test_the_health_check_finds_the_service_alive_without_an_index_until_it_stops(tmp_path: Path) -> None:

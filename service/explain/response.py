@@ -30,6 +30,7 @@ from service.schemas import (
     InfluentialPair,
     MatchedCells,
     NearPhoto,
+    PhotoLinks,
 )
 from service.search import Searcher
 
@@ -43,9 +44,9 @@ class Surroundings:
     guesses and photo do not agree. Photos are compared as liked ones are, by ``model.ranking.likeness_to``.
     """
 
-    def __init__(self, gallery: Gallery, given: Tokens, modality: Modality, originals: bool) -> None:
-        """given: the sketch or photo, a batch of one. originals: whether photos have a ``photo_url``."""
-        self._gallery, self._originals = gallery, originals
+    def __init__(self, gallery: Gallery, given: Tokens, modality: Modality, links: PhotoLinks) -> None:
+        """given: the sketch or photo, a batch of one. links: where photos lead."""
+        self._gallery, self._links = gallery, links
         self._ids, scores = gallery.nearness(given.without_patches, modality)
         # Scores of a sketch are minus the distances of vectors of length 1, which guesses make longer.
         cosines = (1 - scores**2 / 2).clip(-1).astype(np.float32)
@@ -76,7 +77,7 @@ class Surroundings:
         chosen = ids[others]
         ranks = self._ranks[self._by_id[np.searchsorted(self._ids, chosen, sorter=self._by_id)]]
         found = zip(self._gallery.photos(chosen.tolist()), cosines[others].tolist(), ranks.tolist(), strict=True)
-        return [NearPhoto.of(entry, self._originals, cosine=round(near, 3), rank=rank) for entry, near, rank in found]
+        return [NearPhoto.of(entry, self._links, cosine=round(near, 3), rank=rank) for entry, near, rank in found]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def explain(
     Raises BadSearch if there is no picture to compare with, or two; UnknownPhoto; PhotoUnavailable.
     """
     start = time.perf_counter()
-    index, matcher, originals = searcher.gallery, searcher.matcher, searcher.settings.serve_originals
+    index, matcher, links = searcher.gallery, searcher.matcher, searcher.settings.photo_links
 
     def encoded_as(modality: Modality, pixels: Pixels) -> EncodedPicture:
         return EncodedPicture(pixels, matcher.observe(matcher.preprocessing.normalised(pixels), modality), modality)
@@ -131,7 +132,7 @@ def explain(
         for photo in photos
     ]
     paired = time.perf_counter()
-    around = Surroundings(index, given.observed.tokens, given.modality, originals)
+    around = Surroundings(index, given.observed.tokens, given.modality, links)
     to_given = around.of_given(params.nearest, own=liked)
     to_photos = around.of_photos([photo.observed.tokens for photo in photos], params.nearest, entries)
     things = () if sketch is None or params.kind == "photo" else searcher.things_of(sketch, params)
@@ -143,7 +144,7 @@ def explain(
     found = time.perf_counter()
     shown = [
         _explained_photo(
-            photo, explanation, entry=entry, originals=originals, ret_rank=around.rank(entry), nearest=near, cells=of
+            photo, explanation, entry=entry, links=links, ret_rank=around.rank(entry), nearest=near, cells=of
         )
         for entry, photo, explanation, near, of in zip(entries, photos, explanations, to_photos, cells, strict=True)
     ]

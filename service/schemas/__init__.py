@@ -47,11 +47,13 @@ from service.schemas.query import (
 )
 from service.schemas.search import (
     HASH_SHOWN,
+    PLACES,
     Cluster,
     ClusterResponse,
     Group,
     Guessed,
     Photo,
+    PhotoLinks,
     PhotosResponse,
     SearchResponse,
     SearchResult,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
@@ -13,6 +17,25 @@ if TYPE_CHECKING:
 
 #: Characters of a content's hash in the address of a thumbnail.
 HASH_SHOWN = 16
+#: What a pattern of addresses in another program may have.
+PLACES = re.compile(r"\{(path|name|stem)\}")
+
+
+@dataclass(frozen=True)
+class PhotoLinks:
+    """Where photos lead. originals: whether they are served. pattern: of their addresses in another program, or empty.
+
+    A pattern has the first path of a photo as {path}, its file's name as {name}, and this without ending as {stem}.
+    """
+
+    originals: bool
+    pattern: str = ""
+
+    def elsewhere(self, path: str) -> str | None:
+        """Returns the address of the photo with this path in the other program."""
+        name = path.rpartition("/")[2]
+        values = {"path": quote(path), "name": quote(name, safe=""), "stem": quote(PurePosixPath(name).stem, safe="")}
+        return PLACES.sub(lambda place: values[place[1]], self.pattern) or None
 
 
 class Photo(BaseModel):
@@ -22,6 +45,11 @@ class Photo(BaseModel):
     paths: tuple[str, ...] = Field(description="Relative to the root, with '/'; begins with its name if several roots.")
     photo_url: str | None = Field(description="The original, relative to the server; null where they are not served.")
     thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
+    link: str | None = Field(
+        default=None,
+        description="Its address in another program, if SBIR_LINK is set, and only then.",
+        exclude_if=lambda link: link is None,
+    )
     files: tuple[str, ...] = Field(
         default=(),
         description="Of GET /photos, for clients with the token: where the files are on the server's machine.",
@@ -29,12 +57,13 @@ class Photo(BaseModel):
     )
 
     @classmethod
-    def of(cls, entry: PhotoEntry, originals: bool, **further: Any) -> Self:
-        """Describes a photo. originals: whether originals are served. further: the other fields."""
+    def of(cls, entry: PhotoEntry, links: PhotoLinks, **further: Any) -> Self:
+        """Describes a photo. further: the other fields."""
         # With the content's hash, so that browsers can keep it: another index may give the id to another photo.
         small = f"/thumbnails/{entry.id}/{entry.content_hash[:HASH_SHOWN]}"
-        original = f"/photos/{entry.id}" if originals else None
-        return cls(id=entry.id, paths=entry.paths, photo_url=original, thumbnail_url=small, **further)
+        original = f"/photos/{entry.id}" if links.originals else None
+        link = links.elsewhere(entry.paths[0])
+        return cls(id=entry.id, paths=entry.paths, photo_url=original, thumbnail_url=small, link=link, **further)
 
 
 class PhotosResponse(BaseModel):

@@ -184,7 +184,7 @@ class Searcher:
             results=tuple(
                 SearchResult.of(
                     photo,
-                    settings.serve_originals,
+                    settings.photo_links,
                     rank=rank,
                     score=1.0,
                     raw_score=0.0,
@@ -531,7 +531,7 @@ class Searcher:
         return tuple(
             SearchResult.of(
                 photo,
-                self.settings.serve_originals,
+                self.settings.photo_links,
                 rank=rank + 1,
                 score=float(support[n]),
                 raw_score=float(ranking.scores[n]),

@@ -80,6 +80,10 @@ def test_on_a_loopback_address_only_its_own_names_are_known(host: str, known: tu
     + [("THREADS", str(MAX_THREADS + 1)), ("THREADS", "9" * 5000), ("MAX_PIXELS", "9" * 19)]
     + [("HOST", host) for host in (" ", "a b", "http://a.example", "127.0.0.1:8000", "[::1]", "a..b", "x" * 64, "-a")]
     + [("CORS_ORIGINS", "https://a.example,null")]
+    + [
+        ("LINK", link)
+        for link in ("javascript:alert(1)", "photos.example/{name}", "https://photos.example/{folder}", "https://a/}")
+    ]
     + [("ALLOWED_HOSTS", host) for host in ("a.example:80", "*a", "::1", "https://a.example")],
 )
 def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

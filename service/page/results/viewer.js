@@ -71,6 +71,7 @@ export class Viewer {
     byId("viewer-why").hidden = !found || !this.#react.explainable();
     byId("viewer-paths-label").textContent = photo.paths.length > 1 ? "Paths of this photo" : "Path";
     this.#list(photo.paths);
+    this.#lead(photo.link);
     byId("viewer-note").textContent = "";
     byId("viewer-previous").disabled = this.#place === 0;
     byId("viewer-next").disabled = this.#place === this.#photos.length - 1;
@@ -82,6 +83,16 @@ export class Viewer {
     this.#image.removeAttribute("src");
     this.#dialog.classList.add("loading");
     void api.show(this.#image, this.#whole());
+  }
+
+  /** Offer the photo's address in another program, by the name of its server. */
+  #lead(address) {
+    const link = byId("viewer-link");
+    link.hidden = !address;
+    if (address) {
+      link.href = address;
+      link.textContent = `Open at ${link.hostname}`;
+    }
   }
 
   #list(paths) {

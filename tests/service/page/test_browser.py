@@ -294,6 +294,16 @@ def test_a_photo_can_be_copied_downloaded_and_searched_with(desk: Browser, serve
     wait_for_photos(desk)
 
 
+def test_a_photo_can_be_opened_in_another_program(desk: Browser, settings: Settings) -> None:
+    with served_to(desk, settings, link="https://photos.example/search?query={name}") as server:
+        find(desk, server)
+        desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
+        link = desk.find_element(By.ID, "viewer-link")
+        assert link.text == "Open at photos.example"
+        assert link.get_attribute("href") == f"https://photos.example/search?query={text(desk, 'viewer-title')}"
+        assert axe_complaints(desk) == []
+
+
 @pytest.mark.parametrize("key", [None, "secret"])
 def test_chosen_photos_are_downloaded_as_one_file_or_as_a_list_of_paths(
     desk: Browser, settings: Settings, gallery: Path, tmp_path: Path, key: str | None

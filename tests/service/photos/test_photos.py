@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -22,7 +23,7 @@ from service.engine import Engine
 from service.http import archive, routes
 from service.http.archive import _local_time, file_names
 from service.photos import ThumbnailCache, thumbnail
-from service.schemas import Photo
+from service.schemas import Photo, PhotoLinks
 from service.serving.connection import Connection
 from service.settings import Settings
 from sketch_search import Gallery
@@ -293,6 +294,27 @@ def test_originals_are_kept_back_where_the_settings_say_so(settings: Settings, s
         assert {result["photo_url"] for result in results} == {None}
         explained = http.post("/explain?photo=1", content=sketch).json()
         assert {one["photo_url"] for one in explained["photos"] + explained["nearest"]} == {None}
+
+
+def test_photos_lead_to_another_program_by_a_pattern(settings: Settings, sketch: bytes) -> None:
+    with asked(settings) as http:
+        assert "link" not in http.post("/search", content=sketch).json()["results"][0]
+    pattern = "https://photos.example/search?query={name}&in={path}#{stem}"
+    with asked(settings, link=pattern) as http:
+        for photo in http.post("/search", content=sketch).json()["results"] + http.get("/photos?id=1").json()["photos"]:
+            path = photo["paths"][0]
+            name = path.rpartition("/")[2]
+            stem = name.rpartition(".")[0]
+            assert photo["link"] == f"https://photos.example/search?query={quote(name)}&in={quote(path)}#{quote(stem)}"
+
+
+def test_names_of_photos_add_nothing_to_the_address_of_another_program() -> None:
+    links = PhotoLinks(True, "https://photos.example/{name}?path={path}&is={stem}")
+    path = "a b/..%2f{stem}&x=1#?.tar.jpg"
+    assert links.elsewhere(path) == (
+        "https://photos.example/..%252f%7Bstem%7D%26x%3D1%23%3F.tar.jpg"
+        "?path=a%20b/..%252f%7Bstem%7D%26x%3D1%23%3F.tar.jpg&is=..%252f%7Bstem%7D%26x%3D1%23%3F.tar"
+    )
 
 
 def test_a_thumbnail_keeps_the_shape_and_is_upright() -> None:
