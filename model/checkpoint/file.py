@@ -96,11 +96,12 @@ def _sort_metadata(path: Path) -> None:
             file.write(text)
 
 
-def load_network(path: Path) -> RetNetwork:
+def load_network(path: str | Path) -> RetNetwork:
     """Loads the network stored at ``path``, in float32 and evaluation mode, on the CPU.
 
     Raises ModelError, saying what to do, for a file that is missing, damaged or no checkpoint; MemoryError.
     """
+    path = Path(path)
     metadata = read_metadata(path)
     kind = NETWORKS.get(metadata.get("kind", ZSE))
     if kind is None:

@@ -91,9 +91,9 @@ def rows_by_label(labels: Iterable[Label]) -> dict[Label, list[int]]:
     return rows
 
 
-def read_class_folders(folder: Path, source: str = "") -> Corpus:
+def read_class_folders(folder: str | Path, source: str = "") -> Corpus:
     """Reads ``folder/sketch/<class>/*`` and ``folder/photo/<class>/*``. Raises ModelError if both are missing."""
-    halves = {half: folder / half for half in ("sketch", "photo")}
+    halves = {half: Path(folder) / half for half in ("sketch", "photo")}
     if not any(path.is_dir() for path in halves.values()):
         raise ModelError(f"{folder} holds neither sketch/<class>/ nor photo/<class>/ folders")
     return Corpus(*(_class_folders(path, source) for path in halves.values()))
