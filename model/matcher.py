@@ -23,7 +23,6 @@ from model.engine import (
     Floats,
     Method,
     Modality,
-    Numbers,
     Observed,
     Tokens,
     TwoSidedConfig,
@@ -42,7 +41,7 @@ from model.errors import ModelError
 from model.explanation import Explanation, compare
 from model.images import Preprocessing, Source, averaged, colours_of_cells
 from model.ranking import diffused, reordered
-from model.things import PLACES, Thing, sought
+from model.things import GUESSED, PLACES, Matched, Thing, sought
 from model.words import WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
@@ -300,18 +299,28 @@ class Matcher:
 
     def thing_scores(
         self, things: Sequence[Thing], regions: Floats, colours: Floats, places: float = PLACES
-    ) -> tuple[Floats, Numbers]:
-        """Scores where p photos show each of t things best, by ``model.things.sought``: scores and cells, (t, p) each.
+    ) -> Matched:
+        """Scores where p photos show each of t things best, by ``model.things.sought``.
 
         regions, colours: of the photos, as in ``Tokens``. places: how much places count; 0 if they do not. Raises
         ModelError for a checkpoint without regions.
+        """
+        return sought(things, self.thing_directions(things), regions, colours, places)
+
+    def thing_directions(self, things: Sequence[Thing]) -> Floats:
+        """Returns what regions that show each of t things are like, (t, r) of length 1. Raises ModelError.
+
+        It is the direction of a thing's [Ret], plus GUESSED times the mean of where photos of the guessed things lie.
         """
         if self.engine.projection is None:
             raise ModelError(
                 f"this checkpoint ({self.config.name}) has no regions; sketch-search model regions gives it some"
             )
-        directions = self.engine.projection(np.concatenate([thing.tokens.ret for thing in things]))
-        return sought(things, directions, regions, colours, places)
+        tokens, vocabulary = Tokens.cat([thing.tokens for thing in things]), self.engine.vocabulary
+        directions = unit(tokens.ret)
+        if vocabulary is not None:
+            directions += np.float32(GUESSED) * vocabulary.guessed(tokens) @ vocabulary.places
+        return self.engine.projection(directions)
 
     def relation_logits(self, sketches: Tokens, photos: Tokens) -> Floats:
         """Computes relation scores before the sigmoid, with prior and guesses: (s, p) float32.

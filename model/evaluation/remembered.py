@@ -121,12 +121,12 @@ def search(matcher: Matcher, drawing: Drawing, gallery: Tokens, places: float) -
         tokens = matcher.encode(prepared[None], "sketch", None if len(drawing.things) == 1 else 1)
         colours = np.array(drawn.colours, np.float32).reshape(-1, 4)
         things.append(Thing(tokens, drawn.box, colours[:, :3], colours[:, 3]))
-    by_thing, _ = matcher.thing_scores(things, gallery.regions, gallery.colours, places)
+    matched = matcher.thing_scores(things, gallery.regions, gallery.colours, places)
     if len(things) > 1:
-        return np.asarray(by_thing.mean(axis=0))
+        return np.asarray(matched.diffused(matcher.thing_directions(things)).mean(axis=0))
     method = matcher.best_method
     scores = matcher.diffuse(matcher.scores(things[0].tokens, gallery, method), gallery.ret, method)[0]
-    return fitting(scores, by_thing[0], method) if len(things[0].colours) else scores
+    return fitting(scores, matched.scores[0], method) if len(things[0].colours) else scores
 
 
 def _figures(task: RememberedTask, scores: dict[str, Floats]) -> Evaluation:

@@ -140,7 +140,7 @@ def explain(
     cells: list[tuple[int, ...] | None] = [None] * len(entries)
     if sought:
         asked = ShardQuery(method="things", mean=index.clusters.mean, things=sought, places=places)
-        cells = [*map(tuple, index.cells(asked, index.rows_of_ids(params.photo)).T.tolist())]
+        cells = [*map(tuple, index.matched(asked, index.rows_of_ids(params.photo)).cells.T.tolist())]
     found = time.perf_counter()
     shown = [
         _explained_photo(

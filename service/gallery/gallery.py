@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from indexer import EmbedderEntry, IndexRefused, PhotoEntry, PhotoFilter
 from model.engine import Floats, Modality, Tokens, unit
 from model.ranking import promise
+from model.things import Matched
 from service.gallery.candidates import MATCHED, Candidates, Ids, Nearest, Rows, Scores, ShardQuery, best_first
 
 # A gallery with this many clusters has a second level of clusters above them, which finds those that a query is
@@ -177,8 +178,8 @@ class Gallery(ABC):
         """Returns the tokens of these photos."""
 
     @abstractmethod
-    def cells(self, query: ShardQuery, rows: Rows) -> NDArray[np.int64]:
-        """Returns the region of each of these photos that fits each thing best, (t, m)."""
+    def matched(self, query: ShardQuery, rows: Rows) -> Matched:
+        """Returns the regions of these photos that match each thing best."""
 
     @abstractmethod
     def nearness(self, given: Tokens, modality: Modality) -> tuple[Ids, Scores]:

@@ -11,6 +11,7 @@ from indexer.errors import REPAIR
 from model import Matcher
 from model.engine import Modality, Tokens, logsumexp
 from model.ranking import ALIKE, best_matches, likeness_to, likenesses
+from model.things import Matched
 from service.gallery.candidates import Floats, Ids, Mask, Nearest, Rows, Scores, ShardQuery, most_alike
 from service.gallery.gallery import Clusters, Gallery, Scored
 
@@ -127,7 +128,7 @@ class LocalGallery(Gallery):
 
     def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> Scored:
         vectors = self.index.vectors.of(rows).astype(np.float16)
-        fits = self._sought(query, rows)[0].mean(axis=0) if query.things else None
+        fits = self.matched(query, rows).scores.mean(axis=0) if query.things else None
         rows, scores = rows[wanted], np.empty(len(wanted), np.float32)
         order, portion = self.index.reading_order(rows), BATCHED * self._matcher.chunk
         for start in range(0, len(rows), portion):
@@ -135,18 +136,13 @@ class LocalGallery(Gallery):
             scores[some] = query.scores(self._matcher, self.tokens(rows[some]))
         return vectors, scores, fits
 
-    def cells(self, query: ShardQuery, rows: Rows) -> NDArray[np.int64]:
-        return self._sought(query, rows)[1]
-
-    def _sought(self, query: ShardQuery, rows: Rows) -> tuple[Scores, NDArray[np.int64]]:
-        """Returns the scores and the cells of the best regions of these photos for each thing, (t, m) each."""
-        best, cells = (np.empty((len(query.things), len(rows)), kind) for kind in (np.float32, np.int64))
-        order = self.index.reading_order(rows)
-        for start in range(0, len(rows), REGIONS_AT_ONCE):
-            some = order[start : start + REGIONS_AT_ONCE]
-            regions, colours = self.index.photo_regions(rows[some])
-            best[:, some], cells[:, some] = self._matcher.thing_scores(query.things, regions, colours, query.places)
-        return best, cells
+    def matched(self, query: ShardQuery, rows: Rows) -> Matched:
+        order, parts = self.index.reading_order(rows), list[Matched]()
+        # Once for no photos, too.
+        for start in range(0, max(1, len(rows)), REGIONS_AT_ONCE):
+            regions, colours = self.index.photo_regions(rows[order[start : start + REGIONS_AT_ONCE]])
+            parts.append(self._matcher.thing_scores(query.things, regions, colours, query.places))
+        return Matched.joined(parts)[np.argsort(order)]
 
     @property
     def _embeddings(self) -> Vectors:

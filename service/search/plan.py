@@ -104,7 +104,10 @@ def plan_search(
     able = matcher.calibration.diffusion is not None
     if query.diffuse and not able:
         raise BadSearch("This checkpoint has no threshold for diffusion: leave diffuse out.")
-    diffuse = able and query.method == "auto" and things < 2 if query.diffuse is None else query.diffuse
+    by_whole = things > 1 and method != "things"
+    if query.diffuse and by_whole:
+        raise BadSearch("Scores of several things are not diffused without their regions: leave diffuse out.")
+    diffuse = able and query.method == "auto" and not by_whole if query.diffuse is None else query.diffuse
     k, results = _page(query, settings, at_least)
     nprobe = query.nprobe or ("all" if quality == "best" else settings.nprobe)
     # Who counts clusters, or wants the best, wants all of their photos scored.
@@ -150,8 +153,6 @@ def _check_things(query: SearchQuery, things: int, regions: int) -> None:
         raise BadSearch(f"Several things are compared by regions, not by method {query.method!r}: leave method out.")
     if query.rerank is not None:
         raise BadSearch("rerank counts photos for the relation network, which compares one thing: leave it out.")
-    if query.diffuse:
-        raise BadSearch("Scores of several things are not diffused: leave diffuse out.")
 
 
 def _two_stage_plan(

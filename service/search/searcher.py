@@ -32,6 +32,7 @@ from model.images import Drawing, hexadecimal
 from model.matcher import LEAST_POSSIBLE
 from model.ranking import (
     EXAMPLES,
+    SHORTLIST,
     best_matches,
     estimated,
     fits,
@@ -121,7 +122,7 @@ class Searcher:
         while True:
             found = self._photos(encoded, plan, order, found)
             watch.lap("photos")
-            ranking = self._mix_support(self._fitted(self._diffused(found, plan), plan), encoded.query)
+            ranking = self._mix_support(self._fitted(self._diffused(found, plan, encoded.query), plan), encoded.query)
             watch.lap("diffusion")
             ranking = self._ordered(ranking, encoded.query, fold_too=query.fold)
             missing = wanted - len(ranking.results)
@@ -435,18 +436,29 @@ class Searcher:
 
     # Further columns.
 
-    def _diffused(self, found: Candidates, plan: Plan) -> Candidates:
+    def _diffused(self, found: Candidates, plan: Plan, query: ShardQuery) -> Candidates:
         """Estimates the missing scores, and diffuses all. Without diffusion it drops the unscored photos."""
         if not plan.diffuse:
             return found[found.scored]
         if not len(found):
             return found
+        if plan.method == "things":
+            return self._diffused_things(found, query)
         method, ret, before = plan.method, found.vectors, found.scores
         if not found.scored.all():
             threshold = self.matcher.diffusion_threshold
             expected = found.by_vector if found.promise is None else found.promise
             before = estimated(np.nan_to_num(before), found.scored, -expected, ret, threshold, method)
         return replace(found, scores=self.matcher.diffuse(before[None], ret, method)[0], before=before)
+
+    def _diffused_things(self, found: Candidates, query: ShardQuery) -> Candidates:
+        """Diffuses the scores of each thing over the regions that match it, in the SHORTLIST best photos."""
+        order = best_first(found.ids, found.scores)
+        first, rest, scores = order[:SHORTLIST], order[SHORTLIST:], found.scores.copy()
+        matched = self.gallery.matched(query, found.rows[first])
+        scores[first] = matched.diffused(self.matcher.thing_directions(query.things)).mean(axis=0)
+        scores[rest] = np.minimum(scores[rest], scores[first].min())
+        return replace(found, scores=scores, before=found.scores)
 
     def _fitted(self, ranking: Candidates, plan: Plan) -> Candidates:
         """Lets the place and the colours of one thing decide between photos that are about as good."""
@@ -527,7 +539,7 @@ class Searcher:
         entries = self.gallery.entries(ranking.rows[chosen])
         cells: list[tuple[int, ...] | None] = [None] * len(shown)
         if query.things and shown:
-            cells = [*map(tuple, self.gallery.cells(query, ranking.rows[chosen]).T.tolist())]
+            cells = [*map(tuple, self.gallery.matched(query, ranking.rows[chosen]).cells.T.tolist())]
         return tuple(
             SearchResult.of(
                 photo,

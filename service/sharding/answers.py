@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from indexer import EmbedderEntry, NetworkIdentity, PhotoEntry, PhotoUnavailable, UnknownPhoto
 from model.engine import Floats, Modality, Tokens
 from model.errors import UserError
+from model.things import Matched
 from service.gallery import Clusters, LocalGallery, Nearest, Rows, ShardQuery
 
 T = TypeVar("T")
@@ -172,8 +173,14 @@ class ResponseValidator:
             and (_is_array(fits, "f", len(rows)) if query.things else fits is None)
         )
 
-    def cells(self, found: Any, query: ShardQuery, rows: Rows) -> bool:
-        return _is_array(found, "iu", len(query.things), len(rows), end=self._one.identity.regions)
+    def matched(self, found: Any, query: ShardQuery, rows: Rows) -> bool:
+        sizes = len(query.things), len(rows)
+        return (
+            isinstance(found, Matched)
+            and _is_array(found.scores, "f", *sizes)
+            and _is_array(found.cells, "iu", *sizes, end=self._one.identity.regions)
+            and _is_array(found.regions, "f", *sizes, None)
+        )
 
     def passing(self, counts: Any, wanted: Any) -> bool:
         sizes = self._one.clusters.sizes

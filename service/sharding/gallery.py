@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from indexer import BadInvocation, PhotoEntry, PhotoFilter, UnknownPhoto
 from model.engine import Floats, Modality, Tokens
+from model.things import Matched
 from service.errors import ShardsLost
 from service.gallery import Clusters, Gallery, Ids, LocalGallery, Nearest, Rows, Scored, Scores, ShardQuery, most_alike
 from service.sharding.answers import Checked, Overview, Pending, ResponseValidator, ShardLink, ShardUnavailable
@@ -163,15 +164,13 @@ class ShardedGallery(Gallery):
                 fits[indices] = of_shard
         return vectors, scores[wanted], fits
 
-    def cells(self, query: ShardQuery, rows: Rows) -> NDArray[np.int64]:
-        found, asked = np.empty((len(query.things), len(rows)), np.int64), replace(query, sketch=None)
-        split = list(self._by_shard(rows))
+    def matched(self, query: ShardQuery, rows: Rows) -> Matched:
+        split, asked = list(self._by_shard(rows)), replace(query, sketch=None)
         answers = self._answers(
-            {shard: self._begin(shard, LocalGallery.cells, asked, there) for shard, _, there in split}
+            {shard: self._begin(shard, LocalGallery.matched, asked, there) for shard, _, there in split}
         )
-        for shard, indices, _ in split:
-            found[:, indices] = answers[shard]
-        return found
+        found = Matched.joined([answers[shard] for shard, *_ in split])
+        return found[np.argsort(np.concatenate([indices for _, indices, _ in split]))]
 
     def nearest(self, query: ShardQuery) -> Nearest:
         if query.sketch is not None:

@@ -18,7 +18,7 @@ def test_a_score_is_that_of_the_best_cell_by_what_it_shows_its_place_and_its_col
     colours = NUMBERS.uniform(-50, 50, (5, 16, 3)).astype(np.float32)
     directions = unit(NUMBERS.normal(size=(2, 8)))
     things = [thing(0.1, 0.9), thing(0.7, 0.2, np.array([50, 60, 40], np.float32))]
-    best, cells = sought(things, directions, regions, colours, 2.0)
+    matched = sought(things, directions, regions, colours, 2.0)
     centres = [((column + 0.5) / 4, (row + 0.5) / 4) for row in range(4) for column in range(4)]
     for number, one in enumerate(things):
         for photo in range(5):
@@ -29,8 +29,9 @@ def test_a_score_is_that_of_the_best_cell_by_what_it_shows_its_place_and_its_col
                 if len(one.colours):
                     score -= COLOURS * np.linalg.norm(colours[photo, cell] - one.colours[0])
                 scores.append(score)
-            assert best[number, photo] == pytest.approx(max(scores), abs=1e-5)
-            assert cells[number, photo] == int(np.argmax(scores))
+            assert matched.scores[number, photo] == pytest.approx(max(scores), abs=1e-5)
+            assert matched.cells[number, photo] == int(np.argmax(scores))
+            np.testing.assert_allclose(matched.regions[number, photo], regions[photo, np.argmax(scores)], atol=1e-3)
 
 
 def test_cells_are_counted_row_by_row_from_the_top_left() -> None:

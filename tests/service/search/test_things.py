@@ -74,13 +74,14 @@ def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_inde
     ]
     things = regional.things_of(drawn(regional, on_paper("star", 10), on_paper("cross", 290)), SearchQuery())
     regions, colours = regional.index.photo_regions(np.arange(PHOTOS))
-    scores, cells = regional.matcher.thing_scores(things, regions, colours)
-    by_id = dict(zip(regional.index.ids.tolist(), zip(scores.mean(axis=0), cells.T.tolist(), strict=True), strict=True))
+    matched = regional.matcher.thing_scores(things, regions, colours)
+    scores = matched.diffused(regional.matcher.thing_directions(things)).mean(axis=0)
+    by_id = dict(zip(regional.index.ids.tolist(), zip(scores, matched.cells.T.tolist(), strict=True), strict=True))
     assert len(answer.results) == PHOTOS
     for result in answer.results:
-        score, matched = by_id[result.id]
+        score, where = by_id[result.id]
         assert result.raw_score == pytest.approx(score, abs=1e-4)
-        assert result.cells == tuple(matched)
+        assert result.cells == tuple(where)
     assert [result.raw_score for result in answer.results] == sorted(
         (result.raw_score for result in answer.results), reverse=True
     )
@@ -163,7 +164,6 @@ def test_an_index_without_tokens_compares_several_things_by_their_vectors(
     [
         ({"method": "rn"}, "Several things are compared by regions"),
         ({"rerank": 3}, "rerank counts photos"),
-        ({"diffuse": True}, "are not diffused"),
         ({"system": "two-stage"}, "searches by one picture"),
     ],
 )

@@ -113,7 +113,7 @@ def assert_same(found: SearchResponse, expected: SearchResponse) -> None:
     assert [hit.id for hit in found.results] == [hit.id for hit in expected.results]
     # Squares, because a distance is a root: next to 0 it changes far more than what is under it.
     squares = [[hit.raw_score**2 for hit in outcome.results] for outcome in (found, expected)]
-    assert squares[0] == pytest.approx(squares[1], abs=NEARLY)
+    assert squares[0] == pytest.approx(squares[1], rel=NEARLY, abs=NEARLY)
     assert [(hit.rank, hit.paths, hit.copies) for hit in found.results] == [
         (hit.rank, hit.paths, hit.copies) for hit in expected.results
     ]
