@@ -122,7 +122,7 @@ def test_every_measured_part_has_its_block_among_the_figures() -> None:
 
 
 def test_the_readmes_figures_are_those_of_the_page_of_quality() -> None:
-    table = read(README).partition("## What it reaches")[2].partition("\n## ")[0]
+    table = read(README).partition("## Accuracy")[2].partition("\n## ")[0]
     figures = [row.split("|")[2].strip() for row in table.splitlines() if row.startswith("| ")][2:]
     assert len(figures) >= 5
     for figure in figures:

@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked, by = served(plain, sketch.read_bytes(), variables, 2 if options.quick else SEARCHES)
     command.save(
         command.result(
-            "What it costs",
+            "Performance",
             by,
             said=f"{'Photos' if real else 'Drawn pictures'}; medians, and of programs the least of {rounds} runs.",
             rows=[*rows, least(imported), built, least(found), *asked],

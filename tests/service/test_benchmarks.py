@@ -121,7 +121,7 @@ def test_what_it_costs_is_measured_by_the_programs_themselves(tmp_path: Path, mo
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
     assert costs.main(["--output", str(tmp_path), "--quick"]) == 0
     rows = {
-        str(row["what"]): row for row in Result.model_validate_json((tmp_path / "what-it-costs.json").read_text()).rows
+        str(row["what"]): row for row in Result.model_validate_json((tmp_path / "performance.json").read_text()).rows
     }
     for program in (costs.IMPORT, "`sketch-search index`, 8 photos", "`sketch-search search`, no server"):
         assert number(rows[program], "CPU seconds") > 0
@@ -170,7 +170,7 @@ def test_the_command_tells_what_each_click_helped(tmp_path: Path, capsys: pytest
         command = ["--url", server.url, "--api-key", "secret", "--data", str(tmp_path / "data")]
         assert main([*command, "--per-class", "2", "--k", "4", "--clicks", "2"]) == 0
     title, _, *rows = capsys.readouterr().out.splitlines()
-    assert title == "| clicks (6 sketches) | pages of groups with a right photo | precision@4 |"
+    assert title == "| clicks (6 sketches) | pages of groups with a correct photo | precision@4 |"
     assert [row.split("|")[1].strip() for row in rows] == ["0", "1", "2"]
     pages = [float(row.split("|")[2]) for row in rows]
     assert 0 <= pages[0] <= 1
