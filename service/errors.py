@@ -16,11 +16,11 @@ from model.words import UnknownWord
 
 
 class ServiceError(UserError):
-    """Base of the errors of this package; the message is a sentence for whoever asked."""
+    """Base of the errors of this package; the message is a sentence for the client."""
 
 
 class BadSearch(ServiceError):
-    """A parameter is out of its range, the checkpoint cannot do it, or a form holds something else than the sketch."""
+    """A parameter is out of range or unsupported by the checkpoint, or a form holds something other than the sketch."""
 
 
 class BrokenUpload(ServiceError):
@@ -36,11 +36,11 @@ class Unauthorized(ServiceError):
 
 
 class Forbidden(ServiceError):
-    """This client may not do that."""
+    """Not permitted for this client."""
 
 
 class BuildRefused(ServiceError):
-    """A build cannot be started over what is there."""
+    """A build cannot be started because of what is there."""
 
 
 class NotFound(ServiceError):
@@ -56,16 +56,16 @@ class ShardsLost(NotReady):
 
     def __init__(self, names: Sequence[str]) -> None:
         which = f"The shard {names[0]} does" if len(names) == 1 else f"The shards {', '.join(names)} do"
-        super().__init__(f"{which} not answer now. Try again in a moment.")
+        super().__init__(f"{which} not answer. Try again in a moment.")
         self.names = tuple(names)
 
 
 class ClientGone(ServiceError):
-    """Whoever asked has hung up."""
+    """The client disconnected."""
 
 
 class QueueFull(ServiceError):
-    """No further search may wait; whole seconds after which to retry."""
+    """The queue has no room for another search. Holds the whole seconds after which to retry."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"The service is busy. Try again in {retry_after} s.")
@@ -73,10 +73,10 @@ class QueueFull(ServiceError):
 
 
 class BrokenOff(ServiceError):
-    """An answer that has begun cannot go on; the connection just ends."""
+    """An answer that has begun cannot be completed; the connection is closed."""
 
 
-# How HTTP answers an error: its status, and the ``code`` that programs read.
+# The HTTP status of each error, and the ``code`` that programs read.
 HTTP_ERRORS: dict[type[Exception], tuple[int, str]] = {
     UndecodableImage: (400, "undecodable_image"),
     BrokenUpload: (400, "undecodable_upload"),
@@ -95,7 +95,7 @@ HTTP_ERRORS: dict[type[Exception], tuple[int, str]] = {
     BadSearch: (422, "bad_parameter"),
     UnknownWord: (422, "unknown_word"),
     QueueFull: (429, "queue_full"),
-    # Nobody reads this one; nginx's number for it keeps the log truthful.
+    # No client receives this one; it keeps the log truthful, with nginx's number for it.
     ClientGone: (499, "client_gone"),
     IndexRefused: (503, "not_ready"),
     NotReady: (503, "not_ready"),

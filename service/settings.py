@@ -1,4 +1,4 @@
-"""Holds everything that can be configured of the service, in one typed object."""
+"""Holds all settings of the service, in one typed object."""
 
 import ipaddress
 import json
@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 NPROBE = 64
 # The most bytes of a file that holds an API key.
 _MAX_KEY = 4096
-# More of them than cores only wait for each other, and with thousands of them a search never ends.
+# More threads than cores only wait for each other, and with thousands of them a search never ends.
 MAX_THREADS = 512
 # Matches one path of a list with separators. A URL has ':' behind its scheme, and before a password and a port.
 _ADDRESS = re.compile(rf"(?:\w+://(?:[^/@]*@)?[^/:]*(?::\d+(?=/))?)?[^{os.pathsep}]*")
@@ -35,7 +35,7 @@ def _split(part: re.Pattern[str], value: Any) -> Any:
     if value.lstrip().startswith("["):
         found = json.loads(value)
         if not all(isinstance(one, str) for one in found):
-            raise ValueError(f'{value[:64]!r} is no list of texts; write one such as ["a", "b"]')
+            raise ValueError(f'{value[:64]!r} is not a list of strings; write one such as ["a", "b"]')
         return found
     return [found.strip() for found in part.findall(value) if found.strip()]
 
@@ -69,42 +69,44 @@ class Settings(BaseSettings):
         ge=1,
         le=MAX_VARIANTS,
         description="How many variants of a sketch are encoded: as it is; larger; mirrored, with a thicker pen, "
-        "turned. Each takes the time of one encoding. Default: as the checkpoint says, which is mostly all of them.",
+        "turned. Each takes the time of one encoding. Default: the checkpoint's setting, usually all of them.",
     )
     gallery: Annotated[tuple[Path | str, ...], NoDecode, _OfPaths] = Field(
         default=(),
-        description="Where the photos' roots are here, in the order of the build, if they have moved: "
+        description="Where the photos' roots are now, in the order of the build, if they have moved: "
         "paths and URLs separated by the system's path separator (':' or ';'), or a JSON list.",
     )
     allow_build: bool | None = Field(
         default=None,
-        description="Who may have the page index a folder of this machine, or go on with a build that was stopped: yes "
-        "for all who reach the service, no for nobody; default: whoever has the token that the server prints.",
+        description="Who may index a folder of this machine from the page, or continue a stopped build: yes for "
+        "everyone who can reach the service, no for nobody; default: clients with the token that the server prints.",
     )
-    serve_originals: bool = Field(default=True, description="Whether /photos/{id} hands out the original files.")
+    serve_originals: bool = Field(default=True, description="Whether /photos/{id} serves the original files.")
     link: str = Field(
         default="",
-        description="Pattern of a photo's address in another program, which results then have as link: "
-        "https://photos.example/search?query={name}, with {path}, {name} or {stem}, the name without its ending.",
+        description="Pattern of a photo's address in another program, for the link of results: "
+        "https://photos.example/search?query={name}, with {path}, {name} or {stem}, the name without its extension.",
     )
-    max_upload_bytes: int = Field(default=10 * MIB, ge=1, description="Largest request body that is taken, in bytes.")
+    max_upload_bytes: int = Field(
+        default=10 * MIB, ge=1, description="Largest request body that is accepted, in bytes."
+    )
     max_pixels: int = Field(
         default=1 << 26,
         ge=1,
         le=10**9,
-        description="Largest sketch that is decoded, in pixels; and largest photo, if that is more than 134 million. "
+        description="Largest sketch that is decoded, in pixels; also the largest photo, if more than 134 million. "
         "JPEGs may be larger: they are decoded at a fraction of their size.",
     )
     upload_seconds: float = Field(
-        default=60, gt=0, le=3600, description="Seconds after which the whole of a sketch must have arrived."
+        default=60, gt=0, le=3600, description="Seconds within which a sketch must have arrived completely."
     )
     queue: int = Field(default=16, ge=0, description="Searches that may wait behind the running one; more get 429.")
     queue_seconds: float = Field(
         default=0.6,
         gt=0,
         le=3600,
-        description="Seconds that a search may be expected to wait; one that would wait longer gets 429, but a few may "
-        "always wait.",
+        description="The longest expected wait of a search, in seconds; one that would wait longer gets 429, except "
+        "that a few may always wait.",
     )
     shards: Annotated[tuple[Path, ...], NoDecode, _OfPaths] = Field(
         default=(),
@@ -113,7 +115,7 @@ class Settings(BaseSettings):
     )
     ray: str | None = Field(
         default=None,
-        description="The Ray cluster that searches the shards: its address, auto for one that runs, local for this "
+        description="The Ray cluster that searches the shards: its address, auto for a running one, or local for this "
         "machine.",
     )
     replicas: int = Field(default=1, ge=1, le=1000, description="Copies of each shard and the encoder, with SBIR_RAY.")
@@ -121,27 +123,28 @@ class Settings(BaseSettings):
         default=5,
         gt=0,
         le=600,
-        description="Seconds in which a shard must answer one question of a search; else it is left out, and the "
+        description="Seconds within which a shard must answer each request of a search; else it is left out, and the "
         "answer says so.",
     )
     system: Literal["default", "two-stage"] = Field(
         default="default",
-        description="The system of a search that does not say: two-stage is the two-stage report's and nothing else. "
-        "What that does not have, such as liked photos, words and quality, is searched by the default system.",
+        description="The default system of a search; two-stage is the two-stage report's and nothing else. Queries it "
+        "does not support, such as liked photos, words and quality, use the default system.",
     )
     quality: Literal["fast", "good", "best"] = Field(
         default="good",
-        description="How much is scored in a search that does not say: fast compares vectors alone, best scores every "
-        "photo.",
+        description="How much a search scores by default: fast compares vectors alone, best scores every photo.",
     )
     # There are about as many clusters as the square root of the photos, so that these hold some 7,000 photos of 12,000,
     # and 64,000 of a million. In made galleries of 20,000 and 100,000 photos, 26 clusters held 0.98 of the exact first
     # 96 photos of real sketches, and 57 held 0.995.
-    nprobe: int = Field(default=NPROBE, ge=1, description="Clusters opened at least in a search that does not say.")
-    default_k: int = Field(default=20, ge=1, description="Results of a search that does not say how many it wants.")
+    nprobe: int = Field(
+        default=NPROBE, ge=1, description="The least number of clusters that a search opens by default."
+    )
+    default_k: int = Field(default=20, ge=1, description="Number of results of a search by default.")
     max_k: int = Field(default=1000, ge=1, description="Most results of one search, and photos of one cluster page.")
     api_key: SecretStr | None = Field(
-        default=None, description="When set, all but health checks needs it; default: none."
+        default=None, description="If set, everything but health checks requires it; default: none."
     )
     api_key_file: Path | None = Field(
         default=None,
@@ -151,33 +154,33 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=1_000_000,
-        description="Requests a minute, and at once, that one client address may make, health checks aside; more get "
-        "429. Thumbnails and the page's files are counted by themselves, up to 100 times as many. An IPv6 client is "
+        description="Requests that one client address may make a minute, or in one burst, besides health checks; more "
+        "get 429. Thumbnails and the page's files are counted separately, up to 100 times as many. An IPv6 client is "
         "its /64 network. Default: no limit.",
     )
     metrics_port: int | None = Field(
         default=None,
         ge=0,
         le=65535,
-        description="Port on which /metrics is served, at the same address, to everybody and without the API key; "
-        "default: on the main one, to those who have the key.",
+        description="Port on which /metrics is served, at the same address, to everyone and without the API key; "
+        "default: on the main port, with the API key.",
     )
     log_format: Literal["text", "json"] = Field(
-        default="text", description="Log lines for people, or one JSON object a line."
+        default="text", description="Log lines for people, or one JSON object per line."
     )
     cors_origins: _Names = Field(
         default=(), description="Web origins that may call the API: separated by commas, or a JSON list; default: none."
     )
     allowed_hosts: _Names = Field(
         default=(),
-        description="Hosts by which the service may be asked for, without a port: separated by commas, or a JSON list; "
-        "'*.example.org' is all below it, '*' any. Default: on a loopback address localhost, 127.0.0.1, [::1] and the "
-        "address itself, else any. A request that names no host passes: no browser sends one.",
+        description="Host names by which clients may address the service, without a port: separated by commas, or a "
+        "JSON list; '*.example.org' is every host below it, '*' any. Default: on a loopback address localhost, "
+        "127.0.0.1, [::1] and the address itself, else any. A request without a host passes: no browser sends one.",
     )
 
     @property
     def photo_links(self) -> PhotoLinks:
-        """Where photos of answers lead."""
+        """The links of photos in answers."""
         return PhotoLinks(self.serve_originals, self.link)
 
     @property
@@ -186,7 +189,7 @@ class Settings(BaseSettings):
 
     @property
     def known_hosts(self) -> tuple[str, ...]:
-        """The names that a Host header may have."""
+        """The host names that a Host header may contain."""
         if self.allowed_hosts:
             return self.allowed_hosts
         if not is_loopback(self.host):
@@ -196,11 +199,11 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_key(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Reads the API key from its file. Raises ValueError if both are named, or there is no key in it."""
+        """Reads the API key from its file. Raises ValueError if key and file are both set, or the file holds no key."""
         if not (file := values.get("api_key_file")):
             return values
         if values.get("api_key"):
-            raise ValueError("SBIR_API_KEY and SBIR_API_KEY_FILE are both set; set one of them")
+            raise ValueError("SBIR_API_KEY and SBIR_API_KEY_FILE are both set; set only one of them")
         try:
             key = read_regular(Path(file), _MAX_KEY).decode().strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -217,7 +220,7 @@ class Settings(BaseSettings):
     @field_validator("host")
     @classmethod
     def _check_host(cls, value: str) -> str:
-        """Refuses an empty host, which means every address, and hosts that break the socket library."""
+        """Refuses an empty host, which would mean every address, and hosts that break the socket library."""
         try:
             ipaddress.ip_address(value)
         except ValueError:
@@ -264,7 +267,7 @@ def _is_host_name(text: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """True if a host, without port and brackets, is this machine, reached by nobody else."""
+    """Returns True if a host, without port and brackets, is a loopback address of this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

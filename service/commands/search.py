@@ -1,4 +1,4 @@
-"""`sketch-search search` and `explain`: what POST /search and /explain do, in this process."""
+"""`sketch-search search` and `explain`: POST /search and /explain, run in this process."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from service.engine import Engine, PreparedSketch
 
-# Photos of the index that are explained if none is named.
+# Photos that are explained by default.
 EXPLAINED = 3
 _ID = re.compile("[0-9]+")
 _HEADING = f"{'rank':>4}  {'score':>8}  path"
 # Printed if a search finds no photo.
-_NOTHING = "no photos: none passes the filters, or --offset is beyond the last; a --folder is named as results show it"
+_NOTHING = "no photos: none passes the filters, or --offset is beyond the last; write --folder as results show it"
 
 
 def search(
@@ -59,14 +59,14 @@ def search(
     if answer.word_means and not as_json:
         print(f"'{printable(query.text or '')}' is searched for as '{answer.word_means}'", file=sys.stderr)
     if answer.word_fits is False and not as_json:
-        print(f"no photo looks much like '{printable(query.text or '')}'; these come nearest", file=sys.stderr)
+        print(f"no photo looks much like '{printable(query.text or '')}'; these are the closest", file=sys.stderr)
     return 0
 
 
 def explain(
     settings: Settings, sketch: Path | None, photos: Sequence[str], output: Path, *, like: str | None, kind: PictureKind
 ) -> int:
-    """Writes why ``photos``, ids or paths, or else the best of the index, match a sketch, or are like a photo."""
+    """Explains in files why ``photos``, ids or paths, or by default the best matches, match a sketch or a photo."""
     from service.explain import write_explanation
 
     there = next(path for path in (output, *output.absolute().parents) if path.exists())
@@ -96,7 +96,7 @@ def _opened(
     for source in sources:
         if source is not None:
             source.stat()  # A missing file is refused before anything slow is imported.
-    # One search is soon over. Threads that wait for work at full speed would take more time than it does.
+    # One search ends soon. Threads that wait actively for work would slow it down.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from model.images import read_image_file
     from service.engine import Engine, open_matcher
@@ -106,7 +106,7 @@ def _opened(
         with _naming(source):
             data.append(read_image_file(source or sys.stdin.buffer))
     with closing(Engine(settings, open_matcher(settings))) as engine:
-        # Of several pictures, the error says which one is meant.
+        # For a single picture, errors name its file.
         with _naming(sources[0] if len(sources) == 1 else None):
             prepared = engine.prepare(data, kind=kind, split=split) if data else None
         yield engine, prepared
@@ -114,7 +114,7 @@ def _opened(
 
 @contextmanager
 def _naming(picture: Path | None) -> Iterator[None]:
-    """Puts a file's name before the reason why the picture cannot be used."""
+    """Puts a file's name before the error of its picture."""
     try:
         yield
     except ImageError as error:
@@ -124,17 +124,17 @@ def _naming(picture: Path | None) -> Iterator[None]:
 
 
 def _photo_id(engine: Engine, photo: str) -> str:
-    """Returns the id of a photo that is named by it, or by a path. Raises BadInvocation."""
+    """Returns the id of a photo given by id or path. Raises BadInvocation."""
     return photo if _ID.fullmatch(photo) else str(engine.gallery.photo_at(photo).id)
 
 
 def results_table(answer: SearchResponse) -> str:
-    """Writes rank, score, path and the number of near duplicates; further paths of a photo get lines of their own."""
+    """Formats rank, score, path and the number of near duplicates; further paths of a photo are on separate lines."""
     return "\n".join([_HEADING, *(line for result in answer.results for line in _result_lines(result))])
 
 
 def groups_table(groups: Iterable[Group]) -> str:
-    """Writes groups of look-alikes, each with its size and best photos."""
+    """Formats groups of look-alikes, each with its size and best photos."""
     lines = [f"{'group':>5}  {'photos':>6}  {_HEADING}"]
     for group in groups:
         shown = [line for result in (group.best, *group.more) for line in _result_lines(result)]

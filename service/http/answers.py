@@ -1,4 +1,4 @@
-"""Answers errors: their one shape, and which error gets which status."""
+"""Answers errors, all in one shape, each with its status."""
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,7 +20,7 @@ def error_answer(
     headers: dict[str, str] | None = None,
     nearest: tuple[str, ...] = (),
 ) -> JSONResponse:
-    """Returns the one shape that errors have. A path in a message may be no Unicode, which JSON cannot hold."""
+    """Returns an error in the shape that all have. Its paths may be invalid Unicode, which JSON cannot hold."""
     detail = ErrorDetail(code=code, message=printable(message), request_id=request_id, nearest=nearest)
     body = ErrorResponse(error=detail)
     return JSONResponse(body.model_dump(), status, headers)
@@ -34,7 +34,7 @@ def is_known(etag: str, known: str | None) -> bool:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answers every typed error, and those of the framework, as ``HTTP_ERRORS`` says."""
+    """Makes the application answer every typed error, and those of the framework, as ``HTTP_ERRORS`` says."""
     for error in HTTP_ERRORS:
         app.exception_handler(error)(_answer_typed)
     app.exception_handler(RequestValidationError)(_answer_invalid)
@@ -50,7 +50,7 @@ async def _answer_typed(request: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     nearest = error.nearest if isinstance(error, UnknownWord) else ()
     text = str(error)
-    # The others may begin with the name of a parameter or a path, which keeps its small letter.
+    # The others may begin with the name of a parameter or a path, which stays lower case.
     if not isinstance(error, ServiceError | BadInvocation):
         text = text[:1].upper() + text[1:]
     return error_answer(status, code, text, request.state.request_id, headers, nearest)
@@ -68,7 +68,7 @@ async def _answer_invalid(request: Request, error: RequestValidationError) -> Re
 async def _answer_http(request: Request, error: HTTPException) -> Response:
     known = {
         404: ("not_found", "There is nothing here."),
-        405: ("method_not_allowed", f"{request.method} is not for this path."),
+        405: ("method_not_allowed", f"This path does not support {request.method}."),
     }
     code, message = known.get(error.status_code, ("bad_request", str(error.detail)))
     headers = dict(error.headers or {})

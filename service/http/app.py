@@ -1,4 +1,4 @@
-"""Makes the application: its settings, its parts, its start and its end."""
+"""Builds the application, and starts and stops its parts."""
 
 import asyncio
 import secrets
@@ -27,7 +27,8 @@ def create_app(
     """Makes the HTTP API as an ASGI application. Without an index or a checkpoint it answers 503.
 
     Args:
-        open_current: makes what holds the engine from what decodes pictures; None for the index that the settings name.
+        open_current: makes the holder of the engine from the function that runs decoding jobs; None opens the index
+            that the settings name.
         at_once: how many searches may run at the same time.
     """
     chosen = settings if settings is not None else Settings()
@@ -40,7 +41,7 @@ def create_app(
         decoders.start()
         live = Live(chosen, decoders.run) if open_current is None else open_current(decoders.run)
         worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds, at_once=at_once)
-        # Sketches on their way take at most the memory of those that run and wait.
+        # Arriving sketches take at most the memory of those that run and wait.
         uploads = Uploads(chosen.max_upload_bytes, chosen.queue + at_once, chosen.upload_seconds)
         builder = Builder(chosen)
         app.state.context = Context(chosen, version, live, worker, uploads, metrics, builder, app.state.token)
@@ -69,11 +70,11 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    # The port of the metrics, if they have one of their own and it is bound.
+    # The separate port of the metrics, if they have one and it is bound.
     app.state.metrics_port = None
-    # Called once what is searched has been opened, or cannot be. Until then the page says so and waits.
+    # Called once the index has been opened, or has failed to. Until then the page says so and waits.
     app.state.announce = lambda: None
-    # Who has read it is who started the server.
+    # Only the person who started the server can have read it.
     app.state.token = secrets.token_urlsafe(24)
     app.include_router(api)
     app.include_router(health)

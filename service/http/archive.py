@@ -1,4 +1,4 @@
-"""Reads the files of photos while they are sent: one, or several in a ZIP file."""
+"""Streams the files of photos: one, or several in a ZIP file."""
 
 import re
 import time
@@ -14,7 +14,7 @@ from indexer import PhotoEntry, PhotoUnavailable
 from service.engine import Engine
 from service.errors import BrokenOff
 
-# Characters that one of the systems does not allow in a name, or reads as something else.
+# Characters that some system does not allow in a name, or misreads.
 _UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]')
 # Bytes of a file that are read at a time.
 PART = 1 << 20
@@ -22,7 +22,7 @@ _MISSING = "not in this file.txt"
 
 
 class _Sink:
-    """Holds what was written and is not sent yet. It cannot seek, so ``zipfile`` writes straight on."""
+    """Holds bytes written but not sent yet. It cannot seek, so ``zipfile`` writes in one pass."""
 
     def __init__(self) -> None:
         self._held: list[bytes] = []
@@ -40,7 +40,7 @@ class _Sink:
 
 
 async def parts(engine: Engine, entry: PhotoEntry, size: int, part: range | None = None) -> AsyncIterator[bytes]:
-    """Yields the bytes of a photo's file, at most PART in memory, however long a client takes."""
+    """Yields the bytes of a photo's file, with at most PART in memory, however slow the client is."""
     asked = part or range(size)
     for start in asked[::PART]:
         count = min(PART, asked.stop - start)
@@ -51,9 +51,9 @@ async def parts(engine: Engine, entry: PhotoEntry, size: int, part: range | None
 
 
 async def zipped(engine: Engine, photos: Sequence[PhotoEntry], turns: CapacityLimiter) -> AsyncIterator[bytes]:
-    """Yields the bytes of a ZIP file with these photos, holding no more than a part.
+    """Yields the bytes of a ZIP file with these photos, with at most one part in memory.
 
-    A photo whose file is gone or has changed is left out, and a text in the file says so.
+    A photo whose file is gone or has changed is left out, and a text file in the archive says so.
     """
     sink, missing = _Sink(), list[str]()
     names = file_names([_MISSING, *(photo.paths[0] for photo in photos)])[1:]
@@ -84,7 +84,7 @@ def _local_time(photo: PhotoEntry) -> tuple[int, int, int, int, int, int]:
 
 
 def file_names(paths: Sequence[str]) -> list[str]:
-    """Gives each path a name that every system takes. Names differ by more than the case of letters."""
+    """Returns a name for each path that every system accepts. Names differ by more than the case of letters."""
     names: dict[str, str] = {}
     for path in paths:
         # A name that begins with a dot would be hidden, or a folder.

@@ -20,26 +20,26 @@ from service.http.answers import error_answer
 from service.serving import Metrics
 from service.settings import is_loopback
 
-# A request id that may be echoed and logged as it is.
+# A request id that is safe to echo and log.
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PORT = re.compile(r":[0-9]*\Z")
-# A token, and nothing that has to be decoded.
+# A token that needs no decoding.
 _TOKEN = re.compile(rb"[A-Za-z0-9_-]{1,64}")
-# Machines ask for these every few seconds: they are worth a line only if something is wrong.
+# Machines request these every few seconds: they are logged only if something is wrong.
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 # The status of a request whose client left before it was answered, as in errors.HTTP_ERRORS.
 _GONE = 499
 # Four times what any route needs.
 MAX_PARAMETERS = 64
 MAX_BYTES = 8 * 1024
-# Buckets kept, of the clients seen last; some hundred bytes each.
+# Buckets kept, for the most recent clients; some hundred bytes each.
 CLIENTS = 10_000
-# Whoever watches over the service must not be kept from it by whoever strains it.
+# Health checks must get through even when clients overload the service.
 _FREE = frozenset({"/healthz", "/readyz"})
 # State-changing requests, all other POSTs, are refused even from allowed origins.
 _READING = frozenset({"/search", "/explain"})
-# The page's files and thumbnails come by the dozen for each thing that a person does. They have a bucket of their own,
-# whose limit is so many times as high.
+# The page loads its files and thumbnails by the dozen for each action of a person. They have a separate bucket, whose
+# limit is this many times as high.
 _OF_THE_PAGE = ("/page/", "/thumbnails/")
 PICTURES_A_REQUEST = 100
 
@@ -49,7 +49,7 @@ access_log = logging.getLogger("sketch_search.access")
 
 @dataclass(frozen=True)
 class SearchNote:
-    """A search in the access log: the method used, how much was scored, ``nprobe`` as asked for, the generation."""
+    """A search in the access log: the method used, how much was scored, ``nprobe`` as requested, the generation."""
 
     method: str
     quality: str
@@ -59,7 +59,7 @@ class SearchNote:
 
 @dataclass(frozen=True)
 class Access:
-    """One request as it is logged, without its headers and body. ``route`` is the template of its path, or "-"."""
+    """One logged request, without its headers and body. ``route`` is the template of its path, or "-"."""
 
     request_id: str
     client: str
@@ -80,25 +80,25 @@ class Access:
 
 
 class AccessMiddleware:
-    """The outermost layer: it counts, times and logs each request, and adds the headers that all answers have.
+    """Counts, times and logs each request as the outermost layer, and adds the headers that all answers have.
 
     Every answer has ``X-Request-ID``: the request's own if that is harmless. Handlers find it as
-    ``request.state.request_id``. An unforeseen error is a 500 that says nothing else.
+    ``request.state.request_id``. An unforeseen error becomes a 500 without details.
 
-    Requests of pages of other sites or ports are refused, unless CORS lists their origin or somebody follows a link.
-    Such a page could not read the answer, but it could keep the server busy, and learn from the time of an answer
+    Requests from pages of other sites or ports are refused, unless CORS lists their origin or somebody follows a link.
+    Such a page could not read the answer, but it could keep the server busy, and infer from the time of an answer
     whether a folder has photos. State-changing requests are refused even from allowed origins.
 
     A request whose ``Host`` header names no known host is refused: a hostile web page can have its own host name
     resolve to this machine, and then read the answers as its own server's. A request of HTTP/1.0 may name no host:
-    health checkers send such ones, browsers do not.
+    health checkers send such requests, browsers do not.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Sequence[str], origins: Sequence[str]) -> None:
-        """origins: those that CORS lists. If there are any, all pages may show the images."""
+        """origins: the origins that CORS lists. If there are any, all pages may show the images."""
         self._app, self._metrics, self._origins = app, metrics, origins
         self._hosts = [host.lower().removesuffix(".") for host in hosts]
-        # The strictest ones; an answer may bring its own, as the page does, which could not work with these.
+        # The strictest headers; an answer may set its own, as the page does, which could not work with these.
         self._headers = {
             # An image or a JSON answer that is opened by itself loads, runs and sends nothing.
             "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -107,7 +107,7 @@ class AccessMiddleware:
             "X-Frame-Options": "DENY",
             "Referrer-Policy": "no-referrer",
             "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-            # An img element on any web page would otherwise get the photos of whoever looks at it.
+            # An img element on any web page would otherwise get the photos of the person looking at it.
             "Cross-Origin-Resource-Policy": "cross-origin" if origins else "same-origin",
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cache-Control": "no-store",
@@ -145,22 +145,22 @@ class AccessMiddleware:
                 await answer(scope, receive_counted, send_noted)
         except BrokenOff as why:
             log.warning("request %s breaks off: %s", request_id, why)
-        # Nothing further out handles errors: whatever went wrong is logged in full, and the client gets an id.
+        # No outer layer handles errors: they are logged in full, and the client gets an id.
         except Exception:
             log.exception("request %s failed", request_id)
             if status != _GONE:
                 raise
-            answer = error_answer(500, "internal_error", "Something went wrong here; the log has it.", request_id)
+            answer = error_answer(500, "internal_error", "Something went wrong; see the server's log.", request_id)
             await answer(scope, receive, send_noted)
         finally:
             self._note(scope, status, bytes_in, perf_counter() - started)
 
     def _refusal(self, scope: Scope, request_id: str) -> Response | None:
         if not self._is_for_us(scope):
-            message = "The Host header names no host of this server; if it should, list it in SBIR_ALLOWED_HOSTS."
+            message = "The Host header names an unknown host; if it is this server's, list it in SBIR_ALLOWED_HOSTS."
             return error_answer(400, "bad_host", message, request_id)
         if self._is_of_another_page(scope):
-            message = "A page of another site or port asks; if it may search, list its origin in SBIR_CORS_ORIGINS."
+            message = "This page's site or port may not search here; to allow it, list its origin in SBIR_CORS_ORIGINS."
             return error_answer(400, "bad_request", message, request_id)
         return None
 
@@ -174,13 +174,13 @@ class AccessMiddleware:
         site = headers.get("sec-fetch-site")
         if site is None:
             return origin is not None and self._is_foreign(origin, headers.get("host", ""))
-        # A frame follows links, too, without anybody who clicks on them.
+        # A frame also follows links, without a click.
         link = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
         clicked = link and headers.get("sec-fetch-dest", "document") == "document"
         return site in ("cross-site", "same-site") and not clicked
 
     def _is_foreign(self, origin: str, host: str) -> bool:
-        """Returns True for the origin of another page than the service's own, which has this host and port.
+        """Returns True if the origin is not the service's own page, which has this host and port.
 
         Browsers send ``Sec-Fetch-Site`` only to servers with TLS or on their own machine; others have the origin alone.
         A proxy may have replaced the host that the browser knows, which is listed then, and no other port of this
@@ -208,7 +208,7 @@ class AccessMiddleware:
         try:
             client = str(ipaddress.ip_address(scope["client"][0])) if scope.get("client") else "-"
         except ValueError:
-            # A proxy may have passed on any text, which could pose as other fields.
+            # A proxy may have passed on arbitrary text, which could pose as other log fields.
             client = "-"
         access = Access(
             request_id=scope["state"]["request_id"],
@@ -230,10 +230,10 @@ def _is_here(host: str) -> bool:
 
 
 class LimitMiddleware:
-    """The layer before the routes, inside of CORS, so that pages of other origins may read why they are refused.
+    """Limits requests just before the routes, inside CORS, so that pages of other origins can read its refusals.
 
-    It answers 429 to a client that asks too often, 422 to a query of too many parameters or bytes, and 404 to what is
-    not on this port. HEAD becomes a GET, whose body the server leaves out.
+    It answers 429 to a client that sends too many requests, 422 to a query with too many parameters or bytes, and 404
+    to a path that is not on this port. HEAD becomes a GET, whose body the server leaves out.
     """
 
     def __init__(self, app: ASGIApp, per_minute: int | None, *, metrics_apart: bool) -> None:
@@ -265,15 +265,15 @@ class LimitMiddleware:
         if buckets is not None and path not in _FREE:
             wait = math.ceil(buckets.take(network(scope["client"][0] if scope.get("client") else "")))
             if wait:
-                message = f"You ask more often than this server allows. Try again in {wait} s."
+                message = f"Too many requests. Try again in {wait} s."
                 return error_answer(429, "rate_limited", message, request_id, {"Retry-After": str(wait)})
-        # The parser looks at each name several times: 60 KB of names would keep everybody else waiting.
+        # The parser reads each name several times: 60 KB of names would keep all other clients waiting.
         if len(query) > MAX_BYTES:
-            message = f"The query has {len(query)} bytes; at most {MAX_BYTES} are taken. A sketch is sent as the body."
+            message = f"The query has {len(query)} bytes; the limit is {MAX_BYTES}. Send a sketch as the body."
             return error_answer(422, "bad_parameter", message, request_id)
         parameters = query.count(b"&") + 1
         if parameters > MAX_PARAMETERS:
-            message = f"The query has {parameters} parameters; at most {MAX_PARAMETERS} are taken."
+            message = f"The query has {parameters} parameters; the limit is {MAX_PARAMETERS}."
             return error_answer(422, "bad_parameter", message, request_id)
         if self._metrics_apart and (path == "/metrics") != (scope["server"][1] == scope["app"].state.metrics_port):
             return error_answer(404, "not_found", "There is nothing here.", request_id)
@@ -287,9 +287,9 @@ def cookie_name(scope: Scope) -> str:
 
 
 def _headers(scope: Scope) -> list[tuple[bytes, bytes]]:
-    """Returns the headers of a request, of its cookies the server's own alone, if it may be the token.
+    """Returns the headers of a request, with no cookie but the server's own, and that only if it may be the token.
 
-    The framework reads the cookies of every request, which takes the square of a cookie's length.
+    The framework parses the cookies of every request in time quadratic in a cookie's length.
     """
     own, kept = cookie_name(scope).encode(), list[tuple[bytes, bytes]]()
     for name, value in scope["headers"]:
@@ -304,7 +304,7 @@ def _headers(scope: Scope) -> list[tuple[bytes, bytes]]:
 
 
 class Buckets:
-    """A token bucket for each client: it holds a minute's requests and fills up evenly."""
+    """Keeps a token bucket for each client: it holds a minute's requests and fills up evenly."""
 
     def __init__(self, per_minute: int) -> None:
         self._most = float(per_minute)
@@ -312,7 +312,7 @@ class Buckets:
         self._left: LRUCache[str, tuple[float, float]] = LRUCache(CLIENTS)
 
     def take(self, client: str) -> float:
-        """Takes a token, and returns 0.0; or returns the seconds until there is one."""
+        """Takes a token and returns 0.0, or returns the seconds until there is one."""
         now = monotonic()
         left, then = self._left.get(client, (self._most, now))
         left = min(self._most, left + (now - then) * self._most / 60)
@@ -322,7 +322,7 @@ class Buckets:
 
 
 def network(address: str) -> str:
-    """Names one client: an IPv4 address, or the 64 bits of an IPv6 one that a household has; "" for any other text."""
+    """Returns a client's IPv4 address, or the /64 network of its IPv6 address, which one household has; else ""."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

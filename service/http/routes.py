@@ -65,18 +65,19 @@ T = TypeVar("T")
 TOKEN_HEADER = "X-SBIR-Token"
 # The end of a sentence.
 WITHOUT_TOKEN = (
-    "the server's token is needed: open the address that the server printed when it started, which has it, or send it "
-    f"as the header {TOKEN_HEADER}. It is also in server.json, in the folder of the index."
+    "you need the server's token: open the address that the server printed when it started, which includes it, or send "
+    f"it as the header {TOKEN_HEADER}. It is also in server.json, in the folder of the index."
 )
-# Short questions to the index that are answered at once, beside searches.
+# Quick look-ups in the index that may run at the same time, beside searches.
 LOOKUPS = 4
-# Photos that are read at once to be shrunk, and to be sent. Decoding a large one takes a few hundred MiB.
+# Photos that may be read at the same time, for thumbnails and for downloads each. Decoding a large one takes a few
+# hundred MiB.
 READERS = 2
-# One range, as players and downloads that go on ask for it. Others may be ignored (RFC 9110, 14.2).
+# One range, as players and resumed downloads request. Others may be ignored (RFC 9110, 14.2).
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
-# The most files that are listed of those that could not be read.
+# The most unreadable files that are listed.
 MAX_UNREAD = 1000
-# The most folders that are listed of those with photos in them.
+# The most folders with photos that are listed.
 MAX_BELOW = 1000
 
 # Media types of what the page loads. Not the system's: with others browsers refuse the modules.
@@ -93,11 +94,11 @@ _HEADERS = {
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
 }
-# Of photos: browsers keep them, but ask before they use them again.
+# For photos: browsers keep them, but revalidate them before reuse.
 _ASK_AGAIN = {"Cache-Control": "private, no-cache"}
 _FOLDER = pathlib.Path(service.__file__).parent / "page"
 _INDEX = "index.html"
-# All that is served, by its path below the folder: the content, and the headers it is sent with.
+# All files served, by path below the folder: the content, and its headers.
 _FILES = {
     file.relative_to(_FOLDER).as_posix(): (
         content := file.read_bytes(),
@@ -107,14 +108,14 @@ _FILES = {
     if file.suffix in _KINDS
 }
 
-# The OpenAPI document: what FastAPI cannot tell from the handlers.
+# The parts of the OpenAPI document that FastAPI cannot infer from the handlers.
 _BINARY = {"type": "string", "format": "binary"}
 PICTURE_BODY = {
     "requestBody": {
         "required": False,
         "description": "The sketch: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC, recognised by its bytes and not its "
         "content type; as the raw body, or as the field `file` of a form. Several fields `file`, pictures of one size, "
-        "are the things of one drawing, each where it stands. With `kind=photo` it is a photo instead. "
+        "are the things of one drawing, each where it stands. With `kind=photo` the body is a photo instead. "
         "With `like`, or with `text` in a search, it may be left out.",
         "content": {
             "*/*": {"schema": _BINARY},
@@ -132,17 +133,17 @@ PICTURE_BODY = {
 
 
 def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors with these statuses."""
+    """Describes the errors with these statuses."""
     meaning = {
-        400: "The Host header is none of SBIR_ALLOWED_HOSTS, or the body is damaged, cut short or too slow.",
+        400: "The Host header is not in SBIR_ALLOWED_HOSTS, or the body is damaged, cut short or too slow.",
         401: "The API key is missing or wrong.",
-        403: "This client may not have this done.",
+        403: "Not permitted for this client.",
         404: "Nothing has this id.",
-        409: "What is there, or a build that runs, is in the way.",
+        409: "The existing index, or a build in progress, is in the way.",
         413: "Too many bytes or pixels.",
-        415: "Not an image type that is read here.",
+        415: "Not a supported image type.",
         422: "A sketch that is blank or too costly to decode, a parameter out of range, a word that the vocabulary "
-        "does not have, or a form with anything else than the sketch.",
+        "does not have, or a form with anything but the sketch.",
         429: "The queue is full, or SBIR_RATE_LIMIT is reached; try again after Retry-After seconds.",
         503: "The checkpoint or the index could not be opened.",
     }
@@ -150,16 +151,16 @@ def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def image_answers(*media: str) -> dict[int | str, dict[str, Any]]:
-    """The answers of a path that gives an image of one of these media types."""
+    """Describes the answers of a path that returns an image of one of these media types."""
     return {
         200: {"content": {one: {"schema": _BINARY} for one in media}, "description": "The image, with its ETag."},
-        304: {"description": "If-None-Match names the image as it is."},
+        304: {"description": "The image still matches If-None-Match."},
     }
 
 
 @dataclass(frozen=True)
 class Context:
-    """The objects that all handlers of one application share."""
+    """Holds the objects that all handlers of one application share."""
 
     settings: Settings
     version: str
@@ -175,12 +176,12 @@ class Context:
 
 
 async def context(request: Request) -> Context:
-    """The application's context, made when it started."""
+    """Returns the application's context, made when it started."""
     return cast(Context, request.app.state.context)
 
 
 Ctx = Annotated[Context, Depends(context)]
-_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="If the server has SBIR_API_KEY set.")
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="Required if the server has SBIR_API_KEY set.")
 _bearer = HTTPBearer(auto_error=False, description="The same key as a bearer token.")
 
 
@@ -195,26 +196,26 @@ async def require_key(
     given = header or (bearer.credentials if bearer else "")
     # HTTP headers are bytes that the server has read as Latin-1.
     if not secrets.compare_digest(given.encode("latin-1"), ctx.settings.api_key.get_secret_value().encode()):
-        raise Unauthorized("This server wants its API key, as the header X-API-Key or as a bearer token.")
+        raise Unauthorized("This server requires its API key, as the header X-API-Key or as a bearer token.")
 
 
 async def refuse_doubles(request: Request) -> None:
-    """Raises BadSearch for a query parameter given twice that is no list."""
+    """Raises BadSearch if a query parameter that is not a list is given twice."""
     given = Counter(name for name, _ in request.query_params.multi_items())
     # One model has all parameters of a route.
     for params in request.scope["route"].dependant.query_params:
         for name, times in given.items():
             if times > 1 and name not in params.field_info.annotation.repeatable():
-                raise BadSearch(f"The parameter {name[:64]} is given {times} times; give it once.")
+                raise BadSearch(f"The parameter {name[:64]} is given {times} times; give it only once.")
 
 
 _token = Header(
-    alias=TOKEN_HEADER, description="The token that the server printed when it started; the page has it in a cookie."
+    alias=TOKEN_HEADER, description="The token that the server printed when it started; the page keeps it in a cookie."
 )
 
 
 async def has_token(request: Request, ctx: Ctx, token: Annotated[str | None, _token] = None) -> bool:
-    """Returns True if the client has the token, which only whoever started the server can have read."""
+    """Returns True if the client has the token, which only the person who started the server can have read."""
     given = token or request.cookies.get(cookie_name(request.scope), "")
     return secrets.compare_digest(given.encode("latin-1", "replace"), ctx.token.encode())
 
@@ -223,7 +224,7 @@ HasToken = Annotated[bool, Depends(has_token)]
 
 
 async def engine_in_use(ctx: Ctx) -> Engine:
-    """The engine in use, whose files stay open until the answer was sent, however long a client takes."""
+    """Returns the engine in use. Its files stay open until the answer is sent, however slow the client is."""
     return ctx.live.engine()
 
 
@@ -243,7 +244,8 @@ def _check_build(trusted: bool, ctx: Context) -> None:
     """Raises Forbidden if this client may not have an index built."""
     if not _may_build(trusted, ctx):
         if trusted or ctx.settings.allow_build is False:
-            raise Forbidden("This server indexes nothing; on its machine, run `sketch-search index build FOLDER`.")
+            message = "Indexing is disabled on this server; on its machine, run `sketch-search index build FOLDER`."
+            raise Forbidden(message)
         raise Forbidden(f"To index a folder {WITHOUT_TOKEN}")
 
 
@@ -253,7 +255,7 @@ api = APIRouter(
     dependencies=[Depends(require_key), Depends(refuse_doubles)],
     responses=error_answers(400, 401, 429),
 )
-# The port decides whether the key is needed.
+# Whether the key is needed depends on the port.
 monitoring = APIRouter(tags=["health"], responses=error_answers(400, 401, 429))
 
 PathId = Annotated[Id, Path()]
@@ -261,7 +263,7 @@ PathId = Annotated[Id, Path()]
 
 @api.post("/search", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
 async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
-    """The photos that match a sketch best, look like liked ones, and show what a word names."""
+    """Finds the photos that best match a sketch, liked photos and a word."""
     ask_clip = None if query.text is None else partial(engine.read_text, query)
     answer = await _computed(request, ctx, engine, engine.search, query, ask_clip)
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
@@ -274,7 +276,7 @@ async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[Sea
 async def explain(
     request: Request, ctx: Ctx, engine: InUse, params: Annotated[ExplainParams, Query()]
 ) -> ExplainResponse:
-    """Why these photos match a sketch, or are like a photo."""
+    """Explains why these photos match a sketch or a photo."""
     return await _computed(request, ctx, engine, engine.explain, params)
 
 
@@ -307,7 +309,7 @@ async def _computed(
 async def photos(
     ctx: Ctx, trusted: HasToken, engine: InUse, params: Annotated[PhotosParams, Query()]
 ) -> PhotosResponse:
-    """Photos that are named: their paths, and where their files are."""
+    """Describes photos by id: their paths, and where their files are."""
     return await _look_up(ctx, lambda: engine.photos(params, files=_may_reveal(trusted, ctx)))
 
 
@@ -315,12 +317,12 @@ async def photos(
     "/photos.zip",
     response_class=Response,
     responses={
-        200: {"content": {"application/zip": {"schema": _BINARY}}, "description": "The files, by names of their own."},
+        200: {"content": {"application/zip": {"schema": _BINARY}}, "description": "The files, under distinct names."},
         **error_answers(404, 422, 503),
     },
 )
 async def photos_zip(ctx: Ctx, engine: InUse, params: Annotated[PhotosParams, Query()]) -> Response:
-    """The original files of photos that are named, as one ZIP file."""
+    """Returns the original files of photos, by id, as one ZIP file."""
     _check_originals(ctx)
     entries = await _look_up(ctx, lambda: engine.gallery.photos([*dict.fromkeys(params.id)]))
     return StreamingResponse(
@@ -334,7 +336,7 @@ async def photos_zip(ctx: Ctx, engine: InUse, params: Annotated[PhotosParams, Qu
 async def reveal(ctx: Ctx, trusted: HasToken, engine: InUse, photo_id: PathId) -> None:
     """Shows a photo's file in the file manager of the server's machine. Needs the server's token."""
     if not _may_reveal(trusted, ctx):
-        raise Forbidden("This server shows no files." if trusted else f"To show a file {WITHOUT_TOKEN}")
+        raise Forbidden("Showing files is disabled on this server." if trusted else f"To show a file {WITHOUT_TOKEN}")
     await _look_up(ctx, lambda: engine.reveal(engine.gallery.photo(photo_id)))
 
 
@@ -343,13 +345,13 @@ async def reveal(ctx: Ctx, trusted: HasToken, engine: InUse, photo_id: PathId) -
     response_class=Response,
     responses={
         **image_answers("image/*"),
-        206: {"description": "The bytes that one Range asks for."},
+        206: {"description": "The bytes that the Range selects."},
         416: {"model": ErrorResponse, "description": "The file ends before the Range begins."},
         **error_answers(404, 422, 503),
     },
 )
 async def photo(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> Response:
-    """The original file of a photo, as it is."""
+    """Returns the original file of a photo."""
     _check_originals(ctx)
     entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
     headers = {"ETag": f'"{entry.content_hash}"', **_ASK_AGAIN}
@@ -362,7 +364,7 @@ async def photo(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> 
         sent = {**headers, "Content-Length": str(size), "Accept-Ranges": "bytes"}
         return StreamingResponse(parts(engine, entry, size), headers=sent, media_type=media)
     if not part:
-        raise HTTPException(416, "The photo has no such part.", {"Content-Range": f"bytes */{size}"})
+        raise HTTPException(416, "The file ends before this range.", {"Content-Range": f"bytes */{size}"})
     sent = {**headers, "Content-Length": str(len(part)), "Content-Range": f"bytes {part[0]}-{part[-1]}/{size}"}
     return StreamingResponse(parts(engine, entry, size, part), 206, headers=sent, media_type=media)
 
@@ -380,7 +382,7 @@ def _part(request: Request, size: int) -> range | None:
 
 def _check_originals(ctx: Context) -> None:
     if not ctx.settings.serve_originals:
-        raise NotFound("This server keeps the original files back; /thumbnails has small ones.")
+        raise NotFound("This server does not serve the original files; /thumbnails has small ones.")
 
 
 _THUMBNAIL: dict[str, Any] = {
@@ -398,7 +400,7 @@ async def thumbnail_of_content(
     content: str,
     params: Annotated[ThumbnailParams, Query()],
 ) -> Response:
-    """A small JPEG of a photo with this content, at the address that results have. Browsers may keep it for ever."""
+    """Returns a small JPEG of a photo with this content, as results link to it. Browsers may keep it forever."""
     entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
     if entry.content_hash[:HASH_SHOWN] != content:
         raise NotFound("This id now belongs to another photo; search again.")
@@ -411,7 +413,7 @@ async def thumbnail_of_content(
 async def thumbnail(
     request: Request, ctx: Ctx, engine: InUse, photo_id: PathId, params: Annotated[ThumbnailParams, Query()]
 ) -> Response:
-    """A small JPEG of a photo."""
+    """Returns a small JPEG of a photo."""
     entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
     return await _thumbnail(request, ctx, engine, entry, params.size)
 
@@ -428,13 +430,13 @@ async def _thumbnail(request: Request, ctx: Context, engine: Engine, entry: Phot
 
 @api.get("/clusters/{cluster_id}", responses=error_answers(404, 422, 503))
 async def cluster(ctx: Ctx, engine: InUse, cluster_id: PathId, page: Annotated[PageParams, Query()]) -> ClusterResponse:
-    """The photos of a cluster, in pages."""
+    """Lists the photos of a cluster, in pages."""
     return await _look_up(ctx, lambda: engine.cluster(cluster_id, page))
 
 
 @api.post("/build", status_code=202, responses=error_answers(403, 409, 422, 503))
 async def build(ctx: Ctx, trusted: HasToken, params: Annotated[BuildParams, Query()]) -> BuildInfo:
-    """Begins to index a folder of the server's machine, too. Photos found so far can be searched meanwhile.
+    """Starts to index another folder of the server's machine. You can search the photos indexed so far meanwhile.
 
     Needs the server's token, unless SBIR_ALLOW_BUILD says otherwise.
     """
@@ -445,14 +447,14 @@ async def build(ctx: Ctx, trusted: HasToken, params: Annotated[BuildParams, Quer
 
 @api.get("/folders", responses=error_answers(403, 422))
 async def folders(ctx: Ctx, trusted: HasToken, params: Annotated[FoldersParams, Query()]) -> FoldersResponse:
-    """The folders in a folder of the server's machine, one of which may be indexed. Needs what POST /build needs."""
+    """Lists the folders in a folder of the server's machine, to choose one to index. Permitted as POST /build is."""
     _check_build(trusted, ctx)
     return await _look_up(ctx, lambda: folders_in(params.path))
 
 
 @api.get("/gallery", responses=error_answers(404, 422, 503))
 async def gallery(ctx: Ctx, trusted: HasToken) -> GalleryResponse:
-    """The folders that are indexed, and the files in them that could not be read."""
+    """Lists the indexed folders, and the files in them that could not be read."""
     if ctx.live.shards:
         raise NotFound("A gallery in shards has many indexes; /info lists them.")
     path = index_path(ctx.settings)
@@ -470,7 +472,7 @@ async def gallery(ctx: Ctx, trusted: HasToken) -> GalleryResponse:
 
 @api.post("/remove", responses=error_answers(403, 409, 422, 503))
 async def remove(ctx: Ctx, trusted: HasToken, params: Annotated[RemoveParams, Query()]) -> RemovedResponse:
-    """Takes a folder out of the index, and leaves its files as they are. Needs what POST /build needs."""
+    """Removes a folder from the index, without changing its files. Permitted as POST /build is."""
     _check_build(trusted, ctx)
     report = await _look_up(ctx, lambda: ctx.builder.remove(params.folder))
     return RemovedResponse(files=report.files, photos=report.photos)
@@ -478,13 +480,13 @@ async def remove(ctx: Ctx, trusted: HasToken, params: Annotated[RemoveParams, Qu
 
 @api.get("/words", responses=error_answers(422, 503))
 async def words(ctx: Ctx, engine: InUse, params: Annotated[WordsParams, Query()]) -> WordsResponse:
-    """Words that photos can be found by: those of the checkpoint's vocabulary, and whether any other text can be."""
+    """Lists the words of the checkpoint's vocabulary, and says whether any other text can be searched for."""
     return await _look_up(ctx, lambda: engine.words(params))
 
 
 @api.get("/info", responses=error_answers(422))
 async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
-    """The network and the index that are loaded, and the limits of this server."""
+    """Describes the loaded network and index, and the limits of this server."""
     settings = ctx.settings
     shards = ctx.live.shards
     build = None if shards else await _look_up(ctx, ctx.builder.info)
@@ -520,20 +522,20 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
 
 @health.get("/healthz")
 async def alive() -> HealthResponse:
-    """Alive."""
+    """Reports that the server is alive."""
     return HealthResponse(status="ok")
 
 
 @health.get("/readyz", responses=error_answers(503))
 async def ready(ctx: Ctx) -> HealthResponse:
-    """Able to answer searches."""
+    """Reports whether the server can answer searches."""
     try:
         ctx.live.engine()
     except NotReady:
         if ctx.settings.api_key is None:
             raise
-        # The reason names folders of this machine, and anybody may ask here.
-        raise NotReady("The service is not ready; /info says why to those who have the API key.") from None
+        # The reason names folders of this machine, and anybody may read this answer.
+        raise NotReady("The service is not ready; with the API key, /info says why.") from None
     missing = tuple(shard.name for shard in ctx.live.shards if not shard.answers)
     return HealthResponse(status="ready", missing_shards=missing)
 
@@ -544,7 +546,7 @@ async def ready(ctx: Ctx) -> HealthResponse:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "For Prometheus."}},
 )
 async def metrics(ctx: Ctx) -> Response:
-    """The counters and times of this server, for Prometheus."""
+    """Returns the counters and times of this server, for Prometheus."""
     return Response(generate_latest(ctx.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
@@ -553,21 +555,21 @@ async def _look_up(ctx: Context, job: Callable[[], T]) -> T:
 
 
 async def _read(request: Request, turns: CapacityLimiter, job: Callable[[], T]) -> T:
-    """Returns what a job gives that may take long, begun in its turn. Raises ClientGone if nobody waits for it then."""
+    """Returns the result of a slow job, run in its turn. Raises ClientGone if the client has disconnected by then."""
     async with turns:
         if await request.is_disconnected():
-            raise ClientGone("Whoever asked has hung up.")
+            raise ClientGone("The client disconnected.")
         return await anyio.to_thread.run_sync(job)
 
 
-# These routes need no API key, because the page is what asks for it. They are not part of the HTTP API, so its document
-# does not list them.
+# These routes need no API key, because the page prompts for it. They are not part of the HTTP API, so its document does
+# not list them.
 page = APIRouter(include_in_schema=False)
 
 
 @page.get("/")
 async def index(request: Request, ctx: Ctx, token: str | None = None) -> Response:
-    """The page. A token in its address becomes a cookie, so that the address can be copied without it."""
+    """Returns the page. A token in its address becomes a cookie, so that the address can be copied without it."""
     if token is None:
         return _file(_INDEX, request)
     answer = Response(status_code=303, headers={**_HEADERS, "Cache-Control": "no-store", "Location": "./"})
@@ -577,12 +579,12 @@ async def index(request: Request, ctx: Ctx, token: str | None = None) -> Respons
     return answer
 
 
-# One route for each file would do, too; but the access log names requests by their route.
+# One route for all files, because the access log names requests by their route.
 @page.get("/page/{path:path}")
 async def part(request: Request, path: str) -> Response:
-    """A file that the page loads. Raises NotFound for all others: index.html would find nothing from this address."""
+    """Returns a file that the page loads. Raises NotFound for others: index.html would not work at this address."""
     if path not in _FILES or path == _INDEX:
-        raise NotFound("The page has no such file.")
+        raise NotFound("The page has no file of this name.")
     return _file(path, request)
 
 

@@ -1,4 +1,4 @@
-"""Reads sketches as they arrive, as the raw body or in a form, and counts their bytes."""
+"""Reads sketches from raw bodies or forms as they arrive, and counts their bytes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from service.errors import BadSearch, BrokenUpload, ClientGone, QueueFull, Uploa
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
-# It writes a line of the log for every form that does not parse.
+# It logs a line for every malformed form.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-# A longer one costs more to take apart than it should.
+# A longer one costs too much to parse.
 MAX_CONTENT_TYPE = 1024
 _ALONE = (
     "send a sketch as the raw request body or as the file field 'file', or the things of one drawing as several fields "
-    "'file'; parameters go into the query."
+    "'file'; put parameters into the query."
 )
-# Seconds after which a client whose sketch gave way may try again.
+# Seconds after which a client whose sketch was dropped may try again.
 RETRY_SECONDS = 1
 
 
 @dataclass(eq=False)
 class _Upload:
-    """A sketch that arrives: when it is given up, its bytes so far, and whether it gave way to another."""
+    """An arriving sketch: its timeout, its bytes so far, and whether it was dropped to make room for another."""
 
     patience: asyncio.Timeout
     held: int = 0
@@ -42,8 +42,8 @@ class _Upload:
 class Uploads:
     """Reads sketches while they arrive, any number at once, ``held`` bytes so far. It is used from one event loop.
 
-    Clients are not counted: one that sends slowly holds no more than what it has sent. If there is no room for more
-    bytes, the sketch of which nothing has come for longest gives way, so that a stalled client keeps nobody out.
+    Clients are not counted: a slow one holds no more memory than what it has sent. If there is no room for more bytes,
+    the sketch that has been stalled for longest is dropped, so that a stalled client blocks nobody.
     """
 
     def __init__(self, limit: int, room: int, patience: float) -> None:
@@ -51,16 +51,16 @@ class Uploads:
         self._limit = limit
         self._most_held = room * (limit + MULTIPART_OVERHEAD)
         self._patience = patience
-        # The one of which nothing has come for longest is the first.
+        # The one stalled for longest is first.
         self._arriving: dict[_Upload, None] = {}
         self.held = 0
 
     async def read(self, request: Request) -> tuple[bytes, ...]:
         """Reads the images of a request: the raw body, whatever its content type, or the form's fields ``file``.
 
-        There are none if nothing was sent. All together have no more bytes than one may have.
+        There are none if nothing was sent. The limit of bytes applies to all of them together.
 
-        Raises UploadTooLarge; QueueFull if it gave way to others; BrokenUpload if it took too long or does not parse;
+        Raises UploadTooLarge; QueueFull if it was dropped for others; BrokenUpload if it took too long or is malformed;
         BadSearch for a form with anything but 1 to MAX_THINGS files in fields named ``file``.
         """
         content_type = request.headers.get("content-type", "")
@@ -78,7 +78,7 @@ class Uploads:
                 # A form with one empty file sends nothing, as an empty body does.
                 return () if images == [b""] else tuple(map(bytes, images))
         except ClientDisconnect:
-            raise ClientGone("The upload broke off.") from None
+            raise ClientGone("The upload was interrupted.") from None
         except TimeoutError:
             if upload.gave_way:
                 raise QueueFull(RETRY_SECONDS) from None
@@ -88,7 +88,7 @@ class Uploads:
             self.held -= upload.held
 
     async def _chunks(self, request: Request, upload: _Upload, most: int) -> AsyncGenerator[bytes, None]:
-        """Yields the body as it comes. Raises UploadTooLarge beyond ``most`` bytes."""
+        """Yields the body as it arrives. Raises UploadTooLarge beyond ``most`` bytes."""
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > most:
             raise self._too_large()
@@ -112,16 +112,14 @@ class Uploads:
         self.held += size
 
     def _too_large(self) -> UploadTooLarge:
-        return UploadTooLarge(
-            f"The sketch has more than {self._limit} bytes, which is the limit here; send a smaller one."
-        )
+        return UploadTooLarge(f"The sketch is larger than the limit of {self._limit} bytes; send a smaller one.")
 
 
 class _Form:
-    """The files of a form, in memory. A form is refused at the head of the first part that is no such file.
+    """The files of a form, in memory. A form is refused at the header of the first part that is not such a file.
 
-    Of its content type the boundary alone is used. Starlette's parser would decode each field by the client's charset,
-    some of which take seconds, and Python keeps a record of each unknown one.
+    Only the boundary of its content type is used. Starlette's parser would decode each field by the client's charset;
+    some take seconds, and Python caches each unknown one.
     """
 
     def __init__(self, content_type: str) -> None:
@@ -133,7 +131,7 @@ class _Form:
             raise BrokenUpload("The form has no valid boundary.")
         self.files: list[bytearray] = []
         self.has_ended = False
-        # The head of the part that arrives: each header's name and value.
+        # The headers of the current part: name and value of each.
         self._head: list[tuple[bytearray, bytearray]] = []
         self._parser = MultipartParser(
             boundary,
@@ -153,7 +151,7 @@ class _Form:
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise BrokenUpload("The form does not parse.") from error
+            raise BrokenUpload("The form cannot be parsed.") from error
 
     def _begin_file(self) -> None:
         disposition = next((bytes(value) for name, value in self._head if name.lower() == b"content-disposition"), None)
@@ -165,7 +163,7 @@ class _Form:
         if b"filename" not in options:
             raise BadSearch(f"The form has no upload in its field 'file'; {_ALONE}")
         if len(self.files) == MAX_THINGS:
-            raise BadSearch(f"The form has more than {MAX_THINGS} fields 'file', and a drawing has no more things.")
+            raise BadSearch(f"The form has more than {MAX_THINGS} fields 'file', the most things of a drawing.")
         self.files.append(bytearray())
 
     def _end(self) -> None:

@@ -1,4 +1,4 @@
-"""Defines the shape of errors, and describes what pydantic finds wrong with parameters."""
+"""Defines the shape of errors, and describes the problems that pydantic finds in parameters."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _LONGEST_NAME = 64
 _LONGEST_VALUE = 40
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
-# Says what a parameter must be, by the type of pydantic's error. Its details fill the braces.
+# What a parameter must be, by the type of pydantic's error, whose details fill the braces.
 _MUST_BE = {
     **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
     **dict.fromkeys(("float_parsing", "float_type"), "a number"),
@@ -34,7 +34,7 @@ _MUST_BE = {
     "string_unicode": "Unicode",
     "digits": "a number of digits only",
 }
-# Says the same of a parameter that may be given several times. Such a list is not shown.
+# The same for a repeatable parameter, whose values are not shown.
 _MUST_BE_GIVEN = {
     "missing": "given",
     "too_short": "given at least {min_length} times",
@@ -43,20 +43,20 @@ _MUST_BE_GIVEN = {
 
 
 class ErrorDetail(BaseModel):
-    """An error for programs (code), for people (message), and to be found in the log (request_id)."""
+    """An error, for programs (code), for people (message), and for finding it in the log (request_id)."""
 
     code: str
     message: str
     request_id: str
     nearest: tuple[str, ...] = Field(
         default=(),
-        description="With unknown_word, and only then: words that text can name instead, the nearest first.",
+        description="Only with unknown_word: words to use instead, the nearest first.",
         exclude_if=lambda nearest: not nearest,
     )
 
 
 class ErrorResponse(BaseModel):
-    """Every answer that is not a success."""
+    """Any answer that is not a success."""
 
     error: ErrorDetail
 
@@ -68,7 +68,7 @@ def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
     """
     said: dict[str, list[Mapping[str, Any]]] = {}
     for problem in problems[:_MAX_PROBLEMS]:
-        # A parameter that may be of several kinds has a problem for each of them.
+        # A parameter of a union type has a problem for each type.
         name = str(problem["loc"][0])[:_LONGEST_NAME] if problem["loc"] else ""
         said.setdefault(name, []).append(problem)
     return "; ".join(_describe(name, of_one) for name, of_one in said.items())
@@ -79,7 +79,7 @@ def _describe(name: str, problems: Sequence[Mapping[str, Any]]) -> str:
     if first["type"] == SENTENCE:
         return str(first["msg"])
     if first["type"] == "value_error":
-        # The message of a ValueError that a validator of this project has raised.
+        # The message of a ValueError raised by a validator of this project.
         return f"{name}: {first['ctx']['error']}"
     if (given := _MUST_BE_GIVEN.get(first["type"])) is not None:
         return f"{name} must be {given.format(**first.get('ctx', {}))}"
@@ -97,7 +97,7 @@ def _plain(limit: object) -> object:
 
 
 def _instead(value: object) -> str:
-    """Returns the value that was given, as the end of a sentence; nothing for what people did not write themselves."""
+    """Returns the given value as the end of a sentence, or nothing if no person wrote it."""
     if isinstance(value, bool | int | float):
         return f", not {value}"
     if not isinstance(value, str):

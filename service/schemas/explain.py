@@ -25,12 +25,12 @@ class ExplainParams(Params):
     )
     like: Id | None = Field(
         default=None,
-        description="The id of a photo to compare with in place of a sketch: why the photos are like it. The body is "
-        "empty then.",
+        description="The id of a photo to compare with instead of a sketch, to explain why the photos are like it. The "
+        "body is then empty.",
         examples=[17],
     )
     kind: PictureKind = Field(
-        default="sketch", description="What is sent as the body. photo: why the photos are like it."
+        default="sketch", description="What the body is. photo: explain why the photos are like it."
     )
     things: Things = Field(default="auto", description="As in a search.")
     places: Places = Field(default="auto", description="As in a search.")
@@ -39,7 +39,7 @@ class ExplainParams(Params):
         default=6,
         ge=0,
         le=20,
-        description="How many photos that look most like the sketch, and like each of the photos, are named.",
+        description="How many of the photos that look most like the sketch, and like each of the photos, to list.",
     )
 
     @property
@@ -66,7 +66,7 @@ class ExplainedImage(BaseModel):
 
 
 class CrossAttention(BaseModel):
-    """By head: the attention of one side's [Ret] to the other side's patches."""
+    """The attention of one side's [Ret] to the other side's patches, by head."""
 
     sketch_to_photo: list[list[float]] = Field(description="heads x photo_cells")
     photo_to_sketch: list[list[float]] = Field(description="heads x sketch_cells")
@@ -85,26 +85,26 @@ class InfluentialPair(BaseModel):
 
     sketch_cell: int
     photo_cell: int
-    drop: float = Field(description="The share of the relation score that is lost when this pair does not count.")
+    drop: float = Field(description="The share of the relation score that is lost without this pair.")
 
 
 class NearPhoto(Photo):
     """A photo of the index that looks like the sketch, or like a photo, by [Ret] alone: before diffusion."""
 
     cosine: float = Field(
-        description="How near, -1 to 1. To a sketch: the cosine of both [Ret], lowered by the photo's prior if the "
-        "network has one. To a photo: the cosine of both [Ret] without the mean of all photos."
+        description="How near it is, -1 to 1. To a sketch: the cosine of both [Ret], lowered by the photo's prior if "
+        "the network has one. To a photo: the cosine of both [Ret] without the mean of all photos."
     )
-    rank: int = Field(description="Its rank among all photos by how near they are to the sketch or the photo given.")
+    rank: int = Field(description="Its rank among all photos by nearness to the given sketch or photo.")
 
 
 class ExplainedPhoto(ExplainedImage, Photo):
-    """A photo of the index beside the sketch, or beside the photo in its place."""
+    """A photo of the index, compared with the sketch or with the photo in its place."""
 
     relation_score: float | None = Field(
         description="In (0, 1), as in a search; null if the relation network is untrained, or photos are compared."
     )
-    ret_distance: float = Field(description="Distance of normalised [Ret] tokens, which prior and guesses lengthen.")
+    ret_distance: float = Field(description="Distance of normalised [Ret] tokens, increased by prior and guesses.")
     sketch_cells: list[int] = Field(description="Cells of the sketch's tokens that are compared.")
     photo_cells: list[int] = Field(
         description="Cells of the photo's tokens that are compared; with the default network more than in a search."
@@ -119,7 +119,7 @@ class ExplainedPhoto(ExplainedImage, Photo):
         exclude_if=lambda cells: cells is None,
     )
     cross_attention: CrossAttention | None = Field(
-        description="Null for networks without cross-attention, and where photos are compared."
+        description="Null for networks without cross-attention, and if photos are compared."
     )
     matches: list[MatchedCells] = Field(
         description="Each sketch token's best photo token, strongest first. With the default network, a patch that the "
@@ -129,13 +129,14 @@ class ExplainedPhoto(ExplainedImage, Photo):
         description="The pairs without which the relation score falls most, at most 10, strongest first."
     )
     ret_rank: int = Field(
-        description="Its rank by [Ret] alone among all photos. If diffusion moved it up, photos in nearest are nearer."
+        description="Its rank by [Ret] alone among all photos. If diffusion moved it up, photos in `nearest` are "
+        "nearer."
     )
     nearest: list[NearPhoto] = Field(description="The photos that look most like it, nearest first, without itself.")
 
 
 class ExplainTimings(BaseModel):
-    """Milliseconds a stage."""
+    """Milliseconds of each stage."""
 
     encode: float = Field(description="Read, prepare and encode the sketch and the photos.")
     pairs: float = Field(description="Compare the sketch with each photo.")
@@ -162,9 +163,9 @@ class ExplainResponse(BaseModel):
     )
     photos: list[ExplainedPhoto] = Field(description="In the order asked for.")
     nearest: list[NearPhoto] = Field(
-        description="The photos that look most like the sketch or the photo given, nearest first, without that one."
+        description="The photos that look most like the given sketch or photo, nearest first, without itself."
     )
     timings_ms: ExplainTimings
-    method: str = Field(description="The checkpoint's best method, by which searches rank; ret if photos are compared.")
+    method: str = Field(description="The checkpoint's best method, which ranks searches; ret if photos are compared.")
     generation: str = Field(description="The index generation.")
     model: str = Field(description="The checkpoint's name.")

@@ -1,4 +1,4 @@
-"""Defines what requests ask: the query of a search, from HTTP, command line and client, and other parameters."""
+"""Defines the parameters of requests: the query of a search, from HTTP, command line and client, and all others."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pydantic_core import PydanticCustomError
 
 from model.words import why_no_name
 
-# The photos that are scored by more than vectors: none, the best by vector, or every photo.
+# Which photos are scored by more than vectors: none, the best by vector, or every photo.
 Quality = Literal["fast", "good", "best"]
 # The system that searches: this project's own, or the two-stage report's and nothing else.
 System = Literal["default", "two-stage"]
-# Photos are shown one by one, or in groups of look-alikes.
+# Whether photos are shown one by one, or in groups of look-alikes.
 View = Literal["photos", "groups"]
 # Which things a drawing has, and whether their places and colours count.
 Things = Literal["auto", "one"]
 Places = Literal["auto", "yes", "no"]
 Colours = Literal["auto", "no"]
-# The picture that comes with a query is a drawing or a photo.
+# Whether the picture of a query is a drawing or a photo.
 PictureKind = Literal["sketch", "photo"]
 # The number of variants of a sketch that the model has; a test compares them. Importing the model here would be slow.
 MAX_VARIANTS = 3
@@ -29,12 +29,12 @@ MAX_VARIANTS = 3
 MAX_PHOTOS = 32
 # The most photos that may be named at once.
 MAX_NAMED = 64
-# The type of the validation errors whose message is a whole sentence and names the parameters itself.
+# The type of validation errors whose message is a whole sentence that names the parameters.
 SENTENCE: Final = "sentence"
 
 
 def _refuse_other_folders(value: object) -> object:
-    """Returns the path of a folder without a '/' at its end. Raises for one that is not as results show paths."""
+    """Returns a folder's path without a '/' at its end. Raises if it is not a path as results show them."""
     if not isinstance(value, str):
         return value
     path = value.removesuffix("/")
@@ -53,7 +53,7 @@ def _only_digits(given: Any) -> Any:
 
 # The number of a photo or a cluster, up to SQLite's largest integer.
 Id = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_only_digits)]
-# A day whose beginning all systems know.
+# A day whose beginning every system can represent.
 Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2200, 12, 31))]
 Folder = Annotated[str, Field(max_length=4096), BeforeValidator(_refuse_other_folders)]
 AtLeast0 = Annotated[int, Field(ge=0, le=2**31)]
@@ -67,7 +67,7 @@ class Params(BaseModel):
 
     @classmethod
     def repeatable(cls) -> frozenset[str]:
-        """Returns the names of those that may be given more than once."""
+        """Returns the names of the parameters that may be repeated."""
         fields = cls.model_fields.items()
         return frozenset(name for name, field in fields if get_origin(field.annotation) in (list, tuple))
 
@@ -78,7 +78,7 @@ class Params(BaseModel):
         unknown = [name for name in given if name not in known] if isinstance(given, dict) else []
         if unknown:
             said = {"name": repr(unknown[0][:64]), "known": ", ".join(known)}
-            raise PydanticCustomError(SENTENCE, "There is no parameter {name}; there are {known}", said)
+            raise PydanticCustomError(SENTENCE, "Unknown parameter {name}; valid ones are {known}", said)
         return given
 
 
@@ -90,16 +90,16 @@ class BuildParams(Params):
         min_length=1,
         max_length=4096,
         description="The whole path of a folder of photos on the server's machine, which may begin with ~. It is "
-        "indexed beside those that the index has. Left out: only these.",
+        "added to the indexed folders. Default: only update those.",
     )
     exclude: list[Annotated[str, Field(max_length=200)]] = Field(
         default=[],
         max_length=100,
         description="Patterns, as in .gitignore and relative to each indexed folder, of files and folders to leave "
-        "out, now and by later builds.",
+        "out, in this build and later ones.",
     )
     include: list[Annotated[str, Field(max_length=200)]] = Field(
-        default=[], max_length=100, description="Patterns to drop of those that exclude gave."
+        default=[], max_length=100, description="Patterns to drop from those that exclude gave."
     )
 
 
@@ -109,8 +109,8 @@ class RemoveParams(Params):
     folder: str = Field(
         min_length=1,
         max_length=4096,
-        description="A folder that is indexed, by its whole path on the server's machine, or a folder in it, by the "
-        "path that results show.",
+        description="An indexed folder, by its whole path on the server's machine, or a folder in one, by the path "
+        "that results show.",
     )
 
 
@@ -121,12 +121,12 @@ class FoldersParams(Params):
         default=None,
         min_length=1,
         max_length=4096,
-        description="The whole path of a folder on the server's machine, which may begin with ~; left out: the folder "
-        "for the pictures of who runs the server, or their home folder if there is nothing in it.",
+        description="The whole path of a folder on the server's machine, which may begin with ~; default: the pictures "
+        "folder of the user who runs the server, or their home folder if that is empty.",
     )
 
 
-# What the two-stage report's system does not have.
+# Options that the two-stage report's system does not have.
 _OWN_OPTIONS: Final = (
     "quality",
     "method",
@@ -143,37 +143,38 @@ _OWN_OPTIONS: Final = (
 
 
 class SearchQuery(Params):
-    """A search's question, beside the sketch if there is one. Its ranges are checked once, when it is made.
+    """All options of a search, beside the sketch if there is one. Its ranges are checked once, when it is made.
 
-    It is the one list of a search's options: HTTP, the command line and the client have its fields, and the searcher
-    takes it as it is. What depends on the checkpoint is checked by ``service.search.plan``.
+    HTTP, the command line and the client derive their options from its fields, and the searcher uses it as it is.
+    ``service.search.plan`` checks what depends on the checkpoint.
     """
 
     k: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Results wanted, or groups with view=groups; default: the server's, 20."
+        default=None, description="Number of results, or of groups with view=groups; default: the server's, 20."
     )
     offset: AtLeast0 = Field(
         default=0,
-        description="Results to skip, or groups with view=groups. Beyond the candidates more photos are scored, which "
-        "may reorder earlier pages; with nprobe=all or view=groups it does not.",
+        description="Results to skip, or groups with view=groups. Beyond the candidates, more photos are scored, which "
+        "may reorder earlier pages, except with nprobe=all or view=groups.",
     )
     system: System | None = Field(
         default=None,
         description="two-stage: cross-attention and relation network score the centroids of all clusters, then all "
         "photos of the best nprobe clusters (1), and of more until they hold the results; without diffusion, prior and "
-        "guesses. It searches by the sketch alone. Default: the server's, which is default.",
+        "guesses. It searches by the sketch alone. Default: the server's setting, default.",
         examples=["two-stage"],
     )
     quality: Quality | None = Field(
         default=None,
         description="How much is scored. fast: photos are compared by their vectors alone. good: the relation network "
-        "scores the best of them. best: it scores every photo. Default: the server's, good. Later options go first.",
+        "scores the best of them. best: it scores every photo. Default: the server's, good. The options below "
+        "override it.",
         examples=["fast"],
     )
     nprobe: AtLeast1 | Literal["all"] | None = Field(
         default=None,
-        description='Clusters to open at least; "all" is the exhaustive search. If it is given, the clusters are '
-        "chosen by the method, and all of their photos are scored unless rerank says how many. Default: the server's, "
+        description='The least number of clusters to open; "all" is the exhaustive search. If given, the clusters are '
+        "chosen by the method, and all of their photos are scored unless rerank limits them. Default: the server's, "
         "64, chosen by vector.",
     )
     method: str = Field(
@@ -181,91 +182,91 @@ class SearchQuery(Params):
     )
     rerank: AtLeast1 | None = Field(
         default=None,
-        description="How many photos of the opened clusters reach the relation network: of the best 400 by [Ret] those "
-        "whose tokens match best, too, or the best by [Ret] if no others are ranked. Default: 64 if scores are "
-        "diffused, else 192, or what a long page takes; all with nprobe.",
+        description="How many photos of the opened clusters the relation network scores: of the best 400 by [Ret], "
+        "those whose tokens also match best, or the best by [Ret] if no others are ranked. Default: 64 if scores are "
+        "diffused, else 192, or as many as a long page needs; all with nprobe.",
     )
     diffuse: bool | None = Field(
         default=None,
-        description="Photos that look alike lend each other their scores; default: yes with method auto, if the "
-        "checkpoint knows how.",
+        description="Whether photos that look alike share their scores; default: yes with method auto, if the "
+        "checkpoint supports it.",
     )
     variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS)] | None = Field(
         default=None,
-        description="How many variants of the sketch are encoded; each takes the time of one encoding. 1 is for a "
-        "first answer while somebody draws. Default: the server's.",
+        description="How many variants of the sketch to encode; each takes the time of one encoding. 1 gives a quick "
+        "first answer during drawing. Default: the server's.",
         examples=[1],
     )
     view: Literal["photos", "groups", "auto"] = Field(
         default="photos",
         description="photos: `results` lists the photos. groups: the 200 best photos are grouped by look, and "
-        "`groups` lists the groups of look-alikes. auto: photos if one group is far ahead, else groups; `view` of the "
-        "answer says which.",
+        "`groups` lists the groups of look-alikes. auto: photos if one group is far ahead, else groups; the answer's "
+        "`view` says which.",
         examples=["groups"],
     )
     fold: bool = Field(
         default=False,
-        description="Near duplicates, such as other sizes of one picture or bursts, are one result, the best of them; "
-        "its `copies` are the others. Applies to the top 1,000.",
+        description="Show near duplicates, such as other sizes of one picture or bursts, as one result, the best of "
+        "them; its `copies` are the others. Applies to the top 1,000.",
     )
     like: tuple[Id, ...] = Field(
         default=(),
-        description="The id of a photo that is wanted; may be repeated. Photos that look like it lead, and it comes "
-        "first itself. Without a sketch at least one is needed, or text.",
+        description="The id of a photo to find more like; may be repeated. Photos that look like it rank higher, and "
+        "it comes first itself. Without a sketch, at least one is required, or text.",
         examples=[[17]],
     )
     unlike: tuple[Id, ...] = Field(
         default=(),
-        description="The id of a photo that is not wanted; may be repeated. It leaves the results, with those that "
-        "look like it more than like a liked one. like and unlike are given 32 times at most, together.",
+        description="The id of an unwanted photo; may be repeated. It is removed from the results, with the photos "
+        "that look more like it than like a liked one. At most 32 ids in like and unlike together.",
         examples=[[23]],
     )
     text: str | None = Field(
         default=None,
-        description="A word for what the photos show, which lead; with other parts of the query or alone. If the index "
-        "was clustered by CLIP, any text. Else a word of the checkpoint's vocabulary, in singular or plural; /words "
-        "lists them, and another is refused with the nearest.",
+        description="A word for what photos show, to rank them higher; with other parts of the query or alone. Any "
+        "text if the index was clustered by CLIP, else a word of the checkpoint's vocabulary, in singular or plural: "
+        "/words lists them, and the error for an unknown word names the nearest.",
         examples=["sofa"],
     )
     kind: PictureKind = Field(
         default="sketch",
-        description="What is sent as the body. photo: photos that look like it lead, as if it were a liked one.",
+        description="What the body is. photo: photos that look like it rank higher, as if it were a liked one.",
         examples=["photo"],
     )
     things: Things = Field(
         default="auto",
-        description="auto: a drawing whose ink lies clearly apart is several things, which are looked for apart. one: "
-        "it is one thing. Several pictures are several things in any case.",
+        description="auto: a drawing whose parts lie clearly apart is several things, each searched for separately. "
+        "one: it is one thing. Several pictures are always several things.",
         examples=["one"],
     )
     places: Places = Field(
         default="auto",
-        description="Whether a photo has to show things where they were drawn. auto: yes if there are several.",
+        description="Whether photos must show things where they were drawn. auto: yes if there are several.",
         examples=["yes"],
     )
     colours: Colours = Field(
         default="auto",
-        description="auto: photos have to show things in the colours in which they were drawn. Black and grey strokes "
-        "say no colour. no: colours do not count.",
+        description="auto: photos must show things in the colours they were drawn in, except for black and grey "
+        "strokes. no: colours do not count.",
         examples=["no"],
     )
     folder: tuple[Folder, ...] = Field(
         default=(),
-        description="Find only photos below this folder, a path as results show it; may be repeated: below any of "
-        "them. A photo of several files is found if one of them passes all filters.",
+        description="Find only photos below this folder, a path as results show it; may be repeated, to search below "
+        "any of them. A photo with several files is found if one of them passes all filters.",
         examples=[["2023/summer"]],
     )
     after: Day | None = Field(
         default=None,
-        description="Find only photos taken on this day or later, YYYY-MM-DD: by EXIF, or if the file says no day, by "
-        "its last change and the server's clock.",
+        description="Find only photos taken on this day or later, YYYY-MM-DD: by EXIF, or without a date in the "
+        "file, by its last change and the server's clock.",
         examples=["2023-01-01"],
     )
     before: Day | None = Field(default=None, description="The same for this day or earlier.", examples=["2023-12-31"])
 
     @property
     def splits(self) -> bool:
-        """Whether one picture is split into things: not if it is asked for what only whole drawings have."""
+        """Whether one picture is split into things: not with options that only whole drawings support."""
         whole = self.kind == "photo" or self.system == "two-stage" or self.method != "auto"
         return self.things == "auto" and not whole and self.rerank is None and not self.diffuse
 
@@ -284,7 +285,7 @@ class SearchQuery(Params):
 
     @property
     def filters_alone(self) -> bool:
-        """Whether nothing but filters is asked, beside a sketch."""
+        """Whether the query consists of filters alone, beside a sketch."""
         return bool(self.folder or self.after or self.before) and not (self.like or self.unlike or self.text)
 
     @model_validator(mode="after")
@@ -312,12 +313,14 @@ class SearchQuery(Params):
 class PageParams(Params):
     """The query parameters of a list in pages."""
 
-    k: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Photos wanted; default: the server's, 20.")
+    k: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Number of photos; default: the server's, 20."
+    )
     offset: AtLeast0 = Field(default=0, description="Photos to skip.")
 
 
 class PhotosParams(Params):
-    """The query parameters of photos that are named."""
+    """The query parameters of photos by id."""
 
     id: list[Id] = Field(min_length=1, max_length=MAX_NAMED, description="Ids of photos; may be repeated.")
 
@@ -325,8 +328,8 @@ class PhotosParams(Params):
 class WordsParams(Params):
     """The query parameters of the vocabulary."""
 
-    prefix: str = Field(default="", max_length=100, description="How the words, or one of their names, begin.")
-    limit: int = Field(default=20, ge=1, le=1000, description="Words wanted at most.")
+    prefix: str = Field(default="", max_length=100, description="The beginning of the words, or of one of their names.")
+    limit: int = Field(default=20, ge=1, le=1000, description="The most words to return.")
 
 
 class ThumbnailParams(Params):

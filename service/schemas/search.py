@@ -1,4 +1,4 @@
-"""Defines the answer to a search; photos and clusters, as they are answered."""
+"""Defines the answer to a search, and how answers describe photos and clusters."""
 
 from __future__ import annotations
 
@@ -42,8 +42,10 @@ class Photo(BaseModel):
     """A photo of the index. Files with the same bytes are one photo with several paths."""
 
     id: int
-    paths: tuple[str, ...] = Field(description="Relative to the root, with '/'; begins with its name if several roots.")
-    photo_url: str | None = Field(description="The original, relative to the server; null where they are not served.")
+    paths: tuple[str, ...] = Field(
+        description="Relative to the root, with '/'; begins with the root's name if there are several."
+    )
+    photo_url: str | None = Field(description="The original, relative to the server; null if originals are not served.")
     thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
     link: str | None = Field(
         default=None,
@@ -52,7 +54,7 @@ class Photo(BaseModel):
     )
     files: tuple[str, ...] = Field(
         default=(),
-        description="Of GET /photos, for clients with the token: where the files are on the server's machine.",
+        description="From GET /photos, for clients with the token: the paths of the files on the server's machine.",
         exclude_if=lambda files: not files,
     )
 
@@ -67,7 +69,7 @@ class Photo(BaseModel):
 
 
 class PhotosResponse(BaseModel):
-    """Photos that were named."""
+    """Photos requested by id."""
 
     photos: tuple[Photo, ...] = Field(description="In the order asked for.")
 
@@ -86,21 +88,20 @@ class SearchResult(Photo):
 
     rank: int = Field(description="From 1, over all pages.")
     score: float = Field(
-        description="From 0 to 1, which the best photo of the ranking has. It orders photos and is no probability."
+        description="From 0 to 1, the score of the best photo. It orders photos and is not a probability."
     )
-    raw_score: float = Field(description="The score by the method, in its own range; what it means depends on that.")
+    raw_score: float = Field(description="The score by the method, whose range and meaning depend on the method.")
     cluster: int = Field(description="The cluster it was found in.")
     cells: tuple[int, ...] | None = Field(
         default=None,
-        description="If `things` were searched for, and only then: the region of the photo that matched each best, "
-        "row * region_grid + column, from the top left.",
+        description="Only if `things` were searched for: the region of the photo that best matched each of them, row * "
+        "region_grid + column, from the top left.",
         exclude_if=lambda cells: cells is None,
     )
-    # Left out rather than null, so that searches without folding are answered as they were before.
+    # Left out rather than null, so that answers without folding stay as they were before.
     copies: tuple[int, ...] | None = Field(
         default=None,
-        description="With fold=true, and only then: the ids of its near duplicates, which are no results of their own; "
-        "best first.",
+        description="Only with fold=true: the ids of its near duplicates, which are not separate results; best first.",
         exclude_if=lambda copies: copies is None,
     )
 
@@ -109,11 +110,14 @@ class Group(BaseModel):
     """Photos of the ranking that look alike."""
 
     rank: int = Field(
-        description="From 1, over all pages. The best photos of the ranking and those before diffusion take turns.",
+        description="From 1, over all pages. Groups follow the best photos of the ranking and of the one before "
+        "diffusion, in turns.",
         examples=[2],
     )
     size: int = Field(description="Photos of this group among the 200 best, the best one included.", examples=[12])
-    best: SearchResult = Field(description="The first photo of the group by turns, with its rank among all photos.")
+    best: SearchResult = Field(
+        description="The first photo of the group in that order, with its rank among all photos."
+    )
     more: tuple[SearchResult, ...] = Field(description="The next photos of the group, at most 4.")
     others: tuple[int, ...] = Field(default=(), description="The ids of its other photos, best first.")
 
@@ -123,7 +127,9 @@ class Guessed(BaseModel):
 
     word: str = Field(examples=["dog"])
     probability: float = Field(
-        ge=0, le=1, description="How often such a guess is right, by sketches that the network was not trained on."
+        ge=0,
+        le=1,
+        description="How often such a guess is right, measured on sketches that the network was not trained on.",
     )
 
 
@@ -136,13 +142,13 @@ class SeenThing(BaseModel):
     )
     guess: Guessed | None = Field(description="What it looks like; null if no word is probable.")
     colours: tuple[str, ...] = Field(
-        description="The colours that it was drawn in, most first, as #rrggbb; empty if they do not count.",
+        description="The colours that it was drawn in, the most used first, as #rrggbb; empty if they do not count.",
         examples=[["#d02020"]],
     )
 
 
 class Cluster(BaseModel):
-    """A cluster that photos were scored of."""
+    """A cluster whose photos were scored."""
 
     id: int
     score: float = Field(
@@ -152,16 +158,16 @@ class Cluster(BaseModel):
 
 
 class StageTimings(BaseModel):
-    """Milliseconds a stage."""
+    """Milliseconds of each stage."""
 
     prepare: float = Field(description="Decode, crop and resize the sketch.")
-    encode: float = Field(description="Encode it; and what CLIP takes for text.")
+    encode: float = Field(description="Encode it, and encode text by CLIP.")
     clusters: float = Field(description="Choose clusters: compare the sketch with their centroids.")
     photos: float = Field(
         description="Compare the photos of these clusters by [Ret], and score the best; with view=groups also group "
         "them, and with fold=true fold them."
     )
-    diffusion: float = Field(description="Let photos that look alike lend each other their scores.")
+    diffusion: float = Field(description="Let photos that look alike share their scores.")
     total: float = Field(description="All of these.")
 
 
@@ -171,29 +177,28 @@ class SearchResponse(BaseModel):
     results: tuple[SearchResult, ...] = Field(description="Best first, ties by id; empty if groups are listed.")
     groups: tuple[Group, ...] | None = Field(
         default=None,
-        description="With view=groups, or if auto took it: the groups of look-alikes, in their order.",
+        description="With view=groups, or if auto chose it: the groups of look-alikes, in order.",
         exclude_if=lambda groups: groups is None,
     )
     view: View | None = Field(
         default=None,
-        description="With view=auto, and only then: the view that was taken.",
+        description="Only with view=auto: the view chosen.",
         exclude_if=lambda view: view is None,
     )
     guesses: tuple[Guessed, ...] = Field(
         default=(),
-        description="What the sketch looks like, in words of the vocabulary, the most probable first: at most 3. Empty "
-        "where no word is probable, without a sketch, and where the checkpoint has no vocabulary.",
+        description="What the sketch looks like, in words of the vocabulary, the most probable first: at most 3. "
+        "Empty if no word is probable, without a sketch, and if the checkpoint has no vocabulary.",
     )
     perhaps: tuple[str, ...] = Field(
         default=(),
-        description="If there is no guess, and only then: the most probable words, of which each is more often wrong "
-        "than right; at most 3.",
+        description="Only if there is no guess: the most probable words, each more often wrong than right; at most 3.",
         exclude_if=lambda words: not words,
     )
     things: tuple[SeenThing, ...] = Field(
         default=(),
-        description="The things of the drawing: with several pictures, or if it was split, or if the place or the "
-        "colours of one thing count, and only then.",
+        description="The things of the drawing: only with several pictures, or if it was split, or if the place or the "
+        "colours of one thing count.",
         exclude_if=lambda things: not things,
     )
     placed: bool = Field(
@@ -203,59 +208,60 @@ class SearchResponse(BaseModel):
     )
     region_grid: int | None = Field(
         default=None,
-        description="With `cells`, and only then: regions along one side of a photo.",
+        description="Only with `cells`: regions along one side of a photo.",
         exclude_if=lambda grid: grid is None,
     )
     clusters: tuple[Cluster, ...] = Field(description="The clusters of the photos that were scored, best first.")
-    candidates: int = Field(description="Photos in the ranking, of which the results are a part.")
+    candidates: int = Field(description="Photos in the ranking, which the results are part of.")
     pairs_scored: int = Field(description="Centroids and photos that the method scored.")
-    method: str = Field(description="The method used; what auto became. date: photos of filters alone, newest first.")
+    method: str = Field(description="The method used, also for auto. date: filters alone, newest photos first.")
     system: System = Field(description="The system that searched.")
-    quality: Quality = Field(description="How much was to be scored, where no other option said so.")
-    rerank: int | None = Field(description="Photos that the method was to score; null: all of the opened clusters.")
-    diffused: bool = Field(description="Whether photos that look alike lent each other their scores.")
+    quality: Quality = Field(description="How much was to be scored, unless another option set it.")
+    rerank: int | None = Field(
+        description="Photos that the method was to score; null: all photos of the opened clusters."
+    )
+    diffused: bool = Field(description="Whether photos that look alike shared their scores.")
     words: Literal["clip", "vocabulary"] | None = Field(
         default=None,
-        description="With text, and only then: clip where CLIP's text tower read it, which knows any text; vocabulary "
-        "where it is a word of the checkpoint's vocabulary.",
+        description="Only with text: clip if CLIP's text tower read it, which reads any text; vocabulary if it is a "
+        "word of the checkpoint's vocabulary.",
         exclude_if=lambda words: words is None,
     )
     word_fits: bool | None = Field(
         default=None,
-        description="With text that the vocabulary read: false if no photo that may be found is likely to show what "
-        "it names, of which those that come nearest are answered; true if one surely does; absent if that is "
-        "uncertain.",
+        description="With text read by the vocabulary: false if no photo that can be found is likely to show what it "
+        "names, so that the results are only the closest; true if one almost certainly does; absent if uncertain.",
         exclude_if=lambda fits: fits is None,
     )
     sketch_fits: bool | None = Field(
         default=None,
-        description="Of a sketch that is guessed: false if none of the best photos is likely to show any of its "
-        "`guesses`, so that these photos only come nearest; true if one surely does; absent if that is uncertain.",
+        description="For a sketch with `guesses`: false if none of the best photos is likely to show any of them, so "
+        "that the results are only the closest; true if one almost certainly does; absent if uncertain.",
         exclude_if=lambda fits: fits is None,
     )
     word_read: str | None = Field(
         default=None,
-        description="With text that the vocabulary read, and only then: the part of it that was understood, such as "
-        "dog of 'my old dog'; in lower case, without hyphens.",
+        description="Only with text read by the vocabulary: the part of it that was understood, such as dog in 'my old "
+        "dog'; in lower case, without hyphens.",
         exclude_if=lambda read: read is None,
     )
     word_means: str | None = Field(
         default=None,
-        description="With text that the vocabulary read, and only if that is searched for by other words: these words, "
-        "such as person for 'woman', horse for 'pferd', and dog and sofa for 'my dog on the sofa'.",
+        description="Only with text read by the vocabulary that is searched for by other words: these words, such as "
+        "person for 'woman', horse for 'pferd', and dog and sofa for 'my dog on the sofa'.",
         exclude_if=lambda means: means is None,
     )
     timings_ms: StageTimings
     complete: bool = Field(
-        default=True, description="Whether all photos were searched; false where shards of the gallery did not answer."
+        default=True, description="Whether all photos were searched; false if shards of the gallery did not answer."
     )
     missing_shards: tuple[str, ...] = Field(
         default=(),
-        description="With complete=false, and only then: the shards that did not answer. Their photos are not found.",
+        description="Only with complete=false: the shards that did not answer. Their photos are not found.",
         exclude_if=lambda shards: not shards,
     )
     generation: str = Field(
-        description="The index generation searched; where shards have different ones, those of all, joined by '+'."
+        description="The index generation searched; if shards have different ones, all of them, joined by '+'."
     )
     model: str = Field(description="The checkpoint's name.")
     embedder: str = Field(description="What the clusters were made with.")

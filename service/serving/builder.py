@@ -37,7 +37,7 @@ from service.settings import Settings, index_path
 MAX_FOLDERS = 1000
 # The niceness of a build: searches of the server come first.
 _NICENESS = 5
-_STOPPED = "The build ended before it was done. What it has done is kept: start it again, and it goes on."
+_STOPPED = "The build stopped before it finished. Its work is kept: start it again to continue."
 
 
 class Builder:
@@ -61,7 +61,7 @@ class Builder:
         if folder is not None and "://" in folder:
             # It is not repeated, since there may be a password in it.
             raise BadInvocation(
-                "The page indexes folders of this machine; for a server, run `sketch-search index URL`."
+                "The page can only index folders of this machine; for a server, run `sketch-search index URL`."
             )
         index = index_path(self._settings)
         try:
@@ -77,7 +77,7 @@ class Builder:
                 _subfolders(path)
         with self._lock:
             if self._running():
-                raise BuildRefused("A build of the index is running already; its progress is on the page.")
+                raise BuildRefused("A build of the index is already running; the page shows its progress.")
             self._failed = None
             self._process = start_child("-c", f"from {__name__} import main; main()")
             wanted = self._settings.model_dump(include={"weights", "device", "dtype", "threads", "max_pixels"})
@@ -96,7 +96,7 @@ class Builder:
         """
         with self._lock:
             if self._running():
-                raise BuildRefused("A build of the index is running; remove the folder when it is done.")
+                raise BuildRefused("A build of the index is running; remove the folder when it has finished.")
             try:
                 return remove([folder], index_path(self._settings))
             except IndexBusy as error:
@@ -167,7 +167,7 @@ def _subfolders(path: Path) -> list[str]:
         with os.scandir(path) as found:
             names = [one.name for one in found if one.name[0] != "." and _is_folder(one)]
     except OSError as error:
-        raise BadInvocation(f"{path} cannot be read: {error.strerror}; give permission, or name another.") from error
+        raise BadInvocation(f"{path} cannot be read: {error.strerror}; grant permission, or choose another.") from error
     # A name that is no text can be neither shown nor indexed.
     return sorted((name for name in names if name.encode(errors="replace").decode() == name), key=str.casefold)
 
@@ -190,7 +190,7 @@ def _meant(pasted: str) -> str:
     except ValueError:
         folder = "\0"
     if "\0" in folder:
-        raise BadInvocation("No folder can have this name: write it as the file manager shows it.")
+        raise BadInvocation("No folder can have this name; write it as the file manager shows it.")
     return folder
 
 

@@ -78,14 +78,14 @@ class Parser(h11.Connection):
             if len(event.headers) > MAX_HEADERS:
                 raise h11.RemoteProtocolError("The request has too many headers.", 431)
             if not event.http_version.startswith(b"1."):
-                raise h11.RemoteProtocolError("This server speaks HTTP/1.1 alone.", 505)
+                raise h11.RemoteProtocolError("This server supports only HTTP/1.1.", 505)
             if not event.target.startswith(b"/"):
-                raise h11.RemoteProtocolError("The target of the request is no path.")
+                raise h11.RemoteProtocolError("The target of the request is not a path.")
         elif isinstance(event, h11.Data):
             self._chunks += event.chunk_start
             self._body += len(event.data)
             if self._chunks > FREE_CHUNKS + self._body // CHUNK_BYTES:
-                raise h11.RemoteProtocolError("The body comes in too many small chunks.")
+                raise h11.RemoteProtocolError("The body has too many small chunks.")
         return event
 
 
@@ -150,7 +150,7 @@ class Connection(H11Protocol):
         self._wait()
         slow = [other for other in (self, *self._others) if other._paused]
         if sum(other.transport.get_write_buffer_size() for other in slow) > MAX_HELD:
-            log.warning("Answers are not taken: the connection that has waited longest is closed.")
+            log.warning("Clients do not receive their answers: closing the connection that has waited longest.")
             min(slow, key=lambda other: other._since)._close()
 
     def resume_writing(self) -> None:
@@ -200,10 +200,10 @@ class Connection(H11Protocol):
             if other._paused or not other._is_answering or other.conn.their_state is h11.SEND_BODY
         ]
         if waiting:
-            log.warning("More than %d connections: the one that keeps the server waiting longest is closed.", self.most)
+            log.warning("More than %d connections: closing the one that kept the server waiting longest.", self.most)
             min(waiting, key=lambda other: other._since)._close()
             return
-        log.warning("More than %d connections, all of them being answered: a new one is refused.", self.most)
+        log.warning("More than %d connections, all being answered: refusing a new one.", self.most)
         self.connections.discard(self)
         self._refuse(503, "too_many_connections", "The server has too many connections. Try again in a moment.")
 

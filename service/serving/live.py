@@ -30,7 +30,7 @@ from service.settings import Settings, index_path
 from service.sharding import Shards
 
 # Why nothing can be searched before the first attempt is over.
-STARTING = "the server has just started, and is opening the network and the index"
+STARTING = "the server has just started and is opening the network and the index"
 # Results of each search of the trial.
 RESULTS = 5
 # Seconds after which a refused generation is tried again: a disk may be mounted, or a checkpoint put in its place.
@@ -175,7 +175,7 @@ def check_searches(searcher: Searcher) -> None:
             found = searcher.search(drawing, query)
             scores = [hit.score for hit in found.results] + [cluster.score for cluster in found.clusters]
             if len(found.results) != wanted or not all(map(math.isfinite, scores)):
-                raise ValueError("photos are missing, or have no numbers as scores")
+                raise ValueError("photos are missing, or their scores are not numbers")
         # Damaged arrays fail in whatever way their shapes and values make numpy or PyTorch fail.
         except Exception as error:
             raise IndexRefused(
@@ -236,7 +236,7 @@ class Live:
                 logged = ""
             except Exception as error:
                 if logged != repr(error):
-                    log.exception("looking for a new generation failed; what is live stays")
+                    log.exception("looking for a new generation failed; the current one stays")
                 logged = repr(error)
             self.looked.set()
             await asyncio.sleep(POLL_SECONDS)

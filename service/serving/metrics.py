@@ -25,7 +25,7 @@ class Metrics(Collector):
         ProcessCollector(registry=self.registry)
         self._stages = Histogram(
             "sbir_search_stage_seconds",
-            "Time of each stage of a search; queue is the wait before it, total all the others.",
+            "Time of each stage of a search; queue is the wait before it, total the sum of the others.",
             ["stage"],
             buckets=SECONDS,
             registry=self.registry,
@@ -34,15 +34,15 @@ class Metrics(Collector):
             self._stages.labels(stage)
         self._incomplete = Counter(
             "sbir_searches_incomplete",
-            "Searches that were answered without shards that did not answer.",
+            "Searches answered without some shards.",
             registry=self.registry,
         )
         self._requests = Counter(
-            "sbir_http_requests", "Requests that are over.", ["verb", "route", "status"], registry=self.registry
+            "sbir_http_requests", "Requests answered.", ["verb", "route", "status"], registry=self.registry
         )
         self._request_seconds = Histogram(
             "sbir_http_request_seconds",
-            "Time of a request, from its head to the end of the answer.",
+            "Time of a request, from its headers to the end of the answer.",
             ["route"],
             buckets=SECONDS,
             registry=self.registry,
@@ -76,12 +76,10 @@ class Metrics(Collector):
         """Yields what is read at the moment it is asked for."""
         held = self._worker.held
         waiting = max(0, held - self._worker.at_once)
-        yield GaugeMetricFamily("sbir_queue_places_taken", "Searches that run or wait.", value=held)
-        yield GaugeMetricFamily("sbir_queue_depth", "The same without those that run.", value=waiting)
+        yield GaugeMetricFamily("sbir_queue_places_taken", "Searches that are running or waiting.", value=held)
+        yield GaugeMetricFamily("sbir_queue_depth", "Searches that are waiting.", value=waiting)
         yield GaugeMetricFamily("sbir_queue_limit", "Searches that may wait.", value=self._worker.queue)
-        yield CounterMetricFamily(
-            "sbir_index_swaps", "Generations that have taken another's place.", value=self._live.swaps
-        )
+        yield CounterMetricFamily("sbir_index_swaps", "Generations that have replaced another.", value=self._live.swaps)
         if self._live.shards:
             up = GaugeMetricFamily("sbir_shard_up", "1 while a shard answers.", labels=["shard"])
             photos = GaugeMetricFamily("sbir_shard_photos", "Photos of a shard.", labels=["shard"])
@@ -98,7 +96,7 @@ class Metrics(Collector):
             return
         yield GaugeMetricFamily("sbir_ready", "1 while searches can be answered.", value=1)
         info = GaugeMetricFamily(
-            "sbir_index_info", "Always 1; what is searched.", labels=["generation", "model", "embedder"]
+            "sbir_index_info", "Always 1; the network and the index in use.", labels=["generation", "model", "embedder"]
         )
         info.add_metric([index.generation, model.name, index.embedder], 1)
         yield info

@@ -208,7 +208,7 @@ def _check_room(each: dict[str, float], copies: int) -> None:
         needed, has = each[option] * copies, float(there.get(name, 0.0))
         if needed > has:
             raise ShardsRefused(
-                f"the Ray cluster has {has:g} {name}s, and {copies} copies of shards and the encoder need {needed:g}; "
+                f"the Ray cluster has {has:g} {name}s, but {copies} copies of shards and the encoder need {needed:g}; "
                 "add machines, or have fewer shards or --replicas."
             )
 

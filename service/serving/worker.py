@@ -91,7 +91,7 @@ class Worker:
             finally:
                 self.held -= 1
             if scope.cancel_called:
-                raise ClientGone("Whoever asked has hung up.")
+                raise ClientGone("The client disconnected.")
             return result
         finally:
             listening.cancel()

@@ -89,7 +89,7 @@ def test_a_folder_of_which_a_part_cannot_be_read_is_told(settings: Settings, gal
         build = over(http)
     assert build["phase"] == "done"
     assert build["failed"].startswith("x/x/x")
-    assert build["failed"].endswith("the folder is not read: it lies in 100 others; its indexed photos stay.")
+    assert build["failed"].endswith("the folder is not read: it is nested more than 100 deep; its indexed photos stay.")
 
 
 def test_photos_that_are_missing_stay_and_are_told(settings: Settings, gallery: Path, tmp_path: Path) -> None:

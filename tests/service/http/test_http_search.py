@@ -41,8 +41,8 @@ def test_a_sketch_is_seen_in_as_many_variants_as_the_server_or_the_query_says(
 MANY = "&".join(["like=1"] * 20 + ["unlike=2"] * 13)
 EMPTY = ("/search", "/search?unlike=1", "/search?k=3", "/search?kind=photo")
 NOTHING = "send a sketch, or name a photo with like"
-TWICE = "The parameter k is given 2 times; give it once."
-RERANK = "rerank counts photos for the relation network"
+TWICE = "The parameter k is given 2 times; give it only once."
+RERANK = "rerank limits the relation network"
 FOLDER = "folder must be the path of a folder as results show it"
 
 
@@ -59,7 +59,7 @@ FOLDER = "folder must be the path of a folder as results show it"
         ("/search", f"k=1{'0' * 5000}", f"k must be a smaller number, not '1{'0' * 39}\N{HORIZONTAL ELLIPSIS}'."),
         ("/search", f"offset={2**40}", "offset must be at most 2147483648, not 1099511627776."),
         ("/search", "nprobe=some", "nprobe must be a whole number or 'all', not 'some'."),
-        ("/search", "view=all", "view must be 'photos', 'groups', 'kinds' or 'auto', not 'all'."),
+        ("/search", "view=all", "view must be 'photos', 'groups' or 'auto', not 'all'."),
         ("/search", "diffuse=maybe", "diffuse must be true or false, not 'maybe'."),
         ("/search", f"method={'x' * 99}", f"method must be at most 32 characters long, not '{'x' * 40}\u2026'."),
         ("/search", "before=2023-02-30", "before must be a day such as 2023-12-31, not '2023-02-30'."),
@@ -108,7 +108,7 @@ def test_an_unknown_parameter_is_answered_with_the_known_ones(
     method, body = ("POST", sketch) if path == "/search" else ("GET", None)
     for name in ("n_probe", "K", "file[]", "größe"):
         answer = http.request(method, path, content=body, params={name: "3"})
-        assert error(answer, f"There is no parameter '{name}'; there are {known}.") == (422, "bad_parameter")
+        assert error(answer, f"Unknown parameter '{name}'; valid ones are {known}.") == (422, "bad_parameter")
 
 
 def test_what_cannot_be_compared_is_refused_with_its_reason(http: httpx.Client, sketch: bytes) -> None:
@@ -166,10 +166,10 @@ def test_a_query_of_many_names_is_refused_before_it_is_read(
         "&".join(names),
         "size=" + "1" * MAX_BYTES,
     ):
-        assert error(http.get(f"{path}?{query}"), "at most") == (422, "bad_parameter")
+        assert error(http.get(f"{path}?{query}"), "the limit is") == (422, "bad_parameter")
     monkeypatch.undo()
     at_the_limit = http.post("/search?" + "&".join(names[:MAX_PARAMETERS]))
-    assert at_the_limit.json()["error"]["message"].startswith("There is no parameter '0'")
+    assert at_the_limit.json()["error"]["message"].startswith("Unknown parameter '0'")
     assert http.get("/healthz?" + "x" * MAX_BYTES).status_code == 200
 
 
@@ -268,4 +268,4 @@ def test_a_bomb_is_refused_with_a_sentence(settings: Settings) -> None:
     limits = {"max_pixels": 8_000_000, "max_upload_bytes": 10 << 20}
     with asked(settings.model_copy(update=limits)) as http:
         answer = http.post("/search", content=scan_bomb(side=2_800))
-    assert error(answer, "CPU seconds; save it anew, or smaller") == (422, "costly_image")
+    assert error(answer, "CPU seconds; save it again, or smaller") == (422, "costly_image")

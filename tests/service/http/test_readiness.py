@@ -39,7 +39,7 @@ def test_without_an_index_the_service_lives_and_answers_as_soon_as_there_is_one(
         assert (info["ready"], info["index"]) == (False, None)
         assert "sbir_ready 0.0" in http.get("/metrics").text
         assert "index" in info["reason"].lower()
-        assert "the server's token is needed" in info["remedy"]
+        assert "you need the server's token" in info["remedy"]
         assert http.get("/info", headers=server.token).json()["remedy"] is None
 
         shutil.copytree(index_path, tmp_path / "copy")

@@ -145,7 +145,7 @@ def test_the_token_is_printed_on_a_terminal_alone_and_is_elsewhere_in_a_file_of_
         assert [line.rpartition(" ")[0] for line in lines] == [
             "metrics at",
             "sketch-search at",
-            "the page with the token, for this user alone:",
+            "the page with the token, for this user only:",
         ]
         page = Path(lines[2].split()[-1])
         assert page.stat().st_mode & 0o777 == 0o600

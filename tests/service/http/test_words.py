@@ -84,7 +84,7 @@ def test_a_word_that_no_photo_fits_is_told_and_the_nearest_photos_are_found(
         for word, fits in (("cat", True), ("Ärmel", False)):
             found = http_words.post("/search", content=body, params={"text": word, "k": 3}).json()
             assert (found.get("word_fits", True), len(found["results"])) == (fits, 3)
-    for word, said in (("cat", ""), ("Ärmel", "no photo looks much like 'Ärmel'; these come nearest\n")):
+    for word, said in (("cat", ""), ("Ärmel", "no photo looks much like 'Ärmel'; these are the closest\n")):
         assert by_command(worded, word, "--k", "1") == 0
         printed = capsys.readouterr()
         assert (len(printed.out.splitlines()), printed.err) == (2, said)
@@ -96,20 +96,20 @@ def test_a_word_that_no_photo_fits_is_told_and_the_nearest_photos_are_found(
         (
             "hunds",
             "unknown_word",
-            "'hunds' is none of the 6 words that this network knows, such as sofa, dog, cat; similar words",
+            "'hunds' is an unknown word; the vocabulary has 6 words, such as sofa, dog, cat; similar words",
         ),
         (
             "quaternion",
             "unknown_word",
-            "'quaternion' is none of the 6 words that this network knows, such as sofa, dog",
+            "'quaternion' is an unknown word; the vocabulary has 6 words, such as sofa, dog",
         ),
         (" \u00a0_-", "bad_parameter", "text must have letters."),
-        ("dog\x00", "bad_parameter", "text must not have control characters."),
+        ("dog\x00", "bad_parameter", "text must not contain control characters."),
         # It would turn the direction of writing.
-        ("\N{RIGHT-TO-LEFT OVERRIDE}god", "bad_parameter", "text must not have control characters."),
+        ("\N{RIGHT-TO-LEFT OVERRIDE}god", "bad_parameter", "text must not contain control characters."),
         ("d" * 101, "bad_parameter", "text must have at most 100 characters, not 101."),
         ("\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}" * 100, "bad_parameter", "characters, not 1800."),
-        ("d" * 10_000, "bad_parameter", f"The query has 10005 bytes; at most {MAX_BYTES} are taken."),
+        ("d" * 10_000, "bad_parameter", f"The query has 10005 bytes; the limit is {MAX_BYTES}."),
     ],
     ids=range(8),
 )
@@ -164,7 +164,7 @@ def test_client_and_command_line_search_by_words_as_the_server_does(
     assert by_command(worded, "couches", "--k", "4", "--json") == 0
     assert without_timings(json.loads(capsys.readouterr().out)) == raw
     assert by_command(worded, "dogg") == BAD_INPUT
-    assert "'dogg' is none of the 6 words that this network knows" in capsys.readouterr().err
+    assert "'dogg' is an unknown word; the vocabulary has 6 words" in capsys.readouterr().err
 
 
 TEXT = "my dog, on a beach"

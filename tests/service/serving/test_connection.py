@@ -344,4 +344,4 @@ def test_a_crowd_of_idle_connections_keeps_nobody_out(settings: Settings, sketch
         assert httpx.get(f"{metrics.geturl()}/metrics", timeout=PATIENCE).status_code == 200
     lines = log.read_text().splitlines()
     assert [line for line in lines if "Traceback" in line or "out of system resource" in line] == []
-    assert any("the one that keeps the server waiting longest" in line for line in lines)
+    assert any("the one that kept the server waiting longest" in line for line in lines)
