@@ -53,7 +53,7 @@ def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEm
         return ChosenEmbedder(entry, lambda: None)
     kind, colon, source = spec.partition(":")
     if kind != "clip" or (colon and not source):
-        raise EmbedderUnavailable(f"there is no embedder {spec!r}; use {FORMS}, or auto.")
+        raise EmbedderUnavailable(f"unknown embedder {spec!r}; use {FORMS}, or auto.")
     with _refuse_if_unavailable():
         from model.network import DEFAULT_CLIP, find_clip
 
@@ -107,7 +107,7 @@ def open_text_tower(entry: EmbedderEntry, device: str) -> TextTower:
     chosen = find_embedder(entry.spec, device)
     if not chosen.entry.same(entry):
         raise EmbedderUnavailable(
-            f"{entry.spec} is another model by now than the one that this index was clustered by; put that one back, "
+            f"{entry.spec} has changed since this index was clustered by it; restore the old model, "
             "or run `sketch-search index build` with --embedder."
         )
     embedder = chosen.load()

@@ -1,11 +1,11 @@
-"""The errors that this package raises. Each message is a sentence that says what to do."""
+"""Defines the errors that this package raises. Each message is a sentence with the remedy."""
 
 from pathlib import Path
 
 from model.errors import UserError
 
 # The end of a sentence about a damaged index.
-REPAIR = "build this index again (`sketch-search index build`), which makes what is damaged anew"
+REPAIR = "build this index again (`sketch-search index build`) to rebuild the damaged parts"
 
 
 class IndexerError(UserError):
@@ -13,7 +13,7 @@ class IndexerError(UserError):
 
 
 class BadInvocation(IndexerError):
-    """The request cannot be done: a missing folder, no usable photo, more clusters than photos."""
+    """The request is impossible: a missing folder, no usable photo, more clusters than photos."""
 
 
 class EmbedderUnavailable(BadInvocation):
@@ -33,7 +33,7 @@ class IndexRefused(IndexerError):
 
 
 class IndexDamaged(IndexRefused):
-    """A file of the index is missing, short, or not what was written. A build makes it anew."""
+    """A file of the index is missing, too short, or has changed since it was written. A build repairs it."""
 
 
 class UnknownPhoto(IndexerError, LookupError):
@@ -41,11 +41,11 @@ class UnknownPhoto(IndexerError, LookupError):
 
 
 class PhotoUnavailable(IndexerError):
-    """The photo is in the index, but none of its files can be read any more."""
+    """The photo is in the index, but none of its files can be read any longer."""
 
 
 def unreadable(path: Path, error: OSError, advice: str = REPAIR) -> IndexRefused:
-    """Makes the error for a file of an index that cannot be read: only a file that is not there is damage."""
+    """Makes the error for a file of an index that cannot be read. Only a missing file counts as damage."""
     if isinstance(error, FileNotFoundError):
         return IndexDamaged(f"{path} is missing; {advice}.")
     return IndexRefused(f"{path} cannot be read: {error.strerror or error}; check its permissions and its disk.")

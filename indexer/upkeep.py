@@ -158,7 +158,7 @@ def removed_elsewhere(summary: Path, index: Path) -> list[str]:
     try:
         removed = _Removed.model_validate_json(read_regular(summary, _MAX_SUMMARY)).removed
     except ValidationError as error:
-        raise BadInvocation(f"{summary} is not what `sketch-search index info --json` prints.") from error
+        raise BadInvocation(f"{summary} is not the output of `sketch-search index info --json`.") from error
     current = current_generation(IndexFolder(index))
     with current.open_catalog() as catalog:
         keys = [(path, key_shown(current.manifest.root_names, path)) for path in removed]
@@ -265,13 +265,13 @@ def _by_id(ids: Sequence[int], catalog: Catalog) -> Iterator[FileKey]:
 def _by_path(targets: Sequence[str | Path], catalog: Catalog, roots: Sequence[Root]) -> Iterator[FileKey]:
     for target in map(str, targets):
         if not target:
-            raise BadInvocation("a path is missing: '' names nothing; write . for the current folder.")
+            raise BadInvocation("a path is empty; write . for the current folder.")
         # A whole root may be removed although it has no photos.
         key = key_meant(target, lambda key: not key[1] or catalog.count(*key)[0] > 0, roots)
         if key is None:
             advice = "name one as results show it, or a folder of them"
             if target.isascii() and target.isdigit() and catalog.sharing([int(target)]):
-                advice = f"the photo of that id is named by --id {target}"
+                advice = f"name the photo with that id by --id {target}"
             raise BadInvocation(f"the index has no photo at {target}; {advice}.")
         yield key
 

@@ -1,4 +1,4 @@
-"""Builds the command lines of all packages by click: groups of commands, types of arguments, and ``run``."""
+"""Builds the command lines of all packages with click: groups of commands, types of arguments, and ``run``."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog: str) -> i
         except click.UsageError as error:
             asked = prog if error.ctx is None else error.ctx.command_path
             problem = error.format_message().replace("\n\t", " ").rstrip(".")
-            raise UserError(f"{problem}. `{asked} --help` lists what there is.") from None
+            raise UserError(f"{problem}. `{asked} --help` lists the options.") from None
 
     return run_program(work)
 
@@ -36,7 +36,7 @@ class Group(click.Group):
 
     Attributes:
         load: imports and returns the commands.
-        default: the name of the command that runs if none is named.
+        default: the name of the command that runs by default.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ _VERSION = click.Option(
 
 
 def option(spelling: str, help: str, kind: Any = str, **settings: Any) -> Callable[[F], F]:
-    """Declares an option as help shows it: ``--out DIR`` has a value, of ``kind``, and ``--resume`` is a flag."""
+    """Declares an option as help shows it: ``--out DIR`` has a value of type ``kind``, and ``--resume`` is a flag."""
     names = [word for word in spelling.split() if word.startswith("-")]
     value = spelling.removeprefix(" ".join(names)).strip()
     parameter = [settings.pop("name")] if "name" in settings else []
@@ -103,24 +103,24 @@ def option(spelling: str, help: str, kind: Any = str, **settings: Any) -> Callab
 
 
 def inherited(name: str, variable: str = "") -> Callable[[], Any]:
-    """Makes the default of an option that may stand before the command, too: its value there, or of a variable."""
+    """Makes the default of an option that may also stand before the command: its value there, or a variable's."""
     return lambda: click.get_current_context().find_root().params.get(name) or os.environ.get(variable) or None
 
 
 def examples(*lines: str) -> str:
-    """Returns the end of a help text, whose lines stay as they are."""
+    """Returns the end of a help text, with these lines unwrapped."""
     return "\n".join(["\b", "examples:", *(f"  {line}" for line in lines)])
 
 
 def a_path(text: str | Path) -> Path:
     """Parses a path. Raises BadParameter if it is empty (that would mean the current folder) or has an unknown home."""
     if not str(text):
-        raise click.BadParameter("a path is missing: '' names nothing; write . for the current folder")
+        raise click.BadParameter("a path is empty; write . for the current folder")
     try:
         path = expanded(text)
     except HomeUnknown as error:
         raise click.BadParameter(str(error)) from error
-    # A path ./~name has become ~name, which would be taken for a home folder.
+    # A path ./~name has become ~name, which would be read as a home folder.
     return path.absolute() if path.parts[:1] and path.parts[0].startswith("~") else path
 
 

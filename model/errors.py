@@ -1,14 +1,14 @@
-"""Defines the errors that this package raises; each message says what to do."""
+"""Defines the errors that this package raises. Each message contains the remedy."""
 
 from typing import Self
 
 
 class UserError(Exception):
-    """A request that cannot be done. The message is a sentence that says why, and what to do."""
+    """A request that cannot be carried out. The message is a sentence with the reason and the remedy."""
 
 
 class ModelError(UserError):
-    """A checkpoint, a configuration or a request that the networks cannot work with."""
+    """A checkpoint, configuration or request that the networks cannot use."""
 
 
 class ImageError(UserError):
@@ -16,39 +16,39 @@ class ImageError(UserError):
 
 
 class UndecodableImage(ImageError):
-    """The bytes are of a known image type but damaged, truncated or empty."""
+    """The image type is known, but the bytes are damaged, truncated or empty."""
 
 
 class UnsupportedImage(ImageError):
-    """The bytes are not of an image type that this program reads."""
+    """The image type is not supported."""
 
 
 class ImageTooLarge(ImageError):
-    """The picture has more pixels or bytes than the limit. Both are found before decoding, pixels in its header."""
+    """The picture has more pixels or bytes than the limit. Both are checked before decoding, pixels by its header."""
 
     @classmethod
     def of(cls, width: int, height: int, most: int) -> Self:
         millions = f"{width * height / 1e6:,.0f} million"
         return cls(
-            f"{width} x {height} pixels ({millions}) are more than the limit of {most:,} pixels; make it smaller, or "
-            "set SBIR_MAX_PIXELS to more"
+            f"{width} x {height} pixels ({millions}) exceed the limit of {most:,} pixels; make it smaller, or "
+            "raise SBIR_MAX_PIXELS"
         )
 
 
 class CostlyImage(ImageError):
-    """Decoding the picture would take more time or memory than any picture may; or took it, and was given up."""
+    """Decoding the picture takes more time or memory than the limit, by its header or when tried."""
 
 
 class SlowImage(CostlyImage):
-    """Decoding the picture took too much time, and was given up."""
+    """Decoding the picture took too long and was stopped."""
 
 
 class EndedDecoding(CostlyImage):
-    """The system ended the decoding twice, probably for want of memory. At another time it may succeed."""
+    """The system killed the decoder twice, probably out of memory. At another time it may succeed."""
 
 
 class DecodingUnavailable(ModelError):
-    """No process can be started to decode pictures. This says nothing about any picture."""
+    """No process can be started to decode pictures, whatever the picture."""
 
 
 class BlankSketch(ImageError):

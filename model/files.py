@@ -27,7 +27,7 @@ def open_regular(path: Path, *, links: bool = True) -> BufferedReader:
     descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     return os.fdopen(descriptor, "rb")
 
 
@@ -37,7 +37,7 @@ def read_regular(path: Path, most: int, *, links: bool = True) -> bytes:
         # read(n) takes n bytes of memory even for a short file, so no more than the file's size is asked for.
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise OSError(errno.EFBIG, "it is far too large", str(path))
+            raise OSError(errno.EFBIG, "far too large", str(path))
         return file.read(size)
 
 
@@ -63,4 +63,4 @@ def check_replaceable(path: Path) -> None:
         if any(mark in begins for mark in _MARKS):
             return
     what = "is a symbolic link" if path.is_symlink() else "was not written by this program"
-    raise UserError(f"{path} {what}, and nothing is written over it; move it away, or name another place.")
+    raise UserError(f"{path} {what} and is not overwritten; move it away, or choose another place.")

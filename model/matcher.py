@@ -119,7 +119,7 @@ def _open_engine(path: Path, device: str, dtype: Precision | None) -> Engine:
     if device == "cpu" and dtype in (None, "int8") and graphs is not None:
         return OnnxEngine(read_two_sided(path), graphs)
     if dtype == "int8":
-        raise ModelError(f"{path} cannot compute in int8 on {device}: that is for two-sided networks on a CPU")
+        raise ModelError(f"{path} cannot compute in int8 on {device}: only two-sided networks on a CPU can")
     if importlib.util.find_spec("torch") is None:
         precision = "" if dtype is None else f" in {dtype}"
         raise ModelError(f"{path} on {device}{precision} needs PyTorch: pip install 'sketch-search[gpu]'")
@@ -314,7 +314,7 @@ class Matcher:
         """
         if self.engine.projection is None:
             raise ModelError(
-                f"this checkpoint ({self.config.name}) has no regions; sketch-search model regions gives it some"
+                f"this checkpoint ({self.config.name}) has no regions; add them with sketch-search model regions"
             )
         tokens, vocabulary = Tokens.cat([thing.tokens for thing in things]), self.engine.vocabulary
         directions = unit(tokens.ret)
@@ -366,7 +366,7 @@ class Matcher:
     def _vocabulary(self) -> Vocabulary:
         if self.engine.vocabulary is None:
             raise ModelError(
-                f"this checkpoint ({self.config.name}) has no vocabulary; sketch-search model words gives it one"
+                f"this checkpoint ({self.config.name}) has no vocabulary; add one with sketch-search model words"
             )
         return self.engine.vocabulary
 

@@ -59,15 +59,15 @@ def target_ranks(
     """
     scores = np.asarray(scores)
     if scores.ndim != 2 or targets.shape != scores.shape[:1] or (among is not None and among.shape != scores.shape):
-        raise ValueError(f"scores {scores.shape}, targets {targets.shape} and photos ranked do not belong together")
+        raise ValueError(f"scores {scores.shape}, targets {targets.shape} and photos ranked do not match")
     if np.isnan(scores).any():
-        raise ValueError("a score is NaN: such a photo has no rank")
+        raise ValueError("a score is NaN, so its photo has no rank")
     rows, columns = np.arange(len(scores)), np.arange(scores.shape[1])
     own = scores[rows, targets][:, None]
     before = (scores > own) | ((scores == own) & (columns < targets[:, None]))
     if among is not None:
         if len(missing := np.flatnonzero(~among[rows, targets])):
-            raise ValueError(f"query {missing[0]} looks for a photo that it is not ranked against")
+            raise ValueError(f"the photo that query {missing[0]} looks for is not ranked")
         before &= among
     ranks: NDArray[np.int64] = before.sum(axis=1)
     return ranks
@@ -84,7 +84,7 @@ def _ranked(scores: ArrayLike, relevant: ArrayLike) -> Iterator[NDArray[np.bool_
         raise ValueError("no query has a relevant photo: check the labels of queries and gallery")
     for values, wanted in zip(scores, relevant, strict=True):
         if np.isnan(values).any():
-            raise ValueError("a score is NaN: such a photo has no rank")
+            raise ValueError("a score is NaN, so its photo has no rank")
         if wanted.any():
             yield wanted[np.argsort(-values.astype(np.float64), kind="stable")]
 

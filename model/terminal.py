@@ -1,4 +1,4 @@
-"""Handles the terminal for all programs: makes names harmless, errors sentences, and returns exit codes."""
+"""Handles the terminal for all programs: escapes unsafe names, prints errors as sentences, and returns exit codes."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ JOINERS = "\u200c\u200d"
 
 
 def printable(text: str) -> str:
-    """Escapes characters with which a file's name could forge a line of a report, or rewrite the lines above it."""
+    """Escapes characters by which a file name could forge a line of a report, or rewrite the lines above it."""
     return "".join(c if c.isprintable() or c in JOINERS else repr(c)[1:-1] for c in text)
 
 
 def printable_json(text: str) -> str:
-    """Escapes such characters of a JSON document as JSON does, so that it means the same."""
+    """Escapes the same characters in a JSON document as JSON does, so that its meaning stays."""
     return "".join(c if c.isprintable() or c == "\n" or c in JOINERS else json.dumps(c)[1:-1] for c in text)
 
 
 class HomeUnknown(UserError, OSError):
-    """A path begins with "~", and nobody has such a home folder here."""
+    """A path begins with "~", and the home folder is unknown."""
 
 
 def resolved(path: Path) -> Path:
-    """Resolves a path's symbolic links; unlike ``Path.resolve`` also of a link to itself."""
+    """Resolves a path's symbolic links; unlike ``Path.resolve``, even a link to itself."""
     return Path(os.path.realpath(path))
 
 
@@ -45,7 +45,7 @@ def expanded(path: str | Path) -> Path:
     full = os.path.expanduser(path)
     if full.startswith("~"):
         raise HomeUnknown(
-            f"{path}: there is no home folder {Path(path).parts[0]}; write the whole path, or set HOME to your folder."
+            f"{path}: the home folder {Path(path).parts[0]} is unknown; write the whole path, or set HOME."
         )
     return Path(full)
 
@@ -69,22 +69,22 @@ def start_child(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
     home = str(Path(__file__).parents[__name__.count(".")])
     path = os.pathsep.join([home, *(entry for entry in sys.path if entry and entry != home)])
     return subprocess.Popen(
-        # -P: a file of the current folder must not be taken for a module.
+        # -P: a file of the current folder must not be imported as a module.
         [sys.executable, "-P", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**kept, **environment, "PYTHONPATH": path},
-        # Ctrl-C at the terminal reaches this program alone, which then ends its children.
+        # Ctrl-C at the terminal reaches only this program, which then ends its children.
         start_new_session=True,
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
 
 
 BAD_INPUT = 2
-# The exit codes that shells give after SIGINT and SIGPIPE: 128 and the number of the signal.
+# The exit codes of shells after SIGINT and SIGPIPE: 128 plus the number of the signal.
 _STOPPED, _NOBODY_READS = 130, 141
-_NO_MEMORY = "error: there is not enough memory; end other programs, or ask for less at once."
-#: Libraries that a program may lack, and the extra that each comes with.
+_NO_MEMORY = "error: not enough memory; end other programs, or process less at once."
+#: Optional libraries, and the extra that installs each.
 EXTRAS = {
     **dict.fromkeys(("fastapi", "h11", "prometheus_client", "resvg_py", "starlette", "uvicorn"), "server"),
     **dict.fromkeys(("huggingface_hub", "open_clip", "timm"), "clip"),
@@ -99,14 +99,14 @@ EXTRAS = {
 
 
 def run_program(work: Callable[[], int]) -> int:
-    """Does the work of a program, and returns its exit code.
+    """Runs a program, and returns its exit code.
 
-    It is 2 after a sentence on standard error, for problems that the user can solve; 130 after Ctrl-C; 141 if nobody
-    reads the output any more, as in ``program | head``.
+    The code is 2 for problems that the user can solve, after a sentence on standard error; 130 after Ctrl-C; 141 if the
+    reader of the output has ended, as in ``program | head``.
     """
     if sys.stdout is None:
         return _end(f"error: standard output is closed; send it to a file, or to {os.devnull}.", BAD_INPUT)
-    # Files of an index would get the numbers of closed streams.
+    # Otherwise files of an index would get the numbers of the closed streams.
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -121,7 +121,7 @@ def run_program(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return _end("stopped; run the same command again to continue.", _STOPPED)
     except BrokenPipeError:
-        # Python would complain, as it ends, of output that is still to be written.
+        # At its end, Python would complain about unwritten output.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _NOBODY_READS
@@ -136,12 +136,12 @@ def run_program(work: Callable[[], int]) -> int:
     except OSError as error:
         return _end(f"error: {_sentence(error)}", BAD_INPUT)
     except ImportError as error:
-        # The loader of shared libraries raises this, too, if there is no memory for a library.
+        # The loader of shared libraries also raises this if there is no memory for a library.
         return _end(f"error: a library cannot be loaded ({error}); free memory, or install it again.", BAD_INPUT)
     except MemoryError:
         return _end(_NO_MEMORY, BAD_INPUT)
     except BaseException as error:
-        # A library in Rust, which does not handle a lack of memory.
+        # A Rust library that does not handle a lack of memory raises this.
         if type(error).__name__ != "PanicException":
             raise
         return _end(_NO_MEMORY, BAD_INPUT)

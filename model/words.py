@@ -51,7 +51,7 @@ class UnknownWord(ModelError):
     def __init__(self, text: str, words: Sequence[str], nearest: tuple[str, ...], reason: str = "") -> None:
         """Writes the message. reason: a sentence that says why there are only these words."""
         # Examples show of what kind the words are, and in which language.
-        known = f"{text!r} is none of the {len(words):,} words that this network knows, such as {', '.join(words[:3])}"
+        known = f"{text!r} is an unknown word; the vocabulary has {len(words):,} words, such as {', '.join(words[:3])}"
         instead = f"similar words: {', '.join(nearest)}" if nearest else "name a thing in the photo, or draw it"
         more = f". {reason}" if reason else ""
         super().__init__(f"{known}; {instead}{more}")
@@ -266,7 +266,7 @@ def why_no_name(text: str) -> str | None:
         return f"must have at most {LONGEST} characters, not {longest}"
     # Formatting characters, such as those that turn the direction of writing, would change what a reader sees.
     if any(unicodedata.category(character).startswith("C") for character in text):
-        return "must not have control characters"
+        return "must not contain control characters"
     return None if spelling(text) else "must have letters"
 
 

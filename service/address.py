@@ -82,7 +82,7 @@ def _written(address: ServerAddress, folder: Path) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     with open(descriptor, "r+b") as file:
         if not _is_ours(file) or not _locks(file):
-            raise PermissionError(f"{path} belongs to somebody else, or to another server")
+            raise PermissionError(f"{path} belongs to another user or another server")
         os.fchmod(descriptor, 0o600)  # one that was there may be open to others
         file.truncate()
         file.write(address.model_dump_json().encode())

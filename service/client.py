@@ -198,7 +198,7 @@ class Client:
             # By Python's parser: pydantic's own copies the whole document for each of its errors.
             return model.model_validate(json.loads(content))
         except (ValueError, RecursionError) as error:
-            raise _broken(response, "unexpected_answer", "does not answer like this API") from error
+            raise _broken(response, "unexpected_answer", "did not answer as this API does") from error
 
 
 class _Answer(NamedTuple):

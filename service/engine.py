@@ -110,7 +110,7 @@ class Engine:
         start = time.perf_counter()
         files = (sketch,) if isinstance(sketch, bytes) else tuple(sketch)
         if not 1 <= len(files) <= MAX_THINGS:
-            raise BadSearch(f"A drawing has 1 to {MAX_THINGS} things, and not {len(files)}.")
+            raise BadSearch(f"A drawing has 1 to {MAX_THINGS} things, not {len(files)}.")
         if len(files) > 1 and kind == "photo":
             raise BadSearch("Several pictures are the things of a drawing; with kind=photo, send one.")
         job = Job.preparing(self._matcher.preprocessing, kind, self._settings.max_pixels)
@@ -128,7 +128,7 @@ class Engine:
             parts.append(Drawing.of(np.asarray(opened.image)) if opened.drawing is None else opened.drawing)
         if len(sizes := {part.size for part in parts}) > 1:
             shown = " and ".join(f"{width} x {height}" for width, height in sorted(sizes))
-            raise BadSearch(f"The pictures of one drawing must have one size, and these have {shown} pixels.")
+            raise BadSearch(f"The pictures of one drawing must have the same size; these have {shown} pixels.")
         drawing = parts[0] if len(parts) == 1 else Drawing.joined(parts)
         return PreparedSketch(drawing, (time.perf_counter() - start) * 1000)
 
@@ -188,7 +188,7 @@ class Engine:
         media = media_type(data)
         if media is None:
             # No build indexes such a file. Whoever wrote this index by hand may have named any file of this machine.
-            raise PhotoUnavailable(f"photo {entry.id} is not an image of a type that is read here.")
+            raise PhotoUnavailable(f"photo {entry.id} is not of a supported image type.")
         return len(data), media
 
     def kept_thumbnail(self, entry: PhotoEntry, size: int) -> bytes | None:
@@ -210,7 +210,7 @@ class Engine:
         gallery = self.gallery
         count = len(gallery.clusters.sizes)
         if cluster_id >= count:
-            raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {count - 1}.")
+            raise NotFound(f"There is no cluster {cluster_id}; clusters are numbered 0 to {count - 1}.")
         self._check_page_size(page.k)
         k = self._settings.default_k if page.k is None else page.k
         rows = gallery.clusters.rows_of(cluster_id)

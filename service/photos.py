@@ -40,7 +40,7 @@ def reveal(file: Path) -> None:
     """Shows a file, or the ZIP file it is in. Raises NotFound without a file manager or for another machine's file."""
     command = file_manager()
     if command is None or not file.is_absolute():
-        raise NotFound("The server's machine has no file manager, or the photo lies on another one.")
+        raise NotFound("The server's machine has no file manager, or the photo is on another machine.")
     there = next(path for path in (file, *file.parents) if path.exists())
     # In a thread, which waits for the program: some end only when their window is closed.
     shown = [*command, str(there if sys.platform == "darwin" else there.parent)]
@@ -54,7 +54,7 @@ def still_opening(entry: PhotoEntry) -> Iterator[None]:
     try:
         yield
     except ImageError as error:
-        raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
+        raise PhotoUnavailable(f"photo {entry.id} can no longer be opened; build the index again.") from error
 
 
 def thumbnail(original: bytes, size: int, run: RunJob = decode_inline, max_pixels: int = MAX_PIXELS) -> bytes:

@@ -193,7 +193,7 @@ class Searches(ABC):
     def groups(self, sketch: Drawn | None = None, **options: Any) -> list[Group]:
         """Returns the best photos, grouped by look. The arguments are those of ``search``; ``k`` counts groups."""
         if "view" in options:
-            raise ValueError("groups have no other view; leave it out, or give it to search")
+            raise ValueError("groups have no other view; leave view out, or pass it to search")
         answer = self._response(sketch, **options, view="groups")
         return [
             Group(self._photo(one.best), tuple(map(self._photo, one.more)), one.size) for one in answer.groups or ()
@@ -249,7 +249,7 @@ class Searches(ABC):
             path = os.fspath(photo)
             if isinstance(path, str):
                 return int(path) if path.isascii() and path.isdecimal() else self._id_at(path)
-        raise TypeError(f"a photo is named as it was found, by its id or by its path, and not as {photo!r}")
+        raise TypeError(f"name a photo by its result, its id or its path, not by {photo!r}")
 
     def _photo(self, found: SearchResult) -> Photo:
         paths = tuple(map(self._path, found.paths))
@@ -296,7 +296,7 @@ def picture_bytes(picture: Picture) -> bytes:
     if isinstance(picture, bytes):
         return picture
     if not isinstance(picture, str | os.PathLike):
-        raise TypeError(f"a picture is a path, bytes, a PIL.Image or an array of pixels, and not {type(picture)}")
+        raise TypeError(f"a picture must be a path, bytes, a PIL.Image or an array of pixels, not {type(picture)}")
     if "\0" in os.fspath(picture):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(picture))
     return as_bytes(expanded(os.fspath(picture)))
@@ -307,7 +307,7 @@ def picture_image(picture: Image.Image | NDArray[np.uint8]) -> Image.Image:
     if isinstance(picture, Image.Image):
         return picture
     if picture.dtype != np.uint8:
-        raise TypeError(f"pixels must be uint8, from 0 to 255, and not {picture.dtype}")
+        raise TypeError(f"pixels must be uint8, from 0 to 255, not {picture.dtype}")
     return Image.fromarray(picture)
 
 

@@ -74,7 +74,7 @@ class Gallery(Searches):
         Raises UserError: a folder does not exist or has no photos, or the index has others, which it would lose.
         """
         if impossible := [given for given in folders if "\0" in os.fspath(given)]:
-            raise BadInvocation(f"no folder is called {impossible[0]!r}; name a folder of photos.")
+            raise BadInvocation(f"no folder can be named {impossible[0]!r}; name a folder of photos.")
         wanted = [folder_of(folder) for folder in folders]
         path = Path(index).expanduser() if index is not None else _index_of(wanted)
         request = Request(folders, allow_root_removal=False)
@@ -180,7 +180,7 @@ def _settings(weights: str | os.PathLike[str] | None, device: str, **given: Path
 
 def _check_list(pictures: object) -> None:
     if isinstance(pictures, str | bytes | os.PathLike | Image.Image):
-        raise TypeError("give a list of pictures, even of a single one")
+        raise TypeError("pass a list of pictures, even for a single one")
 
 
 def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> Tokens:
@@ -203,7 +203,7 @@ def _first_time(folders: Sequence[Folder]) -> str:
     said = f"Reading the photos of {names} for the first time; a thousand take about a minute."
     with suppress(IndexRefused):
         if folders and set(folders) < set(indexed_folders(default_index_path())):
-            said += " The default index has them already, beside others: Gallery.open() without folders searches it."
+            said += " The default index already has them, beside others: Gallery.open() without folders searches it."
     return said
 
 

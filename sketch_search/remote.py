@@ -32,7 +32,7 @@ class Remote(Searches):
         return self.client.explain(sketch, **params.model_dump(exclude_defaults=True))
 
     def _id_at(self, path: str) -> int:
-        raise UserError(f"a server does not look photos up by paths such as {path!r}; give the photo, or its id.")
+        raise UserError(f"a server cannot look up photos by paths such as {path!r}; pass the photo or its id.")
 
     def _path(self, shown: str) -> str:
         return shown

@@ -443,14 +443,14 @@ def check_network(matcher: Matcher) -> None:
 def check_counts(plan: BuildPlan, photos: int) -> None:
     """Raises BadInvocation if more clusters or shards are asked for than there are photos."""
     if plan.recluster and plan.clusters is not None and plan.clusters > photos:
-        raise BadInvocation(f"{plan.clusters} clusters are more than the {photos} photos; give --clusters fewer.")
+        raise BadInvocation(f"{plan.clusters} clusters are too many for {photos} photos; lower --clusters.")
     check_shards(plan.shards, photos, "photos")
 
 
 def check_shards(shards: int, most: int, what: str) -> None:
     """Raises BadInvocation if there are more than ``most`` shards, so that some would be empty."""
     if shards > most:
-        raise BadInvocation(f"{shards} shards are more than the {most} {what}; give --shards fewer.")
+        raise BadInvocation(f"{shards} shards are too many for {most} {what}; lower --shards.")
 
 
 def build(index: Path, request: Request, matcher: Matcher, progress: Progress | None = None) -> BuildReport:

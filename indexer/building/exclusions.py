@@ -29,7 +29,7 @@ class Exclusions:
 
     def __init__(self, patterns: Sequence[str] = ()) -> None:
         if len(patterns) > MAX_PATTERNS:
-            raise BadInvocation(f"{len(patterns)} patterns are too many; exclude by at most {MAX_PATTERNS}.")
+            raise BadInvocation(f"{len(patterns)} patterns are too many; use at most {MAX_PATTERNS}.")
         for pattern in patterns:
             _check(pattern)
         self.patterns = tuple(patterns)

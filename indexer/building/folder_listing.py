@@ -21,8 +21,8 @@ from model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
 from model.terminal import resolved
 
 # A folder that had photos at the last build.
-_EMPTY = "the folder is empty, as when its disk is not mounted"
-_NO_PHOTO = "it had photos and has none now, as when its disk is not mounted"
+_EMPTY = "the folder is empty, perhaps because its disk is not mounted"
+_NO_PHOTO = "it had photos but is empty now, perhaps because its disk is not mounted"
 # The first bytes of a file, which tell its type.
 _START = 512
 # Endings of the photos beside which a camera writes a RAW file of the same name, and beside which phones write the film
@@ -109,7 +109,7 @@ class FolderListing:
                     named.append(f"{rest} others")
                 words.append(f"{number} file{'s' * (number > 1)} {which}: {', '.join(named)}")
         if special:
-            words.append(f"{special} that {'are' if special > 1 else 'is'} no file: a pipe, socket or device")
+            words.append(f"{special} that {'are' if special > 1 else 'is'} no regular file: a pipe, socket or device")
         return tuple(words)
 
     def may_hide(self, file: FileKey, *, moved: bool = False) -> bool:
@@ -133,7 +133,7 @@ class FolderListing:
         if self._unlisted:
             raise BadInvocation("; ".join(f"{bad.path}: {bad.reason}" for bad in self.unlisted) + ".")
         links = " (symbolic links are not followed)" if self._links else ""
-        others = " other than those that --exclude names" if self._excluded else ""
+        others = " besides those that --exclude leaves out" if self._excluded else ""
         folders = ", ".join(str(root.folder) for root in self._roots)
         raise BadInvocation(f"there are no image files in {folders}{others}{links}; name a folder of photos.")
 
@@ -169,7 +169,7 @@ class FolderListing:
         self._listed[number] += 1
         entries: list[Entry] = []
         if folder.count("/") >= MAX_DEPTH:
-            self._leave_out(number, folder, f"the folder is not read: it lies in {MAX_DEPTH} others")
+            self._leave_out(number, folder, f"the folder is not read: it is nested more than {MAX_DEPTH} deep")
         elif self._roots[number].folder.remote and self._listed[number] > MAX_FOLDERS:
             self._leave_out(number, folder, f"the folder is not read: the server has more than {MAX_FOLDERS}")
         else:
@@ -180,10 +180,10 @@ class FolderListing:
             else:
                 if not entries and self._expected((number, text_of_name(folder))):
                     # Of a whole gallery `index remove` would leave nothing.
-                    self._leave_out(number, folder, f"{_EMPTY} (`index remove` forgets it)" if folder else _EMPTY)
+                    self._leave_out(number, folder, f"{_EMPTY} (`index remove` drops it)" if folder else _EMPTY)
                     self._empty.add((number, text_of_name(folder)))
         if any(len(folder) + len(entry.name) >= MAX_PATH for entry in entries):
-            self._leave_out(number, f"{folder}/", f"names in it are left out: their paths exceed {MAX_PATH} characters")
+            self._leave_out(number, f"{folder}/", f"files in it are left out: their paths exceed {MAX_PATH} characters")
             entries = [entry for entry in entries if len(folder) + len(entry.name) < MAX_PATH]
         if folder and any(entry.name == NO_MEDIA for entry in entries):
             self._not_photos[f"with {NO_MEDIA}"] += 1

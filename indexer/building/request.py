@@ -97,8 +97,8 @@ class Request:
         leaving = ", ".join(str(root.folder) for root in current if root not in roots)
         if leaving and not self.allow_root_removal:
             raise BadInvocation(
-                f"the index {index} has other folders: {leaving}. Name these, too, or name none, which updates all; "
-                "add a new one by `sketch-search index add FOLDER`; name another index with --index DIR; or let them "
+                f"the index {index} has other folders: {leaving}. List these as well, or list none to update all; "
+                "add a new one by `sketch-search index add FOLDER`; use another index with --index DIR; or drop them "
                 "go by `sketch-search index build FOLDER --yes`."
             )
         return roots
@@ -111,8 +111,8 @@ class Request:
         current = () if manifest is None else manifest.excluded
         for pattern in self.included:
             if pattern not in current:
-                there = f"excludes by {', '.join(current)}" if current else "has no patterns"
-                raise BadInvocation(f"the index does not exclude by {pattern!r}; it {there}.")
+                there = f"excludes {', '.join(current)}" if current else "has no patterns"
+                raise BadInvocation(f"the index does not exclude {pattern!r}; it {there}.")
         return Exclusions([one for one in dict.fromkeys([*current, *self.excluded]) if one not in self.included])
 
     def check(self, index: Path) -> None:
@@ -172,7 +172,7 @@ class StartingPoint:
             return StartingPoint(generation, newest, tuple(problems), frozenset(segments), next_id)
         if newest is None:
             return StartingPoint()
-        problems.append("no catalog is left: photos get new ids, and those that were removed come back.")
+        problems.append("no catalog is left: photos get new ids, and removed ones come back.")
         return StartingPoint(None, newest, tuple(problems), next_id=_next_id(folder))
 
 

@@ -232,7 +232,7 @@ class Stager:
         try:
             content = self._roots[file.root].read(file.path, file.stamp)
         except FileChanging:
-            return _ReadFile(replace(unread, reason="it changed while it was read; the next build tries again"))
+            return _ReadFile(replace(unread, reason="it changed while being read; the next build tries again"))
         except OSError as error:
             return _ReadFile(replace(unread, reason=f"it cannot be read: {error.strerror}"))
         content_hash = hashlib.sha256(content.data).hexdigest()
@@ -249,7 +249,7 @@ class Stager:
             # The next build tries it again: then there may be a decoder, another limit, or more memory.
             return _ReadFile(replace(record, stamp=None, reason=_sentence(error)))
         except MemoryError:
-            return _ReadFile(replace(record, stamp=None, reason="there was not enough memory to decode it"))
+            return _ReadFile(replace(record, stamp=None, reason="not enough memory to decode it"))
         except (ImageError, ValueError, Image.DecompressionBombError) as error:
             return _ReadFile(replace(record, reason=_sentence(error)))
 
@@ -295,7 +295,7 @@ class Stager:
             )
             broken = {content for content, fine in zip(days, finite, strict=True) if not fine}
             if broken:
-                reason = "the network gives no finite values for it"
+                reason = "the network returns values that are not finite for it"
                 records = [replace(r, reason=reason) if r.content_hash in broken else r for r in records]
                 arrays = arrays.take(finite)
                 days = {content: day for content, day in days.items() if content not in broken}

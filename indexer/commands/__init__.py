@@ -1,4 +1,4 @@
-"""The commands of `sketch-search index`, which `python -m indexer` is, too: ``build`` and ``upkeep``."""
+"""The commands of `sketch-search index`, also run by `python -m indexer`: ``build`` and ``upkeep``."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,7 +8,7 @@ from model.command_line import Group, examples, run
 
 _EXAMPLES = examples(
     "sketch-search index ~/Pictures          once, and again to update",
-    "sketch-search index build --watch       keep running, and follow changes",
+    "sketch-search index build --watch       keep running, and index changes",
     'sketch-search index remove "holiday/blurred.jpg"',
     "sketch-search index info",
 )
@@ -24,7 +24,7 @@ index = Group(
     "index",
     load=_commands,
     default="build",
-    help="Build, inspect and maintain an index of photos. FOLDERs without a command are built.",
+    help="Build, inspect and maintain an index of photos. FOLDERs without a command are indexed.",
     subcommand_metavar="[FOLDER ...] | COMMAND ...",
     epilog=_EXAMPLES,
 )
@@ -34,6 +34,6 @@ def main(arguments: Sequence[str] | None = None, prog: str = "sketch-search inde
     """Runs one command.
 
     Returns the exit code. 0: done; 1: ``verify`` found problems; 3: done, but some folders could not be read; else the
-    code that ``run_program`` gives to an error.
+    code of ``run_program`` for an error.
     """
     return run(index, arguments, prog)

@@ -1,4 +1,4 @@
-"""The commands that build an index, or bring it up to date."""
+"""The commands that build or update an index."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from indexer.building.request import Request
     from model import Matcher
 
-# The most threads that may be asked for; the service's settings have the same limit.
+# The most threads; the service's settings have the same limit.
 _MAX_THREADS = 512
-# The exit code of a build that keeps photos which it did not find.
+# The exit code of a build that keeps photos it did not find.
 _SOME_UNREAD = 3
-# Seconds between two looks at the gallery. Systems have a limit on how long a program can wait.
+# The most seconds between two checks of the gallery. Systems limit how long a program can wait.
 _LONGEST_INTERVAL = 7 * 24 * 3600
 
 
@@ -51,13 +51,13 @@ class Work:
         return Progress(bar=not self.quiet)
 
     def matcher(self) -> Matcher:
-        """Loads the network. Raises ModelError; BadInvocation: the number of threads makes no sense."""
+        """Loads the network. Raises ModelError, or BadInvocation if the number of threads is invalid."""
         import faiss
 
         import model
         from model.engine import set_threads
 
-        # Pillow's warnings about a picture are not printed: the report says what is wrong with it.
+        # Pillow's warnings about a picture are not printed: the report describes its problem.
         warnings.filterwarnings("ignore", module=r"PIL\b")
         threads = os.environ.get("SBIR_THREADS") or "auto"
         if threads != "auto":
@@ -73,7 +73,7 @@ class Work:
     def build(self, request: Request, matcher: Matcher | None = None) -> int:
         from indexer.building.builds import build
 
-        # This comes before the network is loaded, so that simple mistakes are reported at once.
+        # Before the network is loaded, so that simple mistakes are reported at once.
         request.check(self.index)
         return self.done(build(self.index, request, matcher or self.matcher(), self.progress()))
 
@@ -86,18 +86,18 @@ class Work:
 
 
 def _of_build(report: BuildReport, device: str) -> list[str]:
-    """Describes a build: what it did, which files were not indexed, and the shards if there are any."""
+    """Describes a build: its work, the files that were not indexed, and the shards if there are any."""
     from model import where_it_computes
 
     lines = [line("was damaged", problem) for problem in report.damaged]
     news = [bad for bad in report.bad if bad not in report.bad_before]
     lines += [line("not indexed", f"{bad.path}: {bad.reason}") for bad in news]
-    lines += [line("incomplete", f"{path}: damaged; what is there of it is indexed") for path in report.incomplete]
+    lines += [line("incomplete", f"{path}: damaged; its readable part is indexed") for path in report.incomplete]
     duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
     lines += [line("skipped", passed) for passed in report.skipped]
     lines.append(line("photos", f"{report.photos}{duplicates}"))
     if report.prefixes:
-        lines.append(line("paths", f"begin with the name of their folder from now on: {', '.join(report.prefixes)}"))
+        lines.append(line("paths", f"now begin with the name of their folder: {', '.join(report.prefixes)}"))
     by = f", by {where_it_computes(device)}" if report.encoded else ""
     lines.append(line("encoded now", f"{report.encoded}{by}"))
     if report.gone:
@@ -106,7 +106,7 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
         before = (
             ""
             if len(news) == len(report.bad)
-            else f", {len(report.bad) - len(news)} of them before; `sketch-search index info` names all"
+            else f", {len(report.bad) - len(news)} of them before; `sketch-search index info` lists all"
         )
         lines.append(line("bad", f"{len(report.bad)}{before}"))
     lines.append(line("clusters", f"{report.clusters}, by {report.embedder}"))
@@ -114,14 +114,14 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
         counts = f"{count(shard.photos, 'photo')}, {count(shard.clusters, 'cluster')}"
         lines.append(line(shard.folder, f"{counts}, {shard.generation}"))
     if report.shards:
-        now = "now current" if report.changed else "nothing has changed; they stay as they are"
+        now = "now current" if report.changed else "unchanged"
         lines.append(line("time", f"{report.seconds:.1f} s, {count(report.workers, 'worker')}"))
         return [*lines, line("shards", f"{len(report.shards)} in {report.index}, {now}")]
     return [*lines, line("time", f"{report.seconds:.1f} s"), state(report, f"{report.index}, ")]
 
 
 def _computing(command: Callable[..., int]) -> Callable[..., int]:
-    """Gives a command the options of ``Work``."""
+    """Adds the options of ``Work`` to a command."""
 
     @INDEX
     @option(
@@ -132,7 +132,7 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
     )
     @option(
         "--device NAME",
-        "auto, cpu or cuda (default: SBIR_DEVICE; SBIR_THREADS says how many CPU threads compute).",
+        "auto, cpu or cuda (default: SBIR_DEVICE; SBIR_THREADS sets the number of CPU threads).",
         default=inherited("device", "SBIR_DEVICE"),
     )
     @QUIET
@@ -145,7 +145,7 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
 
 _EXCLUDE = option(
     "--exclude PATTERN",
-    "Leave out files and folders, by patterns as in .gitignore, now and by later builds; repeatable.",
+    "Leave out files and folders by patterns as in .gitignore, now and in later builds; repeatable.",
     name="excluded",
     multiple=True,
 )
@@ -159,16 +159,16 @@ _INCLUDE = option(
 @option("--clusters N", "Default: about the square root of the number of photos.", int)
 @_EXCLUDE
 @_INCLUDE
-@option("--checksum", "Read every file, to find changes that kept size and times.")
+@option("--checksum", "Read every file, to find changes that left size and times as they were.")
 @option(
     "--embedder NAME",
     "What photos are clustered by: ret, the checkpoint's; clip, or clip:MODEL/PRETRAINED, clip:MODEL@FILE or "
-    "clip:FOLDER; or auto: what the index has, else clip if its weights are on this disk, else ret.",
+    "clip:FOLDER; or auto: the index's own, else clip if its weights are on this disk, else ret.",
     default="auto",
 )
 @option(
     "--tokens auto|all|none",
-    "none: an index a fraction as large, which is searched by vectors alone (auto: as the index is, else all).",
+    "none: a much smaller index, searched by vectors alone (auto: as in the existing index, else all).",
     click.Choice(("auto", "all", "none")),
     default="auto",
 )
@@ -178,11 +178,11 @@ _INCLUDE = option(
     click.IntRange(1, 10**9),
     default=inherited("", "SBIR_MAX_PIXELS"),
 )
-@option("--yes", "Let folders go that are not named, and photos that are missing, even more than a tenth of all.")
+@option("--yes", "Drop folders that are not listed, and missing photos, even if more than a tenth of all.")
 @option("--ray ADDRESS", "Build on many machines, into shards, by a Ray cluster: auto, local or HOST:PORT of its head.")
-@option("--shards N", "With --ray: how many shards (default: as many as there are, or one).", int)
-@option("--workers N", "With --ray: how many work at once (default: as many as the cluster has CPUs, or GPUs).", int)
-@option("--watch", "Keep running, and follow changes of the photos.")
+@option("--shards N", "With --ray: number of shards (default: as many as exist, or one).", int)
+@option("--workers N", "With --ray: number of workers (default: one for each CPU or GPU of the cluster).", int)
+@option("--watch", "Keep running, and index changes as they happen.")
 @option("--interval SECONDS", "With --watch: seconds between two checks (10).", float, default=10.0)
 @_computing
 def build(
@@ -197,9 +197,9 @@ def build(
     max_pixels: int | None,
     **asked: Any,
 ) -> int:
-    """Index folders of photos, or bring their index up to date.
+    """Index folders of photos, or update their index.
 
-    FOLDERs are all folders that the index is to have; by default those that it has.
+    The FOLDERs you list replace the indexed ones; by default, those are updated.
     """
     from indexer.building.request import Request
 
@@ -208,7 +208,7 @@ def build(
     if (ray, shards, workers) != (None, None, None):
         if ray is None:
             raise BadInvocation(
-                "--shards and --workers are for a build on many machines; say with --ray where its Ray cluster is."
+                "--shards and --workers are for a build on many machines; name its Ray cluster with --ray."
             )
         for name, given in (("watch", watch), ("checksum", checksum)):
             if given:
@@ -228,7 +228,7 @@ def build(
 def add(work: Work, added: tuple[Path | str, ...], excluded: tuple[str, ...], included: tuple[str, ...]) -> int:
     """Add folders to the gallery, or show again what was removed.
 
-    A PATH is a folder to add, or a removed file or folder to show again, on disk or as results show it.
+    A PATH is a folder to add, or a removed file or folder to show again: on disk, or as results show it.
     """
     from indexer.building.request import Request
     from indexer.upkeep import address_of_removed
@@ -244,8 +244,7 @@ def _watch(work: Work, request: Request, interval: float) -> int:
         raise BadInvocation(f"the interval must be a number of seconds above 0, at most {_LONGEST_INTERVAL} (a week).")
     request.check(work.index)
     matcher = work.matcher()
-    # A service manager ends the program by SIGTERM, which here does the same as Ctrl-C: a build that is stopped
-    # loses nothing.
+    # A service manager ends the program by SIGTERM, which acts like Ctrl-C here: a stopped build loses nothing.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # Changes during the build are seen after the first pause.
@@ -259,7 +258,7 @@ def _watch(work: Work, request: Request, interval: float) -> int:
 
 
 class _Watcher:
-    """Watches the gallery of an index. An error is printed once, while it stays."""
+    """Watches the gallery of an index. A persistent error is printed only once."""
 
     def __init__(self, work: Work, matcher: Matcher) -> None:
         self._work, self._matcher, self._last_error = work, matcher, ""
@@ -275,12 +274,12 @@ class _Watcher:
             return "unreadable"
 
     def update(self) -> bool:
-        """Brings the index up to date. Returns False if that failed."""
+        """Updates the index. Returns False on failure."""
         from indexer.building.builds import build
         from indexer.building.request import Request
 
         try:
-            # The request names no folders, because ``add`` and ``remove`` may have changed those of the index.
+            # The request lists no folders, because ``add`` and ``remove`` may have changed those of the index.
             report = build(self._work.index, Request(), self._matcher, self._work.progress())
         except (IndexerError, OSError) as error:
             self._print_error(str(error))

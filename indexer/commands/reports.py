@@ -1,4 +1,4 @@
-"""Defines what the commands share: two options, and how the lines of their reports look."""
+"""Defines two options that all commands share, and the lines of their reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INDEX = option(
     default=inherited("index"),
     callback=lambda context, parameter, named: default_index_path() if named is None else named,
 )
-QUIET = option("--quiet", "No bar and no report; errors only.")
+QUIET = option("--quiet", "Print errors only: no progress bar and no report.")
 
 
 def show(lines: Sequence[str], quiet: bool = False) -> None:
@@ -30,7 +30,7 @@ def show(lines: Sequence[str], quiet: bool = False) -> None:
 
 def state(report: BuildReport | RemovalReport, index: str = "") -> str:
     """Names the generation that is current after a build or a removal."""
-    now = "now current" if report.changed else "nothing has changed; it stays as it is"
+    now = "now current" if report.changed else "unchanged"
     return line("index", f"{index}generation {report.generation}, {now}")
 
 

@@ -1,4 +1,4 @@
-"""The commands that look into an index, and take photos out of it."""
+"""The commands that inspect an index, and remove photos from it."""
 
 from pathlib import Path
 
@@ -19,9 +19,9 @@ def _photo_id(text: str) -> int:
 @click.command()
 @click.argument("targets", nargs=-1, metavar="[PATH]...")
 @option("--id N", "A photo by its id, repeatable.", _photo_id, name="ids", multiple=True)
-@option("--from FILE", "What `index info --json` of another index says to be removed.", a_path, name="summary")
-@option("--dry-run", "Only say what would be removed.")
-@option("--yes", "Even if more than a tenth of the files go.")
+@option("--from FILE", "Remove what another index's `index info --json` lists as removed.", a_path, name="summary")
+@option("--dry-run", "Only report what would be removed.")
+@option("--yes", "Remove even more than a tenth of the files.")
 @INDEX
 @QUIET
 def remove(
@@ -33,7 +33,7 @@ def remove(
     index: Path,
     quiet: bool,
 ) -> None:
-    """Take photos out of the index; their files stay.
+    """Remove photos from the index; their files stay.
 
     A PATH is a file or folder of the gallery, on disk or as results show it.
     """
@@ -42,23 +42,26 @@ def remove(
     if summary is not None:
         targets = (*targets, *removed_elsewhere(summary, index))
         if not targets and not ids:
-            show(["nothing that the file says to be removed is in this index."], quiet)
+            show(["nothing listed in the file as removed is in this index."], quiet)
             return
     if not targets and not ids:
-        raise BadInvocation("name what to remove: the path of a file or folder, or a photo by --id N.")
+        raise BadInvocation("name the files or folders to remove by their paths, or photos by --id N.")
     plan = plan_removal(targets, index, ids=ids)
     lines = [line("leaves", f"{path} ({count(files, 'file')})") for path, files in plan.leaving]
     if dry_run:
-        show([*lines, f"nothing has changed; this would remove {plan.files} of {plan.of} files."])
+        show([*lines, f"nothing was changed; this would remove {plan.files} of {plan.of} files."])
         return
     if plan.files * 10 > plan.of and not yes:
         raise BadInvocation(
-            f"this removes {plan.files} of {plan.of} files, more than a tenth of the gallery; look at what that is "
-            "with --dry-run, and repeat it with --yes."
+            f"this removes {plan.files} of {plan.of} files, more than a tenth of the gallery; list them with "
+            "--dry-run, then repeat the command with --yes."
         )
     report = remove(targets, index, ids=ids)
     lines.append(
-        line("removed", f"{count(report.files, 'file')}; on disk as before, and out of the index until added again")
+        line(
+            "removed",
+            f"{count(report.files, 'file')}; unchanged on disk, out of the index until added again",
+        )
     )
     show([*lines, line("photos", f"{report.photos}"), state(report)], quiet)
 
@@ -67,7 +70,7 @@ def remove(
 @INDEX
 @option("--json", "Print JSON.", name="as_json")
 def info(index: Path, as_json: bool) -> None:
-    """Print what an index holds."""
+    """Describe an index."""
     from indexer.upkeep import read_summary
 
     summary = read_summary(index)
@@ -109,7 +112,7 @@ def verify(index: Path) -> int:
 def samples(folder: Path) -> None:
     """Draw a sample gallery, and sketches to search it with.
 
-    DIR gets the folders photos and sketches.
+    They are written to the folders photos and sketches in DIR.
     """
     from indexer.samples import EACH, SCENES, SKETCHED, THINGS, write_samples
 

@@ -280,7 +280,7 @@ class RayBackend:
         clusters = len(clustering.centroids)
         next_id = max(plan.current.next_id, self.database.last_id() + 1)
         check_ids(next_id)
-        check_shards(plan.shards, clusters, "clusters: a shard holds whole ones")
+        check_shards(plan.shards, clusters, "clusters, which are not split among shards")
         path = self._slices / CLUSTERS_FILE
         with refuse_if_unwritable(path):
             write_array(path, clustering.centroids)
@@ -315,7 +315,7 @@ def check_ids(next_id: int) -> None:
     """Raises BadInvocation if ids are too high for shards, the next of all being ``next_id``."""
     if next_id - 1 > MAX_ID:
         raise BadInvocation(
-            f"the ids of the files go up to {next_id - 1:,}, and those of an index in shards end at {MAX_ID:,}; build "
+            f"the file ids go up to {next_id - 1:,}, but an index in shards holds ids only up to {MAX_ID:,}; build "
             "it anew in another folder, where they begin at 1."
         )
 

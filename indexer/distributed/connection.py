@@ -126,7 +126,7 @@ def check_address(address: str) -> None:
         return
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
-        raise BadInvocation(f"--ray takes auto, local, or HOST:PORT of a cluster's head, but not {address!r}.")
+        raise BadInvocation(f"--ray must be auto, local, or HOST:PORT of a cluster's head, not {address!r}.")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
     except OSError as error:

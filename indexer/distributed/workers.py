@@ -134,24 +134,22 @@ def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
     here = _here()
     for root in setup.there:
         if not root.is_there():
-            advice = "give each machine its credentials, as docs/using.md says." if root.remote else _SHARED
-            raise BadInvocation(f"{here} does not see {root}; {advice}")
+            advice = "give each machine its credentials, as docs/using.md describes." if root.remote else _SHARED
+            raise BadInvocation(f"{here} cannot see {root}; {advice}")
     if (version := installed_version()) != setup.software:
         raise BadInvocation(
-            f"{here} has version {version} of sketch-search, and not {setup.software}; install the same everywhere."
+            f"{here} has version {version} of sketch-search, not {setup.software}; install the same version everywhere."
         )
     set_threads(setup.threads)
     faiss.omp_set_num_threads(setup.threads)
     try:
         matcher = model.load(default_checkpoint(setup.weights), setup.device)
     except UserError as error:
-        raise BadInvocation(f"{here} cannot begin: {error}") from error
+        raise BadInvocation(f"{here} cannot start: {error}") from error
     embedder = find_embedder(setup.embedder.spec, matcher.device)
     same = NetworkIdentity.of(matcher).with_tokens(setup.identity.tokens) == setup.identity
     if not same or not embedder.entry.same(setup.embedder):
-        raise BadInvocation(
-            f"{here} has other networks than this machine; let it have the same files at the same paths."
-        )
+        raise BadInvocation(f"{here} has different networks than this machine; put the same files at the same paths.")
     return matcher, embedder.load()
 
 
@@ -159,7 +157,7 @@ def _here() -> str:
     return f"the worker on {socket.gethostname()}"
 
 
-_SHARED = "photos and index have to be on storage that all machines share, at the same path on each."
+_SHARED = "photos and index must be on storage that all machines share, at the same path on each."
 
 
 def _check_storage(setup: Setup) -> None:
@@ -169,7 +167,7 @@ def _check_storage(setup: Setup) -> None:
     except OSError:
         found = ""
     if found != setup.token:
-        raise BadInvocation(f"{_here()} does not see {setup.shards}; {_SHARED}")
+        raise BadInvocation(f"{_here()} cannot see {setup.shards}; {_SHARED}")
 
 
 def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tuple[int, int, int]:

@@ -52,7 +52,7 @@ def write_samples(folder: Path) -> Samples:
     photos, sketches = folder / "photos", folder / "sketches"
     for target in (photos, sketches):
         if target.exists():
-            raise BadInvocation(f"{target} is there already; name another folder, or delete it.")
+            raise BadInvocation(f"{target} already exists; name another folder, or delete it.")
     working = folder / ".samples-partial"
     try:
         shutil.rmtree(working, ignore_errors=True)

@@ -165,7 +165,7 @@ def safe_parts(relative: str) -> list[str]:
     parts = name_of_text(relative).split("/")
     outside = any(part in ("", ".", "..") or "\0" in part for part in parts)
     if outside or (os.name == "nt" and any(set(part) & set('\\:<>|"?*') for part in parts)):
-        raise PermissionError(errno.EPERM, "the path leads out of its folder", relative)
+        raise PermissionError(errno.EPERM, "the path leads outside its folder", relative)
     return parts
 
 
@@ -184,7 +184,7 @@ def read_below(root: Path, relative: str) -> FileContent:
         data = file.read(status.st_size + 1)
         after = os.fstat(file.fileno())
         if (after.st_size, after.st_mtime_ns) != (len(data), status.st_mtime_ns):
-            raise FileChanging(errno.EAGAIN, "it changed while it was read", relative)
+            raise FileChanging(errno.EAGAIN, "it changed while being read", relative)
         return FileContent(data, FileStamp.of(status))
 
 
@@ -195,7 +195,7 @@ def read_part(root: Path, relative: str, count: int, *, start: int = 0, size: in
     """
     with _opened_below(root, relative) as (file, status):
         if size not in (None, status.st_size):
-            raise FileChanging(errno.EAGAIN, "it has another size", relative)
+            raise FileChanging(errno.EAGAIN, "its size has changed", relative)
         file.seek(start)
         return file.read(count)
 
@@ -239,5 +239,5 @@ def _open_checked(root: Path, parts: list[str]) -> int:
         if path.is_symlink():
             raise PermissionError(errno.ELOOP, "a symbolic link is not followed", str(path))
     if not path.resolve().is_relative_to(root.resolve()):
-        raise PermissionError(errno.EPERM, "the path leads out of its folder", str(path))
+        raise PermissionError(errno.EPERM, "the path leads outside its folder", str(path))
     return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))

@@ -100,7 +100,7 @@ class Folder(ABC):
 
     @abstractmethod
     def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
-        """Reads at most ``count`` bytes of a file. Raises as ``read`` does; FileChanging if it has another size."""
+        """Reads at most ``count`` bytes of a file. Raises as ``read`` does; FileChanging if its size has changed."""
 
     @abstractmethod
     def address_of(self, path: str) -> str:
@@ -179,7 +179,7 @@ def _entry(found: os.DirEntry[str]) -> Entry:
 class Album(LocalFolder):
     """A ZIP file on this machine, the form in which services export a person's photos. It is never unpacked to disk."""
 
-    _misfit = "is no regular file"
+    _misfit = "is not a regular file"
 
     def is_there(self) -> bool:
         return self.path.is_file()
@@ -200,7 +200,7 @@ class Album(LocalFolder):
     def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
         info = self._info(path)
         if size not in (None, info.file_size):
-            raise FileChanging(errno.EAGAIN, "it has another size", path)
+            raise FileChanging(errno.EAGAIN, "its size has changed", path)
         return self._unpacked(info, start, count)
 
     def _info(self, path: str) -> zipfile.ZipInfo:
@@ -208,13 +208,13 @@ class Album(LocalFolder):
         try:
             info = self._opened().getinfo(name_of_text(path))
         except KeyError:
-            raise FileNotFoundError(errno.ENOENT, "the album does not have it", path) from None
+            raise FileNotFoundError(errno.ENOENT, "it is not in the album", path) from None
         if info.file_size > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # Python unpacks a block of bzip2 or LZMA whole, however large it gets, and not all of the others.
             packer = _PACKERS.get(info.compress_type, f"method {info.compress_type}")
-            raise OSError(errno.ENOTSUP, f"it is packed by {packer}; pack the album again with deflate", path)
+            raise OSError(errno.ENOTSUP, f"it is compressed by {packer}; compress the album again with deflate", path)
         return info
 
     def _unpacked(self, info: zipfile.ZipInfo, start: int, count: int) -> bytes:
@@ -229,7 +229,7 @@ class Album(LocalFolder):
             data = file.read(count)
         # Its parts are untrusted bytes, and reading them may raise anything from zlib.error to RuntimeError.
         except Exception as error:
-            reason = "it is encrypted" if info.flag_bits & 1 else "its part of the album is damaged"
+            reason = "it is encrypted" if info.flag_bits & 1 else "the album is damaged at this file"
             raise OSError(errno.EIO, f"{reason}; get the album again", info.filename) from error
         if start + len(data) < info.file_size:
             with _reading:
@@ -241,7 +241,7 @@ class Album(LocalFolder):
         try:
             return _opened(self.path, status.st_size, status.st_mtime_ns)
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            reason = "it is no ZIP file, or only a part of one; copy or download it again"
+            reason = "not a complete ZIP file; copy or download it again"
             raise OSError(errno.EINVAL, reason, str(self.path)) from error
 
 

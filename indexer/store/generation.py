@@ -225,7 +225,7 @@ def read_manifest(path: Path) -> Manifest:
     if isinstance(version, int) and 0 < version < _OLDEST_VERSION:
         raise IndexRefused(
             f"{path.parent.parent} has index format {version}, which this program no longer reads; run "
-            "`sketch-search index build FOLDER` with a new folder as --index. What was removed comes over by `index "
+            "`sketch-search index build FOLDER` with a new folder as --index. To keep removals, run `index "
             "remove --from FILE`, with what `index info --json` of the older version prints."
         )
     if isinstance(version, int) and version > FORMAT_VERSION:
@@ -419,7 +419,7 @@ def damaged_files(folder: IndexFolder, manifest: Manifest, checked: Checked | No
             if hash_file(file) == entry.sha256:
                 checked.add(file, stamp)
             else:
-                found[file] = f"{file} does not have the content it was written with."
+                found[file] = f"{file} has changed since it was written."
         except FileNotFoundError:
             found[file] = f"{file} is missing."
         except OSError as error:

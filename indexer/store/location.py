@@ -70,7 +70,7 @@ def no_index(path: Path) -> IndexRefused:
     if (path / SHARDS_FILE).exists():
         return IndexRefused(f"{path} holds an index in shards; name one of its shards, such as {path / 'shard-0000'}.")
     if first_build_has_begun(path):
-        return IndexRefused(f"the first build of {path} has not ended; if it was stopped, run again what began it.")
+        return IndexRefused(f"the first build of {path} has not finished; if it was stopped, run that command again.")
     return IndexRefused(f"there is no index at {path}; run `sketch-search index build FOLDER` first.")
 
 
@@ -112,8 +112,7 @@ class IndexFolder:
         names = names_in(self.path)
         if SHARDS_FILE in names or any(name.startswith(SLICES) for name in names):
             raise BadInvocation(
-                f"{self.path} holds an index in shards; bring it up to date with --ray, or name another folder with "
-                "--index."
+                f"{self.path} holds an index in shards; update it with --ray, or name another folder with --index."
             )
         if not names & {"CURRENT", "segments", ".lock", "progress.json"}:
             check_ours(self.path, {name for name in names if not name.startswith(_BUILDING)})
@@ -129,7 +128,7 @@ class IndexFolder:
         """
         if (self.path / SHARD_MARK).exists():
             raise BadInvocation(
-                f"{self.path} is a shard, and holds a part of the photos only; bring all shards up to date with --ray, "
+                f"{self.path} is a shard, with only part of the photos; update all shards with --ray, "
                 f"and --index {self.path.parent}."
             )
         with refuse_if_unwritable(self.path):
@@ -233,7 +232,7 @@ def refuse_if_unwritable(folder: Path) -> Iterator[None]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         path = (isinstance(error, OSError) and error.filename) or folder
         stray = isinstance(error, OSError) and error.errno in _STRAY
-        advice = "move away what is there instead" if stray else "make room or give permission"
+        advice = "move the existing file away" if stray else "free space or grant permission"
         raise IndexUnwritable(
             f"{path} cannot be written: {reason}; {advice}, and run the same command again: it continues from here. "
             "The old index stays in use."

@@ -26,7 +26,7 @@ from indexer.store.vectors import PLACES_FILE, Mask, Vectors
 from model import Matcher
 from model.engine import Floats, Numbers, Tokens
 
-_BUILD = "run `sketch-search index build` to bring the index up to date"
+_BUILD = "run `sketch-search index build` to update the index"
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Index:
                 reason = error.strerror or error
                 # A build does not help if a server does not answer, or refuses access.
                 later = folder.remote and not isinstance(error, FileNotFoundError)
-                trouble = f"cannot be read now: {reason}" if later else f"cannot be read any more ({reason}); {_BUILD}"
+                trouble = f"cannot be read now: {reason}" if later else f"can no longer be read ({reason}); {_BUILD}"
                 problem = problem or trouble
                 continue
             if hashlib.sha256(data).hexdigest() == file.content_hash:
@@ -215,7 +215,7 @@ class Index:
         for file in self._files_of(photo):
             with suppress(OSError):
                 return self._roots[file.root].folder.read_part(file.path, count, start=start, size=size)
-        raise PhotoUnavailable(f"photo {photo} has changed while it was read.")
+        raise PhotoUnavailable(f"photo {photo} has changed while being read.")
 
     def _files_of(self, photo: int) -> Sequence[GalleryFile]:
         """Finds the files of a photo, at least one. Raises UnknownPhoto."""
@@ -224,7 +224,7 @@ class Index:
         if not files:
             raise UnknownPhoto(f"no photo has the id {photo}.")
         if any(file.root not in range(len(self._roots)) for file in files):
-            raise IndexDamaged(f"the catalog names no folder of photo {photo}; {REPAIR}.")
+            raise IndexDamaged(f"the catalog has no folder for photo {photo}; {REPAIR}.")
         return files
 
     def close(self) -> None:
@@ -274,7 +274,7 @@ def _open(
         if len(gallery_roots) != len(folders):
             names = ", ".join(manifest.root_names)
             raise IndexRefused(
-                f"the index has {len(folders)} gallery root(s) ({names}), and {len(gallery_roots)} were named; "
+                f"the index has {len(folders)} gallery root(s) ({names}), but {len(gallery_roots)} were given; "
                 "name a folder for each, in that order (SBIR_GALLERY)."
             )
         folders = [*map(folder_of, gallery_roots)]

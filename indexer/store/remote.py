@@ -97,7 +97,7 @@ class RemoteFolder(Folder):
         if host is None or (host[1] is not None and scheme != "sftp") or (scheme == "s3" and host[3] is not None):
             raise BadInvocation(
                 f"this {scheme}:// address names no {'bucket' if scheme == 's3' else 'server'}, or has a password in "
-                "it, which others would see; leave it out: docs/using.md says where credentials come from."
+                "it, which others could see; leave it out: docs/using.md says where to put credentials."
             )
         if "?" in path or "#" in path or ".." in path.split("/"):
             raise BadInvocation(f"this {scheme}:// address has a '?', '#' or '..' in it; name the folder itself.")
@@ -159,13 +159,13 @@ class RemoteFolder(Folder):
         at = self._at("/".join(safe_parts(path)))
         stamp = listed or _entry(self._ask(lambda server: server.info(at, timeout=_LONGEST)), at).stamp
         if stamp is None:
-            raise OSError(errno.EINVAL, "it is no file", path)
+            raise OSError(errno.EINVAL, "not a file", path)
         if (size := stamp.size) > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
         # One byte more than there should be, and no further, whatever the server sends.
         data = self._ask(lambda server: self._part(server, at, 0, size + 1))
         if len(data) != size:
-            raise FileChanging(errno.EAGAIN, "it changed while it was read, or only a part of it came", path)
+            raise FileChanging(errno.EAGAIN, "it changed while being read, or arrived only in part", path)
         if listed is None:
             with _keeping, suppress(ValueError):
                 # A file that is larger than the whole cache is not kept.
@@ -180,7 +180,7 @@ class RemoteFolder(Folder):
         at, end = self._at("/".join(safe_parts(path))), start + count if size is None else min(start + count, size)
         part = self._ask(lambda server: self._part(server, at, start, end - start)) if end > start else b""
         if size is not None and len(part) < end - start:
-            raise FileChanging(errno.EAGAIN, "it has another size", path)
+            raise FileChanging(errno.EAGAIN, "its size has changed", path)
         return part
 
     def address_of(self, path: str) -> str:
@@ -221,7 +221,7 @@ class RemoteFolder(Folder):
         if not self.trusted and not was_named(self.url):
             raise PermissionError(
                 errno.EACCES,
-                "nobody has named this server here; if you trust it, run `sketch-search index add URL` with the URL of "
+                "this server is not trusted yet; if you trust it, run `sketch-search index add URL` with the URL of "
                 "this folder, or set SBIR_GALLERY",
             )
         key = self._scheme, self._netloc
@@ -384,15 +384,15 @@ def _fault(error: Exception) -> OSError:
     if isinstance(error, ModuleNotFoundError):
         return OSError(errno.ENOSYS, f"{error.name} is not installed; {_INSTALL}")
     if "HostKeyNotVerifiable" in kinds:
-        return PermissionError(errno.EACCES, "the server's key is not known; connect once by ssh, and say that it is")
+        return PermissionError(errno.EACCES, "the server's key is unknown; connect once by ssh, and accept it")
     if any(map(_DENIED.fullmatch, kinds)) or status in (401, 403):
-        return PermissionError(errno.EACCES, "access is denied; look for the credentials (docs/using.md says where)")
+        return PermissionError(errno.EACCES, "access is denied; check the credentials (docs/using.md says where)")
     if any(map(_ABSENT.fullmatch, kinds)) or status == 404:
-        return FileNotFoundError(errno.ENOENT, "there is nothing at its address")
+        return FileNotFoundError(errno.ENOENT, "nothing is at its address")
     if status == 416:
-        return FileChanging(errno.EAGAIN, "it has another size")
+        return FileChanging(errno.EAGAIN, "its size has changed")
     if getattr(error, "errno", None) == errno.EBUSY or status in (429, 503):
-        return Unreachable(errno.EBUSY, "the server asks for fewer requests; try again later")
+        return Unreachable(errno.EBUSY, "the server limits requests; try again later")
     if any(map(_SILENT.fullmatch, kinds)) or (status or 0) >= 500 or isinstance(error, EOFError):
         return Unreachable(errno.EHOSTUNREACH, "the server does not answer; try again when it does")
-    return OSError(errno.EIO, f"the server's answer is not understood ({type(error).__name__})")
+    return OSError(errno.EIO, f"the server's answer cannot be understood ({type(error).__name__})")

@@ -72,7 +72,7 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Seq
             raise BadInvocation(f"{given} {problem}{'' if folder.remote else '; name a folder of photos'}.")
         # The manifest is UTF-8, and so are the answers of searches.
         if not is_unicode(str(folder)):
-            raise BadInvocation(f"{given}: its path is not valid UTF-8; rename the folder to have it indexed.")
+            raise BadInvocation(f"{given}: its path is not valid UTF-8; rename the folder to index it.")
         if inside.holds(folder):
             raise BadInvocation(f"{given} lies inside the index {inside}; name the folder that holds the photos.")
         for other in found:
@@ -95,10 +95,10 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Seq
 
 def _overlap(outer: Folder, inner: Folder, known: Collection[Folder]) -> str:
     if outer == inner:
-        return f"{outer} and {inner} overlap: they are the same folder; name it once."
+        return f"{outer} and {inner} are the same folder; name it only once."
     if inner in known and outer not in known:
         return (
-            f"{outer} and {inner}, which the index has, overlap; to replace it by the outer one, name that and "
+            f"{outer} and {inner}, which is already indexed, overlap; to replace it by the outer one, list that and "
             "every other folder to keep with `sketch-search index build`."
         )
     return f"{outer} and {inner} overlap; name only the outer one."

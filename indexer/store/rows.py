@@ -177,7 +177,7 @@ class Rows:
             arrays = self._sources[source].arrays
             for name, array in found.items():
                 if arrays[name].shape[1:] != array.shape[1:]:
-                    raise IndexDamaged(f"{name} of {source} have another length than the others; {REPAIR}.")
+                    raise IndexDamaged(f"{name} of {source} differ in length from the others; {REPAIR}.")
                 array[places] = arrays[name][numbers]
         return RowArrays(found)
 
@@ -233,8 +233,8 @@ def map_array(path: Path, shape: tuple[int | None, ...], dtype: npt.DTypeLike = 
     # NumPy parses the header as Python source text, so any error of that parser may come out. Some advise to load it
     # without any check.
     except Exception as error:
-        raise IndexDamaged(f"{path} is damaged (it is no array of NumPy); {REPAIR}.") from error
+        raise IndexDamaged(f"{path} is damaged (not a NumPy array); {REPAIR}.") from error
     wanted = isinstance(array, np.ndarray) and array.dtype == np.dtype(dtype) and array.ndim == len(shape)
     if not wanted or not all(wide in (None, side) for side, wide in zip(array.shape, shape, strict=True)):
-        raise IndexDamaged(f"{path} is not the array that the manifest says; {REPAIR}.")
+        raise IndexDamaged(f"{path} is not the array in the manifest; {REPAIR}.")
     return array

@@ -71,7 +71,7 @@ class ShardsManifest(Frozen):
         if any(shard.folder != shard_name(number) for number, shard in enumerate(self.shards)):
             raise ValueError("the shards are not numbered from 0")
         if sum(shard.clusters for shard in self.shards) != self.clusters:
-            raise ValueError("the shards do not have each cluster once")
+            raise ValueError("the shards do not have each cluster exactly once")
         return self
 
 

@@ -47,13 +47,13 @@ class WebDavServer:
         """Describes a file or folder as fsspec does: its name, type, size, etag, and when it was modified."""
         for entry in self._entries(path, 0, timeout):
             return entry
-        raise FileNotFoundError(errno.ENOENT, "there is nothing at its address", path)
+        raise FileNotFoundError(errno.ENOENT, "nothing is at its address", path)
 
     def ls(self, path: str, timeout: float) -> list[dict[str, Any]]:
         """Describes a folder and what the server says to be in it."""
         found = [*self._entries(path, 1, timeout)]
         if not any(entry["name"] == path and entry["type"] == "directory" for entry in found):
-            raise NotADirectoryError(errno.ENOTDIR, "it is no folder", path)
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", path)
         return found
 
     def part(self, path: str, start: int, count: int, timeout: float) -> bytes:
@@ -83,12 +83,12 @@ class WebDavServer:
                 if answer.has_redirect_location:
                     there = answer.url.join(answer.headers["Location"])
                     if (there.scheme, there.host, there.port) != (url.scheme, url.host, url.port):
-                        raise Misled(errno.EPERM, "the server leads to another address; name that one", path)
+                        raise Misled(errno.EPERM, "the server redirects to another address; use that one", path)
                     url = there
                     continue
                 answer.raise_for_status()
                 if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-                    raise Misled(errno.EIO, "the server packs its answers, although they are asked for as they are")
+                    raise Misled(errno.EIO, "the server compresses its answers although asked not to")
                 # A server that knows no ranges sends the file from its beginning.
                 skipped = 0 if answer.status_code == httpx.codes.PARTIAL_CONTENT else start
                 data = bytearray()
@@ -99,7 +99,7 @@ class WebDavServer:
                     if len(data) >= count:
                         break
                 return bytes(data)
-        raise Misled(errno.ELOOP, "the server leads from address to address", path)
+        raise Misled(errno.ELOOP, "the server redirects endlessly", path)
 
 
 def _described(response: ElementTree.Element) -> dict[str, Any]:

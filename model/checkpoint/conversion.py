@@ -72,7 +72,7 @@ def released_config() -> ZseConfig:
 def read_released(path: Path) -> dict[str, torch.Tensor]:
     """Reads the state dict in a released file without running code in it. Raises ModelError for any other file."""
     if not path.is_file():
-        raise ModelError(f"there is no file {path}")
+        raise ModelError(f"no file at {path}")
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
             # PyTorch warns about unusual pickles before it refuses them; the error below says enough.
@@ -83,7 +83,7 @@ def read_released(path: Path) -> dict[str, torch.Tensor]:
     # Unpickling unknown bytes may raise any error, and PyTorch refuses to unpickle a file named .safetensors.
     except Exception as error:
         # PyTorch's own message advises to load the file without this check.
-        reason = "; it holds something else" if isinstance(error, pickle.UnpicklingError) else ", or it is damaged"
+        reason = "; it contains something else" if isinstance(error, pickle.UnpicklingError) else ", or it is damaged"
         raise ModelError(f"{path} is not a released checkpoint of tensors and numbers alone{reason}") from error
     state = content.get("model", content.get("state_dict")) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(

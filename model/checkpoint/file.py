@@ -106,7 +106,7 @@ def load_network(path: str | Path) -> RetNetwork:
     kind = NETWORKS.get(metadata.get("kind", ZSE))
     if kind is None:
         raise ModelError(
-            f"{path} holds a network of the kind {metadata['kind']!r}, which this version does not know; "
+            f"{path} holds a network of the kind {metadata['kind']!r}, which this version does not support; "
             "install a newer sketch-search"
         )
     config = from_json(kind.config_kind, metadata["config"], "the checkpoint's configuration")
@@ -126,7 +126,7 @@ def load_network(path: str | Path) -> RetNetwork:
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
         check_memory(error)
         reason = " ".join(str(error).split())
-        raise ModelError(f"{path} does not hold the tensors its configuration asks for: {reason}") from error
+        raise ModelError(f"{path} does not hold the tensors of its configuration: {reason}") from error
     if broken:
         raise ModelError(f"{path} is damaged: {broken[0]} holds values that are not finite; use another checkpoint")
     return network.requires_grad_(False).eval()
@@ -148,7 +148,7 @@ def average_checkpoints(sources: Sequence[Path], target: Path) -> None:
     mean, prior = plain[0], networks[0].prior
     for network, path in zip(plain, sources, strict=True):
         if network.config != mean.config:
-            raise ModelError(f"{path} and {sources[0]} have different configurations; average what was trained alike")
+            raise ModelError(f"{path} and {sources[0]} have different configurations; average networks trained alike")
     states = [network.state_dict() for network in plain]
     mean.load_state_dict({name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]})
     if isinstance(mean.config, TwoSidedConfig):
@@ -202,7 +202,7 @@ def read_photo_side(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise ModelError(
-            f"{path} cannot be read as a photo side ({error}); install sketch-search again, or make it anew by model "
+            f"{path} cannot be read as a photo side ({error}); install sketch-search again, or make it again by model "
             "photo-side"
         ) from error
     tensors = {

@@ -1,4 +1,4 @@
-"""Declares the commands of `sketch-search model`, which `python -m model` is, too."""
+"""Declares the commands of `sketch-search model`, also run by `python -m model`."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,11 +8,11 @@ from model.command_line import Group, examples, run
 
 _EXAMPLES = examples(
     "sketch-search model info",
-    "    what the embedded checkpoint is: size, methods, tokens, where it is from",
+    "    describe the embedded checkpoint: size, methods, tokens, origin",
     "sketch-search model evaluate --data FOLDER",
-    "    figures of it on FOLDER/sketch/<class>/* against FOLDER/photo/<class>/*",
+    "    measure it on FOLDER/sketch/<class>/* against FOLDER/photo/<class>/*",
     "sketch-search model train my.toml --data FOLDER --start FILE --backbone FILE",
-    "    go on from a checkpoint with pictures of your own",
+    "    continue from a checkpoint with your own pictures",
 )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("checkpoint", type=a_path, required=False, envvar="SBIR_WEIGHTS")
 def info(checkpoint: Path | None) -> None:
-    """Show what a checkpoint is, by default that of SBIR_WEIGHTS or the embedded one."""
+    """Describe a checkpoint, by default that of SBIR_WEIGHTS or the embedded one."""
     path = default_checkpoint(checkpoint)
     metadata = read_metadata(path)
     read: TwoSidedFiles | RetNetwork
@@ -54,7 +54,7 @@ def info(checkpoint: Path | None) -> None:
         lines["network"] += f", {sum(tensor.numel() for tensor in read.parameters()) / 1e6:.1f} M parameters"
         if isinstance(read, ClipAtNetwork):
             shared = read.config.shared_norms
-            whose = "that sketches and photos share" if shared else "of their own for sketches and photos"
+            whose = "shared by sketches and photos" if shared else "separate for sketches and photos"
             lines["clip-at"] = f"{read.config.prompts} prompts and LayerNorms {whose}; the encoder is frozen"
     if calibration.fusion is not None:
         lines["fusion weight"] = f"{calibration.fusion:g}"
@@ -66,7 +66,7 @@ def info(checkpoint: Path | None) -> None:
         lines["relation network"] = "untrained, not offered"
     seen = seen_classes(path)
     lines["classes seen"] = (
-        f"trained on {len(seen.trained)}, chosen on {len(seen.chosen)}" if seen else "unknown; zero-shot cannot be said"
+        f"trained on {len(seen.trained)}, chosen on {len(seen.chosen)}" if seen else "unknown, so zero-shot is unknown"
     )
     lines |= {name: metadata[name] for name in sorted(metadata.keys() - DESCRIPTION)}
     released = [
@@ -95,20 +95,20 @@ def convert(source: Path, target: Path) -> None:
 @click.argument("sources", type=a_path, nargs=-1, required=True, metavar="IN.safetensors...")
 @options.target
 def average(sources: tuple[Path, ...], target: Path) -> None:
-    """Average the weights of networks that were trained alike. The first gives the calibration."""
+    """Average the weights of networks trained alike. The calibration is the first one's."""
     from model.checkpoint import average_checkpoints
 
     average_checkpoints(sources, target)
-    print(printable(f"wrote {target}; its words are made by sketch-search model words"))
+    print(printable(f"wrote {target}; give it words with sketch-search model words"))
 
 
 @click.command()
 @options.source
 @click.argument("target", type=a_path, required=False, metavar="[DIR]")
 def export(source: Path, target: Path | None) -> None:
-    """Write the ONNX graphs by which a two-sided network can be run without PyTorch.
+    """Write the ONNX graphs that run a two-sided network without PyTorch.
 
-    Their folder is made in DIR, by default where this program finds it.
+    Their folder is created in DIR, by default where this program looks for it.
     """
     from model.engine.graphs import own_folder, write_graphs
 

@@ -50,15 +50,15 @@ def _every(text: str) -> tuple[int, int]:
 @option("--weights FILE", "Checkpoint (the embedded one); several are compared side by side.", a_path, multiple=True)
 @option("--network clip:MODEL", "CLIP's own vectors, such as clip:ViT-B-32@FILE.", name="networks", multiple=True)
 @option("--protocol NAME", f"{', '.join(_PROTOCOLS)} (category).", click.Choice(_PROTOCOLS), default="category")
-@option("--allow-seen", "Measure zero-shot protocols on classes that the network has seen, too.")
+@option("--allow-seen", "Also measure zero-shot protocols on classes that the network has seen.")
 @option("--split NAME", f"{', '.join(_SPLITS)} (val, or all of --data).", click.Choice(_SPLITS))
 @option("--trained-on NAME", _TRAINED_ON)
 @options.data
-@option("--every S,P", "Use every S-th sketch and every P-th photo only.", _every)
+@option("--every S,P", "Use only every S-th sketch and every P-th photo.", _every)
 @option("--method NAME", f"{', '.join(METHODS)} (all).", click.Choice(METHODS), name="methods", multiple=True)
-@option("--by-class", "Figures of each class by itself, with its first 10 results.")
-@option("--plain-metrics", "Textbook mAP and P@k beside those of the papers' code.")
-@option("--words", "Large galleries: also by the word of each sketch's class.")
+@option("--by-class", "Figures for each class, with its first 10 results.")
+@option("--plain-metrics", "Textbook mAP and P@k, beside those of the papers' code.")
+@option("--words", "Large galleries: also search by the word of each sketch's class.")
 @options.variants
 @option("--device NAME", "cpu, cuda, or auto (cpu).", default="cpu")
 @option("--dtype NAME", ", ".join(_DTYPES), click.Choice(_DTYPES), default="auto")
@@ -88,7 +88,7 @@ def evaluate(
         return
     remembered = protocol in REMEMBERED_PROTOCOLS
     if remembered and (trained_on or data or every or methods or by_class or words or plain_metrics):
-        raise ModelError(f"--protocol {protocol} takes only --split, and how to compute and to print")
+        raise ModelError(f"--protocol {protocol} allows only --split and the options for computing and printing")
     large = protocol in LARGE_PROTOCOLS
     if words and not large:
         raise ModelError(f"--words is for --protocol {', '.join(LARGE_PROTOCOLS)}")
@@ -159,21 +159,20 @@ def _measure_parts(split: str | None, data: Path | None, *, as_json: bool, **net
 def _measured(
     weights: tuple[Path, ...], networks: tuple[str, ...], device: str, dtype: Any, variants: int | None, validated: bool
 ) -> Iterator[tuple[str, Matcher]]:
-    """Loads, one after the other, the networks to measure, each with a name of its own."""
+    """Loads the networks to measure one after the other, each with a unique name."""
     from model.datasets import read_protocol
     from model.matcher import load
 
     for name, path in _named(weights, networks).items():
         yield name, load(path, device, None if dtype == "auto" else dtype, variants=variants)
     for name in networks:
-        # The threshold of diffusion is chosen on the validation classes, if they are there, as for networks that are
-        # trained here.
+        # The threshold of diffusion is chosen on the validation classes, if available, as for networks trained here.
         validation = read_protocol("val").subsampled(2, 2) if validated else None
         yield name, clip_matcher(name, validation, device, variants or 1)
 
 
 def _named(weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict[str, Path]:
-    """Gives each checkpoint to measure a name of its own."""
+    """Returns the checkpoints to measure by unique names."""
     default = os.environ.get("SBIR_WEIGHTS")
     files = weights or (() if networks else (Path(default) if default else None,))
     paths = [default_checkpoint(file) for file in files]
@@ -182,7 +181,7 @@ def _named(weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict[str, Pa
 
 
 def _contaminations(task: Task, weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict[str, Contamination]:
-    """Finds which of a task's classes each network has seen. Nobody says it of CLIP's."""
+    """Finds which of a task's classes each network has seen, which is unknown for CLIP's."""
     from model.evaluation import contamination
 
     seen = {name: seen_classes(path) for name, path in _named(weights, networks).items()} | dict.fromkeys(networks)
@@ -195,7 +194,7 @@ def _check_new(protocol: str, found: Mapping[str, Contamination]) -> None:
         if classes.seen:
             raise ModelError(
                 f"{classes.sentence(name)}. --protocol {protocol} is for classes that a network has not seen: name "
-                "another --split or network, or --protocol category; --allow-seen measures all the same"
+                "another --split or network, or --protocol category; --allow-seen measures anyway"
             )
 
 
@@ -254,7 +253,7 @@ def guesses(
 def folders(out: Path, split: str, trained_on: str | None) -> None:
     """Write the protocol everything as class folders, for a server.
 
-    OUT, a new folder, gets the folders photo, trained and unseen.
+    The folders photo, trained and unseen are created in OUT, a new folder.
     """
     from model.datasets import read_task, write_folders
 

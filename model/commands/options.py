@@ -10,9 +10,7 @@ BACKBONE = "--backbone FILE|TIMM-TAG"
 
 source = click.argument("source", type=a_path, metavar="IN.safetensors")
 target = click.argument("target", type=a_path, metavar="OUT.safetensors")
-data = option(
-    "--data DIR", "sketch/<class>/* and photo/<class>/* (default: the folder SKETCH_SEARCH_DATA names).", a_path
-)
+data = option("--data DIR", "sketch/<class>/* and photo/<class>/* (default: the folder in SKETCH_SEARCH_DATA).", a_path)
 word_vectors = option(
     "--words FILE", "Word vectors for sketch-an-anchor and clip-at (default: those of SKETCH_SEARCH_DATA).", a_path
 )
@@ -24,12 +22,12 @@ weights = option(
 )
 variants = option(
     "--variants N",
-    "Variants of each sketch that are encoded (as the checkpoint says).",
+    "Variants of each sketch to encode (the checkpoint's setting).",
     click.IntRange(1, MAX_VARIANTS),
 )
 part = option("--split NAME", f"Classes: {', '.join(PARTS)} (val).", click.Choice(PARTS), default="val")
 large = option(
     "--protocol NAME", f"{', '.join(LARGE_PROTOCOLS)} (everyday).", click.Choice(LARGE_PROTOCOLS), default="everyday"
 )
-trained_on = option("--trained-on PARTS", "Parts whose fresh pictures are used, such as train+val.")
+trained_on = option("--trained-on PARTS", "Parts to take fresh pictures from, such as train+val.")
 as_json = option("--json", "Print JSON instead of tables.", name="as_json")

@@ -17,15 +17,15 @@ from model.errors import ModelError
     )
 )
 @click.argument("recipe", type=a_path)
-@option(options.BACKBONE, "What it starts from: a photo side, a ViT as a file or timm tag, CLIP.")
-@option("--start FILE", "Checkpoint of the same kind to go on from.", a_path)
+@option(options.BACKBONE, "What to start from: a photo side, a ViT as a file or timm tag, or CLIP.")
+@option("--start FILE", "Checkpoint of the same kind to continue from.", a_path)
 @options.settings
 @option("--seed N", "The recipe's seed.", int)
 @option("--run DIR", "Default: runs/NAME-OF-RECIPE.", a_path, name="folder")
-@option("--until STEP", "Stop after this step; the next call continues.", int)
+@option("--until STEP", "Stop after this step; run again to continue.", int)
 @option("--keep WHICH", "The last step, or the best on the validation classes (last).", click.Choice(("last", "best")))
 @option("--patience N", "End after N evaluations without a better one; keeps the best.", click.IntRange(min=1))
-@option("--logger NAME", "Log to tensorboard, too, if it is installed.", click.Choice(("tensorboard",)))
+@option("--logger NAME", "Also log to tensorboard, if it is installed.", click.Choice(("tensorboard",)))
 @option("--out OUT.safetensors", "Default: DIR/final.safetensors.", a_path)
 @options.word_vectors
 @option("--device NAME", "cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
@@ -41,7 +41,7 @@ def train(
     patience: int | None,
     **further: Any,
 ) -> None:
-    """Train a network, or continue a training.
+    """Train a network, or resume a training.
 
     RECIPE is a TOML file, or the name of one in recipes/ of this package, such as zse/tiny.
     """
@@ -81,12 +81,12 @@ def snapshot(folder: Path, target: Path | None, keep: str | None, device: str) -
 
 @click.command()
 @options.source
-@option(options.BACKBONE, "The ViT that says what photos show: a safetensors file or a timm tag.", required=True)
+@option(options.BACKBONE, "The ViT that labels the photos: a safetensors file or a timm tag.", required=True)
 @option("--recipe RECIPE", "Of the photos (two-sided/shipped).", a_path, default=Path("two-sided/shipped"))
 @options.target
 @options.data
 def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | None) -> None:
-    """Give a checkpoint a vocabulary, to find photos by words."""
+    """Add a vocabulary to a checkpoint, to find photos by words."""
     from model.papers import give_words
 
     give_words(source, backbone, target, recipe=recipe, data=data)
@@ -97,7 +97,7 @@ def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | 
 @option("--recipe RECIPE", "Of the sketches (two-sided/things).", a_path, default=Path("two-sided/things"))
 @options.target
 def things(source: Path, recipe: Path, target: Path) -> None:
-    """Let a checkpoint guess further things, of which there are a few line drawings each."""
+    """Teach a checkpoint to guess further things, from a few line drawings of each."""
     from model.papers import give_things
 
     give_things(source, target, recipe=recipe)
@@ -116,9 +116,9 @@ def place_words(source: Path, target: Path) -> None:
 @click.command()
 @options.source
 @options.target
-@option("--like FILE", "Take the projection of this checkpoint, so that one index serves both (fitted anew).", a_path)
+@option("--like FILE", "Use the projection of this checkpoint, so that one index serves both (fitted anew).", a_path)
 def regions(source: Path, target: Path, like: Path | None) -> None:
-    """Let a checkpoint keep regions of photos, to find several things where they were drawn."""
+    """Make a checkpoint keep regions of photos, to find several things where they were drawn."""
     from model.papers import give_regions
 
     give_regions(source, target, like)
@@ -127,7 +127,7 @@ def regions(source: Path, target: Path, like: Path | None) -> None:
 @click.command("photo-side")
 @click.argument("encoder")
 @options.target
-@option("--second FILE|TIMM-TAG", "A ViT that sees photos alone, with its classifier over ImageNet-1k (none).")
+@option("--second FILE|TIMM-TAG", "A ViT for photos alone, with its classifier over ImageNet-1k (none).")
 @option("--device NAME", "cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
 def photo_side(encoder: str, target: Path, second: str | None, device: str) -> None:
     """Make the photo side that two-sided networks share.
@@ -146,19 +146,19 @@ def photo_side(encoder: str, target: Path, second: str | None, device: str) -> N
 @options.data
 @option(options.BACKBONE, "The ViT to start from: a file or a timm tag (default: that of SKETCH_SEARCH_DATA).")
 @options.word_vectors
-@option("--budget N", "Pictures that each training sees.", click.IntRange(min=1))
-@option("--row NAME", "This row only (default: all).", name="rows", multiple=True)
+@option("--budget N", "Number of pictures for each training.", click.IntRange(min=1))
+@option("--row NAME", "Only this row (default: all).", name="rows", multiple=True)
 @option("--runs DIR", "Default: runs/tables.", a_path, name="folder", default=Path("runs/tables"))
-@option("--resume", "Go on with trainings that were stopped.")
-@option("--sheets DIR", "Read rows from their sheets here, and leave one of each that is run.", a_path)
-@option("--kept", "Leave out rows that have no sheet.")
-@option("--plot FILE.svg", "Draw the table's figure, by matplotlib.", a_path)
+@option("--resume", "Resume stopped trainings.")
+@option("--sheets DIR", "Read rows from their sheets here, and write one for each row that is run.", a_path)
+@option("--kept", "Leave out rows without a sheet.")
+@option("--plot FILE.svg", "Draw the table's figure with matplotlib.", a_path)
 @option("--page PAGE.md", "Write the table between its marks in a page.", a_path)
 @options.as_json
 def table(name: str, budget: int | None, plot: Path | None, page: Path | None, as_json: bool, **further: Any) -> None:
     """Train and measure the rows of a paper's table.
 
-    NAME is that of a file in recipes/tables of this package, such as one-budget.
+    NAME is a file in recipes/tables of this package, such as one-budget.
     """
     from model.papers import TableRun, write_block
 

@@ -44,7 +44,7 @@ class DecodingProcess:
             ready = self._replies.read(len(READY))
         if ready != READY:
             self.close()
-            raise _unavailable("it ended before it could begin")
+            raise _unavailable("it ended before it could start")
 
     @property
     def pid(self) -> int:
@@ -74,10 +74,10 @@ class DecodingProcess:
             code = self._process.returncode
             if late or -code == getattr(signal, "SIGPROF", None):
                 spent = f"{limits.clock_seconds:g}" if late else f"{limits.cpu_seconds:g} CPU"
-                raise SlowImage(f"decoding it takes more than {spent} seconds; save it anew, or smaller") from error
+                raise SlowImage(f"decoding it takes more than {spent} seconds; save it again, or smaller") from error
             if -code == getattr(signal, "SIGKILL", None):
                 raise EndedDecoding(
-                    "the system ended its decoding twice, probably for want of memory; make it smaller"
+                    "the system killed the decoder twice, probably out of memory; make it smaller"
                 ) from error
             raise DecoderCrashed("the file is damaged: it crashes its decoder") from error
 
@@ -106,7 +106,7 @@ class DecodingProcess:
 
 def _unavailable(reason: str) -> DecodingUnavailable:
     return DecodingUnavailable(
-        f"no process can be started that decodes pictures ({reason}); free memory, or allow more open files and "
+        f"no process can be started to decode pictures ({reason}); free memory, or allow more open files and "
         "processes, and try again"
     )
 

@@ -51,7 +51,7 @@ def from_json(record: type[Record], text: str, title: str) -> Record:
             record, values = _class_of(values)
         if unknown := sorted(values.keys() - _names(record)):
             raise ModelError(
-                f"{title} has fields that this version does not know ({', '.join(unknown)}); "
+                f"{title} has unknown fields ({', '.join(unknown)}); "
                 "check their names, or install a newer sketch-search"
             )
         return TypeAdapter(record).validate_json(json.dumps(values), strict=True)
@@ -376,7 +376,7 @@ def _class_of(values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | None:
     """Says why these cannot be the words of a vocabulary and of the things that it knows in sketches; else None."""
     if (most := max(len(words), len(drawn))) > _MAX_WORDS:
-        return f"words must be at most {_MAX_WORDS:,}, not {most:,}"
+        return f"there must be at most {_MAX_WORDS:,} words, not {most:,}"
     shown: set[str] = set()
     for names in words:
         if not 1 <= len(names) <= MAX_NAMES:
@@ -386,7 +386,7 @@ def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | 
         shown.add(spelling(names[0]))
     if any(not -1 <= number < len(words) for number in drawn) or (drawn and not words):
         return "drawn must be numbers of words, or -1"
-    return None if len(shown) == len(words) else "each word must have a name of its own"
+    return None if len(shown) == len(words) else "each word must have a unique name"
 
 
 def kept_count(tokens: int, rate: float) -> int:

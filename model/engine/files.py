@@ -48,7 +48,7 @@ def default_checkpoint(explicit: str | Path | None = None) -> Path:
     embedded = PACKAGED / "default.safetensors"
     if not embedded.is_file():
         raise ModelError(
-            "no checkpoint given and none comes with this installation; name one with --weights FILE or SBIR_WEIGHTS"
+            "no checkpoint given, and this installation has none; name one with --weights FILE or SBIR_WEIGHTS"
         )
     return embedded
 
@@ -63,8 +63,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     except (SafetensorError, OSError) as error:
         check_memory(error)
         raise ModelError(
-            f"{path} is not a safetensors file ({error}); a released .pth file is turned into one by "
-            "sketch-search model convert"
+            f"{path} is not a safetensors file ({error}); convert a released .pth file with sketch-search model convert"
         ) from error
     if metadata.get("format") != FORMAT or "config" not in metadata:
         raise ModelError(
@@ -72,7 +71,7 @@ def read_metadata(path: Path) -> dict[str, str]:
             "a backbone's weights with sketch-search model train"
         )
     if (version := metadata.get("version")) != str(VERSION):
-        advice = "make or download it anew" if version == "1" else "install a newer sketch-search"
+        advice = "make or download it again" if version == "1" else "install a newer sketch-search"
         raise ModelError(f"{path} has checkpoint version {version}; this program reads {VERSION}: {advice}")
     return metadata
 
@@ -90,7 +89,7 @@ def find_photo_side(sha256: str, checkpoint: Path) -> Path:
             return path
     raise ModelError(
         f"{checkpoint} needs the photo side {sha256[:12]}..., which is neither beside it nor in this installation; "
-        f"put the {PHOTO_SIDE_NAME} that it was trained with into {checkpoint.parent}"
+        f"put the {PHOTO_SIDE_NAME} it was trained with into {checkpoint.parent}"
     )
 
 
@@ -158,7 +157,7 @@ def read_two_sided(path: Path) -> TwoSidedFiles:
     """Reads a checkpoint with a two-sided encoder, and its photo side. Raises ModelError."""
     config = two_sided_config(path)
     if config is None:
-        raise ModelError(f"{path} holds a network that has no photo side and is run by PyTorch alone")
+        raise ModelError(f"{path} holds a network without a photo side, which only PyTorch runs")
     calibration = from_json(Calibration, read_metadata(path).get("calibration", ""), "the checkpoint's calibration")
     arrays = {name: array.astype(np.float32) for name, array in read_arrays(path).items()}
     if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:

@@ -190,7 +190,7 @@ class OnnxEngine(Engine):
         except Exception as error:  # ONNX Runtime has no common type for its own errors.
             check_memory(error)
             reason = " ".join(str(error).split())
-            raise ModelError(f"{path} cannot be used ({reason}); sketch-search model export writes it anew") from error
+            raise ModelError(f"{path} cannot be used ({reason}); rebuild it by sketch-search model export") from error
 
 
 _ONLY_WHAT_IS_ASKED = onnxruntime.RunOptions()

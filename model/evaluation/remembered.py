@@ -113,7 +113,7 @@ def search(matcher: Matcher, drawing: Drawing, gallery: Tokens, places: float) -
     """
     if gallery.regions is None or gallery.colours is None:
         raise ModelError(
-            f"this checkpoint ({matcher.config.name}) has no regions; sketch-search model regions gives it some"
+            f"this checkpoint ({matcher.config.name}) has no regions; add them with sketch-search model regions"
         )
     things = []
     for drawn in drawing.things:

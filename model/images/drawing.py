@@ -71,7 +71,7 @@ class Drawing:
     def joined(parts: Sequence[Drawing]) -> Drawing:
         """Joins pictures on one paper: the things of all. Raises ValueError if they are not of one size."""
         if len({part.size for part in parts}) > 1:
-            raise ValueError("pictures of one drawing have one size")
+            raise ValueError("pictures of one drawing must have the same size")
         things = tuple(thing for part in parts for thing in part.things)
         return Drawing(parts[0].size, _together(things, parts[0].size), things)
 

@@ -110,13 +110,13 @@ def open_dated(
     data = read_image_file(source)
     media = _media(data)
     if media == svg.SVG and not sketch:
-        raise UnsupportedImage(f"an SVG file is a drawing and no photo; convert it to {_READABLE}")
+        raise UnsupportedImage(f"an SVG file is a drawing, not a photo; convert it to {_READABLE}")
     try:
         return _decode(data, media, max_pixels, least_side, sketch)
     except (ImageTooLarge, UnsupportedImage, MemoryError):
         raise  # the file is not at fault
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLarge("a frame of the picture has more pixels than Pillow decodes; make it smaller") from error
+        raise ImageTooLarge("a frame of the picture has more pixels than Pillow can decode; make it smaller") from error
     except UndecodableImage as error:
         refused = error
     # Decoders of untrusted bytes may raise any error from SyntaxError to struct.error. All become one error here.
@@ -259,7 +259,7 @@ def _media(head: bytes) -> str:
         raise UndecodableImage("the file is empty")
     media = media_type(head) or (svg.SVG if svg.is_svg(head) else None)
     if media is None:
-        raise UnsupportedImage(f"not an image type that is read here; convert it to {_READABLE}")
+        raise UnsupportedImage(f"not a supported image type; convert it to {_READABLE}")
     return media
 
 

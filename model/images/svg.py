@@ -78,7 +78,7 @@ def _weight(root: ElementTree.Element) -> int:
         count += 1
         waiting.append(_drawn_for(element, by_id))
         if len(waiting) > 500:
-            raise UndecodableImage("the SVG file is damaged: its elements lie in one another")
+            raise UndecodableImage("the SVG file is damaged: its elements contain each other")
     return count
 
 
@@ -101,7 +101,7 @@ def _size(root: ElementTree.Element) -> tuple[float, float]:
     try:
         _, _, width, height = map(float, re.split(r"[\s,]+", root.get("viewBox", "").strip()))
     except ValueError as error:
-        raise UndecodableImage("the SVG file does not say its size; give it a viewBox, or save it as PNG") from error
+        raise UndecodableImage("the SVG file does not state its size; give it a viewBox, or save it as PNG") from error
     if not (math.isfinite(width + height) and min(width, height) > 0):
         raise UndecodableImage("the SVG file has no size; give it a viewBox, or save it as PNG")
     if max(width, height) > _MOST_LONGER * min(width, height):

@@ -169,12 +169,12 @@ def read_pixels(data: bytes, max_pixels: int) -> Image.Image:
             pixels = np.asarray(page.asarray(maxworkers=1))
         except (ValueError, NotImplementedError, KeyError) as error:
             kind = f"{page.dtype or 'unknown'} numbers, {getattr(page.compression, 'name', page.compression)}"
-            raise UnsupportedImage(f"this kind of TIFF is not read here ({kind}); save it with 8 or 16 bits") from error
+            raise UnsupportedImage(f"this kind of TIFF is not supported ({kind}); save it with 8 or 16 bits") from error
         axes = page.axes
     if "S" in axes:
         pixels = np.moveaxis(pixels, axes.index("S"), -1)
     if pixels.ndim not in (2, 3) or photometric not in (0, 1, 2, _SEPARATED):
-        raise UnsupportedImage("this kind of TIFF is not read here; save it as RGB with 8 or 16 bits")
+        raise UnsupportedImage("this kind of TIFF is not supported; save it as RGB with 8 or 16 bits")
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     colours = {2: 3, _SEPARATED: 4}.get(photometric, 1)
     whole = _bytes(pixels[..., :colours])

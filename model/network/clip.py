@@ -70,7 +70,7 @@ class FoundClip:
         weights = self.files[0]
         # open_clip reads files with these endings as safetensors or with ``weights_only``. Other files could run code.
         if weights.suffix not in {".safetensors", ".bin", ".pt", ".pth"}:
-            raise ModelError(f"{weights} is no weights file; name a .safetensors, .bin, .pt or .pth file")
+            raise ModelError(f"{weights} is not a weights file; name a .safetensors, .bin, .pt or .pth file")
         pretrained = None if self.model.startswith("local-dir:") else str(weights)
         try:
             if pretrained is None:
@@ -106,20 +106,20 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
         path = resolved(path)
         weights = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
         if weights is None or not (path / CONFIG_FILE).is_file():
-            raise ModelError(f"{path} is no saved open_clip model; it needs {CONFIG_FILE} and {WEIGHT_FILES[0]}")
+            raise ModelError(f"{path} is not a saved open_clip model; it needs {CONFIG_FILE} and {WEIGHT_FILES[0]}")
         said = f"CLIP {name}" if name else f"CLIP from {path.name}"
         return FoundClip(name or str(path), said, f"local-dir:{path}", (weights, path / CONFIG_FILE))
     model, at, file = source.partition("@")
     if at:
         if model not in open_clip.list_models():
-            raise ModelError(f"open_clip knows no model {model!r}; use a name such as ViT-B-32")
+            raise ModelError(f"open_clip has no model {model!r}; use a name such as ViT-B-32")
         path = expanded(file)
         if not path.is_file():
             raise ModelError(f"there are no CLIP weights at {path}; name an existing file")
         path = resolved(path)
         return FoundClip(f"{model}@{path}", f"CLIP {model} ({path.name})", model, (path,))
     if path.is_file():
-        raise ModelError(f"{path} does not say which network it is for; name it with MODEL@{path}, as ViT-B-32@{path}")
+        raise ModelError(f"{path} does not identify its network; name it with MODEL@{path}, as ViT-B-32@{path}")
     model, _, tag = source.rpartition("/")
     known: Mapping[str, Any] = open_clip.get_pretrained_cfg(model, tag) if model else {}
     if not known:
@@ -137,7 +137,7 @@ def _of_hub(source: str, download: bool) -> Path:
     repository = source.removeprefix(HUB)
     if cached(repository, [CONFIG_FILE]) is None or cached(repository, WEIGHT_FILES) is None:
         if not download:
-            raise ModelError(f"{source} is not on this disk any more; name it anew to have it downloaded")
+            raise ModelError(f"{source} is no longer on this disk; name it again to download it")
         config = fetched(repository, CONFIG_FILE)
         for name in WEIGHT_FILES:
             with suppress(ModelError):
@@ -154,9 +154,7 @@ def _published(source: str, known: Mapping[str, Any], download: bool) -> Path:
     if repository and (path := cached(repository, (name,) if name else WEIGHT_FILES)) is not None:
         return path
     if not download:
-        raise ModelError(
-            f"the weights of {source} are not on this disk any more; name that model anew to have them downloaded"
-        )
+        raise ModelError(f"the weights of {source} are no longer on this disk; name that model again to download them")
     if repository:
         check_reachable(repository)
     try:
@@ -328,7 +326,7 @@ def _tokenizer(model: Any, source: str, name: str) -> Callable[[list[str]], torc
     tokenizer: Any = open_clip.get_tokenizer(source)
     if tokenizer.vocab_size > embeddings[0].num_embeddings:
         raise ModelError(
-            f"the text tower of {name} knows {embeddings[0].num_embeddings:,} tokens, and open_clip's tokenizer has "
+            f"the text tower of {name} has {embeddings[0].num_embeddings:,} tokens, but open_clip's tokenizer has "
             f"{tokenizer.vocab_size:,}; use another CLIP model"
         )
     tokenize: Callable[[list[str]], torch.Tensor] = tokenizer

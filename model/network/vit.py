@@ -94,7 +94,7 @@ class OneVectorConfig(NetworkConfig):
 
     def problems(self) -> list[str]:
         size, patch = self.image_size, self.vit.patch_size
-        return [f"{size} pixels are no whole number of patches of {patch}"] if size % patch else []
+        return [f"{size} pixels are not a multiple of the patch size {patch}"] if size % patch else []
 
     @property
     def grid(self) -> int:
@@ -150,7 +150,7 @@ def layout_of(weights: Mapping[str, torch.Tensor]) -> VitLayout:
         hidden, width = weights["blocks.0.mlp.fc1.weight"].shape
         patch = weights["patch_embed.proj.weight"].shape[-1]
     except (KeyError, ValueError) as error:
-        raise ModelError(f"this is no plain ViT: {error}") from error
+        raise ModelError(f"not a plain ViT: {error}") from error
     depth = sum(name.startswith("blocks.") and name.endswith(".norm1.weight") for name in weights)
     return VitLayout(patch, width, depth, max(1, width // _HEAD), hidden)
 
@@ -171,8 +171,7 @@ def load_vit(vit: VisionTransformer, weights: dict[str, torch.Tensor]) -> None:
     except RuntimeError as error:
         first = shorten(str(error).splitlines()[1], 120)
         raise ModelError(
-            f"the backbone's weights are not those of the ViT that was named ({first}); use the preset or recipe of "
-            "its size"
+            f"the backbone's weights do not fit the named ViT ({first}); use the preset or recipe of its size"
         ) from error
 
 

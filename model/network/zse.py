@@ -116,7 +116,7 @@ def as_zse(network: RetNetwork) -> Network:
     """Returns the network if it compares pairs, else raises ModelError."""
     if not isinstance(network, Network):
         raise ModelError(
-            f"{network.config.name} is a network of the kind {network.kind!r}, which gives one vector for each "
+            f"{network.config.name} is a network of kind {network.kind!r}, with one vector for each "
             "picture; this needs a network of ZSE-SBIR, such as the default one"
         )
     return network

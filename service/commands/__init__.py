@@ -1,3 +1,3 @@
-"""The program `sketch-search`, which `python -m service` is, too. ``application`` declares its commands."""
+"""The program `sketch-search`, also run by `python -m service`. ``application`` declares its commands."""
 
 from service.commands.application import application, main

@@ -1,4 +1,4 @@
-"""Declares the commands of `sketch-search`. What they need is imported when they run, so that help is shown at once."""
+"""Declares the commands of `sketch-search`. They import their code when they run, so that help appears at once."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _YES_NO = click.Choice(("yes", "no"))
 _EPILOG = f"""{
     examples(
         "sketch-search ~/Pictures --open      index it, serve it, open the page",
-        "sketch-search --port 8080            serve what was indexed before",
+        "sketch-search --port 8080            serve the existing index",
         "sketch-search search cat.png --k 5   search without the page",
         "sketch-search index add ~/More       add a folder to the index",
     )
 }
 
 `sketch-search serve --help` lists further options, such as --port and --open.
-If a folder is named like a command, write its path: ./search. Every setting is an environment variable, too:
+If a folder has the name of a command, write its path: ./search. Every setting is also an environment variable:
 SBIR_HOST, SBIR_PORT, SBIR_INDEX and so on."""
 
 
@@ -69,7 +69,7 @@ def _commands() -> Iterable[click.Command]:
 def application(context: click.Context, /, **given: Any) -> None:
     """Draw something, find the photos of it. FOLDERs are indexed, then served."""
     if context.invoked_subcommand == "model" and any(given.values()):
-        raise click.UsageError("write the options of model after its name.")
+        raise click.UsageError("write the options for model after its name.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_settings(*further: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Gives a command the options that may stand before it, too, as settings with the ``further`` ones."""
+    """Turns options into settings: the ``further`` ones, and those that may also stand before the command."""
 
     def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
         @_INDEX(default=inherited("index"))
@@ -95,14 +95,14 @@ def _with_settings(*further: str) -> Callable[[Callable[..., Any]], Callable[...
 
 
 def _settings(**given: Any) -> Settings:
-    """Returns the environment's settings, with those that are given. Raises pydantic's ValidationError."""
+    """Returns the settings of the environment, overridden by the given ones. Raises pydantic's ValidationError."""
     from service.settings import Settings
 
     settings = Settings(**{name: value for name, value in given.items() if value not in (None, ())})
     if settings.threads is not None:
         from model.engine import set_threads
 
-        # For the whole process, so that the program decides, and no library.
+        # For the whole process, so that no library decides for itself.
         set_threads(settings.threads)
     return settings
 
@@ -113,7 +113,7 @@ def _settings(**given: Any) -> Settings:
 @option("--shards DIR...", "With --ray: the shards of the index.", a_path, multiple=True)
 @option("--replicas N", "With --ray: copies of each shard and of the encoder (1).", int)
 @option("--open", "Open the page in a browser.", name="browser")
-@option("--system NAME", "default or two-stage; see the search's.")
+@option("--system NAME", "default or two-stage, as for search.")
 @option("--host ADDRESS", "Address to listen on (127.0.0.1).")
 @_PORT
 @_with_settings("ray", "shards", "replicas", "system", "host", "port")
@@ -132,35 +132,35 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
     )
 )
 @click.argument("sketches", nargs=-1, metavar="[SKETCH]...")
-# All values are texts: they are checked like the query of an HTTP request, with the same errors.
-@option("--k N", "Results wanted: photos, or groups of look-alikes (20).")
+# All values are strings: they are checked like the query of an HTTP request, with the same errors.
+@option("--k N", "Number of results: photos, or groups of look-alikes (20).")
 @option("--offset N", "Results to skip (0).")
 @option("--system NAME", "default, or two-stage: by pairs of tokens alone.")
 @option("--quality NAME", "fast: by vectors; good; best: scores every photo (good).")
 @option("--nprobe N", "Open at least N clusters, or all: exhaustive.")
 @option("--method NAME", "rn, ret, fused or auto (auto).")
 @option("--rerank N", "Photos that the relation network scores (64 or 192).")
-@option("--variants N", "Variants of the sketch that are encoded, 1 to 3 (3).")
+@option("--variants N", "Variants of the sketch to encode, 1 to 3 (3).")
 @option("--diffuse yes|no", "Whether photos that look alike share their scores.", _YES_NO)
 @option("--view NAME", "photos, groups (look-alikes together) or auto (photos).")
-@option("--fold yes|no", "Near duplicates, such as bursts, become one result (no).", _YES_NO)
-@option("--like PHOTO", "A photo that is wanted: path or id; repeatable.", multiple=True)
-@option("--unlike PHOTO", "A photo that is not wanted; repeatable.", multiple=True)
-@option("--text WORD", "Find what this word names; by CLIP, any text.")
+@option("--fold yes|no", "Show near duplicates, such as bursts, as one result (no).", _YES_NO)
+@option("--like PHOTO", "Find photos like this one: path or id; repeatable.", multiple=True)
+@option("--unlike PHOTO", "Exclude this photo and others like it; repeatable.", multiple=True)
+@option("--text WORD", "Find things of this name; by CLIP, any text.")
 @option("--photo", "The image is a photo: find what looks like it.", str, name="kind", flag_value="photo")
-@option("--things NAME", "one; or auto: ink that lies apart is several (auto).")
-@option("--places NAME", "Whether they count: yes, no; auto: of several (auto).")
-@option("--colours NAME", "Whether those of the drawing count: no, auto (auto).")
+@option("--things NAME", "one; auto: separate parts are separate things (auto).")
+@option("--places NAME", "Match places: yes, no; auto: of several things (auto).")
+@option("--colours NAME", "Match the drawing's colours: no, auto (auto).")
 @option("--folder PATH", "Only photos below it, as results show it; repeatable.", multiple=True)
 @option("--after DAY", "Only photos taken on 2023-01-31 or later.")
 @option("--before DAY", "Only photos taken on this day or earlier.")
-@option("--json", "Print what POST /search answers.", name="as_json")
+@option("--json", "Print the JSON answer of POST /search.", name="as_json")
 @_with_settings()
 def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: Any) -> int:
     """Search once, without a server.
 
-    SKETCH is an image file or - for standard input; several, of one size, are the things of one drawing. None is needed
-    with --like or --text.
+    SKETCH is an image file, or - for standard input; several of one size are the things of one drawing. With --like or
+    --text, it may be left out.
     """
     from service.commands.search import search
     from service.schemas import SearchQuery
@@ -187,15 +187,15 @@ def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: 
 def explain(
     settings: Settings, pictures: Sequence[str], like: str | None, kind: PictureKind | None, output: Path
 ) -> int:
-    """Write why photos match a sketch, or are like a photo, as pictures and JSON.
+    """Explain why photos match a sketch or a photo, as pictures and JSON.
 
-    A PHOTO is the path or the id of one in the index; without any, the best are explained. There is no SKETCH with
-    --like.
+    A PHOTO is the path or id of one in the index; by default, the best matches are explained. With --like, leave out
+    SKETCH.
     """
     from service.commands.search import explain
 
     if like is not None and kind is not None:
-        raise click.UsageError("--photo says what the image is, and with --like there is none: leave one of them out.")
+        raise click.UsageError("--photo describes the image, but --like needs none: leave one of them out.")
     if like is None and not pictures:
         raise click.UsageError("Missing argument 'SKETCH', or --like PHOTO.")
     sketch, photos = (None, pictures) if like is not None else (a_path(pictures[0]), pictures[1:])
@@ -208,9 +208,9 @@ def explain(
 @_PORT
 @_WEIGHTS(default=inherited("weights"))
 def demo(folder: Path, photos: Path | None, port: int | None, weights: Path | None) -> int:
-    """Index a sample gallery, serve it, search it once.
+    """Index a sample gallery, serve it, and search it once.
 
-    DIR keeps the gallery and its index.
+    The gallery and its index are kept in DIR.
     """
     from service.commands.demo import demo
 
@@ -218,7 +218,7 @@ def demo(folder: Path, photos: Path | None, port: int | None, weights: Path | No
 
 
 @click.command(epilog=examples("sketch-search openapi --output api.json"))
-@option("--output FILE", "File to write it to (standard output).", a_path)
+@option("--output FILE", "File to write to (standard output).", a_path)
 def openapi(output: Path | None) -> None:
     """Print the OpenAPI document of the HTTP API."""
     from service.http import create_app

@@ -1,4 +1,4 @@
-"""`sketch-search demo`: indexes a gallery in a folder of its own, serves it, and searches it once with a sketch."""
+"""`sketch-search demo`: indexes a gallery in a separate folder, serves it, and searches it once with a sketch."""
 
 import logging
 import sys
@@ -23,10 +23,10 @@ PATIENCE_SECONDS = 120.0
 
 def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     """Indexes ``photos``, or else a sample gallery, serves it until stopped, and shows one search."""
-    # First: without a checkpoint no port is needed, and nothing is drawn.
+    # First, so that without a checkpoint nothing is drawn.
     matcher = open_matcher(settings)
     check_port(settings)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # the server's own log tells of the same request
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # the server's own log has the same request
     sketch = folder / f"{SKETCHED}.png"
     check_replaceable(sketch)
     print("preparing the gallery and its index", flush=True)

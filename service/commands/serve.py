@@ -1,4 +1,4 @@
-"""`sketch-search serve`, which `sketch-search` alone is, too: indexes folders if any are named, then serves.
+"""`sketch-search serve`, the default command: indexes folders, if any are given, then serves.
 
 With `--ray ADDRESS --shards DIR...` it serves a gallery in shards, which a Ray cluster searches.
 """
@@ -43,25 +43,25 @@ from service.serving import Live, PortTaken, address, deployed, listening, serve
 from service.settings import Settings, index_path
 from service.sharding import Shards, ShardsRefused, check_folders, shard_names
 
-# Addresses that mean all of this machine's: a browser gets loopback instead.
+# Addresses that stand for all of this machine's: a browser opens loopback instead.
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-# Searches of this process at a time: it mostly waits for the shards.
+# Searches that this process runs at a time: it mostly waits for the shards.
 SEARCHES_AT_ONCE = 8
-# Seconds that the server waits for its shards to start. Those that come later are searched from then on.
+# Seconds that the server waits for its shards to start. Shards that start later are searched from then on.
 START_SECONDS = 600.0
 
 
 def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> int:
-    """Indexes ``folders``, if any are named, and serves until stopped; with ``browser`` it opens the page."""
+    """Indexes ``folders``, if any, and serves until stopped; with ``browser`` it opens the page."""
     if settings.ray is not None or settings.shards:
-        # Of several folders behind --shards, all but the first are taken for folders of photos.
+        # click reads all folders after --shards but the first as folders of photos.
         settings = settings.model_copy(update={"shards": (*settings.shards, *map(Path, folders))})
         return serve_shards(settings, browser=browser)
     if folders:
         settings = index_folders(settings, folders)
     elif current_stamp(index_path(settings)) is None:
         print(
-            f"There is no index yet: the page asks for a folder of photos, or `{PROGRAM} FOLDER` makes one.",
+            f"There is no index yet: choose a folder of photos on the page, or run `{PROGRAM} FOLDER`.",
             file=sys.stderr,
         )
     return serve_until_stopped(settings, browser=browser)
@@ -76,16 +76,16 @@ def serve_until_stopped(
 ) -> int:
     """Serves until Ctrl-C or SIGTERM. Returns the exit code. Raises PortTaken.
 
-    The address with the token is printed on a terminal alone: other output is often kept in logs. Elsewhere it is in a
-    file that only this user reads.
+    The address with the token is printed only on a terminal: other output is often kept in logs. Otherwise it is in a
+    file that only this user can read.
 
     Args:
-        beside: called in a thread with the server's address, once it answers, and with what was printed as such.
-        browser: whether the page is opened then.
+        beside: called in a thread, once the server answers, with its address and with the address that was printed.
+        browser: whether to open the page then.
     """
     app = create_app(settings) if app is None else app
     with ExitStack() as opened:
-        # Bound here, because uvicorn would end the program over a port in use.
+        # Bound here, because uvicorn would exit if the port is in use.
         listeners: list[socket.socket] = [opened.enter_context(_listening(settings))]
         if settings.metrics_port is not None:
             further = listening(settings.host, settings.metrics_port, "SBIR_METRICS_PORT")
@@ -106,10 +106,10 @@ def serve_until_stopped(
             printed = address(settings.host, port) + (opening if on_terminal else "")
             say(f"sketch-search at {printed}", settings)
             if opening and (browser or not (on_terminal or settings.allow_build is False)):
-                with suppress(OSError):  # no file can be written: the page is opened without the token
+                with suppress(OSError):  # without a file, the page is opened without the token
                     page = opened.enter_context(_redirecting(reached + opening))
                     if not on_terminal:
-                        say(f"the page with the token, for this user alone: {page}", settings)
+                        say(f"the page with the token, for this user only: {page}", settings)
             say(f"computes on {where_it_computes(settings.device)}", settings)
             if beside is not None:
                 threading.Thread(target=beside, args=(reached, printed), daemon=True).start()
@@ -118,24 +118,24 @@ def serve_until_stopped(
 
         app.state.announce = announce
         if threading.current_thread() is threading.main_thread():
-            # uvicorn raises the signal again that has stopped it, by which this process would end as it is.
+            # uvicorn raises the signal that stopped it again, which would kill this process.
             before = signal.signal(signal.SIGTERM, signal.default_int_handler)
             opened.callback(signal.signal, signal.SIGTERM, before)
         server = uvicorn.Server(server_config(app))
-        with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has stopped
             server.run(sockets=listeners)
     return 0 if server.started else 1
 
 
 def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
-    """Builds or updates the index of ``folders``, and prints what was done. Returns the settings to serve it with.
+    """Builds or updates the index of ``folders``, and prints a report. Returns the settings to serve it with.
 
-    Raises BadInvocation if one of them is no folder, or the index would lose others; PortTaken before it builds.
+    Raises BadInvocation if one of them is not a folder, or the index would lose others; PortTaken before it builds.
     """
     index = index_path(settings)
     known = indexed_folders(index)
     for folder in folders:
-        # One that the index has may be on a disk that is not there today. The build says so, and its photos stay.
+        # An indexed folder may be on a disk that is not connected now. The build says so, and its photos stay.
         if (found := folder_of(folder)) not in known and found.problem() is not None:
             raise BadInvocation(f"{folder} is neither a folder nor a command; `{PROGRAM} --help` lists the commands.")
     request = Request(folders, allow_root_removal=False, max_pixels=settings.max_photo_pixels)
@@ -145,12 +145,12 @@ def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
     report = build(index, request, matcher, Progress(bar=sys.stderr.isatty()))
     say(f"{', '.join(map(str, folders))}: {report.photos} photos", settings)
     print_build(report, settings)
-    # The photos are where they were indexed just now, whatever SBIR_GALLERY says.
+    # The photos are where they were just indexed, whatever SBIR_GALLERY says.
     return settings.model_copy(update={"gallery": ()})
 
 
 def check_port(settings: Settings) -> None:
-    """Raises PortTaken before a build that may take long."""
+    """Raises PortTaken, before a build that may take long."""
     with _listening(settings):
         pass
 
@@ -166,8 +166,8 @@ def _listening(settings: Settings) -> socket.socket:
 
 
 def print_build(report: BuildReport, settings: Settings) -> None:
-    """Prints how much a build had to do, and which files it could not index."""
-    say(f"{report.encoded} of them encoded now, in {report.seconds:.1f} s", settings)
+    """Prints the amount of work of a build, and the files that it could not index."""
+    say(f"{report.encoded} of them newly encoded, in {report.seconds:.1f} s", settings)
     say(f"{report.clusters} clusters, by {report.embedder}", settings)
     for bad in report.bad:
         say(f"not indexed: {bad.path}: {bad.reason}", settings)
@@ -178,15 +178,15 @@ def print_build(report: BuildReport, settings: Settings) -> None:
 
 
 def say(line: str, settings: Settings) -> None:
-    """Prints a line for people; a JSON object if the log has those."""
+    """Prints a line for people, or a JSON object if the log is in JSON."""
     print(as_json(line) if settings.log_format == "json" else printable(line), flush=True)
 
 
 @contextmanager
 def _redirecting(page: str) -> Iterator[str]:
-    """Makes a file, while the block runs, that leads a browser to a page whose address only this user may read.
+    """Provides a file, while the block runs, that redirects a browser to a page whose address only this user may read.
 
-    Everybody on this machine sees the arguments of the browser's process.
+    Everyone on this machine can see the arguments of the browser's process.
     """
     with tempfile.NamedTemporaryFile("w", prefix=f"{PROGRAM}-", suffix=".html", encoding="utf-8") as file:
         file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={page}"><a href="{page}">{PROGRAM}</a>')
@@ -202,7 +202,7 @@ def _open_page(page: str) -> None:
 def serve_shards(settings: Settings, *, browser: bool) -> int:
     """Serves shards by a Ray cluster. Returns the exit code."""
     if settings.ray is None:
-        raise BadInvocation("--shards are searched by a Ray cluster; say with --ray ADDRESS where it is: auto, local.")
+        raise BadInvocation("--shards are searched by a Ray cluster; name it with --ray ADDRESS: auto, local.")
     if not settings.shards:
         raise BadInvocation("--ray searches shards; name their folders with --shards DIR...")
     folders = [shard for folder in settings.shards for shard in shard_folders(folder)]
@@ -221,7 +221,7 @@ def serve_shards(settings: Settings, *, browser: bool) -> int:
 
 
 def _wait_for(shards: Shards) -> None:
-    """Waits until all shards answer, or it has taken too long. Raises ShardsRefused, also if none answers."""
+    """Waits until all shards answer, or START_SECONDS have passed. Raises ShardsRefused, also if none answers."""
     until = time.monotonic() + START_SECONDS
     while shards.missing and time.monotonic() < until:
         shards.refresh(strict=True)
@@ -229,5 +229,5 @@ def _wait_for(shards: Shards) -> None:
         return
     missing = "; ".join(f"{shard.name}: {shard.reason}" for shard in shards.infos() if not shard.answers)
     if len(shards.missing) == len(shards.links):
-        raise ShardsRefused(f"no shard answers ({missing}); look at the nodes with `ray status`.")
-    print(printable(f"{PROGRAM}: shards are missing, and searched when they come: {missing}"), file=sys.stderr)
+        raise ShardsRefused(f"no shard answers ({missing}); inspect the nodes with `ray status`.")
+    print(printable(f"{PROGRAM}: missing shards, which are searched once they answer: {missing}"), file=sys.stderr)

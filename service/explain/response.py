@@ -120,9 +120,9 @@ def explain(
     elif sketch is not None and liked is None:
         given = encoded_as(params.kind, sketch.whole)
     elif sketch is None:
-        raise BadSearch("There is nothing to compare the photos with: send a sketch, or name a photo with like.")
+        raise BadSearch("Nothing to compare the photos with: send a sketch, or name a photo with like.")
     else:
-        raise BadSearch("like names a photo to compare with, and a picture was sent, too: leave one of them out.")
+        raise BadSearch("Both a picture and a photo to compare with, in like, were sent: leave one of them out.")
     photos = list(map(encoded_photo, entries))
     encoded = time.perf_counter()
     explanations = [

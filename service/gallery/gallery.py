@@ -87,7 +87,7 @@ class Clusters:
         assert self.embeddings is not None
         if vector.shape != self.embeddings.shape[1:]:
             raise IndexRefused(
-                f"the index has CLIP vectors of length {self.embeddings.shape[1]}, and its model gives {len(vector)}; "
+                f"the index has CLIP vectors of length {self.embeddings.shape[1]}, but its model gives {len(vector)}; "
                 "delete the index folder and build again."
             )
         return (self.embeddings @ vector).astype(np.float32)

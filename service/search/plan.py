@@ -90,9 +90,7 @@ def plan_search(
     """
     drawn = things > 0
     if not drawn and not query.like and query.text is None:
-        raise BadSearch(
-            "There is nothing to search by: send a sketch, or name a photo with like, a word with text, or a filter."
-        )
+        raise BadSearch("The query is empty: send a sketch, or set like, text or a filter.")
     quality = query.quality or settings.quality
     system = query.system or ("default" if query.beyond_two_stage() or things > 1 else settings.system)
     _check_things(query, things, regions)
@@ -144,15 +142,15 @@ def _check_things(query: SearchQuery, things: int, regions: int) -> None:
         if not things or query.kind == "photo":
             raise BadSearch("places=yes is for drawings: send one, or leave places out.")
         if not regions:
-            raise BadSearch("places=yes compares regions of photos, and this index keeps none: leave places out.")
+            raise BadSearch("places=yes compares regions of photos, which this index does not keep: leave places out.")
     if things < 2:
         return
     if query.system == "two-stage":
-        raise BadSearch("system=two-stage searches by one picture: send one, or leave system out.")
+        raise BadSearch("system=two-stage searches by a single picture: send only one, or leave system out.")
     if query.method not in ("auto", "ret"):
         raise BadSearch(f"Several things are compared by regions, not by method {query.method!r}: leave method out.")
     if query.rerank is not None:
-        raise BadSearch("rerank counts photos for the relation network, which compares one thing: leave it out.")
+        raise BadSearch("rerank limits the relation network, which compares only one thing: leave rerank out.")
 
 
 def _two_stage_plan(
@@ -203,15 +201,15 @@ def _method(query: SearchQuery, matcher: Matcher, quality: Quality, tokens_kept:
     able = methods_of(matcher, tokens_kept)
     if wanted in matcher.methods and wanted not in able:
         raise BadSearch(
-            f"Method {wanted!r} compares tokens, and this index keeps none: leave method out, or build the index with "
-            "--tokens all."
+            f"Method {wanted!r} compares tokens, which this index does not keep: leave method out, or build the index "
+            "with --tokens all."
         )
     method = next((known for known in able if known == wanted), None)
     if method is None:
         known = ", ".join(("auto", *able))
         raise BadSearch(f"This checkpoint has no method {wanted!r}; it has {known}.")
     if method == "ret" and query.rerank is not None:
-        raise BadSearch("rerank counts photos for the relation network, which method 'ret' does not use: leave it out.")
+        raise BadSearch("rerank limits the relation network, which method 'ret' does not use: leave rerank out.")
     return method
 
 

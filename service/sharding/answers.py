@@ -117,7 +117,7 @@ class Checked(Generic[T]):
         except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ShardUnavailable(f"its answer cannot be read ({type(error).__name__})") from error
         if not fits:
-            raise ShardUnavailable("its answer cannot be right: it may be damaged, or of another version")
+            raise ShardUnavailable("its answer is invalid: the shard may be damaged, or of another version")
         return answer
 
 

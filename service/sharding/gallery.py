@@ -271,10 +271,10 @@ class ShardedGallery(Gallery):
         return [most_alike(parts, count) for parts in zip(*answers, strict=True)]
 
     def photo_at(self, target: str) -> PhotoEntry:
-        raise BadInvocation(f"photos of several shards are named by their ids, not by paths such as {target}.")
+        raise BadInvocation(f"name photos of several shards by their ids, not by paths such as {target}.")
 
     def address_of(self, shown: str) -> str:
-        raise BadInvocation(f"photos of several shards are named by their ids, not by paths such as {shown}.")
+        raise BadInvocation(f"name photos of several shards by their ids, not by paths such as {shown}.")
 
     def open_photo(self, photo: int) -> bytes:
         return self._ask_home(photo, LocalGallery.open_photo)

@@ -94,7 +94,7 @@ class Shards:
         never = {number for number, one in enumerate(layout(frozenset()).overviews) if one is None}
         missing = self.missing | never | {n for n, link in enumerate(self.links) if link.name in without}
         if len(missing) == len(self.links):
-            raise NotReady("No shard of the gallery answers now. Try again in a moment.")
+            raise NotReady("No shard of the gallery answers. Try again in a moment.")
         return ShardedGallery(self.links, layout(missing), missing, self._seconds, self.lose)
 
     def close(self) -> None:
@@ -186,12 +186,12 @@ def _info(name: str, known: _Known) -> ShardInfo:
 def check_folders(folders: Sequence[Path]) -> None:
     """Raises ShardsRefused if there is none, or a folder is named twice."""
     if not folders:
-        raise ShardsRefused("no shards are named; name their folders with --shards DIR...")
+        raise ShardsRefused("no shards are given; name their folders with --shards DIR...")
     seen: dict[Path, Path] = {}
     for folder in folders:
         if (first := seen.setdefault(folder.resolve(), folder)) is not folder:
             both = f"{folder}" if first == folder else f"{first} and {folder}"
-            raise ShardsRefused(f"one shard is named twice: {both}; name each folder once.")
+            raise ShardsRefused(f"one shard is given twice: {both}; name each folder once.")
 
 
 def shard_names(folders: Sequence[Path]) -> list[str]:

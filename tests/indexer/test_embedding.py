@@ -61,7 +61,7 @@ def test_a_photos_vector_is_what_open_clip_gives_whatever_comes_with_it(clip_fol
     [
         ("{clip}/open_clip_model.safetensors", r"name it with MODEL@"),
         ("ViT-S-32-alt@{clip}/open_clip_model.safetensors", "cannot be loaded as CLIP"),
-        ("ViT-S-32-alt@{here}/weights.npz", "is no weights file"),
+        ("ViT-S-32-alt@{here}/weights.npz", "is not a weights file"),
         # Pickles may run code.
         ("ViT-S-32-alt@{here}/evil.pt", "cannot be loaded as CLIP"),
         ("{here}/vision", "names an encoder that would be downloaded"),
@@ -159,13 +159,13 @@ def test_a_model_that_has_changed_since_or_is_gone_is_refused_and_never_download
     shutil.copytree(reading, tmp_path / "clip")
     entry = find_embedder(f"clip:{tmp_path / 'clip'}", CPU).entry
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(EmbedderUnavailable, match="are not on this disk any more"):
+    with pytest.raises(EmbedderUnavailable, match="are no longer on this disk"):
         open_text_tower(entry.model_copy(update={"spec": "clip:ViT-B-32/datacomp_s_s13m_b4k"}), CPU)
     shutil.rmtree(tmp_path / "clip")
     with pytest.raises(EmbedderUnavailable, match="is neither a file nor an open_clip model with weights"):
         open_text_tower(entry, CPU)
     saved_clip(tmp_path / "clip", READING, seed=1)
-    with pytest.raises(EmbedderUnavailable, match="another model by now than the one that this index was clustered by"):
+    with pytest.raises(EmbedderUnavailable, match="has changed since this index was clustered by it"):
         open_text_tower(entry, CPU)
 
 
@@ -175,7 +175,7 @@ def test_a_text_tower_that_cannot_read_or_would_download_its_tokenizer_is_refuse
     asking = configured(reading, tmp_path / "clip", READING, "text_cfg", hf_tokenizer_name="somebody/tokenizer")
     for spec, sentence in (
         (asking, "needs a tokenizer that does not come with open_clip"),
-        (f"clip:{clip_folder}", "knows 32 tokens, and open_clip's tokenizer has 49,408"),
+        (f"clip:{clip_folder}", "has 32 tokens, but open_clip's tokenizer has 49,408"),
         ("ret", r"this index was clustered by \[Ret\], not by CLIP"),
     ):
         with pytest.raises(EmbedderUnavailable, match=sentence):

@@ -28,7 +28,7 @@ def test_files_are_written_over_nothing_that_this_program_has_not_written(
     first, there = tmp_path / "1.png", tmp_path / "2.png"
     make(there)
     before = state(there)
-    with pytest.raises(UserError, match="nothing is written over it; move it away"):
+    with pytest.raises(UserError, match="is not overwritten; move it away"):
         write_files({first: b"x", there: b"x"})
     assert state(there) == before
     assert not first.exists()

@@ -39,9 +39,7 @@ def test_a_library_without_memory_is_a_sentence(capsys: pytest.CaptureFixture[st
         raise PanicException("PyObject pointer is null")
 
     assert run_program(work) == 2
-    assert capsys.readouterr().err == (
-        "error: there is not enough memory; end other programs, or ask for less at once.\n"
-    )
+    assert capsys.readouterr().err == ("error: not enough memory; end other programs, or process less at once.\n")
 
 
 def test_a_path_is_taken_as_written_and_a_home_folder_that_nobody_has_is_a_sentence() -> None:
@@ -65,7 +63,7 @@ def _raising(error: BaseException) -> int:
         (UserError("no photo\nat \x1b[2J"), 2, "error: no photo\\nat \\x1b[2J\n"),
         (FileNotFoundError(2, "No such file", "a\nb"), 2, "error: a\\nb: No such file; check its name"),
         (OSError(28, "No space left on device"), 2, "error: No space left on device\n"),
-        (MemoryError(), 2, "error: there is not enough memory"),
+        (MemoryError(), 2, "error: not enough memory"),
         (ImportError("x.so: cannot map"), 2, "error: a library cannot be loaded (x.so: cannot map); free memory"),
         (KeyboardInterrupt(), 130, "stopped; run the same command again to continue.\n"),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),

@@ -221,7 +221,7 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
             gallery.search(__file__)
         with pytest.raises(ValueError, match=r"^k must be at least 1, not 0$"):
             gallery.search(b"", k=0)
-        with pytest.raises(UserError, match=r"cat\.png.*(name one as results show it|give the photo, or its id)"):
+        with pytest.raises(UserError, match=r"cat\.png.*(name one as results show it|pass the photo or its id)"):
             gallery.explain(b"", "cat.png")
         with pytest.raises(UserError, match="no photos below nowhere; name a folder as the paths of results show it"):
             gallery.search(encoded(draw_sketch()), folder="nowhere")
@@ -231,7 +231,7 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
         with pytest.raises(ValueError, match="leave it out"):
             gallery.groups(like=1, view="photos")
         for liked in (1.5, b"1", [1.5], True, object()):
-            with pytest.raises(TypeError, match="a photo is named as it was found, by its id or by its path"):
+            with pytest.raises(TypeError, match="name a photo by its result, its id or its path"):
                 gallery.search(like=liked)  # type: ignore[arg-type]
         for wrong in (-1, "9" * 30):
             with pytest.raises(ValueError, match="like"):
@@ -247,13 +247,13 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
     for file in (tmp_path / "nothing.png", "a\0b", "~nobody-of-this-name/x.png", "http://[::"):
         with pytest.raises(OSError, match=r"No such file|no home folder"):
             opened.search(file)
-    with pytest.raises(TypeError, match="a picture is a path"):
+    with pytest.raises(TypeError, match="a picture must be a path"):
         opened.search(7)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="pixels must be uint8"):
         opened.search(np.ones((99, 99)))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="give a list"):
+    with pytest.raises(TypeError, match="pass a list"):
         encode("cat.png", weights=str(weights))
-    with pytest.raises(TypeError, match="give a list"):
+    with pytest.raises(TypeError, match="pass a list"):
         rank("cat.png", draw_photo(0))  # type: ignore[arg-type]
 
 

@@ -73,7 +73,7 @@ def test_names_that_lead_out_of_an_album_are_told_and_never_read(
     assert "1 symbolic link, not followed; name the folders instead" in report.skipped
     assert {folder.reason.partition(":")[0] for folder in report.unlisted} == {
         "the folder is not read",
-        "names in it are left out",
+        "files in it are left out",
     }
     assert max(len(folder.path) for folder in report.unlisted) < 300
     for path in ("../x.png", str(secret), "link.png/../../x.png"):
@@ -85,7 +85,7 @@ def test_names_that_lead_out_of_an_album_are_told_and_never_read(
 def test_a_part_of_an_album_is_refused_and_leaves_the_index_as_it_was(album: Path, collection: Collection) -> None:
     whole = album.read_bytes()
     album.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BadInvocation, match="only a part of one; copy or download it again"):
+    with pytest.raises(BadInvocation, match="not a complete ZIP file; copy or download it again"):
         collection.build()
     album.write_bytes(whole)
     before = collection.build().generation
@@ -152,4 +152,4 @@ def test_what_python_unpacks_without_a_limit_is_reported_and_never_unpacked(
         file.writestr("bomb.png", bytes(10**6))
     report = collection.build()
     assert (report.photos, [bad.path for bad in report.bad]) == (12, ["bomb.png"])
-    assert "pack the album again with deflate" in report.bad[0].reason
+    assert "compress the album again with deflate" in report.bad[0].reason

@@ -55,7 +55,7 @@ def test_what_is_damaged_is_made_anew_from_the_photos_and_all_that_is_known_stay
     folder, encoded = PARTS[name]
     damage(next(copied.index.glob(folder)) / name)
     (problem,) = verify(copied.index)
-    assert problem.endswith("build this index again (`sketch-search index build`), which makes what is damaged anew.")
+    assert problem.endswith("build this index again (`sketch-search index build`) to rebuild the damaged parts.")
     report = copied.update()
     assert (len(report.damaged), report.encoded, report.photos) == (1, encoded, 16)
     assert verify(copied.index) == []

@@ -17,7 +17,7 @@ def test_a_root_that_holds_other_things_and_no_photo_keeps_its_photos(collection
     # What is left of the gallery is listed, even if photos may go.
     report = collection.update(allow_loss=True)
     assert (report.photos, report.gone, report.missing) == (15, 0, 0)
-    why = "it had photos and has none now, as when its disk is not mounted"
+    why = "it had photos but is empty now, perhaps because its disk is not mounted"
     assert report.kept == [f"{more}: {why}; its indexed photos stay."]
     (more / "folder" / "NOT_MOUNTED.txt").unlink()
     (more / "folder").rmdir()

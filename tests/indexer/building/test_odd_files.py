@@ -50,7 +50,7 @@ def test_a_bomb_is_reported_with_its_reason(
     report = build(tmp_path / "index", Request([tmp_path / "photos"]), matcher)
     assert (report.photos, [bad.path for bad in report.bad]) == (1, ["bomb.jpg"])
     # On a busy machine the limit of seconds comes before that of CPU seconds.
-    assert "seconds; save it anew, or smaller" in report.bad[0].reason
+    assert "seconds; save it again, or smaller" in report.bad[0].reason
 
 
 def test_names_that_are_not_unicode_are_indexed_and_told_from_their_escapes(collection: Collection) -> None:
@@ -141,8 +141,8 @@ def test_a_build_ends_where_no_decoder_can_be_started_and_no_photo_is_bad_for_th
 @pytest.mark.parametrize(
     ("problem", "reason"),
     [
-        (EndedDecoding("the system ended its decoding twice"), "the system ended its decoding twice"),
-        (MemoryError(), "there was not enough memory to decode it"),
+        (EndedDecoding("the system killed the decoder twice"), "the system killed the decoder twice"),
+        (MemoryError(), "not enough memory to decode it"),
     ],
     ids=["ended", "memory"],
 )
@@ -174,5 +174,5 @@ def test_values_that_are_not_finite_are_reported_and_not_stored(
     monkeypatch.setattr(model.Matcher, "encode", overflowing)
     report = collection.build(batch=4)
     assert report.photos == 9
-    assert {bad.reason for bad in report.bad} == {"the network gives no finite values for it"}
+    assert {bad.reason for bad in report.bad} == {"the network returns values that are not finite for it"}
     assert verify(collection.index) == []

@@ -121,7 +121,7 @@ def test_the_packer_of_a_zip_that_is_not_read_is_named(
     (tmp_path / "album.zip").write_bytes(data)
     report = build(collection.index, Request([tmp_path / "album.zip"]), collection.matcher)
     assert [bad.reason for bad in report.bad] == [
-        f"it cannot be read: it is packed by {name}; pack the album again with deflate"
+        f"it cannot be read: it is compressed by {name}; compress the album again with deflate"
     ]
 
 

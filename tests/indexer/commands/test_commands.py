@@ -38,12 +38,12 @@ def test_what_is_known_of_a_root_that_is_not_mounted_stays(
         assert capsys.readouterr() == ("", told.format(more, "cannot be read: No such file or directory"))
     more.mkdir()
     assert main(["build", "--quiet"]) == 3
-    assert capsys.readouterr().err == told.format(more, "is empty, as when its disk is not mounted")
+    assert capsys.readouterr().err == told.format(more, "is empty, perhaps because its disk is not mounted")
     assert "photos:      15 (" in info(capsys)
     more.rmdir()
     mounted.rename(more)
     assert main(["build"]) == 0
-    assert "nothing has changed" in capsys.readouterr().out
+    assert "unchanged" in capsys.readouterr().out
 
 
 def test_folders_that_are_not_named_leave_only_if_that_is_said_and_one_that_was_renamed_is_not_encoded_again(
@@ -53,7 +53,7 @@ def test_folders_that_are_not_named_leave_only_if_that_is_said_and_one_that_was_
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert main(["build", str(more)], "sketch-search index") == 2
     err = capsys.readouterr().err
-    assert f" has other folders: {gallery}. Name these, too, or name none" in err
+    assert f" has other folders: {gallery}. List these as well, or list none" in err
     assert "photos:      12 (" in info(capsys)
     renamed = gallery.rename(tmp_path / "renamed")
     assert main(["build", str(renamed), "--yes"]) == 0
@@ -82,7 +82,7 @@ def test_a_report_says_what_was_passed_over_and_no_files_name_forges_a_line_of_i
     assert [row for row in out.splitlines() if row.startswith("not indexed")] == [
         "not indexed: empty.jpg: the file is empty"
     ]
-    assert "bad:         2, 1 of them before; `sketch-search index info` names all\n" in out
+    assert "bad:         2, 1 of them before; `sketch-search index info` lists all\n" in out
 
 
 def test_info_is_there_for_people_and_for_machines(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,8 +105,8 @@ def test_a_build_says_how_the_photos_of_an_emptied_folder_are_removed(
         file.unlink()
     capsys.readouterr()
     assert main(["build", "--quiet"]) == 3
-    why = "the folder is empty, as when its disk is not mounted (`index remove` forgets it); its indexed photos stay."
-    assert capsys.readouterr().err == f"error: in here: {why}\n"
+    why = "the folder is empty, perhaps because its disk is not mounted (`index remove` drops it)"
+    assert capsys.readouterr().err == f"error: in here: {why}; its indexed photos stay.\n"
     assert "photos:      12 (" in info(capsys)
     assert main(["remove", "in here", "--yes", "--quiet"]) == 0
     assert main(["build", "--quiet"]) == 0
@@ -163,9 +163,9 @@ def test_photos_are_added_and_removed_and_stay_out_of_updates_until_they_are_add
     assert main(["add", str(save_photos(tmp_path / "more", 4, start=20))]) == 0
     out = capsys.readouterr().out
     assert "photos:      16" in out
-    assert "paths:       begin with the name of their folder from now on: photos, more\n" in out
+    assert "paths:       now begin with the name of their folder: photos, more\n" in out
     assert main(["remove", "--id", "3", "more", "--yes"]) == 0
-    assert "removed:     5 files; on disk as before" in capsys.readouterr().out
+    assert "removed:     5 files; unchanged on disk" in capsys.readouterr().out
     assert "removed:     in here/Ännchen 006.png\n" in info(capsys)
     # Neither a change of a file nor a build that names its folder brings it back.
     os.utime(gallery / "in here" / "Ännchen 006.png", ns=(1, 1))
@@ -192,9 +192,9 @@ def test_a_removal_can_be_looked_at_and_a_large_one_has_to_be_confirmed(
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert main(["remove", "in here", "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert out == "leaves:      in here (4 files)\nnothing has changed; this would remove 4 of 12 files.\n"
+    assert out == "leaves:      in here (4 files)\nnothing was changed; this would remove 4 of 12 files.\n"
     assert main(["remove", "in here"]) == 2
-    assert "more than a tenth of the gallery; look at what that is with --dry-run" in capsys.readouterr().err
+    assert "more than a tenth of the gallery; list them with --dry-run" in capsys.readouterr().err
     assert "photos:      12 (" in info(capsys)
     assert main(["remove", "in here", "--yes"]) == 0
     assert "photos:      8 (" in info(capsys)
@@ -226,7 +226,7 @@ def test_an_id_is_digits_and_something_must_be_named(capsys: pytest.CaptureFixtu
         assert main(["remove", f"--id={number}"]) == 2
         assert "an id is a number such as 17" in capsys.readouterr().err
     assert main(["remove"]) == 2
-    assert "name what to remove" in capsys.readouterr().err
+    assert "name the files or folders to remove" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -241,9 +241,9 @@ def test_an_id_is_digits_and_something_must_be_named(capsys: pytest.CaptureFixtu
         (["build", "photos", "--index", "."], "inside the index"),
         (["build", *["photos"] * 1001], "an index has at most 1000 folders"),
         (["build", "photos", "--index", "home"], "holds files that are not an index"),
-        (["build", "photos", "--clusters", "13"], "13 clusters are more than the 12 photos"),
+        (["build", "photos", "--clusters", "13"], "13 clusters are too many for 12 photos"),
         (["build", "photos", "--clusters", "0"], "at least 1"),
-        (["build", "photos", "--embedder", "dino"], "there is no embedder 'dino'; use ret, clip"),
+        (["build", "photos", "--embedder", "dino"], "unknown embedder 'dino'; use ret, clip"),
         (["build", "photos", "--embedder", "clip:nothing"], "is neither a file nor an open_clip model"),
         (["build", "photos", "--embedder", "clip:ViT-B-32@nothing.pt"], "no CLIP weights at"),
         (["build", "photos", "--embedder", "clip:No-Model@empty"], "no model 'No-Model'"),

@@ -94,7 +94,7 @@ def test_the_command_prints_what_became_of_photos_and_shards_and_where_nothing_h
     assert "photos:      24 (25 files, 1 of them duplicates)" in printed
     entry = read_shards(shards).shards[2]
     assert f"shard-0002:  {entry.photos} photos, {entry.clusters} cluster" in printed
-    assert f"shards:      3 in {shards}, nothing has changed; they stay as they are" in printed
+    assert f"shards:      3 in {shards}, unchanged" in printed
     assert written() == before
 
 

@@ -42,7 +42,7 @@ def test_an_address_that_is_none_or_that_nobody_listens_at_is_named(
     address: str, gallery: Path, tmp_path: Path
 ) -> None:
     need_ray()
-    sentence = f"HOST:PORT of a cluster's head, but not {address!r}"
+    sentence = f"HOST:PORT of a cluster's head, not {address!r}"
     if address == "free":
         with socket.create_server(("127.0.0.1", 0)) as server:
             address = f"127.0.0.1:{server.getsockname()[1]}"
@@ -75,7 +75,7 @@ def test_a_cluster_with_too_little_is_refused() -> None:
 
 def test_ids_that_do_not_fit_are_refused() -> None:
     check_ids(2**31)
-    with pytest.raises(BadInvocation, match="ids of the files go up to 2,147,483,648"):
+    with pytest.raises(BadInvocation, match="file ids go up to 2,147,483,648"):
         check_ids(2**31 + 1)
 
 
@@ -91,7 +91,7 @@ def test_only_a_folder_of_shards_or_an_empty_one_is_built_into(built_once: Colle
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--shards", "2"], "say with --ray where its Ray cluster is"),
+        (["--shards", "2"], "name its Ray cluster with --ray"),
         (["--ray", "local", "--watch"], "--watch is for one index on one machine"),
         (["--ray", "local", "--checksum"], "--checksum is for one index on one machine"),
         *((["--ray", "local", "--shards", number], "from 1 to 10,000") for number in ("0", "10001")),
@@ -118,9 +118,9 @@ def test_what_writes_one_index_refuses_shards_and_their_folder(
     shard = shards / "shard-0000"
     before = read_shards(shards)
     for work in (lambda: build(shard, Request([photos]), matcher), lambda: remove(["Ännchen 001.png"], shard)):
-        with pytest.raises(BadInvocation, match=f"{shard} is a shard, and holds a part of the photos only"):
+        with pytest.raises(BadInvocation, match=f"{shard} is a shard, with only part of the photos"):
             work()
-    with pytest.raises(BadInvocation, match=f"{shards} holds an index in shards; bring it up to date with --ray"):
+    with pytest.raises(BadInvocation, match=f"{shards} holds an index in shards; update it with --ray"):
         build(shards, Request([photos]), matcher)
     with pytest.raises(IndexRefused, match="holds an index in shards; name one of its shards"):
         open_index(shards, matcher)
@@ -132,8 +132,8 @@ def test_more_shards_than_photos_or_clusters_are_refused_before_and_after_photos
 ) -> None:
     photos = save_photos(tmp_path / "photos", 2)
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    for number, clusters, most in ((4, None, "3 photos"), (3, None, "2 photos"), (2, 1, "1 clusters: a shard holds")):
-        with pytest.raises(BadInvocation, match=f"{number} shards are more than the {most}"):
+    for number, clusters, most in ((4, None, "3 photos"), (3, None, "2 photos"), (2, 1, "1 clusters, which are not")):
+        with pytest.raises(BadInvocation, match=f"{number} shards are too many for {most}"):
             sharded(photos, tmp_path / "shards", number, clusters=clusters)
         assert not list((tmp_path / "shards").glob("shard*"))
 
@@ -160,7 +160,7 @@ def test_workers_that_do_not_see_the_storage_are_refused(
 ) -> None:
     # For each process this is another folder: the one that it runs in.
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadInvocation, match="does not see /proc/self/cwd/shards; photos and index have to be on stor"):
+    with pytest.raises(BadInvocation, match="cannot see /proc/self/cwd/shards; photos and index must be on stor"):
         sharded(photos, Path("/proc/self/cwd/shards"))
     assert not list((tmp_path / "shards").glob("shard*"))
 
@@ -195,7 +195,7 @@ def test_shards_that_are_links_are_not_written_through(tmp_path: Path, built_onc
     with folder.writing():
         folder.slices("key").mkdir()
     (tmp_path / "shards" / "shard-0000").symlink_to(built_once.index)
-    with pytest.raises(IndexUnwritable, match=r"shard-0000 .* move away what is there"), folder.writing():
+    with pytest.raises(IndexUnwritable, match=r"shard-0000 .* move the existing file away"), folder.writing():
         pytest.fail("the index behind the link may be written")
 
 

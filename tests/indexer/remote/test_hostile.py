@@ -101,7 +101,7 @@ def test_a_redirect_to_another_address_is_not_followed(home: Path, tmp_path: Pat
             send(handler, 302, Location=f"http://{elsewhere}/internal")
 
         with lying(away) as host:
-            url, reason = f"webdav://{host}/photos", "leads to another address; name that one"
+            url, reason = f"webdav://{host}/photos", "redirects to another address; use that one"
             assert reason in found(url, tmp_path)[1][0]
             with pytest.raises(OSError, match=reason):
                 RemoteFolder.named(url).read("a.png", FileStamp(6, None, None))
@@ -119,7 +119,7 @@ def test_a_redirect_on_the_same_server_is_followed_and_a_circle_ends(home: Path,
 
     with lying(moved) as host:
         assert found(f"webdav://{host}/photos", tmp_path) == ([("a.png", 5)], [])
-        assert "from address to address" in found(f"webdav://{host}/circle", tmp_path)[1][0]
+        assert "redirects endlessly" in found(f"webdav://{host}/circle", tmp_path)[1][0]
 
 
 def test_an_impossible_size_or_address_leaves_out_its_entry_alone(home: Path, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ LIES: dict[str, tuple[bytes, str]] = {
     "nested": (listing("<a>" * 2**19 + "</a>" * 2**19), NESTED),
     "nested entries": (listing("<d:response>" * 2**17 + "</d:response>" * 2**17), NESTED),
     "entities": (DOCTYPE + listing(entry("/photos", None)), "its listing has a document type"),
-    "packed": (gzip.compress(bytes(10**7)), "the server packs its answers, although they are asked for as they are"),
+    "packed": (gzip.compress(bytes(10**7)), "the server compresses its answers although asked not to"),
     "endless": (b"", "its listing is larger than 4 MiB"),
 }
 

@@ -45,7 +45,7 @@ def test_a_folder_on_a_server_is_indexed_like_one_on_this_machine(
         # It was kept when it was opened.
         assert filled.requests == asked
         filled.remove(FIRST)
-        with pytest.raises(PhotoUnavailable, match="there is nothing at its address"):
+        with pytest.raises(PhotoUnavailable, match="nothing is at its address"):
             index.open_photo(photo.id)
 
 
@@ -95,7 +95,7 @@ def test_a_server_that_cannot_be_listed_is_told_and_the_index_stays(
     report = collection.update()
     assert (report.generation, report.photos, report.gone) == (before.generation, 12, 0)
     assert [folder.path for folder in report.unlisted] == [filled.url]
-    advice = "cannot be read any more .* index build" if fault == "gone" else "cannot be read now: the server"
+    advice = "can no longer be read .* index build" if fault == "gone" else "cannot be read now: the server"
     with collection.open() as index, pytest.raises(PhotoUnavailable, match=advice):
         index.open_photo(1)
     filled.fails("")
@@ -107,7 +107,7 @@ def test_a_server_that_nobody_has_named_here_is_not_asked(
 ) -> None:
     davs.fill(collection.photos)
     collection.update(folders=[davs.url])
-    asked, said = davs.requests, "nobody has named this server here; .* `sketch-search index add URL`"
+    asked, said = davs.requests, "this server is not trusted yet; .* `sketch-search index add URL`"
     monkeypatch.setenv("HOME", str(home / "of somebody else"))
     with collection.open() as index, pytest.raises(PhotoUnavailable, match=said):
         index.open_photo(1)
@@ -176,7 +176,7 @@ def test_links_on_a_server_are_not_followed(nas: Served, collection: Collection)
 
 def test_a_server_whose_key_is_not_known_is_not_spoken_to(nas: Served, home: Path, collection: Collection) -> None:
     (home / ".ssh" / "known_hosts").unlink()
-    with pytest.raises(BadInvocation, match="the server's key is not known; connect once by ssh"):
+    with pytest.raises(BadInvocation, match="the server's key is unknown; connect once by ssh"):
         collection.update(folders=[nas.url])
 
 
@@ -194,7 +194,7 @@ def test_a_server_that_does_not_let_in_is_told_with_the_remedy(
         monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0.0)
     else:
         (home / file).unlink()
-    with pytest.raises(BadInvocation, match="access is denied; look for the credentials") as told:
+    with pytest.raises(BadInvocation, match="access is denied; check the credentials") as told:
         collection.update(folders=[url])
     assert SECRET not in str(told.value)
 

@@ -71,7 +71,7 @@ def test_a_file_that_changes_while_it_is_read_is_no_content(
         return fstat(descriptor)
 
     monkeypatch.setattr(os, "fstat", looked_at)
-    with pytest.raises(FileChanging, match="it changed while it was read"):
+    with pytest.raises(FileChanging, match="it changed while being read"):
         read_below(root, "inner/photo.png")
 
 

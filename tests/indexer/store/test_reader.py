@@ -48,7 +48,7 @@ def test_a_stopped_first_build_says_so_and_one_by_another_network_drops_what_it_
     collection: Collection, other_matcher: model.Matcher
 ) -> None:
     stopped(collection)
-    with pytest.raises(IndexRefused, match="has not ended; if it was stopped, run again what began it"):
+    with pytest.raises(IndexRefused, match="has not finished; if it was stopped, run that command again"):
         collection.open()
     assert collection.build(other_matcher).encoded == 12
     assert not list(collection.index.glob(".building-*"))
@@ -210,7 +210,7 @@ def test_a_build_writes_through_no_link_that_a_stopped_build_seems_to_have_left(
     before = {file: file.read_bytes() for file in mine.iterdir()}
     assert collection.build().encoded == 12
     left.symlink_to(mine)
-    with pytest.raises(IndexUnwritable, match="move away what is there"):
+    with pytest.raises(IndexUnwritable, match="move the existing file away"):
         collection.build(recluster=True)
     assert {file: file.read_bytes() for file in mine.iterdir()} == before
 
@@ -263,7 +263,7 @@ def test_segments_of_another_index_are_not_deleted_through_a_link(copied: Collec
     build(mine, Request(added=[save_photos(tmp_path / "more", 2, start=50)]), copied.matcher)
     shutil.rmtree(copied.index / "segments")
     (copied.index / "segments").symlink_to(mine / "segments")
-    with pytest.raises(IndexUnwritable, match="move away what is there"):
+    with pytest.raises(IndexUnwritable, match="move the existing file away"):
         copied.update(recluster=True)
     assert verify(mine) == []
 
@@ -280,7 +280,7 @@ def test_roots_can_be_mapped_to_where_they_are_now_and_no_original_is_read_throu
         assert index.open_photo(index.photo_at("Ännchen 002.png").id) == content
         assert Path(index.address_of("Ännchen 002.png")).read_bytes() == content
         for name in ("Ännchen 001.png", "in here/Ännchen 000.png"):
-            with pytest.raises(PhotoUnavailable, match=r"cannot be read any more \("):
+            with pytest.raises(PhotoUnavailable, match=r"can no longer be read \("):
                 index.open_photo(index.photo_at(name).id)
     with pytest.raises(IndexRefused, match="1 gallery root"):
         open_index(built_once.index, built_once.matcher, gallery_roots=[moved, moved])

@@ -110,7 +110,7 @@ def test_a_bad_file_that_is_removed_is_not_reported_again(built: Collection) -> 
         (["Ännchen 001.png", "nothing.png"], "no photo at nothing.png"),
         (["in here", "."], "no photo at ."),
         ([""], "'' names nothing"),
-        (["3"], "the photo of that id is named by --id 3"),
+        (["3"], "name the photo with that id by --id 3"),
     ],
     ids=lambda value: " and ".join(map(str, value))[:40] if isinstance(value, list) else "",
 )
@@ -180,7 +180,7 @@ def test_a_root_that_is_added_prefixes_names_changes_no_other_photo_and_leaves_w
     built: Collection, tmp_path: Path
 ) -> None:
     before, more = catalog(built.index), save_photos(tmp_path / "more" / "photos", 4, start=20)
-    with pytest.raises(BadInvocation, match="which the index has, overlap; to replace it by the outer one, name that"):
+    with pytest.raises(BadInvocation, match="which is already indexed, overlap; to replace it by the outer one, list"):
         built.update(added=[tmp_path])
     report = built.update(added=[more])
     assert (report.encoded, report.photos, report.clusters) == (4, 16, 3)

@@ -58,7 +58,7 @@ def test_files_that_are_no_checkpoints_are_refused_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("model.engine.files.PACKAGED", tmp_path)
-    with pytest.raises(ModelError, match="none comes with this installation; name one with --weights FILE"):
+    with pytest.raises(ModelError, match="this installation has none; name one with --weights FILE"):
         model.load()
     path = tmp_path / "net.safetensors"
     with pytest.raises(ModelError, match="there is no checkpoint at"):
@@ -79,11 +79,11 @@ def test_files_that_are_no_checkpoints_are_refused_with_what_to_do(
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"metadata": {"version": "1"}}, "has checkpoint version 1; this program reads 2: make or download it anew"),
+        ({"metadata": {"version": "1"}}, "has checkpoint version 1; this program reads 2: make or download it again"),
         ({"metadata": {"version": "3"}}, "install a newer sketch-search"),
         ({"drop": ["relation.bias"]}, "does not hold the tensors"),
         ({"spoil": ["encoder.norm.weight"]}, "not finite"),
-        ({"config": {"novel": 1}}, "fields that this version does not know"),
+        ({"config": {"novel": 1}}, "has unknown fields"),
         ({"config": {"depth": "12"}}, "depth: Input should be a valid integer"),
         ({"config": {"tokenizer_widths": [1, 2]}}, "tokenizer_widths"),
         ({"config": {"name": None}}, "name: Input should be a valid string"),
@@ -121,7 +121,7 @@ def test_a_checkpoint_replaces_checkpoints_alone(tmp_path: Path) -> None:
     for _ in range(2):
         save_checkpoint(network, target)
     target.write_text("no checkpoint")
-    with pytest.raises(UserError, match="nothing is written over it"):
+    with pytest.raises(UserError, match="is not overwritten"):
         save_checkpoint(network, target)
     assert target.read_text() == "no checkpoint"
 

@@ -228,7 +228,7 @@ def test_a_released_file_prepares_and_encodes_pictures_as_the_public_code_does(
         ({"img_prompt": torch.zeros(3, 63)}, r"its prompts are not \(k, 64\)"),
         ({"sk_prompt": torch.zeros(2, 64)}, r"its prompts are not \(k, 64\)"),
         ({"clip.visual.proj": None}, "these are not the weights of a ViT of CLIP: 'projection.weight'"),
-        ({"clip.visual.ln_pre.bias": None}, "not those of the ViT that was named"),
+        ({"clip.visual.ln_pre.bias": None}, "do not fit the named ViT"),
         ({"sk_prompt": None}, "not a released ZSE-SBIR checkpoint"),
     ],
 )

@@ -148,7 +148,7 @@ def test_a_process_that_is_killed_while_it_decodes_is_replaced_once() -> None:
     ("number", "error", "told"),
     [
         (signal.SIGSEGV, UndecodableImage, "crashes"),
-        (signal.SIGKILL, EndedDecoding, "the system ended its decoding twice"),
+        (signal.SIGKILL, EndedDecoding, "the system killed the decoder twice"),
     ],
 )
 def test_a_picture_that_ends_its_process_every_time_is_refused_by_what_ended_it(

@@ -141,7 +141,7 @@ def test_export_writes_graphs_that_hold_no_weights_and_refuses_a_network_without
     ]
     assert sum(file.stat().st_size for file in folder.iterdir()) < 200_000
     assert main(["export", str(tiny_checkpoint(tmp_path / "tiny.safetensors")), str(tmp_path)]) == 2
-    assert "has no photo side and is run by PyTorch alone" in capsys.readouterr().err
+    assert "without a photo side, which only PyTorch runs" in capsys.readouterr().err
 
 
 def test_graphs_are_found_where_export_writes_them_and_not_beside_a_checkpoint(
@@ -163,7 +163,7 @@ def test_a_graph_that_is_a_pipe_or_without_end_is_refused(tmp_path: Path, photos
     for put in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
         graph.unlink()
         put(graph)
-        with pytest.raises(ModelError, match="it is no regular file"):
+        with pytest.raises(ModelError, match="not a regular file"):
             OnnxEngine(files, graph.parent).encode(photos, "photo")
 
 
@@ -174,7 +174,7 @@ def test_a_graph_that_is_missing_or_damaged_is_named_with_the_command_that_write
     folder = write_graphs(files.config, tmp_path)
     (folder / "photo-vit.onnx").write_bytes(b"no graph")
     for _ in ("damaged", "missing"):
-        with pytest.raises(ModelError, match="sketch-search model export writes it anew"):
+        with pytest.raises(ModelError, match="rebuild it by sketch-search model export"):
             OnnxEngine(files, folder).encode(photos, "photo")
         (folder / "photo-vit.onnx").unlink(missing_ok=True)
 

@@ -112,7 +112,7 @@ def test_every_fifth_class_of_a_folder_is_unseen_in_the_generalised_protocol(tmp
             "neither a file nor an open_clip model with weights",
         ),
         (("--network", "clip:ViT-B-32@nowhere"), "name an existing file"),
-        (("--network", "clip:."), "is no saved open_clip model"),
+        (("--network", "clip:."), "is not a saved open_clip model"),
     ],
 )
 def test_what_does_not_go_together_or_cannot_be_had_is_said(

@@ -194,7 +194,7 @@ def test_a_tiff_that_is_not_read_is_not_called_damaged() -> None:
     data = stream.getvalue().replace(
         struct.pack("<HHIHH", 259, 3, 1, 1, 0), struct.pack("<HHIHH", 259, 3, 1, 50_001, 0)
     )
-    with pytest.raises(UnsupportedImage, match=r"this kind of TIFF is not read here .*; save it with 8 or 16 bits"):
+    with pytest.raises(UnsupportedImage, match=r"this kind of TIFF is not supported .*; save it with 8 or 16 bits"):
         open_dated(data)
 
 

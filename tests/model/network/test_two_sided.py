@@ -175,4 +175,4 @@ def test_networks_are_averaged_and_the_first_gives_prior_and_calibration(
     larger = written(tmp_path / "other", two_sided(wider), "larger.safetensors")
     assert main(["average", str(paths[0]), str(larger), str(mean)]) == 2
     assert "larger.safetensors and" in (told := capsys.readouterr().err)
-    assert "have different configurations; average what was trained alike" in told
+    assert "have different configurations; average networks trained alike" in told

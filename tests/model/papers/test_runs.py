@@ -273,7 +273,7 @@ def test_a_recipe_may_be_another_one_of_a_file_or_of_the_program_with_changes(tm
         ("seed = 1", "preset: Field required"),
         ('method = "magic"', "there is no method 'magic'"),
         ('split = ["unseen"]\n' + ZSE, "only together with"),
-        (ZSE + "[network]\ncolour = 1", "does not know (colour)"),
+        (ZSE + "[network]\ncolour = 1", "has unknown fields (colour)"),
         (ZSE + "[network]\nmean = [0.0, 0.0, 0.0]", r"[network] may not set mean"),
         (ZSE + "[samples]\nrelation = 0.0\ntriplet = 0.0\n", "all losses are switched off"),
         ("speed = 9\n" + ZSE, "not a usable training recipe: speed"),

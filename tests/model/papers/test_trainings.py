@@ -49,7 +49,7 @@ def write_words(words: Sequence[str]) -> None:
         ),
         (
             *(ON_CLIP, (), "classes from CLIP's text encoder, 'a photo of a [CLASS]'", "val_ret"),
-            "3 prompts and LayerNorms of their own for sketches and photos",
+            "3 prompts and LayerNorms separate for sketches and photos",
             *((*WORDS, *OTHER_RUN), "CLIP reads the names of classes itself"),
         ),
         (

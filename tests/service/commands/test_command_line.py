@@ -76,10 +76,10 @@ def test_every_program_says_its_version(program: str, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--index", "here", "model", "info"], "write the options of model after its name"),
+        (["--index", "here", "model", "info"], "write the options for model after its name"),
         (["search"], "Missing argument 'SKETCH', or --like PHOTO, or --text WORD. `sketch-search search --help` lists"),
         (["explain", "-o", "why"], "Missing argument 'SKETCH', or --like PHOTO"),
-        (["explain", "--photo", "--like", "7", "-o", "why"], "with --like there is none"),
+        (["explain", "--photo", "--like", "7", "-o", "why"], "but --like needs none"),
         (
             ["index", "build", "--no-such-option"],
             "No such option '--no-such-option'. `sketch-search index build --help`",
@@ -107,8 +107,8 @@ def test_every_program_says_its_version(program: str, capsys: pytest.CaptureFixt
         (["--port", "70000"], "port must be at most 65535"),
         (["explain", "nothing.png", "-o", "why"], "nothing.png"),
         (["serve", "--ray", "auto"], "name their folders with --shards"),
-        (["serve", "--shards", "x"], "say with --ray ADDRESS where it is"),
-        (["serve", "--ray", "auto", "--shards", "x", "z", "y/../x"], "one shard is named twice"),
+        (["serve", "--shards", "x"], "name it with --ray ADDRESS"),
+        (["serve", "--ray", "auto", "--shards", "x", "z", "y/../x"], "one shard is given twice"),
         (["explain", "nothing.png", "-o", "white.png"], "white.png is a file; name a folder for the files."),
         (["explain", "nothing.png", "-o", "white.png/below"], "white.png is a file; name a folder for the files."),
     ],
@@ -189,7 +189,7 @@ def test_a_folder_is_indexed_served_and_opened(
 ) -> None:
     assert told_by(photos_found, gallery, "--index", tmp_path / "index", "--weights", weights) == PHOTOS
     printed = capsys.readouterr().out
-    assert f"{gallery}: {PHOTOS} photos\n{PHOTOS} of them encoded now" in printed
+    assert f"{gallery}: {PHOTOS} photos\n{PHOTOS} of them newly encoded" in printed
     assert "sketch-search at http://127.0.0.1:" in printed
 
 
@@ -199,7 +199,7 @@ def test_without_an_index_it_serves_and_says_how_to_make_one(
 ) -> None:
     info = told_by(Client.info, "--index", tmp_path / "none", "--weights", weights)
     assert not info.ready
-    told = "There is no index yet: the page asks for a folder of photos, or `sketch-search FOLDER` makes one"
+    told = "There is no index yet: choose a folder of photos on the page, or run `sketch-search FOLDER`"
     assert told in capsys.readouterr().err
 
 
@@ -213,7 +213,7 @@ def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path, gal
     assert code == 0, printed
     assert "Traceback" not in printed
     assert f"{gallery}: 23 photos\n" in printed
-    assert "23 of them encoded now" in printed
+    assert "23 of them newly encoded" in printed
     assert f"Draw your own at http://127.0.0.1:{port}" in printed
     rows = [line.split() for line in printed.splitlines() if line.strip()[:1].isdigit() and ".png" in line]
     ranks = [row[0] for row in rows if len(row) == 3]
@@ -226,7 +226,7 @@ def test_a_demo_replaces_no_drawing_of_the_user(
     (tmp_path / "umbrella.png").write_text("mine")
     command = ["demo", str(tmp_path), "--photos", str(gallery), "--weights", str(weights), "--port", "0"]
     assert main(command) == 2
-    assert "nothing is written over it" in capsys.readouterr().err
+    assert "is not overwritten" in capsys.readouterr().err
     assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
 
 

@@ -229,7 +229,7 @@ def test_why_photos_are_like_one_of_the_index_is_said_without_it(settings: Setti
     document = why(settings, None, tmp_path, like="p01.png")
     assert (len(document.photos), document.method) == (3, "ret")
     assert all("p01.png" not in one.paths for one in (*document.photos, *document.nearest))
-    with pytest.raises(BadSearch, match="nothing to search by"):
+    with pytest.raises(BadSearch, match="The query is empty"):
         why(settings, None, tmp_path)
 
 

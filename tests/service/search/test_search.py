@@ -278,7 +278,7 @@ def test_it_is_searched_as_one_with_tokens_by_ret(both: Both, asked: dict[str, A
 
 def test_near_duplicates_are_found_by_ret_and_the_relation_network_is_refused_with_how_to_have_it(both: Both) -> None:
     assert all(hit.copies is not None for hit in both[0].find_sketch(fold=True).results)
-    with pytest.raises(BadSearch, match="this index keeps none: leave method out, or build the index with"):
+    with pytest.raises(BadSearch, match="which this index does not keep: leave method out, or build the index with"):
         both[0].find_sketch(method="rn")
 
 

@@ -93,7 +93,7 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
     if folder is not None:
         asked["folder"] = [folder]
     if picture is None and not liked and word is None:
-        with pytest.raises(BadSearch, match="nothing to search by"):
+        with pytest.raises(BadSearch, match="The query is empty"):
             find(searcher, picture, **asked)
         return
     found = find(searcher, picture, **asked)
@@ -296,7 +296,7 @@ def test_a_text_lifts_the_photo_that_shows_it_most(by_clip: ByClip) -> None:
     ("values", "sentence"),
     [
         (np.full(16, np.nan, np.float32), "are damaged; build this index again"),
-        (np.ones(17, np.float32), "of length 16, and its model gives 17; delete the index folder and build"),
+        (np.ones(17, np.float32), "of length 16, but its model gives 17; delete the index folder and build"),
     ],
     ids=["no numbers", "too long"],
 )

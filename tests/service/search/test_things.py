@@ -155,7 +155,7 @@ def test_an_index_without_tokens_compares_several_things_by_their_vectors(
         answer = searcher.search(pictures, SearchQuery(k=PHOTOS))
         assert answer.method == "ret"
         assert (len(answer.results), len(answer.things), answer.placed) == (PHOTOS, 2, False)
-        with pytest.raises(BadSearch, match="this index keeps none"):
+        with pytest.raises(BadSearch, match="which this index does not keep"):
             searcher.search(pictures, SearchQuery(places="yes"))
 
 
@@ -163,8 +163,8 @@ def test_an_index_without_tokens_compares_several_things_by_their_vectors(
     ("asked", "sentence"),
     [
         ({"method": "rn"}, "Several things are compared by regions"),
-        ({"rerank": 3}, "rerank counts photos"),
-        ({"system": "two-stage"}, "searches by one picture"),
+        ({"rerank": 3}, "rerank limits the relation network"),
+        ({"system": "two-stage"}, "searches by a single picture"),
     ],
 )
 def test_what_does_not_go_with_several_things_is_refused(
@@ -181,10 +181,10 @@ def test_pictures_that_are_no_drawing_are_refused_with_a_sentence(http: httpx.Cl
     star, other = on_paper("star", 10), on_paper("cross", 290)
     assert asked(star, other).status_code == 200
     assert len(asked(star, other).json()["things"]) == 2
-    sizes = "one size, and these have 100 x 50 and 400 x 200 pixels"
+    sizes = "the same size; these have 100 x 50 and 400 x 200 pixels"
     assert error(asked(star, other.resize((100, 50))), sizes) == (422, "bad_parameter")
     blank = "Of the 2 pictures of the drawing, number 2: the sketch is blank"
     assert error(asked(star, Image.new("RGB", (400, 200), "white")), blank) == (422, "blank_sketch")
     assert error(asked(*[star] * 9), "more than 8 fields 'file'") == (422, "bad_parameter")
     assert error(asked(star, other, kind="photo"), "with kind=photo, send one") == (422, "bad_parameter")
-    assert error(asked(star, places="yes"), "this index keeps none") == (422, "bad_parameter")
+    assert error(asked(star, places="yes"), "which this index does not keep") == (422, "bad_parameter")
