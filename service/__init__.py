@@ -1,8 +1,8 @@
 """The two-stage search over an index, its HTTP API and its client.
 
-Names are imported from their modules, so that a program with nothing but `service.client` does not load the networks.
+Import names from their modules, so that a program that uses only `service.client` does not load the networks.
 """
 
-import model as model  # before NumPy, whose threads it keeps from spinning
+import model as model  # before NumPy, to keep its threads from spinning
 
 PROGRAM = "sketch-search"

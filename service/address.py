@@ -1,6 +1,6 @@
-"""Leaves the address and the token of a running server in a file of its index, which only its user reads.
+"""Writes the address and the token of a running server to a file in its index that only its user can read.
 
-The server locks the file for as long as it runs, so that a file that a killed server has left is worth nothing.
+The server locks the file while it runs, so that a file left by a killed server is ignored as stale.
 """
 
 import os
@@ -18,12 +18,12 @@ from model.files import open_regular
 
 NAME = "server.json"
 _MAX_BYTES = 1 << 16
-# Seconds after which a missing index is looked for again.
+# Seconds between two checks for a missing index.
 _AGAIN_SECONDS = 0.5
 
 
 class ServerAddress(BaseModel):
-    """Holds what the file says."""
+    """The content of the file."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,14 +35,14 @@ class ServerAddress(BaseModel):
 def announced(folder: Path, address: ServerAddress) -> Iterator[None]:
     """Keeps the file in the folder of an index while the block runs.
 
-    Without an index this begins when there is one. Nothing is written if the folder cannot be written, or another
-    server has its file there.
+    Without an index, the file is written once there is one. It is not written if the folder cannot be written, or
+    another server has its file there.
     """
     over = threading.Event()
     with ExitStack() as held:
 
         def announce() -> bool:
-            """Returns True to try again, because there is no index yet."""
+            """Returns True if there is no index yet, to try again."""
             try:
                 held.enter_context(_written(address, folder))
             except OSError as error:
@@ -62,12 +62,12 @@ def announced(folder: Path, address: ServerAddress) -> Iterator[None]:
 
 
 def find_server(folder: Path) -> ServerAddress | None:
-    """Returns the address of this user's server of the index in a folder, if one runs."""
+    """Returns the address of this user's running server for an index, if there is one."""
     if sys.platform == "win32":
         return None
     try:
         with open_regular(folder / NAME, links=False) as file:
-            # Shared, so that two programs do not take each other for a server.
+            # Shared, so that two programs do not mistake each other for a server.
             text = file.read(_MAX_BYTES) if _is_ours(file) and not _locks(file, shared=True) else b""
         return ServerAddress.model_validate_json(text)
     except (OSError, ValidationError):
@@ -83,26 +83,26 @@ def _written(address: ServerAddress, folder: Path) -> Iterator[None]:
     with open(descriptor, "r+b") as file:
         if not _is_ours(file) or not _locks(file):
             raise PermissionError(f"{path} belongs to another user or another server")
-        os.fchmod(descriptor, 0o600)  # one that was there may be open to others
+        os.fchmod(descriptor, 0o600)  # an existing file may be readable by others
         file.truncate()
         file.write(address.model_dump_json().encode())
         file.flush()
         try:
             yield
         finally:
-            with suppress(OSError):  # somebody may have put something else there
+            with suppress(OSError):  # something else may have been put there
                 path.unlink()
 
 
 def _is_ours(file: BinaryIO) -> bool:
-    """Returns True for a plain file that only this user can have written, and that has no other name."""
+    """Returns True for a regular file with a single name that only this user can have written."""
     status = os.fstat(file.fileno())
     own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
     return own and status.st_nlink == 1
 
 
 def _locks(file: BinaryIO, *, shared: bool = False) -> bool:
-    """Takes the lock of the file, until it is closed. Returns False if another process has it."""
+    """Locks the file until it is closed. Returns False if another process holds the lock."""
     import fcntl
 
     try:

@@ -29,25 +29,26 @@ if TYPE_CHECKING:
     from PIL import Image
 
     Sketch: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
-    # A sketch, or those of the things of one drawing.
+    # A sketch, or one for each thing of a drawing.
     Drawn: TypeAlias = Sketch | list[Sketch] | tuple[Sketch, ...]
 
 M = TypeVar("M", bound=BaseModel)
 
 
-#: The most bytes of an answer, unless the caller says otherwise.
+#: The most bytes of an answer by default.
 MAX_BYTES = 64 << 20
-# Values of an answer. An explanation of twelve photos has some hundred thousand; each that is wrong costs 400 bytes.
+# The most values of an answer. An explanation of twelve photos has some hundred thousand; each wrong one costs 400
+# bytes.
 _MAX_VALUES = 1_000_000
-# Characters of what a server says that an error repeats. Its sentences are shorter.
+# The most characters of a server's message that an error repeats. This server's messages are shorter.
 _MAX_TEXT = 1000
 
 
 class ClientError(UserError):
-    """The server refused, or failed. ``status`` is that of HTTP.
+    """The server refused a request, or failed. ``status`` is the HTTP status.
 
-    ``code``, ``message`` and ``request_id`` are the server's, in printable characters and cut to 1,000; the code is
-    "unexpected_answer" for an answer that is not of this API, "too_large" for one that is too large.
+    ``code``, ``message`` and ``request_id`` come from the server, in printable characters and cut to 1,000; the code
+    is "unexpected_answer" if the answer is not from this API, and "too_large" if it is too large.
     """
 
     def __init__(self, code: str, message: str, request_id: str, status: int) -> None:
@@ -75,8 +76,8 @@ class Client:
         """Sends nothing yet.
 
         Args:
-            base_url: of the server; with a token if the server has printed it so.
-            timeout: seconds without any progress after which a request is given up.
+            base_url: the server's address, with the token if the server printed it.
+            timeout: seconds without progress after which a request fails.
             max_bytes: the most bytes of an answer; ClientError for more.
 
         Raises ValueError: the URL is invalid, or the key has line breaks or other control characters.
@@ -92,7 +93,7 @@ class Client:
             if not secret.isprintable():
                 raise ValueError("the key or the token has a character that cannot be sent, such as a line break")
             headers[name] = secret.encode()
-        # A proxy that the environment names could not reach this machine's own addresses.
+        # A proxy from the environment could not reach this machine's own addresses.
         direct: dict[str, httpx.BaseTransport | None] = {"all://127.0.0.1": None, "all://localhost": None}
         self._max_bytes = max_bytes
         self._http = httpx.Client(
@@ -100,14 +101,14 @@ class Client:
         )
 
     def search(self, sketch: Drawn | None = None, query: SearchQuery | None = None, **options: Any) -> SearchResponse:
-        """Returns the photos that match a sketch best, look like liked ones, and show what a word names.
+        """Returns the photos that best match a sketch, liked photos and a word.
 
         Args:
-            sketch: a path, the bytes of an image file, or a picture; a list of those of one size for the things of one
-                drawing, each where it stands; None for a search by liked photos or a word alone.
-            query: what is asked; None for the fields of a SearchQuery in ``options``, as in ``search("cat.png", k=5)``.
+            sketch: a path, the bytes of an image file, or a picture; a list of pictures of the same size for the things
+                of one drawing, each where it stands; None for a search by liked photos or a word alone.
+            query: the query; None to make it from the ``options``, as in ``search("cat.png", k=5)``.
 
-        Raises ValueError for an option that does not exist, or is out of its range.
+        Raises ValueError if an option is unknown or out of range.
         """
         if query is None:
             query = SearchQuery(**options)
@@ -116,18 +117,18 @@ class Client:
         return self._asked(SearchResponse, "/search", query, sketch)
 
     def explain(self, sketch: Drawn | None = None, **options: Any) -> ExplainResponse:
-        """Explains why photos match a sketch, or are like a photo.
+        """Explains why photos match a sketch or a photo.
 
         Args:
             sketch: as in ``search``; with ``kind="photo"`` a photo, None with ``like``.
             options: the fields of ExplainParams, as in ``explain("cat.png", photo=[17])``.
 
-        Raises ValueError for an option that does not exist, or is out of its range.
+        Raises ValueError if an option is unknown or out of range.
         """
         return self._asked(ExplainResponse, "/explain", ExplainParams(**options), sketch)
 
     def photos(self, *ids: int) -> PhotosResponse:
-        """Describes 1 to 64 photos as results do, such as the copies of one."""
+        """Describes 1 to 64 photos like results, for example the copies of one."""
         return self._model(PhotosResponse, self._answer("GET", "/photos", params={"id": list(ids)}))
 
     def photo(self, photo_id: int) -> bytes:
@@ -144,11 +145,11 @@ class Client:
         return self._model(ClusterResponse, self._answer("GET", f"/clusters/{cluster_id}", params=params))
 
     def words(self, prefix: str = "", limit: int = 20) -> WordsResponse:
-        """Returns words that photos can be found by and that begin with ``prefix``, at most ``limit`` of them."""
+        """Returns at most ``limit`` words to search by that begin with ``prefix``."""
         return self._model(WordsResponse, self._answer("GET", "/words", params={"prefix": prefix, "limit": limit}))
 
     def info(self) -> InfoResponse:
-        """Describes what the server has loaded."""
+        """Describes the server's network, index and limits."""
         return self._model(InfoResponse, self._answer("GET", "/info"))
 
     def close(self) -> None:
@@ -169,11 +170,11 @@ class Client:
         return self._model(model, self._answer("POST", path, params=params, content=body))
 
     def _answer(self, method: str, path: str, **options: Any) -> _Answer:
-        """Returns the answer to a request, which is a success."""
+        """Returns the answer to a successful request."""
         content = bytearray()
         try:
             with self._http.stream(method, path, **options) as response:
-                # As it comes: unpacked, a small answer could be of any size.
+                # Not decompressed, since a small answer could decompress to any size.
                 for piece in response.iter_raw():
                     content += piece
                     if len(content) > self._max_bytes:
@@ -195,7 +196,7 @@ class Client:
         if content.count(b",") > _MAX_VALUES:
             raise _broken(response, "too_large", f"answers with more than {_MAX_VALUES} values")
         try:
-            # By Python's parser: pydantic's own copies the whole document for each of its errors.
+            # By Python's parser, because pydantic's copies the whole document for each error.
             return model.model_validate(json.loads(content))
         except (ValueError, RecursionError) as error:
             raise _broken(response, "unexpected_answer", "did not answer as this API does") from error
@@ -216,9 +217,9 @@ def as_bytes(sketch: Sketch) -> bytes:
     if isinstance(sketch, bytes):
         return sketch
     if isinstance(sketch, str | os.PathLike):
-        from model.images import read_image_file  # late, because a client may have no file to read
+        from model.images import read_image_file  # late, because a client may not need to read a file
 
         return read_image_file(sketch)
     out = io.BytesIO()
-    sketch.save(out, "PNG")  # without loss, so that the server sees the same pixels
+    sketch.save(out, "PNG")  # lossless, so that the server gets the same pixels
     return out.getvalue()

@@ -1,6 +1,6 @@
-"""Keeps CLIP's text tower, by which any text can be searched for.
+"""Provides CLIP's text tower, to search by any text.
 
-It takes seconds to load and hundreds of megabytes of memory, so it is loaded once, when it is first needed.
+It takes seconds to load and hundreds of megabytes of memory, so it is loaded only once, when first needed.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 # Texts whose vectors are kept, some 2 KB each.
 TEXTS_KEPT = 256
-# A tower that could not be loaded is tried again after this time: its files may have been put in place.
+# A tower that could not be loaded is tried again after this time: its files may have been added.
 RETRY_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class ReadText:
-    """A query's text by CLIP, and the milliseconds that reading took.
+    """A query's text by CLIP, and the milliseconds that reading it took.
 
     ``vector`` is (e,) float32, whose product with a photo's vector is CLIP's logit; None without a text. ``refusal``
-    says why there is none, although the index was clustered by CLIP.
+    is the reason if it is missing although the index was clustered by CLIP.
     """
 
     vector: NDArray[np.float32] | None = None
@@ -40,7 +40,7 @@ class ReadText:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """An attempt to load an index's tower: when it ended, by the monotonic clock, and why it failed if it did."""
+    """An attempt to load an index's tower: when it ended, by the monotonic clock, and the error if it failed."""
 
     entry: EmbedderEntry
     ended: float
@@ -54,7 +54,7 @@ class TextTowers:
     def __init__(self, device: str) -> None:
         """Loads nothing yet."""
         self._device = device
-        # One thread computes at a time: two would only slow each other.
+        # One thread computes at a time: two would only slow each other down.
         self._lock = threading.Lock()
         self._last: _Attempt | None = None
         # By the SHA-256 of the model's weights, and the text.
@@ -62,12 +62,12 @@ class TextTowers:
         self._texts_lock = threading.Lock()
 
     def refusal(self, entry: EmbedderEntry) -> str | None:
-        """Returns why the tower of this index could not be loaded, if that was tried."""
+        """Returns the reason why loading this index's tower failed, or None."""
         last = self._last
         return last.refusal if last is not None and last.entry == entry else None
 
     def read(self, entry: EmbedderEntry, text: str) -> ReadText:
-        """Returns a text by the CLIP model of an index, which it may load first."""
+        """Reads a text by the CLIP model of an index, loading the model if needed."""
         began = time.perf_counter()
         key = entry.sha256, " ".join(text.split())
         with self._texts_lock:
@@ -84,11 +84,11 @@ class TextTowers:
         return ReadText(found, milliseconds=(time.perf_counter() - began) * 1000)
 
     def _attempt(self, entry: EmbedderEntry) -> _Attempt:
-        """Returns the tower of this index, loaded if it is not, or why it cannot be."""
+        """Returns the tower of this index, loading it if needed, or the reason why it cannot be loaded."""
         last = self._last
         if last is not None and last.entry == entry and (last.tower or time.monotonic() - last.ended < RETRY_SECONDS):
             return last
-        # The tower of another index goes first, or two would be in memory.
+        # The tower of another index is dropped first, or two would be in memory.
         self._last = last = tower = refusal = None
         try:
             tower = open_text_tower(entry, self._device)

@@ -1,4 +1,4 @@
-"""Opens a checkpoint and the index made with it: server, command line and client all answer through ``Engine``."""
+"""Opens a checkpoint and the index made with it. Server, command line and library all search by ``Engine``."""
 
 import hashlib
 import time
@@ -39,13 +39,13 @@ from service.settings import Settings, index_path
 
 
 def open_matcher(settings: Settings) -> Matcher:
-    """Opens the checkpoint that the settings name. Raises ModelError."""
+    """Opens the checkpoint of the settings. Raises ModelError."""
     return load(settings.weights or "default", device=settings.device, dtype=settings.dtype, variants=settings.variants)
 
 
 @dataclass(frozen=True)
 class PreparedSketch:
-    """A drawing, or a photo to search with as its one thing, prepared."""
+    """A prepared drawing, or a photo to search with as its only thing."""
 
     drawing: Drawing
     milliseconds: float
@@ -57,7 +57,7 @@ class PreparedSketch:
 
 
 class Engine:
-    """One checkpoint and a gallery: one index, or shards. Its methods block; any thread may call them."""
+    """A checkpoint and a gallery: one index, or shards. The methods block; any thread may call them."""
 
     def __init__(
         self,
@@ -70,9 +70,9 @@ class Engine:
     ) -> None:
         """
         Args:
-            thumbnails, towers: kept from one generation to the next; None for those of this engine alone.
-            run: decodes the sketches and photos that HTTP asks about.
-            gallery: opens what is searched; None for the index that the settings name, whose errors are raised.
+            thumbnails, towers: shared between generations; None for separate ones of this engine.
+            run: decodes the sketches and photos of HTTP requests.
+            gallery: opens the gallery; None for the index of the settings, whose errors are raised.
         """
         self._settings = settings
         self._matcher = matcher
@@ -101,9 +101,9 @@ class Engine:
     def prepare(
         self, sketch: bytes | Sequence[bytes], *, kind: PictureKind = "sketch", split: bool = False, quick: bool = False
     ) -> PreparedSketch:
-        """Decodes and prepares image files: a step of its own, since it may take seconds and needs no network.
+        """Decodes and prepares image files: a separate step, since it may take seconds and needs no network.
 
-        sketch: one picture, or those of the things of one drawing. split: whether one picture is split into things.
+        sketch: one picture, or one for each thing of a drawing. split: whether a single picture is split into things.
 
         Raises ImageError, BadSearch; with ``quick``, SlowImage if it takes longer than ordinary pictures.
         """
@@ -133,17 +133,17 @@ class Engine:
         return PreparedSketch(drawing, (time.perf_counter() - start) * 1000)
 
     def read_text(self, query: SearchQuery) -> ReadText:
-        """Reads the text of a query by CLIP: a step of its own, since loading CLIP may take seconds."""
+        """Reads the text of a query by CLIP: a separate step, since loading CLIP may take seconds."""
         if query.text is None or not self._has_clip:
             return ReadText()
         return self._towers.read(self.gallery.embedder, query.text)
 
     def search(self, sketch: PreparedSketch | None, query: SearchQuery, text: ReadText | None = None) -> SearchResponse:
-        """Answers a query with a sketch, a photo, or neither. If a shard is lost, it begins anew without that shard.
+        """Answers a query with a sketch, a photo, or neither. If a shard is lost, it starts again without that shard.
 
-        text: from ``read_text``; None to have it read here.
+        text: from ``read_text``; None to read it here.
 
-        Raises BadSearch, UnknownPhoto, UnknownWord; ShardsLost if the query names a photo of a shard that is missing.
+        Raises BadSearch, UnknownPhoto, UnknownWord; ShardsLost if the query names a photo of a missing shard.
         """
         self._check_page_size(query.k)
         if text is None:
@@ -167,11 +167,11 @@ class Engine:
         return explain(self.searcher(gallery), None if sketch is None else sketch.drawing, params, self._run)
 
     def photos(self, params: PhotosParams, *, files: bool = False) -> PhotosResponse:
-        """Describes photos as results do; with ``files`` also where they are on this machine. Raises UnknownPhoto."""
+        """Describes photos like results; with ``files``, adds their paths on this machine. Raises UnknownPhoto."""
         photos = []
         for entry in self.gallery.photos(params.id):
             found = [self.gallery.address_of(path) for path in entry.paths] if files else []
-            # A name may hold bytes that are no text.
+            # A name may contain bytes that are not valid text.
             shown = tuple(path.encode(errors="surrogateescape").decode(errors="replace") for path in found)
             photos.append(Photo.of(entry, self._settings.photo_links, files=shown))
         return PhotosResponse(photos=tuple(photos))
@@ -183,20 +183,20 @@ class Engine:
         reveal(next((file for file in files if file.is_file()), files[0]))
 
     def original(self, entry: PhotoEntry) -> tuple[int, str]:
-        """Returns the size and media type of a photo's file. Raises PhotoUnavailable if it is not what was indexed."""
+        """Returns the size and media type of a photo's file. Raises PhotoUnavailable if it has changed."""
         data = self.gallery.open_photo(entry.id)
         media = media_type(data)
         if media is None:
-            # No build indexes such a file. Whoever wrote this index by hand may have named any file of this machine.
+            # No build indexes such a file, but an index written by hand may name any file of this machine.
             raise PhotoUnavailable(f"photo {entry.id} is not of a supported image type.")
         return len(data), media
 
     def kept_thumbnail(self, entry: PhotoEntry, size: int) -> bytes | None:
-        """Returns what ``thumbnail`` does if it is in memory; else None."""
+        """Returns the result of ``thumbnail`` if it is in memory, else None."""
         return self._thumbnails.find(f"{entry.content_hash}-{size}")
 
     def thumbnail(self, entry: PhotoEntry, size: int) -> bytes:
-        """Makes a JPEG of the photo, at most ``size`` pixels a side. Raises PhotoUnavailable."""
+        """Makes a JPEG of the photo, with sides of at most ``size`` pixels. Raises PhotoUnavailable."""
         key = f"{entry.content_hash}-{size}"
         if (kept := self._thumbnails.find(key) or self._thumbnails.read(key)) is not None:
             return kept
@@ -221,7 +221,7 @@ class Engine:
         return ClusterResponse(id=cluster_id, size=len(rows), offset=page.offset, photos=photos)
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:
-        """Describes the network and the index that are loaded."""
+        """Describes the loaded network and index."""
         matcher, index = self._matcher, self.gallery
         able = methods_of(matcher, index.tokens_kept)
         return (

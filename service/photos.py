@@ -1,4 +1,4 @@
-"""Shows photos of an index: as thumbnails, and in the file manager."""
+"""Makes thumbnails of photos, and shows photos in the file manager."""
 
 import io
 import os
@@ -20,14 +20,14 @@ from model.files import read_regular
 from model.images import MAX_PIXELS
 from service.errors import NotFound
 
-# The most bytes of a file that is read as a thumbnail. One of noise, as large as may be asked for, has 0.8 million.
+# The most bytes of a thumbnail's file. One of noise, of the largest size, has 0.8 million.
 _LARGEST = 4 * 2**20
 
 
 def file_manager() -> list[str] | None:
     """Finds the command that shows a folder, or on macOS a file, in the file manager."""
     if sys.platform == "darwin":
-        # Without -R, a folder that is a program would be started.
+        # Without -R, an application folder would be started.
         command = ["open", "-R"]
     elif sys.platform == "win32":
         command = ["explorer"]
@@ -42,7 +42,7 @@ def reveal(file: Path) -> None:
     if command is None or not file.is_absolute():
         raise NotFound("The server's machine has no file manager, or the photo is on another machine.")
     there = next(path for path in (file, *file.parents) if path.exists())
-    # In a thread, which waits for the program: some end only when their window is closed.
+    # In a thread that waits for the program: some end only when their window is closed.
     shown = [*command, str(there if sys.platform == "darwin" else there.parent)]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     threading.Thread(target=subprocess.run, args=(shown,), kwargs=quiet, daemon=True).start()
@@ -50,7 +50,7 @@ def reveal(file: Path) -> None:
 
 @contextmanager
 def still_opening(entry: PhotoEntry) -> Iterator[None]:
-    """Turns an ImageError of a photo that was fine when it was indexed into PhotoUnavailable."""
+    """Turns an ImageError into PhotoUnavailable, because the photo was readable when it was indexed."""
     try:
         yield
     except ImageError as error:
@@ -66,9 +66,9 @@ def thumbnail(original: bytes, size: int, run: RunJob = decode_inline, max_pixel
 
 
 class ThumbnailCache:
-    """The thumbnails asked for last, in memory and in a folder, each up to a number of bytes. Safe to use from threads.
+    """Keeps recent thumbnails in memory and in a folder, each up to a number of bytes. Threads may share it.
 
-    The folder lies in an index, and keeps nothing if it cannot be written. When it is full, its older half is removed.
+    The folder is in the index, and stays empty if it cannot be written. When it is full, its older half is removed.
     """
 
     def __init__(self, capacity: int, folder: Path | None = None, folder_capacity: int = 0) -> None:
@@ -77,32 +77,32 @@ class ThumbnailCache:
         self._lock = threading.Lock()
         self._folder, self._folder_capacity = folder, folder_capacity
         self._writing = threading.Lock()
-        # How many bytes may still be written before the folder has to be looked through.
+        # How many bytes may still be written before the folder must be scanned.
         self._room = 0
 
     def find(self, key: str) -> bytes | None:
-        """Returns what is kept in memory under ``key``; None if nothing is."""
+        """Returns the thumbnail in memory under ``key``, or None."""
         with self._lock:
             return self._kept.get(key)
 
     def read(self, key: str) -> bytes | None:
-        """Returns what is kept in the folder under ``key``; None if nothing is."""
+        """Returns the thumbnail in the folder under ``key``, or None."""
         if self._folder is None:
             return None
         try:
             found = read_regular(self._folder / f"{key}.jpg", _LARGEST, links=False)
         except OSError:
             return None
-        # A power failure leaves files that are empty or end early.
+        # A power failure leaves empty or truncated files.
         if not (found.startswith(b"\xff\xd8") and found.endswith(b"\xff\xd9")):
             return None
         self._remember(key, found)
         return found
 
     def keep(self, key: str, thumbnail: bytes) -> None:
-        """Keeps a thumbnail, unless it is larger than all that may be kept."""
+        """Keeps a thumbnail, unless it exceeds the capacity."""
         self._remember(key, thumbnail)
-        # An index that was deleted meanwhile must not begin again as a folder of thumbnails.
+        # An index that was deleted meanwhile must not be recreated as a folder of thumbnails.
         if self._folder is None or len(thumbnail) > self._folder_capacity or current_stamp(self._folder.parent) is None:
             return
         with self._writing, suppress(OSError):
@@ -120,7 +120,7 @@ class ThumbnailCache:
                 self._kept[key] = thumbnail
 
     def _make_room(self, wanted: int) -> int:
-        """Returns how many bytes the folder may still take; where ``wanted`` do not fit, its older half goes first."""
+        """Returns how many bytes still fit in the folder, after removing its older half if ``wanted`` do not fit."""
         assert self._folder is not None
         found = ((file.lstat(), file) for file in self._folder.glob("*-*.jpg"))
         files = [(status.st_mtime_ns, status.st_size, file) for status, file in found]

@@ -6,9 +6,9 @@
     for photo in gallery.search("cat.png", k=5):
         print(photo.path, photo.score)
 
-``Gallery`` searches in this process, ``Remote`` asks a server and loads no network. Both give the same answers. All
-that they refuse is a ``UserError``, whose sentence says what to do. The names below are imported when they are first
-used, because NumPy and ONNX Runtime take time to load.
+``Gallery`` searches in this process; ``Remote`` sends requests to a server and loads no network. Both return the same
+answers. Refusals are a ``UserError``, whose message contains the remedy. The names below are imported on first use,
+because NumPy and ONNX Runtime take time to load.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import model as model  # before NumPy, whose threads it keeps from spinning
+import model as model  # before NumPy, to keep its threads from spinning
 
 if TYPE_CHECKING:
     from model.errors import UserError

@@ -1,4 +1,4 @@
-"""Holds the answers of a search, and the one way to ask, which ``Gallery`` and ``Remote`` share."""
+"""Defines the answers of a search, and the methods that ``Gallery`` and ``Remote`` share."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # A file, the bytes of one, a picture, or its pixels: (H, W) or (H, W, 3) uint8.
 Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
-# A picture, or those of the things of one drawing: on papers of one size, each where it stands.
+# A picture, or one for each thing of a drawing: all of the same size, each thing where it stands.
 Drawn: TypeAlias = Picture | list[Picture] | tuple[Picture, ...]
 # The bytes of these.
 Sketches: TypeAlias = bytes | tuple[bytes, ...]
@@ -49,11 +49,11 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo found. A notebook shows it.
+    """A photo found. Notebooks display it.
 
     Attributes:
-        id: its number, which stays while the photo is in the index.
-        path: of the file: its path here or its URL, or as the server shows it. paths: the same of all its copies.
+        id: its number, constant while the photo is in the index.
+        path: the file's path here or its URL, or its path as the server shows it. paths: the same for all its copies.
         score: as the server and the page show it; higher is better.
         rank: from 1.
         copies: the ids of near duplicates, with ``fold=True``.
@@ -72,32 +72,32 @@ class Photo:
         return self._source._original(self.id)
 
     def image(self) -> Image.Image:
-        """Returns the picture as the index reads it, upright and in RGB: of a RAW file the preview.
+        """Returns the picture as the index reads it, upright and in RGB; for a RAW file, the preview.
 
-        Raises UserError as ``read`` does, and if an extra is missing that reads such files.
+        Raises UserError as ``read`` does, and if the extra that reads such files is missing.
         """
         from model.images import open_image
 
         return open_image(self.read())
 
     def thumbnail(self, size: int = 256) -> bytes:
-        """Returns a JPEG whose longest side has at most ``size`` pixels, 16 to 1024. Raises ValueError for others."""
+        """Returns a JPEG whose longest side has at most ``size`` pixels. Raises ValueError unless it is 16 to 1024."""
         return self._source._thumbnail(self.id, _checked(ThumbnailParams, size=size).size)
 
     def _repr_jpeg_(self) -> bytes:
         return self.thumbnail()
 
 
-# As it was found, by its id, or by its path as results show it or on disk. A text of digits alone is an id.
+# A photo that was found, its id, or its path as results show it or on disk. A string of digits is an id.
 OnePhoto: TypeAlias = Photo | int | str | os.PathLike[str]
 Liked: TypeAlias = OnePhoto | Iterable[OnePhoto] | None
 
 
 class Results(tuple[Photo, ...]):
-    """The photos of an answer, best first. A notebook shows them side by side.
+    """The photos of an answer, best first. Notebooks display them side by side.
 
     Attributes:
-        answer: all that was answered, such as ``answer.guesses`` and ``answer.timings_ms``.
+        answer: the complete answer, with ``answer.guesses``, ``answer.timings_ms`` and so on.
     """
 
     answer: SearchResponse
@@ -119,7 +119,7 @@ class Group:
     """Photos of a ranking that look alike.
 
     Attributes:
-        best: the best of them. more: the next ones, four at most. size: how many there are among the 200 best photos.
+        best: the best of them. more: the next ones, at most four. size: their number among the 200 best photos.
     """
 
     best: Photo
@@ -129,16 +129,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Explains why a photo matches a sketch by pairs of regions, strongest first. A notebook shows the strongest.
+    """Explains why a photo matches a sketch by pairs of regions, strongest first. Notebooks display the strongest.
 
     A region is a cell of a grid laid over the square that the network sees, counted row by row from the top left.
 
     Attributes:
         grid: cells along one side.
         sketch_cells, photo_cells: (n,) int64, the cells of each pair.
-        cosines: (n,) float64 in [-1, 1], how alike the two are.
+        cosines: (n,) float64 in [-1, 1], the similarity of the two.
         sketch_image, photo_image: the squares that the network saw.
-        answer: all that was answered of this photo.
+        answer: the complete answer for this photo.
     """
 
     grid: int
@@ -169,21 +169,21 @@ class Searches(ABC):
         unlike: Liked = None,
         **options: Any,
     ) -> Results:
-        """Returns the photos that match a sketch best, look like liked ones, and show what a word names.
+        """Returns the photos that best match a sketch, liked photos and a word.
 
         Args:
-            sketch: what was drawn; a list of pictures of one size for the things of one drawing, each where it stands,
-                as in ``search([house, tree])``; with ``kind="photo"`` a photo whose look-alikes are wanted; None for a
-                search by ``text`` or ``like`` alone.
-            k: how many at most; None for 20.
+            sketch: the drawing; a list of pictures of the same size for the things of one drawing, each where it
+                stands, as in ``search([house, tree])``; with ``kind="photo"`` a photo to find look-alikes of; None for
+                a search by ``text`` or ``like`` alone.
+            k: the maximum number; None for 20.
             text: a word of the vocabulary; any text if the index was clustered by CLIP.
-            like, unlike: photos that are wanted, and that are not, one or several: as they were found, by id, or by
-                path if the gallery is on this machine.
+            like, unlike: wanted and unwanted photos, one or several: photos that were found, ids, or paths if the
+                gallery is on this machine.
             options: further fields of ``service.schemas.SearchQuery``, such as ``folder`` or ``fold``.
 
         Raises:
-            TypeError: what is liked is no photo. ValueError: an option that does not exist, or is out of its range.
-            UserError: a picture that cannot be read, an unknown word, a folder without photos, and the like.
+            TypeError: a liked object is not a photo. ValueError: an option is unknown or out of range.
+            UserError: a picture cannot be read, a word is unknown, a folder has no photos, and the like.
         """
         answer = self._response(sketch, k=k, text=text, like=like, unlike=unlike, **options)
         results = Results(map(self._photo, answer.results))
@@ -257,7 +257,7 @@ class Searches(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Lets go of files or connections."""
+        """Closes files or connections."""
 
     def __enter__(self) -> Self:
         return self
@@ -288,8 +288,8 @@ def _drawn_bytes(drawn: Drawn | None) -> Sketches | None:
 def picture_bytes(picture: Picture) -> bytes:
     """Returns a picture as the bytes of an image file.
 
-    Raises OSError: the file cannot be read, or cannot be, such as one of an unknown user. ImageError: it is of another
-    type. TypeError: it is no picture.
+    Raises OSError: the file cannot be read, or cannot exist, such as one of an unknown user. ImageError: it is of
+    another type. TypeError: the argument is not a picture.
     """
     if isinstance(picture, np.ndarray | Image.Image):
         return as_bytes(picture_image(picture))
@@ -312,7 +312,7 @@ def picture_image(picture: Image.Image | NDArray[np.uint8]) -> Image.Image:
 
 
 def _checked(model: type[M], **given: Any) -> M:
-    """Checks the options of a call. Raises ValueError, in a sentence."""
+    """Checks the options of a call. Raises ValueError with a sentence."""
     try:
         return model(**given)
     except ValidationError as error:

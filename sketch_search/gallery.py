@@ -1,4 +1,4 @@
-"""Searches a gallery on this machine, and uses the network without any index."""
+"""Searches a gallery on this machine, and uses the network without an index."""
 
 import hashlib
 import io
@@ -36,15 +36,15 @@ from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchR
 from service.settings import Settings
 from sketch_search.answers import Picture, Searches, Sketches, picture_bytes, picture_image
 
-# Pictures that are prepared before they are encoded: four chunks of photos, some 40 MB.
+# Pictures that are prepared at a time before encoding: four chunks of photos, some 40 MB.
 _BATCH = 64
 
 
 class Gallery(Searches):
-    """The photos of an index on this machine, searched in this process. What is refused is a ``UserError``."""
+    """The photos of an index on this machine, searched in this process. Refusals are a ``UserError``."""
 
     def __init__(self, settings: Settings, matcher: Matcher | None = None) -> None:
-        """Opens the index that the settings name."""
+        """Opens the index of the settings."""
         self.matcher = open_matcher(settings) if matcher is None else matcher
         self._engine: Engine | None = Engine(settings, self.matcher)
 
@@ -61,17 +61,17 @@ class Gallery(Searches):
         """Indexes the photos below the folders, or updates their index, and opens it.
 
         Args:
-            folders: none for the folders that the index has.
-            index: the index's folder. None for the default index if it has just these folders, or if none are named;
-                else for an index of these folders alone, beside it.
-            update: whether to look for new, changed and removed photos. Without an index they are read anyway.
-            progress: whether to say on standard error that photos are read for the first time, and how far that is.
-            weights: the checkpoint; None for the one that SBIR_WEIGHTS names, or the default.
+            folders: none for the indexed folders.
+            index: the index's folder. None for the default index if it has exactly these folders, or if none are given;
+                else for a separate index of these folders, beside it.
+            update: whether to look for new, changed and removed photos. Without an index, they are read anyway.
+            progress: whether to report the first reading of photos, and its progress, on standard error.
+            weights: the checkpoint; None for that of SBIR_WEIGHTS, or the default.
             device: "cpu", "cuda", or "auto" for the GPU if there is one.
 
         Warns of photos that stay in the index although they were not found.
 
-        Raises UserError: a folder does not exist or has no photos, or the index has others, which it would lose.
+        Raises UserError: a folder does not exist or has no photos, or the index would lose other folders.
         """
         if impossible := [given for given in folders if "\0" in os.fspath(given)]:
             raise BadInvocation(f"no folder can be named {impossible[0]!r}; name a folder of photos.")
@@ -133,12 +133,12 @@ class Gallery(Searches):
 def encode(
     pictures: Sequence[Picture], kind: Modality = "photo", *, weights: str | None = None, device: str = "auto"
 ) -> NDArray[np.float32]:
-    """Vectors of sketches or photos, for a vector database of one's own.
+    """Returns vectors of sketches or photos, for your own vector database.
 
-    A sketch's vector lies near those of photos of the same things: the cosine says how near.
+    A sketch's vector is near those of photos of the same things, by the cosine.
 
     Args:
-        kind: "sketch" or "photo"; each goes another way through the network.
+        kind: "sketch" or "photo", which the network encodes differently.
         weights, device: as for ``Gallery.open``.
 
     Returns:
@@ -154,7 +154,7 @@ def encode(
 def rank(
     sketch: Picture, photos: Sequence[Picture], *, weights: str | None = None, device: str = "auto"
 ) -> list[tuple[int, float]]:
-    """Ranks photos by how well they match a sketch, without any index.
+    """Ranks photos by how well they match a sketch, without an index.
 
     Returns:
         Best first: the index of the photo in ``photos``, and its score by the checkpoint's best method.
@@ -172,7 +172,7 @@ _matcher = lru_cache(maxsize=2)(open_matcher)
 
 
 def _settings(weights: str | os.PathLike[str] | None, device: str, **given: Path) -> Settings:
-    """Makes the settings of a server; what is not given comes from the environment."""
+    """Makes the settings of a server; the environment supplies the defaults."""
     if weights is not None:
         given["weights"] = Path(weights)
     return Settings.model_validate({"device": device, **given})
@@ -184,7 +184,7 @@ def _check_list(pictures: object) -> None:
 
 
 def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> Tokens:
-    """Encodes pictures in batches: a photo alone takes as long as a whole chunk of the matcher."""
+    """Encodes pictures in batches: a single photo takes as long as a whole chunk of the matcher."""
 
     def prepared(picture: Picture) -> Floats:
         if isinstance(picture, np.ndarray | Image.Image):
@@ -198,7 +198,7 @@ def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> To
 
 
 def _first_time(folders: Sequence[Folder]) -> str:
-    """Says that photos are read, and whether the default index has them beside others, as a sentence or two."""
+    """Returns a message that photos are being read, and whether the default index has them beside others."""
     names = ", ".join(printable(str(folder)) for folder in folders) or "the indexed folders"
     said = f"Reading the photos of {names} for the first time; a thousand take about a minute."
     with suppress(IndexRefused):
@@ -208,7 +208,7 @@ def _first_time(folders: Sequence[Folder]) -> str:
 
 
 def _index_of(folders: Sequence[Folder]) -> Path:
-    """Returns the default index if it has just these folders; else one of their own."""
+    """Returns the default index if it has exactly these folders, else a separate one."""
     default = default_index_path()
     if not folders:
         return default

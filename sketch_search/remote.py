@@ -1,4 +1,4 @@
-"""Searches a gallery on a server. Nothing here loads a network."""
+"""Searches a gallery on a server, without loading a network."""
 
 from model.errors import UserError
 from service.client import MAX_BYTES, Client
@@ -9,7 +9,7 @@ from sketch_search.answers import Searches, Sketches
 class Remote(Searches):
     """The photos of a server.
 
-    What the server refuses is a ``UserError`` with its sentence; ConnectionError says that no server answers.
+    Refusals by the server are a ``UserError`` with its message; if no server answers, a ConnectionError is raised.
     """
 
     def __init__(
@@ -19,7 +19,7 @@ class Remote(Searches):
         timeout: float = 60.0,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        """Sends nothing yet; the arguments are those of ``service.client.Client``."""
+        """Takes the arguments of ``service.client.Client``, and sends nothing yet."""
         self.client = Client(url, api_key, timeout, max_bytes)
 
     def close(self) -> None:

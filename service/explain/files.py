@@ -1,4 +1,4 @@
-"""Writes an explanation as files: for each photo a picture of what matches what, and all data as JSON."""
+"""Writes an explanation as files: for each photo a picture of the matching parts, and all data as JSON."""
 
 import json
 from collections.abc import Iterable
@@ -10,23 +10,23 @@ from model.files import MARK, write_files
 from model.images import as_png
 from service.schemas import ExplainResponse
 
-# Matches that a picture shows, strongest first, each in its colour.
+# Matches shown in a picture, strongest first, each in its colour.
 _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4")
 # Pixels between the sketch and the photo.
 _GAP = 8
 
 
 def write_explanation(answer: ExplainResponse, out: Path) -> tuple[Path, ...]:
-    """Writes ``explanation.json``, ``1.png`` and so on into a folder, which is made if need be. Returns the files.
+    """Writes ``explanation.json``, ``1.png`` and so on into a folder, which is made if needed. Returns the files.
 
-    Raises UserError if anything else than earlier ones is in their place.
+    Raises UserError if other files are in their place.
     """
     out.mkdir(parents=True, exist_ok=True)
     document = {"written_by": MARK, **answer.model_dump(mode="json")}
     files = {out / "explanation.json": json.dumps(document, indent=1).encode() + b"\n"}
     sketch = answer.sketch.picture()
     for number, photo in enumerate(answer.photos, 1):
-        # Of several parts of the sketch that match one part of the photo, the strongest: a frame would hide the others.
+        # If several parts of the sketch match one part of the photo, only the strongest: a frame would hide the others.
         best: dict[int, int] = {}
         for match in photo.matches:
             best.setdefault(match.photo_cell, match.sketch_cell)
@@ -37,7 +37,7 @@ def write_explanation(answer: ExplainResponse, out: Path) -> tuple[Path, ...]:
 
 
 def side_by_side(sketch: Image.Image, photo: Image.Image, cells: Iterable[tuple[int, int]], grid: int) -> Image.Image:
-    """Draws sketch and photo side by side, with frames around the strongest pairs of cells: of the sketch, the photo.
+    """Draws sketch and photo side by side, with frames around the strongest pairs of cells, of sketch and photo.
 
     grid: cells along one side of each picture.
     """

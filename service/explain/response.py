@@ -1,4 +1,4 @@
-"""Explains why photos of an index match a sketch, or are like a photo, as POST /explain answers it."""
+"""Builds the answer of POST /explain: why photos of an index match a sketch or a photo."""
 
 import base64
 import io
@@ -40,15 +40,15 @@ _JPEG_QUALITY = 90
 class Surroundings:
     """The photos of a gallery around a sketch, or a photo in its place, and around other photos.
 
-    A sketch is compared as a search by [Ret] does: by the cosine of both [Ret], lowered by the photo's prior and where
-    guesses and photo do not agree. Photos are compared as liked ones are, by ``model.ranking.likeness_to``.
+    A sketch is compared as in a search by [Ret]: by the cosine of both [Ret], lowered by the photo's prior and where
+    guesses and photo disagree. Photos are compared like liked ones, by ``model.ranking.likeness_to``.
     """
 
     def __init__(self, gallery: Gallery, given: Tokens, modality: Modality, links: PhotoLinks) -> None:
         """given: the sketch or photo, a batch of one. links: where photos lead."""
         self._gallery, self._links = gallery, links
         self._ids, scores = gallery.nearness(given.without_patches, modality)
-        # Scores of a sketch are minus the distances of vectors of length 1, which guesses make longer.
+        # Scores of a sketch are minus the distances of vectors of length 1, which guesses increase.
         cosines = (1 - scores**2 / 2).clip(-1).astype(np.float32)
         self._cosines: Scores = cosines if modality == "sketch" else scores
         self._order = best_first(self._ids, scores)
@@ -57,11 +57,11 @@ class Surroundings:
         self._by_id = np.argsort(self._ids)
 
     def rank(self, photo: PhotoEntry) -> int:
-        """Returns the rank of a photo by its nearness to what was given, from 1."""
+        """Returns the rank of a photo by its nearness to the given picture, from 1."""
         return int(self._ranks[self._ids == photo.id][0])
 
     def of_given(self, count: int, own: PhotoEntry | None = None) -> list[NearPhoto]:
-        """Returns the ``count`` photos nearest to what was given, without ``own``, the photo that it is."""
+        """Returns the ``count`` photos nearest to the given picture, without ``own``, its own photo."""
         first = self._order[: count + 1]
         return self._near(self._ids[first], self._cosines[first], count, own)
 
@@ -82,7 +82,7 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A picture as the network saw it, (H, W, 3) uint8, and what its encoder made of it."""
+    """A picture as the network saw it, (H, W, 3) uint8, and its encoding."""
 
     pixels: Pixels
     observed: Observed
@@ -92,9 +92,9 @@ class EncodedPicture:
 def explain(
     searcher: Searcher, sketch: Drawing | None, params: ExplainParams, run: RunJob = decode_inline
 ) -> ExplainResponse:
-    """Explains why photos match a sketch, or are like a photo that was sent or that ``like`` names.
+    """Explains why photos match a sketch or a photo, which was sent or is given by ``like``.
 
-    The photos are encoded anew, in full precision, so scores may differ from a search's in the third digit.
+    The photos are encoded again, in full precision, so scores may differ from a search's in the third digit.
 
     Args:
         sketch: prepared; with ``kind=photo`` a photo, None with ``like``.
@@ -180,7 +180,7 @@ def _explained_image(seen: EncodedPicture) -> ExplainedImage:
 
 
 def _explained_photo(photo: EncodedPicture, explanation: Explanation, **of_index: Any) -> ExplainedPhoto:
-    """Describes a photo beside the sketch. of_index: what ``Photo.of`` takes, and what is near."""
+    """Describes a photo compared with the sketch. of_index: arguments of ``Photo.of``, and the nearest photos."""
     crossed = None
     if (aligned := explanation.aligned) is not None:
         # [Ret] is the first token.

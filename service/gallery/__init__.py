@@ -1,4 +1,4 @@
-"""Defines what a search asks of photos and what they answer, and searches one index in this process."""
+"""Defines the interface between a search and its photos, and searches one index in this process."""
 
 from service.gallery.candidates import (
     Candidates,

@@ -1,7 +1,7 @@
-"""Defines what a gallery is asked, ``ShardQuery``, and answers: ``Candidates``, with a row for each photo.
+"""Defines a gallery's query, ``ShardQuery``, and its answer, ``Candidates``, with a row for each photo.
 
-Both hold numpy arrays, since a gallery may be on other machines: what each shard finds is joined, and
-``Candidates.best`` keeps what one index would have found.
+Both hold numpy arrays, since a gallery may be on other machines: the results of all shards are joined, and
+``Nearest.best`` keeps what a single index would have found.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from model.engine import Floats, Method, Tokens
 from model.things import Thing
 
 Ids: TypeAlias = NDArray[np.int64]
-#: Photos by their rows in a gallery: one cluster after the other, in each by id.
+#: Photos by their rows in a gallery: one cluster after the other, by id within each.
 Rows: TypeAlias = NDArray[np.int64]
 Scores: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
-#: A query's words: for each thing that photos are to show the numbers of words of the checkpoint's vocabulary, any of
-#: which counts; or a text as CLIP has it.
+#: A query's words: for each thing to find, the numbers of words of the checkpoint's vocabulary, any of which counts; or
+#: CLIP's vector of a text.
 Word: TypeAlias = tuple[tuple[int, ...], ...] | NDArray[np.float32]
 
 # The best photos by vector whose tokens are matched with the sketch's, to choose those that the method scores.
 # 64 of 400 hold 0.996 of the exhaustive best 20 for validation sketches, and 0.993 for unseen classes; the 96 best by
 # vector hold 0.986 and 0.954.
 MATCHED = 400
-# Photos that come into the ranking because they are the most similar ones to liked photos.
+# Photos that enter the ranking as the most similar ones to liked photos.
 NEAREST = 300
 
 
 def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np.int64]:
-    """Returns the indices in the order of falling score, the first ``count`` of them; equal scores by id."""
+    """Returns the indices of the ``count`` best scores, best first; equal scores by id."""
     if count is None or count >= len(scores):
         return np.lexsort((ids, -scores))
     # Sorting all of a large gallery would cost more than comparing its vectors.
@@ -53,7 +53,7 @@ def most_alike(parts: Sequence[tuple[Ids, Scores]], count: int) -> tuple[Ids, Sc
 
 
 def interleaved(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-    """Returns the members of rankings of equal length by turns, each once. Those of ``first`` come before them."""
+    """Returns the members of rankings of equal length in turns, each once, after those of ``first``."""
     turns = np.stack(orders, axis=1).ravel()
     every = turns if first is None else np.concatenate([first, turns])
     _, first_seen = np.unique(every, return_index=True)
@@ -62,7 +62,7 @@ def interleaved(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | 
 
 @dataclass(frozen=True)
 class ShardQuery:
-    """Holds what each shard is asked: an encoded query, the clusters to open, and how many photos to return.
+    """Holds the query for each shard: an encoded query, the clusters to open, and how many photos to return.
 
     Attributes:
         method: what scores photos; "ret" compares vectors alone.
@@ -70,10 +70,10 @@ class ShardQuery:
         mean: (d,) the mean of all vectors of the gallery.
         sketch: the query's tokens: the sketch's, or with liked photos one [Ret] near theirs; a batch of one, or of all
             things of a drawing.
-        things: those that are looked for in the regions of photos. places: how much their places count.
-        liked, unliked: (l, d) and (u, d) vectors of photos. kept, dropped: ids of those that the gallery has.
-        clusters: (n,) int64 ascending, those that are opened.
-        count: how many photos become candidates, the best by vector, and so many more by the word; None for all.
+        things: those to find in the regions of photos. places: the weight of their places.
+        liked, unliked: (l, d) and (u, d) vectors of photos. kept, dropped: ids of those in the gallery.
+        clusters: (n,) int64 ascending, the clusters to open.
+        count: how many photos become candidates, the best by vector, and as many more by the word; None for all.
         rerank: how many of them ``method`` scores; None for all.
     """
 
@@ -95,7 +95,7 @@ class ShardQuery:
 
     @property
     def matches(self) -> bool:
-        """Whether best matches of tokens choose the photos that ``method`` scores: if it scores some of many."""
+        """Whether best matches of tokens choose the photos that ``method`` scores: if it scores only some of many."""
         some = self.rerank is not None and self.rerank < min(MATCHED, self.count or MATCHED)
         return some and self.method not in ("ret", "things")
 
@@ -124,11 +124,11 @@ class Nearest:
         rows, ids: (m,) their rows in the gallery, and their ids.
         by_vector: (m,) float32, the query's score with each by [Ret]; of several things, their mean.
         by_thing: (m, t) float32, the scores of each of several things; None for one.
-        by_word: (m,) float32, how much each shows what the word names, as logits, of several things their mean; None
-            without a word.
-        likeness: (m,) float32, how much each looks like the most similar liked photo, -1 to 1; None without one.
+        by_word: (m,) float32, how much each shows the thing that the word names, as logits, the mean of several things;
+            None without a word.
+        likeness: (m,) float32, the similarity of each to the most similar liked photo, -1 to 1; None without one.
         promise: (m,) float32, by vector and by best matches of tokens (``model.ranking.promise``); None if these do not
-            choose the photos that are scored.
+            choose the photos to score.
     """
 
     rows: Rows
@@ -158,7 +158,7 @@ class Nearest:
 
     @staticmethod
     def nothing(query: ShardQuery) -> Nearest:
-        """Returns no photos, with the columns that the query asks for."""
+        """Returns no photos, with the columns of the query."""
         rows, none = np.empty(0, np.int64), np.empty(0, np.float32)
         by_word, likeness = None if query.word is None else none, None if query.liked is None else none
         things = 1 if query.sketch is None else len(query.sketch)
@@ -166,7 +166,7 @@ class Nearest:
         return Nearest(rows, rows, none, by_word, likeness, by_thing=by_thing)
 
     def rankings(self, query: ShardQuery) -> list[tuple[Scores, int]]:
-        """Returns the columns whose best photos become candidates, and how many of each do."""
+        """Returns the columns whose best photos become candidates, and the number of photos from each."""
         assert query.count is not None
         found = [] if query.sketch is None else [(self.by_vector, query.count)]
         if self.likeness is not None:
@@ -187,7 +187,7 @@ class Nearest:
         return self[np.unique(np.concatenate(chosen))]
 
     def to_score(self, query: ShardQuery) -> NDArray[np.int64]:
-        """Returns the indices of the photos to score, most promising first; with a word, half are the best by it."""
+        """Returns the indices of the photos to score, most promising first; with a word, half by the word."""
         if query.rerank is None or query.method == "things":
             return best_first(self.ids, self.by_vector)
         promise = self.by_vector if self.promise is None else self.promise
@@ -199,14 +199,14 @@ class Nearest:
         return np.concatenate([chosen, named[~np.isin(named, chosen)]])
 
     def known_scores(self, query: ShardQuery, known: Candidates | None) -> tuple[Scores, NDArray[np.int64]]:
-        """Returns the scores as far as they are known, (m,), and the indices of those that are still to be scored.
+        """Returns the known scores, (m,), and the indices of the photos still to score.
 
         known: earlier candidates of the same search.
         """
         if query.method == "ret":
             return self.by_vector, np.empty(0, np.int64)
         if query.method == "things":
-            # Regions are compared of all candidates.
+            # All candidates are compared by regions.
             return np.full(len(self), np.nan, np.float32), np.empty(0, np.int64)
         scores, wanted = np.full(len(self), np.nan, np.float32), self.to_score(query)
         if known is not None:
@@ -217,14 +217,14 @@ class Nearest:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates(Nearest):
-    """Photos that were found and scored, in the order of ``rows`` until they are ranked.
+    """Photos found and scored, in the order of ``rows`` until they are ranked.
 
     Attributes:
         vectors: (m, d) float16, as they are kept.
         scores: (m,) float32; not a number for a photo that was not scored. Diffusion, likes and words change them.
         before: (m,) the scores before diffusion; None if more than diffusion has changed them.
         fits: (m,) the score of the regions that fit the things of the drawing best; None without such things.
-        firsts: (m,) the row of the candidate that stands for this one: its own, unless it is a near duplicate of an
+        firsts: (m,) the row of the candidate that represents this one: its own, unless it is a near duplicate of an
             earlier one. None if nothing was to be folded.
     """
 
@@ -242,10 +242,10 @@ class Candidates(Nearest):
 
     @property
     def results(self) -> NDArray[np.int64]:
-        """(r,): the rows of the candidates that do not stand behind another one."""
+        """(r,): the rows of the candidates that are not folded into another one."""
         every = np.arange(len(self))
         return every if self.firsts is None else np.flatnonzero(self.firsts == every)
 
     def copies(self, row: int) -> tuple[int, ...] | None:
-        """Returns the ids of the near duplicates for which a row stands; None if nothing was to be folded."""
+        """Returns the ids of the near duplicates folded into a row; None if nothing was to be folded."""
         return None if self.firsts is None else tuple(self.ids[self.firsts == row][1:].tolist())

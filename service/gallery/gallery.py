@@ -1,4 +1,4 @@
-"""Defines what a search needs of photos: one index in this process (``LocalGallery``), or shards on many machines."""
+"""Defines the gallery that a search uses: an index in this process (``LocalGallery``), or shards on many machines."""
 
 import math
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ MANY_CLUSTERS = 100_000
 NEAR_CLUSTERS, OPENED_ABOVE = 4096, 64
 
 
-# What ``Gallery.scored`` returns.
+# The result of ``Gallery.scored``.
 Scored: TypeAlias = tuple[NDArray[np.float16], Scores, Scores | None]
 
 
@@ -76,14 +76,14 @@ class Clusters:
         return above
 
     def near(self, directions: Floats) -> NDArray[np.int64]:
-        """Returns the clusters that are worth comparing with directions (q, d), ascending: all if they are few."""
+        """Returns the clusters to compare with directions (q, d), ascending: all if they are few."""
         if len(self.sizes) < MANY_CLUSTERS:
             return np.arange(len(self.sizes))
         found = np.unique(self._above.search(np.ascontiguousarray(directions, np.float32), NEAR_CLUSTERS)[1])
         return found[found >= 0]
 
     def by_clip(self, vector: Floats) -> Scores:
-        """Multiplies a vector of CLIP (e,) with the centroids by CLIP: (c,). Raises IndexRefused if lengths differ."""
+        """Multiplies a vector of CLIP (e,) by the centroids by CLIP: (c,). Raises IndexRefused if lengths differ."""
         assert self.embeddings is not None
         if vector.shape != self.embeddings.shape[1:]:
             raise IndexRefused(
@@ -93,7 +93,7 @@ class Clusters:
         return (self.embeddings @ vector).astype(np.float32)
 
     def vectors_of(self, clusters: NDArray[np.int64]) -> Floats:
-        """Returns the mean vectors of these clusters, ascending; not copied if they are all."""
+        """Returns the mean vectors of these clusters, ascending; not copied if these are all clusters."""
         return self.vectors if len(clusters) == len(self.sizes) else self.vectors[clusters]
 
     def tokens(self, clusters: NDArray[np.int64]) -> Tokens:
@@ -108,7 +108,7 @@ class Gallery(ABC):
 
     Attributes:
         tokens_kept: of each photo, [Ret] included. regions_kept: of each photo.
-        generation_id: tells the generation apart from all others.
+        generation_id: identifies the generation.
         missing: the names of shards that are not searched, because they do not answer.
     """
 
@@ -124,7 +124,7 @@ class Gallery(ABC):
     def find(self, query: ShardQuery, known: Candidates | None = None) -> Candidates:
         """Finds photos of the opened clusters, the best by vector, by word and by likeness, and scores them.
 
-        known: what the same search found before: its photos are not scored again.
+        known: earlier results of the same search, whose photos are not scored again.
         """
         found = self.nearest(query)
         if query.matches and len(found):
@@ -149,7 +149,7 @@ class Gallery(ABC):
     def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> Scored:
         """Reads the vectors of these photos, (m, d), and scores some of them by the query's method.
 
-        wanted: (w,) the indices of those that are scored. Returns the vectors; the scores (w,); and with things (m,)
+        wanted: (w,) the indices of those to score. Returns the vectors; the scores (w,); and with things (m,)
         how well regions of all of these photos fit them, else None.
         """
 
@@ -163,7 +163,7 @@ class Gallery(ABC):
 
     @abstractmethod
     def rows_of_ids(self, ids: Sequence[int]) -> Rows:
-        """Returns the rows of the photos of these ids, (m,). Raises UnknownPhoto."""
+        """Returns the rows of the photos with these ids, (m,). Raises UnknownPhoto."""
 
     @abstractmethod
     def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
@@ -183,7 +183,7 @@ class Gallery(ABC):
 
     @abstractmethod
     def nearness(self, given: Tokens, modality: Modality) -> tuple[Ids, Scores]:
-        """Returns all ids, and minus the distance of each to a sketch, or the likeness to a photo, a batch of one."""
+        """Returns all ids, and minus the distance of each to a sketch, or its likeness to a photo; a batch of one."""
 
     @abstractmethod
     def alike(self, photos: Floats, count: int) -> list[tuple[Ids, Scores]]:
@@ -195,7 +195,7 @@ class Gallery(ABC):
 
     @abstractmethod
     def address_of(self, shown: str) -> str:
-        """Returns the path or the URL of a file that is named by its path as results show it. Raises BadInvocation."""
+        """Returns the path or URL of a file, given its path as results show it. Raises BadInvocation."""
 
     @abstractmethod
     def open_photo(self, photo: int) -> bytes:
@@ -203,7 +203,7 @@ class Gallery(ABC):
 
     @abstractmethod
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
-        """Reads some of the same bytes, of a file of this size. Raises UnknownPhoto and PhotoUnavailable."""
+        """Reads a part of these bytes, from a file of this size. Raises UnknownPhoto and PhotoUnavailable."""
 
     def photos(self, ids: Sequence[int]) -> tuple[PhotoEntry, ...]:
         """Returns photos by id, in this order. Raises UnknownPhoto."""
@@ -214,5 +214,5 @@ class Gallery(ABC):
         return self.photos([photo])[0]
 
 
-#: Returns what can be searched now of the generations that were opened, without the shards with these names.
+#: Returns the searchable part of the opened generations, without the shards with these names.
 OpenGallery: TypeAlias = Callable[[Collection[str]], Gallery]

@@ -15,8 +15,8 @@ from model.things import Matched
 from service.gallery.candidates import Floats, Ids, Mask, Nearest, Rows, Scores, ShardQuery, most_alike
 from service.gallery.gallery import Clusters, Gallery, Scored
 
-# Clusters are searched by the cosine alone. So many times as many photos are found there as are wanted, and so many at
-# least, because the prior, and what else counts, puts them in another order. In a made gallery of 100,000 photos, 4,000
+# Clusters are searched by the cosine alone. They yield this many times as many photos as wanted, and at least this
+# number, because the prior and other scores change their order. In a made gallery of 100,000 photos, 4,000
 # of them held all of the first 96 by distance, and 1,000 held 0.995 of them.
 FOUND_FOR_ONE, FOUND_AT_LEAST = 4, 4096
 # Photos whose vectors are compared at a time: some 12 MiB with the default network.
@@ -24,11 +24,11 @@ BLOCK = 1 << 14
 # Chunks of the matcher whose tokens are copied into memory at a time: 64 photos of the largest network take some 40
 # MiB. More of the default network would not stay in the CPU's cache until they are scored.
 BATCHED = 2
-# Photos whose tokens are matched at a time: 0.8 MiB of the default network in float32, which stay in a core's cache.
+# Photos whose tokens are matched at a time: 0.8 MiB of the default network in float32, which fit in a core's cache.
 MATCHED_AT_ONCE = 64
-# Photos whose regions are unpacked at a time: more would not stay in the CPU's cache.
+# Photos whose regions are unpacked at a time: more would not fit in the CPU's cache.
 REGIONS_AT_ONCE = 128
-# Filters whose photos are kept, a byte for each photo of the gallery: while somebody draws, one is used again.
+# Filters whose photos are kept, a byte for each photo of the gallery: during drawing, one is reused.
 FILTERS_KEPT = 16
 
 
@@ -48,7 +48,7 @@ class LocalGallery(Gallery):
         self.tokens_kept, self.regions_kept = index.manifest.identity.tokens, index.regions_kept
         self.generation, self.generation_id = index.generation, index.generation_id
         self._passing: Callable[[PhotoFilter], Mask] = lru_cache(maxsize=FILTERS_KEPT)(index.passing)
-        # Both depend on a photo alone. They are computed when they are first needed, and take four bytes a photo.
+        # Both depend only on the photo. They are computed when first needed, and take four bytes a photo.
         self._priors, self._levels = (np.full(index.photo_count, np.nan, np.float32) for _ in range(2))
 
     def nearest(self, query: ShardQuery) -> Nearest:
@@ -57,7 +57,7 @@ class LocalGallery(Gallery):
         return Nearest.joined([self._compared(block, query) for block in blocks]).best(query)
 
     def _near(self, query: ShardQuery) -> Rows:
-        """Returns the photos of the opened clusters among which are all that are looked for, (m,) ascending."""
+        """Returns photos of the opened clusters that include all the wanted ones, (m,) ascending."""
         mask = None if query.wanted is None else self._passing(query.wanted)
         vectors, clusters = self.index.vectors, query.clusters
         if query.count is None:
@@ -79,7 +79,7 @@ class LocalGallery(Gallery):
         return np.unique(np.concatenate(found))
 
     def _compared(self, rows: Rows, query: ShardQuery) -> Nearest:
-        """Compares these photos with each part of the query, and drops those that are like unliked ones."""
+        """Compares these photos with each part of the query, and drops those like unliked photos."""
         by_vector, by_word, likeness, by_thing = np.zeros(len(rows), np.float32), None, None, None
         vectors, ids = self.index.vectors.of(rows), self.index.ids[rows]
         ret = Tokens.of_ret(vectors)
@@ -92,14 +92,15 @@ class LocalGallery(Gallery):
         elif query.word is not None:
             levels = self._kept(self._levels, rows, ret, self._matcher.word_levels)
             of_words = [logsumexp(self._matcher.word_scores(ret, thing, levels).T) for thing in query.word]
-            # For 25 pairs of things, 0.35 of the first photos show both by the mean, 0.29 by the least.
+            # For 25 pairs of things, 0.35 of the first photos show both by the mean, 0.29 by the minimum.
             by_word = np.mean(of_words, axis=0)
         if query.liked is not None:
             likeness = likeness_to(query.liked, vectors, query.mean)
         found = Nearest(rows, ids, by_vector, by_word, likeness, by_thing=by_thing)
         if query.unliked is None:
             return found
-        # A photo stays if it looks more like a liked one: who likes a white cat, and not a black one, still wants cats.
+        # A photo stays if it looks more like a liked one: disliking a black cat but liking a white one still means
+        # cats.
         unlike = likeness_to(query.unliked, vectors, query.mean)
         gone = (unlike > ALIKE) & (unlike >= (-1 if likeness is None else likeness)) & ~np.isin(ids, query.kept)
         return found[~gone & ~np.isin(ids, query.dropped)]
@@ -107,7 +108,7 @@ class LocalGallery(Gallery):
     def _kept(
         self, known: Scores, rows: Rows, ret: Tokens, compute: Callable[[Tokens], Floats | None]
     ) -> Floats | None:
-        """Returns what is computed of each of these photos alone, (m,), and keeps it in ``known``."""
+        """Returns the property of each of these photos, (m,), computed if missing from ``known`` and kept there."""
         missing = np.flatnonzero(np.isnan(known[rows]))
         if len(missing):
             computed = compute(ret[missing])
@@ -151,7 +152,7 @@ class LocalGallery(Gallery):
         return self.index.embeddings
 
     def _by_clip(self, vector: Floats, rows: Rows) -> Scores:
-        """Multiplies a vector (e,) with what CLIP made of these photos, (m,) float32."""
+        """Multiplies a vector (e,) by CLIP's vectors of these photos, (m,) float32."""
         scores: Scores = self._embeddings.of(rows) @ vector
         if not np.isfinite(scores).all():
             raise IndexRefused(f"the CLIP vectors of the index are damaged; {REPAIR}.")

@@ -1,4 +1,4 @@
-"""Writes the server's log: lines for people, or one JSON object a line for machines."""
+"""Writes the server's log: lines for people, or one JSON object per line for machines."""
 
 import json
 import logging
@@ -12,17 +12,17 @@ from model.terminal import printable
 from service.http.middleware import Access, access_log, log
 
 LogFormat = Literal["text", "json"]
-# Characters that a pipe with any room takes at once: 4096 bytes, four for a character at most.
+# Characters that a pipe with free space accepts at once: 4096 bytes, at most four for a character.
 _PIPE_TAKES = 1024
 
 
 def as_json(message: str) -> str:
-    """Returns a message as the log in JSON would have it."""
+    """Returns a message in the format of the JSON log."""
     return JsonLines().format(log.makeRecord(log.name, logging.INFO, "", 0, message, (), None))
 
 
 def configure_logging(log_format: LogFormat) -> None:
-    """Writes the log to standard error in this format. Text on a terminal has no requests: they hide the address."""
+    """Writes the log to standard error in this format. A terminal shows no requests: they hide the address."""
     handler = _Handler()
     handler.setFormatter(JsonLines() if log_format == "json" else TextLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -31,7 +31,7 @@ def configure_logging(log_format: LogFormat) -> None:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Drops what a full pipe, which nobody reads, does not take. Writing to it would stop the server."""
+    """Drops lines that a full pipe does not accept. Waiting for a reader would stop the server."""
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record) + self.terminator
@@ -44,21 +44,21 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 class TextLines(logging.Formatter):
-    """Time (UTC), level, and the message; of a request, its fields as key=value."""
+    """Time (UTC), level, and the message; for a request, its fields as key=value."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
     def format(self, record: logging.LogRecord) -> str:
-        """Returns the line of a record, and its indented trace. No name of a photo can bring in a further line."""
+        """Returns the line of a record, and its indented trace. File names cannot add lines."""
         line = printable(f"{self.formatTime(record)} {record.levelname} {record.getMessage()}")
         trace = self.formatException(record.exc_info).splitlines() if record.exc_info else ()
         return "\n".join([line, *(f"  {printable(part)}" for part in trace)])
 
 
 class JsonLines(TextLines):
-    """One JSON object a line: ``time``, ``level``, ``logger``; ``message``, or the fields of a request; ``trace``."""
+    """One JSON object per line: ``time``, ``level``, ``logger``; ``message``, or the fields of a request; ``trace``."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": self.formatTime(record), "level": record.levelname.lower(), "logger": record.name}

@@ -1,4 +1,4 @@
-"""Defines requests and answers as pydantic models, which server, client and command line share."""
+"""Defines requests and answers as pydantic models, shared by server, client and command line."""
 
 from service.schemas.errors import ErrorDetail, ErrorResponse, describe_problems
 from service.schemas.explain import (

@@ -1,4 +1,4 @@
-"""The search in two stages over a gallery; ``searcher`` tells it in one screen."""
+"""The search in two stages over a gallery; ``searcher`` outlines it on one screen."""
 
 from service.search.plan import methods_of
 from service.search.searcher import Searcher

@@ -1,4 +1,4 @@
-"""Plans a search: the query, with the service's defaults and what the checkpoint can do filled in."""
+"""Plans a search: completes the query with the service's defaults and the checkpoint's abilities."""
 
 import time
 from dataclasses import dataclass
@@ -14,36 +14,36 @@ from service.errors import BadSearch
 from service.schemas import Quality, SearchQuery, StageTimings, System
 from service.settings import Settings
 
-# Photos that the second stage scores if the query does not say how many: with diffusion, which estimates the others,
-# and without. On validation queries scoring all photos changed mAP@100 by less than chance. Both are multiples of the
-# matcher's chunk on a CPU, 32.
+# Photos that the second stage scores by default: with diffusion, which estimates the others, and without. On validation
+# queries scoring all photos changed mAP@100 by less than chance. Both are multiples of the matcher's chunk on a CPU,
+# 32.
 RERANK = 64
 RERANK_WITHOUT_DIFFUSION = 192
-# Clusters that are scored by the method if a query says how many are opened, the best by vector; and how many of these
-# if it does not.
+# Clusters that the method scores if a query sets the number to open, the best by vector; and how many of these it
+# scores by default.
 RELATED, RELATED_UNASKED = 128, 32
-# The best photos that are grouped by look. All pages of groups are cut out of this one grouping, so that no group
-# changes its rank or its size from page to page.
+# The best photos that are grouped by look. All pages show parts of this one grouping, so that no group changes its rank
+# or size from page to page.
 GROUPED = 200
 
 
 def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
-    """Returns the methods that can score photos: without tokens, vectors alone. tokens_kept: of each photo."""
+    """Returns the methods that can score photos: without tokens, only vectors. tokens_kept: of each photo."""
     return matcher.methods if tokens_kept > 1 else tuple(one for one in matcher.methods if one == "ret")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that the stages of a search need to know.
+    """The parameters of all stages of a search.
 
     Attributes:
         method: the one that scores photos; "ret" if photos are liked, or there is no sketch.
-        nprobe: clusters to open at least; "all" for every one.
-        related: how many clusters, the best by vector, ``method`` may put in order by their centroids; None for all.
+        nprobe: the least number of clusters to open; "all" for every one.
+        related: how many clusters, the best by vector, ``method`` may order by their centroids; None for all.
         count: how many photos are in the ranking, the best by vector; None for all of the opened clusters.
         rerank: how many of them ``method`` scores; None for all.
         results: how long the ranking must be. k: how many results are wanted, from ``query.offset`` on.
-        variants: of the sketch that are encoded; None for the matcher's.
+        variants: the number of variants of the sketch to encode; None for the matcher's.
     """
 
     query: SearchQuery
@@ -61,7 +61,7 @@ class Plan:
 
     @property
     def seeks_things(self) -> bool:
-        """Whether regions count: they are not read if vectors alone are to be compared."""
+        """Whether regions count: they are not read if only vectors are compared."""
         return not self.plain and self.quality != "fast"
 
     @property
@@ -83,10 +83,10 @@ def plan_search(
     """Returns the plan for a query. Raises BadSearch if the checkpoint or the index cannot do it, or nothing is asked.
 
     Args:
-        settings: what counts where the query does not say.
+        settings: the defaults of the query.
         tokens_kept, regions: how many the gallery keeps of each photo, [Ret] included.
-        things: that were drawn; 1 for a photo that came with the query, 0 without a picture.
-        at_least: how long the ranking must be, even if the page asked for needs less.
+        things: the number of things drawn; 1 for a photo in the query, 0 without a picture.
+        at_least: the minimum length of the ranking, even if the requested page needs less.
     """
     drawn = things > 0
     if not drawn and not query.like and query.text is None:
@@ -108,7 +108,7 @@ def plan_search(
     diffuse = able and query.method == "auto" and not by_whole if query.diffuse is None else query.diffuse
     k, results = _page(query, settings, at_least)
     nprobe = query.nprobe or ("all" if quality == "best" else settings.nprobe)
-    # Who counts clusters, or wants the best, wants all of their photos scored.
+    # A query that sets the number of clusters, or the best quality, scores all of their photos.
     whole = query.nprobe is not None or quality == "best"
     rerank = query.rerank
     if rerank is None and not whole and method not in ("ret", "things"):
@@ -137,7 +137,7 @@ def plan_search(
 
 
 def _check_things(query: SearchQuery, things: int, regions: int) -> None:
-    """Raises BadSearch for options that do not go with this number of things, or an index without regions."""
+    """Raises BadSearch for options that do not fit this number of things, or an index without regions."""
     if query.places == "yes":
         if not things or query.kind == "photo":
             raise BadSearch("places=yes is for drawings: send one, or leave places out.")
@@ -159,7 +159,7 @@ def _two_stage_plan(
     """Returns the plan of the two-stage report's system. Raises BadSearch if there is no relation network.
 
     Cross-attention and relation network score the centroids of all clusters, then all photos of the best cluster, and
-    of further ones until there are as many photos as are wanted.
+    of further ones until there are enough photos.
     """
     method = _method(query.model_copy(update={"method": "rn"}), matcher, "best", tokens_kept, drawn=True)
     k, results = _page(query, settings, at_least)
@@ -175,13 +175,13 @@ def _two_stage_plan(
         diffuse=False,
         results=results,
         k=k,
-        # It encodes the sketch as it is.
+        # It encodes only the sketch itself.
         variants=query.variants or 1,
     )
 
 
 def _page(query: SearchQuery, settings: Settings, at_least: int) -> tuple[int, int]:
-    """Returns how many results are wanted, and how long the ranking must be."""
+    """Returns the number of results, and the length of the ranking."""
     k = settings.default_k if query.k is None else query.k
     # Groups are made of the GROUPED best photos.
     page = 0 if query.view == "groups" else query.offset + k

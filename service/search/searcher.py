@@ -4,15 +4,15 @@
     stage 1    the sketch against the centroids of all clusters                                        ``_clusters``
     stage 2    photos of the best clusters, by vector; then pairs of tokens of the best photos, or     ``_photos``
                for several things regions of all candidates
-    diffusion  photos that look alike lend each other their scores                                     ``_diffused``
-    regions    photos that show one thing where it was drawn, or in its colours, come forward          ``_fitted``
-    leads      photos that look like liked ones, and those that show the query's word, come forward    ``_mix_support``
+    diffusion  photos that look alike share their scores                                               ``_diffused``
+    regions    photos that show one thing where it was drawn, or in its colours, move forward          ``_fitted``
+    support    photos that look like liked ones, and those that show the query's word, move forward    ``_mix_support``
     order      liked photos first, then by score; near duplicates fold into one                        ``_ordered``
-    page       the photos, or the groups of look-alikes, that were asked for                           ``_page``
+    page       the requested photos, or groups of look-alikes                                          ``_page``
 
-From stage 2 on, all work on ``Candidates``: a row for each photo, a column for each kind of score. The score of a photo
-does not depend on what is scored beside it: before diffusion, all ways to search agree on every photo that they share,
-and with ``nprobe="all"``, the exhaustive search, the order is that of scoring every photo.
+From stage 2 on, all steps work on ``Candidates``: a row for each photo, a column for each kind of score. The score of a
+photo does not depend on the other photos scored: before diffusion, all kinds of search agree on every photo that they
+share, and with ``nprobe="all"``, the exhaustive search, the order is that of scoring every photo.
 """
 
 import math
@@ -64,7 +64,7 @@ from service.search.plan import GROUPED, RELATED_UNASKED, Plan, Sketch, Stopwatc
 from service.search.shown import FOLDED, fold, group_alike, grouped_ranks, is_far_ahead
 from service.settings import Settings
 
-# The best photos that are looked at for what is guessed to be drawn: it takes about a millisecond.
+# The best photos that are checked for the guessed things: it takes about a millisecond.
 GUESSED_OF = 50
 # Photos of a group that are shown beside its best one.
 MORE = 4
@@ -76,8 +76,8 @@ class _Encoded:
     """An encoded query.
 
     query: without clusters yet. homes: the clusters of the liked photos. sizes: (c,) how many photos of each cluster
-    may be found. guesses: what the sketch may show. perhaps: less probable words, if there is no guess. seen: the
-    things of the drawing, if they are looked for apart.
+    can be found. guesses: what the sketch may show. perhaps: less probable words, if there is no guess. seen: the
+    things of the drawing, if they are searched for separately.
     """
 
     query: ShardQuery
@@ -99,14 +99,14 @@ class Searcher:
     def search(
         self, sketch: Sketch | None, query: SearchQuery, text: ReadText = NO_TEXT, prepare_ms: float = 0.0
     ) -> SearchResponse:
-        """Finds the photos that match a sketch best, look most like the liked photos, and show the word.
+        """Finds the photos that best match the sketch, the liked photos and the word.
 
         Args:
-            sketch: the drawing that came with the query, if any; a photo, which counts as liked, if its kind says so.
+            sketch: the drawing of the query, if any; or a photo, which counts as liked, if that is its kind.
             text: the query's text, if CLIP has read it.
-            prepare_ms: milliseconds that preparing the sketch has taken already.
+            prepare_ms: milliseconds that preparing the sketch took.
 
-        Raises BadSearch, UnknownWord, UnknownPhoto, BlankSketch; NotReady if a score is no number.
+        Raises BadSearch, UnknownWord, UnknownPhoto, BlankSketch; NotReady if a score is not a number.
         """
         if sketch is None and query.filters_alone:
             return self._newest(query)
@@ -138,7 +138,7 @@ class Searcher:
         sketch_fits = self._fits(encoded, ranking)
         word, word_fits, reading = encoded.query.word, None, None
         if isinstance(word, tuple) and ranking.by_word is not None:
-            # Each of the words has as many chances as there are photos.
+            # Each word is compared with every photo.
             chances = int(encoded.sizes.sum()) * max(map(len, word))
             word_fits = fits(float(ranking.by_word.max(initial=-np.inf)), chances)
             reading = self.matcher.book.read(query.text or "")
@@ -173,7 +173,7 @@ class Searcher:
         )
 
     def _newest(self, query: SearchQuery) -> SearchResponse:
-        """Returns the photos that pass the filters of a query that has nothing else, newest first."""
+        """Returns the photos that pass the filters of a query without other parts, newest first."""
         watch, gallery, settings = Stopwatch(), self.gallery, self.settings
         k = settings.default_k if query.k is None else query.k
         rows, _ = gallery.newest(_filter_of(query), query.offset + k)
@@ -214,7 +214,7 @@ class Searcher:
     # Encode.
 
     def drawing_of(self, sketch: Sketch, query: SearchQuery) -> Drawing:
-        """Prepares the picture of a query, unless it is prepared. A photo becomes the one thing of a drawing."""
+        """Prepares the picture of a query, if needed. A photo becomes the only thing of a drawing."""
         if isinstance(sketch, Drawing):
             return sketch
         preprocessing = self.matcher.preprocessing
@@ -278,14 +278,14 @@ class Searcher:
             encoded = replace(encoded, guesses=guesses, perhaps=perhaps, seen=tuple(seen))
         if drawn is not None and shard_query.liked is None:
             return encoded
-        # Liked photos lead the sketch, or else the best photos by the word alone.
+        # Liked photos, or else the best photos by the word alone, outweigh the sketch.
         leading = self._examples(encoded) if shard_query.liked is None else shard_query.liked
         ret = rocchio(None if drawn is None else unit(drawn.ret).mean(axis=0, keepdims=True), leading)
         tokens = replace(Tokens.of_ret(ret), summary=drawn.summary if drawn is not None and len(drawn) == 1 else None)
         return replace(encoded, query=replace(shard_query, sketch=tokens))
 
     def things_of(self, drawing: Drawing, query: SearchQuery | ExplainParams, variants: int | None = 1) -> list[Thing]:
-        """Encodes each thing of a drawing, with the colours that it was drawn in unless these do not count."""
+        """Encodes each thing of a drawing, with its colours unless these do not count."""
         found = []
         for drawn in drawing.things:
             prepared = self.matcher.preprocessing.normalised(drawn.pixels)
@@ -297,9 +297,9 @@ class Searcher:
     def sought(
         self, things: Sequence[Thing], query: SearchQuery | ExplainParams, *, several: bool
     ) -> tuple[tuple[Thing, ...], float]:
-        """Returns the things to look for in regions of photos, none if regions do not count, and the weight of places.
+        """Returns the things to find in regions of photos, none if regions do not count, and the weight of places.
 
-        several: whether several things are looked for; one is if its place or its colours count.
+        several: whether the query has several things; a single one is included if its place or its colours count.
         """
         apart = several or (len(things) == 1 and (query.places == "yes" or len(things[0].colours) > 0))
         if not apart or not self.gallery.regions_kept:
@@ -311,7 +311,7 @@ class Searcher:
         return tuple(Guessed(**asdict(one)) for one in self.matcher.guesses(thing.tokens))
 
     def seen(self, thing: Thing) -> SeenThing:
-        """Describes a thing as answers do."""
+        """Describes a thing for answers."""
         guess = next(iter(self.guesses(thing)), None)
         return SeenThing(box=thing.box, guess=guess, colours=tuple(map(hexadecimal, thing.colours)))
 
@@ -331,7 +331,7 @@ class Searcher:
             raise UnknownWord(query.text.strip(), self.matcher.words, unknown.nearest, reason) from unknown
 
     def _examples(self, encoded: _Encoded) -> Floats:
-        """Returns the vectors of the photos that stand for a word alone, the best ones by it, (e, d)."""
+        """Returns the vectors of the photos that represent a word alone, the best ones by it, (e, d)."""
         clusters = np.sort(self._order(encoded, self._compared(encoded), [])[: self.settings.nprobe])
         best = self.gallery.find(replace(encoded.query, clusters=clusters, method="ret", count=EXAMPLES))
         if best.by_word is None or not len(best):
@@ -341,14 +341,14 @@ class Searcher:
     # Stage 1: clusters.
 
     def _clusters(self, encoded: _Encoded, plan: Plan) -> tuple[NDArray[np.int64], Scores, int]:
-        """Returns the clusters with photos that may be found, best first; all clusters' scores; and how many pairs.
+        """Returns the clusters with photos that can be found, best first, all clusters' scores, and how many pairs.
 
-        The method scores the best by vector, or all, as the plan says, or if there is a choice the best of these by
-        matches of their mean tokens; those that it scores come first. A cluster that is not compared has no number as
-        its score.
+        By the plan, the method scores the best clusters by vector, or all, or if there is a choice the best of these by
+        matches of their mean tokens; the clusters that it scores come first. The score of a cluster that is not
+        compared is NaN.
         """
         clusters, query = self.gallery.clusters, encoded.query
-        # Encoding a query gives it tokens, whatever it asks for.
+        # Every encoded query has tokens.
         assert query.sketch is not None
         every = plan.nprobe == "all" or plan.related is None
         compared = np.arange(len(clusters.sizes)) if every else self._compared(encoded)
@@ -361,7 +361,7 @@ class Searcher:
             return order, scores, len(compared) if plan.query.nprobe else 0
         first = order[: plan.related]
         if plan.query.nprobe is None and not plan.plain:
-            # Without a choice, or if other parts of the query choose clusters, too, the order by vectors stays.
+            # Without a choice, or if other parts of the query also choose clusters, the order by vectors stays.
             if plan.nprobe == "all" or len(order) <= plan.nprobe or query.parts > 1:
                 return order, scores, 0
             matches = best_matches(query.sketch, clusters.tokens(first))
@@ -372,7 +372,7 @@ class Searcher:
         return order, scores, len(first)
 
     def _compared(self, encoded: _Encoded) -> NDArray[np.int64]:
-        """Returns the clusters that the query is compared with, ascending: of very many, those near a part of it."""
+        """Returns the clusters to compare with the query, ascending: of very many, those near a part of it."""
         clusters, query = self.gallery.clusters, encoded.query
         if query.wanted is not None or isinstance(query.word, np.ndarray):
             return np.arange(len(clusters.sizes))
@@ -380,7 +380,7 @@ class Searcher:
         return np.union1d(clusters.near(np.concatenate([*drawn, self._directions(query)])), encoded.homes)
 
     def _directions(self, query: ShardQuery) -> NDArray[np.float32]:
-        """Returns what each thing of the words, and each liked photo, is like among vectors, (q, d)."""
+        """Returns the direction of each thing of the words, and of each liked photo, among vectors, (q, d)."""
         parts = [np.empty((0, len(query.mean)), np.float32)]
         if isinstance(query.word, tuple):
             parts += [self.matcher.word_direction(thing)[None] for thing in query.word]
@@ -405,10 +405,10 @@ class Searcher:
     def _photos(self, encoded: _Encoded, plan: Plan, order: NDArray[np.int64], found: Candidates | None) -> Candidates:
         """Returns the photos of the best clusters, the most promising of them scored.
 
-        At least ``nprobe`` clusters are opened for each part of the query, and more if these do not fill the page: also
-        if what may not be found has emptied them.
+        At least ``nprobe`` clusters are opened for each part of the query, and more if these do not fill the page,
+        for example because a filter has emptied them.
 
-        found: by an earlier plan for the same query; its scores are kept.
+        found: the result of an earlier plan for the same query, whose scores are kept.
         """
         enough = int(np.searchsorted(np.cumsum(encoded.sizes[order]), plan.results)) + 1
         least = len(order) if plan.nprobe == "all" else plan.nprobe * (1 if plan.query.nprobe else encoded.query.parts)
@@ -429,7 +429,7 @@ class Searcher:
         return found
 
     def _opened(self, found: Candidates, sizes: NDArray[np.int64], scores: Scores) -> tuple[Cluster, ...]:
-        """Describes the clusters of the photos that were scored, best first; sizes: how many may be found there."""
+        """Describes the clusters of the scored photos, best first; sizes: how many photos can be found in each."""
         there = np.unique(self.gallery.clusters.of(found.rows[found.scored]))
         order = there[best_first(there, scores[there])].tolist()
         return tuple(Cluster(id=number, score=float(scores[number]), size=int(sizes[number])) for number in order)
@@ -437,7 +437,7 @@ class Searcher:
     # Further columns.
 
     def _diffused(self, found: Candidates, plan: Plan, query: ShardQuery) -> Candidates:
-        """Estimates the missing scores, and diffuses all. Without diffusion it drops the unscored photos."""
+        """Estimates the missing scores, and diffuses all. Without diffusion, drops the unscored photos."""
         if not plan.diffuse:
             return found[found.scored]
         if not len(found):
@@ -461,13 +461,13 @@ class Searcher:
         return replace(found, scores=scores, before=found.scores)
 
     def _fitted(self, ranking: Candidates, plan: Plan) -> Candidates:
-        """Lets the place and the colours of one thing decide between photos that are about as good."""
+        """Orders photos of about the same score by the place and the colours of one thing."""
         if ranking.fits is None or plan.method == "things" or not len(ranking):
             return ranking
         return replace(ranking, scores=fitting(ranking.scores, ranking.fits, plan.method))
 
     def _mix_support(self, ranking: Candidates, query: ShardQuery) -> Candidates:
-        """Lets likeness to liked photos, and what the word names, lead (``model.ranking``)."""
+        """Mixes in the likeness to liked photos, and the scores by the word (``model.ranking``)."""
         drawn_alone = query.liked is None and query.unliked is None and query.word is None
         if drawn_alone or not len(ranking):
             return ranking
@@ -476,13 +476,13 @@ class Searcher:
             scores = mix_support(scores, ranking.likeness)
         if ranking.by_word is not None:
             scores = mix_word_support(scores, word_support(ranking.by_word, float(ranking.by_word.max())), query.method)
-        # More than a drawing decides now, so that the scores before diffusion say little.
+        # The drawing is no longer the only part, so the scores before diffusion are no guide.
         return replace(ranking, scores=scores, before=None)
 
     def _ordered(self, ranking: Candidates, query: ShardQuery, *, fold_too: bool) -> Candidates:
-        """Puts photos into the order of the ranking: liked photos by id, then others by score; folds duplicates."""
+        """Orders the ranking: liked photos by id, then others by score; folds duplicates."""
         liked = np.isin(ranking.ids, query.kept)
-        # A liked photo gets the best score there is, a distance of 0.
+        # A liked photo gets the best possible score, a distance of 0.
         scores = np.where(liked, np.float32(0), ranking.scores)
         ranking = replace(ranking, scores=scores)[np.lexsort((ranking.ids, -scores, ~liked))]
         if not fold_too:
@@ -490,7 +490,7 @@ class Searcher:
         return replace(ranking, firsts=fold(self.gallery, ranking, int(liked.sum()), self.matcher.config.grid))
 
     def _fits(self, encoded: _Encoded, ranking: Candidates) -> bool | None:
-        """Tells whether any photo is likely to show what is guessed to be drawn; None if that is uncertain."""
+        """Returns whether any photo is likely to show a guessed thing; None if uncertain."""
         if not encoded.guesses:
             return None
         words = [self.matcher.words.index(guess.word) for guess in encoded.guesses]
@@ -505,7 +505,7 @@ class Searcher:
     def _page(
         self, ranking: Candidates, plan: Plan, query: ShardQuery
     ) -> tuple[tuple[SearchResult, ...], tuple[Group, ...] | None, View]:
-        """Returns the photos, or the groups, that were asked for; and which of both."""
+        """Returns the requested photos or groups, and which of the two."""
         page, asked = slice(plan.query.offset, plan.query.offset + plan.k), plan.query.view
         view: View = "photos"
         if asked != "photos":
@@ -519,7 +519,7 @@ class Searcher:
             return self._results(ranking, plan, query, range(len(ranking.results))[page]), None, view
         members = [np.sort(grouped[group]) for group in groups[page]]
         ranks = [ranks[: 1 + MORE].tolist() for ranks in members]
-        # All at once, since each time may be a round of questions to other machines.
+        # All at once, since each call may be a round of requests to other machines.
         results = iter(self._results(ranking, plan, query, [rank for of_group in ranks for rank in of_group]))
         found: list[Group] = []
         for rank, (group, of_group) in enumerate(zip(members, ranks, strict=True), plan.query.offset + 1):
@@ -534,7 +534,7 @@ class Searcher:
         """Returns the results of these ranks, counted from 0."""
         shown = list(ranks)
         chosen = ranking.results[shown]
-        # Nothing is shown of an empty ranking.
+        # An empty ranking has no results.
         support = shares_of(ranking.scores, plan.method) if shown else ranking.scores
         entries = self.gallery.entries(ranking.rows[chosen])
         cells: list[tuple[int, ...] | None] = [None] * len(shown)

@@ -1,4 +1,4 @@
-"""Shows a ranking: near duplicates as one result, and photos that look alike as one group."""
+"""Presents a ranking: near duplicates as one result, and photos that look alike as one group."""
 
 from typing import TypeAlias
 
@@ -9,25 +9,26 @@ from model.engine import Floats, Method
 from model.ranking import SAME, first_of_same, groups_of, pairs_to_compare, sameness, support_of
 from service.gallery import Candidates, Gallery, Ids, Scores, best_first, interleaved
 
-# The number of best photos that are folded. All pages are cut out of this one folding, so that what a result stands for
-# does not change from page to page; beyond them every photo is a result of its own. It takes some milliseconds.
+# The number of best photos that are folded. All pages show parts of this one folding, so that a result represents the
+# same photos on every page; beyond them, every photo is a separate result. It takes some milliseconds.
 FOLDED = 1000
 
-# Groups in the order of their first photos: each the indices of its photos among those that are grouped, ascending.
+# Groups in the order of their first photos: each has the indices of its photos among the grouped ones, ascending.
 Groups: TypeAlias = tuple[NDArray[np.int64], ...]
 
 # The share of the support of all grouped photos that puts a group far ahead. It was chosen on sketches of
 # validation classes, by a network that had not seen them: of what the ranking offers (the gap between the best photos
-# of the first groups, how many of the first 20 photos are of the first group, how far all scores fall), this share told
-# best whether the first group is the one that was drawn. From 0.3 on, it is in most cases; below, in fewer than half.
+# of the first groups, how many of the first 20 photos are of the first group, how far all scores fall), this share best
+# predicted whether the first group is the one that was drawn. From 0.3 on, it is in most cases; below, in fewer than
+# half.
 FAR_AHEAD = 0.3
 
 
 def fold(gallery: Gallery, ranking: Candidates, liked: int, grid: int) -> NDArray[np.int64]:
-    """Finds the near duplicates in a ranking: (m,) the rank of the photo that stands for each (``Candidates.firsts``).
+    """Finds the near duplicates in a ranking: (m,) the rank of the photo that represents each (``Candidates.firsts``).
 
     Args:
-        liked: how many of its first photos are liked: each is a result of its own, since somebody named it.
+        liked: how many of its first photos are liked: each is a separate result, since somebody chose it.
         grid: cells in a row of the network's patch grid.
     """
     firsts = np.arange(len(ranking))
@@ -44,8 +45,8 @@ def fold(gallery: Gallery, ranking: Candidates, liked: int, grid: int) -> NDArra
 def grouped_ranks(ids: Ids, undiffused: Scores | None, count: int) -> NDArray[np.int64]:
     """Chooses the photos of a ranking that are grouped: (m,) their ranks, from 0, at most ``count``.
 
-    They interleave the ranking before diffusion with the final one. Diffusion gathers photos of one group: it makes a
-    page of photos better, but groups of few photos fall behind. Of 50 sketches of validation classes in a gallery of
+    They interleave the ranking before diffusion with the final one. Diffusion gathers photos of one group, which
+    improves a page of photos but moves small groups back. Of 50 sketches of validation classes in a gallery of
     everything, the right group was among the first 20 for 0.80 by the ranking, 0.88 by the scores before diffusion,
     0.86 by turns; of 146 sketches of trained classes for 0.83, 0.85, 0.87.
 

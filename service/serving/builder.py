@@ -1,4 +1,4 @@
-"""Runs the build that people start from the page as a process of its own, so that searches go on beside it."""
+"""Runs builds that are started from the page in a separate process, so that searches continue meanwhile."""
 
 import json
 import os
@@ -33,7 +33,7 @@ from service.errors import BuildRefused
 from service.schemas import BuildInfo, FoldersResponse
 from service.settings import Settings, index_path
 
-# The most folders that are listed of one folder.
+# The most folders listed in one folder.
 MAX_FOLDERS = 1000
 # The niceness of a build: searches of the server come first.
 _NICENESS = 5
@@ -41,7 +41,7 @@ _STOPPED = "The build stopped before it finished. Its work is kept: start it aga
 
 
 class Builder:
-    """Starts builds of the index that the settings name, one at a time. Threads may share it."""
+    """Starts builds of the settings' index, one at a time. Threads may share it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -50,16 +50,16 @@ class Builder:
         self._failed: str | None = None
 
     def start(self, folder: str | None, excluded: Sequence[str] = (), included: Sequence[str] = ()) -> None:
-        """Starts to index a folder of this machine beside those that the index has; with None only these.
+        """Starts to add a folder of this machine to the index; with None, only updates the indexed ones.
 
         excluded, included: as for ``Request``.
 
-        Raises BuildRefused if a build runs already, BadInvocation if the folder cannot be read or a pattern is refused,
-        IndexRefused if the index is damaged or of another version.
+        Raises BuildRefused if a build is already running, BadInvocation if the folder cannot be read or a pattern is
+        refused, IndexRefused if the index is damaged or of another version.
         """
         folder = None if folder is None else _meant(folder)
         if folder is not None and "://" in folder:
-            # It is not repeated, since there may be a password in it.
+            # The address is not repeated, since it may contain a password.
             raise BadInvocation(
                 "The page can only index folders of this machine; for a server, run `sketch-search index URL`."
             )
@@ -69,11 +69,11 @@ class Builder:
             added = bool(indexed_folders(index))
             request = replace(_request(named, added=added), excluded=excluded, included=included)
             request.check(index)
-        except OSError as error:  # no such home folder, or a name that is too long
+        except OSError as error:  # unknown home folder, or a name that is too long
             raise BadInvocation(str(error)) from error
         for path in named:
             _check_whole(path)
-            if path.is_dir():  # and no album, which is a ZIP file
+            if path.is_dir():  # and not an album, which is a ZIP file
                 _subfolders(path)
         with self._lock:
             if self._running():
@@ -84,13 +84,13 @@ class Builder:
             patterns = {"excluded": excluded, "included": included}
             asked = {"settings": {**wanted, "index": index}, "folders": named, "added": added, "patterns": patterns}
             requests = cast(BinaryIO, self._process.stdin)
-            with suppress(BrokenPipeError):  # if it has ended already, ``info`` says so
-                # Not by pydantic, which refuses paths that are no Unicode.
+            with suppress(BrokenPipeError):  # if it has already ended, ``info`` says so
+                # Not by pydantic, which refuses paths that are not valid Unicode.
                 requests.write(json.dumps(asked, default=os.fspath).encode() + b"\n")
                 requests.flush()
 
     def remove(self, folder: str) -> RemovalReport:
-        """Takes a folder out of the index, and leaves its files as they are.
+        """Removes a folder from the index, without changing its files.
 
         Raises BuildRefused if a build runs, BadInvocation if the index has no such folder, or would be empty.
         """
@@ -103,7 +103,7 @@ class Builder:
                 raise BuildRefused(str(error)) from error
 
     def info(self) -> BuildInfo | None:
-        """Describes the build that runs, or was the last one, or returns None."""
+        """Describes the running or the last build; None if there was none."""
         with self._lock:
             running = self._running()
             state = read_progress(index_path(self._settings))
@@ -123,7 +123,7 @@ class Builder:
         return False
 
     def close(self) -> None:
-        """Ends the build that runs. What it has done is kept."""
+        """Ends the running build, whose work is kept."""
         if self._process is not None:
             with self._process as ended:
                 ended.terminate()
@@ -135,7 +135,7 @@ def _request(folders: tuple[Path, ...], *, added: bool) -> Request:
 
 
 def folders_in(folder: str | None) -> FoldersResponse:
-    """Lists the folders in a folder of this machine, or in that of the user's pictures, without hidden ones.
+    """Lists the folders in a folder of this machine, or in the user's pictures folder, without hidden ones.
 
     Raises BadInvocation.
     """
@@ -149,7 +149,7 @@ def folders_in(folder: str | None) -> FoldersResponse:
 
 
 def _pictures() -> Path:
-    """Returns the folder that the platform has for the user's pictures; the home folder if there is nothing in it."""
+    """Returns the platform's folder for the user's pictures, or the home folder if that is empty."""
     pictures = platformdirs.user_pictures_path()
     with suppress(OSError):
         if any(pictures.iterdir()):
@@ -168,19 +168,19 @@ def _subfolders(path: Path) -> list[str]:
             names = [one.name for one in found if one.name[0] != "." and _is_folder(one)]
     except OSError as error:
         raise BadInvocation(f"{path} cannot be read: {error.strerror}; grant permission, or choose another.") from error
-    # A name that is no text can be neither shown nor indexed.
+    # A name that is not valid text can be neither shown nor indexed.
     return sorted((name for name in names if name.encode(errors="replace").decode() == name), key=str.casefold)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # such as a link that leads back to itself
+    except OSError:  # such as a link to itself
         return False
 
 
 def _meant(pasted: str) -> str:
-    """Returns the folder that was pasted as a file manager gives it: in quotes, or as a file:// URL."""
+    """Parses a folder as file managers copy it: in quotes, or as a file:// URL."""
     folder = pasted.strip()
     if len(folder) > 1 and folder[0] == folder[-1] and folder[0] in "'\"":
         folder = folder[1:-1]
@@ -195,7 +195,7 @@ def _meant(pasted: str) -> str:
 
 
 def main() -> None:
-    """Builds as standard input says, and prints why that failed. It ends with the server, however that ends."""
+    """Runs the build described on standard input, and prints its error. It ends with the server, however that ends."""
     asked = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
     settings = Settings.model_validate(asked["settings"])

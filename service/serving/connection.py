@@ -1,4 +1,4 @@
-"""Listens on ports, and limits what one client may cost the others, on top of uvicorn's protocol for HTTP."""
+"""Listens on ports, and keeps clients from blocking each other, on top of uvicorn's HTTP protocol."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from model.errors import UserError
 from service.schemas import ErrorDetail, ErrorResponse
 
-# Seconds that a client may keep the server waiting: for the head of a request, or by taking nothing of an answer.
+# Seconds that a client may keep the server waiting: for the head of a request, or by not receiving an answer.
 HEAD_SECONDS = 20.0
-# Bytes of an answer that a client must take in that time.
+# Bytes of an answer that a client must receive in that time.
 LEAST_TAKEN = 16 * 1024
-# Bytes of all answers together that clients have not taken.
+# The most bytes of all answers together that clients have not received.
 MAX_HELD = 64 * 1024 * 1024
-# Bytes without a whole head, or anything of a body, among them.
+# The most bytes without a complete head or any part of a body.
 MAX_HEAD = 64 * 1024
 MAX_HEADERS = 100
-# Each chunk of a body costs time, however small it is: so many are free, the others need so many bytes on average.
+# Each chunk of a body costs time, however small it is: this many are free, the others need this many bytes on average.
 FREE_CHUNKS, CHUNK_BYTES = 1000, 256
-# Seconds that running and waiting jobs have to finish when the server stops.
+# Seconds for running and waiting jobs to finish when the server stops.
 GRACE_SECONDS = 30
-# Files that the program itself may open: the index and the next one, photos, libraries.
+# Files reserved for the program itself: the index and the next one, photos, libraries.
 RESERVE = 32
 # More connections would fill a small machine's memory with their buffers.
 MAX_CONNECTIONS = 1000
@@ -41,7 +41,7 @@ log = logging.getLogger("sketch_search")
 
 
 def most_connections() -> int:
-    """Returns how many connections may be open: what the limit of files leaves, 8 to MAX_CONNECTIONS."""
+    """Returns how many connections may be open, by the limit of open files: 8 to MAX_CONNECTIONS."""
     if sys.platform == "win32":
         return MAX_CONNECTIONS
     import resource
@@ -55,9 +55,9 @@ def server_config(app: ASGIApp, **other: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=Connection,
-        loop="asyncio",  # others would not ask ``Listener`` for connections
+        loop="asyncio",  # others would bypass ``Listener``
         ws="none",
-        log_config=None,  # all goes through the one format of the program
+        log_config=None,  # everything uses the program's own format
         access_log=False,  # the application logs its requests itself
         server_header=False,
         h11_max_incomplete_event_size=MAX_HEAD,
@@ -71,7 +71,7 @@ class Parser(h11.Connection):
     _chunks = _body = 0
 
     def next_event(self) -> Any:
-        """Returns what h11 does. Raises RemoteProtocolError."""
+        """Returns h11's next event. Raises RemoteProtocolError."""
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._chunks = self._body = 0
@@ -90,25 +90,25 @@ class Parser(h11.Connection):
 
 
 class Connection(H11Protocol):
-    """Closes a connection whose client keeps the server waiting for HEAD_SECONDS, however many bytes trickle.
+    """Closes a connection whose client keeps the server waiting for HEAD_SECONDS, even if bytes trickle in.
 
-    Such a client sends its head too slowly, goes on sending a body after it has been refused, or takes nothing of an
-    answer. The bodies of sketches have a limit of their own (``service.http.upload``).
+    This client sends its head too slowly, continues to send a refused body, or does not receive its
+    answer. The bodies of sketches have a separate limit (``service.http.upload``).
 
     If ``most`` are open, a new connection replaces the one that has kept the server waiting longest; if none does, the
-    new one is refused with 503. If clients leave more than MAX_HELD bytes of answers untaken, the one that has done so
+    new one is refused with 503. If clients leave more than MAX_HELD bytes of answers unread, the one that has done so
     for longest is closed.
     """
 
     head_seconds = HEAD_SECONDS
-    # An eighth less than are accepted: while some of these are being closed, others already come.
+    # An eighth less than are accepted: while some of these are being closed, others already arrive.
     most = most_connections() * 7 // 8
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.conn = Parser(h11.SERVER, MAX_HEAD)
         self._deadline: asyncio.TimerHandle | None = None
-        # Bytes of the answer that were left when the deadline was set.
+        # Bytes of the answer that were unsent when the deadline was set.
         self._left = 0
         self._paused = False
         # When the server began to wait for this client, or to answer it, by the event loop's clock.
@@ -124,8 +124,8 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # Each part of an answer would wait until the client has confirmed the one before, some 40 ms. asyncio does
-        # this only if the listening socket names its protocol, which that of socket.create_server does not.
+        # Otherwise each part of an answer would wait for the client to confirm the previous one, some 40 ms. asyncio
+        # does this only if the listening socket names its protocol, which that of socket.create_server does not.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._wait()
         self._make_room()
@@ -163,13 +163,13 @@ class Connection(H11Protocol):
         self._stop_waiting()
 
     def send_400_response(self, msg: str) -> None:
-        """Answers what h11 has refused; uvicorn calls this where it has caught that error."""
+        """Answers a request that h11 has refused; uvicorn calls this for that error."""
         error = sys.exception()
         if isinstance(error, h11.RemoteProtocolError):
             self._refuse(error.error_status_hint, "bad_request", str(error))
 
     def _wait(self) -> None:
-        """Starts the clock if the client is to do something, and stops it while a request is being answered."""
+        """Starts the clock if the server waits for the client, and stops it while a request is being answered."""
         if not self._paused and self._is_answering:
             self._stop_waiting()
         elif self._deadline is None and self in self.connections:
@@ -182,7 +182,7 @@ class Connection(H11Protocol):
             self._deadline = None
 
     def _look(self) -> None:
-        """Closes the connection, or waits once more if the client has taken something of its answer."""
+        """Closes the connection, or waits again if the client has received part of its answer."""
         self._deadline = None
         left = self.transport.get_write_buffer_size()
         if left and self._left - left >= LEAST_TAKEN:
@@ -191,7 +191,7 @@ class Connection(H11Protocol):
             self._close()
 
     def _make_room(self) -> None:
-        """Closes a connection, maybe this one, if there are too many."""
+        """Closes a connection, perhaps this one, if there are too many."""
         if len(self.connections) <= self.most:
             return
         waiting = [
@@ -209,12 +209,12 @@ class Connection(H11Protocol):
 
     def _close(self) -> None:
         self.connections.discard(self)
-        # Unsent data is thrown away, or the kernel would keep it for as long as the client likes.
+        # Unsent data is discarded, or the kernel would keep it for as long as the client wants.
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        """Answers in the shape that all errors have, unless another answer has begun, and closes."""
+        """Sends an error in the usual shape, unless another answer has begun, and closes."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             request_id = uuid.uuid4().hex
             detail = ErrorDetail(code=code, message=message, request_id=request_id)
@@ -227,14 +227,14 @@ class Connection(H11Protocol):
 
 
 class PortTaken(UserError):
-    """The address or the port cannot be listened on."""
+    """The server cannot listen on the address or the port."""
 
 
 class Listener(socket.socket):
     """A listening socket that accepts a connection only while fewer than ``most`` are open on all listeners together.
 
-    Others wait in the kernel. asyncio accepts all that wait before it looks at any of them, so that a crowd would take
-    every descriptor at once, and each further attempt would be a traceback in the log.
+    Others wait in the kernel. asyncio accepts all waiting ones before it handles any of them, so that a crowd would
+    take every descriptor at once, and each further attempt would be a traceback in the log.
     """
 
     # All listeners share this list, as they share the descriptors of the process.
@@ -245,7 +245,7 @@ class Listener(socket.socket):
         self._most = most
 
     def accept(self) -> tuple[socket.socket, object]:
-        """Returns the next connection. Raises BlockingIOError if none waits, or too many are open."""
+        """Returns the next connection. Raises BlockingIOError if none is waiting, or too many are open."""
         if len(self._accepted) >= self._most:
             self._accepted[:] = [connection for connection in self._accepted if connection.fileno() != -1]
         if len(self._accepted) >= self._most:
@@ -258,17 +258,17 @@ class Listener(socket.socket):
 def listening(host: str, port: int, setting: str = "--port or SBIR_PORT") -> Listener:
     """Returns a socket that listens; port 0 takes any free one.
 
-    Raises PortTaken, which names ``setting`` as what to change.
+    Raises PortTaken, whose message names ``setting`` as the setting to change.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return Listener(socket.create_server((host, port), family=family), most_connections())
     except OSError as error:
-        # Python adds the address to the system's words.
+        # Python adds the address to the system's message.
         reason = str(error.strerror).partition(" (while")[0]
         raise PortTaken(f"cannot listen on {host}, port {port}: {reason}; name another with {setting}") from error
 
 
 def address(host: str, port: int) -> str:
-    """Returns the address as browsers take it."""
+    """Returns the address as a URL for browsers."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

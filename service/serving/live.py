@@ -1,4 +1,4 @@
-"""Opens what answers now: the newest generation that passes a trial search, and engines over it."""
+"""Opens the current generation, the newest that passes a trial search, and engines over it."""
 
 import asyncio
 import logging
@@ -29,29 +29,29 @@ from service.search import Searcher, methods_of
 from service.settings import Settings, index_path
 from service.sharding import Shards
 
-# Why nothing can be searched before the first attempt is over.
+# The reason for refusing searches before the first attempt is over.
 STARTING = "the server has just started and is opening the network and the index"
 # Results of each search of the trial.
 RESULTS = 5
-# Seconds after which a refused generation is tried again: a disk may be mounted, or a checkpoint put in its place.
+# Seconds after which a refused generation is tried again: a disk may have been mounted, or a checkpoint added.
 RETRY_SECONDS = 10.0
-# Errors whose message is written for whoever runs the server; of any other the log has the trace.
+# Errors whose message is for the person who runs the server; for any other, the log has the trace.
 _FORESEEN = (ModelError, IndexerError, OSError)
 
-# Seconds between two looks for new generations, which of one index are a look at a file's date. A shard that comes back
+# Seconds between two checks for new generations, which for one index check a file's date. A shard that comes back
 # may be left out for this long.
 POLL_SECONDS = 0.5
 THUMBNAIL_BYTES, THUMBNAIL_FILE_BYTES = 32 * 2**20, 256 * 2**20
 
 log = logging.getLogger("sketch_search")
 
-# Tells generations on the disk apart (``indexer.current_stamp``); None if there is no index.
+# Identifies a generation on the disk (``indexer.current_stamp``); None if there is no index.
 Stamp = tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """An attempt to open what was live on the disk: when it ended, by the monotonic clock, and why it was refused."""
+    """An attempt to open the current generation: when it ended, by the monotonic clock, and why it was refused."""
 
     stamp: Stamp
     ended: float
@@ -59,9 +59,9 @@ class _Attempt:
 
 
 class LiveIndex:
-    """An index on this machine, in the newest generations that passed their trial. Threads may share it.
+    """An index on this machine, in its newest generations that passed their trial. Threads may share it.
 
-    A generation is closed when it is no longer kept, and nobody holds it any more.
+    A generation is closed when it is no longer kept and nothing holds it any longer.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class LiveIndex:
     ) -> None:
         """Opens nothing yet.
 
-        gallery_roots: where the roots are on this machine; none for where they were built. keeps: how many of the
+        gallery_roots: the roots' places on this machine; none for those of the build. keeps: how many of the
             newest generations are kept.
         """
         self._folder, self._matcher, self._roots, self._keeps = folder, matcher, gallery_roots or None, keeps
@@ -81,12 +81,12 @@ class LiveIndex:
 
     @property
     def refused(self) -> str | None:
-        """Why the newest generation was rejected while an older one answers, or None."""
+        """The reason why the newest generation was rejected while an older one is in use, or None."""
         return self._last.refusal if self._kept and self._last is not None else None
 
     @property
     def reason(self) -> str:
-        """Why no generation is open, if none is."""
+        """The reason why no generation is open, if none is."""
         return (self._last.refusal if self._last is not None else None) or STARTING
 
     @property
@@ -95,11 +95,11 @@ class LiveIndex:
         return kept[-1] if kept else None
 
     def find(self, generation_id: str) -> LocalGallery | None:
-        """Returns a generation, which stays open while somebody holds it; None if it is not kept."""
+        """Returns a generation, which stays open while it is held; None if it is not kept."""
         return next((one for one in self._kept if one.generation_id == generation_id), None)
 
     def opened(self) -> OpenGallery:
-        """Returns what opens the newest generation. Raises NotReady if none is open."""
+        """Returns a function that opens the newest generation. Raises NotReady if none is open."""
         gallery = self.newest
         if gallery is None:
             raise NotReady(self.reason)
@@ -115,7 +115,7 @@ class LiveIndex:
             self._kept = ()
 
     def refresh(self) -> bool:
-        """Opens what is live on the disk, unless it is in use or was just refused. Returns whether that came into use.
+        """Opens the current generation, unless it is in use or was just refused. Returns True if it came into use.
 
         If it cannot be opened, the generation in use stays.
         """
@@ -124,9 +124,9 @@ class LiveIndex:
             while not self._is_closed and self._is_worth_an_attempt(stamp := current_stamp(self._folder)):
                 try:
                     self._open(stamp)
-                # Whatever is wrong with a new generation, the old one goes on.
+                # Whatever is wrong with a new generation, the old one stays in use.
                 except Exception as error:
-                    # Builds that end meanwhile delete the generation that was being opened; then the newest counts.
+                    # Builds that end meanwhile may delete the generation being opened; then the newest counts.
                     if stamp == current_stamp(self._folder):
                         self._refuse(error, stamp)
                         break
@@ -155,7 +155,7 @@ class LiveIndex:
         foreseen = isinstance(error, _FORESEEN)
         said = str(error) if foreseen else f"it cannot be opened ({type(error).__name__}); the log has more."
         reason = printable(said)
-        # The same refusal is logged once.
+        # The same refusal is logged only once.
         if self._last is None or (reason, stamp) != (self._last.refusal, self._last.stamp):
             kept = "not ready" if self.newest is None else f"generation {self.newest.generation} stays live"
             unforeseen = error.__cause__ if foreseen else error
@@ -164,7 +164,7 @@ class LiveIndex:
 
 
 def check_searches(searcher: Searcher) -> None:
-    """Searches with a small drawing by default and by each method. Raises IndexRefused if that fails."""
+    """Searches with a small drawing, by default and by each method. Raises IndexRefused if that fails."""
     gallery = searcher.gallery
     wanted = min(RESULTS, gallery.photo_count)
     drawing = Image.new("RGB", (64, 64), "white")
@@ -176,7 +176,7 @@ def check_searches(searcher: Searcher) -> None:
             scores = [hit.score for hit in found.results] + [cluster.score for cluster in found.clusters]
             if len(found.results) != wanted or not all(map(math.isfinite, scores)):
                 raise ValueError("photos are missing, or their scores are not numbers")
-        # Damaged arrays fail in whatever way their shapes and values make numpy or PyTorch fail.
+        # Damaged arrays can make numpy or PyTorch fail in any way.
         except Exception as error:
             raise IndexRefused(
                 f"generation {gallery.generation} failed its trial: a search by {method} failed "
@@ -187,9 +187,9 @@ def check_searches(searcher: Searcher) -> None:
 class Live:
     """Makes engines over the newest generation. Threads may share it.
 
-    An engine stays usable after another generation has come into use: its files are closed when it is no longer held.
-    ``source`` is what is searched; ``swaps`` counts the replacements; ``looked`` is set once it has opened what is
-    searched, or cannot.
+    An engine stays usable after another generation has replaced its own: its files are closed when it is no longer
+    held. ``source`` is the index or the shards; ``swaps`` counts the replacements; ``looked`` is set once it has opened
+    the source, or has failed to.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class Live:
         matcher: Callable[[], Matcher] | None = None,
         source: LiveIndex | Shards | None = None,
     ) -> None:
-        """Opens nothing yet. matcher, source: None for those that the settings name."""
+        """Opens nothing yet. matcher, source: None for those of the settings."""
         self._settings, self._run = settings, run
         self._matcher = cache(lambda: open_matcher(settings)) if matcher is None else matcher
         self._towers = cache(lambda: TextTowers(self._matcher().device))
@@ -228,7 +228,7 @@ class Live:
         return self.source.infos()
 
     async def watch(self) -> None:
-        """Keeps up with what is built, until cancelled. An unforeseen error is logged; the next look may succeed."""
+        """Switches to new generations, until cancelled. An unforeseen error is logged; the next check may succeed."""
         logged = ""
         while True:
             try:
@@ -242,7 +242,7 @@ class Live:
             await asyncio.sleep(POLL_SECONDS)
 
     def refresh(self) -> None:
-        """Looks once for new generations, and starts using them."""
+        """Checks once for new generations, and switches to them."""
         before = {shard.name for shard in self.shards if shard.answers}
         if self.source.refresh() or self._seen is None:
             with suppress(NotReady):

@@ -13,12 +13,12 @@ from service.serving.worker import Worker
 
 # From one stage of a small network on a fast machine to an exhaustive search on a slow one.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-# Other verbs are counted as "other": a client could make up any number of series.
+# Other verbs are counted as "other", because clients could invent any number of them.
 VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Metrics(Collector):
-    """The metrics of one application, in a registry of its own. Names begin with ``sbir_`` or ``process_``."""
+    """The metrics of one application, in a separate registry. Names begin with ``sbir_`` or ``process_``."""
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
@@ -52,7 +52,7 @@ class Metrics(Collector):
         build.labels(version).set(1)
 
     def observe(self, live: Live, worker: Worker) -> None:
-        """Reports the state of these from now on. Call it once."""
+        """Reports the state of these objects from now on. Call it only once."""
         self._live, self._worker = live, worker
         self.registry.register(self)
 
@@ -62,18 +62,18 @@ class Metrics(Collector):
         self._request_seconds.labels(route).observe(seconds)
 
     def waited(self, seconds: float) -> None:
-        """Notes how long a search has waited for its turn."""
+        """Records how long a search waited for its turn."""
         self._stages.labels("queue").observe(seconds)
 
     def searched(self, timings: StageTimings, *, complete: bool = True) -> None:
-        """Notes a search that was answered; complete: whether all photos were searched."""
+        """Records a search that was answered. complete: whether all photos were searched."""
         if not complete:
             self._incomplete.inc()
         for stage in StageTimings.model_fields:
             self._stages.labels(stage).observe(getattr(timings, stage) / 1000)
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        """Yields what is read at the moment it is asked for."""
+        """Yields the metrics that are read on request."""
         held = self._worker.held
         waiting = max(0, held - self._worker.at_once)
         yield GaugeMetricFamily("sbir_queue_places_taken", "Searches that are running or waiting.", value=held)
@@ -100,7 +100,7 @@ class Metrics(Collector):
         )
         info.add_metric([index.generation, model.name, index.embedder], 1)
         yield info
-        # Shards may have different ones; then it is the newest.
+        # Shards may have different ones; this is the newest.
         names = index.generation.split("+")
         number = max(int("".join(filter(str.isdigit, name)) or 0) for name in names)
         yield GaugeMetricFamily("sbir_index_generation", "Number of the generation searched.", value=number)

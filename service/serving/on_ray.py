@@ -29,22 +29,22 @@ from service.sharding import ShardRefuses, ShardsRefused, ShardUnavailable, Stat
 T = TypeVar("T")
 
 APPLICATION = "sketch-search"
-# Generations kept: a search that began with the one before still ends with it.
+# Generations kept: a search that began with the previous one still ends with it.
 KEPT = 2
-# How the names of actors begin that stand for servers.
+# The prefix of the names of actors that represent servers.
 _SERVER = "server-"
 
 
 class ShardReplica:
-    """A copy of a shard, in a process of Ray's. It answers one question after another: each uses all of its cores."""
+    """A copy of a shard, in a process of Ray. It handles one request after another: each uses all of its cores."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         # Ray sets one for each of its CPUs.
         set_threads(settings.threads)
-        # A checkpoint that cannot be opened now is tried again, as an index is.
+        # A checkpoint that cannot be opened now is tried again, like an index.
         matcher = lru_cache(maxsize=1)(partial(open_matcher, settings))
         self._index = LiveIndex(folder, matcher, settings.gallery, KEPT)
-        # Ray counts the copy as ready after this: nothing is asked while index and checkpoint are opened.
+        # Ray counts the copy as ready after this: no requests arrive while index and checkpoint are opened.
         self._index.refresh()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -61,7 +61,7 @@ class ShardReplica:
 
 
 def state_of(index: LiveIndex) -> State:
-    """Returns the generation of a shard that is in use. Raises ShardRefuses."""
+    """Returns the generation in use of a shard. Raises ShardRefuses."""
     newest = index.newest
     if newest is None:
         index.refresh()
@@ -72,7 +72,7 @@ def state_of(index: LiveIndex) -> State:
 
 
 def answer_of(index: LiveIndex, generation_id: str, question: Callable[..., T], *arguments: Any) -> T:
-    """Answers a question by this generation of a shard alone. Raises ShardUnavailable if it is gone."""
+    """Answers a request from exactly this generation of a shard. Raises ShardUnavailable if it is gone."""
     shard = index.find(generation_id)
     if shard is None:
         # Another copy of this shard may have seen it earlier.
@@ -85,7 +85,7 @@ def answer_of(index: LiveIndex, generation_id: str, question: Callable[..., T], 
 
 
 class EncoderReplica:
-    """A copy of the encoder, in a process of Ray's."""
+    """A copy of the encoder, in a process of Ray."""
 
     def __init__(self, settings: Settings) -> None:
         set_threads(settings.threads)
@@ -96,7 +96,7 @@ class EncoderReplica:
 
 
 class Response(Generic[T]):
-    """A question on its way to a copy, or to the next one if that has ended."""
+    """A request on its way to a copy, or to the next one if that has ended."""
 
     def __init__(self, copies: Sequence[Any], method: str, arguments: Sequence[Any]) -> None:
         self._sends = (getattr(copy, method).remote(*arguments) for copy in copies)
@@ -113,7 +113,7 @@ class Response(Generic[T]):
                 found: T = ray.get(sent, timeout=max(0.0, until - time.monotonic()))
                 return found
             except RayError as error:
-                # Ray wraps what the copy has raised.
+                # Ray wraps errors of the copy.
                 if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):
                     raise error.cause from error
                 if isinstance(error, GetTimeoutError):
@@ -126,7 +126,7 @@ class Response(Generic[T]):
 
 
 class Copies:
-    """Actors that answer the same questions, by turns; those of a shard are the way to it (``ShardLink``)."""
+    """Actors that handle the same requests, in turns; those of a shard are its ``ShardLink``."""
 
     def __init__(self, name: str, actors: Sequence[Any]) -> None:
         self.name, self._actors, self._turns = name, tuple(actors), itertools.count()
@@ -143,25 +143,25 @@ class Copies:
 
 
 class Ingress:
-    """An actor that lives as long as a server of shards does: other servers see by it that the copies are in use."""
+    """An actor that lives as long as a server of shards: it shows other servers that the copies are in use."""
 
 
 @contextmanager
 def deployed(
     settings: Settings, folders: Sequence[Path], names: Sequence[str], matcher: Matcher
 ) -> Iterator[tuple[tuple[Copies, ...], Matcher]]:
-    """Has a Ray cluster serve shards while the block runs: the ways to them, in their order, and the matcher.
+    """Serves shards on a Ray cluster while the block runs: yields their links, in order, and the matcher.
 
-    matcher: encodes a sketch that comes alone.
+    matcher: encodes a sketch that arrives alone.
 
-    Copies that another server has started with the same settings are shared.
+    Copies started by another server with the same settings are shared.
 
     Raises BadInvocation without Ray or its cluster, ShardsRefused if that has too few resources.
     """
     with connected(settings.ray or "auto"):
         import ray
 
-        # What each copy of a shard, and of the encoder, reserves.
+        # The resources that each copy of a shard, and of the encoder, reserves.
         each = {"num_cpus": float(settings.threads or 1), "num_gpus": float(settings.device == "cuda")}
         _check_room(each, (len(folders) + 1) * settings.replicas)
         gallery = f"{APPLICATION}-{_digest(settings, folders)}"
@@ -193,7 +193,7 @@ def deployed(
 
 
 def _digest(settings: Settings, folders: Sequence[Path]) -> str:
-    """Returns what tells galleries, and how their copies compute, apart on a cluster."""
+    """Returns a digest that identifies a gallery and its copies' settings on a cluster."""
     how = settings.model_dump_json(include={"weights", "device", "dtype", "threads", "variants", "gallery", "replicas"})
     parts = [installed_version(), how, *(str(folder.resolve()) for folder in folders)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
@@ -214,9 +214,9 @@ def _check_room(each: dict[str, float], copies: int) -> None:
 
 
 class SharedMatcher(Matcher):
-    """A matcher that encodes one picture at a time in this process, and others meanwhile by the copies of the encoder.
+    """A matcher that encodes one picture at a time in this process, and others meanwhile with the encoder's copies.
 
-    Sending a picture that comes alone would take a tenth of a search's time. Copies that have GPUs encode all.
+    Sending a picture that arrives alone would take a tenth of a search's time. Copies with GPUs encode all pictures.
     """
 
     def __init__(self, matcher: Matcher, copies: Copies, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Runs searches in threads, with a bounded queue, beside those that open sketches and ask CLIP."""
+"""Runs searches in threads, with a bounded queue, beside threads that open sketches and run CLIP."""
 
 import asyncio
 import math
@@ -14,30 +14,30 @@ from service.errors import ClientGone, QueueFull
 
 T = TypeVar("T")
 
-# Sketches that are opened at once: a second one need not wait for one that takes seconds.
+# Sketches that are opened at the same time: a second one need not wait for one that takes seconds.
 PREPARED_AT_ONCE = 2
 # Slow sketches share one extra thread, so they delay only each other.
 SLOW_AT_ONCE = 1
-# Slow sketches that are prepared or wait for it. More would fill the queue, and wait longer than clients do.
+# The most slow sketches that are being prepared or waiting. More would fill the queue, and wait longer than clients do.
 MAX_SLOW = 4
-# Seconds after which one of them is likely to be done.
+# Seconds within which one of them is usually done.
 _SLOW_RETRY = 10
-# This many jobs may wait for any time, or a slow machine would refuse almost everybody.
+# This many jobs may wait for any time, or a slow machine would refuse almost all clients.
 ALWAYS = 4
 # Weight of the newest job in the running mean of job durations.
 _LAST = 0.2
 
 
 class Worker:
-    """Runs jobs one after another, in the order in which they are ready. It is used from one event loop.
+    """Runs jobs one after another, in the order in which they become ready. It is used from one event loop.
 
-    One at a time, because one search already uses all cores. There may be more if other machines compute.
+    One at a time, because a single search uses all cores. More may run if other machines compute.
 
     Attributes:
-        queue: how many jobs may wait behind those that run.
-        seconds: how long a job may be expected to wait; up to ALWAYS may wait longer.
+        queue: how many jobs may wait behind the running ones.
+        seconds: the longest expected wait of a job; up to ALWAYS may wait longer.
         at_once: how many may run at the same time.
-        held: how many jobs run, wait or are prepared.
+        held: how many jobs are running, waiting or being prepared.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Worker:
         hung_up: Coroutine[Any, Any, None],
         ask_clip: Callable[[], object] | None = None,
     ) -> T:
-        """Runs the job that ``prepare`` gives, and returns its result. An error of either disturbs no other job.
+        """Runs the job that ``prepare`` returns, and returns its result. An error in either affects no other job.
 
-        Preparing may take long and delays no other job. ``prepare`` is called with True, and may raise SlowImage; then
-        it is called with False, after the slow ones before it. The job is given what ``ask_clip`` returns, which delays
-        only others that ask CLIP. When ``hung_up`` ends, nobody waits for the result any more: a job that has not begun
+        Preparing may take long but delays no other job. ``prepare`` is called with True, and may raise SlowImage; then
+        it is called with False, after earlier slow ones. The job gets the result of ``ask_clip``, which delays
+        only other jobs with CLIP. When ``hung_up`` ends, the client has disconnected, and a job that has not begun
         leaves the queue.
 
         Raises QueueFull if too many wait, or it would wait too long; ClientGone if ``hung_up`` ended first.

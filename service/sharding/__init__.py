@@ -1,4 +1,4 @@
-"""Asks the shards of a gallery, knows which of them answer, and joins their answers."""
+"""Sends requests to the shards of a gallery, tracks which of them answer, and joins their answers."""
 
 from service.sharding.answers import (
     Overview,

@@ -1,7 +1,7 @@
-"""Defines what a shard can be asked, how it may fail to answer, and what it can answer.
+"""Defines the requests to a shard, their failures, and the valid answers.
 
-One that is damaged, or of another version, counts as missing and spoils no search: what the ingress relies on is
-checked, which is types, shapes, finite numbers, and rows and ids that the shard has.
+A shard that is damaged, or of another version, counts as missing and does not affect a search: everything that the
+ingress relies on is checked: types, shapes, finite numbers, and rows and ids of the shard.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,21 +20,21 @@ from service.gallery import Clusters, LocalGallery, Nearest, Rows, ShardQuery
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-# No score, logit or number of a token comes near this; squares and sums of such numbers are finite.
+# No score, logit or token value comes near this; squares and sums of these numbers are finite.
 _LARGEST = np.float32(1e6)
 
 
 class ShardUnavailable(UserError):
-    """A shard did not answer, or not in time; or it answered what cannot be, so that nothing that it says counts."""
+    """A shard did not answer, or not in time, or its answer was invalid, so that all its answers are ignored."""
 
 
 class ShardRefuses(ShardUnavailable):
-    """A shard answers that it cannot be searched, and why."""
+    """A shard answers that it cannot be searched, with the reason."""
 
 
 @dataclass(frozen=True)
 class State:
-    """The generation that a shard uses, and why a newer one on its disk could not be opened, or None."""
+    """The generation that a shard uses, and the reason why a newer one on its disk could not be opened, or None."""
 
     generation_id: str
     refusal: str | None = None
@@ -42,9 +42,9 @@ class State:
 
 @dataclass(frozen=True)
 class Overview:
-    """Tells a search about a shard's generation, before it can ask the shard.
+    """Describes a shard's generation to a search, before requests to the shard.
 
-    ids: (p,) int32 ascending, of its photos: a build by Ray gives no higher ones.
+    ids: (p,) int32 ascending, of its photos: a build by Ray assigns no higher ones.
     """
 
     generation_id: str
@@ -59,10 +59,10 @@ class Overview:
         return len(self.ids)
 
     def has(self, ids: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Returns which of these are ids of its photos, (m,)."""
+        """Returns which of these ids are its photos', (m,)."""
         if not self.photos:
             return np.zeros(len(ids), np.bool_)
-        # Numbers of another type would have all ids copied.
+        # Numbers of another type would cause all ids to be copied.
         wanted = np.clip(ids, 0, np.iinfo(np.int32).max).astype(np.int32)
         found: NDArray[np.bool_] = self.ids[np.searchsorted(self.ids, wanted).clip(max=self.photos - 1)] == ids
         return found
@@ -79,19 +79,19 @@ class Pending(Protocol[T_co]):
     """An answer that is on its way."""
 
     def result(self, seconds: float) -> T_co:
-        """Waits for the answer. Raises ShardUnavailable without one in time, and what the question raises."""
+        """Waits for the answer. Raises ShardUnavailable if it is late, and the errors of the request."""
 
 
 class ShardLink(Protocol):
-    """The way to one shard, which has a name for users. Any thread may call its methods, which return at once."""
+    """The connection to one shard, with a name for users. Any thread may call its methods, which return at once."""
 
     name: str
 
     def state(self) -> Pending[State]:
-        """Returns what the shard has now. Raises ShardRefuses if it has no generation."""
+        """Returns the current state of the shard. Raises ShardRefuses if it has no generation."""
 
     def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
-        """Computes a function of a generation where its files are. Raises ShardUnavailable if it is gone.
+        """Computes a function of a generation on the machine of its files. Raises ShardUnavailable if it is gone.
 
         question: a method of ``LocalGallery``, or a function of a module. Arguments and answer are pickled.
         """
@@ -99,17 +99,17 @@ class ShardLink(Protocol):
 
 @dataclass(frozen=True)
 class Checked(Generic[T]):
-    """An answer that is on its way, and is checked when it is there; see ``Pending``."""
+    """An answer that is on its way, and is checked when it arrives; see ``Pending``."""
 
     pending: Pending[T]
     can_be: Callable[[Any], bool]
 
     def result(self, seconds: float) -> T:
-        """Raises ShardUnavailable, and of what the question raises UnknownPhoto and PhotoUnavailable."""
+        """Returns the answer. Raises ShardUnavailable, and UnknownPhoto and PhotoUnavailable of the request."""
         try:
             answer = self.pending.result(seconds)
             fits = self.can_be(answer)
-        # For whoever asked. Other errors are the shard's own.
+        # For the client. Other errors are the shard's own.
         except (UnknownPhoto, PhotoUnavailable, ShardUnavailable):
             raise
         except UserError as error:
@@ -144,9 +144,9 @@ def can_be_overview(answer: Any, generation_id: str) -> bool:
 
 
 class ResponseValidator:
-    """Tells which answers a shard's generation can give. Each method has the name of a question, and its arguments.
+    """Checks the answers of a shard's generation. Each method has the name of a request, and its arguments.
 
-    Methods may raise what comes of reading an object of another type.
+    Methods may raise any error that comes from reading an object of another type.
     """
 
     def __init__(self, one: Overview) -> None:
@@ -203,7 +203,7 @@ class ResponseValidator:
         )
 
     def vectors(self, vectors: Any, rows: Rows) -> bool:
-        # They have a length of 1, or, of a mean of several, less; in 16 bits a little more.
+        # Their length is 1, or less for a mean of several; in 16 bits a little more.
         return _is_array(vectors, "f", len(rows), self._one.identity.width) and bool((np.abs(vectors) <= 1.01).all())
 
     def tokens(self, tokens: Any, rows: Rows) -> bool:
@@ -235,9 +235,9 @@ class ResponseValidator:
 
 
 def _is_array(value: Any, kinds: str, *shape: int | None, end: int | None = None) -> bool:
-    """Tells whether it is an array of one of these kinds of numbers, and of this shape: None is any length.
+    """Returns True for an array of one of these kinds of numbers, and of this shape: None is any length.
 
-    end: before which all numbers are, from 0 on; None for those that are finite and not too large.
+    end: all numbers must be from 0 to below this; None if they must be finite and not too large.
     """
     return (
         isinstance(value, np.ndarray)

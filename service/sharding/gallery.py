@@ -1,7 +1,7 @@
 """Searches the photos of several indexes, each on some machine, as if they were one index.
 
 A search by a sketch takes two rounds. First the shards that have the best clusters send ids and scores by vector of
-what may come into the ranking, 12 bytes a photo. Then the shards of the best photos of all send their vectors, and
+photos that may enter the ranking, 12 bytes a photo. Then the shards of the best photos of all send their vectors, and
 score the best pairs. Each answers about the generation that the search began with.
 """
 
@@ -23,9 +23,9 @@ from service.sharding.answers import Checked, Overview, Pending, ResponseValidat
 
 T = TypeVar("T")
 
-# The share of the variance of a cluster's photos that lies along the direction of a sketch.
+# The share of the variance of a cluster's photos along the direction of a sketch.
 SPREAD = 1 / 96
-# A shard sends more photos than are expected of it, by this factor and so many, since asking again costs a round. Of
+# A shard sends more photos than expected, by this factor and this number, since asking again costs a round. Of
 # 100 sketches in 32 shards of 6,792 real photos one needed a third round; 2,220 photos were sent for the best 1,000.
 # With 1.25 and 16 it was 40 sketches, and 1,780 photos.
 MARGIN, SPARE = 1.5, 32
@@ -34,11 +34,11 @@ MARGIN, SPARE = 1.5, 32
 class Layout:
     """The photos of all shards that answer, one shard after the other, each in its own order.
 
-    A shard that is missing has no photos, and empty clusters, so that the others keep their numbers.
+    A missing shard has no photos, and empty clusters, so that the others keep their numbers.
 
     Attributes:
-        overviews: of the shards; None for those that have never answered.
-        asked: the numbers of the shards that have photos here.
+        overviews: of the shards; None for shards that have never answered.
+        asked: the numbers of the shards with photos here.
         row_starts, cluster_starts: the numbers of each shard's first photo and first cluster among those of all.
         photo_count: p. clusters: of all shards, one shard after the other.
     """
@@ -56,7 +56,7 @@ class Layout:
         self.clusters = _joined([replace(own, sizes=size) for (_, own), size in zip(there, sizes, strict=True)])
 
     def homes(self, ids: Ids) -> NDArray[np.int64]:
-        """Returns the shards that have photos of these ids, (m,); -1 for an id that is no photo's."""
+        """Returns the shards of the photos with these ids, (m,); -1 for an unknown id."""
         found = np.full(len(ids), -1, np.int64)
         for number, one in enumerate(self.overviews):
             if one is not None:
@@ -86,7 +86,7 @@ class ShardedGallery(Gallery):
         seconds: float,
         lose: Callable[[Mapping[str, str]], None] = lambda reasons: None,
     ) -> None:
-        """seconds: in which a shard must answer a question. lose: called with names of those that do not, and why."""
+        """seconds: within which a shard must answer. lose: called with the names of shards that do not, and why."""
         self._links, self._layout, self._seconds, self._lose = links, layout, seconds, lose
         known = next(one for one in layout.overviews if one is not None)
         self.clusters, self.photo_count = layout.clusters, layout.photo_count
@@ -101,13 +101,13 @@ class ShardedGallery(Gallery):
 
     def _begin(self, shard: int, question: Callable[..., T], *arguments: Any) -> Pending[T]:
         overview = self._layout.overviews[shard]
-        assert overview is not None  # such a shard has no photos
+        assert overview is not None  # this shard has no photos
         can_be = getattr(ResponseValidator(overview), question.__name__)
         pending = self._links[shard].ask(overview.generation_id, question, *arguments)
         return Checked(pending, lambda answer: can_be(answer, *arguments))
 
     def _answers(self, pending: dict[int, Pending[T]]) -> dict[int, T]:
-        """Returns the answers by the shard's number. Raises ShardsLost if one gives none in time, or a wrong one."""
+        """Returns the answers by the shard's number. Raises ShardsLost if one is late or invalid."""
         until = time.monotonic() + self._seconds
         answers: dict[int, T] = {}
         lost: dict[str, str] = {}
@@ -125,13 +125,13 @@ class ShardedGallery(Gallery):
         return self._answers({shard: self._begin(shard, question, *arguments) for shard in self._layout.asked})
 
     def _ask_homes(self, question: Callable[..., T], rows: Rows) -> Iterable[tuple[NDArray[np.int64], int, T]]:
-        """Asks the shards of these photos for them. Returns which photos, the shard, and its answer."""
+        """Requests these photos from their shards. Returns which photos, the shard, and its answer."""
         split = list(self._by_shard(rows))
         answers = self._answers({shard: self._begin(shard, question, there) for shard, _, there in split})
         return [(indices, shard, answers[shard]) for shard, indices, _ in split]
 
     def _by_shard(self, rows: Rows) -> Iterator[tuple[int, NDArray[np.int64], Rows]]:
-        """Yields each shard that has some of these photos: its number, which these are, and their rows there."""
+        """Yields each shard with some of these photos: its number, which photos, and their rows there."""
         shards = np.searchsorted(self._layout.row_ends, rows, side="right")
         for shard in np.unique(shards).tolist():
             indices = np.flatnonzero(shards == shard)
@@ -189,9 +189,9 @@ class ShardedGallery(Gallery):
         return {shard: replace(part, rows=part.rows + self._layout.row_starts[shard]) for shard, part in found}
 
     def _split(self, query: ShardQuery) -> dict[int, ShardQuery]:
-        """Returns what each shard that has opened clusters is asked: for its clusters, and for so many photos.
+        """Returns the query for each shard with opened clusters: its clusters, and the number of photos.
 
-        How many of the best a shard has is estimated from its centroids. One that has more is asked again.
+        A shard's number of best photos is estimated from its centroids. If it has more, it is asked again.
         """
         shards = np.searchsorted(self._layout.cluster_ends, query.clusters, side="right")
         asked = [shard for shard in np.unique(shards).tolist() if shard in self._layout.asked]
@@ -225,10 +225,10 @@ class ShardedGallery(Gallery):
         return rows[best], days[best]
 
     def rows_of_ids(self, ids: Sequence[int]) -> Rows:
-        """Raises ShardsLost if a photo is not found, and may be in a shard that is missing."""
+        """Raises ShardsLost if a photo is not found but may be in a missing shard."""
         wanted = np.array(ids, np.int64)
         homes, found = self._layout.homes(wanted), np.full(len(wanted), -1, np.int64)
-        # The id of a duplicate is no photo's. Only its shard knows it.
+        # The id of a duplicate is not a photo's. Only its shard can resolve it.
         parts = {shard: np.flatnonzero((homes == shard) | (homes < 0)) for shard in self._layout.asked}
         pending = {
             shard: self._begin(shard, rows_there, wanted[part].tolist()) for shard, part in parts.items() if len(part)
@@ -287,17 +287,17 @@ class ShardedGallery(Gallery):
         return self._answers({shard: self._begin(shard, question, photo, *arguments)})[shard]
 
 
-# Functions that are computed where a shard's files are.
+# Functions that are computed on the machine of a shard's files.
 
 
 def packed_nearest(shard: LocalGallery, query: ShardQuery) -> Nearest:
-    """Finds what ``LocalGallery.nearest`` does, with rows and ids in four bytes: a build by Ray gives no others."""
+    """Returns ``LocalGallery.nearest`` with rows and ids in four bytes, which are enough for a build by Ray."""
     found = shard.nearest(query)
     return replace(found, rows=found.rows.astype(np.int32), ids=found.ids.astype(np.int32))
 
 
 def rows_there(shard: LocalGallery, ids: Sequence[int]) -> Rows:
-    """Returns the rows of the photos of these ids, (m,); -1 for those that are in other shards."""
+    """Returns the rows of the photos with these ids, (m,); -1 for those in other shards."""
 
     def row(photo: int) -> int:
         try:
@@ -308,14 +308,14 @@ def rows_there(shard: LocalGallery, ids: Sequence[int]) -> Rows:
     return np.array([row(photo) for photo in ids], np.int64)
 
 
-# What the ingress expects of whom.
+# Estimates of the ingress.
 
 
 def expected(clusters: Clusters, opened: NDArray[np.int64], ret: Floats, count: int) -> NDArray[np.float64]:
     """Estimates how many of the ``count`` photos nearest to a sketch are in each of the opened clusters, (n,).
 
     The product of the sketch's [Ret], (d,), with a cluster's mean vector is the mean of its products with the photos.
-    They are taken to be spread around it like a logistic distribution, whose width is a share of the cluster's own.
+    They are assumed to be spread around it like a logistic distribution, whose width is a share of the cluster's own.
     """
     vectors, sizes = clusters.vectors[opened].astype(np.float64), clusters.sizes[opened]
     means = vectors @ (ret / np.linalg.norm(ret))
@@ -329,10 +329,10 @@ def expected(clusters: Clusters, opened: NDArray[np.int64], ret: Floats, count: 
 
 
 def is_cut(part: Nearest, asked: ShardQuery, every: Nearest, query: ShardQuery) -> bool:
-    """Returns True if a shard may have further photos that belong to the best of all.
+    """Returns True if a shard may have further photos among the best of all.
 
     Args:
-        part: what it sent. asked: how it was asked. every: what all sent. query: of all.
+        part: its answer. asked: its query. every: all answers. query: the query of all.
     """
     if asked.count == query.count:
         return False

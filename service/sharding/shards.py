@@ -31,12 +31,12 @@ log = logging.getLogger("sketch_search")
 
 
 class ShardsRefused(UserError):
-    """These shards cannot be searched together, or not be served at all."""
+    """These shards cannot be searched together, or cannot be served at all."""
 
 
 @dataclass(frozen=True)
 class _Known:
-    """Keeps what is known of a shard: the generation that is searched, whether it answered last, and why it did not."""
+    """The known state of a shard: the generation searched, whether it answered last, and if not, why."""
 
     overview: Overview | None = None
     answers: bool = False
@@ -44,24 +44,24 @@ class _Known:
 
 
 class Shards:
-    """The shards of a gallery, which of them answer, and their generations that are searched. Threads may share it."""
+    """The shards of a gallery, which of them answer, and the generations searched. Threads may share it."""
 
     def __init__(self, links: Sequence[ShardLink], seconds: float) -> None:
         self.links, self._seconds = tuple(links), seconds
         self._known = [_Known() for _ in links]
-        # All answer, or the same few do not.
+        # Usually all answer, or the same few do not.
         self._layout = lru_cache(maxsize=2)(partial(Layout, [None for _ in links]))
         self._lock = threading.Lock()
 
     @property
     def missing(self) -> frozenset[int]:
-        """The numbers of those that do not answer."""
+        """The numbers of the shards that do not answer."""
         with self._lock:
             return frozenset(n for n, known in enumerate(self._known) if not known.answers or known.overview is None)
 
     @property
     def refused(self) -> str | None:
-        """Why shards do not use their newest generation while an older one answers, or None."""
+        """The reason why shards do not use their newest generation while an older one is in use, or None."""
         with self._lock:
             known = [known if known.answers else _Known(reason=None) for known in self._known]
         return self._reasons(known) or None
@@ -77,7 +77,7 @@ class Shards:
             return tuple(_info(link.name, known) for link, known in zip(self.links, self._known, strict=True))
 
     def lose(self, reasons: Mapping[str, str]) -> None:
-        """Notes that shards with these names did not answer, and why."""
+        """Records that shards with these names did not answer, and why."""
         with self._lock:
             for number, link in enumerate(self.links):
                 if (reason := reasons.get(link.name)) is not None:
@@ -85,7 +85,7 @@ class Shards:
                     self._known[number] = replace(self._known[number], answers=False, reason=reason)
 
     def opened(self) -> OpenGallery:
-        """Returns what opens the generations that are searched now. Raises NotReady if no shard answers."""
+        """Returns a function that opens the current generations. Raises NotReady if no shard answers."""
         if len(self.missing) == len(self.links):
             raise NotReady(f"No shard of the gallery answers ({self._reasons(self._known)}).")
         return partial(self._gallery, self._layout)
@@ -101,12 +101,12 @@ class Shards:
         """Does nothing: the files are open elsewhere."""
 
     def refresh(self, *, strict: bool = False) -> bool:
-        """Asks all of them what they have. Returns whether there are other generations to be searched than before.
+        """Requests the state of all shards. Returns True if the generations to search have changed.
 
-        A generation that does not fit the other shards is not taken; if ``strict``, ShardsRefused is raised for it, and
+        A generation that does not fit the other shards is refused; if ``strict``, ShardsRefused is raised for it, and
         for a shard that cannot be searched.
         """
-        # All are asked before the first answer is waited for.
+        # All are asked before waiting for the first answer.
         asked = [link.state() for link in self.links]
         before = [one.overview for one in self._known]
         fresh: dict[int, Overview] = {}
@@ -126,7 +126,7 @@ class Shards:
             number, refusal = misfit
             if strict:
                 raise ShardsRefused(refusal)
-            # The one before may be open there still.
+            # The previous one may still be open there.
             del fresh[number]
             now[number] = replace(now[number], answers=now[number].overview is not None, reason=refusal)
         for number, one in fresh.items():
@@ -138,13 +138,13 @@ class Shards:
         return bool(fresh)
 
     def _misfit(self, before: Sequence[Overview | None], fresh: Mapping[int, Overview]) -> tuple[int, str] | None:
-        """Finds a shard whose new generation does not go with the others, and says why.
+        """Finds a shard whose new generation does not fit the others, and the reason.
 
         A build may move photos from shard to shard, so those that come together are compared together.
         """
         known = {number: one for number, one in enumerate(before) if one is not None}
         together = {**known, **fresh}
-        # The first of two that do not fit together stays.
+        # The first of two that do not fit each other stays.
         order = sorted(together, key=lambda number: (number in fresh, number))
         seen = np.zeros(1 + max((int(one.ids[-1]) for one in together.values() if one.photos), default=0), np.bool_)
         for number in order:
@@ -166,7 +166,7 @@ class Shards:
 
 
 def _clustered_by(one: Overview) -> tuple[str, str | None, int]:
-    """Returns what tells embedders apart: the kind, the hash, and how long the vectors of CLIP are."""
+    """Identifies an embedder: by its kind, its hash, and the length of CLIP's vectors."""
     embeddings = one.clusters.embeddings
     return one.embedder.kind, one.embedder.sha256, 0 if embeddings is None else embeddings.shape[1]
 
@@ -184,7 +184,7 @@ def _info(name: str, known: _Known) -> ShardInfo:
 
 
 def check_folders(folders: Sequence[Path]) -> None:
-    """Raises ShardsRefused if there is none, or a folder is named twice."""
+    """Raises ShardsRefused if there is none, or a folder is listed twice."""
     if not folders:
         raise ShardsRefused("no shards are given; name their folders with --shards DIR...")
     seen: dict[Path, Path] = {}
