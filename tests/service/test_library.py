@@ -228,7 +228,7 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
         for size in (5, 15, 1025, "x"):
             with pytest.raises(ValueError, match=r"^size must be"):
                 gallery.search(like=1, k=1)[0].thumbnail(size)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="leave it out"):
+        with pytest.raises(ValueError, match="leave view out"):
             gallery.groups(like=1, view="photos")
         for liked in (1.5, b"1", [1.5], True, object()):
             with pytest.raises(TypeError, match="name a photo by its result, its id or its path"):
@@ -245,7 +245,7 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
     with pytest.raises(UserError, match=r"^no/where does not exist"):
         Gallery.open("no/where", index=tmp_path / "index", progress=False)
     for file in (tmp_path / "nothing.png", "a\0b", "~nobody-of-this-name/x.png", "http://[::"):
-        with pytest.raises(OSError, match=r"No such file|no home folder"):
+        with pytest.raises(OSError, match=r"No such file|home folder .* is unknown"):
             opened.search(file)
     with pytest.raises(TypeError, match="a picture must be a path"):
         opened.search(7)  # type: ignore[arg-type]

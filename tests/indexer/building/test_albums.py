@@ -69,7 +69,7 @@ def test_names_that_lead_out_of_an_album_are_told_and_never_read(
         file.writestr("b" * 60_000 + ".png", b"long")
     report = collection.build()
     assert {bad.path for bad in report.bad} == {"../../x.png", str(secret), "a//b.png"}
-    assert all("leads out of its folder" in bad.reason for bad in report.bad)
+    assert all("leads outside its folder" in bad.reason for bad in report.bad)
     assert "1 symbolic link, not followed; name the folders instead" in report.skipped
     assert {folder.reason.partition(":")[0] for folder in report.unlisted} == {
         "the folder is not read",
@@ -77,7 +77,7 @@ def test_names_that_lead_out_of_an_album_are_told_and_never_read(
     }
     assert max(len(folder.path) for folder in report.unlisted) < 300
     for path in ("../x.png", str(secret), "link.png/../../x.png"):
-        with pytest.raises(OSError, match="leads out of its folder"):
+        with pytest.raises(OSError, match="leads outside its folder"):
             Album(album).read(path)
     assert secret.read_bytes() == b"secret"
 

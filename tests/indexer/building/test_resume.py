@@ -124,7 +124,7 @@ def test_a_full_disk_is_a_sentence_and_the_work_is_done_when_there_is_room(
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
-        with pytest.raises(IndexUnwritable, match=r"cannot be written: .*; make room .* The old index stays in use"):
+        with pytest.raises(IndexUnwritable, match=r"cannot be written: .*; free space .* The old index stays in use"):
             work()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

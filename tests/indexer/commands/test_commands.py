@@ -237,7 +237,7 @@ def test_an_id_is_digits_and_something_must_be_named(capsys: pytest.CaptureFixtu
         (["build", "empty"], "there are no image files in"),
         (["build", "bad"], "can be used"),
         (["build", "photos", "photos/in here"], "overlap; name only the outer one."),
-        (["build", "photos", "photos"], "the same folder; name it once"),
+        (["build", "photos", "photos"], "the same folder; name it only once"),
         (["build", "photos", "--index", "."], "inside the index"),
         (["build", *["photos"] * 1001], "an index has at most 1000 folders"),
         (["build", "photos", "--index", "home"], "holds files that are not an index"),

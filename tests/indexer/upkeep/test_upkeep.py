@@ -109,7 +109,7 @@ def test_a_bad_file_that_is_removed_is_not_reported_again(built: Collection) -> 
         ([".."], "no photo at"),
         (["Ännchen 001.png", "nothing.png"], "no photo at nothing.png"),
         (["in here", "."], "no photo at ."),
-        ([""], "'' names nothing"),
+        ([""], "a path is empty"),
         (["3"], "name the photo with that id by --id 3"),
     ],
     ids=lambda value: " and ".join(map(str, value))[:40] if isinstance(value, list) else "",

@@ -375,7 +375,7 @@ def test_an_svg_is_a_sketch_and_no_photo() -> None:
         assert image.size == (512, 256)
         assert image.getpixel((256, 128)) == (0, 0, 0)
         assert image.getpixel((10, 250)) == (255, 255, 255)
-    with pytest.raises(UnsupportedImage, match="no photo"):
+    with pytest.raises(UnsupportedImage, match="not a photo"):
         open_dated(svg(line))
 
 

@@ -160,7 +160,7 @@ def test_networks_are_averaged_and_the_first_gives_prior_and_calibration(
     paths = [written(tmp_path, network, f"{n}.safetensors") for n, network in enumerate((one, other))]
     mean = tmp_path / "mean.safetensors"
     assert main(["average", *map(str, paths), str(mean)]) == 0
-    assert "its words are made by sketch-search model words" in capsys.readouterr().out
+    assert "give it words with sketch-search model words" in capsys.readouterr().out
     first, second, averaged = (load_network(path) for path in (*paths, mean))
     states = first.state_dict(), second.state_dict()
     for name, value in averaged.state_dict().items():

@@ -54,7 +54,7 @@ def write_words(words: Sequence[str]) -> None:
         ),
         (
             *(FINE, WORDS, "classes from words.txt", "val_acc_1"),
-            "3 prompts and LayerNorms that sketches and photos share",
+            "3 prompts and LayerNorms shared by sketches and photos",
             *(OTHER_RUN, "in the recipe's table [names]"),
         ),
     ],

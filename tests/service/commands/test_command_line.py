@@ -87,7 +87,7 @@ def test_every_program_says_its_version(program: str, capsys: pytest.CaptureFixt
         # An abbreviation of one option may tomorrow be that of two.
         (["search", "cat.png", "--js"], "No such option '--js'"),
         (["--port", "x\x1b[2J"], "Invalid value for '--port': 'x\\x1b[2J' is not a valid integer"),
-        (["--index", ""], "names nothing"),
+        (["--index", ""], "a path is empty"),
         (["search", "."], ". is a folder; name a file."),
         (["model", "evaluate", "--split", "x"], "is not one of"),
         (["serve", "--port", "0", "--host", ""], "is not a host; write a name or an address without a port"),

@@ -63,7 +63,7 @@ def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
         known = http.get("/gallery").json()
         assert known["folders"] == [str(gallery), str(tmp_path / "more")]
         assert [file["path"] for file in known["files"]] == ["more/broken.png"]
-        assert (known["unread"], "not an image" in known["files"][0]["reason"]) == (1, True)
+        assert (known["unread"], "not a supported image" in known["files"][0]["reason"]) == (1, True)
         wait_until(lambda: http.get("/info").json()["index"]["photos"] == PHOTOS + 1, "the photo is not found")
         assert known["below"] == [gallery.name, f"{gallery.name}/größe", "more"]
         # It leaves again, and its files stay.
@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_indexed_is_refused_at_once(settings: Settings, 
         str(tmp_path / "file.txt"): "is not a folder",
         str(tmp_path / "refused"): "cannot be read",
         str(tmp_path / "index"): "lies inside the index",
-        "~nosuch/x": "no home folder",
+        "~nosuch/x": "home folder ~nosuch is unknown",
         "/nul\0": "No folder can have this name",
         "/" + "x" * 300: "too long",
         "file://[::1": "",
@@ -213,7 +213,7 @@ def test_a_disk_that_fills_while_a_folder_is_indexed_is_told_and_the_build_goes_
         filler = fill(disk, room=64 * 2**10)
         with empty(settings, disk / "index") as http:
             assert http.post("/build", params={"folder": str(gallery)}).status_code == 202
-            assert "make room" in over(http)["failed"]
+            assert "free space" in over(http)["failed"]
             assert http.get("/readyz").status_code == 503
             filler.unlink()
             assert http.post("/build", params={"folder": str(gallery)}).status_code == 202

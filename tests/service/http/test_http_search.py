@@ -40,7 +40,7 @@ def test_a_sketch_is_seen_in_as_many_variants_as_the_server_or_the_query_says(
 
 MANY = "&".join(["like=1"] * 20 + ["unlike=2"] * 13)
 EMPTY = ("/search", "/search?unlike=1", "/search?k=3", "/search?kind=photo")
-NOTHING = "send a sketch, or name a photo with like"
+NOTHING = "send a sketch, or "
 TWICE = "The parameter k is given 2 times; give it only once."
 RERANK = "rerank limits the relation network"
 FOLDER = "folder must be the path of a folder as results show it"

@@ -139,7 +139,7 @@ def test_what_is_searched_is_told_in_words_and_grows_from_the_page(
         wait(desk).until(lambda d: text(d, "unread-count") == "1 file could not be read")
         assert text(desk, "gallery").count(str(tmp_path / "more")) == 1
         desk.find_element(By.CSS_SELECTOR, "#unread summary").click()
-        assert text(desk, "unread-list").startswith("more/broken.jpg: not an image")
+        assert text(desk, "unread-list").startswith("more/broken.jpg: not a supported image")
         assert axe_complaints(desk) == []
         save_copy(tmp_path / "more" / "two.png", 78, 0)
         # A second time it says that it is there, and new photos are looked for.
