@@ -1,8 +1,8 @@
 """Photos in, an index on disk out; and the index opened for searching.
 
-``build`` makes an index, ``open_index`` opens it for searching, and the rest looks after it.
-docs/architecture.md lists the packages. The names below are imported when they are first used, because a command line
-that only shows its help imports this package, too, and should not wait for NumPy and FAISS.
+``build`` makes an index, ``open_index`` opens it for searching, and the other names maintain it.
+docs/architecture.md lists the packages. The names below are imported on first use, because a command line
+that only shows its help also imports this package, and should not wait for NumPy and FAISS.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import model as model  # before NumPy, whose threads it keeps from spinning
+import model as model  # before NumPy, to keep its threads from spinning
 
 if TYPE_CHECKING:
     from indexer.building.builds import BuildReport, build, build_growing
@@ -56,7 +56,7 @@ _MODULES = (
 
 def __getattr__(name: str) -> Any:
     """Imports an exported name from the first module that has it."""
-    # Python itself asks for names with underscores.
+    # Python itself looks up names with underscores.
     for module_name in () if name.startswith("_") else _MODULES:
         module = importlib.import_module(f"{__name__}.{module_name}")
         if hasattr(module, name):

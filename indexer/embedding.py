@@ -1,4 +1,4 @@
-"""Embedders, which make the vectors that photos are clustered by: [Ret] or CLIP."""
+"""Embedders, which compute the vectors that photos are clustered by: [Ret] or CLIP."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ChosenEmbedder:
 
 # Where the weights of ``model.network.DEFAULT_CLIP`` are published; a test compares them.
 DEFAULT_CLIP_REPOSITORY = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
-# The forms of ``--embedder``, for the sentence about one that is in none of them.
+# The forms of ``--embedder``, for the message about an unknown one.
 FORMS = "ret, clip, clip:MODEL/PRETRAINED, clip:MODEL@FILE or clip:FOLDER"
 
 
@@ -76,7 +76,7 @@ def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEm
 
 
 def _has_clip() -> bool:
-    """True if open_clip is installed, and a snapshot of its default model is on this disk. PyTorch is not loaded."""
+    """Returns True if open_clip is installed and a snapshot of its default model is on this disk, without PyTorch."""
     if find_spec("open_clip") is None:
         return False
     from huggingface_hub import constants

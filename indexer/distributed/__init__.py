@@ -1,6 +1,6 @@
-"""Building on many machines: Ray's workers encode the photos and write the shards, one process databases and commits.
+"""Building on many machines: Ray's workers encode the photos and write the shards, one process plans and commits.
 
-Ray is the extra ``ray``, and is imported only if a build by Ray is asked for.
+Ray is the extra ``ray``, and is imported only for a build by Ray.
 """
 
 from indexer.distributed.builds import Machines, build_shards

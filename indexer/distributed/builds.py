@@ -1,6 +1,6 @@
-"""A build on many machines, whose steps workers of a Ray cluster do. It writes shards of whole clusters.
+"""Builds on many machines by workers of a Ray cluster, into shards of whole clusters.
 
-Clusters that lie near each other come into one shard, so that a search asks few shards.
+Clusters that are near each other share a shard, so that a search asks few shards.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, S
 from model.engine import Floats, Numbers, default_checkpoint
 from model.terminal import installed_version
 
-# Rows that one piece of work assigns to clusters. Naming them takes less than a megabyte.
+# Rows that one task assigns to clusters. Listing them takes less than a megabyte.
 _ROWS = 16_384
-# Files that a worker encodes at a time, whose rows are kept as a whole or not at all: some 5 MB of rows of the default
+# Files that a worker encodes at a time, whose rows are kept all or not at all: some 5 MB of rows of the default
 # network, and less than a minute of a worker's time.
 SLICE = 1024
 # A shard takes clusters until it has this many times its share of the photos, and clusters are placed again so often.
@@ -63,8 +63,8 @@ class Machines:
 
     Attributes:
         address: of the Ray cluster: "auto", "local" or HOST:PORT.
-        device: "auto", "cpu" or "cuda", of the workers. workers: how many work at once; None for all there is room for.
-        weights: the checkpoint's file; None for the one that comes with the program.
+        device: "auto", "cpu" or "cuda", of the workers. workers: how many work at once; None for as many as fit.
+        weights: the checkpoint's file; None for the embedded one.
     """
 
     address: str
@@ -74,21 +74,21 @@ class Machines:
 
 
 def build_shards(index: Path, request: Request, machines: Machines, progress: Progress | None = None) -> BuildReport:
-    """Indexes photos on many machines, in shards; or brings them up to date. A build that was killed is continued.
+    """Indexes photos on many machines, in shards, or updates these. A killed build is continued.
 
-    Photos and ``index``, the folder of the shards, have to be on storage that all machines share, at the same path on
-    each. Clusters are always made anew.
+    Photos and ``index``, the folder of the shards, must be on storage that all machines share, at the same path on
+    each. Clusters are always computed again.
 
     Raises:
-        BadInvocation: what is asked for cannot be done here, or the cluster cannot do it.
-        IndexBusy: another build is writing these shards. IndexRefused: the shards that are there are damaged.
+        BadInvocation: the request is impossible here or on the cluster.
+        IndexBusy: another build is writing these shards. IndexRefused: the existing shards are damaged.
         ModelError: there is no such checkpoint.
     """
     if request.shards is not None and not 1 <= request.shards <= MAX_SHARDS:
         raise BadInvocation(f"the number of shards must be from 1 to {MAX_SHARDS:,}.")
     check_address(machines.address)
     folder, progress = ShardsFolder(index), progress or Progress()
-    # Checked before anything slow. The shards may have changed before the lock is held, so all is checked again then.
+    # Checked before anything slow, and again under the lock, since the shards may have changed.
     there = CurrentShards.read(folder)
     request.roots(folder.path, None if there is None else there.first)
     with folder.writing(), connected(machines.address):
@@ -139,7 +139,7 @@ def _decide(request: Request, folder: ShardsFolder, current: CurrentShards | Non
 
 @dataclass(frozen=True)
 class CurrentShards:
-    """The shards that the last build has committed: what joins them, and their generations in order."""
+    """The shards of the last committed build: their common manifest, and their generations in order."""
 
     manifest: ShardsManifest
     generations: tuple[Generation, ...]
@@ -158,7 +158,7 @@ class CurrentShards:
         return self.generations[0].manifest
 
     def state(self, roots: Sequence[Root]) -> CurrentState:
-        """Joins all shards to the state of one index, without clusters, which are always made anew."""
+        """Joins all shards to the state of one index, without clusters, which are always computed again."""
         first = CurrentState.read(self.generations[0], roots)
         shards = zip(self.manifest.shards, self.generations, strict=True)
         return replace(
@@ -170,7 +170,7 @@ class CurrentShards:
 
 
 class RayBackend:
-    """Builds by the workers of a cluster. Each slice of the files has a journal, and a shard is an index.
+    """Builds by the workers of a cluster. Each slice of the files has a journal, and each shard is an index.
 
     The caller holds the lock of the folder.
     """
@@ -275,7 +275,7 @@ class RayBackend:
         self.database.close()
 
     def _write(self, draft: GenerationDraft) -> ShardsManifest:
-        """Has all shards written, and returns the manifest that joins them. None of them is current yet."""
+        """Writes all shards by the workers, and returns their common manifest. None of them is current yet."""
         plan, clustering = self._plan, draft.clustering
         clusters = len(clustering.centroids)
         next_id = max(plan.current.next_id, self.database.last_id() + 1)
@@ -312,7 +312,7 @@ class RayBackend:
 
 
 def check_ids(next_id: int) -> None:
-    """Raises BadInvocation if ids are too high for shards, the next of all being ``next_id``."""
+    """Raises BadInvocation if ids are too high for shards. next_id: the next new id."""
     if next_id - 1 > MAX_ID:
         raise BadInvocation(
             f"the file ids go up to {next_id - 1:,}, but an index in shards holds ids only up to {MAX_ID:,}; build "
@@ -321,7 +321,7 @@ def check_ids(next_id: int) -> None:
 
 
 def place_clusters(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
-    """Gives each cluster a shard. Neighbours come together, and no shard has much more than its share of the photos.
+    """Assigns each cluster to a shard. Neighbours share one, and no shard has much more than its share of the photos.
 
     A second k-means over the centroids (c, e) makes the neighbourhoods. A shard that is full sends further clusters to
     the next nearest. Returns the shard of each cluster, (c,), from 0; each shard has at least one.
@@ -338,7 +338,7 @@ def place_clusters(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
 
 
 def _placed(distances: npt.NDArray[np.float64], sizes: Numbers, room: float) -> Numbers:
-    """Gives each cluster the nearest shard that has room; those with most to lose choose first. distances: (c, s)."""
+    """Assigns each cluster to the nearest shard with room; those with most to lose choose first. distances: (c, s)."""
     clusters, shards = distances.shape
     order = np.argsort(distances, axis=1, kind="stable")
     nearest = np.take_along_axis(distances, order[:, :2], axis=1)

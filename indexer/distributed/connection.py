@@ -1,6 +1,6 @@
-"""The connection to a Ray cluster, and what its workers are asked to do.
+"""Connects to a Ray cluster, and sends tasks to its workers.
 
-Ray starts the workers, gives each its work, and repeats work that is lost because a worker or a machine has ended. This
+Ray starts the workers, assigns tasks, and repeats tasks that are lost because a worker or a machine has ended. This
 module does none of that.
 """
 
@@ -25,19 +25,19 @@ from indexer.errors import BadInvocation
 from model.errors import UserError
 
 Result = TypeVar("Result")
-# Seconds that a machine has to give a first answer.
+# Seconds for the first answer of a machine.
 _PATIENCE = 10
-# Pieces of work that are sent to each worker, with the piece that it is doing.
+# Tasks sent to each worker, including the one that it is running.
 _AHEAD = 2
-# Ray repeats a piece of work this often if its worker has ended. After that the build gives up.
+# Ray repeats a task this often if its worker has ended. After that, the build fails.
 _RETRIES = 20
-# Bytes for what Ray passes between processes. All arrays go through files.
+# Bytes for objects that Ray passes between processes. All arrays go through files.
 _OBJECTS = 200 * 2**20
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Says what one worker has, and how many workers there can be."""
+    """The resources of one worker, and the number of workers that fit."""
 
     device: str
     cpus: int
@@ -46,7 +46,7 @@ class Resources:
 
     @staticmethod
     def of(nodes: Sequence[Mapping[str, float]], device: str) -> Resources:
-        """Shares out what Ray names of each machine. Raises BadInvocation: no machine has what a worker needs."""
+        """Divides the resources of each machine. Raises BadInvocation: no machine has enough for a worker."""
         cpus = [int(node.get("CPU", 0)) for node in nodes]
         with_gpu = [(int(node.get("GPU", 0)), int(node.get("CPU", 0))) for node in nodes]
         with_gpu = [(gpus, cpus) for gpus, cpus in with_gpu if gpus and cpus]
@@ -56,7 +56,7 @@ class Resources:
                     "no machine of the Ray cluster has a free GPU and a CPU beside it; start one with `ray start "
                     "--num-gpus`, or use --device cpu."
                 )
-            # Every worker gets the same share, since Ray places a worker wherever there is room for it.
+            # Every worker gets the same share, since Ray places workers wherever they fit.
             share = min(max(1, cpus // gpus) for gpus, cpus in with_gpu)
             return Resources("cuda", min(share, MAX_DECODERS), 1, sum(gpus for gpus, _ in with_gpu))
         if device not in ("auto", "cpu"):
@@ -70,21 +70,21 @@ class Resources:
 
 @contextmanager
 def connected(address: str) -> Iterator[None]:
-    """Connects to a cluster while the block runs. A process that is connected already keeps its connection.
+    """Connects to a cluster while the block runs. A process that is already connected keeps its connection.
 
-    address: "auto" for the cluster that runs on this machine, or that RAY_ADDRESS names; "local" for a cluster that is
+    address: "auto" for the cluster that runs on this machine, or that of RAY_ADDRESS; "local" for a cluster that is
     started on this machine and ends with the block; or HOST:PORT.
 
-    Raises BadInvocation: there is no such cluster, or it does not let this process in.
+    Raises BadInvocation: there is no such cluster, or it refuses this process.
     """
-    # Ray would send its makers statistics of its use. The user can still turn that on.
+    # Ray would send usage statistics to its makers. The user can still turn that on.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # `ray start` asks for a token if this user has one, but Ray's own drivers send it only if they are told to.
+    # `ray start` requires a token if this user has one, but Ray's own drivers send it only if this is set.
     if _has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-    # A cluster of this machine alone listens on its loopback address alone: else anybody could read its metrics.
-    # Ray's switch for that is named after the systems where it is the default, and is read when Ray is imported.
-    # Other accounts of this machine have no token. Ray itself would write one into the user's home, or need none.
+    # A local cluster listens only on the loopback address: otherwise anybody could read its metrics.
+    # Ray's option for that is named after the systems where it is the default, and is read when Ray is imported.
+    # Other accounts of this machine have no token. Ray itself would write one into the user's home, or require none.
     if address == "local" and "ray" not in sys.modules:
         if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and not _has_token():
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
@@ -97,7 +97,7 @@ def connected(address: str) -> Iterator[None]:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     local = {"include_dashboard": False, "object_store_memory": _OBJECTS} if address == "local" else {}
     try:
-        # Workers look for modules in the current folder first, which may be a checkout of another version of them.
+        # Workers look for modules in the current folder first, which may be a checkout of another version.
         with chdir(Path(__file__).parents[__name__.count(".")]):
             ray.init(address=address, **quiet, **local)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -109,14 +109,14 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _has_token() -> bool:
-    """Returns True if this user has a token for Ray in a place where Ray looks for it."""
+    """Returns True if this user has a token for Ray where Ray looks for it."""
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     file = Path(named) if named else Path.home() / ".ray" / "auth_token"
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or file.is_file()
 
 
 def check_address(address: str) -> None:
-    """Finds out at once whether a cluster listens at an address. Ray itself would try for minutes.
+    """Checks at once whether a cluster listens at an address. Ray itself would try for minutes.
 
     Raises BadInvocation: Ray is not installed, or nothing listens there.
     """
@@ -152,13 +152,13 @@ class Workers:
                 "from 1 to that, or add machines to it."
             )
         self.count = most or self.resources.workers
-        # Some pieces of work wait for the first free worker, so that it is not idle while this process handles results.
+        # Some tasks wait for the first free worker, so that it is not idle while this process handles results.
         self._at_once = most or _AHEAD * self.resources.workers
 
     def each(
         self, function: Callable[..., Result], works: Iterable[tuple[object, ...]], *, on_gpu: bool = False
     ) -> Generator[Result]:
-        """Has workers do every piece of work, and yields the results in any order. What is left is cancelled on close.
+        """Runs every task on the workers, and yields the results in any order. Unfinished tasks are cancelled on close.
 
         ``works`` are the arguments of each call, which are small, since arrays go through files. ``on_gpu``: the work
         runs the network and needs its device.
@@ -171,13 +171,13 @@ class Workers:
         if on_gpu and self.resources.gpus:
             # Without max_calls a worker with a GPU would end, and with it the loaded network, after each task.
             options = {"num_cpus": self.resources.cpus, "num_gpus": self.resources.gpus, "max_calls": 0}
-        # Spread, because what a worker needs most is the processors and the disk of its machine.
+        # Spread, because a worker mainly needs the processors and the disk of its machine.
         remote = ray.remote(max_retries=_RETRIES, scheduling_strategy="SPREAD", **options)(function)
         left = iter(works)
         waiting: list[object] = []
         try:
             while True:
-                # They are sent one by one, so that those already sent are cancelled if making the next one fails.
+                # They are sent one by one, so that earlier ones are cancelled if making the next one fails.
                 for work in islice(left, self._at_once - len(waiting)):
                     waiting.append(remote.remote(*work))
                 if not waiting:

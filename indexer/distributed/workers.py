@@ -1,10 +1,11 @@
-"""The work of a build's workers: they encode slices of the photos, assign rows to clusters, and write shards.
+"""The tasks of a build's workers: they encode slices of the photos, assign rows to clusters, and write shards.
 
-Before each, a worker checks that it sees the shared storage; before encoding, also that it has the same networks.
+Before each task, a worker checks that it can reach the shared storage; before encoding, also that it has the same
+networks.
 
-A slice is what workers have computed of files that were listed together. A worker writes its journal in a folder of its
-own, which gets the name of the slice when all is in it. So there are whole slices only, whoever is killed, and whoever
-does again what another is still doing. The name has the run of the build in it, because a worker of a build that was
+A slice is the results for files that were listed together. A worker writes its journal in a folder of its
+own, which gets the name of the slice when it is complete. So all slices are complete, even if workers are killed or
+two of them do the same slice. The name contains the run of the build, because a worker of a build that was
 killed may still complete a slice.
 """
 
@@ -49,15 +50,15 @@ if TYPE_CHECKING:
     from model.network import ClipEmbedder
 
 TOKEN = "token"
-# Seconds to wait for the lock of a shard. A worker that is taken to be lost may still be writing, and notices within a
-# few seconds that it is alone.
+# Seconds to wait for the lock of a shard. A worker that is assumed to be lost may still be writing, and notices within
+# a few seconds that it is disconnected.
 _WAIT = 120
 # Each source has up to five arrays mapped into memory, and Linux lets a process have 65,530 of them.
 _MAX_OPEN = 8_000
 
 
 class Sources(Mapping[str, RowArrays]):
-    """The folders that rows are read from, by name: slices, and segments of shards. Each is opened when it is needed.
+    """The folders that rows are read from, by name: slices, and segments of shards. Each is opened when needed.
 
     A segment of a shard has a name such as "shard-0003/g000002/s000001-0a1b2c3d".
     """
@@ -89,12 +90,12 @@ class Sources(Mapping[str, RowArrays]):
 
 @dataclass(frozen=True)
 class Setup:
-    """Holds what a build tells every worker.
+    """The parameters of a build for every worker.
 
     Attributes:
-        shards: the folder of the shards. key: names the folder in it in which the build works.
+        shards: the folder of the shards. key: the name of the build's working folder in it.
         token: the content of a file there. A worker that can read it sees the same storage.
-        there: the folders of the gallery that exist now.
+        there: the existing folders of the gallery.
         identity: the network that the checkpoint must hold. software: the version of the program.
         clusters: how many the user asked for; None for about sqrt(photos).
     """
@@ -128,7 +129,7 @@ class Setup:
 def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
     """Loads the networks, once in a build.
 
-    Raises BadInvocation: the worker does not see what it should, or has another checkpoint or version of the program.
+    Raises BadInvocation: the worker cannot reach the storage, or has another checkpoint or version of the program.
     """
     _check_storage(setup)
     here = _here()
@@ -161,7 +162,7 @@ _SHARED = "photos and index must be on storage that all machines share, at the s
 
 
 def _check_storage(setup: Setup) -> None:
-    """Raises BadInvocation if this worker does not see the folder in which the build works."""
+    """Raises BadInvocation if this worker cannot reach the build's working folder."""
     try:
         found = (setup.folder / TOKEN).read_text()
     except OSError:
@@ -171,12 +172,12 @@ def _check_storage(setup: Setup) -> None:
 
 
 def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tuple[int, int, int]:
-    """Encodes the files of a slice, and writes it to the storage that all share.
+    """Encodes the files of a slice, and writes it to the shared storage.
 
-    Returns how many files it has, how many of them cannot be indexed, and how many rows were made.
+    Returns the number of its files, of those that cannot be indexed, and of rows.
     """
     final = setup.folder / f"slice-{number:09}-{setup.token[:8]}"
-    # A worker may end after it has written its slice and before it has reported it.
+    # A worker may end after writing its slice but before reporting it.
     if not final.is_dir():
         networks, attempt = opened(setup), setup.folder / f"attempt-{final.name}-{uuid.uuid4().hex}"
         with closing(Journal(attempt)) as journal:
@@ -206,7 +207,7 @@ def assign_rows(setup: Setup, first: int, refs: Refs, path: Path, count: int) ->
 
 @lru_cache(maxsize=1)
 def _centroids(path: Path, count: int, build: str) -> npt.NDArray[np.float32]:
-    # The files of all builds have the same name, so ``build`` tells them apart.
+    # The files of all builds have the same name, so ``build`` distinguishes them.
     return map_array(path, (count, None))
 
 
@@ -224,7 +225,7 @@ def write_shard(
         closing(BuildDatabase(setup.database, shard=number)) as database,
     ):
         current, photos = None if committed is None else open_generation(folder, committed), database.photos()
-        # Without what an earlier attempt has left, all attempts write a generation of the same name.
+        # Remains of an earlier attempt are deleted, so that all attempts write a generation of the same name.
         keep_only(folder, current, building=set())
         # The shard has only its own clusters, in the same order as among all.
         present, own = np.unique(photos.clusters, return_inverse=True)

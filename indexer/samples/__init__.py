@@ -1,6 +1,6 @@
 """Draws a sample gallery: pictures of everyday things to search in, and sketches to search with.
 
-If scikit-learn or scikit-image are installed, photos that come with them are added.
+If scikit-learn or scikit-image are installed, their sample photos are added.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from indexer.samples.painting import STYLES, THINGS, draw, paint, sketch
 
 # The number of pictures of each thing: one in each style.
 EACH = len(STYLES)
-# Photos that come with packages, by the name of the package: what it is imported as, the folder, and the files in it.
+# Photos included in packages, by the name of the package: its module, the folder, and the files in it.
 _BORROWED = {
     "scikit-learn": ("sklearn", "datasets/images", "china.jpg flower.jpg"),
     "scikit-image": (
@@ -45,7 +45,7 @@ class Samples:
 
 
 def write_samples(folder: Path) -> Samples:
-    """Write ``folder/photos`` and ``folder/sketches``. They are the same every time.
+    """Writes ``folder/photos`` and ``folder/sketches``, which are the same every time.
 
     Raises BadInvocation: one of the two folders exists already, or cannot be written.
     """
@@ -69,7 +69,7 @@ def write_samples(folder: Path) -> Samples:
         for name in SKETCHED:
             draw_sketch(name).save(working / "sketches" / f"{name}.png")
         copied = _copy_photos(working / "photos")
-        # A folder appears when it is complete.
+        # A folder appears only when it is complete.
         os.replace(working / "photos", photos)
         os.replace(working / "sketches", sketches)
         working.rmdir()
@@ -95,7 +95,7 @@ def draw_photo(names: str, number: int) -> Image.Image:
 
 
 def _copy_photos(folder: Path) -> int:
-    """Copy the photos that come with other packages. These are not imported, which would take a second."""
+    """Copies the photos included in other packages, without importing these, which would take a second."""
     copied = 0
     for package, (name, inside, photos) in _BORROWED.items():
         spec = importlib.util.find_spec(name)

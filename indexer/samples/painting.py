@@ -31,11 +31,11 @@ _COLOURS: dict[str, Colour] = {
 }
 # fmt: on
 _BRIGHT = "red orange yellow green blue teal purple pink"
-# The first line of a thing has the colours that chance picks A and B from. Its parts follow from back to front: a
-# shape, a colour, and numbers from -100 to 100, x to the right and y downwards. An `area` has corners, a `blob` has
-# points of the curve around it, a `disc` has x, y and two radii; `line`, `curve` and `ring` are the same as lines, and
-# begin with a width. `half` takes the points for the right half of a blob, `both` adds the mirrored part, and `ball`
-# shades a part like a ball.
+# The first line of a thing has the colours from which A and B are chosen at random. Its parts follow from back to
+# front: a shape, a colour, and numbers from -100 to 100, x to the right and y downwards. An `area` has corners, a
+# `blob` has points of the curve around it, a `disc` has x, y and two radii; `line`, `curve` and `ring` are the same as
+# lines, and begin with a width. `half` takes the points for the right half of a blob, `both` adds the mirrored part,
+# and `ball` shades a part like a ball.
 _TABLE = f"""
 apple: red lime orange; green
     blob A 0 -42 38 -58 72 -30 70 20 42 68 14 72 0 66 half ball | curve brown 7 0 -42 -3 -65 -6 -85
@@ -107,7 +107,7 @@ class Part:
 
 
 def draw(lines: Sequence[str], chance: Random) -> list[Part]:
-    """Makes the parts of a thing from its lines of the table, in colours that chance picks."""
+    """Makes the parts of a thing from its lines of the table, in random colours."""
     of_a, of_b = (names.split() for names in lines[0].partition(": ")[2].split("; "))
     picked = {"A": chance.choice(of_a)}
     picked["B"] = chance.choice([name for name in of_b if name != picked["A"]])
@@ -211,7 +211,7 @@ def _pose(
 ) -> Callable[[Outline], list[Point]]:
     """Returns a map from outlines to pixels that turns, leans, mirrors, squeezes, moves and bends them a little.
 
-    area: where the middle is, from -1 to 1, x to the right, and the share of the picture that there is for it.
+    area: the middle, from -1 to 1, x to the right, and the share of the picture for it.
     """
     across, share = area
     angle = math.radians(chance.uniform(-turn, turn))

@@ -1,4 +1,4 @@
 """Holds the index on disk: its folder, generations, segments, clusters and catalog, and the reader that searches use.
 
-A search reads ``vectors`` first. Another structure to find photos by would take the place of that module.
+A search reads ``vectors`` first. Another search structure would replace that module.
 """

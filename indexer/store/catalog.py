@@ -1,7 +1,7 @@
 """The catalog: one SQLite file in each generation, with every file that has ever had an id.
 
-Here are also the record of a file, which listings, journals and catalogs share; the user's removals; and the filters of
-a search.
+This module also defines the record of a file, shared by listings, journals and catalogs; the user's removals; and the
+filters of a search.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from model.files import open_regular
 
 CATALOG_FILE = "photos.sqlite"
 _NS = 10**9
-# The first year for which all systems can convert local times, and the last whose times SQLite can keep.
+# The first year whose local times all systems can convert, and the last whose times SQLite can store.
 _FIRST_YEAR, _LAST_YEAR = 1971, 2261
 
 
@@ -32,7 +32,7 @@ _FIRST_YEAR, _LAST_YEAR = 1971, 2261
 class GalleryFile:
     """A file of the gallery. Files of equal content share one row, and are one photo in searches.
 
-    A listing finds a file with its place and its stamp. Reading it adds the content, the reason or the day; a catalog
+    A listing yields a file's place and stamp. Reading it adds the content, the reason or the day; a catalog
     adds the id and the cluster.
 
     Attributes:
@@ -41,7 +41,7 @@ class GalleryFile:
             its decoder is missing, or memory ran out.
         content_hash: SHA-256 of its bytes, hex; None if they were not read.
         reason: why it cannot be indexed; None if it can.
-        taken: the day on which it was taken, as its content says, by its ordinal; None if its content does not say.
+        taken: the day on which it was taken, from its content, by its ordinal; None if unknown.
         id: its number, from 1; 0 before it has a number. An id is never given to another path.
         cluster: of its photo, from 0; None if it is not in the index.
     """
@@ -80,14 +80,14 @@ class Removals:
         return others if others.hides(root, path) == removed else Removals({**kept, (root, path): removed})
 
     def renumbered(self, numbers: Sequence[int | None]) -> Removals:
-        """Returns the rules with new root numbers: ``numbers[old]`` is the new number, None for a root that leaves."""
+        """Returns the rules with new root numbers: ``numbers[old]`` is the new number, None for a dropped root."""
         moved = [(numbers[root], path, removed) for (root, path), removed in self.rules.items()]
         return Removals({(number, path): removed for number, path, removed in moved if number is not None})
 
 
 @dataclass(frozen=True)
 class PhotoFilter:
-    """The conditions of a search for the files of photos. A file has to fulfil all of them.
+    """The conditions of a search for the files of photos. A file must meet all of them.
 
     Attributes:
         folders: paths as results show them: a file must be below one of them; none for all files.
@@ -100,10 +100,10 @@ class PhotoFilter:
     before: date | None = None
 
     def folder_keys(self, names: Sequence[str]) -> list[FileKey] | None:
-        """Returns the keys of the folders that lie in one of the roots with these names; None for all files."""
+        """Returns the keys of the folders within the roots with these names; None for all files."""
         if not self.folders:
             return None
-        # SQLite takes a condition of up to a thousand parts.
+        # SQLite accepts a condition of up to a thousand parts.
         most = max(1, 500 // len(self.folders))
         forms = (form for name in self.folders for form in islice(spellings(name), most))
         keys = (key_shown(names, folder) for folder in dict.fromkeys(forms))
@@ -122,7 +122,7 @@ def _begin(day: date) -> int:
     return int(datetime.combine(day, time.min).timestamp()) * _NS
 
 
-# Searches filter by day and by folder, ask for the files of photos, and builds compare paths with a listing. A catalog
+# Searches filter by day and by folder, and look up the files of photos; builds compare paths with a listing. A catalog
 # whose statements differ in a single character is refused, so every change raises FORMAT_VERSION.
 _SCHEMA = """
 CREATE TABLE photos (
@@ -147,8 +147,8 @@ CREATE UNIQUE INDEX photos_by_path ON photos (root, path);
 CREATE INDEX photos_by_row ON photos (segment, row);
 CREATE INDEX photos_by_day ON photos (taken, mtime);
 """
-# SQLite asks after so many steps of a query whether to go on. A query may take ten steps for each byte of the file,
-# and more of a small one: in an index that somebody made to do harm, a table may have no end.
+# After this many steps of a query, SQLite checks whether to continue. A query may take ten steps for each byte of the
+# file, and more of a small one: in an index that somebody made to do harm, a table may have no end.
 _STEPS = 100_000
 _STEPS_A_BYTE, _FREE_STEPS = 10, 2_000_000
 
@@ -156,7 +156,7 @@ _STEPS_A_BYTE, _FREE_STEPS = 10, 2_000_000
 def write_catalog(path: Path, rows: Iterable[tuple[Any, ...]], removals: Removals) -> None:
     """Writes a catalog. ``rows`` are its entries, as ``Catalog.rows`` yields them."""
     with closing(sqlite3.connect(path)) as database:
-        # Nobody reads the file before it is complete, so one sync at the end is enough.
+        # The file is not read until complete, so one sync at the end is enough.
         database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;{_SCHEMA}")
         database.executemany(f"INSERT INTO photos VALUES ({', '.join('?' * 13)})", rows)
         rules = [(root, path, removed) for (root, path), removed in sorted(removals.rules.items())]
@@ -184,7 +184,7 @@ def _passing(wanted: PhotoFilter, names: Sequence[str]) -> tuple[str, list[int |
             values += [root, *below(path)] if path else [root]
         conditions.append(f"({' OR '.join(parts) or '0'})")
     if wanted.after or wanted.before:
-        # If the file says no day, the day of its last change counts. SQLite finds both by the index on the two.
+        # Without a day in the file, the day of its last change counts. SQLite finds both by the index on the two.
         conditions.append("(taken BETWEEN ? AND ? OR taken IS NULL AND mtime >= ? AND mtime < ?)")
         first, last = wanted.after or date.min, wanted.before or date.max
         after_last = _begin(last + timedelta(days=1)) if last < date.max else MAX_TIME
@@ -193,7 +193,7 @@ def _passing(wanted: PhotoFilter, names: Sequence[str]) -> tuple[str, list[int |
 
 
 class Catalog:
-    """A catalog opened for reading. Every method raises IndexDamaged, since pages are read when they are needed.
+    """A catalog opened for reading. Every method may raise IndexDamaged, since pages are read on demand.
 
     Raises IndexRefused: it cannot be opened, or is no catalog.
     """
@@ -201,14 +201,14 @@ class Catalog:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            # This refuses a pipe, for which SQLite would wait for ever.
+            # This refuses a pipe, for which SQLite would wait forever.
             with open_regular(path) as file:
                 size = os.fstat(file.fileno()).st_size
         except OSError as error:
             raise unreadable(path, error) from error
         self._allowed = (_FREE_STEPS + _STEPS_A_BYTE * size) // _STEPS
         self._left = self._allowed
-        # A server's threads share the connection, and the reader guards every call with a lock.
+        # A server's threads share the connection; the reader protects every call with a lock.
         self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
         self._database.set_progress_handler(self._spend, _STEPS)
         try:
@@ -267,7 +267,7 @@ class Catalog:
         return Removals({(root, path): bool(removed) for root, path, removed in rules})
 
     def sharing(self, photos: Sequence[int]) -> list[GalleryFile]:
-        """Finds the indexed files that have the content of one of these indexed files, themselves included, by id."""
+        """Finds the indexed files with the content of one of these indexed files, themselves included, by id."""
         return [
             *self._files(
                 """WHERE status = 'indexed' AND (segment, row) IN
@@ -285,14 +285,14 @@ class Catalog:
         return next((int(number) for (number,) in self._all(query, root, path)), None)
 
     def rows_of(self, wanted: PhotoFilter, names: Sequence[str]) -> list[tuple[str, int]]:
-        """Finds segment and row of each indexed file that passes, so a row for each of the files that share it."""
+        """Finds segment and row of each indexed file that passes; files with equal content share a row."""
         condition, values = _passing(wanted, names)
         return self._all(f"SELECT segment, row FROM photos WHERE {condition}", *values)
 
     def newest(self, wanted: PhotoFilter, names: Sequence[str], count: int) -> list[tuple[str, int, int]]:
         """Finds segment, row and day of the newest photos of which a file passes, newest first; days by their ordinals.
 
-        The day is the one that the file says, or else that of its last change.
+        The day is the one in the file, or else that of its last change.
         """
         condition, values = _passing(wanted, names)
         day = f"coalesce(taken, {date(1970, 1, 1).toordinal()} + mtime / {86400 * _NS})"
@@ -304,14 +304,14 @@ class Catalog:
 
     def folders(self) -> Iterator[tuple[int, str]]:
         """Yields root and path of each folder that has an indexed file in it; "" for a root itself."""
-        # All that is no slash is cut off the end of the path.
+        # Everything but slashes is cut off the end of the path.
         folder = "rtrim(rtrim(path, replace(path, '/', '')), '/')"
         return self._rows(f"SELECT DISTINCT root, {folder} FROM photos WHERE status = 'indexed'")
 
     def _files(self, condition: str, *values: int | str) -> Iterator[GalleryFile]:
         for columns in self._rows(f"SELECT * FROM photos {condition}", *values):
             number, root, path, content, size, mtime, ctime, taken, _, reason, cluster, *_ = columns
-            # A column keeps a value that its type cannot hold, such as 0.5 for a cluster.
+            # SQLite columns may hold values of another type, such as 0.5 for a cluster.
             if not all(value is None or isinstance(value, int) for value in (root, size, mtime, ctime, taken, cluster)):
                 raise IndexDamaged(f"{self._path} is damaged (a number is not whole); {REPAIR}.")
             stamp = None if size is None else FileStamp(size, mtime, ctime)
@@ -324,16 +324,16 @@ class Catalog:
         self._left = self._allowed
         try:
             yield from self._database.execute(query, values)
-        except sqlite3.ProgrammingError:  # of the caller, such as reading after close
+        except sqlite3.ProgrammingError:  # an error of the caller, such as reading after close
             raise
         except sqlite3.Error as error:
             raise IndexDamaged(f"{self._path} is damaged ({error}); {REPAIR}.") from error
 
 
 def has_schema(database: sqlite3.Connection, schema: str) -> bool:
-    """Returns True if a database has the tables and indexes of a schema alone, and False also if it is damaged.
+    """Returns True if a database has exactly the tables and indexes of a schema; False also if it is damaged.
 
-    A view, a trigger or a computed column of somebody else may take for ever within one step.
+    A view, a trigger or a computed column in somebody else's file may take forever within one step.
     """
     query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
     with closing(sqlite3.connect(":memory:")) as like:

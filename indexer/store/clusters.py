@@ -15,17 +15,17 @@ import numpy.typing as npt
 from indexer.store.rows import BLOCK, NO_ROWS, TOKEN_FILES, Refs, Rows, map_array, write_array
 from model.engine import Floats
 
-# The centroids that k-means found, (c, e) float32.
+# The centroids found by k-means, (c, e) float32.
 CLUSTERS_FILE = "clusters.npy"
 SEED = 1234
 ITERATIONS = 25
 # The most patches of a grid, since a position is kept in one byte. Patches that a smaller grid does not have are in no
 # photo, and so never chosen.
 MAX_PATCHES = 256
-# The most photos for each cluster that k-means trains on, as FAISS takes. More would hardly move a centroid, and cost
+# The most photos for each cluster that k-means trains on, as in FAISS. More would hardly move a centroid, and cost
 # time in every iteration.
 POINTS_PER_CLUSTER = 256
-# The stubs of faiss-cpu lack what faiss-gpu has.
+# The stubs of faiss-cpu lack the functions of faiss-gpu.
 _faiss: Any = faiss
 # Rows that are assigned to clusters at a time: 12 MiB of vectors of the default network.
 _ASSIGNED = 1 << 14
@@ -74,14 +74,14 @@ def assign(embeddings: Floats, centroids: Floats) -> npt.NDArray[np.int64]:
 
 
 def nearest(rows: Rows, refs: Refs, centroids: Floats) -> npt.NDArray[np.int64]:
-    """Finds the nearest centroid of each of m rows, (m,), and never has the vectors of all in memory."""
+    """Finds the nearest centroid of each of m rows, (m,), without loading all vectors into memory."""
     parts = (refs[start : start + _ASSIGNED] for start in range(0, len(refs), _ASSIGNED))
     return np.concatenate([assign(rows.clustered_by(part), centroids) for part in parts])
 
 
 @dataclass(frozen=True)
 class Centroids:
-    """The vectors and tokens that stand for c clusters in a search.
+    """The vectors and tokens that represent c clusters in a search.
 
     Attributes:
         ret: (c, d) float32, the mean of the photos' vectors.
@@ -99,7 +99,7 @@ class Centroids:
 
     @staticmethod
     def of_photos(rows: Rows, refs: Refs) -> Centroids:
-        """Computes those of one cluster from its photos, given in id order."""
+        """Computes the centroid of one cluster from its photos, in id order."""
         ret = rows.take(refs, ("vectors",)).vectors().mean(axis=0)[None]
         if "tokens" not in rows.names:
             return Centroids(ret)
@@ -128,7 +128,7 @@ class Centroids:
 
 
 def mean_tokens(rows: Rows, refs: Refs) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Computes the tokens that stand for a cluster.
+    """Computes the tokens that represent a cluster.
 
     A photo keeps tokens at k cells of the patch grid. The cluster gets tokens at the k cells that most of its photos
     kept; of equally frequent cells, those with lower numbers. Each is the mean over the photos that kept this cell.

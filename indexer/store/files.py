@@ -26,11 +26,11 @@ from model.files import open_regular
 _NO_CHARACTER = re.compile(r"(\\*)([\ud800-\udfff])")
 # Text in a name that looks like the escape of such a character.
 _LOOKALIKE = re.compile(r"(\\+)(ud[89a-f][0-9a-f]{2})")
-# A character as Python prints it that no terminal should get.
+# A character, as Python prints it, that is unsafe on a terminal.
 _PRINTED = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|[nrt])")
-# The most spellings of a path that are tried: of six folders with accents.
+# The most spellings of a path that are tried: enough for six folders with accents.
 _MOST_SPELLINGS = 64
-# Larger files are not photos, and reading one would take the memory that everything else needs.
+# Larger files are not photos, and reading one would use up the memory.
 MAX_FILE_BYTES = 512 * 2**20
 # The bounds of SQLite's integers of eight bytes. A time in ns beyond them, from 2262 on, cannot be that of a photo.
 MIN_TIME, MAX_TIME = -(2**63), 2**63 - 1
@@ -58,7 +58,7 @@ def name_of_text(text: str) -> str:
 
 
 def spellings(path: str) -> Iterator[str]:
-    r"""Yields the paths that a user may mean: as it is written, with accents composed or not, and without escapes.
+    r"""Yields the paths that a user may mean: as written, with accents composed or not, and without escapes.
 
     A disk keeps either form of an accent, even in one path, and a keyboard writes one. Reports print characters that
     a terminal must not get as escapes, such as ``\n``.
@@ -73,7 +73,7 @@ def _unprinted(escape: re.Match[str]) -> str:
     if digits is None:
         return {"n": "\n", "r": "\r", "t": "\t"}[escape[0][1]]
     number = int(digits, 16)
-    # Half a surrogate pair stands for a byte that is no text.
+    # Half a surrogate pair represents a byte that is not valid text.
     if number > sys.maxunicode or chr(number).isprintable() or 0xD800 <= number < 0xE000:
         return escape[0]
     return chr(number)
@@ -85,7 +85,7 @@ def is_unicode(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """The size in bytes and the times in ns of a file, by which a later build sees whether it has changed.
+    """The size in bytes and the times in ns of a file, by which a later build detects changes.
 
     Programs may set ``mtime`` to any time, also back to what it was, and cannot set ``ctime``. For a file on a server,
     that is a number made from the ETag; for a file in an album, the checksum. Times are None if they are unknown or
@@ -98,7 +98,7 @@ class FileStamp:
 
     @staticmethod
     def checked(size: int, mtime: int | None, ctime: int | None) -> FileStamp:
-        """Makes a stamp without times that are impossible."""
+        """Makes a stamp, dropping impossible times."""
         return FileStamp(size, *(None if ns is None or not MIN_TIME <= ns <= MAX_TIME else ns for ns in (mtime, ctime)))
 
     @staticmethod
@@ -113,15 +113,15 @@ class FileContent:
 
 
 class FileChanging(OSError):
-    """A file changed while it was read, so the bytes that were read may mix two of its states."""
+    """A file changed while being read, so the bytes may mix two of its states."""
 
 
 class Misled(OSError):
-    """A server's answer that is not followed or not taken, with the reason."""
+    """A server's answer was refused, with the reason."""
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in ``folder`` survive a power cut. Does nothing if the platform cannot open folders."""
+    """Syncs the names in ``folder``, to survive a power cut. Does nothing if the platform cannot open folders."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -136,8 +136,8 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
 
     Without ``sync``, the file may be empty or end early after a power failure.
     """
-    # The name is always the same, so that the next write clears away what a killed process has left. A link may also
-    # lie there, so nothing is written into an existing file.
+    # The name is always the same, so that the next write removes the remains of a killed process. A link may also
+    # be there, so nothing is written into an existing file.
     temporary = path.with_name(f".{path.name}.partial")
     temporary.unlink(missing_ok=True)
     try:
@@ -175,12 +175,12 @@ def read_below(root: Path, relative: str) -> FileContent:
     Raises:
         OSError: it is missing, unreadable, too large or not a regular file; or its path leaves ``root`` ('..', an
             absolute path), or has a symbolic link below ``root``. ``root`` itself may be a link.
-        FileChanging: it changed while it was read.
+        FileChanging: it changed while being read.
     """
     with _opened_below(root, relative) as (file, status):
         if status.st_size > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", relative)
-        # One byte more than there should be, however fast it grows.
+        # One byte more than expected, however fast it grows.
         data = file.read(status.st_size + 1)
         after = os.fstat(file.fileno())
         if (after.st_size, after.st_mtime_ns) != (len(data), status.st_mtime_ns):
@@ -206,7 +206,7 @@ def _opened_below(root: Path, relative: str) -> Iterator[tuple[BinaryIO, os.stat
     try:
         descriptor = _open_below(root, parts) if os.open in os.supports_dir_fd else _open_checked(root, parts)
     except UnicodeEncodeError as error:
-        # No file of this system can have such a name.
+        # No file of this system can have this name.
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), relative) from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
@@ -225,7 +225,7 @@ def _open_below(root: Path, parts: list[str]) -> int:
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | no_follow, dir_fd=folder)
             os.close(folder)
             folder = inner
-        # Non-blocking, because opening a pipe that nobody writes to would wait for ever.
+        # Non-blocking, because opening a pipe without a writer would wait forever.
         return os.open(parts[-1], os.O_RDONLY | os.O_NONBLOCK | no_follow, dir_fd=folder)
     finally:
         os.close(folder)

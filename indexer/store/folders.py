@@ -39,7 +39,7 @@ _NS = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a folder; "special" is a pipe, socket or device. ``reason`` says why a file cannot be read."""
+    """One entry of a folder; "special" is a pipe, socket or device. ``reason``: why a file cannot be read."""
 
     name: str
     kind: Literal["file", "folder", "link", "special"]
@@ -47,7 +47,7 @@ class Entry:
     reason: str = ""
 
 
-#: A file that says that what lies beside it is no media, such as the pictures of a program.
+#: A file marking the files beside it as not media, such as the pictures of a program.
 NO_MEDIA = ".nomedia"
 
 
@@ -61,7 +61,7 @@ Listing = Callable[[str], Sequence[Entry]]
 
 
 class Folder(ABC):
-    """A folder of photos that a user names. ``str`` gives its address, which a manifest keeps.
+    """A folder of photos that a user names. ``str`` returns its address, which a manifest stores.
 
     Paths in it are as ``text_of_name`` writes them, with '/'. No method leads out of the folder, whatever the path.
 
@@ -77,7 +77,7 @@ class Folder(ABC):
 
     @abstractmethod
     def problem(self) -> str | None:
-        """Says why it cannot be a folder of photos, as a predicate; None if it may be one. No server is asked."""
+        """Returns why it cannot be a folder of photos, as a predicate; None if it may be one. Contacts no server."""
 
     @abstractmethod
     def is_there(self) -> bool:
@@ -93,9 +93,9 @@ class Folder(ABC):
 
     @abstractmethod
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
-        """Reads a file. ``listed`` is its stamp from a listing just before, so that no server is asked for it again.
+        """Reads a file. ``listed`` is its stamp from a recent listing, so that the server need not be asked again.
 
-        Raises OSError: it is missing, unreadable, too large or no regular file; FileChanging: it changed meanwhile.
+        Raises OSError: it is missing, unreadable, too large or not a regular file; FileChanging: it changed meanwhile.
         """
 
     @abstractmethod
@@ -132,7 +132,7 @@ class LocalFolder(Folder):
         return self.path.is_dir()
 
     def holds(self, other: Folder) -> bool:
-        # An album in a folder is no part of the folder's photos.
+        # An album in a folder is not part of the folder's photos.
         return type(other) is LocalFolder and other.path.is_relative_to(self.path)
 
     def listing(self) -> Listing:
@@ -212,13 +212,13 @@ class Album(LocalFolder):
         if info.file_size > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            # Python unpacks a block of bzip2 or LZMA whole, however large it gets, and not all of the others.
+            # Python unpacks a whole block of bzip2 or LZMA, however large, and does not support all other methods.
             packer = _PACKERS.get(info.compress_type, f"method {info.compress_type}")
             raise OSError(errno.ENOTSUP, f"it is compressed by {packer}; compress the album again with deflate", path)
         return info
 
     def _unpacked(self, info: zipfile.ZipInfo, start: int, count: int) -> bytes:
-        """Unpacks ``count`` bytes of a file, or what there is of them."""
+        """Unpacks at most ``count`` bytes of a file."""
         try:
             with _reading:
                 album, file = _streams.pop((info, start), (None, None))
@@ -260,18 +260,18 @@ def _opened(path: Path, size: int, mtime: int) -> zipfile.ZipFile:
     except BaseException:
         file.close()
         raise
-    # The file is closed when nobody reads it any more.
+    # The file is closed when it is no longer read.
     weakref.finalize(album, file.close)
     return album
 
 
-# Methods of packing that some programs use and that are not read here.
+# Compression methods of some programs that are not supported.
 _PACKERS = {9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "zstandard", 95: "xz"}
 
 
 def _stamp(info: zipfile.ZipInfo) -> FileStamp:
     try:
-        # Albums do not tell the time zone of their times.
+        # Albums do not state the time zone of their times.
         changed = int(datetime(*info.date_time, tzinfo=UTC).timestamp()) * _NS
     except ValueError:
         changed = None
@@ -301,7 +301,7 @@ def listing_of(files: Iterable[Entry]) -> Listing:
             name, slash, _ = path[len(start) :].partition("/")
             if not is_hidden(name):
                 found.append(Entry(name, "folder") if slash else replace(inside[path], name=name))
-            # "0" follows "/": the folder's other files are passed over.
+            # "0" follows "/", which skips the folder's other files.
             at = bisect_left(names, f"{start}{name}0", at) if slash else at + 1
         return found
 

@@ -25,9 +25,9 @@ from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, Places
 from model import Matcher
 from model.files import read_regular
 
-# The version of the index format. Every change that a program of another version could not read raises it.
+# The version of the index format, raised by every change that another version of the program could not read.
 FORMAT_VERSION: Final = 12
-# The oldest version that is read: it has no regions. Version 11 has no patterns.
+# The oldest supported version: it has no regions. Version 11 has no patterns.
 _OLDEST_VERSION: Final = 10
 # An index may come from anywhere: names cannot lead out of its folder.
 Number = Annotated[int, Field(ge=0, le=2**40)]
@@ -51,7 +51,7 @@ class FileEntry(Frozen):
 
     @staticmethod
     def of(path: Path) -> FileEntry:
-        """Makes the entry of a file that has been written completely."""
+        """Makes the entry of a completely written file."""
         return FileEntry(name=path.name, size=path.stat().st_size, sha256=hash_file(path))
 
 
@@ -71,7 +71,7 @@ class RootEntry(Frozen):
 
 
 class EmbedderEntry(Frozen):
-    """The embedder, which made the vectors from which the clusters were made: CLIP, or the checkpoint itself by [Ret].
+    """The embedder, which computed the vectors of the clusters: CLIP, or the checkpoint itself by [Ret].
 
     ``spec`` is the value of ``--embedder`` that names it; ``sha256`` that of its weights, None for those of the
     checkpoint; ``description``, a few words that can be part of a sentence.
@@ -93,7 +93,7 @@ class Counts(Frozen):
 
     Attributes:
         photos: different contents that are shown. files: the indexed files. duplicates: files minus photos.
-        bad: files that cannot be indexed. gone: files that were indexed once, and are deleted or removed.
+        bad: files that cannot be indexed. gone: once indexed files that were deleted or removed.
         rows: rows in all segments, with those that are no longer shown.
     """
 
@@ -110,9 +110,9 @@ class NetworkIdentity(Frozen):
     """The network that made an index. Rows depend on it, and a reader must have the same network.
 
     Attributes:
-        photo_sha256: of what decides the tokens of photos (``Matcher.photo_sha256``).
+        photo_sha256: of everything that determines the tokens of photos (``Matcher.photo_sha256``).
         width: d, numbers in a token. tokens: n, tokens of one photo. cells: patches of its grid.
-        regions: of one photo. region_width: numbers in a region. Without tokens, regions are not kept, either.
+        regions: of one photo. region_width: numbers in a region. Without tokens, regions are not kept either.
     """
 
     photo_sha256: str
@@ -217,7 +217,7 @@ class Manifest(NetworkIdentity):
 def read_manifest(path: Path) -> Manifest:
     """Reads and checks a manifest. Raises IndexRefused, for damage IndexDamaged."""
     index = path.parent.parent
-    # An earlier generation names the folders that are to be built again.
+    # An earlier generation lists the folders to build again.
     others = any(manifest != path for manifest in index.glob("g*/manifest.json"))
     advice = REPAIR if others else f"delete {index} and build again"
     document = read_json(path, _MAX_BYTES, advice)
@@ -239,7 +239,7 @@ def read_manifest(path: Path) -> Manifest:
 def read_json(path: Path, most: int, advice: str) -> object:
     """Reads the JSON in a file of an index, of ``most`` bytes at most. Raises IndexRefused, with ``advice``."""
     try:
-        # Unlike json's, this refuses half a surrogate pair, which no answer could hold.
+        # Unlike json, this refuses half a surrogate pair, which no answer could contain.
         return from_json(read_regular(path, most))
     except OSError as error:
         raise unreadable(path, error, advice) from error
@@ -260,7 +260,7 @@ def validated(schema: type[Document], document: object, path: Path, advice: str)
 
 @dataclass(frozen=True)
 class Generation:
-    """A generation on disk. Its methods raise IndexRefused if a file is missing or is not what the manifest says."""
+    """A generation on disk. Its methods raise IndexRefused if a file is missing or differs from the manifest."""
 
     name: str
     path: Path
@@ -273,7 +273,7 @@ class Generation:
         return Places.open(self.path, self.manifest.counts.rows)
 
     def places_by_catalog(self) -> Places:
-        """Computes the places of all rows from the catalog, without those that the manifest has not."""
+        """Computes the places of all rows from the catalog, without rows that are not in the manifest."""
         sizes = self.manifest.segment_rows
         numbers = {name: number for number, name in enumerate(sizes)}
         with self.open_catalog() as catalog:
@@ -299,15 +299,15 @@ class Generation:
         return Centroids.open(self.path, manifest.counts.clusters, manifest.width, manifest.tokens)
 
     def read_means(self) -> npt.NDArray[np.float32]:
-        """Reads the centroids that k-means found of the embeddings, else of the vectors, (c, e) float32."""
+        """Reads the k-means centroids of the embeddings, else of the vectors, (c, e) float32."""
         *_, clustered_by = self.open_vectors().values()
         return map_array(self.path / CLUSTERS_FILE, (self.manifest.counts.clusters, clustered_by.shape[1]))
 
 
 class Checked:
-    """The files of an index that had the right hash, with the stamps that they had then, in ``checked.json``.
+    """The files of an index whose hash was correct, with their stamps at that time, in ``checked.json``.
 
-    A file with the same size, times and inode is not hashed again, so that a build reads what has changed, and not the
+    A file with the same size, times and inode is not hashed again, so that a build reads only changed files, not the
     whole index. ``verify`` reads all, and deletes the file if anything is damaged.
     """
 
@@ -316,7 +316,7 @@ class Checked:
 
     @staticmethod
     def read(folder: IndexFolder) -> Checked:
-        """Reads what earlier builds have checked; nothing if that cannot be read."""
+        """Reads the results of earlier checks; none if they cannot be read."""
         try:
             return Checked(folder, _STAMPS.validate_json(read_regular(folder.checked, _MAX_BYTES)))
         except (OSError, ValidationError):
@@ -347,7 +347,7 @@ class Checked:
 
 
 def current_generation(folder: IndexFolder) -> Generation:
-    """Opens the generation that readers are to use. Raises IndexRefused, also if there is none yet."""
+    """Opens the current generation. Raises IndexRefused, also if there is none yet."""
     generation = current_generation_if_any(folder)
     if generation is None:
         raise no_index(folder.path)
@@ -374,7 +374,7 @@ def readable_generations(folder: IndexFolder, problems: list[str]) -> Iterator[G
 
     Adds a sentence to ``problems`` for each that cannot be read.
 
-    Raises IndexRefused: no manifest can be read, or one is of another version, whose index is never built over.
+    Raises IndexRefused: no manifest can be read, or one is of another version, whose index is never overwritten.
     """
     readable = False
     try:
@@ -407,7 +407,7 @@ def damaged_files(folder: IndexFolder, manifest: Manifest, checked: Checked | No
 
     ``checked`` has the files that need not be read again; those that are read and sound are added to it.
 
-    Raises IndexRefused: a file is there and may not be read.
+    Raises IndexRefused: a file exists but cannot be read.
     """
     found: dict[Path, str] = {}
     checked = Checked(folder, {}) if checked is None else checked
@@ -448,7 +448,7 @@ def keep_only(folder: IndexFolder, current: Generation | None, *, building: set[
     """
     stay = [] if current is None else [current]
     if current is not None and current.manifest.previous is not None:
-        # Readers may still be opening it. It may be gone, or incomplete.
+        # Readers may still be opening it. It may be missing or incomplete.
         with suppress(IndexRefused):
             stay.append(open_generation(folder, current.manifest.previous))
     segments = {segment.id for generation in stay for segment in generation.manifest.segments}

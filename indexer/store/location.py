@@ -29,9 +29,9 @@ THUMBNAILS = "thumbnails"
 SHARD_MARK = "SHARD"
 # The most bytes of CURRENT, which holds the name of a generation.
 _MAX_NAME = 1024
-# The last bytes of a rollback journal of SQLite that names another file, which SQLite deletes. No build writes such.
+# The last bytes of a SQLite rollback journal that names another file, which SQLite deletes. No build writes these.
 _NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
-# The codes of errors that say that something else lies in the place of a file or folder of the index, such as a link.
+# The codes of errors if something else is in the place of a file or folder of the index, such as a link.
 _STRAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY}
 
 
@@ -52,7 +52,7 @@ def default_index_path() -> Path:
 
 def current_stamp(index: Path) -> tuple[int, int, int] | None:
     """Returns a value that changes with the current generation, by one ``stat``; None if there is none."""
-    # CURRENT is replaced then, also if an index is deleted and built anew in the same folder.
+    # CURRENT is then replaced, also if an index is deleted and built again in the same folder.
     try:
         status = (expanded(index) / "CURRENT").stat()
     except OSError:
@@ -61,12 +61,12 @@ def current_stamp(index: Path) -> tuple[int, int, int] | None:
 
 
 def first_build_has_begun(index: Path) -> bool:
-    """Returns True if a build works in this folder, or was stopped there. It is asked where no build has ended."""
+    """Returns True if a build is running in this folder, or was stopped there. For folders without a finished build."""
     return any(index.glob(f"{_BUILDING}*"))
 
 
 def no_index(path: Path) -> IndexRefused:
-    """Makes the error for a folder in which no index has been built yet."""
+    """Makes the error for a folder without an index."""
     if (path / SHARDS_FILE).exists():
         return IndexRefused(f"{path} holds an index in shards; name one of its shards, such as {path / 'shard-0000'}.")
     if first_build_has_begun(path):
@@ -108,7 +108,7 @@ class IndexFolder:
         return self.path / f"{_BUILDING}{key}"
 
     def create(self) -> None:
-        """Makes the folder. Raises BadInvocation: it is a file, or holds other things than an index."""
+        """Makes the folder. Raises BadInvocation: it is a file, or contains other things than an index."""
         names = names_in(self.path)
         if SHARDS_FILE in names or any(name.startswith(SLICES) for name in names):
             raise BadInvocation(
@@ -124,7 +124,7 @@ class IndexFolder:
 
         Raises:
             IndexBusy: another build holds the lock. IndexUnwritable: the folder cannot be written.
-            BadInvocation: as in ``create``; or the index is a shard, whose photos only a build of all shards knows.
+            BadInvocation: as in ``create``; or the index is a shard, which only a build of all shards can update.
         """
         if (self.path / SHARD_MARK).exists():
             raise BadInvocation(
@@ -142,7 +142,7 @@ class IndexFolder:
         return sorted(names, key=generation_number, reverse=True)
 
     def make_current(self, name: str) -> None:
-        """Makes readers open generation ``name`` from now on."""
+        """Makes generation ``name`` the current one."""
         with refuse_if_unwritable(self.path):
             write_atomically(self.path / "CURRENT", f"{name}\n".encode())
 
@@ -159,9 +159,9 @@ class IndexFolder:
                     leaves = building is not None and entry.name.removeprefix(_BUILDING) not in building
                 else:
                     leaves = _GENERATION.fullmatch(entry.name) and entry.name not in generations
-                # The index has no links, so a link belongs to somebody else.
+                # The index has no links, so a link is not ours.
                 if leaves and entry.is_dir() and not entry.is_symlink():
-                    # Windows does not delete files that are in use; there the next build tries again.
+                    # Windows does not delete files in use; the next build tries again.
                     shutil.rmtree(entry, ignore_errors=os.name == "nt")
             sync_folder(self.path)
 
@@ -175,7 +175,7 @@ def names_in(folder: Path) -> set[str]:
 
 
 def check_ours(folder: Path, others: set[str]) -> None:
-    """Raises BadInvocation if a folder holds other things than an index, among which a build would put its files."""
+    """Raises BadInvocation if a folder contains other things than an index, so that a build would mix files."""
     if others:
         raise BadInvocation(f"{folder} holds files that are not an index; name another folder with --index.")
 
@@ -183,7 +183,7 @@ def check_ours(folder: Path, others: set[str]) -> None:
 def make_folder(folder: Path, *, to_work_in: bool = False) -> None:
     """Makes a folder of an index, unless it exists.
 
-    An index of somebody else may have links in it, through which a build would write, and delete, elsewhere. So if the
+    Somebody else's index may contain links, through which a build would write and delete files elsewhere. So if the
     folder is a link, OSError is raised. With ``to_work_in`` the folder is also emptied if anything in it leads
     elsewhere: then the results of a stopped build are computed again.
     """
@@ -225,7 +225,7 @@ def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
 
 @contextmanager
 def refuse_if_unwritable(folder: Path) -> Iterator[None]:
-    """Raises IndexUnwritable, with a sentence, if the block cannot write a file of the index in ``folder``."""
+    """Raises IndexUnwritable, with a message, if the block cannot write a file of the index in ``folder``."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:

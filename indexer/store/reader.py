@@ -1,4 +1,4 @@
-"""Opens an index for searching, and reads the photos of a cluster in one piece, single photos, and their files by id.
+"""Opens an index for searching: reads the photos of whole clusters, single photos, and their files by id.
 
 Arrays are memory maps, so that opening a large index is quick and reads only what a search needs.
 """
@@ -31,7 +31,7 @@ _BUILD = "run `sketch-search index build` to update the index"
 
 @dataclass(frozen=True)
 class PhotoEntry:
-    """A photo that is shown: all files of one content.
+    """A photo in the index: all files of one content.
 
     Attributes:
         id: the lowest id among its files. paths: of all its files, by id, as users see them.
@@ -83,12 +83,12 @@ class Index:
         if opened.features is not None and opened.positions is not None:
             self.centroids = Tokens(np.array(opened.features), np.array(opened.positions, np.int64))
         self._lock = threading.Lock()
-        # The catalog is opened last, since it has to be closed.
+        # The catalog is opened last, since it must be closed.
         self._catalog = generation.open_catalog()
 
     @cached_property
     def generation_id(self) -> str:
-        """A unique name among the generations of all indexes, each of which numbers its own from 1."""
+        """A name that is unique among the generations of all indexes, each of which numbers its own from 1."""
         return f"{self.generation}-{hashlib.sha256(self.manifest.model_dump_json().encode()).hexdigest()[:16]}"
 
     @property
@@ -140,7 +140,7 @@ class Index:
     def photo_at(self, target: str) -> PhotoEntry:
         """Finds the photo of a file by its path as results show it, or on disk.
 
-        Raises BadInvocation: no shown photo has a file there, or the path may mean one file or another.
+        Raises BadInvocation: no shown photo has a file there, or the path is ambiguous.
         """
         key = key_meant(target, lambda key: self._id_at(key) is not None, self._roots)
         number = None if key is None else self._id_at(key)
@@ -187,7 +187,7 @@ class Index:
 
         Raises:
             UnknownPhoto: no shown photo has a file with this id.
-            PhotoUnavailable: each of its files cannot be read, or has changed since it was indexed.
+            PhotoUnavailable: none of its files can be read unchanged since it was indexed.
         """
         problem = ""
         for file in self._files_of(photo):
@@ -196,21 +196,21 @@ class Index:
                 data = folder.read(file.path).data
             except OSError as error:
                 reason = error.strerror or error
-                # A build does not help if a server does not answer, or refuses access.
+                # A build does not help if a server does not answer or refuses access.
                 later = folder.remote and not isinstance(error, FileNotFoundError)
                 trouble = f"cannot be read now: {reason}" if later else f"can no longer be read ({reason}); {_BUILD}"
                 problem = problem or trouble
                 continue
             if hashlib.sha256(data).hexdigest() == file.content_hash:
                 return data
-            # This is reported before a file that is gone, because then the advice helps.
+            # This is reported rather than a missing file, because then the advice helps.
             problem = f"has changed since it was indexed; {_BUILD}"
         raise PhotoUnavailable(f"photo {photo} {problem}.")
 
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
         """Reads a part of a photo, from the first of its files that has ``size`` bytes. Raises as ``open_photo``.
 
-        Only that finds out whether the bytes are those that were indexed.
+        Only that checks whether the bytes are the indexed ones.
         """
         for file in self._files_of(photo):
             with suppress(OSError):
@@ -228,10 +228,10 @@ class Index:
         return files
 
     def close(self) -> None:
-        """Closes all files, whoever still refers to this index, as the traceback of an error does."""
+        """Closes all files, even if something still refers to this index, such as the traceback of an error."""
         with self._lock:
             self._catalog.close()
-        # A memory map ends with its last array. A search that is under way in another thread has the arrays it needs.
+        # A memory map ends with its last array. A running search in another thread keeps the arrays it needs.
         self._segments.clear()
         for vectors in (self.vectors, self.embeddings):
             if vectors is not None:

@@ -1,6 +1,6 @@
-"""Folders of photos on servers: S3 and SFTP by fsspec, and WebDAV. The libraries are not loaded before they are needed.
+"""Folders of photos on servers: S3 and SFTP by fsspec, and WebDAV. The libraries are loaded only when needed.
 
-Credentials come from the places where the programs of each protocol look for them, and never from a URL. The message of
+Credentials come from the usual places of each protocol, and never from a URL. The message of
 a library's error is not passed on, because it may repeat credentials.
 """
 
@@ -39,31 +39,31 @@ from indexer.store.files import (
 from indexer.store.folders import Entry, Folder, Listing, is_hidden, listing_of
 from model.files import read_regular
 
-# The library for each scheme of an address. The extra "remote" brings it.
+# The library for each scheme of an address. The extra "remote" installs it.
 _LIBRARIES = {"s3": "s3fs", "sftp": "sshfs", "webdav": "fsspec", "webdavs": "fsspec"}
 _INSTALL = "run `pip install 'sketch-search[remote]'`"
 _HOST = re.compile(r"(?:([^@:/]+)@)?(\[[\da-fA-F:.]+\]|[^@:/\[\]]+)(?::(\d{1,5}))?")
-# Seconds that a server has to accept a connection, to answer a request, and for a whole listing or part of a file.
+# Seconds for a server to accept a connection, to answer a request, and to send a whole listing or part of a file.
 _CONNECT, _ANSWER, _LONGEST = 10, 60, 600
-# A request whose failure may be temporary is tried this often. The first pause has this many seconds, and later pauses
-# are longer. The library of S3 does that itself.
+# The number of tries of a request whose failure may be temporary. The first pause has this many seconds, and later
+# pauses are longer. The library of S3 does that itself.
 _TRIES, _PAUSE = 3, 0.5
 # Bytes that are read of an object of S3 at a time.
 _CHUNK = 2**20
-# Bytes of a file that SFTP is asked for at a time, and how many of these requests are under way. asyncssh takes up to 4
+# Bytes of a file in one SFTP request, and how many of these requests are under way. asyncssh accepts up to 4
 # MiB for each, whatever was asked for.
 _BLOCK, _BLOCKS = 2**16, 32
 # The most bytes of the list of folders that the user named.
 _MOST_BYTES = 2**20
 # The most requests to one server at a time.
 _AT_ONCE = 32
-# Bytes that are kept of the files that were read last, because a file is often read in parts, one soon after the other.
+# Bytes of recently read files that are kept, because a file is often read in parts, one soon after the other.
 _KEPT = 64 * 2**20
 Answer = TypeVar("Answer")
 
 
 class Unreachable(OSError):
-    """A server does not answer, or not as much as it is asked for. It may answer later."""
+    """A server does not answer, or answers incompletely. It may answer later."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class RemoteFolder(Folder):
     Attributes:
         url: without a slash at its end.
         trusted: whether the user named it in this program. Somebody else's index may name any server, which would
-            learn that the index is used, and get this user's credentials; so no other is asked.
+            learn that the index is used, and get this user's credentials; so no other server is contacted.
     """
 
     url: str
@@ -84,7 +84,7 @@ class RemoteFolder(Folder):
     def named(address: str) -> RemoteFolder:
         """Makes the folder at a URL.
 
-        Raises BadInvocation: the URL is of a scheme that is not read here, or may have a password in it. The message
+        Raises BadInvocation: the URL's scheme is unsupported, or the URL may contain a password. The message
         repeats no part of the URL that may be a password.
         """
         scheme, _, rest = address.partition("://")
@@ -93,7 +93,7 @@ class RemoteFolder(Folder):
             schemes = ", ".join(f"{known}://" for known in _LIBRARIES)
             raise BadInvocation(f"photos cannot be read from {scheme[:20]}:// addresses, only from: {schemes}.")
         host = _HOST.fullmatch(netloc)
-        # A key may have a slash in it, so that the rest of the key looks like a path.
+        # A key may contain a slash, so that the rest of the key looks like a path.
         if host is None or (host[1] is not None and scheme != "sftp") or (scheme == "s3" and host[3] is not None):
             raise BadInvocation(
                 f"this {scheme}:// address names no {'bucket' if scheme == 's3' else 'server'}, or has a password in "
@@ -152,7 +152,7 @@ class RemoteFolder(Folder):
         at = self._at(folder)
         infos = self._ask(lambda server: server.ls(at, timeout=_LONGEST))
         entries = _below(infos, at if at in ("", "/") else f"{at}/")
-        # A server may name anything, also what is not in this folder.
+        # A server may list anything, even names outside this folder.
         return [entry for entry in entries if not is_hidden(entry.name) and "/" not in entry.name]
 
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
@@ -162,7 +162,7 @@ class RemoteFolder(Folder):
             raise OSError(errno.EINVAL, "not a file", path)
         if (size := stamp.size) > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
-        # One byte more than there should be, and no further, whatever the server sends.
+        # At most one byte more than expected, whatever the server sends.
         data = self._ask(lambda server: self._part(server, at, 0, size + 1))
         if len(data) != size:
             raise FileChanging(errno.EAGAIN, "it changed while being read, or arrived only in part", path)
@@ -205,7 +205,7 @@ class RemoteFolder(Folder):
         return path
 
     def _part(self, server: Any, at: str, start: int, count: int) -> bytes:
-        """Reads at most ``count`` bytes of a file by one request. The libraries would take whatever a server sends."""
+        """Reads at most ``count`` bytes of a file by one request. The libraries would accept more from a server."""
         data: bytes
         if self._scheme.startswith("webdav"):
             data = server.part(at, start, count, timeout=_LONGEST)
@@ -217,7 +217,7 @@ class RemoteFolder(Folder):
         return data
 
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:
-        """Asks a server. Raises OSError; Unreachable if a failure that may be temporary stays after several tries."""
+        """Sends a request to a server. Raises OSError; Unreachable if a temporary failure persists over all tries."""
         if not self.trusted and not was_named(self.url):
             raise PermissionError(
                 errno.EACCES,
@@ -234,11 +234,11 @@ class RemoteFolder(Folder):
                 return question(server)
             except MemoryError:
                 raise
-            # Libraries raise errors of their own and of libraries below them.
+            # Libraries raise their own errors and those of underlying libraries.
             except Exception as error:
                 fault = _fault(error)
             with _opening:
-                # The next try connects anew. The libraries of the others do that by themselves.
+                # The next try connects again. The other libraries do that by themselves.
                 if self._scheme == "sftp" and _open.get(key) is server:
                     _open.pop(key, None)
             if not left or not isinstance(fault, Unreachable):
@@ -247,8 +247,8 @@ class RemoteFolder(Folder):
 
 
 def remember(folder: RemoteFolder) -> None:
-    """Notes that this user named a folder, so that it is trusted from now on where an index names it."""
-    # Without a home folder it is trusted where it is named alone.
+    """Records that this user named a folder, so that it is trusted from now on if an index names it."""
+    # Without a home folder, it is trusted only in the process where it is named.
     with suppress(OSError, RuntimeError):
         if not was_named(folder.url):
             _list_of_named().parent.mkdir(parents=True, exist_ok=True)
@@ -270,7 +270,7 @@ def _list_of_named() -> Path:
 
 
 def _below(infos: Iterable[Mapping[str, Any]], start: str) -> list[Entry]:
-    """Makes the entries of what lies below a folder, whose path with a slash is ``start``."""
+    """Makes the entries of everything below a folder, whose path with a slash is ``start``."""
     names = ((info, str(info["name"])) for info in infos)
     return [
         _entry(info, name[len(start) :])
@@ -280,7 +280,7 @@ def _below(infos: Iterable[Mapping[str, Any]], start: str) -> list[Entry]:
 
 
 def _entry(info: Mapping[str, Any], name: str) -> Entry:
-    """Makes an entry of a listing from what a library says of it."""
+    """Makes an entry of a listing from a library's description."""
     kind, size = info["type"], info.get("size") or 0
     if kind == "directory":
         return Entry(name, "folder")
@@ -299,7 +299,7 @@ def _entry(info: Mapping[str, Any], name: str) -> Entry:
 # The connections to servers, one for each, by scheme and address. All threads share them.
 _open: dict[tuple[str, str], Any] = {}
 _opening = threading.Lock()
-# The bytes of the files that were read last, by their folder's URL and their path in it.
+# The bytes of recently read files, by their folder's URL and their path in it.
 _kept: LRUCache[tuple[str, str], bytes] = LRUCache(_KEPT, getsizeof=len)
 _keeping = threading.Lock()
 
@@ -373,7 +373,7 @@ _SILENT = re.compile(
 
 
 def _fault(error: Exception) -> OSError:
-    """Makes an error that says what a library's error means, with the remedy, and without the library's message."""
+    """Makes an error with the meaning of a library's error and the remedy, without the library's message."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, Misled):

@@ -12,7 +12,7 @@ from indexer.store.folders import Address, Album, Folder, LocalFolder
 from indexer.store.remote import RemoteFolder, remember, was_named
 from model.terminal import HomeUnknown, expanded, resolved
 
-# Where a file or folder is in the gallery: the number of its root, from 0, and its path in the root, with '/'. The
+# The place of a file or folder in the gallery: the number of its root, from 0, and its path in the root, with '/'. The
 # path '' is the root itself.
 FileKey = tuple[int, str]
 # The most roots: each is compared with all others.
@@ -28,11 +28,11 @@ class Root:
 
 
 def folder_of(address: Address) -> Folder:
-    """Makes the folder at an address that a user names: a URL, or a path, of which symbolic links are followed.
+    """Makes the folder at an address from a user: a URL, or a path, whose symbolic links are followed.
 
     The server of a URL is trusted from then on.
 
-    Raises HomeUnknown; BadInvocation for a URL that is not read here, or that has a password in it.
+    Raises HomeUnknown; BadInvocation for a URL that is unsupported or contains a password.
     """
     if "://" in os.fspath(address):
         folder = RemoteFolder.named(os.fspath(address))
@@ -42,7 +42,7 @@ def folder_of(address: Address) -> Folder:
 
 
 def folder_at(address: str) -> Folder:
-    """Makes the folder at an address that ``str`` of a folder gave. A ``.zip`` that is no folder is an album."""
+    """Makes the folder at an address from ``str`` of a folder. A ``.zip`` that is not a folder is an album."""
     if "://" in address:
         return RemoteFolder(address, trusted=was_named(address))
     path = Path(address)
@@ -50,9 +50,9 @@ def folder_at(address: str) -> Folder:
 
 
 def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Sequence[Root] = ()) -> tuple[Root, ...]:
-    """Checks the folders and gives each a name of its own.
+    """Checks the folders and gives each a unique name.
 
-    Roots that the index has keep their names and their order, by which readers may say where they are on another
+    Roots of the index keep their names and their order, by which readers may set their places on another
     machine. New roots come after them.
 
     Raises BadInvocation: no folder is given; a new folder is missing, is no folder, or has a path that is not valid
@@ -67,7 +67,7 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Seq
     found: list[Folder] = []
     for given in folders:
         folder = given if isinstance(given, Folder) else folder_of(given)
-        # A folder that the index has may be on a disk that is absent today. Its photos stay, and a listing says so.
+        # An indexed folder may be on a disk that is not connected now. Its photos stay, and a listing says so.
         if folder not in known and (problem := folder.problem()) is not None:
             raise BadInvocation(f"{given} {problem}{'' if folder.remote else '; name a folder of photos'}.")
         # The manifest is UTF-8, and so are the answers of searches.
@@ -80,7 +80,7 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Seq
                 outer, inner = (folder, other) if folder.holds(other) else (other, folder)
                 raise BadInvocation(_overlap(outer, inner, known))
         found.append(folder)
-    # As it was named now: a server may not have been trusted before.
+    # As just named: a server may not have been trusted before.
     roots = [Root(root.name, found[found.index(root.folder)]) for root in current if root.folder in found]
     taken = {root.name for root in roots}
     for folder in (folder for folder in found if folder not in known):
@@ -113,11 +113,11 @@ def locate(address: Address, roots: Sequence[Root]) -> FileKey | None:
 
 
 def key_meant(target: str, known: Callable[[FileKey], bool], roots: Sequence[Root]) -> FileKey | None:
-    """Finds the file or folder that a user means by a path, as results show it, or on disk; None if it means none.
+    """Finds the file or folder that a user means by a path, as results show it or on disk; None if there is none.
 
-    ``known`` says whether the index has a key. Raises BadInvocation: the path may mean one file or another.
+    ``known`` returns True if the index has a key. Raises BadInvocation: the path is ambiguous.
     """
-    # The empty path is the shown path of a single root. Nobody means the whole gallery by "/".
+    # The empty path is the shown path of a single root. "/" does not mean the whole gallery.
     path = target.rstrip("/")
     names = [root.name for root in roots]
     keys_shown = (key_shown(names, spelling) for spelling in spellings(path) if path)
@@ -129,7 +129,7 @@ def key_meant(target: str, known: Callable[[FileKey], bool], roots: Sequence[Roo
     if here is not None:
         places = [key for spelling in spellings(target) if (key := locate(spelling, roots)) is not None]
         on_disk = next((key for key in places if known(key)), next(iter(places), None))
-    # A path that leads to a file here means that file, whether the index has it or not.
+    # The path of an existing file means that file, whether the index has it or not.
     keys = {address_at(key, roots): key for key in (shown, on_disk) if key is not None and known(key)}
     choices = [*keys]
     if shown is not None and on_disk != shown and here is not None and os.path.lexists(here):
@@ -152,7 +152,7 @@ def with_folders(path: str) -> list[str]:
 
 
 def key_shown(names: Sequence[str], shown: str) -> FileKey | None:
-    """Finds the key of what users see by this path; None if it begins with the name of no root."""
+    """Finds the key of a shown path; None if it does not begin with the name of a root."""
     if len(names) == 1:
         return 0, shown
     name, _, inside = shown.partition("/")

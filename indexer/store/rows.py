@@ -21,7 +21,7 @@ from model.files import open_regular
 Array = npt.NDArray[Any]
 # Chooses rows, in a form by which arrays are indexed.
 Choice = slice | Sequence[int] | npt.NDArray[Any]
-# Rows that are copied at a time: some 40 MiB for the largest network, and four times as much as float32.
+# Rows that are copied at a time: some 40 MiB for the largest network, and four times as much in float32.
 BLOCK = 256
 # The arrays that a photo may have; those of its tokens and regions lie in segments.
 DTYPES = {
@@ -41,7 +41,7 @@ _REGION_STEPS = 13
 
 
 class Picked:
-    """Rows ``numbers`` (m,) of an array, which are read when they are asked for."""
+    """Rows ``numbers`` (m,) of an array, which are read on demand."""
 
     def __init__(self, array: Array, numbers: npt.NDArray[np.int64]) -> None:
         self._array, self._numbers = array, numbers
@@ -110,7 +110,7 @@ def packed(regions: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
 
     The numbers of the first half are the upper four bits.
     """
-    # Of a photo without finite values, which its tokens show, anything will do.
+    # For a photo without finite values, which its tokens show, any value will do.
     with np.errstate(invalid="ignore"):
         steps = (np.rint(regions * np.float32(_REGION_STEPS)).clip(-7, 7) + 8).astype(np.uint8)
     half = regions.shape[-1] // 2
@@ -130,7 +130,7 @@ def unpacked(regions: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Refs:
-    """The places of m rows: in which of the segments and journals ``names`` each is, and its number there, from 0."""
+    """The places of m rows: the index of each one's segment or journal in ``names``, and its number there, from 0."""
 
     names: tuple[str, ...]
     sources: npt.NDArray[np.integer[Any]]
@@ -143,7 +143,7 @@ class Refs:
         return Refs(self.names, self.sources[chosen], self.numbers[chosen])
 
     def trimmed(self) -> Refs:
-        """Returns the same rows without names that none of them needs."""
+        """Returns the same rows, without unused names."""
         used, sources = np.unique(self.sources, return_inverse=True)
         return Refs(tuple(self.names[name] for name in used.tolist()), sources.astype(np.int32), self.numbers)
 
@@ -183,7 +183,7 @@ class Rows:
 
 
 def write_rows(folder: Path, rows: Rows, refs: Refs, names: Sequence[str]) -> None:
-    """Writes the arrays ``names``, those that there are, of these rows in their order, as .npy files, synced."""
+    """Writes the existing arrays of ``names`` of these rows in order, as .npy files, synced."""
     for name in (name for name in names if name in rows.names):
         none = rows.take(NO_ROWS, (name,)).arrays[name]
         parts = (refs[start : start + BLOCK] for start in range(0, len(refs), BLOCK))
@@ -223,14 +223,14 @@ def map_array(path: Path, shape: tuple[int | None, ...], dtype: npt.DTypeLike = 
     Raises IndexRefused: it is missing, is no array, or has another shape (None stands for any length) or dtype.
     """
     try:
-        # This refuses a pipe, for which NumPy would wait for ever.
+        # This refuses a pipe, for which NumPy would wait forever.
         open_regular(path).close()
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise unreadable(path, error) from error
     except MemoryError:
         raise
-    # NumPy parses the header as Python source text, so any error of that parser may come out. Some advise to load it
+    # NumPy parses the header as Python source text, so it may raise any error of that parser. Some advise loading it
     # without any check.
     except Exception as error:
         raise IndexDamaged(f"{path} is damaged (not a NumPy array); {REPAIR}.") from error

@@ -1,4 +1,4 @@
-"""Handles an index in shards: a folder with ordinary indexes, each of some whole clusters of one gallery.
+"""Handles an index in shards: a folder with ordinary indexes, each with some whole clusters of one gallery.
 
 ``shards.json`` joins them: it says which generation of each shard belongs to the index. It is replaced as a whole once
 all shards are written, so that it always names shards of one and the same build.
@@ -35,7 +35,7 @@ from model.terminal import expanded
 #: The highest id: the code that merges the results of several shards keeps an id in 31 bits.
 MAX_ID = 2**31 - 1
 MAX_SHARDS = 10_000
-# The most bytes of the manifest, in which a shard takes some 200.
+# The most bytes of the manifest, which has some 200 for each shard.
 _MAX_BYTES = 10_000_000
 
 
@@ -93,7 +93,7 @@ class ShardsFolder:
         return self.path / f"{SLICES}{key}"
 
     def manifest(self) -> ShardsManifest | None:
-        """Reads the manifest that the last build has committed; None if there was no build.
+        """Reads the manifest of the last committed build; None if there was no build.
 
         Raises IndexRefused: it is damaged, or a later version of this program wrote it.
         """
@@ -109,7 +109,7 @@ class ShardsFolder:
 
         Raises:
             IndexBusy: another build holds the lock. IndexUnwritable: a file in it cannot be written.
-            BadInvocation: it is a file, an ordinary index, or a folder that holds other things.
+            BadInvocation: it is a file, an ordinary index, or a folder with other things.
         """
         with refuse_if_unwritable(self.path):
             names = names_in(self.path)
@@ -119,7 +119,7 @@ class ShardsFolder:
                 )
             if SHARDS_FILE not in names and not any(name.startswith(SLICES) for name in names):
                 check_ours(self.path, names - {".lock", "progress.json"})
-            # Of somebody else, a shard may be a link to another index, which would be written and cleaned.
+            # In somebody else's index, a shard may be a link to another index, which would be written and cleaned.
             for path in self.path.glob("shard-*"):
                 if path.is_symlink():
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
@@ -128,7 +128,7 @@ class ShardsFolder:
 
     @contextmanager
     def writing_shard(self, number: int, wait: float) -> Iterator[IndexFolder]:
-        """Makes the folder of one shard and holds its lock; waits so many seconds for a worker that is about to end."""
+        """Makes the folder of one shard and holds its lock; waits so many seconds for a worker about to end."""
         folder = self.shard(number)
         with refuse_if_unwritable(folder.path):
             folder.create()
@@ -138,7 +138,7 @@ class ShardsFolder:
             yield folder
 
     def commit(self, manifest: ShardsManifest) -> None:
-        """Makes readers open the shards of this build."""
+        """Makes the shards of this build the current ones."""
         with refuse_if_unwritable(self.path):
             write_atomically(self.path / SHARDS_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
         self.settle(manifest)

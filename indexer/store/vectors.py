@@ -1,4 +1,4 @@
-"""The vectors of a generation's photos, one cluster after the other, and which of them are near a direction.
+"""The vectors of a generation's photos, one cluster after the other, and the search for those near a direction.
 
 They are an inverted file, at every size of a gallery: a search compares its direction with the centroids, opens the
 best clusters, and reads the vectors of their photos in one piece each. In a small gallery every cluster is opened.
@@ -30,10 +30,10 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Places:
-    """Tells for each of the r rows of ``vectors.npy`` its photo, its cluster, and its row in a segment.
+    """The photo, the cluster, and the row in a segment of each of the r rows of ``vectors.npy``.
 
-    The p photos that are shown come first: one cluster after the other, and by id in each. Rows that are not shown any
-    more follow, in the order of the segments.
+    The p photos that are shown come first: one cluster after the other, and by id in each. Rows that are no longer
+    shown follow, in the order of the segments.
 
     Attributes:
         ids: (r,) the lowest id among each photo's files; 0 for a row that is not shown.
@@ -118,7 +118,7 @@ class Vectors:
         return self._array
 
     def close(self) -> None:
-        """Lets go of the file, whoever still refers to this object."""
+        """Closes the file, even if something still refers to this object."""
         self._array = None
 
     def of(self, rows: Numbers | None = None) -> Floats:
@@ -151,7 +151,7 @@ class Vectors:
         if count >= self.sizes[clusters].sum():
             every = self.rows_of(clusters)
             return every if mask is None else every[mask[every]]
-        # FAISS multiplies the float16 values where they lie. To convert them first takes many times as long.
+        # FAISS multiplies the float16 values in place. Converting them first takes many times as long.
         selector = None if mask is None else _faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         quantizer = _faiss.ScalarQuantizer(self.width, faiss.ScalarQuantizer.QT_fp16)
         scanner = quantizer.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, None, False, selector, False)
@@ -163,7 +163,7 @@ class Vectors:
                 values, numbers = self._values[part].view(np.uint8), np.arange(part.start, part.stop)
                 scanner.scan_codes(len(numbers), *map(faiss.swig_ptr, (values, numbers, products, rows)), count)
         finally:
-            # Nobody owns it, so that Python would never free it.
+            # It has no owner, so Python would never free it.
             scanner.__swig_destroy__(scanner)
         return rows[rows >= 0]
 

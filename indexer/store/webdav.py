@@ -1,4 +1,4 @@
-"""A WebDAV server: listings and parts of files, with limits on whatever it answers."""
+"""A WebDAV server: listings and parts of files, with limits on its answers."""
 
 import errno
 import re
@@ -39,7 +39,7 @@ class WebDavServer:
             base_url=address,
             timeout=httpx.Timeout(answer_seconds, connect=connect_seconds),
             limits=httpx.Limits(max_connections=at_once),
-            # An answer that is packed may unpack to any size.
+            # A compressed answer may decompress to any size.
             headers={"Accept-Encoding": "identity"},
         )
 
@@ -50,7 +50,7 @@ class WebDavServer:
         raise FileNotFoundError(errno.ENOENT, "nothing is at its address", path)
 
     def ls(self, path: str, timeout: float) -> list[dict[str, Any]]:
-        """Describes a folder and what the server says to be in it."""
+        """Describes a folder and its contents, as listed by the server."""
         found = [*self._entries(path, 1, timeout)]
         if not any(entry["name"] == path and entry["type"] == "directory" for entry in found):
             raise NotADirectoryError(errno.ENOTDIR, "not a folder", path)
