@@ -48,5 +48,5 @@ def test_the_sketches_are_black_lines_on_white(written: Path) -> None:
 def test_what_is_there_already_is_not_written_over(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(written)
     assert main(["samples", str(written)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert files(written) == before

@@ -205,7 +205,7 @@ def test_an_index_of_other_folders_is_neither_replaced_nor_searched(
         assert len(both) == 2
     (tmp_path / "other" / "photo.png").rename(tmp_path / "other" / "photo.txt")
     with (
-        pytest.warns(UserWarning, match="it had photos and has none now"),
+        pytest.warns(UserWarning, match="it had photos but is empty now"),
         Gallery.open(tmp_path / "one", tmp_path / "other", **opening) as same,
     ):
         assert len(same) == 2

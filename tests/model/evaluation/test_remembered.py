@@ -145,7 +145,7 @@ def test_what_remembered_photos_need_is_said(folder: Path, capsys: pytest.Captur
     weights = tiny_checkpoint(folder / "tiny.safetensors")
     for arguments, said in (
         (["--split", "train"], "has the halves val and unseen, not train"),
-        (["--every", "2,2"], "takes only --split"),
+        (["--every", "2,2"], "allows only --split"),
         (["--weights", str(weights)], "has no regions"),
     ):
         assert main([*scenes, *arguments]) == BAD_INPUT

@@ -122,7 +122,7 @@ def test_an_original_that_changes_while_it_is_sent_breaks_off_and_leaves_a_line(
     with pytest.raises(httpx.RemoteProtocolError):
         http.get("/photos/1")
     assert http.get("/healthz").status_code == 200
-    assert any("has changed while it was read" in record.getMessage() for record in caplog.records)
+    assert any("has changed while being read" in record.getMessage() for record in caplog.records)
     assert [record for record in caplog.records if record.exc_info] == []
 
 
