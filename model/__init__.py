@@ -1,7 +1,7 @@
 """The networks of sketch-to-photo search: sketch and photo in; tokens, scores and explanations out.
 
-``model.load`` gives a ``Matcher``, which is all that indexing and searching need. The names below are imported when
-they are first used, because a command line that only shows its help imports this package, too, and should not wait for
+``model.load`` returns a ``Matcher``, all that indexing and searching need. The names below are imported when
+first used, because a command line that only shows its help also imports this package, and should not wait for
 NumPy.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from model.explanation import Explanation
     from model.matcher import Matcher, load, where_it_computes
 
-# NumPy reads it once, when it is first imported, so the packages above import this one before. Its threads would spin
+# NumPy reads it once, on import, so the packages above import this one first. Otherwise its threads would spin
 # for 25 ms after each product of matrices, and take the cores from ONNX Runtime's and from other processes.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
@@ -25,7 +25,7 @@ __all__ = ["Explanation", "Matcher", "ModelConfig", "ModelError", "Tokens", "loa
 
 # From the lowest to the highest, so that a name from a low module loads no higher one.
 _HOMES = ("errors", "engine", "explanation", "matcher")
-# Modules that are reached as attributes: model.images.open_image, model.metrics.category_metrics.
+# Modules available as attributes: model.images.open_image, model.metrics.category_metrics.
 _MODULES = ("images", "metrics")
 
 

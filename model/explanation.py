@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.engine import Aligned, Engine, Floats, Numbers, Observed, SelfAttention, Tokens, sigmoid, unit
 
-# A token whose cosine to another token of its own photo is above this says nothing about its place. Networks keep a few
+# A token whose cosine to another token of its own photo is above this does not describe its place. Networks keep a few
 # tokens of this kind in fixed corners, for themselves. They are the same in every photo, and would match best of all.
 _REPEATED = 0.97
 # What the best patch for a part of a sketch is chosen by, beside the cosine: the weight of its relevance, which is how
@@ -115,7 +115,7 @@ def _spread_out(places: NDArray[np.float64], weights: NDArray[np.floating]) -> N
     """Scales places (n, 2) so that their weighted mean is 0, and their spread 1 along each side."""
     mean = np.average(places, axis=0, weights=weights)
     spread = np.sqrt(np.average((places - mean) ** 2, axis=0, weights=weights))
-    # What lies in one row or column has no spread along the other side.
+    # Cells in a single row or column have no spread along the other side.
     return (places - mean) / np.maximum(spread, 1)
 
 
@@ -123,7 +123,7 @@ def _relevance(sketch: Floats, local: Floats) -> Floats:
     """Computes how like a sketch (d,) each of n patches of a photo and its neighbours are, (n,), by local [Ret]."""
     cosines = local @ sketch
     side, border = math.isqrt(len(cosines)), _AROUND // 2
-    # The mean is of the neighbours that there are: fewer at the border.
+    # The mean is over the existing neighbours: fewer at the border.
     maps = np.stack([cosines.reshape(side, side), np.ones((side, side), np.float32)])
     padded = np.pad(maps, ((0, 0), (border, border), (border, border)))
     sums = np.lib.stride_tricks.sliding_window_view(padded, (_AROUND, _AROUND), axis=(1, 2)).sum(axis=(3, 4))
@@ -132,7 +132,7 @@ def _relevance(sketch: Floats, local: Floats) -> Floats:
 
 
 def compare_photos(liked: Observed, photo: Observed) -> Explanation:
-    """Explains why a photo is like another one.
+    """Explains why a photo is similar to another one.
 
     Searches compare photos by [Ret] alone. Patch tokens are compared as they left the encoder, where those of two
     photos correspond better than after a cross-attention that was trained for sketches: minus their mean, without
@@ -168,7 +168,7 @@ STRONGEST = 10
 
 @dataclass(frozen=True)
 class PairInfluence:
-    """A pair of patch tokens, given by their cells, and the share of the relation score that is lost without it.
+    """A pair of patch tokens, given by their cells, and the share of the relation score lost without it.
 
     drop: (score - score without the pair) / score; at most 1, below 0 if the pair lowers the score.
     """
@@ -183,7 +183,7 @@ def influential_pairs(
 ) -> tuple[PairInfluence, ...]:
     """Finds the STRONGEST pairs whose removal lowers the relation score most, strongest first.
 
-    There are none without a relation network, and for released checkpoints, whose blocks have no place.
+    There are none without a relation network, or for released checkpoints, whose blocks have no places.
     """
     aligned = engine.align(sketch, photo)
     lost = None if aligned is None else aligned.lost if aligned.matching is None else lost_logits(aligned)

@@ -1,4 +1,4 @@
-"""Reads files that others may have made, and writes files over none but this program's own."""
+"""Reads files from untrusted sources, and overwrites only this program's own files."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from model.errors import UserError
 
-#: What this program writes for people has it in its first bytes, so that it can be replaced later.
+#: Files that this program writes for people begin with it, so that they can be replaced later.
 MARK = "sketch-search"
 # A photo side is named by its hash, to which nothing can be added.
 _MARKS = (MARK.encode(), b'{"photo-side":')
@@ -34,7 +34,7 @@ def open_regular(path: Path, *, links: bool = True) -> BufferedReader:
 def read_regular(path: Path, most: int, *, links: bool = True) -> bytes:
     """Reads the bytes of a file. Raises OSError as ``open_regular`` does, and for more than ``most``."""
     with open_regular(path, links=links) as file:
-        # read(n) takes n bytes of memory even for a short file, so no more than the file's size is asked for.
+        # read(n) uses n bytes of memory even for a short file, so it reads no more than the file's size.
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise OSError(errno.EFBIG, "far too large", str(path))
@@ -55,7 +55,7 @@ def write_files(files: Mapping[Path, bytes]) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raises UserError if anything is at ``path`` that this program has not written, such as a link."""
+    """Raises UserError if ``path`` exists and was not written by this program, such as a link."""
     if not os.path.lexists(path):
         return
     with suppress(OSError), open_regular(path, links=False) as file:

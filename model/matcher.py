@@ -1,4 +1,4 @@
-"""Does all that a checkpoint can do: prepare, encode, score, explain, by numpy and an engine."""
+"""Offers all functions of a checkpoint: prepare, encode, score, explain, by numpy and an engine."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ from model.words import WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
 CHUNK, GPU_CHUNK = 32, 256
-# The most words that are guessed for a sketch, and the least probability of a guess: no guess is better than a wrong
+# The most words guessed for a sketch, and the least probability of a guess: no guess is better than a wrong
 # one. With a calibration on sketches of trained things alone, 0.70 of other sketches of these things had a right guess,
 # with 0.94 guesses on average. Sketches of validation classes, which have no right guess, had 0.62 guesses on average.
 MAX_GUESSES = 3
 LEAST_PROBABLE = 0.3
-# The least probability of a word that is offered with a question mark, if nothing can be guessed.
+# The least probability of a word offered with a question mark, if there is no guess.
 LEAST_POSSIBLE = 0.03
 
 #: The precision of large products. "int8" is ONNX Runtime's, the others are PyTorch's.
@@ -76,11 +76,11 @@ def load(
     """Loads a checkpoint, ready to use.
 
     Args:
-        path_or_name: a safetensors file, or "default" for the checkpoint that comes with the package.
+        path_or_name: a safetensors file, or "default" for the embedded checkpoint.
         device: "cpu" or "cuda"; "auto" for a GPU if there is one.
-        dtype: precision of large products. None takes ONNX Runtime's int8 on a CPU if the network is two-sided, else
-            PyTorch's fastest precision, which moves relation scores by up to 0.002.
-        variants: of a sketch that are encoded, 1 to MAX_VARIANTS; None for the checkpoint's own number.
+        dtype: precision of large products. None uses ONNX Runtime's int8 on a CPU if the network is two-sided, else
+            PyTorch's fastest precision, which changes relation scores by up to 0.002.
+        variants: how many variants of a sketch to encode, 1 to MAX_VARIANTS; None for the checkpoint's number.
 
     Raises ModelError: the file is missing, damaged or of another kind, or the device cannot be used.
     """
@@ -91,7 +91,7 @@ def load(
 
 
 def has_gpu() -> bool:
-    """True if PyTorch can use a GPU here. PyTorch is imported only if NVIDIA's driver is there."""
+    """Returns True if PyTorch can use a GPU here. PyTorch is imported only if NVIDIA's driver is installed."""
     if not _has_driver() or importlib.util.find_spec("torch") is None:
         return False
     import torch
@@ -100,7 +100,7 @@ def has_gpu() -> bool:
 
 
 def where_it_computes(device: str) -> str:
-    """Says in words where ``load`` computes, by the name of a device: "auto", "cpu" or "cuda"."""
+    """Describes where ``load`` computes, by the name of a device: "auto", "cpu" or "cuda"."""
     if device == "cuda" or (device == "auto" and has_gpu()):
         return "the GPU"
     unused = device == "auto" and _has_driver() and importlib.util.find_spec("torch") is None
@@ -138,8 +138,8 @@ class Matcher:
     """A network with its preprocessing, its methods and its precision. Threads may share it.
 
     Attributes:
-        checkpoint_sha256: hex digest of the file it came from.
-        preprocessing_fingerprint: hex digest that changes when ``prepare`` would give other pixels.
+        checkpoint_sha256: hex digest of its file.
+        preprocessing_fingerprint: hex digest that changes if ``prepare`` would return other pixels.
         device, dtype: where it computes, "cpu" or "cuda", and in which precision. variants: as for ``load``.
         methods, best_method: some of "rn", "ret" and "fused", and the one that was best on the validation classes.
         chunk: how many pairs are scored at once.
@@ -163,7 +163,7 @@ class Matcher:
 
     @property
     def photo_sha256(self) -> str:
-        """Hex digest of all that decides the tokens of photos. Checkpoints that share it share their indexes."""
+        """Hex digest of everything that determines photos' tokens. Checkpoints that share it share their indexes."""
         config = self.config
         if not isinstance(config, TwoSidedConfig):
             return self.checkpoint_sha256
@@ -173,7 +173,7 @@ class Matcher:
         return digest.hexdigest()
 
     def open(self, source: Source, modality: Modality) -> Image.Image:
-        """Opens a picture (bytes, path or stream) as ``prepare`` expects it. Raises as ``open_image`` does."""
+        """Opens a picture (bytes, path or stream) for ``prepare``. Raises as ``open_image`` does."""
         return self.preprocessing.open(source, modality)
 
     def prepare(self, image: Image.Image, modality: Modality) -> Floats:
@@ -211,7 +211,7 @@ class Matcher:
         """Scores every sketch against every photo: (s, p) float32, higher is better.
 
         method: "rn", the relation score in (0, 1); "ret", minus the distance of [Ret]; "fused", a weighted sum of both;
-        None takes the best. priors: the photos' ``priors``, if they are known; only distances use them.
+        None for the best. priors: the photos' ``priors``, if known; only distances use them.
         """
         method = method or self.best_method
         return self.scores_by(sketches, photos, (method,), priors)[method]
@@ -235,7 +235,7 @@ class Matcher:
         return {method: ways[method]() for method in methods}
 
     def diffuse(self, scores: Floats, ret: NDArray[np.floating], method: Method) -> Floats:
-        """Lets photos that look alike share their scores (s, p), by ``model.ranking.diffused``. Raises ModelError.
+        """Shares scores (s, p) among photos that look alike, by ``model.ranking.diffused``. Raises ModelError.
 
         By "rn", the first photos are then put in order within their kind (``model.ranking.reordered``).
         """
@@ -270,7 +270,7 @@ class Matcher:
         return None if self.engine.prior is None else self.engine.prior(photos.ret)
 
     def word_scores(self, photos: Tokens, words: Sequence[int], levels: Floats | None = None) -> Floats:
-        """Scores how much each photo shows what each word names (``model.engine.Vocabulary``): (w, p) float32.
+        """Scores how much each photo shows the thing of each word (``model.engine.Vocabulary``): (w, p) float32.
 
         Only scores by one word can be compared. words: indices in ``words``. levels: the photos' ``word_levels``, if
         they are known. Raises ModelError without a vocabulary.
@@ -285,7 +285,7 @@ class Matcher:
         return direction
 
     def word_levels(self, photos: Tokens) -> Floats | None:
-        """Computes what is taken from scores by a word, (p,) float32, to keep; None without a vocabulary."""
+        """Computes the levels subtracted from scores by a word, (p,) float32, to keep; None without a vocabulary."""
         return None if self.engine.vocabulary is None else self.engine.vocabulary.levels(photos.ret)
 
     def guesses(self, sketch: Tokens, least: float = LEAST_PROBABLE) -> tuple[Guess, ...]:
@@ -344,7 +344,7 @@ class Matcher:
 
     def _related(self, sketches: Tokens, photos: Tokens) -> Floats:
         out = np.empty((len(sketches), len(photos)), np.float32)
-        # Photos are outside, so that a chunk of them is in the cache for all sketches.
+        # The outer loop is over photos, so that a chunk of them stays in the cache for all sketches.
         for start in range(0, len(photos), self.chunk):
             chunk = photos[start : start + self.chunk]
             for row in range(len(sketches)):

@@ -35,7 +35,7 @@ def query_metrics(scores: ArrayLike, relevant: ArrayLike, *, plain: bool = False
 def first_page(
     scores: ArrayLike, relevant: ArrayLike, k: int = 10, *, plain: bool = False
 ) -> dict[str, NDArray[np.float64]]:
-    """Computes figures of the results that a person sees first, such as "precision_10" and "hit_10": (m,) each.
+    """Computes figures of the first page of results, such as "precision_10" and "hit_10": (m,) each.
 
     Precision is over min(k, R), R the relevant photos, so that it can reach 1; a hit is 1 if the first k results hold a
     relevant photo, else 0. plain: adds the precision over k. Arguments and errors are those of `query_metrics`.
@@ -90,7 +90,7 @@ def _ranked(scores: ArrayLike, relevant: ArrayLike) -> Iterator[NDArray[np.bool_
 
 
 def _figures(hits: NDArray[np.bool_]) -> list[float]:
-    """Computes FIGURES and PLAIN_FIGURES of one query from what ``_ranked`` yields."""
+    """Computes FIGURES and PLAIN_FIGURES of one query from its ``_ranked`` relevance."""
     total = hits.sum()
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
 

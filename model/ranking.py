@@ -1,6 +1,6 @@
-"""Ranks a whole gallery: diffusion, estimates, liked photos and words that lead, groups, near duplicates.
+"""Ranks a whole gallery: diffusion, estimates, liked photos, words, groups, near duplicates.
 
-All of it rests on one fact: the similarity of two photos is far more certain than that of a sketch and a photo.
+All of it is based on one fact: the similarity of two photos is far more certain than that of a sketch and a photo.
 """
 
 import math
@@ -16,11 +16,11 @@ from model.engine import Floats, Method, Numbers, Tokens, sigmoid, unit
 # between 0 and 1: far photos would rule a mean of distances or logits. Photos that were not scored get an estimate,
 # since a line predicts scores from distances of [Ret], and photos that look alike deviate from it alike.
 
-# [Ret] distances d are averaged as exp(-d^2 / RET_WIDTH), so that far photos weigh nothing.
+# [Ret] distances d are averaged as exp(-d^2 / RET_WIDTH), so that far photos have no weight.
 RET_WIDTH = 0.2
 # Scores of things s, the means of cosines in regions, have the support exp((s - best) / THINGS_WIDTH).
 THINGS_WIDTH = 0.1
-# Where place or colours of one thing count, support changes by the factor e for each 1 / FITTING of the score of its
+# If place or colours of one thing count, support changes by the factor e for each 1 / FITTING of the score of its
 # best region. For 132 coloured things in ordinary photos, 2, 4 and 8 brought 0.50, 0.54 and 0.58 of their photos into
 # the first 20, with a precision@10 of 0.832, 0.817 and 0.790; it was 0.32 and 0.842 without colours.
 FITTING = 3.0
@@ -56,7 +56,7 @@ def best_matches(sketch: Tokens, photos: Tokens) -> Floats:
     """Sums the cosines of each patch token's best match on the other side, for one sketch and p photos: (p,) float32.
 
     It is the relation network's sum with equal weights and without cross-attention, at a fraction of its cost: enough
-    to choose the photos that are worth the network.
+    to choose the photos to score by the network.
     """
     strokes, (count, tokens, width) = unit(sketch.patches[0]), photos.patches.shape
     patches = np.ascontiguousarray(photos.patches, np.float32).reshape(-1, width)
@@ -82,7 +82,7 @@ def promise(distances: Floats, matched: Numbers, matches: Floats) -> Floats:
 _SAME = 1e-6
 # Steps of the diffusion. Neighbours of neighbours still help; with many more steps, classes mix.
 ROUNDS = 3
-# The number of a sketch's best photos that take part. It bounds the cost: SHORTLIST x SHORTLIST cosines a sketch.
+# The number of a sketch's best photos that are diffused. It bounds the cost: SHORTLIST x SHORTLIST cosines a sketch.
 SHORTLIST = 1000
 
 
@@ -91,11 +91,11 @@ def diffused(scores: Floats, ret: NDArray[np.floating], threshold: float, method
 
     Let r_i be the normalised [Ret] of photo i minus the mean of all, normalised again, and
     A_ij = max(0, r_i . r_j - threshold). Each round replaces the scores f by D^-1 A f, where D holds the row sums of A.
-    The mean is subtracted because features that all photos share make no two of them similar. Relation scores are
+    The mean is subtracted because features shared by all photos do not make two of them similar. Relation scores are
     averaged as they are; distances and fused scores are mapped into (0, 1], averaged, and mapped back.
 
-    Only the SHORTLIST best photos of a sketch take part. The others follow in their previous order, their scores capped
-    at the lowest of the shortlist.
+    Only the SHORTLIST best photos of a sketch are diffused. The others follow in their previous order, their scores
+    capped at the lowest of the shortlist.
 
     scores: (s, p) by ``method``. ret: (p, d). Returns (s, p) float32, in the range of ``method``.
     """
@@ -120,22 +120,22 @@ def diffused(scores: Floats, ret: NDArray[np.floating], threshold: float, method
 def centred(ret: NDArray[np.floating], mean: Floats | None = None) -> Floats:
     """Centres retrieval tokens (p, d): normalised, minus ``mean``, or their own, normalised again, (p, d) float32.
 
-    A photo that is exactly the mean gets zeros, so it is like no photo.
+    A photo that is exactly the mean gets zeros, so it is similar to no photo.
     """
     directions = unit(ret)
     rests = directions - (directions.mean(axis=0) if mean is None else mean)
     return unit(rests * (np.linalg.norm(rests, axis=1, keepdims=True) > _SAME))
 
 
-# Diffusion makes photos that look alike equal, so the one that was drawn is lost among others of its kind. The first
+# Diffusion makes photos that look alike equal, so that the drawn one is lost among others of its kind. The first
 # photos of a diffused ranking, two pages, are put in order by the logit of the diffused score plus WITHIN times that of
-# the relation score. docs/quality.md says what this finds, docs/research/searching.md what else was tried.
+# the relation score. docs/quality.md has its accuracy, docs/research/searching.md the alternatives.
 REORDERED = 40
 WITHIN = 0.25
 
 
 def reordered(diffused: Floats, relation: Floats) -> Floats:
-    """Puts the first photos of diffused rankings in order among themselves by their relation scores, too.
+    """Reorders the first photos of diffused rankings among themselves, using their relation scores as well.
 
     diffused, relation: (s, p) in 0..1, after and before diffusion. Returns (s, p) float32: the REORDERED highest scores
     of each row change places; all others stay.
@@ -156,7 +156,7 @@ def _logits(scores: Floats) -> NDArray[np.float64]:
 # Weight of a deviation of zero in the mean of the scored photos' deviations, so that a photo that is similar to none of
 # them stays on the line. On validation classes, values from 0.1 to 2 differ by less than chance.
 PRIOR_WEIGHT = 0.5
-# Relation scores are kept this far from 0 and 1, so that their logits are finite: float32 rounds some to 0 or 1.
+# Relation scores are clipped this far from 0 and 1, so that their logits are finite: float32 rounds some to 0 or 1.
 MARGIN = 1e-7
 
 
@@ -168,7 +168,7 @@ def estimated(
     threshold: float,
     method: Method,
 ) -> Floats:
-    """Estimates the unknown scores, and returns them with the known scores as they are.
+    """Estimates the unknown scores, and returns them with the unchanged known scores.
 
     Let x_j be the logits of the known relation scores (or the known fused scores themselves), l the least-squares line
     from the distances d_j to the x_j, made level if it would rise, and A_ij the affinity of two photos as in the
@@ -178,7 +178,7 @@ def estimated(
 
     Args:
         scores: (p,) float32 by ``method``, "rn" or "fused"; only those of known photos are read.
-        known: (p,) bool, the photos that were scored.
+        known: (p,) bool, the scored photos.
         distances: (p,) distances of the photos' [Ret] to the sketch's, or the negative of their ``promise``.
         ret, threshold: as in the diffusion.
 
@@ -189,7 +189,7 @@ def estimated(
     line = _line(d[known], x, d)
     directions, deviations = centred(ret), (x - line[known]).astype(np.float32)
     affinity = np.maximum(directions[~known] @ directions[known].T - np.float32(threshold), 0)
-    # For so few columns some processors' product of matrix and vector warns of numbers that are not there.
+    # For so few columns, the product of matrix and vector on some processors warns of invalid numbers without reason.
     estimates = line[~known] + (affinity * deviations).sum(axis=1) / (PRIOR_WEIGHT + affinity.sum(axis=1))
     every = scores.astype(np.float32)
     every[~known] = sigmoid(estimates) if method == "rn" else estimates
@@ -207,25 +207,25 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
     return line
 
 
-# Photos that a person likes, or that show what a word names, lead a ranking: the sketch only decides between photos
-# near them. WIDTH and WORD_LEAD were chosen on 500 ordinary photos, with sketches that were not trained on. With WIDTH
-# from 3 to 6, or WORD_LEAD from 0.7 to 0.9, sketch and word together find more than each alone; with 2 and 0.7 the word
+# Photos that a person likes, or that show the thing of a word, dominate a ranking: the sketch only orders photos near
+# them. WIDTH and WORD_LEAD were chosen on 500 ordinary photos, with sketches that were not trained on. With WIDTH from
+# 3 to 6, or WORD_LEAD from 0.7 to 0.9, sketch and word together find more than each alone; with 2 and 0.7 the word
 # alone found more. This was measured by the vocabulary; scores by CLIP are logits, too.
 
-# Weight of the mean of the liked photos beside the sketch, whose weight is 1. From 2 on, it hardly matters on
+# Weight of the mean of the liked photos beside the sketch, whose weight is 1. From 2 on, the value hardly matters on
 # validation classes. Mixing in the relation network's scores made rankings worse there.
 PULL = 4.0
-# The share of the support that comes, after diffusion, from the likeness to the most similar liked photo. The mean of
-# several liked photos may be like none of them.
+# The share of the support, after diffusion, from the likeness to the most similar liked photo. The mean of
+# several liked photos may be similar to none of them.
 LEAD = 0.5
 # The share of the support that comes from the word.
 WORD_LEAD = 0.8
 # A photo's support by a word falls by the factor e if its score is this much below the best photo's.
 WIDTH = 4.0
-# The number of photos, the best by the word, whose [Ret] stands for a word if there is neither sketch nor liked photo.
+# The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.
 # On ordinary photos, 1 to 10 of them found more than the word's scores alone, and differed by less than chance.
 EXAMPLES = 5
-# The best of many photos reaches a higher score by chance than the best of _FITS_FROM, so that what a word needs grows
+# The best of many photos reaches a higher score by chance than the best of _FITS_FROM, so that a word's threshold grows
 # with the photos. With three photos of what a word names among 980 others, none of 159 words, people among them, was
 # below _FITS_HARDLY in any of 30 draws; without such photos a twelfth were. Of the 1,120 words with photos, a fifth are
 # below it in ordinary photos.
@@ -256,12 +256,12 @@ def fitting(scores: Floats, fits: Floats, method: Method) -> Floats:
 
 
 def mix_support(scores: Floats, likeness: Floats) -> Floats:
-    """Lets the liked photos lead scores (p,) by "ret", p at least 1. likeness: (p,); below 0 it counts as 0."""
+    """Mixes likeness to liked photos (p,) into scores (p,) by "ret", p at least 1. Likeness below 0 counts as 0."""
     return _lead(scores, np.maximum(likeness, 0), LEAD, "ret")
 
 
 def mix_word_support(scores: Floats, words: Floats, method: Method) -> Floats:
-    """Lets a word with this support (m,) lead photos' scores (m,) by ``method``, in the range of ``method``."""
+    """Mixes a word's support (m,) into photos' scores (m,) by ``method``, in the range of ``method``."""
     return _lead(scores, words, WORD_LEAD, method) if len(scores) else scores
 
 
@@ -282,16 +282,16 @@ def shares_of(scores: Floats, method: Method) -> Floats:
 def word_support(scores: Floats, best: float) -> Floats:
     """Computes the support of photos by a word: exp((score - best) / WIDTH), (p,) in 0..1.
 
-    scores: (p,) logits. best: the highest score of a photo that may be found; others may be above it.
+    scores: (p,) logits. best: the highest score of a photo that can be found; others may be above it.
     """
     support: Floats = np.exp(np.minimum(scores - np.float32(best), 0) / np.float32(WIDTH))
     return support
 
 
 def fits(best: float, chances: int) -> bool | None:
-    """Tells whether any photo is likely to show what words of the vocabulary name; None if that is uncertain.
+    """Returns whether any photo is likely to show the things of words; None if uncertain.
 
-    best: the highest score of the photos by the words. chances: how many photos there are, times the words.
+    best: the highest score of the photos by the words. chances: the number of photos times the number of words.
     """
     if not chances:
         return False
@@ -299,7 +299,7 @@ def fits(best: float, chances: int) -> bool | None:
     return True if surplus >= _FITS_SURELY else False if surplus < _FITS_HARDLY else None
 
 
-# For a drawn dog, twenty pigs may come right before the dogs, so a page of groups shows each thing once.
+# For a drawn dog, twenty pigs may come just before the dogs, so a page of groups shows each thing once.
 # Cosine of two centred [Ret] above which two photos are of one group. In a gallery of 12,890 photos of everything, with
 # sketches of classes held back from the network, the right group was among the first 20 groups for 0.81 of the
 # sketches, and a right photo among the first 20 photos for 0.64.
@@ -322,32 +322,32 @@ def groups_of(ret: NDArray[np.floating], mean: Floats, threshold: float = ALIKE)
     for first in range(len(directions)):
         if groups[first] < 0:
             joining = alike[first] & (groups < 0)
-            # A photo that is exactly the mean is not even like itself, but begins a group nevertheless.
+            # A photo that is exactly the mean is not even similar to itself, but still begins a group.
             joining[first] = True
             groups[joining] = groups.max() + 1
     return groups
 
 
 def likeness_to(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Floats:
-    """Computes how much photos look like the most similar of some examples: (p,) float32, -1 to 1."""
+    """Computes the similarity of photos to the most similar of some examples: (p,) float32, -1 to 1."""
     likeness: Floats = likenesses(examples, ret, mean).max(axis=1)
     return likeness
 
 
 def likenesses(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Floats:
-    """Computes how much photos (p, d) look like examples (e, d), by the cosines of centred [Ret]: (p, e), -1 to 1."""
+    """Computes the similarity of photos (p, d) to examples (e, d), by the cosines of centred [Ret]: (p, e), -1 to 1."""
     likeness: Floats = np.clip(centred(ret, mean) @ centred(examples, mean).T, -1, 1)
     return likeness
 
 
-# [Ret] says what a picture shows: two photos of one thing may be nearer than a photo and its reduced copy. So [Ret]
-# only finds pairs that are worth comparing; patch tokens and their places decide whether they are one picture.
+# [Ret] represents the content of a picture: two photos of one thing may be nearer than a photo and its reduced copy. So
+# [Ret] only finds pairs to compare; patch tokens and their places decide whether they are one picture.
 #
 # Cosine of two [Ret] above which a pair is compared, and how many earlier photos each photo is compared with. A copy is
 # nearer to its original than 98 of 100 other photos are.
 LOOK = 0.8
 LOOKED_AT = 3
-# From this sameness on, two pictures are one. To be measured again for a new default network.
+# From this sameness on, two pictures count as one. To be measured again for a new default network.
 SAME = 0.82
 # Networks without patch tokens compare the cosine of [Ret] with this: far fewer copies are found.
 SAME_BY_RET = 0.97
@@ -404,7 +404,7 @@ def _sameness(first: Tokens, second: Tokens, grid: int) -> Floats:
 
 
 def first_of_same(count: int, duplicates: Sequence[tuple[int, int]], own: int = 0) -> Numbers:
-    """Finds the photo of a ranking that stands for each photo: the first of its near duplicates, or itself.
+    """Finds the photo of a ranking that represents each photo: the first of its near duplicates, or itself.
 
     A photo follows its first pair; if the other photo of this pair is itself a duplicate, the same photo stands for
     both. So a burst, in which each photo is like the next, is one.

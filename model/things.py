@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from model.engine import Floats, Numbers, Tokens
 from model.ranking import diffused
 
-# How much a cosine is worth in squared distance: a thing that is drawn a quarter of the paper away from where a photo
+# The weight of squared distance against a cosine: a thing drawn a quarter of the paper away from where a photo
 # shows it loses 0.125. Of 108 scenes, values from 1 to 3 found as many.
 PLACES = 2.0
-# How much of a cosine a thing loses for each unit of the distance of two colours (CIE76).
+# The loss of cosine for each unit of the distance of two colours (CIE76).
 COLOURS = 0.02
 # How much the photos of guessed things count beside the thing itself, and the cosine from which two regions share their
 # scores: chosen by 100 scenes. Without both, 0.42 of their photos were among the first 20, with both 0.53.
@@ -31,8 +31,8 @@ class Thing:
     Attributes:
         tokens: a batch of one.
         box: left, top, right and bottom of its ink, as shares of the paper's width and height.
-        colours: (c, 3) float32, the colours that it was drawn in, as CIELAB, at most three; none for black ink.
-        shares: (c,) float32, how much of its coloured ink has each; their sum is 1.
+        colours: (c, 3) float32, its colours as CIELAB, at most three; none for black ink.
+        shares: (c,) float32, the share of its coloured ink for each; their sum is 1.
     """
 
     tokens: Tokens

@@ -1,4 +1,4 @@
-"""Finds typed words in a vocabulary: by other spellings, names and languages, as wider words, and within a phrase."""
+"""Looks up typed words in a vocabulary: by other spellings, names and languages, as wider words, and in phrases."""
 
 import re
 import tomllib
@@ -11,15 +11,15 @@ from pathlib import Path
 
 from model.errors import ModelError
 
-# A word of a vocabulary: its names, of which the first is shown.
+# A word of a vocabulary: its names. The first is shown.
 Names = tuple[str, ...]
-# The longest text that is looked up.
+# The longest text to look up.
 LONGEST = 100
-# The number of words that are offered instead of an unknown word.
+# The number of words offered instead of an unknown word.
 OFFERED = 5
-# The least likeness, in 0..1, of an unknown word and the spelling of an offered word: one letter in three may differ.
+# The least similarity, in 0..1, of an unknown word and the spelling of an offered word: one letter in three may differ.
 _LIKE, _LIKE_FOREIGN = 0.66, 0.75
-# The most things that a phrase is searched for, and the most words that are listed of what a wider word means.
+# The most things of a phrase that are searched for, and the most words listed for a wider word.
 MOST_THINGS, _LISTED = 4, 3
 _APART = re.compile(r"[\s_/-]+")
 _LEFT_OUT = re.compile(r"['’.]")
@@ -38,8 +38,8 @@ _IRREGULAR = {
     "people": "person",
     "teeth": "tooth",
 }
-# What stands beside something else: "dog" and "sofa" of "my dog on the sofa". What follows the other joints is left out
-# unless nothing else is known, such as "horse" of "a photo of a horse".
+# Separators of things: "dog" and "sofa" in "my dog on the sofa". Text after other joints is ignored unless nothing else
+# is known, such as "horse" in "a photo of a horse".
 _BESIDE = r"and|with|near|beside|next to|at|in front of|in|inside|on top of|on|under|over|above|below|behind|by"
 _OTHER_JOINTS = r"about|are|beyond|during|for|from|is|of|or|outside|that|to|which|who|without"
 _JOINT = re.compile(rf"(?<=\S) ((?:{_BESIDE}|{_OTHER_JOINTS})(?= |$))|\s*([,;&+])\s*")
@@ -49,8 +49,8 @@ class UnknownWord(ModelError):
     """A vocabulary does not have a word. nearest: words with a similar spelling, the nearest first."""
 
     def __init__(self, text: str, words: Sequence[str], nearest: tuple[str, ...], reason: str = "") -> None:
-        """Writes the message. reason: a sentence that says why there are only these words."""
-        # Examples show of what kind the words are, and in which language.
+        """Makes the message. reason: a sentence why there are only these words."""
+        # Examples show the kind of the words, and their language.
         known = f"{text!r} is an unknown word; the vocabulary has {len(words):,} words, such as {', '.join(words[:3])}"
         instead = f"similar words: {', '.join(nearest)}" if nearest else "name a thing in the photo, or draw it"
         more = f". {reason}" if reason else ""
@@ -60,12 +60,12 @@ class UnknownWord(ModelError):
 
 @dataclass(frozen=True)
 class Reading:
-    """Holds what a typed text means.
+    """The meaning of a typed text.
 
     Attributes:
         text: the part that was understood, by ``spelling``.
-        things: the words of the vocabulary, by number, that each thing in the text may be called; any of them counts.
-        means: what is searched for, in words of the vocabulary; None if that is what was typed.
+        things: for each thing in the text, the numbers of the words that may name it; any of them counts.
+        means: the words of the vocabulary to search for; None if these were typed.
     """
 
     text: str
@@ -81,7 +81,7 @@ class WordBook:
 
     def __init__(self, vocabulary: Sequence[Names]) -> None:
         self.words = tuple(names[0] for names in vocabulary)
-        # First names win over further names.
+        # First names take precedence over further names.
         shown = [(names[0], number) for number, names in enumerate(vocabulary)]
         further = [(name, number) for number, names in enumerate(vocabulary) for name in names[1:]]
         self._numbers: dict[str, int] = {}
@@ -90,7 +90,7 @@ class WordBook:
         self._stems: dict[str, int] = {}
         for key, number in self._numbers.items():
             self._stems.setdefault(stem(key), number)
-        # What words mean beside themselves, such as the breeds of dogs.
+        # Further meanings of words, such as the breeds of dogs.
         self._widened: dict[int, tuple[int, ...]] = {}
         self._everyday: dict[str, tuple[int, ...]] = {}
         for name, meant in everyday_words().items():
@@ -101,7 +101,7 @@ class WordBook:
             elif self._numbers[name] in found:
                 self._widened[self._numbers[name]] = found
         self._everyday_stems = {stem(name): found for name, found in self._everyday.items()}
-        # For words that are written apart or together: "motor bike" and "hotdog".
+        # For words written apart or together: "motor bike" and "hotdog".
         self._joined: dict[str, tuple[int, ...]] = {}
         for name, numbers in [*((name, (number,)) for name, number in self._numbers.items()), *self._everyday.items()]:
             self._joined.setdefault(stem(name.replace(" ", "")), numbers)
@@ -119,7 +119,7 @@ class WordBook:
         raise UnknownWord(text.strip(), self.words, self._nearest(key))
 
     def read(self, text: str) -> Reading:
-        """Finds what ``text`` means: a word as ``find`` does, in another language, a wider word, or things in a phrase.
+        """Interprets ``text``: a word as in ``find``, a word of another language, a wider word, or things in a phrase.
 
         The things of a phrase stand beside each other, such as dog and cat. Of each the longest known name counts, or
         the last of equally long ones, as English puts the noun last. Raises as ``find`` does.
@@ -136,7 +136,7 @@ class WordBook:
 
     def of_class(self, label: str) -> int | None:
         """Finds the number of the word that names a class, spelt as folders are; None if there is no such word."""
-        with suppress(ModelError):  # the word is unknown, or no word can have the folder's name
+        with suppress(ModelError):  # the word is unknown, or the folder's name cannot be a word
             return self.find(label)
         return None
 
@@ -161,7 +161,7 @@ class WordBook:
         return self._everyday_stems.get(stem(key), self._joined.get(stem(key.replace(" ", ""))))
 
     def _said(self, key: str, parts: Sequence[tuple[str, tuple[int, ...]]]) -> str | None:
-        """Names what the things of a text are searched for; None if they are what the text names."""
+        """Returns the words searched for instead of a text's things; None if the text names them."""
         said = list(dict.fromkeys(self._listed(meant) for _, meant in parts))
         typed = [stem(part) for part in re.split(r" and |\s*[,&+]\s*", key)]
         return None if typed == [stem(spelling(one)) for one in said] else " and ".join(said)
@@ -182,7 +182,7 @@ class WordBook:
         for names, least in ((english, _LIKE), (foreign, _LIKE_FOREIGN)):
             same = DamerauLevenshtein.normalized_similarity
             alike = extract(key, list(names), scorer=same, score_cutoff=least, limit=None)
-            # Of equally near ones first those of the same length, whose letters changed places: "horse" before "hose".
+            # Equally near ones of the same length come first, since letters may be swapped: "horse" before "hose".
             alike.sort(key=lambda one: (-one[1], abs(len(one[0]) - len(key))))
             found += [self.words[names[name]] for name, *_ in alike]
             if found:
@@ -199,12 +199,12 @@ class WordBook:
         shown = [one for one in EMOJI_DATA.values() if one["status"] == STATUS["fully_qualified"]]
         english = {_name_of_emoji(name) for one in shown for name in (one["en"], *one.get("alias", ()))}
         found: dict[str, tuple[int, ...]] = {}
-        # Names of what an emoji shows win over those of what else it is called.
+        # The main names of an emoji take precedence over its keywords.
         for further in (False, True):
             for one in shown:
                 called = one.get("alias", ()) if further else (one["en"],)
                 numbers = tuple(self._numbers[key] for name in called if (key := _name_of_emoji(name)) in self._numbers)
-                # What is a word of English is not taken for one of another language.
+                # An English word is not read as one of another language.
                 names = (_name_of_emoji(one[code]) for code in LANGUAGES if numbers and code in one)
                 found.update({name: numbers[:1] for name in names if name not in english | found.keys()})
         return {name: numbers for name, numbers in found.items() if name not in self._numbers}
@@ -215,7 +215,7 @@ class WordBook:
 
 
 def _things_of(key: str, known: Callable[[str], tuple[int, ...] | None]) -> list[tuple[str, tuple[int, ...]]]:
-    """Finds the known names in a phrase, one of each thing that stands in it, and the words that they mean."""
+    """Finds the known names in a phrase, one for each thing in it, and the words that they mean."""
     if meant := known(key):
         return [(key, meant)]
     things: list[tuple[str, tuple[int, ...]]] = []
@@ -247,7 +247,7 @@ def _name_of_emoji(name: str) -> str:
 
 @cache
 def everyday_words() -> dict[str, tuple[str, ...]]:
-    """Reads what everyday and wider words mean: by the spelling of each, those of the words that it means."""
+    """Reads the meanings of everyday and wider words: by spelling, the spellings of the words that each means."""
     with (Path(__file__).parent / "everyday.toml").open("rb") as file:
         lists = tomllib.load(file)
     return {spelling(name): tuple(map(spelling, meant.split(","))) for name, meant in lists.items()}
@@ -260,8 +260,8 @@ def spelling(name: str) -> str:
 
 
 def why_no_name(text: str) -> str | None:
-    """Says why a text cannot be a name, as the end of a sentence; None if it can."""
-    # A single character may be spelt by eighteen.
+    """Returns why a text cannot be a name, as the end of a sentence; None if it can."""
+    # A single character may be spelt with eighteen.
     if (longest := len(text) if len(text) > LONGEST else len(spelling(text))) > LONGEST:
         return f"must have at most {LONGEST} characters, not {longest}"
     # Formatting characters, such as those that turn the direction of writing, would change what a reader sees.
@@ -273,7 +273,7 @@ def why_no_name(text: str) -> str | None:
 def stem(key: str) -> str:
     """Cuts a spelling down to a stem that its singular and its plural share, and that need not be a word itself.
 
-    Names and typed texts are cut by the same rules, so that the rules may be rough: "horse" and "horses" become "hor".
+    Names and typed texts are cut by the same rules, so the rules may be rough: "horse" and "horses" become "hor".
     """
     before, space, word = key.rpartition(" ")
     word = _IRREGULAR.get(word, word)

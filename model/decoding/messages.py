@@ -1,4 +1,4 @@
-"""Defines what a decoding process is asked, within which limits, and the messages in both directions."""
+"""Defines the jobs of a decoding process, their limits, and the messages in both directions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from model.images import MAX_PIXELS, MAX_THINGS, Drawing, OpenedImage, Preproces
 
 @dataclass(frozen=True)
 class Job:
-    """Says how one picture is opened, and what is done with it then, all in the same process.
+    """Describes how to open one picture and how to process it, all in the same process.
 
     Attributes:
         max_pixels, least_side, sketch: as for ``model.images.open_image``.
@@ -66,12 +66,12 @@ class Job:
 # bits.
 _BYTES_A_PIXEL = 20
 _OWN_BYTES = 256 << 20
-# This leaves room for machines that are several times slower than the one on which it was measured.
+# This allows for machines that are several times slower than the one of the measurement.
 _PIXELS_A_SECOND = 8_000_000
 _OWN_SECONDS = 4
-# Seconds that are enough for 8 megapixels.
+# Enough seconds for 8 megapixels.
 _QUICK_SECONDS = 1
-# While other programs need the CPU, too, a second of CPU time takes longer on the clock.
+# While other programs use the CPU, a second of CPU time takes longer on the clock.
 _CLOCK_PER_CPU = 5
 
 
@@ -85,7 +85,7 @@ class Limits:
 
     @classmethod
     def of(cls, size: int, pixels: int) -> Limits:
-        """Makes limits for a file's size and pixels: several times what ordinary pictures need."""
+        """Makes limits for a file's size and pixels: several times the needs of ordinary pictures."""
         cpu_seconds = _OWN_SECONDS + pixels // _PIXELS_A_SECOND
         return cls(cpu_seconds, _CLOCK_PER_CPU * cpu_seconds, _OWN_BYTES + 2 * size + _BYTES_A_PIXEL * pixels)
 
@@ -104,7 +104,7 @@ class Limits:
             # RLIMIT_CPU would count whole seconds, and from the start of the process.
             signal.setitimer(signal.ITIMER_PROF, self.cpu_seconds)
         if sys.platform == "linux":
-            # The address space is not limited: loaded libraries, and room that allocators only reserve, would count.
+            # The address space is not limited: loaded libraries and merely reserved memory would count.
             lower_limit("RLIMIT_DATA", self.memory)
         try:
             yield
@@ -120,7 +120,7 @@ def lower_limit(name: str, soft: int) -> None:
     except ImportError:  # Windows
         return
     kind = getattr(resource, name)
-    # The hard limit is not touched, so that the soft one can be set again and again.
+    # The hard limit is unchanged, so that the soft one can be set repeatedly.
     hard = resource.getrlimit(kind)[1]
     with suppress(OSError, ValueError):
         resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
@@ -133,7 +133,7 @@ _REQUEST = struct.Struct("<IQ")
 # error, its text follows, and the width is the length of the text.
 _REPLY = struct.Struct("<B?IIII")
 _MAX_NOTES = 1 << 14
-#: A process writes this first, as soon as it can take requests.
+#: A process writes this first, as soon as it can receive requests.
 READY = b"ready"
 _ERRORS: tuple[type[Exception], ...] = (
     UndecodableImage,
@@ -142,7 +142,7 @@ _ERRORS: tuple[type[Exception], ...] = (
     CostlyImage,
     BlankSketch,
     MemoryError,
-    # The last type stands for all other errors, which are mistakes of this program.
+    # The last type represents all other errors, which are bugs of this program.
     RuntimeError,
 )
 

@@ -17,17 +17,17 @@ from model.terminal import start_child
 # Seconds to wait for a process to start. Even a busy machine starts one in a tenth of this.
 _START_SECONDS = 60
 _TUNING = {
-    # One thread a process is enough.
+    # One thread per process is enough.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
-    # glibc keeps this memory for the next picture. Getting it from the system for each picture costs a fifth more.
+    # glibc keeps this memory for the next picture. Allocating it for each picture costs a fifth more time.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 
 
 class DecoderCrashed(UndecodableImage):
-    """The process ended while it decoded, by no limit."""
+    """The process ended while decoding, but not by a limit."""
 
 
 class DecodingProcess:
@@ -55,7 +55,7 @@ class DecodingProcess:
         return self._process.poll() is None
 
     def run(self, request: Request) -> OpenedImage:
-        """Returns the picture that the request's job makes. After any error but ImageError the process is gone.
+        """Returns the picture of the request's job. After any error but ImageError, the process has ended.
 
         Raises ImageError as the job does, CostlyImage or SlowImage if a limit was exceeded, EndedDecoding and
         DecoderCrashed if it was ended otherwise.
@@ -99,7 +99,7 @@ class DecodingProcess:
     def close(self) -> None:
         self._process.kill()
         for stream in (self._requests, self._replies):
-            with suppress(OSError):  # data that the process has not read is of no use any more
+            with suppress(OSError):  # unread data is no longer needed
                 stream.close()
         self._process.wait()
 
@@ -124,9 +124,9 @@ def decode_inline(data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
 
 
 class Decoders:
-    """Decodes in other processes, which are started when they are needed, and again when they have ended.
+    """Decodes in other processes, which are started on demand, and restarted when they have ended.
 
-    A picture that crashes its process or exceeds a limit is a bad picture, and harms nothing else. This is a context
+    A picture that crashes its process or exceeds a limit counts as bad, and affects nothing else. This is a context
     manager; when it is left, or this program ends in any way, all processes end.
     """
 
@@ -160,20 +160,20 @@ class Decoders:
         Raises ImageError as the job does, CostlyImage or SlowImage beyond a limit, UndecodableImage if the process
         crashes, EndedDecoding if the system ends it, DecodingUnavailable if none can be started.
         """
-        # A file that is empty or no picture costs no process.
+        # A file that is empty or not a picture needs no process.
         read_image_file(data)
         limits = self._limits or Limits.of(len(data), job.max_pixels)
         request = Request(job, limits.quick() if quick else limits, data)
         with self._room:
-            # The process may have been killed for a reason that has nothing to do with this picture. Only a system that
-            # is short of memory ends it twice in a row.
+            # The process may have been killed for an unrelated reason. Only a system that is short of memory kills it
+            # twice in a row.
             with suppress(DecoderCrashed, EndedDecoding), self._process() as process:
                 return process.run(request)
             with self._process() as process:
                 return process.run(request)
 
     def close(self) -> None:
-        """Ends all processes; one that is decoding is ended when it is done."""
+        """Ends all processes, each after its current picture."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []

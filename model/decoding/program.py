@@ -14,10 +14,10 @@ from model.decoding.messages import READY, lower_limit, receive_request, send_er
 
 
 def main() -> None:
-    """Answers requests until the program that asks is gone."""
+    """Answers requests until the requesting program has ended."""
     # Signals that end this process must not write its memory to a file.
     lower_limit("RLIMIT_CORE", 0)
-    # Pillow warns of odd files, and nobody would read the warnings.
+    # Nobody would read Pillow's warnings about odd files.
     warnings.simplefilter("ignore")
     Image.init()
     with suppress(BrokenPipeError):
@@ -53,7 +53,7 @@ def _only_for_replies() -> BinaryIO:
 
 
 def _end_with_the_parent(requests: int) -> None:
-    """Ends this process as soon as nobody can send requests any more, even while it decodes."""
+    """Ends this process as soon as its parent has ended, even while decoding."""
     poll = select.poll()
     # Without events, only the end of the other side is reported.
     poll.register(requests, 0)

@@ -1,6 +1,6 @@
-"""Makes files whole that viewers show although a part is missing or broken.
+"""Repairs files that viewers show although a part is missing or broken.
 
-Whatever is missing is filled, so that decoders reach the end; the pixels that are there stay as they are.
+Missing parts are filled, so that decoders reach the end; existing pixels are unchanged.
 """
 
 import re
@@ -19,20 +19,20 @@ _KEPT = {b"PLTE", b"tRNS", b"sRGB", b"gAMA", b"cHRM", b"eXIf"}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Adam7: the first column and row of each pass, and the steps between its pixels.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-# So many bytes are unpacked at a time, since all of them are lost where one is wrong.
+# This many bytes are unpacked at a time, since all of them are lost if one is wrong.
 _STEP = 4096
 
 
 @dataclass(frozen=True)
 class Mended:
-    """A file that can be decoded, and which share of it was there, from 0 to 1; None if only its pixels show that."""
+    """A file that can be decoded, and the share of it that existed, from 0 to 1; None if only its pixels show that."""
 
     data: bytes
     there: float | None = None
 
 
 def mended(data: bytes, media: str, max_pixels: int) -> Mended | None:
-    """Makes a damaged file one that can be decoded; None if that is impossible."""
+    """Makes a damaged file decodable; None if that is impossible."""
     if media == "image/jpeg":
         return Mended(_jpeg(data))
     if media == "image/png":
@@ -99,7 +99,7 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 
 
 def _png(data: bytes, max_pixels: int) -> Mended | None:
-    """Keeps the pixels, and of the rest what is sound and small."""
+    """Keeps the pixels, and other parts that are intact and small."""
     kept, packed, header = list[bytes](), list[bytes](), b""
     for name, body, sound in _chunks(data):
         if name == b"IDAT":
@@ -127,7 +127,7 @@ def _png(data: bytes, max_pixels: int) -> Mended | None:
 
 
 def _unpacked(packed: bytes, most: int) -> bytes:
-    """Unpacks what can be, without a look at the checksum at the end."""
+    """Unpacks as much as possible, ignoring the checksum at the end."""
     inflater, found, size = zlib.decompressobj(-zlib.MAX_WBITS), list[bytes](), 0
     try:
         for start in range(2, len(packed), _STEP):

@@ -1,4 +1,4 @@
-"""Finds the day on which a photo was taken: in its file, in what lies beside it, and in its name."""
+"""Finds the day on which a photo was taken: in its file, in files beside it, and in its name."""
 
 import re
 from contextlib import suppress
@@ -19,11 +19,11 @@ _IN_TAKEOUT = re.compile(rb'"photoTakenTime"\s{0,99}:\s{0,99}\{\s{0,99}"timestam
 _TAKEOUT, _LONGEST_IN_TAKEOUT = (".supplemental-metadata", ""), 46
 _NUMBERED = re.compile(r"(.+)(\(\d{1,9}\))(\.[^.]*)")
 _GPS_DAY = 29
-# The year of the first photo. A camera whose clock was never set may say the year 0.
+# The year of the first photo. A camera whose clock was never set may record the year 0.
 _FIRST_YEAR = 1826
-# A computer whose clock says an earlier day was never told the time, as one without a battery for its clock.
+# A computer whose clock is before this day was never set, for example without a battery for its clock.
 _FIRST_TODAY = date(2024, 1, 1)
-# The most bytes of XMP that are searched.
+# The most bytes of XMP to search.
 _MAX_XMP = 1 << 20
 
 

@@ -24,13 +24,13 @@ _SEEN = 128
 _GAP = 0.06
 # Of two boxes that share at least this much of the smaller one, both belong to one thing.
 _SHARED = 0.3
-# What is smaller than this share of the largest thing's side is a speck, and belongs to the nearest thing.
+# Ink smaller than this share of the largest thing's side is a speck, and belongs to the nearest thing.
 _SPECK = 0.35
-# Ink of less chroma is black or grey, and says no colour.
+# Ink of less chroma is black or grey, and has no colour.
 _LEAST_CHROMA = 20.0
-# What a square of this share of the paper's side fits into is filled, and no stroke.
+# An area that contains a square of this share of the paper's side is filled, not a stroke.
 _FILLED = 0.04
-# Colours that are less far apart are one, and a colour of a smaller share of the coloured ink is none.
+# Colours that are nearer than this count as one, and a colour with a smaller share of the coloured ink is ignored.
 _SAME_COLOUR, _LEAST_SHARE, _MOST_COLOURS = 25.0, 0.1, 3
 
 
@@ -258,9 +258,9 @@ def _narrowed(marked: Mask, reach: int) -> Mask:
 
 
 def _coloured(seen: Pixels, darkness: Pixels, paper: tuple[int, int, int]) -> tuple[Mask, Mask]:
-    """Finds the ink that says a colour, and the areas that are filled with it, (h, w) each.
+    """Finds the coloured ink, and the areas that are filled with it, (h, w) each.
 
-    Strokes say a colour if it is neither black nor grey nor white. Filled areas do so, too, unless the paper is white.
+    Strokes are coloured if they are neither black nor grey nor white. So are filled areas, unless the paper is white.
     """
     strong = darkness >= 128
     coloured = strong.copy()
@@ -271,7 +271,7 @@ def _coloured(seen: Pixels, darkness: Pixels, paper: tuple[int, int, int]) -> tu
     reach = max(1, round(_FILLED * max(seen.shape[:2]) / 2))
     filled = _widened(_narrowed(strong if tinted else coloured, reach), reach)
     if tinted:
-        # A pen of another colour than a coloured paper says nothing: it is black or white to whoever draws.
+        # A pen on coloured paper has no colour of its own: to the person drawing, it is black or white.
         coloured = strong & filled
     return coloured, filled
 

@@ -30,7 +30,7 @@ MAX_BYTES = 1 << 30
 # Bytes of a file that are read at once.
 _PIECE = 1 << 20
 
-#: File name endings that are worth opening, in lower case.
+#: File name extensions to open, in lower case.
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".insp", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
     | {".tif", ".tiff", ".heic", ".heif", ".hif", ".avif", ".avifs", ".jxl"}
@@ -71,11 +71,11 @@ _STRIP_PIXELS = 1 << 22
 _WHITE = 255
 # The least share of a sketch that is transparent if its paper is. Less is a hole, or the corners of the paper.
 _LEAST_SHEET = 0.2
-# The least share of a damaged picture that has to be there.
+# The least share of a damaged picture that must exist.
 _LEAST_THERE = 0.6
 # From so many pixels on, a photo of which fewer are wanted is reduced before anything else is done with it.
 _LARGE = 40_000_000
-# The most frames of an animation that are looked at for one that is not empty.
+# The most frames of an animation that are checked for one that is not empty.
 _FRAMES = 50
 # The side of the picture on which the ink of a transparent drawing is compared on white and black, and the least
 # difference between neighbours that is an edge.
@@ -114,7 +114,7 @@ def open_dated(
     try:
         return _decode(data, media, max_pixels, least_side, sketch)
     except (ImageTooLarge, UnsupportedImage, MemoryError):
-        raise  # the file is not at fault
+        raise  # not the file's fault
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge("a frame of the picture has more pixels than Pillow can decode; make it smaller") from error
     except UndecodableImage as error:
@@ -129,7 +129,7 @@ def open_dated(
         return _decode_damaged(data, media, max_pixels, least_side, sketch)
     except (ImageTooLarge, MemoryError):
         raise
-    except Exception:  # whatever is wrong with the rest, the first reason is the one to tell
+    except Exception:  # the first reason is reported, whatever else is wrong
         raise refused from refused.__cause__
 
 
@@ -184,7 +184,7 @@ def _format(media: str) -> str:
 
 
 def as_png(image: Image.Image) -> bytes:
-    """Returns the file of a picture, which says that this program has written it."""
+    """Returns a picture as a PNG file, marked as written by this program."""
     written, info = io.BytesIO(), PngInfo()
     info.add_text("Software", MARK)
     image.save(written, "PNG", pnginfo=info)
@@ -200,7 +200,7 @@ def to_rgb(image: Image.Image, *, sketch: bool = False) -> Image.Image:
     rgb = _on_paper(image, _WHITE)
     if sketch and image.has_transparency_data:
         on_black = _on_paper(image, 0)
-        # What differs is transparent.
+        # Pixels that differ are transparent.
         sheet = (np.asarray(rgb)[..., 0] > np.asarray(on_black)[..., 0].astype(np.int16) + 128).mean()
         if sheet >= _LEAST_SHEET and _edges(on_black) > _edges(rgb):
             rgb = on_black
@@ -328,7 +328,7 @@ def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
     """Converts the colours of a picture from its profile to sRGB. A profile that does not fit is passed over."""
     if not isinstance(profile, bytes) or image.mode not in ("L", "RGB", "RGBA", "CMYK"):
         return image
-    with suppress(Exception):  # profiles are untrusted bytes, too
+    with suppress(Exception):  # profiles are also untrusted bytes
         if (transform := _to_srgb(profile, image.mode)) is not None:
             return ImageCms.applyTransform(image, transform) or image
     return image
