@@ -1,4 +1,4 @@
-"""A build from what is asked for to its report: plan_build, list, encode what is new, cluster, write a generation."""
+"""A build from its request to its report: plan, list, encode new photos, cluster, write a generation."""
 
 import hashlib
 import json
@@ -33,11 +33,11 @@ from indexer.store.rows import Refs, RowArrays, Rows
 from indexer.store.shards import ShardEntry
 from model import Matcher
 
-# A day in EXIF, and the bytes of a RAW file in which it is looked for.
+# A day in EXIF, and the bytes of a RAW file that are searched for it.
 _DAY, _RAW_HEAD = re.compile(rb"(\d{4}:[01]\d:[0-3]\d) \d\d:\d\d:\d\d"), 1 << 17
-# Names the journal of a build on one machine among the sources of rows.
+# The name of the journal of a build on one machine among the sources of rows.
 _JOURNAL = "journal"
-# The number of photos in the first generation of a build that grows: a few seconds' work.
+# The number of photos in the first generation of a growing build: a few seconds' work.
 FIRST_GENERATION = 64
 # A build merges all segments into one if more than this share of their rows is not shown, or if there are more
 # segments than this, each of which takes an open map of three files.
@@ -52,8 +52,8 @@ class BuildPlan:
     """The decisions of one build, made before any photo is read.
 
     Attributes:
-        current: what the build takes over. problems: what is damaged of the index, one sentence each.
-        recluster: whether all clusters are made anew in any case. clusters: their number if they are; None for about
+        current: the state that the build continues. problems: the damage of the index, one sentence each.
+        recluster: whether to compute all clusters again in any case. clusters: their number if they are; None for about
             sqrt(photos).
         anew: whether a generation is written even if no photo has changed.
     """
@@ -119,7 +119,7 @@ def plan_build(
         current = replace(current, reusable=reusable, damaged=start.damaged, next_id=start.next_id)
         # The number that the clusters were asked for with, or that k-means made of it.
         same_number = request.clusters in (None, manifest.clusters_asked, manifest.counts.clusters)
-        # Whatever is damaged of the clusters is made anew with them.
+        # Damaged parts of the clusters are computed again with them.
         recluster = request.recluster or not reusable or not same_number or bool(start.problems)
         clusters = manifest.clusters_asked if request.clusters is None else request.clusters
     removals = current.removals
@@ -161,14 +161,14 @@ class BuildReport(Written):
     """The outcome of a build.
 
     Attributes:
-        changed: False if nothing had to be written. waiting: files that the next build has to read.
+        changed: False if nothing had to be written. waiting: files that the next build must read.
         encoded: photos that the network encoded in this run. gone: files that were there at the last build, and are
             there no more.
-        damaged: what was damaged of the index, and is sound again; one sentence each.
+        damaged: repaired damage of the index, one sentence each.
         bad: files that could not be used. bad_before: those of the build before, with its reasons.
         incomplete: photos that were read now, and of which a part may be missing, because their files are damaged.
         unlisted: folders that could not be read, whose photos stay in the index, if this network computed their rows.
-        missing: photos that stay, too, because their files are gone and they are more than a tenth of all.
+        missing: photos that also stay, because they are more than a tenth of all although their files are gone.
         skipped: other entries that are not indexed; one sentence for each kind.
         prefixes: the names that the paths of photos begin with from now on, if they did not before.
         workers: how many processes worked at once. seconds: how long it took. index: the index's folder.
@@ -193,7 +193,7 @@ class BuildReport(Written):
 
     @property
     def kept(self) -> list[str]:
-        """Sentences on what stays in the index although this build did not find it."""
+        """Sentences on photos that stay in the index although this build did not find them."""
         words = [f"{folder.path}: {folder.reason}; its indexed photos stay." for folder in self.unlisted]
         if self.missing:
             words.append(
@@ -216,7 +216,7 @@ class BuildBackend(Protocol):
     incomplete: list[FileKey]
 
     def take_read(self) -> None:
-        """Tells the database what was read so far, by this build and by stopped builds with the same key."""
+        """Adds the files read so far to the database, by this build and by stopped builds with the same key."""
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
         """Reads these files, which the database lists, and stages their rows. Returns how many photos were encoded."""
@@ -239,7 +239,7 @@ class LocalBackend:
     def __init__(self, folder: IndexFolder, plan: BuildPlan, matcher: Matcher, progress: Progress) -> None:
         self.path, self.incomplete = folder.path, list[FileKey]()
         self._folder, self._plan, self._matcher, self._progress = folder, plan, matcher, progress
-        # Until there is a sound generation, nothing of a damaged index is deleted.
+        # Nothing of a damaged index is deleted until there is an intact generation.
         if not plan.problems:
             keep_only(folder, plan.current.generation, building={plan.key})
         self._journal = Journal(folder.building(plan.key))
@@ -249,7 +249,7 @@ class LocalBackend:
         self.database.take_read(_JOURNAL, self._journal)
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
-        # All are listed first, so that the bar knows their number.
+        # All are listed first, for the total of the progress bar.
         before = self.database.listed
         count, plan = sum(1 for _ in files), self._plan
         self._progress.start("encoding", count)
@@ -270,7 +270,7 @@ class LocalBackend:
     def sources(self, refs: Refs) -> Mapping[str, RowArrays]:
         current, found = self._plan.current, dict[str, RowArrays]()
         if current.reusable and current.generation is not None:
-            # The file of the places may be what is damaged.
+            # The file of the places may be damaged.
             places = current.generation.places_by_catalog() if self._plan.problems else None
             found |= open_rows(self._folder, current.generation, places, current.damaged)
         if (arrays := self._journal.arrays()) is not None:
@@ -359,7 +359,7 @@ def _removed_before(count: int) -> tuple[str, ...]:
 def _to_read(
     listing: FolderListing, plan: BuildPlan, database: BuildDatabase, progress: Progress
 ) -> Iterator[GalleryFile]:
-    """Yields the files that have to be read; at the end, raises BadInvocation if there are too few photos."""
+    """Yields the files to read; at the end, raises BadInvocation if there are too few photos."""
     yield from database.take_listed(listing, reusable=plan.current.reusable, checksum=plan.request.checksum)
     settled, bad = database.settled()
     progress.skip(settled)
@@ -386,7 +386,7 @@ def _raws_that_count(listing: FolderListing, roots: Sequence[Root], backend: Bui
 
 
 def _is_of_another_day(folder: Folder, raw: str, taken: int) -> bool:
-    """Returns True if the beginning of a RAW file says days, and not this one. A server is not asked for each."""
+    """Returns True if the beginning of a RAW file has days but not this one. Files on servers are not checked."""
     if folder.remote:
         return False
     try:
@@ -397,7 +397,7 @@ def _is_of_another_day(folder: Folder, raw: str, taken: int) -> bool:
 
 
 def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) -> GenerationDraft:
-    """Clusters the photos, and returns what is to be written. Raises BadInvocation if none can be used."""
+    """Clusters the photos, and returns the draft to write. Raises BadInvocation if none can be used."""
     current, database = plan.current, backend.database
     count = database.count_photos()
     if not count:
@@ -430,7 +430,7 @@ def _are_stale(plan: BuildPlan, manifest: Manifest, photos: Photos) -> bool:
 
 
 def _is_sparse(rows: int, shown: int, segments: int) -> bool:
-    """Returns True if segments with so many rows have too many that are not shown, or are too many."""
+    """Returns True if segments with this many rows have too many hidden ones, or if there are too many segments."""
     return rows - shown > DEAD_SHARE * rows or segments > MAX_SEGMENTS
 
 
@@ -454,15 +454,15 @@ def check_shards(shards: int, most: int, what: str) -> None:
 
 
 def build(index: Path, request: Request, matcher: Matcher, progress: Progress | None = None) -> BuildReport:
-    """Makes an index of the photos that are asked for, or brings it up to date. A build that was killed is continued.
+    """Builds or updates the index of a request. A killed build is continued.
 
-    What is damaged or missing of the index is computed again, as if its photos had changed. Segments are merged into
-    one where a tenth of their rows is not shown any more.
+    Damaged or missing parts of the index are computed again, as if their photos had changed. Segments are merged into
+    one if a tenth of their rows is no longer shown.
 
     Raises:
-        BadInvocation: what is asked for cannot be done; EmbedderUnavailable and IndexUnwritable are such errors.
+        BadInvocation: the request is impossible; EmbedderUnavailable and IndexUnwritable are subclasses.
         IndexBusy: another build is writing this index.
-        IndexRefused: the index that is there has another format, or nothing of it can be used.
+        IndexRefused: the existing index has another format, or no part of it can be used.
     """
     folder = IndexFolder(index)
     request.check(folder.path)
@@ -476,9 +476,9 @@ def build(index: Path, request: Request, matcher: Matcher, progress: Progress | 
 
 
 def build_growing(index: Path, request: Request, matcher: Matcher) -> BuildReport:
-    """Builds as ``build`` does, and lets the photos that are indexed so far be searched meanwhile.
+    """Builds like ``build``, but makes the photos indexed so far searchable meanwhile.
 
-    Each generation on the way has at most twice the photos of the one before, and clusters of its own.
+    Each intermediate generation has at most twice the photos of the previous one, and its own clusters.
     """
     most = FIRST_GENERATION
     while True:

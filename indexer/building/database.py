@@ -1,6 +1,6 @@
 """The database of a build: a SQLite file in which each file of the gallery is a row, whatever their number.
 
-It knows what the index has, what a listing has found and what was read; then what the next generation will have.
+It holds the files of the index, of a listing and those read; then those of the next generation.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from indexer.store.rows import Refs
 from model.engine import Numbers
 
 DATABASE_FILE = "build.sqlite"
-# A sort, too, takes no more memory than this, in KiB.
+# Even a sort uses no more memory than this, in KiB.
 _CACHE = 32 << 10
-# If more than one photo in so many is missing, and at least so many, all stay: a disk may not be mounted, or another.
+# If more than one photo in this many is missing, and at least this number, all stay: the wrong disk may be mounted.
 _TENTH, _HANDFUL = 10, 5
 # Files that are listed, or fetched, at a time.
 _AT_ONCE = 4096
@@ -114,7 +114,7 @@ ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime
 WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size, excluded.mtime,
     excluded.ctime, excluded.taken, excluded.status, excluded.reason)
 """
-# Photos of which no file is there any more.
+# Photos without any remaining file.
 _MISSING = f"""
 SELECT count(DISTINCT f.hash) FROM files f LEFT JOIN listed l USING (root, path)
 WHERE f.status = 'indexed' AND l.number IS NULL AND f.hash NOT IN {_THERE} AND NOT may_hide(f.root, f.path, 0)
@@ -227,7 +227,7 @@ class BuildDatabase:
             return self._database.execute(query, values).fetchall()
 
     def take_over(self, current: CurrentState) -> None:
-        """Takes over the files of the index, and the rows of their contents. Raises IndexRefused for a damaged one."""
+        """Copies the files of the index, and the rows of their contents. Raises IndexRefused for a damaged one."""
         index = self._path.parent.parent
 
         def moved(catalog: Catalog, sources: Mapping[str, int]) -> Iterator[tuple[Any, ...]]:
@@ -261,7 +261,7 @@ class BuildDatabase:
             database.execute("DELETE FROM files WHERE root < 0")
 
     def take_read(self, name: str, journal: Journal) -> None:
-        """Takes down what came of files that were read. ``name`` is that of the journal among the sources of rows."""
+        """Records the results of reading files. ``name`` is that of the journal among the sources of rows."""
         source = self._source(name)
         with self._writing() as database:
             database.executemany(_READ, journal.records())
@@ -286,7 +286,7 @@ class BuildDatabase:
         yield from self._database.execute("SELECT root, path FROM files WHERE status <> 'gone'")
 
     def take_listed(self, files: Iterable[GalleryFile], *, reusable: bool, checksum: bool) -> Iterator[GalleryFile]:
-        """Takes down what a listing finds, and yields the files that have to be read.
+        """Records the files of a listing, and yields those to read.
 
         A file need not be read if its size and times are those that the index has, which counts if it is ``reusable``,
         or those of a file that was read before. With ``checksum``, all are read.
@@ -302,7 +302,7 @@ class BuildDatabase:
 
     @property
     def listed(self) -> int:
-        """The number of the last file that was listed."""
+        """The number of the last listed file."""
         ((last,),) = self._all("SELECT coalesce(max(number), 0) FROM listed")
         return int(last)
 
@@ -320,7 +320,7 @@ class BuildDatabase:
         return False, False, None
 
     def unread(self, last: int = 0) -> Iterator[GalleryFile]:
-        """Yields the files again that have to be read, after the first ``last`` that were listed."""
+        """Yields the files to read again, after the first ``last`` listed ones."""
         query = """SELECT number, root, path, size, mtime, ctime FROM listed WHERE known = 0 AND number > ?
                    ORDER BY number LIMIT ?"""
         while found := self._all(query, last, _AT_ONCE):
@@ -337,7 +337,7 @@ class BuildDatabase:
         return int(known), int(of_files + of_read)
 
     def days(self, content: str) -> Sequence[int | None]:
-        """Returns the day on which a photo was taken, None if it does not tell; nothing for an unknown content."""
+        """Returns the day on which a photo was taken, None if unknown; nothing for an unknown content."""
         return [taken for (taken,) in self._all("SELECT taken FROM contents WHERE hash = ?", content)]
 
     def settle(self, listing: FolderListing, next_id: int, *, allow_loss: bool) -> None:
@@ -376,7 +376,7 @@ class BuildDatabase:
         listing.forget_empty(self.has_below)
 
     def hide(self, hides: Callable[[int, str], bool]) -> None:
-        """Marks what the user removed or excluded as gone."""
+        """Marks files that the user removed or excluded as gone."""
         self._database.create_function("hides", 2, hides)
         with self._writing() as database:
             query = "UPDATE files SET status = 'gone', reason = NULL WHERE status <> 'gone' AND hides(root, path)"
@@ -399,7 +399,7 @@ class BuildDatabase:
         return int(count)
 
     def photos(self) -> Photos:
-        """Reads where the rows of all photos are."""
+        """Reads the places of the rows of all photos."""
         ((count,),) = self._all(f"SELECT count(*) {_PHOTOS}", self._shard)
         names = tuple(name for (name,) in self._all("SELECT name FROM sources ORDER BY number"))
         found = self._database.execute(f"SELECT c.source - 1, c.row, coalesce(c.cluster, -1) {_PHOTOS}", (self._shard,))

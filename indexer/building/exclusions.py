@@ -19,10 +19,10 @@ MAX_WILDCARDS, MAX_WILDCARDS_IN_ALL = 3, 4
 
 
 class Exclusions:
-    """Patterns that say which files and folders of each root are left out, whatever their type.
+    """Patterns of files and folders of each root to leave out, whatever their type.
 
     The last pattern that matches decides; one that begins with '!' takes files back, but not from a folder that is left
-    out. Composed and decomposed accents are the same.
+    out. Composed and decomposed accents are equal.
 
     Raises BadInvocation for a pattern that is invalid, or might take long to compare; and for too many.
     """

@@ -1,7 +1,6 @@
 """The image files below the gallery's folders, by name, size and times.
 
-Only files on this machine whose names have no ending, or an odd one, are opened, to see whether they begin as an image
-does.
+Only local files whose names have no extension, or an odd one, are opened, to check whether they begin like an image.
 """
 
 import os
@@ -23,7 +22,7 @@ from model.terminal import resolved
 # A folder that had photos at the last build.
 _EMPTY = "the folder is empty, perhaps because its disk is not mounted"
 _NO_PHOTO = "it had photos but is empty now, perhaps because its disk is not mounted"
-# The first bytes of a file, which tell its type.
+# The first bytes of a file, which identify its type.
 _START = 512
 # Endings of the photos beside which a camera writes a RAW file of the same name, and beside which phones write the film
 # of a Live Photo.
@@ -92,7 +91,7 @@ class FolderListing:
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """Sentences on what was passed over so far, one for each kind of entry, with the reason."""
+        """Sentences on the entries skipped so far, one for each kind, with the reason."""
         words, links, special = [], self._links, self._special
         if folders := self._not_photos.total():
             which = ", ".join(f"{count} {name}" for name, count in self._not_photos.most_common(_NAMED))
@@ -122,12 +121,12 @@ class FolderListing:
         return any(key in self._unlisted and not (moved and key in self._empty) for key in around)
 
     def forget_empty(self, expected: Callable[[FileKey], bool]) -> None:
-        """Takes folders for listed that are empty, and below which no file is ``expected`` any more."""
+        """Counts empty folders below which no file is ``expected`` any longer as listed."""
         for key in [key for key in self._empty if not expected(key)]:
             del self._unlisted[key]
 
     def check(self, known: Iterable[FileKey]) -> None:
-        """Raises BadInvocation if there is nothing to index. known: where the index has files."""
+        """Raises BadInvocation if there is nothing to index. known: the places of the index's files."""
         if self.count or any(map(self.may_hide, known)):
             return
         if self._unlisted:
@@ -179,7 +178,7 @@ class FolderListing:
                 self._leave_out(number, folder, f"the folder cannot be read: {error.strerror}")
             else:
                 if not entries and self._expected((number, text_of_name(folder))):
-                    # Of a whole gallery `index remove` would leave nothing.
+                    # `index remove` cannot remove a whole gallery.
                     self._leave_out(number, folder, f"{_EMPTY} (`index remove` drops it)" if folder else _EMPTY)
                     self._empty.add((number, text_of_name(folder)))
         if any(len(folder) + len(entry.name) >= MAX_PATH for entry in entries):
@@ -194,7 +193,7 @@ class FolderListing:
         return iter([(f"{folder}/{entry.name}" if folder else entry.name, entry) for entry in entries])
 
     def _is_left_out(self, folder: str, entry: Entry) -> bool:
-        """Returns True for a folder of other programs, and for what the user excludes, and counts it."""
+        """Returns True for a folder of other programs, or one that the user excludes, and counts it."""
         if self._exclusions.patterns:
             path = text_of_name(f"{folder}/{entry.name}" if folder else entry.name)
             if self._exclusions.matches(path, is_folder=entry.kind == "folder"):
@@ -233,7 +232,7 @@ class FolderListing:
             yield file
 
     def note_unread(self, root: int, path: str, reason: str) -> None:
-        """Reports a file that was listed and could not be read. What the index knew of it stays."""
+        """Reports a listed file that could not be read. Its entry in the index stays."""
         self._unlisted[root, path] = BadFile(shown_path(self._names, root, path), reason)
 
     def _leave_out(self, number: int, folder: str, reason: str) -> None:

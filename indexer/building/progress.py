@@ -1,4 +1,4 @@
-"""Shows how far a build is: by a progress bar for people, and by a JSON file for machines."""
+"""Reports the progress of a build: by a progress bar for people, and by a JSON file for machines."""
 
 import os
 import sys
@@ -49,7 +49,7 @@ class ProgressState(BaseModel):
 
 
 class Progress:
-    """Shows how far a build is, which calls it at each step.
+    """Reports the progress of a build, which calls it at each step.
 
     With ``bar`` it does so on standard error: by a bar if that is a terminal, else by a line now and then.
     """
@@ -153,7 +153,7 @@ class Progress:
 
 
 def read_progress(index: Path) -> ProgressState | None:
-    """Reads the last state that the last build of an index wrote; None if there was no build."""
+    """Reads the last reported state of the last build of an index; None if there was no build."""
     try:
         return ProgressState.model_validate_json(read_regular(IndexFolder(index).progress, _MAX_BYTES))
     except (OSError, ValidationError):

@@ -1,4 +1,4 @@
-"""The request of a build, the generation that it goes on from, and the folders that it would take out of the index."""
+"""The request of a build, the generation that it continues, and the folders that it would drop from the index."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Request:
     """The request of one build.
 
     Attributes:
-        folders: all folders of the gallery, by path or URL; empty for the folders that the index has.
+        folders: all folders of the gallery, by path or URL; empty for the indexed ones.
         added: folders to add to the gallery, and files or folders in it to show again that were removed.
         excluded: patterns by which files and folders are left out, beside those that the index has. included: those of
             its patterns that are dropped.
@@ -46,8 +46,8 @@ class Request:
         batch: files between two commits of the journal; by default as many photos as four cores encode at once. A kill
             loses the batch that is not committed yet, which is a few seconds' work.
         shards: how many shards a build on many machines writes; None for as many as there are, or one.
-        allow_root_removal: whether folders that the index has, and that are not named, may leave the gallery.
-        allow_loss: whether more than a tenth of the photos may leave because their files are gone.
+        allow_root_removal: whether indexed folders that are not listed may be dropped.
+        allow_loss: whether more than a tenth of the photos may be dropped because their files are gone.
         max_new_files: how many new files are read on this machine, unless none of them can be used; None for all. The
             other files wait for the next build.
         max_pixels: of a photo that is decoded; JPEGs may have more.
@@ -116,7 +116,7 @@ class Request:
         return Exclusions([one for one in dict.fromkeys([*current, *self.excluded]) if one not in self.included])
 
     def check(self, index: Path) -> None:
-        """Finds simple mistakes at once, before a network is loaded.
+        """Detects simple mistakes at once, before a network is loaded.
 
         Raises BadInvocation as ``roots`` and ``exclusions`` do; IndexRefused: the index has another format, or cannot
         be used.
@@ -130,11 +130,11 @@ class Request:
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """The state of an index that a build goes on from.
+    """The state of an index that a build continues.
 
     Attributes:
         generation: the newest one whose catalog is sound. manifest: the newest that can be read; None before a build.
-        problems: what is damaged, one sentence each. damaged: the segments whose rows are computed again.
+        problems: the damage, one sentence each. damaged: the segments whose rows are computed again.
         next_id: no new id may be below this.
     """
 

@@ -1,4 +1,4 @@
-"""Reads and decodes new photos ahead, encodes them in batches, and stages them in a journal for a build that goes on.
+"""Reads and decodes new photos ahead, encodes them in batches, and stages them in a journal, to continue after a kill.
 
 A batch's arrays are first appended to raw files, and then its records are committed to SQLite. If a build is killed
 between the two, the files have rows that no record names. The next batch overwrites these rows.
@@ -124,7 +124,7 @@ class Journal:
             return None
         shapes = dict(self._database.execute("SELECT name, shape FROM arrays"))
         found: dict[str, Array] = {}
-        # Somebody else may have written the journal: a name in it could be a path, and a dtype could be of objects.
+        # The journal may come from somebody else: a name in it could be a path, and a dtype could be of objects.
         for name in DTYPES.keys() & shapes.keys():
             full = (self._count, *json.loads(shapes[name]))
             found[name] = np.memmap(self._folder / f"{name}.raw", DTYPES[name], "r", shape=full)
@@ -156,7 +156,7 @@ def _is_sound(database: sqlite3.Connection) -> bool:
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
 # these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.
 MAX_DECODERS = 8
-# The most files that are read from servers at once.
+# The most files that are read from servers at the same time.
 _MAX_READERS = 16
 # Photos that each CPU thread encodes between two steps of the bar. What is encoded is not lost if the build is stopped.
 _PHOTOS_A_THREAD = 4
@@ -210,7 +210,7 @@ class Stager:
     def stage(self, files: Iterable[GalleryFile], batch: int, progress: Progress) -> None:
         """Reads all ``files``, and commits them in batches of ``batch``; if it is stopped, what is encoded by then."""
         workers = min(MAX_DECODERS, threads())
-        # A reader mostly waits for the server, and then for a process that decodes.
+        # A reader mostly waits for the server, and then for a decoding process.
         readers = max(workers, _MAX_READERS) if any(root.remote for root in self._roots) else workers
         step = min(batch, _PHOTOS_A_THREAD * threads()) if self._matcher.device == "cpu" else batch
         with (
@@ -254,7 +254,7 @@ class Stager:
             return _ReadFile(replace(record, reason=_sentence(error)))
 
     def _day_beside(self, file: GalleryFile) -> int | None:
-        """Finds the day of a photo that does not say it: in a file beside it, or in its name."""
+        """Finds the day of a photo without one in its file: in a file beside it, or in its name."""
         folder, (inside, slash, name) = self._roots[file.root], file.path.rpartition("/")
         # A server would be asked for each.
         for beside in () if folder.remote else names_beside(name):

@@ -1,4 +1,4 @@
-"""The end of a build: photos get their clusters, and segment, centroids, catalog and manifest are written."""
+"""The end of a build: clusters the photos, and writes segment, centroids, catalog and manifest."""
 
 import hashlib
 import os
@@ -59,7 +59,7 @@ class Clustering:
 
 
 def new_clusters(refs: Refs, rows: Rows, count: int, asked: int | None, nearest: Nearest) -> Clustering:
-    """Clusters all photos by k-means. Clusters that no photo is in are dropped.
+    """Clusters all photos by k-means, and drops empty clusters.
 
     ``refs`` are the photos' rows by id, since the points that k-means starts from depend on the order; ``count`` is
     from 1 to as many.
@@ -81,7 +81,7 @@ def joined_clusters(photos: Photos, current: Generation, nearest: Nearest) -> Cl
 
 @dataclass(frozen=True)
 class GenerationDraft:
-    """Describes what the next generation is to hold.
+    """The content of the next generation.
 
     ``to_write`` (p,) says whether a photo's tokens go into a new segment.
     """
@@ -110,7 +110,7 @@ class GenerationWriter:
         self._folder, self._building = folder, folder.building(key)
         self._draft, self._clustering = draft, draft.clustering
         self._current, self._next_id = current, next_id
-        # The number is above all existing ones, because a build may go on from a generation that is not the newest.
+        # The number is above all existing ones, because a build may continue from a generation that is not the newest.
         self._number = 1 + max((generation_number(name) for name in folder.generations()), default=0)
         refs, to_write = draft.photos.refs, draft.to_write
         digest = hashlib.sha256()
@@ -130,7 +130,7 @@ class GenerationWriter:
         self._segment_of, self._row_of = segments, rows
 
     def write(self, *, make_current: bool = True) -> Generation:
-        """Writes the generation, which readers open from now on if ``make_current``. Raises IndexUnwritable."""
+        """Writes the generation, and if ``make_current`` makes it the current one. Raises IndexUnwritable."""
         with refuse_if_unwritable(self._folder.path):
             make_folder(self._building, to_work_in=True)
             if len(self._new):
@@ -153,7 +153,7 @@ class GenerationWriter:
         return Generation(manifest.generation, final, manifest)
 
     def _remember(self, manifest: Manifest) -> None:
-        """Notes that the files just written have the hashes that the manifest says, so that no build reads them."""
+        """Records that the files just written have the hashes of the manifest, so that no build reads them."""
         checked = Checked.read(self._folder)
         for file, _ in generation_files(self._folder, manifest):
             if file.parent.name in (manifest.generation, self._new_segment):
