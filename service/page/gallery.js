@@ -1,4 +1,4 @@
-/** The dialog that says what is searched, and the one in which a folder to index is chosen; and the line that says how far a build is. */
+/** The dialog about the collection, the one to choose a folder to index, and the line with the progress of a build. */
 
 import * as api from "./shared/api.js";
 import { show } from "./shared/history.js";
@@ -20,7 +20,7 @@ export class About {
     byId("about-open").addEventListener("click", () => void this.#open());
   }
 
-  /** Show what the server has told of itself. @param info the answer of /info */
+  /** Show the server's description. @param info the answer of /info */
   show(info) {
     byId("info").replaceChildren(...facts(info).map(([name, text]) => fact(name, text)));
     byId("about-open").textContent = info.index ? count(info.index.photos, "photo") : "About";
@@ -88,7 +88,7 @@ export class About {
       const [textContent, ariaLabel] = ["Remove", `Remove ${folder} from the index`];
       const button = element("button", { type: "button", className: "quiet", textContent, ariaLabel });
       button.addEventListener("click", () => {
-        // It takes a second press: to add the folder again, its photos have to be read again.
+        // This needs a second press, because adding the folder again would read its photos again.
         if (button.textContent === textContent) {
           button.textContent = "Really remove";
         } else {
@@ -141,7 +141,7 @@ export class Folders {
     void this.#read(this.#field.value.trim());
   }
 
-  /** List the folders in this one, or else in that for the pictures of who runs the server. */
+  /** List the folders in this one, or by default in the pictures folder of the server's user. */
   #read(path) {
     return this.#question.ask(
       () => api.folders(path),

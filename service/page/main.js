@@ -70,22 +70,22 @@ const server = new Server({
   },
 });
 
-// Whether this server explains at all, and whether it has refused to explain the photos that are shown.
+// Whether this server explains at all, and whether it has refused to explain the photos shown.
 let explains = true;
 let refused = null;
 // How often the drawing has changed, and after how many changes what is shown was searched for.
 let changes = 0;
 let shownAfter = 0;
 let resting = 0;
-// Whether the search that runs follows from drawing on. Then what is shown already keeps its place.
+// Whether the running search follows a stroke. Then results already shown keep their places.
 let drawingOn = false;
 
 async function runSearch(signal) {
-  // What is found without the drawing is another list.
+  // A search without the drawing yields another list.
   const stay = drawingOn && !query.empty;
   const after = changes;
   const taken = await query.snapshot();
-  // An empty sheet is no part of the query.
+  // An empty sheet is not part of the query.
   const snapshot = query.empty ? { ...taken, blob: null, things: [] } : taken;
   const { limits } = server;
   if (limits && snapshot.blob?.size > limits.max_upload_bytes) {
@@ -109,7 +109,7 @@ function showFound({ answer, asked, stay, after }) {
   resting = setTimeout(penRests, REST_MS);
 }
 
-/** A word that is not known is set aside, and the rest is searched for; else say what went wrong. */
+/** Drop an unknown word and search for the rest; otherwise show the error. */
 function searchFailed(error) {
   shownAfter = -1;
   word.guess(NOTHING_GUESSED);
@@ -131,7 +131,7 @@ function penRests() {
   }
 }
 
-/** What is sent of a snapshot of the query: one picture, or one of each of several things. */
+/** The body for a snapshot of the query: one picture, or one for each of several things. */
 function bodyOf({ blob, things }) {
   if (things.length < 2) {
     return blob;
@@ -141,13 +141,13 @@ function bodyOf({ blob, things }) {
   return form;
 }
 
-/** Show only what can be used: the paper, and what is chosen above the photos. */
+/** Show only usable controls: the paper, and those above the photos. */
 function offer(drawing, choosing) {
   byId("desk").hidden = !drawing;
   byId("bar").hidden = !choosing;
 }
 
-/** Explain what is on the paper now: search with it first, where what is shown was found for an earlier drawing. */
+/** Explain the current drawing: search with it first, if the results shown are for an earlier one. */
 async function explain() {
   if (shownAfter !== changes && !nothing()) {
     drawingOn = false;
@@ -158,7 +158,7 @@ async function explain() {
   }
 }
 
-/** What can be done with the query as it is now. */
+/** Enable the buttons that apply to the current query. */
 function refresh() {
   byId("search").disabled = nothing();
   byId("clear").disabled = query.empty && parts.none;
@@ -200,7 +200,7 @@ function explanationRefused(status) {
   offerMore();
 }
 
-/** What explanations compare the photos shown with: the drawing or photo that was searched with, else the liked photos. */
+/** The subject of explanations: the drawing or photo of the query, else the liked photos. */
 function subject() {
   const { snapshot, params } = found.asked;
   return { ...snapshot, liked: snapshot.blob ? [] : params.like.map((id) => ({ id, name: parts.name(id) })) };
@@ -223,7 +223,7 @@ function offerMore() {
   byId("why-open").hidden = !explainable();
 }
 
-/** Have a folder indexed, too; null: only those that the index has. Whether it begins; why not, is said in this element. */
+/** Add a folder to the index; null: update only the indexed ones. Returns whether it began; else `note` shows why not. */
 async function build(folder, note) {
   try {
     await api.build(folder);

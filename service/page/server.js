@@ -1,4 +1,4 @@
-/** Whether the server can answer searches: asked for until it can, and until no build of the index is under way. */
+/** Whether the server can answer searches: checked until it can, and until no build is running. */
 
 import * as api from "./shared/api.js";
 import { building } from "./shared/words.js";
@@ -6,13 +6,13 @@ import { building } from "./shared/words.js";
 const CHECK_AGAIN_MS = 3000;
 
 export class Server {
-  /** What it takes, as /info tells; null until it is known. */
+  /** Its limits, from /info; null until known. */
   limits = null;
 
   #react;
   #timer = 0;
   #ready = false;
-  // Whether a build is under way, or has just ended: the server uses what it made a moment later.
+  // Whether a build is running, or has just ended: the server uses its result a moment later.
   #building = false;
   #ended = false;
 
@@ -63,7 +63,7 @@ export class Server {
     this.#timer = setTimeout(() => void this.check(), CHECK_AGAIN_MS);
   }
 
-  /** Do not ask later, unless for a build: the server has just answered. */
+  /** Cancel the next check, unless a build is running: the server has just answered. */
   rest() {
     if (!this.#building && !this.#ended) {
       clearTimeout(this.#timer);

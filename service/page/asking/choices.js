@@ -1,4 +1,4 @@
-/** What the person chooses beside the sketch: what to show, a word, and filters. */
+/** The person's choices beside the sketch: the view, a word, and filters. */
 
 import * as api from "../shared/api.js";
 import { choice, choose, closeOutside, element, byId } from "../shared/dom.js";
@@ -8,7 +8,7 @@ import { percent } from "../shared/words.js";
 const PAGE_SIZES = [10, 20, 50, 100, 200];
 const VIEW = "sketch-search-view";
 const UNFOLDED = "sketch-search-unfolded";
-// The first day that a server takes.
+// The first day that a server accepts.
 const FIRST_DAY = "1900-01-01";
 const COMPLETIONS = 12;
 // What browsers call the event when a completion is chosen; older ones give it no name.
@@ -36,7 +36,7 @@ export class Options extends EventTarget {
     return { k: this.#count.value || "20", view: this.#view, fold: String(this.#fold.checked) };
   }
 
-  /** A search is quicker while somebody draws if one variant of the drawing is looked at. */
+  /** During drawing, one variant of the drawing makes searches quicker. */
   get quick() {
     return this.#variants > 1 ? { variants: 1 } : {};
   }
@@ -99,7 +99,7 @@ export class Filter {
     byId("filter-folders").replaceChildren(...this.#folders.map((value) => element("option", { value })));
   }
 
-  /** No day before the first one may be chosen as the last one. */
+  /** The last day must not be before the first one. */
   #bound() {
     byId("filter-before").min = byId("filter-after").value || FIRST_DAY;
   }
@@ -117,7 +117,7 @@ export class Filter {
     });
   }
 
-  /** The folders that a text means: a whole path, or else all whose name has it, the uppermost of each branch. */
+  /** The folders that a text means: a whole path, or else all whose name contains it, the uppermost of each branch. */
   #meant(typed) {
     if (!typed || this.#folders.includes(typed)) {
       return typed ? [typed] : [];
@@ -169,7 +169,7 @@ export class Word {
     byId("guesses").classList.remove("stale");
   }
 
-  /** Say that this word is not known, and offer the `nearest`; null: nothing is to be said. */
+  /** Show that this word is unknown, and offer the `nearest`; null: show nothing. */
   unknown(word, nearest = []) {
     const said = `Unknown word \u201c${word}\u201d. The vocabulary has ${this.#known.toLocaleString("en")} words.`;
     byId("word-unknown").textContent = word === null ? "" : said;
@@ -205,7 +205,7 @@ export class Word {
     void this.#question.ask(
       async (signal) => (prefix ? api.words(prefix, COMPLETIONS, signal) : []),
       (words) => byId("words").replaceChildren(...words.map((value) => element("option", { value }))),
-      // A word can be written out as well; a search says what is wrong with the server.
+      // A word can be typed in full; a search shows errors of the server.
       () => undefined,
     );
   }

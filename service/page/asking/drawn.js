@@ -1,12 +1,12 @@
-/** The things of the drawing: their outlines on the paper, and the line that says what is searched for. */
+/** The things of the drawing: their outlines on the paper, and the line that describes the query. */
 
 import { coloursOf } from "../drawing/things.js";
 import { element, byId } from "../shared/dom.js";
 import { thingName } from "../shared/words.js";
 
-// A part that is offered to be a thing of its own, where all looks like one, has so many marks.
+// The least marks of a part that is offered as a separate thing if all looks like one.
 const MANY_MARKS = 3;
-// A label has no room above a thing that is so near to the edge, in sides of the paper.
+// A thing this near to the edge, in sides of the paper, has no room for a label above.
 const HIGH = 0.1;
 
 export class Drawn extends EventTarget {

@@ -1,4 +1,4 @@
-/** What is searched for beside the drawing: photos, words and filters; and the line that shows what the query consists of. */
+/** The query beside the drawing: photos, words and filters; and the line that shows all its parts. */
 
 import * as api from "../shared/api.js";
 import { read, rewrite, steps, write } from "../shared/history.js";
@@ -45,12 +45,12 @@ export class Parts extends EventTarget {
     return this.#wanted;
   }
 
-  /** Whether this photo is one that more like it are wanted of. */
+  /** Whether this photo is liked. */
   likes({ id }) {
     return this.#wanted.like.includes(String(id));
   }
 
-  /** Take the names of these photos, which an address does not tell. */
+  /** Take the names of these photos, which an address does not contain. */
   know(photos) {
     photos.forEach(({ id, paths }) => this.#names.set(String(id), fileName(paths[0])));
     this.show();
@@ -61,7 +61,7 @@ export class Parts extends EventTarget {
     return this.#names.get(id) ?? `photo ${id}`;
   }
 
-  /** Ask for more like this photo; a second time, no longer. */
+  /** Like this photo; a second time, no longer. */
   like(photo) {
     this.#put(photo, this.likes(photo) ? null : "like");
   }
@@ -70,7 +70,7 @@ export class Parts extends EventTarget {
     this.#put(photo, "unlike");
   }
 
-  /** Ask for these values in place of those that were there. @param {Partial<import("../shared/history.js").Wanted>} some */
+  /** Replace the values of these parts. @param {Partial<import("../shared/history.js").Wanted>} some */
   set(some) {
     const wanted = { ...this.#wanted, ...some };
     if (!same(wanted, this.#wanted)) {
@@ -80,7 +80,7 @@ export class Parts extends EventTarget {
     }
   }
 
-  /** Set the word aside, which cannot be used, as if it had never been there. @returns {string} the word */
+  /** Drop an unusable word, as if it had never been there. @returns {string} the word */
   dropWord() {
     const [word] = this.#wanted.text;
     this.#wanted = { ...this.#wanted, text: [] };

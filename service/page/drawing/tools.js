@@ -26,7 +26,7 @@ export class Tools {
     this.refresh();
   }
 
-  /** Show what can be done now. */
+  /** Enable the tools that can be used now. */
   refresh() {
     const { empty, isFile } = this.#query;
     byId("undo").disabled = isFile || !this.#paper.canUndo;

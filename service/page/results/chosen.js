@@ -1,10 +1,10 @@
-/** Several photos that are chosen in the grid: as a ZIP file, or as a list of their paths. */
+/** Photos chosen in the grid, to download as a ZIP file or as a list of paths. */
 
 import * as api from "../shared/api.js";
 import { download, byId } from "../shared/dom.js";
 import { chosenCount, trouble } from "../shared/words.js";
 
-// A server is asked for so many photos at once.
+// The most photos in one request.
 const MOST = 64;
 
 export class Chosen {
@@ -18,7 +18,7 @@ export class Chosen {
     byId("chosen-list").addEventListener("click", () => void this.#save(() => this.#list()));
   }
 
-  /** Whether a press on a photo chooses it; else it opens it. */
+  /** Whether a press on a photo chooses it instead of opening it. */
   get on() {
     return this.#button.ariaPressed === "true";
   }
@@ -36,7 +36,7 @@ export class Chosen {
     this.#tell();
   }
 
-  /** Let the button of a photo say whether it is chosen. */
+  /** Mark the button of a photo as chosen or not. */
   mark(button, { id }) {
     button.dataset.photo = id;
     button.ariaPressed = this.on ? String(this.#ids.has(id)) : null;

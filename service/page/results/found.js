@@ -1,4 +1,4 @@
-/** What a search has found, with all that is said about it; or a message in its place. */
+/** The results of a search with their status, or a message in their place. */
 
 import * as api from "../shared/api.js";
 import { byId } from "../shared/dom.js";
@@ -19,11 +19,11 @@ export class ResultsView extends EventTarget {
   #box = byId("found");
   #results;
   #chosen = new Chosen();
-  // Parts of a collection on many machines: how many there are, and those that did not answer.
+  // Parts of a collection on many machines: their number, and those that did not answer.
   #shards = 0;
   #missing = new Set();
   #pages;
-  // What the results shown were asked for with. Later pages are asked for with the same.
+  // The query of the results shown. Later pages use the same.
   #asked = null;
   #shown = false;
   #order = "";
@@ -44,17 +44,17 @@ export class ResultsView extends EventTarget {
     this.#pages = new Pages((page, signal) => this.#page(page, signal), (more) => this.#add(more));
   }
 
-  /** What the results shown were asked for with; null where a message is shown. */
+  /** The query of the results shown; null if a message is shown. */
   get asked() {
     return this.#shown ? this.#asked : null;
   }
 
-  /** The best photo of each group shown; a photo found by itself is a group of one. */
+  /** The best photo of each group shown; a single photo is a group of one. */
   get best() {
     return this.#results.groups.map(({ best }) => best);
   }
 
-  /** Take what has to be known of the collection from the answer of /info. */
+  /** Take the collection's properties from the answer of /info. */
   know(info) {
     this.#shards = info.shards?.length ?? 0;
   }
@@ -79,7 +79,7 @@ export class ResultsView extends EventTarget {
     }
   }
 
-  /** Say that what is shown belongs to an older query. */
+  /** Mark the results shown as those of an older query. */
   age() {
     this.#box.classList.add("stale");
   }
@@ -89,7 +89,7 @@ export class ResultsView extends EventTarget {
    * If groups `stay`, those that are shown already keep their places.
    */
   show(answer, { snapshot, params }, stay) {
-    // Later pages are of what this one shows, whoever chose it.
+    // Later pages have the view of this one, even if the server chose it.
     const taken = { ...params, view: answer.groups ? "groups" : "photos" };
     const same = this.#asked?.params.view === taken.view;
     this.#asked = { snapshot, params: taken };
@@ -132,13 +132,13 @@ export class ResultsView extends EventTarget {
     }
   }
 
-  /** Say this in place of what is said about results; see Notice.say. */
+  /** Show a message in place of results; see Notice.say. */
   say(...said) {
     this.#notice.say(...said);
     this.#clear();
   }
 
-  /** Show nothing, and invite to draw. */
+  /** Show no results, and invite the person to draw. */
   invite() {
     this.#viewer.forget();
     this.#results.show([]);
@@ -159,7 +159,7 @@ export class ResultsView extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** The answer with another page of what is shown. */
+  /** Request another page of the results shown. */
   async #page(page, signal) {
     const { snapshot, params } = this.#asked;
     const answer = await api.search(snapshot.body, { ...params, ...page }, signal);
@@ -169,12 +169,12 @@ export class ResultsView extends EventTarget {
     return answer;
   }
 
-  /** Say which parts of the collection are missing in this answer, too. */
+  /** Also show the parts of the collection that are missing in this answer. */
   #miss({ missing_shards: names = [] }) {
     names.forEach((name) => this.#missing.add(name));
     const { size } = this.#missing;
     const text = size ? missingParts(size, this.#shards) : "";
-    // Written only where it differs, so that a screen reader does not read the same sentence twice.
+    // Written only on change, so that a screen reader does not read the same sentence twice.
     if (byId("missing").textContent !== text) {
       byId("missing").textContent = text;
     }

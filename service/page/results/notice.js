@@ -1,4 +1,4 @@
-/** The message in place of photos: an invitation to draw, what is missing, or what went wrong. */
+/** The message in place of photos: an invitation to draw, a missing part, or an error. */
 
 import { examples } from "../drawing/examples.js";
 import { paint, png } from "../drawing/ink.js";
@@ -14,9 +14,9 @@ export class Notice {
     this.#start = start;
   }
 
-  /** Say this, with the `share` of a build that is done (null: nobody knows), and ask for a "key" or a "folder". */
+  /** Show a message, with the completed `share` of a build (null: unknown), and ask for a "key" or a "folder". */
   say(title, text, share, form) {
-    // Written only where it differs, so that a screen reader does not read the same message twice.
+    // Written only on change, so that a screen reader does not read the same message twice.
     if (this.#said !== title + text) {
       this.#said = title + text;
       byId("notice-title").textContent = title;
@@ -47,7 +47,7 @@ export class Notice {
   }
 }
 
-/** The drawings to start from: once it is known, the three of which these photos have the most like, and what they find. */
+/** The drawings to start from: the three with the best matches among these photos, and their results. */
 const FACE = 160;
 const SHOWN = 3;
 // A drawing is shown if the third of its photos is at most so far away, by [Ret]. In 200 galleries of 100 to 1,500 labelled
@@ -55,7 +55,7 @@ const SHOWN = 3;
 // it was 528 of 599. Asking the vocabulary, too, changed nothing. A face is none of them: drawn faces find no faces.
 const FARTHEST = 1.2;
 const KEPT = "sketch-search-examples";
-// Who draws at once needs no examples.
+// A person who draws at once needs no examples.
 const PAUSE_MS = 1500;
 
 export class Start {
@@ -71,12 +71,12 @@ export class Start {
     this.#draw = draw;
   }
 
-  /** Take from the answer of /info which photos there are. */
+  /** Take the generation of the index from the answer of /info. */
   know({ index }) {
     this.#of = index && index.made;
   }
 
-  /** Show them, and find out later what they find, once for each generation of the index. */
+  /** Show the drawings, and search with them later, once for each generation of the index. */
   show() {
     clearTimeout(this.#timer);
     if (!this.#of || this.#of === this.#shown) {
@@ -96,7 +96,7 @@ export class Start {
     this.stop();
   }
 
-  /** Do not find out: somebody draws, and should not have to wait for it. */
+  /** Do not search: the person is drawing, and should not have to wait. */
   stop() {
     clearTimeout(this.#timer);
     this.#asking.abort();
@@ -111,7 +111,7 @@ export class Start {
       // One after the other, since others search as well.
       for (const { name, marks } of examples()) {
         const { results } = await api.search(await png(marks), params, signal);
-        // Vectors can be compared between searches: the last of the photos tells how many fit.
+        // Vectors can be compared between searches: the score of the last photo shows whether all fit.
         tried.push({ name, sure: results.at(-1)?.raw_score ?? -Infinity, faces: results.map(({ thumbnail_url }) => thumbnail_url) });
       }
     } catch {
@@ -127,7 +127,7 @@ export class Start {
   #fill({ of, best }) {
     this.#shown = of;
     const all = new Map(examples().map((example) => [example.name, example]));
-    // What an older page kept may name an example that there no longer is.
+    // An older version of the page may have stored an example that no longer exists.
     const known = best.filter(({ name }) => all.has(name));
     byId("examples").replaceChildren(...known.map(({ name, faces }) => this.#item(all.get(name), faces)));
     byId("start").hidden = !known.length;

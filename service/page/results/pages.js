@@ -1,10 +1,10 @@
-/** More results: asks for the next ones when the person scrolls to the end of those shown. */
+/** More results: requests the next ones when the person scrolls to the end. */
 
 import { byId } from "../shared/dom.js";
 import { Latest } from "../shared/api.js";
 import { trouble } from "../shared/words.js";
 
-// How far below the screen the end may be when the next results are asked for.
+// How far below the screen the end may be when the next results are requested.
 const AHEAD = "600px";
 
 export class Pages {
@@ -23,7 +23,7 @@ export class Pages {
     this.#show = show;
     this.#button.addEventListener("click", () => this.#more());
     new IntersectionObserver(([entry]) => this.#look(entry.isIntersecting), { rootMargin: AHEAD }).observe(this.#button);
-    // Nothing is asked for before the first scroll: while drawing, people look at the first photos only.
+    // Nothing is requested before the first scroll: while drawing, people look only at the first photos.
     document.addEventListener("scroll", () => this.#near && window.scrollY > 0 && this.#more(), { passive: true });
   }
 

@@ -11,7 +11,7 @@ export function alone(photos) {
   return photos.map((best) => ({ rank: best.rank, size: 1, best, more: [] }));
 }
 
-/** Groups as an answer has them, where each photo has the number of its group as `group`: that is what people see. */
+/** The groups of an answer, each photo with the number of its group as `group`, which people see. */
 export function numbered(groups) {
   return groups.map(({ rank, size, best, more, others }) => {
     const known = (photo) => ({ ...photo, group: rank });
@@ -25,7 +25,7 @@ export class Results {
   #lost;
   #parts;
   #stacks = [];
-  // By identity(). Most photos of an answer are in the next one, too; they must not load again or flicker.
+  // By identity(). Most photos of an answer are also in the next one; they must not load again or flicker.
   #tiles = new Map();
 
   /**

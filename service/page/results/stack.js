@@ -4,7 +4,7 @@ import * as api from "../shared/api.js";
 import { element } from "../shared/dom.js";
 import { copiesLabel, count, fileName, groupLabel, photoLabel, trouble } from "../shared/words.js";
 
-// A server tells of so many photos at once.
+// The most photos in one request.
 const MOST = 64;
 
 let lists = 0;
@@ -84,7 +84,7 @@ export class Copies extends Fold {
       this.#ids = copies;
       this.turn(false);
     }
-    // What is asked of a tile may have changed, such as whether its photo is liked.
+    // The state of a tile may have changed, such as whether its photo is liked.
     this.tiles.forEach((tile) => tile.label(tile.result, photoLabel(tile.result)));
   }
 
@@ -101,7 +101,7 @@ export class Copies extends Fold {
   }
 }
 
-/** One group of photos in the grid: its best photo, which opens in place to show more of them. */
+/** One group of photos in the grid: its best photo, which opens in place to show more. */
 export class Stack extends Fold {
   /** The element, an item of a list. */
   element = element("li");
@@ -169,7 +169,7 @@ export class Stack extends Fold {
   }
 }
 
-/** Ask for photos by their ids, so many at once as a server tells of. */
+/** Request photos by their ids, in parts of the permitted size. */
 async function inParts(ids, signal) {
   const parts = Array.from({ length: Math.ceil(ids.length / MOST) }, (_, i) => ids.slice(MOST * i, MOST * (i + 1)));
   return (await Promise.all(parts.map((part) => api.photos(part, signal)))).flat();

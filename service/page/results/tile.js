@@ -7,7 +7,7 @@ import { Copies } from "./stack.js";
 
 const SHARP_RATIO = 1.2;
 
-/** What a photo is known by. Its id alone may mean another photo, once the server has another index. */
+/** The identity of a photo. Its id alone may belong to another photo once the server has another index. */
 export function identity(result) {
   return `${result.id} ${result.paths[0]}`;
 }

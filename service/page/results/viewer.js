@@ -1,4 +1,4 @@
-/** The dialog with the whole photo, and what can be done with it. */
+/** The dialog with the whole photo and its actions. */
 
 import * as api from "../shared/api.js";
 import { show } from "../shared/history.js";
@@ -48,7 +48,7 @@ export class Viewer {
     }
   }
 
-  /** Other photos were found. Those that were shown here cannot be opened again by Forward of the browser. */
+  /** Other photos were found. The browser's Forward cannot open the earlier ones again. */
   forget() {
     if (!this.#dialog.open) {
       this.#photos = [];
@@ -108,7 +108,7 @@ export class Viewer {
   }
 
   #loaded() {
-    // A small photo is not enlarged to the whole of a large screen, where only its pixels would be seen.
+    // A small photo is not enlarged to a whole large screen, where its pixels would be visible.
     this.#image.style.maxWidth = `${ENLARGED * this.#image.naturalWidth}px`;
     this.#image.style.maxHeight = `${ENLARGED * this.#image.naturalHeight}px`;
     this.#dialog.classList.remove("loading");

@@ -38,7 +38,7 @@ export function useKey(given) {
   forTab.set(KEY, given);
 }
 
-/** What the server has loaded, and what it takes. */
+/** The server's network, index and limits. */
 export function info() {
   return told("info");
 }
@@ -48,17 +48,17 @@ export function gallery() {
   return told("gallery");
 }
 
-/** The folders in a folder of the server's machine; "": in that for the pictures of who runs it. */
+/** The folders in a folder of the server's machine; "": in the pictures folder of its user. */
 export function folders(path) {
   return told(`folders?${parameters(path ? { path } : {})}`);
 }
 
-/** Begin to index a folder of the server's machine, too; null: look for changes in those that the index has. */
+/** Start to add a folder of the server's machine to the index; null: look for changes in the indexed ones. */
 export async function build(folder) {
   await ask(`build?${parameters(folder === null ? {} : { folder })}`, { method: "POST" });
 }
 
-/** Take a folder out of the index. @returns {Promise<{files: number, photos: number}>} how many files left */
+/** Remove a folder from the index. @returns {Promise<{files: number, photos: number}>} how many files were removed */
 export function remove(folder) {
   return told(`remove?${parameters({ folder })}`, { method: "POST" });
 }
@@ -83,7 +83,7 @@ export async function words(prefix, limit, signal) {
   return (await told(`words?${parameters({ prefix, limit })}`, { signal })).words;
 }
 
-/** What results say of these photos: ids, paths and addresses. @param {number[]} ids */
+/** Descriptions of photos, as in results: ids, paths and addresses. @param {number[]} ids */
 export async function photos(ids, signal) {
   return (await told(`photos?${parameters({ id: ids })}`, { signal })).photos;
 }
@@ -97,7 +97,7 @@ export async function reveal(id) {
   await ask(`photos/${id}/reveal`, { method: "POST" });
 }
 
-/** Let the browser save a file of the server, under this name. Where there is a key, a script has to fetch it. */
+/** Save a file of the server under this name. With a key, a script has to fetch it. */
 export async function downloadFrom(path, params, name) {
   const wanted = `${path}?${parameters(params)}`;
   if (hasKey()) {
@@ -156,7 +156,7 @@ async function ask(path, options = {}) {
   if (answer.ok) {
     return answer;
   }
-  // A proxy in front of the server may answer with something else than the server's JSON.
+  // A proxy in front of the server may answer with something other than the server's JSON.
   const body = await answer.json().catch(() => null);
   const error = body?.error ?? { code: "", message: `The server answered ${answer.status}.`, request_id: "" };
   const wait = Number(answer.headers.get("Retry-After")) || 0;
@@ -167,7 +167,7 @@ function parameters(params) {
   return new URLSearchParams(Object.entries(params).flatMap(([name, values]) => [values].flat().map((value) => [name, value])));
 }
 
-/** Asks one question at a time: what an older one is answered, or how it fails, counts no more. */
+/** Asks one question at a time: the answer or error of an older one is ignored. */
 export class Latest {
   #running = null;
 

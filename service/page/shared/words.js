@@ -1,6 +1,6 @@
 /** The page's texts: names, numbers and messages for people. */
 
-// Those with one vector for each picture; others compare patches, too.
+// Networks with one vector for each picture; others also compare patches.
 const KINDS = { "sketch-an-anchor": "Sketch-an-Anchor, one vector for each picture", "clip-at": "CLIP-AT, one vector for each picture" };
 const RET = "one vector for each whole picture, [Ret]";
 const RELATION = "the relation network, which compares pictures square by square";
@@ -26,7 +26,7 @@ const ASKS =
 
 const PRINTED = "To choose a folder here, open the address that the program printed when it started.";
 
-/** What the button for more results says, and what is said in its place at the end. */
+/** The text of the button for more results, and the text in its place at the end. */
 export const ENDS = {
   photos: { more: "Show more photos", end: "No more matching photos." },
   groups: { more: "Show more groups", end: "No more groups." },
@@ -43,13 +43,13 @@ export function count(number, noun) {
   return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-/** What is drawn, in words: "red car on the left". @param {{left, top, right, bottom}[]} boxes of all things */
+/** A description of a thing: "red car on the left". @param {{left, top, right, bottom}[]} boxes of all things */
 export function thingName(guess, colours, box, boxes) {
   const name = [colours.join(" and "), guess ?? "thing"].filter(Boolean).join(" ");
   return boxes.length > 1 ? `${name} ${placeOf(box, boxes)}` : name;
 }
 
-/** Where a thing stands on the paper, along the side along which the things differ more. */
+/** The place of a thing on the paper, along the side on which the things differ more. */
 function placeOf(box, boxes) {
   const at = ({ left, top, right, bottom }) => [(left + right) / 2, (top + bottom) / 2];
   const spread = (way) => Math.max(...boxes.map((one) => at(one)[way])) - Math.min(...boxes.map((one) => at(one)[way]));
@@ -70,29 +70,29 @@ export function score(value) {
   return value.toFixed(3).replace("-", "\u2212");
 }
 
-/** What stands at the best photo of a group: see Tile.label. */
+/** The label of the best photo of a group: see Tile.label. */
 export function groupLabel({ rank, size, best }) {
   const among = size > 1 ? `, the best of ${count(size, "photo")} in its group` : "";
   return { rank, spoken: `${rank}: ${fileName(best.paths[0])}${among}` };
 }
 
-/** What stands at a further photo of a group, or a copy. Its rank is left out: the best ones have the ranks of groups. */
+/** The label of a further photo of a group, or of a copy, without a rank: the best ones have the ranks of groups. */
 export function photoLabel({ paths }) {
   return { rank: "", spoken: fileName(paths[0]) };
 }
 
-/** The number by which people find a photo in what is shown: its rank, or that of its group where groups are shown. */
+/** The number of a photo as shown: its rank, or that of its group if groups are shown. */
 export function numberOf({ group, rank }) {
   return group ?? rank;
 }
 
-/** What the button says that opens so many copies of a photo. */
+/** The label of the button that opens the copies of a photo. */
 export function copiesLabel(number, name) {
   return `${number.toLocaleString("en")} near ${number === 1 ? "duplicate" : "duplicates"} of ${name}`;
 }
 
 /**
- * What to say where nothing was found: a title and a text.
+ * The message if nothing was found: a title and a text.
  *
  * @param {import("../asking/parts.js").Parts} parts what was searched for beside the drawing
  */
@@ -105,7 +105,7 @@ export function noPhotos({ none, filtered }) {
     : ["No photos left", "Your exclusions removed every photo. Remove one of them above."];
 }
 
-/** What is said above the photos: what a text was searched for, and that no photo is likely to show what is wanted. */
+/** The remark above the photos: what a text was searched for, and that no photo is likely to fit. */
 export function fitRemark({ word_means: means, word_fits: wordFits, sketch_fits: sketchFits }, text) {
   const unfit = wordFits === false ? `\u201c${text}\u201d` : sketchFits === false ? "your drawing" : "";
   return [
@@ -114,7 +114,7 @@ export function fitRemark({ word_means: means, word_fits: wordFits, sketch_fits:
   ].join(" ").trim();
 }
 
-/** What is missing where parts of the collection did not answer. @param {number} of how many it has; 0: nobody knows */
+/** A message about parts of the collection that did not answer. @param {number} of their total number; 0: unknown */
 export function missingParts(number, of) {
   const parts = of ? `${number.toLocaleString("en")} of ${count(of, "part")}` : count(number, "part");
   return `${parts} of this collection did not answer; photos there are missing.`;
@@ -160,7 +160,7 @@ export function sentence(reason) {
   return reason.charAt(0).toUpperCase() + reason.slice(1);
 }
 
-/** How long a search took, and what it did in that time, as sentences. */
+/** The time of a search, and its steps, as sentences. */
 export function took(answer) {
   const { total, ...stages } = answer.timings_ms;
   const parts = Object.entries(stages).filter(([name]) => name !== "diffusion" || answer.diffused);
@@ -172,7 +172,7 @@ export function took(answer) {
   ].join(" ");
 }
 
-/** What a search waits for, as a sentence. @param info the answer of /info */
+/** The reason why a search waits, as a sentence. @param info the answer of /info */
 export function waitingFor({ searches, build }) {
   const others = searches - 1;
   if (others > 0) {
@@ -185,7 +185,7 @@ export function unreadFiles(number) {
   return `${count(number, "file")} could not be read`;
 }
 
-/** By what is searched, for experts: pairs of a name and a text. */
+/** Technical details, for experts: pairs of a name and a text. */
 export function facts({ model, index, version, refused }) {
   const programme = [
     // A checkout that is not installed has no version.
@@ -217,7 +217,7 @@ export function facts({ model, index, version, refused }) {
   ];
 }
 
-/** How far the build of the index is: {text, share}, with share null where it is unknown. null: no build is running. */
+/** The progress of a build: {text, share}, with share null if unknown. null: no build is running. */
 export function building(build) {
   const over = !build || build.phase === "done" || build.phase === "stopped";
   if (!build?.running && (over || Date.now() / 1000 - build.updated > SILENCE_SECONDS)) {
@@ -231,13 +231,13 @@ export function building(build) {
   };
 }
 
-/** Why a build that nobody goes on with has ended early, as a sentence; null where none has. */
+/** The reason why the last build stopped early, as a sentence; null if it did not. */
 export function stopped({ ready, build, allows }) {
   const left = ready && allows.build && build && build.phase !== "done" && !building(build);
   return left ? build.failed ?? "The last build of the index stopped before it finished." : null;
 }
 
-/** What to say while nothing can be searched, as Notice.say takes it. @param info the answer of /info */
+/** The message while nothing can be searched, for Notice.say. @param info the answer of /info */
 export function unready({ reason, build, allows }) {
   const state = building(build);
   if (state) {
@@ -249,12 +249,12 @@ export function unready({ reason, build, allows }) {
   return ["Not ready yet", allows.needs_token ? `${sentence(reason)} ${PRINTED}` : sentence(reason)];
 }
 
-/** When a search that was refused for now is tried again. */
+/** The message while a refused search waits to be tried again. */
 export function goesOn(seconds) {
   return `Your search will continue by itself in ${count(seconds, "second")}.`;
 }
 
-/** What went wrong, for people: a title and a text. */
+/** The message for an error: a title and a text. */
 export function trouble(error) {
   switch (error.code ?? error.constructor.name) {
     case "not_ready":
